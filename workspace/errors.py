@@ -1,0 +1,49 @@
+"""The exceptions that a person can act on: what happened, why, what to do next."""
+
+
+class VigilError(Exception):
+    """Any failure a person can act on. Its text has three lines: what, why, next."""
+
+    def __init__(self, what: str, *, why: str, next_step: str) -> None:
+        super().__init__(f"{what}\n  Why:  {why}\n  Next: {next_step}")
+        self.what, self.why, self.next_step = what, why, next_step
+
+
+class SettingsError(VigilError):
+    """A settings file is missing, malformed or out of range."""
+
+
+class WorkspaceError(VigilError):
+    """A folder is not a workspace, or its state does not allow what was asked."""
+
+
+class LeaseHeldError(WorkspaceError):
+    """Another process is writing to this workspace; the message names it."""
+
+
+class JournalError(WorkspaceError):
+    """The journal's chain is broken, or a line of it cannot be read."""
+
+
+class PromotionConflict(WorkspaceError):
+    """The champion is no longer the one the challenger was judged against. Nothing was promoted."""
+
+
+class DataError(VigilError):
+    """Rows, labels or files that were handed in cannot be used."""
+
+
+class MediaError(VigilError):
+    """A media file cannot be read; `why` is the reason a result row shows."""
+
+
+class ModelFileError(VigilError):
+    """A model file is missing, changed since it was recorded, or of a foreign kind."""
+
+
+class RegistryUnavailable(VigilError):
+    """The model registry did not answer. Nothing was promoted."""
+
+
+class StageFailed(VigilError):
+    """A stage of the cycle ended with an error; finished stages are kept."""
