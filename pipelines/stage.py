@@ -1,0 +1,94 @@
+"""The frame round every stage: one lock, one parent, progress with time left, and a word about how it ended.
+
+DVC starts a stage as `python -P -m pipelines.<stage>`. The stage holds its lock for its whole life and ends when the
+process that asked for it is gone: DVC killed alone leaves its stage running, and a rerun would start a second one.
+"""
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import VigilError
+from workspace.files import write_json
+from workspace.quiet import set_quiet_environment
+
+PAUSED, FAILED, PARENT_GONE = 130, 1, 75
+PER_BATCH = ("faces", "validate", "forge")
+
+
+class Progress:
+    """Prints how far a long piece of work is, with the time left: at most one line in `every_seconds`."""
+
+    def __init__(self, name: str, every_seconds: float = 5.0) -> None:
+        self.name, self.every_seconds = name, every_seconds
+        self.started = self.spoken = time.monotonic()
+        self.live = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int, message: str = "") -> None:
+        """Tell that `done` of `total` are finished."""
+        now = time.monotonic()
+        if now - self.spoken < (0.2 if self.live else self.every_seconds) and done < total:
+            return
+        self.spoken = now
+        passed = now - self.started
+        left = passed / done * (total - done) if done else 0.0
+        bar = "#" * (20 * done // total if total else 20)
+        line = f"  {self.name:<9} [{bar:<20}] {done}/{total}  {passed:.0f} s, {left:.0f} s left  {message}"
+        end = "\n" if not self.live or done >= total else ""
+        print(("\r\033[K" if self.live else "") + line, end=end, file=sys.stderr, flush=True)
+
+
+def failure_path(root: Path) -> Path:
+    """Where a stage leaves its last word for the flow."""
+    return root / ".vigil" / "failure.json"
+
+
+def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
+    """Run a stage in the current folder as a process of its own and exit with its code.
+
+    0 done; 1 a failure whose text is printed and left in .vigil/failure.json; 130 paused by Ctrl-C (finished work is kept).
+    """
+    set_quiet_environment()
+    parser = argparse.ArgumentParser(prog=f"pipelines.{name}")
+    if name in PER_BATCH:
+        parser.add_argument("--batch", required=True)
+    arguments = parser.parse_args()
+    batch: str | None = getattr(arguments, "batch", None)
+    label = f"{name}@{batch}" if batch else name
+    root = Path.cwd()
+    try:
+        report = _run_locked(root, name, label, batch, run)
+    except KeyboardInterrupt:
+        write_json(failure_path(root), {"stage": label, "kind": "paused", "text": "paused by Ctrl-C", "retryable": False})
+        sys.exit(PAUSED)
+    except VigilError as problem:
+        write_json(failure_path(root), {"stage": label, "kind": "error", "text": str(problem), "retryable": False})
+        print(problem, file=sys.stderr)
+        sys.exit(FAILED)
+    except Exception as problem:
+        text = f"{type(problem).__name__}: {problem}"
+        write_json(failure_path(root), {"stage": label, "kind": "crash", "text": text, "retryable": isinstance(problem, OSError), "trace": traceback.format_exc()})
+        traceback.print_exc()
+        sys.exit(FAILED)
+    timing = root / ".vigil" / "timings.jsonl"
+    with open(timing, "a", encoding="utf-8") as handle:
+        handle.write(f'{{"stage": "{label}", "seconds": {report["seconds"]:.3f}, "ended": {time.time():.3f}}}\n')
+
+
+def _run_locked(root: Path, name: str, label: str, batch: str | None, run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    from workspace.cycle import read_cycle
+    from workspace.processes import stage_lock, start_parent_watchdog
+    from workspace.settings import load_settings
+
+    if parent := os.environ.get("VIGIL_PARENT"):
+        start_parent_watchdog(parent)
+    settings = load_settings(root / "params.yaml")
+    with stage_lock(root, label):
+        started = time.monotonic()
+        result = run(root, settings, batch) if batch else run(root, settings, read_cycle(root))
+        return {**(result or {}), "seconds": time.monotonic() - started}
