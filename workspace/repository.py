@@ -1,0 +1,187 @@
+"""Git and DVC of a workspace: what is versioned, what is restored, and the one commit and tag a cycle ends in.
+
+DVC runs in-process (its command takes two seconds to say that nothing is new); git is called with an identity of its
+own, hooks and signing off, so that a user's set-up cannot stop or change a cycle's commit.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import DataError, StageFailed, WorkspaceError
+from workspace.files import read_json
+
+IDENTITY = ["-c", "user.name=Vigil", "-c", "user.email=vigil@localhost", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false", "-c", "core.hooksPath=/dev/null"]
+DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n    hardlink_lock = false\n"
+IGNORED = ["/mlflow.db*", "/mlartifacts/", "/feedback.db*", "/build/base/", "/.vigil/", "/reports/report.html", "*.tmp", "/journal.lock", "/mlruns/"]
+COMMITTED = (
+    "params.yaml", "dvc.yaml", "dvc.lock", "batches.yaml", "cycle.yaml", "journal.jsonl", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore",
+    "data/raw/*.dvc", "models/*.dvc", "reports/validate/*.json", "reports/evaluation.json", "reports/verdict.json",
+    "data/.gitignore", "data/*/.gitignore", "build/.gitignore", "reports/.gitignore", "models/.gitignore",
+)  # fmt: skip
+
+
+def git(root: Path, *arguments: str, check: bool = True) -> str:
+    """Run git in `root` with the workspace's own identity; returns its output. Raises WorkspaceError."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    environment["GIT_TERMINAL_PROMPT"] = "0"
+    try:
+        done = subprocess.run(["git", *IDENTITY, *arguments], cwd=root, env=environment, capture_output=True, text=True)
+    except FileNotFoundError as problem:
+        raise WorkspaceError("git was not found.", why="a workspace is a git repository", next_step="Install git and try again.") from problem
+    if check and done.returncode:
+        raise WorkspaceError(
+            f"git {arguments[0]} failed in {root}.", why=(done.stderr or done.stdout).strip(), next_step="Run `vigil doctor`; nothing of the data is lost."
+        )
+    return done.stdout.strip()
+
+
+def init_repository(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
+    """Make `root` a git and DVC repository with one first commit. Safe to repeat."""
+    if not (root / ".git").exists():
+        git(root, "init", "-q", "-b", "main")
+    (root / ".dvc").mkdir(parents=True, exist_ok=True)
+    (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
+    (root / ".dvcignore").touch()
+    config = DVC_CONFIG
+    if remote_url:
+        url = remote_url if "://" in remote_url or Path(remote_url).is_absolute() else f"../.vigil/{remote_url}"
+        config += f"    remote = store\n['remote \"store\"']\n    url = {url}\n"
+        if s3_endpoint_url:
+            config += f"    endpointurl = {s3_endpoint_url}\n"
+    (root / ".dvc" / "config").write_text(config, encoding="utf-8")
+    (root / ".gitignore").write_text("\n".join(IGNORED) + "\n", encoding="utf-8")
+    commit(root, "Open a Vigil workspace")
+
+
+def commit(root: Path, message: str, tag: str = "") -> str:
+    """Commit exactly the workspace's own files, if any changed, and move to the tag; returns the commit's hash."""
+    present = [path for pattern in COMMITTED for path in sorted(root.glob(pattern))]
+    names = [str(path.relative_to(root)) for path in present]
+    git(root, "add", "-A", "-f", "--", *names)
+    tracked_gone = [name for name in git(root, "ls-files", "--deleted").splitlines() if name.endswith((".dvc", ".json"))]
+    if tracked_gone:
+        git(root, "rm", "-q", "--cached", "--", *tracked_gone)
+    if subprocess.run(["git", "diff", "--cached", "--quiet"], cwd=root).returncode:
+        git(root, "commit", "-q", "--no-verify", "-m", message)
+    head = git(root, "rev-parse", "HEAD")
+    if tag and not git(root, "tag", "-l", tag):
+        git(root, "tag", "-a", "-m", message, tag, head)
+    return head
+
+
+def has_tag(root: Path, tag: str) -> bool:
+    """Whether the workspace's git knows this tag."""
+    return bool(git(root, "tag", "-l", tag))
+
+
+@contextmanager
+def _repo(root: Path) -> Any:
+    """An open DVC repository with our interpreter first on PATH and the workspace as current folder."""
+    before, path = Path.cwd(), os.environ.get("PATH", "")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
+    os.environ["DVC_NO_ANALYTICS"] = "1"
+    os.chdir(root)
+    try:
+        from dvc.repo import Repo
+
+        with Repo(str(root)) as repo:
+            yield repo
+    finally:
+        os.chdir(before)
+        os.environ["PATH"] = path
+
+
+def dvc_add(root: Path, paths: Sequence[Path]) -> None:
+    """Put folders under DVC (their .dvc files lie beside them). Safe to repeat."""
+    if not paths:
+        return
+    with _repo(root) as repo:
+        repo.add([str(Path(path).resolve().relative_to(root.resolve())) for path in paths])
+
+
+def reproduce(root: Path, target: str, force: bool = False) -> list[str]:
+    """Bring one stage (or one group of stages) up to date; returns the stages that really ran.
+
+    Raises KeyboardInterrupt when the stage was paused, StageFailed when it failed; `.retryable` says whether a
+    second attempt may help. A stage that was killed leaves no word and may be tried again.
+    """
+    word = root / ".vigil" / "failure.json"
+    word.unlink(missing_ok=True)
+    remove_stale_dvc_files(root)
+    from dvc.exceptions import DvcException
+
+    try:
+        with _repo(root) as repo:
+            stages = repo.reproduce([target], single_item=True, force=force, on_error="fail")
+            return [stage.addressing for stage in stages]
+    except DvcException as problem:
+        said = read_json(word) if word.exists() else {}
+        if said.get("kind") == "paused":
+            raise KeyboardInterrupt from problem
+        failure = StageFailed(
+            f"Stage {said.get('stage', target)} did not finish. Nothing was promoted; finished stages are kept.",
+            why=said.get("text") or f"it ended without a word, as a killed process does ({_root_cause(problem)})",
+            next_step="Mend the cause and run `vigil retrain` again; it goes on from this stage.",
+        )
+        failure.retryable = said.get("retryable", True)  # type: ignore[attr-defined]
+        raise failure from problem
+
+
+def _root_cause(problem: BaseException) -> str:
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    return str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+
+
+def remove_stale_dvc_files(root: Path) -> list[str]:
+    """Remove what a killed DVC left: its lock files (the lease says that nobody else runs) and temporary cache files."""
+    temporary = root / ".dvc" / "tmp"
+    removed = []
+    for name in ("rwlock", "rwlock.lock", "lock"):
+        path = temporary / name
+        if path.exists():
+            path.unlink()
+            removed.append(str(path.relative_to(root)))
+    for path in (root / ".dvc" / "cache").rglob("*.tmp") if (root / ".dvc" / "cache").exists() else []:
+        path.unlink(missing_ok=True)
+        removed.append(str(path.relative_to(root)))
+    return removed
+
+
+def push(root: Path) -> int:
+    """Send what the remote lacks; returns the number of objects sent. Raises DataError naming the remote."""
+    with _repo(root) as repo:
+        if not repo.config.get("core", {}).get("remote"):
+            return 0
+        from dvc.exceptions import DvcException
+
+        try:
+            return int(repo.push())
+        except (DvcException, OSError) as problem:
+            raise DataError(
+                "The DVC remote could not be written. The models and data of this cycle are kept locally.",
+                why=_root_cause(problem),
+                next_step="Check `remote` in params.yaml, then run `vigil doctor --push`.",
+            ) from problem
+
+
+def pull(root: Path, targets: Iterable[str] = ()) -> int:
+    """Fetch and check out what is tracked at the present commit; returns the number of files fetched."""
+    with _repo(root) as repo:
+        done = repo.pull(list(targets) or None, allow_missing=True)
+    return int(done.get("fetched", 0))
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Copy a folder so that `target` is wholly the new one, or wholly the old one."""
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(source, fresh)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.replace(target)
