@@ -1,0 +1,199 @@
+"""Face clips on disk: frames without loss in plain tar shards, everything else in one index.
+
+A store is a folder with `clips-000.tar`, `clips-001.tar`, ... and `index.parquet`. Each tar member is the zstd-compressed
+pixels of one clip, not compressed again, so that reading a clip is one seek and one read. Nothing in a store depends on the
+clock or on the machine: the same clips added in the same order give the same bytes, which is what DVC compares.
+"""
+
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workspace.errors import DataError, MediaError
+from workspace.files import atomic_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INDEX_NAME = "index.parquet"
+MESH_POINTS = 468
+TEXT, WHOLE, NUMBER, BINARY = pa.string(), pa.int64(), pa.float64(), pa.binary()
+CLIP_SCHEMA = pa.schema(
+    [
+        *[(name, TEXT) for name in ("clip_id", "sample_id", "batch")],
+        ("track", WHOLE), ("start_seconds", NUMBER), ("end_seconds", NUMBER), ("frames", WHOLE), ("size_px", WHOLE),
+        ("shard", TEXT), ("offset", WHOLE), ("nbytes", WHOLE), ("sha256", TEXT), ("landmarks", BINARY),
+        *[(name, NUMBER) for name in ("face_px", "sharpness", "brightness", "yaw_degrees", "score")],
+        *[
+            (name, TEXT)
+            for name in (
+                "kind", "label", "use", "identity", "donor", "generator", "source", "source_video", "method", "compression",
+                "case_id", "origin", "forger", "source_clip", "donor_clip",
+            )
+        ],
+    ]
+)  # fmt: skip
+CLIP_COLUMNS: list[str] = CLIP_SCHEMA.names
+MISSING: dict[pa.DataType, Any] = {TEXT: "", WHOLE: 0, NUMBER: float("nan"), BINARY: b""}
+ZSTD_LEVEL = 3
+_SHARD_NAME = re.compile(r"^clips-\d{3,}\.tar$")
+
+
+class ShardWriter:
+    """Collects clips into a store; use as a context manager.
+
+    Shards appear under their names, and the index is written, only when the block ends without an exception; an earlier store
+    in the same folder is then replaced. A shard is closed once it holds `shard_bytes`.
+    """
+
+    def __init__(self, folder: Path, shard_bytes: int = 256 << 20) -> None:
+        self.folder = Path(folder)
+        self.shard_bytes = shard_bytes
+        self.rows: list[dict[str, Any]] = []
+        self._known: set[str] = set()
+        self._tar: tarfile.TarFile | None = None
+        self._unfinished: list[Path] = []
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+        self._close_tar()
+        if kind is not None:
+            for path in self._unfinished:
+                path.unlink(missing_ok=True)
+            return
+        for path in self.folder.iterdir():
+            if _SHARD_NAME.match(path.name):
+                path.unlink()
+        for path in self._unfinished:
+            path.rename(path.with_name(path.name.removesuffix(".part")))
+        write_index(self.folder, self.rows)
+
+    def add(self, row: Mapping[str, Any], frames: np.ndarray, landmarks: np.ndarray) -> dict[str, Any]:
+        """Store one clip; returns its complete index row.
+
+        frames [T, H, W, 3] uint8 RGB with H = W, T at least 1; landmarks [T, 468, 2] in crop coordinates 0..1, kept as float16.
+        `row` holds any of CLIP_COLUMNS; what it lacks becomes '', 0 or NaN. Raises DataError for a wrong shape, an unknown
+        column, or a clip_id that is empty or was added before.
+        """
+        clip_id = str(row.get("clip_id", ""))
+        _check_clip(clip_id, row, frames, landmarks, self._known)
+        self._known.add(clip_id)
+        pixels = np.ascontiguousarray(frames).tobytes()
+        packed = bytes(_codec().compress(pixels))
+        shard, offset = self._append(f"{clip_id}.zst", packed)
+        full = {field.name: row.get(field.name, MISSING[field.type]) for field in CLIP_SCHEMA}
+        full |= {
+            "frames": frames.shape[0], "size_px": frames.shape[1], "shard": shard, "offset": offset, "nbytes": len(packed),
+            "sha256": hashlib.sha256(pixels).hexdigest(), "landmarks": np.ascontiguousarray(landmarks, dtype="<f2").tobytes(),
+        }  # fmt: skip
+        self.rows.append(full)
+        return full
+
+    def _append(self, name: str, content: bytes) -> tuple[str, int]:
+        if self._tar is not None and self._tar.offset >= self.shard_bytes:
+            self._close_tar()
+        if self._tar is None:
+            path = self.folder / f"clips-{len(self._unfinished):03d}.tar.part"
+            self._unfinished.append(path)
+            self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)
+        member = tarfile.TarInfo(name)          # mtime, owner and mode are constants
+        member.size = len(content)
+        self._tar.addfile(member, io.BytesIO(content))
+        padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        return self._unfinished[-1].name.removesuffix(".part"), self._tar.offset - padded
+
+    def _close_tar(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
+
+
+def write_index(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write `index.parquet` sorted by clip_id; the same rows give the same bytes."""
+    table = pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["clip_id"])), schema=CLIP_SCHEMA)
+    path = Path(folder) / INDEX_NAME
+    with atomic_file(path, "wb") as handle:
+        pq.write_table(table, handle, compression="zstd")
+    return path
+
+
+def read_index(folder: Path) -> "pd.DataFrame":
+    """The clips of a store, one row each, columns CLIP_COLUMNS. Raises DataError where there is no readable index."""
+    path = Path(folder) / INDEX_NAME
+    try:
+        return pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowInvalid) as problem:
+        raise DataError(
+            f"Cannot read the clip index {path}.", why=str(problem), next_step="Run `vigil retrain` to make it again, or fetch it with `dvc pull`."
+        ) from problem
+
+
+def read_clip(root: Path, row: Any, *, verify: bool = False) -> np.ndarray:
+    """The frames [T, H, W, 3] uint8 RGB of a row that names its `store` (a folder below the workspace root). See read_clip_at."""
+    return read_clip_at(Path(root) / row["store"], row, verify=verify)
+
+
+def read_clip_at(folder: Path, row: Any, *, verify: bool = False) -> np.ndarray:
+    """The frames [T, H, W, 3] uint8 RGB of one row of the store in `folder`: one seek, one read.
+
+    `verify` compares the pixels with the row's sha256. Raises MediaError, which names the clip, for a missing or damaged shard.
+    """
+    path = Path(folder) / row["shard"]
+    frames, size = int(row["frames"]), int(row["size_px"])
+    wanted = frames * size * size * 3
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(int(row["offset"]))
+            packed = handle.read(int(row["nbytes"]))
+        pixels = _codec().decompress(packed, decompressed_size=wanted, asbytes=True)
+    except (OSError, pa.ArrowInvalid, pa.ArrowException) as problem:
+        raise _damaged(row, path, str(problem)) from problem
+    if len(pixels) != wanted:
+        raise _damaged(row, path, f"{len(pixels)} bytes of pixels where {wanted} were stored")
+    if verify and (found := hashlib.sha256(pixels).hexdigest()) != row["sha256"]:
+        raise _damaged(row, path, f"sha256 {found[:12]}..., the index says {str(row['sha256'])[:12]}...")
+    return np.frombuffer(pixels, np.uint8).reshape(frames, size, size, 3)
+
+
+def read_landmarks(row: Any) -> np.ndarray:
+    """The mesh of a row, float32 [T, 468, 2], crop coordinates 0..1 (x, y)."""
+    return np.frombuffer(row["landmarks"], "<f2").astype(np.float32).reshape(-1, MESH_POINTS, 2)
+
+
+def _codec() -> pa.Codec:
+    return pa.Codec("zstd", compression_level=ZSTD_LEVEL)
+
+
+def _damaged(row: Any, path: Path, why: str) -> MediaError:
+    return MediaError(
+        f"Clip {row['clip_id']} cannot be read from {path.parent.name}/{path.name}.",
+        why=f"truncated or corrupt shard: {why}",
+        next_step="Delete that folder and run `vigil retrain` (it is made again from the raw media), or fetch it with `dvc pull`.",
+    )
+
+
+def _check_clip(clip_id: str, row: Mapping[str, Any], frames: np.ndarray, landmarks: np.ndarray, known: set[str]) -> None:
+    unknown = sorted(set(row) - set(CLIP_COLUMNS))
+    problem = ""
+    if not clip_id or clip_id in known:
+        problem = "its clip_id was stored before" if clip_id else "it has no clip_id"
+    elif unknown:
+        problem = f"unknown columns {unknown}"
+    elif frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] != frames.shape[2] or not frames.size:
+        problem = f"frames are {frames.dtype} {list(frames.shape)}, not uint8 [T, S, S, 3]"
+    elif landmarks.shape != (frames.shape[0], MESH_POINTS, 2):
+        problem = f"landmarks are {list(landmarks.shape)}, not [{frames.shape[0]}, {MESH_POINTS}, 2]"
+    if problem:
+        raise DataError(f"Clip {clip_id or '?'} cannot be stored.", why=problem, next_step="Report this: a stage made a clip that no shard holds.")
