@@ -1,0 +1,314 @@
+"""One cycle of the loop, as a Prefect flow: take in, version, forge, train, judge, then promote or hold.
+
+A cycle can be killed anywhere. The journal says what was begun; DVC says which stages are finished; every step from
+there on is safe to repeat, so `vigil retrain` goes on where the last one ended.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.plan import Plan, make_plan
+from workspace.cycle import Cycle, cycle_id, due_week, iso_week, read_cycle, write_cycle
+from workspace.errors import StageFailed, VigilError
+from workspace.files import atomic_file, read_json, sha256_file, write_json
+from workspace.journal import Journal
+from workspace.lease import lease
+from workspace.settings import STAGES, Settings, SourceSettings, load_settings
+from workspace.state import batch_states, champion, cycles
+
+DATA_STAGES = ("faces", "validate")
+MODEL_STAGES = tuple(stage for stage in STAGES if stage not in DATA_STAGES)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a cycle ended: `promoted`, `held`, or `nothing new`."""
+
+    outcome: str
+    reason: str
+    cycle: str = ""
+    batches: tuple[str, ...] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
+    report: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as plain values."""
+        return asdict(self)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def may_help_again(task: Any, run: Any, state: Any) -> bool:
+    """Retry only what may pass: a killed or crashed stage, not a mistake that a person must mend."""
+    try:
+        state.result()
+    except VigilError as problem:
+        return bool(getattr(problem, "retryable", False))
+    except Exception:
+        return True
+    return False
+
+
+@task(name="ingest", cache_policy=NO_CACHE)
+def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -> list[str]:
+    """Take what is new from the sources and from the reviewed cases; returns the report's lines."""
+    from pipelines.ingest import ingest
+    from workspace.repository import dvc_add
+
+    lines = []
+    for source in (*sources, *_reviewed_cases(root)):
+        lines += ingest(root, settings, [source]).lines()
+    _close_outbox(root)
+    untracked = [root / "data" / "raw" / name for name in batch_states(Journal(root).events()) if not (root / "data" / "raw" / f"{name}.dvc").exists()]
+    dvc_add(root, [folder for folder in untracked if folder.exists()])
+    return lines
+
+
+def _reviewed_cases(root: Path) -> list[SourceSettings]:
+    """Cases that people have labelled since the last hand-over, as one more source."""
+    from feedback.handover import export_reviewed
+
+    if not (root / "feedback.db").exists() or (folder := export_reviewed(root)) is None:
+        return []
+    return [SourceSettings.model_validate({"name": "feedback", "path": str(folder / "labels.csv"), "layout": "csv", "identity": {"rule": "unknown"}})]
+
+
+def _close_outbox(root: Path) -> None:
+    if not (root / "feedback.db").exists():
+        return
+    from feedback.handover import mark_ingested
+    from workspace.manifest import read_manifest
+
+    taken: set[str] = set()
+    for folder in sorted((root / "data" / "raw").glob("*/")):
+        if (folder / "manifest.parquet").exists():
+            table = read_manifest(folder)
+            taken |= set(table.loc[table["case_id"] != "", "sample_id"])
+    mark_ingested(root, sorted(taken))
+
+
+@task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retry_condition_fn=may_help_again)
+def run_stage(root: Path, stage: str) -> list[str]:
+    """Bring one DVC stage up to date; returns what really ran."""
+    from workspace.processes import end_orphans
+    from workspace.repository import reproduce
+
+    end_orphans(root)
+    return reproduce(root, stage)
+
+
+@task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+def publish(root: Path, settings: Settings, cycle: Cycle, outcome: str) -> None:
+    """Show the cycle in MLflow: run, data sets, curves, figures, model version and aliases. Once a cycle."""
+    from flows.publish import publish_cycle
+
+    publish_cycle(root, settings, cycle, outcome)
+
+
+@task(name="probe", cache_policy=NO_CACHE)
+def probe(root: Path, settings: Settings, model_dir: Path) -> Any:
+    """Ask a real service process whether the exported model works."""
+    from flows.probe import probe_model
+
+    return probe_model(root, settings, model_dir)
+
+
+@flow(name="weekly-retrain", validate_parameters=False)
+def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False, sources: Sequence[SourceSettings] | None = None) -> dict[str, Any]:
+    """Ingest, check, forge, train, judge, then promote or hold. Finished steps are not repeated.
+
+    1. Take in new media and reviewed cases. 2. Faces and data checks of every new batch. 3. Open the cycle.
+    4. Forge, assemble, train, evaluate, drift, gate. 5. Probe and promote, or hold. 6. Publish, report, commit, tag.
+    """
+    root = Path(workspace).resolve()
+    settings = load_settings(root / "params.yaml")
+    with lease(root, "retrain"):
+        return _run(root, settings, scheduled, force, settings.ingest.sources if sources is None else sources).as_dict()
+
+
+def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:
+    journal = Journal(root)
+    finish_commit(root, journal)
+    stage = run_stage.with_options(retries=settings.schedule.retries, retry_delay_seconds=settings.schedule.retry_delay_seconds)
+    plan = make_plan(journal.events(), settings, force=force)
+    if not plan.resume:
+        for line in take_in(root, settings, sources):
+            _say(line)
+        plan = make_plan(journal.events(), settings, force=force)
+        if not plan.needed:
+            return _skip(journal, settings, scheduled)
+        write_batches(root, plan)
+        for name in DATA_STAGES:
+            _say(f"{name} ...")
+            stage(root, name)
+        cycle = open_new_cycle(root, journal, settings, plan, scheduled)
+    else:
+        cycle = read_cycle(root)
+        _say(f"going on with {cycle.cycle}")
+        write_batches(root, plan)
+        for name in DATA_STAGES:
+            stage(root, name)
+    if cycle.judged or not _refused(root, plan):
+        place_base_model(root, cycle)
+        for name in MODEL_STAGES:
+            _say(f"{name} ...")
+            stage(root, name)
+    return conclude(root, settings, journal, cycle)
+
+
+def _skip(journal: Journal, settings: Settings, scheduled: bool) -> Outcome:
+    week = due_week(journal.events(), settings.schedule, datetime.now(UTC)) if scheduled else None
+    if week:
+        journal.append("week_skipped", week=week, why="nothing new")
+    return Outcome("nothing new", "no new batch, no changed setting or stage version")
+
+
+def write_batches(root: Path, plan: Plan) -> None:
+    """List the batches whose faces and checks DVC keeps up to date."""
+    import yaml
+
+    with atomic_file(root / "batches.yaml") as handle:
+        yaml.safe_dump({"batches": sorted({*plan.judged, *plan.accepted})}, handle)
+
+
+def _refused(root: Path, plan: Plan) -> list[str]:
+    """Batches under judgement that the data checks did not let in."""
+    return [batch for batch in plan.judged if not read_json(root / "reports" / "validate" / f"{batch}.json").get("success") is True]
+
+
+def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan, scheduled: bool) -> Cycle:
+    """Hold what the data checks refuse, then write cycle.yaml and the journal's `cycle_opened`."""
+    refused = _refused(root, plan)
+    for batch in refused:
+        result = read_json(root / "reports" / "validate" / f"{batch}.json")
+        failed = "; ".join(f"{row['name']} (observed {row.get('observed')}, limit {row.get('limit')})" for row in result.get("expectations", []) if not row.get("success"))
+        journal.append("batch_state", batch=batch, state="held", who="vigil", why=f"data checks: {failed or 'no result'}")
+        _say(f"held {batch}: {failed}")
+    now = datetime.now(UTC)
+    week = (due_week(journal.events(), settings.schedule, now) if scheduled else None) or iso_week(now, settings.schedule.timezone)
+    earlier = cycles(journal.events())
+    number = 1 + sum(1 for one in earlier if str(one.get("cycle", "")).startswith(f"{week}."))
+    judged = tuple(batch for batch in plan.judged if batch not in refused)
+    cycle = Cycle(
+        cycle=cycle_id(week, number),
+        seed=settings.seed,
+        batches=tuple(sorted({*judged, *plan.accepted})),
+        judged=judged,
+        base_model=plan.base_model,
+        base_cycle=plan.base_cycle,
+        known_generators=tuple(known_generators(root, plan.base_cycle)),
+        drawn_forgers=drawn_forgers(settings, len(earlier)),
+    )
+    write_cycle(root, cycle)
+    journal.append(
+        "cycle_opened", cycle=cycle.cycle, judged=list(plan.judged), base_model=cycle.base_model, fingerprint=plan.fingerprint, scheduled=scheduled, week=week, why=list(plan.reasons)
+    )
+    return cycle
+
+
+def known_generators(root: Path, base_cycle: str) -> list[str]:
+    """Generators that the base model has met, as its card says."""
+    card = root / "models" / base_cycle / "card.json"
+    return sorted(read_json(card).get("generators_seen", [])) if base_cycle and card.exists() else []
+
+
+def drawn_forgers(settings: Settings, number: int) -> tuple[str, ...]:
+    """The forgers of this cycle, in rotation: each cycle begins with the next one."""
+    names = settings.forge.forgers
+    start = number % len(names) if names else 0
+    return (*names[start:], *names[:start])
+
+
+def place_base_model(root: Path, cycle: Cycle) -> None:
+    """Lay the champion (or the word that there is none) where the stages look for it. Same champion, same bytes."""
+    from workspace.repository import pull, replace_folder
+
+    base = root / "build" / "base"
+    marker = base / "base.json"
+    if marker.exists() and read_json(marker).get("model_sha256") == cycle.base_model:
+        return
+    if not cycle.base_model:
+        shutil.rmtree(base, ignore_errors=True)
+    else:
+        source = root / "models" / cycle.base_cycle
+        if not source.exists():
+            pull(root, [f"models/{cycle.base_cycle}.dvc"])
+        replace_folder(source, base)
+    write_json(marker, {"model_sha256": cycle.base_model})
+
+
+def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> Outcome:
+    """Promote or hold, then publish, report, version, close and commit. Each step is safe to repeat."""
+    from flows.decide import decide_outcome
+    from pipelines.report import write_report
+    from workspace.repository import dvc_add, push, replace_folder
+
+    trained = bool(cycle.judged) or bool(cycle.batches)
+    trained = trained and (root / "reports" / "verdict.json").exists() and read_json(root / "reports" / "verdict.json").get("cycle") == cycle.cycle
+    model_dir = root / "models" / cycle.cycle
+    if trained:
+        sha256 = read_json(root / "build" / "model" / "card.json")["model_sha256"]
+        if not (model_dir / "model.safetensors").exists() or sha256_file(model_dir / "model.safetensors") != sha256:
+            replace_folder(root / "build" / "model", model_dir)
+        dvc_add(root, [model_dir])
+        if not any(event.kind == "candidate" and event.fields.get("cycle") == cycle.cycle for event in journal.events()):
+            journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
+    decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe)
+    settle_batches(journal, cycle, decision.outcome, decision.reason)
+    closed = next((one for one in cycles(journal.events()) if one.get("cycle") == cycle.cycle and one.get("outcome")), None)
+    if trained:
+        publish(root, settings, cycle, decision.outcome)
+    if not closed:
+        verdict = root / "reports" / "verdict.json"
+        journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, verdict_sha256=sha256_file(verdict) if trained else "")
+    report = write_report(root, cycle)
+    try:
+        push(root)
+    except VigilError as problem:
+        _say(str(problem))
+    finish_commit(root, journal)
+    figures = read_json(root / "reports" / "evaluation.json") if trained else {}
+    return Outcome(decision.outcome, decision.reason, cycle.cycle, cycle.judged, figures, os.path.relpath(report, Path.cwd()))
+
+
+def settle_batches(journal: Journal, cycle: Cycle, outcome: str, reason: str) -> None:
+    """A promoted cycle's batches are accepted; a held cycle's wait for a person."""
+    state = "accepted" if outcome == "promoted" else "held"
+    states = batch_states(journal.events())
+    for batch in cycle.judged:
+        if states[batch].state == "new" or (states[batch].state != state and outcome == "promoted"):
+            journal.append("batch_state", batch=batch, state=state, who="vigil", why=f"{cycle.cycle} {outcome}: {reason}")
+
+
+def finish_commit(root: Path, journal: Journal) -> None:
+    """Commit and tag the last closed cycle if a killed process left that undone."""
+    from workspace.repository import commit, has_tag
+
+    closed = [one for one in cycles(journal.events()) if one.get("outcome")]
+    if not closed:
+        return
+    last = closed[-1]
+    tag = f"vigil/{last['cycle']}"
+    if not has_tag(root, tag):
+        commit(root, f"{last['cycle']} {last['outcome']}: {last['reason']}", tag)
+
+
+def leading_cycle(root: Path) -> str:
+    """The cycle whose model is champion, or an empty string."""
+    leading = champion(Journal(root).events())
+    return leading.cycle if leading else ""
+
+
+__all__ = ["Outcome", "StageFailed", "conclude", "known_generators", "leading_cycle", "open_new_cycle", "weekly_retrain"]

@@ -1,0 +1,57 @@
+"""From verdict to outcome: probe the export in a real service, then promote once, or hold with the reason."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workspace.cycle import Cycle
+from workspace.errors import PromotionConflict
+from workspace.files import read_json
+from workspace.journal import Journal
+from workspace.settings import Settings
+from workspace.state import cycles
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`promoted` or `held`, and the sentence a person repeats."""
+
+    outcome: str
+    reason: str
+
+
+def decide_outcome(root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path | None, probe: Callable[..., Any]) -> Decision:
+    """Promote when every gate passed and the real server took the model; else hold. A repeated call gives the first answer."""
+    from workspace.promotion import promote
+
+    events = journal.events()
+    closed = next((one for one in cycles(events) if one.get("cycle") == cycle.cycle and one.get("outcome")), None)
+    if closed:
+        return Decision(str(closed["outcome"]), str(closed["reason"]))
+    promoted = next((event for event in events if event.kind == "promotion" and event.fields.get("cycle") == cycle.cycle), None)
+    if promoted:
+        return Decision("promoted", str(promoted.fields.get("why", "")))
+    if model_dir is None:
+        return Decision("held", "no batch passed the data checks; the last good state stays")
+    verdict = read_json(root / "reports" / "verdict.json")
+    if verdict.get("verdict") != "pass":
+        return Decision("held", hold_reason(verdict))
+    result = probe(root, settings, model_dir)
+    if not result.passed:
+        return Decision("held", f"artifact: {result.reason}")
+    why = f"every gate passed; {result.reason}"
+    try:
+        promote(root, model_dir, expected_champion_sha256=cycle.base_model, verdict=verdict, cycle=cycle.cycle, who="vigil", why=why)
+    except PromotionConflict as problem:
+        return Decision("held", f"the champion changed while this cycle ran: {problem.why}")
+    return Decision("promoted", why)
+
+
+def hold_reason(verdict: dict[str, Any]) -> str:
+    """The gates that held a model back, failures before undecided ones, three at most, each in its own sentence."""
+    rows = [row for row in verdict.get("results", []) if row.get("verdict") != "pass"]
+    rows.sort(key=lambda row: row.get("verdict") != "fail")
+    named = [f"{row['gate']} {row['verdict']}: {row['reason']}" for row in rows[:3]]
+    more = f" (and {len(rows) - 3} more)" if len(rows) > 3 else ""
+    return ("; ".join(named) or "no gate gave a result") + more

@@ -1,0 +1,94 @@
+"""What a retraining would do, and why: decided from the journal, the settings and the sources, without running anything."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workspace.settings import Settings
+from workspace.state import batch_states, champion, cycles, open_cycle
+
+# A change of these decides nothing about the data or the model.
+NOT_TRAINED_ON = {"ingest", "schedule", "serve", "registry", "remote"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The batches of the next cycle and the reasons for it. Without reasons there is nothing to do."""
+
+    judged: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    resume: str = ""
+    pending_files: int = 0
+    base_model: str = ""
+    base_cycle: str = ""
+    fingerprint: str = ""
+    reasons: tuple[str, ...] = field(default=())
+
+    @property
+    def needed(self) -> bool:
+        """Whether a cycle should run."""
+        return bool(self.reasons)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain values, for --json."""
+        return {**asdict(self), "needed": self.needed}
+
+
+def settings_fingerprint(settings: Settings) -> str:
+    """A hash of every setting that changes data or model."""
+    kept = {key: value for key, value in settings.model_dump(mode="json", by_alias=True).items() if key not in NOT_TRAINED_ON}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def make_plan(events: Sequence[Any], settings: Settings, *, pending_files: int = 0, force: bool = False) -> Plan:
+    """Decide what the next cycle would judge.
+
+    New means: files or batches that no cycle has judged, a batch that a person accepted since, a changed setting or
+    stage version, or force. A promotion alone is not new, and a held batch waits for a person.
+    """
+    states = batch_states(events)
+    settled = _batches_of_last_promotion(events)
+    new = sorted(name for name, batch in states.items() if batch.state == "new")
+    accepted = sorted(name for name, batch in states.items() if batch.state == "accepted")
+    released = [name for name in accepted if name not in settled]
+    fingerprint = settings_fingerprint(settings)
+    closed = [cycle for cycle in cycles(events) if _get(cycle, "outcome")]
+    leading = champion(events)
+    running = open_cycle(events)
+
+    reasons = []
+    if running:
+        reasons.append(f"cycle {_get(running, 'cycle')} was begun and not finished")
+    if pending_files:
+        reasons.append(f"{pending_files} new files in the sources")
+    if new:
+        reasons.append(f"{len(new)} new {'batch' if len(new) == 1 else 'batches'}: {', '.join(new)}")
+    if released:
+        reasons.append(f"accepted by a person since: {', '.join(released)}")
+    if closed and accepted and _get(closed[-1], "fingerprint") != fingerprint:
+        reasons.append("a setting or a stage version changed")
+    if force and (accepted or new):
+        reasons.append("forced")
+    return Plan(
+        judged=tuple(sorted({*new, *released})),
+        accepted=tuple(name for name in accepted if name in settled),
+        resume=str(_get(running, "cycle")) if running else "",
+        pending_files=pending_files,
+        base_model=leading.model_sha256 if leading else "",
+        base_cycle=leading.cycle if leading else "",
+        fingerprint=fingerprint,
+        reasons=tuple(reasons),
+    )
+
+
+def _batches_of_last_promotion(events: Sequence[Any]) -> set[str]:
+    """Batches that an earlier promoted cycle has trained on."""
+    promoted = {cycle_id for cycle in cycles(events) if _get(cycle, "outcome") == "promoted" and (cycle_id := _get(cycle, "cycle"))}
+    return {batch for cycle in cycles(events) if _get(cycle, "cycle") in promoted for batch in (_get(cycle, "judged") or ())}
+
+
+def _get(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

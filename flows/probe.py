@@ -1,0 +1,103 @@
+"""Promotion's last question: does the exported model load and score in a real `vigil serve` process?"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workspace.files import read_json
+from workspace.settings import Settings
+
+GOLDEN_CLIPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What the real server said. `passed` only when it answered every golden clip as the checkpoint does."""
+
+    passed: bool
+    reason: str
+    ready_seconds: float | None = None
+    clips: int = 0
+    largest_difference: float | None = None
+
+
+def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
+    """Start the service on `model_dir` in a process of its own, score golden clips over HTTP, compare, stop it.
+
+    The golden clips are the first of the holdout; the checkpoint is scored here, the export there.
+    """
+    with tempfile.TemporaryDirectory(prefix="vigil-probe-") as scratch:
+        ready, log = Path(scratch) / "ready.json", Path(scratch) / "serve.log"
+        command = [sys.executable, "-P", "-m", "feedback.serve", "--workspace", str(root), "--model-dir", str(model_dir), "--port", "0", "--probe", "--ready-file", str(ready)]
+        started = time.monotonic()
+        with open(log, "wb") as output:
+            process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT, env=os.environ.copy())
+        try:
+            return _ask(process, root, settings, model_dir, ready, log, started)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _ask(process: "subprocess.Popen[bytes]", root: Path, settings: Settings, model_dir: Path, ready: Path, log: Path, started: float) -> ProbeResult:
+    import httpx
+
+    deadline = started + settings.serve.ready_timeout_seconds
+    while not ready.exists():
+        if process.poll() is not None:
+            return ProbeResult(False, f"the service ended with code {process.returncode}: {_last_line(log)}")
+        if time.monotonic() > deadline:
+            return ProbeResult(False, f"the service was not ready after {settings.serve.ready_timeout_seconds} s: {_last_line(log)}")
+        time.sleep(0.1)
+    said = read_json(ready)
+    with httpx.Client(base_url=said["url"], timeout=30.0, trust_env=False) as client:
+        answer = client.get("/readyz")
+        if answer.status_code != 200:
+            return ProbeResult(False, f"/readyz answered {answer.status_code}: {answer.text[:200]}")
+        seconds = time.monotonic() - started
+        expected_sha256 = read_json(model_dir / "card.json")["model_sha256"]
+        if answer.json().get("model_sha256") != expected_sha256:
+            return ProbeResult(False, "the service loaded another model than the one asked for", seconds)
+        return _compare(client, root, model_dir, seconds, settings.gates.max_parity)
+
+
+def _compare(client: Any, root: Path, model_dir: Path, seconds: float, tolerance: float) -> ProbeResult:
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from media.shards import read_clip
+    from model.checkpoint import load_model
+
+    table = pd.read_parquet(root / "data" / "sets" / "holdout.parquet").sort_values("clip_id").head(GOLDEN_CLIPS)
+    if not len(table):
+        return ProbeResult(False, "there is no holdout clip to probe with", seconds)
+    network = load_model(model_dir).eval()
+    differences = []
+    for row in table.to_dict("records"):
+        clip = read_clip(root, row)
+        answer = client.post("/v1/clips", content=np.ascontiguousarray(clip).tobytes(), headers={"X-Shape": ",".join(map(str, clip.shape[:3])) + ",3"})
+        if answer.status_code != 200:
+            return ProbeResult(False, f"golden clip {row['clip_id']} was answered with {answer.status_code}: {answer.text[:200]}", seconds)
+        with torch.no_grad():
+            frames = torch.from_numpy(clip).permute(0, 3, 1, 2).float().div(255)[None]  # [1, T, 3, H, W]
+            expected = float(torch.sigmoid(network(frames))[0])
+        differences.append(abs(expected - 1 / (1 + float(np.exp(-answer.json()["logit"])))))
+    worst = max(differences)
+    if not worst <= tolerance:
+        return ProbeResult(False, f"the export differs from the checkpoint by {worst:.2g} on a golden clip (at most {tolerance:g})", seconds, len(differences), worst)
+    return ProbeResult(True, f"ready in {seconds:.1f} s, {len(differences)} golden clips within {worst:.1g}", seconds, len(differences), worst)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else "it said nothing"
