@@ -1,0 +1,72 @@
+"""Stage `gate`: gather what the other stages measured and write one verdict. The judging itself is `pipelines.gates.judge`.
+
+Answers "why was it held?": reports/verdict.json has every check with its value, bound, production bound, n and reason.
+A report that is missing or cannot be read leaves its gates undecided; it never lets a model through.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.gates import Verdict, judge
+from pipelines.stage import stage_main
+from workspace.cycle import Cycle
+from workspace.files import read_json, write_json
+from workspace.settings import Settings
+
+VERDICT = Path("reports/verdict.json")
+
+
+def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """Write reports/verdict.json and return it. Safe to repeat: the same reports give the same bytes."""
+    evaluation = read_report(root / "reports/evaluation.json")
+    verdict = judge(
+        evaluation,
+        read_report(root / "reports/drift/drift.json"),
+        [validation_inputs(batch, read_report(root / f"reports/validate/{batch}.json")) for batch in cycle.judged],
+        leak_inputs(read_report(root / "data/sets/report.json")),
+        settings.gates,
+        judged=cycle.judged,
+        base_sha256=cycle.base_model,
+    )
+    return write_verdict(root, cycle, evaluation, verdict)
+
+
+def write_verdict(root: Path, cycle: Cycle, evaluation: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
+    """Store the verdict with the two models it is about: promotion compares and sets on exactly these."""
+    inputs = evaluation.get("gate_inputs") or {}
+    page = {"cycle": cycle.cycle, "challenger_sha256": inputs.get("challenger_sha256") or "", "base_sha256": cycle.base_model, **verdict.as_dict()}
+    write_json(root / VERDICT, page)
+    return page
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The report at `path`; an empty one when it is missing or no JSON object, which leaves its gates undecided."""
+    try:
+        found = read_json(path)
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def validation_inputs(batch: str, report: Mapping[str, Any]) -> dict[str, Any]:
+    """What gate `data` reads of one batch's validation report: its name, whether it succeeded, and each check's outcome."""
+    checks = report.get("checks")
+    rows = [{"name": check.get("name"), "success": check.get("success")} for check in checks if isinstance(check, dict)] if isinstance(checks, list) else None
+    return {
+        "batch": report.get("batch") if report.get("batch") == batch else None,
+        "success": report.get("success"),
+        "checks": {"count": len(checks) if isinstance(checks, list) else None, "rows": rows},
+    }
+
+
+def leak_inputs(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What gate `leak-free` reads of the sets report: how many of each kind stand on both sides of the split."""
+    leaks = report.get("leaks")
+    rows = [{"what": str(what), "found": found} for what, found in sorted(leaks.items())] if isinstance(leaks, dict) else None
+    return {"leaks": {"checks": {"count": len(leaks) if isinstance(leaks, dict) else None, "rows": rows}}}
+
+
+if __name__ == "__main__":
+    stage_main("gate", run)

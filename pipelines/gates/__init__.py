@@ -1,0 +1,66 @@
+"""The gates: pure functions from measurements to one verdict. To add a gate, write a function beside the others and add it to `GATES`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.gates import absolute, comparative
+from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Verdict, decide
+from workspace.settings import GateSettings
+
+__all__ = ["GATES", "GateResult", "GateVerdict", "Verdict", "decide", "judge"]
+
+# Name shown to people -> the function that judges. A function yields one or several results and may raise Missing.
+GATES = {
+    "data": absolute.data,
+    "leak-free": absolute.leak_free,
+    "accuracy": absolute.accuracy,
+    "not worse than the champion": comparative.not_worse,
+    "better on what is new": comparative.better_on_new,
+    "new rows": comparative.new_rows,
+    "worst slice": comparative.worst_slice,
+    "drift": comparative.drift,
+    "robustness": comparative.robustness,
+    "forgetting": comparative.forgetting,
+    "generalisation gap": absolute.generalisation_gap,
+    "score collapse": absolute.score_collapse,
+    "latency": absolute.latency,
+    "size": absolute.size,
+    "artifact parity": absolute.artifact_parity,
+}
+
+
+def judge(
+    evaluation: Mapping[str, Any] | None,
+    drift: Mapping[str, Any] | None,
+    validate: Sequence[Mapping[str, Any]] | None,
+    sets: Mapping[str, Any] | None,
+    settings: GateSettings,
+    *,
+    judged: Sequence[str] | None,
+    base_sha256: str | None,
+) -> Verdict:
+    """Weigh every measurement against its bound. Pure: the same inputs give the same verdict.
+
+    `evaluation` and `drift` are the stages' reports; only their `gate_inputs` count. `validate` holds one
+    `{batch, success, checks}` a batch, `sets` `{leaks: {what: count}}`, `judged` the batches of the cycle, `base_sha256`
+    the champion the cycle was opened against ('' when there is none). An input that is missing, None or NaN makes its
+    gate undecided; only `pass` may promote.
+    """
+    inputs = Inputs(
+        {
+            "evaluation": evaluation.get("gate_inputs") if isinstance(evaluation, Mapping) else None,
+            "drift": drift.get("gate_inputs") if isinstance(drift, Mapping) else None,
+            "validate": validate,
+            "sets": sets,
+            "cycle": {"judged": judged, "base_sha256": base_sha256},
+        }
+    )
+    limits = Limits(settings, GateSettings())
+    results: list[GateResult] = []
+    for name, gate in GATES.items():
+        try:
+            found = list(gate(name, inputs, limits))
+        except Missing as missing:
+            found = [GateResult(name, GateVerdict.UNDECIDED, f"Undecided: {missing}.")]
+        results += found or [GateResult(name, GateVerdict.UNDECIDED, "Undecided: the gate gave no result.")]
+    return Verdict(decide(results), tuple(results))

@@ -1,0 +1,153 @@
+"""What a gate says, how gates combine, and the strict reader through which they see their inputs.
+
+Three states: a gate that lacks a number is undecided, never a pass. `Inputs` raises `Missing` for every value that is
+absent, None, NaN, infinite or of the wrong kind, so no gate can read a hole as a zero.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from workspace.settings import GateSettings
+
+
+class GateVerdict(StrEnum):
+    """What one gate, or all of them together, say."""
+
+    PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """One check: the value, its bound, and the sentence a reviewer can repeat."""
+
+    gate: str
+    verdict: GateVerdict
+    reason: str
+    measured: float | None = None
+    limit: float | None = None
+    production_limit: float | None = None
+    n: int | None = None
+    smallest_n: int | None = None
+    rule: str = ""  # "at least" or "at most", when there is a limit
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All results and what follows from them."""
+
+    verdict: GateVerdict
+    results: tuple[GateResult, ...]
+
+    def reasons(self) -> list[str]:
+        """The sentences that stand against promotion; failures first."""
+        order = {GateVerdict.FAIL: 0, GateVerdict.UNDECIDED: 1}
+        against = sorted((result for result in self.results if result.verdict in order), key=lambda result: order[result.verdict])
+        return [f"{result.gate}: {result.reason}" for result in against]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"verdict": str(self.verdict), "reasons": self.reasons(), "results": [{**asdict(r), "verdict": str(r.verdict)} for r in self.results]}
+
+
+def decide(results: Sequence[GateResult]) -> GateVerdict:
+    """FAIL beats UNDECIDED beats PASS; no gates at all is UNDECIDED, never PASS."""
+    seen = {result.verdict for result in results} or {GateVerdict.UNDECIDED}
+    return next(verdict for verdict in (GateVerdict.FAIL, GateVerdict.UNDECIDED, GateVerdict.PASS) if verdict in seen)
+
+
+class Missing(Exception):
+    """An input of a gate is absent or no proper value; the text says which."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Read-only view of a tree of measurements that refuses holes. Paths are written `a.b.c`."""
+
+    value: Any
+    at: str = ""
+
+    def node(self, path: str) -> "Inputs":
+        """The subtree at `path`. Raises Missing."""
+        value, at = self.value, self.at
+        for key in path.split("."):
+            at = f"{at}.{key}" if at else key
+            if not isinstance(value, Mapping) or value.get(key) is None:
+                raise Missing(f"{at} is missing")
+            value = value[key]
+        return Inputs(value, at)
+
+    def number(self, path: str) -> float:
+        """A finite number. Raises Missing."""
+        found = self.node(path)
+        if isinstance(found.value, bool) or not isinstance(found.value, int | float) or not math.isfinite(found.value):
+            raise Missing(f"{found.at} is not a number")
+        return float(found.value)
+
+    def count(self, path: str) -> int:
+        """A whole number, zero or more. Raises Missing."""
+        number = self.number(path)
+        if number < 0 or number != int(number):
+            raise Missing(f"{self.at}.{path} is not a count")
+        return int(number)
+
+    def text(self, path: str) -> str:
+        """A string, perhaps empty. Raises Missing."""
+        found = self.node(path)
+        if not isinstance(found.value, str):
+            raise Missing(f"{found.at} is not text")
+        return found.value
+
+    def flag(self, path: str) -> bool:
+        """True or False, nothing that merely looks like it. Raises Missing."""
+        found = self.node(path)
+        if not isinstance(found.value, bool):
+            raise Missing(f"{found.at} is neither true nor false")
+        return found.value
+
+    def rows(self, path: str) -> "list[Inputs]":
+        """The entries of the table `{count, rows}` at `path`. Raises Missing when the count does not match: a lost row is a hole too."""
+        table = self.node(path)
+        rows = table.node("rows").value
+        if not isinstance(rows, Sequence) or isinstance(rows, str):
+            raise Missing(f"{table.at}.rows is not a list")
+        if table.count("count") != len(rows):
+            raise Missing(f"{table.at} announces {table.count('count')} rows and holds {len(rows)}")
+        return [Inputs(row, f"{table.at}.rows[{number}]") for number, row in enumerate(rows)]
+
+    def items(self, path: str) -> "list[Inputs]":
+        """The entries of the list at `path`. Raises Missing."""
+        found = self.node(path)
+        if not isinstance(found.value, Sequence) or isinstance(found.value, str):
+            raise Missing(f"{found.at} is not a list")
+        return [Inputs(item, f"{found.at}[{number}]") for number, item in enumerate(found.value)]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds in force and, beside them, the production ones."""
+
+    here: GateSettings
+    production: GateSettings
+
+    def check(self, gate: str, what: str, measured: float, setting: str, n: int, smallest_n: int, units: str = "videos") -> GateResult:
+        """Hold `measured` against the setting of that name (`min_...` or `max_...`/`margin`); too few samples are undecided."""
+        at_least = setting.startswith("min_")
+        limit, production = float(getattr(self.here, setting)), float(getattr(self.production, setting))
+        verdict, reason = _weigh(what, measured, limit, at_least, n, smallest_n, units)
+        return GateResult(gate, verdict, reason, measured, limit, production, n, smallest_n, "at least" if at_least else "at most")
+
+
+def _weigh(what: str, measured: float, limit: float, at_least: bool, n: int, smallest_n: int, units: str) -> tuple[GateVerdict, str]:
+    rule = "at least" if at_least else "at most"
+    if n < smallest_n:
+        return GateVerdict.UNDECIDED, f"Undecided: {what} is {measured:.4g} on {n} {units}; {smallest_n - n} more are needed to decide ({smallest_n})."
+    fine = measured >= limit if at_least else measured <= limit
+    if fine:
+        return GateVerdict.PASS, f"{what[0].upper()}{what[1:]} is {measured:.4g}, {rule} {limit:.4g} is asked."
+    return GateVerdict.FAIL, f"{what[0].upper()}{what[1:]} is {measured:.4g}, but {rule} {limit:.4g} is asked."
+
+
+Results = Iterator[GateResult]

@@ -1,0 +1,94 @@
+"""Inputs of the gates that pass, for tests to break one at a time."""
+
+import copy
+from typing import Any
+
+from workspace.settings import GateSettings
+
+SETTINGS = GateSettings()
+CHAMPION, CHALLENGER = "c" * 64, "d" * 64
+
+
+def passing(champion: bool = True, something_new: bool = True, drift: str = "tested") -> dict[str, Any]:
+    """Keyword arguments of `judge` with which every gate passes: production bounds, enough samples."""
+    inputs: dict[str, Any] = {
+        "judged_on": "collected",
+        "challenger_sha256": CHALLENGER,
+        "champion_sha256": CHAMPION if champion else "",
+        "accuracy": {
+            "n_real": 120, "n_fake": 130, "balanced_accuracy": 0.97, "precision": 0.97, "recall": 0.96, "f1": 0.965, "auc": 0.99, "fpr": 0.02, "ece": 0.03,
+        },
+        "new_rows": {"n_real": 40, "n_fake": 40, "challenger_auc": 0.96},
+        "robustness": {"n": 60, "clean": 0.96, "transfer": 0.94, "whitebox": 0.6, "challenger_curve": 0.5},
+        "generalisation": {"n": 60, "train_auc": 0.999, "holdout_auc": 0.99},
+        "collapse": {"n": 250, "spread": 0.4, "called_real": 120, "called_fake": 130},
+        "latency": {"seconds": 1.5, "runs": 5},
+        "size_bytes": 90_000_000,
+        "parity": {"clips": 8, "max_difference": 1e-5},
+    }  # fmt: skip
+    if champion:
+        new = [{"generator": "neural", "n_real": 120, "n_fake": 40, "champion_auc": 0.55, "challenger_auc": 0.95}] if something_new else []
+        slices = [
+            {"slice": "source=phone", "n": 90, "champion": 0.95, "challenger": 0.96},
+            {"slice": "compression=c40", "n": 60, "champion": 0.92, "challenger": 0.91},
+        ]
+        known = [
+            {"generator": "swap", "n_real": 120, "n_fake": 60, "champion_auc": 0.98, "challenger_auc": 0.978},
+            {"generator": "blend", "n_real": 120, "n_fake": 70, "champion_auc": 0.97, "challenger_auc": 0.975},
+        ]
+        inputs["comparison"] = {"n_real": 120, "n_fake": 130, "champion_auc": 0.985, "challenger_auc": 0.99, "lower": -0.002}
+        inputs["new_generators"] = {"count": len(new), "rows": new}
+        inputs["slices"] = {"count": len(slices), "rows": slices}
+        inputs["forgetting"] = {"count": len(known), "rows": known}
+        inputs["robustness"]["champion_curve"] = 0.48
+    seen: dict[str, Any] = {"status": drift, "n_ref": 200, "n_new": 80}
+    if drift == "tested":
+        seen |= {"p_value": 0.4, "alpha": 0.01, "drifted": False, "covered": True, "least": 20}
+    checks = [{"name": "labels are known", "success": True}, {"name": "files decode", "success": True}]
+    return {
+        "evaluation": {"gate_inputs": inputs},
+        "drift": {"gate_inputs": seen},
+        "validate": [{"batch": "b2", "success": True, "checks": {"count": len(checks), "rows": checks}}],
+        "sets": {"leaks": {"checks": {"count": 2, "rows": [{"what": "identities", "found": 0}, {"what": "files", "found": 0}]}}},
+        "judged": ["b2"],
+        "base_sha256": CHAMPION if champion else "",
+    }
+
+
+EXAMPLES = {
+    "champion and a new generator": passing(),
+    "champion, nothing new": passing(something_new=False),
+    "first model": passing(champion=False, drift="no reference"),
+}
+
+
+def leaves(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of every value in the tree that is no container, and of every container that is not empty."""
+    here = [path] if path else []
+    if isinstance(tree, dict):
+        return here + [found for key, item in tree.items() for found in leaves(item, (*path, key))]
+    if isinstance(tree, list):
+        return here + [found for key, item in enumerate(tree) for found in leaves(item, (*path, key))]
+    return here
+
+
+def without(tree: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
+    """A copy of the tree that lacks the value at `path`."""
+    changed, at = _reach(tree, path)
+    del at[path[-1]]
+    return changed
+
+
+def replaced(tree: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    """A copy of the tree with another value at `path`."""
+    changed, at = _reach(tree, path)
+    at[path[-1]] = value
+    return changed
+
+
+def _reach(tree: dict[str, Any], path: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:
+    changed = copy.deepcopy(tree)
+    at: Any = changed
+    for key in path[:-1]:
+        at = at[key]
+    return changed, at

@@ -1,0 +1,55 @@
+"""Stage `gate`: reads the reports of the other stages and writes the verdict; an absent report never promotes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import gate
+from tests.pipelines.gate_examples import CHALLENGER, CHAMPION, passing
+from workspace.cycle import Cycle
+from workspace.files import read_json, write_json
+from workspace.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
+REPORTS = ("reports/evaluation.json", "reports/drift/drift.json", "reports/validate/b2.json", "data/sets/report.json")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> tuple[Path, Settings, Cycle]:
+    example: dict[str, Any] = passing()
+    reports = (
+        example["evaluation"],
+        example["drift"],
+        {"batch": "b2", "success": True, "checks": [{"name": "labels are known", "success": True, "detail": "40 rows"}]},
+        {"leaks": {"identities": 0, "files": 0}},
+    )
+    for name, report in zip(REPORTS, reports, strict=True):
+        write_json(tmp_path / name, report)
+    cycle = Cycle(
+        cycle="2026-W47.2", seed=1, batches=["b1", "b2"], judged=["b2"], base_model=CHAMPION, base_cycle="2026-W46.1", known_generators=["swap"], drawn_forgers=[]
+    )
+    return tmp_path, load_settings(ROOT / "params.yaml"), cycle
+
+
+def test_the_verdict_names_both_models_and_is_written(world: tuple[Path, Settings, Cycle]) -> None:
+    page = gate.run(*world)
+    assert page["verdict"] == "pass" and page["challenger_sha256"] == CHALLENGER and page["base_sha256"] == CHAMPION
+    assert read_json(world[0] / "reports/verdict.json") == page
+
+
+@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("damage", ["missing", "half written", "another shape"])
+def test_a_report_that_cannot_be_read_never_promotes(world: tuple[Path, Settings, Cycle], name: str, damage: str) -> None:
+    path = world[0] / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_text('{"gate_inputs": {"acc' if damage == "half written" else "[1, 2]")
+    assert gate.run(*world)["verdict"] == "undecided"
+
+
+def test_a_failing_expectation_holds_the_cycle(world: tuple[Path, Settings, Cycle]) -> None:
+    write_json(world[0] / "reports/validate/b2.json", {"batch": "b2", "success": True, "checks": [{"name": "files decode", "success": False}]})
+    page = gate.run(*world)
+    assert page["verdict"] == "fail" and "files decode" in page["reasons"][0]

@@ -1,0 +1,194 @@
+"""The gates: each can hold a model back alone, and no hole in their inputs ever lets one through."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.gates import GATES, GateResult, GateVerdict, Verdict, decide, judge
+from tests.pipelines.gate_examples import CHAMPION, EXAMPLES, SETTINGS, leaves, passing, replaced, without
+
+HOLES = [None, math.nan, math.inf, "", [], {}, "0.99", True]
+EVALUATION, DRIFT = ("evaluation", "gate_inputs"), ("drift", "gate_inputs")
+
+
+def judged(arguments: dict[str, Any], **changes: Any) -> Verdict:
+    names = ("evaluation", "drift", "validate", "sets")
+    given_arguments = [arguments.get(name, [] if name == "validate" else {}) for name in names]
+    limits = SETTINGS.model_copy(update=changes)
+    return judge(*given_arguments, limits, judged=arguments.get("judged"), base_sha256=arguments.get("base_sha256"))  # type: ignore[arg-type]
+
+
+@given(st.lists(st.sampled_from(GateVerdict)))
+def test_promotion_needs_every_gate_to_pass(verdicts: list[GateVerdict]) -> None:
+    results = [GateResult("g", verdict, "because") for verdict in verdicts]
+    assert (decide(results) is GateVerdict.PASS) == (bool(verdicts) and set(verdicts) == {GateVerdict.PASS})
+
+
+@given(st.lists(st.sampled_from(GateVerdict), min_size=1))
+def test_a_failure_is_never_hidden_by_an_undecided_gate(verdicts: list[GateVerdict]) -> None:
+    results = [GateResult("g", verdict, "because") for verdict in verdicts]
+    assert (decide(results) is GateVerdict.FAIL) == (GateVerdict.FAIL in verdicts)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_pass_and_every_gate_speaks(name: str) -> None:
+    verdict = judged(EXAMPLES[name])
+    assert verdict.verdict is GateVerdict.PASS, verdict.reasons()
+    assert {result.gate.split(":")[0] for result in verdict.results} == set(GATES)
+    assert all(result.reason.endswith(".") for result in verdict.results)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_deleting_any_input_never_promotes(name: str) -> None:
+    passed = [path for path in leaves(EXAMPLES[name]) if judged(without(EXAMPLES[name], path)).verdict is GateVerdict.PASS]
+    assert not passed
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_none_and_nan_in_any_input_never_promote(name: str) -> None:
+    example = EXAMPLES[name]
+    passed = [(path, hole) for path in leaves(example) for hole in (None, math.nan) if judged(replaced(example, path, hole)).verdict is GateVerdict.PASS]
+    assert not passed
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_several_holes_at_once_never_promote(data: st.DataObject) -> None:
+    example = EXAMPLES[data.draw(st.sampled_from(sorted(EXAMPLES)))]
+    values = [path for path in leaves(example) if not isinstance(_value(example, path), dict | list)]
+    for path in data.draw(st.lists(st.sampled_from(values), min_size=1, max_size=4, unique=True)):
+        hole = data.draw(st.sampled_from([None, math.nan, math.inf, -math.inf, {}, []]))
+        example = replaced(example, path, hole)
+    assert judged(example).verdict is not GateVerdict.PASS
+
+
+def _value(tree: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+# Gate -> the input that breaks it alone.
+BREAKS: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "data": (("validate", 0, "success"), False),
+    "leak-free": (("sets", "leaks", "checks", "rows", 0, "found"), 1),
+    "accuracy: balanced accuracy": ((*EVALUATION, "accuracy", "balanced_accuracy"), 0.89),
+    "accuracy: precision": ((*EVALUATION, "accuracy", "precision"), 0.89),
+    "accuracy: recall": ((*EVALUATION, "accuracy", "recall"), 0.89),
+    "accuracy: F1": ((*EVALUATION, "accuracy", "f1"), 0.89),
+    "accuracy: AUC": ((*EVALUATION, "accuracy", "auc"), 0.89),
+    "accuracy: false-positive rate": ((*EVALUATION, "accuracy", "fpr"), 0.033),
+    "accuracy: ECE": ((*EVALUATION, "accuracy", "ece"), 0.051),
+    "not worse than the champion": ((*EVALUATION, "comparison", "lower"), -0.011),
+    "better on what is new: neural": ((*EVALUATION, "new_generators", "rows", 0, "challenger_auc"), 0.89),
+    "new rows": ((*EVALUATION, "new_rows", "challenger_auc"), 0.5),
+    "worst slice": ((*EVALUATION, "slices", "rows", 1, "challenger"), 0.89),
+    "drift": ((*DRIFT, "drifted"), True),
+    "robustness: transfer": ((*EVALUATION, "robustness", "transfer"), 0.91),
+    "robustness: white-box": ((*EVALUATION, "robustness", "whitebox"), 0.2),
+    "robustness: curve": ((*EVALUATION, "robustness", "challenger_curve"), 0.4),
+    "forgetting": ((*EVALUATION, "forgetting", "rows", 0, "challenger_auc"), 0.94),
+    "generalisation gap": ((*EVALUATION, "generalisation", "holdout_auc"), 0.85),
+    "score collapse": ((*EVALUATION, "collapse", "spread"), 0.01),
+    "latency": ((*EVALUATION, "latency", "seconds"), 5.1),
+    "size": ((*EVALUATION, "size_bytes"), 300_000_000),
+    "artifact parity": ((*EVALUATION, "parity", "max_difference"), 0.01),
+}
+
+
+def test_every_gate_has_a_way_to_break_it() -> None:
+    assert {name.split(":")[0] for name in BREAKS} == set(GATES)
+
+
+@pytest.mark.parametrize("gate", BREAKS)
+def test_each_gate_alone_holds_a_model_back(gate: str) -> None:
+    example = passing()
+    if gate == "drift":
+        example = replaced(example, (*DRIFT, "covered"), False)
+    verdict = judged(replaced(example, *BREAKS[gate]))
+    assert verdict.verdict is GateVerdict.FAIL
+    assert [result.gate for result in verdict.results if result.verdict is not GateVerdict.PASS] == [gate]
+
+
+@pytest.mark.parametrize(
+    ("gate", "path", "n"),
+    [
+        ("accuracy: false-positive rate", ("accuracy", "n_real"), 93),
+        ("accuracy: recall", ("accuracy", "n_fake"), 93),
+        ("not worse than the champion", ("comparison", "n_real"), 93),
+        ("better on what is new: neural", ("new_generators", "rows", 0, "n_fake"), 29),
+        ("robustness: white-box", ("robustness", "n"), 29),
+        ("generalisation gap", ("generalisation", "n"), 29),
+        ("score collapse", ("collapse", "n"), 29),
+        ("latency", ("latency", "runs"), 2),
+        ("artifact parity", ("parity", "clips"), 1),
+    ],
+)
+def test_too_few_samples_leave_a_gate_undecided_and_it_says_how_many_are_missing(gate: str, path: tuple[Any, ...], n: int) -> None:
+    verdict = judged(replaced(passing(), (*EVALUATION, *path), n))
+    result = next(result for result in verdict.results if result.gate == gate)
+    assert (verdict.verdict, result.verdict) == (GateVerdict.UNDECIDED, GateVerdict.UNDECIDED)
+    assert result.n == n and result.smallest_n == n + 1 and "1 more" in result.reason
+
+
+def test_a_new_generator_must_be_caught_better_than_the_champion_does() -> None:
+    verdict = judged(replaced(passing(), (*EVALUATION, "new_generators", "rows", 0, "champion_auc"), 0.97))
+    assert verdict.verdict is GateVerdict.FAIL and "no better than the champion" in verdict.reasons()[0]
+
+
+def test_calling_everything_fake_is_a_collapse() -> None:
+    verdict = judged(replaced(passing(), (*EVALUATION, "collapse", "called_real"), 0))
+    assert verdict.verdict is GateVerdict.FAIL and "called fake" in verdict.reasons()[0]
+
+
+def test_small_slices_are_not_judged_alone_but_none_at_all_is_undecided() -> None:
+    one = replaced(passing(), (*EVALUATION, "slices", "rows", 1), {"slice": "yaw=far", "n": 3, "champion": 1.0, "challenger": 0.0})
+    assert judged(one).verdict is GateVerdict.PASS
+    both = replaced(one, (*EVALUATION, "slices", "rows", 0, "n"), 29)
+    assert judged(both).verdict is GateVerdict.UNDECIDED
+
+
+def test_a_week_too_small_to_judge_alone_is_reported_and_passes() -> None:
+    result = next(r for r in judged(replaced(passing(), (*EVALUATION, "new_rows"), {"n_real": 1, "n_fake": 0})).results if r.gate == "new rows")
+    assert result.verdict is GateVerdict.PASS and "too few" in result.reason
+
+
+def test_drift_that_the_updated_holdout_covers_is_no_reason_to_hold() -> None:
+    drifted = replaced(replaced(passing(), (*DRIFT, "drifted"), True), (*DRIFT, "p_value"), 0.005)
+    assert judged(drifted).verdict is GateVerdict.PASS
+    uncovered = replaced(drifted, (*DRIFT, "covered"), False)
+    assert judged(uncovered).verdict is GateVerdict.FAIL
+    assert judged(uncovered, hold_on_drift=False).verdict is GateVerdict.PASS
+
+
+def test_a_low_p_value_is_drift_whatever_the_flag_says() -> None:
+    example = replaced(replaced(passing(), (*DRIFT, "p_value"), 0.001), (*DRIFT, "covered"), False)
+    assert judged(example).verdict is GateVerdict.FAIL
+
+
+def test_an_evaluation_against_another_champion_decides_nothing() -> None:
+    assert judged(replaced(passing(), ("base_sha256",), "e" * 64)).verdict is GateVerdict.UNDECIDED
+    assert judged(replaced(passing(), ("base_sha256",), "")).verdict is GateVerdict.UNDECIDED
+    assert judged(replaced(EXAMPLES["first model"], ("base_sha256",), CHAMPION)).verdict is GateVerdict.UNDECIDED
+
+
+def test_no_reference_for_drift_is_an_excuse_only_for_the_first_model() -> None:
+    assert judged(passing(champion=True, drift="no reference")).verdict is GateVerdict.UNDECIDED
+
+
+def test_a_validation_report_of_another_batch_decides_nothing() -> None:
+    assert judged(replaced(passing(), ("validate", 0, "batch"), "b1")).verdict is GateVerdict.UNDECIDED
+
+
+def test_a_first_model_is_judged_by_absolute_gates_and_says_so() -> None:
+    reasons = {result.gate: result.reason for result in judged(EXAMPLES["first model"]).results}
+    assert reasons["forgetting"] == reasons["worst slice"] == "No champion yet: the absolute gates decide."
+    assert judged(replaced(EXAMPLES["first model"], (*EVALUATION, "accuracy", "auc"), 0.5)).verdict is GateVerdict.FAIL
+
+
+def test_production_bounds_stand_beside_the_bounds_in_force() -> None:
+    result = next(r for r in judged(passing(), max_fpr=0.2).results if r.gate == "accuracy: false-positive rate")
+    assert (result.limit, result.production_limit, result.n, result.smallest_n) == (0.2, 0.032, 120, 94)
