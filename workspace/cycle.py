@@ -1,0 +1,150 @@
+"""One cycle of the loop: its id, the file that DVC sees of it, and the rule that says when a scheduled one is due.
+
+`cycle.yaml` is written when a cycle opens and only then, so that a promotion alone never makes work for DVC. The id is the
+ISO week and a running number, `2026-W47.2`. Whether a scheduled cycle is due is a pure function of journal, schedule and time.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from workspace.errors import WorkspaceError
+from workspace.files import atomic_file
+from workspace.journal import Event
+from workspace.settings import ScheduleSettings
+
+CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<running>[1-9]\d*)")
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+HEADER = "# What this cycle works on. Written when the cycle opens; do not edit.\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cycle:
+    """What a cycle works on. `base_model` is the sha256 of build/base/model.safetensors, '' when there is no base."""
+
+    cycle: str
+    seed: int
+    batches: tuple[str, ...]                # accepted and judged, sorted
+    judged: tuple[str, ...]                 # under judgement in this cycle, sorted
+    base_model: str = ""
+    base_cycle: str = ""
+    known_generators: tuple[str, ...] = ()  # the base has met them
+    drawn_forgers: tuple[str, ...] = ()     # this cycle's share of newly forged clips, in rotation
+
+    def __post_init__(self) -> None:
+        for name in ("batches", "judged", "known_generators", "drawn_forgers"):
+            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+        mistakes = list(_mistakes(self))
+        if mistakes:
+            raise WorkspaceError("This cycle cannot be.", why="; ".join(mistakes), next_step="Open a new cycle with `vigil retrain`.")
+
+    @property
+    def week(self) -> str:
+        """The ISO week of the id, e.g. `2026-W47`."""
+        return self.cycle.rpartition(".")[0]
+
+
+def _mistakes(cycle: Cycle) -> Iterable[str]:
+    if not isinstance(cycle.cycle, str) or not CYCLE_ID.fullmatch(cycle.cycle):
+        yield f"cycle {cycle.cycle!r} is not of the form 2026-W47.1"
+    if isinstance(cycle.seed, bool) or not isinstance(cycle.seed, int) or cycle.seed < 0:
+        yield f"seed {cycle.seed!r} is not a whole number from 0"
+    if extra := set(cycle.judged) - set(cycle.batches):
+        yield f"judged batches {sorted(extra)} are not among its batches"
+    if not re.fullmatch(r"([0-9a-f]{64})?", str(cycle.base_model)):
+        yield f"base_model {cycle.base_model!r} is not a sha256"
+
+
+def write_cycle(root: Path, cycle: Cycle) -> Path:
+    """Write `cycle.yaml` whole or not at all; the same cycle gives the same bytes."""
+    import yaml
+
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(cycle).items()}
+    with atomic_file(Path(root) / "cycle.yaml") as handle:
+        handle.write(HEADER + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    return Path(root) / "cycle.yaml"
+
+
+def read_cycle(root: Path) -> Cycle:
+    """The cycle in `cycle.yaml`. Raises WorkspaceError when it is missing, not YAML, or has missing, unknown or impossible values."""
+    import yaml
+
+    path = Path(root) / "cycle.yaml"
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict):
+            raise TypeError("it is not a mapping")
+        wrong = [f"{key} is unknown" for key in raw if key not in {field.name for field in fields(Cycle)}]
+        wrong += [f"{field.name} is missing" for field in fields(Cycle) if field.name not in raw]
+        wrong += [f"{key} is not a list of names" for key in ("batches", "judged", "known_generators", "drawn_forgers") if not _is_names(raw.get(key))]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return Cycle(**raw)
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as problem:
+        raise WorkspaceError(f"Cannot read {path}.", why=str(problem), next_step="Run `vigil retrain`: it opens a cycle and writes this file.") from problem
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def iso_week(moment: datetime, tz: str | tzinfo = UTC) -> str:
+    """The ISO week of a moment as seen in `tz`, e.g. `2026-W47`. A naive moment is refused (ValueError): it could be any week."""
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a time zone belongs to no week")
+    year, week, _ = moment.astimezone(_zone(tz)).isocalendar()
+    return f"{year:04d}-W{week:02d}"
+
+
+def cycle_id(week: str, number: int) -> str:
+    """The id of the `number`-th cycle (from 1) of an ISO week. Raises ValueError for anything else."""
+    made = f"{week}.{number}"
+    if not CYCLE_ID.fullmatch(made):
+        raise ValueError(f"{made!r} is not a cycle id like 2026-W47.1")
+    return made
+
+
+def next_cycle_id(events: Iterable[Event], week: str) -> str:
+    """The first free id of a week: one above every cycle of that week in the journal."""
+    taken = [0]
+    for event in events:
+        match = CYCLE_ID.fullmatch(str(event.get("cycle", ""))) if event.kind == "cycle_opened" else None
+        if match and match["week"] == week:
+            taken.append(int(match["running"]))
+    return cycle_id(week, max(taken) + 1)
+
+
+def due_week(events: Iterable[Event], schedule: ScheduleSettings, now: datetime) -> str | None:
+    """The ISO week whose scheduled cycle should be opened now, or None.
+
+    The week is that of the latest planned time not after `now` (weekday, hour and minute in the schedule's zone), so a
+    machine that was off catches up once, with the latest missed week only. A scheduled cycle opened for that week *or
+    a later one* means that nothing is due: an hour repeated in autumn, a clock set back or a dead clock battery start no second run.
+    An hour skipped in spring is taken at the first moment after the gap. Cycles started by hand do not count.
+    """
+    slot = _latest_slot(schedule, now)
+    week = iso_week(slot, schedule.timezone)
+    opened = [str(event.get("week", "")) for event in events if event.kind == "cycle_opened" and event.get("scheduled")]
+    return None if any(done >= week for done in opened) else week       # text order is time order: 2026-W53 < 2027-W01
+
+
+def _latest_slot(schedule: ScheduleSettings, now: datetime) -> datetime:
+    """The latest planned moment not after `now`, compared in UTC so that no shift of the clock reorders moments."""
+    if now.tzinfo is None:
+        raise ValueError("`now` needs a time zone")
+    zone = _zone(schedule.timezone)
+    today = now.astimezone(zone).date()
+    day = today - timedelta(days=today.weekday()) + timedelta(days=WEEKDAYS.index(schedule.weekday))     # in the ISO week of `now`
+    while True:
+        local = datetime(day.year, day.month, day.day, schedule.hour, schedule.minute, tzinfo=zone)      # fold=0: the first of two
+        if local.astimezone(UTC) <= now.astimezone(UTC):
+            return local
+        day -= timedelta(days=7)
+
+
+def _zone(tz: str | tzinfo) -> tzinfo:
+    return ZoneInfo(tz) if isinstance(tz, str) else tz

@@ -1,0 +1,143 @@
+"""One writer: a lease on the workspace that names its holder, and the lock file it is built on.
+
+The lease is an operating-system lock (flock), so it ends with the process that holds it, however that ends. Beside the
+lock lies a small JSON file that says who holds it; it is for people, the lock decides. Taking the lease twice in one
+process is refused like taking it in two. A forked child gives up its copy, so a worker that outlives its parent holds nothing.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from workspace.errors import LeaseHeldError
+from workspace.files import write_json
+
+LOOK_SECONDS = 0.1
+_held: dict[int, str] = {}      # descriptors that this process holds, with the path of the lock
+_fork_hook: list[bool] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a lock. `create_time` is in seconds since 1970, `boot` the kernel's boot id ('' where there is none)."""
+
+    pid: int
+    host: str
+    boot: str
+    create_time: float
+    purpose: str
+    started: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} ({self.purpose}, since {self.started})"
+
+
+@contextmanager
+def lease(root: Path, purpose: str, wait_seconds: float = 0.0) -> Iterator[Holder]:
+    """Hold the right to write to the workspace at `root`. Raises LeaseHeldError, naming the holder, when it is taken for longer than `wait_seconds`."""
+    with hold_lock(_lease_lock(root), purpose, wait_seconds, what="This workspace is being written to. Nothing was changed.") as holder:
+        yield holder
+
+
+def lease_holder(root: Path) -> Holder | None:
+    """The living process that holds the lease of `root`, or None. Looks only; never disturbs one who is taking it."""
+    return read_holder(_lease_lock(root))
+
+
+def holds_lease(root: Path) -> bool:
+    """Whether this very process holds the lease of `root`."""
+    return str(_lease_lock(root)) in _held.values()
+
+
+def _lease_lock(root: Path) -> Path:
+    return Path(root).resolve() / ".vigil" / "lease.lock"
+
+
+@contextmanager
+def hold_lock(lock: Path, purpose: str, wait_seconds: float, what: str) -> Iterator[Holder]:
+    """Hold the lock file `lock` (made when missing, never removed) and describe the holder in the `.json` beside it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    deadline = time.monotonic() + wait_seconds
+    holder: Holder | None = None
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise LeaseHeldError(what, why=f"held by {_name_holder(lock)}", next_step="Wait until it has finished, or end that process, then run the command again.") from None
+                time.sleep(min(LOOK_SECONDS, max(deadline - time.monotonic(), 0)))
+        _drop_on_fork()
+        _held[descriptor] = str(lock)
+        holder = _this_process(purpose)
+        write_json(lock.with_suffix(".json"), asdict(holder))
+        try:
+            yield holder
+        finally:
+            if descriptor in _held:                 # gone in a forked child: the note is the parent's
+                lock.with_suffix(".json").unlink(missing_ok=True)
+    finally:
+        if _held.pop(descriptor, None) or not holder:       # after a fork the number may already mean another file
+            os.close(descriptor)
+
+
+def read_holder(lock: Path) -> Holder | None:
+    """The living process that the file beside `lock` names, or None. A holder on another machine is taken to live."""
+    import psutil
+
+    try:
+        holder = Holder(**json.loads(lock.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    if holder.host != socket.gethostname():
+        return holder
+    if holder.boot != _boot_id():
+        return None
+    try:
+        process = psutil.Process(holder.pid)
+        alive = abs(process.create_time() - holder.create_time) < 5 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return holder if alive else None
+
+
+def _name_holder(lock: Path) -> str:
+    for _ in range(10):         # the holder writes its name just after it has the lock
+        if holder := read_holder(lock):
+            return str(holder)
+        time.sleep(LOOK_SECONDS / 2)
+    return f"a process that has not given its name (see `fuser {lock}`)"
+
+
+def _this_process(purpose: str) -> Holder:
+    import psutil
+
+    return Holder(os.getpid(), socket.gethostname(), _boot_id(), psutil.Process().create_time(), purpose, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _drop_on_fork() -> None:
+    if not _fork_hook:
+        _fork_hook.append(True)
+        os.register_at_fork(after_in_child=_forget)
+
+
+def _forget() -> None:
+    for descriptor in list(_held):
+        del _held[descriptor]
+        os.close(descriptor)

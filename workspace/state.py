@@ -1,0 +1,125 @@
+"""What the journal says: pure folds over its events. Nothing here reads a file, so every caller sees the same state."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from workspace.journal import Event
+
+BATCH_STATES = ("new", "accepted", "held", "dropped")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """Where a batch stands. `state` is new, accepted, held or dropped; `rows` counts its samples."""
+
+    state: str
+    who: str = ""
+    why: str = ""
+    source: str = ""
+    rows: int = 0
+    quarantined: int = 0
+    added: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """A model that was promoted. `version` counts promotions from 1 and stays with a model; `path` is relative to the workspace."""
+
+    model_sha256: str
+    cycle: str
+    version: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class CycleState:
+    """A cycle as journalled. `outcome` is promoted, held, or '' while it is open; `model_sha256` is its candidate's, '' when none was made."""
+
+    cycle: str
+    week: str
+    scheduled: bool
+    judged: tuple[str, ...]
+    base_model: str
+    fingerprint: str
+    opened: str
+    closed: str = ""
+    outcome: str = ""
+    reason: str = ""
+    verdict_sha256: str = ""
+    model_sha256: str = ""
+    path: str = ""
+
+
+def batch_states(events: Iterable[Event]) -> dict[str, BatchState]:
+    """The state of each batch, in the order in which they came in."""
+    states: dict[str, BatchState] = {}
+    for event in events:
+        if event.kind == "batch_added":
+            states.setdefault(event["batch"], BatchState("new", source=event["source"], rows=event["samples"], quarantined=event["quarantined"], added=event.time))
+        elif event.kind == "batch_state" and event["batch"] in states:
+            states[event["batch"]] = replace(states[event["batch"]], state=event["state"], who=event["who"], why=event["why"])
+    return states
+
+
+def promoted(events: Iterable[Event]) -> dict[str, Champion]:
+    """Every model that was ever promoted, by cycle, oldest first."""
+    made: dict[str, Champion] = {}
+    for event in events:
+        if event.kind == "promotion" and event["cycle"] not in made:
+            made[event["cycle"]] = Champion(event["model_sha256"], event["cycle"], len(made) + 1, event["path"])
+    return made
+
+
+def champion(events: Iterable[Event]) -> Champion | None:
+    """The model that should serve: of the last promotion or rollback. None before the first promotion."""
+    events = list(events)
+    last = [event["cycle"] for event in events if event.kind in ("promotion", "rollback")]
+    return promoted(events).get(last[-1]) if last else None
+
+
+def previous(events: Iterable[Event]) -> Champion | None:
+    """The model that the present champion replaced when it was promoted, None for the first.
+
+    Rolling back twice therefore goes back two models; it never returns to the one that was rolled back from.
+    """
+    events = list(events)
+    now = champion(events)
+    before: list[Event] = []
+    for event in events:
+        if now and event.kind == "promotion" and event["cycle"] == now.cycle:
+            return champion(before)
+        before.append(event)
+    return None
+
+
+def candidates(events: Iterable[Event]) -> dict[str, Champion]:
+    """The candidate of each cycle that made one, oldest first; `version` is 0 for those never promoted."""
+    events = list(events)
+    versions = {cycle: model.version for cycle, model in promoted(events).items()}
+    found: dict[str, Champion] = {}
+    for event in events:
+        if event.kind == "candidate":
+            found[event["cycle"]] = Champion(event["model_sha256"], event["cycle"], versions.get(event["cycle"], 0), event["path"])
+    return found
+
+
+def cycles(events: Iterable[Event]) -> dict[str, CycleState]:
+    """Every cycle by id, oldest first."""
+    found: dict[str, CycleState] = {}
+    for event in events:
+        if event.kind == "cycle_opened":
+            opened = CycleState(event["cycle"], event["week"], bool(event["scheduled"]), tuple(event["judged"]), event["base_model"], event["fingerprint"], event.time)
+            found.setdefault(event["cycle"], opened)
+        elif event.kind in ("candidate", "cycle_closed") and event["cycle"] in found:
+            known = found[event["cycle"]]
+            if event.kind == "candidate":
+                found[known.cycle] = replace(known, model_sha256=event["model_sha256"], path=event["path"])
+            elif not known.closed:
+                found[known.cycle] = replace(known, closed=event.time, outcome=event["outcome"], reason=event["reason"], verdict_sha256=event["verdict_sha256"])
+    return found
+
+
+def open_cycle(events: Iterable[Event]) -> CycleState | None:
+    """The cycle that was opened and not closed (the latest, should there be several), or None."""
+    unfinished = [cycle for cycle in cycles(events).values() if not cycle.closed]
+    return unfinished[-1] if unfinished else None
