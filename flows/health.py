@@ -1,0 +1,98 @@
+"""What a dead process left, found and closed: orphans, runs that say RUNNING, stale locks, aliases that lag behind."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from workspace.journal import Journal
+from workspace.settings import Settings
+
+
+def close_stale_runs(root: Path, settings: Settings) -> list[str]:
+    """End MLflow and Prefect runs that still say RUNNING though nobody runs them; the lease must be held. Returns what was done."""
+    return [*_close_mlflow_runs(root, settings), *_close_prefect_runs(root)]
+
+
+def _close_mlflow_runs(root: Path, settings: Settings) -> list[str]:
+    from workspace import registry
+
+    if settings.registry.tracking_uri.startswith("sqlite:///") and not registry.database_exists(root, settings):
+        return []
+    client = registry.client(root, settings)
+    experiment = client.get_experiment_by_name(settings.registry.experiment)
+    if experiment is None:
+        return []
+    done = []
+    for run in client.search_runs([experiment.experiment_id], filter_string="attributes.status = 'RUNNING'"):
+        client.set_terminated(run.info.run_id, "KILLED")
+        done.append(f"MLflow run {run.info.run_name} ended as KILLED")
+    return done
+
+
+def _close_prefect_runs(root: Path) -> list[str]:
+    if not os.environ.get("PREFECT_API_URL") and not (root / ".vigil" / "prefect" / "prefect.db").exists():
+        return []
+    return asyncio.run(_crash_running_flows(str(root.resolve())))
+
+
+async def _crash_running_flows(workspace: str) -> list[str]:
+    from prefect import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.states import Crashed
+
+    me = os.environ.get("PREFECT__FLOW_RUN_ID", "")
+    done = []
+    async with get_client() as client:
+        wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
+        for run in await client.read_flow_runs(flow_run_filter=wanted):
+            if str(run.id) == me or run.parameters.get("workspace") != workspace:
+                continue
+            await _crash_tasks(client, run.id)
+            await client.set_flow_run_state(run.id, Crashed(message="Its process is gone; closed by Vigil."), force=True)
+            done.append(f"Prefect run {run.name} closed as CRASHED")
+    return done
+
+
+async def _crash_tasks(client: Any, flow_run_id: Any) -> None:
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+    from prefect.states import Crashed
+
+    wanted = TaskRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING"]}}})
+    for run in await client.read_task_runs(task_run_filter=wanted, flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [flow_run_id]}})):
+        await client.set_task_run_state(run.id, Crashed(message="Its process is gone; closed by Vigil."), force=True)
+
+
+def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
+    """Every check of `vigil doctor` as {check, ok, found, next}; nothing is changed."""
+    from workspace import registry
+    from workspace.state import champion, cycles, open_cycle
+
+    rows = []
+
+    def row(check: str, ok: bool, found: str, next_step: str = "") -> None:
+        rows.append({"check": check, "ok": ok, "found": found, "next": "" if ok else next_step})
+
+    journal = Journal(root)
+    try:
+        journal.verify()
+        row("journal", True, f"{len(journal.events())} events, chain intact")
+    except Exception as problem:
+        row("journal", False, str(problem), "restore journal.jsonl from the last vigil/<cycle> tag: git checkout <tag> -- journal.jsonl")
+        return rows
+    events = journal.events()
+    running = open_cycle(events)
+    row("cycle", running is None, f"{running['cycle']} was begun and not finished" if running else f"{len(cycles(events))} cycles, none open", "run `vigil retrain`: it goes on")
+    leading = champion(events)
+    if leading is None:
+        row("champion", True, "none yet")
+        return rows
+    try:
+        serving = registry.serving_model(root, settings)
+        from model.card import verify
+
+        verify(serving)
+        row("champion", True, f"{leading.cycle} ({leading.model_sha256[:12]}) verified in {serving.name}")
+    except Exception as problem:
+        row("champion", False, str(problem), "run `vigil doctor --fix`: aliases are rebuilt from the journal, a missing model is pulled")
+    return rows

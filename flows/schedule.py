@@ -1,0 +1,83 @@
+"""The weekly schedule as a Prefect deployment that this process serves."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from workspace.errors import WorkspaceError
+from workspace.settings import ScheduleSettings, Settings
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+def cron_line(schedule: ScheduleSettings) -> str:
+    """The weekly slot as a cron expression: minute hour * * weekday (0 is Sunday)."""
+    return f"{schedule.minute} {schedule.hour} * * {(WEEKDAYS.index(schedule.weekday) + 1) % 7}"
+
+
+@contextmanager
+def prefect_server(root: Path) -> Iterator[str]:
+    """The API address of PREFECT_API_URL, or of a server started for as long as this block lasts (loopback only)."""
+    if address := os.environ.get("PREFECT_API_URL"):
+        yield address
+        return
+    import socket
+
+    import httpx
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = root / ".vigil" / "prefect-server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+    address = f"http://127.0.0.1:{port}/api"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise WorkspaceError("Prefect's server did not start.", why=f"see {log}", next_step="Mend what the log says, or name a running server in PREFECT_API_URL.")
+            try:
+                if httpx.get(f"{address}/health", timeout=2.0, trust_env=False).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.3)
+        os.environ["PREFECT_API_URL"] = address
+        yield address
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
+    """Serve the weekly deployment until stopped. `cron` stands in for the settings' slot."""
+    from flows.environment import prepare_environment
+
+    prepare_environment(root)
+    with prefect_server(root) as address:
+        from prefect.schedules import Cron
+
+        from flows.cycle import weekly_retrain
+
+        line = cron or cron_line(settings.schedule)
+        print(f"Serving weekly-retrain/{root.name} at `{line}` ({settings.schedule.timezone}); Prefect's API: {address}. Ctrl-C stops.", flush=True)
+        weekly_retrain.serve(
+            name=root.name,
+            schedule=Cron(line, timezone=settings.schedule.timezone),
+            parameters={"workspace": str(root.resolve()), "scheduled": True},
+            tags=["vigil"],
+            print_starting_message=False,
+            limit=1,
+        )
