@@ -1,0 +1,117 @@
+"""Which model the registry says to serve: asked in a process of its own, so that MLflow never enters the service.
+
+`python -P -m feedback.champion ROOT` prints one JSON line: {"model": {...}}, {"none": {"why", "next_step"}} or
+{"failed": {"what", "why", "next_step"}}. The alias decides; where the registry does not answer, the journal does.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.card import load_card
+from workspace.errors import RegistryUnavailable, VigilError
+from workspace.journal import Journal
+from workspace.quiet import set_quiet_environment
+from workspace.settings import load_settings
+from workspace.state import champion, promoted
+
+ANSWER_SECONDS = 120  # MLflow takes 3 s to import, and a new database 6 s to migrate (measured); slow disks take longer
+HOUSE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The model to serve. `settled` is False while registry and journal disagree, as between a promotion's two writes."""
+
+    path: Path
+    model_sha256: str
+    cycle: str
+    version: int
+    origin: str  # registry | journal
+    settled: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoChampion:
+    """Nothing to serve, why, and what to do."""
+
+    why: str
+    next_step: str
+
+
+async def ask(root: Path) -> Champion | NoChampion:
+    """The registry's champion for workspace `root`. Raises RegistryUnavailable when the question itself fails."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")]))}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "feedback.champion", str(root), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), ANSWER_SECONDS)
+    except TimeoutError:
+        raise _no_answer(f"no answer within {ANSWER_SECONDS} s") from None
+    finally:
+        if process.returncode is None:  # too slow, or this service is shutting down
+            process.kill()
+            await process.wait()
+    lines = out.decode("utf-8", "replace").strip().splitlines()
+    if process.returncode != 0 or not lines:
+        last = err.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing on stderr"]
+        raise _no_answer(f"the question ended with code {process.returncode}: {last[0]}")
+    answer = json.loads(lines[-1])
+    if "failed" in answer:
+        raise RegistryUnavailable(**answer["failed"])
+    if "none" in answer:
+        return NoChampion(**answer["none"])
+    return Champion(**{**answer["model"], "path": Path(answer["model"]["path"])})
+
+
+def _no_answer(why: str) -> RegistryUnavailable:
+    return RegistryUnavailable("The registry did not say which model to serve.", why=why, next_step="Run `vigil doctor`; the service keeps asking.")
+
+
+def look(root: Path) -> dict[str, Any]:
+    """The answer of this process: what the alias names, else what the journal does. Raises VigilError when neither can be read."""
+    events = Journal(root).events()
+    leading = champion(events)
+    if leading is None:
+        return {"none": {"why": "no model has been promoted in this workspace yet", "next_step": "Run `vigil retrain`, or serve a model by its folder."}}
+    settings = load_settings(root / "params.yaml")
+    try:
+        from workspace.registry import serving_model
+
+        path, origin, note = serving_model(root, settings), "registry", ""
+    except RegistryUnavailable as problem:
+        path, origin, note = root / leading.path, "journal", f"{problem.what} {problem.why}"
+    card = load_card(path)
+    versions = {model.model_sha256: model.version for model in promoted(events).values()}
+    return {
+        "model": {
+            "path": str(path),
+            "model_sha256": card.model_sha256,
+            "cycle": card.cycle,
+            "version": versions.get(card.model_sha256, 0),
+            "origin": origin,
+            "settled": origin == "registry" and card.model_sha256 == leading.model_sha256,
+            "note": note,
+        }
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Answer for the workspace named by the one argument; returns the exit code."""
+    set_quiet_environment()
+    try:
+        answer = look(Path(arguments[0]))
+    except VigilError as problem:
+        answer = {"failed": {"what": problem.what, "why": problem.why, "next_step": problem.next_step}}
+    print(json.dumps(answer), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

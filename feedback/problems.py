@@ -1,0 +1,68 @@
+"""Errors as `application/problem+json` (RFC 9457): what happened, why, and what to do next; never a traceback."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from workspace.errors import VigilError
+
+LOG = logging.getLogger("vigil.serve")
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """A refusal with a status, a reason and a next step; the handlers below turn it into an answer.
+
+    close: end the connection after the answer, because a part of the request was not read.
+    """
+
+    def __init__(self, status: int, detail: str, *, next_step: str = "", retry_after_seconds: int = 0, close: bool = False, **extra: Any) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.next_step, self.extra = status, detail, next_step, extra
+        self.headers: dict[str, str] = {}
+        if retry_after_seconds:
+            self.headers["Retry-After"] = str(retry_after_seconds)
+        if close:
+            self.headers["Connection"] = "close"
+
+
+def problem_response(status: int, detail: str, next_step: str = "", headers: dict[str, str] | None = None, **extra: Any) -> JSONResponse:
+    """The answer that every refusal has: type, title, status, detail, and next_step where there is one."""
+    body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **extra}
+    if next_step:
+        body["next_step"] = next_step
+    return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Make every failure of `app` answer with problem+json: our own, FastAPI's, Starlette's, and the unexpected."""
+
+    @app.exception_handler(Problem)
+    async def refused(_: Request, problem: Problem) -> JSONResponse:
+        return problem_response(problem.status, problem.detail, problem.next_step, problem.headers or None, **problem.extra)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, problem: HTTPException) -> JSONResponse:
+        return problem_response(problem.status_code, str(problem.detail), headers=dict(problem.headers or {}) or None)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, problem: RequestValidationError) -> JSONResponse:
+        # `input` and `ctx` are left out: they would echo what was sent, a whole document if the client likes.
+        mistakes = [{"where": ".".join(map(str, mistake["loc"])), "message": mistake["msg"]} for mistake in problem.errors()]
+        detail = "; ".join(f"{mistake['where']}: {mistake['message']}" for mistake in mistakes)
+        return problem_response(422, detail, next_step="Mend these fields; /openapi.json describes them.", mistakes=mistakes)
+
+    @app.exception_handler(VigilError)
+    async def failed(_: Request, problem: VigilError) -> JSONResponse:
+        LOG.error("%s", problem)
+        return problem_response(500, f"{problem.what} {problem.why}", problem.next_step)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, problem: Exception) -> JSONResponse:
+        LOG.error("%s %s failed: %r", request.method, request.url.path, problem)
+        return problem_response(500, "The service failed on this request.", next_step="Look for the time of this answer in the service's log.")

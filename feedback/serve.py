@@ -1,0 +1,169 @@
+"""Run the service as a process: `vigil serve`, and `python -P -m feedback.serve` for the promotion probe.
+
+The probe: `python -P -m feedback.serve --model-dir DIR --port 0 --ready-file F --probe` listens on a free loopback port, writes
+{"host", "port", "url", "pid"} to F once it listens and DIR has answered on a golden clip, opens no database, and offers `GET /readyz`
+and `POST /v1/clips` (body: raw uint8 RGB in C order; header `X-Shape: T,S,S,3`; answer: p_fake, logit, certainty). A model
+that cannot be loaded ends it with code 1 and the reason on stderr. It ends with SIGTERM, with Ctrl-C, and when its parent is gone.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import uvicorn
+
+from feedback.app import create_app
+from feedback.serving import Serving
+from workspace.errors import ModelFileError, VigilError, WorkspaceError
+from workspace.files import write_json
+from workspace.quiet import set_quiet_environment
+from workspace.settings import Settings, load_settings
+
+PARENT_LOOK_SECONDS = 1.0
+GRACE_SECONDS = 30
+
+
+def serve(
+    root: Path,
+    settings: Settings,
+    host: str | None = None,
+    port: int | None = None,
+    model_dir: Path | None = None,
+    ready_file: Path | None = None,
+    probe: bool = False,
+) -> None:
+    """Serve the workspace `root` until SIGTERM or Ctrl-C; both are a clean end: requests finish, files close, exit code 0.
+
+    host and port default to the settings; port 0 takes a free one. `ready_file` is written, whole, once the service listens
+    (a probe: once its model has answered, too). Raises WorkspaceError when the address cannot be had, ModelFileError for a
+    probe whose model cannot be loaded.
+    """
+    set_quiet_environment()
+    host = settings.serve.host if host is None else host
+    port = settings.serve.port if port is None else port
+    application = create_app(root, settings, model_dir=model_dir, probe=probe)
+    listener = _listen(host, port)
+    config = uvicorn.Config(application, log_level="warning" if probe else "info", timeout_graceful_shutdown=GRACE_SECONDS, server_header=False)
+    server = _Server(config, host, ready_file, application.state.serving if probe else None)
+    try:
+        server.run(sockets=[listener])
+        if probe and application.state.serving.current is None and application.state.serving.tried.is_set():
+            raise ModelFileError("The probed model does not answer.", why=application.state.serving.why, next_step=application.state.serving.next_step)
+    finally:
+        listener.close()
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it listens and ends cleanly on a signal instead of dying of it; a probe also ends with its parent."""
+
+    def __init__(self, config: uvicorn.Config, host: str, ready_file: Path | None, probed: Serving | None) -> None:
+        super().__init__(config)
+        self.host, self.ready_file, self.probed = host, ready_file, probed
+        self.parent = _Parent()  # read before anything slow: a parent that dies meanwhile is noticed
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if not (self.started and sockets):
+            return
+        port = int(sockets[0].getsockname()[1])
+        if self.probed is None:
+            self._say_ready(port)
+        else:
+            self._tasks = [asyncio.create_task(self._probe(self.probed, port)), asyncio.create_task(self._watch_parent())]
+
+    def _say_ready(self, port: int) -> None:
+        url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+        logging.getLogger("uvicorn.error").info("Vigil listens on %s", url)
+        if self.ready_file is not None:
+            write_json(self.ready_file, {"host": self.host, "port": port, "url": url, "pid": os.getpid()})
+
+    async def _probe(self, serving: Serving, port: int) -> None:
+        await serving.tried.wait()
+        if serving.current is None:
+            self.should_exit = True
+        else:
+            self._say_ready(port)
+
+    async def _watch_parent(self) -> None:
+        while not self.parent.is_gone():
+            await asyncio.sleep(PARENT_LOOK_SECONDS)
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but the signal is not raised again after the shutdown: it did what was asked, so exit code 0."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+class _Parent:
+    """Who started this process. VIGIL_PARENT (pid:create_time) names it when a process stands in between."""
+
+    def __init__(self) -> None:
+        self.pid = os.getppid()
+        named, _, created = os.environ.get("VIGIL_PARENT", "").partition(":")
+        self.named = (int(named), float(created)) if named.isdigit() and created else None
+
+    def is_gone(self) -> bool:
+        if os.getppid() != self.pid:
+            return True
+        if self.named is None:
+            return False
+        try:
+            return abs(psutil.Process(self.named[0]).create_time() - self.named[1]) > 1.0
+        except psutil.NoSuchProcess:
+            return True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as problem:
+        if listener is not None:
+            listener.close()
+        raise WorkspaceError(
+            f"Cannot listen on {host}:{port}.", why=str(problem), next_step="Choose another with --host and --port, or end the program that holds it."
+        ) from problem
+    listener.set_inheritable(True)
+    return listener
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line of this module; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -P -m feedback.serve", description="Run the detection service of a workspace.")
+    parser.add_argument("--workspace", type=Path, default=Path.cwd(), help="the workspace; its params.yaml is read (default: here)")
+    parser.add_argument("--model-dir", type=Path, help="serve this model instead of the champion")
+    parser.add_argument("--host", help="default: serve.host of the settings; with --probe 127.0.0.1")
+    parser.add_argument("--port", type=int, help="0 takes a free port; default: serve.port of the settings")
+    parser.add_argument("--ready-file", type=Path, help="written once the service listens")
+    parser.add_argument("--probe", action="store_true", help="offer /v1/clips only, open no database, end with the parent")
+    given = parser.parse_args(arguments)
+    if given.probe and given.model_dir is None:
+        parser.error("--probe needs --model-dir")
+    try:
+        settings = load_settings(given.workspace / "params.yaml")
+        host = "127.0.0.1" if given.probe and given.host is None else given.host
+        serve(given.workspace.resolve(), settings, host, given.port, given.model_dir, given.ready_file, given.probe)
+    except VigilError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

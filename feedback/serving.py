@@ -1,0 +1,143 @@
+"""The model that answers: loaded, tried on a golden clip, and swapped while requests run.
+
+A request takes the model that is current when it starts and keeps it to its end. A new champion is loaded and tried
+beside the old one, then one assignment makes it current; a champion that cannot be loaded changes nothing.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feedback.champion import NoChampion, ask
+from model.inference import Engine
+from workspace.errors import ModelFileError, VigilError
+from workspace.settings import Settings
+
+LOG = logging.getLogger("vigil.serve")
+JOURNAL = "journal.jsonl"
+GOLDEN_FRAMES = 4
+SLOWEST_LOOK_SECONDS = 60.0  # between two looks while registry and journal disagree
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model that has answered on its golden clip, and where it came from."""
+
+    engine: Engine
+    path: Path
+    model_sha256: str
+    cycle: str
+    version: int  # 0: never promoted
+    origin: str  # registry | journal | directory
+    loaded_at: str
+    golden_p_fake: float
+
+    def describe(self) -> dict[str, Any]:
+        """What /readyz and /v1/models say; no path of the server in it."""
+        return {
+            "model": self.engine.model_id,
+            "model_sha256": self.model_sha256,
+            "cycle": self.cycle,
+            "version": self.version,
+            "origin": self.origin,
+            "loaded_at": self.loaded_at,
+        }
+
+
+class Serving:
+    """Holds the current model of one service. `current` is None until one has answered; then `why` and `next_step` say what is missing."""
+
+    def __init__(self, root: Path, settings: Settings, model_dir: Path | None = None) -> None:
+        self.root, self.settings, self.model_dir = root, settings, model_dir
+        self.current: Served | None = None
+        self.why, self.next_step = "the model is still being loaded", "Ask again in a few seconds."
+        self.reload_problem = ""
+        self.tried = asyncio.Event()  # the first attempt to load a model has ended, well or not
+
+    async def watch(self) -> None:
+        """Load the model, then follow the champion until cancelled. With a model directory: load it once."""
+        if self.model_dir is not None:
+            await self._follow_directory(self.model_dir)
+            return
+        pause = self.settings.serve.reload_seconds
+        seen: tuple[int, int] | None = None
+        wait, settled = pause, True
+        while True:
+            stamp = self._journal_stamp()
+            if stamp != seen or not settled:
+                if stamp != seen:
+                    wait = pause
+                # The stamp is taken before the question: a promotion in between is seen by the next look.
+                seen, settled = stamp, await self._follow_champion()
+                self.tried.set()
+            wait = pause if settled else min(wait * 2, max(pause, SLOWEST_LOOK_SECONDS))
+            await asyncio.sleep(wait)
+
+    async def _follow_directory(self, model_dir: Path) -> None:
+        try:
+            self.current = await asyncio.to_thread(self._load, model_dir, "", "", 0, "directory")
+        except Exception as problem:
+            self._failed(problem)
+        self.tried.set()
+
+    async def _follow_champion(self) -> bool:
+        """Ask and swap. False means: ask again although the journal has not changed."""
+        try:
+            champion = await ask(self.root)
+            if isinstance(champion, NoChampion):
+                self.reload_problem = ""
+                if self.current is None:
+                    self.why, self.next_step = champion.why, champion.next_step
+                return True
+            if self.current is None or champion.model_sha256 != self.current.model_sha256:
+                self.current = await asyncio.to_thread(
+                    self._load, champion.path, champion.model_sha256, champion.cycle, champion.version, champion.origin
+                )  # the one assignment that swaps; requests in flight keep the engine they hold
+                LOG.info("serving model %s of cycle %s", self.current.engine.model_id, self.current.cycle or "(none)")
+            self.reload_problem = champion.note
+            return champion.settled
+        except Exception as problem:
+            self._failed(problem)
+            return False
+
+    def _failed(self, problem: Exception) -> None:
+        if isinstance(problem, VigilError):
+            why, next_step = f"{problem.what} {problem.why}", problem.next_step
+        else:
+            why, next_step = f"the model could not be loaded: {problem!r}", "Run `vigil doctor`."
+        if why != self.reload_problem:
+            LOG.error("%s", why)
+        self.reload_problem = why
+        if self.current is None:
+            self.why, self.next_step = why, next_step
+
+    def _journal_stamp(self) -> tuple[int, int]:
+        try:
+            found = (self.root / JOURNAL).stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return found.st_mtime_ns, found.st_size
+
+    def _load(self, path: Path, expected_sha256: str, cycle: str, version: int, origin: str) -> Served:
+        engine = Engine(path, threads=self.settings.serve.threads)
+        if expected_sha256 and engine.card.model_sha256 != expected_sha256:
+            raise ModelFileError(
+                "The champion was not loaded; the service keeps what it had.",
+                why=f"{path.name} holds model {engine.card.model_sha256[:12]}, the champion is {expected_sha256[:12]}",
+                next_step="Restore the model with `dvc pull`, or run `vigil doctor`.",
+            )
+        score = engine.score_clips([golden_clip(engine.card.faces.size_px)])[0]
+        if not (np.isfinite(score.p_fake) and 0 <= score.p_fake <= 1):
+            raise ModelFileError("The model was not loaded.", why=f"it scores its golden clip {score.p_fake}", next_step="Export it again.")
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return Served(engine, path, engine.card.model_sha256, cycle or engine.card.cycle, version, origin, now, float(score.p_fake))
+
+
+def golden_clip(size_px: int) -> np.ndarray:
+    """Seeded noise, uint8 [4, size_px, size_px, 3]: any model must give a finite p_fake in 0..1 for it."""
+    return np.random.default_rng(20261116).integers(0, 256, (GOLDEN_FRAMES, size_px, size_px, 3), dtype=np.uint8)
