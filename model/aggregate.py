@@ -1,0 +1,73 @@
+"""From clip logits to one probability for a video: the rule that serving, calibration and evaluation share.
+
+Within a face track the clips' odds are averaged in a soft maximum, each clip weighted by its mean frame certainty:
+
+    z_track = S * log( sum_i w_i exp(z_i / (S * T)) / sum_i w_i ),   w_i = FLOOR + (1 - FLOOR) * certainty_i
+
+With S = 1/2 a forged second among ten is not averaged away (nine clips at logit -4, one at +4: 0.94, where the plain
+mean says 0.04), while clips that agree give their own value back, whatever their number. The video is its worst track.
+T is the calibration temperature, fitted through this very rule (model/calibration.py). Plain NumPy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SOFTNESS = 0.5      # S: 0 would be the maximum, infinity the mean
+FLOOR = 0.1         # a clip of no certainty at all still counts a tenth
+
+
+@dataclass(frozen=True, slots=True)
+class ClipEvidence:
+    """What the network said about one clip: raw logit (positive means fake), mean frame certainty 0..1, face track."""
+
+    logit: float
+    certainty: float
+    track: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoScore:
+    """`p_fake` of the worst track, that track, the position of its most suspicious clip, and every track's p_fake."""
+
+    p_fake: float
+    track: int
+    worst_clip: int
+    tracks: dict[int, float]
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + exp(-logit)) without overflow."""
+    return float(0.5 * (1.0 + np.tanh(0.5 * logit)))
+
+
+def track_logit(logits: Sequence[float], certainty: Sequence[float], temperature: float = 1.0) -> float:
+    """Calibrated logit of one face track from its clips (rule above). At least one clip."""
+    scaled = np.asarray(logits, dtype=np.float64) / (temperature * SOFTNESS)
+    weights = FLOOR + (1.0 - FLOOR) * np.asarray(certainty, dtype=np.float64)
+    top = scaled.max()
+    return float(SOFTNESS * (top + np.log(np.sum(weights * np.exp(scaled - top)) / weights.sum())))
+
+
+def aggregate(clips: Sequence[ClipEvidence], temperature: float = 1.0) -> VideoScore:
+    """The verdict's number for one video. Raises ValueError without clips: no clip means no verdict, not a number."""
+    if not clips:
+        raise ValueError("a video without clips has no score")
+    tracks = {}
+    for track in sorted({clip.track for clip in clips}):
+        own = [clip for clip in clips if clip.track == track]
+        tracks[track] = sigmoid(track_logit([clip.logit for clip in own], [clip.certainty for clip in own], temperature))
+    worst = max(tracks, key=lambda track: tracks[track])
+    worst_clip = max((position for position, clip in enumerate(clips) if clip.track == worst), key=lambda position: clips[position].logit)
+    return VideoScore(p_fake=tracks[worst], track=worst, worst_clip=worst_clip, tracks=tracks)
+
+
+def verdict(p_fake: float, threshold: float, abstain: float) -> str:
+    """'real', 'fake' or 'uncertain'. The band reaches `abstain` to either side, but never over half of the room there:
+
+    with a threshold of 0.95 and a band of 0.1, p_fake 0.98 is still called fake.
+    """
+    if p_fake < threshold - min(abstain, threshold / 2):
+        return "real"
+    return "fake" if p_fake >= threshold + min(abstain, (1.0 - threshold) / 2) else "uncertain"

@@ -1,0 +1,117 @@
+"""Frame encoders: pictures [N, 3, H, W] (normalised) in, feature maps [N, F, h, w] out.
+
+`resnext_tiny` and `resnext_small` are ResNeXts (Xie et al. 2017: residual bottlenecks with grouped convolutions) small
+enough for a CPU. They also see the picture's high-pass residual (picture less its 3x3 mean), because the traces of a
+forgery are small beside the picture itself. Every other name is a torchvision classifier.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from workspace.errors import ModelFileError, SettingsError
+
+# name: (stem width, [(width, blocks, stride), ...], channels a group)
+OWN = {
+    "resnext_tiny": (24, [(48, 1, 2), (96, 2, 2), (160, 2, 2)], 16),
+    "resnext_small": (32, [(64, 2, 2), (160, 3, 2), (320, 4, 2), (512, 2, 1)], 16),
+}
+
+
+class ResNeXtBlock(nn.Module):
+    """1x1 down, grouped 3x3, 1x1 up, and the shortcut. Half the output width inside."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, group: int) -> None:
+        super().__init__()
+        inner = max(group, outputs // 2)
+        self.reduce = nn.Sequential(nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True))
+        self.grouped = nn.Sequential(
+            nn.Conv2d(inner, inner, 3, stride, 1, groups=inner // group, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True)
+        )
+        self.expand = nn.Sequential(nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.AvgPool2d(stride) if stride > 1 else nn.Identity(), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        nn.init.zeros_(self.expand[1].weight)           # type: ignore[arg-type]  # each block starts as its shortcut (Goyal et al. 2017)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, h, w] -> [N, outputs, h/stride, w/stride]."""
+        return F.relu(self.shortcut(x) + self.expand(self.grouped(self.reduce(x))))
+
+
+class SmallResNeXt(nn.Module):
+    """Stem at half the resolution, then stages of ResNeXt blocks."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        width, stages, group = OWN[name]
+        self.stem = nn.Sequential(nn.Conv2d(6, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        blocks: list[nn.Module] = []
+        for outputs, count, stride in stages:
+            for position in range(count):
+                blocks.append(ResNeXtBlock(width, outputs, stride if position == 0 else 1, group))
+                width = outputs
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] normalised -> [N, F, h, w]."""
+        residual = x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        return self.blocks(self.stem(torch.cat([x, 4.0 * residual], 1)))    # residuals are a few times smaller than pictures
+
+
+def build_backbone(name: str, weights: str = "") -> nn.Module:
+    """The encoder called `name`, with the backbone weights of a safetensors file where one is named.
+
+    Raises SettingsError for an unknown name or a classifier whose features are not a map, ModelFileError for weights
+    that do not fit. torchvision is imported only for its own names (5 s).
+    """
+    encoder = SmallResNeXt(name) if name in OWN else _torchvision_features(name)
+    if weights:
+        from safetensors.torch import load_file
+
+        try:
+            missing, _ = encoder.load_state_dict(load_file(Path(weights)), strict=False)   # a classifier's own head may be in the file
+        except Exception as problem:
+            raise ModelFileError(f"Cannot start from {weights}.", why=str(problem)[:300], next_step=f"Name a safetensors file of {name}, or leave `model.weights` empty.") from problem
+        if missing:
+            raise ModelFileError(
+                f"Cannot start from {weights}.", why=f"{len(missing)} tensors of {name} are not in it, {missing[0]} first", next_step="Leave `model.weights` empty."
+            )
+    return encoder
+
+
+def _torchvision_features(name: str) -> nn.Module:
+    import torchvision
+
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise SettingsError(
+            f"Unknown backbone {name!r}.", why="it is neither one of ours nor a torchvision classifier", next_step=f"Use {', '.join(OWN)}, resnext50_32x4d or another."
+        )
+    classifier = torchvision.models.get_model(name, weights=None)
+    if hasattr(classifier, "features"):
+        return classifier.features                                              # VGG, DenseNet, MobileNet, EfficientNet, ConvNeXt
+    children = dict(classifier.named_children())
+    if {"layer4", "avgpool", "fc"} <= set(children):                            # ResNet family, ResNeXt among them
+        return nn.Sequential(_named(children, until="avgpool"))
+    raise SettingsError(
+        f"Backbone {name!r} cannot be used.", why="it gives no map of features for the spatial attention", next_step="Use a convolutional classifier, e.g. resnext50_32x4d."
+    )
+
+
+def _named(children: dict[str, nn.Module], until: str) -> "dict[str, nn.Module]":
+    from collections import OrderedDict
+
+    names = list(children)
+    return OrderedDict((name, children[name]) for name in names[: names.index(until)])
+
+
+def feature_shape(encoder: nn.Module, size_px: int) -> tuple[int, int]:
+    """(channels F, side of the map) for pictures of size_px, found by running one."""
+    was_training = encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        maps = encoder(torch.zeros(1, 3, size_px, size_px))
+    encoder.train(was_training)
+    return int(maps.shape[1]), int(maps.shape[-1])

@@ -1,0 +1,110 @@
+"""Temperature and threshold, fitted on validation videos and nothing else. Plain NumPy.
+
+One temperature T scales every logit (Guo et al. 2017). It minimises the log-loss of validation videos through the rule
+of model/aggregate.py, against Platt's smoothed targets (n+1)/(n+2) and 1/(n+2), so that validation without an error does
+not end in a certainty of 1 that n videos cannot show. The threshold is the lowest that keeps the target false-positive
+rate on validation.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from model.aggregate import ClipEvidence, aggregate
+from model.metrics import as_fake, brier, expected_calibration_error, log_loss, threshold_metrics
+from workspace.errors import DataError
+
+COLDEST, HOTTEST = 0.05, 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the model card keeps, and the figures that belong to it (on validation; n in videos)."""
+
+    temperature: float
+    threshold: float
+    target_fpr: float
+    fpr: float | None
+    recall: float | None
+    n_real: int
+    n_fake: int
+    log_loss_before: float | None
+    log_loss_after: float | None
+    ece_before: float | None
+    ece_after: float | None
+    brier_before: float | None
+    brier_after: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain mapping for JSON."""
+        return asdict(self)
+
+
+def fit_temperature(labels: ArrayLike, p_at: Callable[[float], np.ndarray]) -> float:
+    """The T in 0.05..20 for which p_at(T) has the least smoothed log-loss. 1.0 without both classes: nothing to learn from.
+
+    `p_at` gives p_fake [n] at a temperature. A coarse grid in log T, then golden section around its best point.
+    """
+    fake = as_fake(labels)
+    n_fake, n_real = int(fake.sum()), int((~fake).sum())
+    if not n_fake or not n_real:
+        return 1.0
+    target = np.where(fake, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
+    weight = np.where(fake, 0.5 / n_fake, 0.5 / n_real)     # classes count alike: T must not learn validation's class ratio
+
+    def loss(log_t: float) -> float:
+        p = np.clip(p_at(float(np.exp(log_t))), 1e-12, 1 - 1e-12)
+        return float(-np.sum(weight * (target * np.log(p) + (1 - target) * np.log1p(-p))))
+
+    grid = np.linspace(np.log(COLDEST), np.log(HOTTEST), 61)
+    best = int(np.argmin([loss(g) for g in grid]))
+    low, high = grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)]
+    golden = (np.sqrt(5) - 1) / 2
+    for _ in range(40):
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        low, high = (low, right) if loss(left) <= loss(right) else (left, high)
+    return float(np.exp((low + high) / 2))
+
+
+def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) -> float:
+    """The lowest threshold at which at most `target_fpr` of the reals are called fake (p_fake >= threshold).
+
+    It lies midway between the highest real that must stay below and the next higher score, so that neither class sits
+    on the border. Raises DataError without a real: a threshold cannot be known then.
+    """
+    fake, values = as_fake(labels), np.asarray(p_fake, dtype=np.float64)
+    reals = np.sort(values[~fake])[::-1]
+    if not reals.size:
+        raise DataError("No threshold can be set.", why="validation holds no real video", next_step="Add real media with known identities.")
+    allowed = int(np.floor(target_fpr * reals.size + 1e-9))
+    if allowed >= reals.size:
+        return 0.0
+    border = reals[allowed]                                  # the first real that must be called real
+    above = values[values > border]
+    return float((border + (above.min() if above.size else 1.0)) / 2)
+
+
+def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], target_fpr: float) -> Calibration:
+    """Temperature and threshold from validation videos, each a list of its clips' evidence.
+
+    Raises DataError where no real video is there to set the threshold with.
+    """
+    fake = as_fake(labels)
+    if fake.size != len(videos):
+        raise DataError("Labels and videos do not fit.", why=f"{fake.size} labels, {len(videos)} videos", next_step="Pass one label for each video.")
+
+    def p_at(temperature: float) -> np.ndarray:
+        return np.array([aggregate(clips, temperature).p_fake for clips in videos])
+
+    temperature = fit_temperature(fake, p_at)
+    before, after = p_at(1.0), p_at(temperature)
+    threshold = threshold_at_fpr(fake, after, target_fpr)
+    at = threshold_metrics(fake, after, threshold)
+    return Calibration(
+        temperature, threshold, target_fpr, at["fpr"], at["recall"], int((~fake).sum()), int(fake.sum()),
+        log_loss(fake, before), log_loss(fake, after), expected_calibration_error(fake, before), expected_calibration_error(fake, after),
+        brier(fake, before), brier(fake, after),
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""The model card: what a model is, how faces reach it, where its threshold lies, what it was trained on. No torch here.
+
+A model is a folder: model.safetensors (to train on), model.onnx (to serve), card.json (this). The card holds the sha256
+of both files; nothing is used before they agree.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from workspace.errors import ModelFileError
+from workspace.files import read_json, sha256_file, write_json
+from workspace.settings import FaceSettings, ModelSettings
+
+CARD, WEIGHTS, ONNX, HISTORY = "card.json", "model.safetensors", "model.onnx", "history.json"
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class ModelCard(BaseModel):
+    """Everything a reader of the model must know. Fractions are 0..1; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = Field(1, ge=1, le=1, description="Version of this card's layout.")
+    model_sha256: str = Field(pattern=SHA256, description="Of model.safetensors: the model's identity everywhere.")
+    onnx_sha256: str = Field(pattern=SHA256, description="Of model.onnx.")
+    cycle: str = Field(description="The cycle that trained it, e.g. 2026-W47.1.")
+    created: str = Field("", description="UTC time, or empty where the same inputs must give the same bytes.")
+    label_map: dict[str, str] = Field(default_factory=lambda: {"positive": "fake"}, description="Which way the logit points.")
+    faces: FaceSettings = Field(description="Serving repeats exactly this.")
+    model: ModelSettings
+    threshold: float = Field(ge=0, le=1, description="On calibrated p_fake of a video; set on validation.")
+    temperature: float = Field(gt=0, description="Logits are divided by this before the sigmoid.")
+    abstain: float = Field(ge=0, le=1, description="Half-width of the uncertain band around the threshold.")
+    generators_seen: tuple[str, ...] = Field((), description="Generators and forgers among the training clips.")
+    train_clips: tuple[str, ...] = Field((), description="sha256 of every training clip's pixels, in training order of epoch 0.")
+    data_hash: str = Field("", description="model.data.epoch_hash of the training set.")
+    seed: int = 0
+    git_revision: str = ""
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict, description="The whole params.yaml it was trained under.")
+
+    @property
+    def model_id(self) -> str:
+        """First 12 digits of the sha256: the name shown to people."""
+        return self.model_sha256[:12]
+
+
+def write_card(folder: Path, card: ModelCard) -> Path:
+    """Write card.json into `folder`; the same card gives the same bytes."""
+    return write_json(Path(folder) / CARD, card.model_dump(mode="json"))
+
+
+def load_card(folder: Path) -> ModelCard:
+    """The card of the model in `folder`. Raises ModelFileError where it is missing or not a card. Checks no hash: see `verify`."""
+    path = Path(folder) / CARD
+    try:
+        return ModelCard.model_validate(read_json(path))
+    except (OSError, ValueError, ValidationError) as problem:
+        why = "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in problem.errors()) if isinstance(problem, ValidationError) else str(problem)
+        raise ModelFileError(f"Cannot read the model card in {folder}.", why=why, next_step="Restore the folder from DVC, or train again.") from problem
+
+
+def verify(folder: Path) -> ModelCard:
+    """The card, once both model files have the sha256 it names. Raises ModelFileError otherwise; nothing is loaded."""
+    card = load_card(folder)
+    for name, expected in ((WEIGHTS, card.model_sha256), (ONNX, card.onnx_sha256)):
+        path = Path(folder) / name
+        if not path.is_file():
+            raise ModelFileError(f"Cannot use the model in {folder}.", why=f"{name} is missing", next_step="Restore the folder from DVC, or train again.")
+        refuse_changed(path, sha256_file(path), expected)
+    return card
+
+
+def refuse_changed(path: Path, found: str, expected: str) -> None:
+    """Raise ModelFileError unless `found` is the `expected` sha256."""
+    if found != expected:
+        raise ModelFileError(
+            f"Refused {path}. Nothing was loaded.",
+            why=f"its sha256 is {found[:12]}..., recorded was {expected[:12]}...: the file has changed since it was written",
+            next_step="Restore the folder from DVC, or train again.",
+        )

@@ -1,0 +1,151 @@
+"""The one engine of `score`, `evaluate` and the service: ONNX Runtime fp32, no torch.
+
+A file goes through exactly the face settings of the model card; clips through the exported network; clips become a
+verdict by model/aggregate.py. Whatever is wrong with a file, the answer is a row with a reason, never an exception.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.aggregate import ClipEvidence, aggregate, sigmoid, verdict
+from model.card import ONNX, WEIGHTS, ModelCard, load_card, refuse_changed
+from workspace.errors import ModelFileError
+from workspace.files import sha256_bytes, sha256_file
+
+ENGINE = "onnxruntime-fp32"
+BATCH_PIXELS = 48 * 224 * 224       # frames at once: memory stays near 1.5 GB with ResNeXt-50
+ROW = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class ClipScore:
+    """One clip: raw logit, calibrated p_fake, certainty of each frame [T] in 0..1, embedding [F] float32."""
+
+    logit: float
+    p_fake: float
+    certainty: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FileVerdict:
+    """What is known about one file. `p_fake` is None, and `reason` says why, exactly where `verdict` is 'none'."""
+
+    file: str
+    p_fake: float | None
+    verdict: str                        # real | fake | uncertain | none
+    frames: int                         # frames looked at
+    faces: int                          # people followed
+    reason: str
+    model: str                          # first 12 digits of the model's sha256
+    kind: str                           # video | image | ''
+    engine: str = ENGINE
+    tracks: list[dict[str, Any]] = field(default_factory=list)      # {track, p_fake, start_seconds, end_seconds}: its most suspicious clip
+    clips: list[dict[str, Any]] = field(default_factory=list)       # {track, start_seconds, end_seconds, p_fake}
+
+    def as_row(self) -> dict[str, Any]:
+        """Exactly file, p_fake, verdict, frames, faces, model, reason."""
+        return {name: getattr(self, name) for name in ROW}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return asdict(self)
+
+
+class Engine:
+    """A model folder, ready to score. Safe to use from several threads.
+
+    Raises ModelFileError where a file of the folder is missing or has changed. A folder without model.safetensors
+    (a serving image) is accepted: the ONNX file is what runs, and it is always checked.
+    """
+
+    def __init__(self, model_dir: Path, threads: int = 2) -> None:
+        import onnxruntime
+
+        self.model_dir = Path(model_dir)
+        self.card: ModelCard = load_card(self.model_dir)
+        weights = self.model_dir / WEIGHTS
+        if weights.is_file():
+            refuse_changed(weights, sha256_file(weights), self.card.model_sha256)
+        try:
+            content = (self.model_dir / ONNX).read_bytes()      # read once: what was hashed is what runs
+        except OSError as problem:
+            raise ModelFileError(f"Cannot use the model in {model_dir}.", why=str(problem), next_step="Restore the folder from DVC, or train again.") from problem
+        refuse_changed(self.model_dir / ONNX, sha256_bytes(content), self.card.onnx_sha256)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as problem:    # onnxruntime raises a dozen kinds, none exported
+            raise ModelFileError(f"Cannot use the model in {model_dir}.", why=str(problem)[:300], next_step="Train again with this version of Vigil.") from problem
+
+    @property
+    def model_id(self) -> str:
+        """First 12 digits of the model's sha256."""
+        return self.card.model_id
+
+    def score_clips(self, clips: Sequence[NDArray[np.uint8]]) -> list[ClipScore]:
+        """Scores of clips [T, S, S, 3] uint8 RGB, in order. S is the card's size; T is free and may differ from clip to clip."""
+        size = self.card.faces.size_px
+        for clip in clips:
+            if clip.ndim != 4 or clip.shape[0] < 1 or clip.shape[1:] != (size, size, 3) or clip.dtype != np.uint8:
+                raise ValueError(f"a clip is uint8 [T, {size}, {size}, 3], got {clip.dtype} {list(clip.shape)}")
+        scores: list[ClipScore | None] = [None] * len(clips)
+        for length in sorted({clip.shape[0] for clip in clips}):
+            places = [place for place, clip in enumerate(clips) if clip.shape[0] == length]
+            batch = max(1, BATCH_PIXELS // (length * size * size))
+            for start in range(0, len(places), batch):
+                chosen = places[start : start + batch]
+                for place, score in zip(chosen, self._run(np.stack([clips[place] for place in chosen])), strict=True):
+                    scores[place] = score
+        return [score for score in scores if score is not None]
+
+    def _run(self, clips: NDArray[np.uint8]) -> list[ClipScore]:
+        frames = np.ascontiguousarray(clips.transpose(0, 1, 4, 2, 3), dtype=np.float32) / np.float32(255)     # [B, T, 3, S, S]
+        logits, certainty, embedding = self._session.run(["logit", "frame_certainty", "embedding"], {"frames": frames})
+        return [
+            ClipScore(float(z), sigmoid(float(z) / self.card.temperature), np.asarray(c), np.asarray(e)) for z, c, e in zip(logits, certainty, embedding, strict=True)
+        ]
+
+    def score_file(self, source: Path | bytes, mode: str | None = None, name: str | None = None) -> FileVerdict:
+        """The verdict on one image or video. `mode` (dense, standard, fast) replaces the card's; `name` is what the row calls the file."""
+        file = name if name is not None else ("" if isinstance(source, bytes) else str(source))
+        try:
+            return self._score_file(source, mode, file)
+        except Exception as problem:    # a file from anywhere may break a decoder in ways nobody listed; its row must still appear
+            return FileVerdict(file, None, "none", 0, 0, f"could not be read: {type(problem).__name__}: {problem}"[:300], self.model_id, "")
+
+    def _score_file(self, source: Path | bytes, mode: str | None, file: str) -> FileVerdict:
+        from media.faces import extract_clips
+
+        faces = self.card.faces if mode is None else type(self.card.faces).model_validate(self.card.faces.model_dump() | {"mode": mode})
+        found = extract_clips(source, faces)
+        if not found.clips:
+            return FileVerdict(file, None, "none", found.frames_seen, found.faces, found.reason or "no face found", self.model_id, found.kind)
+        scores = self.score_clips([clip.frames for clip in found.clips])
+        evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, found.clips, strict=True)]
+        video = aggregate(evidence, self.card.temperature)
+        rows = [
+            {"track": clip.track, "start_seconds": clip.start_seconds, "end_seconds": clip.end_seconds, "p_fake": score.p_fake}
+            for score, clip in zip(scores, found.clips, strict=True)
+        ]
+        tracks = []
+        for track, p_fake in video.tracks.items():
+            worst = max((row for row in rows if row["track"] == track), key=lambda row: row["p_fake"])
+            tracks.append({**worst, "p_fake": p_fake})
+        said = verdict(video.p_fake, self.card.threshold, self.card.abstain)
+        return FileVerdict(file, video.p_fake, said, found.frames_seen, found.faces, _reason(said, rows, video.worst_clip), self.model_id, found.kind, ENGINE, tracks, rows)
+
+
+def _reason(said: str, rows: list[dict[str, Any]], worst: int) -> str:
+    """Where to look, for what was not called real: interval and face."""
+    if said == "real":
+        return ""
+    row = rows[worst]
+    return f"most suspicious: {row['start_seconds']:.1f}-{row['end_seconds']:.1f} s, face {row['track'] + 1}"

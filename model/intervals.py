@@ -1,0 +1,90 @@
+"""Cluster-bootstrap intervals: people, not videos, are drawn, because videos of one person rise and fall together.
+
+Whole clusters (identities, or source videos where the identity is unknown) are drawn with replacement; the interval is
+the percentile one. Deterministic by seed. Where fewer than 80% of the resamples give a value, the ends are None.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from model.metrics import MIN_DEFINED, Interval, Metric, as_fake, auc, summarise
+from workspace.errors import DataError
+
+Draw = NDArray[np.intp]
+
+
+def _draws(clusters: ArrayLike, resamples: int, seed: int) -> tuple[list[Draw], int]:
+    """Row indices of each resample, and the number of clusters."""
+    _, inverse = np.unique(np.asarray(clusters), return_inverse=True)
+    count = int(inverse.max()) + 1 if inverse.size else 0
+    members = [np.flatnonzero(inverse == cluster) for cluster in range(count)]
+    rng = np.random.default_rng(seed)
+    return [np.concatenate([members[c] for c in rng.integers(0, count, count)]) for _ in range(resamples if count else 0)], count
+
+
+def _interval(value: float | None, seen: Sequence[float | None], n: int, clusters: int, confidence: float) -> Interval:
+    defined = [v for v in seen if v is not None]
+    if value is None or clusters < 2 or len(defined) < MIN_DEFINED * max(1, len(seen)):
+        return Interval(value, None, None, n, clusters, len(defined))
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high), n, clusters, len(defined))
+
+
+def cluster_interval(
+    metric: Metric, labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> Interval:
+    """`metric` on all rows, with its interval. One cluster cannot tell how far people differ: its ends are None."""
+    fake, values = as_fake(labels), np.asarray(scores, dtype=np.float64)
+    _same_length(fake, values, clusters)
+    draws, count = _draws(clusters, resamples, seed)
+    return _interval(metric(fake, values), [metric(fake[d], values[d]) for d in draws], fake.size, count, confidence)
+
+
+def summarise_with_intervals(
+    labels: ArrayLike, p_fake: ArrayLike, clusters: ArrayLike, threshold: float, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> dict[str, Interval]:
+    """Every figure of `metrics.summarise` with its interval, all from the same resamples."""
+    fake, values = as_fake(labels), np.asarray(p_fake, dtype=np.float64)
+    _same_length(fake, values, clusters)
+    draws, count = _draws(clusters, resamples, seed)
+    whole = summarise(fake, values, threshold)
+    parts: list[Mapping[str, float | None]] = [summarise(fake[d], values[d], threshold) for d in draws]
+    return {name: _interval(value, [part[name] for part in parts], fake.size, count, confidence) for name, value in whole.items()}
+
+
+def paired_difference(
+    labels: ArrayLike,
+    challenger: ArrayLike,
+    champion: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    metric: Callable[[NDArray[np.bool_], NDArray[np.float64]], float | None] = auc,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.90,
+) -> Interval:
+    """`metric` of the challenger less that of the champion on the same rows, each resample drawn once for both.
+
+    `confidence` 0.90 two-sided makes `low` the bound of a one-sided test at 5%: not worse where low > -margin.
+    """
+    fake, new, old = as_fake(labels), np.asarray(challenger, dtype=np.float64), np.asarray(champion, dtype=np.float64)
+    _same_length(fake, new, clusters)
+    _same_length(fake, old, clusters)
+    draws, count = _draws(clusters, resamples, seed)
+    difference = _minus(metric(fake, new), metric(fake, old))
+    return _interval(difference, [_minus(metric(fake[d], new[d]), metric(fake[d], old[d])) for d in draws], fake.size, count, confidence)
+
+
+def _minus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def _same_length(fake: NDArray[np.bool_], values: NDArray[np.float64], clusters: ArrayLike) -> None:
+    if not fake.shape == values.shape == np.asarray(clusters).shape:
+        raise DataError(
+            "Rows do not fit.",
+            why=f"{fake.shape[0]} labels, {values.shape[0]} scores, {np.asarray(clusters).shape[0]} clusters",
+            next_step="Pass one score and one cluster for each label.",
+        )
