@@ -1,0 +1,169 @@
+"""Makes folders of sample media: real takes and two kinds of fakes, with their labels, the same for the same seed."""
+
+import csv
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.synthetic.camera import Camera, Sensor, draw_camera, encode_h264
+from media.synthetic.generators import BlendSwap, Upsampler
+from media.synthetic.motion import draw_motion
+from media.synthetic.people import draw_person
+from media.synthetic.renderer import PersonRenderer, draw_take
+from workspace.errors import DataError
+from workspace.files import atomic_file
+
+GENERATORS = ("blendswap", "upsampler")
+LABEL_COLUMNS = ("path", "label", "use", "identity", "donor", "generator", "kind", "source", "source_video")
+SOURCE = "sample"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleReport:
+    """What was made. `rows` are the lines of labels.csv."""
+
+    out: Path
+    people: int
+    real: int
+    fake: int
+    seconds: float
+    rows: tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    path: Path
+    person: int
+    donor: int | None
+    generator: str
+    take: int
+
+
+def make_sample_media(
+    out: Path,
+    *,
+    people: int = 12,
+    clips_per_person: int = 1,
+    seconds: float = 1.5,
+    seed: int = 0,
+    fakes: dict[str, int] | None = None,
+    first_person: int = 1,
+    first_take: int = 0,
+    size_px: int = 256,
+    fps: float = 12.0,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> SampleReport:
+    """Render `people` persons into `out`/real, `out`/fake/<generator> and `out`/labels.csv, and say what was made.
+
+    `fakes` maps a generator's name to clips a person; None means one of blendswap. A person's looks depend on (seed, number) only;
+    a take on (seed, number, generator, take), so a later week asks for the same people with another `first_take`, or for others
+    with another `first_person`. Same arguments, same bytes. `progress` is called with (done, total).
+
+    Raises DataError for an unknown generator or impossible numbers.
+    """
+    wanted = {"blendswap": 1} if fakes is None else fakes
+    _check(people, clips_per_person, seconds, wanted, first_person, first_take, size_px, fps)
+    out = Path(out)
+    jobs = list(_jobs(out, people, clips_per_person, wanted, seed, first_person, first_take))
+    frames = max(2, round(seconds * fps))
+
+    def work(job: _Job) -> None:
+        pictures, camera = render_take(seed, job.person, job.take, frames, generator=job.generator, donor=job.donor, size_px=size_px, fps=fps)
+        encode_h264(job.path, pictures, fps, camera.crf, camera.preset)
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for done, _ in enumerate(pool.map(work, jobs), start=1):
+            if progress is not None:
+                progress(done, len(jobs))
+    rows = tuple(_row(out, job) for job in jobs)
+    with atomic_file(out / "labels.csv") as handle:
+        writer = csv.DictWriter(handle, LABEL_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    real = sum(not job.generator for job in jobs)
+    return SampleReport(out, people, real, len(jobs) - real, frames / fps, rows)
+
+
+def render_take(
+    seed: int, person: int, take: int, frames: int, *, generator: str = "", donor: int | None = None, size_px: int = 256, fps: float = 12.0
+) -> tuple[list[NDArray[np.uint8]], Camera]:
+    """The recorded RGB pictures of one take, before the encoder, and the camera that took them. `generator` empty means real."""
+    kind = (0, *GENERATORS).index(generator) if generator else 0
+    rng = np.random.default_rng([seed, person, take, kind, 103])
+    camera = draw_camera(rng, size_px)
+    motion = draw_motion(rng, frames, fps)
+    scene = draw_take(rng, motion, camera.width, camera.height)
+    renderer = PersonRenderer(draw_person(seed, person), scene, seed)
+    sensor = Sensor(camera, rng)
+    if generator == "blendswap":
+        if donor is None:
+            raise DataError("Cannot render a blendswap take.", why="no donor was given", next_step="Name another person's number as donor.")
+        source = BlendSwap(renderer, PersonRenderer(draw_person(seed, donor), scene, seed), rng).frames()
+    elif generator == "upsampler":
+        source = Upsampler(renderer, rng).frames()
+    else:
+        source = renderer.frames()
+    return [sensor.record(picture) for picture in source], camera
+
+
+def _jobs(out: Path, people: int, clips: int, fakes: dict[str, int], seed: int, first_person: int, first_take: int) -> list[_Job]:
+    numbers = range(first_person, first_person + people)
+    jobs = [_Job(out / "real" / f"p{n:04d}_{take_name(t)}.mp4", n, None, "", t) for n in numbers for t in range(first_take, first_take + clips)]
+    for generator in sorted(fakes):
+        for place, number in enumerate(numbers):
+            for take in range(first_take, first_take + fakes[generator]):
+                if generator == "blendswap":
+                    donor = first_person + (place + 1 + int(np.random.default_rng([seed, number, take, 104]).integers(people - 1))) % people
+                    jobs.append(_Job(out / "fake" / generator / f"p{number:04d}_p{donor:04d}_{take_name(take)}.mp4", number, donor, generator, take))
+                else:
+                    jobs.append(_Job(out / "fake" / generator / f"p{number:04d}_{take_name(take)}.mp4", number, None, generator, take))
+    return jobs
+
+
+def take_name(take: int) -> str:
+    """a, b, ..., z, aa, ab, ... for 0, 1, ..., 25, 26, 27, ..."""
+    name = ""
+    take += 1
+    while take:
+        take, letter = divmod(take - 1, 26)
+        name = chr(ord("a") + letter) + name
+    return name
+
+
+def _row(out: Path, job: _Job) -> dict[str, str]:
+    return {
+        "path": job.path.relative_to(out).as_posix(),
+        "label": "fake" if job.generator else "real",
+        "use": "train",
+        "identity": f"p{job.person:04d}",
+        "donor": "" if job.donor is None else f"p{job.donor:04d}",
+        "generator": job.generator,
+        "kind": "video",
+        "source": SOURCE,
+        "source_video": f"p{job.person:04d}_{job.generator or 'real'}_{take_name(job.take)}",
+    }
+
+
+def _check(people: int, clips: int, seconds: float, fakes: dict[str, int], first_person: int, first_take: int, size_px: int, fps: float) -> None:
+    unknown = sorted(set(fakes) - set(GENERATORS))
+    if unknown:
+        raise DataError("Cannot make sample media.", why=f"unknown generator: {', '.join(unknown)}", next_step=f"Choose from {', '.join(GENERATORS)}.")
+    wrong = [
+        text
+        for bad, text in (
+            (people < 1, "people must be at least 1"),
+            (fakes.get("blendswap", 0) > 0 and people < 2, "blendswap needs at least 2 people"),
+            (clips < 0 or min(fakes.values(), default=0) < 0 or first_take < 0 or first_person < 0, "numbers of clips, takes and people cannot be negative"),
+            (not 0.1 <= seconds <= 600, "seconds must lie in 0.1..600"),
+            (not 1 <= fps <= 60, "fps must lie in 1..60"),
+            (not 128 <= size_px <= 1080, "size_px must lie in 128..1080"),
+        )
+        if bad
+    ]
+    if wrong:
+        raise DataError("Cannot make sample media.", why="; ".join(wrong), next_step="Correct the numbers and run again; nothing was written.")

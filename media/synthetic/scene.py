@@ -1,0 +1,139 @@
+"""What is around the head: background, shoulders, neck, ears and the hair that hangs behind. Pictures are float32 [h,w,3] in 0..255."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from media.synthetic.people import Colour, Person
+from media.synthetic.skin import Floats
+
+SHIFT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """One lamp. `direction` points to it in camera axes (right, up, towards the camera); colours multiply albedo."""
+
+    direction: Floats
+    colour: Floats
+    ambient: Floats
+    gloss: float
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """A lamp somewhere in front, with its own colour temperature."""
+    azimuth, height = rng.uniform(-1.0, 1.0), rng.uniform(0.05, 0.75)
+    direction = np.float32([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
+    warmth = rng.uniform(-0.07, 0.08)
+    strength, fill = rng.uniform(0.50, 0.78), rng.uniform(0.36, 0.55)
+    return Light(
+        direction,
+        np.float32([1 + warmth, 1, 1 - warmth]) * strength,
+        np.float32([1 - warmth / 2, 1, 1 + warmth / 2]) * fill,
+        float(rng.uniform(6, 26)),
+    )
+
+
+def draw_background(rng: np.random.Generator, width: int, height: int) -> Floats:
+    """A wall, shelves, a window or a street out of focus."""
+    base = np.float32(rng.uniform(50, 215, 3) * 0.35 + rng.uniform(50, 205) * 0.65)
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
+    picture = base * (1 + rng.uniform(-0.22, 0.22) * x + rng.uniform(-0.2, 0.2) * y) * np.ones((height, width, 1), np.float32)
+    kind = int(rng.integers(5))
+    blur = rng.uniform(1.0, 3.0) * width / 256
+    if kind == 1:                                                                       # shelves
+        for top in np.arange(-0.1, 1.0, rng.uniform(0.24, 0.34)):
+            left = -0.05
+            while left < 1.0:
+                wide, high = rng.uniform(0.02, 0.06), rng.uniform(0.14, 0.22)
+                corner = (int(left * width), int((top + 0.24 - high) * height))
+                cv2.rectangle(picture, corner, (int((left + wide) * width) - 1, int((top + 0.24) * height)), _tuple(rng.uniform(30, 190, 3)), -1)
+                left += wide + (rng.uniform(0.05, 0.2) if rng.random() < 0.15 else 0.004)
+    elif kind == 2:                                                                     # window
+        left, top = int(rng.uniform(-0.1, 0.6) * width), int(rng.uniform(-0.2, 0.15) * height)
+        right, bottom = left + int(0.45 * width), top + int(0.7 * height)
+        cv2.rectangle(picture, (left, top), (right, bottom), _tuple(rng.uniform(200, 250, 3)), -1)
+        cv2.line(picture, ((left + right) // 2, top), ((left + right) // 2, bottom), _tuple(base * 0.8), max(2, width // 50))
+        blur *= 1.5
+    elif kind == 3:                                                                     # street or garden
+        small = rng.uniform(30, 210, (7, 9, 3)).astype(np.float32) * np.float32(rng.uniform(0.6, 1.1, 3))
+        picture = 0.4 * picture + 0.6 * cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+        for _ in range(int(rng.integers(4, 14))):
+            centre = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
+            cv2.circle(picture, centre, int(rng.uniform(0.02, 0.06) * width), _tuple(rng.uniform(90, 255, 3)), -1, cv2.LINE_AA)
+    elif kind == 4:                                                                     # a picture on a wall
+        for _ in range(2):
+            left, top = int(rng.uniform(-0.1, 0.8) * width), int(rng.uniform(0.0, 0.4) * height)
+            size = (int(rng.uniform(0.15, 0.3) * width), int(rng.uniform(0.15, 0.3) * height))
+            cv2.rectangle(picture, (left, top), (left + size[0], top + size[1]), _tuple(base * 0.35), -1)
+            cv2.rectangle(picture, (left + 6, top + 6), (left + size[0] - 6, top + size[1] - 6), _tuple(rng.uniform(60, 230, 3)), -1)
+        blur *= 0.7
+    picture = cv2.GaussianBlur(picture, (0, 0), blur)
+    return np.clip(picture, 2, 253).astype(np.float32)
+
+
+def draw_body(person: Person, light: Light, width: int, height: int, centre: tuple[float, float], unit: float) -> tuple[Floats, Floats]:
+    """Neck, shoulders and clothes: colour [h,w,3] and coverage [h,w,1]; the head's middle is at `centre`, `unit` pixels a head unit."""
+    colour, cover = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.uint8)
+    brightness = light.ambient + light.colour * 0.62
+    cloth, skin = np.float32(person.clothes_colour) * brightness, np.float32(person.skin) * brightness * 0.86
+
+    def polygon(points: list[tuple[float, float]]) -> np.ndarray:
+        pixels = [(centre[0] + x * unit, centre[1] - y * unit) for x, y in points]
+        return np.round(np.float32(pixels) * (1 << SHIFT)).astype(np.int32)[None]
+
+    neck = person.half_width * 0.66
+    sides = [(-neck, -0.5), (-neck * 0.96, -1.0), (-neck * 1.05, -1.2), (-neck * 1.5, -1.36)]
+    shoulder = [(-1.15, -1.52), (-1.55, -1.80), (-1.75, -2.4), (-1.9, -5.0)]
+    left = sides + shoulder
+    whole = polygon(left + [(-x, y) for x, y in reversed(left)])
+    cv2.fillPoly(cover, whole, 255, cv2.LINE_AA, SHIFT)
+    colour[:] = cloth
+    collar = {"round": -1.46, "v_neck": -1.85, "collar": -1.70, "hood": -1.34}[person.clothes]
+    opening = [(-neck * 1.32, -1.30), (-neck * 0.8, (collar - 1.30) / 2 - 0.06), (0.0, collar)] if person.clothes != "v_neck" else [(-neck * 1.25, -1.28), (0.0, collar)]
+    shape = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(shape, polygon([(-neck, -0.4), *opening, *[(-x, y) for x, y in reversed(opening[:-1])], (neck, -0.4)]), 255, cv2.LINE_AA, SHIFT)
+    edge = [*opening, *[(-x, y) for x, y in reversed(opening[:-1])]]
+    if person.clothes in ("collar", "hood"):
+        cv2.polylines(colour, polygon(edge), False, _tuple(np.float32(person.second_colour) * brightness), int(0.17 * unit), cv2.LINE_AA, SHIFT)
+    else:
+        cv2.polylines(colour, polygon(edge), False, _tuple(cloth * 0.72), max(2, int(0.07 * unit)), cv2.LINE_AA, SHIFT)
+    if person.number % 3 == 0:
+        rows = np.sin((np.arange(height) - centre[1]) / unit * 26)[:, None, None] > 0.35
+        colour += (np.float32(person.second_colour) * brightness - colour) * (0.55 * rows * (np.arange(height)[:, None, None] > centre[1] - (collar - 0.06) * unit))
+    part = cv2.GaussianBlur(shape, (0, 0), 0.8).astype(np.float32)[..., None] / 255
+    x = (np.arange(width, dtype=np.float32) - centre[0]) / unit
+    y = (centre[1] - np.arange(height, dtype=np.float32)) / unit
+    tone = 1 - 0.42 * np.exp(-(((y + 0.98) / 0.24) ** 2))[:, None] * np.exp(-((x / 0.5) ** 4))[None, :]             # the chin's shadow
+    tone = tone * (1 + 0.30 * light.direction[0] * np.clip(x / neck, -1, 1))[None, :]
+    colour += (skin * tone[..., None] - colour) * part
+    cloth_light = (1 + 0.20 * light.direction[0] * np.clip(x / 1.4, -1, 1))[None, :, None] * (1 + 0.08 * np.sin(x * 7 + 2 * y[:, None]))[..., None]
+    colour = np.where(part > 0.5, colour, colour * cloth_light)
+    return np.clip(colour, 2, 252).astype(np.float32), (cover.astype(np.float32) / 255)[..., None]
+
+
+def draw_hair_behind(person: Person, shape: tuple[int, int], place: np.ndarray, yaw: float, unit: float, light: Light) -> tuple[Floats, Floats] | None:
+    """Long hair, a bun or curls behind the head: colour and coverage of the whole picture. `place` [2,3] maps head units to pixels."""
+    wide = person.half_width
+    if person.hair_style == "long":
+        half = [(0.0, 1.05), (wide * 0.8, 0.85), (wide * 1.18, 0.35), (wide * 1.25, -0.3), (wide * 1.32, -1.0), (wide * 1.15, -1.55), (wide * 0.6, -1.6)]
+    elif person.hair_style == "bun":
+        half = [(0.0, 1.52), (0.2, 1.47), (0.30, 1.28), (0.24, 1.08), (0.12, 0.98)]
+    elif person.hair_style == "curly":
+        angle = np.linspace(np.pi / 2, -0.55, 16)
+        half = [((wide + 0.24 + 0.035 * np.cos(9 * a)) * np.cos(a), 0.30 + (1.0 + 0.03 * np.sin(11 * a)) * np.sin(a)) for a in angle]
+    else:
+        return None
+    points = np.float32(half + [(-x, y) for x, y in reversed(half)]) - np.float32([0.10 * np.sin(yaw), 0])
+    pixels = points @ place[:, :2].T + place[:, 2]
+    cover = np.zeros(shape, np.uint8)
+    cv2.fillPoly(cover, np.round(pixels * (1 << SHIFT)).astype(np.int32)[None], 255, cv2.LINE_AA, SHIFT)
+    cover = cv2.GaussianBlur(cover, (0, 0), max(0.6, 0.014 * unit))
+    colour = np.float32(person.hair_colour) * (light.ambient + light.colour * 0.35)
+    return colour.astype(np.float32), (cover.astype(np.float32) / 255)[..., None]
+
+
+def _tuple(colour: Floats | Colour) -> tuple[float, float, float]:
+    return (float(colour[0]), float(colour[1]), float(colour[2]))
