@@ -36,8 +36,9 @@ class Cycle:
     drawn_forgers: tuple[str, ...] = ()     # this cycle's share of newly forged clips, in rotation
 
     def __post_init__(self) -> None:
-        for name in ("batches", "judged", "known_generators", "drawn_forgers"):
+        for name in ("batches", "judged", "known_generators"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+        object.__setattr__(self, "drawn_forgers", tuple(dict.fromkeys(self.drawn_forgers)))       # their order is the rotation
         mistakes = list(_mistakes(self))
         if mistakes:
             raise WorkspaceError("This cycle cannot be.", why="; ".join(mistakes), next_step="Open a new cycle with `vigil retrain`.")
@@ -124,12 +125,13 @@ def due_week(events: Iterable[Event], schedule: ScheduleSettings, now: datetime)
     The week is that of the latest planned time not after `now` (weekday, hour and minute in the schedule's zone), so a
     machine that was off catches up once, with the latest missed week only. A scheduled cycle opened for that week *or
     a later one* means that nothing is due: an hour repeated in autumn, a clock set back or a dead clock battery start no second run.
-    An hour skipped in spring is taken at the first moment after the gap. Cycles started by hand do not count.
+    An hour skipped in spring is taken at the first moment after the gap. Cycles started by hand do not count;
+    a week journalled as skipped (nothing was new) does.
     """
     slot = _latest_slot(schedule, now)
     week = iso_week(slot, schedule.timezone)
-    opened = [str(event.get("week", "")) for event in events if event.kind == "cycle_opened" and event.get("scheduled")]
-    return None if any(done >= week for done in opened) else week       # text order is time order: 2026-W53 < 2027-W01
+    used = [str(event.get("week", "")) for event in events if event.kind == "week_skipped" or (event.kind == "cycle_opened" and event.get("scheduled"))]
+    return None if any(done >= week for done in used) else week       # text order is time order: 2026-W53 < 2027-W01
 
 
 def _latest_slot(schedule: ScheduleSettings, now: datetime) -> datetime:

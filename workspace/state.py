@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from workspace.journal import Event
 
@@ -48,6 +49,13 @@ class CycleState:
     verdict_sha256: str = ""
     model_sha256: str = ""
     path: str = ""
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value called `name`, or `default`: a cycle's state also reads like the rows of `--json`."""
+        return getattr(self, name, default)
 
 
 def batch_states(events: Iterable[Event]) -> dict[str, BatchState]:
@@ -103,8 +111,8 @@ def candidates(events: Iterable[Event]) -> dict[str, Champion]:
     return found
 
 
-def cycles(events: Iterable[Event]) -> dict[str, CycleState]:
-    """Every cycle by id, oldest first."""
+def cycles(events: Iterable[Event]) -> list[CycleState]:
+    """Every cycle, oldest first."""
     found: dict[str, CycleState] = {}
     for event in events:
         if event.kind == "cycle_opened":
@@ -116,10 +124,10 @@ def cycles(events: Iterable[Event]) -> dict[str, CycleState]:
                 found[known.cycle] = replace(known, model_sha256=event["model_sha256"], path=event["path"])
             elif not known.closed:
                 found[known.cycle] = replace(known, closed=event.time, outcome=event["outcome"], reason=event["reason"], verdict_sha256=event["verdict_sha256"])
-    return found
+    return list(found.values())
 
 
 def open_cycle(events: Iterable[Event]) -> CycleState | None:
     """The cycle that was opened and not closed (the latest, should there be several), or None."""
-    unfinished = [cycle for cycle in cycles(events).values() if not cycle.closed]
+    unfinished = [cycle for cycle in cycles(events) if not cycle.closed]
     return unfinished[-1] if unfinished else None

@@ -1,0 +1,42 @@
+"""The rules of batch states: what a cycle or a person may make of a batch, and who said so."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import WorkspaceError
+from workspace.journal import Event, Journal
+from workspace.state import batch_states
+
+ALLOWED = {
+    "new": ("accepted", "held", "dropped"),
+    "held": ("accepted", "dropped"),
+    "accepted": ("dropped",),       # taken out again, e.g. on a person's request; models that saw it stay known by their cards
+    "dropped": ("held",),           # another look, before it may be accepted
+}
+
+
+def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str) -> Event | None:
+    """Journal a batch's new state; returns the event, or None when it has that state already (safe to repeat).
+
+    Raises WorkspaceError for an unknown batch, a step that is not allowed, or a missing name or reason.
+    """
+    if not who.strip() or not why.strip():
+        raise _refusal(batch, f"who is {who!r}, why is {why!r}", "Give a name and a reason.")
+
+    def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
+        known = batch_states(events)
+        if batch not in known:
+            raise _refusal(batch, f"the batches are {', '.join(known) or 'none yet'}", "Name one of them; `vigil batches` lists them.")
+        if known[batch].state == state:
+            return None
+        allowed = ALLOWED[known[batch].state]
+        if state not in allowed:
+            raise _refusal(batch, f"a batch that is {known[batch].state} cannot become {state!r}", f"It can become {' or '.join(allowed)}.")
+        return "batch_state", {"batch": batch, "state": state, "who": who, "why": why}
+
+    return Journal(root).append_if(decide)
+
+
+def _refusal(batch: str, why: str, next_step: str) -> WorkspaceError:
+    return WorkspaceError(f"The state of batch {batch!r} was not changed.", why=why, next_step=next_step)

@@ -1,0 +1,155 @@
+"""Where everything of a workspace lies, and how a command finds the workspace it is in."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from workspace.errors import WorkspaceError
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The paths of one workspace. Making one touches no file; `root` is absolute."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root).resolve())
+
+    @property
+    def params(self) -> Path:
+        """The settings."""
+        return self.root / "params.yaml"
+
+    @property
+    def pipeline(self) -> Path:
+        """The stages as DVC sees them."""
+        return self.root / "dvc.yaml"
+
+    @property
+    def cycle(self) -> Path:
+        """What the present cycle works on (workspace/cycle.py)."""
+        return self.root / "cycle.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Every decision (workspace/journal.py)."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def private(self) -> Path:
+        """Locks, checkpoints, the local remote: nothing that git sees."""
+        return self.root / ".vigil"
+
+    @property
+    def locks(self) -> Path:
+        """One lock file a stage (workspace/processes.py)."""
+        return self.private / "locks"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Training to be resumed, keyed by what it depends on; outside DVC's outputs, which DVC deletes before a rerun."""
+        return self.private / "checkpoints"
+
+    @property
+    def scores(self) -> Path:
+        """Scores kept by model, clip and engine."""
+        return self.private / "scores"
+
+    @property
+    def sets(self) -> Path:
+        """Train, validation and holdout tables."""
+        return self.root / "data" / "sets"
+
+    @property
+    def build(self) -> Path:
+        """What the stages of a cycle make."""
+        return self.root / "build"
+
+    @property
+    def base_model(self) -> Path:
+        """A copy of the champion that the cycle starts from; `base.json` alone when there is none."""
+        return self.build / "base"
+
+    @property
+    def challenger(self) -> Path:
+        """The model that stage `train` made."""
+        return self.build / "model"
+
+    @property
+    def models(self) -> Path:
+        """Kept models, a folder a cycle."""
+        return self.root / "models"
+
+    @property
+    def reports(self) -> Path:
+        """Evaluation, drift, verdict, and the page that a person reads."""
+        return self.root / "reports"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifacts, when the registry is a local file."""
+        return self.root / "mlartifacts"
+
+    def raw(self, batch: str) -> Path:
+        """The media and manifest of a batch."""
+        return self.root / "data" / "raw" / batch
+
+    def faces(self, batch: str) -> Path:
+        """The face clips of a batch."""
+        return self.root / "data" / "faces" / batch
+
+    def forged(self, batch: str) -> Path:
+        """The fakes made from a batch's real clips."""
+        return self.root / "data" / "forged" / batch
+
+    def model(self, cycle: str) -> Path:
+        """The kept model of a cycle."""
+        return self.models / cycle
+
+    def relative(self, path: Path) -> str:
+        """`path` as the journal stores it. Raises WorkspaceError for one outside the workspace."""
+        try:
+            return (self.root / path).resolve().relative_to(self.root).as_posix()
+        except ValueError as problem:
+            raise WorkspaceError(f"{path} is not in the workspace {self.root}.", why=str(problem), next_step="Copy it into the workspace first.") from problem
+
+
+def is_code_checkout(folder: Path) -> bool:
+    """Whether `folder` is this project's own code: a pyproject.toml that calls itself vigil."""
+    try:
+        return bool(tomllib.loads((Path(folder) / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"] == "vigil")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def refuse_code_checkout(folder: Path) -> None:
+    """Raise WorkspaceError when `folder` is the project's code."""
+    folder = Path(folder).resolve()
+    if is_code_checkout(folder):
+        raise WorkspaceError(
+            f"{folder} is the code of Vigil, not a workspace. Nothing was changed.", why="a cycle would commit data into the project's own history",
+            next_step="Make a workspace elsewhere: `vigil init ~/faces`, then run the command there.",
+        )  # fmt: skip
+
+
+def find_workspace(start: Path) -> Workspace | None:
+    """The workspace that `start` is in (a folder with params.yaml and .vigil, from `start` upwards), or None."""
+    start = Path(start).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "params.yaml").is_file() and (folder / ".vigil").is_dir():
+            return Workspace(folder)
+    return None
+
+
+def require_workspace(start: Path) -> Workspace:
+    """The workspace that `start` is in. Raises WorkspaceError when there is none, or when it is the code checkout."""
+    found = find_workspace(start)
+    if found is None:
+        refuse_code_checkout(start)
+        raise WorkspaceError(
+            f"{Path(start).resolve()} is not in a workspace.", why="no folder from there upwards has params.yaml and .vigil",
+            next_step="Run `vigil init FOLDER` to make one, or name one with --workspace.",
+        )  # fmt: skip
+    refuse_code_checkout(found.root)
+    return found

@@ -1,0 +1,38 @@
+"""A model on disk, as promotion and registry see it: three files whose hashes agree with the card. Nothing is loaded here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import ModelFileError
+from workspace.files import read_json, sha256_file
+
+CARD, WEIGHTS, EXPORT = "card.json", "model.safetensors", "model.onnx"
+MODEL_FILES = (WEIGHTS, EXPORT, CARD)
+
+
+def verify_model_files(folder: Path, model_sha256: str = "") -> dict[str, Any]:
+    """The card of the model in `folder`, once both files have the sha256 it names and it is the model `model_sha256` (when given).
+
+    Raises ModelFileError when a file is missing, a hash differs, or it is another model.
+    """
+    folder = Path(folder)
+    try:
+        card = read_json(folder / CARD)
+        expected = {WEIGHTS: str(card["model_sha256"]), EXPORT: str(card["onnx_sha256"])}
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as problem:
+        raise _refusal(folder, f"{CARD} cannot be read: {problem!r}") from problem
+    for name, sha256 in expected.items():
+        try:
+            found = sha256_file(folder / name)
+        except OSError as problem:
+            raise _refusal(folder, f"{name} cannot be read: {problem}") from problem
+        if found != sha256:
+            raise _refusal(folder, f"{name} has sha256 {found[:12]}..., its card says {sha256[:12]}...")
+    if model_sha256 and expected[WEIGHTS] != model_sha256:
+        raise _refusal(folder, f"it holds model {expected[WEIGHTS][:12]}..., not {model_sha256[:12]}...")
+    return dict(card)
+
+
+def _refusal(folder: Path, why: str) -> ModelFileError:
+    return ModelFileError(f"Refused the model in {folder}. Nothing was changed.", why=why, next_step="Restore the folder with `dvc checkout` (or `dvc pull`), or train again.")

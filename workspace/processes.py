@@ -1,0 +1,162 @@
+"""Processes that belong together: a stage ends with its parent, leftovers of a killed parent are found, a stage runs once.
+
+Killing DVC leaves its stage running, and a rerun starts a second one beside it. So a flow gives its children two
+environment variables: VIGIL_WORKSPACE (the folder) and VIGIL_PARENT (`pid:create_time` of the flow). A stage watches its
+parent; the next flow ends whoever could not.
+"""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workspace.lease import Holder, hold_lock
+
+if TYPE_CHECKING:
+    import psutil
+
+PARENT_GONE = 75            # EX_TEMPFAIL of sysexits.h: run it again
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 3.0
+CLOCK_SECONDS = 2.0         # psutil derives create_time from the wall clock, which may be adjusted a little
+
+
+def parent_token() -> str:
+    """This process as its children should know it: the value of VIGIL_PARENT."""
+    import psutil
+
+    me = psutil.Process()
+    return f"{me.pid}:{me.create_time()}"
+
+
+def find_process(token: str) -> "psutil.Process | None":
+    """The living process that a `pid:create_time` token names; None when it is gone, a zombie, or its number is used anew.
+
+    Raises ValueError when `token` is not of that form.
+    """
+    import psutil
+
+    if not re.fullmatch(r"\d+:\d+(\.\d+)?", token):
+        raise ValueError(f"{token!r} is not of the form pid:create_time")
+    pid, created = token.split(":")
+    try:
+        process = psutil.Process(int(pid))
+        same = abs(process.create_time() - float(created)) <= CLOCK_SECONDS
+        return process if same and _lives(process) else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _lives(process: "psutil.Process") -> bool:
+    """Whether a process runs. A zombie does not: in a container nobody may ever collect it."""
+    import psutil
+
+    try:
+        return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start_parent_watchdog(parent: str) -> threading.Thread:
+    """Watch the process `parent` (`pid:create_time`) from a daemon thread: when it is gone, end our children and ourselves with code 75.
+
+    A parent that is gone already ends us at the first look. Raises ValueError when `parent` is malformed.
+    """
+    watched = find_process(parent)
+    thread = threading.Thread(target=_watch, args=(watched,), name="parent-watchdog", daemon=True)
+    thread.start()
+    return thread
+
+
+def _watch(watched: "psutil.Process | None") -> None:
+    while watched is not None and _lives(watched):      # is_running compares start times since boot: safe from clock changes
+        time.sleep(POLL_SECONDS)
+    try:
+        import psutil
+
+        end_processes(psutil.Process().children(recursive=True))
+    finally:
+        os._exit(PARENT_GONE)
+
+
+def end_processes(processes: "list[psutil.Process]", grace_seconds: float = GRACE_SECONDS) -> None:
+    """Ask each process to end, then kill those that live after `grace_seconds`. Only by identity: a number used anew is left alone."""
+    import psutil
+
+    for process in processes:
+        _signal(process, "terminate")
+    _, stubborn = psutil.wait_procs(processes, timeout=grace_seconds)
+    for process in stubborn:
+        _signal(process, "kill")
+    psutil.wait_procs(stubborn, timeout=grace_seconds)
+
+
+def _signal(process: "psutil.Process", action: str) -> None:
+    import psutil
+
+    try:
+        getattr(process, action)()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        pass
+
+
+def end_orphans(root: Path) -> list[str]:
+    """End what killed flows left running in the workspace at `root`; returns one line a process that was ended.
+
+    An orphan has VIGIL_WORKSPACE set to `root` and a VIGIL_PARENT that is dead or no longer among its ancestors (the
+    process between was killed). Processes without both variables, of other workspaces or of other users are never touched, nor are we.
+    """
+    import psutil
+
+    workspace = str(Path(root).resolve())
+    me = psutil.Process()
+    spared = {me.pid, *(parent.pid for parent in me.parents())}
+    orphans: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        if process.pid in spared:
+            continue
+        try:
+            environment = process.environ()
+            if environment.get("VIGIL_WORKSPACE") != workspace or not _is_orphan(process, environment.get("VIGIL_PARENT", "")):
+                continue
+            for found in (process, *process.children(recursive=True)):
+                if found.pid not in spared and _lives(found):
+                    orphans.setdefault(found.pid, found)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue
+    told = [_describe(process) for process in orphans.values()]
+    end_processes(list(orphans.values()))
+    return told
+
+
+def _is_orphan(process: "psutil.Process", token: str) -> bool:
+    try:
+        parent = find_process(token)
+    except ValueError:
+        return False
+    return parent is None or parent.pid not in {ancestor.pid for ancestor in process.parents()}
+
+
+def _describe(process: "psutil.Process") -> str:
+    import psutil
+
+    try:
+        command = " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        command = "?"
+    return f"process {process.pid}: {command[:120]}"
+
+
+@contextmanager
+def stage_lock(root: Path, name: str, wait_seconds: float = 30.0) -> Iterator[Holder]:
+    """Hold the lock of a stage (`train`, `faces@b1`) for its whole life. Raises LeaseHeldError, naming the holder, after `wait_seconds`.
+
+    The wait covers a stage whose parent was killed and which is about to notice.
+    """
+    safe = re.sub(r"[^\w@.-]", "_", name)
+    with hold_lock(Path(root).resolve() / ".vigil" / "locks" / f"{safe}.lock", f"stage {name}", wait_seconds, what=f"Stage {name} already runs. Nothing was changed.") as holder:
+        yield holder

@@ -1,0 +1,141 @@
+"""The rules of promotion and rollback. Flow, command line and console all use these; the journal is what they write.
+
+A challenger becomes champion only by a verdict that says `pass` about exactly this file, judged against exactly the
+champion of this moment, once a cycle. Aliases of the registry follow from the journal (workspace/registry.py).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workspace.cycle import CYCLE_ID
+from workspace.errors import PromotionConflict, WorkspaceError
+from workspace.files import sha256_bytes
+from workspace.journal import Event, Journal
+from workspace.layout import Workspace
+from workspace.lease import holds_lease, lease
+from workspace.modelfiles import verify_model_files
+from workspace.state import Champion, champion, previous, promoted
+
+PASS = "pass"
+NOTHING = "Nothing was promoted."
+
+
+def promote(root: Path, challenger: Path, *, expected_champion_sha256: str, verdict: Mapping[str, Any], cycle: str, who: str, why: str) -> Event:
+    """Make `challenger` (a model folder inside the workspace) the champion; returns the journal's `promotion` event.
+
+    `verdict` is reports/verdict.json. `expected_champion_sha256` is the champion that the challenger was judged against, '' for none.
+    Safe to repeat: a cycle that was promoted returns its first event. Takes the workspace's lease unless this process holds it.
+    Raises WorkspaceError when the verdict does not allow it, ModelFileError when a file is not what its card says,
+    PromotionConflict when the champion is another by now or the cycle promoted another model, LeaseHeldError when somebody else writes.
+    """
+    _need_words(who, why)
+    _check_verdict(verdict, cycle, expected_champion_sha256)
+    sha256 = str(verdict["challenger_sha256"])
+    verify_model_files(Workspace(root).root / challenger, sha256)
+    path = Workspace(root).relative(challenger)
+
+    def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
+        done = promoted(events).get(cycle)
+        if done and done.model_sha256 == sha256:
+            return None
+        if done:
+            raise _conflict(f"cycle {cycle} has already promoted model {done.model_sha256[:12]}, this is {sha256[:12]}")
+        now = champion(events)
+        if (now.model_sha256 if now else "") != expected_champion_sha256:
+            raise _conflict(f"it was judged against {expected_champion_sha256[:12] or 'no champion'}; the champion is now {now.model_sha256[:12] if now else 'none'}")
+        return "promotion", {"cycle": cycle, "model_sha256": sha256, "path": path, "previous_sha256": expected_champion_sha256, "who": who, "why": why}
+
+    with _writer(root, f"promote {cycle}"):
+        journal = Journal(root)
+        return journal.append_if(decide) or next(event for event in journal.events() if event.kind == "promotion" and event["cycle"] == cycle)
+
+
+def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle: str, who: str, why: str) -> Event:
+    """Make the first champion of a workspace on a person's word, whatever the verdict; journalled as an override.
+
+    Refused (PromotionConflict) as soon as there is a champion. `verdict` must be about this very file and cycle.
+    """
+    _need_words(who, why)
+    if champion(Journal(root).events()):
+        raise _conflict("there is a champion already; only the first may be bootstrapped")
+    judged = dict(verdict)
+    Journal(root).append("override", who=who, why=why, cycle=cycle, what="bootstrap", verdict=str(judged.get("verdict")), model_sha256=str(judged.get("challenger_sha256")))
+    allowed = {**judged, "verdict": PASS, "results": [{"gate": "bootstrap", "verdict": PASS}]}
+    return promote(root, challenger, expected_champion_sha256="", verdict=allowed, cycle=cycle, who=who, why=f"bootstrapped: {why}")
+
+
+def rollback(root: Path, to: str = "previous", *, who: str, why: str) -> Event:
+    """Make a model that was champion before the champion again; returns the journal's event.
+
+    `to` is `previous` (the model that the champion replaced) or a cycle id. A cycle that leads already returns the event that made it
+    lead. Needs no lease: a person must be able to roll back while a long cycle runs; that cycle's promotion then meets PromotionConflict.
+    Raises WorkspaceError when there is nothing to go back to, ModelFileError when that model's files have changed.
+    """
+    _need_words(who, why)
+    journal = Journal(root)
+    target = _target(journal.events(), to)
+    verify_model_files(Workspace(root).root / target.path, target.model_sha256)
+
+    def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
+        if _target(events, to) != target:
+            raise PromotionConflict("The champion changed meanwhile. Nothing was rolled back.", why="somebody promoted or rolled back", next_step="Look at `vigil status`, then try again.")
+        if champion(events) == target:
+            return None
+        return "rollback", {"cycle": target.cycle, "model_sha256": target.model_sha256, "path": target.path, "who": who, "why": why}
+
+    return journal.append_if(decide) or [event for event in journal.events() if event.kind in ("promotion", "rollback")][-1]
+
+
+def verdict_sha256(path: Path) -> str:
+    """The sha256 of a verdict file, as `cycle_closed` records it; '' when the cycle came to none."""
+    return sha256_bytes(path.read_bytes()) if path.exists() else ""
+
+
+def _target(events: Sequence[Event], to: str) -> Champion:
+    found = previous(events) if to == "previous" else promoted(events).get(to)
+    if found is None:
+        known = ", ".join(promoted(events)) or "none yet"
+        why = "there is no model before the champion" if to == "previous" else f"{to!r} was never promoted"
+        raise WorkspaceError("Nothing was rolled back.", why=why, next_step=f"Name a promoted cycle: {known}.")
+    return found
+
+
+def _check_verdict(verdict: Mapping[str, Any], cycle: str, expected_champion_sha256: str) -> None:
+    """Refuse anything but a whole verdict that says pass, gate by gate, about this cycle and these two models."""
+    mistakes = []
+    said = verdict.get("verdict")
+    if not (isinstance(said, str) and said == PASS):
+        mistakes.append(f"the verdict is {said!r}; only 'pass' counts")
+    results = verdict.get("results")
+    rows = results if isinstance(results, list) else []
+    if not rows:
+        mistakes.append("it lists no gate")
+    mistakes += [f"gate {row.get('gate')} says {row.get('verdict')!r}" for row in rows if row.get("verdict") != PASS]
+    if not CYCLE_ID.fullmatch(str(cycle)) or verdict.get("cycle") != cycle:
+        mistakes.append(f"it is about cycle {verdict.get('cycle')!r}, not {cycle!r}")
+    if len(str(verdict.get("challenger_sha256") or "")) != 64:
+        mistakes.append("it does not say which model was judged")
+    if verdict.get("base_sha256") != expected_champion_sha256:
+        mistakes.append(f"it judged against {verdict.get('base_sha256')!r}, not {expected_champion_sha256!r}")
+    if mistakes:
+        raise WorkspaceError(f"This verdict does not allow a promotion. {NOTHING}", why="; ".join(mistakes), next_step="Run `vigil retrain`, or read reports/report.html.")
+
+
+def _need_words(who: str, why: str) -> None:
+    if not who.strip() or not why.strip():
+        raise WorkspaceError("A decision needs a name and a reason. Nothing was changed.", why=f"who is {who!r}, why is {why!r}", next_step="Give both.")
+
+
+def _conflict(why: str) -> PromotionConflict:
+    return PromotionConflict(f"The challenger was not promoted. {NOTHING}", why=why, next_step="Run `vigil retrain`: it judges against the champion of now.")
+
+
+@contextmanager
+def _writer(root: Path, purpose: str) -> Iterator[None]:
+    if holds_lease(root):
+        yield
+        return
+    with lease(root, purpose):
+        yield
