@@ -17,7 +17,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.plan import Plan, make_plan
-from workspace.cycle import Cycle, cycle_id, due_week, iso_week, read_cycle, write_cycle
+from workspace.cycle import Cycle, due_week, iso_week, next_cycle_id, read_cycle, write_cycle
 from workspace.errors import StageFailed, VigilError
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
@@ -198,18 +198,16 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         _say(f"held {batch}: {failed}")
     now = datetime.now(UTC)
     week = (due_week(journal.events(), settings.schedule, now) if scheduled else None) or iso_week(now, settings.schedule.timezone)
-    earlier = cycles(journal.events())
-    number = 1 + sum(1 for one in earlier if str(one.get("cycle", "")).startswith(f"{week}."))
     judged = tuple(batch for batch in plan.judged if batch not in refused)
     cycle = Cycle(
-        cycle=cycle_id(week, number),
+        cycle=next_cycle_id(journal.events(), week),
         seed=settings.seed,
         batches=tuple(sorted({*judged, *plan.accepted})),
         judged=judged,
         base_model=plan.base_model,
         base_cycle=plan.base_cycle,
         known_generators=tuple(known_generators(root, plan.base_cycle)),
-        drawn_forgers=drawn_forgers(settings, len(earlier)),
+        drawn_forgers=drawn_forgers(settings, len(cycles(journal.events()))),
     )
     write_cycle(root, cycle)
     journal.append(
@@ -263,14 +261,13 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
         if not (model_dir / "model.safetensors").exists() or sha256_file(model_dir / "model.safetensors") != sha256:
             replace_folder(root / "build" / "model", model_dir)
         dvc_add(root, [model_dir])
-        if not any(event.kind == "candidate" and event.fields.get("cycle") == cycle.cycle for event in journal.events()):
+        if not any(event.kind == "candidate" and event["cycle"] == cycle.cycle for event in journal.events()):
             journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
     decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe)
     settle_batches(journal, cycle, decision.outcome, decision.reason)
-    closed = next((one for one in cycles(journal.events()) if one.get("cycle") == cycle.cycle and one.get("outcome")), None)
     if trained:
         publish(root, settings, cycle, decision.outcome)
-    if not closed:
+    if not cycles(journal.events())[cycle.cycle].closed:
         verdict = root / "reports" / "verdict.json"
         journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, verdict_sha256=sha256_file(verdict) if trained else "")
     report = write_report(root, cycle)
@@ -296,13 +293,10 @@ def finish_commit(root: Path, journal: Journal) -> None:
     """Commit and tag the last closed cycle if a killed process left that undone."""
     from workspace.repository import commit, has_tag
 
-    closed = [one for one in cycles(journal.events()) if one.get("outcome")]
-    if not closed:
-        return
-    last = closed[-1]
-    tag = f"vigil/{last['cycle']}"
-    if not has_tag(root, tag):
-        commit(root, f"{last['cycle']} {last['outcome']}: {last['reason']}", tag)
+    closed = [cycle for cycle in cycles(journal.events()).values() if cycle.closed]
+    if closed and not has_tag(root, f"vigil/{closed[-1].cycle}"):
+        last = closed[-1]
+        commit(root, f"{last.cycle} {last.outcome}: {last.reason}", f"vigil/{last.cycle}")
 
 
 def leading_cycle(root: Path) -> str:

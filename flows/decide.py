@@ -26,12 +26,12 @@ def decide_outcome(root: Path, settings: Settings, journal: Journal, cycle: Cycl
     from workspace.promotion import promote
 
     events = journal.events()
-    closed = next((one for one in cycles(events) if one.get("cycle") == cycle.cycle and one.get("outcome")), None)
-    if closed:
-        return Decision(str(closed["outcome"]), str(closed["reason"]))
-    promoted = next((event for event in events if event.kind == "promotion" and event.fields.get("cycle") == cycle.cycle), None)
+    known = cycles(events).get(cycle.cycle)
+    if known and known.closed:
+        return Decision(known.outcome, known.reason)
+    promoted = next((event for event in events if event.kind == "promotion" and event["cycle"] == cycle.cycle), None)
     if promoted:
-        return Decision("promoted", str(promoted.fields.get("why", "")))
+        return Decision("promoted", promoted["why"])
     if model_dir is None:
         return Decision("held", "no batch passed the data checks; the last good state stays")
     verdict = read_json(root / "reports" / "verdict.json")

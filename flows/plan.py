@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workspace.journal import Event
 from workspace.settings import Settings
 from workspace.state import batch_states, champion, cycles, open_cycle
 
@@ -43,39 +44,39 @@ def settings_fingerprint(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def make_plan(events: Sequence[Any], settings: Settings, *, pending_files: int = 0, force: bool = False) -> Plan:
+def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int = 0, force: bool = False) -> Plan:
     """Decide what the next cycle would judge.
 
     New means: files or batches that no cycle has judged, a batch that a person accepted since, a changed setting or
     stage version, or force. A promotion alone is not new, and a held batch waits for a person.
     """
     states = batch_states(events)
-    settled = _batches_of_last_promotion(events)
+    settled = batches_trained_on(events)
     new = sorted(name for name, batch in states.items() if batch.state == "new")
     accepted = sorted(name for name, batch in states.items() if batch.state == "accepted")
     released = [name for name in accepted if name not in settled]
     fingerprint = settings_fingerprint(settings)
-    closed = [cycle for cycle in cycles(events) if _get(cycle, "outcome")]
+    closed = [cycle for cycle in cycles(events).values() if cycle.closed]
     leading = champion(events)
     running = open_cycle(events)
 
     reasons = []
     if running:
-        reasons.append(f"cycle {_get(running, 'cycle')} was begun and not finished")
+        reasons.append(f"cycle {running.cycle} was begun and not finished")
     if pending_files:
         reasons.append(f"{pending_files} new files in the sources")
     if new:
         reasons.append(f"{len(new)} new {'batch' if len(new) == 1 else 'batches'}: {', '.join(new)}")
     if released:
         reasons.append(f"accepted by a person since: {', '.join(released)}")
-    if closed and accepted and _get(closed[-1], "fingerprint") != fingerprint:
+    if closed and accepted and closed[-1].fingerprint != fingerprint:
         reasons.append("a setting or a stage version changed")
     if force and (accepted or new):
         reasons.append("forced")
     return Plan(
         judged=tuple(sorted({*new, *released})),
         accepted=tuple(name for name in accepted if name in settled),
-        resume=str(_get(running, "cycle")) if running else "",
+        resume=running.cycle if running else "",
         pending_files=pending_files,
         base_model=leading.model_sha256 if leading else "",
         base_cycle=leading.cycle if leading else "",
@@ -84,11 +85,6 @@ def make_plan(events: Sequence[Any], settings: Settings, *, pending_files: int =
     )
 
 
-def _batches_of_last_promotion(events: Sequence[Any]) -> set[str]:
+def batches_trained_on(events: Sequence[Event]) -> set[str]:
     """Batches that an earlier promoted cycle has trained on."""
-    promoted = {cycle_id for cycle in cycles(events) if _get(cycle, "outcome") == "promoted" and (cycle_id := _get(cycle, "cycle"))}
-    return {batch for cycle in cycles(events) if _get(cycle, "cycle") in promoted for batch in (_get(cycle, "judged") or ())}
-
-
-def _get(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+    return {batch for cycle in cycles(events).values() if cycle.outcome == "promoted" for batch in cycle.judged}

@@ -1,0 +1,363 @@
+"""The command `vigil`: one verb a command. Rooms are imported inside the verb that needs them, so that --help is quick."""
+
+import json as jsonlib
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workspace.errors import VigilError
+from workspace.quiet import set_quiet_environment
+
+app = typer.Typer(
+    name="vigil",
+    help="Vigil keeps a deepfake detector current: new media in, retrained every week, promoted only if every gate passes.",
+    epilog="Exit codes: 0 done or promoted; 3 finished but held (or a file got no verdict); 2 usage; 1 error; 130 paused by Ctrl-C.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+batches_app = typer.Typer(help="List batches; accept, hold or drop one, with who and why.", no_args_is_help=False)
+models_app = typer.Typer(help="List models; roll back to an earlier one.", no_args_is_help=False)
+app.add_typer(batches_app, name="batches")
+app.add_typer(models_app, name="models")
+
+HELD = 3
+PAUSED = 130
+WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", help="The workspace; else the one around the current folder.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+
+
+class Profile(StrEnum):
+    """The three sizes of the same parameters."""
+
+    FULL = "full"
+    SMALL = "small"
+    DEMO = "demo"
+
+
+class Format(StrEnum):
+    """How scores are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class Layout(StrEnum):
+    """How a source of media is laid out."""
+
+    AUTO = "auto"
+    FOLDER = "folder"
+    CSV = "csv"
+    FACEFORENSICS = "faceforensics"
+
+
+def main() -> None:
+    """Run the command line. A failure prints three lines (what, why, next) and no traceback; Ctrl-C is a pause."""
+    set_quiet_environment()
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except VigilError as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(1)
+    except (KeyboardInterrupt, typer.Abort):
+        print("\nPaused. Finished steps are kept; the same command goes on from here.", file=sys.stderr)
+        sys.exit(PAUSED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as problem:
+        if hasattr(problem, "format_message"):  # a usage mistake, as the parser words it
+            problem.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        _unexpected(problem)
+
+
+def _unexpected(problem: Exception) -> None:
+    import traceback
+
+    log = Path.cwd() / ".vigil" / "last-error.txt"
+    where = ""
+    if log.parent.is_dir():
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        where = f"The full account is in {log}. "
+    print(f"Something unexpected went wrong: {type(problem).__name__}: {problem}\n  Why:  this is a mistake in Vigil, not in your data.", file=sys.stderr)
+    print(f"  Next: {where}Run `vigil doctor`; nothing that was finished is lost.", file=sys.stderr)
+    sys.exit(1)
+
+
+def _root(workspace: Path | None) -> Path:
+    from workspace.layout import require_workspace
+
+    return require_workspace(workspace or Path.cwd())
+
+
+def _settings(root: Path) -> Any:
+    from workspace.settings import load_settings
+
+    return load_settings(root / "params.yaml")
+
+
+def _emit(value: Any, text: str, as_json: bool) -> None:
+    print(jsonlib.dumps(value, indent=1, ensure_ascii=False, default=str) if as_json else text)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path | None, typer.Argument(help="Where the workspace goes; made if it is not there.", show_default=False)] = None,
+    profile: Annotated[Profile, typer.Option(help="full: 224 px, ResNeXt-50; small: 112 px, a CPU's night; demo: minutes.")] = Profile.FULL,
+    print_params: Annotated[bool, typer.Option("--print-params", help="Print the profile's complete settings and stop.")] = False,
+) -> None:
+    """Make a workspace: a folder with settings, versioned data, journal and models."""
+    from workspace.profiles import compose_params
+
+    if print_params:
+        print(compose_params(profile.value), end="")
+        return
+    from vigil.opening import open_workspace
+
+    target = folder or Path.cwd()
+    made = open_workspace(target, profile.value)
+    print(f"{'Opened' if made else 'Already open:'} workspace {target} (profile {profile.value}).\n  Next: vigil ingest MEDIA -w {target}, then vigil retrain -w {target}")
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="Where the clips go.")],
+    people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 12,
+    clips: Annotated[int, typer.Option(min=1, help="Real clips a person.")] = 1,
+    fake: Annotated[list[str] | None, typer.Option(help="Fakes to make, as GENERATOR=CLIPS_A_PERSON (blendswap, upsampler).", show_default=False)] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of a clip.")] = 1.5,
+    seed: Annotated[int, typer.Option(help="Same seed, same people, same clips.")] = 0,
+    first_person: Annotated[int, typer.Option(min=0, help="Number of the first person.")] = 0,
+) -> None:
+    """Render sample media: people who do not exist, real and forged, with a labels.csv."""
+    from media.synthetic import make_sample_media
+    from pipelines.stage import Progress
+    from vigil.words import parse_fakes
+
+    report = make_sample_media(
+        folder, people=people, clips_per_person=clips, seconds=seconds, seed=seed, fakes=parse_fakes(fake), first_person=first_person, progress=Progress("sample")
+    )
+    print(f"{folder}: {report}")
+
+
+@app.command()
+def ingest(
+    sources: Annotated[list[str] | None, typer.Argument(help="Folders, CSV files or s3://bucket/prefix; none: the sources in params.yaml.", show_default=False)] = None,
+    workspace: WorkspaceOption = None,
+    layout: Annotated[Layout, typer.Option(help="auto recognises real/ and fake/<generator>/, a CSV with path,label, and FaceForensics++.")] = Layout.AUTO,
+    identity: Annotated[str, typer.Option(help="Who is in a file: column, folder, file, unknown, or pattern:REGEX.", show_default="column for a CSV, else file")] = "",
+    name: Annotated[str, typer.Option(help="Name of the source.", show_default="from the path")] = "",
+    label_map: Annotated[list[str] | None, typer.Option("--label", help="What the source's own label means, e.g. --label 1=fake --label 0=real.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in what is new. Twice is the same as once."""
+    from vigil.taking_in import ingest_sources
+
+    root = _root(workspace)
+    report = ingest_sources(root, _settings(root), sources or [], layout.value, identity, name, label_map or [])
+    _emit([part.as_dict() for part in report], "\n".join(line for part in report for line in part.lines()), as_json)
+
+
+@app.command()
+def retrain(
+    workspace: WorkspaceOption = None,
+    scheduled: Annotated[bool, typer.Option("--scheduled", help="Run only if a week is due; for timers. One scheduled cycle a week.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run a cycle though nothing is new.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and why.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one cycle: ingest, check, forge, train, judge, then promote or hold. Goes on where a stopped one ended."""
+    from vigil.cycles import describe, run_cycle, would_run
+
+    root = _root(workspace)
+    settings = _settings(root)
+    if dry_run:
+        plan = would_run(root, settings, force)
+        _emit(plan.as_dict(), ("Would run: " + "; ".join(plan.reasons)) if plan.needed else "Nothing new; nothing would run.", as_json)
+        return
+    outcome = run_cycle(root, settings, scheduled=scheduled, force=force)
+    _emit(outcome, describe(outcome), as_json)
+    raise typer.Exit(HELD if outcome["outcome"] == "held" else 0)
+
+
+@app.command()
+def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Show what the loop decided, why, and what is next."""
+    from vigil.reading import render_status, status_of
+
+    root = _root(workspace)
+    page = status_of(root, _settings(root))
+    _emit(page, render_status(page), as_json)
+
+
+@app.command()
+def score(
+    files: Annotated[list[Path], typer.Argument(help="Images, videos, or folders of them.")],
+    workspace: WorkspaceOption = None,
+    model: Annotated[Path | None, typer.Option(help="Folder of a model (model.onnx, card.json) in place of the champion.", show_default=False)] = None,
+    output: Annotated[Format, typer.Option("--format", help="table for people; csv: file,p_fake,verdict,frames,faces,model,reason; json: the same and more.")] = Format.TABLE,
+    mode: Annotated[str, typer.Option(help="dense, standard or fast.", show_default="as the model was trained")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say for each file how likely it is forged. p_fake: 1 means fake."""
+    from vigil.scoring import score_files
+
+    code = score_files(files, workspace, model, "json" if as_json else output.value, mode)
+    raise typer.Exit(code)
+
+
+@app.command()
+def report(
+    cycle: Annotated[str, typer.Argument(help="A cycle such as 2026-W47.1; else the last.")] = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the HTML page of a cycle and say where it is."""
+    from vigil.reading import report_of
+
+    root = _root(workspace)
+    found = report_of(root, cycle)
+    _emit(found, f"{found['cycle']}  {found['outcome'].upper()}  {found['reason']}\n  {found['report']}", as_json)
+
+
+@app.command()
+def schedule(
+    workspace: WorkspaceOption = None,
+    cron: Annotated[str, typer.Option(help="Another slot than the settings', as a cron line.", show_default=False)] = "",
+) -> None:
+    """Serve the weekly cycle as a Prefect deployment until stopped."""
+    from flows.schedule import serve_schedule
+
+    root = _root(workspace)
+    serve_schedule(root, _settings(root), cron)
+
+
+@app.command()
+def serve(
+    workspace: WorkspaceOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.", show_default="from params.yaml")] = "",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", show_default="from params.yaml")] = -1,
+) -> None:
+    """Answer detections over HTTP with the champion; uncertain ones become cases."""
+    from feedback.serve import serve as run_server
+
+    root = _root(workspace)
+    settings = _settings(root)
+    run_server(root, settings, host or settings.serve.host, settings.serve.port if port < 0 else port)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo's workspace goes; an earlier demo there is replaced.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Four weeks of the loop on sample media: promoted, a new forgery learned, a poisoned week held, promoted."""
+    from vigil.demo import run_demo
+
+    raise typer.Exit(run_demo(folder, seed, as_json))
+
+
+@app.command()
+def doctor(
+    workspace: WorkspaceOption = None,
+    fix: Annotated[bool, typer.Option("--fix", help="End orphans, close stale runs, rebuild aliases, finish a commit.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Send to the DVC remote what it lacks.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find what a dead process left, and with --fix close it."""
+    from vigil.mending import examine_and_fix, render_checks
+
+    root = _root(workspace)
+    rows, done = examine_and_fix(root, _settings(root), fix=fix, push=push)
+    _emit({"checks": rows, "done": done}, render_checks(rows, done), as_json)
+    raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
+
+
+@app.command()
+def gc(
+    workspace: WorkspaceOption = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Really delete; without it, only say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what no tag, batch or running cycle needs: old checkpoints, score caches, fetched originals."""
+    from vigil.mending import collect, render_garbage
+
+    root = _root(workspace)
+    rows = collect(root, delete)
+    _emit(rows, render_garbage(rows, delete), as_json)
+
+
+@batches_app.callback(invoke_without_command=True)
+def batches_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List batches with their state, who decided and why."""
+    if context.invoked_subcommand:
+        return
+    from vigil.reading import batch_rows, render_table
+
+    rows = batch_rows(_root(workspace))
+    _emit(rows, render_table(rows) if rows else "No batches yet. Next: vigil ingest MEDIA", as_json)
+
+
+def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | None) -> None:
+    from vigil.mending import set_batch_state
+
+    root = _root(workspace)
+    set_batch_state(root, batch, state, who, why)
+    print(f"{batch} is now {state} ({who}: {why}).")
+
+
+Who = Annotated[str, typer.Option("--who", help="Who decides.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the journal.")]
+
+
+@batches_app.command("accept")
+def batches_accept(batch: str, who: Who, why: Why, workspace: WorkspaceOption = None) -> None:
+    """Let a held batch into training from the next cycle on."""
+    _set_batch(batch, "accepted", who, why, workspace)
+
+
+@batches_app.command("hold")
+def batches_hold(batch: str, who: Who, why: Why, workspace: WorkspaceOption = None) -> None:
+    """Keep a batch out until a person decides."""
+    _set_batch(batch, "held", who, why, workspace)
+
+
+@batches_app.command("drop")
+def batches_drop(batch: str, who: Who, why: Why, workspace: WorkspaceOption = None) -> None:
+    """Keep a batch out for good; its files stay versioned."""
+    _set_batch(batch, "dropped", who, why, workspace)
+
+
+@models_app.callback(invoke_without_command=True)
+def models_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List models: which one serves, which came before, which were held."""
+    if context.invoked_subcommand:
+        return
+    from vigil.reading import model_rows, render_table
+
+    rows = model_rows(_root(workspace))
+    _emit(rows, render_table(rows) if rows else "No models yet. Next: vigil retrain", as_json)
+
+
+@models_app.command("rollback")
+def models_rollback(
+    who: Who, why: Why, to: Annotated[str, typer.Option("--to", help="The cycle whose model serves again; else the previous champion.")] = "", workspace: WorkspaceOption = None
+) -> None:
+    """Serve an earlier champion again, at once."""
+    from vigil.mending import roll_back
+
+    root = _root(workspace)
+    print(roll_back(root, _settings(root), to, who, why))
+
+
+if __name__ == "__main__":
+    main()

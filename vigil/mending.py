@@ -1,0 +1,106 @@
+"""Verbs that set things right: doctor, gc, batch states, rollback."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import WorkspaceError
+from workspace.journal import Journal
+from workspace.lease import lease
+from workspace.settings import Settings
+from workspace.state import batch_states, champion, open_cycle
+
+
+def examine_and_fix(root: Path, settings: Settings, *, fix: bool, push: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    """The doctor's findings, and what was done about them."""
+    from flows.environment import prepare_environment
+
+    prepare_environment(root)
+    from flows.health import close_stale_runs, examine
+
+    done: list[str] = []
+    if fix or push:
+        from flows.cycle import finish_commit
+        from workspace import registry, repository
+        from workspace.processes import end_orphans
+
+        with lease(root, "doctor"):
+            if fix:
+                done += end_orphans(root)
+                done += close_stale_runs(root, settings)
+                done += [f"removed {name}" for name in repository.remove_stale_dvc_files(root)]
+                leading = champion(Journal(root).events())
+                if leading and not (root / leading.path).exists():
+                    repository.pull(root, [f"{leading.path}.dvc"])
+                    done.append(f"pulled {leading.path}")
+                if leading:
+                    registry.rebuild_aliases(root, settings)
+                    done.append("aliases rebuilt from the journal")
+                finish_commit(root, Journal(root))
+            if push:
+                done.append(f"pushed {repository.push(root)} objects")
+    return examine(root, settings), done
+
+
+def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:
+    """The doctor's page."""
+    lines = [f"{'ok ' if row['ok'] else 'BAD'}  {row['check']:<10} {row['found']}" + (f"\n       Next: {row['next']}" if row["next"] else "") for row in rows]
+    return "\n".join(lines + [f"done {line}" for line in done])
+
+
+def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> None:
+    """Journal a person's decision about a batch. Raises WorkspaceError for an unknown batch or an empty reason."""
+    if not who.strip() or not why.strip():
+        raise WorkspaceError("Nothing was changed.", why="a decision needs who and why", next_step="Give --who NAME and --why REASON.")
+    with lease(root, f"batches {state}"):
+        journal = Journal(root)
+        events = journal.events()
+        states = batch_states(events)
+        if batch not in states:
+            raise WorkspaceError(f"There is no batch {batch}.", why=f"known: {', '.join(states) or 'none'}", next_step="Name one of these.")
+        running = open_cycle(events)
+        if running and batch in running.judged:
+            raise WorkspaceError(f"{batch} is under judgement.", why=f"{running.cycle} is not finished", next_step="Run `vigil retrain` to finish it, then decide.")
+        journal.append("batch_state", batch=batch, state=state, who=who, why=why)
+
+
+def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> str:
+    """Serve an earlier champion again; returns the sentence for a person."""
+    from flows.environment import prepare_environment
+
+    prepare_environment(root)
+    from workspace import registry
+    from workspace.promotion import rollback
+
+    with lease(root, "rollback"):
+        rollback(root, to or "previous", who=who, why=why)
+        registry.rebuild_aliases(root, settings)
+    leading = champion(Journal(root).events())
+    return f"{leading.cycle if leading else '?'} is champion again ({who}: {why}). A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
+
+
+def collect(root: Path, delete: bool) -> list[dict[str, Any]]:
+    """What may go, with its bytes; deleted when asked. Raises LeaseHeldError while a cycle runs."""
+    with lease(root, "gc"):
+        running = open_cycle(Journal(root).events())
+        rows = []
+        for folder, what in ((".vigil/checkpoints", "training checkpoints"), (".vigil/scores", "cached scores"), (".vigil/incoming", "fetched originals"), (".vigil/outbox", "handed-over cases")):
+            path = root / folder
+            size = sum(one.stat().st_size for one in path.rglob("*") if one.is_file()) if path.exists() else 0
+            kept = f"{running.cycle} is not finished" if running else ""
+            if size:
+                rows.append({"what": what, "path": folder, "bytes": size, "deleted": bool(delete and not kept), "kept": kept})
+            if size and delete and not kept:
+                shutil.rmtree(path)
+    return rows
+
+
+def render_garbage(rows: list[dict[str, Any]], delete: bool) -> str:
+    """What `vigil gc` says."""
+    if not rows:
+        return "Nothing to remove."
+    from vigil.reading import render_table
+
+    total = sum(row["bytes"] for row in rows)
+    tail = "" if delete else "\nNothing was deleted. Next: vigil gc --delete"
+    return render_table(rows) + f"\n{total / 1e6:.1f} MB in all." + tail

@@ -1,0 +1,36 @@
+"""Making a workspace: settings, stages, git, DVC, journal. Safe to repeat."""
+
+import shutil
+from pathlib import Path
+
+from workspace.errors import WorkspaceError
+from workspace.files import atomic_file
+from workspace.profiles import compose_params, project_root
+from workspace.repository import init_repository
+from workspace.settings import load_settings
+
+
+def open_workspace(root: Path, profile: str) -> bool:
+    """Make `root` a workspace of this profile; False when it already is one. Never touches a folder with other things in it."""
+    if (root / "params.yaml").exists() and (root / ".vigil").exists():
+        return False
+    if root.exists() and not root.is_dir():
+        raise WorkspaceError(f"{root} is a file.", why="a workspace is a folder", next_step="Name another folder.")
+    if (root / "pyproject.toml").exists():
+        raise WorkspaceError(f"{root} holds a program.", why="a workspace is a repository of its own, apart from code", next_step="Name an empty folder.")
+    if root.exists() and any(root.iterdir()) and not (root / ".vigil").exists():
+        raise WorkspaceError(
+            f"{root} is not empty. Nothing was changed.", why="a workspace is a repository of its own, not a folder with other things in it", next_step="Name an empty or new folder."
+        )
+    (root / ".vigil").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(project_root() / "dvc.yaml", root / "dvc.yaml")
+    with atomic_file(root / "batches.yaml") as handle:
+        handle.write("batches: []\n")
+    params = compose_params(profile)
+    with atomic_file(root / "params.yaml") as handle:
+        handle.write(params)
+    settings = load_settings(root / "params.yaml")
+    for folder in ("data/raw", "models", "reports"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    init_repository(root, settings.remote.url, settings.remote.s3_endpoint_url)
+    return True

@@ -1,0 +1,101 @@
+"""What the reading commands show: status, batches, models, reports. All of it from the journal and the reports."""
+
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import WorkspaceError
+from workspace.files import read_json
+from workspace.journal import Journal
+from workspace.settings import Settings
+from workspace.state import batch_states, candidates, champion, cycles, open_cycle, previous
+
+
+def render_table(rows: list[dict[str, Any]]) -> str:
+    """Rows as columns of text, each as wide as it must be."""
+    columns = list(rows[0])
+    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(len(column), *(len(line[index]) for line in cells)) for index, column in enumerate(columns)]
+    lines = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in [columns, *cells]]
+    return "\n".join(lines)
+
+
+def batch_rows(root: Path) -> list[dict[str, Any]]:
+    """A row a batch: state, source, samples, who decided, why."""
+    states = batch_states(Journal(root).events())
+    return [
+        {"batch": name, "state": batch.state, "source": batch.source, "samples": batch.rows, "quarantined": batch.quarantined, "who": batch.who, "why": batch.why}
+        for name, batch in states.items()
+    ]
+
+
+def model_rows(root: Path) -> list[dict[str, Any]]:
+    """A row a candidate: what it is now (champion, previous, earlier, held) and the figures it was judged on."""
+    events = Journal(root).events()
+    leading, before, known = champion(events), previous(events), cycles(events)
+    rows = []
+    for cycle, model in candidates(events).items():
+        role = "champion" if leading and leading.cycle == cycle else "previous" if before and before.cycle == cycle else "earlier" if model.version else known[cycle].outcome or "candidate"
+        rows.append({"cycle": cycle, "role": role, "version": model.version or "", "model": model.model_sha256[:12], "why": known[cycle].reason})
+    return rows
+
+
+def status_of(root: Path, settings: Settings) -> dict[str, Any]:
+    """The last cycles, the champion, open work, and what `vigil retrain` would do now."""
+    from vigil.cycles import would_run
+
+    events = Journal(root).events()
+    leading, running = champion(events), open_cycle(events)
+    plan = would_run(root, settings)
+    return {
+        "workspace": str(root),
+        "profile": settings.profile,
+        "champion": {"cycle": leading.cycle, "model_sha256": leading.model_sha256, "version": leading.version} if leading else None,
+        "open_cycle": running.cycle if running else None,
+        "cycles": [
+            {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "judged": list(one.judged), "closed": one.closed} for one in cycles(events).values()
+        ],
+        "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in ("new", "accepted", "held", "dropped")},
+        "next": plan.as_dict(),
+    }
+
+
+def render_status(page: dict[str, Any]) -> str:
+    """The status as text."""
+    leading = page["champion"]
+    lines = [f"{page['workspace']} (profile {page['profile']})"]
+    lines.append(f"champion  {leading['cycle']}  {leading['model_sha256'][:12]}" if leading else "champion  none yet")
+    lines += [f"{one['cycle']:<12}{one['outcome'].upper():<10}{one['reason']}" for one in page["cycles"][-8:]] or ["no cycle has run yet"]
+    counts = ", ".join(f"{count} {state}" for state, count in page["batches"].items() if count)
+    lines.append(f"batches   {counts or 'none'}")
+    plan = page["next"]
+    lines.append("next      vigil retrain: " + "; ".join(plan["reasons"]) if plan["needed"] else "next      nothing new")
+    return "\n".join(lines)
+
+
+def report_of(root: Path, cycle: str) -> dict[str, Any]:
+    """Write the page of the last cycle, or find the one that an earlier cycle kept."""
+    known = cycles(Journal(root).events())
+    if not known:
+        raise WorkspaceError("There is no report yet.", why="no cycle has run in this workspace", next_step="Run `vigil retrain`.")
+    wanted = cycle or list(known)[-1]
+    if wanted not in known:
+        raise WorkspaceError(f"There is no cycle {wanted}.", why=f"known: {', '.join(known)}", next_step="Name one of these.")
+    page = root / "models" / wanted / "report.html"
+    if wanted == list(known)[-1]:
+        from pipelines.report import write_report
+        from workspace.cycle import read_cycle
+
+        page = write_report(root, read_cycle(root))
+    if not page.exists():
+        raise WorkspaceError(
+            f"The page of {wanted} is not kept here.", why="only the last cycle's files are checked out", next_step=f"Check out tag vigil/{wanted} and run `dvc pull`, then `vigil report`."
+        )
+    one = known[wanted]
+    return {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "report": str(page), "verdict": read_verdict(root, wanted)}
+
+
+def read_verdict(root: Path, cycle: str) -> dict[str, Any] | None:
+    """The verdict in reports/, if it is this cycle's."""
+    path = root / "reports" / "verdict.json"
+    verdict = read_json(path) if path.exists() else {}
+    return verdict if verdict.get("cycle") == cycle else None

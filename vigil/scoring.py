@@ -1,0 +1,106 @@
+"""`vigil score`: one row an input file, whatever is wrong with any of them."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import VigilError, WorkspaceError
+
+COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
+NO_VERDICT = 3
+
+
+def expand(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files that were named, and every file below folders that were named, in order."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
+        else:
+            yield path
+
+
+def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]:
+    """The model's folder and a mark for people: champion, else --model, else the latest candidate `not promoted`.
+
+    Raises WorkspaceError when there is none of these.
+    """
+    if named is not None:
+        return named, ""
+    from workspace.layout import require_workspace
+    from workspace.settings import load_settings
+
+    try:
+        root = require_workspace(workspace or Path.cwd())
+    except WorkspaceError as problem:
+        raise WorkspaceError(
+            "There is no model to score with.", why="no --model was named and this is not a workspace", next_step="Name a workspace with -w, a model with --model, or run `vigil demo`."
+        ) from problem
+    from workspace.journal import Journal
+    from workspace.state import candidates, champion
+
+    events = Journal(root).events()
+    if champion(events):
+        from workspace.registry import serving_model
+
+        return serving_model(root, load_settings(root / "params.yaml")), ""
+    made = [model for model in candidates(events).values() if (root / model.path / "card.json").exists()]
+    if made:
+        return root / made[-1].path, "not promoted"
+    raise WorkspaceError("There is no model to score with.", why=f"{root} has no champion and no candidate", next_step="Run `vigil retrain`, or name a model with --model.")
+
+
+def score_files(files: list[Path], workspace: Path | None, model: Path | None, output: str, mode: str) -> int:
+    """Score and print; returns the exit code: 0 when each file got a verdict, 3 when one did not."""
+    if mode not in ("", "dense", "standard", "fast"):
+        import typer
+
+        raise typer.BadParameter(f"--mode {mode}: use dense, standard or fast")
+    from model.inference import Engine
+
+    folder, mark = choose_model(workspace, model)
+    engine = Engine(folder)
+    if mark:
+        print(f"This model was not promoted: no gate vouches for its answers ({folder.name}).", file=sys.stderr)
+    rows = []
+    writer = _Printer(output)
+    for path in expand(files):
+        verdict = engine.score_file(path, mode or None)
+        row = verdict.as_dict()
+        row["file"] = str(path)
+        row["model"] = f"{row['model']} ({mark})" if mark else row["model"]
+        row["promoted"] = not mark
+        writer.add(row)
+        rows.append(row)
+    if not rows:
+        raise VigilError("Nothing was scored.", why="the folders named hold no file", next_step="Name images or videos.")
+    writer.close(rows)
+    return 0 if all(row["verdict"] != "none" for row in rows) else NO_VERDICT
+
+
+class _Printer:
+    """Prints rows as they come (csv) or at the end (table, json)."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self.csv = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore", lineterminator="\n") if output == "csv" else None
+        if self.csv:
+            self.csv.writeheader()
+
+    def add(self, row: dict[str, Any]) -> None:
+        if self.csv:
+            p_fake = row["p_fake"]
+            self.csv.writerow({**row, "p_fake": "" if p_fake is None else f"{p_fake:.6f}"})
+            sys.stdout.flush()
+
+    def close(self, rows: list[dict[str, Any]]) -> None:
+        if self.output == "json":
+            print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
+        if self.output == "table":
+            from vigil.reading import render_table
+
+            shown = [{**{column: row[column] for column in COLUMNS}, "p_fake": "-" if row["p_fake"] is None else f"{row['p_fake']:.3f}"} for row in rows]
+            print(render_table(shown))
+            print("p_fake: 1 means fake, 0 means real.")

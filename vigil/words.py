@@ -1,0 +1,53 @@
+"""Small words of the command line, read: GENERATOR=2, pattern:REGEX, 1=fake."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from workspace.errors import DataError
+
+
+def parse_fakes(words: list[str] | None) -> dict[str, int] | None:
+    """`["blendswap=2"]` as a mapping. Raises a usage error."""
+    if not words:
+        return None
+    found = {}
+    for word in words:
+        name, _, count = word.partition("=")
+        if not count.isdigit():
+            raise typer.BadParameter(f"'{word}' is not GENERATOR=CLIPS_A_PERSON")
+        found[name] = int(count)
+    return found
+
+
+def parse_identity(word: str, source: str) -> dict[str, Any]:
+    """The identity rule that a person named, or the usual one for this kind of source."""
+    if word.startswith("pattern:"):
+        return {"rule": "pattern", "pattern": word.removeprefix("pattern:")}
+    if word:
+        return {"rule": word}
+    return {"rule": "column" if source.lower().endswith(".csv") else "file"}
+
+
+def parse_labels(words: list[str]) -> dict[str, str]:
+    """`["1=fake"]` as a mapping. Raises a usage error."""
+    found = {}
+    for word in words:
+        raw, separator, label = word.rpartition("=")
+        if not separator or label not in ("real", "fake", ""):
+            raise typer.BadParameter(f"'{word}' is not LABEL=real or LABEL=fake")
+        found[raw] = label
+    return found
+
+
+def source_name(path: str) -> str:
+    """A short name for a source: its folder or file name in lower case."""
+    stem = Path(path.rstrip("/")).stem if not path.startswith("s3://") else path.removeprefix("s3://").strip("/").replace("/", "-")
+    if Path(path).name == "labels.csv":
+        stem = Path(path).resolve().parent.name
+    name = re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:40]
+    if not name:
+        raise DataError(f"No source name can be made from {path}.", why="it has no letters", next_step="Give one with --name.")
+    return name
