@@ -46,6 +46,7 @@ def serve(
     probe whose model cannot be loaded.
     """
     set_quiet_environment()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     host = settings.serve.host if host is None else host
     port = settings.serve.port if port is None else port
     application = create_app(root, settings, model_dir=model_dir, probe=probe)
@@ -83,7 +84,7 @@ class _Server(uvicorn.Server):
 
     def _say_ready(self, port: int) -> None:
         url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
-        logging.getLogger("uvicorn.error").info("Vigil listens on %s", url)
+        logging.getLogger("vigil.serve").info("listening on %s", url)
         if self.ready_file is not None:
             write_json(self.ready_file, {"host": self.host, "port": port, "url": url, "pid": os.getpid()})
 

@@ -6,6 +6,7 @@ beside the old one, then one assignment makes it current; a champion that cannot
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from workspace.settings import Settings
 LOG = logging.getLogger("vigil.serve")
 JOURNAL = "journal.jsonl"
 GOLDEN_FRAMES = 4
-SLOWEST_LOOK_SECONDS = 60.0  # between two looks while registry and journal disagree
+LONGEST_WAIT_SECONDS = 60.0  # between two questions while registry and journal disagree
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +67,15 @@ class Serving:
             return
         pause = self.settings.serve.reload_seconds
         seen: tuple[int, int] | None = None
-        wait, settled = pause, True
+        again, wait = 0.0, pause  # while registry and journal disagree, or a load failed: when to ask again although nothing was written
         while True:
-            stamp = self._journal_stamp()
-            if stamp != seen or not settled:
-                if stamp != seen:
-                    wait = pause
-                # The stamp is taken before the question: a promotion in between is seen by the next look.
+            stamp = self._journal_stamp()  # taken before the question: what is written meanwhile is seen by the next look
+            if stamp != seen or time.monotonic() >= again:
+                wait = pause if stamp != seen else min(wait * 2, max(pause, LONGEST_WAIT_SECONDS))
                 seen, settled = stamp, await self._follow_champion()
+                again = float("inf") if settled else time.monotonic() + wait
                 self.tried.set()
-            wait = pause if settled else min(wait * 2, max(pause, SLOWEST_LOOK_SECONDS))
-            await asyncio.sleep(wait)
+            await asyncio.sleep(pause)
 
     async def _follow_directory(self, model_dir: Path) -> None:
         try:
@@ -119,7 +118,7 @@ class Serving:
     def _journal_stamp(self) -> tuple[int, int]:
         try:
             found = (self.root / JOURNAL).stat()
-        except FileNotFoundError:
+        except OSError:
             return (0, 0)
         return found.st_mtime_ns, found.st_size
 

@@ -1,0 +1,53 @@
+"""SIGKILL at a chosen line of the hand-over, in a real process: a forked child counts the lines it executes and kills itself."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import feedback.handover
+import feedback.store
+
+WATCHED = {feedback.handover.__file__, feedback.store.__file__}
+
+
+def killed_at_line(number: int, work: Callable[[], Any]) -> bool:
+    """Run `work` in a forked child that dies by SIGKILL before its `number`-th line (from 1) in feedback/handover.py or store.py.
+
+    Returns False when the work had fewer lines and ended; raises AssertionError when it failed by itself.
+    """
+    child = os.fork()
+    if child == 0:
+        _run_and_die(number, work)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.waitstatus_to_exitcode(status) == 0, "the work failed by itself"
+    return False
+
+
+def _run_and_die(number: int, work: Callable[[], Any]) -> None:
+    left = number
+
+    def on_line(_: FrameType, event: str, __: Any) -> Any:
+        nonlocal left
+        if event == "line":
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return on_line
+
+    def on_call(frame: FrameType, _: str, __: Any) -> Any:
+        return on_line if frame.f_code.co_filename in WATCHED else None
+
+    code = 1
+    try:
+        sys.settrace(on_call)
+        work()
+        sys.settrace(None)
+        code = 0
+    finally:
+        os._exit(code)
