@@ -235,6 +235,12 @@ class DriftSettings(Block):
     min_samples: Positive = Field(20, description="Fewer on either side: undecided, reported.")
     max_samples: Positive = Field(500, description="Drawn by seed from each side.")
 
+    @model_validator(mode="after")
+    def _can_alarm(self) -> Self:
+        if 1 / (self.permutations + 1) >= self.alpha:
+            raise ValueError(f"{self.permutations} permutations cannot show a p-value below alpha ({self.alpha}): more are needed")
+        return self
+
 
 class GateSettings(Block):
     """Limits a challenger must meet. Fractions are 0..1. Production values are the defaults."""

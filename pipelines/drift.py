@@ -1,0 +1,144 @@
+"""Stage `drift`: does what came in look like what the holdout covers?
+
+Incoming collected videos of the batches under judgement are compared with earlier ones that no model trained on, by a
+permutation test on embeddings and picture quality. No label takes part in the test. Where it finds drift, the parts that
+drifted are named, and it is asked whether the updated holdout now holds enough of them: then there is no reason to hold.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.drift_report import make_report
+from pipelines.mmd import joint_features, mmd_test
+from pipelines.scoring import read_set, score_rows, unit_scores, unit_table
+from pipelines.stage import Progress, stage_main
+from workspace.cycle import Cycle
+from workspace.files import write_json
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = Path("reports/drift")
+QUALITY = ("face_px", "sharpness", "brightness", "yaw_degrees")
+SPLITS = ("train", "validation", "holdout")
+LEAST_GROUP = 5  # videos a side, fewer of one group cannot be tested alone
+
+
+def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """Write reports/drift/{drift.json, evidently.html, evidently.json}; returns what drift.json holds. Safe to repeat."""
+    import pandas as pd
+
+    clips = pd.concat([read_set(root, split).assign(split=split) for split in SPLITS], ignore_index=True)
+    clips = clips[(clips["origin"] == "collected") & clips["label"].isin(["real", "fake"])].drop_duplicates("clip_id")
+    clips["unit"] = clips["sample_id"]
+    # With a base model nothing incoming was trained on, so all of it may be compared. A first model has trained on its train split.
+    base = bool(cycle.base_model)
+    unseen = clips["split"].isin(["validation", "holdout"])
+    clips = clips[unseen | clips["new"].astype(bool)] if base else clips[unseen]
+    clips = draw(clips, settings.drift.max_samples, cycle.seed)
+    model_dir = root / ("build/base" if base else "build/model")
+    scored = score_rows(root, model_dir, clips, threads=settings.serve.threads, tell=Progress("drift")) if len(clips) else clips
+    units = combine(scored, model_dir) if len(scored) else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "split", "p_fake", "embedding", *QUALITY])
+    result = weigh(units, holdout_counts(root), settings, cycle)
+    sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
+    result["columns"] = make_report(sides[0], sides[1], root / FOLDER)
+    result["embedded_by"] = "champion" if base else "challenger"
+    write_json(root / FOLDER / "drift.json", result)
+    return result
+
+
+def draw(clips: "pd.DataFrame", most: int, seed: int) -> "pd.DataFrame":
+    """All clips of at most `most` videos a side, drawn by a keyed hash: adding a video does not redraw the others."""
+    units = clips[["unit", "new"]].drop_duplicates("unit")
+    order = [hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest() for unit in units["unit"]]
+    kept = units.assign(order=order).sort_values("order").groupby("new").head(most)["unit"]
+    return clips[clips["unit"].isin(set(kept))]
+
+
+def combine(scored: "pd.DataFrame", model_dir: Path) -> "pd.DataFrame":
+    """One row a video, with p_fake and the mean embedding of its clips."""
+    from model.card import load_card
+
+    units = unit_table(scored.drop(columns=["embedding"])).set_index("unit")
+    units["p_fake"] = unit_scores(scored, load_card(model_dir).temperature)
+    means = {str(unit): np.mean(np.stack(list(part)), axis=0) for unit, part in scored.groupby("unit")["embedding"]}
+    units["embedding"] = [means[str(unit)] for unit in units.index]
+    return units.reset_index()
+
+
+def group_of(units: "pd.DataFrame") -> "pd.Series[str]":
+    """The part of the traffic a video belongs to: `real`, or `fake by <generator>`."""
+    named = "fake by " + units["generator"].replace("", "an unknown generator")
+    return named.where(units["label"] == "fake", "real")
+
+
+def holdout_counts(root: Path) -> dict[str, int]:
+    """Videos a group among the new rows of the updated holdout: what now covers the incoming traffic."""
+    rows = read_set(root, "holdout")
+    rows = rows[rows["new"].astype(bool) & (rows["origin"] == "collected")].drop_duplicates("unit")
+    return {str(group): int(n) for group, n in group_of(rows).value_counts().items()} if len(rows) else {}
+
+
+def weigh(units: "pd.DataFrame", covered_by: dict[str, int], settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """Test incoming against known videos and say whether it is drift, of what, and whether the holdout covers it.
+
+    `units` has columns new, label, generator, cluster, embedding and QUALITY, one row a video; `covered_by` counts the
+    new holdout videos of each group. A group is covered from `gates.min_slice` of them on.
+    """
+    new = units["new"].to_numpy(dtype=bool)
+    counts: dict[str, Any] = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
+    least = settings.drift.min_samples
+    if not cycle.judged and not counts["n_new"]:
+        return _result("nothing new", counts)
+    if not counts["n_ref"] and not cycle.base_model:
+        return _result("no reference", counts)
+    if min(counts.values()) < least:
+        return _result("too few", counts | {"least": least})
+    try:
+        tested = _test(units, new, settings, cycle.seed)
+    except ValueError as problem:
+        return _result("too few", counts | {"least": least}) | {"note": str(problem)}
+    drifted = tested.p_value < settings.drift.alpha
+    groups = _groups(units, new, settings, cycle.seed) if drifted else []
+    short = [group["group"] for group in groups if group["drifted"] and covered_by.get(group["group"], 0) < settings.gates.min_slice]
+    facts = {"least": least, "p_value": tested.p_value, "alpha": settings.drift.alpha, "drifted": bool(drifted), "covered": not short}
+    people = {"statistic": tested.statistic, "groups": groups, "not_covered": short, "covered_by": covered_by, "people": tested.blocks}
+    return _result("tested", counts | facts) | people
+
+
+def _result(status: str, facts: dict[str, Any]) -> dict[str, Any]:
+    drifted, covered = bool(facts.get("drifted", False)), bool(facts.get("covered", True))
+    inputs = {"status": status, **facts}
+    return {"gate_inputs": inputs, "statistic": None, "p_value": None, "drifted": drifted, "covered": covered, "hold": drifted and not covered, **inputs}
+
+
+def _test(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int) -> Any:
+    features = joint_features(np.stack(list(units["embedding"])).astype(np.float64), units[list(QUALITY)].to_numpy(dtype=np.float64))
+    clusters = units["cluster"].to_numpy(dtype=str)
+    return mmd_test(features, new, clusters, permutations=settings.drift.permutations, seed=seed)
+
+
+def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int) -> list[dict[str, Any]]:
+    """What drifted: each group of the incoming against the same group before. One that was never there has drifted."""
+    named, found = group_of(units).to_numpy(dtype=str), []
+    for group in sorted(set(named[new])):
+        mine = named == group
+        n_ref, n_new = int((mine & ~new).sum()), int((mine & new).sum())
+        p_value: float | None = None
+        if min(n_ref, n_new) >= LEAST_GROUP:
+            try:
+                p_value = float(_test(units[mine], new[mine], settings, seed).p_value)
+            except ValueError:
+                p_value = None
+        found.append({"group": group, "n_ref": n_ref, "n_new": n_new, "p_value": p_value, "drifted": n_ref == 0 or (p_value is not None and p_value < settings.drift.alpha)})
+    if not any(group["drifted"] for group in found):    # the mixture has shifted, or the groups are too small to say: all must be covered
+        found = [{**group, "drifted": True} for group in found]
+    return found
+
+
+if __name__ == "__main__":
+    stage_main("drift", run)

@@ -1,0 +1,110 @@
+"""Stage `drift`: what counts as drift, and when the updated holdout covers it. Evidently reports, in a process of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.drift import draw, group_of, weigh
+from pipelines.drift_report import make_report
+from tests.pipelines.small_world import demo_settings
+from workspace.cycle import Cycle
+from workspace.files import read_json
+
+SETTINGS = demo_settings({"gates": {"min_slice": 10}})
+SECOND = Cycle(cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), base_model="a" * 64, base_cycle="2026-W47.1")
+
+
+def units(generator: str = "swap", shift: float = 0.0, known: int = 40, incoming: int = 30, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    total = known + incoming
+    new = np.arange(total) >= known
+    fake = np.arange(total) % 2 == 1
+    embeddings = rng.normal(size=(total, 6)) + np.where(new & fake, shift, 0)[:, None] + np.where(fake, 1.0, 0)[:, None]
+    table = pd.DataFrame(rng.normal(size=(total, 4)), columns=["face_px", "sharpness", "brightness", "yaw_degrees"])
+    names = np.where(fake, np.where(new, generator, "swap"), "")
+    return table.assign(new=new, label=np.where(fake, "fake", "real"), generator=names, cluster=[f"p{i // 2}" for i in range(total)], embedding=list(embeddings))
+
+
+def weighed(table: pd.DataFrame, covered_by: dict[str, int] | None = None) -> dict[str, Any]:
+    return weigh(table, covered_by or {}, SETTINGS, SECOND)
+
+
+def test_the_same_traffic_is_no_drift() -> None:
+    result = weighed(units())
+    assert (result["status"], result["drifted"], result["hold"]) == ("tested", False, False)
+
+
+def test_a_new_kind_of_fake_is_drift_and_holds_until_the_holdout_covers_it() -> None:
+    result = weighed(units("neural", shift=4.0))
+    assert result["drifted"] and result["hold"] and result["not_covered"] == ["fake by neural"]
+    covered = weighed(units("neural", shift=4.0), {"fake by neural": 10})
+    assert covered["drifted"] and covered["covered"] and not covered["hold"]
+
+
+def test_real_people_are_not_blamed_for_a_new_kind_of_fake() -> None:
+    groups = {group["group"]: group["drifted"] for group in weighed(units("neural", shift=4.0))["groups"]}
+    assert groups == {"fake by neural": True, "real": False}
+
+
+def test_a_known_generator_that_looks_different_must_be_covered_too() -> None:
+    assert weighed(units("swap", shift=4.0))["not_covered"] == ["fake by swap"]
+
+
+def test_labels_take_no_part_in_the_test() -> None:
+    table = units(shift=1.0)
+    flipped = table.assign(label=np.where(table["label"] == "real", "fake", "real"))
+    assert weighed(table)["p_value"] == weighed(flipped)["p_value"]
+
+
+def test_too_few_videos_are_said_to_be_too_few() -> None:
+    result = weighed(units(incoming=7))
+    assert result["gate_inputs"] == {"status": "too few", "n_ref": 40, "n_new": 7, "least": 8}
+
+
+def test_a_first_model_has_no_reference_and_a_champion_without_one_is_not_excused() -> None:
+    table = units(known=0)
+    first = Cycle(cycle="2026-W47.1", seed=1, batches=("b1",), judged=("b1",))
+    assert weigh(table, {}, SETTINGS, first)["gate_inputs"] == {"status": "no reference", "n_ref": 0, "n_new": 30}
+    assert weighed(table)["status"] == "too few"
+
+
+def test_drawing_keeps_what_was_drawn_when_more_comes_in() -> None:
+    few = pd.DataFrame({"unit": [f"u{i}" for i in range(30)], "new": True})
+    more = pd.concat([few, pd.DataFrame({"unit": [f"v{i}" for i in range(30)], "new": True})])
+    first, second = set(draw(few, 10, 1)["unit"]), set(draw(more, 10, 1)["unit"])
+    assert len(first) == len(second) == 10 and {unit for unit in second if unit.startswith("u")} <= first
+
+
+def test_groups_are_named_for_people() -> None:
+    named = group_of(pd.DataFrame({"label": ["real", "fake", "fake"], "generator": ["", "swap", ""]}))
+    assert list(named) == ["real", "fake by swap", "fake by an unknown generator"]
+
+
+def test_evidently_reports_each_column_and_leaves_our_random_numbers_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    before = pd.DataFrame({"brightness": rng.normal(size=60), "p_fake": rng.random(60)})
+    after = pd.DataFrame({"brightness": rng.normal(3, size=50), "p_fake": rng.random(50)})
+    np.random.seed(7)
+    expected = np.random.random()
+    np.random.seed(7)
+    columns = {column["column"]: column for column in make_report(before, after, tmp_path)}
+    assert np.random.random() == expected and list(after.columns) == ["brightness", "p_fake"]
+    assert columns["brightness"]["drifted"] and columns["brightness"]["p_value"] < 1e-6 and not columns["p_fake"]["drifted"]
+    assert (tmp_path / "evidently.html").stat().st_size > 100_000
+    assert read_json(tmp_path / "evidently.json")["metrics"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evidently.html", "evidently.json"]
+
+
+def test_with_nothing_to_compare_the_page_says_so(tmp_path: Path) -> None:
+    empty = pd.DataFrame({"brightness": pd.Series(dtype=float)})
+    assert make_report(empty, empty, tmp_path) == []
+    assert "Nothing to compare" in (tmp_path / "evidently.html").read_text()
+
+
+@pytest.mark.parametrize("known", [40, 0])
+def test_nothing_under_judgement_is_no_drift(known: int) -> None:
+    idle = Cycle(cycle="2026-W48.1", seed=1, batches=("b1",), judged=(), base_model="a" * 64)
+    assert weigh(units(known=known, incoming=0), {}, SETTINGS, idle)["status"] == "nothing new"
