@@ -1,0 +1,237 @@
+"""Take what is new from the sources: folders, tables, FaceForensics++, S3 prefixes, the reviewed cases. Once each, by content.
+
+A source with new files becomes one batch. Everything found is accounted for: new, known, or quarantined with a reason. A batch
+is built in `.vigil/building`, renamed into place whole and then journalled; a kill at any moment leaves nothing half-taken, and
+the next run finishes or repeats it. The caller holds the workspace's lease.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines.fetch import Place, fetched, located, pending_objects
+from pipelines.fingerprint import Measured, measure, refused
+from pipelines.intake import IngestReport, SourceCounts
+from pipelines.known import Known, read_known
+from pipelines.layouts import Found, Listing, read_layout
+from pipelines.seen import Entry, Seen, Stamp, stamp_of
+from workspace.errors import DataError, VigilError
+from workspace.files import write_json
+from workspace.journal import Journal
+from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest, write_media
+from workspace.settings import IdentityRule, Settings, SourceSettings
+from workspace.state import batch_states
+
+Progress = Callable[[int, int, str], None]
+BATCH_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
+STRICTEST, UNSTATED = ("never", "evaluate", "train"), "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A file with what its layout says and what was measured."""
+
+    found: Found
+    measured: Measured
+    stamp: Stamp
+
+
+def ingest(
+    root: Path, settings: Settings, sources: Sequence[SourceSettings], batch: str | None = None, progress: Progress | None = None
+) -> IngestReport:
+    """Take in what is new; at most one new batch a source. Safe to repeat: a second run adds nothing.
+
+    `batch` names the new batch (with several sources, each further one adds its own name); else it is `<date>-<source>`, UTC.
+    Raises DataError when the only source cannot be understood; among several, and whenever a source is out of reach, the reason
+    is in the report's `problems` and the others are taken in.
+    """
+    if batch is not None and not BATCH_NAME.match(batch):
+        raise DataError(f"{batch!r} cannot be the name of a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
+    shutil.rmtree(root / ".vigil" / "building", ignore_errors=True)
+    _journal_unjournalled(root)
+    known, seen, report = read_known(root), Seen(root), IngestReport()
+    for number, source in enumerate(sources):
+        wanted = batch if batch is None or number == 0 else f"{batch}-{source.name}"
+        try:
+            with fetched(root, source, settings.ingest, seen) as place:
+                _ingest_source(root, settings, source, place, wanted, known, seen, report, progress)
+        except OSError as problem:
+            report.problems[source.name] = f"out of reach: {problem.strerror or problem}"
+        except DataError as problem:
+            if len(sources) == 1:
+                raise
+            report.problems[source.name] = f"{problem.what} {problem.why}"
+        except VigilError as problem:
+            report.problems[source.name] = f"{problem.what} {problem.why}"
+    return report
+
+
+def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -> int:
+    """How many files of the sources were never looked at, or changed since; reads no media. A source out of reach counts 0."""
+    seen, count = Seen(root), 0
+    for source in sources:
+        try:
+            if source.path.startswith("s3://"):
+                count += len(pending_objects(source, settings.ingest, seen))
+                continue
+            listing = read_layout(source, located(root, source))
+        except (OSError, VigilError):
+            continue
+        count += sum(seen.unchanged(source.name, found.name, stamp_of(found.path)) is None for found in listing.files)
+    return count
+
+
+def _ingest_source(
+    root: Path, settings: Settings, source: SourceSettings, place: Place, wanted: str | None, known: Known, seen: Seen, report: IngestReport, progress: Progress | None
+) -> None:
+    listing = read_layout(source, place.path)
+    refused_names = {found.name for found in place.refused}
+    listing.files = [found for found in listing.files if found.name not in refused_names] + list(place.refused)
+    if source.identity.rule == "column" and not listing.names_people:
+        raise DataError(
+            f"Source {source.name} does not say who is in its files.", why="identity rule `column` needs a column `identity`",
+            next_step="Add the column, or choose another rule: folder, pattern, file or unknown.",
+        )  # fmt: skip
+    counts = SourceCounts(found=len(listing.files), hidden=listing.hidden)
+    taken = _measure_all(source, settings, listing, known, seen, counts, progress)
+    rows = _rows(taken, source, listing, known, report)
+    good = [(row, item) for row, item in rows if not row["quarantine"]]
+    name = _free_name(root, source, wanted) if good else ""
+    for row, _ in rows:
+        row["batch"] = name
+    known.mark_near_duplicates([(row, item.found.path) for row, item in good], settings.ingest.near_duplicate_bits)
+    if name:
+        _write_batch(root, name, source, rows, settings, counts)
+        known.add(root / "data" / "raw" / name, [row for row, _ in rows])
+        report.batches.append(name)
+    counts.count([row for row, _ in rows])
+    for item in taken:
+        seen.put(source.name, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
+    seen.save()
+    report.sources[source.name] = counts
+
+
+def _measure_all(
+    source: SourceSettings, settings: Settings, listing: Listing, known: Known, seen: Seen, counts: SourceCounts, progress: Progress | None
+) -> list[Taken]:
+    """What is not in a batch yet, measured; what is, counted. Files that the cache knows are not read."""
+    todo: list[tuple[Found, Stamp]] = []
+    done: list[Taken] = []
+    for found in listing.files:
+        stamp = stamp_of(found.path)
+        before = seen.unchanged(source.name, found.name, stamp) or (seen.get(source.name, found.name) if found.problem == "file not found" else None)
+        if before and before.sample_id in known.labels:
+            counts.known += 1
+            known.compare(before.sample_id, found, counts.conflicts)
+        elif before and before.problem:
+            done.append(Taken(found, Measured(before.sample_id, stamp.bytes, problem=before.problem), stamp))
+        else:
+            todo.append((found, stamp))
+
+    def look(job: tuple[Found, Stamp]) -> Taken:
+        found, stamp = job
+        name = f"{source.name}/{found.name}"
+        return Taken(found, refused(name, found.problem) if found.problem else measure(found.path, name, settings.ingest.max_file_bytes), stamp)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for number, item in enumerate(pool.map(look, todo), start=1):
+            done.append(item)
+            if progress:
+                progress(number, len(todo), source.name)
+    fresh = []
+    for item in sorted(done, key=lambda item: item.found.name):
+        if item.measured.sample_id in known.labels:
+            counts.known += 1
+            known.compare(item.measured.sample_id, item.found, counts.conflicts)
+            seen.put(source.name, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
+        else:
+            fresh.append(item)
+    return fresh
+
+
+def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, known: Known, report: IngestReport) -> list[tuple[dict[str, Any], Taken]]:
+    """Manifest rows, one a content: of equal files the first stands, the strictest `use` wins, and two labels mean quarantine."""
+    rows: dict[str, tuple[dict[str, Any], Taken]] = {}
+    for item in taken:
+        found, measured = item.found, item.measured
+        if measured.sample_id in rows:
+            row = rows[measured.sample_id][0]
+            report.copies += 1
+            row["use"] = min(row["use"], found.use or UNSTATED, key=STRICTEST.index)
+            if found.label != row["label"] and not row["quarantine"]:
+                row["quarantine"] = f"two labels for one content ({row['path']} and {found.name})"
+            continue
+        row = dict.fromkeys(MANIFEST_COLUMNS, "") | {
+            "sample_id": measured.sample_id, "path": found.name, "kind": measured.kind or _kind_by_name(found.name), "label": found.label, "use": found.use or UNSTATED,
+            "identity": identity_of(found, source.identity, listing.names_people, measured.sample_id), "donor": found.donor, "generator": found.generator,
+            "source": source.name, "source_video": found.source_video, "method": found.method, "compression": found.compression, "licence": found.licence,
+            "case_id": found.case_id, "bytes": measured.bytes, "offset": 0, "quarantine": measured.problem, "phash": measured.phash,
+        }  # fmt: skip
+        rows[measured.sample_id] = (row, item)
+    return list(rows.values())
+
+
+def identity_of(found: Found, rule: IdentityRule, named: bool, sample_id: str) -> str:
+    """Who is in the file by the source's rule, '' when nobody can say.
+
+    A source that names people is believed under rule `file` too, which is the default: a person with two files must not be two.
+    """
+    if rule.rule == "column" or (rule.rule == "file" and named):
+        return found.identity
+    if rule.rule == "folder":
+        return found.folder
+    if rule.rule == "pattern":
+        match = re.search(rule.pattern, Path(found.name).name)
+        return (match.group(1) or "") if match and match.re.groups else ""
+    return f"file-{sample_id[:16]}" if rule.rule == "file" else ""
+
+
+def _write_batch(root: Path, name: str, source: SourceSettings, rows: list[tuple[dict[str, Any], Taken]], settings: Settings, counts: SourceCounts) -> None:
+    import pandas as pd
+
+    building = root / ".vigil" / "building" / name
+    building.mkdir(parents=True)
+    kept = [(row["sample_id"], item.found.path) for row, item in rows if not row["quarantine"]]
+    places = write_media(building, kept, settings.ingest.shard_bytes)
+    for row, _ in rows:
+        if row["sample_id"] in places:
+            row["shard"], row["offset"], row["bytes"] = places[row["sample_id"]]
+    write_manifest(pd.DataFrame([row for row, _ in rows], columns=list(MANIFEST_COLUMNS)), building)
+    tally = replace(counts)
+    tally.count([row for row, _ in rows])
+    write_json(building / "summary.json", {"batch": name, "source": source.name, "samples": len(kept), "quarantined": len(rows) - len(kept), **tally.as_dict()})
+    final = root / "data" / "raw" / name
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(building, final)
+    _journal_batch(Journal(root), name, [row for row, _ in rows])
+
+
+def _journal_unjournalled(root: Path) -> None:
+    """A kill between the rename and the journal's line left a whole batch that nobody heard of: say so now."""
+    journal = Journal(root)
+    told = batch_states(journal.events())
+    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
+        if manifest.parent.name not in told:
+            _journal_batch(journal, manifest.parent.name, read_manifest(manifest.parent).to_dict("records"))
+
+
+def _journal_batch(journal: Journal, name: str, rows: list[dict[str, Any]]) -> None:
+    quarantined = sum(bool(row["quarantine"]) for row in rows)
+    journal.append("batch_added", batch=name, source=rows[0]["source"] if rows else "", samples=len(rows) - quarantined, quarantined=quarantined)
+
+
+def _free_name(root: Path, source: SourceSettings, wanted: str | None) -> str:
+    base = wanted or f"{datetime.now(UTC):%Y-%m-%d}-{source.name}"
+    taken = set(batch_states(Journal(root).events())) | {path.name for path in (root / "data" / "raw").glob("*")}
+    return next(name for number in range(1, len(taken) + 2) if (name := base if number == 1 else f"{base}-{number}") not in taken)
+
+
+def _kind_by_name(name: str) -> str:
+    """A quarantined file's kind is only what its name claims; the manifest wants one of two words."""
+    return "image" if Path(name).suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic") else "video"

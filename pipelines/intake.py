@@ -1,0 +1,118 @@
+"""What an ingest found, for people to check: every file is new, known, a copy, or quarantined with a reason."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_NAMED = 5
+
+
+@dataclass(slots=True)
+class SourceCounts:
+    """The tally of one source."""
+
+    found: int = 0
+    hidden: int = 0
+    known: int = 0
+    added: int = 0
+    quarantined: int = 0
+    near_duplicates: int = 0
+    by_reason: dict[str, int] = field(default_factory=dict)
+    by_label: dict[str, int] = field(default_factory=dict)
+    by_generator: dict[str, int] = field(default_factory=dict)
+    by_use: dict[str, int] = field(default_factory=dict)
+    identities: int = 0
+    unknown_identity: int = 0
+    conflicts: list[str] = field(default_factory=list)
+
+    def count(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Set what follows from the new manifest rows."""
+        rows = list(rows)
+        good = [row for row in rows if not row["quarantine"]]
+        self.added, self.quarantined = len(good), len(rows) - len(good)
+        self.near_duplicates = sum(bool(row["duplicate_of"]) for row in good)
+        self.by_reason = _tally(row["quarantine"] for row in rows if row["quarantine"])
+        self.by_label = _tally(row["label"] or "unknown" for row in good)
+        self.by_generator = _tally(row["generator"] or "unnamed" for row in good if row["label"] == "fake")
+        self.by_use = _tally(row["use"] for row in good)
+        self.identities = len({row["identity"] for row in good if row["identity"]})
+        self.unknown_identity = sum(not row["identity"] for row in good)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The tally as JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What happened to every source. `batches` are the new ones; `problems` say why a source could not be taken in."""
+
+    batches: list[str] = field(default_factory=list)
+    sources: dict[str, SourceCounts] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    copies: int = 0
+
+    @property
+    def added(self) -> int:
+        """Samples that are new, quarantined ones not counted."""
+        return sum(counts.added for counts in self.sources.values())
+
+    @property
+    def known(self) -> int:
+        """Files whose content is in a batch already."""
+        return sum(counts.known for counts in self.sources.values())
+
+    @property
+    def quarantined(self) -> int:
+        """New files that cannot be used."""
+        return sum(counts.quarantined for counts in self.sources.values())
+
+    @property
+    def by_reason(self) -> dict[str, int]:
+        """Quarantined files by reason, over all sources."""
+        return dict(sum((Counter(counts.by_reason) for counts in self.sources.values()), Counter()))
+
+    @property
+    def conflicts(self) -> list[str]:
+        """Known content that now comes with another label or use; what was recorded first stands."""
+        return [text for counts in self.sources.values() for text in counts.conflicts]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "batches": self.batches, "added": self.added, "known": self.known, "quarantined": self.quarantined, "copies": self.copies,
+            "problems": self.problems, "sources": {name: counts.as_dict() for name, counts in self.sources.items()},
+        }  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """The report for people, a few lines a source."""
+        lines: list[str] = []
+        for name, counts in self.sources.items():
+            lines.append(f"{name}: {counts.found} files found, {counts.added} new, {counts.known} known, {counts.quarantined} quarantined")
+            if counts.added:
+                people = f"{counts.identities} people" + (f", {counts.unknown_identity} files of unknown people" if counts.unknown_identity else "")
+                lines.append(f"  label: {_words(counts.by_label)}; use: {_words(counts.by_use)}; {people}")
+            if counts.by_generator:
+                lines.append(f"  fakes by generator: {_words(counts.by_generator)}")
+            if counts.near_duplicates:
+                lines.append(f"  {counts.near_duplicates} look like a file that is known; they are kept, and not trained on")
+            lines += [f"  quarantined: {number} x {reason}" for reason, number in sorted(counts.by_reason.items())]
+            lines += [f"  conflict: {text}" for text in counts.conflicts[:MOST_NAMED]]
+            if len(counts.conflicts) > MOST_NAMED:
+                lines.append(f"  and {len(counts.conflicts) - MOST_NAMED} more conflicts")
+            if counts.hidden:
+                lines.append(f"  {counts.hidden} hidden files passed over")
+        if self.copies:
+            lines.append(f"{self.copies} files have the content of another new one")
+        lines += [f"{name}: nothing taken in; {reason}" for name, reason in self.problems.items()]
+        lines += [f"new batch: {name}" for name in self.batches]
+        return lines or ["no sources"]
+
+
+def _tally(words: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(words).items()))
+
+
+def _words(tally: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {word}" for word, number in tally.items())

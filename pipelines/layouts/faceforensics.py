@@ -1,0 +1,62 @@
+"""FaceForensics++ as it is downloaded (Roessler et al. 2019): the method is the generator, the compression a column.
+
+    original_sequences/{youtube,actors}/<c0|c23|c40>/videos/<target>.mp4
+    manipulated_sequences/<Method>/<compression>/videos/<target>_<source>.mp4
+
+The target's head is seen in the fake and the source's face is put on it, so `identity` is the target and `donor` the source.
+Actors' names (`03__walking_outside`) and DeepFakeDetection's (`03_26__walking__HASH`) follow the same pattern.
+"""
+
+import re
+from pathlib import Path
+
+from pipelines.layouts.found import Found, Listing, is_hidden, problem_of, walk
+from workspace.errors import DataError
+from workspace.settings import SourceSettings
+
+ORIGINAL, MANIPULATED = "original_sequences", "manipulated_sequences"
+SWAPPED = re.compile(r"^(?P<target>\d+)_(?P<source>\d+)(?P<scene>__.+?)?(?:__[0-9A-Z]{8})?$")
+PLAIN = re.compile(r"^(?P<target>\d+)(?P<scene>__.+)?$")
+
+
+def recognises(folder: Path) -> bool:
+    """Whether one of the data set's two top folders is there."""
+    return (folder / ORIGINAL).is_dir() or (folder / MANIPULATED).is_dir()
+
+
+def read(source: SourceSettings, folder: Path) -> Listing:
+    """Every video below the data set's two folders; masks, models and other files of it are not media and are passed over.
+
+    Raises DataError when neither folder is there.
+    """
+    if not recognises(folder):
+        raise DataError(
+            f"{folder} is not FaceForensics++.", why=f"neither {ORIGINAL}/ nor {MANIPULATED}/ is there", next_step="Name the folder that holds them."
+        )
+    listing = Listing(names_people=True)
+    for top in (MANIPULATED, ORIGINAL):
+        for path in walk(folder / top):
+            if is_hidden(path, folder):
+                listing.hidden += 1
+                continue
+            parts = path.relative_to(folder).parts
+            if len(parts) == 5 and parts[3] == "videos":
+                listing.files.append(_found(path, parts, folder))
+            elif "masks" not in parts and "models" not in parts:
+                listing.files.append(Found(path=path, name="/".join(parts), problem="not at a place of FaceForensics++"))
+    return listing
+
+
+def _found(path: Path, parts: tuple[str, ...], folder: Path) -> Found:
+    top, group, compression, _, file_name = parts
+    fake = top == MANIPULATED
+    people = (SWAPPED if fake else PLAIN).match(Path(file_name).stem)
+    problem = problem_of(path, folder) or ("" if people else "its name does not say who is in it")
+    # YouTube videos, actors and their numbers are three sets of people: 003 of one is not 03 of the other.
+    actors = "actor" if group in ("actors", "DeepFakeDetection") else "youtube"
+    target = f"{actors}-{people['target']}" if people else ""
+    return Found(
+        path=path, name="/".join(parts), label="fake" if fake else "real", identity=target,
+        donor=f"{actors}-{people['source']}" if people and fake else "", generator=group if fake else "",
+        source_video=target + (people["scene"] or "") if people else "", method=group if fake else "", compression=compression, problem=problem,
+    )  # fmt: skip

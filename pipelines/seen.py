@@ -1,0 +1,71 @@
+"""A cache of what ingest has already hashed: (source, file, size, time stamp) to sample id, in `.vigil/seen.json`.
+
+A scan of a million known files then costs a million stats and no reads. It is only a cache: deleting it costs time, nothing else.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workspace.files import read_json, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a file system or an object store says of a file without reading it."""
+
+    bytes: int
+    stamp: str                     # mtime in nanoseconds, or an object's etag
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a file that was measured before."""
+
+    stamp: Stamp
+    sample_id: str
+    problem: str = ""
+
+
+def stamp_of(path: Path) -> Stamp:
+    """The stamp of a local file; of a link that leads nowhere, its own."""
+    try:
+        facts = path.stat()
+    except OSError:
+        try:
+            facts = path.lstat()
+        except OSError:
+            return Stamp(0, "")
+    return Stamp(facts.st_size, str(facts.st_mtime_ns))
+
+
+class Seen:
+    """The cache of one workspace. Read at once, written whole or not at all."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / ".vigil" / "seen.json"
+        self._sources: dict[str, dict[str, list[Any]]] = {}
+        try:
+            stored = read_json(self.path)
+            self._sources = stored["sources"] if stored.get("version") == 1 else {}
+        except (OSError, json.JSONDecodeError, AttributeError, KeyError):
+            self._sources = {}
+
+    def get(self, source: str, name: str) -> Entry | None:
+        """What was last measured under this name, whatever the file is now."""
+        row = self._sources.get(source, {}).get(name)
+        return Entry(Stamp(int(row[0]), str(row[1])), str(row[2]), str(row[3])) if row and len(row) == 4 else None
+
+    def unchanged(self, source: str, name: str, stamp: Stamp) -> Entry | None:
+        """What was measured of exactly this file, or None."""
+        entry = self.get(source, name)
+        return entry if entry and entry.stamp == stamp else None
+
+    def put(self, source: str, name: str, entry: Entry) -> None:
+        """Remember a file until `save`."""
+        self._sources.setdefault(source, {})[name] = [entry.stamp.bytes, entry.stamp.stamp, entry.sample_id, entry.problem]
+
+    def save(self) -> None:
+        """Write the cache."""
+        write_json(self.path, {"version": 1, "sources": self._sources})
