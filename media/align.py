@@ -2,6 +2,7 @@
 
 A crop is placed by a similarity transform (shift, turn, scale) fitted to points that speech and blinks hardly move; the
 transforms of a clip are smoothed over time, since a crop that trembles with the mesh's noise looks like forgery to a network.
+Coordinates are continuous: the first pixel reaches from 0 to 1, its centre is at 0.5.
 """
 
 import math
@@ -65,7 +66,7 @@ def crop_transform(where: np.ndarray, margin: float, size_px: int) -> np.ndarray
     x, y, side, roll = where
     scale = size_px / (margin * side)
     cos, sin = math.cos(roll) * scale, math.sin(roll) * scale
-    middle = (size_px - 1) / 2
+    middle = size_px / 2
     return np.array([[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]])
 
 
@@ -74,20 +75,32 @@ def warp(picture: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndarray:
 
     A picture that shrinks much is first cut to what is needed and reduced by areas.
     """
-    scale = math.hypot(matrix[0, 0], matrix[1, 0])
-    if scale * PLAIN_RATIO < 1:
-        region, shift, factor = reduced(picture, matrix, size_px)
-        if region.size:
-            matrix = matrix @ np.array([[1 / factor[0], 0, shift[0]], [0, 1 / factor[1], shift[1]], [0, 0, 1]])
-            picture = region
-    return cv2.warpAffine(picture, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    part, shift, factor = reduced(picture, matrix, size_px)
+    if not part.size:
+        return np.zeros((size_px, size_px, 3), np.uint8)
+    return sample(part, rebased(matrix, shift, factor), size_px)
+
+
+def sample(picture: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndarray:
+    """Like `warp`, for a picture that is not much finer than the square."""
+    shifted = matrix.copy()                      # OpenCV counts from the centre of the first pixel
+    shifted[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
+    return cv2.warpAffine(picture, shifted, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def rebased(matrix: np.ndarray, shift: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """`matrix` for a part of the picture that `reduced` returned with this shift and factor."""
+    result = matrix.copy()
+    result[:, :2] = matrix[:, :2] / factor
+    result[:, 2] = matrix[:, :2] @ shift + matrix[:, 2]
+    return result
 
 
 def reduced(picture: np.ndarray, matrix: np.ndarray, size_px: int, extra: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The part of a picture that a crop needs, reduced by areas to about PLAIN_RATIO times the crop's resolution, never enlarged.
 
     Returns (part, shift [2], factor [2]): a point p of the picture lies at (p - shift) * factor in the part. `extra` widens the part by so
-    many crop sides at each edge. The part is empty where crop and picture do not meet.
+    many crop sides at each edge. The part is empty where crop and picture do not meet; it may be a view into the picture.
     """
     low, high = -extra * size_px - 2, (1 + extra) * size_px + 2
     corners = np.array([(low, low), (high, low), (high, high), (low, high)])
@@ -97,10 +110,9 @@ def reduced(picture: np.ndarray, matrix: np.ndarray, size_px: int, extra: float 
     x1, y1 = np.clip(np.ceil(outline.max(axis=0)).astype(int) + 1, 0, (picture.shape[1], picture.shape[0]))
     part = picture[y0:y1, x0:x1]
     scale = math.hypot(matrix[0, 0], matrix[1, 0]) * PLAIN_RATIO
+    shift = np.array([x0, y0], np.float64)
     if scale >= 1 or not part.size:
-        return part, np.array([x0, y0], float), np.ones(2)
+        return part, shift, np.ones(2)
     width, height = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
     factor = np.array([width / part.shape[1], height / part.shape[0]])
-    # pixel centres: a point p lies at (p - origin + 0.5) * factor - 0.5, which is (p - shift) * factor
-    shift = np.array([x0, y0]) - 0.5 + 0.5 / factor
     return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), shift, factor

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ STRIDE_PX = 4                    # one anchor a cell: 48 x 48 = 2304
 OVERLAP = 0.3                    # boxes that overlap more are one face (MediaPipe)
 PRESENCE = 0.5                   # least presence of a face that the mesh network reports
 REGION_SCALE = 1.5               # mesh region as a multiple of the box's longer side (MediaPipe)
-HAAR_FILE, HAAR_WIDEN = "haarcascade_frontalface_alt2.xml", 1.0
+HAAR_FILE = "haarcascade_frontalface_alt2.xml"
 LEFT, RIGHT = 234, 454           # mesh points at the sides of the face, for yaw
 EYE_CORNERS = ((33, 133), (362, 263))
 
@@ -44,16 +44,10 @@ class Detection:
     presence: float                              # that the mesh lies on a face, 0..1
 
 
-class Region(Protocol):
-    """What a box finder returns a face: box (pixels), score, eyes [2, 2] or None."""
-
-    box: np.ndarray
-    score: float
-    eyes: np.ndarray | None
-
-
 @dataclass(frozen=True, slots=True)
 class Box:
+    """A face before the mesh: box x0, y0, x1, y1 in pixels, score, and the two eyes [2, 2] where the detector says where they are."""
+
     box: np.ndarray
     score: float
     eyes: np.ndarray | None

@@ -1,0 +1,218 @@
+"""Aligned face clips out of a media file: sample, find, follow, crop, measure. The same for training and for serving.
+
+A video is sampled in windows of frames by time stamp (`dense`: the whole video; `standard`: windows spread over it; `fast`: one frame a second).
+In each window faces are followed; a frame without the face is dropped, a gap longer than `max_gap_frames` or a cut ends the clip. The
+crops of a clip follow a smoothed path. A photo is a clip of one frame. Whatever is wrong with a file ends as `Extraction.reason`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+
+from media.align import crop_transform, place, rebased, reduced, sample, smooth
+from media.decode import MediaInfo, Source, probe, read_frames, read_image
+from media.detect import FaceFinder
+from media.tracks import Appearance, Sighting, Tracker, Tracklet, is_cut, link, look, thumbnail
+from workspace.errors import MediaError
+from workspace.settings import FaceSettings
+
+NO_FACE, TOO_SMALL, TOO_FEW = "no face found", "face too small", "too few frames with a face"
+FAST_FPS = 1.0
+MAX_WINDOWS = 600                # more of a long video is thinned evenly: ten minutes of one-second clips, 2.7 GB of pixels
+SEARCH_FRAMES = 24               # looked at when no window of mode `standard` met a face
+PATH_SLACK = 0.15                # how far (crop sides) smoothing may move a crop from its frame's own place
+QUALITY_FRAMES = 5               # frames a clip that sharpness and brightness are measured on
+
+
+@dataclass(frozen=True, slots=True)
+class FaceClip:
+    """One face through time. T frames, S the side in the settings."""
+
+    frames: np.ndarray           # [T, S, S, 3] uint8 RGB
+    landmarks: np.ndarray        # [T, 468, 2] float32, crop coordinates 0..1 (x, y); may leave them where the mesh does
+    track: int                   # 0 is the largest face of the file
+    start_seconds: float
+    end_seconds: float           # of the last frame's sample time
+    face_px: float               # longer side of the face in source pixels, mean
+    sharpness: float             # variance of the Laplacian over the variance of the grey crop, mean
+    brightness: float            # mean grey of the crop's middle, 0..1
+    yaw_degrees: float           # 0 looks at the camera, mean
+    score: float                 # of the detector, mean
+
+
+@dataclass(slots=True)
+class Extraction:
+    """The clips of one file, or the reason why there are none."""
+
+    clips: list[FaceClip] = field(default_factory=list)      # by track, then by time
+    frames_seen: int = 0                                     # different pictures that were looked at
+    frames_with_face: int = 0
+    faces: int = 0                                           # tracks
+    kind: str = ""                                           # video | image | '' when unreadable
+    reason: str = ""
+    info: MediaInfo | None = None
+    faces_too_small: int = 0
+
+
+def extract_clips(source: Source, faces: FaceSettings) -> Extraction:
+    """Every clip of a file that the settings ask for. Never raises for bad media: `reason` says what was wrong.
+
+    Deterministic: the same bytes and settings give the same clips. Raises ModelFileError when the detector is not installed.
+    """
+    result = Extraction()
+    try:
+        result.info = probe(source)
+        result.kind = result.info.kind
+        if result.kind == "image":
+            _collect(result, [[0.0]], iter([(0.0, read_image(source))]), faces, 1)
+        else:
+            _collect_video(result, source, faces)
+    except MediaError as problem:
+        result.reason = problem.why
+    except cv2.error:
+        result.reason = "truncated or corrupt"
+    if result.clips:
+        result.reason = ""
+    elif not result.reason:
+        result.reason = TOO_FEW if result.frames_with_face else TOO_SMALL if result.faces_too_small else NO_FACE
+    return result
+
+
+def windows(duration_seconds: float, faces: FaceSettings) -> list[list[float]]:
+    """The sample times of each window, rising, for a video of this length; times after its true end do no harm."""
+    length = faces.clip_frames / faces.fps
+    if faces.mode == "fast":
+        step = min(1 / FAST_FPS, max(duration_seconds / faces.min_clip_frames, 1 / faces.fps))
+        times = [k * step for k in range(max(1, int(duration_seconds / step + 1e-6)))]
+        return _thinned([times[at : at + faces.clip_frames] for at in range(0, len(times), faces.clip_frames)])
+    if faces.mode == "dense":
+        count = max(1, int(np.ceil(duration_seconds / length - 1e-6)))
+        return _thinned([_window(k * length, faces) for k in range(count)])
+    count = max(1, min(faces.clips_per_video, int(duration_seconds / length + 1e-6)))
+    spare = max(0.0, duration_seconds - count * length)
+    return [_window(k * length + spare * (k + 0.5) / count, faces) for k in range(count)]
+
+
+def _window(start: float, faces: FaceSettings) -> list[float]:
+    return [start + k / faces.fps for k in range(faces.clip_frames)]
+
+
+def _thinned(all_windows: list[list[float]]) -> list[list[float]]:
+    if len(all_windows) <= MAX_WINDOWS:
+        return all_windows
+    return [all_windows[at] for at in np.linspace(0, len(all_windows) - 1, MAX_WINDOWS).round().astype(int)]
+
+
+def _collect_video(result: Extraction, source: Source, faces: FaceSettings) -> None:
+    assert result.info is not None
+    duration = result.info.duration_seconds
+    plan = windows(duration, faces)
+    _collect(result, plan, read_frames(source, [time for window in plan for time in window]), faces, faces.min_clip_frames)
+    if result.clips or faces.mode != "standard" or duration <= len(plan) * faces.clip_frames / faces.fps:
+        return
+    # the windows met nobody: look once through the whole video, and go where a face is
+    finder = FaceFinder(faces)
+    times = [duration * (k + 0.5) / SEARCH_FRAMES for k in range(SEARCH_FRAMES)]
+    hits = [time for time, frame in read_frames(source, times) if finder.find(frame)]
+    plan = _apart([max(0.0, time - faces.clip_frames / faces.fps / 2) for time in hits], faces)
+    if plan:
+        _collect(result, plan, read_frames(source, [time for window in plan for time in window]), faces, faces.min_clip_frames)
+
+
+def _apart(starts: list[float], faces: FaceSettings) -> list[list[float]]:
+    length = faces.clip_frames / faces.fps
+    chosen: list[float] = []
+    for start in starts:
+        if not chosen or start >= chosen[-1] + length:
+            chosen.append(start)
+    keep = np.linspace(0, len(chosen) - 1, min(len(chosen), faces.clips_per_video)).round().astype(int) if chosen else []
+    return [_window(chosen[at], faces) for at in keep]
+
+
+def _collect(result: Extraction, plan: list[list[float]], frames: Iterator[tuple[float, np.ndarray]], faces: FaceSettings, least: int) -> None:
+    """Goes through the frames of all windows once and fills `result`. `least`: frames that make a clip."""
+    finder, tracker = FaceFinder(faces), Tracker(faces.max_gap_frames)
+    found: list[tuple[FaceClip, Appearance]] = []
+
+    def close() -> None:
+        for tracklet in tracker.end():
+            if len(tracklet.sightings) >= least:
+                found.append(_cut_clip(tracklet, faces))
+
+    steps = [(number, step) for number, window in enumerate(plan) for step in range(len(window))]
+    window, picture, small, seen = 0, None, None, []
+    for (number, step), (time, frame) in zip(steps, frames, strict=False):
+        if number != window:
+            close()
+            window, small = number, None
+        if frame is not picture:
+            before, small = small, thumbnail(frame)
+            if before is not None and is_cut(before, small):
+                close()
+            seen = _sightings(finder, frame, faces, result)
+            result.frames_seen += 1
+            result.frames_with_face += bool(seen)
+            picture = frame
+        elif small is None:
+            small = thumbnail(frame)
+        tracker.add([replace(one, step=step, time=time) for one in seen])
+    close()
+    result.clips, result.faces = _numbered(found, faces.max_tracks)
+
+
+def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, result: Extraction) -> list[Sighting]:
+    seen = []
+    for face in finder.find(frame):
+        where = place(face.landmarks)
+        if where[2] < faces.min_face_px:
+            result.faces_too_small += 1
+            continue
+        part, shift, factor = reduced(frame, crop_transform(where, faces.margin, faces.size_px), faces.size_px, extra=PATH_SLACK)
+        if part.base is frame or np.shares_memory(part, frame):
+            part = part.copy()                   # let the frame go
+        if part.size:
+            seen.append(Sighting(0, 0.0, face, where, look(frame, where), part, shift, factor))
+    return sorted(seen, key=lambda one: -one.place[2])[: 2 * faces.max_tracks]
+
+
+def _cut_clip(tracklet: Tracklet, faces: FaceSettings) -> tuple[FaceClip, Appearance]:
+    seen, size = tracklet.sightings, faces.size_px
+    path = smooth(np.stack([one.place for one in seen]), np.array([one.time for one in seen]))
+    frames = np.empty((len(seen), size, size, 3), np.uint8)
+    landmarks = np.empty((len(seen), len(seen[0].face.landmarks), 2), np.float32)
+    for at, (one, where) in enumerate(zip(seen, path, strict=True)):
+        matrix = crop_transform(where, faces.margin, size)
+        frames[at] = sample(one.part, rebased(matrix, one.shift, one.factor), size)
+        landmarks[at] = (one.face.landmarks @ matrix[:, :2].T + matrix[:, 2]) / size
+    sharpness, brightness = _quality(frames)
+    clip = FaceClip(
+        frames, landmarks, 0, seen[0].time, seen[-1].time,
+        face_px=float(np.mean([one.place[2] for one in seen])), sharpness=sharpness, brightness=brightness,
+        yaw_degrees=float(np.mean([one.face.yaw_degrees for one in seen])), score=float(np.mean([one.face.score for one in seen])),
+    )  # fmt: skip
+    mean_look = np.mean([one.look for one in seen], axis=0)
+    return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look / max(float(np.linalg.norm(mean_look)), 1e-6))
+
+
+def _quality(frames: np.ndarray) -> tuple[float, float]:
+    """Sharpness and brightness of a clip, see FaceClip."""
+    sharp, bright = [], []
+    edge = frames.shape[1] // 5
+    for at in np.unique(np.linspace(0, len(frames) - 1, QUALITY_FRAMES).round().astype(int)):
+        grey = cv2.cvtColor(frames[at], cv2.COLOR_RGB2GRAY).astype(np.float32)[edge:-edge, edge:-edge]
+        sharp.append(float(cv2.Laplacian(grey, cv2.CV_32F).var() / (grey.var() + 1.0)))
+        bright.append(float(grey.mean() / 255))
+    return float(np.mean(sharp)), float(np.mean(bright))
+
+
+def _numbered(found: Sequence[tuple[FaceClip, Appearance]], max_tracks: int) -> tuple[list[FaceClip], int]:
+    """The clips of the `max_tracks` largest faces, numbered by size; and how many tracks these are."""
+    people = link([appearance for _, appearance in found])
+    size: dict[int, float] = {}
+    for (clip, _), person in zip(found, people, strict=True):
+        size[person] = size.get(person, 0.0) + clip.face_px * len(clip.frames)
+    order = {person: number for number, person in enumerate(sorted(size, key=lambda person: (-size[person], person))[:max_tracks])}
+    clips = [replace(clip, track=order[person]) for (clip, _), person in zip(found, people, strict=True) if person in order]
+    return sorted(clips, key=lambda clip: (clip.track, clip.start_seconds)), len(order)

@@ -1,0 +1,143 @@
+"""Who is who: sightings of faces become tracklets within a window of frames, and tracklets become people across windows.
+
+Within a window a face is followed by where it is. Across windows and cuts position means little, so that a small picture of the aligned
+face decides as well. It tells the few people of one video apart; it is no face recognition and leaves this module only as a track number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from media.align import crop_transform, warp
+from media.detect import Detection
+
+FACE_PX = 16                     # side of the small picture
+REACH = 0.5                      # a face moves less than this part of its side from one frame to the next
+REACH_GROWTH = 2.0               # and that much more a second
+SIZE_RATIO = 1.6
+ALIKE, UNLIKE = 0.75, 0.45       # correlation that joins tracklets anywhere; that splits them even where they lie close
+CUT = 0.16                       # mean change of the whole picture (0..1) that is a cut
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One face in one frame: what a crop needs, without the frame."""
+
+    step: int                    # number of the frame in its window
+    time: float
+    face: Detection
+    place: np.ndarray            # [4] media.align.place
+    look: np.ndarray             # [FACE_PX * FACE_PX] of unit length
+    part: np.ndarray             # pixels round the face, with shift and factor of media.align.reduced
+    shift: np.ndarray
+    factor: np.ndarray
+
+
+@dataclass(slots=True)
+class Tracklet:
+    """One face through the frames of one window."""
+
+    sightings: list[Sighting] = field(default_factory=list)
+
+    def nearness(self, other: Sighting) -> float:
+        """0 for a face in the same place and of the same size, 1 at the edge of what one face can do, more beyond."""
+        last = self.sightings[-1]
+        side = max(last.place[2], other.place[2])
+        moved = float(np.hypot(*(last.place[:2] - other.place[:2]))) / side
+        ratio = side / min(last.place[2], other.place[2])
+        return max(moved / (REACH + REACH_GROWTH * min(1.0, other.time - last.time) / 2), np.log(ratio) / np.log(SIZE_RATIO))
+
+
+class Tracker:
+    """Follows the faces of one window; `finished` holds the tracklets that ended."""
+
+    def __init__(self, max_gap_frames: int) -> None:
+        self.max_gap_frames = max_gap_frames
+        self.finished: list[Tracklet] = []
+        self._open: list[Tracklet] = []
+
+    def add(self, sightings: Sequence[Sighting]) -> None:
+        """Take the faces of the next frame that has any; each goes to the nearest tracklet, or starts one."""
+        if not sightings:
+            return
+        step = sightings[0].step
+        lost = [tracklet for tracklet in self._open if step - tracklet.sightings[-1].step > self.max_gap_frames + 1]
+        self.finished += lost
+        self._open = [tracklet for tracklet in self._open if tracklet not in lost]
+        pairs = sorted(
+            (nearness, number, other)
+            for number, tracklet in enumerate(self._open)
+            for other, sighting in enumerate(sightings)
+            if (nearness := tracklet.nearness(sighting)) < 1
+        )
+        taken: set[int] = set()
+        used: set[int] = set()
+        for _, number, other in pairs:
+            if number not in used and other not in taken:
+                self._open[number].sightings.append(sightings[other])
+                used.add(number)
+                taken.add(other)
+        self._open += [Tracklet([sighting]) for other, sighting in enumerate(sightings) if other not in taken]
+
+    def end(self) -> list[Tracklet]:
+        """All tracklets; the next frame starts anew (a cut, or the end of the window)."""
+        ended = self.finished + self._open
+        self.finished, self._open = [], []
+        return ended
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """What linking needs of one clip: when, where (place [4]) and the mean look."""
+
+    start: float
+    end: float
+    place: np.ndarray
+    look: np.ndarray
+
+
+def link(appearances: Sequence[Appearance]) -> list[int]:
+    """A person's number for each appearance, from 0 in order of first sight.
+
+    Nobody is twice in one moment. An appearance joins the person it looks most like, if alike enough; a little less is enough where the
+    person was last seen in the same place.
+    """
+    people: list[list[Appearance]] = []
+    numbers = [0] * len(appearances)
+    for at in sorted(range(len(appearances)), key=lambda index: (appearances[index].start, -appearances[index].place[2], index)):
+        one = appearances[at]
+        best, chosen = 0.0, len(people)
+        for number, seen in enumerate(people):
+            if any(one.start <= other.end and other.start <= one.end for other in seen):
+                continue
+            likeness = max(float(one.look @ other.look) for other in seen)
+            moved = float(np.hypot(*(one.place[:2] - seen[-1].place[:2]))) / max(one.place[2], seen[-1].place[2])
+            needed = UNLIKE if moved < REACH else ALIKE
+            if likeness - needed > best:
+                best, chosen = likeness - needed, number
+        if chosen == len(people):
+            people.append([])
+        people[chosen].append(one)
+        numbers[at] = chosen
+    return numbers
+
+
+def look(frame: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """A small grey picture of an aligned face, without its mean and of unit length, float32 [FACE_PX * FACE_PX]."""
+    small = warp(frame, crop_transform(place, 1.0, FACE_PX), FACE_PX)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32).ravel()
+    grey -= grey.mean()
+    return grey / max(float(np.linalg.norm(grey)), 1e-6)
+
+
+def thumbnail(frame: np.ndarray) -> np.ndarray:
+    """The frame as 16 x 16 colours, float32 0..1, to notice cuts by."""
+    step = max(1, min(frame.shape[:2]) // 64)
+    return cv2.resize(frame[::step, ::step], (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether two thumbnails belong to different scenes."""
+    return float(np.abs(before - after).mean()) > CUT
