@@ -66,7 +66,11 @@ def start_parent_watchdog(parent: str) -> threading.Thread:
 
     A parent that is gone already ends us at the first look. Raises ValueError when `parent` is malformed.
     """
+    import psutil
+
     watched = find_process(parent)
+    if watched is None:         # an ancestor is the right one whatever a stepped clock says of its age
+        watched = next((found for found in psutil.Process().parents() if str(found.pid) == parent.split(":")[0]), None)
     thread = threading.Thread(target=_watch, args=(watched,), name="parent-watchdog", daemon=True)
     thread.start()
     return thread

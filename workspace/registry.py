@@ -1,0 +1,256 @@
+"""MLflow's registered model: which version is which, and which one serves.
+
+Models are logged as plain files (safetensors, ONNX, a JSON card), never as a pickle, and each version carries the tags
+`model_sha256`, `cycle` and `path`. The aliases champion, challenger and previous follow the journal and can be made again from
+it; the alias `champion` decides what serves, and is believed only when the journal knows that model as promoted. Whatever goes
+wrong inside MLflow or on the way to it comes out as RegistryUnavailable.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError
+from workspace.journal import Journal
+from workspace.layout import Workspace
+from workspace.modelfiles import MODEL_FILES, verify_model_files
+from workspace.quiet import set_quiet_environment
+from workspace.settings import RegistrySettings, Settings
+from workspace.state import Champion, candidates, champion, previous, promoted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+ALIASES = ("champion", "challenger", "previous")
+CYCLE_TAG = "cycle"
+ARTIFACTS = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """One version of the registered model. `path` is the model's folder, relative to the workspace; `source` is where MLflow keeps its copy."""
+
+    version: str
+    model_sha256: str
+    path: str
+    cycle: str
+    source: str
+
+
+def tracking_uri(root: Path, registry: RegistrySettings) -> str:
+    """The registry's address; a relative sqlite file lies inside the workspace."""
+    kind, _, name = registry.tracking_uri.partition(":///")
+    if kind == "sqlite" and not name.startswith("/"):
+        return f"sqlite:///{Workspace(root).root / name}"
+    return registry.tracking_uri
+
+
+@contextmanager
+def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
+    """A client of the workspace's registry. Any failure inside becomes RegistryUnavailable; a VigilError passes through."""
+    uri = tracking_uri(root, settings.registry)
+    try:
+        yield _client(uri)
+    except VigilError:
+        raise
+    except Exception as problem:        # MLflow, SQLAlchemy, requests, the file system: the caller can do the same about all of them
+        said = str(problem).strip().splitlines() or [type(problem).__name__]
+        raise RegistryUnavailable(
+            "The model registry did not answer. Nothing was promoted.", why=f"{uri}: {said[0][:300]}",
+            next_step="Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
+        ) from problem  # fmt: skip
+
+
+def _client(uri: str) -> "MlflowClient":
+    set_quiet_environment()
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")       # the defaults try for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def prepare(root: Path, settings: Settings) -> str:
+    """Make database, experiment and registered model where they are missing; returns the experiment's id. A new database takes some seconds."""
+    from mlflow.exceptions import MlflowException
+
+    with open_registry(root, settings) as client:
+        try:
+            client.get_registered_model(settings.registry.model_name)
+        except MlflowException as problem:
+            if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            client.create_registered_model(settings.registry.model_name)
+        found = client.get_experiment_by_name(settings.registry.experiment)
+        if found is None:
+            local = not settings.registry.tracking_uri.startswith("http")       # a server keeps artifacts where it was told to
+            return str(client.create_experiment(settings.registry.experiment, artifact_location=str(Workspace(root).artifacts) if local else None))
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+
+def find_run(root: Path, settings: Settings, cycle: str) -> str:
+    """The id of the cycle's run, found by its tag; '' when there is none."""
+    with open_registry(root, settings) as client:
+        experiment = client.get_experiment_by_name(settings.registry.experiment)
+        runs = client.search_runs([experiment.experiment_id], f"tags.{CYCLE_TAG} = '{cycle}'", max_results=1, order_by=["attributes.start_time ASC"]) if experiment else []
+        return str(runs[0].info.run_id) if runs else ""
+
+
+def end_running(root: Path, settings: Settings) -> list[str]:
+    """Mark the runs that a killed process left RUNNING as KILLED; returns their ids. Call while holding the lease."""
+    with open_registry(root, settings) as client:
+        experiment = client.get_experiment_by_name(settings.registry.experiment)
+        runs = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'") if experiment else []
+        for run in runs:
+            client.set_terminated(run.info.run_id, "KILLED")
+        return [str(run.info.run_id) for run in runs]
+
+
+def register(root: Path, settings: Settings, model_dir: Path, *, cycle: str, run_id: str = "") -> RegisteredModel:
+    """Log the model in `model_dir` to the cycle's run (made and finished here unless `run_id` names one) and register it as a version.
+
+    Safe to repeat: the version of this cycle and sha256 is returned when there is one. Raises ModelFileError for changed
+    files, RegistryUnavailable.
+    """
+    space = Workspace(root)
+    model_dir = space.root / model_dir
+    sha256 = str(verify_model_files(model_dir)["model_sha256"])
+    tags = {"model_sha256": sha256, CYCLE_TAG: cycle, "path": space.relative(model_dir)}
+    experiment_id = prepare(root, settings)
+    with open_registry(root, settings) as client:
+        if known := _find_version(client, settings, cycle, sha256):
+            return known
+        own_run = "" if run_id else (find_run(root, settings, cycle) or client.create_run(experiment_id, tags={CYCLE_TAG: cycle}, run_name=cycle).info.run_id)
+        run_id = run_id or own_run
+        for name in MODEL_FILES:
+            client.log_artifact(run_id, str(model_dir / name), ARTIFACTS)
+        if own_run:
+            client.set_terminated(own_run, "FINISHED")
+        source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACTS}"
+        return _registered(client.create_model_version(settings.registry.model_name, source=source, run_id=run_id, tags=tags, description=f"Cycle {cycle}"))
+
+
+def set_aliases(root: Path, settings: Settings, aliases: Mapping[str, str]) -> None:
+    """Point each alias at a version; an empty version removes the alias. A blind overwrite: only promotion and rebuild_aliases call it."""
+    if unknown := set(aliases) - set(ALIASES):
+        raise ValueError(f"unknown aliases {sorted(unknown)}; there are {ALIASES}")
+    name = settings.registry.model_name
+    with open_registry(root, settings) as client:
+        for alias, version in aliases.items():
+            if version:
+                client.set_registered_model_alias(name, alias, version)
+            elif _alias_version(client, name, alias):
+                client.delete_registered_model_alias(name, alias)
+
+
+def read_alias(root: Path, settings: Settings, alias: str = "champion") -> RegisteredModel | None:
+    """The version that an alias points to, or None when it is not set. Raises RegistryUnavailable."""
+    with open_registry(root, settings) as client:
+        found = _alias_version(client, settings.registry.model_name, alias)
+        return _registered(found) if found else None
+
+
+def rebuild_aliases(root: Path, settings: Settings) -> dict[str, str]:
+    """Make the aliases follow the journal, registering models that the registry lacks; returns {alias: version or ''}.
+
+    champion and previous as the journal says; challenger is the latest candidate unless it was promoted. Safe to repeat.
+    Raises RegistryUnavailable, and ModelFileError when the champion must be registered and its files are missing or changed;
+    the other two aliases are then left unset.
+    """
+    events = Journal(root).events()
+    latest = list(candidates(events).values())[-1:]
+    wanted = {"champion": champion(events), "previous": previous(events), "challenger": latest[0] if latest and not latest[0].version else None}
+    versions = {}
+    prepare(root, settings)
+    for alias, model in wanted.items():
+        try:
+            versions[alias] = _version_of(root, settings, model) if model else ""
+        except ModelFileError:
+            if alias == "champion":
+                raise
+            versions[alias] = ""
+    set_aliases(root, settings, versions)
+    return versions
+
+
+def _version_of(root: Path, settings: Settings, model: Champion) -> str:
+    """The version of a journalled model, registered now where the registry lacks it (its files may be elsewhere by then)."""
+    with open_registry(root, settings) as client:
+        known = _find_version(client, settings, model.cycle, model.model_sha256)
+    if known is None:
+        verify_model_files(Workspace(root).root / model.path, model.model_sha256)
+        known = register(root, settings, Path(model.path), cycle=model.cycle)
+    return known.version
+
+
+def serving_model(root: Path, settings: Settings) -> Path:
+    """The folder of the model that the alias `champion` names, its files checked; fetched from the registry when the workspace lacks it.
+
+    Raises WorkspaceError when the alias is not set or names a model that the journal does not know as promoted,
+    ModelFileError when the files are not that model, RegistryUnavailable.
+    """
+    space = Workspace(root)
+    found = read_alias(root, settings, "champion")
+    if found is None:
+        raise WorkspaceError("No model serves.", why="the alias `champion` is not set in the registry", next_step="Run `vigil retrain`; after a lost registry, `vigil models --rebuild`.")
+    known = promoted(Journal(root).events()).get(found.cycle)
+    if known is None or known.model_sha256 != found.model_sha256:
+        raise WorkspaceError(
+            "Refused the model that the alias `champion` names.", why=f"version {found.version} ({found.model_sha256[:12] or 'no sha256'}, cycle {found.cycle or '?'}) was never promoted in the journal",
+            next_step="Run `vigil models --rebuild`: it sets the aliases from the journal.",
+        )  # fmt: skip
+    folder = space.root / known.path
+    if not folder.exists():
+        _download(root, settings, found, folder)
+    verify_model_files(folder, known.model_sha256)
+    return folder
+
+
+def _download(root: Path, settings: Settings, model: RegisteredModel, folder: Path) -> None:
+    """Fetch a model's files beside `folder`, check them, then move them there whole."""
+    import shutil
+    import tempfile
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
+        with open_registry(root, settings):
+            from mlflow.artifacts import download_artifacts
+
+            fetched = Path(download_artifacts(artifact_uri=model.source, dst_path=scratch, tracking_uri=tracking_uri(root, settings.registry)))
+        try:
+            verify_model_files(fetched, model.model_sha256)
+        except ModelFileError as problem:
+            raise ModelFileError(f"Refused version {model.version} of the registry. Nothing was kept.", why=problem.why, next_step="Restore the model with `dvc pull`.") from problem
+        if not folder.exists():
+            shutil.move(str(fetched), str(folder))
+
+
+def _alias_version(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as problem:
+        if problem.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE") and "not found" in str(problem).lower():
+            return None
+        raise
+
+
+def _find_version(client: "MlflowClient", settings: Settings, cycle: str, sha256: str) -> RegisteredModel | None:
+    found = [_registered(version) for version in client.search_model_versions(f"name = '{settings.registry.model_name}' and tags.model_sha256 = '{sha256}'")]
+    return next((model for model in sorted(found, key=lambda model: int(model.version)) if model.cycle == cycle), None)
+
+
+def _registered(version: Any) -> RegisteredModel:
+    tags = version.tags or {}
+    return RegisteredModel(str(version.version), tags.get("model_sha256", ""), tags.get("path", ""), tags.get(CYCLE_TAG, ""), version.source or "")
