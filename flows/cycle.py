@@ -16,14 +16,16 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.environment import prepare_environment
 from flows.plan import Plan, make_plan
+from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, due_week, iso_week, next_cycle_id, read_cycle, write_cycle
 from workspace.errors import StageFailed, VigilError
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.settings import STAGES, Settings, SourceSettings, load_settings
-from workspace.state import batch_states, champion, cycles
+from workspace.state import batch_states, champion, cycles, open_cycle
 
 DATA_STAGES = ("faces", "validate")
 MODEL_STAGES = tuple(stage for stage in STAGES if stage not in DATA_STAGES)
@@ -78,11 +80,10 @@ def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
 
 def _reviewed_cases(root: Path) -> list[SourceSettings]:
     """Cases that people have labelled since the last hand-over, as one more source."""
-    from feedback.handover import export_reviewed
+    from feedback.handover import export_reviewed, source
 
-    if not (root / "feedback.db").exists() or (folder := export_reviewed(root)) is None:
-        return []
-    return [SourceSettings.model_validate({"name": "feedback", "path": str(folder / "labels.csv"), "layout": "csv", "identity": {"rule": "unknown"}})]
+    folder = export_reviewed(root) if (root / "feedback.db").exists() else None
+    return [source(folder)] if folder else []
 
 
 def _close_outbox(root: Path) -> None:
@@ -133,6 +134,7 @@ def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False,
     4. Forge, assemble, train, evaluate, drift, gate. 5. Probe and promote, or hold. 6. Publish, report, commit, tag.
     """
     root = Path(workspace).resolve()
+    prepare_environment(root)
     settings = load_settings(root / "params.yaml")
     with lease(root, "retrain"):
         return _run(root, settings, scheduled, force, settings.ingest.sources if sources is None else sources).as_dict()
@@ -194,7 +196,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
     for batch in refused:
         result = read_json(root / "reports" / "validate" / f"{batch}.json")
         failed = "; ".join(f"{row['name']} (observed {row.get('observed')}, limit {row.get('limit')})" for row in result.get("expectations", []) if not row.get("success"))
-        journal.append("batch_state", batch=batch, state="held", who="vigil", why=f"data checks: {failed or 'no result'}")
+        set_batch_state(root, batch, "held", who="vigil", why=f"data checks: {failed or 'no result'}")
         _say(f"held {batch}: {failed}")
     now = datetime.now(UTC)
     week = (due_week(journal.events(), settings.schedule, now) if scheduled else None) or iso_week(now, settings.schedule.timezone)
@@ -264,10 +266,10 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
         if not any(event.kind == "candidate" and event["cycle"] == cycle.cycle for event in journal.events()):
             journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
     decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe)
-    settle_batches(journal, cycle, decision.outcome, decision.reason)
+    settle_batches(root, journal, cycle, decision.outcome, decision.reason)
     if trained:
         publish(root, settings, cycle, decision.outcome)
-    if not cycles(journal.events())[cycle.cycle].closed:
+    if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
         verdict = root / "reports" / "verdict.json"
         journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, verdict_sha256=sha256_file(verdict) if trained else "")
     report = write_report(root, cycle)
@@ -280,20 +282,19 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
     return Outcome(decision.outcome, decision.reason, cycle.cycle, cycle.judged, figures, os.path.relpath(report, Path.cwd()))
 
 
-def settle_batches(journal: Journal, cycle: Cycle, outcome: str, reason: str) -> None:
-    """A promoted cycle's batches are accepted; a held cycle's wait for a person."""
+def settle_batches(root: Path, journal: Journal, cycle: Cycle, outcome: str, reason: str) -> None:
+    """A promoted cycle's batches are accepted; a held cycle's wait for a person. What a person has accepted stays so."""
     state = "accepted" if outcome == "promoted" else "held"
-    states = batch_states(journal.events())
     for batch in cycle.judged:
-        if states[batch].state == "new" or (states[batch].state != state and outcome == "promoted"):
-            journal.append("batch_state", batch=batch, state=state, who="vigil", why=f"{cycle.cycle} {outcome}: {reason}")
+        if batch_states(journal.events())[batch].state == "new":
+            set_batch_state(root, batch, state, who="vigil", why=f"{cycle.cycle} {outcome}: {reason}")
 
 
 def finish_commit(root: Path, journal: Journal) -> None:
     """Commit and tag the last closed cycle if a killed process left that undone."""
     from workspace.repository import commit, has_tag
 
-    closed = [cycle for cycle in cycles(journal.events()).values() if cycle.closed]
+    closed = [cycle for cycle in cycles(journal.events()) if cycle.closed]
     if closed and not has_tag(root, f"vigil/{closed[-1].cycle}"):
         last = closed[-1]
         commit(root, f"{last.cycle} {last.outcome}: {last.reason}", f"vigil/{last.cycle}")

@@ -26,8 +26,8 @@ def decide_outcome(root: Path, settings: Settings, journal: Journal, cycle: Cycl
     from workspace.promotion import promote
 
     events = journal.events()
-    known = cycles(events).get(cycle.cycle)
-    if known and known.closed:
+    known = next((one for one in cycles(events) if one.cycle == cycle.cycle and one.closed), None)
+    if known:
         return Decision(known.outcome, known.reason)
     promoted = next((event for event in events if event.kind == "promotion" and event["cycle"] == cycle.cycle), None)
     if promoted:

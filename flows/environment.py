@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-import psutil
-
+from workspace.processes import parent_token
 from workspace.quiet import set_quiet_environment
 
 
@@ -15,9 +14,8 @@ def prepare_environment(root: Path) -> None:
     temporary server of this process keeps its database in the workspace.
     """
     set_quiet_environment()
-    me = psutil.Process()
     os.environ["VIGIL_WORKSPACE"] = str(root.resolve())
-    os.environ["VIGIL_PARENT"] = f"{me.pid}:{me.create_time()}"
+    os.environ["VIGIL_PARENT"] = parent_token()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_LOGGING_SERVER_LEVEL", "ERROR")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")

@@ -17,17 +17,10 @@ def close_stale_runs(root: Path, settings: Settings) -> list[str]:
 def _close_mlflow_runs(root: Path, settings: Settings) -> list[str]:
     from workspace import registry
 
-    if settings.registry.tracking_uri.startswith("sqlite:///") and not registry.database_exists(root, settings):
+    uri = registry.tracking_uri(root, settings.registry)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return []
-    client = registry.client(root, settings)
-    experiment = client.get_experiment_by_name(settings.registry.experiment)
-    if experiment is None:
-        return []
-    done = []
-    for run in client.search_runs([experiment.experiment_id], filter_string="attributes.status = 'RUNNING'"):
-        client.set_terminated(run.info.run_id, "KILLED")
-        done.append(f"MLflow run {run.info.run_name} ended as KILLED")
-    return done
+    return [f"MLflow run {run_id} ended as KILLED" for run_id in registry.end_running(root, settings)]
 
 
 def _close_prefect_runs(root: Path) -> list[str]:

@@ -56,7 +56,7 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
     accepted = sorted(name for name, batch in states.items() if batch.state == "accepted")
     released = [name for name in accepted if name not in settled]
     fingerprint = settings_fingerprint(settings)
-    closed = [cycle for cycle in cycles(events).values() if cycle.closed]
+    closed = [cycle for cycle in cycles(events) if cycle.closed]
     leading = champion(events)
     running = open_cycle(events)
 
@@ -87,4 +87,4 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
 
 def batches_trained_on(events: Sequence[Event]) -> set[str]:
     """Batches that an earlier promoted cycle has trained on."""
-    return {batch for cycle in cycles(events).values() if cycle.outcome == "promoted" for batch in cycle.judged}
+    return {batch for cycle in cycles(events) if cycle.outcome == "promoted" for batch in cycle.judged}

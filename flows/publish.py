@@ -12,6 +12,7 @@ from typing import Any
 
 from workspace.cycle import Cycle
 from workspace.files import read_json
+from workspace.registry import CYCLE_TAG
 from workspace.settings import Settings
 
 PARAMS_A_CALL, METRICS_A_CALL, VALUE_LENGTH = 100, 900, 500
@@ -21,13 +22,10 @@ def publish_cycle(root: Path, settings: Settings, cycle: Cycle, outcome: str) ->
     """Write the cycle's run and model version, then let the aliases follow the journal; returns the run's id."""
     from workspace import registry
 
-    registry.prepare(root, settings)
-    client = registry.client(root, settings)
-    experiment = client.get_experiment_by_name(settings.registry.experiment)
-    run_id = finished_run(client, experiment.experiment_id, cycle.cycle)
-    if run_id is None:
-        run_id = _publish_run(client, experiment.experiment_id, root, settings, cycle, outcome)
-    registry.register(root, settings, cycle=cycle.cycle, run_id=run_id, model_dir=root / "models" / cycle.cycle)
+    experiment_id = registry.prepare(root, settings)
+    with registry.open_registry(root, settings) as client:
+        run_id = finished_run(client, experiment_id, cycle.cycle) or _publish_run(client, experiment_id, root, settings, cycle, outcome)
+    registry.register(root, settings, root / "models" / cycle.cycle, cycle=cycle.cycle, run_id=run_id)
     registry.rebuild_aliases(root, settings)
     return run_id
 
@@ -35,7 +33,7 @@ def publish_cycle(root: Path, settings: Settings, cycle: Cycle, outcome: str) ->
 def finished_run(client: Any, experiment_id: str, cycle: str) -> str | None:
     """The cycle's finished run, if it has one; unfinished ones are ended and put away."""
     found = None
-    for run in client.search_runs([experiment_id], filter_string=f"tags.`vigil.cycle` = '{cycle}'"):
+    for run in client.search_runs([experiment_id], filter_string=f"tags.`{CYCLE_TAG}` = '{cycle}'"):
         if run.info.status == "FINISHED":
             found = run.info.run_id
         else:
@@ -45,7 +43,7 @@ def finished_run(client: Any, experiment_id: str, cycle: str) -> str | None:
 
 
 def _publish_run(client: Any, experiment_id: str, root: Path, settings: Settings, cycle: Cycle, outcome: str) -> str:
-    run = client.create_run(experiment_id, run_name=cycle.cycle, tags={"vigil.cycle": cycle.cycle, "vigil.outcome": outcome, "vigil.base_model": cycle.base_model})
+    run = client.create_run(experiment_id, run_name=cycle.cycle, tags={CYCLE_TAG: cycle.cycle, "vigil.outcome": outcome, "vigil.base_model": cycle.base_model})
     run_id = run.info.run_id
     _log_params(client, run_id, settings)
     _log_metrics(client, run_id, root)
@@ -56,7 +54,6 @@ def _publish_run(client: Any, experiment_id: str, root: Path, settings: Settings
     for folder in ("reports/plots", "reports/drift"):
         if (root / folder).exists():
             client.log_artifacts(run_id, str(root / folder), folder)
-    client.log_artifacts(run_id, str(root / "models" / cycle.cycle), "model")
     client.set_terminated(run_id, "FINISHED")
     return str(run_id)
 

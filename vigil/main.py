@@ -95,7 +95,7 @@ def _unexpected(problem: Exception) -> None:
 def _root(workspace: Path | None) -> Path:
     from workspace.layout import require_workspace
 
-    return require_workspace(workspace or Path.cwd())
+    return require_workspace(workspace or Path.cwd()).root
 
 
 def _settings(root: Path) -> Any:
@@ -145,7 +145,7 @@ def sample(
     report = make_sample_media(
         folder, people=people, clips_per_person=clips, seconds=seconds, seed=seed, fakes=parse_fakes(fake), first_person=first_person, progress=Progress("sample")
     )
-    print(f"{folder}: {report}")
+    print(f"{folder}: {report.real} real and {report.fake} forged clips of {report.people} rendered people, and labels.csv.\n  Next: vigil ingest {folder}/labels.csv")
 
 
 @app.command()

@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from workspace.batches import set_batch_state as journal_batch_state
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.settings import Settings
-from workspace.state import batch_states, champion, open_cycle
+from workspace.state import champion, open_cycle
 
 
 def examine_and_fix(root: Path, settings: Settings, *, fix: bool, push: bool) -> tuple[list[dict[str, Any]], list[str]]:
@@ -49,19 +50,12 @@ def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:
 
 
 def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> None:
-    """Journal a person's decision about a batch. Raises WorkspaceError for an unknown batch or an empty reason."""
-    if not who.strip() or not why.strip():
-        raise WorkspaceError("Nothing was changed.", why="a decision needs who and why", next_step="Give --who NAME and --why REASON.")
+    """Journal a person's decision about a batch, unless a cycle is judging it. Raises WorkspaceError."""
     with lease(root, f"batches {state}"):
-        journal = Journal(root)
-        events = journal.events()
-        states = batch_states(events)
-        if batch not in states:
-            raise WorkspaceError(f"There is no batch {batch}.", why=f"known: {', '.join(states) or 'none'}", next_step="Name one of these.")
-        running = open_cycle(events)
+        running = open_cycle(Journal(root).events())
         if running and batch in running.judged:
             raise WorkspaceError(f"{batch} is under judgement.", why=f"{running.cycle} is not finished", next_step="Run `vigil retrain` to finish it, then decide.")
-        journal.append("batch_state", batch=batch, state=state, who=who, why=why)
+        journal_batch_state(root, batch, state, who=who, why=why)
 
 
 def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> str:

@@ -31,7 +31,7 @@ def batch_rows(root: Path) -> list[dict[str, Any]]:
 def model_rows(root: Path) -> list[dict[str, Any]]:
     """A row a candidate: what it is now (champion, previous, earlier, held) and the figures it was judged on."""
     events = Journal(root).events()
-    leading, before, known = champion(events), previous(events), cycles(events)
+    leading, before, known = champion(events), previous(events), {one.cycle: one for one in cycles(events)}
     rows = []
     for cycle, model in candidates(events).items():
         role = "champion" if leading and leading.cycle == cycle else "previous" if before and before.cycle == cycle else "earlier" if model.version else known[cycle].outcome or "candidate"
@@ -52,7 +52,7 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
         "champion": {"cycle": leading.cycle, "model_sha256": leading.model_sha256, "version": leading.version} if leading else None,
         "open_cycle": running.cycle if running else None,
         "cycles": [
-            {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "judged": list(one.judged), "closed": one.closed} for one in cycles(events).values()
+            {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "judged": list(one.judged), "closed": one.closed} for one in cycles(events)
         ],
         "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in ("new", "accepted", "held", "dropped")},
         "next": plan.as_dict(),
@@ -74,7 +74,7 @@ def render_status(page: dict[str, Any]) -> str:
 
 def report_of(root: Path, cycle: str) -> dict[str, Any]:
     """Write the page of the last cycle, or find the one that an earlier cycle kept."""
-    known = cycles(Journal(root).events())
+    known = {one.cycle: one for one in cycles(Journal(root).events())}
     if not known:
         raise WorkspaceError("There is no report yet.", why="no cycle has run in this workspace", next_step="Run `vigil retrain`.")
     wanted = cycle or list(known)[-1]

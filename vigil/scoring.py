@@ -33,7 +33,7 @@ def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]
     from workspace.settings import load_settings
 
     try:
-        root = require_workspace(workspace or Path.cwd())
+        root = require_workspace(workspace or Path.cwd()).root
     except WorkspaceError as problem:
         raise WorkspaceError(
             "There is no model to score with.", why="no --model was named and this is not a workspace", next_step="Name a workspace with -w, a model with --model, or run `vigil demo`."
