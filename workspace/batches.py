@@ -11,8 +11,8 @@ from workspace.state import batch_states
 ALLOWED = {
     "new": ("accepted", "held", "dropped"),
     "held": ("accepted", "dropped"),
-    "accepted": ("dropped",),       # taken out again, e.g. on a person's request; models that saw it stay known by their cards
-    "dropped": ("held",),           # another look, before it may be accepted
+    "accepted": ("dropped",),  # taken out again, e.g. on a person's request; models that saw it stay known by their cards
+    "dropped": ("held",),  # another look, before it may be accepted
 }
 
 

@@ -28,17 +28,17 @@ class Cycle:
 
     cycle: str
     seed: int
-    batches: tuple[str, ...]                # accepted and judged, sorted
-    judged: tuple[str, ...]                 # under judgement in this cycle, sorted
+    batches: tuple[str, ...]  # accepted and judged, sorted
+    judged: tuple[str, ...]  # under judgement in this cycle, sorted
     base_model: str = ""
     base_cycle: str = ""
     known_generators: tuple[str, ...] = ()  # the base has met them
-    drawn_forgers: tuple[str, ...] = ()     # this cycle's share of newly forged clips, in rotation
+    drawn_forgers: tuple[str, ...] = ()  # this cycle's share of newly forged clips, in rotation
 
     def __post_init__(self) -> None:
         for name in ("batches", "judged", "known_generators"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
-        object.__setattr__(self, "drawn_forgers", tuple(dict.fromkeys(self.drawn_forgers)))       # their order is the rotation
+        object.__setattr__(self, "drawn_forgers", tuple(dict.fromkeys(self.drawn_forgers)))  # their order is the rotation
         mistakes = list(_mistakes(self))
         if mistakes:
             raise WorkspaceError("This cycle cannot be.", why="; ".join(mistakes), next_step="Open a new cycle with `vigil retrain`.")
@@ -131,7 +131,7 @@ def due_week(events: Iterable[Event], schedule: ScheduleSettings, now: datetime)
     slot = _latest_slot(schedule, now)
     week = iso_week(slot, schedule.timezone)
     used = [str(event.get("week", "")) for event in events if event.kind == "week_skipped" or (event.kind == "cycle_opened" and event.get("scheduled"))]
-    return None if any(done >= week for done in used) else week       # text order is time order: 2026-W53 < 2027-W01
+    return None if any(done >= week for done in used) else week  # text order is time order: 2026-W53 < 2027-W01
 
 
 def _latest_slot(schedule: ScheduleSettings, now: datetime) -> datetime:
@@ -140,9 +140,9 @@ def _latest_slot(schedule: ScheduleSettings, now: datetime) -> datetime:
         raise ValueError("`now` needs a time zone")
     zone = _zone(schedule.timezone)
     today = now.astimezone(zone).date()
-    day = today - timedelta(days=today.weekday()) + timedelta(days=WEEKDAYS.index(schedule.weekday))     # in the ISO week of `now`
+    day = today - timedelta(days=today.weekday()) + timedelta(days=WEEKDAYS.index(schedule.weekday))  # in the ISO week of `now`
     while True:
-        local = datetime(day.year, day.month, day.day, schedule.hour, schedule.minute, tzinfo=zone)      # fold=0: the first of two
+        local = datetime(day.year, day.month, day.day, schedule.hour, schedule.minute, tzinfo=zone)  # fold=0: the first of two
         if local.astimezone(UTC) <= now.astimezone(UTC):
             return local
         day -= timedelta(days=7)

@@ -55,9 +55,9 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class _Content:
     events: list[Event]
-    whole_bytes: int      # up to the end of the last whole line
-    torn: bytes           # what stands after it
-    open_end: bool        # the last whole line lacks only its newline
+    whole_bytes: int  # up to the end of the last whole line
+    torn: bytes  # what stands after it
+    open_end: bool  # the last whole line lacks only its newline
 
 
 class Journal:
@@ -82,7 +82,9 @@ class Journal:
         if not self.path.exists():
             return []
         content = _parse(self.path, self.path.read_bytes())
-        notes = [f"a line of {len(content.torn)} bytes was torn by a crash after line {len(content.events)}; the next entry moves it aside"] if content.torn else []
+        notes = (
+            [f"a line of {len(content.torn)} bytes was torn by a crash after line {len(content.events)}; the next entry moves it aside"] if content.torn else []
+        )
         return notes + ([f"{self.torn_path.name} holds lines that earlier crashes tore"] if self.torn_path.exists() else [])
 
     def append(self, kind: str, **fields: Any) -> Event:
@@ -117,7 +119,7 @@ class Journal:
                     same = os.path.samestat(os.fstat(descriptor), os.stat(self.path))
                 except FileNotFoundError:
                     same = False
-                if same:        # git may have put another file in its place while we waited
+                if same:  # git may have put another file in its place while we waited
                     yield descriptor
                     return
             finally:
@@ -126,7 +128,12 @@ class Journal:
     def _repair(self, descriptor: int, content: _Content) -> None:
         """Move a torn line to journal.torn (first written there, then cut here) and end an unended last line."""
         if content.torn:
-            note = {"moved": _stamp(self._now()), "after_line": len(content.events), "bytes": len(content.torn), "text": content.torn.decode("utf-8", "backslashreplace")}
+            note = {
+                "moved": _stamp(self._now()),
+                "after_line": len(content.events),
+                "bytes": len(content.torn),
+                "text": content.torn.decode("utf-8", "backslashreplace"),
+            }
             aside = os.open(self.torn_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
                 _write_fully(aside, (json.dumps(note, ensure_ascii=False) + "\n").encode())
@@ -145,7 +152,9 @@ class Journal:
             os.fsync(descriptor)
         except OSError as problem:
             os.ftruncate(descriptor, end)
-            raise JournalError(f"Cannot write to {self.path}. The entry was not made.", why=str(problem), next_step="Make room on the disk, then run the command again.") from problem
+            raise JournalError(
+                f"Cannot write to {self.path}. The entry was not made.", why=str(problem), next_step="Make room on the disk, then run the command again."
+            ) from problem
         if end == 0:
             _sync_folder(self.path.parent)
 
@@ -156,9 +165,11 @@ def _make_event(last: Event | None, now: datetime, kind: str, fields: dict[str, 
         why = f"{kind!r} is not one of {', '.join(KINDS)}" if kind not in KINDS else f"{kind} lacks {', '.join(missing)}"
         raise JournalError("This cannot be journalled. Nothing was written.", why=why, next_step="See KINDS in workspace/journal.py.")
     try:
-        plain = json.loads(json.dumps(fields, allow_nan=False))          # what a reader will get back
+        plain = json.loads(json.dumps(fields, allow_nan=False))  # what a reader will get back
     except (TypeError, ValueError) as problem:
-        raise JournalError("This cannot be journalled. Nothing was written.", why=f"{kind}: {problem}", next_step="Journal text, whole numbers, lists.") from problem
+        raise JournalError(
+            "This cannot be journalled. Nothing was written.", why=f"{kind}: {problem}", next_step="Journal text, whole numbers, lists."
+        ) from problem
     seq, previous, stamp = (last.seq + 1, last.hash, _stamp(now)) if last else (1, NO_HASH, _stamp(now))
     return Event(seq, stamp, kind, previous, _hash(seq, stamp, kind, previous, plain), plain)
 
@@ -170,7 +181,7 @@ def _hash(seq: int, time: str, kind: str, previous: str, fields: dict[str, Any])
 
 def _line(event: Event) -> str:
     line = {"seq": event.seq, "time": event.time, "kind": event.kind, "fields": event.fields, "previous": event.previous, "hash": event.hash}
-    return json.dumps(line)         # ASCII, so that a torn line cannot end inside a character
+    return json.dumps(line)  # ASCII, so that a torn line cannot end inside a character
 
 
 def _parse(path: Path, raw: bytes) -> _Content:
@@ -185,9 +196,9 @@ def _parse(path: Path, raw: bytes) -> _Content:
             return _Content(events, whole, piece, False)
         if event is None:
             raise JournalError(
-                f"The journal {path} is broken at line {number}. Nothing was changed.", why="the line was edited, removed, reordered or damaged: its hash does not follow",
+                f"The journal {path} is broken at line {number}. Nothing was changed.",
+                why="the line was edited, removed, reordered or damaged: its hash does not follow",
                 next_step=f"Compare with `git log -p -- {path.name}` in the workspace and restore the committed file.",
-            )  # fmt: skip
         events.append(event)
         whole += len(piece) + ended
         if not ended:
@@ -218,7 +229,7 @@ def _read_all(descriptor: int) -> bytes:
 
 def _write_fully(descriptor: int, content: bytes) -> None:
     while content:
-        content = content[os.write(descriptor, content):]
+        content = content[os.write(descriptor, content) :]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from workspace.errors import LeaseHeldError
 from workspace.files import write_json
 
 LOOK_SECONDS = 0.1
-_held: dict[int, str] = {}      # descriptors that this process holds, with the path of the lock
+_held: dict[int, str] = {}  # descriptors that this process holds, with the path of the lock
 _fork_hook: list[bool] = []
 
 
@@ -74,7 +74,9 @@ def hold_lock(lock: Path, purpose: str, wait_seconds: float, what: str) -> Itera
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise LeaseHeldError(what, why=f"held by {_name_holder(lock)}", next_step="Wait until it has finished, or end that process, then run the command again.") from None
+                    raise LeaseHeldError(
+                        what, why=f"held by {_name_holder(lock)}", next_step="Wait until it has finished, or end that process, then run the command again."
+                    ) from None
                 time.sleep(min(LOOK_SECONDS, max(deadline - time.monotonic(), 0)))
         _drop_on_fork()
         _held[descriptor] = str(lock)
@@ -83,10 +85,10 @@ def hold_lock(lock: Path, purpose: str, wait_seconds: float, what: str) -> Itera
         try:
             yield holder
         finally:
-            if descriptor in _held:                 # gone in a forked child: the note is the parent's
+            if descriptor in _held:  # gone in a forked child: the note is the parent's
                 lock.with_suffix(".json").unlink(missing_ok=True)
     finally:
-        if _held.pop(descriptor, None) or not holder:       # after a fork the number may already mean another file
+        if _held.pop(descriptor, None) or not holder:  # after a fork the number may already mean another file
             os.close(descriptor)
 
 
@@ -111,7 +113,7 @@ def read_holder(lock: Path) -> Holder | None:
 
 
 def _name_holder(lock: Path) -> str:
-    for _ in range(10):         # the holder writes its name just after it has the lock
+    for _ in range(10):  # the holder writes its name just after it has the lock
         if holder := read_holder(lock):
             return str(holder)
         time.sleep(LOOK_SECONDS / 2)

@@ -42,7 +42,9 @@ def read_manifest(batch_dir: Path) -> "pd.DataFrame":
     try:
         frame = pyarrow.parquet.read_table(path).to_pandas()
     except (OSError, ValueError) as problem:
-        raise DataError(f"Cannot read the manifest {path}.", why=str(problem), next_step="Run `dvc checkout` in the workspace, or ingest the source again.") from problem
+        raise DataError(
+            f"Cannot read the manifest {path}.", why=str(problem), next_step="Run `dvc checkout` in the workspace, or ingest the source again."
+        ) from problem
     _refuse(_column_mistakes(frame), f"Cannot use the manifest {path}.")
     return frame[list(MANIFEST_COLUMNS)]
 
@@ -94,7 +96,7 @@ def write_media(batch_dir: Path, files: Iterable[tuple[str, Path]], shard_bytes:
             handle.write(b"\0" * (2 * BLOCK_BYTES))
             handle.write(b"\0" * (-handle.tell() % RECORD_BYTES))
         written.append(shard)
-    for stale in set(path.name for path in batch_dir.glob("media-*.tar")) - set(written):
+    for stale in {path.name for path in batch_dir.glob("media-*.tar")} - set(written):
         (batch_dir / stale).unlink()
     return places
 
@@ -129,11 +131,11 @@ def _size(path: Path) -> int:
 def _add_member(handle: IO[bytes], sample_id: str, path: Path) -> tuple[int, int]:
     """Append one tar member with all but name and size fixed; returns the offset and length of its content."""
     suffix = path.suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", path.suffix) else ""
-    member = tarfile.TarInfo(f"{sample_id}{suffix}")          # mtime, uid and gid are 0, mode is 0644
+    member = tarfile.TarInfo(f"{sample_id}{suffix}")  # mtime, uid and gid are 0, mode is 0644
     digest, copied = hashlib.sha256(), 0
     try:
         member.size = path.stat().st_size
-        handle.write(member.tobuf(tarfile.GNU_FORMAT))        # GNU: no 8 GiB limit
+        handle.write(member.tobuf(tarfile.GNU_FORMAT))  # GNU: no 8 GiB limit
         offset = handle.tell()
         with open(path, "rb") as source:
             while chunk := source.read(CHUNK_BYTES):
@@ -143,7 +145,9 @@ def _add_member(handle: IO[bytes], sample_id: str, path: Path) -> tuple[int, int
     except OSError as problem:
         raise DataError(f"Cannot read {path}.", why=str(problem), next_step="Ingest again once the file is back.") from problem
     if copied != member.size or digest.hexdigest() != sample_id:
-        raise DataError(f"{path} changed while it was taken in.", why="its content is no longer what was hashed", next_step="Ingest again once the file is complete.")
+        raise DataError(
+            f"{path} changed while it was taken in.", why="its content is no longer what was hashed", next_step="Ingest again once the file is complete."
+        )
     handle.write(b"\0" * (-copied % BLOCK_BYTES))
     return offset, copied
 

@@ -35,4 +35,6 @@ def verify_model_files(folder: Path, model_sha256: str = "") -> dict[str, Any]:
 
 
 def _refusal(folder: Path, why: str) -> ModelFileError:
-    return ModelFileError(f"Refused the model in {folder}. Nothing was changed.", why=why, next_step="Restore the folder with `dvc checkout` (or `dvc pull`), or train again.")
+    return ModelFileError(
+        f"Refused the model in {folder}. Nothing was changed.", why=why, next_step="Restore the folder with `dvc checkout` (or `dvc pull`), or train again."
+    )

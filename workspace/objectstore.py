@@ -36,7 +36,9 @@ def is_s3(url: str) -> bool:
 def split_url(url: str) -> tuple[str, str]:
     """(bucket, prefix) of an address. Raises DataError for any other kind of address."""
     if not is_s3(url):
-        raise DataError(f"{url!r} is not an address of an object store.", why="it must look like s3://bucket/prefix", next_step="Mend `ingest.sources` in params.yaml.")
+        raise DataError(
+            f"{url!r} is not an address of an object store.", why="it must look like s3://bucket/prefix", next_step="Mend `ingest.sources` in params.yaml."
+        )
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     return bucket, prefix
 
@@ -98,12 +100,12 @@ def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target
         if target.is_file() and not _difference(target, item, check_md5=True):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{hashlib.sha256(item.etag.encode()).hexdigest()[:12]}.part")      # another content, another file
+        partial = target.with_name(f".{target.name}.{hashlib.sha256(item.etag.encode()).hexdigest()[:12]}.part")  # another content, another file
         why, check_md5 = "", True
         for _ in range(ATTEMPTS):
             try:
                 check_md5 = _download(client, bucket, item, partial)
-            except (HTTPClientError, ResponseStreamingError, ConnectionError) as problem:        # broken off: the next attempt goes on from there
+            except (HTTPClientError, ResponseStreamingError, ConnectionError) as problem:  # broken off: the next attempt goes on from there
                 why = str(problem)
                 continue
             why = _difference(partial, item, check_md5)
@@ -111,7 +113,7 @@ def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target
                 partial.replace(target)
                 return
             if partial.stat().st_size >= item.size:
-                partial.unlink()        # whole and wrong: only a fresh start can help
+                partial.unlink()  # whole and wrong: only a fresh start can help
         raise _failure(address, endpoint, f"after {ATTEMPTS} attempts: {why}")
 
 
@@ -165,4 +167,6 @@ def _named(url: str, endpoint: str) -> Iterator[None]:
 
 def _failure(url: str, endpoint: str, why: str) -> DataError:
     place = f"{url} at {endpoint}" if endpoint else url
-    return DataError(f"Cannot read {place}.", why=why, next_step="Check the address, the endpoint and the credentials (boto3's standard chain), then run the command again.")
+    return DataError(
+        f"Cannot read {place}.", why=why, next_step="Check the address, the endpoint and the credentials (boto3's standard chain), then run the command again."
+    )

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,10 @@ from workspace.lease import Holder, hold_lock
 if TYPE_CHECKING:
     import psutil
 
-PARENT_GONE = 75            # EX_TEMPFAIL of sysexits.h: run it again
+PARENT_GONE = 75  # EX_TEMPFAIL of sysexits.h: run it again
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
-CLOCK_SECONDS = 2.0         # psutil derives create_time from the wall clock, which may be adjusted a little
+CLOCK_SECONDS = 2.0  # psutil derives create_time from the wall clock, which may be adjusted a little
 
 
 def parent_token() -> str:
@@ -69,7 +69,7 @@ def start_parent_watchdog(parent: str) -> threading.Thread:
     import psutil
 
     watched = find_process(parent)
-    if watched is None:         # an ancestor is the right one whatever a stepped clock says of its age
+    if watched is None:  # an ancestor is the right one whatever a stepped clock says of its age
         watched = next((found for found in psutil.Process().parents() if str(found.pid) == parent.split(":")[0]), None)
     thread = threading.Thread(target=_watch, args=(watched,), name="parent-watchdog", daemon=True)
     thread.start()
@@ -77,7 +77,7 @@ def start_parent_watchdog(parent: str) -> threading.Thread:
 
 
 def _watch(watched: "psutil.Process | None") -> None:
-    while watched is not None and _lives(watched):      # is_running compares start times since boot: safe from clock changes
+    while watched is not None and _lives(watched):  # is_running compares start times since boot: safe from clock changes
         time.sleep(POLL_SECONDS)
     try:
         import psutil
@@ -102,10 +102,8 @@ def end_processes(processes: "list[psutil.Process]", grace_seconds: float = GRAC
 def _signal(process: "psutil.Process", action: str) -> None:
     import psutil
 
-    try:
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         getattr(process, action)()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        pass
 
 
 def end_orphans(root: Path) -> list[str]:
@@ -162,5 +160,7 @@ def stage_lock(root: Path, name: str, wait_seconds: float = 30.0) -> Iterator[Ho
     The wait covers a stage whose parent was killed and which is about to notice.
     """
     safe = re.sub(r"[^\w@.-]", "_", name)
-    with hold_lock(Path(root).resolve() / ".vigil" / "locks" / f"{safe}.lock", f"stage {name}", wait_seconds, what=f"Stage {name} already runs. Nothing was changed.") as holder:
+    with hold_lock(
+        Path(root).resolve() / ".vigil" / "locks" / f"{safe}.lock", f"stage {name}", wait_seconds, what=f"Stage {name} already runs. Nothing was changed."
+    ) as holder:
         yield holder

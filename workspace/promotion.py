@@ -44,7 +44,9 @@ def promote(root: Path, challenger: Path, *, expected_champion_sha256: str, verd
             raise _conflict(f"cycle {cycle} has already promoted model {done.model_sha256[:12]}, this is {sha256[:12]}")
         now = champion(events)
         if (now.model_sha256 if now else "") != expected_champion_sha256:
-            raise _conflict(f"it was judged against {expected_champion_sha256[:12] or 'no champion'}; the champion is now {now.model_sha256[:12] if now else 'none'}")
+            raise _conflict(
+                f"it was judged against {expected_champion_sha256[:12] or 'no champion'}; the champion is now {now.model_sha256[:12] if now else 'none'}"
+            )
         return "promotion", {"cycle": cycle, "model_sha256": sha256, "path": path, "previous_sha256": expected_champion_sha256, "who": who, "why": why}
 
     with _writer(root, f"promote {cycle}"):
@@ -61,7 +63,9 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
     if champion(Journal(root).events()):
         raise _conflict("there is a champion already; only the first may be bootstrapped")
     judged = dict(verdict)
-    Journal(root).append("override", who=who, why=why, cycle=cycle, what="bootstrap", verdict=str(judged.get("verdict")), model_sha256=str(judged.get("challenger_sha256")))
+    Journal(root).append(
+        "override", who=who, why=why, cycle=cycle, what="bootstrap", verdict=str(judged.get("verdict")), model_sha256=str(judged.get("challenger_sha256"))
+    )
     allowed = {**judged, "verdict": PASS, "results": [{"gate": "bootstrap", "verdict": PASS}]}
     return promote(root, challenger, expected_champion_sha256="", verdict=allowed, cycle=cycle, who=who, why=f"bootstrapped: {why}")
 
@@ -80,7 +84,11 @@ def rollback(root: Path, to: str = "previous", *, who: str, why: str) -> Event:
 
     def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
         if _target(events, to) != target:
-            raise PromotionConflict("The champion changed meanwhile. Nothing was rolled back.", why="somebody promoted or rolled back", next_step="Look at `vigil status`, then try again.")
+            raise PromotionConflict(
+                "The champion changed meanwhile. Nothing was rolled back.",
+                why="somebody promoted or rolled back",
+                next_step="Look at `vigil status`, then try again.",
+            )
         if champion(events) == target:
             return None
         return "rollback", {"cycle": target.cycle, "model_sha256": target.model_sha256, "path": target.path, "who": who, "why": why}
@@ -120,7 +128,9 @@ def _check_verdict(verdict: Mapping[str, Any], cycle: str, expected_champion_sha
     if verdict.get("base_sha256") != expected_champion_sha256:
         mistakes.append(f"it judged against {verdict.get('base_sha256')!r}, not {expected_champion_sha256!r}")
     if mistakes:
-        raise WorkspaceError(f"This verdict does not allow a promotion. {NOTHING}", why="; ".join(mistakes), next_step="Run `vigil retrain`, or read reports/report.html.")
+        raise WorkspaceError(
+            f"This verdict does not allow a promotion. {NOTHING}", why="; ".join(mistakes), next_step="Run `vigil retrain`, or read reports/report.html."
+        )
 
 
 def _need_words(who: str, why: str) -> None:

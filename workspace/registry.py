@@ -58,17 +58,18 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
         yield _client(uri)
     except VigilError:
         raise
-    except Exception as problem:        # MLflow, SQLAlchemy, requests, the file system: the caller can do the same about all of them
+    except Exception as problem:  # MLflow, SQLAlchemy, requests, the file system: the caller can do the same about all of them
         said = str(problem).strip().splitlines() or [type(problem).__name__]
         raise RegistryUnavailable(
-            "The model registry did not answer. Nothing was promoted.", why=f"{uri}: {said[0][:300]}",
+            "The model registry did not answer. Nothing was promoted.",
+            why=f"{uri}: {said[0][:300]}",
             next_step="Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
-        ) from problem  # fmt: skip
+        ) from problem
 
 
 def _client(uri: str) -> "MlflowClient":
     set_quiet_environment()
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")       # the defaults try for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the defaults try for minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
@@ -91,7 +92,7 @@ def prepare(root: Path, settings: Settings) -> str:
             client.create_registered_model(settings.registry.model_name)
         found = client.get_experiment_by_name(settings.registry.experiment)
         if found is None:
-            local = not settings.registry.tracking_uri.startswith("http")       # a server keeps artifacts where it was told to
+            local = not settings.registry.tracking_uri.startswith("http")  # a server keeps artifacts where it was told to
             return str(client.create_experiment(settings.registry.experiment, artifact_location=str(Workspace(root).artifacts) if local else None))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
@@ -102,7 +103,11 @@ def find_run(root: Path, settings: Settings, cycle: str) -> str:
     """The id of the cycle's run, found by its tag; '' when there is none."""
     with open_registry(root, settings) as client:
         experiment = client.get_experiment_by_name(settings.registry.experiment)
-        runs = client.search_runs([experiment.experiment_id], f"tags.{CYCLE_TAG} = '{cycle}'", max_results=1, order_by=["attributes.start_time ASC"]) if experiment else []
+        runs = (
+            client.search_runs([experiment.experiment_id], f"tags.{CYCLE_TAG} = '{cycle}'", max_results=1, order_by=["attributes.start_time ASC"])
+            if experiment
+            else []
+        )
         return str(runs[0].info.run_id) if runs else ""
 
 
@@ -202,13 +207,18 @@ def serving_model(root: Path, settings: Settings) -> Path:
     space = Workspace(root)
     found = read_alias(root, settings, "champion")
     if found is None:
-        raise WorkspaceError("No model serves.", why="the alias `champion` is not set in the registry", next_step="Run `vigil retrain`; after a lost registry, `vigil models --rebuild`.")
+        raise WorkspaceError(
+            "No model serves.",
+            why="the alias `champion` is not set in the registry",
+            next_step="Run `vigil retrain`; after a lost registry, `vigil models --rebuild`.",
+        )
     known = promoted(Journal(root).events()).get(found.cycle)
     if known is None or known.model_sha256 != found.model_sha256:
         raise WorkspaceError(
-            "Refused the model that the alias `champion` names.", why=f"version {found.version} ({found.model_sha256[:12] or 'no sha256'}, cycle {found.cycle or '?'}) was never promoted in the journal",
+            "Refused the model that the alias `champion` names.",
+            why=f"version {found.version} ({found.model_sha256[:12] or 'no sha256'}, cycle {found.cycle or '?'}) was never promoted in the journal",
             next_step="Run `vigil models --rebuild`: it sets the aliases from the journal.",
-        )  # fmt: skip
+        )
     folder = space.root / known.path
     if not folder.exists():
         _download(root, settings, found, folder)
@@ -230,7 +240,9 @@ def _download(root: Path, settings: Settings, model: RegisteredModel, folder: Pa
         try:
             verify_model_files(fetched, model.model_sha256)
         except ModelFileError as problem:
-            raise ModelFileError(f"Refused version {model.version} of the registry. Nothing was kept.", why=problem.why, next_step="Restore the model with `dvc pull`.") from problem
+            raise ModelFileError(
+                f"Refused version {model.version} of the registry. Nothing was kept.", why=problem.why, next_step="Restore the model with `dvc pull`."
+            ) from problem
         if not folder.exists():
             shutil.move(str(fetched), str(folder))
 

@@ -1,11 +1,15 @@
 """The settings of a workspace: `params.yaml`, read once into frozen models. Every mistake is listed at once."""
 
+import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
+from workspace.blocks import Block, Rule, every_mistake
 from workspace.errors import SettingsError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -17,27 +21,38 @@ STAGES = (
 )  # fmt: skip
 
 
-class Block(BaseModel):
-    """A frozen block of settings that refuses unknown keys and wrong types."""
+def _known_zone(name: str) -> bool:
+    try:
+        return bool(ZoneInfo(name))
+    except (OSError, ValueError, KeyError):  # a folder, a bad name, an unknown name
+        return False
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+def _one_group(pattern: str) -> bool:
+    try:
+        return not pattern or re.compile(pattern).groups == 1
+    except re.error:
+        return False
+
+
+def _rises_from_zero(values: Sequence[float]) -> bool:
+    return bool(values) and values[0] == 0 and all(low < high for low, high in pairwise(values)) and values[-1] <= 1
 
 
 class IdentityRule(Block):
     """Who is in a file, and how that is known. Wrong identities leak people across splits, so the rule is explicit."""
 
+    RULES = (
+        Rule(("rule", "pattern"), lambda rule, pattern: (rule == "pattern") == bool(pattern), "`pattern` goes with rule `pattern`, and only with it"),
+        Rule(("pattern",), _one_group, "pattern {pattern!r} is not a regular expression with one group"),
+    )
+
     rule: Literal["column", "folder", "pattern", "file", "unknown"] = Field(
-        "file",
+        default="file",
         description="column: the table says; folder: the parent folder's name; pattern: first group of `pattern` on the "
         "file name; file: each file is its own person; unknown: nobody knows (such samples only train).",
     )
-    pattern: str = Field("", description="Regular expression with one group, for rule `pattern`.")
-
-    @model_validator(mode="after")
-    def _pattern_present(self) -> Self:
-        if (self.rule == "pattern") != bool(self.pattern):
-            raise ValueError("`pattern` goes with rule `pattern`, and only with it")
-        return self
+    pattern: str = Field(default="", description="Regular expression with one group, for rule `pattern`.")
 
 
 class SourceSettings(Block):
@@ -45,8 +60,10 @@ class SourceSettings(Block):
 
     name: str = Field(description="Short name; becomes the `source` column and part of the batch name.", pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")
     path: str = Field(description="A folder, a CSV file, or s3://bucket/prefix.")
-    layout: Literal["auto", "folder", "csv", "faceforensics"] = "auto"
-    identity: IdentityRule = IdentityRule()
+    layout: Literal["auto", "folder", "csv", "faceforensics"] = Field(
+        "auto", description="auto: by what lies there; folder: real/ and fake/<generator>/; csv: a table; faceforensics: FaceForensics++."
+    )
+    identity: IdentityRule = Field(IdentityRule(), description="Who is in a file.")
     label_map: dict[str, Literal["real", "fake", ""]] = Field(
         default_factory=dict, description="What the source's own labels mean, e.g. {'0': real, '1': fake}."
     )
@@ -54,6 +71,8 @@ class SourceSettings(Block):
 
 class IngestSettings(Block):
     """Where new media are looked for, and what may come in."""
+
+    RULES = (Rule(("sources",), lambda sources: len({source.name for source in sources}) == len(sources), "sources: two sources share a name"),)
 
     sources: tuple[SourceSettings, ...] = Field((), strict=False, description="A scheduled cycle ingests these.")
     max_file_bytes: Positive = Field(8 << 30, description="Larger files are quarantined.")
@@ -65,7 +84,13 @@ class IngestSettings(Block):
 class FaceSettings(Block):
     """How a face becomes a clip. Stored with the model: serving repeats exactly this."""
 
-    detector: Literal["blazeface", "haar"] = "blazeface"
+    RULES = (
+        Rule(("min_clip_frames", "clip_frames"), lambda least, most: least <= most, "min_clip_frames ({min_clip_frames}) exceeds clip_frames ({clip_frames})"),
+    )
+
+    detector: Literal["blazeface", "haar"] = Field(
+        "blazeface", description="blazeface: BlazeFace full range with the 468-point mesh; haar: frontal faces only."
+    )
     size_px: int = Field(224, ge=32, le=512, description="Side of the aligned crop.")
     margin: float = Field(1.3, ge=1, le=3, description="Side of the crop as a multiple of the face's own extent.")
     mode: Literal["dense", "standard", "fast"] = Field("standard", description="dense: whole video; standard: clips spread over it; fast: 1 fps.")
@@ -79,12 +104,6 @@ class FaceSettings(Block):
     max_tracks: Positive = Field(5, description="People followed in one video; the largest faces first.")
     max_detect_px: Positive = Field(512, description="Frames are shrunk to this longest side before detection.")
     workers: NotNegative = Field(0, description="Processes of the `faces` stage; 0 means one a core.")
-
-    @model_validator(mode="after")
-    def _clip_fits(self) -> Self:
-        if self.min_clip_frames > self.clip_frames:
-            raise ValueError(f"min_clip_frames ({self.min_clip_frames}) exceeds clip_frames ({self.clip_frames})")
-        return self
 
 
 class ValidateSettings(Block):
@@ -108,32 +127,29 @@ class ForgeSettings(Block):
 class AugmentSettings(Block):
     """One draw a clip, the same for each frame, the same for real and fake (design, 'The model')."""
 
-    flip: Fraction = 0.5
-    rotation_degrees: float = Field(15.0, ge=0, le=45)
+    flip: Fraction = Field(0.5, description="Chance of a mirrored clip.")
+    rotation_degrees: float = Field(15.0, ge=0, le=45, description="Largest rotation, either way.")
     affine: float = Field(0.1, ge=0, le=0.5, description="Largest crop, shift, zoom and shear.")
-    brightness: float = Field(0.2, ge=0, le=1)
+    brightness: float = Field(0.2, ge=0, le=1, description="Largest relative change.")
     noise_sigma: float = Field(0.1, ge=0, le=0.5, description="Largest sigma of Gaussian noise, on [0,1] pixels.")
-    jpeg_quality_min: int = Field(40, ge=5, le=100)
+    jpeg_quality_min: int = Field(40, ge=5, le=100, description="Lowest JPEG quality drawn; the highest is 100.")
     downscale_min: float = Field(0.4, gt=0, le=1, description="Smallest factor of down-and-up scaling.")
-    blur_sigma_max: float = Field(1.5, ge=0, le=10)
+    blur_sigma_max: float = Field(1.5, ge=0, le=10, description="Largest sigma of Gaussian blur, in pixels.")
     degrade: Fraction = Field(0.5, description="Chance that a clip goes through JPEG, scaling or blur at all.")
 
 
 class SplitSettings(Block):
     """Parts of the identities, by a keyed hash: who is in the holdout never changes."""
 
-    train: Fraction = 0.7
-    validation: Fraction = 0.2
-    holdout: Fraction = 0.1
-    key: str = Field("vigil", min_length=1, description="Changing it redraws every split: never in a living workspace.")
+    RULES = (
+        Rule(("train", "validation", "holdout"), lambda *parts: abs(sum(parts) - 1) <= 1e-9, "train + validation + holdout must be 1"),
+        Rule(("train", "validation", "holdout"), lambda *parts: all(parts), "each split needs a part above 0"),
+    )
 
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> Self:
-        if abs(self.train + self.validation + self.holdout - 1) > 1e-9:
-            raise ValueError("train + validation + holdout must be 1")
-        if not (self.train and self.validation and self.holdout):
-            raise ValueError("each split needs a part above 0")
-        return self
+    train: Fraction = Field(0.7, description="Part of the identities that trains.")
+    validation: Fraction = Field(0.2, description="Part that stops training and sets temperature and threshold.")
+    holdout: Fraction = Field(0.1, description="Part that only the gates see.")
+    key: str = Field("vigil", min_length=1, description="Changing it redraws every split: never in a living workspace.")
 
 
 class BudgetSettings(Block):
@@ -150,109 +166,110 @@ class BudgetSettings(Block):
 class ModelSettings(Block):
     """The ResNeXt-LSTM. Letters and sources in model/network.py."""
 
+    RULES = (Rule(("spatial_prior",), lambda prior: abs(sum(prior) - 1) <= 1e-6 and min(prior) >= 0, "spatial_prior must be three parts that sum to 1"),)
+
     backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or resnext_small, resnext_tiny.")
     weights: str = Field("", description="Path of a safetensors file with backbone weights; empty trains from scratch.")
-    lstm_hidden: Positive = 256
-    lstm_layers: Positive = 1
-    bidirectional: bool = True
+    lstm_hidden: Positive = Field(256, description="Width of the LSTM, each direction.")
+    lstm_layers: Positive = Field(1, description="Layers of the LSTM.")
+    bidirectional: bool = Field(True, description="Whether the LSTM also reads backwards.")
     spatial_prior: tuple[float, float, float] = Field((0.40, 0.35, 0.25), strict=False, description="Eyes, lips, skin.")
-    certainty_attention: bool = True
-    spatial_attention: bool = True
+    certainty_attention: bool = Field(True, description="Whether each frame's certainty weighs its features before the LSTM.")
+    spatial_attention: bool = Field(True, description="Whether landmark-guided attention weighs the feature map.")
     fusion_cnn: Fraction = Field(0.6, description="Weight of the CNN's head; the LSTM has the rest.")
-    dropout: Fraction = 0.3
-
-    @model_validator(mode="after")
-    def _prior_is_a_distribution(self) -> Self:
-        if abs(sum(self.spatial_prior) - 1) > 1e-6 or min(self.spatial_prior) < 0:
-            raise ValueError("spatial_prior must be three parts that sum to 1")
-        return self
+    dropout: Fraction = Field(0.3, description="Before the heads.")
 
 
 class PhaseSettings(Block):
     """One phase of training."""
 
+    RULES = (Rule(("batch", "micro_batch"), lambda batch, micro: batch % micro == 0, "batch ({batch}) must be a multiple of micro_batch ({micro_batch})"),)
+
     steps: Positive = Field(description="Optimiser steps at most.")
     batch: Positive = Field(description="Clips (or frames) an optimiser step sees.")
     micro_batch: Positive = Field(description="Clips (or frames) at once; batch is reached by accumulation.")
-    lr: float = Field(gt=0, le=1)
-    weight_decay: float = Field(0.01, ge=0)
+    lr: float = Field(gt=0, le=1, description="Highest learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     warmup: Fraction = Field(0.05, description="Part of the steps over which the rate rises.")
     validate_every: Positive = Field(200, description="Steps between two looks at validation, and between two checkpoints.")
     patience: Positive = Field(5, description="Looks without a better validation loss before training stops.")
-
-    @model_validator(mode="after")
-    def _batch_divides(self) -> Self:
-        if self.batch % self.micro_batch:
-            raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
-        return self
 
 
 class TrainSettings(PhaseSettings):
     """Phase 2."""
 
-    loss: Literal["focal", "bce"] = "focal"
-    focal_gamma: float = Field(2.0, ge=0, le=10)
+    loss: Literal["focal", "bce"] = Field("focal", description="Of the classification part.")
+    focal_gamma: float = Field(2.0, ge=0, le=10, description="Focus on hard clips; 0 is plain cross-entropy.")
     wasserstein: Fraction = Field(0.2, description="Weight of the 1-D distance between real and fake scores; cross-entropy has the rest.")
     distillation: float = Field(0.5, ge=0, le=10, description="Weight of logit distillation from the base model on replayed clips.")
     adversarial_fraction: Fraction = Field(0.5, description="Part of each batch attacked during training.")
-    adversarial_eps: float = Field(2 / 255, ge=0, le=0.2)
+    adversarial_eps: float = Field(2 / 255, ge=0, le=0.2, description="Bound of attacks during training, in pixels of [0,1].")
     adversarial_steps: NotNegative = Field(1, description="0 switches attacks during training off.")
     ema: Fraction = Field(0.99, description="Decay of the averaged weights that are kept.")
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
 
 
 class HardenSettings(Block):
     """PGD in pixels of [0,1], Madry et al. 2018."""
 
-    eps: float = Field(0.05, gt=0, le=0.5)
-    steps: Positive = 10
-    restarts: Positive = 1
-    step_size: float = Field(0.0125, gt=0, le=0.5)
+    RULES = (
+        Rule(
+            ("step_size", "steps", "eps"),
+            lambda size, steps, eps: size * steps >= eps,
+            "step_size * steps is smaller than eps: the attack cannot reach its own bound",
+        ),
+    )
 
-    @model_validator(mode="after")
-    def _reaches_the_border(self) -> Self:
-        if self.step_size * self.steps < self.eps:
-            raise ValueError("step_size * steps is smaller than eps: the attack cannot reach its own bound")
-        return self
+    eps: float = Field(0.05, gt=0, le=0.5, description="Bound of the attack, in pixels of [0,1].")
+    steps: Positive = Field(10, description="Gradient steps.")
+    restarts: Positive = Field(1, description="Random starts; the worst counts.")
+    step_size: float = Field(0.0125, gt=0, le=0.5, description="Of one gradient step, in pixels of [0,1].")
 
 
 class EvaluateSettings(Block):
     """How honest figures are made."""
 
+    RULES = (Rule(("attack_eps",), _rises_from_zero, "attack_eps must rise from 0.0 to at most 1"),)
+
     resamples: Positive = Field(2000, description="Cluster-bootstrap resamples.")
     target_fpr: float = Field(0.032, gt=0, lt=1, description="The threshold is set on validation to this false-positive rate.")
     abstain: Fraction = Field(0.1, description="Half-width of the band around the threshold that is called uncertain.")
-    attack_eps: tuple[float, ...] = Field((0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.05, 16 / 255), strict=False)
-    attack_steps: Positive = 20
-    attack_restarts: Positive = 1
+    attack_eps: tuple[float, ...] = Field(
+        (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.05, 16 / 255), strict=False, description="Points of the accuracy-against-eps curve, in pixels of [0,1]."
+    )
+    attack_steps: Positive = Field(20, description="Gradient steps of the white-box attack.")
+    attack_restarts: Positive = Field(1, description="Random starts of the white-box attack.")
 
 
 class DriftSettings(Block):
     """Permutation test on embeddings, and Evidently's report for people."""
 
-    permutations: Positive = Field(199, ge=99)
-    alpha: float = Field(0.01, gt=0, lt=0.5)
+    RULES = (
+        Rule(
+            ("permutations", "alpha"),
+            lambda number, alpha: 1 / (number + 1) < alpha,
+            "{permutations} permutations cannot show a p-value below alpha ({alpha}): more are needed",
+        ),
+        Rule(("min_samples", "max_samples"), lambda least, most: least <= most, "min_samples ({min_samples}) exceeds max_samples ({max_samples})"),
+    )
+
+    permutations: Positive = Field(199, ge=99, description="Permutations of the test.")
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="A p-value below this is drift.")
     min_samples: Positive = Field(20, description="Fewer on either side: undecided, reported.")
     max_samples: Positive = Field(500, description="Drawn by seed from each side.")
-
-    @model_validator(mode="after")
-    def _can_alarm(self) -> Self:
-        if 1 / (self.permutations + 1) >= self.alpha:
-            raise ValueError(f"{self.permutations} permutations cannot show a p-value below alpha ({self.alpha}): more are needed")
-        return self
 
 
 class GateSettings(Block):
     """Limits a challenger must meet. Fractions are 0..1. Production values are the defaults."""
 
     min_per_class: Positive = Field(94, description="Least real and fake videos; 94 with no false alarm is the fewest that can show 3.2%.")
-    min_auc: Fraction = 0.90
-    min_balanced_accuracy: Fraction = 0.90
-    min_precision: Fraction = 0.90
-    min_recall: Fraction = 0.90
-    min_f1: Fraction = 0.90
+    min_auc: Fraction = Field(0.90, description="Area under the ROC curve on the holdout.")
+    min_balanced_accuracy: Fraction = Field(0.90, description="Mean of the true-positive and true-negative rates.")
+    min_precision: Fraction = Field(0.90, description="At the shipped threshold.")
+    min_recall: Fraction = Field(0.90, description="At the shipped threshold.")
+    min_f1: Fraction = Field(0.90, description="At the shipped threshold.")
     max_fpr: Fraction = Field(0.032, description="Wilson upper bound is printed; the point estimate and n decide.")
-    max_ece: Fraction = 0.05
+    max_ece: Fraction = Field(0.05, description="Expected calibration error after temperature scaling.")
     margin: Fraction = Field(0.01, description="Largest tolerated loss of AUC against the champion (lower end of the paired interval).")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="One-sided level of the paired comparison.")
     min_slice: Positive = Field(30, description="Fewer videos in a slice: reported, pooled, not judged alone.")
@@ -265,29 +282,31 @@ class GateSettings(Block):
     min_whitebox: Fraction = Field(0.30, description="Balanced accuracy under white-box PGD at 2/255, above what an undefended model has.")
     max_curve_drop: Fraction = Field(0.05, description="Largest loss of mean robust accuracy against the champion.")
     max_latency_seconds: float = Field(5.0, gt=0, description="A 10 s clip, mode `standard`, two cores.")
-    max_model_bytes: Positive = 200 << 20
+    max_model_bytes: Positive = Field(200 << 20, description="Size of the exported model.")
     max_parity: float = Field(1e-3, gt=0, description="Largest difference of p_fake between checkpoint and export on golden clips.")
-    hold_on_drift: bool = True
+    hold_on_drift: bool = Field(True, description="Whether drift that no holdout slice covers holds the model back.")
 
 
 class ScheduleSettings(Block):
     """When the weekly cycle is due."""
 
-    weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "monday"
-    hour: int = Field(3, ge=0, le=23)
-    minute: int = Field(0, ge=0, le=59)
-    timezone: str = "UTC"
+    RULES = (Rule(("timezone",), _known_zone, "timezone {timezone!r} is not known; give a name like Europe/Berlin"),)
+
+    weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = Field("monday", description="Day of the planned cycle.")
+    hour: int = Field(3, ge=0, le=23, description="Hour of the planned cycle.")
+    minute: int = Field(0, ge=0, le=59, description="Minute of the planned cycle.")
+    timezone: str = Field("UTC", description="Zone of the day and hour, e.g. Europe/Berlin.")
     retries: NotNegative = Field(2, description="Prefect retries a stage this often when the failure may pass.")
-    retry_delay_seconds: NotNegative = 10
-    stage_timeout_seconds: Positive = 24 * 3600
+    retry_delay_seconds: NotNegative = Field(10, description="Pause before a retry.")
+    stage_timeout_seconds: Positive = Field(24 * 3600, description="A stage that takes longer is ended.")
 
 
 class ServeSettings(Block):
     """The thin service."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-    max_upload_bytes: Positive = 512 << 20
+    host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1 is this machine only.")
+    port: int = Field(8000, ge=0, le=65535, description="0 takes a free one.")
+    max_upload_bytes: Positive = Field(512 << 20, description="Larger uploads are refused.")
     reload_seconds: float = Field(5.0, gt=0, description="How often the service looks whether the champion has changed.")
     ready_timeout_seconds: Positive = Field(60, description="The promotion probe waits this long for /readyz.")
     threads: Positive = Field(2, description="ONNX Runtime threads.")
@@ -296,38 +315,51 @@ class ServeSettings(Block):
 class RegistrySettings(Block):
     """Where MLflow keeps runs and models. A relative sqlite path is inside the workspace."""
 
-    tracking_uri: str = Field("sqlite:///mlflow.db", pattern=r"^(sqlite|postgresql(\+\w+)?|mysql(\+\w+)?|https?)://")
-    model_name: str = Field("detector", pattern=r"^[A-Za-z0-9_-]+$")
-    experiment: str = "vigil"
+    tracking_uri: str = Field("sqlite:///mlflow.db", pattern=r"^(sqlite|postgresql(\+\w+)?|mysql(\+\w+)?|https?)://", description="Address of MLflow's store.")
+    model_name: str = Field("detector", pattern=r"^[A-Za-z0-9_-]+$", description="The registered model.")
+    experiment: str = Field("vigil", description="The experiment that holds the runs.")
 
 
 class RemoteSettings(Block):
     """The DVC remote: a folder, or s3://bucket/prefix."""
 
     url: str = Field("remote", description="Relative folders are inside the workspace's .vigil folder; empty means none.")
-    s3_endpoint_url: str = ""
+    s3_endpoint_url: str = Field("", description="S3-compatible endpoint; empty means the default of boto3.")
 
 
 class StageVersions(Block):
     """Raised by one when a stage's result would change for the same input."""
 
-    faces: Positive = 1
-    validate_: Positive = Field(1, alias="validate")
-    forge: Positive = 1
-    assemble: Positive = 1
-    pretrain: Positive = 1
-    harden: Positive = 1
-    train: Positive = 1
-    evaluate: Positive = 1
-    drift: Positive = 1
-    gate: Positive = 1
+    faces: Positive = Field(1, description="Of stage `faces`.")
+    validate_: Positive = Field(1, alias="validate", description="Of stage `validate`.")
+    forge: Positive = Field(1, description="Of stage `forge`.")
+    assemble: Positive = Field(1, description="Of stage `assemble`.")
+    pretrain: Positive = Field(1, description="Of stage `pretrain`.")
+    harden: Positive = Field(1, description="Of stage `harden`.")
+    train: Positive = Field(1, description="Of stage `train`.")
+    evaluate: Positive = Field(1, description="Of stage `evaluate`.")
+    drift: Positive = Field(1, description="Of stage `drift`.")
+    gate: Positive = Field(1, description="Of stage `gate`.")
 
 
 class Settings(Block):
     """Everything in params.yaml."""
 
-    profile: Literal["full", "small", "demo"]
-    seed: NotNegative = 20261116
+    RULES = (
+        Rule(
+            ("budget", "forge"),
+            lambda budget, forge: not budget.forged_fraction or forge.forgers,
+            "budget.forged_fraction asks for forged clips, but forge.forgers is empty",
+        ),
+        Rule(
+            ("evaluate", "gates"),
+            lambda evaluate, gates: evaluate.target_fpr <= gates.max_fpr,
+            "evaluate.target_fpr exceeds gates.max_fpr: the threshold would aim at a rate that the gate refuses",
+        ),
+    )
+
+    profile: Literal["full", "small", "demo"] = Field(description="The profile these values came from; a note, not a switch.")
+    seed: NotNegative = Field(20261116, description="Of every draw that a cycle makes.")
     ingest: IngestSettings
     faces: FaceSettings
     validate_: ValidateSettings = Field(alias="validate")
@@ -348,28 +380,26 @@ class Settings(Block):
     remote: RemoteSettings
     stage_versions: StageVersions
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        names = [source.name for source in self.ingest.sources]
-        if len(names) != len(set(names)):
-            raise ValueError(f"ingest.sources: two sources share a name: {sorted(names)}")
-        return self
-
 
 def load_settings(path: Path) -> Settings:
     """Read params.yaml, or stop with one line per mistake.
 
     Raises SettingsError for a missing file, bad YAML, an unknown key, a wrong type or an impossible combination.
     """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as problem:
+        raw = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))  # as DVC reads it: YAML 1.2, a key twice is refused
+    except (OSError, UnicodeDecodeError) as problem:
         raise SettingsError(
             f"Cannot read the settings {path}.", why=str(problem), next_step="Run `vigil init FOLDER` to make a workspace, or name one with --workspace."
         ) from problem
-    except yaml.YAMLError as problem:
+    except YAMLError as problem:
         raise SettingsError(
-            f"Cannot read the settings {path}.", why=f"not YAML: {problem}", next_step="Mend the line named above; `vigil init --print-params` prints a complete example."
+            f"Cannot read the settings {path}.",
+            why=f"not YAML: {problem}",
+            next_step="Mend the line named above; `vigil init --print-params` prints a complete example.",
         ) from problem
     return parse_settings(raw, where=str(path))
 
@@ -379,7 +409,7 @@ def parse_settings(raw: Any, where: str = "params.yaml") -> Settings:
     try:
         return Settings.model_validate(raw)
     except ValidationError as problem:
-        mistakes = "\n        ".join(f"{'.'.join(map(str, mistake['loc'])) or 'settings'}: {mistake['msg']}" for mistake in problem.errors())
+        mistakes = "\n        ".join(every_mistake(Settings, raw, problem))
         raise SettingsError(
             f"Cannot use {where}. Nothing was changed.", why=mistakes, next_step="Mend these lines; `vigil init --print-params` prints a complete example."
         ) from problem

@@ -63,7 +63,9 @@ def batch_states(events: Iterable[Event]) -> dict[str, BatchState]:
     states: dict[str, BatchState] = {}
     for event in events:
         if event.kind == "batch_added":
-            states.setdefault(event["batch"], BatchState("new", source=event["source"], rows=event["samples"], quarantined=event["quarantined"], added=event.time))
+            states.setdefault(
+                event["batch"], BatchState("new", source=event["source"], rows=event["samples"], quarantined=event["quarantined"], added=event.time)
+            )
         elif event.kind == "batch_state" and event["batch"] in states:
             states[event["batch"]] = replace(states[event["batch"]], state=event["state"], who=event["who"], why=event["why"])
     return states
@@ -116,7 +118,9 @@ def cycles(events: Iterable[Event]) -> list[CycleState]:
     found: dict[str, CycleState] = {}
     for event in events:
         if event.kind == "cycle_opened":
-            opened = CycleState(event["cycle"], event["week"], bool(event["scheduled"]), tuple(event["judged"]), event["base_model"], event["fingerprint"], event.time)
+            opened = CycleState(
+                event["cycle"], event["week"], bool(event["scheduled"]), tuple(event["judged"]), event["base_model"], event["fingerprint"], event.time
+            )
             found.setdefault(event["cycle"], opened)
         elif event.kind in ("candidate", "cycle_closed") and event["cycle"] in found:
             known = found[event["cycle"]]

@@ -1,0 +1,102 @@
+"""docs/settings.md, made from the settings themselves; a test holds the page against the code.
+
+`python -m workspace.settings_docs` prints the page.
+"""
+
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from workspace.blocks import Block
+from workspace.settings import Settings, SourceSettings
+
+INTRODUCTION = """# Settings
+
+Every key of a workspace's `params.yaml`. The defaults are those of the code; `params.yaml` holds the values of the profile
+`full`, and `vigil init --profile small|demo` lays its differences over them. Unknown keys, wrong types and combinations that cannot
+be are refused, all of them in one message. This page is made by `python -m workspace.settings_docs`.
+"""
+
+
+def settings_table() -> str:
+    """The whole page, as Markdown: one table a block with key, type, default and description."""
+    parts = [INTRODUCTION, _table("The file", "", _plain(Settings), Settings.__doc__ or "")]
+    for name, field in Settings.model_fields.items():
+        block = _block(field)
+        if block is not None:
+            key = str(field.alias or name)
+            parts.append(_table(f"`{key}`", f"{key}.", list(_rows(block)), block.__doc__ or ""))
+            if key == "ingest":
+                parts.append(_table("One entry of `ingest.sources`", "", list(_rows(SourceSettings)), SourceSettings.__doc__ or ""))
+    return "\n".join(parts)
+
+
+def _plain(block: type[Block]) -> list[tuple[str, FieldInfo]]:
+    return [(name, field) for name, field in _rows(block, nested=False) if _block(field) is None]
+
+
+def _rows(block: type[Block], at: str = "", nested: bool = True) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in block.model_fields.items():
+        inner = _block(field)
+        if inner is not None and nested:
+            yield from _rows(inner, f"{at}{field.alias or name}.")
+        else:
+            yield f"{at}{field.alias or name}", field
+
+
+def _block(field: FieldInfo) -> type[Block] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Block) else None
+
+
+def _table(title: str, at: str, rows: list[tuple[str, FieldInfo]], text: str) -> str:
+    lines = [f"## {title}", "", text.strip(), "", "| key | type | default | description |", "|---|---|---|---|"]
+    for key, field in rows:
+        lines.append(f"| `{at}{key}` | {_type(field.annotation)}{_limits(field)} | {_default(field)} | {_cell(field.description or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(kind: Any) -> str:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" if value != "" else "empty" for value in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(item) for item in inner)
+    if origin is tuple:
+        return f"list of {_type(inner[0])}" if inner[-1] is Ellipsis else f"{len(inner)} of {_type(inner[0])}"
+    if origin is dict:
+        return f"mapping of {_type(inner[0])} to {_type(inner[1])}"
+    if origin is not None and inner:
+        return _type(inner[0])
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false", SourceSettings: "sources (below)"}
+    return names.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _limits(field: FieldInfo) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found: list[str] = []
+    for item in field.metadata:
+        for part in [item, *getattr(item, "metadata", [])]:
+            found += [f"{sign} {getattr(part, name):g}" for name, sign in signs.items() if getattr(part, name, None) is not None]
+    return f" ({', '.join(dict.fromkeys(found))})" if found else ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, float):
+        return f"`{value:.6g}`"
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f"{item:.6g}" if isinstance(item, float) else str(item) for item in value) + "]`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in ("", {}) else "empty"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(settings_table(), end="")
