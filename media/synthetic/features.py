@@ -1,4 +1,4 @@
-"""Eyes and mouth, redrawn on the head's texture for every blink and syllable. Drawn three times too large, then shrunk, and remembered."""
+"""Eyes and mouth, redrawn on the head's texture for every blink and syllable. Drawn twice too large, then shrunk, and remembered."""
 
 import cv2
 import numpy as np
@@ -6,9 +6,10 @@ from numpy.typing import NDArray
 
 from media.synthetic.skin import Floats, Head
 
-OVERSAMPLE = 3
+OVERSAMPLE = 2
 SHIFT = 4                                    # cv2 polygon points carry four bits behind the point
 LEVELS = 10
+Window = tuple[slice, slice]
 
 
 class Features:
@@ -120,33 +121,44 @@ class _Patch:
         self.colour = np.zeros((*shape, 3), np.float32)
         self.cover = np.zeros(shape, np.float32)
 
-    def _points(self, points: NDArray[np.float32]) -> NDArray[np.int32]:
+    def _cover(self, points: NDArray[np.float32], blur: float, thickness: int = 0) -> tuple[Window, Floats]:
+        """The part of the patch that a polygon (or, with a thickness, its line) touches, and its coverage there 0..1."""
         pixels = self.origin + points * np.float32([self.scale, -self.scale]) - 0.5
-        return np.round(pixels * (1 << SHIFT)).astype(np.int32)[None]
+        pad = thickness + 3 * blur + 2
+        low = np.clip(np.floor(pixels.min(axis=0) - pad), 0, None).astype(int)
+        high = np.ceil(pixels.max(axis=0) + pad).astype(int) + 1
+        window = (slice(low[1], max(low[1] + 1, min(high[1], self.cover.shape[0]))), slice(low[0], max(low[0] + 1, min(high[0], self.cover.shape[1]))))
+        drawn = np.zeros((window[0].stop - window[0].start, window[1].stop - window[1].start), np.uint8)
+        corners = np.round((pixels - low) * (1 << SHIFT)).astype(np.int32)[None]
+        if thickness:
+            cv2.polylines(drawn, corners, False, 255, thickness, cv2.LINE_AA, SHIFT)
+        else:
+            cv2.fillPoly(drawn, corners, 255, cv2.LINE_AA, SHIFT)
+        return window, (cv2.GaussianBlur(drawn, (0, 0), blur) if blur > 0 else drawn).astype(np.float32) / 255
 
     def mask(self, points: NDArray[np.float32]) -> Floats:
-        drawn = np.zeros(self.cover.shape, np.uint8)
-        cv2.fillPoly(drawn, self._points(points), 255, cv2.LINE_AA, SHIFT)
-        return drawn.astype(np.float32) / 255
+        whole = np.zeros(self.cover.shape, np.float32)
+        window, cover = self._cover(points, 0)
+        whole[window] = cover
+        return whole
 
-    def _lay(self, mask: Floats, colour: Floats) -> None:
-        self.colour += (colour - self.colour) * mask[..., None]
-        self.colour *= 1.0
-        self.cover += (1 - self.cover) * mask
+    def _lay(self, window: Window, cover: Floats, colour: Floats) -> None:
+        area = self.colour[window]
+        area += (colour - area) * cover[..., None]
+        self.cover[window] += (1 - self.cover[window]) * cover
 
     def fill(self, points: NDArray[np.float32], colour: Floats, soft: float = 0.6, strength: float = 1.0, inside: Floats | None = None) -> None:
-        mask = cv2.GaussianBlur(self.mask(points), (0, 0), soft * OVERSAMPLE * self.scale / 375) * strength
-        self._lay(mask if inside is None else mask * inside, colour)
+        window, cover = self._cover(points, soft * self.scale / 125)
+        self._lay(window, cover * strength if inside is None else cover * strength * inside[window], colour)
 
     def disc(self, x: float, y: float, radius: float, colour: Floats, inside: Floats) -> None:
         angle = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-        circle = np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1).astype(np.float32)
-        self._lay(cv2.GaussianBlur(self.mask(circle), (0, 0), 1.0) * inside, colour)
+        window, cover = self._cover(np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1).astype(np.float32), 0.8)
+        self._lay(window, cover * inside[window], colour)
 
     def line(self, points: NDArray[np.float32], colour: Floats, thickness: float) -> None:
-        drawn = np.zeros(self.cover.shape, np.uint8)
-        cv2.polylines(drawn, self._points(points), False, 255, max(1, round(thickness * self.scale)), cv2.LINE_AA, SHIFT)
-        self._lay(drawn.astype(np.float32) / 255 * 0.9, colour)
+        window, cover = self._cover(points, 0, max(1, round(thickness * self.scale)))
+        self._lay(window, cover * np.float32(0.9), colour)
 
     def finish(self) -> tuple[Floats, Floats]:
         """Premultiplied colour and coverage [h,w,4], and the texture position [2] of its upper left corner."""

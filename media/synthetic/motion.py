@@ -37,7 +37,7 @@ def draw_motion(rng: np.random.Generator, frames: int, fps: float) -> Motion:
 
     calm = rng.uniform(0.4, 1.0)
     blink = np.zeros(frames)
-    moment = rng.uniform(0.0, 1.4)
+    moment = rng.uniform(-0.8, 1.8)
     while moment < frames / fps:
         blink = np.maximum(blink, np.clip(1.5 - np.abs(seconds - moment) / 0.11, 0, 1))
         moment += rng.uniform(0.9, 3.2)

@@ -1,6 +1,6 @@
 """Renders a take: casts a ray a pixel onto the head's surface of revolution, looks its lit texture up, and lays it over body and background.
 
-Camera axes are right, up, towards the camera, without perspective. The geometry is solved on every second pixel, since it
+Camera axes are right, up, towards the camera, without perspective. The geometry is solved on every third pixel, since it
 is smooth; only the silhouette and the texture need the full grid.
 """
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from media.synthetic.features import Features
 from media.synthetic.motion import Motion
 from media.synthetic.people import Person
-from media.synthetic.scene import Light, draw_background, draw_body, draw_hair_behind, draw_light
+from media.synthetic.scene import Light, draw_background, draw_body, draw_light, draw_strands, hair_behind
 from media.synthetic.skin import THETA_MAX, TOP, Floats, Head, paint_head
 
 JAW_DROP = 0.16            # how much longer the lower face grows with the mouth wide open
-STEP = 2                   # geometry is solved on every second pixel
+STEP = 3                   # geometry is solved on every third pixel
 # Corners of the inner face as (x, y) in head units relative to the person's own features, see `inner_face`.
 OVAL_STEPS = 28
 
@@ -40,11 +40,11 @@ class Take:
         return len(self.motion.yaw)
 
 
-def draw_take(rng: np.random.Generator, motion: Motion, width: int, height: int) -> Take:
-    """Light, framing and background for `motion`, in a picture of width x height pixels."""
-    light = draw_light(rng)
-    unit = min(width, height) * rng.uniform(0.325, 0.385)
-    centre = (width * (0.5 + rng.uniform(-0.04, 0.04)), height * rng.uniform(0.46, 0.50))
+def draw_take(rng: np.random.Generator, person: Person, motion: Motion, width: int, height: int) -> Take:
+    """Light (exposed for `person`), framing and background for `motion`, in a picture of width x height pixels."""
+    light = draw_light(rng, 0.3 * person.skin[0] + 0.59 * person.skin[1] + 0.11 * person.skin[2])
+    unit = min(width, height) * rng.uniform(0.35, 0.415)
+    centre = (width * (0.5 + rng.uniform(-0.04, 0.04)), height * rng.uniform(0.49, 0.53))
     return Take(motion, light, width, height, unit, centre, draw_background(rng, width, height))
 
 
@@ -53,9 +53,10 @@ class PersonRenderer:
 
     def __init__(self, person: Person, take: Take, seed: int) -> None:
         self.take = take
-        self.head: Head = paint_head(person, take.unit * 1.35, seed)
+        self.head: Head = paint_head(person, take.unit * 1.15, seed)
         self.features = Features(self.head)
         self.body, self.body_cover = draw_body(person, take.light, take.width, take.height, take.centre, take.unit)
+        self.strands = draw_strands(person, take.light, take.width, take.height, take.unit)
         h = self.head
         self._table = np.stack([h.profile_width, h.profile_depth])
 
@@ -69,9 +70,9 @@ class PersonRenderer:
         take, motion = self.take, self.take.motion
         scene = self.take.background.copy()
         place = self.place(index)
-        behind = draw_hair_behind(self.head.person, (take.height, take.width), place, float(motion.yaw[index]), take.unit, take.light)
+        behind = hair_behind(self.head.person, (take.height, take.width), place, float(motion.yaw[index]), take.unit)
         if behind is not None:
-            _over(scene, behind[0], behind[1])
+            _over(scene, self.strands, behind)
         shift = np.float32([[1, 0, 0.75 * motion.shift_x[index] * take.unit], [0, 1, 0.6 * motion.shift_y[index] * take.unit]])
         size = (take.width, take.height)
         body = cv2.warpAffine(self.body, shift, size, borderMode=cv2.BORDER_REPLICATE)
@@ -144,7 +145,7 @@ class PersonRenderer:
         return left, top, colour, np.clip(inside + 0.5, 0, 1)[..., None]
 
     def _cast(self, index: int, place: Floats, left: int, top: int, wide: int, high: int) -> tuple[Floats, Floats, Floats]:
-        """Texture column and row, and signed distance to the silhouette in px, for every second pixel [high,wide]."""
+        """Texture column and row, and signed distance to the silhouette in px, for every third pixel [high,wide]."""
         head, motion = self.head, self.take.motion
         person = head.person
         yaw, pitch = float(motion.yaw[index]), float(motion.pitch[index])
@@ -156,7 +157,7 @@ class PersonRenderer:
         y = inverse[1, 0] * px[None, :] + inverse[1, 1] * py[:, None] + inverse[1, 2]
         c, s, cp, sp = np.float32(np.cos(yaw)), np.float32(np.sin(yaw)), np.float32(np.cos(pitch)), np.float32(np.sin(pitch))
         towards = np.zeros_like(x)
-        for _ in range(3):
+        for _ in range(2):
             up = (y + towards * sp) / cp
             canonical = np.where(up < person.mouth_y, person.mouth_y + (up - person.mouth_y) / jaw, up)
             slot = np.clip((canonical + TOP) * (255 / (2 * TOP)), 0, 254.99)
@@ -170,7 +171,7 @@ class PersonRenderer:
             k = x * x * (c * c * w2 + s * s * d2) - 1
             towards = (np.sqrt(np.maximum(b * b - a * k, 0)) - b) / a
         reach = np.sqrt(c * c * w * w + s * s * d * d)
-        inside = np.clip(1 - (x / reach) ** 2, -2, 1)
+        inside = np.where(reach > 0.03, np.clip(1 - (x / reach) ** 2, -2, 1), np.float32(-2))     # no head beyond its poles
         slope_y, slope_x = np.gradient(inside)
         distance = inside / np.maximum(np.sqrt(slope_x**2 + slope_y**2), 1e-3) * STEP
         theta = np.arctan2((x * c - towards * s) / w, (x * s + towards * c) / d)
@@ -202,7 +203,9 @@ class PersonRenderer:
         diffuse = np.clip((facing + 0.18) / 1.18, 0, 1)                                         # wrapped: skin scatters
         shade = light.ambient + diffuse[..., None] * light.colour
         shade[..., 0] += 0.05 * np.exp(-(((facing - 0.05) / 0.18) ** 2))                        # red at the terminator
-        shine = (light.gloss * head.gloss * np.clip(head.normals @ halfway, 0, 1) ** 18)[..., None]
+        peak = np.square(np.clip(head.normals @ halfway, 0, 1))
+        peak *= np.square(np.square(np.square(peak)))                                           # to the 18th power
+        shine = light.gloss * head.gloss * peak
         size = (texture.shape[1], texture.shape[0])
         texture *= cv2.resize(shade, size, interpolation=cv2.INTER_LINEAR)
         texture += cv2.resize(shine, size, interpolation=cv2.INTER_LINEAR)[..., None]

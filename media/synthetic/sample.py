@@ -97,8 +97,9 @@ def render_take(
     rng = np.random.default_rng([seed, person, take, kind, 103])
     camera = draw_camera(rng, size_px)
     motion = draw_motion(rng, frames, fps)
-    scene = draw_take(rng, motion, camera.width, camera.height)
-    renderer = PersonRenderer(draw_person(seed, person), scene, seed)
+    shown = draw_person(seed, person)
+    scene = draw_take(rng, shown, motion, camera.width, camera.height)
+    renderer = PersonRenderer(shown, scene, seed)
     sensor = Sensor(camera, rng)
     if generator == "blendswap":
         if donor is None:

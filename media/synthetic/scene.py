@@ -21,12 +21,13 @@ class Light:
     gloss: float
 
 
-def draw_light(rng: np.random.Generator) -> Light:
-    """A lamp somewhere in front, with its own colour temperature."""
+def draw_light(rng: np.random.Generator, skin_grey: float) -> Light:
+    """A lamp somewhere in front, with its own colour temperature, exposed half-way for skin of this grey value."""
     azimuth, height = rng.uniform(-1.0, 1.0), rng.uniform(0.05, 0.75)
     direction = np.float32([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
     warmth = rng.uniform(-0.07, 0.08)
-    strength, fill = rng.uniform(0.50, 0.78), rng.uniform(0.36, 0.55)
+    exposure = np.clip((150 / skin_grey) ** 0.5, 0.85, 1.6)
+    strength, fill = rng.uniform(0.55, 0.80) * exposure, rng.uniform(0.36, 0.52) * exposure
     return Light(
         direction,
         np.float32([1 + warmth, 1, 1 - warmth]) * strength,
@@ -49,7 +50,7 @@ def draw_background(rng: np.random.Generator, width: int, height: int) -> Floats
             while left < 1.0:
                 wide, high = rng.uniform(0.02, 0.06), rng.uniform(0.14, 0.22)
                 corner = (int(left * width), int((top + 0.24 - high) * height))
-                cv2.rectangle(picture, corner, (int((left + wide) * width) - 1, int((top + 0.24) * height)), _tuple(rng.uniform(30, 190, 3)), -1)
+                cv2.rectangle(picture, corner, (int((left + wide) * width) - 1, int((top + 0.24) * height)), _tuple(_muted(rng, 30, 190)), -1)
                 left += wide + (rng.uniform(0.05, 0.2) if rng.random() < 0.15 else 0.004)
     elif kind == 2:                                                                     # window
         left, top = int(rng.uniform(-0.1, 0.6) * width), int(rng.uniform(-0.2, 0.15) * height)
@@ -58,17 +59,17 @@ def draw_background(rng: np.random.Generator, width: int, height: int) -> Floats
         cv2.line(picture, ((left + right) // 2, top), ((left + right) // 2, bottom), _tuple(base * 0.8), max(2, width // 50))
         blur *= 1.5
     elif kind == 3:                                                                     # street or garden
-        small = rng.uniform(30, 210, (7, 9, 3)).astype(np.float32) * np.float32(rng.uniform(0.6, 1.1, 3))
+        small = (rng.uniform(40, 200, (7, 9, 1)) * rng.uniform(0.75, 1.15, 3) + rng.normal(0, 14, (7, 9, 3))).astype(np.float32)
         picture = 0.4 * picture + 0.6 * cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
         for _ in range(int(rng.integers(4, 14))):
             centre = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
-            cv2.circle(picture, centre, int(rng.uniform(0.02, 0.06) * width), _tuple(rng.uniform(90, 255, 3)), -1, cv2.LINE_AA)
+            cv2.circle(picture, centre, int(rng.uniform(0.02, 0.06) * width), _tuple(_muted(rng, 90, 255)), -1, cv2.LINE_AA)
     elif kind == 4:                                                                     # a picture on a wall
         for _ in range(2):
             left, top = int(rng.uniform(-0.1, 0.8) * width), int(rng.uniform(0.0, 0.4) * height)
             size = (int(rng.uniform(0.15, 0.3) * width), int(rng.uniform(0.15, 0.3) * height))
             cv2.rectangle(picture, (left, top), (left + size[0], top + size[1]), _tuple(base * 0.35), -1)
-            cv2.rectangle(picture, (left + 6, top + 6), (left + size[0] - 6, top + size[1] - 6), _tuple(rng.uniform(60, 230, 3)), -1)
+            cv2.rectangle(picture, (left + 6, top + 6), (left + size[0] - 6, top + size[1] - 6), _tuple(_muted(rng, 60, 230)), -1)
         blur *= 0.7
     picture = cv2.GaussianBlur(picture, (0, 0), blur)
     return np.clip(picture, 2, 253).astype(np.float32)
@@ -114,25 +115,41 @@ def draw_body(person: Person, light: Light, width: int, height: int, centre: tup
     return np.clip(colour, 2, 252).astype(np.float32), (cover.astype(np.float32) / 255)[..., None]
 
 
-def draw_hair_behind(person: Person, shape: tuple[int, int], place: np.ndarray, yaw: float, unit: float, light: Light) -> tuple[Floats, Floats] | None:
-    """Long hair, a bun or curls behind the head: colour and coverage of the whole picture. `place` [2,3] maps head units to pixels."""
+def draw_strands(person: Person, light: Light, width: int, height: int, unit: float) -> Floats:
+    """The hair behind the head as a picture of strands [height,width,3]."""
+    rng = np.random.default_rng([person.number, 105])
+    tall, fine = (10, 5) if person.hair_style == "curly" else (90, 3)
+    noise = rng.standard_normal((max(2, height // tall), max(2, width // fine)), dtype=np.float32)
+    strands = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+    return np.clip(np.float32(person.hair_colour) * (light.ambient + light.colour * 0.4) * (1 + 0.13 * strands) + 2, 2, 252)
+
+
+def hair_behind(person: Person, shape: tuple[int, int], place: Floats, yaw: float, unit: float) -> Floats | None:
+    """Where long hair, a bun or curls show behind the head [h,w,1], or None. `place` [2,3] maps head units to pixels."""
     wide = person.half_width
     if person.hair_style == "long":
-        half = [(0.0, 1.05), (wide * 0.8, 0.85), (wide * 1.18, 0.35), (wide * 1.25, -0.3), (wide * 1.32, -1.0), (wide * 1.15, -1.55), (wide * 0.6, -1.6)]
+        half = [(0.0, 1.08), (wide * 0.9, 1.02), (wide * 1.26, 0.35), (wide * 1.22, -0.3), (wide * 1.36, -1.0), (wide * 1.25, -1.75), (wide * 0.6, -1.75)]
     elif person.hair_style == "bun":
-        half = [(0.0, 1.52), (0.2, 1.47), (0.30, 1.28), (0.24, 1.08), (0.12, 0.98)]
+        half = [(0.0, 1.50), (0.34, 1.50), (0.36, 1.12), (0.12, 0.95)]
     elif person.hair_style == "curly":
-        angle = np.linspace(np.pi / 2, -0.55, 16)
-        half = [((wide + 0.24 + 0.035 * np.cos(9 * a)) * np.cos(a), 0.30 + (1.0 + 0.03 * np.sin(11 * a)) * np.sin(a)) for a in angle]
+        angle = np.linspace(np.pi / 2, -0.6, 22)
+        half = [((wide + 0.22 + 0.045 * np.cos(13 * a)) * np.cos(a), 0.25 + (1.06 + 0.045 * np.sin(15 * a)) * np.sin(a)) for a in angle]
     else:
         return None
     points = np.float32(half + [(-x, y) for x, y in reversed(half)]) - np.float32([0.10 * np.sin(yaw), 0])
+    for _ in range(3):                                                                  # Chaikin: cut the corners
+        following = np.roll(points, -1, axis=0)
+        points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], 1).reshape(-1, 2)
     pixels = points @ place[:, :2].T + place[:, 2]
     cover = np.zeros(shape, np.uint8)
     cv2.fillPoly(cover, np.round(pixels * (1 << SHIFT)).astype(np.int32)[None], 255, cv2.LINE_AA, SHIFT)
-    cover = cv2.GaussianBlur(cover, (0, 0), max(0.6, 0.014 * unit))
-    colour = np.float32(person.hair_colour) * (light.ambient + light.colour * 0.35)
-    return colour.astype(np.float32), (cover.astype(np.float32) / 255)[..., None]
+    cover = cv2.GaussianBlur(cover, (0, 0), max(0.6, 0.012 * unit))
+    return (cover.astype(np.float32) / 255)[..., None]
+
+
+def _muted(rng: np.random.Generator, low: float, high: float) -> Floats:
+    """A random colour half-way to grey, as rooms have them."""
+    return np.float32(0.5 * rng.uniform(low, high, 3) + 0.5 * rng.uniform(low, high))
 
 
 def _tuple(colour: Floats | Colour) -> tuple[float, float, float]:

@@ -92,11 +92,11 @@ def _relief(p: Person, c: _Canvas) -> Floats:
     tip = p.eye_y - p.nose_length
     bridge = np.exp(-((c.x / (0.055 + 0.25 * p.nose_width)) ** 2))
     ramp = np.clip((p.eye_y + 0.08 - c.y) / (p.nose_length + 0.02), 0, 1) ** 1.25 * (1 / (1 + np.exp(-(c.y - tip + 0.045) / 0.016)))
-    relief = p.nose_height * 0.8 * np.outer(ramp, bridge)
+    relief = p.nose_height * np.outer(ramp, bridge)
     relief += 0.35 * p.nose_height * c.pair(p.nose_width * 0.68, tip + 0.01, 0.055, 0.05)
     relief -= 0.055 * c.pair(p.eye_spacing, p.eye_y + 0.015, 0.15, 0.10)
     relief += 0.035 * c.pair(p.eye_spacing * 0.95, p.eye_y + p.brow_y, 0.17, 0.06)
-    relief += 0.035 * c.pair(0.40, p.eye_y - 0.24, 0.16, 0.12)
+    relief += 0.045 * c.pair(0.40, p.eye_y - 0.24, 0.16, 0.12)
     relief += 0.030 * c.bell(0, p.mouth_y + p.lip_upper * 0.5, p.mouth_width * 0.8, 0.05) + 0.034 * c.bell(0, p.mouth_y - p.lip_lower * 0.7, p.mouth_width * 0.7, 0.05)
     relief -= 0.030 * c.bell(0, p.mouth_y - p.lip_lower - 0.075, 0.13, 0.035)
     relief += 0.055 * c.bell(0, -0.90, 0.16, 0.09)
@@ -186,6 +186,9 @@ def _hair_mask(p: Person, c: _Canvas, rng: np.random.Generator) -> Floats:
             line = np.full_like(c.x, 0.40)
         case _:
             line = line + 0.018 * wobble
+    if p.hair_style != "beanie":
+        strands = rng.standard_normal((1, max(2, len(c.x) // 3)), dtype=np.float32)
+        line = line + 0.022 * cv2.resize(strands, (len(c.x), 1), interpolation=cv2.INTER_CUBIC)[0]
     sideburn = {"long": -1.3, "bun": 0.05, "curly": -0.25, "beanie": 0.1, "fringe": -0.3}.get(p.hair_style, 0.02)
     blend = 1 / (1 + np.exp(-(side - 1.12) / 0.045))
     line = line * (1 - blend) + sideburn * blend

@@ -1,0 +1,78 @@
+"""What real media go through on their way: JPEG, scaling down and up, blur, H.264. One draw a clip, the same for each frame."""
+
+import io
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from workspace.settings import AugmentSettings
+
+Frames = NDArray[np.uint8]
+H264_CHANCE = 0.1                    # of the clips that are degraded at all; an encoder run costs more than the rest together
+CRF_MIN, CRF_MAX = 18, 40
+
+
+def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSettings) -> Frames:
+    """A copy of the clip [T,S,S,3] uint8 RGB, degraded with the chance `settings.degrade`; same shape, the input is not changed.
+
+    Scaling, blur and a codec come in this order, each in about half of the degraded clips, at least one of them in every one.
+    """
+    if rng.random() >= settings.degrade:
+        return frames.copy()
+    scale, blur, codec = (bool(rng.random() < 0.5) for _ in range(3))
+    if not (scale or blur):
+        codec = True
+    degraded = frames
+    if scale:
+        degraded = rescale(degraded, float(rng.uniform(settings.downscale_min, 1.0)))
+    if blur:
+        degraded = soften(degraded, float(rng.uniform(0.0, settings.blur_sigma_max)))
+    if codec:
+        if rng.random() < H264_CHANCE:
+            degraded = h264_round_trip(degraded, int(rng.integers(CRF_MIN, CRF_MAX + 1)))
+        else:
+            degraded = jpeg_round_trip(degraded, int(rng.integers(settings.jpeg_quality_min, 101)))
+    return degraded.copy() if degraded is frames else degraded
+
+
+def rescale(frames: Frames, factor: float) -> Frames:
+    """The clip scaled down by `factor` (0..1] and up again."""
+    height, width = frames.shape[1:3]
+    small = (max(8, round(width * factor)), max(8, round(height * factor)))
+    if small[0] >= width:
+        return frames.copy()
+    return np.stack([cv2.resize(cv2.resize(frame, small, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_LINEAR) for frame in frames])
+
+
+def soften(frames: Frames, sigma: float) -> Frames:
+    """The clip blurred by a Gaussian of `sigma` px; 0.05 and less changes nothing."""
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]) if sigma > 0.05 else frames.copy()
+
+
+def jpeg_round_trip(frames: Frames, quality: int) -> Frames:
+    """Each frame through JPEG of `quality` 1..100."""
+    coded = (cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for frame in frames)
+    return np.stack([cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1] for data in coded])
+
+
+def h264_round_trip(frames: Frames, crf: int, fps: float = 25.0) -> Frames:
+    """The clip through libx264 at `crf` (0..51, higher is worse) and back, in memory. Odd sides are padded on the way."""
+    import av
+
+    count, height, width = frames.shape[:3]
+    padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width, stream.pix_fmt = padded.shape[1], padded.shape[2], "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"crf": str(crf), "preset": "veryfast"}
+        for frame in padded:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+    buffer.seek(0)
+    with av.open(buffer) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(decoded[:count])[:, :height, :width]

@@ -1,0 +1,133 @@
+"""Face swap by landmarks: another person's face, bent onto the target's mesh, matched in colour and blended in.
+
+The donor's frame for each target frame is chosen by shape (pose and mouth) along the cheapest path, so that the donor's time
+does not jump. The bend is a thin-plate spline through a few dozen landmarks (Bookstein 1989), solved on a coarse grid.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.forgers.masks import BROWS, EYES, FACE_OVAL, HULLS, LIPS, NOSE, Floats, feather, hull_mask, reach_mask, steady
+
+CONTROL = FACE_OVAL[::2] + BROWS[::2] + EYES + NOSE + LIPS
+GRID = 25                    # the spline is evaluated on GRID x GRID nodes and enlarged: it is smooth
+STIFFNESS = 1e-3
+JUMP = 0.002                 # price of one frame's jump in the donor's time, in squared units of a shape of size 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    kind: str
+    grow: float
+    softness: float
+    colour: float
+    membrane: bool
+    sharpness: float
+
+
+def landmark_swap(
+    frames: NDArray[np.uint8], landmarks: NDArray[np.floating], rng: np.random.Generator, donor: tuple[NDArray[np.uint8], NDArray[np.floating]] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
+    """The target's clip with the donor's face; the target's landmarks stay. frames [T,S,S,3], donor frames [D,S,S,3], D any.
+
+    Colour statistics are the clip's, not each frame's, so that the face does not flicker.
+    """
+    assert donor is not None                                     # forge_clip has checked
+    draw = _Draw(
+        kind="whole" if rng.random() < 0.5 else "inner",
+        grow=float(rng.uniform(-0.045, 0.005)),
+        softness=float(rng.uniform(0.008, 0.035)),
+        colour=float(rng.uniform(0.6, 1.0)),
+        membrane=bool(rng.random() < 0.4),
+        sharpness=float(rng.uniform(0.0, 0.8)),
+    )
+    size = frames.shape[1]
+    goal, source = steady(landmarks), steady(donor[1])
+    path = donor_path(goal, source)
+    warped, masks = [], []
+    for index, chosen in enumerate(path):
+        maps = _bend(goal[index][list(CONTROL)], source[chosen][list(CONTROL)], size)
+        face = cv2.remap(donor[0][chosen], *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        warped.append(cv2.GaussianBlur(face, (0, 0), draw.sharpness * size / 128) if draw.sharpness > 0.2 else face)
+        mask = hull_mask(goal[index][list(HULLS[draw.kind])], size, draw.grow + (0.02 if draw.kind == "inner" else 0.0))
+        masks.append(feather(mask, draw.softness, reach_mask(goal[index], size)))
+    painted = _transfer_colour(np.stack(warped), frames, np.stack(masks), draw.colour)
+    forged = np.empty_like(frames)
+    for index, frame in enumerate(frames):
+        face = painted[index]
+        if draw.membrane:
+            face = face + _membrane(frame - face, masks[index])
+        forged[index] = np.clip(np.rint(frame + (face - frame) * masks[index][..., None]), 0, 255).astype(np.uint8)
+    return forged, np.array(landmarks)
+
+
+def donor_path(goal: Floats, source: Floats) -> list[int]:
+    """For each target frame the donor frame whose shape fits, along the cheapest path. goal [T,468,2], source [D,468,2]."""
+    here, there = _shapes(goal), _shapes(source)
+    fit = ((here[:, None] - there[None]) ** 2).sum(axis=2)                                       # [T, D]
+    step = np.arange(len(there))
+    price = JUMP * np.abs(step[None, :] - step[:, None] - 1).clip(0, 8)                          # [from, to]; the next frame is free
+    cost, came = fit[0], []
+    for row in fit[1:]:
+        total = cost[:, None] + price
+        came.append(total.argmin(axis=0))
+        cost = total.min(axis=0) + row
+    path = [int(cost.argmin())]
+    for back in reversed(came):
+        path.append(int(back[path[-1]]))
+    return path[::-1]
+
+
+def _shapes(points: Floats) -> Floats:
+    """Landmarks without place and size [T, 2*len(CONTROL)], of length 1."""
+    shape = points[:, list(CONTROL)]
+    shape = shape - shape.mean(axis=1, keepdims=True)
+    shape = shape.reshape(len(shape), -1)
+    return shape / np.maximum(np.linalg.norm(shape, axis=1, keepdims=True), 1e-6)
+
+
+def _bend(goal: Floats, source: Floats, size: int) -> tuple[Floats, Floats]:
+    """Maps [size,size] saying for each target pixel where in the donor's frame it lies: a thin-plate spline goal -> source."""
+
+    def radial(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+        return squared * np.log(squared + 1e-12)
+
+    count = len(goal)
+    goal, source = goal.astype(np.float64), source.astype(np.float64)
+    system = np.zeros((count + 3, count + 3))
+    system[:count, :count] = radial(((goal[:, None] - goal[None]) ** 2).sum(axis=2)) + STIFFNESS * np.eye(count)
+    system[:count, count] = system[count, :count] = 1
+    system[:count, count + 1 :] = goal
+    system[count + 1 :, :count] = goal.T
+    weights = np.linalg.lstsq(system, np.concatenate([source, np.zeros((3, 2))]), rcond=None)[0]
+    nodes = (np.arange(GRID) + 0.5) / GRID
+    grid = np.stack(np.meshgrid(nodes, nodes), axis=2).reshape(-1, 2)
+    value = radial(((grid[:, None] - goal[None]) ** 2).sum(axis=2)) @ weights[:count] + weights[count] + grid @ weights[count + 1 :]
+    field = cv2.resize((value * size - 0.5).reshape(GRID, GRID, 2).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.ascontiguousarray(field[..., 0]), np.ascontiguousarray(field[..., 1])
+
+
+def _transfer_colour(faces: NDArray[np.uint8], frames: NDArray[np.uint8], masks: Floats, strength: float) -> Floats:
+    """The faces [T,S,S,3] with the frames' mean and spread of L, a and b inside the masks (Reinhard et al. 2001), as float RGB."""
+    lab = np.stack([cv2.cvtColor(face.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for face in faces])
+    wanted = np.stack([cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for frame in frames])
+    inside = masks > 0.5
+    if not inside.any():
+        return faces.astype(np.float32)
+    mean, spread = lab[inside].mean(axis=0), lab[inside].std(axis=0)
+    goal_mean, goal_spread = wanted[inside].mean(axis=0), wanted[inside].std(axis=0)
+    gain = np.clip(goal_spread / np.maximum(spread, 1e-3), 0.6, 1.6)
+    matched = (lab - mean) * (1 + strength * (gain - 1)) + mean + strength * (goal_mean - mean)
+    return np.stack([np.clip(cv2.cvtColor(face.astype(np.float32), cv2.COLOR_LAB2RGB) * 255, 0, 255) for face in matched])
+
+
+def _membrane(difference: Floats, mask: Floats) -> Floats:
+    """What must be added inside so that the edge fits: the differences on the rim, spread smoothly inwards (after Farbman et al. 2009)."""
+    rim = ((mask > 0.02) & (mask < 0.6)).astype(np.float32)
+    sigma = mask.shape[0] / 9
+    spread = cv2.GaussianBlur(difference * rim[..., None], (0, 0), sigma)
+    weight = cv2.GaussianBlur(rim, (0, 0), sigma)
+    return np.clip(spread / (weight[..., None] + 1e-3), -60, 60)

@@ -1,0 +1,61 @@
+"""Face masks from landmarks: hulls of several kinds, grown or shrunk, softened, and always zero beyond a known reach."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+LANDMARKS = 468
+FACE_OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)  # fmt: skip
+BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
+EYES = (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380)
+NOSE = (168, 6, 197, 195, 1, 98, 327, 2)
+LIPS = (61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 13, 14)
+LOWER_OVAL = (361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132)
+HULLS: dict[str, tuple[int, ...]] = {
+    "whole": FACE_OVAL,
+    "inner": BROWS + EYES + LIPS + NOSE,
+    "upper": BROWS + EYES + (1, 98, 327, 234, 454),
+    "lower": LOWER_OVAL + LIPS + (1, 98, 327),
+}
+REACH = 0.12                 # no mask reaches farther than this part of the crop's side outside the hull of all landmarks
+
+
+def steady(landmarks: NDArray[np.floating]) -> Floats:
+    """Landmarks [T,468,2] smoothed over three frames: a trembling mesh would make a trembling seam, which no good forgery has."""
+    points = np.asarray(landmarks, np.float32)
+    if len(points) < 3:
+        return points.copy()
+    padded = np.concatenate([points[:1], points, points[-1:]])
+    return 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
+
+
+def hull_mask(points: Floats, size: int, grow: float = 0.0, warp: Floats | None = None) -> NDArray[np.uint8]:
+    """The filled convex hull [size,size], 0 or 255, of `points` [N,2] in 0..1, grown (or shrunk) by a part of the side.
+
+    `warp` [N,2] in 0..1 moves the points first, for hulls that are not the textbook one.
+    """
+    corners = (points if warp is None else points + warp) * size - 0.5
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(corners * 16).astype(np.int32)), 255, cv2.LINE_8, 4)
+    steps = round(abs(grow) * size)
+    if steps:
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * steps + 1, 2 * steps + 1))
+        mask = cv2.dilate(mask, kernel) if grow > 0 else cv2.erode(mask, kernel)
+    return mask
+
+
+def feather(mask: NDArray[np.uint8], softness: float, limit: NDArray[np.uint8]) -> Floats:
+    """`mask` as 0..1 with soft edges over `softness` of the side, zero wherever `limit` is zero."""
+    side = max(1, round(softness * mask.shape[0])) * 2 + 1
+    # Two box filters make a ramp without a Gaussian's endless tail.
+    soft = cv2.blur(cv2.blur(mask.astype(np.float32) / 255, (side, side)), (side, side))
+    return np.where(limit > 0, soft, np.float32(0))
+
+
+def reach_mask(points: Floats, size: int) -> NDArray[np.uint8]:
+    """Where a forger may change pixels: the hull of all landmarks grown by REACH."""
+    return hull_mask(points, size, REACH)

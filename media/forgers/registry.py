@@ -1,0 +1,67 @@
+"""The forgers by name, and the one door to them. A new forger is a module beside this one and a line in `FORGERS`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.forgers.landmark_swap import landmark_swap
+from media.forgers.masks import LANDMARKS
+from media.forgers.self_blend import self_blend
+from workspace.errors import DataError
+
+Frames = NDArray[np.uint8]
+Landmarks = NDArray[np.floating]
+Clip = tuple[Frames, Landmarks]
+
+
+@dataclass(frozen=True, slots=True)
+class Forger:
+    """One way to forge. `arrived` is the day it joined the registry; the rotation and the decay curve go by it."""
+
+    name: str
+    needs_donor: bool
+    arrived: date
+    function: Callable[[Frames, Landmarks, np.random.Generator, Clip | None], Clip]
+
+
+FORGERS: dict[str, Forger] = {
+    forger.name: forger
+    for forger in (
+        Forger("self_blend", False, date(2026, 11, 16), self_blend),
+        Forger("landmark_swap", True, date(2026, 11, 16), landmark_swap),
+    )
+}
+
+
+def forge_clip(name: str, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, donor: Clip | None = None) -> Clip:
+    """A forged copy of a clip and its landmarks, same shapes; the inputs are not changed.
+
+    frames [T,S,S,3] uint8 RGB, landmarks [T,468,2] in 0..1 of the crop, `donor` the same of another person (any T), whose being
+    another person the caller answers for. One draw of parameters a clip, all from `rng`.
+
+    Raises DataError for an unknown name, a missing donor, wrong shapes or landmarks that are not finite.
+    """
+    if name not in FORGERS:
+        raise DataError(f"Cannot forge with {name!r}.", why="no forger has this name", next_step=f"Choose from {', '.join(sorted(FORGERS))}.")
+    forger = FORGERS[name]
+    if forger.needs_donor and donor is None:
+        raise DataError(f"Cannot forge with {name!r}.", why="it needs a clip of another person and none was given", next_step="Hand in a donor, or choose a forger that needs none.")
+    check_clip(name, frames, landmarks)
+    if donor is not None:
+        check_clip(name, *donor)
+        if donor[0].shape[1:] != frames.shape[1:]:
+            raise DataError(f"Cannot forge with {name!r}.", why=f"the donor's frames are {donor[0].shape[1:3]}, the target's {frames.shape[1:3]}", next_step="Cut both clips to one size.")
+    return forger.function(frames, landmarks, rng, donor)
+
+
+def check_clip(name: str, frames: Frames, landmarks: Landmarks) -> None:
+    """Raise DataError unless this is a clip of square uint8 frames with a mesh a frame."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] != frames.shape[2] or not len(frames):
+        raise DataError(f"Cannot forge with {name!r}.", why=f"frames are {frames.dtype} {frames.shape}, not uint8 [T,S,S,3]", next_step="Hand in a face clip as `media.faces` cuts it.")
+    if landmarks.shape != (len(frames), LANDMARKS, 2) or not np.isfinite(landmarks).all():
+        raise DataError(
+            f"Cannot forge with {name!r}.", why=f"landmarks are {landmarks.shape} or not finite, wanted ({len(frames)}, {LANDMARKS}, 2)", next_step="Hand in the clip's own landmarks."
+        )
