@@ -199,6 +199,7 @@ def _parse(path: Path, raw: bytes) -> _Content:
                 f"The journal {path} is broken at line {number}. Nothing was changed.",
                 why="the line was edited, removed, reordered or damaged: its hash does not follow",
                 next_step=f"Compare with `git log -p -- {path.name}` in the workspace and restore the committed file.",
+            )
         events.append(event)
         whole += len(piece) + ended
         if not ended:

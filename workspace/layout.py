@@ -128,9 +128,10 @@ def refuse_code_checkout(folder: Path) -> None:
     folder = Path(folder).resolve()
     if is_code_checkout(folder):
         raise WorkspaceError(
-            f"{folder} is the code of Vigil, not a workspace. Nothing was changed.", why="a cycle would commit data into the project's own history",
+            f"{folder} is the code of Vigil, not a workspace. Nothing was changed.",
+            why="a cycle would commit data into the project's own history",
             next_step="Make a workspace elsewhere: `vigil init ~/faces`, then run the command there.",
-        )  # fmt: skip
+        )
 
 
 def find_workspace(start: Path) -> Workspace | None:
@@ -148,8 +149,9 @@ def require_workspace(start: Path) -> Workspace:
     if found is None:
         refuse_code_checkout(start)
         raise WorkspaceError(
-            f"{Path(start).resolve()} is not in a workspace.", why="no folder from there upwards has params.yaml and .vigil",
+            f"{Path(start).resolve()} is not in a workspace.",
+            why="no folder from there upwards has params.yaml and .vigil",
             next_step="Run `vigil init FOLDER` to make one, or name one with --workspace.",
-        )  # fmt: skip
+        )
     refuse_code_checkout(found.root)
     return found
