@@ -145,6 +145,7 @@ def _detections(service: _Service, store: FeedbackStore) -> APIRouter:
                     raise Problem(422, "The file is empty.", next_step="Send an image or a video.")
                 verdict = await service.score(served.engine.score_file, upload.path, mode)
                 answer = _answer(served, dataclasses.asdict(verdict))
+                answer["reason"] = answer["reason"].replace(str(upload.path), "the file")  # a decoder's own words may name our folders
                 kept = await asyncio.to_thread(store.add_detection, answer, upload.path, upload.sha256, upload.size_bytes)
                 return {**kept, "file": upload.file_name}
 

@@ -1,0 +1,187 @@
+"""The world of these tests: a real small model, rendered media, a workspace, and the service as a process of its own."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model.card import ModelCard, write_card
+from workspace.files import sha256_file
+from workspace.profiles import compose_params, project_root
+from workspace.settings import Settings, load_settings
+
+MAX_UPLOAD_BYTES = 3_000_000
+PATIENCE_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rendered people: real/ and fake/ clips with a labels.csv."""
+    from media.synthetic import make_sample_media
+
+    out = tmp_path_factory.mktemp("media")
+    make_sample_media(out, people=2, clips_per_person=1, seconds=1.5, seed=3)
+    return out
+
+
+@pytest.fixture(scope="session")
+def clip(media: Path) -> bytes:
+    """One rendered video."""
+    return sorted(media.glob("real/**/*.mp4"))[0].read_bytes()
+
+
+@pytest.fixture(scope="session")
+def picture() -> bytes:
+    """One rendered face, as JPEG."""
+    import cv2
+
+    from media.synthetic import render_take
+
+    frames, _ = render_take(3, 1, 0, 2, size_px=256, fps=12.0)
+    ok, content = cv2.imencode(".jpg", next(iter(frames))[..., ::-1])
+    assert ok
+    return bytes(content)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two exported models with random weights that are unsure of everything; they differ in weights and name, not in size."""
+    import torch
+
+    from model.checkpoint import save_model
+    from model.export import export_onnx
+    from model.network import ResNeXtLSTM
+
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "params.yaml").write_text(compose_params("demo"))
+    settings = load_settings(folder / "params.yaml")
+    made = []
+    for number, cycle in enumerate(["2026-W01.1", "2026-W02.1"]):
+        torch.manual_seed(number)
+        network = ResNeXtLSTM(settings.model, settings.faces.size_px).eval()
+        out = folder / cycle
+        model_sha256 = save_model(network, out / "model.safetensors")
+        onnx_sha256 = export_onnx(network, out / "model.onnx")
+        # A huge temperature makes every p_fake 0.5: exactly on the threshold, so everything is uncertain.
+        card = ModelCard(
+            model_sha256=model_sha256,
+            onnx_sha256=onnx_sha256,
+            cycle=cycle,
+            faces=settings.faces,
+            model=settings.model,
+            threshold=0.5,
+            temperature=1e6,
+            abstain=0.4,
+        )
+        write_card(out, card)
+        made.append(out)
+    return made[0], made[1]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty workspace of the demo profile that looks for a new champion five times a second and takes at most 3 MB a file."""
+    root = tmp_path / "workspace"
+    (root / ".vigil").mkdir(parents=True)
+    params = (
+        compose_params("demo")
+        .replace("reload_seconds: 5.0", "reload_seconds: 0.2")
+        .replace("max_upload_bytes: 536870912", f"max_upload_bytes: {MAX_UPLOAD_BYTES}")
+    )
+    (root / "params.yaml").write_text(params)
+    settings = load_settings(root / "params.yaml")
+    assert settings.serve.reload_seconds == 0.2 and settings.serve.max_upload_bytes == MAX_UPLOAD_BYTES
+    return root
+
+
+@pytest.fixture
+def settings(root: Path) -> Settings:
+    """The settings of that workspace."""
+    return load_settings(root / "params.yaml")
+
+
+class Service:
+    """A running service process and a client that talks to it."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+        self.process, self.url, self.log = process, url, log
+        self.client = httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False)
+
+    def until_ready(self) -> dict[str, Any]:
+        """Wait for /readyz; returns what it says."""
+        return wait_for(lambda: self.client.get("/readyz"), lambda answer: answer.status_code == 200, self.log).json()  # type: ignore[no-any-return]
+
+    def detect(self, content: bytes, name: str = "clip.mp4", **query: str) -> httpx.Response:
+        """Send one file."""
+        return self.client.post("/v1/detections", files={"file": (name, io.BytesIO(content), "application/octet-stream")}, params=query)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the process by a signal; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(PATIENCE_SECONDS)
+
+
+def wait_for(ask: Callable[[], Any], good: Callable[[Any], bool], log: Path | None = None) -> Any:
+    """What `ask` returns once it is good; fails with the last answer and the service's log."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not good(answer := ask()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {PATIENCE_SECONDS} s; last: {getattr(answer, 'text', answer)}\n{log.read_text() if log else ''}")
+        time.sleep(0.05)
+    return answer
+
+
+def command(root: Path, ready: Path, *more: str) -> list[str]:
+    """The command line of a service on a free port."""
+    return ["-P", "-m", "feedback.serve", "--workspace", str(root), "--host", "127.0.0.1", "--port", "0", "--ready-file", str(ready), *more]
+
+
+def environment() -> dict[str, str]:
+    """The environment in which a child finds the project's code."""
+    return {**os.environ, "PYTHONPATH": str(project_root()), "OMP_NUM_THREADS": "2"}
+
+
+@contextmanager
+def running(root: Path, *more: str, python: tuple[str, ...] = ()) -> Iterator[Service]:
+    """The service of `root` as a process; ended afterwards whatever happens."""
+    ready, log = root.parent / f"ready-{time.monotonic_ns()}.json", root.parent / "service.log"
+    with open(log, "ab") as output:
+        process = subprocess.Popen([sys.executable, *python, *command(root, ready, *more)], cwd=root, env=environment(), stdout=output, stderr=output)
+    try:
+        wait_for(lambda: ready.exists() or process.poll() is not None, bool, log)
+        assert process.poll() is None, log.read_text()
+        service = Service(process, json.loads(ready.read_text())["url"], log)
+        yield service
+        service.client.close()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def service(root: Path, models: tuple[Path, Path]) -> Iterator[Service]:
+    """The service with the first model, ready."""
+    with running(root, "--model-dir", str(models[0])) as service:
+        service.until_ready()
+        yield service
+
+
+def model_sha256(model_dir: Path) -> str:
+    """The identity of a model folder."""
+    return sha256_file(model_dir / "model.safetensors")
