@@ -1,0 +1,194 @@
+"""Draw this cycle's training clips and the frozen panels: batches and cycle.yaml in, train / validation / holdout tables out.
+
+Cost follows the budget: of the history only the index rows without landmarks are read; landmarks come for what was drawn. The
+leak check reads the finished tables and knows nothing of how they were made (pipelines/leaks.py).
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
+from pipelines.leaks import find_leaks
+from pipelines.sides import OTHER_DONOR, SIDES, Side, Sides, decide_sides, look_of
+from pipelines.stage import stage_main
+from workspace.cycle import Cycle
+from workspace.errors import DataError
+from workspace.files import atomic_file, read_json, write_json
+from workspace.journal import Journal
+from workspace.settings import BudgetSettings, Settings, SplitSettings
+
+Row = dict[str, Any]
+NOT_FORGED_FROM = "forged from a sample that is not used"
+
+
+def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """Write data/sets/{train,validation,holdout}.parquet and report.json; returns the report. Safe to repeat.
+
+    Raises DataError when a batch's faces are missing, or when there is no real or no fake clip to train on.
+    """
+    batches = acceptance_order(root, cycle)
+    samples = {batch: _samples(root, batch) for batch in batches}
+    sides = decide_sides(list(samples.values()), settings.split)
+    collected = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if row["sample_id"] in sides.of_sample]
+    forged_excluded: Counter[str] = Counter()
+    forged = _usable_forged([row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)], collected, sides, settings.split, forged_excluded)
+    for row in (*collected, *forged):
+        row |= {"split": sides.of_sample[row["sample_id"]], "new": row["batch"] in cycle.judged, "cluster": row["identity"] or row["source_video"] or row["sample_id"]}
+        row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
+    tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
+    for side in ("validation", "holdout"):
+        tables[side] = draw_panel([*collected, *forged], side, batches, cycle, settings)
+    _refuse_hopeless(tables["train"])
+    looks = {sample["sample_id"]: look_of(sample) for batch in batches for sample in samples[batch]}
+    report = _report(cycle, tables, sides, forged_excluded, find_leaks(tables, looks))
+    out = root / "data" / "sets"
+    shutil.rmtree(out, ignore_errors=True)
+    for side, rows in tables.items():
+        _write_table(root, out / f"{side}.parquet", rows)
+    write_json(out / "report.json", report)
+    return report
+
+
+def acceptance_order(root: Path, cycle: Cycle) -> list[str]:
+    """The cycle's batches: accepted ones as the journal accepted them, then the judged ones by name."""
+    accepted: dict[str, int] = {}
+    for event in Journal(root).events():
+        if event.kind == "batch_state":
+            accepted.pop(event["batch"], None)
+            if event["state"] == "accepted":
+                accepted[event["batch"]] = event.seq
+    return sorted(cycle.batches, key=lambda batch: (batch in cycle.judged, accepted.get(batch, 0) if batch not in cycle.judged else 0, batch))
+
+
+def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: BudgetSettings, cycle: Cycle) -> list[Row]:
+    """The training rows with their `role`: new clips, replay, and forged clips made from the real ones among them.
+
+    A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought no fake at all,
+    forged ones stand in, one a real clip; these count towards that part.
+    """
+    mine = [row for row in collected if row["split"] == "train"]
+    fresh = draw_balanced((row for row in mine if row["new"]), budget.new_clips, cycle.seed)
+    replay = draw_balanced((row for row in mine if not row["new"]), budget.replay_clips, cycle.seed)
+    drawn = {row["clip_id"]: row for row in (*fresh, *replay)}
+    candidates = shuffled((row for row in forged if row["split"] == "train" and row["source_clip"] in drawn), cycle.seed)
+    real, fake = (Counter(row["batch"] for row in drawn.values() if row["label"] == label) for label in ("real", "fake"))
+    chosen: dict[str, Row] = {}
+    for batch in sorted(real):
+        if not fake[batch]:
+            stand_in = in_rotation((row for row in candidates if row["batch"] == batch), lambda row: row["forger"])
+            chosen |= {row["clip_id"]: row for row in stand_in[: real[batch]]}
+    wanted = round(budget.forged_fraction / (1 - budget.forged_fraction) * len(drawn)) if budget.forged_fraction < 1 else len(candidates)
+    rest = [row for row in candidates if row["clip_id"] not in chosen and (not cycle.drawn_forgers or row["forger"] in cycle.drawn_forgers)]
+    newly = in_rotation(rest, lambda row: row["forger"])[: max(0, wanted - len(chosen))]
+    roles = [(fresh, "new"), (replay, "replay"), ([*chosen.values(), *newly], "forged")]
+    return sorted(({**row, "role": role} for rows, role in roles for row in rows), key=lambda row: row["clip_id"])
+
+
+def draw_panel(rows: Iterable[Row], side: Side, batches: Sequence[str], cycle: Cycle, settings: Settings) -> list[Row]:
+    """The evaluation rows of a side: the frozen panel of accepted batches, and beside it, at most as large a slice, what the judged ones bring."""
+    mine = [{**row, "role": ""} for row in rows if row["split"] == side]
+    cap, key = settings.budget.evaluation_clips_per_slice, settings.split.key
+    frozen = panel((row for row in mine if not row["new"]), batches, cap, key)
+    return sorted([*frozen, *panel((row for row in mine if row["new"]), batches, cap, key)], key=lambda row: row["clip_id"])
+
+
+def _usable_forged(forged: Iterable[Row], collected: Iterable[Row], sides: Sides, split: SplitSettings, excluded: Counter[str]) -> list[Row]:
+    """Forged clips whose source is used and whose donor stands on the same side, the donor's sample and the donor as a person."""
+    side_of_clip = {row["clip_id"]: sides.of_sample[row["sample_id"]] for row in collected}
+    usable = []
+    for row in forged:
+        side = side_of_clip.get(row["source_clip"])
+        if side is None:
+            excluded[NOT_FORGED_FROM] += 1
+        elif row["donor_clip"] and (side_of_clip.get(row["donor_clip"]) != side or (row["donor"] and sides.of_person(row["donor"], split) != side)):
+            excluded[OTHER_DONOR] += 1
+        else:
+            usable.append(row)
+    return usable
+
+
+def _samples(root: Path, batch: str) -> list[Row]:
+    path = root / "data" / "faces" / batch / "report.json"
+    try:
+        samples: list[Row] = read_json(path)["samples"]
+    except (OSError, ValueError, KeyError) as problem:
+        raise DataError(f"The faces of batch {batch} are missing.", why=f"{path}: {problem}", next_step="Run `vigil retrain` again, or `dvc pull`.") from problem
+    return samples
+
+
+def _clips(root: Path, store: str, batch: str) -> list[Row]:
+    import pyarrow.parquet
+
+    path = root / store / "index.parquet"
+    try:
+        columns = [name for name in pyarrow.parquet.read_schema(path).names if name != "landmarks"]
+        rows: list[Row] = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
+    except (OSError, ValueError) as problem:
+        raise DataError(f"The clips of batch {batch} are missing.", why=f"{path}: {problem}", next_step="Run `vigil retrain` again, or `dvc pull`.") from problem
+    for row in rows:
+        row["store"] = store
+    return rows
+
+
+def _write_table(root: Path, path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows with their landmarks, in order of clip_id; the same rows give the same bytes."""
+    import pyarrow
+    import pyarrow.parquet
+
+    from media.shards import CLIP_SCHEMA
+
+    wanted: dict[str, list[str]] = {}
+    for row in rows:
+        wanted.setdefault(row["store"], []).append(row["clip_id"])
+    landmarks: dict[str, bytes] = {}
+    for store, clip_ids in wanted.items():
+        table = pyarrow.parquet.read_table(root / store / "index.parquet", columns=["clip_id", "landmarks"], filters=[("clip_id", "in", clip_ids)])
+        landmarks |= zip(table["clip_id"].to_pylist(), table["landmarks"].to_pylist(), strict=True)
+    text = [(name, pyarrow.string()) for name in ("store", "split", "role", "unit", "cluster")]
+    schema = pyarrow.schema([*CLIP_SCHEMA, *text, ("new", pyarrow.bool_())])
+    full = pyarrow.Table.from_pylist([{**row, "landmarks": landmarks[row["clip_id"]]} for row in rows], schema=schema)
+    with atomic_file(path, "wb") as handle:
+        pyarrow.parquet.write_table(full, handle, compression="zstd")
+
+
+def _refuse_hopeless(train: Sequence[Row]) -> None:
+    missing = [label for label in ("real", "fake") if not any(row["label"] == label for row in train)]
+    if missing:
+        raise DataError(
+            f"There is no {' and no '.join(missing)} clip to train on. Nothing was written.",
+            why="no sample with this label has a face, may be used for training, and belongs to a person of the training side",
+            next_step="Ingest more media (`vigil ingest`), or look at what was left out in data/faces/<batch>/report.json.",
+        )
+
+
+def _report(cycle: Cycle, tables: Mapping[str, Sequence[Row]], sides: Sides, forged_excluded: Mapping[str, int], leaks: list[dict[str, Any]]) -> dict[str, Any]:
+    train = tables["train"]
+    fake = sum(row["label"] == "fake" for row in train)
+
+    def tally(rows: Iterable[Row], word: Callable[[Row], str]) -> dict[str, int]:
+        return dict(sorted(Counter(word(row) for row in rows).items()))
+
+    return {
+        "cycle": cycle.cycle,
+        "counts": {
+            side: {
+                "clips": len(rows), "units": len({row["unit"] for row in rows}), "people": len({row["cluster"] for row in rows}), "new": sum(row["new"] for row in rows),
+                "label": tally(rows, lambda row: row["label"]), "generator": tally(rows, lambda row: row["generator"] or row["label"]),
+                "origin": tally(rows, lambda row: row["origin"]), "role": tally(rows, lambda row: row["role"]), "batch": tally(rows, lambda row: row["batch"]),
+            }
+            for side, rows in tables.items()
+        },
+        "samples": {side: sum(found == side for found in sides.of_sample.values()) for side in SIDES},
+        "excluded": dict(sorted(Counter(sides.excluded.values()).items())),
+        "forged_excluded": dict(sorted(forged_excluded.items())),
+        "balance": {"fake": fake, "real": len(train) - fake, "fake_part": fake / len(train), "forged_part": sum(row["role"] == "forged" for row in train) / len(train)},
+        "leaks": leaks,
+        "train_rows": len(train),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    stage_main("assemble", run)

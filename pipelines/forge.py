@@ -1,0 +1,154 @@
+"""Make fakes from the real clips of one batch, real and fake staying a pair: a clip store in, a clip store out.
+
+Which forger a clip meets and with what random numbers follows from its own id and the seed, so the same clip gives the same
+fake whatever else the batch holds. A donor is another person of the batch on the same side of the split: nothing leaks.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from media.forgers import FORGERS, forge_clip
+from media.shards import ShardWriter, read_clip_at, read_index, read_landmarks
+from pipelines.draw import rank
+from pipelines.pool import ordered_map
+from pipelines.sides import split_of
+from pipelines.stage import Progress, stage_main
+from workspace.errors import DataError, VigilError
+from workspace.files import read_json, write_json
+from workspace.settings import Settings, SplitSettings
+
+KEPT = (
+    "sample_id", "batch", "track", "start_seconds", "end_seconds", "face_px", "sharpness", "brightness", "yaw_degrees", "score", "kind", "use", "identity",
+    "source", "source_video", "method", "compression", "case_id",
+)  # fmt: skip
+NO_DONOR = "no other person of its side and kind in the batch"
+CRASHED = "forger crashed"
+FEWEST_FOR_PROCESSES = 64          # starting processes costs seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeJob:
+    """One fake to be made: index rows of the real clip and of the donor, and the seed of the random numbers."""
+
+    folder: Path
+    forger: str
+    clip: dict[str, Any]
+    donor: dict[str, Any] | None
+    seed: int
+
+
+def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
+    """Write data/forged/<batch>/ and return its report. Safe to repeat; raises DataError for an unknown forger or missing faces."""
+    unknown = sorted(set(settings.forge.forgers) - set(FORGERS))
+    if unknown:
+        raise DataError(f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(FORGERS))}", next_step="Mend forge.forgers in params.yaml.")
+    folder, out = root / "data" / "faces" / batch, root / "data" / "forged" / batch
+    excluded: Counter[str] = Counter()
+    jobs = plan(folder, _real_clips(folder), settings, excluded)
+    shutil.rmtree(out, ignore_errors=True)
+    made: Counter[str] = Counter()
+    progress = Progress("forge")
+    with ShardWriter(out) as writer:
+        results = ordered_map(_forge, jobs, settings.faces.workers, _crashed) if len(jobs) >= FEWEST_FOR_PROCESSES else map(_forge, jobs)
+        for number, (job, result) in enumerate(zip(jobs, results, strict=True), start=1):
+            if isinstance(result, str):
+                excluded[result] += 1
+            else:
+                writer.add(_row(job), *result)
+                made[job.forger] += 1
+            progress(number, len(jobs))
+    report = {"batch": batch, "forged": sum(made.values()), "by_forger": dict(sorted(made.items())), "excluded": dict(sorted(excluded.items()))}
+    write_json(out / "report.json", report)
+    return report
+
+
+def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excluded: Counter[str]) -> list[ForgeJob]:
+    """The fakes to be made of real clips: forgers in rotation from a place that the clip's id gives, a forger once a clip.
+
+    Of more than `max_clips` the first fakes of as many clips as possible are made, by rank.
+    """
+    forgers, seed = settings.forge.forgers, settings.seed
+    sides = _sides(clips, settings.split)
+    wanted: list[tuple[int, int, ForgeJob]] = []
+    for clip in clips:
+        donor = _donor(clip, clips, sides, seed)
+        start = rank(seed, clip["clip_id"]) % max(1, len(forgers))
+        rotation = [*forgers[start:], *forgers[:start]]
+        doable = [name for name in rotation if donor is not None or not FORGERS[name].needs_donor]
+        if len(doable) < (number := min(_fakes_of(clip["clip_id"], settings.forge.fakes_per_real, seed), len(rotation))):
+            excluded[NO_DONOR] += number - len(doable)
+        for turn, name in enumerate(doable[:number]):
+            own_seed = rank(seed, f"{clip['clip_id']}+{name}")
+            wanted.append((turn, own_seed, ForgeJob(folder, name, clip, donor if FORGERS[name].needs_donor else None, own_seed)))
+    wanted.sort(key=lambda item: (item[0], item[1], _clip_id(item[2])))
+    return sorted((job for _, _, job in wanted[: settings.forge.max_clips]), key=_clip_id)
+
+
+def _real_clips(folder: Path) -> list[dict[str, Any]]:
+    """Real clips that may be forged: not near duplicates, and kept for evaluation only where the person is known."""
+    try:
+        samples = read_json(folder / "report.json")["samples"]
+    except (OSError, ValueError, KeyError) as problem:
+        raise DataError(f"The faces of batch {folder.name} are missing.", why=str(problem), next_step="Run `vigil retrain` again.") from problem
+    duplicates = {sample["sample_id"] for sample in samples if sample["duplicate_of"]}
+    rows: list[dict[str, Any]] = read_index(folder).to_dict("records")
+    real = (row for row in rows if row["label"] == "real" and row["sample_id"] not in duplicates)
+    return [row for row in real if row["use"] == "train" or (row["use"] == "evaluate" and row["identity"])]
+
+
+def _fakes_of(clip_id: str, fakes_per_real: float, seed: int) -> int:
+    whole = int(fakes_per_real)
+    return whole + (rank(seed, f"share {clip_id}") / 2**64 < fakes_per_real - whole)
+
+
+def _sides(clips: Iterable[Mapping[str, Any]], split: SplitSettings) -> dict[str, str]:
+    """The side of each clip: people of whom something is kept for evaluation stand in the holdout (pipelines/sides.py)."""
+    clips = list(clips)
+    kept = {clip["identity"] for clip in clips if clip["use"] == "evaluate"}
+    return {clip["clip_id"]: "holdout" if clip["identity"] in kept else split_of(clip["identity"], split) for clip in clips}
+
+
+def _donor(clip: Mapping[str, Any], clips: Sequence[dict[str, Any]], sides: Mapping[str, str], seed: int) -> dict[str, Any] | None:
+    """Another person's clip of the same kind and side, the first by a rank that each pair has; so others coming in seldom change it."""
+    others = [
+        other for other in clips
+        if other["kind"] == clip["kind"] and other["sample_id"] != clip["sample_id"] and sides[other["clip_id"]] == sides[clip["clip_id"]]
+        and (other["identity"] != clip["identity"] or not clip["identity"])
+        and (not other["source_video"] or other["source_video"] != clip["source_video"])
+    ]  # fmt: skip
+    return min(others, key=lambda other: (rank(seed, f"{clip['clip_id']} {other['clip_id']}"), other["clip_id"]), default=None)
+
+
+def _forge(job: ForgeJob) -> tuple[np.ndarray, np.ndarray] | str:
+    """Frames [T, S, S, 3] uint8 and landmarks [T, 468, 2] of the fake, or the reason why there is none."""
+    try:
+        frames = read_clip_at(job.folder, job.clip)
+        donor = (read_clip_at(job.folder, job.donor), read_landmarks(job.donor)) if job.donor else None
+        return forge_clip(job.forger, frames, read_landmarks(job.clip), np.random.default_rng(job.seed), donor)
+    except VigilError as problem:
+        return problem.why
+
+
+def _crashed(job: ForgeJob) -> tuple[np.ndarray, np.ndarray] | str:
+    return CRASHED
+
+
+def _clip_id(job: ForgeJob) -> str:
+    return f"{job.clip['clip_id']}+{job.forger}"
+
+
+def _row(job: ForgeJob) -> dict[str, Any]:
+    kept = {name: job.clip[name] for name in KEPT}
+    donor = {"donor": job.donor["identity"], "donor_clip": job.donor["clip_id"]} if job.donor else {}
+    made = {"clip_id": _clip_id(job), "label": "fake", "generator": job.forger, "origin": "forged", "forger": job.forger, "source_clip": job.clip["clip_id"]}
+    return kept | donor | made
+
+
+if __name__ == "__main__":
+    stage_main("forge", run)

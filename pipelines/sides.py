@@ -1,0 +1,90 @@
+"""Who stands on which side: train, validation or holdout. People are split by a keyed hash, so that nobody ever moves.
+
+What the hash cannot know is claimed in the order in which batches were accepted: a later batch never takes a person, a source
+video or a look from the side where an earlier one put it. So what once trained always trains, and the holdout only grows.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workspace.settings import SplitSettings
+
+Side = Literal["train", "validation", "holdout"]
+SIDES: tuple[Side, ...] = ("train", "validation", "holdout")
+OTHER_DONOR = "donor and target on different sides"
+OTHER_VIDEO = "its source video is on another side"
+PERSON_TRAINS = "kept for evaluation, but its person is on another side"
+DUPLICATE = "near duplicate of another sample"
+
+
+def split_of(identity: str, split: SplitSettings) -> Side:
+    """The side of a person, by the key and the name alone. Somebody unknown ('') only ever trains."""
+    if not identity:
+        return "train"
+    digest = hmac.new(split.key.encode(), identity.encode(), hashlib.sha256).digest()
+    part = int.from_bytes(digest[:8], "big") / 2**64
+    return "train" if part < split.train else "validation" if part < split.train + split.validation else "holdout"
+
+
+@dataclass(slots=True)
+class Sides:
+    """The side of every sample that may be used, and why the others may not."""
+
+    of_sample: dict[str, Side] = field(default_factory=dict)
+    excluded: dict[str, str] = field(default_factory=dict)
+    claims: dict[tuple[str, str], Side] = field(default_factory=dict)
+
+    def of_person(self, identity: str, split: SplitSettings) -> Side:
+        """The side of a person: what was claimed, else what the hash says."""
+        return self.claims.get(("person", identity)) or split_of(identity, split)
+
+
+def look_of(sample: Mapping[str, Any]) -> str:
+    """The group of near duplicates that a sample belongs to."""
+    return str(sample["duplicate_of"] or sample["sample_id"])
+
+
+def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSettings) -> Sides:
+    """The side of every sample. `batches` are entries of the faces reports, in the order in which the batches were accepted.
+
+    Adding a batch at the end changes no side that was given before.
+    """
+    sides = Sides()
+    for batch in batches:
+        # what is kept for evaluation comes first: within one batch `use` wins over all
+        for sample in sorted(batch, key=lambda one: (one["use"] != "evaluate", bool(one["duplicate_of"]), one["sample_id"])):
+            side, why_not = _side(sample, split, sides)
+            if side is None:
+                sides.excluded[sample["sample_id"]] = why_not
+                continue
+            sides.of_sample[sample["sample_id"]] = side
+            sides.claims |= dict.fromkeys(_keys(sample), side)
+    return sides
+
+
+def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tuple[Side | None, str]:
+    unusable = (
+        "quarantined" if sample["quarantine"] else "use is never" if sample["use"] == "never" else "no label" if not sample["label"]
+        else "no clip" if not sample["clips"] else DUPLICATE if ("look", look_of(sample)) in sides.claims else ""
+    )  # fmt: skip
+    if unusable:
+        return None, unusable
+    if sample["use"] == "evaluate":
+        taken = {sides.claims.get(key, "holdout") for key in _keys(sample)}
+        return ("holdout", "") if taken == {"holdout"} else (None, PERSON_TRAINS)
+    wanted = sides.of_person(sample["identity"], split)
+    if sample["donor"] and sides.of_person(sample["donor"], split) != wanted:
+        return None, OTHER_DONOR
+    if sides.claims.get(("video", sample["source_video"]), wanted) != wanted:
+        return None, OTHER_VIDEO
+    return wanted, ""
+
+
+def _keys(sample: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "look", look_of(sample)
+    for kind, name in (("person", "identity"), ("person", "donor"), ("video", "source_video")):
+        if sample[name]:
+            yield kind, sample[name]
