@@ -14,7 +14,7 @@ import numpy as np
 from media.align import crop_transform, place, rebased, reduced, sample, smooth
 from media.decode import MediaInfo, Source, probe, read_frames, read_image
 from media.detect import FaceFinder
-from media.tracks import Appearance, Sighting, Tracker, Tracklet, is_cut, link, look, thumbnail
+from media.tracks import CUT, Appearance, Sighting, Tracker, Tracklet, change, link, look, thumbnail
 from workspace.errors import MediaError
 from workspace.settings import FaceSettings
 
@@ -53,7 +53,7 @@ class Extraction:
     kind: str = ""                                           # video | image | '' when unreadable
     reason: str = ""
     info: MediaInfo | None = None
-    faces_too_small: int = 0
+    faces_too_small: int = 0                                 # sightings below min_face_px
 
 
 def extract_clips(source: Source, faces: FaceSettings) -> Extraction:
@@ -136,29 +136,29 @@ def _collect(result: Extraction, plan: list[list[float]], frames: Iterator[tuple
     finder, tracker = FaceFinder(faces), Tracker(faces.max_gap_frames)
     found: list[tuple[FaceClip, Appearance]] = []
 
-    def close() -> None:
+    def close(scene: np.ndarray) -> None:
         for tracklet in tracker.end():
             if len(tracklet.sightings) >= least:
-                found.append(_cut_clip(tracklet, faces))
+                found.append(_cut_clip(tracklet, faces, scene))
 
     steps = [(number, step) for number, window in enumerate(plan) for step in range(len(window))]
-    window, picture, small, seen = 0, None, None, []
+    window, picture, scene, seen = 0, None, np.zeros(0), []
     for (number, step), (time, frame) in zip(steps, frames, strict=False):
+        moved = 0.0
         if number != window:
-            close()
-            window, small = number, None
+            close(scene)
+            window = number
         if frame is not picture:
-            before, small = small, thumbnail(frame)
-            if before is not None and is_cut(before, small):
-                close()
+            before, scene = scene, thumbnail(frame)
+            moved = change(before, scene) if before.size else 0.0
+            if moved > CUT:
+                close(before)
             seen = _sightings(finder, frame, faces, result)
             result.frames_seen += 1
             result.frames_with_face += bool(seen)
             picture = frame
-        elif small is None:
-            small = thumbnail(frame)
-        tracker.add([replace(one, step=step, time=time) for one in seen])
-    close()
+        tracker.add([replace(one, step=step, time=time) for one in seen], moved)
+    close(scene)
     result.clips, result.faces = _numbered(found, faces.max_tracks)
 
 
@@ -170,14 +170,15 @@ def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, resul
             result.faces_too_small += 1
             continue
         part, shift, factor = reduced(frame, crop_transform(where, faces.margin, faces.size_px), faces.size_px, extra=PATH_SLACK)
-        if part.base is frame or np.shares_memory(part, frame):
+        if np.shares_memory(part, frame):
             part = part.copy()                   # let the frame go
         if part.size:
-            seen.append(Sighting(0, 0.0, face, where, look(frame, where), part, shift, factor))
+            inside = np.array([*((where[:2] - shift) * factor), where[2] * factor.mean(), where[3]])
+            seen.append(Sighting(0, 0.0, face, where, look(part, inside), part, shift, factor))
     return sorted(seen, key=lambda one: -one.place[2])[: 2 * faces.max_tracks]
 
 
-def _cut_clip(tracklet: Tracklet, faces: FaceSettings) -> tuple[FaceClip, Appearance]:
+def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tuple[FaceClip, Appearance]:
     seen, size = tracklet.sightings, faces.size_px
     path = smooth(np.stack([one.place for one in seen]), np.array([one.time for one in seen]))
     frames = np.empty((len(seen), size, size, 3), np.uint8)
@@ -193,7 +194,8 @@ def _cut_clip(tracklet: Tracklet, faces: FaceSettings) -> tuple[FaceClip, Appear
         yaw_degrees=float(np.mean([one.face.yaw_degrees for one in seen])), score=float(np.mean([one.face.score for one in seen])),
     )  # fmt: skip
     mean_look = np.mean([one.look for one in seen], axis=0)
-    return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look / max(float(np.linalg.norm(mean_look)), 1e-6))
+    mean_look /= max(float(np.linalg.norm(mean_look)), 1e-6)
+    return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look, scene)
 
 
 def _quality(frames: np.ndarray) -> tuple[float, float]:
