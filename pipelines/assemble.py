@@ -34,9 +34,11 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     sides = decide_sides(list(samples.values()), settings.split)
     collected = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if row["sample_id"] in sides.of_sample]
     forged_excluded: Counter[str] = Counter()
-    forged = _usable_forged([row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)], collected, sides, settings.split, forged_excluded)
+    made = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
+    forged = _usable_forged(made, collected, sides, settings.split, forged_excluded)
     for row in (*collected, *forged):
-        row |= {"split": sides.of_sample[row["sample_id"]], "new": row["batch"] in cycle.judged, "cluster": row["identity"] or row["source_video"] or row["sample_id"]}
+        row["split"], row["new"] = sides.of_sample[row["sample_id"]], row["batch"] in cycle.judged
+        row["cluster"] = row["identity"] or row["source_video"] or row["sample_id"]
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
     for side in ("validation", "holdout"):
@@ -115,7 +117,7 @@ def _samples(root: Path, batch: str) -> list[Row]:
     try:
         samples: list[Row] = read_json(path)["samples"]
     except (OSError, ValueError, KeyError) as problem:
-        raise DataError(f"The faces of batch {batch} are missing.", why=f"{path}: {problem}", next_step="Run `vigil retrain` again, or `dvc pull`.") from problem
+        raise _missing(f"The faces of batch {batch}", path, problem) from problem
     return samples
 
 
@@ -127,10 +129,14 @@ def _clips(root: Path, store: str, batch: str) -> list[Row]:
         columns = [name for name in pyarrow.parquet.read_schema(path).names if name != "landmarks"]
         rows: list[Row] = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
     except (OSError, ValueError) as problem:
-        raise DataError(f"The clips of batch {batch} are missing.", why=f"{path}: {problem}", next_step="Run `vigil retrain` again, or `dvc pull`.") from problem
+        raise _missing(f"The clips of batch {batch}", path, problem) from problem
     for row in rows:
         row["store"] = store
     return rows
+
+
+def _missing(what: str, path: Path, problem: Exception) -> DataError:
+    return DataError(f"{what} are missing.", why=f"{path}: {problem}", next_step="Run `vigil retrain` again, or `dvc pull`.")
 
 
 def _write_table(root: Path, path: Path, rows: Sequence[Row]) -> None:
@@ -175,7 +181,8 @@ def _report(cycle: Cycle, tables: Mapping[str, Sequence[Row]], sides: Sides, for
         "cycle": cycle.cycle,
         "counts": {
             side: {
-                "clips": len(rows), "units": len({row["unit"] for row in rows}), "people": len({row["cluster"] for row in rows}), "new": sum(row["new"] for row in rows),
+                "clips": len(rows), "units": len({row["unit"] for row in rows}), "people": len({row["cluster"] for row in rows}),
+                "new": sum(row["new"] for row in rows),
                 "label": tally(rows, lambda row: row["label"]), "generator": tally(rows, lambda row: row["generator"] or row["label"]),
                 "origin": tally(rows, lambda row: row["origin"]), "role": tally(rows, lambda row: row["role"]), "batch": tally(rows, lambda row: row["batch"]),
             }
@@ -184,7 +191,9 @@ def _report(cycle: Cycle, tables: Mapping[str, Sequence[Row]], sides: Sides, for
         "samples": {side: sum(found == side for found in sides.of_sample.values()) for side in SIDES},
         "excluded": dict(sorted(Counter(sides.excluded.values()).items())),
         "forged_excluded": dict(sorted(forged_excluded.items())),
-        "balance": {"fake": fake, "real": len(train) - fake, "fake_part": fake / len(train), "forged_part": sum(row["role"] == "forged" for row in train) / len(train)},
+        "balance": {
+            "fake": fake, "real": len(train) - fake, "fake_part": fake / len(train), "forged_part": sum(row["role"] == "forged" for row in train) / len(train),
+        },
         "leaks": leaks,
         "train_rows": len(train),
     }  # fmt: skip

@@ -1,11 +1,11 @@
 """Seeded draws of clips: balanced for training, frozen for evaluation. The same names and seed give the same draw."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 Item = TypeVar("Item")
 
 
@@ -53,4 +53,4 @@ def panel(rows: Iterable[Row], batches: Sequence[str], cap: int, key: str) -> li
 
 def _interleaved(queues: Sequence[Sequence[Item]]) -> list[Item]:
     nothing = object()
-    return [item for turn in zip_longest(*queues, fillvalue=nothing) for item in turn if item is not nothing]     # type: ignore[misc]
+    return [item for turn in zip_longest(*queues, fillvalue=nothing) for item in turn if item is not nothing]  # type: ignore[misc]

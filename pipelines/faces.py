@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.pool import ordered_map
+from pipelines.rows import rows_of
 from pipelines.stage import Progress, stage_main
 from workspace.errors import VigilError
 from workspace.files import write_json
@@ -19,7 +20,7 @@ from workspace.settings import FaceSettings, Settings
 if TYPE_CHECKING:
     from media.faces import Extraction
 
-ABOUT = ("label", "use", "identity", "donor", "generator", "source", "source_video", "method", "compression", "case_id")   # manifest columns that a clip keeps
+ABOUT = ("label", "use", "identity", "donor", "generator", "source", "source_video", "method", "compression", "case_id")  # manifest columns that a clip keeps
 CRASHED = "decoder crashed"
 NEVER = "use is never"
 
@@ -44,7 +45,7 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     from media.shards import ShardWriter
 
     folder, out = root / "data" / "raw" / batch, root / "data" / "faces" / batch
-    rows = read_manifest(folder).to_dict("records")
+    rows = rows_of(read_manifest(folder))
     usable = [row for row in rows if not row["quarantine"] and row["use"] != "never"]
     jobs = [FaceJob(folder, row["sample_id"], row["shard"], int(row["offset"]), int(row["bytes"]), settings.faces) for row in usable]
     shutil.rmtree(out, ignore_errors=True)
@@ -89,8 +90,9 @@ def _store(writer: Any, row: dict[str, Any], found: "Extraction | str") -> dict[
         writer.add(about | measured | {"origin": "collected"}, clip.frames, clip.landmarks)
     info = found.info
     return {
-        "kind": found.kind or row["kind"], "frames_seen": found.frames_seen, "frames_with_face": found.frames_with_face, "faces": found.faces, "clips": len(found.clips),
-        "reason": found.reason, "decoded": info is not None and found.frames_seen > 0, "width": info.width if info else 0, "height": info.height if info else 0,
+        "kind": found.kind or row["kind"], "frames_seen": found.frames_seen, "frames_with_face": found.frames_with_face, "faces": found.faces,
+        "clips": len(found.clips), "reason": found.reason, "decoded": info is not None and found.frames_seen > 0,
+        "width": info.width if info else 0, "height": info.height if info else 0,
     }  # fmt: skip
 
 

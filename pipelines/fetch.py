@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
+from pipelines.intake import NotNow
 from pipelines.layouts import Found
-from pipelines.seen import Entry, Seen, Stamp, stamp_of
+from pipelines.seen import Entry, Seen, Stamp
+from workspace.errors import DataError
+from workspace.objectstore import ObjectInfo, fetch, is_s3, list_prefix, split_url
 from workspace.settings import IngestSettings, SourceSettings
 
-if TYPE_CHECKING:
-    from workspace.objectstore import ObjectInfo
-
-TABLES = (".csv",)                 # always fetched: without its table nobody knows what an object is
+TABLES = (".csv",)  # always fetched: without its table nobody knows what an object is
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,53 +37,60 @@ def located(root: Path, source: SourceSettings) -> Path:
     raise FileNotFoundError(2, f"there is no {path}")
 
 
-def pending_objects(source: SourceSettings, settings: IngestSettings, seen: Seen) -> "list[ObjectInfo]":
-    """The objects below an S3 prefix that were never looked at, or changed since. Raises VigilError when S3 does not answer."""
+def pending_objects(source: SourceSettings, settings: IngestSettings, seen: Seen) -> list[ObjectInfo]:
+    """The objects below an S3 prefix that were never looked at, or changed since. Raises NotNow when S3 does not answer."""
     return [item for item in _objects(source, settings) if seen.unchanged(source.name, _name(item.key, source), Stamp(item.size, item.etag)) is None]
 
 
 @contextmanager
 def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: Seen) -> Iterator[Place]:
-    """The source as a local path, for the time of the block; objects are known by etag once the block ends well."""
-    if not source.path.startswith("s3://"):
+    """The source as a local path, for the time of the block; objects are known by etag once the block ends well.
+
+    Raises FileNotFoundError or NotNow before the block starts.
+    """
+    if not is_s3(source.path):
         yield Place(located(root, source))
         return
-    from workspace.objectstore import fetch
-
-    bucket = source.path.removeprefix("s3://").split("/")[0]
     incoming = root / ".vigil" / "incoming" / source.name
     incoming.mkdir(parents=True, exist_ok=True)
-    names: dict[str, ObjectInfo] = {}
+    fresh: dict[str, ObjectInfo] = {}
     refused: list[Found] = []
     for item in _objects(source, settings):
-        name, stamp = _name(item.key, source), Stamp(item.size, item.etag)
-        if seen.unchanged(source.name, name, stamp) and not name.lower().endswith(TABLES):
+        name = _name(item.key, source)
+        if seen.unchanged(source.name, name, Stamp(item.size, item.etag)) and not name.lower().endswith(TABLES):
             continue
-        problem = "file too big" if item.size > settings.max_file_bytes else "" if _is_safe(name) else "its key leads outside the source"
-        names[name] = item
-        if problem:
+        fresh[name] = item
+        if problem := "file too big" if item.size > settings.max_file_bytes else "" if _is_safe(name) else "its key leads outside the source":
             refused.append(Found(path=incoming / name, name=name, problem=problem))
-        else:
-            fetch(f"s3://{bucket}/{item.key}", incoming / name, settings.s3_endpoint_url)
+    barred = {found.name for found in refused}
+    try:
+        fetch(_url(source), incoming, settings.s3_endpoint_url, objects=[item for name, item in fresh.items() if name not in barred])
+    except DataError as problem:
+        raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
     yield Place(incoming, tuple(refused))
-    for name, item in names.items():
+    for name, item in fresh.items():
         taken = seen.get(source.name, name)
         seen.put(source.name, name, Entry(Stamp(item.size, item.etag), taken.sample_id if taken else "", taken.problem if taken else ""))
     seen.save()
     shutil.rmtree(incoming, ignore_errors=True)
 
 
-def _objects(source: SourceSettings, settings: IngestSettings) -> "list[ObjectInfo]":
-    from workspace.objectstore import list_prefix
+def _objects(source: SourceSettings, settings: IngestSettings) -> list[ObjectInfo]:
+    try:
+        return list_prefix(_url(source), settings.s3_endpoint_url)
+    except DataError as problem:
+        raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
 
-    return [item for item in list_prefix(source.path, settings.s3_endpoint_url) if not item.key.endswith("/")]
+
+def _url(source: SourceSettings) -> str:
+    """The prefix as a folder: s3://bucket/press must not take in s3://bucket/press-old."""
+    return source.path.rstrip("/") + "/"
 
 
 def _name(key: str, source: SourceSettings) -> str:
-    prefix = source.path.removeprefix("s3://").partition("/")[2]
-    return key.removeprefix(prefix).lstrip("/")
+    return key.removeprefix(split_url(_url(source))[1])
 
 
 def _is_safe(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return bool(parts) and ".." not in parts
+    return bool(parts) and ".." not in parts and "\0" not in name and not PurePosixPath(name).is_absolute()

@@ -15,10 +15,10 @@ from workspace.errors import MediaError
 from workspace.files import sha256_bytes, sha256_file
 
 THUMB_PX = 32
-LOWEST, HIGHEST = 1, 9                 # DCT rows and columns 1..8: 64 coefficients without the constant ones
-FLAT_SIGMA = 2.0                       # a picture with less contrast (of 255) has no hash
-PLACES = (0.25, 0.5, 0.75)             # parts of the duration that are compared
-MOST_DIFFERENCE = 0.08                 # of 314 photos at 60% size and JPEG 50 the worst has 0.065; the nearest two different photos 0.27
+LOWEST, HIGHEST = 1, 9  # DCT rows and columns 1..8: 64 coefficients without the constant ones
+FLAT_SIGMA = 2.0  # a picture with less contrast (of 255) has no hash
+PLACES = (0.25, 0.5, 0.75)  # parts of the duration that are compared
+MOST_DIFFERENCE = 0.08  # of 314 photos at 60% size and JPEG 50 the worst has 0.065; the nearest two different photos 0.27
 DURATION_SLACK_SECONDS = 0.3
 DURATION_SLACK = 0.03
 

@@ -17,6 +17,7 @@ from media.forgers import FORGERS, forge_clip
 from media.shards import ShardWriter, read_clip_at, read_index, read_landmarks
 from pipelines.draw import rank
 from pipelines.pool import ordered_map
+from pipelines.rows import rows_of
 from pipelines.sides import split_of
 from pipelines.stage import Progress, stage_main
 from workspace.errors import DataError, VigilError
@@ -29,7 +30,7 @@ KEPT = (
 )  # fmt: skip
 NO_DONOR = "no other person of its side and kind in the batch"
 CRASHED = "forger crashed"
-FEWEST_FOR_PROCESSES = 64          # starting processes costs seconds
+FEWEST_FOR_PROCESSES = 64  # starting processes costs seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     """Write data/forged/<batch>/ and return its report. Safe to repeat; raises DataError for an unknown forger or missing faces."""
     unknown = sorted(set(settings.forge.forgers) - set(FORGERS))
     if unknown:
-        raise DataError(f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(FORGERS))}", next_step="Mend forge.forgers in params.yaml.")
+        raise DataError(f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(FORGERS))}", next_step="Mend forge.forgers.")
     folder, out = root / "data" / "faces" / batch, root / "data" / "forged" / batch
     excluded: Counter[str] = Counter()
     jobs = plan(folder, _real_clips(folder), settings, excluded)
@@ -97,7 +98,7 @@ def _real_clips(folder: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, KeyError) as problem:
         raise DataError(f"The faces of batch {folder.name} are missing.", why=str(problem), next_step="Run `vigil retrain` again.") from problem
     duplicates = {sample["sample_id"] for sample in samples if sample["duplicate_of"]}
-    rows: list[dict[str, Any]] = read_index(folder).to_dict("records")
+    rows = rows_of(read_index(folder))
     real = (row for row in rows if row["label"] == "real" and row["sample_id"] not in duplicates)
     return [row for row in real if row["use"] == "train" or (row["use"] == "evaluate" and row["identity"])]
 

@@ -17,14 +17,16 @@ from typing import Any
 
 from pipelines.fetch import Place, fetched, located, pending_objects
 from pipelines.fingerprint import Measured, measure, refused
-from pipelines.intake import IngestReport, SourceCounts
+from pipelines.intake import IngestReport, NotNow, SourceCounts
 from pipelines.known import Known, read_known
 from pipelines.layouts import Found, Listing, read_layout
+from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, stamp_of
 from workspace.errors import DataError, VigilError
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest, write_media
+from workspace.objectstore import is_s3
 from workspace.settings import IdentityRule, Settings, SourceSettings
 from workspace.state import batch_states
 
@@ -42,9 +44,7 @@ class Taken:
     stamp: Stamp
 
 
-def ingest(
-    root: Path, settings: Settings, sources: Sequence[SourceSettings], batch: str | None = None, progress: Progress | None = None
-) -> IngestReport:
+def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], batch: str | None = None, progress: Progress | None = None) -> IngestReport:
     """Take in what is new; at most one new batch a source. Safe to repeat: a second run adds nothing.
 
     `batch` names the new batch (with several sources, each further one adds its own name); else it is `<date>-<source>`, UTC.
@@ -52,7 +52,7 @@ def ingest(
     is in the report's `problems` and the others are taken in.
     """
     if batch is not None and not BATCH_NAME.match(batch):
-        raise DataError(f"{batch!r} cannot be the name of a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
+        raise DataError(f"{batch!r} cannot name a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
     shutil.rmtree(root / ".vigil" / "building", ignore_errors=True)
     _journal_unjournalled(root)
     known, seen, report = read_known(root), Seen(root), IngestReport()
@@ -61,13 +61,11 @@ def ingest(
         try:
             with fetched(root, source, settings.ingest, seen) as place:
                 _ingest_source(root, settings, source, place, wanted, known, seen, report, progress)
-        except OSError as problem:
-            report.problems[source.name] = f"out of reach: {problem.strerror or problem}"
+        except (OSError, NotNow) as problem:
+            report.problems[source.name] = f"{problem.what} {problem.why}" if isinstance(problem, NotNow) else problem.strerror or str(problem)
         except DataError as problem:
             if len(sources) == 1:
                 raise
-            report.problems[source.name] = f"{problem.what} {problem.why}"
-        except VigilError as problem:
             report.problems[source.name] = f"{problem.what} {problem.why}"
     return report
 
@@ -77,7 +75,7 @@ def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
     seen, count = Seen(root), 0
     for source in sources:
         try:
-            if source.path.startswith("s3://"):
+            if is_s3(source.path):
                 count += len(pending_objects(source, settings.ingest, seen))
                 continue
             listing = read_layout(source, located(root, source))
@@ -88,7 +86,15 @@ def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
 
 
 def _ingest_source(
-    root: Path, settings: Settings, source: SourceSettings, place: Place, wanted: str | None, known: Known, seen: Seen, report: IngestReport, progress: Progress | None
+    root: Path,
+    settings: Settings,
+    source: SourceSettings,
+    place: Place,
+    wanted: str | None,
+    known: Known,
+    seen: Seen,
+    report: IngestReport,
+    progress: Progress | None,
 ) -> None:
     listing = read_layout(source, place.path)
     refused_names = {found.name for found in place.refused}
@@ -167,9 +173,10 @@ def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, known: K
             if found.label != row["label"] and not row["quarantine"]:
                 row["quarantine"] = f"two labels for one content ({row['path']} and {found.name})"
             continue
+        person = identity_of(found, source.identity, listing.names_people, measured.sample_id)
         row = dict.fromkeys(MANIFEST_COLUMNS, "") | {
-            "sample_id": measured.sample_id, "path": found.name, "kind": measured.kind or _kind_by_name(found.name), "label": found.label, "use": found.use or UNSTATED,
-            "identity": identity_of(found, source.identity, listing.names_people, measured.sample_id), "donor": found.donor, "generator": found.generator,
+            "sample_id": measured.sample_id, "path": found.name, "kind": measured.kind or _kind_by_name(found.name), "label": found.label,
+            "use": found.use or UNSTATED, "identity": person, "donor": found.donor, "generator": found.generator,
             "source": source.name, "source_video": found.source_video, "method": found.method, "compression": found.compression, "licence": found.licence,
             "case_id": found.case_id, "bytes": measured.bytes, "offset": 0, "quarantine": measured.problem, "phash": measured.phash,
         }  # fmt: skip
@@ -198,7 +205,10 @@ def _write_batch(root: Path, name: str, source: SourceSettings, rows: list[tuple
     building = root / ".vigil" / "building" / name
     building.mkdir(parents=True)
     kept = [(row["sample_id"], item.found.path) for row, item in rows if not row["quarantine"]]
-    places = write_media(building, kept, settings.ingest.shard_bytes)
+    try:
+        places = write_media(building, kept, settings.ingest.shard_bytes)
+    except DataError as problem:  # a file is still being copied into the source
+        raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
     for row, _ in rows:
         if row["sample_id"] in places:
             row["shard"], row["offset"], row["bytes"] = places[row["sample_id"]]
@@ -218,7 +228,7 @@ def _journal_unjournalled(root: Path) -> None:
     told = batch_states(journal.events())
     for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
         if manifest.parent.name not in told:
-            _journal_batch(journal, manifest.parent.name, read_manifest(manifest.parent).to_dict("records"))
+            _journal_batch(journal, manifest.parent.name, rows_of(read_manifest(manifest.parent)))
 
 
 def _journal_batch(journal: Journal, name: str, rows: list[dict[str, Any]]) -> None:

@@ -5,7 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workspace.errors import DataError
+
 MOST_NAMED = 5
+
+
+class NotNow(DataError):
+    """A source did not answer, or changed while it was read. Nothing of it was taken in; the next run tries again."""
 
 
 @dataclass(slots=True)

@@ -11,12 +11,13 @@ import numpy as np
 from media.decode import Source
 from pipelines.fingerprint import hash_distances, same_picture
 from pipelines.layouts import Found
+from pipelines.rows import rows_of
 from workspace.errors import VigilError, WorkspaceError
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, read_media
 from workspace.state import batch_states
 
-MOST_COMPARED = 8                  # candidates of one file whose frames are compared, the nearest first
+MOST_COMPARED = 8  # candidates of one file whose frames are compared, the nearest first
 # Only files that claim to be the same thing can be duplicates: a fake often has its target's middle frame, and
 # FaceForensics++ holds one video in three compressions on purpose.
 ALIKE = ("kind", "label", "generator", "method", "compression", "donor")
@@ -27,7 +28,7 @@ class Look:
     """How one known sample looks, and where its media are."""
 
     sample_id: str
-    original: str                  # the first of its near duplicates
+    original: str  # the first of its near duplicates
     phash: int
     media: Path | tuple[Path, str, int, int]
 
@@ -40,7 +41,7 @@ class Look:
 class Known:
     """Labels and uses by sample id, and looks in groups of files that claim to be the same kind of thing."""
 
-    labels: dict[str, tuple[str, str, str]] = field(default_factory=dict)     # (batch, label, use)
+    labels: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # (batch, label, use)
     looks: dict[tuple[str, ...], list[Look]] = field(default_factory=dict)
 
     def add(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -86,7 +87,7 @@ def read_known(root: Path) -> Known:
     for batch in batch_states(Journal(root).events()):
         folder = root / "data" / "raw" / batch
         if (folder / "manifest.parquet").is_file():
-            known.add(folder, read_manifest(folder).to_dict("records"))
+            known.add(folder, rows_of(read_manifest(folder)))
         else:
             missing.append(batch)
     if missing:
@@ -105,7 +106,7 @@ def _original(phash: str, path: Path, looks: Sequence[Look], bits: int) -> str:
     for index in near[np.argsort(distances[near], kind="stable")][:MOST_COMPARED]:
         try:
             alike = same_picture(path, looks[index].source())
-        except VigilError:             # its media were not pulled: the hashes alone decide, a leak costs more than a clip
+        except VigilError:  # its media were not pulled: the hashes alone decide, a leak costs more than a clip
             alike = True
         if alike:
             return looks[index].original

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-AHEAD = 3                          # jobs handed out a process: keeps them busy without filling memory with results
+AHEAD = 3  # jobs handed out a process: keeps them busy without filling memory with results
 
 
 def ordered_map(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, crashed: Callable[[Job], Result]) -> Iterator[Result]:

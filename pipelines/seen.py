@@ -16,7 +16,7 @@ class Stamp:
     """What a file system or an object store says of a file without reading it."""
 
     bytes: int
-    stamp: str                     # mtime in nanoseconds, or an object's etag
+    stamp: str  # mtime in nanoseconds, or an object's etag
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 20
 # Reasons that say nothing about the media of a batch: somebody's notes between the files are no sign of corrupt videos.
-NOT_MEDIA_REASONS = ("not a media file", "link leads outside the source", "path leads outside the source", "link to a folder", "broken link", "not a regular file")
+NOT_MEDIA_REASONS = (
+    "not a media file", "link leads outside the source", "path leads outside the source", "link to a folder", "broken link", "not a regular file",
+)  # fmt: skip
 MEDIA_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".gif")
 
 
@@ -32,7 +34,7 @@ class Check:
 
     name: str
     limit: Any
-    rows: str                      # all | media | usable | looked_at
+    rows: str  # all | media | usable | looked_at
     expectation: Any
 
 
@@ -118,7 +120,10 @@ def checks_of(limits: ValidateSettings) -> list[Check]:
         Check("media decode", limits.min_decodable, "media", values("decoded", [True], limits.min_decodable)),
         Check("enough samples", limits.min_samples, "usable", gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_samples)),
         Check("not seen before", 1 - limits.max_duplicates, "usable", values("original", [True], 1 - limits.max_duplicates)),
-        Check("nobody swapped with themselves", "donor is another person", "usable", gxe.ExpectColumnValuesToNotBeInSet(column="swapped_with", value_set=["the same person"])),
+        Check(
+            "nobody swapped with themselves", "donor is another person", "usable",
+            gxe.ExpectColumnValuesToNotBeInSet(column="swapped_with", value_set=["the same person"]),
+        ),
         Check("a real has no generator and no donor", "empty", "usable", values("said_of_real", [""])),
         Check("a face is found", limits.min_face_found, "looked_at", values("face_found", [True], limits.min_face_found)),
         Check(

@@ -9,7 +9,7 @@ from workspace.settings import SourceSettings
 
 __all__ = ["LAYOUTS", "Found", "Listing", "read_layout"]
 
-LAYOUTS = {"csv": csv_table, "faceforensics": faceforensics, "folder": folder}    # `auto` asks them in this order
+LAYOUTS = {"csv": csv_table, "faceforensics": faceforensics, "folder": folder}  # `auto` asks them in this order
 
 
 def read_layout(source: SourceSettings, path: Path) -> Listing:
@@ -17,7 +17,7 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
 
     Raises DataError when the layout does not fit what is there, and OSError when it cannot be read.
     """
-    name = source.layout
+    name: str = source.layout
     if name == "auto":
         name = next((candidate for candidate, module in LAYOUTS.items() if module.recognises(path)), "")
     if not name:

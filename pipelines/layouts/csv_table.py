@@ -45,7 +45,8 @@ def read(source: SourceSettings, path: Path) -> Listing:
         known = {key: row.get(key, "") for key in OPTIONAL if key != "use"}
         file = table.parent / name
         outside = "path leads outside the source" if Path(name).is_absolute() or ".." in Path(name).parts else ""
-        listing.files.append(Found(path=file, name=name, label=label, use=use, folder=file.parent.name if "/" in name else "", problem=outside or problem_of(file, table.parent), **known))
+        person = file.parent.name if "/" in name else ""
+        listing.files.append(Found(path=file, name=name, label=label, use=use, folder=person, problem=outside or problem_of(file, table.parent), **known))
     if mistakes:
         more = f"\n        and {len(mistakes) - MOST_NAMED} more" if len(mistakes) > MOST_NAMED else ""
         raise DataError(
@@ -68,7 +69,8 @@ def _rows(table: Path) -> list[dict[str, str]]:
         raise DataError(f"Cannot read the table {table}.", why=str(problem), next_step="Save it as a CSV file in UTF-8.") from problem
     if missing:
         raise DataError(
-            f"Cannot use the table {table}. Nothing was ingested from it.", why=f"no column {' and no column '.join(missing)}; it has {', '.join(columns) or 'none'}",
+            f"Cannot use the table {table}. Nothing was ingested from it.",
+            why=f"no column {' and no column '.join(missing)}; it has {', '.join(columns) or 'none'}",
             next_step="Name the columns in its first line: path,label,use,identity,generator,...",
         )  # fmt: skip
     return rows

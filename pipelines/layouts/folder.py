@@ -35,7 +35,7 @@ def read(source: SourceSettings, folder: Path) -> Listing:
         label = meaning.get(parts[0].lower(), "") if len(parts) > 1 else ""
         own_name = parts[0].lower() not in ("real", "fake")
         generator = (parts[0] if own_name else parts[1] if len(parts) > 2 else "") if label == "fake" else ""
-        above = 1 + bool(generator and not own_name)      # folders that say label and generator, not who it is
+        above = 1 + bool(generator and not own_name)  # folders that say label and generator, not who it is
         person = parts[-2] if len(parts) - 1 > above else ""
         listing.files.append(Found(path=path, name="/".join(parts), label=label, generator=generator, folder=person, problem=problem_of(path, folder)))
     return listing

@@ -14,9 +14,9 @@ class Found:
     """One file of a source. Strings are '' when unknown; `problem` is why the file may not be opened ('' when it may)."""
 
     path: Path
-    name: str                      # relative to the source, with forward slashes
+    name: str  # relative to the source, with forward slashes
     label: str = ""
-    use: str = ""                  # train | evaluate | never; '' when the source does not say, which means train
+    use: str = ""  # train | evaluate | never; '' when the source does not say, which means train
     identity: str = ""
     donor: str = ""
     generator: str = ""
@@ -25,7 +25,7 @@ class Found:
     compression: str = ""
     licence: str = ""
     case_id: str = ""
-    folder: str = ""               # the folder that may be named after the person, for identity rule `folder`
+    folder: str = ""  # the folder that may be named after the person, for identity rule `folder`
     problem: str = ""
 
 
@@ -35,7 +35,7 @@ class Listing:
 
     files: list[Found] = field(default_factory=list)
     hidden: int = 0
-    names_people: bool = False     # the source itself says who is in its files (a column, or a naming scheme)
+    names_people: bool = False  # the source itself says who is in its files (a column, or a naming scheme)
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -46,7 +46,7 @@ def walk(folder: Path) -> Iterator[Path]:
         linked = [name for name in folders if (Path(here) / name).is_symlink()]
         for name in sorted([*names, *linked]):
             yield Path(here) / name
-    yield from sorted(closed)             # folders that may not be read: named, so that nothing is dropped in silence
+    yield from sorted(closed)  # folders that may not be read: named, so that nothing is dropped in silence
 
 
 def is_hidden(path: Path, folder: Path) -> bool:
