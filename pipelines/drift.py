@@ -42,7 +42,11 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     clips = draw(clips, settings.drift.max_samples, cycle.seed)
     model_dir = root / ("build/base" if base else "build/model")
     scored = score_rows(root, model_dir, clips, threads=settings.serve.threads, tell=Progress("drift")) if len(clips) else clips
-    units = combine(scored, model_dir) if len(scored) else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "split", "p_fake", "embedding", *QUALITY])
+    units = (
+        combine(scored, model_dir)
+        if len(scored)
+        else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "split", "p_fake", "embedding", *QUALITY])
+    )
     result = weigh(units, holdout_counts(root), settings, cycle)
     sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
     result["columns"] = make_report(sides[0], sides[1], root / FOLDER)
@@ -134,8 +138,16 @@ def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: in
                 p_value = float(_test(units[mine], new[mine], settings, seed).p_value)
             except ValueError:
                 p_value = None
-        found.append({"group": group, "n_ref": n_ref, "n_new": n_new, "p_value": p_value, "drifted": n_ref == 0 or (p_value is not None and p_value < settings.drift.alpha)})
-    if not any(group["drifted"] for group in found):    # the mixture has shifted, or the groups are too small to say: all must be covered
+        found.append(
+            {
+                "group": group,
+                "n_ref": n_ref,
+                "n_new": n_new,
+                "p_value": p_value,
+                "drifted": n_ref == 0 or (p_value is not None and p_value < settings.drift.alpha),
+            }
+        )
+    if not any(group["drifted"] for group in found):  # the mixture has shifted, or the groups are too small to say: all must be covered
         found = [{**group, "drifted": True} for group in found]
     return found
 

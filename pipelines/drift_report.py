@@ -57,7 +57,13 @@ def columns_of(report: dict[str, Any]) -> list[dict[str, Any]]:
         if not config["type"].endswith(":ValueDrift"):
             continue
         p_value = metric["value"]
-        rows.append({**{key: config[key] for key in ("column", "method", "threshold")}, "p_value": p_value, "drifted": p_value is not None and p_value < config["threshold"]})
+        rows.append(
+            {
+                **{key: config[key] for key in ("column", "method", "threshold")},
+                "p_value": p_value,
+                "drifted": p_value is not None and p_value < config["threshold"],
+            }
+        )
     return rows
 
 
@@ -75,7 +81,9 @@ def _child(folder: Path) -> None:
     snapshot = report.run(Dataset.from_pandas(current, definition), Dataset.from_pandas(reference, definition))
     snapshot.save_html(str(folder / HTML))
     found = snapshot.dict()
-    write_json(folder / JSON, {"metrics": found["metrics"], "tests": [{key: test[key] for key in ("name", "description", "status")} for test in found["tests"]]})
+    write_json(
+        folder / JSON, {"metrics": found["metrics"], "tests": [{key: test[key] for key in ("name", "description", "status")} for test in found["tests"]]}
+    )
 
 
 if __name__ == "__main__":

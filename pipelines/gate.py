@@ -5,7 +5,7 @@ A report that is missing or cannot be read leaves its gates undecided; it never 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +51,24 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def validation_inputs(batch: str, report: Mapping[str, Any]) -> dict[str, Any]:
-    """What gate `data` reads of one batch's validation report: its name, whether it succeeded, and each check's outcome."""
-    checks = report.get("checks")
-    rows = [{"name": check.get("name"), "success": check.get("success")} for check in checks if isinstance(check, dict)] if isinstance(checks, list) else None
+    """What gate `data` reads of one batch's validation report: its name, whether it succeeded, and each expectation's outcome."""
     return {
         "batch": report.get("batch") if report.get("batch") == batch else None,
         "success": report.get("success"),
-        "checks": {"count": len(checks) if isinstance(checks, list) else None, "rows": rows},
+        "checks": _table(report.get("expectations"), ("name", "success")),
     }
 
 
 def leak_inputs(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What gate `leak-free` reads of the sets report: how many of each kind stand on both sides of the split."""
-    leaks = report.get("leaks")
-    rows = [{"what": str(what), "found": found} for what, found in sorted(leaks.items())] if isinstance(leaks, dict) else None
-    return {"leaks": {"checks": {"count": len(leaks) if isinstance(leaks, dict) else None, "rows": rows}}}
+    """What gate `leak-free` reads of the sets report: how many rows were looked at, and what stands on both sides of the split."""
+    return {"train_rows": report.get("train_rows"), "leaks": _table(report.get("leaks"), ("kind", "key"))}
+
+
+def _table(found: Any, names: Sequence[str]) -> dict[str, Any]:
+    """`{count, rows}` of a list of mappings; empty-handed, hence undecided, for anything else."""
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        return {"count": None, "rows": None}
+    return {"count": len(found), "rows": [{name: entry.get(name) for name in names} for entry in found]}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,12 @@ def _score_missing(root: Path, engine: Any, rows: "pd.DataFrame", tell: Tell) ->
         part = records[start : start + AT_ONCE]
         scores = engine.score_clips([read_clip(root, row) for row in part])
         found += [
-            {"sha256": row["sha256"], "logit": float(score.logit), "certainty": float(np.mean(score.certainty)), "embedding": np.asarray(score.embedding, np.float32)}
+            {
+                "sha256": row["sha256"],
+                "logit": float(score.logit),
+                "certainty": float(np.mean(score.certainty)),
+                "embedding": np.asarray(score.embedding, np.float32),
+            }
             for row, score in zip(part, scores, strict=True)
         ]
         tell(len(found), len(records), f"clips scored by {engine.model_id}")
@@ -100,7 +105,9 @@ def unit_table(clips: "pd.DataFrame") -> "pd.DataFrame":
     mixed = clips.groupby("unit")["label"].nunique()
     if (mixed > 1).any():
         raise DataError(
-            "A video cannot be judged.", why=f"its clips carry different labels: {', '.join(mixed.index[mixed > 1][:3])}", next_step="Run `vigil audit` on its batch."
+            "A video cannot be judged.",
+            why=f"its clips carry different labels: {', '.join(mixed.index[mixed > 1][:3])}",
+            next_step="Run `vigil audit` on its batch.",
         )
     ordered = clips.sort_values(["unit", "clip_id"])
     first = ordered.groupby("unit").first()

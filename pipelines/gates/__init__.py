@@ -55,7 +55,7 @@ def judge(
             "cycle": {"judged": judged, "base_sha256": base_sha256},
         }
     )
-    limits = Limits(settings, GateSettings())
+    limits = Limits(settings, GateSettings.model_validate({}))
     results: list[GateResult] = []
     for name, gate in GATES.items():
         try:

@@ -25,6 +25,8 @@ def data(gate: str, inputs: Inputs, limits: Limits) -> Results:
 def _met(report: Inputs) -> bool:
     """Success as stated, and no single expectation that says otherwise. Every value is read, so a hole is found even when another check fails."""
     stated, checks = report.flag("success"), [(check.text("name"), check.flag("success")) for check in report.rows("checks")]
+    if not checks:
+        raise Missing(f"the validation report of {report.text('batch')} holds no expectation")
     stated = report.flag("success")
     return stated and all(success for _, success in checks)
 
@@ -34,17 +36,19 @@ def _failed(report: Inputs) -> str:
 
 
 def leak_free(gate: str, inputs: Inputs, limits: Limits) -> Results:
-    """Nobody, no source video and no file stands on both sides of the split."""
-    leaks = inputs.node("sets.leaks")
-    counted = {row.text("what"): row.count("found") for row in leaks.rows("checks")}
-    if not counted:
-        raise Missing("sets.leaks names no check")
-    found = {what: number for what, number in counted.items() if number}
+    """Nobody, no source video, no clip and no picture stands on both sides of the split, and every row is where its `use` lets it be."""
+    if not (rows := inputs.count("sets.train_rows")):
+        raise Missing("sets.train_rows is zero: there was nothing to look at")
+    found: dict[str, list[str]] = {}
+    for leak in inputs.rows("sets.leaks"):
+        found.setdefault(leak.text("kind"), []).append(leak.text("key"))
+    total = sum(map(len, found.values()))
     if found:
-        named = ", ".join(f"{number} {what}" for what, number in sorted(found.items()))
-        yield GateResult(gate, GateVerdict.FAIL, f"On both sides of the split: {named}.", float(sum(found.values())), 0.0, 0.0, rule="at most")
+        named = ", ".join(f"{len(keys)} {kind} (such as {sorted(keys)[0][:40]})" for kind, keys in sorted(found.items()))
+        reason, verdict = f"On both sides of the split, or where its use forbids it: {named}.", GateVerdict.FAIL
     else:
-        yield GateResult(gate, GateVerdict.PASS, f"Nothing stands on both sides of the split ({', '.join(sorted(counted))}).", 0.0, 0.0, 0.0, rule="at most")
+        reason, verdict = "Nobody and nothing stands on both sides of the split.", GateVerdict.PASS
+    yield GateResult(gate, verdict, reason, float(total), 0.0, 0.0, rows, 1, "at most")
 
 
 def accuracy(gate: str, inputs: Inputs, limits: Limits) -> Results:
@@ -104,4 +108,6 @@ def artifact_parity(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """The exported file scores golden clips as the checkpoint does."""
     seen = inputs.node("evaluation.parity")
     n = seen.count("clips")
-    yield limits.check(gate, "largest difference of p_fake between export and checkpoint", seen.number("max_difference"), "max_parity", n, GOLDEN_CLIPS, "clips")
+    yield limits.check(
+        gate, "largest difference of p_fake between export and checkpoint", seen.number("max_difference"), "max_parity", n, GOLDEN_CLIPS, "clips"
+    )

@@ -84,7 +84,13 @@ def worst_slice(gate: str, inputs: Inputs, limits: Limits) -> Results:
     judged = [entry for entry in read if entry[2] >= least]
     if not judged:
         largest = max((n for _, _, n in read), default=0)
-        yield GateResult(gate, GateVerdict.UNDECIDED, f"Undecided: the largest slice has {largest} videos; {least - largest} more are needed ({least}).", n=largest, smallest_n=least)
+        yield GateResult(
+            gate,
+            GateVerdict.UNDECIDED,
+            f"Undecided: the largest slice has {largest} videos; {least - largest} more are needed ({least}).",
+            n=largest,
+            smallest_n=least,
+        )
         return
     drop, name, n = max(judged)
     yield limits.check(gate, f"the largest loss of balanced accuracy of {len(judged)} slices ({name})", drop, "max_slice_drop", n, least)
@@ -143,7 +149,9 @@ def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:
     elif not limits.here.hold_on_drift:
         yield GateResult(gate, GateVerdict.PASS, f"What came in differs from the holdout (p {p_value:.3g}); the settings say not to hold for it.", *facts)
     else:
-        yield GateResult(gate, GateVerdict.FAIL, f"What came in differs from the holdout (p {p_value:.3g}), and the updated holdout has too little of it.", *facts)
+        yield GateResult(
+            gate, GateVerdict.FAIL, f"What came in differs from the holdout (p {p_value:.3g}), and the updated holdout has too little of it.", *facts
+        )
 
 
 def robustness(gate: str, inputs: Inputs, limits: Limits) -> Results:

@@ -16,7 +16,15 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         "challenger_sha256": CHALLENGER,
         "champion_sha256": CHAMPION if champion else "",
         "accuracy": {
-            "n_real": 120, "n_fake": 130, "balanced_accuracy": 0.97, "precision": 0.97, "recall": 0.96, "f1": 0.965, "auc": 0.99, "fpr": 0.02, "ece": 0.03,
+            "n_real": 120,
+            "n_fake": 130,
+            "balanced_accuracy": 0.97,
+            "precision": 0.97,
+            "recall": 0.96,
+            "f1": 0.965,
+            "auc": 0.99,
+            "fpr": 0.02,
+            "ece": 0.03,
         },
         "new_rows": {"n_real": 40, "n_fake": 40, "challenger_auc": 0.96},
         "robustness": {"n": 60, "clean": 0.96, "transfer": 0.94, "whitebox": 0.6, "challenger_curve": 0.5},
@@ -25,7 +33,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         "latency": {"seconds": 1.5, "runs": 5},
         "size_bytes": 90_000_000,
         "parity": {"clips": 8, "max_difference": 1e-5},
-    }  # fmt: skip
+    }
     if champion:
         new = [{"generator": "neural", "n_real": 120, "n_fake": 40, "champion_auc": 0.55, "challenger_auc": 0.95}] if something_new else []
         slices = [
@@ -49,7 +57,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         "evaluation": {"gate_inputs": inputs},
         "drift": {"gate_inputs": seen},
         "validate": [{"batch": "b2", "success": True, "checks": {"count": len(checks), "rows": checks}}],
-        "sets": {"leaks": {"checks": {"count": 2, "rows": [{"what": "identities", "found": 0}, {"what": "files", "found": 0}]}}},
+        "sets": {"train_rows": 900, "leaks": {"count": 0, "rows": []}},
         "judged": ["b2"],
         "base_sha256": CHAMPION if champion else "",
     }

@@ -59,10 +59,24 @@ def add_batch(root: Path, batch: str, people: int, *, generator: str = "swap", s
             for label in ("real", "fake"):
                 sample = f"{batch}{label}{person}".encode().hex().ljust(64, "0")[:64]
                 row = {
-                    "clip_id": f"{sample[:30]}-t0-c0", "sample_id": sample, "batch": batch, "start_seconds": 0.0, "end_seconds": 0.4, "face_px": 80.0 + rng.normal(),
-                    "sharpness": 5.0 + rng.normal(), "brightness": brightness / 255 + rng.normal(0, 0.01), "yaw_degrees": rng.normal(0, 5), "score": 0.9, "kind": "video",
-                    "label": label, "use": "train", "identity": f"{batch}-p{person}", "generator": generator if label == "fake" else "", "source": "made", "origin": "collected",
-                }  # fmt: skip
+                    "clip_id": f"{sample[:30]}-t0-c0",
+                    "sample_id": sample,
+                    "batch": batch,
+                    "start_seconds": 0.0,
+                    "end_seconds": 0.4,
+                    "face_px": 80.0 + rng.normal(),
+                    "sharpness": 5.0 + rng.normal(),
+                    "brightness": brightness / 255 + rng.normal(0, 0.01),
+                    "yaw_degrees": rng.normal(0, 5),
+                    "score": 0.9,
+                    "kind": "video",
+                    "label": label,
+                    "use": "train",
+                    "identity": f"{batch}-p{person}",
+                    "generator": generator if label == "fake" else "",
+                    "source": "made",
+                    "origin": "collected",
+                }
                 shard.add(row, clip_pixels(rng, label == "fake", trace, brightness), marks)
     return read_index(folder).assign(store=f"data/faces/{batch}")
 

@@ -25,7 +25,9 @@ def units(generator: str = "swap", shift: float = 0.0, known: int = 40, incoming
     embeddings = rng.normal(size=(total, 6)) + np.where(new & fake, shift, 0)[:, None] + np.where(fake, 1.0, 0)[:, None]
     table = pd.DataFrame(rng.normal(size=(total, 4)), columns=["face_px", "sharpness", "brightness", "yaw_degrees"])
     names = np.where(fake, np.where(new, generator, "swap"), "")
-    return table.assign(new=new, label=np.where(fake, "fake", "real"), generator=names, cluster=[f"p{i // 2}" for i in range(total)], embedding=list(embeddings))
+    return table.assign(
+        new=new, label=np.where(fake, "fake", "real"), generator=names, cluster=[f"p{i // 2}" for i in range(total)], embedding=list(embeddings)
+    )
 
 
 def weighed(table: pd.DataFrame, covered_by: dict[str, int] | None = None) -> dict[str, Any]:

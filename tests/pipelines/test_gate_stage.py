@@ -21,13 +21,20 @@ def world(tmp_path: Path) -> tuple[Path, Settings, Cycle]:
     reports = (
         example["evaluation"],
         example["drift"],
-        {"batch": "b2", "success": True, "checks": [{"name": "labels are known", "success": True, "detail": "40 rows"}]},
-        {"leaks": {"identities": 0, "files": 0}},
+        {"batch": "b2", "success": True, "expectations": [{"name": "labels are known", "success": True, "detail": "40 rows"}]},
+        {"train_rows": 900, "leaks": []},
     )
     for name, report in zip(REPORTS, reports, strict=True):
         write_json(tmp_path / name, report)
     cycle = Cycle(
-        cycle="2026-W47.2", seed=1, batches=["b1", "b2"], judged=["b2"], base_model=CHAMPION, base_cycle="2026-W46.1", known_generators=["swap"], drawn_forgers=[]
+        cycle="2026-W47.2",
+        seed=1,
+        batches=["b1", "b2"],
+        judged=["b2"],
+        base_model=CHAMPION,
+        base_cycle="2026-W46.1",
+        known_generators=["swap"],
+        drawn_forgers=[],
     )
     return tmp_path, load_settings(ROOT / "params.yaml"), cycle
 
@@ -50,6 +57,17 @@ def test_a_report_that_cannot_be_read_never_promotes(world: tuple[Path, Settings
 
 
 def test_a_failing_expectation_holds_the_cycle(world: tuple[Path, Settings, Cycle]) -> None:
-    write_json(world[0] / "reports/validate/b2.json", {"batch": "b2", "success": True, "checks": [{"name": "files decode", "success": False}]})
+    write_json(world[0] / "reports/validate/b2.json", {"batch": "b2", "success": True, "expectations": [{"name": "files decode", "success": False}]})
     page = gate.run(*world)
     assert page["verdict"] == "fail" and "files decode" in page["reasons"][0]
+
+
+def test_a_person_on_both_sides_holds_the_cycle(world: tuple[Path, Settings, Cycle]) -> None:
+    write_json(world[0] / "data/sets/report.json", {"train_rows": 900, "leaks": [{"kind": "person", "key": "anna", "sides": ["holdout", "train"]}]})
+    page = gate.run(*world)
+    assert page["verdict"] == "fail" and "anna" in page["reasons"][0]
+
+
+def test_a_validation_report_without_a_single_expectation_decides_nothing(world: tuple[Path, Settings, Cycle]) -> None:
+    write_json(world[0] / "reports/validate/b2.json", {"batch": "b2", "success": True, "expectations": []})
+    assert gate.run(*world)["verdict"] == "undecided"

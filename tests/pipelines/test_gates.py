@@ -74,7 +74,7 @@ def _value(tree: Any, path: tuple[Any, ...]) -> Any:
 # Gate -> the input that breaks it alone.
 BREAKS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "data": (("validate", 0, "success"), False),
-    "leak-free": (("sets", "leaks", "checks", "rows", 0, "found"), 1),
+    "leak-free": (("sets", "leaks"), {"count": 1, "rows": [{"kind": "person", "key": "anna"}]}),
     "accuracy: balanced accuracy": ((*EVALUATION, "accuracy", "balanced_accuracy"), 0.89),
     "accuracy: precision": ((*EVALUATION, "accuracy", "precision"), 0.89),
     "accuracy: recall": ((*EVALUATION, "accuracy", "recall"), 0.89),

@@ -1,0 +1,182 @@
+"""From the predictions table to figures with intervals and to what the gates read. No model runs here.
+
+Which rows are judged: the holdout as it stood before this cycle (all of it for a first model); collected media where they
+hold enough videos of both classes, else collected and forged together, and the report says which.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.predictions import balanced_accuracy, class_counts, rows_by_generator, slices
+from workspace.cycle import Cycle
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from model.card import ModelCard
+
+
+def judged_kinds(holdout: "pd.DataFrame", least: int, champion: bool) -> tuple[str, list[str]]:
+    """`collected` where the judged holdout has `least` collected videos of both classes, else `collected+forged`; with its origins."""
+    rows = judged_rows(holdout, ["collected"], champion)
+    enough = min(class_counts(rows).values()) >= least
+    return ("collected", ["collected"]) if enough else ("collected+forged", ["collected", "forged"])
+
+
+def judged_rows(holdout: "pd.DataFrame", origins: list[str], champion: bool) -> "pd.DataFrame":
+    """Holdout rows of these origins, without the new ones where there is a champion to compare with."""
+    rows = holdout[holdout["origin"].isin(origins)]
+    return rows[~rows["new"].astype(bool)] if champion else rows
+
+
+def figures(rows: "pd.DataFrame", column: str, threshold: float, settings: Settings, seed: int) -> dict[str, Any]:
+    """Every metric of the rows with its cluster-bootstrap interval and n, by name."""
+    from model.intervals import summarise_with_intervals
+
+    if rows.empty:
+        return {}
+    found = summarise_with_intervals(rows["label"], rows[column], rows["cluster"], threshold, resamples=settings.evaluate.resamples, seed=seed)
+    return {name: interval.as_dict() for name, interval in found.items()}
+
+
+def auc_of(rows: "pd.DataFrame", column: str) -> float | None:
+    """AUC of a score column; None where it is undefined."""
+    from model.metrics import auc
+
+    return auc(rows["label"], rows[column]) if len(rows) else None
+
+
+def auc_interval(rows: "pd.DataFrame", column: str, settings: Settings, seed: int) -> dict[str, Any]:
+    """AUC with its cluster-bootstrap interval."""
+    from model.intervals import cluster_interval
+    from model.metrics import auc
+
+    return cluster_interval(auc, rows["label"], rows[column], rows["cluster"], resamples=settings.evaluate.resamples, seed=seed).as_dict()
+
+
+def gate_inputs(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """What the gates read of the predictions. Only values that some gate needs: each of them missing must hold the cycle."""
+    holdout = table[table["fold"] == "holdout"]
+    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, champion is not None)
+    rows = judged_rows(holdout, origins, champion is not None)
+    everything = holdout[holdout["origin"].isin(origins)]
+    inputs: dict[str, Any] = {
+        "judged_on": judged_on,
+        "challenger_sha256": challenger.model_sha256,
+        "champion_sha256": champion.model_sha256 if champion else "",
+        "accuracy": _accuracy(rows, challenger.threshold),
+        "new_rows": _new_rows(everything[everything["new"].astype(bool)]),
+        "generalisation": _generalisation(table[(table["fold"] == "train") & table["origin"].isin(origins)], rows),
+        "collapse": _collapse(rows, challenger.threshold),
+    }
+    if champion:
+        inputs |= _against(champion, challenger, rows, holdout, everything, settings, cycle)
+    return inputs
+
+
+def _accuracy(rows: "pd.DataFrame", threshold: float) -> dict[str, Any]:
+    from model.metrics import summarise
+
+    found = summarise(rows["label"].to_numpy(dtype=str), rows["p_challenger"], threshold) if len(rows) else {}
+    return class_counts(rows) | {name: found.get(name) for name in ("balanced_accuracy", "precision", "recall", "f1", "auc", "fpr", "ece")}
+
+
+def _new_rows(rows: "pd.DataFrame") -> dict[str, Any]:
+    counts = class_counts(rows)
+    return counts | ({"challenger_auc": auc_of(rows, "p_challenger")} if min(counts.values()) else {})
+
+
+def _generalisation(train: "pd.DataFrame", rows: "pd.DataFrame") -> dict[str, Any]:
+    n = min(*class_counts(train).values(), *class_counts(rows).values())
+    return {"n": n, "train_auc": auc_of(train, "p_challenger"), "holdout_auc": auc_of(rows, "p_challenger")}
+
+
+def _collapse(rows: "pd.DataFrame", threshold: float) -> dict[str, Any]:
+    called_fake = int((rows["p_challenger"] >= threshold).sum())
+    spread = float(np.std(rows["p_challenger"].to_numpy(dtype=np.float64))) if len(rows) else None
+    return {"n": len(rows), "spread": spread, "called_fake": called_fake, "called_real": len(rows) - called_fake}
+
+
+def _against(
+    champion: "ModelCard", challenger: "ModelCard", rows: "pd.DataFrame", holdout: "pd.DataFrame", everything: "pd.DataFrame", settings: Settings, cycle: Cycle
+) -> dict[str, Any]:
+    from model.intervals import paired_difference
+
+    paired = paired_difference(
+        rows["label"].to_numpy(dtype=str),
+        rows["p_challenger"],
+        rows["p_champion"],
+        rows["cluster"],
+        resamples=settings.evaluate.resamples,
+        seed=cycle.seed,
+        confidence=1 - 2 * settings.gates.alpha,
+    )
+    known = [
+        {"generator": name, **class_counts(part), "champion_auc": auc_of(part, "p_champion"), "challenger_auc": auc_of(part, "p_challenger")}
+        for name, part in rows_by_generator(rows).items()
+    ]
+    new = [
+        {"generator": name, **class_counts(part), "champion_auc": auc_of(part, "p_champion"), "challenger_auc": auc_of(part, "p_challenger")}
+        for name, part in unmet(holdout, everything, cycle).items()
+    ]
+    cut = [
+        {"slice": name, "n": len(part), "champion": before, "challenger": after}
+        for name, part in slices(rows, settings.gates.min_slice).items()
+        if (before := balanced_accuracy(part, rows, "p_champion", champion.threshold)) is not None
+        and (after := balanced_accuracy(part, rows, "p_challenger", challenger.threshold)) is not None
+    ]
+    return {
+        "comparison": {
+            **class_counts(rows),
+            "champion_auc": auc_of(rows, "p_champion"),
+            "challenger_auc": auc_of(rows, "p_challenger"),
+            "lower": paired.low,
+        },
+        "forgetting": {"count": len(known), "rows": known},
+        "new_generators": {"count": len(new), "rows": new},
+        "slices": {"count": len(cut), "rows": cut},
+    }
+
+
+def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle) -> dict[str, "pd.DataFrame"]:
+    """Collected generators among the new rows that the base has not met, each with its fakes and all judged reals, new ones too."""
+    import pandas as pd
+
+    fakes = holdout[(holdout["label"] == "fake") & (holdout["origin"] == "collected") & holdout["new"].astype(bool)]
+    fakes = fakes[~fakes["generator"].isin(["", *cycle.known_generators])]
+    reals = everything[everything["label"] == "real"]
+    return {str(name): pd.concat([reals, part]) for name, part in fakes.groupby("generator")}
+
+
+def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """The figures for people: overall, new, validation, every slice, each generator, with intervals."""
+    holdout = table[table["fold"] == "holdout"]
+    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, champion is not None)
+    rows, everything = judged_rows(holdout, origins, champion is not None), holdout[holdout["origin"].isin(origins)]
+    models = {"challenger": ("p_challenger", challenger.threshold)} | ({"champion": ("p_champion", champion.threshold)} if champion else {})
+    parts = {"judged": rows, "new": everything[everything["new"].astype(bool)], "validation": table[table["fold"] == "validation"]}
+    overall = {
+        name: {model: figures(part, column, threshold, settings, cycle.seed) for model, (column, threshold) in models.items()} for name, part in parts.items()
+    }
+    cut = [
+        {"slice": name, **class_counts(part)} | {model: balanced_accuracy(part, rows, column, threshold) for model, (column, threshold) in models.items()}
+        for name, part in slices(rows, settings.gates.min_slice).items()
+    ]
+    generators = {
+        name: class_counts(part) | {model: auc_interval(part, column, settings, cycle.seed) for model, (column, _) in models.items()}
+        for name, part in rows_by_generator(everything).items()
+    }
+    new = {
+        name: class_counts(part) | {model: auc_interval(part, column, settings, cycle.seed) for model, (column, _) in models.items()}
+        for name, part in unmet(holdout, everything, cycle).items()
+    }
+    return {
+        "judged_on": judged_on,
+        "counts": {name: class_counts(part) for name, part in parts.items()},
+        **overall,
+        "slices": cut,
+        "generators": generators,
+        "new_generators": new,
+    }

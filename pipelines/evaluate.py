@@ -1,0 +1,90 @@
+"""Stage `evaluate`: base and challenger on the same panel. Figures, pictures, and what the gates read.
+
+Nothing is chosen here: temperatures and thresholds come from the model cards, the panel from a keyed hash. Everything
+except attacks, latency and parity can be recomputed from reports/predictions.parquet.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import artifact, robustness
+from pipelines.comparison import describe, gate_inputs, judged_kinds, judged_rows
+from pipelines.plots import draw_all
+from pipelines.predictions import predict
+from pipelines.stage import Progress, stage_main
+from workspace.cycle import Cycle
+from workspace.errors import ModelFileError
+from workspace.files import atomic_file, read_json, write_json
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    from model.card import ModelCard
+
+EVALUATION, PREDICTIONS, PLOTS = Path("reports/evaluation.json"), Path("reports/predictions.parquet"), Path("reports/plots")
+
+
+def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """Write reports/evaluation.json, predictions.parquet and plots/; returns what evaluation.json holds. Safe to repeat."""
+    from model.card import verify
+
+    challenger = verify(root / "build/model")
+    champion = champion_card(root, cycle)
+    table = predict(root, settings, champion is not None, Progress("evaluate"))
+    with atomic_file(root / PREDICTIONS, "wb") as handle:
+        table.to_parquet(handle, index=False)
+    holdout = table[table["fold"] == "holdout"]
+    _, origins = judged_kinds(holdout, settings.gates.min_per_class, champion is not None)
+    robust = robustness.measure(root, settings, cycle, challenger, champion, origins)
+    served = artifact.measure(root, settings)
+    report = describe(table, champion, challenger, settings, cycle)
+    matrix = {
+        name: {model: (row[model] or {}).get("value") for model in ("champion", "challenger") if model in row} for name, row in report["generators"].items()
+    }
+    histories = {phase: history(root / folder) for phase, folder in (("pretrain", "build/pretrain"), ("train", "build/model"))}
+    thresholds = {"challenger": challenger.threshold} | ({"champion": champion.threshold} if champion else {})
+    rows = judged_rows(holdout, origins, champion is not None)
+    (root / PLOTS).mkdir(parents=True, exist_ok=True)
+    drawn = draw_all(root / PLOTS, rows, thresholds, histories, robust, matrix)
+    report |= {
+        "cycle": cycle.cycle,
+        "challenger_sha256": challenger.model_sha256,
+        "champion_sha256": champion.model_sha256 if champion else "",
+        "thresholds": thresholds,
+        "forgetting_row": matrix,
+        "robustness": {name: value for name, value in robust.items() if name != "gate"},
+        "artifact": served,
+        "plots": drawn,
+        "gate_inputs": gate_inputs(table, champion, challenger, settings, cycle) | {"robustness": robust["gate"]} | served["gate"],
+    }
+    write_json(root / EVALUATION, report)
+    return report
+
+
+def champion_card(root: Path, cycle: Cycle) -> "ModelCard | None":
+    """The checked card of build/base, or None when the cycle has no base. Raises ModelFileError when it is another model."""
+    from model.card import verify
+
+    if not cycle.base_model:
+        return None
+    card = verify(root / "build/base")
+    if card.model_sha256 != cycle.base_model:
+        raise ModelFileError(
+            "build/base is not the champion of this cycle. Nothing was compared.",
+            why=f"it holds {card.model_id}, the cycle was opened against {cycle.base_model[:12]}",
+            next_step="Run `vigil retrain` again: it lays the champion out afresh.",
+        )
+    return card
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The learning curve that a training stage left, or none."""
+    path = folder / "history.json"
+    if not path.is_file():
+        return []
+    found = read_json(path)
+    steps = found.get("history", found.get("steps", [])) if isinstance(found, dict) else found
+    return [entry for entry in steps if isinstance(entry, dict)]
+
+
+if __name__ == "__main__":
+    stage_main("evaluate", run)

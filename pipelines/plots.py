@@ -1,0 +1,175 @@
+"""The pictures of a cycle, as PNG files that do not depend on the clock. matplotlib without a display.
+
+Two colours and no more: blue is the challenger (or the only model), grey the champion. Each axis says its unit.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+CHALLENGER, CHAMPION, GRID = "#1f6feb", "#8b949e", "#d0d7de"
+COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION}
+SIZE = (5.0, 3.8)  # inches at 110 dpi: readable on a phone, small in the page
+
+
+def _save(folder: Path, name: str, title: str, draw: Any, size: tuple[float, float] = SIZE) -> str:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    draw(axes)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+    return f"{name}.png"
+
+
+def draw_all(
+    folder: Path,
+    rows: "pd.DataFrame",
+    thresholds: Mapping[str, float],
+    histories: Mapping[str, Sequence[Mapping[str, Any]]],
+    robust: Mapping[str, Any],
+    matrix: Mapping[str, Any],
+) -> list[str]:
+    """Write every picture that the measurements allow into `folder`; returns the file names.
+
+    `rows` is the judged part of the predictions; `thresholds` per model; `histories` per phase; `matrix` generator -> model -> AUC.
+    """
+    drawn = [learning_curves(folder, phase, history) for phase, history in histories.items() if history]
+    models = {name: (f"p_{name}", threshold) for name, threshold in thresholds.items()}
+    if rows["label"].nunique() == 2:
+        drawn += [roc(folder, rows, models), precision_recall(folder, rows, models), reliability_diagram(folder, rows, models)]
+        drawn.append(confusion_matrix(folder, rows, thresholds["challenger"]))
+    curves = {name: robust[name] for name in ("challenger", "champion") if robust.get(name)}
+    if curves:
+        drawn.append(attack_curve(folder, curves))
+    if matrix:
+        drawn.append(generator_matrix(folder, matrix))
+    return drawn
+
+
+def learning_curves(folder: Path, phase: str, history: Sequence[Mapping[str, Any]]) -> str:
+    """Loss over steps, on training batches and on validation."""
+
+    def draw(axes: "Axes") -> None:
+        for key, name, colour in (
+            ("train_loss", "training", CHAMPION),
+            ("loss", "training", CHAMPION),
+            ("val_loss", "validation", CHALLENGER),
+            ("validation_loss", "validation", CHALLENGER),
+        ):
+            points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, label=name, marker="o", markersize=3)
+        axes.set(xlabel="optimiser steps", ylabel="loss")
+        axes.legend(frameon=False)
+
+    return _save(folder, f"learning_{phase}", f"Learning curve: {phase}", draw)
+
+
+def roc(folder: Path, rows: "pd.DataFrame", models: Mapping[str, tuple[str, float]]) -> str:
+    """True against false positives over all thresholds; the shipped threshold is a dot."""
+    from model.metrics import auc, roc_points, threshold_metrics
+
+    def draw(axes: "Axes") -> None:
+        for name, (column, threshold) in models.items():
+            points = roc_points(rows["label"].to_numpy(dtype=str), rows[column])
+            if points is None:
+                continue
+            axes.plot(points[0], points[1], color=COLOURS[name], label=f"{name}, AUC {auc(rows['label'].to_numpy(dtype=str), rows[column]):.3f}")
+            at = threshold_metrics(rows["label"].to_numpy(dtype=str), rows[column], threshold)
+            axes.plot([at["fpr"]], [at["recall"]], "o", color=COLOURS[name])
+        axes.plot([0, 1], [0, 1], color=GRID, linestyle=":")
+        axes.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(-0.01, 1), ylim=(0, 1.02))
+        axes.legend(frameon=False, loc="lower right")
+
+    return _save(folder, "roc", f"ROC on {len(rows)} videos (dots: the shipped thresholds)", draw)
+
+
+def precision_recall(folder: Path, rows: "pd.DataFrame", models: Mapping[str, tuple[str, float]]) -> str:
+    """Precision over recall; the dotted line is the part of fakes, which a coin would reach."""
+    from model.metrics import precision_recall_points
+
+    def draw(axes: "Axes") -> None:
+        for name, (column, _) in models.items():
+            points = precision_recall_points(rows["label"].to_numpy(dtype=str), rows[column])
+            if points is not None:
+                axes.plot(points[0], points[1], color=COLOURS[name], label=name)
+        axes.axhline(float((rows["label"] == "fake").mean()), color=GRID, linestyle=":")
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+        axes.legend(frameon=False, loc="lower left")
+
+    return _save(folder, "precision_recall", "Precision and recall", draw)
+
+
+def reliability_diagram(folder: Path, rows: "pd.DataFrame", models: Mapping[str, tuple[str, float]]) -> str:
+    """Part of fakes over the score that was given; a calibrated model lies on the diagonal."""
+    from model.metrics import reliability
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=GRID, linestyle=":")
+        for name, (column, _) in models.items():
+            table = reliability(rows["label"].to_numpy(dtype=str), rows[column], bins=8)
+            axes.plot([row["p_fake"] for row in table], [row["fakes"] for row in table], "o-", color=COLOURS[name], label=name, markersize=4)
+        axes.set(xlabel="p_fake, mean of the bin", ylabel="part that is fake", xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(frameon=False, loc="upper left")
+
+    return _save(folder, "reliability", "Reliability", draw)
+
+
+def confusion_matrix(folder: Path, rows: "pd.DataFrame", threshold: float) -> str:
+    """What is real and fake against what the challenger calls so."""
+    from model.metrics import confusion
+
+    counts = confusion(rows["label"].to_numpy(dtype=str), rows["p_challenger"], threshold)
+    cells = np.array([[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]])
+
+    def draw(axes: "Axes") -> None:
+        shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(cells):
+            axes.text(column, row, f"{count}\n{shares[row, column]:.0%}", ha="center", va="center", color="white" if shares[row, column] > 0.6 else "black")
+        axes.set(xticks=[0, 1], xticklabels=["called real", "called fake"], yticks=[0, 1], yticklabels=["real", "fake"])
+        axes.spines[:].set_visible(False)
+
+    return _save(folder, "confusion", f"Confusion matrix at threshold {threshold:.3f}", draw, (4.2, 3.6))
+
+
+def attack_curve(folder: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Balanced accuracy under white-box PGD over eps, in 8-bit levels."""
+
+    def draw(axes: "Axes") -> None:
+        for name, points in curves.items():
+            known = [(point["eps"] * 255, point["balanced_accuracy"]) for point in points if point["balanced_accuracy"] is not None]
+            if known:
+                axes.plot(*zip(*known, strict=True), "o-", color=COLOURS[name], label=name, markersize=4)
+        axes.set(xlabel="eps, in levels of 255", ylabel="balanced accuracy", ylim=(0, 1.02))
+        axes.legend(frameon=False)
+
+    return _save(folder, "attack", "White-box PGD", draw)
+
+
+def generator_matrix(folder: Path, matrix: Mapping[str, Mapping[str, float | None]]) -> str:
+    """AUC of each model on each generator: the row that this cycle adds to the forgetting matrix, beside the one before."""
+    generators, models = list(matrix), [name for name in ("champion", "challenger") if any(name in row for row in matrix.values())]
+
+    def draw(axes: "Axes") -> None:
+        values = np.array([[np.nan if (value := matrix[name].get(model)) is None else value for name in generators] for model in models], dtype=float)
+        axes.imshow(values, cmap="RdYlGn", vmin=0.4, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            axes.text(column, row, "-" if np.isnan(value) else f"{value:.2f}", ha="center", va="center", fontsize=9)
+        axes.set(xticks=range(len(generators)), yticks=range(len(models)), yticklabels=models)
+        axes.set_xticklabels(generators, rotation=30, ha="right", fontsize=9)
+        axes.spines[:].set_visible(False)
+
+    return _save(folder, "generators", "AUC by generator, before and after", draw, (max(4.2, 1.1 * len(generators) + 1.5), 2.2 + 0.3 * len(models)))

@@ -1,0 +1,117 @@
+"""The predictions table: one row a video, with what it is, where it stands, and what champion and challenger say of it.
+
+Every figure and every gate input of a cycle can be recomputed from this table, the two thresholds and the settings.
+Columns: unit, cluster, label, generator, origin, source, kind, compression, face_px, yaw_degrees, brightness, the bands
+made of the last three, fold (holdout | validation | train), new, p_champion (NaN without one), p_challenger.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.scoring import Tell, read_set, score_rows, silent, unit_scores, unit_table
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEPT = ("unit", "cluster", "label", "generator", "origin", "source", "kind", "compression", "new", "face_px", "yaw_degrees", "brightness")
+# column -> name of the band column, edges (Buolamwini & Gebru 2018 call for such slices; edges are ours), names
+BANDS: dict[str, tuple[str, tuple[float, float], tuple[str, str, str]]] = {
+    "face_px": ("face_size", (80.0, 160.0), ("small", "medium", "large")),
+    "yaw_degrees": ("pose", (15.0, 30.0), ("frontal", "turned", "profile")),
+    "brightness": ("lighting", (0.3, 0.6), ("dark", "medium", "bright")),
+}
+
+
+def draw_panel(clips: "pd.DataFrame", per_slice: int, key: str) -> "pd.DataFrame":
+    """All clips of at most `per_slice` videos of each (label, generator, new): a frozen draw by keyed hash.
+
+    Which videos are drawn depends on the key and their names alone, so the panel does not move when history grows.
+    """
+    units = clips.drop_duplicates("unit")[["unit", "label", "generator", "new"]]
+    order = [hashlib.sha256(f"{key}:{unit}".encode()).hexdigest() for unit in units["unit"]]
+    kept = units.assign(order=order).sort_values("order").groupby(["label", "generator", "new"]).head(per_slice)["unit"]
+    return clips[clips["unit"].isin(set(kept))]
+
+
+def predict(root: Path, settings: Settings, champion: bool, tell: Tell = silent) -> "pd.DataFrame":
+    """Score holdout, validation and a sample of the train set with the challenger and, where there is one, the champion."""
+    import pandas as pd
+
+    parts = []
+    for fold in ("holdout", "validation", "train"):
+        clips = read_set(root, fold)
+        clips = clips[clips["label"].isin(["real", "fake"]) & clips["origin"].isin(["collected", "forged"])].copy()
+        clips["new"] = clips["new"].astype(bool)
+        if "unit" not in clips or (clips["unit"] == "").any():
+            clips["unit"] = clips.get("unit", pd.Series("", index=clips.index)).where(lambda unit: unit != "", clips["sample_id"])
+        if clips.empty:
+            continue
+        panel = draw_panel(clips, settings.budget.evaluation_clips_per_slice, settings.split.key) if fold == "train" else clips
+        units = unit_table(panel).set_index("unit", drop=False)
+        units["fold"] = fold
+        units["p_challenger"] = _scores(root, "build/model", panel, settings, tell)
+        units["p_champion"] = _scores(root, "build/base", panel, settings, tell) if champion and fold != "train" else np.nan
+        parts.append(units[[*KEPT, "fold", "p_champion", "p_challenger"]])
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEPT, "fold", "p_champion", "p_challenger"])
+    return add_bands(table)
+
+
+def _scores(root: Path, folder: str, panel: "pd.DataFrame", settings: Settings, tell: Tell) -> "pd.Series[float]":
+    from model.card import load_card
+
+    scored = score_rows(root, root / folder, panel, threads=settings.serve.threads, tell=tell)
+    return unit_scores(scored, load_card(root / folder).temperature)
+
+
+def add_bands(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with face_size, pose and lighting; '' where the measure is unknown."""
+    for column, (name, edges, names) in BANDS.items():
+        values = np.abs(table[column].to_numpy(dtype=np.float64))
+        table[name] = np.where(np.isfinite(values), np.array(names)[np.digitize(np.nan_to_num(values), edges)], "")
+    return table
+
+
+def balanced_accuracy(rows: "pd.DataFrame", everything: "pd.DataFrame", column: str, threshold: float) -> float | None:
+    """Mean of recall on the fakes and of specificity on the reals of `rows`; a class that `rows` lacks is taken from `everything`."""
+    parts = []
+    for label in ("real", "fake"):
+        mine = rows[rows["label"] == label]
+        mine = mine if len(mine) else everything[everything["label"] == label]
+        if mine.empty:
+            return None
+        said_fake = mine[column] >= threshold
+        parts.append(float(said_fake.mean() if label == "fake" else 1 - said_fake.mean()))
+    return sum(parts) / 2
+
+
+def slices(table: "pd.DataFrame", least: int) -> dict[str, "pd.DataFrame"]:
+    """The rows of every slice by name, `generator=swap`; values of one column with fewer than `least` rows are pooled as `others`."""
+    found: dict[str, pd.DataFrame] = {"all videos": table}
+    for column in ("generator", "compression", "source", "kind", "face_size", "pose", "lighting"):
+        rows = table[table["label"] == "fake"] if column == "generator" else table
+        groups = {str(value) or "unknown": part for value, part in rows.groupby(column)}
+        if len(groups) < 2 and column != "generator":
+            continue
+        small = [value for value, part in groups.items() if len(part) < least]
+        if len(small) > 1:
+            pooled = rows[rows[column].replace("", "unknown").isin(small)]
+            groups = {value: part for value, part in groups.items() if value not in small} | {"others": pooled}
+        found |= {f"{column}={value}": part for value, part in groups.items()}
+    return found
+
+
+def rows_by_generator(table: "pd.DataFrame") -> dict[str, "pd.DataFrame"]:
+    """For each generator its fakes beside all reals of the table."""
+    reals, fakes = table[table["label"] == "real"], table[table["label"] == "fake"]
+    import pandas as pd
+
+    return {str(name) or "unknown": pd.concat([reals, part]) for name, part in fakes.groupby("generator")}
+
+
+def class_counts(rows: "pd.DataFrame") -> dict[str, Any]:
+    """`{n_real, n_fake}` of the rows."""
+    return {"n_real": int((rows["label"] == "real").sum()), "n_fake": int((rows["label"] == "fake").sum())}

@@ -1,0 +1,78 @@
+"""Stage `pretrain`: phase 1. The backbone and the frame head learn single frames, from the base model where there is one.
+
+The stage keeps what must be the same on every run: the seed, the set, the start. Training itself is model/training.py.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.scoring import read_set
+from pipelines.stage import Progress, stage_main
+from workspace.cycle import Cycle
+from workspace.files import write_json
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    from model.network import ResNeXtLSTM
+
+FOLDER, CHECKPOINTS = Path("build/pretrain"), Path(".vigil/checkpoints")
+
+
+def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """Write build/pretrain/{model.safetensors, history.json}; returns the history. A killed run goes on where it was.
+
+    Raises DataError when the training set lacks a class, ModelFileError when build/base is not the cycle's base.
+    """
+    from model.checkpoint import save_model
+    from model.data import ClipDataset
+    from model.training import pretrain
+
+    model, warm = start_model(root, settings, cycle)
+    size = settings.faces.size_px
+    sets = [ClipDataset(root, read_set(root, split), size) for split in ("train", "validation")]
+    report = pretrain(model, *sets, settings.pretrain, cycle.seed, root / CHECKPOINTS, Progress("pretrain"), augment=settings.augment)
+    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    sha256 = save_model(model, root / FOLDER / "model.safetensors", {"cycle": cycle.cycle, "phase": "pretrain"})
+    result = {
+        "history": report.history,
+        "best_step": report.best_step,
+        "best_loss": report.best_loss,
+        "steps": report.steps,
+        "warm_start": warm,
+        "sha256": sha256,
+    }
+    write_json(root / FOLDER / "history.json", result)
+    return result
+
+
+def start_model(root: Path, settings: Settings, cycle: Cycle) -> tuple["ResNeXtLSTM", bool]:
+    """The network to train, and whether it starts from the base model.
+
+    A base of another shape (settings changed) cannot be taken over: the network then starts afresh.
+    """
+    import torch
+
+    from model.network import ResNeXtLSTM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cycle.seed)
+        model = ResNeXtLSTM(settings.model, settings.faces.size_px)
+    base = load_base(root, cycle)
+    if base is None:
+        return model, False
+    shapes = [{name: tensor.shape for name, tensor in network.state_dict().items()} for network in (model, base)]
+    if shapes[0] != shapes[1]:
+        return model, False
+    model.load_state_dict(base.state_dict())
+    return model, True
+
+
+def load_base(root: Path, cycle: Cycle) -> "ResNeXtLSTM | None":
+    """The base model, checked against the cycle's sha256; None for a first model."""
+    from model.checkpoint import load_model
+
+    return load_model(root / "build/base/model.safetensors", cycle.base_model) if cycle.base_model else None
+
+
+if __name__ == "__main__":
+    stage_main("pretrain", run)

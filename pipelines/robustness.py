@@ -1,0 +1,161 @@
+"""How the challenger and the champion stand attacks on holdout clips: white-box PGD at growing eps, and transfer from another model.
+
+Every model is attacked in its own shipped state: the border is its threshold through its temperature. Attacks may push a
+fake to look real (evasion) and a real to look fake (framing); both are reported. What was measured before, with the same
+model, clips and settings, is read from .vigil/scores.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.harden import phase1_view
+from pipelines.scoring import CACHE, read_set
+from workspace.cycle import Cycle
+from workspace.files import read_json, write_json
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from model.card import ModelCard
+
+WHITEBOX_EPS = 2 / 255
+TRANSFER_EPS = 0.05  # pixels of [0,1]; the bound of the mission's own adversarial data
+STEP_PER_EPS = 2.5  # step size = 2.5 eps / steps (Madry et al. 2018)
+BATCH = 8
+PHASE_1 = "build/pretrain"
+
+
+def attack_panel(root: Path, origins: list[str], most: int, key: str) -> "pd.DataFrame":
+    """One clip a video, half real and half fake, at most `most`, drawn from the holdout by keyed hash."""
+    clips = read_set(root, "holdout")
+    clips = clips[clips["origin"].isin(origins) & clips["label"].isin(["real", "fake"])].sort_values("clip_id").drop_duplicates("unit")
+    order = [hashlib.sha256(f"{key}:{unit}".encode()).hexdigest() for unit in clips["unit"]]
+    each = min(most // 2, *(int((clips["label"] == label).sum()) for label in ("real", "fake")))
+    return clips.assign(order=order).sort_values("order").groupby("label").head(each).drop(columns="order").reset_index(drop=True)
+
+
+def measure(root: Path, settings: Settings, cycle: Cycle, challenger: "ModelCard", champion: "ModelCard | None", origins: list[str]) -> dict[str, Any]:
+    """Curves of both models, transfer onto the challenger, and `gate`: what gate `robustness` reads."""
+    panel = attack_panel(root, origins, settings.budget.attack_clips, settings.split.key)
+    if panel.empty:
+        return {"n": 0, "challenger": [], "champion": [], "transfer": {}, "gate": {"n": 0}}
+    mine = curve(root, "build/model", challenger, panel, settings, cycle.seed)
+    theirs = curve(root, "build/base", champion, panel, settings, cycle.seed) if champion else []
+    surrogate = "build/base" if champion else PHASE_1
+    transferred = transfer(root, surrogate, challenger, panel, settings, cycle.seed)
+    gate = {
+        "n": len(panel),
+        "clean": transferred["clean"],
+        "transfer": transferred["attacked"],
+        "whitebox": at(mine, WHITEBOX_EPS),
+        "challenger_curve": mean_under_attack(mine),
+    } | ({"champion_curve": mean_under_attack(theirs)} if champion else {})
+    return {"n": len(panel), "challenger": mine, "champion": theirs, "transfer": transferred | {"surrogate": surrogate}, "gate": gate}
+
+
+def eps_list(settings: Settings) -> list[float]:
+    """The strengths of the settings, with 0 and 2/255 always among them."""
+    wanted = {0.0, *settings.evaluate.attack_eps}
+    return sorted(wanted if any(_same(eps, WHITEBOX_EPS) for eps in wanted) else {*wanted, WHITEBOX_EPS})
+
+
+def at(points: list[dict[str, Any]], eps: float) -> float | None:
+    """Balanced accuracy at one strength; None where it was not measured."""
+    return next((point["balanced_accuracy"] for point in points if _same(point["eps"], eps)), None)
+
+
+def mean_under_attack(points: list[dict[str, Any]]) -> float | None:
+    """Mean balanced accuracy over all strengths above 0; None where one is missing."""
+    found = [point["balanced_accuracy"] for point in points if point["eps"] > 0]
+    return sum(found) / len(found) if found and None not in found else None
+
+
+def _same(a: float, b: float) -> bool:
+    return abs(a - b) < 1e-4  # settings round 2/255 to 0.00784
+
+
+def border(card: "ModelCard") -> float:
+    """The raw logit at the shipped threshold."""
+    kept = min(max(card.threshold, 1e-6), 1 - 1e-6)
+    return card.temperature * math.log(kept / (1 - kept))
+
+
+def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", settings: Settings, seed: int) -> list[dict[str, Any]]:
+    """White-box PGD on the clips of `panel`, one point a strength: eps, n, accuracy, balanced_accuracy, evasion, framing."""
+    about = [
+        card.model_sha256,
+        border(card),
+        list(panel["sha256"]),
+        eps_list(settings),
+        settings.evaluate.attack_steps,
+        settings.evaluate.attack_restarts,
+        seed,
+    ]
+    path = root / CACHE / f"attack-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
+    if path.is_file():
+        points: list[dict[str, Any]] = read_json(path)
+        return points
+    from model.attacks import robust_curve
+    from model.checkpoint import load_model
+
+    clips, fake, lengths = load_clips(root, panel)
+    model = load_model(root / folder / "model.safetensors", card.model_sha256)
+    found = robust_curve(
+        model,
+        clips,
+        fake,
+        eps_list(settings),
+        steps=settings.evaluate.attack_steps,
+        restarts=settings.evaluate.attack_restarts,
+        seed=seed,
+        border=border(card),
+        lengths=lengths,
+        batch=BATCH,
+    )
+    write_json(path, [asdict(point) for point in found])
+    return [asdict(point) for point in found]
+
+
+def transfer(root: Path, surrogate: str, card: "ModelCard", panel: "pd.DataFrame", settings: Settings, seed: int) -> dict[str, Any]:
+    """Balanced accuracy of the challenger on clean clips and on the same clips attacked at 0.05 against the surrogate."""
+    from model.attacks import pgd, robust_curve
+    from model.checkpoint import load_model
+
+    clips, fake, lengths = load_clips(root, panel)
+    weights = root / surrogate / "model.safetensors"
+    attacker = phase1_view(weights) if surrogate == PHASE_1 else load_model(weights)
+    steps = settings.evaluate.attack_steps
+    attacked = pgd(
+        attacker,
+        clips,
+        fake,
+        eps=TRANSFER_EPS,
+        steps=steps,
+        step_size=STEP_PER_EPS * TRANSFER_EPS / steps,
+        restarts=settings.evaluate.attack_restarts,
+        seed=seed,
+        lengths=lengths,
+        batch=BATCH,
+    )
+    model = load_model(root / "build/model/model.safetensors", card.model_sha256)
+    clean, hit = (
+        robust_curve(model, pixels, fake, [0.0], border=border(card), lengths=lengths, batch=BATCH)[0].balanced_accuracy for pixels in (clips, attacked)
+    )
+    fooled = robust_curve(attacker, attacked, fake, [0.0], lengths=lengths, batch=BATCH)[0].balanced_accuracy
+    return {"eps": TRANSFER_EPS, "clean": clean, "attacked": hit, "surrogate_attacked": fooled}
+
+
+def load_clips(root: Path, panel: "pd.DataFrame") -> tuple[Any, Any, Any]:
+    """Pixels [N, T, 3, H, W] in 0..1, fake [N] bool, lengths [N] (None where all are equally long)."""
+    import torch
+
+    from media.shards import read_clip
+    from model.data import stack, to_tensor
+
+    clips, lengths = stack([to_tensor(read_clip(root, row)) for row in panel.to_dict("records")])
+    return clips, torch.tensor((panel["label"] == "fake").to_numpy()), lengths

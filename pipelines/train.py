@@ -1,0 +1,126 @@
+"""Stage `train`: phase 2, then temperature and threshold on validation videos, the ONNX export and the model card.
+
+The training rows are those of data/sets/train.parquet and the hardened clips; the card holds the hash of their pixels in
+training order, recomputed from the bytes, so that a checkout can prove which data made the model.
+"""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.pretrain import CHECKPOINTS, load_base
+from pipelines.scoring import read_set, score_rows, unit_evidence, unit_table
+from pipelines.stage import Progress, stage_main
+from workspace.cycle import Cycle
+from workspace.files import write_json
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER, HARDENED = Path("build/model"), "data/hardened"
+
+
+def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """Write build/model/{model.safetensors, model.onnx, card.json, history.json}; returns the history. A killed run goes on where it was.
+
+    Raises DataError when the set lacks a class or validation has no real video to set the threshold with.
+    """
+    from model.checkpoint import load_model, save_model
+    from model.data import ClipDataset
+    from model.export import export_onnx
+    from model.training import fit
+
+    rows, size = training_rows(root), settings.faces.size_px
+    base = load_base(root, cycle)
+    model = load_model(root / "build/pretrain/model.safetensors")
+    report = fit(
+        model,
+        ClipDataset(root, rows, size),
+        ClipDataset(root, read_set(root, "validation"), size),
+        settings.train,
+        cycle.seed,
+        root / CHECKPOINTS,
+        Progress("train"),
+        augment=settings.augment,
+        base=base if base is not None and base.size_px == size else None,
+    )
+    folder = root / FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    sha256 = save_model(model, folder / "model.safetensors", {"cycle": cycle.cycle, "phase": "train"})
+    onnx_sha256 = export_onnx(model, folder / "model.onnx", size)
+    history = {"history": report.history, "best_step": report.best_step, "best_loss": report.best_loss, "steps": report.steps, "train_clips": len(rows)}
+    write_json(folder / "history.json", history)
+    write_model_card(root, settings, cycle, rows, sha256, onnx_sha256, history)
+    return history | {"model_sha256": sha256, "resumed_from": report.resumed_from}
+
+
+def training_rows(root: Path) -> "pd.DataFrame":
+    """Every clip that phase 2 sees: the drawn training set and the hardened clips, in order of clip id.
+
+    Hardened clips are of role `hardened` (no distillation: the base is wrong on them by construction) and as new as the clip they came from.
+    """
+    import pandas as pd
+
+    from media.shards import INDEX_NAME, read_index
+
+    drawn = read_set(root, "train")
+    if not (root / HARDENED / INDEX_NAME).is_file():
+        return drawn.sort_values("clip_id").reset_index(drop=True)
+    hardened = read_index(root / HARDENED).drop(columns="landmarks").assign(store=HARDENED, role="hardened", split="train")
+    new = dict(zip(drawn["clip_id"], drawn["new"], strict=True))
+    hardened["new"] = [bool(new.get(clip_id, False)) for clip_id in hardened["source_clip"]]
+    rows = pd.concat([drawn, hardened], ignore_index=True).fillna({"unit": "", "cluster": ""})
+    return rows.sort_values("clip_id").reset_index(drop=True)
+
+
+def write_model_card(
+    root: Path, settings: Settings, cycle: Cycle, rows: "pd.DataFrame", sha256: str, onnx_sha256: str, history: dict[str, Any]
+) -> dict[str, Any]:
+    """Calibrate on validation videos through the exported network and write the final card.json. Returns the calibration."""
+    from model.calibration import calibrate
+    from model.card import ModelCard, write_card
+    from model.data import epoch_hash, epoch_order
+
+    folder = root / FOLDER
+    generators = set(rows.loc[rows["label"] == "fake", "generator"]) | set(rows["forger"])
+    card = ModelCard(
+        model_sha256=sha256,
+        onnx_sha256=onnx_sha256,
+        cycle=cycle.cycle,
+        faces=settings.faces,
+        model=settings.model,
+        threshold=0.5,
+        temperature=1.0,
+        abstain=settings.evaluate.abstain,
+        generators_seen=tuple(sorted({*cycle.known_generators, *generators} - {""})),
+        train_clips=tuple(rows["sha256"].iloc[epoch_order(rows, cycle.seed, 0)]),
+        data_hash=epoch_hash(root, rows, cycle.seed),
+        seed=cycle.seed,
+        git_revision=revision(root),
+        settings=settings.model_dump(mode="json", by_alias=True),
+    )
+    write_card(folder, card)  # the engine that scores validation wants one; temperature and threshold follow
+    validation = read_set(root, "validation")
+    scored = score_rows(root, folder, validation, threads=settings.serve.threads, tell=Progress("train"))
+    labels = unit_table(scored.drop(columns="embedding")).set_index("unit")["label"]
+    evidence = unit_evidence(scored)
+    found = calibrate(labels.loc[list(evidence)].to_numpy(dtype=object), list(evidence.values()), settings.evaluate.target_fpr)
+    metrics = {"calibration": found.as_dict(), "best_step": history["best_step"], "validation_loss": history["best_loss"], "train_clips": len(rows)}
+    write_card(folder, card.model_copy(update={"threshold": found.threshold, "temperature": found.temperature, "metrics": metrics}))
+    return found.as_dict()
+
+
+def revision(root: Path) -> str:
+    """The commit that the workspace stood at while it trained; '' outside git."""
+    try:
+        found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    stage_main("train", run)
