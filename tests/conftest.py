@@ -1,11 +1,35 @@
-"""Fixtures that more than one room's tests use."""
+"""Fixtures that more than one room's tests use, and the guard under which the whole suite runs."""
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+GUARD = Path(__file__).parent / "guard"
+
+# Before anything opens a socket: here, and in every child process.
+os.environ["VIGIL_GUARD_LOG"] = str(Path(tempfile.mkdtemp(prefix="vigil-guard-")) / "refused.log")
+os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), *filter(None, [os.environ.get("PYTHONPATH", "")])])
+for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+    os.environ.pop(name, None)
+sys.path.insert(0, str(GUARD))
+sys.modules.pop("sitecustomize", None)
+import sitecustomize  # noqa: E402, F401
+
+sys.path.remove(str(GUARD))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_calls_home() -> Iterator[None]:
+    """The suite fails if any process of it tried to reach anything but loopback."""
+    yield
+    log = Path(os.environ["VIGIL_GUARD_LOG"])
+    refused = [line for line in log.read_text(encoding="utf-8").splitlines() if "guard-test" not in line] if log.exists() else []
+    assert not refused, "something called home:\n" + "\n".join(refused[:20])
 
 
 @pytest.fixture(scope="session")
