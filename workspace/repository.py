@@ -4,7 +4,9 @@ DVC runs in-process (its command takes two seconds to say that nothing is new); 
 own, hooks and signing off, so that a user's set-up cannot stop or change a cycle's commit.
 """
 
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,6 +92,7 @@ def _repo(root: Path) -> Any:
     try:
         from dvc.repo import Repo
 
+        logging.getLogger("dvc").setLevel(logging.WARNING)  # it advises git commands that the cycle runs itself
         with Repo(str(root)) as repo:
             yield repo
     finally:
@@ -129,8 +132,14 @@ def reproduce(root: Path, target: str, force: bool = False) -> list[str]:
             why=said.get("text") or f"it ended without a word, as a killed process does ({_root_cause(problem)})",
             next_step="Mend the cause and run `vigil retrain` again; it goes on from this stage.",
         )
-        failure.retryable = said.get("retryable", True)  # type: ignore[attr-defined]
-        raise failure from problem
+        failure.retryable = said.get("retryable", was_killed(problem))  # type: ignore[attr-defined]
+        raise failure from None
+
+
+def was_killed(problem: BaseException) -> bool:
+    """Whether DVC's complaint names the exit code of a process that a signal ended (negative, or above 128)."""
+    code = re.search(r"exited with (-?\d+)", _root_cause(problem))
+    return bool(code) and not 0 <= int(code[1]) <= 128
 
 
 def _root_cause(problem: BaseException) -> str:
