@@ -58,7 +58,8 @@ def _unseen(block: type[Block], raw: Any, at: Location, wrong: Sequence[Location
         field = block.model_fields[name]
         if key in faulty or (key not in raw and field.is_required()):
             continue
-        sound[name] = TypeAdapter[Any](field.annotation).validate_python(raw[key]) if key in raw else field.get_default(call_default_factory=True)
+        kind: Any = field.annotation
+        sound[name] = TypeAdapter(kind).validate_python(raw[key]) if key in raw else field.get_default(call_default_factory=True)
     yield from ((at, text) for text in _broken(block, sound))
 
 

@@ -1,0 +1,193 @@
+"""Settings: every profile is valid, every mistake is named, and the page about them says what the code says."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from workspace.errors import SettingsError
+from workspace.profiles import compose_params, project_root
+from workspace.settings import PROFILES, STAGES, GateSettings, Settings, StageVersions, load_settings, parse_settings
+from workspace.settings_docs import settings_table
+
+
+def params(profile: str = "full") -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load(compose_params(profile))
+
+
+def mistakes_of(raw: Any) -> str:
+    with pytest.raises(SettingsError) as refusal:
+        parse_settings(raw)
+    return refusal.value.why
+
+
+def test_the_top_level_params_are_the_full_profile():
+    assert load_settings(project_root() / "params.yaml") == parse_settings(params("full"))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_profile_composes_to_valid_settings_and_keeps_the_comments(profile, tmp_path):
+    text = compose_params(profile)
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    settings = load_settings(tmp_path / "params.yaml")
+    assert settings.profile == profile
+    assert "# Every setting of a workspace" in text and "# a scheduled cycle finds its media here" in text
+    assert compose_params(profile) == text
+
+
+def test_an_overlay_changes_what_it_names_and_nothing_else():
+    full, demo = params("full"), params("demo")
+    overlay = YAML(typ="safe", pure=True).load((project_root() / "workspace" / "profiles" / "demo.yaml").read_text(encoding="utf-8"))
+    for block, values in full.items():
+        changed = overlay.get(block, {})
+        if isinstance(values, dict):
+            assert demo[block] == {**values, **changed}
+
+
+def test_an_unknown_profile_is_refused():
+    with pytest.raises(SettingsError, match="full, small, demo"):
+        compose_params("huge")
+
+
+def test_params_yaml_names_every_key_of_the_code():
+    def missing(raw: Any, model: Any) -> list[str]:
+        dumped = model.model_dump(mode="json", by_alias=True)
+        return [f"{block}.{key}" for block, values in dumped.items() if isinstance(values, dict) for key in values if key not in raw[block]]
+
+    assert missing(params(), parse_settings(params())) == []
+
+
+def test_the_gates_in_params_yaml_are_the_production_bounds_of_the_code():
+    assert parse_settings(params()).gates == GateSettings()
+
+
+def test_every_stage_has_a_version():
+    assert {field.alias or name for name, field in StageVersions.model_fields.items()} == set(STAGES)
+
+
+def test_all_mistakes_are_listed_in_one_error():
+    raw = params()
+    raw["colour"] = "blue"                                    # unknown block
+    raw["gates"]["min_aux"] = 0.9                             # unknown key
+    raw["faces"]["size_px"] = "224"                           # wrong type ...
+    raw["faces"]["min_clip_frames"] = 99                      # ... and an impossible combination in the same block
+    raw["split"]["holdout"] = 0.5                             # impossible combination in another block
+    raw["train"] = {"steps": 10, "batch": 10, "micro_batch": 4}     # a missing key beside an impossible combination
+    raw["forge"]["forgers"] = []                              # impossible across two blocks
+    why = mistakes_of(raw)
+    for expected in ("colour:", "gates.min_aux:", "faces.size_px:", "min_clip_frames (99) exceeds", "must be 1", "train.lr: Field required", "multiple of micro_batch", "forge.forgers is empty"):
+        assert expected in why
+    assert len(why.splitlines()) == 8
+
+
+def change(path: str, value: Any) -> dict[str, Any]:
+    raw = copy.deepcopy(params())
+    node = raw
+    *parents, last = path.split(".")
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("seed", True, "seed"),
+        ("seed", 1.5, "seed"),
+        ("faces.fps", "30", "faces.fps"),
+        ("faces.workers", -1, "faces.workers"),
+        ("faces.mode", "slow", "faces.mode"),
+        ("gates.hold_on_drift", 1, "gates.hold_on_drift"),
+        ("gates.max_fpr", float("nan"), "gates.max_fpr"),
+        ("model.spatial_prior", [0.5, 0.5, 0.5], "sum to 1"),
+        ("model.spatial_prior", [1.0], "spatial_prior"),
+        ("harden.step_size", 0.001, "cannot reach its own bound"),
+        ("drift.min_samples", 501, "exceeds max_samples"),
+        ("drift.alpha", 0.001, "cannot show a p-value"),
+        ("evaluate.attack_eps", [0.1, 0.0], "must rise from 0.0"),
+        ("evaluate.attack_eps", [], "must rise from 0.0"),
+        ("evaluate.target_fpr", 0.2, "exceeds gates.max_fpr"),
+        ("schedule.timezone", "Mars/Olympus", "is not known"),
+        ("schedule.timezone", "../etc/passwd", "is not known"),
+        ("registry.tracking_uri", "file:///tmp/x", "registry.tracking_uri"),
+        ("ingest.sources", [{"name": "a", "path": "x"}, {"name": "a", "path": "y"}], "share a name"),
+        ("ingest.sources", [{"name": "a", "path": "x", "identity": {"rule": "pattern"}}], "`pattern` goes with rule"),
+        ("ingest.sources", [{"name": "a", "path": "x", "identity": {"rule": "pattern", "pattern": "(("}}], "regular expression with one group"),
+        ("ingest.sources", [{"name": "a", "path": "x", "label_map": {"0": "authentic"}}], "label_map"),
+        ("train", None, "train"),
+        ("train", [], "train"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(path, value, says):
+    assert says in mistakes_of(change(path, value))
+
+
+@pytest.mark.parametrize("raw", [None, [], "text", 3])
+def test_something_that_is_no_mapping_is_refused(raw):
+    mistakes_of(raw)
+
+
+def test_a_source_reaches_the_settings_with_its_identity_rule():
+    source = {"name": "phone", "path": "media", "layout": "folder", "identity": {"rule": "pattern", "pattern": "^(p[0-9]+)_"}, "label_map": {"0": "real", "1": "fake"}}
+    settings = parse_settings(change("ingest.sources", [source]))
+    assert settings.ingest.sources[0].identity.pattern == "^(p[0-9]+)_"
+
+
+def test_settings_cannot_be_changed_after_reading():
+    with pytest.raises(ValueError, match="frozen"):
+        parse_settings(params()).faces.size_px = 1  # type: ignore[misc]
+
+
+def test_a_key_given_twice_is_refused_instead_of_the_last_one_winning(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(compose_params("demo") + "seed: 1\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="duplicate key"):
+        load_settings(path)
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path):
+    # YAML 1.1 takes 1e-3 for text; DVC reads YAML 1.2.
+    path = tmp_path / "params.yaml"
+    path.write_text(compose_params("demo").replace("max_parity: 0.001", "max_parity: 1e-3"), encoding="utf-8")
+    assert load_settings(path).gates.max_parity == 0.001
+
+
+@pytest.mark.parametrize("content", [b"profile: [", b"\xff\xfe\x00", b""])
+def test_a_file_that_is_no_settings_file_is_refused(tmp_path, content):
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(SettingsError):
+        load_settings(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(SettingsError, match="vigil init"):
+        load_settings(tmp_path / "params.yaml")
+
+
+def test_the_settings_page_is_what_the_code_says():
+    page = (project_root() / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings_table(), "run: python -m workspace.settings_docs > docs/settings.md"
+
+
+def test_the_settings_page_describes_every_key():
+    rows = [line for line in settings_table().splitlines() if line.startswith("| `")]
+    assert [row for row in rows if row.rstrip(" |").endswith("|") or row.endswith("|  |")] == []
+    keys = {row.split("`")[1] for row in rows}
+
+    def walk(model: Any, at: str) -> None:
+        for name, value in model:
+            alias = type(model).model_fields[name].alias or name
+            if hasattr(value, "model_dump"):
+                walk(value, f"{at}{alias}.")
+            else:
+                assert f"{at}{alias}" in keys
+
+    walk(Settings.model_validate(params()), "")
+
+
+def test_reading_is_safe_with_a_path_given_as_text(tmp_path):
+    (tmp_path / "params.yaml").write_text(compose_params("small"), encoding="utf-8")
+    assert load_settings(Path(str(tmp_path / "params.yaml"))).profile == "small"

@@ -1,0 +1,141 @@
+"""What the journal says: folds, and the rules of batch states."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workspace.batches import ALLOWED, set_batch_state
+from workspace.errors import WorkspaceError
+from workspace.journal import NO_HASH, Event, Journal
+from workspace.state import BATCH_STATES, batch_states, candidates, champion, cycles, open_cycle, previous, promoted
+
+
+def event(kind: str, **fields) -> Event:
+    return Event(1, "2026-11-16T03:00:00.000+00:00", kind, NO_HASH, NO_HASH, fields)
+
+
+def promotion(cycle: str) -> Event:
+    return event("promotion", cycle=cycle, model_sha256=f"sha-{cycle}", path=f"models/{cycle}", previous_sha256="", who="w", why="y")
+
+
+def rollback(cycle: str) -> Event:
+    return event("rollback", cycle=cycle, model_sha256=f"sha-{cycle}", path=f"models/{cycle}", who="w", why="y")
+
+
+def opened(cycle: str) -> Event:
+    return event("cycle_opened", cycle=cycle, judged=["b"], base_model="", fingerprint="f", scheduled=True, week=cycle[:8])
+
+
+def closed(cycle: str, outcome: str = "held") -> Event:
+    return event("cycle_closed", cycle=cycle, outcome=outcome, reason="because", verdict_sha256="v")
+
+
+def test_an_empty_journal_has_no_state():
+    assert batch_states([]) == {} and champion([]) is None and previous([]) is None and cycles([]) == [] and open_cycle([]) is None
+
+
+def test_the_champion_is_the_last_promoted_and_keeps_its_version_through_rollbacks():
+    events = [promotion("a"), promotion("b"), promotion("c")]
+    assert champion(events).version == 3 and previous(events).cycle == "b"
+    events.append(rollback("b"))
+    assert (champion(events).cycle, champion(events).version, champion(events).path) == ("b", 2, "models/b")
+    assert previous(events).cycle == "a"        # two rollbacks go back two models, never to the one just left
+    events.append(rollback("a"))
+    assert champion(events).cycle == "a" and previous(events) is None
+    events.append(promotion("d"))
+    assert champion(events).version == 4 and previous(events).cycle == "a"
+
+
+def test_a_rollback_to_a_model_that_was_never_promoted_gives_no_champion():
+    assert champion([promotion("a"), rollback("x")]) is None
+
+
+def test_an_open_cycle_is_one_that_was_opened_and_not_closed():
+    events = [opened("2026-W46.1"), closed("2026-W46.1", "promoted"), opened("2026-W47.1")]
+    assert open_cycle(events).cycle == "2026-W47.1" and open_cycle(events)["week"] == "2026-W47"
+    assert open_cycle([*events, closed("2026-W47.1")]) is None
+    first, second = cycles([*events, event("candidate", cycle="2026-W47.1", model_sha256="m", path="p"), closed("2026-W47.1")])
+    assert (first.outcome, second.outcome, second.model_sha256, second.get("reason"), second.get("nothing")) == ("promoted", "held", "m", "because", None)
+
+
+def test_a_cycle_closes_once_and_cannot_close_unopened():
+    events = [closed("x"), opened("x"), closed("x", "held"), closed("x", "promoted")]
+    assert [cycle.outcome for cycle in cycles(events)] == ["held"]
+
+
+def test_candidates_know_whether_they_were_promoted():
+    made = [event("candidate", cycle=name, model_sha256=f"sha-{name}", path=f"models/{name}") for name in "ab"]
+    assert {name: model.version for name, model in candidates([*made, promotion("b")]).items()} == {"a": 0, "b": 1}
+
+
+names = st.sampled_from("abcd")
+
+
+@given(st.lists(st.one_of(names.map(promotion), names.map(rollback)), max_size=12))
+def test_a_champion_was_always_promoted_and_is_never_its_own_predecessor(events):
+    leading, before = champion(events), previous(events)
+    assert leading is None or leading in promoted(events).values()
+    assert before is None or (before in promoted(events).values() and before != leading)
+
+
+@given(st.lists(st.tuples(st.sampled_from("xy"), st.sampled_from(BATCH_STATES)), max_size=12))
+def test_a_batch_has_the_last_state_it_was_given(changes):
+    events = [event("batch_added", batch="x", source="s", samples=5, quarantined=1)]
+    events += [event("batch_state", batch=batch, state=state, who="w", why="y") for batch, state in changes]
+    states = batch_states(events)
+    assert set(states) == {"x"} and states["x"].rows == 5
+    assert states["x"].state == ([state for batch, state in changes if batch == "x"] or ["new"])[-1]
+
+
+def journal_with(root: Path, *states: str) -> Journal:
+    journal = Journal(root)
+    journal.append("batch_added", batch="b1", source="s", samples=5, quarantined=0)
+    for state in states:
+        set_batch_state(root, "b1", state, who="ann", why="because")
+    return journal
+
+
+WAYS = {"new": (), "held": ("held",), "accepted": ("accepted",), "dropped": ("dropped",)}
+
+
+@pytest.mark.parametrize(("state", "to"), [pair for pair in itertools.product(BATCH_STATES, BATCH_STATES) if pair[0] != pair[1]])
+def test_only_the_agreed_steps_between_batch_states_are_taken(tmp_path, state, to):
+    journal = journal_with(tmp_path, *WAYS[state])
+    if to in ALLOWED[state]:
+        assert set_batch_state(tmp_path, "b1", to, who="ann", why="because")["state"] == to
+        assert batch_states(journal.events())["b1"].state == to
+    else:
+        with pytest.raises(WorkspaceError, match="not changed"):
+            set_batch_state(tmp_path, "b1", to, who="ann", why="because")
+        assert batch_states(journal.events())["b1"].state == state
+
+
+def test_the_same_state_again_adds_nothing(tmp_path):
+    journal = journal_with(tmp_path, "held")
+    assert set_batch_state(tmp_path, "b1", "held", who="ann", why="again") is None
+    assert len(journal.events()) == 2
+
+
+@pytest.mark.parametrize(("batch", "who", "why"), [("b9", "ann", "x"), ("b1", " ", "x"), ("b1", "ann", "")])
+def test_a_state_needs_a_known_batch_a_name_and_a_reason(tmp_path, batch, who, why):
+    journal = journal_with(tmp_path)
+    with pytest.raises(WorkspaceError):
+        set_batch_state(tmp_path, batch, "held", who=who, why=why)
+    assert len(journal.events()) == 1
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_dropped_batch_is_never_accepted_without_another_look(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("w")
+    journal_with(root)
+    for state in data.draw(st.lists(st.sampled_from(BATCH_STATES), max_size=8)):
+        try:
+            set_batch_state(root, "b1", state, who="ann", why="because")
+        except WorkspaceError:
+            continue
+    seen = ["new", *(one["state"] for one in Journal(root).events() if one.kind == "batch_state")]
+    assert ("dropped", "accepted") not in itertools.pairwise(seen)
