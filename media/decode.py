@@ -80,9 +80,12 @@ def read_frames(source: Source, times_seconds: Sequence[float]) -> Iterator[tupl
 
 
 def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -> Iterator[tuple[float, np.ndarray]]:
-    origin = _start_seconds(stream)
     frames = _decoded(container, stream)
-    held, picture, following, seen, place = None, None, None, False, 0
+    held, picture, place = None, None, 0.0
+    following = next(frames, None)
+    if following is None:
+        raise _error(source, "truncated or corrupt")
+    origin = _seconds(following, 0.0)            # headers name another start now and then (H.264 in AVI: one frame early)
     for time in times:
         limit = time + TIME_SLACK_SECONDS
         if (target := _worth_a_seek(stream, origin, place, limit)) is not None:
@@ -94,7 +97,6 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
         while True:
             if following is None:
                 following = next(frames, None)
-                seen = seen or following is not None
             if following is None or (held is not None and _seconds(following, origin) > limit):
                 break
             held, picture, following = following, None, None
@@ -106,8 +108,6 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
         if picture is None:
             picture = _upright(held)
         yield time, picture
-    if not seen and held is None:
-        raise _error(source, "truncated or corrupt")
 
 
 def read_image(source: Source) -> np.ndarray:

@@ -1,0 +1,185 @@
+"""Frames by time stamp, upright, in any container; and a reason for every file that is none."""
+
+import cv2
+import numpy as np
+import pytest
+
+from media.decode import probe, read_frames, read_image
+from tests.media.videos import grey_steps, number_of, turned_clockwise, with_exif_turn, write_video
+from workspace.errors import MediaError
+
+
+def numbers(source, times):
+    return [(round(time, 3), number_of(picture)) for time, picture in read_frames(source, times)]
+
+
+def corner_mark(height=60, width=80):
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[: height // 2, : width // 2] = (255, 0, 0)      # red, top left
+    return picture
+
+
+def is_red(pixel):
+    return pixel[0] > 150 and pixel[1] < 90 and pixel[2] < 90
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.avi"])
+def test_times_pick_the_frame_that_is_shown(tmp_path, name):
+    source = write_video(tmp_path / name, grey_steps(25), fps=25)
+    wanted = [0.0, 0.05, 0.1, 0.39, 0.40, 0.41, 0.9]
+    assert numbers(source, wanted) == [(0.0, 0), (0.05, 1), (0.1, 2), (0.39, 9), (0.4, 10), (0.41, 10), (0.9, 22)]
+
+
+def test_bytes_and_path_are_the_same(tmp_path):
+    source = write_video(tmp_path / "a.mp4", grey_steps(20))
+    times = [k / 30 for k in range(30)]
+    assert numbers(source, times) == numbers(source.read_bytes(), times)
+    assert probe(source) == probe(source.read_bytes())
+
+
+def test_a_variable_frame_rate_goes_by_the_clock(tmp_path):
+    stamps = [0, 40, 80, 500, 540, 1500, 1540, 1580]
+    source = write_video(tmp_path / "a.mp4", grey_steps(8), stamps)
+    assert numbers(source, [0.0, 0.3, 0.49, 0.5, 1.0, 1.45, 1.55]) == [(0.0, 0), (0.3, 2), (0.49, 2), (0.5, 3), (1.0, 4), (1.45, 4), (1.55, 6)]
+
+
+def test_times_count_from_the_first_frame(tmp_path):
+    source = write_video(tmp_path / "a.mkv", grey_steps(10), [2000 + 40 * k for k in range(10)])
+    assert numbers(source, [0.0, 0.2]) == [(0.0, 0), (0.2, 5)]
+
+
+def test_times_after_the_end_are_absent(tmp_path):
+    source = write_video(tmp_path / "a.mp4", grey_steps(10), fps=10)
+    assert [time for time, _ in read_frames(source, [0.5, 0.95, 1.0, 1.5, 60.0])] == [0.5, 0.95]
+
+
+def test_one_frame_is_one_array_however_often_it_is_asked_for(tmp_path):
+    source = write_video(tmp_path / "a.mp4", grey_steps(5), fps=5)
+    pictures = [picture for _, picture in read_frames(source, [0.0, 0.1, 0.2, 0.3])]
+    assert pictures[0] is pictures[1] and pictures[2] is pictures[3] and pictures[1] is not pictures[2]
+
+
+@pytest.mark.parametrize("gop", [1, 10, 300])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_seek_changes_nothing_but_the_time_it_takes(tmp_path, name, gop):
+    frames = [np.full((32, 32, 3), (k % 6) * 40 + 10, np.uint8) for k in range(250)]
+    source = write_video(tmp_path / name, frames, fps=25, gop=gop)
+    whole = {round(time, 2): picture for time, picture in read_frames(source, [k / 25 for k in range(250)])}
+    for times in ([9.0, 9.04, 9.96], [1.0, 4.0, 8.52], [0.0, 6.0], [5.0]):
+        picked = list(read_frames(source, times))
+        assert [time for time, _ in picked] == times
+        assert all(np.array_equal(picture, whole[time]) for time, picture in picked)
+
+
+def test_falling_times_are_a_mistake(tmp_path):
+    with pytest.raises(ValueError, match="fall"):
+        list(read_frames(write_video(tmp_path / "a.mp4", grey_steps(3)), [0.1, 0.0]))
+
+
+def test_probe_reports_the_video(tmp_path):
+    info = probe(write_video(tmp_path / "a.mp4", grey_steps(20), fps=10))
+    assert (info.kind, info.width, info.height, info.frames, info.codec) == ("video", 64, 48, 20, "h264")
+    assert info.fps == pytest.approx(10, abs=0.01) and info.duration_seconds == pytest.approx(2, abs=0.11)
+
+
+def test_a_phone_video_is_turned_upright(tmp_path):
+    content = turned_clockwise(write_video(tmp_path / "a.mp4", [corner_mark()] * 3).read_bytes())
+    info = probe(content)
+    (_, picture), = read_frames(content, [0.0])
+    assert (info.width, info.height) == (60, 80) and picture.shape == (80, 60, 3)
+    assert is_red(picture[5, -5]) and not is_red(picture[5, 5]) and not is_red(picture[-5, 5])
+
+
+def test_a_phone_photo_is_turned_upright():
+    jpeg = cv2.imencode(".jpg", corner_mark()[:, :, ::-1])[1].tobytes()
+    assert is_red(read_image(jpeg)[5, 5])
+    picture = read_image(with_exif_turn(jpeg))
+    assert picture.shape == (80, 60, 3) and is_red(picture[5, -5]) and not is_red(picture[5, 5])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tiff"])
+def test_photos_of_every_kind(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(cv2.imencode(suffix, corner_mark()[:, :, ::-1])[1].tobytes())
+    picture = read_image(path)
+    assert picture.dtype == np.uint8 and is_red(picture[5, 5]) and probe(path).kind == "image"
+
+
+def test_grey_deep_and_transparent_photos_become_8_bit_rgb():
+    grey = cv2.imencode(".png", np.full((8, 8), 100, np.uint8))[1].tobytes()
+    deep = cv2.imencode(".png", np.full((8, 8, 3), 100 * 257, np.uint16))[1].tobytes()
+    clear = np.zeros((8, 8, 4), np.uint8)
+    clear[:, 4:] = (255, 0, 0, 255)                          # BGR: blue, and nothing at all on the left
+    assert read_image(grey).tolist() == [[[100] * 3] * 8] * 8
+    assert read_image(deep).tolist() == [[[100] * 3] * 8] * 8
+    pixels = read_image(cv2.imencode(".png", clear)[1].tobytes())
+    assert pixels[0, 0].tolist() == [127] * 3 and pixels[0, 7].tolist() == [0, 0, 255]
+
+
+def test_the_name_does_not_decide_the_kind(tmp_path):
+    path = tmp_path / "photo.mp4"
+    path.write_bytes(cv2.imencode(".jpg", corner_mark())[1].tobytes())
+    assert probe(path).kind == "image"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "empty file"),
+        (np.random.default_rng(1).bytes(5000), "not a media file"),
+        (b"just some words\n" * 50, "not a media file"),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n", "not a media file"),
+        (b"ffconcat version 1.0\nfile a.mp4\n", "not a media file"),
+        (b"\xff\xd8\xff\xe0", "truncated or corrupt"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "truncated or corrupt"),
+        (b"\0\0\0\x20ftypisom" + bytes(500), "truncated or corrupt"),
+    ],
+)
+def test_what_is_no_media_has_a_reason(tmp_path, content, why):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    for source in (path, content):
+        with pytest.raises(MediaError) as problem:
+            probe(source)
+        assert problem.value.why == why
+
+
+def test_a_missing_file_has_a_reason(tmp_path):
+    with pytest.raises(MediaError, match="file not found"):
+        probe(tmp_path / "nothing.mp4")
+
+
+def test_half_a_photo_is_not_filled_up(tmp_path):
+    picture = np.random.default_rng(2).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    with pytest.raises(MediaError, match="truncated"):
+        read_image(jpeg[: len(jpeg) // 2])
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    import av
+
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(MediaError, match="no video stream"):
+        probe(path)
+
+
+def test_the_whole_part_of_a_cut_file_is_read(tmp_path):
+    """A recording that stopped in mid-air (Matroska needs no closing header) still gives the frames that are there."""
+    content = write_video(tmp_path / "a.mkv", [np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8) for k in range(40)]).read_bytes()
+    got = list(read_frames(content[: len(content) // 2], [k / 25 for k in range(40)]))
+    assert 5 < len(got) < 35
+
+
+def test_shared_edge_files_have_the_right_reasons(shared_data):
+    reasons = {"empty.mp4": "empty file", "not_a_video.mp4": "not a media file", "truncated.mp4": "truncated or corrupt"}
+    for name, why in reasons.items():
+        with pytest.raises(MediaError) as problem:
+            probe(shared_data / "edge" / name)
+        assert problem.value.why == why

@@ -1,0 +1,52 @@
+"""Small media files for the tests of this room, made on the spot."""
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray], times_ms: Sequence[int] | None = None, *, fps: int = 25, codec: str = "libx264", gop: int = 12) -> Path:
+    """An RGB video with the given presentation times (or a steady rate)."""
+    stamps = times_ms if times_ms is not None else [round(k * 1000 / fps) for k in range(len(frames))]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.gop_size = gop
+        if codec == "libx264":
+            stream.codec_context.options = {"crf": "10", "preset": "ultrafast"}
+        for picture, stamp in zip(frames, stamps, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def grey_steps(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    """Pictures that tell their number: grey 10, 18, 26, ... (at most 30)."""
+    return [np.full((height, width, 3), 10 + 8 * k, np.uint8) for k in range(count)]
+
+
+def number_of(picture: np.ndarray) -> int:
+    """Which of `grey_steps` a decoded picture is."""
+    return round((float(picture.mean()) - 10) / 8)
+
+
+def turned_clockwise(content: bytes) -> bytes:
+    """An MP4 whose header says: turn by 90 degrees clockwise, as a phone held upright writes it."""
+    at = content.index(b"tkhd") + 44
+    matrix = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    return content[:at] + matrix + content[at + 36 :]
+
+
+def with_exif_turn(jpeg: bytes) -> bytes:
+    """A JPEG whose EXIF orientation is 6: shown turned by 90 degrees clockwise."""
+    tiff = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 1) + struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<I", 0)
+    body = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
