@@ -22,10 +22,11 @@ TABLES = (".csv",)  # always fetched: without its table nobody knows what an obj
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a source lies on this machine, and which of its objects were not fetched, with the reason in `problem`."""
+    """Where a source lies on this machine, which of its objects may not be fetched (`problem` says why), and which need not be."""
 
     path: Path
     refused: tuple[Found, ...] = ()
+    known: frozenset[str] = frozenset()
 
 
 def located(root: Path, source: SourceSettings) -> Path:
@@ -55,9 +56,11 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
     incoming.mkdir(parents=True, exist_ok=True)
     fresh: dict[str, ObjectInfo] = {}
     refused: list[Found] = []
+    known: set[str] = set()
     for item in _objects(source, settings):
         name = _name(item.key, source)
         if seen.unchanged(source.name, name, Stamp(item.size, item.etag)) and not name.lower().endswith(TABLES):
+            known.add(name)
             continue
         fresh[name] = item
         if problem := "file too big" if item.size > settings.max_file_bytes else "" if _is_safe(name) else "its key leads outside the source":
@@ -67,7 +70,9 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
         fetch(_url(source), incoming, settings.s3_endpoint_url, objects=[item for name, item in fresh.items() if name not in barred])
     except DataError as problem:
         raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
-    yield Place(incoming, tuple(refused))
+    for folder in {(incoming / name).parent for name in known}:
+        folder.mkdir(parents=True, exist_ok=True)  # a layout is recognised by its folders, whatever of it is new
+    yield Place(incoming, tuple(refused), frozenset(known))
     for name, item in fresh.items():
         taken = seen.get(source.name, name)
         seen.put(source.name, name, Entry(Stamp(item.size, item.etag), taken.sample_id if taken else "", taken.problem if taken else ""))

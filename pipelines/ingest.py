@@ -99,12 +99,13 @@ def _ingest_source(
     listing = read_layout(source, place.path)
     refused_names = {found.name for found in place.refused}
     listing.files = [found for found in listing.files if found.name not in refused_names] + list(place.refused)
+    elsewhere = place.known - {found.name for found in listing.files}
     if source.identity.rule == "column" and not listing.names_people:
         raise DataError(
             f"Source {source.name} does not say who is in its files.", why="identity rule `column` needs a column `identity`",
             next_step="Add the column, or choose another rule: folder, pattern, file or unknown.",
         )  # fmt: skip
-    counts = SourceCounts(found=len(listing.files), hidden=listing.hidden)
+    counts = SourceCounts(found=len(listing.files) + len(elsewhere), hidden=listing.hidden, known=len(elsewhere))
     taken = _measure_all(source, settings, listing, known, seen, counts, progress)
     rows = _rows(taken, source, listing, known, report)
     good = [(row, item) for row, item in rows if not row["quarantine"]]

@@ -40,9 +40,11 @@ def read(source: SourceSettings, folder: Path) -> Listing:
                 listing.hidden += 1
                 continue
             parts = path.relative_to(folder).parts
+            if "masks" in parts or "models" in parts:
+                continue
             if len(parts) == 5 and parts[3] == "videos":
                 listing.files.append(_found(path, parts, folder))
-            elif "masks" not in parts and "models" not in parts:
+            else:
                 listing.files.append(Found(path=path, name="/".join(parts), problem="not at a place of FaceForensics++"))
     return listing
 
@@ -53,10 +55,10 @@ def _found(path: Path, parts: tuple[str, ...], folder: Path) -> Found:
     people = (SWAPPED if fake else PLAIN).match(Path(file_name).stem)
     problem = problem_of(path, folder) or ("" if people else "its name does not say who is in it")
     # YouTube videos, actors and their numbers are three sets of people: 003 of one is not 03 of the other.
-    actors = "actor" if group in ("actors", "DeepFakeDetection") else "youtube"
-    target = f"{actors}-{people['target']}" if people else ""
+    people_of = "actors" if group in ("actors", "DeepFakeDetection") else "youtube"
+    target = f"{people_of}-{people['target']}" if people else ""
     return Found(
         path=path, name="/".join(parts), label="fake" if fake else "real", identity=target,
-        donor=f"{actors}-{people['source']}" if people and fake else "", generator=group if fake else "",
+        donor=f"{people_of}-{people['source']}" if people and fake else "", generator=group if fake else "",
         source_video=target + (people["scene"] or "") if people else "", method=group if fake else "", compression=compression, problem=problem,
     )  # fmt: skip

@@ -1,0 +1,348 @@
+"""Ingest through its front door, on rendered media."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipelines.ingest import ingest, pending
+from tests.pipelines.small_world import demo_settings
+from workspace.errors import DataError, WorkspaceError
+from workspace.files import sha256_file
+from workspace.journal import Journal
+from workspace.manifest import read_manifest, read_media
+from workspace.settings import Settings, SourceSettings
+from workspace.state import batch_states
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def source(path: Path, name: str = "press", **more: object) -> SourceSettings:
+    return SourceSettings.model_validate({"name": name, "path": str(path), **more})
+
+
+def photo(path: Path, seed: int, quality: int = 95, scale: float = 1.0) -> Path:
+    """A picture of random blobs: distinct for distinct seeds, alike for one seed at other qualities and sizes."""
+    blobs = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    picture = cv2.resize(blobs, (320, 320), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return path
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return demo_settings()
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """Three real photos, two fakes."""
+    folder = tmp_path / "media"
+    for number in range(3):
+        photo(folder / "real" / f"r{number}.jpg", number)
+    for number in range(2):
+        photo(folder / "fake" / "gan" / f"f{number}.jpg", 10 + number)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "workspace"
+
+
+def test_a_table_of_videos_becomes_a_batch_with_its_bytes(root: Path, settings: Settings, sample_media: Path) -> None:
+    report = ingest(root, settings, [source(sample_media)])
+    assert (report.added, report.known, report.quarantined) == (18, 0, 0)
+    counts = report.sources["press"]
+    assert counts.by_label == {"fake": 6, "real": 12} and counts.by_generator == {"blendswap": 6} and counts.identities == 6
+    (batch,) = report.batches
+    assert batch.endswith("-press")
+    table = read_manifest(root / "data" / "raw" / batch)
+    for row in table.to_dict("records"):
+        content = read_media(root / "data" / "raw" / batch, row["shard"], row["offset"], row["bytes"], row["sample_id"])
+        assert content == (sample_media / row["path"]).read_bytes()
+        assert row["sample_id"] == sha256_file(sample_media / row["path"]) and row["kind"] == "video" and len(row["phash"]) == 16
+    assert set(table["duplicate_of"]) == {""}, "two takes of one person are not duplicates"
+    state = batch_states(Journal(root).events())[batch]
+    assert (state.state, state.rows, state.quarantined) == ("new", 18, 0)
+
+
+def test_a_second_ingest_adds_nothing_and_reads_no_file_again(root: Path, settings: Settings, media: Path) -> None:
+    sources = [source(media)]
+    assert pending(root, settings, sources) == 5
+    first = ingest(root, settings, sources)
+    assert pending(root, settings, sources) == 0
+    before = Journal(root).events()
+    for path in media.rglob("*.jpg"):
+        path.chmod(0)
+    again = ingest(root, settings, sources)
+    for path in media.rglob("*.jpg"):
+        path.chmod(0o644)
+    assert (again.added, again.known, again.batches) == (0, 5, [])
+    assert Journal(root).events() == before and first.added == 5
+    shutil.rmtree(root / ".vigil")
+    without_cache = ingest(root, settings, sources)
+    assert (without_cache.added, without_cache.known, without_cache.batches) == (0, 5, [])
+    assert pending(root, settings, sources) == 0
+
+
+def test_only_what_is_new_makes_the_next_batch_and_a_renamed_file_is_known(root: Path, settings: Settings, media: Path) -> None:
+    ingest(root, settings, [source(media)], batch="w1")
+    (media / "real" / "r0.jpg").rename(media / "real" / "renamed.jpg")
+    photo(media / "real" / "late.jpg", 77)
+    assert pending(root, settings, [source(media)]) == 2
+    report = ingest(root, settings, [source(media)], batch="w1")
+    assert report.batches == ["w1-2"] and report.added == 1 and report.known == 5
+    assert list(read_manifest(root / "data" / "raw" / "w1-2")["path"]) == ["real/late.jpg"]
+
+
+def test_known_content_with_another_label_is_reported_and_the_first_word_stands(root: Path, settings: Settings, media: Path) -> None:
+    ingest(root, settings, [source(media)], batch="w1")
+    other = media.parent / "other"
+    (other / "fake").mkdir(parents=True)
+    shutil.copy(media / "real" / "r0.jpg", other / "fake" / "x.jpg")
+    report = ingest(root, settings, [source(other, "other")])
+    assert report.added == 0 and report.batches == []
+    assert report.conflicts == ["fake/x.jpg is fake here, real in batch w1"]
+    assert any("conflict" in line for line in report.lines())
+
+
+def test_one_content_with_two_labels_in_one_source_is_quarantined(root: Path, settings: Settings, media: Path) -> None:
+    shutil.copy(media / "real" / "r0.jpg", media / "fake" / "gan" / "r0.jpg")
+    report = ingest(root, settings, [source(media)], batch="w1")
+    assert report.added == 4 and report.quarantined == 1
+    assert "two labels" in next(iter(report.by_reason))
+
+
+def test_the_strictest_use_of_two_copies_wins(root: Path, settings: Settings, media: Path) -> None:
+    shutil.copy(media / "real" / "r0.jpg", media / "copy.jpg")
+    (media / "labels.csv").write_text("path,label,use\nreal/r0.jpg,real,train\ncopy.jpg,real,evaluate\n")
+    ingest(root, settings, [source(media, identity={"rule": "unknown"})], batch="w1")
+    assert read_manifest(root / "data" / "raw" / "w1")["use"].tolist() == ["evaluate"]
+
+
+def test_whatever_is_wrong_with_a_file_ends_as_a_reason(root: Path, settings: Settings, media: Path, sample_media: Path) -> None:
+    video = next((sample_media / "real").glob("*.mp4")).read_bytes()
+    (media / "real" / "empty.mp4").touch()
+    (media / "real" / "also_empty.mp4").touch()
+    (media / "real" / "notes.txt").write_text("nothing to see")
+    (media / "real" / "cut.mp4").write_bytes(video[: len(video) // 3])
+    (media / "real" / "big.mp4").write_bytes(video + bytes(200_000))
+    (media / "real" / "out.mp4").symlink_to("/etc/hostname")
+    small = demo_settings({"ingest": {"max_file_bytes": 150_000}})
+    assert all(path.stat().st_size < 150_000 for path in media.rglob("r?.jpg"))
+    report = ingest(root, small, [source(media)], batch="w1")
+    assert report.added == 5
+    assert report.by_reason == {"empty file": 2, "not a media file": 1, "truncated or corrupt": 1, "file too big": 1, "link leads outside the source": 1}
+    table = read_manifest(root / "data" / "raw" / "w1")
+    assert set(table.loc[table["quarantine"] != "", "shard"]) == {""}
+    again = ingest(root, small, [source(media)])
+    assert again.batches == [] and again.added == 0 and again.quarantined == 0 and again.known == 11
+
+
+def test_files_that_are_all_useless_make_no_batch_but_are_named_each_time(root: Path, settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "m" / "real").mkdir(parents=True)
+    (tmp_path / "m" / "real" / "a.mp4").write_bytes(b"not a film")
+    for _ in range(2):
+        report = ingest(root, settings, [source(tmp_path / "m")])
+        assert report.batches == [] and report.by_reason == {"not a media file": 1}
+    assert pending(root, settings, [source(tmp_path / "m")]) == 0
+
+
+def test_a_copy_at_another_size_and_quality_is_a_near_duplicate_within_and_across_batches(root: Path, settings: Settings, media: Path) -> None:
+    photo(media / "real" / "r0_again.jpg", 0, quality=60, scale=0.7)
+    first = ingest(root, settings, [source(media)], batch="w1")
+    assert first.sources["press"].near_duplicates == 1
+    one = read_manifest(root / "data" / "raw" / "w1").set_index("path")
+    assert one.loc["real/r0_again.jpg", "duplicate_of"] == one.loc["real/r0.jpg", "sample_id"]
+    later = media.parent / "later"
+    photo(later / "real" / "third.jpg", 0, quality=50, scale=0.5)
+    photo(later / "real" / "other.jpg", 99)
+    photo(later / "fake" / "gan" / "claims_otherwise.jpg", 1, quality=70)
+    ingest(root, settings, [source(later, "later")], batch="w2")
+    two = read_manifest(root / "data" / "raw" / "w2").set_index("path")["duplicate_of"].to_dict()
+    assert two == {"real/third.jpg": one.loc["real/r0.jpg", "sample_id"], "real/other.jpg": "", "fake/gan/claims_otherwise.jpg": ""}
+
+
+def test_a_re_encoded_video_is_a_near_duplicate(root: Path, settings: Settings, sample_media: Path, tmp_path: Path) -> None:
+    from media.decode import probe, read_frames
+    from media.synthetic.camera import encode_h264
+
+    original = sorted((sample_media / "real").glob("*.mp4"))[0]
+    info = probe(original)
+    frames = [cv2.resize(frame, (160, 160), interpolation=cv2.INTER_AREA) for _, frame in read_frames(original, [n / info.fps for n in range(info.frames)])]
+    ingest(root, settings, [source(sample_media)], batch="w1")
+    (tmp_path / "copy" / "real").mkdir(parents=True)
+    encode_h264(tmp_path / "copy" / "real" / "copy.mp4", frames, info.fps, 30, "fast")
+    ingest(root, settings, [source(tmp_path / "copy", "copy")], batch="w2")
+    assert read_manifest(root / "data" / "raw" / "w2")["duplicate_of"].tolist() == [sha256_file(original)]
+
+
+def test_a_source_out_of_reach_is_a_reason_and_the_others_come_in(root: Path, settings: Settings, media: Path) -> None:
+    missing = source(media.parent / "unplugged", "disk")
+    report = ingest(root, settings, [missing, source(media)])
+    assert report.added == 5 and "unplugged" in report.problems["disk"]
+    assert any(line.startswith("disk: nothing taken in") for line in report.lines())
+    assert pending(root, settings, [missing]) == 0
+
+
+def test_a_source_that_cannot_be_understood_raises_alone_and_is_a_reason_among_others(root: Path, settings: Settings, media: Path) -> None:
+    (media.parent / "bad" / "videos").mkdir(parents=True)
+    bad = source(media.parent / "bad", "bad")
+    with pytest.raises(DataError):
+        ingest(root, settings, [bad])
+    report = ingest(root, settings, [bad, source(media)])
+    assert report.added == 5 and "real" in report.problems["bad"]
+    assert len(report.batches) == 1
+
+
+def test_a_column_rule_needs_a_column(root: Path, settings: Settings, media: Path) -> None:
+    with pytest.raises(DataError, match="column `identity`"):
+        ingest(root, settings, [source(media, identity={"rule": "column"})])
+    assert Journal(root).events() == []
+
+
+def test_without_its_manifests_a_workspace_takes_nothing_in_twice(root: Path, settings: Settings, media: Path) -> None:
+    ingest(root, settings, [source(media)], batch="w1")
+    (root / "data" / "raw" / "w1" / "manifest.parquet").unlink()
+    with pytest.raises(WorkspaceError, match="dvc pull"):
+        ingest(root, settings, [source(media)])
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path: Path, settings: Settings, media: Path) -> None:
+    for name in ("one", "two"):
+        ingest(tmp_path / name, settings, [source(media)], batch="w1")
+    one, two = (sorted((tmp_path / name / "data" / "raw" / "w1").iterdir()) for name in ("one", "two"))
+    assert [path.name for path in one] == [path.name for path in two] == ["manifest.parquet", "media-000.tar", "summary.json"]
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+KILLED = """
+import sys, os, signal
+from pathlib import Path
+sys.path.insert(0, {code!r})
+import pipelines.ingest as room
+from tests.pipelines.small_world import demo_settings
+from workspace.settings import SourceSettings
+
+def die(*arguments, **more):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{plan}
+room.ingest(Path({root!r}), demo_settings(), [SourceSettings(name="press", path={media!r})], batch="w1")
+"""
+MOMENTS = {
+    "while the media are packed": "kept = room.write_media\ndef half(folder, files, size):\n    kept(folder, list(files)[:2], size); die()\nroom.write_media = half",
+    "before the rename": "room.os.rename = die",
+    "between the rename and the journal": "room._journal_batch = die",
+    "before the cache is written": "room.Seen.save = die",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_kill_leaves_nothing_half_taken(moment: str, root: Path, settings: Settings, media: Path) -> None:
+    code = KILLED.format(code=str(ROOT), plan=MOMENTS[moment], root=str(root), media=str(media))
+    done = subprocess.run([sys.executable, "-c", code], cwd=root.parent, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    whole = [path.name for path in (root / "data" / "raw").glob("*")] if (root / "data" / "raw").exists() else []
+    for name in whole:
+        assert len(read_manifest(root / "data" / "raw" / name)) == 5
+    ingest(root, settings, [source(media)], batch="w1")
+    assert [path.name for path in (root / "data" / "raw").iterdir()] == ["w1"]
+    table = read_manifest(root / "data" / "raw" / "w1")
+    assert len(table) == 5
+    for row in table.to_dict("records"):
+        read_media(root / "data" / "raw" / "w1", row["shard"], row["offset"], row["bytes"], row["sample_id"])
+    added = [event for event in Journal(root).events() if event.kind == "batch_added"]
+    assert [(event["batch"], event["samples"]) for event in added] == [("w1", 5)]
+    assert not list((root / ".vigil" / "building").glob("*")) and pending(root, settings, [source(media)]) == 0
+
+
+def test_a_kill_at_any_time_leaves_nothing_half_taken(root: Path, settings: Settings, sample_media: Path) -> None:
+    code = KILLED.format(code=str(ROOT), plan="print('go', flush=True)", root=str(root), media=str(sample_media))
+    for delay in (0.05, 0.2, 0.4):
+        with subprocess.Popen([sys.executable, "-c", code], cwd=root.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+    ingest(root, settings, [source(sample_media)], batch="w1")
+    states = batch_states(Journal(root).events())
+    assert list(states) == ["w1"] == os.listdir(root / "data" / "raw")
+    assert states["w1"].rows == len(read_manifest(root / "data" / "raw" / "w1")) == 18
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """A real S3 server in this process, one bucket."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for key, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(key, value)
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    client = boto3.client("s3", endpoint_url=endpoint)
+    client.create_bucket(Bucket="media")
+    yield client, endpoint
+    server.stop()
+
+
+def test_an_s3_prefix_comes_in_once(root: Path, media: Path, bucket) -> None:  # type: ignore[no-untyped-def]
+    client, endpoint = bucket
+    settings = demo_settings({"ingest": {"s3_endpoint_url": endpoint}})
+    remote = source(Path("x"), "cloud").model_copy(update={"path": "s3://media/press"})
+
+    def upload(path: Path) -> None:
+        client.upload_file(str(path), "media", f"press/{path.relative_to(media).as_posix()}")
+
+    for path in media.rglob("*.jpg"):
+        upload(path)
+    client.put_object(Bucket="media", Key="press-old/real/x.jpg", Body=b"not ours")
+    assert pending(root, settings, [remote]) == 5
+    report = ingest(root, settings, [remote], batch="w1")
+    assert report.added == 5 and report.quarantined == 0
+    assert sorted(read_manifest(root / "data" / "raw" / "w1")["path"]) == sorted(path.relative_to(media).as_posix() for path in media.rglob("*.jpg"))
+    assert not (root / ".vigil" / "incoming" / "cloud").exists()
+    assert pending(root, settings, [remote]) == 0
+    assert ingest(root, settings, [remote]).batches == []
+    upload(photo(media / "real" / "late.jpg", 55))
+    assert pending(root, settings, [remote]) == 1
+    assert ingest(root, settings, [remote], batch="w2").added == 1
+
+
+def test_an_s3_table_is_read_again_with_what_was_added_to_it(root: Path, media: Path, bucket) -> None:  # type: ignore[no-untyped-def]
+    client, endpoint = bucket
+    settings = demo_settings({"ingest": {"s3_endpoint_url": endpoint, "max_file_bytes": 150_000}})
+    remote = source(Path("x"), "cloud").model_copy(update={"path": "s3://media/press/"})
+    client.upload_file(str(media / "real" / "r0.jpg"), "media", "press/a.jpg")
+    client.put_object(Bucket="media", Key="press/huge.jpg", Body=bytes(160_000))
+    client.put_object(Bucket="media", Key="press/labels.csv", Body=b"path,label,identity\na.jpg,real,anna\nhuge.jpg,real,bert\n")
+    first = ingest(root, settings, [remote], batch="w1")
+    assert first.added == 1 and first.by_reason == {"file too big": 1}
+    client.upload_file(str(media / "real" / "r1.jpg"), "media", "press/b.jpg")
+    client.put_object(Bucket="media", Key="press/labels.csv", Body=b"path,label,identity\na.jpg,real,anna\nhuge.jpg,real,bert\nb.jpg,fake,bert\n")
+    second = ingest(root, settings, [remote], batch="w2")
+    assert (second.added, second.quarantined) == (1, 0)
+    assert read_manifest(root / "data" / "raw" / "w2")[["path", "label", "identity"]].values.tolist() == [["b.jpg", "fake", "bert"]]
+
+
+def test_an_object_store_that_does_not_answer_is_a_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(key, value)
+    settings = demo_settings({"ingest": {"s3_endpoint_url": "http://127.0.0.1:9"}})
+    remote = source(Path("x"), "cloud").model_copy(update={"path": "s3://media/press"})
+    report = ingest(root, settings, [remote])
+    assert report.batches == [] and "s3://media/press" in report.problems["cloud"]
+    assert pending(root, settings, [remote]) == 0

@@ -1,0 +1,166 @@
+"""What each layout reads out of names, and what it refuses."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipelines.ingest import identity_of
+from pipelines.layouts import read_layout
+from workspace.errors import DataError
+from workspace.settings import SourceSettings
+
+
+def source(path: Path, **more: object) -> SourceSettings:
+    return SourceSettings.model_validate({"name": "here", "path": str(path), **more})
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_a_plain_folder_says_label_generator_and_person(tmp_path: Path) -> None:
+    touch(
+        *(tmp_path / name for name in ("real/a.mp4", "real/anna/b.mp4", "Fake/gan/c.mp4", "Fake/gan/bert/d.mp4", "Fake/e.mp4", "odd/f.mp4", ".git/g", "h.txt"))
+    )
+    listing = read_layout(source(tmp_path), tmp_path)
+    found = {one.name: (one.label, one.generator, one.folder) for one in listing.files}
+    assert found == {
+        "Fake/e.mp4": ("fake", "", ""),
+        "Fake/gan/bert/d.mp4": ("fake", "gan", "bert"),
+        "Fake/gan/c.mp4": ("fake", "gan", ""),
+        "h.txt": ("", "", ""),
+        "odd/f.mp4": ("", "", ""),
+        "real/a.mp4": ("real", "", ""),
+        "real/anna/b.mp4": ("real", "", "anna"),
+    }
+    assert listing.hidden == 1
+
+
+def test_a_folder_without_real_or_fake_is_refused_with_the_next_step(tmp_path: Path) -> None:
+    touch(tmp_path / "videos" / "a.mp4")
+    for layout in ("auto", "folder"):
+        with pytest.raises(DataError, match="real/ and fake/<generator>/"):
+            read_layout(source(tmp_path, layout=layout), tmp_path)
+
+
+def test_a_label_map_gives_other_folder_names_a_meaning(tmp_path: Path) -> None:
+    touch(tmp_path / "youtube" / "a.mp4", tmp_path / "Deepfakes" / "b.mp4")
+    listing = read_layout(source(tmp_path, layout="folder", label_map={"youtube": "real", "deepfakes": "fake"}), tmp_path)
+    assert [(one.label, one.generator) for one in listing.files] == [("fake", "Deepfakes"), ("real", "")]
+
+
+def test_a_table_is_read_with_its_other_columns_ignored(tmp_path: Path) -> None:
+    touch(tmp_path / "v" / "a.mp4", tmp_path / "v" / "b.mp4")
+    (tmp_path / "labels.csv").write_text(
+        "\ufeffPath,label,use,identity,weather\nv/a.mp4,REAL,evaluate,anna,rain\nv/b.mp4,,,,sun\nv/c.mp4,fake,never,bert,fog\n"
+    )
+    listing = read_layout(source(tmp_path), tmp_path)
+    assert [(one.name, one.label, one.use, one.identity, one.problem) for one in listing.files] == [
+        ("v/a.mp4", "real", "evaluate", "anna", ""),
+        ("v/b.mp4", "", "", "", ""),
+        ("v/c.mp4", "fake", "never", "bert", "file not found"),
+    ]
+    assert listing.names_people
+
+
+def test_zero_and_one_are_refused_until_somebody_says_which_is_which(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\na.mp4,0\nb.mp4,1\n")
+    with pytest.raises(DataError, match="line 2: label '0'"):
+        read_layout(source(table), table)
+    listing = read_layout(source(table, label_map={"0": "fake", "1": "real"}), table)
+    assert [one.label for one in listing.files] == ["fake", "real"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("file,label\na.mp4,real\n", "no column path"),
+        ("path,label\na.mp4,real\na.mp4,fake\n", "twice"),
+        ("path,label,use\na.mp4,real,sometimes\n", "use 'sometimes'"),
+        ("path,label\n,real\n", "no path"),
+        ("", "no column path"),
+    ],
+)
+def test_a_table_that_cannot_be_understood_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=complaint):
+        read_layout(source(tmp_path), tmp_path)
+
+
+def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(b"path,label\n\xff\xfe\x00,real\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_layout(source(tmp_path), tmp_path)
+
+
+def test_faceforensics_names_become_method_compression_people_and_source_video(tmp_path: Path) -> None:
+    touch(
+        tmp_path / "original_sequences/youtube/c23/videos/071.mp4",
+        tmp_path / "original_sequences/actors/c40/videos/03__walking_outside.mp4",
+        tmp_path / "manipulated_sequences/Deepfakes/c23/videos/071_054.mp4",
+        tmp_path / "manipulated_sequences/DeepFakeDetection/c40/videos/03_26__walking_outside__ABCDEFGH.mp4",
+        tmp_path / "manipulated_sequences/Face2Face/c23/videos/strange.mp4",
+        tmp_path / "manipulated_sequences/Deepfakes/masks/videos/071_054.mp4",
+    )
+    listing = read_layout(source(tmp_path), tmp_path)
+    rows = {(one.label, one.generator, one.compression, one.identity, one.donor, one.source_video, one.problem) for one in listing.files}
+    assert rows == {
+        ("real", "", "c23", "youtube-071", "", "youtube-071", ""),
+        ("real", "", "c40", "actors-03", "", "actors-03__walking_outside", ""),
+        ("fake", "Deepfakes", "c23", "youtube-071", "youtube-054", "youtube-071", ""),
+        ("fake", "DeepFakeDetection", "c40", "actors-03", "actors-26", "actors-03__walking_outside", ""),
+        ("fake", "Face2Face", "c23", "", "", "", "its name does not say who is in it"),
+    }
+
+
+def test_links_out_pipes_and_paths_upwards_are_never_opened(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.mp4"
+    touch(secret, tmp_path / "in" / "real" / "a.mp4")
+    inside = tmp_path / "in"
+    (inside / "real" / "out.mp4").symlink_to(secret)
+    (inside / "real" / "gone.mp4").symlink_to(inside / "nowhere")
+    (inside / "real" / "folder").symlink_to(tmp_path)
+    (inside / "real" / "same.mp4").symlink_to(inside / "real" / "a.mp4")
+    os.mkfifo(inside / "real" / "pipe.mp4")
+    problems = {one.name: one.problem for one in read_layout(source(inside), inside).files}
+    assert problems == {
+        "real/a.mp4": "",
+        "real/folder": "link leads outside the source",
+        "real/gone.mp4": "broken link",
+        "real/out.mp4": "link leads outside the source",
+        "real/pipe.mp4": "not a regular file",
+        "real/same.mp4": "",
+    }
+    (inside / "labels.csv").write_text(f"path,label\n../secret.mp4,real\n{secret},real\n")
+    assert {one.problem for one in read_layout(source(inside / "labels.csv"), inside / "labels.csv").files} == {"path leads outside the source"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "expected"),
+    [
+        ({"rule": "column"}, "x/anna_01.mp4", "column-says"),
+        ({"rule": "folder"}, "x/anna_01.mp4", "folder-says"),
+        ({"rule": "pattern", "pattern": r"^([a-z]+)_"}, "x/anna_01.mp4", "anna"),
+        ({"rule": "pattern", "pattern": r"^([a-z]+)_"}, "x/17.mp4", ""),
+        ({"rule": "unknown"}, "x/anna_01.mp4", ""),
+        ({"rule": "file"}, "x/anna_01.mp4", "file-abcdabcdabcdabcd"),
+    ],
+)
+def test_who_is_in_a_file_follows_from_the_rule_alone(rule: dict[str, str], name: str, expected: str) -> None:
+    from pipelines.layouts import Found
+
+    found = Found(path=Path(name), name=name, identity="column-says", folder="folder-says")
+    settings = source(Path("/"), identity=rule).identity
+    assert identity_of(found, settings, False, "abcd" * 16) == expected
+
+
+def test_a_source_that_names_people_is_believed_under_the_default_rule() -> None:
+    from pipelines.layouts import Found
+
+    found = Found(path=Path("a"), name="a", identity="anna")
+    assert identity_of(found, source(Path("/")).identity, True, "0" * 64) == "anna"
