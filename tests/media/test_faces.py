@@ -1,0 +1,251 @@
+"""From a file to steady, aligned clips of each face, or to the reason why there are none."""
+
+import cv2
+import numpy as np
+import pytest
+
+from media.align import crop_transform, place, smooth, warp
+from media.faces import extract_clips, windows
+from media.landmarks import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from media.synthetic import render_take
+from media.tracks import Appearance, link
+from tests.media.videos import write_video
+from workspace.settings import FaceSettings
+
+SMALL = FaceSettings(size_px=64, fps=12.0, clip_frames=6, clips_per_video=2, min_clip_frames=3, max_detect_px=256)
+
+
+def take(person, frames=24, number=0, size=192):
+    return [np.ascontiguousarray(frame) for frame in render_take(5, person, number, frames, size_px=size)[0]]
+
+
+def same_size(frame, like):
+    return cv2.resize(frame, like.shape[1::-1], interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture(scope="module")
+def person():
+    return take(1)
+
+
+@pytest.fixture(scope="module")
+def video(person, tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("faces") / "a.mp4", person, fps=12)
+
+
+def eye_line(landmarks):
+    return landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
+
+
+def test_a_video_gives_aligned_clips(video):
+    found = extract_clips(video, SMALL)
+    assert (found.kind, found.reason, found.faces, len(found.clips)) == ("video", "", 1, 2)
+    assert found.frames_seen == found.frames_with_face == 12
+    for clip in found.clips:
+        assert clip.frames.shape == (6, 64, 64, 3) and clip.frames.dtype == np.uint8
+        assert clip.landmarks.shape == (6, 468, 2) and clip.track == 0
+        assert 0.5 < clip.score <= 1 and clip.sharpness > 0 and 0 < clip.brightness < 1 and abs(clip.yaw_degrees) < 60
+        for landmarks in clip.landmarks:
+            left, right = eye_line(landmarks)
+            mouth = landmarks[OUTER_LIPS].mean(axis=0)
+            assert abs(left[1] - right[1]) < 0.06                      # the eyes are level ...
+            assert 0.35 < (left[0] + right[0]) / 2 < 0.65 and 0.25 < left[1] < 0.5 and 0.5 < mouth[1] < 0.85
+
+
+def test_the_same_file_gives_the_same_clips(video):
+    one, two = extract_clips(video, SMALL), extract_clips(video.read_bytes(), SMALL)
+    assert [clip.frames.tobytes() for clip in one.clips] == [clip.frames.tobytes() for clip in two.clips]
+    assert [clip.landmarks.tobytes() for clip in one.clips] == [clip.landmarks.tobytes() for clip in two.clips]
+
+
+def test_landmarks_fit_the_crop(video):
+    """The mesh, found again in the finished crop, lies where the clip says."""
+    from media.detect import FaceFinder
+
+    clip = extract_clips(video, SMALL.model_copy(update={"size_px": 224})).clips[0]
+    again, = FaceFinder(FaceSettings()).find(clip.frames[2])
+    assert np.abs(again.landmarks / 224 - clip.landmarks[2]).mean() < 0.025
+
+
+def test_dense_covers_the_video_standard_spreads_fast_takes_one_a_second():
+    dense = windows(10.0, FaceSettings(mode="dense"))
+    assert len(dense) == 10 and dense[9][0] == pytest.approx(9) and {len(window) for window in dense} == {30}
+    standard = windows(10.0, FaceSettings(mode="standard", clips_per_video=4))
+    starts = [window[0] for window in standard]
+    assert len(standard) == 4 and starts[0] > 0 and standard[3][-1] < 10 and np.allclose(np.diff(starts), 2.5)
+    fast = windows(70.0, FaceSettings(mode="fast"))
+    assert [len(window) for window in fast] == [30, 30, 10] and np.allclose(np.diff(fast[0]), 1)
+
+
+def test_windows_do_not_overlap_in_a_short_video():
+    for duration in (0.0, 0.3, 1.0, 1.9, 2.5, 3.99):
+        starts = [window[0] for window in windows(duration, FaceSettings())]
+        assert len(starts) == max(1, min(4, int(duration))) and all(b - a >= 1 - 1e-9 for a, b in zip(starts, starts[1:], strict=False))
+
+
+def test_dense_of_a_very_long_video_is_thinned():
+    assert len(windows(36000.0, FaceSettings(mode="dense"))) == 600
+
+
+@pytest.mark.parametrize("mode", ["dense", "standard", "fast"])
+def test_every_mode_finds_the_face(video, mode):
+    found = extract_clips(video, SMALL.model_copy(update={"mode": mode}))
+    assert found.clips and found.faces == 1
+    assert {"dense": len(found.clips) == 4, "standard": len(found.clips) == 2, "fast": len(found.clips) == 1}[mode]
+
+
+def test_a_video_shorter_than_a_clip_still_gives_one(tmp_path, person):
+    found = extract_clips(write_video(tmp_path / "a.mp4", person[:4], fps=12), SMALL)
+    assert [len(clip.frames) for clip in found.clips] == [4]
+
+
+def test_too_few_frames_are_no_clip(tmp_path, person):
+    found = extract_clips(write_video(tmp_path / "a.mp4", person[:2], fps=12), SMALL)
+    assert not found.clips and found.reason == "too few frames with a face" and found.frames_with_face == 2
+
+
+def test_a_photo_is_a_clip_of_one_frame(person):
+    found = extract_clips(cv2.imencode(".png", person[0][:, :, ::-1])[1].tobytes(), SMALL)
+    assert (found.kind, found.reason, found.frames_seen) == ("image", "", 1)
+    assert [clip.frames.shape for clip in found.clips] == [(1, 64, 64, 3)]
+
+
+def test_no_face_has_its_reason(tmp_path):
+    noise = [np.random.default_rng(k).integers(0, 256, (96, 96, 3), dtype=np.uint8) for k in range(12)]
+    found = extract_clips(write_video(tmp_path / "a.mp4", noise, fps=12), SMALL)
+    assert (found.clips, found.reason, found.frames_seen, found.faces) == ([], "no face found", 12, 0)
+
+
+def test_a_small_face_has_its_reason(video):
+    found = extract_clips(video, SMALL.model_copy(update={"min_face_px": 400}))
+    assert not found.clips and found.reason == "face too small" and found.faces_too_small == found.frames_seen
+
+
+@pytest.mark.parametrize(("gap", "lengths"), [(2, [10]), (3, [9]), (4, [4, 4])])
+def test_a_short_gap_is_bridged_a_long_one_ends_the_clip(tmp_path, person, gap, lengths):
+    frames = list(person[:12])
+    for k in range(4, 4 + gap):
+        frames[k] = np.full_like(frames[k], frames[k].mean(axis=(0, 1)).astype(np.uint8))       # no face, but no cut either
+    one = SMALL.model_copy(update={"clip_frames": 12, "clips_per_video": 1, "max_gap_frames": 3})
+    found = extract_clips(write_video(tmp_path / "a.mp4", frames, fps=12), one)
+    assert [len(clip.frames) for clip in found.clips] == lengths and found.frames_seen == 12
+
+
+def test_a_cut_to_another_person_ends_the_clip(tmp_path, person):
+    other = [same_size(frame, person[0]) for frame in take(4, 6)]
+    dimmed = [np.clip(frame * 0.6 + np.array([70, 10, 0]), 0, 255).astype(np.uint8) for frame in other]
+    one = SMALL.model_copy(update={"clip_frames": 12, "clips_per_video": 1})
+    found = extract_clips(write_video(tmp_path / "a.mp4", person[:6] + dimmed, fps=12), one)
+    assert sorted((round(clip.start_seconds * 12), len(clip.frames)) for clip in found.clips) == [(0, 6), (6, 6)]
+
+
+def test_two_people_are_two_tracks_and_the_larger_is_first(tmp_path, person):
+    other = [cv2.resize(frame, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA) for frame in take(2)]
+    frames = []
+    for large, small in zip(person, other, strict=True):
+        canvas = np.full((large.shape[0], (large.shape[1] + small.shape[1]) // 2 * 2, 3), 100, np.uint8)
+        canvas[: small.shape[0], : small.shape[1]] = small
+        canvas[:, -large.shape[1] :] = large
+        frames.append(canvas)
+    video = write_video(tmp_path / "a.mp4", frames, fps=12)
+    found = extract_clips(video, SMALL)
+    assert found.faces == 2 and [clip.track for clip in found.clips] == [0, 0, 1, 1]
+    assert found.clips[0].face_px > found.clips[2].face_px
+    only = extract_clips(video, SMALL.model_copy(update={"max_tracks": 1}))
+    assert only.faces == 1 and {clip.track for clip in only.clips} == {0} and only.clips[0].face_px == found.clips[0].face_px
+
+
+def test_a_face_that_shows_late_is_still_found(tmp_path, person):
+    """The windows of mode `standard` may all miss a face; then the whole video is searched once."""
+    blank = np.full_like(person[0], 90)
+    frames = [blank] * 60 + list(person[:12]) + [blank] * 36
+    found = extract_clips(write_video(tmp_path / "a.mp4", frames, fps=12), SMALL.model_copy(update={"clips_per_video": 1}))
+    assert found.clips and 4.8 <= found.clips[0].start_seconds <= 6.0 and found.reason == ""
+
+
+def test_a_moving_head_stays_in_the_middle_without_trembling(tmp_path, person):
+    """A still picture that glides with added jitter: the crop follows the glide, and not the jitter."""
+    rng = np.random.default_rng(0)
+    seconds = np.arange(24) / 24
+    truth = np.stack([200 + 300 * seconds, 150 + 0 * seconds, 100 + 20 * seconds, 0.1 * seconds], axis=1)
+    noisy = truth + rng.normal(0, 1, truth.shape) * [1.5, 1.5, 1.5, 0.01]
+    path = smooth(noisy, seconds)
+    assert np.abs(path - truth)[:, :3].mean() < 0.6 * np.abs(noisy - truth)[:, :3].mean()
+    assert np.abs(np.diff(path, 2, axis=0))[:, :3].mean() < 0.1 * np.abs(np.diff(noisy, 2, axis=0))[:, :3].mean()
+    assert np.abs(smooth(truth, seconds) - truth).max() < 0.5                # an even glide is left as it is, ends too
+
+
+def test_place_undoes_turn_shift_and_scale(person):
+    from media.detect import FaceFinder
+
+    mesh = FaceFinder(SMALL).find(person[0])[0].landmarks.astype(np.float64)
+    x, y, side, roll = place(mesh)
+    cos, sin = 1.7 * np.cos(0.4), 1.7 * np.sin(0.4)
+    moved = mesh @ np.array([[cos, sin], [-sin, cos]]) + [30, -12]
+    assert place(moved) == pytest.approx([cos * x - sin * y + 30, sin * x + cos * y - 12, 1.7 * side, roll + 0.4], abs=1e-3)
+
+
+def test_a_strong_shrink_does_not_alias():
+    """A fine chequerboard has only its mean grey left at a tenth of the size; point sampling would leave stripes."""
+    board = (np.indices((900, 900)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    small = warp(board, crop_transform(np.array([450.0, 450.0, 600.0, 0.2]), 1.0, 60), 60)
+    assert small.std() < 3 and abs(small.mean() - 127.5) < 2
+
+
+@pytest.mark.parametrize("shrink", [1, 3, 7.3])
+def test_a_warp_puts_points_where_the_matrix_says(shrink):
+    picture = np.zeros((500, 600, 3), np.uint8)
+    cv2.circle(picture, (285, 222), 6, (255, 255, 255), -1)
+    matrix = crop_transform(np.array([280.0, 230.0, 40 * shrink, 0.3]), 1.3, 100)
+    weight = warp(picture, matrix, 100)[:, :, 0].astype(float)
+    ys, xs = np.indices(weight.shape) + 0.5
+    centre = np.array([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
+    expected = matrix[:, :2] @ [285.5, 222.5] + matrix[:, 2]
+    assert np.abs(centre - expected).max() < 0.15
+
+
+def appearance(start, x, look, scene=0.0):
+    vector = np.zeros(256, np.float32)
+    vector[look] = 1
+    return Appearance(start, start + 1, np.array([x, 100.0, 80.0, 0.0]), vector, np.full((16, 16, 3), scene, np.float32))
+
+
+def test_people_are_told_apart_by_look_and_by_time():
+    again = [appearance(0, 100, 1), appearance(2, 400, 2), appearance(4, 300, 1), appearance(6, 100, 2)]
+    assert link(again) == [0, 1, 0, 1]                        # wherever they are
+    assert link([appearance(0, 100, 1), appearance(0.5, 100, 1)]) == [0, 1]          # nobody is twice in one moment
+
+
+@pytest.mark.parametrize("name", ["no_face.mp4", "empty.mp4", "not_a_video.mp4", "truncated.mp4"])
+def test_shared_edge_files_without_a_verdict(shared_data, name):
+    reasons = {"no_face.mp4": "no face found", "empty.mp4": "empty file", "not_a_video.mp4": "not a media file", "truncated.mp4": "truncated or corrupt"}
+    found = extract_clips(shared_data / "edge" / name, FaceSettings())
+    assert not found.clips and found.reason == reasons[name]
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("crowd.mp4", 3, 5), ("two_people_cuts.mp4", 2, 5), ("painting_5fps.mp4", 1, 1), ("cartoon.mp4", 1, 1), ("scene_cuts.mp4", 2, 5)])
+def test_shared_edge_files_with_faces(shared_data, name, least, most):
+    found = extract_clips(shared_data / "edge" / name, FaceSettings())
+    assert found.reason == "" and least <= found.faces <= most
+
+
+def test_one_talking_head_is_one_track(shared_data):
+    """Of ten real clips, all frames have the face and at most one person is taken for two."""
+    names = sorted((shared_data / "real" / "clips").glob("*.mp4"))[:20:2]
+    results = [extract_clips(path, FaceSettings(size_px=96, fps=10.0, clip_frames=10)) for path in names]
+    assert all(found.frames_with_face >= 0.95 * found.frames_seen for found in results)
+    assert sum(found.faces > 1 for found in results) <= 1
+
+
+def test_damaged_files_never_raise(video):
+    """Flipped, cut and shuffled bytes of a real file: a result or a reason each time, and no hang."""
+    content = video.read_bytes()
+    rng = np.random.default_rng(11)
+    for turn in range(40):
+        hurt = bytearray(content)
+        for at in rng.integers(0, len(hurt), 1 + turn):
+            hurt[at] ^= int(rng.integers(1, 256))
+        if turn % 3 == 0:
+            hurt = hurt[: int(rng.integers(1, len(hurt)))]
+        found = extract_clips(bytes(hurt), SMALL)
+        assert bool(found.clips) != bool(found.reason)
