@@ -1,0 +1,217 @@
+"""Attacks on whole clips, in pixels of [0,1]: PGD (Madry et al. 2018) and FGSM by torchattacks, and how strong they were.
+
+The network normalises inside, so eps is one of pixels. All frames of a clip are attacked together, through the LSTM.
+Every answer is the worst of the clean clip and all restarts, so that an attack never helps the defender; the network is
+left exactly as it was (modes of every module, gradients). What the usual mistakes are, and that they are not made here:
+tests/model/test_attacks.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.data import mixed_seed
+
+STRAIGHT = 4.0      # logits beyond this are scaled back in the attacked view: a saturated loss has no gradient (and hides weakness)
+
+
+@dataclass(frozen=True, slots=True)
+class RobustPoint:
+    """Accuracy of clips under an attack of one strength. Rates are None without clips of their class."""
+
+    eps: float
+    n: int
+    accuracy: float | None
+    balanced_accuracy: float | None
+    evasion: float | None       # part of the fakes called real
+    framing: float | None       # part of the reals called fake
+
+
+class TwoLogits(nn.Module):
+    """The detector as torchattacks wants it: two logits [B, 2], 'real' fixed at 0, 'fake' its own.
+
+    Beyond STRAIGHT the fake logit is divided by its own (detached) size: directions of the gradient stay, but no
+    confidence of the detector can make them vanish in float32.
+    """
+
+    def __init__(self, model: nn.Module, lengths: Tensor | None = None) -> None:
+        super().__init__()
+        self.model, self.lengths = model, lengths
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """clips [B, T, 3, H, W] -> [B, 2]."""
+        logit = self.model(clips, self.lengths)
+        logit = logit / (logit.detach().abs() / STRAIGHT).clamp_min(1.0)
+        return torch.stack([torch.zeros_like(logit), logit], dim=1)
+
+
+@contextmanager
+def attackable(model: nn.Module) -> Iterator[None]:
+    """Batch norm and dropout frozen, parameters without gradients, and everything put back afterwards.
+
+    On a GPU an LSTM's backward pass needs training mode (cuDNN); it has no dropout of its own here, so nothing changes.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for module in model.modules():
+            if isinstance(module, nn.LSTM) and next(module.parameters()).is_cuda:
+                module.training = True
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires in wanted:
+            parameter.requires_grad_(requires)
+
+
+def _margins(model: nn.Module, clips: Tensor, fake: Tensor, lengths: Tensor | None, border: float = 0.0) -> Tensor:
+    """How far [B] the logit lies on the right side of `border`; negative is a wrong verdict."""
+    with torch.no_grad():
+        logit = model(clips, lengths).float()
+    return torch.where(fake, logit - border, border - logit)
+
+
+def _batches(clips: Tensor, fake: Tensor, lengths: Tensor | None, batch: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
+    for start in range(0, clips.shape[0], batch):
+        part = slice(start, start + batch)
+        yield start, clips[part], fake[part], None if lengths is None else lengths[part]
+
+
+def _attack(
+    kind: str, model: nn.Module, clips: Tensor, fake: Tensor, lengths: Tensor | None, *, eps: float, steps: int, step_size: float, restarts: int, seed: int, batch: int
+) -> Tensor:
+    import torchattacks
+
+    device, worst = next(model.parameters()).device, clips.detach().clone()
+    if eps <= 0 or not len(clips):
+        return worst
+    devices = [device] if device.type == "cuda" else []
+    with attackable(model), torch.random.fork_rng(devices=devices):
+        for start, part, truth, frames in _batches(clips.detach(), fake, lengths, batch):
+            part, truth = part.to(device), truth.to(device)
+            frames = None if frames is None else frames.to(device)
+            view = TwoLogits(model, frames)
+            attack = torchattacks.FGSM(view, eps=eps) if kind == "fgsm" else torchattacks.PGD(view, eps=eps, alpha=step_size, steps=steps, random_start=True)
+            if device.type == "cuda":
+                attack.set_model_training_mode(model_training=True, batchnorm_training=False, dropout_training=False)
+            best, least = part.clone(), _margins(model, part, truth, frames)
+            for restart in range(restarts):
+                torch.manual_seed(mixed_seed(seed, restart, start))
+                found = attack(part, truth.long()).detach()
+                found = torch.minimum(torch.maximum(found, part - eps), part + eps).clamp(0, 1)      # float rounding cannot leave the ball
+                model.eval()
+                margins = _margins(model, found, truth, frames)
+                better = margins < least
+                least = torch.where(better, margins, least)
+                best = torch.where(better.view(-1, 1, 1, 1, 1), found, best)
+            worst[start : start + len(part)] = best.to(worst.device)
+    return worst
+
+
+def pgd(
+    model: nn.Module,
+    clips: Tensor,
+    fake: Tensor,
+    *,
+    eps: float,
+    steps: int,
+    step_size: float,
+    restarts: int = 1,
+    seed: int = 0,
+    lengths: Tensor | None = None,
+    batch: int = 8,
+) -> Tensor:
+    """Adversarial clips [N, T, 3, H, W] in [0,1], each within eps (largest pixel change) of its clean clip.
+
+    clips in [0,1]; fake [N] bool. Deterministic by seed. Worst case over `restarts` random starts and the clean clip.
+    """
+    return _attack("pgd", model, clips, fake, lengths, eps=eps, steps=steps, step_size=step_size, restarts=restarts, seed=seed, batch=batch)
+
+
+def fgsm(model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, lengths: Tensor | None = None, batch: int = 8) -> Tensor:
+    """As `pgd`, one full step along the gradient's sign (Goodfellow et al. 2015)."""
+    return _attack("fgsm", model, clips, fake, lengths, eps=eps, steps=1, step_size=eps, restarts=1, seed=0, batch=batch)
+
+
+def training_attack(model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, steps: int, generator: torch.Generator, lengths: Tensor | None = None) -> Tensor:
+    """A quick attack for training: one step is FGSM from a random start (Wong et al. 2020), more are PGD. Detached, in [0,1].
+
+    Its step is 1.25 eps for one, 2.5 eps / steps for more; `generator` is one of the CPU, so that a run can be repeated.
+    """
+    if steps < 1 or eps <= 0:
+        return clips.detach()
+    clips, view = clips.detach(), TwoLogits(model, lengths)
+    start = (torch.rand(clips.shape, generator=generator) * 2 - 1).to(clips.device) * eps
+    size, found = eps * (1.25 if steps == 1 else 2.5 / steps), (clips + start).clamp(0, 1)
+    with attackable(model):
+        for _ in range(steps):
+            found.requires_grad_(True)
+            loss = nn.functional.cross_entropy(view(found), fake.long(), reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, found)
+            moved = found.detach() + size * gradient.sign()
+            found = torch.minimum(torch.maximum(moved, clips - eps), clips + eps).clamp(0, 1)
+    return found.detach()
+
+
+def to_uint8(adversarial: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """Adversarial clips (floats in [0,1]) as 8-bit pixels that still obey eps: no pixel moves more than floor(255 eps) levels.
+
+    `clean` holds the 8-bit pixels (uint8) that were attacked, in the same layout. eps 0.05 leaves 12 of 12.75 levels.
+    """
+    if clean.dtype != torch.uint8:
+        raise ValueError(f"clean pixels must be uint8, got {clean.dtype}")
+    levels, base = int(eps * 255 + 1e-6), clean.to(torch.int16)
+    moved = (adversarial * 255).round().to(torch.int16)
+    return torch.minimum(torch.maximum(moved, base - levels), base + levels).clamp(0, 255).to(torch.uint8)
+
+
+def robust_curve(
+    model: nn.Module,
+    clips: Tensor,
+    fake: Tensor,
+    eps_list: Sequence[float],
+    *,
+    steps: int = 20,
+    restarts: int = 1,
+    seed: int = 0,
+    border: float = 0.0,
+    lengths: Tensor | None = None,
+    batch: int = 8,
+) -> list[RobustPoint]:
+    """Accuracy under PGD at each eps, smallest first (step 2.5 eps / steps). Attacks are worst-case over smaller eps too.
+
+    `border` is the raw logit of the shipped threshold: temperature * logit(threshold). eps 0 is clean accuracy.
+    """
+    device, least, points = next(model.parameters()).device, None, []
+    modes = [(module, module.training) for module in model.modules()]
+    for eps in sorted(eps_list):
+        found = pgd(model, clips, fake, eps=eps, steps=steps, step_size=2.5 * eps / steps, restarts=restarts, seed=seed, lengths=lengths, batch=batch)
+        model.eval()
+        parts = [
+            _margins(model, part.to(device), truth.to(device), None if frames is None else frames.to(device), border).cpu()
+            for _, part, truth, frames in _batches(found, fake, lengths, batch)
+        ]
+        margins = torch.cat(parts) if parts else torch.zeros(0)
+        least = margins if least is None else torch.minimum(least, margins)
+        points.append(_point(eps, least, fake.cpu()))
+    for module, training in modes:
+        module.training = training
+    return points
+
+
+def _point(eps: float, margins: Tensor, fake: Tensor) -> RobustPoint:
+    # on the border the verdict is 'fake' (p_fake >= threshold), so a margin of 0 is right for fakes and wrong for reals
+    right = torch.where(fake, margins >= 0, margins > 0).float()
+    recall = right[fake].mean().item() if fake.any() else None
+    quiet = right[~fake].mean().item() if (~fake).any() else None
+    both = None if recall is None or quiet is None else (recall + quiet) / 2
+    accuracy = right.mean().item() if len(right) else None
+    return RobustPoint(eps, len(right), accuracy, both, None if recall is None else 1 - recall, None if quiet is None else 1 - quiet)

@@ -1,0 +1,137 @@
+"""Clips for training: rows of a set and their pixels, read from the shards and kept in memory up to a bound.
+
+Also the order of an epoch, and the hash of the pixels in that order, by which a model's training data can be proven.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.metrics import as_fake
+from workspace.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# what training looks at, and what it assumes where a table lacks the column
+COLUMNS = {"sha256": "", "role": "", "new": False, "generator": "", "forger": "", "origin": "collected", "source_clip": ""}
+CACHE_BYTES = 2 << 30
+
+
+class ClipSource(Protocol):
+    """Anything training can read clips from."""
+
+    rows: "pd.DataFrame"
+
+    def __len__(self) -> int: ...
+
+    def clip(self, position: int) -> NDArray[np.uint8]:
+        """Pixels [T, H, W, 3] uint8 RGB of the row at `position`."""
+        ...
+
+
+class ClipDataset:
+    """The clips of a set's rows (data/sets/*.parquet), pixels read when first asked for.
+
+    `size_px` refuses clips of another size at once. Decoded clips are kept until `cache_bytes` are full; what came first
+    stays, since an epoch visits all clips alike. Raises DataError for rows without a label or with the wrong size.
+    """
+
+    def __init__(self, root: Path, rows: "pd.DataFrame", size_px: int | None = None, cache_bytes: int = CACHE_BYTES) -> None:
+        self.root, self.rows = Path(root), with_columns(rows)
+        if size_px is not None and len(rows) and set(rows["size_px"]) != {size_px}:
+            raise DataError(
+                "The clips do not fit the model.",
+                why=f"sizes {sorted(set(rows['size_px']))} px, the model takes {size_px} px",
+                next_step="Compute the faces again: raise stage_versions.faces.",
+            )
+        self._cache: dict[int, NDArray[np.uint8]] = {}
+        self._room = cache_bytes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def clip(self, position: int) -> NDArray[np.uint8]:
+        """Pixels [T, H, W, 3] uint8 RGB. Raises MediaError where the shard cannot be read."""
+        if position in self._cache:
+            return self._cache[position]
+        from media.shards import read_clip
+
+        pixels = read_clip(self.root, self.rows.iloc[position])
+        if pixels.nbytes <= self._room:
+            self._cache[position] = pixels
+            self._room -= pixels.nbytes
+        return pixels
+
+
+class MemoryClips:
+    """Clips that are in memory already, with their rows (clip_id and label at least)."""
+
+    def __init__(self, rows: "pd.DataFrame", clips: Sequence[NDArray[np.uint8]]) -> None:
+        if len(rows) != len(clips):
+            raise DataError("Rows and clips do not fit.", why=f"{len(rows)} rows, {len(clips)} clips", next_step="Pass one row for each clip.")
+        self.rows, self._clips = with_columns(rows), list(clips)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def clip(self, position: int) -> NDArray[np.uint8]:
+        """Pixels [T, H, W, 3] uint8 RGB."""
+        return self._clips[position]
+
+
+def with_columns(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """`rows` numbered from 0, with every column that training looks at. Raises DataError for a missing label."""
+    as_fake(rows["label"].to_numpy(dtype=object))
+    return rows.assign(**{name: value for name, value in COLUMNS.items() if name not in rows.columns}).reset_index(drop=True)
+
+
+def labels_of(rows: "pd.DataFrame") -> NDArray[np.bool_]:
+    """True for fake, one a row."""
+    return as_fake(rows["label"].to_numpy(dtype=object))
+
+
+def epoch_order(rows: "pd.DataFrame", seed: int, epoch: int) -> list[int]:
+    """Positions of `rows` in training order of an epoch: a seeded shuffle of the clip ids, whatever order the table has."""
+    by_name = np.argsort(rows["clip_id"].to_numpy(dtype=str), kind="stable")
+    return [int(position) for position in by_name[np.random.default_rng([seed, epoch]).permutation(len(rows))]]
+
+
+def epoch_hash(root: Path, rows: "pd.DataFrame", seed: int) -> str:
+    """sha256 over the sha256 of each clip's pixels, recomputed from the shards, in training order of epoch 0."""
+    from media.shards import read_clip
+
+    digest = hashlib.sha256()
+    for position in epoch_order(rows, seed, 0):
+        pixels = read_clip(Path(root), rows.iloc[position])
+        digest.update(hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest().encode() + b"\n")
+    return digest.hexdigest()
+
+
+def mixed_seed(*parts: int) -> int:
+    """One seed (63 bits) from several whole numbers: what step 7 of seed 3 draws does not depend on what step 6 drew."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
+
+
+def to_tensor(clip: NDArray[np.uint8]) -> Tensor:
+    """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(clip.transpose(0, 3, 1, 2))).float().div_(255)
+
+
+def stack(clips: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Clips [T_i, 3, H, W] -> (one tensor [B, T, 3, H, W], lengths [B] or None where all are equally long).
+
+    A shorter clip is filled up with its last frame; the network does not look at the filling.
+    """
+    lengths = [clip.shape[0] for clip in clips]
+    longest = max(lengths)
+    if min(lengths) == longest:
+        return torch.stack(list(clips)), None
+    filled = [torch.cat([clip, clip[-1:].expand(longest - clip.shape[0], -1, -1, -1)]) for clip in clips]
+    return torch.stack(filled), torch.tensor(lengths)

@@ -1,0 +1,182 @@
+"""The training loop both phases share: AdamW, warm-up and cosine, clipping, averaged weights, early stopping, exact resume.
+
+Every random draw of a step comes from (seed, step), never from a generator that runs on; so a state is weights, optimiser
+and counters, and a run that was killed ends with the very weights of one that was not. A checkpoint is one safetensors
+file, written whole or not at all, in a folder named by a hash of all that the run depends on.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.checkpoint import load_tensors, save_tensors
+from workspace.errors import ModelFileError
+from workspace.files import write_json
+from workspace.settings import PhaseSettings
+
+Progress = Callable[[int, int, str], None]
+Work = Callable[[int], Mapping[str, float]]         # step (from 0) -> figures; adds to the gradients
+Validate = Callable[[], Mapping[str, float] | None]  # figures with 'val_loss', or None where there is nothing to validate on
+CHECKPOINT_SECONDS = 30.0       # a kill costs at most about this much work
+CHECKPOINT_SHARE = 0.05         # but writing checkpoints may take at most this part of the time
+LAST_RATE = 0.02                # the cosine ends at this part of the rate
+STATE, HISTORY = "state.safetensors", "history.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """How training went. The model holds the averaged weights of `best_step`."""
+
+    history: list[dict[str, Any]]
+    best_step: int
+    best_loss: float | None         # None where there was nothing to validate on
+    steps: int                      # done, over all starts
+    resumed_from: int               # step at which this start took over; 0 for a fresh one
+    folder: Path                    # the checkpoint's; safe to delete once the model is saved
+
+
+def run_key(model: nn.Module, depends_on: Mapping[str, Any]) -> str:
+    """16 hex digits that change with the starting weights, the torch version and anything in `depends_on` (JSON-able)."""
+    digest = hashlib.sha256(json.dumps([depends_on, torch.__version__.split("+")[0]], sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def learning_rate(settings: PhaseSettings, step: int) -> float:
+    """Rate of `step` (from 0): a straight rise over the warm-up, then half a cosine down to 2%."""
+    rise = max(1, round(settings.warmup * settings.steps))
+    if step < rise:
+        return settings.lr * (step + 1) / rise
+    done = (step - rise) / max(1, settings.steps - rise)
+    return settings.lr * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Loop:
+    """One phase of training a model; `run` does it, from the last checkpoint where there is one."""
+
+    def __init__(self, model: nn.Module, settings: PhaseSettings, *, ema: float, clip_norm: float, folder: Path) -> None:
+        self.model, self.settings, self.ema, self.clip_norm, self.folder = model, settings, ema, clip_norm, folder
+        decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]      # norms and biases are not drawn to zero
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=settings.lr
+        )
+        self.averaged = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        self.best = dict(self.averaged)
+        self.step, self.best_step, self.looks, self.best_loss = 0, 0, 0, math.inf
+        self.history: list[dict[str, Any]] = []
+        self.sums: dict[str, float] = {}
+        self.since = 0
+
+    def run(self, work: Work, validate: Validate, progress: Progress | None = None) -> TrainReport:
+        """Train until the steps are done or validation stops getting better; leave the best averaged weights in the model."""
+        resumed_from = self._resume()
+        steps, last_save, pause = self.settings.steps, time.monotonic(), CHECKPOINT_SECONDS
+        while self.step < steps and self.looks < self.settings.patience:
+            self._advance(work)
+            looked = self.step % self.settings.validate_every == 0 or self.step == steps
+            if looked:
+                self._look(validate)
+            if looked or time.monotonic() - last_save > pause:
+                began = time.monotonic()
+                self._save()
+                last_save = time.monotonic()
+                pause = max(CHECKPOINT_SECONDS, (last_save - began) / CHECKPOINT_SHARE)
+            if progress is not None:
+                progress(self.step, steps, self._message())
+        self.model.load_state_dict(self.best)
+        self.model.eval()
+        write_json(self.folder / HISTORY, self.history)
+        best_loss = None if math.isinf(self.best_loss) else self.best_loss
+        return TrainReport(self.history, self.best_step, best_loss, self.step, resumed_from, self.folder)
+
+    def _advance(self, work: Work) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.settings, self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        figures = work(self.step)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        if not torch.isfinite(norm):
+            raise ModelFileError(
+                "Training diverged. Nothing was written.", why=f"the gradient of step {self.step + 1} is not finite", next_step="Lower the phase's lr in params.yaml."
+            )
+        self.optimiser.step()
+        self.step += 1
+        self.since += 1
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        keep = min(self.ema, (1 + self.step) / (10 + self.step))       # early averages must not remember the start
+        with torch.no_grad():
+            for name, tensor in self.model.state_dict().items():
+                if tensor.is_floating_point():
+                    self.averaged[name].lerp_(tensor, 1 - keep)
+                else:
+                    self.averaged[name].copy_(tensor)
+
+    def _look(self, validate: Validate) -> None:
+        """Validate the averaged weights, keep them if they are the best, and write a row of the learning curve."""
+        raw = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(self.averaged)
+        figures = validate()
+        self.model.load_state_dict(raw)
+        row = {"step": self.step, "lr": learning_rate(self.settings, self.step - 1)}
+        row |= {name: value / self.since for name, value in self.sums.items()} | dict(figures or {})
+        self.history.append(row)
+        self.sums, self.since = {}, 0
+        loss = figures["val_loss"] if figures else -math.inf           # nothing to validate on: the last weights are kept
+        if figures is None or loss < self.best_loss:
+            self.best = {name: tensor.clone() for name, tensor in self.averaged.items()}
+            self.best_step, self.looks = self.step, 0
+            self.best_loss = math.inf if figures is None else loss
+        else:
+            self.looks += 1
+
+    def _message(self) -> str:
+        if not self.history:
+            return ""
+        row = self.history[-1]
+        return ", ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in ("loss", "val_loss", "val_auc") if row.get(name) is not None)
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+
+    def _save(self) -> None:
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"averaged/{name}": tensor for name, tensor in self.averaged.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        for number, parameter in enumerate(self._parameters()):
+            tensors |= {f"adam/{number}/{name}": tensor for name, tensor in self.optimiser.state.get(parameter, {}).items()}
+        counters = {name: getattr(self, name) for name in ("step", "best_step", "looks", "history", "sums", "since")}
+        save_tensors(self.folder / STATE, tensors, counters | {"best_loss": None if math.isinf(self.best_loss) else self.best_loss})
+
+    def _resume(self) -> int:
+        path = self.folder / STATE
+        if not path.is_file():
+            return 0
+        try:
+            tensors, counters = load_tensors(path)
+        except ModelFileError:
+            path.unlink()       # a damaged checkpoint costs time, not the run
+            return 0
+        with torch.no_grad():
+            for kind, target in (("model", self.model.state_dict()), ("averaged", self.averaged)):
+                for name, tensor in target.items():
+                    tensor.copy_(tensors[f"{kind}/{name}"])
+            self.best = {name: torch.empty_like(tensor).copy_(tensors[f"best/{name}"]) for name, tensor in self.averaged.items()}
+        for number, parameter in enumerate(self._parameters()):
+            if f"adam/{number}/step" in tensors:        # parameters that never had a gradient have no state
+                moments = {name: torch.empty_like(parameter).copy_(tensors[f"adam/{number}/{name}"]) for name in ("exp_avg", "exp_avg_sq")}
+                self.optimiser.state[parameter] = {"step": tensors[f"adam/{number}/step"], **moments}
+        for name in ("step", "best_step", "looks", "history", "sums", "since"):
+            setattr(self, name, counters[name])
+        self.best_loss = math.inf if counters["best_loss"] is None else counters["best_loss"]
+        return self.step

@@ -1,0 +1,96 @@
+"""Which clips meet in a batch: half of what is new, half of what is known, as many reals as fakes, pairs together.
+
+Known clips are replayed and forged ones. Fakes come from their generators (or forgers) in rotation, so that a rare one
+is not drowned. Where a real clip is drawn, every other time a fake made from it takes a fake's place: the network then
+sees the difference that forgery makes, not the difference between two people.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.data import epoch_order, labels_of
+from workspace.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class _Queue:
+    """Endless positions: the first pass in training order of epoch 0 (the one a model card's hash follows), later ones reshuffled."""
+
+    def __init__(self, members: "np.ndarray", seed: int) -> None:
+        self._members, self._seed = members, seed           # in the order of the first pass
+        self._epoch, self._left = 0, list[int]()
+
+    def take(self) -> int:
+        if not self._left:
+            order = self._members if self._epoch == 0 else np.random.default_rng([self._seed, self._epoch]).permutation(self._members)
+            self._left = order[::-1].tolist()
+            self._epoch += 1
+        return self._left.pop()
+
+
+class _Rotation:
+    """Endless positions from several queues in turn."""
+
+    def __init__(self, queues: list[_Queue]) -> None:
+        self._queues, self._turn = queues, 0
+
+    def take(self) -> int:
+        self._turn += 1
+        return self._queues[(self._turn - 1) % len(self._queues)].take()
+
+
+def balanced_batches(rows: "pd.DataFrame", batch: int, seed: int) -> Iterator[list[int]]:
+    """Batches of positions of `rows` without end, the same for the same clips, seed and size.
+
+    Raises DataError without both classes: nothing can be learned from one.
+    """
+    fake = labels_of(rows)
+    if not fake.any() or fake.all():
+        raise DataError(
+            "There is nothing to train on.",
+            why=f"the training set holds {int((~fake).sum())} real and {int(fake.sum())} fake clips; it needs both",
+            next_step="Ingest the missing class, or switch forgers on so that fakes are made from the reals.",
+        )
+    return _batches(rows, fake, batch, seed)
+
+
+def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) -> Iterator[list[int]]:
+    new = rows["new"].to_numpy(dtype=bool) & (rows["role"] != "forged").to_numpy() if rows["new"].any() else (rows["role"] == "new").to_numpy()
+    forged_from: dict[str, list[int]] = {}
+    for position in np.flatnonzero(fake & (rows["source_clip"] != "").to_numpy()):
+        forged_from.setdefault(str(rows["source_clip"].iloc[position]), []).append(int(position))
+    clip_ids = rows["clip_id"].astype(str).tolist()
+    order = np.array(epoch_order(rows, seed, 0), dtype=np.intp)
+    kinds = np.where(rows["generator"] != "", rows["generator"], rows["forger"])
+
+    def queue(members: "np.ndarray", spread: bool) -> _Rotation | None:
+        if not members.any():
+            return None
+        groups = [members & (kinds == kind) for kind in sorted(set(kinds[members]))] if spread else [members]
+        return _Rotation([_Queue(order[group[order]], seed) for group in groups])
+
+    pools = {(is_new, is_fake): queue((new == is_new) & (fake == is_fake), spread=is_fake) for is_new in (True, False) for is_fake in (True, False)}
+    # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
+    pools = {(n, f): pool or pools[(not n, f)] for (n, f), pool in pools.items()}
+    halves = [True, False] if new.any() and not new.all() else [bool(new.all())]
+    turn, draws = 0, 0
+    while True:
+        chosen: list[int] = []
+        for slot in range(batch):
+            is_new, is_fake = halves[slot % len(halves)], bool((slot // len(halves) + turn) % 2)
+            real = next((p for p in reversed(chosen) if clip_ids[p] in forged_from), None) if is_fake and not is_new else None
+            if real is not None:
+                draws += 1
+                children = [child for child in forged_from[clip_ids[real]] if child not in chosen]
+                if children and draws % 2:
+                    chosen.append(children[(draws // 2) % len(children)])
+                    continue
+            pool = pools[(is_new, is_fake)]
+            assert pool is not None     # both classes exist, so every pool found one to stand in
+            chosen.append(pool.take())
+        turn += 1 if batch % (2 * len(halves)) else 0      # an odd batch gives the spare place to each class in turn
+        yield chosen

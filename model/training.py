@@ -1,0 +1,255 @@
+"""The two phases: `pretrain` teaches backbone and frame head on single frames, `fit` the whole network on clips.
+
+`fit` minimises (1 - w) cross-entropy + w Wasserstein + d distillation (letters: TrainSettings.wasserstein and
+.distillation). Part of each batch is attacked first (after the warm-up, FIELD practice: a clean start), batch norm keeps
+the statistics of phase 1, so that clean and attacked clips meet the same network, and small micro-batches sum to exactly
+the gradient of the whole batch. Both may be killed at any time and go on where they were (model/loop.py).
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.attacks import training_attack
+from model.augment import augment_clip
+from model.data import ClipSource, epoch_order, labels_of, mixed_seed, stack, to_tensor
+from model.loop import Loop, Progress, TrainReport, run_key
+from model.losses import cross_entropy, distillation, wasserstein
+from model.metrics import auc
+from model.network import ResNeXtLSTM
+from model.sampling import balanced_batches
+from workspace.settings import AugmentSettings, PhaseSettings, TrainSettings
+
+PRETRAIN_EMA, PRETRAIN_CLIP_NORM = 0.95, 5.0
+DATA, DROP, ATTACK = 1, 2, 3        # streams of random numbers of one step
+
+
+def pretrain(
+    model: ResNeXtLSTM,
+    train_set: ClipSource,
+    val_set: ClipSource,
+    settings: PhaseSettings,
+    seed: int,
+    checkpoint_dir: Path,
+    progress: Progress | None = None,
+    *,
+    augment: AugmentSettings | None = None,
+) -> TrainReport:
+    """Phase 1: the frame head learns single frames; the LSTM is not touched. The model ends with its best averaged weights.
+
+    One random frame of each clip drawn. Trains on the device the model is on. Raises DataError without both classes.
+    """
+    key = run_key(model, _depends("pretrain", train_set, val_set, settings, seed, augment))
+    loop = Loop(model, settings, ema=PRETRAIN_EMA, clip_norm=PRETRAIN_CLIP_NORM, folder=Path(checkpoint_dir) / f"pretrain-{key}")
+    device, fake, batches = _device(model), labels_of(train_set.rows), _Batches(train_set, settings.batch, seed)
+
+    def work(step: int) -> Mapping[str, float]:
+        model.train()
+        chosen, total = batches.at(step), 0.0
+        frames = []
+        for slot, position in enumerate(chosen):
+            rng = np.random.default_rng([seed, step, DATA, slot])
+            clip = train_set.clip(position)
+            frame = clip[rng.integers(clip.shape[0])][None]
+            frames.append(to_tensor(frame) if augment is None else augment_clip(frame, augment, rng))
+        truth = torch.from_numpy(fake[chosen]).to(device)
+        for part in _parts(len(chosen), settings.micro_batch):
+            torch.manual_seed(mixed_seed(seed, step, DROP, part.start))
+            with _autocast(device):
+                logits = model.frame_logits(torch.cat(frames[part]).to(device))
+            loss = cross_entropy(logits.float(), truth[part], "bce").sum() / len(chosen)
+            loss.backward()
+            total += loss.item()
+        return {"loss": total}
+
+    def validate() -> Mapping[str, float] | None:
+        def logits(clips: list[Tensor]) -> Tensor:
+            return model.frame_logits(torch.stack([clip[clip.shape[0] // 2] for clip in clips]).to(device))
+
+        return _validate(model, val_set, logits, settings.micro_batch)
+
+    with torch.random.fork_rng(devices=_cuda(device)):
+        return loop.run(work, validate, progress)
+
+
+def fit(
+    model: ResNeXtLSTM,
+    train_set: ClipSource,
+    val_set: ClipSource,
+    settings: TrainSettings,
+    seed: int,
+    checkpoint_dir: Path,
+    progress: Progress | None = None,
+    *,
+    augment: AugmentSettings | None = None,
+    base: ResNeXtLSTM | None = None,
+) -> TrainReport:
+    """Phase 2: the whole network learns clips. `base` is the teacher on replayed rows (role 'replay'); None: no distillation.
+
+    The model ends with its best averaged weights, in eval mode; history rows: step, lr, loss, cross_entropy, wasserstein,
+    distillation, attacked, val_loss, val_auc (validation figures absent where val_set lacks a class).
+    """
+    depends = _depends("fit", train_set, val_set, settings, seed, augment) | {"base": run_key(base, {}) if base is not None else ""}
+    loop = Loop(model, settings, ema=settings.ema, clip_norm=settings.clip_norm, folder=Path(checkpoint_dir) / f"fit-{run_key(model, depends)}")
+    task = _Fit(model, train_set, settings, seed, augment, base if settings.distillation > 0 else None)
+    device = task.device
+
+    def validate() -> Mapping[str, float] | None:
+        def logits(clips: list[Tensor]) -> Tensor:
+            padded, lengths = stack(clips)
+            return model(padded.to(device), None if lengths is None else lengths.to(device))
+
+        return _validate(model, val_set, logits, settings.micro_batch)
+
+    with torch.random.fork_rng(devices=_cuda(device)):
+        return loop.run(task.work, validate, progress)
+
+
+class _Fit:
+    """One step of phase 2: draw, attack, loss of the whole batch, gradients by micro-batches."""
+
+    def __init__(
+        self, model: ResNeXtLSTM, train_set: ClipSource, settings: TrainSettings, seed: int, augment: AugmentSettings | None, base: ResNeXtLSTM | None
+    ) -> None:
+        self.model, self.train_set, self.settings, self.seed, self.augment = model, train_set, settings, seed, augment
+        self.device, self.fake = _device(model), labels_of(train_set.rows)
+        self.replay = (train_set.rows["role"] == "replay").to_numpy()
+        self.base = base.to(self.device).eval() if base is not None and self.replay.any() else None
+        self.batches = _Batches(train_set, settings.batch, seed)
+
+    def work(self, step: int) -> Mapping[str, float]:
+        """Add the gradient of step `step` to the model; return its figures."""
+        chosen = self.batches.at(step)
+        clips = [self._clip(position, step, slot) for slot, position in enumerate(chosen)]
+        fake = torch.from_numpy(self.fake[chosen]).to(self.device)
+        replay = torch.from_numpy(self.replay[chosen]).to(self.device)
+        attacked = self._attacked(len(chosen), step)
+        parts = list(_parts(len(chosen), self.settings.micro_batch))
+        inputs, teachers = [], []
+        for part in parts:
+            padded, lengths = stack(clips[part])
+            padded, lengths = padded.to(self.device), None if lengths is None else lengths.to(self.device)
+            teachers.append(self._teach(padded, lengths))
+            inputs.append((self._attack(padded, lengths, fake[part], attacked[part], step, part.start), lengths))
+        teacher = torch.cat(teachers)
+        train_mode(self.model)
+        if len(parts) == 1:
+            loss, figures = self.loss(self._logits(inputs[0], step, 0), fake, replay, teacher)
+            loss.backward()
+        else:
+            # the loss joins all clips (quantiles of scores), so its slope by each logit is found first, then pushed through piece by piece
+            with torch.no_grad():
+                logits = torch.cat([self._logits(given, step, part.start) for given, part in zip(inputs, parts, strict=True)])
+            loss, figures = self.loss(logits.requires_grad_(True), fake, replay, teacher)
+            (slopes,) = torch.autograd.grad(loss, logits)
+            for given, part in zip(inputs, parts, strict=True):
+                self._logits(given, step, part.start).backward(slopes[part])
+        return figures | {"attacked": float(attacked.float().mean())}
+
+    def loss(self, logits: Tensor, fake: Tensor, replay: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The composite loss of a whole batch, and its terms."""
+        s = self.settings
+        truth = cross_entropy(logits, fake, s.loss, s.focal_gamma).mean()
+        apart = wasserstein(logits, fake)
+        kept = (distillation(logits, teacher) * replay).mean() if self.base is not None else logits.sum() * 0.0
+        loss = (1 - s.wasserstein) * truth + s.wasserstein * apart + s.distillation * kept
+        return loss, {"loss": loss.item(), "cross_entropy": truth.item(), "wasserstein": apart.item(), "distillation": kept.item()}
+
+    def _clip(self, position: int, step: int, slot: int) -> Tensor:
+        clip = self.train_set.clip(position)
+        return to_tensor(clip) if self.augment is None else augment_clip(clip, self.augment, np.random.default_rng([self.seed, step, DATA, slot]))
+
+    def _logits(self, given: tuple[Tensor, Tensor | None], step: int, start: int) -> Tensor:
+        torch.manual_seed(mixed_seed(self.seed, step, DROP, start))         # the same dropout each time a piece is looked at
+        with _autocast(self.device):
+            return self.model(*given).float()
+
+    def _teach(self, clips: Tensor, lengths: Tensor | None) -> Tensor:
+        if self.base is None:
+            return torch.zeros(clips.shape[0], device=self.device)
+        with torch.no_grad(), _autocast(self.device):
+            return self.base(clips, lengths).float()
+
+    def _attacked(self, count: int, step: int) -> Tensor:
+        """Which clips of the batch are attacked [count]; none while the rate still rises."""
+        s, chosen = self.settings, torch.zeros(count, dtype=torch.bool)
+        if s.adversarial_steps and s.adversarial_eps > 0 and step >= round(s.warmup * s.steps):
+            order = np.random.default_rng([self.seed, step, ATTACK]).permutation(count)
+            chosen[order[: round(count * s.adversarial_fraction)]] = True
+        return chosen
+
+    def _attack(self, clips: Tensor, lengths: Tensor | None, fake: Tensor, attacked: Tensor, step: int, start: int) -> Tensor:
+        places = attacked.nonzero().squeeze(1).to(self.device)
+        if not len(places):
+            return clips
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, step, ATTACK, start))
+        s, frames = self.settings, None if lengths is None else lengths[places]
+        found = training_attack(self.model, clips[places], fake[places], eps=s.adversarial_eps, steps=s.adversarial_steps, generator=generator, lengths=frames)
+        return clips.index_copy(0, places, found)
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode with batch norm's statistics held still (its scale and shift still learn)."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: int) -> Mapping[str, float] | None:
+    """Class-balanced cross-entropy and AUC on a set; None where it lacks a class."""
+    fake = labels_of(val_set.rows)
+    if not fake.any() or fake.all():
+        return None
+    model.eval()
+    with torch.no_grad():
+        parts = [logits_of([to_tensor(val_set.clip(position)) for position in range(part.start, part.stop)]) for part in _parts(len(val_set), batch)]
+    logits, truth = torch.cat(parts).float().cpu(), torch.from_numpy(fake)
+    losses = cross_entropy(logits, truth, "bce")
+    area = auc(fake, logits.double().numpy())
+    assert area is not None     # both classes are there
+    return {"val_loss": 0.5 * (losses[truth].mean().item() + losses[~truth].mean().item()), "val_auc": area}
+
+
+class _Batches:
+    """Batch `step` of the endless balanced sequence; asked for in rising order, from any step on."""
+
+    def __init__(self, source: ClipSource, batch: int, seed: int) -> None:
+        self._batches: Iterator[list[int]] = balanced_batches(source.rows, batch, seed)
+        self._next = 0
+
+    def at(self, step: int) -> list[int]:
+        chosen: list[int] = []
+        while self._next <= step:       # after a resume: the batches before were seen by the run that was stopped
+            chosen, self._next = next(self._batches), self._next + 1
+        return chosen
+
+
+def _depends(phase: str, train_set: ClipSource, val_set: ClipSource, settings: PhaseSettings, seed: int, augment: AugmentSettings | None) -> dict[str, Any]:
+    def rows(source: ClipSource) -> list[list[str]]:
+        table = source.rows.iloc[epoch_order(source.rows, seed, 0)]
+        return table[["clip_id", "sha256", "label", "role", "new", "generator", "forger", "source_clip"]].astype(str).to_numpy().tolist()
+
+    shown = None if augment is None else augment.model_dump()
+    return {"phase": phase, "settings": settings.model_dump(), "augment": shown, "seed": seed, "train": rows(train_set), "val": rows(val_set)}
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _cuda(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
