@@ -241,7 +241,7 @@ def die(*arguments, **more):
 room.ingest(Path({root!r}), demo_settings(), [SourceSettings(name="press", path={media!r})], batch="w1")
 """
 MOMENTS = {
-    "while the media are packed": "kept = room.write_media\ndef half(folder, files, size):\n    kept(folder, list(files)[:2], size); die()\nroom.write_media = half",
+    "while the media are packed": "kept = room.write_media\ndef half(to, files, size):\n    kept(to, list(files)[:2], size); die()\nroom.write_media = half",
     "before the rename": "room.os.rename = die",
     "between the rename and the journal": "room._journal_batch = die",
     "before the cache is written": "room.Seen.save = die",

@@ -1,0 +1,139 @@
+"""Great Expectations decides whether a batch comes in: a sound one passes, and each kind of broken row is named."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipelines import validate
+from pipelines.validate import judge
+from tests.pipelines.small_world import demo_settings
+from workspace.errors import DataError
+from workspace.files import read_json
+from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest
+
+Table = pd.DataFrame
+Samples = list[dict[str, Any]]
+
+
+def batch(number: int = 10) -> tuple[Table, Samples]:
+    """A sound batch: as many real as fake."""
+    rows, samples = [], []
+    for index in range(number):
+        sample_id = f"{index:064x}"
+        fake = index % 2 == 1
+        row = dict.fromkeys(MANIFEST_COLUMNS, "") | {
+            "sample_id": sample_id, "batch": "w1", "path": f"v/{index}.mp4", "kind": "video", "label": "fake" if fake else "real", "use": "train",
+            "identity": f"p{index}", "donor": f"p{index - 1}" if fake else "", "generator": "gan" if fake else "", "source": "press", "bytes": 9, "offset": 0,
+        }  # fmt: skip
+        rows.append(row)
+        samples.append({"sample_id": sample_id, "decoded": True, "clips": 1, "width": 320, "height": 240, "reason": ""})
+    return pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)), samples
+
+
+def verdict(table: Table, samples: Samples, **limits: float) -> dict[str, Any]:
+    return judge(table, samples, demo_settings({"validate": limits}).validate_)
+
+
+def failed(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in report["expectations"] if not one["success"]}
+
+
+def test_a_sound_batch_passes_every_expectation() -> None:
+    report = verdict(*batch())
+    assert report["success"] and report["n"] == 10 and len(report["expectations"]) == 13
+    assert not failed(report) and all(one["failing_count"] == 0 for one in report["expectations"])
+
+
+def spoil(column: str, value: object, row: int = 3) -> Callable[[Table, Samples], None]:
+    def change(table: Table, samples: Samples) -> None:
+        if column in table.columns:
+            table.loc[row, column] = value
+        else:
+            samples[row][column] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "failing"),
+    [
+        ("label is a known word", spoil("label", "1"), [3]),
+        ("use is a known word", spoil("use", "maybe"), [3]),
+        ("kind is a known word", spoil("kind", "sound"), [3]),
+        ("sample id is unique", spoil("sample_id", f"{2:064x}"), [2, 2]),
+        ("nobody swapped with themselves", spoil("donor", "p3"), [3]),
+        ("a real has no generator and no donor", spoil("generator", "gan", row=4), [4]),
+    ],
+)
+def test_one_broken_row_makes_the_batch_fail_and_is_named(name: str, change: Callable[[Table, Samples], None], failing: list[int]) -> None:
+    table, samples = batch()
+    change(table, samples)
+    report = verdict(table, samples)
+    assert not report["success"]
+    assert failed(report)[name]["failing"] == [f"{index:064x}" for index in failing]
+    assert list(failed(report)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "column", "value", "still_fine"),
+    [
+        ("media decode", {"min_decodable": 0.8}, "decoded", False, 2),
+        ("a face is found", {"min_face_found": 0.6}, "clips", 0, 4),
+        ("not seen before", {"max_duplicates": 0.3}, "duplicate_of", f"{9:064x}", 3),
+        ("pictures are large enough", {"min_decodable": 0.8, "min_size_px": 64}, "height", 40, 2),
+    ],
+)
+def test_a_share_holds_up_to_its_limit_and_not_beyond(name: str, limits: dict[str, float], column: str, value: object, still_fine: int) -> None:
+    for broken, expected in ((still_fine, True), (still_fine + 1, False)):
+        table, samples = batch()
+        for row in range(broken):
+            spoil(column, value, row)(table, samples)
+        report = verdict(table, samples, **limits)
+        result = next(one for one in report["expectations"] if one["name"] == name)
+        assert result["success"] is expected and result["failing_count"] == broken
+        assert result["observed"] == pytest.approx(1 - broken / 10)
+        assert report["success"] is expected
+
+
+def test_too_few_samples_fail_and_a_missing_column_fails() -> None:
+    table, samples = batch(3)
+    assert list(failed(verdict(table, samples))) == ["enough samples"]
+    table, samples = batch()
+    assert "columns of the manifest" in failed(verdict(table.drop(columns="licence"), samples))
+
+
+def test_an_empty_batch_fails() -> None:
+    table, samples = batch(0)
+    assert not verdict(table, samples)["success"]
+
+
+def test_notes_between_the_media_are_no_sign_of_corrupt_media_but_cut_videos_are() -> None:
+    table, samples = batch()
+    for row in (0, 1, 2):
+        table.loc[row, ["quarantine", "path"]] = ["not a media file", f"notes{row}.txt"]
+        samples[row] |= {"decoded": False, "clips": 0}
+    assert verdict(table, samples)["success"]
+    table.loc[[0, 1, 2], "path"] = [f"v/cut{row}.mp4" for row in range(3)]
+    assert "media decode" in failed(verdict(table, samples))
+
+
+def test_a_sample_that_the_faces_stage_never_saw_counts_as_not_decoded() -> None:
+    table, samples = batch()
+    report = verdict(table, samples[:5])
+    assert failed(report)["media decode"]["failing_count"] == 5
+
+
+def test_the_stage_writes_what_it_judged_and_a_broken_batch_flips_it(workspace_copy: Path) -> None:
+    report = validate.run(workspace_copy, demo_settings(), "w1")
+    assert report["success"] and report == read_json(workspace_copy / "reports" / "validate" / "w1.json")
+    folder = workspace_copy / "data" / "raw" / "w1"
+    table = read_manifest(folder)
+    table.loc[table["label"] == "real", "donor"] = "somebody"
+    write_manifest(table, folder)
+    assert not validate.run(workspace_copy, demo_settings(), "w1")["success"]
+    (workspace_copy / "data" / "faces" / "w1" / "report.json").unlink()
+    with pytest.raises(DataError, match="faces of batch w1"):
+        validate.run(workspace_copy, demo_settings(), "w1")
