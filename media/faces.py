@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from media.align import crop_transform, place, rebased, reduced, sample, smooth
-from media.decode import MediaInfo, Source, probe, read_frames, read_image
+from media.decode import MediaInfo, Source, measured_seconds, probe, read_frames, read_image
 from media.detect import FaceFinder
 from media.tracks import CUT, Appearance, Sighting, Tracker, Tracklet, change, link, look, thumbnail
 from workspace.errors import MediaError
@@ -66,7 +66,7 @@ def extract_clips(source: Source, faces: FaceSettings) -> Extraction:
         result.info = probe(source)
         result.kind = result.info.kind
         if result.kind == "image":
-            _collect(result, [[0.0]], iter([(0.0, read_image(source))]), faces, 1)
+            _collect(result, [[0.0]], source, faces)
         else:
             _collect_video(result, source, faces)
     except MediaError as problem:
@@ -83,33 +83,33 @@ def extract_clips(source: Source, faces: FaceSettings) -> Extraction:
 def windows(duration_seconds: float, faces: FaceSettings) -> list[list[float]]:
     """The sample times of each window, rising, for a video of this length; times after its true end do no harm."""
     length = faces.clip_frames / faces.fps
-    if faces.mode == "fast":
-        step = min(1 / FAST_FPS, max(duration_seconds / faces.min_clip_frames, 1 / faces.fps))
-        times = [k * step for k in range(max(1, int(duration_seconds / step + 1e-6)))]
-        return _thinned([times[at : at + faces.clip_frames] for at in range(0, len(times), faces.clip_frames)])
-    if faces.mode == "dense":
-        count = max(1, int(np.ceil(duration_seconds / length - 1e-6)))
-        return _thinned([_window(k * length, faces) for k in range(count)])
-    count = max(1, min(faces.clips_per_video, int(duration_seconds / length + 1e-6)))
-    spare = max(0.0, duration_seconds - count * length)
-    return [_window(k * length + spare * (k + 0.5) / count, faces) for k in range(count)]
+    if faces.mode == "standard":
+        count = max(1, min(faces.clips_per_video, int(duration_seconds / length + 1e-6)))
+        spare = max(0.0, duration_seconds - count * length)
+        return [_window(k * length + spare * (k + 0.5) / count, 1 / faces.fps, faces.clip_frames) for k in range(count)]
+    step = 1 / faces.fps
+    if faces.mode == "fast":                     # a short video is looked at more often, so that it gives a clip at all
+        step = min(1 / FAST_FPS, max(duration_seconds / faces.min_clip_frames, step))
+    frames = max(1, int(np.ceil(duration_seconds / step - 1e-6)))
+    count = -(-frames // faces.clip_frames)
+    numbers = np.linspace(0, count - 1, min(count, MAX_WINDOWS)).round().astype(int)
+    return [_window(int(k) * faces.clip_frames * step, step, min(faces.clip_frames, frames - int(k) * faces.clip_frames)) for k in numbers]
 
 
-def _window(start: float, faces: FaceSettings) -> list[float]:
-    return [start + k / faces.fps for k in range(faces.clip_frames)]
-
-
-def _thinned(all_windows: list[list[float]]) -> list[list[float]]:
-    if len(all_windows) <= MAX_WINDOWS:
-        return all_windows
-    return [all_windows[at] for at in np.linspace(0, len(all_windows) - 1, MAX_WINDOWS).round().astype(int)]
+def _window(start: float, step: float, frames: int) -> list[float]:
+    return [start + k * step for k in range(frames)]
 
 
 def _collect_video(result: Extraction, source: Source, faces: FaceSettings) -> None:
     assert result.info is not None
     duration = result.info.duration_seconds
     plan = windows(duration, faces)
-    _collect(result, plan, read_frames(source, [time for window in plan for time in window]), faces, faces.min_clip_frames)
+    _collect(result, plan, source, faces)
+    if result.clips:
+        return
+    if (measured := measured_seconds(source)) < 0.9 * duration:           # the header lies: most windows lay after the end
+        duration = measured
+        _collect(result, windows(duration, faces), source, faces)
     if result.clips or faces.mode != "standard" or duration <= len(plan) * faces.clip_frames / faces.fps:
         return
     # the windows met nobody: look once through the whole video, and go where a face is
@@ -118,7 +118,7 @@ def _collect_video(result: Extraction, source: Source, faces: FaceSettings) -> N
     hits = [time for time, frame in read_frames(source, times) if finder.find(frame)]
     plan = _apart([max(0.0, time - faces.clip_frames / faces.fps / 2) for time in hits], faces)
     if plan:
-        _collect(result, plan, read_frames(source, [time for window in plan for time in window]), faces, faces.min_clip_frames)
+        _collect(result, plan, source, faces)
 
 
 def _apart(starts: list[float], faces: FaceSettings) -> list[list[float]]:
@@ -127,12 +127,20 @@ def _apart(starts: list[float], faces: FaceSettings) -> list[list[float]]:
     for start in starts:
         if not chosen or start >= chosen[-1] + length:
             chosen.append(start)
-    keep = np.linspace(0, len(chosen) - 1, min(len(chosen), faces.clips_per_video)).round().astype(int) if chosen else []
-    return [_window(chosen[at], faces) for at in keep]
+    keep = np.linspace(0, max(0, len(chosen) - 1), min(len(chosen), faces.clips_per_video)).round().astype(int)
+    return [_window(chosen[at], 1 / faces.fps, faces.clip_frames) for at in keep]
 
 
-def _collect(result: Extraction, plan: list[list[float]], frames: Iterator[tuple[float, np.ndarray]], faces: FaceSettings, least: int) -> None:
-    """Goes through the frames of all windows once and fills `result`. `least`: frames that make a clip."""
+def _frames(source: Source, kind: str, plan: list[list[float]]) -> Iterator[tuple[float, np.ndarray]]:
+    if kind == "image":
+        yield 0.0, read_image(source)
+    else:
+        yield from read_frames(source, [time for window in plan for time in window])
+
+
+def _collect(result: Extraction, plan: list[list[float]], source: Source, faces: FaceSettings) -> None:
+    """Goes through the frames of all windows once and fills `result`."""
+    least = 1 if result.kind == "image" else faces.min_clip_frames
     finder, tracker = FaceFinder(faces), Tracker(faces.max_gap_frames)
     found: list[tuple[FaceClip, Appearance]] = []
 
@@ -143,7 +151,7 @@ def _collect(result: Extraction, plan: list[list[float]], frames: Iterator[tuple
 
     steps = [(number, step) for number, window in enumerate(plan) for step in range(len(window))]
     window, picture, scene, seen = 0, None, np.zeros(0), []
-    for (number, step), (time, frame) in zip(steps, frames, strict=False):
+    for (number, step), (time, frame) in zip(steps, _frames(source, result.kind, plan), strict=False):
         moved = 0.0
         if number != window:
             close(scene)

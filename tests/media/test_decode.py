@@ -156,6 +156,17 @@ def test_half_a_photo_is_not_filled_up(tmp_path):
         read_image(jpeg[: len(jpeg) // 2])
 
 
+def test_a_bomb_of_a_photo_is_refused_by_its_header():
+    png = bytearray(cv2.imencode(".png", corner_mark())[1].tobytes())
+    png[16:24] = (30000).to_bytes(4, "big") * 2
+    jpeg = bytearray(cv2.imencode(".jpg", corner_mark())[1].tobytes())
+    size = jpeg.index(b"\xff\xc0") + 5
+    jpeg[size : size + 4] = (30000).to_bytes(2, "big") * 2
+    for content in (png, jpeg):
+        with pytest.raises(MediaError, match="picture too large"):
+            read_image(bytes(content))
+
+
 def test_sound_alone_is_no_video(tmp_path):
     import av
 

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from media import detect
+from media import networks
+from media.align import crop_transform, place
 from media.decode import probe, read_frames, read_image
 from media.detect import FaceFinder, shrunk
 from media.landmarks import FACE_OVAL, INNER_LIPS, LEFT_EYE, MESH_TO_68, OUTER_LIPS, RIGHT_EYE, region_masks, to_68
@@ -99,9 +100,9 @@ def test_missing_network_files_are_one_clear_error(monkeypatch):
     def gone(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(detect, "distribution", gone)
+    monkeypatch.setattr(networks, "distribution", gone)
     with pytest.raises(ModelFileError, match="face_landmark"):
-        detect._file(detect.MESH_FILE)
+        networks.network_file(networks.MESH_FILE)
 
 
 def test_the_index_maps_are_of_the_mesh():
@@ -120,7 +121,9 @@ def test_the_68_points_lie_as_ibug_orders_them(portrait):
 
 
 def test_region_masks_cover_their_regions(portrait):
-    mesh = FINDER.find(portrait)[0].landmarks / portrait.shape[1::-1]
+    found = FINDER.find(portrait)[0].landmarks
+    matrix = crop_transform(place(found), 1.3, 128)
+    mesh = (found @ matrix[:, :2].T + matrix[:, 2]) / 128
     eyes, lips, skin = masks = region_masks(mesh, 128)
     assert masks.shape == (3, 128, 128) and masks.dtype == np.float32 and masks.min() >= 0 and masks.max() <= 1
 

@@ -1,5 +1,8 @@
 """From a file to steady, aligned clips of each face, or to the reason why there are none."""
 
+import struct
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -80,11 +83,22 @@ def test_dense_covers_the_video_standard_spreads_fast_takes_one_a_second():
 def test_windows_do_not_overlap_in_a_short_video():
     for duration in (0.0, 0.3, 1.0, 1.9, 2.5, 3.99):
         starts = [window[0] for window in windows(duration, FaceSettings())]
-        assert len(starts) == max(1, min(4, int(duration))) and all(b - a >= 1 - 1e-9 for a, b in zip(starts, starts[1:], strict=False))
+        assert len(starts) == max(1, min(4, int(duration))) and all(b - a >= 1 - 1e-9 for a, b in pairwise(starts))
 
 
-def test_dense_of_a_very_long_video_is_thinned():
-    assert len(windows(36000.0, FaceSettings(mode="dense"))) == 600
+@pytest.mark.parametrize("mode", ["dense", "fast"])
+def test_a_very_long_video_is_thinned(mode):
+    """A header may claim any length; planning must neither take that many frames nor that much memory."""
+    plan = windows(1e12, FaceSettings(mode=mode))
+    assert len(plan) == 600 and plan[-1][0] > 9e11
+
+
+def test_a_header_that_claims_hours_does_not_hide_the_face(tmp_path, person):
+    content = bytearray(write_video(tmp_path / "a.mkv", person, fps=12).read_bytes())
+    at = content.index(b"\x44\x89\x88") + 3                 # Matroska's Duration, milliseconds as a double
+    content[at : at + 8] = struct.pack(">d", 5 * 3600e3)
+    found = extract_clips(bytes(content), SMALL)
+    assert found.info.duration_seconds > 3600 and len(found.clips) == 2
 
 
 @pytest.mark.parametrize("mode", ["dense", "standard", "fast"])
@@ -223,7 +237,10 @@ def test_shared_edge_files_without_a_verdict(shared_data, name):
     assert not found.clips and found.reason == reasons[name]
 
 
-@pytest.mark.parametrize(("name", "least", "most"), [("crowd.mp4", 3, 5), ("two_people_cuts.mp4", 2, 5), ("painting_5fps.mp4", 1, 1), ("cartoon.mp4", 1, 1), ("scene_cuts.mp4", 2, 5)])
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("crowd.mp4", 3, 5), ("two_people_cuts.mp4", 2, 5), ("painting_5fps.mp4", 1, 1), ("cartoon.mp4", 1, 1), ("scene_cuts.mp4", 2, 5)],
+)
 def test_shared_edge_files_with_faces(shared_data, name, least, most):
     found = extract_clips(shared_data / "edge" / name, FaceSettings())
     assert found.reason == "" and least <= found.faces <= most

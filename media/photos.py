@@ -1,0 +1,107 @@
+"""Photos as pictures: upright, 8-bit RGB, whatever the file holds; and the reasons why a media file cannot be read.
+
+The kind of a file is told by its first bytes, never by its name. Shared by everything that opens media.
+"""
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from workspace.errors import MediaError
+
+Source = Path | bytes
+REASONS = ("file not found", "empty file", "not a media file", "truncated or corrupt", "no video stream", "picture too large")
+PHOTO_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+PHOTO_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
+MAX_PIXELS = 1 << 26             # 8192 x 8192; a larger picture is a mistake or an attack
+GREY = 127                       # under transparent parts
+JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}       # markers that state the size
+
+
+def read_image(source: Source) -> np.ndarray:
+    """A photo as RGB uint8 [H, W, 3], turned upright by its EXIF entry; 16-bit is scaled, transparency laid over grey. Raises MediaError."""
+    content = source if isinstance(source, bytes) else content_of(source)
+    if not content:
+        raise media_error(source, "empty file")
+    if content[:3] == b"\xff\xd8\xff" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+        raise media_error(source, "truncated or corrupt")             # no end mark after the last scan: OpenCV would fill up with grey
+    if _claimed_pixels(content) > MAX_PIXELS:
+        raise media_error(source, "picture too large")
+    encoded = np.frombuffer(content, np.uint8)
+    try:
+        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+        if picture is not None and content[:4] in (b"\x89PNG", b"RIFF"):
+            picture = _over_grey(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), picture)
+    except cv2.error as problem:
+        raise media_error(source, "picture too large" if "pixels" in str(problem).lower() else "truncated or corrupt") from problem
+    if picture is None:
+        raise media_error(source, "truncated or corrupt" if is_photo(source) else "not a media file")
+    if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
+        raise media_error(source, "picture too large")
+    return np.ascontiguousarray(picture)
+
+
+def is_photo(source: Source) -> bool:
+    """Whether the first bytes are those of a photo; anything else is tried as a video. Raises MediaError for an empty or missing file."""
+    head = head_of(source)
+    if not head:
+        raise media_error(source, "empty file")
+    if head[4:8] == b"ftyp":
+        return head[8:12] in PHOTO_BRANDS
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    return head.startswith(PHOTO_MARKS)
+
+
+def _claimed_pixels(content: bytes) -> int:
+    """Width times height as the header of a PNG or JPEG says, before anything that large is allocated; 0 for other kinds."""
+    if content[:4] == b"\x89PNG" and len(content) >= 24:
+        width, height = struct.unpack(">II", content[16:24])
+        return int(width * height)
+    at = 2
+    while content[:2] == b"\xff\xd8" and at + 9 <= len(content) and content[at] == 0xFF:
+        if content[at + 1] in JPEG_SIZES:
+            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
+            return int(width * height)
+        at += 1 if content[at + 1] == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return 0
+
+
+def _over_grey(raw: np.ndarray | None, picture: np.ndarray) -> np.ndarray:
+    if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw.shape[:2] != picture.shape[:2]:
+        return picture
+    alpha = raw[:, :, 3:].astype(np.float32) / np.iinfo(raw.dtype).max
+    return picture if alpha.min() == 1 else np.rint(picture * alpha + GREY * (1 - alpha)).astype(np.uint8)
+
+
+def photo_codec(head: bytes) -> str:
+    """The picture format's name, from a file's first bytes."""
+    names = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"BM": "bmp", b"II": "tiff", b"MM": "tiff", b"RI": "webp"}
+    return names.get(head[:2], head[8:12].decode("ascii", "replace"))
+
+
+def head_of(source: Source) -> bytes:
+    """The first 16 bytes. Raises MediaError for a file that is not there."""
+    if isinstance(source, bytes):
+        return source[:16]
+    try:
+        with open(source, "rb") as handle:
+            return handle.read(16)
+    except OSError as problem:
+        raise media_error(source, "file not found") from problem
+
+
+def content_of(source: Path) -> bytes:
+    """All bytes of a file. Raises MediaError for a file that is not there."""
+    try:
+        return Path(source).read_bytes()
+    except OSError as problem:
+        raise media_error(source, "file not found") from problem
+
+
+def media_error(source: Source, reason: str) -> MediaError:
+    """The error to raise; `reason` is one of REASONS."""
+    name = f"{len(source)} bytes of media" if isinstance(source, bytes) else Path(source).name
+    return MediaError(f"Cannot read {name}.", why=reason, next_step="Replace the file, or leave it out; others are not affected.")
