@@ -1,0 +1,191 @@
+"""The sets of a cycle: what is drawn under the budget, what stays frozen, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from media.shards import CLIP_COLUMNS, read_clip, read_landmarks
+from pipelines import assemble
+from pipelines.sides import split_of
+from tests.pipelines.small_world import demo_settings
+from tests.pipelines.tables import sample, write_batch
+from workspace.cycle import Cycle
+from workspace.errors import DataError
+from workspace.files import read_json
+from workspace.journal import Journal
+from workspace.settings import Settings
+
+
+def cycle(batches: list[str], judged: list[str], seed: int = 1, forgers: tuple[str, ...] = ()) -> Cycle:
+    return Cycle(cycle="2026-W47.1", seed=seed, batches=tuple(batches), judged=tuple(judged), drawn_forgers=forgers)
+
+
+def budget(**more: Any) -> Settings:
+    return demo_settings({"budget": more})
+
+
+def week(prefix: str, real: int, fake: int = 0, generator: str = "gan", **more: Any) -> list[dict[str, Any]]:
+    """Real and fake takes, each of somebody of their own."""
+    reals = [sample(f"{prefix}-real-{number}", identity=f"{prefix}-{number}", **more) for number in range(real)]
+    return reals + [sample(f"{prefix}-fake-{number}", "fake", f"{prefix}-f{number}", generator=generator, **more) for number in range(fake)]
+
+
+def table(root: Path, side: str) -> pd.DataFrame:
+    return pd.read_parquet(root / "data" / "sets" / f"{side}.parquet")
+
+
+def test_real_media_become_sets_whose_clips_can_be_read(workspace_copy: Path) -> None:
+    report = assemble.run(workspace_copy, demo_settings(), cycle(["w1"], ["w1"]))
+    assert report == read_json(workspace_copy / "data" / "sets" / "report.json") and report["leaks"] == []
+    everything = pd.concat([table(workspace_copy, side) for side in ("train", "validation", "holdout")])
+    assert set(everything.columns) == {*CLIP_COLUMNS, "store", "split", "role", "unit", "cluster", "new"}
+    assert everything["clip_id"].is_unique and everything["new"].all() and set(everything["origin"]) == {"collected", "forged"}
+    for row in everything.to_dict("records"):
+        assert read_clip(workspace_copy, row, verify=True).shape[0] == row["frames"] == read_landmarks(row).shape[0]
+        assert row["split"] == split_of(row["identity"], demo_settings().split) and row["cluster"] == row["identity"]
+        assert row["unit"] == (f"{row['sample_id']}+{row['forger']}" if row["origin"] == "forged" else row["sample_id"])
+    assert report["train_rows"] == len(table(workspace_copy, "train")) == sum(report["counts"]["train"]["label"].values())
+
+
+def test_the_same_cycle_gives_the_same_bytes(workspace_copy: Path) -> None:
+    made = []
+    for _ in range(2):
+        assemble.run(workspace_copy, demo_settings(), cycle(["w1"], ["w1"]))
+        made.append({path.name: path.read_bytes() for path in (workspace_copy / "data" / "sets").iterdir()})
+    assert made[0] == made[1] and len(made[0]) == 4
+
+
+def test_a_batch_without_fakes_trains_with_forged_ones_one_a_real(tmp_path: Path) -> None:
+    write_batch(tmp_path, "b1", week("a", 40), forgers=("self_blend", "landmark_swap"))
+    report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"], forgers=("self_blend",)))
+    train = table(tmp_path, "train")
+    assert report["balance"]["real"] == report["balance"]["fake"] > 10
+    assert set(train.loc[train["role"] == "forged", "forger"]) == {"self_blend", "landmark_swap"}
+    assert set(train["source_clip"]) - {""} <= set(train["clip_id"]), "real and fake of one source stay a pair"
+
+
+def test_a_tenth_of_the_drawn_clips_is_newly_forged_by_the_forgers_of_the_cycle(tmp_path: Path) -> None:
+    write_batch(tmp_path, "b1", week("a", 90, 90), forgers=("self_blend", "landmark_swap"))
+    assemble.run(tmp_path, budget(forged_fraction=0.1), cycle(["b1"], ["b1"], forgers=("landmark_swap",)))
+    train = table(tmp_path, "train")
+    assert abs((train["role"] == "forged").mean() - 0.1) < 0.01
+    assert set(train.loc[train["role"] == "forged", "forger"]) == {"landmark_swap"}
+    assemble.run(tmp_path, budget(forged_fraction=0.1), cycle(["b1"], ["b1"]))
+    both = table(tmp_path, "train")["forger"].value_counts()
+    assert abs(both["self_blend"] - both["landmark_swap"]) <= 1, "forgers in rotation"
+
+
+def test_the_draw_keeps_to_its_budget_and_replay_is_balanced(tmp_path: Path) -> None:
+    write_batch(tmp_path, "b1", week("a", 200, 30, "old") + week("b", 0, 120, "older"))
+    write_batch(tmp_path, "b2", week("c", 80, 80, "new"))
+    report = assemble.run(tmp_path, budget(new_clips=30, replay_clips=40, forged_fraction=0.1), cycle(["b1", "b2"], ["b2"]))
+    train = table(tmp_path, "train")
+    assert train["role"].value_counts().to_dict() == {"replay": 40, "new": 30, "forged": 8}
+    assert set(train.loc[train["role"] == "new", "batch"]) == {"b2"} and (train["new"] == (train["batch"] == "b2")).all()
+    replay = train[train["role"] == "replay"]
+    assert replay["label"].value_counts().to_dict() == {"real": 20, "fake": 20}
+    assert replay["generator"].value_counts().to_dict() == {"": 20, "old": 10, "older": 10}
+    assert report["counts"]["train"]["role"] == {"forged": 8, "new": 30, "replay": 40}
+
+
+def test_cost_follows_the_budget_not_the_history(tmp_path: Path) -> None:
+    sizes = []
+    for batches in (2, 20):
+        for number in range(batches):
+            write_batch(tmp_path, f"b{number:02d}", week(f"w{number}", 30, 30))
+        names = [f"b{number:02d}" for number in range(batches)]
+        assemble.run(tmp_path, budget(new_clips=20, replay_clips=20, evaluation_clips_per_slice=5), cycle(names, names[-1:]))
+        sizes.append([len(table(tmp_path, side)) for side in ("train", "validation", "holdout")])
+    assert sizes[1][0] == sizes[0][0] and sizes[1][1] <= 30 and sizes[1][2] <= 30
+
+
+def test_the_seed_of_the_cycle_draws_other_replay_but_the_holdout_stays(tmp_path: Path) -> None:
+    write_batch(tmp_path, "b1", week("a", 100, 100))
+    write_batch(tmp_path, "b2", week("b", 20, 20))
+    made = []
+    for seed in (1, 2):
+        assemble.run(tmp_path, budget(replay_clips=20, evaluation_clips_per_slice=10), cycle(["b1", "b2"], ["b2"], seed))
+        made.append((set(table(tmp_path, "train")["clip_id"]), set(table(tmp_path, "holdout")["clip_id"])))
+    assert made[0][0] != made[1][0] and made[0][1] == made[1][1]
+
+
+def test_a_new_batch_never_swaps_a_member_of_the_frozen_panel(tmp_path: Path) -> None:
+    settings = budget(evaluation_clips_per_slice=8)
+    journal = Journal(tmp_path)
+    frozen: set[str] = set()
+    for number in range(4):
+        # names go against time, so that an order by name would be seen
+        write_batch(tmp_path, f"b{9 - number}", week(f"w{number}", 40, 40))
+        journal.append("batch_added", batch=f"b{9 - number}", source="x", samples=80, quarantined=0)
+        names = [f"b{9 - other}" for other in range(number + 1)]
+        assemble.run(tmp_path, settings, cycle(names, names[-1:]))
+        holdout = table(tmp_path, "holdout")
+        assert frozen <= set(holdout.loc[~holdout["new"], "clip_id"])
+        assert holdout[~holdout["new"]].groupby(["label", "generator"])["unit"].nunique().max() <= 8 if number else holdout["new"].all()
+        assert set(holdout.loc[holdout["new"], "batch"]) == {names[-1]}
+        assert holdout[holdout["new"]].groupby(["label", "generator"])["unit"].nunique().max() <= 8
+        journal.append("batch_state", batch=names[-1], state="accepted", who="cycle", why="promoted")
+        frozen = set(holdout.loc[~holdout["new"], "clip_id"])
+    assert len(frozen) == 24  # real, gan and self_blend
+
+
+def test_a_batch_accepted_late_takes_nobody_from_where_they_are(tmp_path: Path) -> None:
+    person = next(f"p{number}" for number in range(99) if split_of(f"p{number}", demo_settings().split) == "train")
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), sample("kept", "fake", person, use="evaluate")])
+    write_batch(tmp_path, "b2", [*week("b", 30, 30), sample("trains", identity=person)])
+    journal = Journal(tmp_path)
+    for batch in ("b1", "b2"):
+        journal.append("batch_added", batch=batch, source="x", samples=61, quarantined=0)
+    for batch, state in (("b1", "held"), ("b2", "accepted"), ("b1", "accepted")):
+        journal.append("batch_state", batch=batch, state=state, who="anna", why="looked at")
+    report = assemble.run(tmp_path, budget(replay_clips=400), cycle(["b1", "b2"], []))
+    assert person in set(table(tmp_path, "train")["identity"]) and person not in set(table(tmp_path, "holdout")["identity"])
+    assert report["excluded"] == {"kept for evaluation, but its person is on another side": 1} and report["leaks"] == []
+
+
+def test_a_forged_clip_follows_its_source_and_falls_with_its_donor(tmp_path: Path) -> None:
+    split = demo_settings().split
+    samples = week("a", 60)
+    sides = {one["path"]: split_of(one["identity"], split) for one in samples}
+    donors = {one["path"]: samples[(place + 1) % len(samples)]["path"] for place, one in enumerate(samples)}
+    write_batch(tmp_path, "b1", samples, donors=donors)
+    report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
+    crossing = sum(sides[target] != sides[donor] for target, donor in donors.items())
+    assert report["forged_excluded"] == {"donor and target on different sides": crossing} and crossing > 10 and report["leaks"] == []
+
+
+def test_a_leak_that_the_split_missed_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_batch(tmp_path, "b1", [one | {"identity": "one person"} for one in week("a", 60, 60)])
+    turn = iter(range(10**6))
+    decide = assemble.decide_sides
+
+    def broken(batches: Any, split: Any) -> Any:
+        sides = decide(batches, split)
+        sides.of_sample = {name: ("train", "holdout")[next(turn) % 2] for name in sides.of_sample}
+        return sides
+
+    monkeypatch.setattr(assemble, "decide_sides", broken)
+    report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
+    assert {"kind": "person", "key": "one person", "sides": ["holdout", "train"]} in report["leaks"]
+
+
+def test_what_cannot_train_a_detector_is_refused(tmp_path: Path) -> None:
+    write_batch(tmp_path, "b1", week("a", 0, 20))
+    with pytest.raises(DataError, match="no real clip"):
+        assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
+    assert not (tmp_path / "data" / "sets").exists()
+    with pytest.raises(DataError, match="faces of batch b2"):
+        assemble.run(tmp_path, budget(), cycle(["b1", "b2"], ["b2"]))
+
+
+def test_what_was_left_out_is_counted_by_reason(tmp_path: Path) -> None:
+    extra = [
+        sample("n1", label=""), sample("n2", use="never"), sample("n3", clips=0), sample("n4", quarantine="empty file", clips=0),
+        sample("n5", duplicate_of="a-real-0"), sample("n6", label=""),
+    ]  # fmt: skip
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), *extra])
+    report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
+    assert report["excluded"] == {"near duplicate of another sample": 1, "no clip": 1, "no label": 2, "quarantined": 1, "use is never": 1}
+    assert sum(report["samples"].values()) == 60

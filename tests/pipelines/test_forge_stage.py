@@ -1,0 +1,114 @@
+"""The forge stage on rendered faces: which clip meets which forger and donor, and that it always does."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from media.shards import read_clip_at, read_index
+from pipelines import forge
+from pipelines.rows import rows_of
+from pipelines.sides import split_of
+from tests.pipelines.small_world import demo_settings
+from workspace.errors import DataError
+from workspace.files import read_json, write_json
+
+
+def plan(folder: Path, clips: list[dict[str, Any]], **changes: Any) -> list[forge.ForgeJob]:
+    return forge.plan(folder, clips, demo_settings({"forge": changes}), Counter())
+
+
+def clips_of(number: int, prefix: str = "p") -> list[dict[str, Any]]:
+    """Index rows of real clips, two a person."""
+    return [
+        {"clip_id": f"{prefix}{n:04d}-t0-c0", "sample_id": f"{prefix}{n}", "identity": f"{prefix}{n // 2}", "kind": "video", "use": "train", "source_video": ""}
+        for n in range(number)
+    ]
+
+
+def test_fakes_of_real_clips_are_stored_beside_them(sample_workspace: Path) -> None:
+    real = read_index(sample_workspace / "data" / "faces" / "w1").set_index("clip_id")
+    forged = rows_of(read_index(sample_workspace / "data" / "forged" / "w1"))
+    assert len(forged) == (real["label"] == "real").sum() == 12
+    for row in forged:
+        source = real.loc[row["source_clip"]]
+        assert row["clip_id"] == f"{row['source_clip']}+{row['forger']}" and row["generator"] == row["forger"] and row["origin"] == "forged"
+        assert row["label"] == "fake" and source["label"] == "real" and row["sample_id"] == source["sample_id"] and row["identity"] == source["identity"]
+        before = read_clip_at(sample_workspace / "data" / "faces" / "w1", source)
+        after = read_clip_at(sample_workspace / "data" / "forged" / "w1", row, verify=True)
+        assert before.shape == after.shape and (before != after).any()
+        assert np.abs(before.astype(int) - after).mean() < 40, "it is still that clip"
+        if row["donor_clip"]:
+            donor = real.loc[row["donor_clip"]]
+            assert donor["identity"] == row["donor"] != row["identity"] and donor["label"] == "real"
+            assert split_of(row["donor"], demo_settings().split) == split_of(row["identity"], demo_settings().split)
+    report = read_json(sample_workspace / "data" / "forged" / "w1" / "report.json")
+    assert report["forged"] == 12 and sum(report["by_forger"].values()) == 12
+
+
+def test_a_rerun_gives_the_same_bytes_in_one_process_or_two(workspace_copy: Path, sample_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forge, "FEWEST_FOR_PROCESSES", 1)
+    forge.run(workspace_copy, demo_settings({"faces": {"workers": 2}}), "w1")
+    one, two = (sorted((root / "data" / "forged" / "w1").iterdir()) for root in (workspace_copy, sample_workspace))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+def test_a_clip_meets_the_same_forger_and_numbers_whatever_else_is_in_the_batch(tmp_path: Path) -> None:
+    alone = {forge._clip_id(job): job.seed for job in plan(tmp_path, clips_of(60))}
+    among = {forge._clip_id(job): job.seed for job in plan(tmp_path, clips_of(60) + clips_of(40, "q"), max_clips=1000)}
+    assert alone.items() <= among.items() and len(among) == 100
+    both = Counter(job.forger for job in plan(tmp_path, clips_of(100)))
+    assert min(both.values()) > 30, "forgers take turns"
+
+
+def test_a_donor_is_another_person_of_the_same_side_and_kind(tmp_path: Path) -> None:
+    clips = clips_of(60)
+    for clip in clips[::3]:
+        clip["kind"] = "image"
+    clips += [{**clip, "use": "evaluate"} for clip in clips_of(8, "kept")]
+    kept = {clip["identity"] for clip in clips if clip["use"] == "evaluate"}
+    split = demo_settings().split
+    jobs = [job for job in plan(tmp_path, clips, forgers=["landmark_swap"]) if job.donor]
+    assert len(jobs) > 50
+    for job in jobs:
+        assert job.donor is not None and job.donor["identity"] != job.clip["identity"] and job.donor["kind"] == job.clip["kind"]
+        target, donor = ("holdout" if one["identity"] in kept else split_of(one["identity"], split) for one in (job.clip, job.donor))
+        assert target == donor
+
+
+def test_without_a_donor_a_forger_that_needs_none_steps_in_or_it_is_counted(tmp_path: Path) -> None:
+    lonely = clips_of(2)
+    assert {job.forger for job in plan(tmp_path, lonely)} == {"self_blend"}
+    excluded: Counter[str] = Counter()
+    assert forge.plan(tmp_path, lonely, demo_settings({"forge": {"forgers": ["landmark_swap"]}}), excluded) == []
+    assert excluded == {forge.NO_DONOR: 2}
+
+
+def test_a_fraction_of_fakes_a_real_and_the_most_clips_are_kept(tmp_path: Path) -> None:
+    clips = clips_of(400)
+    assert 60 < len(plan(tmp_path, clips, fakes_per_real=0.2, max_clips=1000)) < 100
+    assert 520 < len(plan(tmp_path, clips, fakes_per_real=1.4, max_clips=1000)) < 600
+    few = plan(tmp_path, clips, fakes_per_real=2.0, max_clips=50)
+    assert len(few) == 50 == len({job.clip["clip_id"] for job in few}), "first one fake of as many clips as possible"
+    assert plan(tmp_path, clips, fakes_per_real=0.0) == []
+
+
+def test_near_duplicates_and_the_unknown_kept_for_evaluation_are_not_forged(workspace_copy: Path) -> None:
+    path = workspace_copy / "data" / "faces" / "w1" / "report.json"
+    report = read_json(path)
+    real = [one for one in report["samples"] if one["label"] == "real"]
+    real[0]["duplicate_of"] = real[1]["sample_id"]
+    write_json(path, report)
+    assert len(forge._real_clips(path.parent)) == 11
+    index = read_index(path.parent)
+    index.loc[index["sample_id"] == real[2]["sample_id"], ["use", "identity"]] = ["evaluate", ""]
+    index.loc[index["sample_id"] == real[3]["sample_id"], "use"] = "evaluate"
+    index.to_parquet(path.parent / "index.parquet")
+    assert len(forge._real_clips(path.parent)) == 10
+
+
+def test_an_unknown_forger_is_refused_by_name(workspace_copy: Path) -> None:
+    with pytest.raises(DataError, match=r"stylish.*\n.*self_blend"):
+        forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["stylish"]}}), "w1")

@@ -1,0 +1,141 @@
+"""People stay on their side, whatever comes in later; and a leak is found by a check that knows nothing of the rule."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.leaks import find_leaks
+from pipelines.sides import DUPLICATE, OTHER_DONOR, OTHER_VIDEO, PERSON_TRAINS, SIDES, decide_sides, look_of, split_of
+from tests.pipelines.tables import sample
+from workspace.settings import SplitSettings
+
+SPLIT = SplitSettings(train=0.5, validation=0.2, holdout=0.3)
+PEOPLE = [f"p{number}" for number in range(8)]
+
+
+def person(side: str, skip: int = 0) -> str:
+    """The name of somebody whom the hash puts on a side."""
+    return [name for name in (f"n{number}" for number in range(200)) if split_of(name, SPLIT) == side][skip]
+
+
+names = st.sampled_from(["", *PEOPLE])
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> dict[str, Any]:
+    label = draw(st.sampled_from(["real", "fake", ""]))
+    return sample(
+        f"s{draw(st.integers(0, 10**6))}",
+        label,
+        draw(names),
+        clips=draw(st.integers(0, 2)),
+        use=draw(st.sampled_from(["train", "train", "train", "evaluate", "never"])),
+        donor=draw(names) if label == "fake" else "",
+        source_video=draw(st.sampled_from(["", "v1", "v2", "v3"])),
+        quarantine=draw(st.sampled_from(["", "", "", "empty file"])),
+        duplicate_of=draw(st.sampled_from(["", "", "", "s1", "s2"])),
+    )
+
+
+weeks = st.lists(st.lists(samples(), max_size=8, unique_by=lambda one: one["sample_id"]), max_size=4)
+
+
+def tables_of(batches: list[list[dict[str, Any]]], of_sample: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+    tables: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for one in {one["sample_id"]: one for batch in batches for one in batch}.values():
+        if one["sample_id"] in of_sample:
+            clip = {"clip_id": one["sample_id"], "source_clip": "", "donor_clip": "", "sha256": one["sample_id"]}
+            tables[of_sample[one["sample_id"]]].append(one | clip)
+    return tables
+
+
+def without_repeats(batches: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """As ingest leaves them: a content is in one batch only."""
+    met: set[str] = set()
+    result = []
+    for batch in batches:
+        result.append([one for one in batch if one["sample_id"] not in met])
+        met |= {one["sample_id"] for one in batch}
+    return result
+
+
+@given(weeks)
+def test_no_person_video_or_look_is_ever_on_two_sides(batches: list[list[dict[str, Any]]]) -> None:
+    batches = without_repeats(batches)
+    sides = decide_sides(batches, SPLIT)
+    looks = {one["sample_id"]: look_of(one) for batch in batches for one in batch}
+    assert find_leaks(tables_of(batches, sides.of_sample), looks) == []
+    assert sides.of_sample.keys() | sides.excluded.keys() == looks.keys() and not sides.of_sample.keys() & sides.excluded.keys()
+
+
+@given(weeks, st.lists(samples(), max_size=8, unique_by=lambda one: one["sample_id"]))
+def test_a_later_batch_moves_nobody(batches: list[list[dict[str, Any]]], later: list[dict[str, Any]]) -> None:
+    *before, _ = all_batches = without_repeats([*batches, later])
+    first, second = decide_sides(before, SPLIT), decide_sides(all_batches, SPLIT)
+    assert first.of_sample.items() <= second.of_sample.items() and first.excluded.items() <= second.excluded.items()
+
+
+@given(weeks)
+def test_what_is_kept_for_evaluation_never_trains_and_the_unknown_only_train(batches: list[list[dict[str, Any]]]) -> None:
+    batches = without_repeats(batches)
+    sides = decide_sides(batches, SPLIT)
+    for one in (one for batch in batches for one in batch):
+        side = sides.of_sample.get(one["sample_id"])
+        if one["use"] == "never" or one["quarantine"] or not one["label"] or not one["clips"]:
+            assert side is None
+        elif one["use"] == "evaluate":
+            assert side in (None, "holdout")
+        elif not one["identity"]:
+            assert side in (None, "train")
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_the_split_follows_from_key_and_name_alone(name: str, key: str) -> None:
+    split = SplitSettings(train=0.7, validation=0.2, holdout=0.1, key=key)
+    assert split_of(name, split) == split_of(name, split) and split_of("", split) == "train"
+
+
+def test_the_parts_are_as_asked_and_another_key_draws_anew() -> None:
+    many = [f"person {number}" for number in range(20_000)]
+    parts = [split_of(name, SplitSettings()) for name in many]
+    assert [round(parts.count(side) / len(many), 2) for side in SIDES] == [0.7, 0.2, 0.1]
+    other = [split_of(name, SplitSettings(key="other")) for name in many]
+    assert 0.4 < sum(one == two for one, two in zip(parts, other, strict=True)) / len(many) < 0.65  # 0.54 by chance
+
+
+def test_each_reason_to_leave_a_sample_out() -> None:
+    anna, hugo = person("train"), person("holdout")
+    batches = [
+        [sample("a", identity=anna, source_video="v"), sample("x", "fake", identity=anna, donor=hugo), sample("y", "fake", donor=hugo)],
+        [
+            sample("b", identity=hugo, source_video="v"), sample("c", identity=anna, duplicate_of="a"), sample("d", identity=anna, use="evaluate"),
+            sample("e", identity=person("train", 1), use="evaluate"), sample("f", identity=person("train", 1)),
+        ],
+    ]  # fmt: skip
+    sides = decide_sides(batches, SPLIT)
+    by_path = {one["path"]: one["sample_id"] for batch in batches for one in batch}
+    said = {path: sides.excluded.get(sample_id) or sides.of_sample[sample_id] for path, sample_id in by_path.items()}
+    assert said == {
+        "a": "train", "x": OTHER_DONOR, "y": OTHER_DONOR, "b": OTHER_VIDEO, "c": DUPLICATE, "d": PERSON_TRAINS, "e": "holdout", "f": "holdout",
+    }  # fmt: skip
+
+
+def test_a_planted_leak_of_each_kind_is_found() -> None:
+    def row(clip: str, **more: str) -> dict[str, Any]:
+        blank = dict.fromkeys(("identity", "donor", "source_video", "source_clip", "donor_clip"), "")
+        return blank | {"clip_id": clip, "sample_id": f"s-{clip}", "sha256": f"h-{clip}", "use": "train", "label": "real"} | more
+
+    for kind, one, two in [
+        ("person", {"identity": "anna"}, {"donor": "anna"}),
+        ("sample", {"sample_id": "s"}, {"sample_id": "s"}),
+        ("source video", {"source_video": "v"}, {"source_video": "v"}),
+        ("clip", {"source_clip": "b"}, {}),
+        ("pixels", {"sha256": "h"}, {"sha256": "h"}),
+    ]:
+        leaks = find_leaks({"train": [row("a", **one)], "holdout": [row("b", **two)]}, {})
+        assert kind in {leak["kind"] for leak in leaks} and leaks[0]["sides"] == ["holdout", "train"]
+    assert [leak["kind"] for leak in find_leaks({"train": [row("a")], "holdout": [row("b")]}, {"s-a": "look", "s-b": "look"})] == ["look"]
+    assert [leak["kind"] for leak in find_leaks({"train": [row("a", use="evaluate")]}, {})] == ["use"]
+    assert [leak["kind"] for leak in find_leaks({"holdout": [row("a", use="never")]}, {})] == ["use"]
+    assert find_leaks({"train": [row("a", identity="x")], "holdout": [row("b", identity="y", use="evaluate")]}, {}) == []
