@@ -1,6 +1,5 @@
 """The faces stage on rendered media, and the processes it spreads over."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from media.shards import read_clip_at, read_index
 from pipelines import faces
 from pipelines.ingest import ingest
 from pipelines.pool import ordered_map
+from tests.pipelines.pool_jobs import square_or_die, unchanged
 from tests.pipelines.small_world import FRAMES, SIZE, demo_settings
 from workspace.errors import DataError
 from workspace.files import read_json
@@ -84,19 +84,9 @@ def test_a_batch_that_is_not_there_is_an_error_with_a_next_step(tmp_path: Path) 
         faces.run(tmp_path, demo_settings(), "nowhere")
 
 
-def _square_or_die(number: int) -> int:
-    if number < 0:
-        os._exit(9)
-    return number * number
-
-
-def _dead(number: int) -> int:
-    return number
-
-
 def test_a_job_that_kills_its_process_is_named_and_the_others_are_done_in_order() -> None:
-    assert list(ordered_map(_square_or_die, [1, 2, -3, 4, 5, -6, 7], 2, _dead)) == [1, 4, -3, 16, 25, -6, 49]
-    assert list(ordered_map(_square_or_die, [], 2, _dead)) == []
+    assert list(ordered_map(square_or_die, [1, 2, -3, 4, 5], 2, unchanged)) == [1, 4, -3, 16, 25]
+    assert list(ordered_map(square_or_die, [], 2, unchanged)) == []
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
