@@ -12,13 +12,15 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
-from pipelines.sides import OTHER_DONOR, SIDES, Side, Sides, decide_sides, look_of
+from pipelines.sides import OTHER_DONOR, SIDES, Side, Sides, decide_sides, look_of, split_of
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError
 from workspace.files import atomic_file, read_json, write_json
 from workspace.journal import Journal
 from workspace.settings import BudgetSettings, Settings, SplitSettings
+
+__all__ = ["acceptance_order", "draw_panel", "draw_training", "run", "split_of"]
 
 Row = dict[str, Any]
 NOT_FORGED_FROM = "forged from a sample that is not used"
