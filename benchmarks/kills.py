@@ -1,0 +1,210 @@
+"""SIGKILL drill over the real flow: kill the parent, the stage or the whole group, in and between stages, then run again.
+
+    python benchmarks/kills.py [--rounds 100]     resumable; each round appends a line to benchmarks/kills.jsonl
+
+After each kill the next `vigil retrain` must end orphans, finish, repeat no stage that DVC had recorded, and leave one
+commit, one promotion, no lock and no run that says RUNNING.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from workspace.journal import Journal  # noqa: E402
+from workspace.lease import lease_holder  # noqa: E402
+from workspace.state import cycles  # noqa: E402
+
+TARGETS = ("parent", "stage", "group")
+STAGES = ("faces", "validate", "forge", "assemble", "pretrain", "harden", "train", "evaluate", "drift", "gate")
+PATIENCE_SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Whom to kill, in which stage, how long after it began. `after` means: in the pause after that stage."""
+
+    target: str
+    stage: str
+    delay_seconds: float
+    after: bool = False
+
+
+def environment() -> dict[str, str]:
+    """Ours, less what would tie the child to another workspace."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("VIGIL_") or key == "VIGIL_GUARD_LOG"}
+
+
+def start(root: Path) -> "subprocess.Popen[bytes]":
+    """`vigil retrain` as leader of a process group of its own."""
+    with open(root / ".vigil" / "kill-drill.log", "ab") as log:
+        return subprocess.Popen([sys.executable, "-m", "vigil", "retrain", "-w", str(root)], stdout=log, stderr=log, start_new_session=True, env=environment())
+
+
+def running_stage(parent: psutil.Process) -> psutil.Process | None:
+    """The stage that this `vigil retrain` is running now."""
+    try:
+        for child in parent.children(recursive=True):
+            words = child.cmdline()
+            if "-m" in words and any(word.startswith("pipelines.") for word in words) and "python" in Path(words[0]).name:
+                return child
+    except psutil.NoSuchProcess:
+        return None
+    return None
+
+
+def stage_name(process: psutil.Process) -> str:
+    """`faces` of `python -P -m pipelines.faces --batch b`."""
+    try:
+        return next((word.removeprefix("pipelines.") for word in process.cmdline() if word.startswith("pipelines.")), "")
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def recorded(root: Path) -> set[str]:
+    """Stages whose result DVC has recorded."""
+    path = root / "dvc.lock"
+    return set((yaml.safe_load(path.read_text()) or {}).get("stages", {})) if path.exists() else set()
+
+
+def runs(root: Path) -> list[str]:
+    """Stages that ran to their end, in order."""
+    path = root / ".vigil" / "timings.jsonl"
+    return [json.loads(line)["stage"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def strike(root: Path, plan: Round) -> dict[str, Any]:
+    """Start a cycle, kill as planned, and say what stood at that moment."""
+    process = start(root)
+    leader = psutil.Process(process.pid)
+    seen, deadline = False, time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        stage = running_stage(leader)
+        here = stage is not None and stage_name(stage) == plan.stage
+        seen = seen or here
+        if (here and not plan.after) or (seen and not here and plan.after):
+            break
+        time.sleep(0.02)
+    time.sleep(plan.delay_seconds)
+    stage = running_stage(leader)
+    victim = "nobody: it had ended"
+    if process.poll() is None:
+        if plan.target == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+            victim = "group"
+        elif plan.target == "stage" and stage is not None:
+            victim = f"stage {stage_name(stage)}"
+            stage.kill()
+        else:
+            victim = "parent"
+            process.kill()
+    before = {"recorded": sorted(recorded(root)), "runs": len(runs(root))}
+    if victim.startswith("stage"):
+        process.wait(PATIENCE_SECONDS)  # the flow's own retry has to mend this
+    process.wait(PATIENCE_SECONDS)
+    return {"victim": victim, **before}
+
+
+def complaints(root: Path, struck: dict[str, Any], cycles_before: int = 0) -> list[str]:
+    """What does not hold after the next `vigil retrain`; empty when all is well."""
+    found = []
+    done = subprocess.run([sys.executable, "-m", "vigil", "retrain", "-w", str(root)], capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=environment())
+    if done.returncode not in (0, 3):
+        found.append(f"the next retrain ended with {done.returncode}: {done.stderr[-800:]}")
+    after = runs(root)[struck["runs"] :]
+    if repeated := sorted(set(after) & set(struck["recorded"])):
+        found.append(f"repeated finished stages: {repeated}")
+    events = Journal(root).events()
+    known = cycles(events)[cycles_before:]
+    if len(known) != 1 or not known[0].closed:
+        found.append(f"cycles: {[(one.cycle, one.outcome) for one in known]}")
+    promotions = [event["cycle"] for event in events if event.kind == "promotion"]
+    if len(promotions) != len(set(promotions)):
+        found.append(f"promoted twice: {promotions}")
+    for one in known:
+        tags = subprocess.run(["git", "log", "--format=%s", f"--grep=^{one.cycle} "], cwd=root, capture_output=True, text=True).stdout.splitlines()
+        if len(tags) != 1:
+            found.append(f"{len(tags)} commits for {one.cycle}")
+    found += leftovers(root)
+    return found
+
+
+def leftovers(root: Path) -> list[str]:
+    """Locks, processes and runs that nobody closed."""
+    found = []
+    if holder := lease_holder(root):
+        found.append(f"the lease is held by {holder}")
+    if (root / ".dvc" / "tmp" / "lock").exists() and (root / ".dvc" / "tmp" / "lock").stat().st_size:
+        found.append("DVC's lock is left")
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("VIGIL_WORKSPACE") == str(root.resolve()):
+                found.append(f"process {process.pid} is left: {' '.join(process.cmdline())[:100]}")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    if (root / "mlflow.db").exists():
+        with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True) as database:
+            found += [f"MLflow run {name} says RUNNING" for (name,) in database.execute("select name from runs where status = 'RUNNING' and lifecycle_stage = 'active'")]
+    prefect = root / ".vigil" / "prefect" / "prefect.db"
+    if prefect.exists():
+        with sqlite3.connect(f"file:{prefect}?mode=ro", uri=True) as database:
+            found += [f"Prefect run {name} says {state}" for name, state in database.execute("select name, state_type from flow_run where state_type in ('RUNNING', 'PENDING')")]
+    return found
+
+
+def make_template(folder: Path) -> Path:
+    """A workspace of seconds with one new batch."""
+    from media.synthetic import make_sample_media
+    from tests.system.world import quick_workspace, vigil
+
+    make_sample_media(folder / "media", people=16, clips_per_person=2, seconds=1.0, fakes={"blendswap": 2}, seed=5)
+    root = quick_workspace(folder / "template")
+    vigil("ingest", folder / "media" / "labels.csv", "-w", root)
+    return root
+
+
+def main() -> int:
+    """Run what is missing of the drill; 1 when any round left a complaint."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--results", type=Path, default=HERE / "kills.jsonl")
+    arguments = parser.parse_args()
+    done = [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.exists() else []
+    with tempfile.TemporaryDirectory(prefix="vigil-kills-") as scratch:
+        template = make_template(Path(scratch))
+        for number in range(len(done), arguments.rounds):
+            draw = random.Random(number)
+            plan = Round(TARGETS[number % 3], draw.choice(STAGES), draw.random() * draw.choice((0.0, 0.5, 4.0)), after=draw.random() < 0.3)
+            root = Path(scratch) / f"round{number}"
+            shutil.copytree(template, root, symlinks=True)
+            struck = strike(root, plan)
+            found = complaints(root, struck)
+            row = {"round": number, "target": plan.target, "stage": plan.stage, "after": plan.after, "delay_seconds": round(plan.delay_seconds, 2), "victim": struck["victim"], "complaints": found}
+            with open(arguments.results, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(row) + "\n")
+            done.append(row)
+            print(f"{number + 1}/{arguments.rounds}  {plan.target:<7}{plan.stage:<9} {'ok' if not found else found}", flush=True)
+            shutil.rmtree(root)
+    bad = [row for row in done if row["complaints"]]
+    print(f"{len(done)} rounds, {len(bad)} with complaints.")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
