@@ -25,7 +25,7 @@ def measure(root: Path, settings: Settings, folder: str = "build/model") -> dict
             "parity": golden_parity(root, folder),
         },
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": settings.serve.threads},
-        "timed": f"{settings.faces.clips_per_video} clips of {settings.faces.clip_frames} frames at {settings.faces.size_px} px: a 10 s video in mode standard, "
+        "timed": f"{settings.faces.clips_per_video} clips of {settings.faces.clip_frames} frames at {settings.faces.size_px} px: a 10 s video, mode standard, "
         "network only, decoding and face detection left out",
     }
 

@@ -156,7 +156,7 @@ def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "M
     judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, champion is not None)
     rows, everything = judged_rows(holdout, origins, champion is not None), holdout[holdout["origin"].isin(origins)]
     models = {"challenger": ("p_challenger", challenger.threshold)} | ({"champion": ("p_champion", champion.threshold)} if champion else {})
-    parts = {"judged": rows, "new": everything[everything["new"].astype(bool)], "validation": table[table["fold"] == "validation"]}
+    parts = {"overall": rows, "new": everything[everything["new"].astype(bool)], "validation": table[table["fold"] == "validation"]}
     overall = {
         name: {model: figures(part, column, threshold, settings, cycle.seed) for model, (column, threshold) in models.items()} for name, part in parts.items()
     }

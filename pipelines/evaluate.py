@@ -82,8 +82,8 @@ def history(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     found = read_json(path)
-    steps = found.get("history", found.get("steps", [])) if isinstance(found, dict) else found
-    return [entry for entry in steps if isinstance(entry, dict)]
+    steps: list[dict[str, Any]] = found["history"]
+    return steps
 
 
 if __name__ == "__main__":

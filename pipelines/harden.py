@@ -35,6 +35,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     from model.attacks import pgd, to_uint8
 
     rows = draw(read_rows(root), settings.budget.hardened_clips, cycle.seed)
+    eps = whole_levels(settings.harden.eps) / 255  # 8-bit pixels can reach this, so rounding is all that storage takes away
     model, surrogate = surrogate_model(root, cycle)
     tell, measured = Progress("harden"), []
     with ShardWriter(root / FOLDER) as shards:
@@ -46,7 +47,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
                 model,
                 clean,
                 fake,
-                eps=settings.harden.eps,
+                eps=eps,
                 steps=settings.harden.steps,
                 step_size=settings.harden.step_size,
                 restarts=settings.harden.restarts,
@@ -60,7 +61,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
                 shards.add(about, np.ascontiguousarray(frames), read_landmarks(row))
             measured.append((_losses(model, clean, fake), _losses(model, attacked, fake)))
             tell(sum(len(before) for before, _ in measured), len(rows), "clips attacked")
-    report = {"surrogate": surrogate, "eps": settings.harden.eps, "clips": len(rows), **read_back(root, settings, rows, model, measured)}
+    report = {"surrogate": surrogate, "eps": settings.harden.eps, "attack_eps": eps, "clips": len(rows), **read_back(root, settings, rows, model, measured)}
     write_json(root / FOLDER / "report.json", report)
     if report["largest_levels"] > report["allowed_levels"]:
         raise DataError(
@@ -69,6 +70,11 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
             next_step="Report this: clips must be stored without loss.",
         )
     return report
+
+
+def whole_levels(eps: float) -> int:
+    """The whole levels of 255 that eps allows: 12 for 0.05."""
+    return int(eps * 255 + 1e-6)
 
 
 def read_rows(root: Path) -> "pd.DataFrame":
@@ -84,8 +90,8 @@ def draw(rows: "pd.DataFrame", most: int, seed: int) -> list[dict[str, Any]]:
     rows = rows[rows["origin"].isin(["collected", "forged"]) & rows["label"].isin(["real", "fake"])]
     order = [hashlib.sha256(f"{seed}:{clip_id}".encode()).hexdigest() for clip_id in rows["clip_id"]]
     each = min(most // 2, *(int((rows["label"] == label).sum()) for label in ("real", "fake")))
-    drawn: list[dict[str, Any]] = rows.assign(_order=order).sort_values("_order").groupby("label").head(each).drop(columns="_order").to_dict("records")
-    return drawn
+    drawn = rows.assign(_order=order).sort_values("_order").groupby("label").head(each).drop(columns="_order")
+    return [{str(name): value for name, value in row.items()} for row in drawn.to_dict("records")]
 
 
 def same_length(rows: list[dict[str, Any]], batch: int) -> list[list[dict[str, Any]]]:
@@ -139,7 +145,7 @@ def read_back(root: Path, settings: Settings, rows: list[dict[str, Any]], model:
     kept_part = left / gain if gain > 0 else None
     return {
         "largest_levels": largest,
-        "allowed_levels": int(settings.harden.eps * 255 + 1e-6),
+        "allowed_levels": whole_levels(settings.harden.eps),
         "loss_clean": float(before.mean()) if len(before) else None,
         "loss_attacked": float(attacked.mean()) if len(before) else None,
         "loss_stored": float(after.mean()) if len(before) else None,

@@ -62,12 +62,7 @@ def learning_curves(folder: Path, phase: str, history: Sequence[Mapping[str, Any
     """Loss over steps, on training batches and on validation."""
 
     def draw(axes: "Axes") -> None:
-        for key, name, colour in (
-            ("train_loss", "training", CHAMPION),
-            ("loss", "training", CHAMPION),
-            ("val_loss", "validation", CHALLENGER),
-            ("validation_loss", "validation", CHALLENGER),
-        ):
+        for key, name, colour in (("loss", "training", CHAMPION), ("val_loss", "validation", CHALLENGER)):
             points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, label=name, marker="o", markersize=3)
@@ -88,7 +83,8 @@ def roc(folder: Path, rows: "pd.DataFrame", models: Mapping[str, tuple[str, floa
                 continue
             axes.plot(points[0], points[1], color=COLOURS[name], label=f"{name}, AUC {auc(rows['label'].to_numpy(dtype=str), rows[column]):.3f}")
             at = threshold_metrics(rows["label"].to_numpy(dtype=str), rows[column], threshold)
-            axes.plot([at["fpr"]], [at["recall"]], "o", color=COLOURS[name])
+            if at["fpr"] is not None and at["recall"] is not None:
+                axes.plot([at["fpr"]], [at["recall"]], "o", color=COLOURS[name])
         axes.plot([0, 1], [0, 1], color=GRID, linestyle=":")
         axes.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(-0.01, 1), ylim=(0, 1.02))
         axes.legend(frameon=False, loc="lower right")

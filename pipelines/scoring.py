@@ -92,8 +92,9 @@ def unit_evidence(scored: "pd.DataFrame") -> dict[str, list[Any]]:
     from model.aggregate import ClipEvidence
 
     evidence: dict[str, list[ClipEvidence]] = {}
-    for row in scored.sort_values(["unit", "track", "start_seconds", "clip_id"]).itertuples():
-        evidence.setdefault(str(row.unit), []).append(ClipEvidence(float(row.logit), float(row.certainty), int(row.track)))
+    ordered = scored.sort_values(["unit", "track", "start_seconds", "clip_id"])
+    for unit, logit, certainty, track in zip(*(ordered[name].tolist() for name in ("unit", "logit", "certainty", "track")), strict=True):
+        evidence.setdefault(unit, []).append(ClipEvidence(logit, certainty, track))
     return evidence
 
 

@@ -87,6 +87,8 @@ def write_model_card(
     folder = root / FOLDER
     generators = set(rows.loc[rows["label"] == "fake", "generator"]) | set(rows["forger"])
     card = ModelCard(
+        format=1,
+        created="",
         model_sha256=sha256,
         onnx_sha256=onnx_sha256,
         cycle=cycle.cycle,

@@ -1,5 +1,7 @@
 """Gates that look at the challenger alone: its data, its accuracy, its scores, and the file that would be served."""
 
+from dataclasses import replace
+
 from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Results
 
 GOLDEN_CLIPS = 2  # fewest golden clips: one real, one fake
@@ -86,7 +88,7 @@ def score_collapse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     if result.verdict is GateVerdict.PASS and not (real and fake):
         only = "real" if real else "fake"
         reason = f"Every one of {n} videos is called {only}." if real or fake else "No video was called real or fake."
-        result = GateResult(gate, GateVerdict.FAIL, reason, spread, result.limit, result.production_limit, n, result.smallest_n, result.rule)
+        result = replace(result, verdict=GateVerdict.FAIL, reason=reason)
     yield result
 
 

@@ -4,6 +4,8 @@ A workspace's first model has no champion: what can only be compared passes with
 decide. "No champion" is a stated fact (an empty sha256 in the evaluation *and* in the cycle), never a missing one.
 """
 
+from dataclasses import replace
+
 from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Results
 
 NO_CHAMPION = "No champion yet: the absolute gates decide."
@@ -39,7 +41,11 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
 
 
 def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
-    """On each generator the champion has not met: good in itself, and better than the champion."""
+    """On each generator the champion has not met: good in itself, and better than the champion.
+
+    Where the champion, though it never met the generator, already reaches the bound, there is nothing to gain: the
+    challenger must then not lose more than the margin.
+    """
     if not has_champion(inputs):
         yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
         return
@@ -51,9 +57,10 @@ def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
         champion, challenger = row.number("champion_auc"), row.number("challenger_auc")
         what = f"AUC on the new generator {name or 'without a name'} (champion {champion:.3f})"
         result = limits.check(f"{gate}: {name}", what, challenger, "min_new_auc", n, limits.here.min_slice, "videos of the rarer class")
-        if result.verdict is GateVerdict.PASS and challenger <= champion:
+        kept = champion >= limits.here.min_new_auc and challenger >= champion - limits.here.margin
+        if result.verdict is GateVerdict.PASS and challenger <= champion and not kept:
             reason = f"{what} is {challenger:.3f}: no better than the champion."
-            result = GateResult(result.gate, GateVerdict.FAIL, reason, challenger, result.limit, result.production_limit, n, result.smallest_n, result.rule)
+            result = replace(result, verdict=GateVerdict.FAIL, reason=reason)
         yield result
 
 

@@ -141,13 +141,18 @@ class Limits:
 
 
 def _weigh(what: str, measured: float, limit: float, at_least: bool, n: int, smallest_n: int, units: str) -> tuple[GateVerdict, str]:
-    rule = "at least" if at_least else "at most"
+    is_, asked = f"is {_read(measured)}", f"{'at least' if at_least else 'at most'} {_read(limit)} is asked"
     if n < smallest_n:
-        return GateVerdict.UNDECIDED, f"Undecided: {what} is {measured:.4g} on {n} {units}; {smallest_n - n} more are needed to decide ({smallest_n})."
-    fine = measured >= limit if at_least else measured <= limit
-    if fine:
-        return GateVerdict.PASS, f"{what[0].upper()}{what[1:]} is {measured:.4g}, {rule} {limit:.4g} is asked."
-    return GateVerdict.FAIL, f"{what[0].upper()}{what[1:]} is {measured:.4g}, but {rule} {limit:.4g} is asked."
+        return GateVerdict.UNDECIDED, f"Undecided: {what} {is_} on {n} {units}; {smallest_n - n} more are needed to decide ({smallest_n})."
+    start = what[0].upper() + what[1:]
+    if measured >= limit if at_least else measured <= limit:
+        return GateVerdict.PASS, f"{start} {is_}, {asked}."
+    return GateVerdict.FAIL, f"{start} {is_}, but {asked}."
+
+
+def _read(number: float) -> str:
+    """A number as a sentence carries it."""
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
 Results = Iterator[GateResult]

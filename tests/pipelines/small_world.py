@@ -9,19 +9,20 @@ import yaml
 
 from media.shards import ShardWriter, read_index
 from workspace.cycle import Cycle
+from workspace.files import write_json
 from workspace.settings import Settings, parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZE, FRAMES = 64, 3
+SIZE, FRAMES = 32, 3
 TINY = {
-    "faces": {"clip_frames": FRAMES, "min_clip_frames": 2},
-    "budget": {"hardened_clips": 6, "attack_clips": 12},
-    "pretrain": {"steps": 30, "batch": 16, "micro_batch": 16, "validate_every": 10},
-    "train": {"steps": 16, "batch": 8, "micro_batch": 8, "validate_every": 8, "adversarial_steps": 1},
+    "faces": {"size_px": SIZE, "clip_frames": FRAMES, "min_clip_frames": 2},
+    "budget": {"hardened_clips": 6, "attack_clips": 8},
+    "pretrain": {"steps": 12, "batch": 8, "micro_batch": 8, "validate_every": 6},
+    "train": {"steps": 8, "batch": 8, "micro_batch": 8, "validate_every": 4, "adversarial_steps": 1},
     "harden": {"steps": 5},
     "evaluate": {"resamples": 40, "attack_steps": 2, "attack_eps": [0.0, 0.00784, 0.05]},
     "drift": {"permutations": 199, "min_samples": 8},
-    "gates": {"min_per_class": 5, "min_slice": 4},
+    "gates": {"min_per_class": 4, "min_slice": 4},
 }
 
 
@@ -94,3 +95,31 @@ def write_sets(root: Path, rows: pd.DataFrame, new: set[str]) -> None:
 
 def first_cycle(seed: int = 3) -> Cycle:
     return Cycle(cycle="2026-W47.1", seed=seed, batches=("b1",), judged=("b1",), drawn_forgers=())
+
+
+def second_cycle(base_sha256: str) -> Cycle:
+    return Cycle(cycle="2026-W48.1", seed=4, batches=("b1", "b2"), judged=("b2",), base_model=base_sha256, base_cycle="2026-W47.1", known_generators=("swap",))
+
+
+def write_data_reports(root: Path, cycle: Cycle, rows: pd.DataFrame) -> None:
+    """The reports of the data stages, for the gate and for the page."""
+    for batch in cycle.judged:
+        samples = [
+            {"label": row["label"], "generator": row["generator"], "quarantine": "", "clips": 1} for row in rows[rows["batch"] == batch].to_dict("records")
+        ]
+        write_json(root / f"data/faces/{batch}/report.json", {"batch": batch, "samples": samples, "clips": len(samples), "reasons": {}})
+        write_json(
+            root / f"reports/validate/{batch}.json",
+            {"batch": batch, "success": True, "n": len(samples), "expectations": [{"name": "media decode", "success": True}]},
+        )
+    counts = {split: _counts(pd.read_parquet(root / f"data/sets/{split}.parquet")) for split in ("train", "validation", "holdout")}
+    write_json(root / "data/sets/report.json", {"cycle": cycle.cycle, "train_rows": counts["train"]["clips"], "leaks": [], "counts": counts})
+
+
+def _counts(rows: pd.DataFrame) -> dict[str, Any]:
+    def tally(values: Any) -> dict[str, int]:
+        return {str(name): int(n) for name, n in pd.Series(values).value_counts().items()}
+
+    sizes = {"clips": len(rows), "units": rows["unit"].nunique(), "people": rows["cluster"].nunique(), "new": int(rows["new"].sum())}
+    generators = np.where(rows["label"] == "real", "real", rows["generator"])
+    return sizes | {"generator": tally(generators)} | {column: tally(rows[column]) for column in ("label", "origin", "role", "batch")}

@@ -139,6 +139,13 @@ def test_a_new_generator_must_be_caught_better_than_the_champion_does() -> None:
     assert verdict.verdict is GateVerdict.FAIL and "no better than the champion" in verdict.reasons()[0]
 
 
+def test_a_new_generator_that_the_champion_catches_anyway_needs_no_gain_but_no_loss_either() -> None:
+    new = (*EVALUATION, "new_generators", "rows", 0)
+    as_good = replaced(replaced(passing(), (*new, "champion_auc"), 1.0), (*new, "challenger_auc"), 1.0)
+    assert judged(as_good).verdict is GateVerdict.PASS
+    assert judged(replaced(as_good, (*new, "challenger_auc"), 0.98)).verdict is GateVerdict.FAIL
+
+
 def test_calling_everything_fake_is_a_collapse() -> None:
     verdict = judged(replaced(passing(), (*EVALUATION, "collapse", "called_real"), 0))
     assert verdict.verdict is GateVerdict.FAIL and "called fake" in verdict.reasons()[0]

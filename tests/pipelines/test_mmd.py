@@ -24,7 +24,7 @@ def p_value(seed: int, shift: float) -> float:
 
 def test_false_alarms_come_as_often_as_alpha_says() -> None:
     alarms = np.mean([p_value(seed, 0.0) < ALPHA for seed in range(RUNS)])
-    assert ALPHA - 0.09 < alarms < ALPHA + 0.09        # three standard errors of 120 draws at 10%
+    assert ALPHA - 0.09 < alarms < ALPHA + 0.09  # three standard errors of 120 draws at 10%
 
 
 def test_a_shift_of_the_new_week_is_found() -> None:
@@ -39,7 +39,7 @@ def test_shuffling_single_videos_would_cry_drift_over_new_people() -> None:
         sides = np.r_[np.zeros(len(old), bool), np.ones(len(new), bool)]
         each = np.array([str(number) for number in range(len(sides))])
         alarms += mmd_test(np.vstack([old, new]), sides, each, permutations=99, seed=seed).p_value < ALPHA
-    assert alarms > 10      # the reason why blocks change sides as a whole
+    assert alarms > 10  # the reason why blocks change sides as a whole
 
 
 def test_the_statistic_agrees_with_its_definition() -> None:

@@ -1,0 +1,211 @@
+"""One HTML page a cycle that a person reads: what came in, what was learned, each gate, the pictures, the decision, the next step.
+
+Self-contained (pictures and style inside, nothing is fetched), for light and dark, for desk and phone. The page shows what
+the stages and the journal say; it measures nothing itself, and what was not measured is said to be so.
+"""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from pipelines.gate import read_report
+from workspace.cycle import Cycle
+from workspace.files import atomic_file
+from workspace.journal import Journal
+
+REPORT = Path("reports/report.html")
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+# Claims of the literature for detectors of this kind, with their conditions; printed beside ours, never aimed at.
+CLAIMS = (
+    ("accuracy on DFDC", "96.8%", "precision 97.2%, recall 96.4%, FPR 3.2%; trained on DFDC"),
+    ("accuracy, FF++ to DFDC", "94.5%", "trained on FaceForensics++, tested on DFDC"),
+    ("accuracy, FF++ to Celeb-DF", "93.1%", "trained on FaceForensics++, tested on Celeb-DF"),
+    ("accuracy on Celeb-DF v2", "91%", "within one data set"),
+    ("accuracy lost in six months", "15% / 4%", "DFDC; without / with weekly renewal and adversarial training"),
+    ("seconds for a 10 s clip", "4.2 / 2.1", "on a V100, 30 fps / 1 fps; 1.8 s an image"),
+)
+CAPTIONS = {
+    "learning_pretrain": "Phase 1: frames",
+    "learning_train": "Phase 2: clips",
+    "roc": "ROC",
+    "precision_recall": "Precision and recall",
+    "confusion": "Confusion matrix",
+    "reliability": "Reliability",
+    "attack": "Under attack",
+    "generators": "By generator",
+}
+METRICS = {
+    "auc": "AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "fpr": "false-positive rate",
+    "eer": "EER",
+    "ap": "AP",
+    "tpr_at_fpr_1": "TPR at 1% FPR",
+    "tpr_at_fpr_5": "TPR at 5% FPR",
+    "log_loss": "log-loss",
+    "brier": "Brier",
+    "ece": "ECE",
+}
+
+
+def write_report(root: Path, cycle: Cycle) -> Path:
+    """Write reports/report.html for the cycle and return its path. Safe to repeat; a report of another cycle is never shown as this one's."""
+    page = render(gather(root, cycle))
+    with atomic_file(root / REPORT) as handle:
+        handle.write(page)
+    return root / REPORT
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The page. Every text is escaped: file and batch names come from outside."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"figure": figure, "percent": percent, "interval": interval}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**facts)
+
+
+def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
+    """Everything the page shows, from the files of the stages and the journal."""
+    evaluation, verdict = read_report(root / "reports/evaluation.json"), read_report(root / "reports/verdict.json")
+    evaluation = evaluation if evaluation.get("cycle") == cycle.cycle else {}
+    verdict = verdict if verdict.get("cycle") == cycle.cycle else {}
+    order = {"fail": 0, "undecided": 1}  # what holds a model back comes first; within a verdict the order of the gates stays
+    verdict |= {"results": [{**row, "order": order.get(row["verdict"], 2)} for row in verdict["results"]]} if verdict else {}
+    sets = read_report(root / "data/sets/report.json") if verdict else {}
+    outcome, reason = decision(root, cycle, verdict)
+    return {
+        "cycle": cycle,
+        "outcome": outcome,
+        "reason": reason,
+        "next_step": next_step(outcome, verdict),
+        "verdict": verdict,
+        "evaluation": evaluation,
+        "headlines": headlines(evaluation),
+        "batches": [came_in(root, batch) for batch in cycle.judged],
+        "sets": sets,
+        "hardened": read_report(root / "data/hardened/report.json") if verdict else {},
+        "training": {phase: read_report(root / folder / "history.json") for phase, folder in (("phase 1", "build/pretrain"), ("phase 2", "build/model"))}
+        if verdict
+        else {},
+        "card": read_report(root / "build/model/card.json") if verdict else {},
+        "drift": read_report(root / "reports/drift/drift.json") if verdict else {},
+        "pictures": pictures(root, evaluation.get("plots", [])),
+        "claims": CLAIMS,
+        "metrics": METRICS,
+    }
+
+
+def decision(root: Path, cycle: Cycle, verdict: dict[str, Any]) -> tuple[str, str]:
+    """`promoted` or `held` and why, as the journal closed the cycle; before that, what the gates say."""
+    for event in reversed(Journal(root).events()):
+        if event.kind == "cycle_closed" and event["cycle"] == cycle.cycle:
+            return str(event["outcome"]), str(event["reason"])
+    if not verdict:
+        return "not judged", "No model was judged in this cycle."
+    if verdict["verdict"] == "pass":
+        return "not promoted yet", "Every gate passes."
+    return "not promoted", "; ".join(verdict["reasons"])
+
+
+def next_step(outcome: str, verdict: dict[str, Any]) -> str:
+    """What a person can do now."""
+    states = {result["verdict"] for result in verdict.get("results", [])}
+    if outcome == "promoted":
+        return "Nothing: the new champion serves. To go back to the one before: vigil models rollback."
+    if not verdict:
+        return "Look at the data checks of the batches: vigil batches. Mend the media and ingest them again, or drop the batch."
+    if "fail" in states:
+        return (
+            "Read the failed gates below. If the new data are wrong, drop the batch (vigil batches drop); if they are right, accept it "
+            "(vigil batches accept), and the next cycle trains on it again."
+        )
+    if "undecided" in states:
+        return "Bring more media: each undecided gate below says how many are missing. Then run vigil retrain."
+    return "Run vigil retrain again: the gates pass, and the step after them has not ended."
+
+
+def came_in(root: Path, batch: str) -> dict[str, Any]:
+    """What a batch brought: samples by label and generator, what was refused, and its data checks."""
+    from collections import Counter
+
+    faces, checks = read_report(root / f"data/faces/{batch}/report.json"), read_report(root / f"reports/validate/{batch}.json")
+    samples = faces.get("samples", [])
+    taken = [sample for sample in samples if not sample.get("quarantine")]
+    kinds = Counter(f"{sample.get('label') or 'unlabelled'}{' (' + sample['generator'] + ')' if sample.get('generator') else ''}" for sample in taken)
+    failed = [check for check in checks.get("expectations", []) if not check.get("success")]
+    return {
+        "batch": batch,
+        "samples": len(taken),
+        "kinds": dict(sorted(kinds.items())),
+        "quarantined": len(samples) - len(taken),
+        "clips": faces.get("clips"),
+        "reasons": faces.get("reasons", {}),
+        "success": checks.get("success"),
+        "checks": len(checks.get("expectations", [])),
+        "failed": failed,
+    }
+
+
+def headlines(evaluation: dict[str, Any]) -> list[str]:
+    """The few sentences a person wants first: overall, what is new before and after, how it stands attacks."""
+    overall = evaluation.get("overall", {})
+    mine, theirs = overall.get("challenger", {}), overall.get("champion", {})
+    lines = []
+    if mine.get("auc"):
+        counts = evaluation["counts"]["overall"]
+        before = f" (champion {interval(theirs['auc'])})" if theirs.get("auc") else ""
+        lines.append(
+            f"AUC {interval(mine['auc'])}{before} on {counts['n_real']} real and {counts['n_fake']} fake videos of the holdout ({evaluation['judged_on']})."
+        )
+    for name, row in evaluation.get("new_generators", {}).items():
+        if row.get("champion"):
+            lines.append(
+                f"New here: {name}. AUC of the champion {interval(row['champion'])}, of the challenger {interval(row['challenger'])}, on {row['n_fake']} fakes."
+            )
+    whitebox = evaluation.get("gate_inputs", {}).get("robustness", {}).get("whitebox")
+    if whitebox is not None:
+        lines.append(f"Under white-box PGD at 2/255 a balanced accuracy of {whitebox:.2f} is left.")
+    return lines
+
+
+def pictures(root: Path, names: list[str]) -> list[dict[str, str]]:
+    """The cycle's PNG files as data addresses, with captions."""
+    found = []
+    for name in names:
+        path = root / "reports/plots" / Path(name).name
+        if path.is_file():
+            data = base64.b64encode(path.read_bytes()).decode("ascii")
+            found.append({"caption": CAPTIONS.get(path.stem, path.stem), "source": f"data:image/png;base64,{data}"})
+    return found
+
+
+def figure(value: Any) -> str:
+    """A number as people read it; a dash for what is not known."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (isinstance(value, float) and value == int(value) and abs(value) >= 1000):
+        return f"{int(value):,}".replace(",", " ")
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if 0 < abs(value) < 0.001 else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def percent(value: Any) -> str:
+    """A fraction as a percentage."""
+    return "–" if value is None else f"{100 * float(value):.1f}%"
+
+
+def interval(value: dict[str, Any] | None) -> str:
+    """`0.912 [0.871, 0.944]`; without ends where they cannot be known."""
+    if not value or value.get("value") is None:
+        return "–"
+    if value.get("low") is None or value.get("high") is None:
+        return f"{value['value']:.3f}"
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

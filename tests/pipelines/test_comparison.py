@@ -1,0 +1,156 @@
+"""What the gates read is computed from the predictions table alone: which rows are judged, slices, forgetting, what is new."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from model.card import ModelCard
+from pipelines.comparison import describe, gate_inputs, judged_kinds, unmet
+from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, slices
+from tests.pipelines.small_world import demo_settings
+from workspace.cycle import Cycle
+
+SETTINGS = demo_settings({"gates": {"min_per_class": 10, "min_slice": 8}, "evaluate": {"resamples": 50}})
+CYCLE = Cycle(
+    cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), base_model="a" * 64, base_cycle="2026-W47.1", known_generators=("swap", "blend")
+)
+
+
+def card(sha: str) -> ModelCard:
+    return ModelCard(
+        model_sha256=sha * 64, onnx_sha256=sha * 64, cycle="2026-W47.1", faces=SETTINGS.faces, model=SETTINGS.model, threshold=0.5, temperature=1.0, abstain=0.1
+    )
+
+
+def videos(
+    count: int, label: str, *, generator: str = "", origin: str = "collected", new: bool = False, fold: str = "holdout", **scores: float
+) -> pd.DataFrame:
+    """`count` videos whose scores lie evenly within 0.1 of the given means."""
+    wave = np.linspace(-0.1, 0.1, count)
+    name = f"{label}-{generator}-{origin}-{new}-{fold}"
+    table = pd.DataFrame({"unit": [f"{name}-{i}" for i in range(count)], "cluster": [f"{name}-p{i // 2}" for i in range(count)]})
+    about = {"label": label, "generator": generator, "origin": origin, "new": new, "fold": fold, "source": "made", "kind": "video", "compression": "c23"}
+    places = {"face_px": 100.0, "yaw_degrees": 3.0, "brightness": 0.4}
+    return table.assign(**about, **places, **{f"p_{model}": mean + wave for model, mean in scores.items()})
+
+
+def table(*parts: pd.DataFrame) -> pd.DataFrame:
+    return add_bands(pd.concat(parts, ignore_index=True))
+
+
+def world(**changes: Any) -> pd.DataFrame:
+    return table(
+        videos(20, "real", champion=0.2, challenger=0.2),
+        videos(12, "fake", generator="swap", champion=0.8, challenger=0.8),
+        videos(9, "fake", generator="blend", champion=0.8, challenger=changes.get("blend", 0.8)),
+        videos(10, "real", new=True, champion=0.2, challenger=0.2),
+        videos(10, "fake", generator="neural", new=True, champion=changes.get("neural", 0.2), challenger=0.8),
+        videos(30, "real", fold="train", champion=float("nan"), challenger=0.1),
+        videos(30, "fake", generator="swap", fold="train", champion=float("nan"), challenger=0.9),
+    )
+
+
+def inputs(rows: pd.DataFrame) -> dict[str, Any]:
+    return gate_inputs(rows, card("a"), card("b"), SETTINGS, CYCLE)
+
+
+def test_the_frozen_holdout_is_judged_and_the_new_rows_stand_apart() -> None:
+    found = inputs(world())
+    assert (found["accuracy"]["n_real"], found["accuracy"]["n_fake"]) == (20, 21)
+    assert (found["new_rows"]["n_real"], found["new_rows"]["n_fake"]) == (10, 10)
+    assert found["judged_on"] == "collected" and found["champion_sha256"] == "a" * 64
+
+
+def test_a_first_model_is_judged_on_everything_and_compared_with_nothing() -> None:
+    found = gate_inputs(world(), None, card("b"), SETTINGS, CYCLE)
+    assert found["accuracy"]["n_real"] == 30 and found["champion_sha256"] == ""
+    assert not {"comparison", "forgetting", "slices", "new_generators"} & set(found)
+
+
+def test_forged_videos_are_judged_only_where_collected_ones_are_too_few() -> None:
+    few = table(videos(20, "real", champion=0.2, challenger=0.2), videos(3, "fake", generator="swap", champion=0.8, challenger=0.8))
+    forged = videos(12, "fake", generator="self_blend", origin="forged", champion=0.8, challenger=0.8)
+    assert judged_kinds(few, 10, True) == ("collected+forged", ["collected", "forged"])
+    found = inputs(table(few, forged))
+    assert found["judged_on"] == "collected+forged" and found["accuracy"]["n_fake"] == 15
+
+
+def test_a_generator_is_new_when_the_base_has_not_met_it_and_nobody_forged_it_here() -> None:
+    rows = table(world(), videos(9, "fake", generator="mesh_swap", origin="forged", new=True, champion=0.5, challenger=0.9))
+    (new,) = inputs(rows)["new_generators"]["rows"]
+    assert new["generator"] == "neural" and new["n_real"] == 30 and new["challenger_auc"] == 1.0 and new["champion_auc"] < 0.6
+
+
+def test_fakes_without_a_named_generator_are_not_called_a_new_one() -> None:
+    rows = table(world(), videos(9, "fake", new=True, champion=0.5, challenger=0.9))
+    holdout = rows[rows["fold"] == "holdout"]
+    assert list(unmet(holdout, holdout, CYCLE)) == ["neural"]
+
+
+def test_forgetting_is_told_for_each_generator_against_the_frozen_reals() -> None:
+    rows = {row["generator"]: row for row in inputs(world(blend=0.2))["forgetting"]["rows"]}
+    assert rows["swap"]["challenger_auc"] == 1.0 and rows["blend"]["challenger_auc"] < 0.6 and rows["blend"]["champion_auc"] == 1.0
+    assert rows["blend"]["n_fake"] == 9 and rows["blend"]["n_real"] == 20
+
+
+def test_the_worst_slice_shows_what_the_whole_hides() -> None:
+    rows = {row["slice"]: row for row in inputs(world(blend=0.2))["slices"]["rows"]}
+    assert rows["generator=blend"]["challenger"] == pytest.approx(0.5) and rows["generator=blend"]["champion"] == pytest.approx(1.0)
+
+
+def test_the_paired_interval_is_zero_for_equal_models_and_below_for_a_worse_one() -> None:
+    assert inputs(world())["comparison"]["lower"] == 0.0
+    assert inputs(world(blend=0.2))["comparison"]["lower"] < -0.1
+
+
+def test_flipped_labels_in_the_new_rows_show_there() -> None:
+    rows = world()
+    new = rows["new"].astype(bool)
+    rows.loc[new, "label"] = np.where(rows.loc[new, "label"] == "real", "fake", "real")
+    assert inputs(rows)["new_rows"]["challenger_auc"] == 0.0
+
+
+def test_new_reals_alone_give_counts_and_no_made_up_auc() -> None:
+    rows = world()
+    assert inputs(rows[~(rows["new"].astype(bool) & (rows["label"] == "fake"))])["new_rows"] == {"n_real": 10, "n_fake": 0}
+
+
+def test_the_gap_is_measured_on_train_rows_of_the_same_kind() -> None:
+    assert inputs(world())["generalisation"] == {"n": 20, "train_auc": 1.0, "holdout_auc": 1.0}
+
+
+def test_small_slices_of_a_column_are_pooled() -> None:
+    rows = world()
+    rows["compression"] = np.where(np.arange(len(rows)) % 10 == 0, "c40", np.where(np.arange(len(rows)) % 10 == 1, "raw", "c23"))
+    holdout = rows[(rows["fold"] == "holdout") & ~rows["new"].astype(bool)]
+    found = slices(holdout, 8)
+    assert {name for name in found if name.startswith("compression")} == {"compression=c23", "compression=others"}
+    assert len(found["compression=c23"]) + len(found["compression=others"]) == len(holdout)
+
+
+def test_a_slice_of_one_class_borrows_the_other() -> None:
+    rows = table(videos(10, "real", champion=0.2, challenger=0.7), videos(10, "fake", generator="swap", champion=0.8, challenger=0.8))
+    fakes = rows[rows["label"] == "fake"]
+    assert balanced_accuracy(fakes, rows, "p_champion", 0.5) == 1.0 and balanced_accuracy(fakes, rows, "p_challenger", 0.5) == 0.5
+
+
+def test_bands_name_size_pose_and_light() -> None:
+    found = add_bands(pd.DataFrame({"face_px": [50.0, 100, 300], "yaw_degrees": [-40.0, 20, float("nan")], "brightness": [0.1, 0.5, 0.9]}))
+    assert list(found["face_size"]) == ["small", "medium", "large"]
+    assert list(found["pose"]) == ["profile", "turned", ""] and list(found["lighting"]) == ["dark", "medium", "bright"]
+
+
+def test_the_drawn_panel_is_frozen() -> None:
+    clips = pd.DataFrame({"unit": [f"u{i}" for i in range(40)], "label": "real", "generator": "", "new": False})
+    more = pd.concat([clips, clips.assign(unit=[f"v{i}" for i in range(40)])])
+    first, second = set(draw_panel(clips, 10, "k")["unit"]), set(draw_panel(more, 10, "k")["unit"])
+    assert len(first) == len(second) == 10 and {unit for unit in second if unit.startswith("u")} <= first
+
+
+def test_the_description_has_intervals_for_both_models() -> None:
+    found = describe(world(), card("a"), card("b"), SETTINGS, CYCLE)
+    new = found["new_generators"]["neural"]
+    assert new["champion"]["low"] <= new["champion"]["value"] <= new["champion"]["high"] and new["n_fake"] == 10
+    assert found["overall"]["challenger"]["auc"]["n"] == 41 and found["counts"]["new"] == {"n_real": 10, "n_fake": 10}

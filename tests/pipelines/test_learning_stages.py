@@ -1,0 +1,217 @@
+"""Two whole cycles on a tiny set: phase 1, hardening, phase 2, evaluation, drift, gate and page, each stage's promises checked on what it wrote."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines import drift, evaluate, gate, harden, pretrain, train
+from pipelines.comparison import gate_inputs
+from pipelines.report import write_report
+from pipelines.scoring import CACHE, read_set, score_rows
+from tests.pipelines.small_world import add_batch, demo_settings, first_cycle, second_cycle, write_data_reports, write_sets
+from workspace.cycle import Cycle
+from workspace.errors import ModelFileError
+from workspace.files import read_json, sha256_file
+
+SETTINGS = demo_settings()
+
+
+def run_cycle(root: Path, cycle: Cycle, rows: pd.DataFrame) -> dict[str, Any]:
+    write_sets(root, rows, set(cycle.judged))
+    write_data_reports(root, cycle, rows)
+    return {stage.__name__.rpartition(".")[2]: stage.run(root, SETTINGS, cycle) for stage in (pretrain, harden, train, evaluate, drift, gate)}
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cycle, Cycle, dict[str, Any], dict[str, Any]]:
+    """Root after two cycles (the second met a new generator), both cycles, and what their stages returned."""
+    import torch
+
+    torch.set_num_threads(2)
+    root = tmp_path_factory.mktemp("world")
+    first, old = first_cycle(), add_batch(root, "b1", 20)
+    before = run_cycle(root, first, old)
+    shutil.copytree(root / "reports", root / "first-reports")
+    shutil.copytree(root / "build/model", root / "build/base")
+    second = second_cycle(before["train"]["model_sha256"])
+    rows = pd.concat([old, add_batch(root, "b2", 20, generator="neural", trace=-40)], ignore_index=True)
+    return root, first, second, before, run_cycle(root, second, rows)
+
+
+def test_a_first_model_starts_from_nothing_and_the_second_from_the_champion(story: Any) -> None:
+    root, _, second, before, after = story
+    assert (before["pretrain"]["warm_start"], after["pretrain"]["warm_start"]) == (False, True)
+    from model.checkpoint import load_model
+
+    start, warm = pretrain.start_model(root, SETTINGS, second)
+    base = load_model(root / "build/base/model.safetensors")
+    assert warm and all((tensor == base.state_dict()[name]).all() for name, tensor in start.state_dict().items())
+
+
+def test_a_base_of_another_shape_is_not_taken_over(story: Any) -> None:
+    root, _, second, _, _ = story
+    other = demo_settings({"model": {"lstm_hidden": 16}})
+    assert pretrain.start_model(root, other, second)[1] is False
+
+
+def test_a_base_that_is_not_the_cycles_is_refused(story: Any) -> None:
+    root, _, _, _, _ = story
+    with pytest.raises(ModelFileError):
+        pretrain.start_model(root, SETTINGS, second_cycle("f" * 64))
+    with pytest.raises(ModelFileError):
+        evaluate.champion_card(root, second_cycle("f" * 64))
+
+
+def test_stored_attacks_stay_within_eps_keep_their_labels_and_still_fool_the_model(story: Any) -> None:
+    from media.shards import read_clip, read_clip_at, read_index
+
+    root, _, _, before, after = story
+    for report in (before["harden"], after["harden"]):
+        assert report["largest_levels"] <= 12 and report["effect_kept"] >= 0.9 and report["enough_kept"]
+        assert report["loss_stored"] > report["loss_clean"] + 0.1
+    stored = read_index(root / "data/hardened")
+    drawn = read_set(root, "train").set_index("clip_id")
+    assert sorted(stored["label"]) == ["fake"] * 3 + ["real"] * 3 and set(stored["origin"]) == {"hardened"}
+    for row in stored.to_dict("records"):
+        source = drawn.loc[row["source_clip"]].to_dict() | {"clip_id": row["source_clip"]}
+        moved = np.abs(read_clip_at(root / "data/hardened", row, verify=True).astype(int) - read_clip(root, source).astype(int))
+        assert 0 < moved.max() <= 12 and row["label"] == source["label"]
+
+
+def test_hardening_twice_gives_the_same_bytes(story: Any) -> None:
+    root, _, second, _, _ = story
+    before = {path.name: sha256_file(path) for path in (root / "data/hardened").iterdir()}
+    harden.run(root, SETTINGS, second)
+    assert {path.name: sha256_file(path) for path in (root / "data/hardened").iterdir()} == before
+
+
+def test_the_card_proves_which_clips_made_the_model(story: Any) -> None:
+    from model.card import verify
+    from model.data import epoch_hash
+
+    root, _, second, _, _ = story
+    card, rows = verify(root / "build/model"), train.training_rows(root)
+    assert card.data_hash == epoch_hash(root, rows, card.seed) and card.seed == second.seed
+    assert sorted(card.train_clips) == sorted(rows["sha256"]) and (rows["origin"] == "hardened").sum() == 6
+    assert card.generators_seen == ("neural", "swap") and card.cycle == second.cycle
+
+
+def test_nothing_of_the_holdout_trains(story: Any) -> None:
+    root = story[0]
+    assert not set(train.training_rows(root)["sample_id"]) & set(read_set(root, "holdout")["sample_id"])
+
+
+def test_the_threshold_comes_from_validation_videos_alone(story: Any) -> None:
+    from model.calibration import calibrate
+    from model.card import load_card
+    from pipelines.scoring import unit_evidence, unit_table
+
+    root = story[0]
+    scored = score_rows(root, root / "build/model", read_set(root, "validation"))
+    labels = unit_table(scored.drop(columns="embedding")).set_index("unit")["label"]
+    evidence = unit_evidence(scored)
+    found = calibrate(labels.loc[list(evidence)].to_numpy(dtype=object), list(evidence.values()), SETTINGS.evaluate.target_fpr)
+    card = load_card(root / "build/model")
+    assert (card.threshold, card.temperature) == (found.threshold, found.temperature)
+
+
+def test_what_the_gates_read_can_be_recomputed_from_the_predictions(story: Any) -> None:
+    from model.card import load_card
+
+    root, _, second, _, after = story
+    table = pd.read_parquet(root / "reports/predictions.parquet")
+    again = gate_inputs(table, load_card(root / "build/base"), load_card(root / "build/model"), SETTINGS, second)
+    written = read_json(root / "reports/evaluation.json")["gate_inputs"]
+    assert all(_same(written[name], value) for name, value in again.items())
+    assert {"robustness", "latency", "size_bytes", "parity"} == set(written) - set(again)
+    assert after["evaluate"]["gate_inputs"]["champion_sha256"] == second.base_model
+
+
+def _same(written: Any, computed: Any) -> bool:
+    if isinstance(computed, dict):
+        return set(written) == set(computed) and all(_same(written[key], value) for key, value in computed.items())
+    if isinstance(computed, list):
+        return len(written) == len(computed) and all(map(_same, written, computed))
+    return written == computed or (isinstance(computed, float) and abs(written - computed) < 1e-12)
+
+
+def test_champion_and_challenger_scored_the_same_videos(story: Any) -> None:
+    table = pd.read_parquet(story[0] / "reports/predictions.parquet")
+    holdout = table[table["fold"] == "holdout"]
+    assert holdout[["p_champion", "p_challenger"]].notna().all().all() and set(holdout["new"]) == {True, False}
+    assert set(table["fold"]) == {"holdout", "validation", "train"}
+
+
+def test_what_was_scored_is_not_scored_again(story: Any) -> None:
+    root = story[0]
+    shutil.move(root / "data/faces/b1/clips-000.tar", root / "away.tar")  # a clip that is read again would now fail
+    try:
+        again = score_rows(root, root / "build/model", read_set(root, "holdout"))
+    finally:
+        shutil.move(root / "away.tar", root / "data/faces/b1/clips-000.tar")
+    assert np.isfinite(again["logit"]).all() and len(list((root / CACHE).glob("*.parquet"))) == 2
+
+
+def test_the_first_model_has_no_comparison_and_the_second_has_all(story: Any) -> None:
+    _, _, _, before, after = story
+    assert "comparison" not in before["evaluate"]["gate_inputs"] and before["evaluate"]["champion_sha256"] == ""
+    assert {"comparison", "forgetting", "slices", "new_generators"} <= set(after["evaluate"]["gate_inputs"])
+    assert [row["generator"] for row in after["evaluate"]["gate_inputs"]["new_generators"]["rows"]] == ["neural"]
+    assert set(after["evaluate"]["forgetting_row"]) == {"swap", "neural"}
+
+
+def test_attacks_only_ever_hurt_and_both_models_are_measured(story: Any) -> None:
+    robust = story[4]["evaluate"]["robustness"]
+    for model in ("challenger", "champion"):
+        curve = [point["balanced_accuracy"] for point in robust[model]]
+        assert curve == sorted(curve, reverse=True) and len(curve) == 3
+    assert robust["transfer"]["surrogate"] == "build/base" and robust["transfer"]["attacked"] <= 1
+
+
+def test_the_export_says_what_the_checkpoint_says(story: Any) -> None:
+    served = story[4]["evaluate"]["artifact"]["gate"]
+    assert served["parity"]["clips"] == 8 and served["parity"]["max_difference"] < 1e-4 and served["size_bytes"] > 10_000 and served["latency"]["runs"] == 5
+
+
+def test_pictures_are_drawn(story: Any) -> None:
+    root = story[0]
+    drawn = {path.stem for path in (root / "reports/plots").glob("*.png")}
+    assert drawn == {"learning_pretrain", "learning_train", "roc", "precision_recall", "reliability", "confusion", "attack", "generators"}
+
+
+def test_drift_compares_incoming_with_known_through_the_champion(story: Any) -> None:
+    root, _, _, before, after = story
+    assert before["drift"]["status"] == "no reference"
+    assert after["drift"]["status"] == "tested" and after["drift"]["embedded_by"] == "champion" and after["drift"]["n_new"] == 40
+    assert {column["column"] for column in after["drift"]["columns"]} == {"face_px", "sharpness", "brightness", "yaw_degrees", "p_fake"}
+    assert (root / "reports/drift/evidently.html").stat().st_size > 100_000
+
+
+def test_every_gate_got_what_it_reads(story: Any) -> None:
+    for returned in (story[3], story[4]):
+        verdict = returned["gate"]
+        lacking = [result for result in verdict["results"] if "missing" in result["reason"] or "not a" in result["reason"]]
+        assert not lacking and len(verdict["results"]) >= 20 and verdict["challenger_sha256"] == returned["train"]["model_sha256"]
+
+
+def test_the_page_shows_the_cycle_and_fetches_nothing(story: Any) -> None:
+    root, _, second, _, _ = story
+    page = write_report(root, second).read_text(encoding="utf-8")
+    assert second.cycle in page and "neural" in page and page.count("data:image/png;base64,") == 8
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+    for result in read_json(root / "reports/verdict.json")["results"]:
+        assert result["gate"] in page
+
+
+def test_scoring_refuses_a_changed_model_file(story: Any, tmp_path: Path) -> None:
+    root = story[0]
+    shutil.copytree(root / "build/model", tmp_path / "model")
+    with open(tmp_path / "model/model.onnx", "r+b") as handle:
+        handle.seek(2000)
+        handle.write(b"\x00\x01\x02\x03")
+    with pytest.raises(ModelFileError):
+        score_rows(root, tmp_path / "model", read_set(root, "holdout"))
