@@ -1,0 +1,126 @@
+"""The files of infra/ fit the project: commands exist, units are complete, the deployment is one that Prefect takes."""
+
+import configparser
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+from workspace.profiles import compose_params, project_root
+from workspace.settings import parse_settings
+
+INFRA = project_root() / "infra"
+
+
+def cli() -> Any:
+    """The command line, as its parser sees it."""
+    from vigil.main import app
+
+    return typer.main.get_command(app)
+
+
+def accepts(words: list[str]) -> None:
+    """Parse a `vigil` command line without running it; raises a usage error for an unknown command or option."""
+    group = cli()
+    command = group.commands[words[0]]
+    command.make_context(words[0], list(words[1:]), resilient_parsing=False)
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(INFRA / name, encoding="utf-8")
+    return parser
+
+
+def test_compose_services_run_commands_that_exist_and_can_be_watched() -> None:
+    page = yaml.safe_load((INFRA / "compose.yaml").read_text())
+    services = page["services"]
+    assert set(services) == {"serve", "prefect", "schedule"}
+    for name, service in services.items():
+        assert service["healthcheck"]["test"][:3] == ["CMD", "python", "-c"], name
+        compile(service["healthcheck"]["test"][3], name, "exec")
+        assert service["security_opt"] == ["no-new-privileges:true"] and service["cap_drop"] == ["ALL"], name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "nothing asks who is calling"
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert source in page["volumes"] or source.startswith("${"), volume
+    for name in ("serve", "schedule"):
+        accepts(services[name]["command"])
+    assert services["prefect"]["entrypoint"] == ["prefect"] and services["prefect"]["command"][:2] == ["server", "start"]
+    assert services["schedule"]["depends_on"]["prefect"]["condition"] == "service_healthy"
+    assert services["schedule"]["environment"]["PREFECT_API_URL"].startswith("http://prefect:4200/")
+
+
+def test_the_parser_used_here_refuses_what_does_not_exist() -> None:
+    with pytest.raises(KeyError):
+        accepts(["no-such-verb"])
+    with pytest.raises(Exception, match="No such option"):
+        accepts(["serve", "--no-such-option"])
+
+
+def test_the_image_installs_by_hash_runs_as_nobody_special_and_holds_what_is_needed() -> None:
+    text = (INFRA / "Dockerfile").read_text()
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "FROM python:3.11-slim"
+    installs = [part for line in lines for part in line.split("&&") if "pip install" in part and "--editable" not in part]
+    assert len(installs) == 2 and all("--require-hashes" in part for part in installs)
+    assert lines.index("USER vigil") > max(index for index, line in enumerate(lines) if line.startswith(("RUN", "COPY")))
+    copied = {name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]}
+    assert {"vigil", "flows", "pipelines", "model", "media", "workspace", "feedback", "params.yaml", "dvc.yaml", "pyproject.toml"} <= copied
+    ignored = (INFRA / "Dockerfile.dockerignore").read_text().splitlines()
+    for name in copied:
+        assert (project_root() / name).exists(), f"{name} is copied and does not exist"
+        assert f"!{name}" in ignored, f"{name} is copied and kept from the builder"
+    assert not re.search(r"(?i)(password|secret|token)\s*[=:]", text)
+
+
+def test_the_timer_runs_the_scheduled_cycle_and_catches_up() -> None:
+    service, timer = unit("vigil-retrain.service"), unit("vigil-retrain.timer")
+    words = service["Service"]["ExecStart"].split()
+    assert words[0].endswith("/bin/vigil") and "--scheduled" in words
+    accepts(words[1:])
+    assert service["Service"]["Type"] == "oneshot" and service["Service"]["User"] == "vigil" and service["Service"]["KillSignal"] == "SIGINT"
+    assert "3" in service["Service"]["SuccessExitStatus"].split(), "held is a finished cycle"
+    assert timer["Timer"]["Persistent"] == "true" and timer["Timer"]["Unit"] == "vigil-retrain.service" and timer["Install"]["WantedBy"] == "timers.target"
+    schedule = parse_settings(yaml.safe_load(compose_params("full"))).schedule
+    day = schedule.weekday[:3].capitalize()
+    assert timer["Timer"]["OnCalendar"] == f"{day} *-*-* {schedule.hour:02}:{schedule.minute:02}:00 {schedule.timezone}"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_itself_accepts_the_units(tmp_path: Path) -> None:
+    for name in ("vigil-retrain.service", "vigil-retrain.timer"):
+        text = (INFRA / name).read_text().replace("/opt/vigil/.venv/bin/vigil", sys.executable)  # it checks that the program is there
+        (tmp_path / name).write_text(text)
+    seen = subprocess.run(["systemd-analyze", "verify", "--man=no", str(tmp_path / "vigil-retrain.timer")], capture_output=True, text=True, timeout=60)
+    complaints = [line for line in (seen.stdout + seen.stderr).splitlines() if "vigil-retrain" in line]
+    assert not complaints
+
+
+def test_the_deployment_names_a_flow_that_exists_and_the_default_slot() -> None:
+    from flows.cycle import weekly_retrain
+    from flows.schedule import cron_line
+
+    page = yaml.safe_load((INFRA / "prefect.yaml").read_text())
+    (deployment,) = page["deployments"]
+    file, _, name = deployment["entrypoint"].partition(":")
+    assert (project_root() / file).is_file() and name == weekly_retrain.fn.__name__
+    assert set(deployment["parameters"]) <= set(inspect.signature(weekly_retrain.fn).parameters)
+    schedule = parse_settings(yaml.safe_load(compose_params("full"))).schedule
+    assert deployment["schedules"] == [{"cron": cron_line(schedule), "timezone": schedule.timezone, "active": True}]
+    assert deployment["work_pool"]["name"]
+
+
+def test_the_readme_mentions_every_file_of_the_folder() -> None:
+    text = (INFRA / "README.md").read_text()
+    for path in INFRA.iterdir():
+        if path.name not in ("README.md", "Dockerfile.dockerignore"):
+            assert f"`{path.name}`" in text, path.name
