@@ -93,7 +93,7 @@ def _target(to: Path, prefix: str, key: str, url: str) -> Path:
 
 
 def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target: Path) -> None:
-    from botocore.exceptions import HTTPClientError, ResponseStreamingError
+    from botocore.exceptions import ConnectionClosedError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
     address = f"s3://{bucket}/{item.key}"
     with _named(address, endpoint):
@@ -105,7 +105,13 @@ def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target
         for _ in range(ATTEMPTS):
             try:
                 check_md5 = _download(client, bucket, item, partial)
-            except (HTTPClientError, ResponseStreamingError, ConnectionError) as problem:  # broken off: the next attempt goes on from there
+            except (
+                ConnectionClosedError,
+                IncompleteReadError,
+                ReadTimeoutError,
+                ResponseStreamingError,
+                ConnectionError,
+            ) as problem:  # broken off: the next attempt goes on from there
                 why = str(problem)
                 continue
             why = _difference(partial, item, check_md5)

@@ -82,7 +82,8 @@ def _watch(watched: "psutil.Process | None") -> None:
     try:
         import psutil
 
-        end_processes(psutil.Process().children(recursive=True))
+        while children := [child for child in psutil.Process().children(recursive=True) if _lives(child)]:  # one may be starting another
+            end_processes(children)
     finally:
         os._exit(PARENT_GONE)
 

@@ -25,7 +25,16 @@ def utc(*parts: int) -> datetime:
 
 
 def test_a_cycle_survives_the_file_and_gives_the_same_bytes(tmp_path):
-    cycle = Cycle(cycle="2026-W47.2", seed=7, batches=("b2", "b1", "b2"), judged=("b2",), base_model="a" * 64, base_cycle="2026-W46.1", known_generators=("x",), drawn_forgers=("z", "a", "z"))
+    cycle = Cycle(
+        cycle="2026-W47.2",
+        seed=7,
+        batches=("b2", "b1", "b2"),
+        judged=("b2",),
+        base_model="a" * 64,
+        base_cycle="2026-W46.1",
+        known_generators=("x",),
+        drawn_forgers=("z", "a", "z"),
+    )
     first = write_cycle(tmp_path, cycle).read_bytes()
     assert read_cycle(tmp_path) == cycle
     assert write_cycle(tmp_path, read_cycle(tmp_path)).read_bytes() == first
@@ -58,7 +67,7 @@ def test_unknown_and_misshapen_keys_of_a_cycle_file_are_named(tmp_path):
 
 
 def test_the_week_is_that_of_the_zone():
-    late = utc(2026, 11, 22, 23, 30)        # Sunday in UTC, Monday in Berlin
+    late = utc(2026, 11, 22, 23, 30)  # Sunday in UTC, Monday in Berlin
     assert iso_week(late) == "2026-W47" and iso_week(late, BERLIN) == "2026-W48"
     assert iso_week(utc(2027, 1, 1)) == "2026-W53"
     with pytest.raises(ValueError, match="time zone"):
@@ -82,7 +91,7 @@ def test_a_week_is_due_from_its_planned_time_until_its_cycle_is_opened():
 
 def test_a_machine_that_was_off_catches_up_once_with_the_latest_week():
     events = [opened("2026-W40")]
-    assert due_week(events, MONDAY_THREE, utc(2026, 11, 16, 1)) == "2026-W46"       # before this week's time: last week's was missed
+    assert due_week(events, MONDAY_THREE, utc(2026, 11, 16, 1)) == "2026-W46"  # before this week's time: last week's was missed
     assert due_week(events, MONDAY_THREE, utc(2026, 11, 18)) == "2026-W47"
     assert due_week([*events, opened("2026-W47")], MONDAY_THREE, utc(2026, 11, 18)) is None
 
@@ -101,7 +110,7 @@ def test_a_clock_set_back_starts_no_second_run():
 
 def test_the_repeated_hour_of_autumn_runs_once():
     schedule = ScheduleSettings(weekday="sunday", hour=2, minute=30, timezone=BERLIN)
-    first, second = utc(2026, 10, 25, 0, 30), utc(2026, 10, 25, 1, 30)      # both are 02:30 in Berlin
+    first, second = utc(2026, 10, 25, 0, 30), utc(2026, 10, 25, 1, 30)  # both are 02:30 in Berlin
     assert first.astimezone(ZoneInfo(BERLIN)).hour == second.astimezone(ZoneInfo(BERLIN)).hour == 2
     assert due_week([opened("2026-W42")], schedule, first) == "2026-W43"
     assert due_week([opened("2026-W43")], schedule, second) is None
@@ -132,7 +141,7 @@ moments = st.datetimes(min_value=datetime(2019, 12, 20), max_value=datetime(2030
 @given(schedules, st.lists(moments, max_size=30))
 def test_whatever_the_clock_does_no_week_runs_twice_and_none_goes_back(schedule, nows):
     events: list[Event] = []
-    for now in nows:        # in any order: the clock jumps both ways
+    for now in nows:  # in any order: the clock jumps both ways
         if week := due_week(events, schedule, now):
             events.append(opened(week))
             assert due_week(events, schedule, now) is None

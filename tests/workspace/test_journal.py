@@ -44,7 +44,10 @@ def test_events_come_back_as_they_were_written_and_form_a_chain(tmp_path):
     assert written[1]["tags"] == ["a", "b"] and written[0].time == "2026-11-16T03:00:00.000+00:00"
 
 
-@pytest.mark.parametrize(("kind", "fields"), [("batch_addded", {}), ("batch_added", {"batch": "b1"}), ("override", {"who": "a", "why": float("nan")}), ("override", {"who": "a", "why": object()})])
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [("batch_addded", {}), ("batch_added", {"batch": "b1"}), ("override", {"who": "a", "why": float("nan")}), ("override", {"who": "a", "why": object()})],
+)
 def test_an_event_that_nobody_could_read_is_refused_and_writes_nothing(tmp_path, kind, fields):
     journal = three(tmp_path)
     before = journal.path.read_bytes()
@@ -92,12 +95,12 @@ def test_a_file_cut_anywhere_keeps_every_whole_line_and_loses_no_byte(tmp_path_f
     kept = whole[: cut % len(whole)]
     journal.path.write_bytes(kept)
     lines = whole.splitlines(keepends=True)
-    survivors = sum(1 for n in range(1, 4) if len(kept) >= len(b"".join(lines[:n])) - 1)       # a line that lacks only its newline is whole
-    torn = kept[len(b"".join(lines[:survivors])):]
+    survivors = sum(1 for n in range(1, 4) if len(kept) >= len(b"".join(lines[:n])) - 1)  # a line that lacks only its newline is whole
+    torn = kept[len(b"".join(lines[:survivors])) :]
     assert len(journal.events()) == survivors
     assert len(journal.verify()) == bool(torn)
     add(journal, "after")
-    assert [event["batch"] for event in journal.events()] == ["b1", "b2", "b3"][:survivors] + ["after"]
+    assert [event["batch"] for event in journal.events()] == [*["b1", "b2", "b3"][:survivors], "after"]
     assert journal.torn_path.exists() == bool(torn)
     if torn:
         note = json.loads(journal.torn_path.read_text(encoding="utf-8"))

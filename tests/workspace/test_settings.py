@@ -69,15 +69,24 @@ def test_every_stage_has_a_version():
 
 def test_all_mistakes_are_listed_in_one_error():
     raw = params()
-    raw["colour"] = "blue"                                    # unknown block
-    raw["gates"]["min_aux"] = 0.9                             # unknown key
-    raw["faces"]["size_px"] = "224"                           # wrong type ...
-    raw["faces"]["min_clip_frames"] = 99                      # ... and an impossible combination in the same block
-    raw["split"]["holdout"] = 0.5                             # impossible combination in another block
-    raw["train"] = {"steps": 10, "batch": 10, "micro_batch": 4}     # a missing key beside an impossible combination
-    raw["forge"]["forgers"] = []                              # impossible across two blocks
+    raw["colour"] = "blue"  # unknown block
+    raw["gates"]["min_aux"] = 0.9  # unknown key
+    raw["faces"]["size_px"] = "224"  # wrong type ...
+    raw["faces"]["min_clip_frames"] = 99  # ... and an impossible combination in the same block
+    raw["split"]["holdout"] = 0.5  # impossible combination in another block
+    raw["train"] = {"steps": 10, "batch": 10, "micro_batch": 4}  # a missing key beside an impossible combination
+    raw["forge"]["forgers"] = []  # impossible across two blocks
     why = mistakes_of(raw)
-    for expected in ("colour:", "gates.min_aux:", "faces.size_px:", "min_clip_frames (99) exceeds", "must be 1", "train.lr: Field required", "multiple of micro_batch", "forge.forgers is empty"):
+    for expected in (
+        "colour:",
+        "gates.min_aux:",
+        "faces.size_px:",
+        "min_clip_frames (99) exceeds",
+        "must be 1",
+        "train.lr: Field required",
+        "multiple of micro_batch",
+        "forge.forgers is empty",
+    ):
         assert expected in why
     assert len(why.splitlines()) == 8
 
@@ -131,7 +140,13 @@ def test_something_that_is_no_mapping_is_refused(raw):
 
 
 def test_a_source_reaches_the_settings_with_its_identity_rule():
-    source = {"name": "phone", "path": "media", "layout": "folder", "identity": {"rule": "pattern", "pattern": "^(p[0-9]+)_"}, "label_map": {"0": "real", "1": "fake"}}
+    source = {
+        "name": "phone",
+        "path": "media",
+        "layout": "folder",
+        "identity": {"rule": "pattern", "pattern": "^(p[0-9]+)_"},
+        "label_map": {"0": "real", "1": "fake"},
+    }
     settings = parse_settings(change("ingest.sources", [source]))
     assert settings.ingest.sources[0].identity.pattern == "^(p[0-9]+)_"
 

@@ -42,7 +42,7 @@ def test_the_champion_is_the_last_promoted_and_keeps_its_version_through_rollbac
     assert champion(events).version == 3 and previous(events).cycle == "b"
     events.append(rollback("b"))
     assert (champion(events).cycle, champion(events).version, champion(events).path) == ("b", 2, "models/b")
-    assert previous(events).cycle == "a"        # two rollbacks go back two models, never to the one just left
+    assert previous(events).cycle == "a"  # two rollbacks go back two models, never to the one just left
     events.append(rollback("a"))
     assert champion(events).cycle == "a" and previous(events) is None
     events.append(promotion("d"))

@@ -1,0 +1,54 @@
+"""Whole files or none."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tests.workspace.worlds import start_python
+from workspace.files import atomic_file, read_json, sha256_bytes, sha256_file, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as handle:
+        handle.write("half")
+        raise ZeroDivisionError
+    assert path.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_writer_killed_in_the_middle_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old", encoding="utf-8")
+    writer = start_python(
+        """
+        import sys, time
+        from pathlib import Path
+        from workspace.files import atomic_file
+        with atomic_file(Path(sys.argv[1])) as handle:
+            handle.write("half")
+            handle.flush()
+            print("wrote", flush=True)
+            time.sleep(600)
+    """,
+        path,
+    )
+    assert writer.stdout.readline() == "wrote\n"
+    writer.kill()
+    writer.communicate()
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_json_is_stable_and_never_holds_a_number_that_json_has_not(tmp_path):
+    value = {"b": [1, math.nan, -math.inf], "a": np.float32(0.5), "n": np.int64(3), "t": (True, None)}
+    first = write_json(tmp_path / "deep" / "a.json", value).read_bytes()
+    assert write_json(tmp_path / "deep" / "a.json", dict(reversed(value.items()))).read_bytes() == first
+    assert read_json(tmp_path / "deep" / "a.json") == json.loads(first) == {"a": 0.5, "b": [1, None, None], "n": 3, "t": [True, None]}
+
+
+def test_both_hashes_agree_on_content_larger_than_a_chunk(tmp_path):
+    content = b"x" * (1 << 21) + b"y"
+    (tmp_path / "big").write_bytes(content)
+    assert sha256_file(tmp_path / "big") == sha256_bytes(content)

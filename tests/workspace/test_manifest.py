@@ -1,0 +1,179 @@
+"""Manifest rows and media shards: deterministic, checked, read by offset."""
+
+import hashlib
+import tarfile
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workspace.errors import DataError
+from workspace.manifest import MANIFEST_COLUMNS, read_manifest, read_media, write_manifest, write_media
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def row(number: int, **changes):
+    blank = dict.fromkeys(MANIFEST_COLUMNS, "")
+    return {
+        **blank,
+        "sample_id": sha(str(number).encode()),
+        "batch": "b1",
+        "path": f"real/{number}.mp4",
+        "kind": "video",
+        "label": "real",
+        "use": "train",
+        "bytes": 10,
+        "shard": "media-000.tar",
+        "offset": 512,
+        "phash": "0" * 16,
+        **changes,
+    }
+
+
+def frame(*rows):
+    return pd.DataFrame(list(rows))
+
+
+def test_rows_come_back_sorted_with_empty_text_for_unknown(tmp_path):
+    rows = frame(row(1, generator=None), row(2, identity=float("nan")), row(3, path="b", label="", quarantine="empty file", shard=""))
+    write_manifest(rows, tmp_path)
+    back = read_manifest(tmp_path)
+    assert tuple(back.columns) == MANIFEST_COLUMNS and list(back["sample_id"]) == sorted(rows["sample_id"])
+    assert set(back["generator"]) == {""} and set(back["identity"]) == {""} and back["bytes"].dtype == "int64"
+
+
+@given(st.permutations(range(8)), st.permutations(MANIFEST_COLUMNS))
+@settings(deadline=None, max_examples=20)
+def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path_factory, order, columns):
+    first = write_manifest(frame(*(row(n) for n in range(8))), tmp_path_factory.mktemp("a"))
+    second = write_manifest(frame(*(row(n) for n in order))[list(columns)], tmp_path_factory.mktemp("b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_empty_batch_can_be_written_and_read(tmp_path):
+    write_manifest(pd.DataFrame(columns=list(MANIFEST_COLUMNS)), tmp_path)
+    assert len(read_manifest(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"label": 1}, "label"),
+        ({"label": "1"}, "label"),
+        ({"label": "Fake"}, "label"),
+        ({"kind": "audio"}, "kind"),
+        ({"use": ""}, "use"),
+        ({"sample_id": "abc"}, "sample_id"),
+        ({"phash": "xyz"}, "phash"),
+        ({"shard": "../media-000.tar"}, "shard"),
+        ({"bytes": -1}, "bytes"),
+        ({"offset": 1.5}, "offset"),
+        ({"duplicate_of": "b1"}, "duplicate_of"),
+        ({"path": "real/1.mp4"}, "path"),
+        ({"batch": ""}, "batch"),
+        ({"identity": 7}, "identity"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_nothing_is_written(tmp_path, changes, says):
+    with pytest.raises(DataError) as refusal:
+        write_manifest(frame(row(1), row(2, **changes)), tmp_path)
+    assert refusal.value.why.startswith(f"{says}:") and not (tmp_path / "manifest.parquet").exists()
+
+
+def test_every_mistake_of_a_manifest_is_listed(tmp_path):
+    with pytest.raises(DataError) as refusal:
+        write_manifest(frame(row(1, label="x", kind="y"), row(2, use="z")), tmp_path)
+    assert len(refusal.value.why.splitlines()) == 3
+    with pytest.raises(DataError, match=r"column phash is missing\n +column colour is unknown"):
+        write_manifest(frame(row(1)).drop(columns="phash").assign(colour=1), tmp_path)
+
+
+def test_a_missing_or_foreign_manifest_is_refused(tmp_path):
+    with pytest.raises(DataError, match="dvc checkout"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.parquet").write_bytes(b"no parquet")
+    with pytest.raises(DataError):
+        read_manifest(tmp_path)
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "manifest.parquet")
+    with pytest.raises(DataError, match="column a is unknown"):
+        read_manifest(tmp_path)
+
+
+def media(folder, contents):
+    folder.mkdir(exist_ok=True)
+    files = []
+    for number, content in enumerate(contents):
+        path = folder / f"{number}.MP4"
+        path.write_bytes(content)
+        files.append((sha(content), path))
+    return files
+
+
+@given(st.lists(st.binary(max_size=3000), max_size=8), st.integers(1, 6000))
+@settings(deadline=None, max_examples=40)
+def test_every_file_is_read_back_by_offset_from_shards_that_tar_can_open(tmp_path_factory, contents, shard_bytes):
+    root = tmp_path_factory.mktemp("media")
+    files = media(root / "in", contents)
+    places = write_media(root / "batch", files, shard_bytes)
+    assert set(places) == {sample_id for sample_id, _ in files}
+    for content in contents:
+        assert read_media(root / "batch", *places[sha(content)], sample_id=sha(content)) == content
+    members = {}
+    for shard in sorted((root / "batch").glob("media-*.tar")):
+        with tarfile.open(shard) as tar:
+            for member in tar.getmembers():
+                members[member.name] = tar.extractfile(member).read()
+                assert (member.mtime, member.uid, member.gid) == (0, 0, 0)
+                assert places[member.name.split(".")[0]] == (shard.name, member.offset_data, member.size)
+    assert members == {f"{sha(content)}.mp4": content for content in contents}
+
+
+def test_the_same_files_give_the_same_bytes_whatever_their_order_and_age(tmp_path):
+    import os
+
+    contents = [b"a" * 700, b"b" * 1500, b"c"]
+    files = media(tmp_path / "in", contents)
+    write_media(tmp_path / "one", files, 2000)
+    os.utime(files[0][1], (1, 1))
+    write_media(tmp_path / "two", [*reversed(files), files[0]], 2000)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(names) >= 2 and names == sorted(path.name for path in (tmp_path / "two").iterdir())
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+
+
+def test_shards_of_an_interrupted_attempt_are_replaced(tmp_path):
+    files = media(tmp_path / "in", [b"x"])
+    (tmp_path / "batch").mkdir()
+    for name in ("media-000.tar", "media-007.tar"):
+        (tmp_path / "batch" / name).write_bytes(b"half")
+    write_media(tmp_path / "batch", files, 1000)
+    assert [path.name for path in (tmp_path / "batch").iterdir()] == ["media-000.tar"]
+
+
+def test_a_file_that_changed_since_it_was_hashed_is_refused_and_leaves_no_shard(tmp_path):
+    files = media(tmp_path / "in", [b"before"])
+    files[0][1].write_bytes(b"after!")
+    with pytest.raises(DataError, match="changed while it was taken in"):
+        write_media(tmp_path / "batch", files, 1000)
+    files[0][1].unlink()
+    with pytest.raises(DataError, match="Cannot read"):
+        write_media(tmp_path / "batch", files, 1000)
+    assert list((tmp_path / "batch").iterdir()) == []
+
+
+def test_damaged_or_missing_media_are_refused(tmp_path):
+    content = b"picture" * 100
+    places = write_media(tmp_path, media(tmp_path / "in", [content]), 10_000)
+    shard, offset, nbytes = places[sha(content)]
+    damaged = bytearray((tmp_path / shard).read_bytes())
+    damaged[offset] ^= 1
+    (tmp_path / shard).write_bytes(damaged)
+    with pytest.raises(DataError, match="not that of sample"):
+        read_media(tmp_path, shard, offset, nbytes, sample_id=sha(content))
+    for wrong in ((shard, 10**6, nbytes), (shard, -1, nbytes), ("media-009.tar", 0, 1), ("", 0, 0), ("../in/0.MP4", 0, 1)):
+        with pytest.raises(DataError):
+            read_media(tmp_path, *wrong)

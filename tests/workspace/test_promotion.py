@@ -1,0 +1,265 @@
+"""Promotion and rollback: who may become champion, once, and against whom."""
+
+import subprocess
+
+import pytest
+
+from tests.workspace.worlds import make_model, start_python, verdict_for
+from workspace.errors import LeaseHeldError, ModelFileError, PromotionConflict, WorkspaceError
+from workspace.journal import Journal
+from workspace.lease import lease
+from workspace.promotion import bootstrap, promote, rollback
+from workspace.state import champion
+
+ONE, TWO, THREE = "2026-W46.1", "2026-W47.1", "2026-W48.1"
+
+
+def promote_next(root, cycle, base="", **changes):
+    sha256 = make_model(root, cycle)
+    arguments = {
+        "expected_champion_sha256": base,
+        "verdict": verdict_for(cycle, sha256, base),
+        "cycle": cycle,
+        "who": "vigil",
+        "why": "all gates passed",
+        **changes,
+    }
+    return promote(root, root / "models" / cycle, **arguments), sha256
+
+
+def leading(root):
+    found = champion(Journal(root).events())
+    return found.cycle if found else None
+
+
+def test_a_challenger_that_passed_becomes_champion(tmp_path):
+    event, first = promote_next(tmp_path, ONE)
+    assert event.kind == "promotion" and event["path"] == f"models/{ONE}" and event["previous_sha256"] == ""
+    event, _ = promote_next(tmp_path, TWO, first)
+    assert event["previous_sha256"] == first and leading(tmp_path) == TWO
+
+
+def test_the_same_cycle_again_returns_the_first_event(tmp_path):
+    first, sha256 = promote_next(tmp_path, ONE)
+    again = promote(tmp_path, tmp_path / "models" / ONE, expected_champion_sha256="", verdict=verdict_for(ONE, sha256), cycle=ONE, who="x", why="rerun")
+    assert again == first and len(Journal(tmp_path).events()) == 1
+
+
+def test_a_rerun_after_a_rollback_does_not_promote_again(tmp_path):
+    _, first = promote_next(tmp_path, ONE)
+    event, second = promote_next(tmp_path, TWO, first)
+    rollback(tmp_path, who="ann", why="complaints")
+    assert (
+        promote(tmp_path, tmp_path / "models" / TWO, expected_champion_sha256=first, verdict=verdict_for(TWO, second, first), cycle=TWO, who="x", why="rerun")
+        == event
+    )
+    assert leading(tmp_path) == ONE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verdict": "fail"},
+        {"verdict": "undecided"},
+        {"verdict": "PASS"},
+        {"verdict": "pass "},
+        {"verdict": True},
+        {"verdict": None},
+        {"verdict": 1},
+        {"results": []},
+        {"results": None},
+        {"results": [{"gate": "accuracy", "verdict": "fail"}]},
+        {"results": [{"gate": "accuracy"}]},
+        {"cycle": "2026-W40.1"},
+        {"challenger_sha256": ""},
+        {"challenger_sha256": None},
+        {"base_sha256": "f" * 64},
+        {"base_sha256": None},
+    ],
+)
+def test_anything_but_a_whole_pass_verdict_promotes_nothing(tmp_path, changes):
+    sha256 = make_model(tmp_path, ONE)
+    with pytest.raises(WorkspaceError, match="Nothing was promoted"):
+        promote(tmp_path, tmp_path / "models" / ONE, expected_champion_sha256="", verdict={**verdict_for(ONE, sha256), **changes}, cycle=ONE, who="x", why="y")
+    assert Journal(tmp_path).events() == []
+
+
+@pytest.mark.parametrize("key", ["verdict", "results", "cycle", "challenger_sha256", "base_sha256"])
+def test_a_verdict_with_a_key_missing_promotes_nothing(tmp_path, key):
+    verdict = verdict_for(ONE, make_model(tmp_path, ONE))
+    del verdict[key]
+    with pytest.raises(WorkspaceError, match="Nothing was promoted"):
+        promote(tmp_path, tmp_path / "models" / ONE, expected_champion_sha256="", verdict=verdict, cycle=ONE, who="x", why="y")
+    assert Journal(tmp_path).events() == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx", "card.json"])
+@pytest.mark.parametrize("damage", ["change", "remove"])
+def test_a_changed_or_missing_file_is_refused(tmp_path, name, damage):
+    sha256 = make_model(tmp_path, ONE)
+    path = tmp_path / "models" / ONE / name
+    path.write_bytes(b"{}") if damage == "change" else path.unlink()
+    with pytest.raises(ModelFileError):
+        promote(tmp_path, tmp_path / "models" / ONE, expected_champion_sha256="", verdict=verdict_for(ONE, sha256), cycle=ONE, who="x", why="y")
+    assert Journal(tmp_path).events() == []
+
+
+def test_a_model_other_than_the_judged_one_is_refused(tmp_path):
+    make_model(tmp_path, ONE)
+    other = make_model(tmp_path, TWO)
+    with pytest.raises(ModelFileError, match="it holds model"):
+        promote(tmp_path, tmp_path / "models" / ONE, expected_champion_sha256="", verdict=verdict_for(ONE, other), cycle=ONE, who="x", why="y")
+
+
+def test_a_model_outside_the_workspace_is_refused(tmp_path):
+    sha256 = make_model(tmp_path / "elsewhere", ONE)
+    with pytest.raises(WorkspaceError, match="not in the workspace"):
+        promote(
+            tmp_path / "w", tmp_path / "elsewhere" / "models" / ONE, expected_champion_sha256="", verdict=verdict_for(ONE, sha256), cycle=ONE, who="x", why="y"
+        )
+
+
+def test_a_challenger_judged_against_a_champion_of_the_past_is_refused(tmp_path):
+    _, first = promote_next(tmp_path, ONE)
+    promote_next(tmp_path, TWO, first)
+    with pytest.raises(PromotionConflict, match="judged against"):
+        promote_next(tmp_path, THREE, first)
+    assert leading(tmp_path) == TWO
+
+
+def test_a_rollback_while_a_cycle_runs_makes_its_promotion_a_conflict(tmp_path):
+    _, first = promote_next(tmp_path, ONE)
+    _, second = promote_next(tmp_path, TWO, first)
+    with lease(tmp_path, "a long cycle"):
+        rollback(tmp_path, who="ann", why="complaints")  # needs no lease
+        with pytest.raises(PromotionConflict):
+            promote_next(tmp_path, THREE, second)
+    assert leading(tmp_path) == ONE
+
+
+def test_a_cycle_cannot_promote_a_second_model(tmp_path):
+    _, first = promote_next(tmp_path, ONE)
+    sha256 = make_model(tmp_path, TWO)
+    with pytest.raises(PromotionConflict, match="already promoted"):
+        promote(tmp_path, tmp_path / "models" / TWO, expected_champion_sha256=first, verdict=verdict_for(ONE, sha256, first), cycle=ONE, who="x", why="y")
+
+
+@pytest.mark.parametrize(("who", "why"), [("", "y"), ("x", " ")])
+def test_every_decision_needs_a_name_and_a_reason(tmp_path, who, why):
+    with pytest.raises(WorkspaceError, match="name and a reason"):
+        promote_next(tmp_path, ONE, who=who, why=why)
+    with pytest.raises(WorkspaceError, match="name and a reason"):
+        rollback(tmp_path, who=who, why=why)
+
+
+def test_the_lease_of_another_process_stops_a_promotion(tmp_path):
+    other = start_python(
+        """
+        import sys, time
+        from pathlib import Path
+        from workspace.lease import lease
+        with lease(Path(sys.argv[1]), "retrain"):
+            print("held", flush=True)
+            time.sleep(600)
+    """,
+        tmp_path,
+    )
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(LeaseHeldError, match=str(other.pid)):
+            promote_next(tmp_path, ONE)
+        assert leading(tmp_path) is None
+    finally:
+        other.kill()
+        other.communicate()
+
+
+RACE = """
+    import json, sys, time
+    from pathlib import Path
+    from workspace.errors import VigilError
+    from workspace.promotion import promote
+    root, cycle, verdict, start = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while True:
+        try:
+            promote(root, root / "models" / cycle, expected_champion_sha256="", verdict=verdict, cycle=cycle, who=cycle, why="race")
+            print("promoted")
+        except VigilError as problem:
+            if type(problem).__name__ == "LeaseHeldError":
+                continue
+            print(type(problem).__name__)
+        break
+"""
+
+
+def test_of_two_processes_that_race_only_one_promotes(tmp_path):
+    import json
+
+    racers = []
+    for cycle in (ONE, TWO):
+        sha256 = make_model(tmp_path, cycle)
+        racers.append(start_python(RACE, tmp_path, cycle, json.dumps(verdict_for(cycle, sha256)), 0, stdin=subprocess.PIPE))
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    said = sorted(racer.communicate(timeout=60)[0].strip() for racer in racers)
+    assert said == ["PromotionConflict", "promoted"]
+    assert [event.kind for event in Journal(tmp_path).events()] == ["promotion"]
+
+
+def three_models(root):
+    base = ""
+    for cycle in (ONE, TWO, THREE):
+        _, base = promote_next(root, cycle, base)
+
+
+def test_rolling_back_goes_to_the_model_before_and_then_to_the_one_before_that(tmp_path):
+    three_models(tmp_path)
+    assert rollback(tmp_path, who="ann", why="false alarms")["cycle"] == TWO
+    assert rollback(tmp_path, who="ann", why="still")["cycle"] == ONE
+    with pytest.raises(WorkspaceError, match="no model before"):
+        rollback(tmp_path, who="ann", why="further")
+    assert leading(tmp_path) == ONE
+
+
+def test_rolling_back_by_name_twice_is_once(tmp_path):
+    three_models(tmp_path)
+    first = rollback(tmp_path, ONE, who="ann", why="x")
+    assert rollback(tmp_path, ONE, who="ann", why="x") == first and leading(tmp_path) == ONE
+
+
+def test_a_model_that_was_never_promoted_cannot_be_rolled_back_to(tmp_path):
+    three_models(tmp_path)
+    make_model(tmp_path, "2026-W49.1")
+    Journal(tmp_path).append("candidate", cycle="2026-W49.1", model_sha256="0" * 64, path="models/2026-W49.1")
+    with pytest.raises(WorkspaceError, match="never promoted"):
+        rollback(tmp_path, "2026-W49.1", who="ann", why="x")
+
+
+def test_a_rollback_to_changed_files_is_refused(tmp_path):
+    three_models(tmp_path)
+    (tmp_path / "models" / TWO / "model.onnx").write_bytes(b"other")
+    with pytest.raises(ModelFileError):
+        rollback(tmp_path, who="ann", why="x")
+    assert leading(tmp_path) == THREE
+
+
+def test_the_first_model_may_be_bootstrapped_by_a_person_and_only_the_first(tmp_path):
+    sha256 = make_model(tmp_path, ONE)
+    held = verdict_for(ONE, sha256, verdict="undecided")
+    event = bootstrap(tmp_path, tmp_path / "models" / ONE, verdict=held, cycle=ONE, who="ann", why="too few videos to decide")
+    assert [one.kind for one in Journal(tmp_path).events()] == ["override", "promotion"] and "bootstrapped" in event["why"]
+    other = make_model(tmp_path, TWO)
+    with pytest.raises(PromotionConflict, match="only the first"):
+        bootstrap(tmp_path, tmp_path / "models" / TWO, verdict=verdict_for(TWO, other), cycle=TWO, who="ann", why="me too")
+
+
+def test_bootstrapping_another_file_than_the_judged_one_is_refused(tmp_path):
+    make_model(tmp_path, ONE)
+    with pytest.raises(ModelFileError):
+        bootstrap(tmp_path, tmp_path / "models" / ONE, verdict=verdict_for(ONE, "e" * 64), cycle=ONE, who="ann", why="x")
+    assert leading(tmp_path) is None

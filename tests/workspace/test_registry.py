@@ -1,0 +1,247 @@
+"""MLflow's registry: it follows the journal, decides what serves, and is not believed against the journal."""
+
+import shutil
+import sqlite3
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.workspace.worlds import make_model, start_python, verdict_for
+from workspace import registry
+from workspace.errors import ModelFileError, RegistryUnavailable, WorkspaceError
+from workspace.journal import Journal
+from workspace.profiles import compose_params
+from workspace.promotion import promote, rollback
+from workspace.settings import Settings, parse_settings
+
+ONE, TWO, THREE = "2026-W46.1", "2026-W47.1", "2026-W48.1"
+
+
+def make_settings(**changes) -> Settings:
+    raw = YAML(typ="safe", pure=True).load(compose_params("demo"))
+    raw["registry"].update(changes)
+    return parse_settings(raw)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A new database takes MLflow seconds: made once, copied for each test (it holds no experiment yet)."""
+    root = tmp_path_factory.mktemp("template")
+    with registry.open_registry(root, make_settings()) as client:
+        client.search_experiments()
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def world(template, tmp_path):
+    root = tmp_path / "a workspace"
+    root.mkdir()
+    shutil.copy(template, root / "mlflow.db")
+    return root, make_settings()
+
+
+def add_model(root, cycle, base="", promoted=True):
+    sha256 = make_model(root, cycle)
+    Journal(root).append("candidate", cycle=cycle, model_sha256=sha256, path=f"models/{cycle}")
+    if promoted:
+        promote(root, root / "models" / cycle, expected_champion_sha256=base, verdict=verdict_for(cycle, sha256, base), cycle=cycle, who="vigil", why="passed")
+    return sha256
+
+
+def test_a_relative_database_lies_in_the_workspace_and_others_stay_where_they_are(tmp_path):
+    assert registry.tracking_uri(tmp_path, make_settings().registry) == f"sqlite:///{tmp_path}/mlflow.db"
+    for uri in ("sqlite:////srv/mlflow.db", "http://127.0.0.1:5000", "postgresql://u@h/db"):
+        assert registry.tracking_uri(tmp_path, make_settings(tracking_uri=uri).registry) == uri
+
+
+def test_a_new_workspace_gets_database_experiment_and_model_once(tmp_path):
+    settings = make_settings()
+    first = registry.prepare(tmp_path, settings)
+    assert registry.prepare(tmp_path, settings) == first and (tmp_path / "mlflow.db").is_file()
+    with registry.open_registry(tmp_path, settings) as client:
+        assert client.get_experiment(first).artifact_location == str(tmp_path / "mlartifacts")
+        client.delete_experiment(first)
+    assert registry.prepare(tmp_path, settings) == first
+
+
+def test_a_model_is_registered_once_with_plain_files_and_tags(world):
+    root, settings = world
+    sha256 = add_model(root, ONE)
+    made = registry.register(root, settings, root / "models" / ONE, cycle=ONE)
+    assert (made.version, made.model_sha256, made.cycle, made.path) == ("1", sha256, ONE, f"models/{ONE}")
+    assert registry.register(root, settings, root / "models" / ONE, cycle=ONE) == made
+    kept = sorted(path.name for path in (root / "mlartifacts").rglob("*") if path.is_file())
+    assert kept == ["card.json", "model.onnx", "model.safetensors"]
+    with registry.open_registry(root, settings) as client:
+        run = client.get_run(registry.find_run(root, settings, ONE))
+        assert run.info.status == "FINISHED" and run.data.tags["cycle"] == ONE
+
+
+def test_a_model_is_registered_to_the_run_that_is_named(world):
+    root, settings = world
+    add_model(root, ONE)
+    experiment = registry.prepare(root, settings)
+    with registry.open_registry(root, settings) as client:
+        run_id = client.create_run(experiment, tags={"cycle": ONE}).info.run_id
+        registry.register(root, settings, root / "models" / ONE, cycle=ONE, run_id=run_id)
+        assert [version.run_id for version in client.search_model_versions("name = 'detector'")] == [run_id]
+        assert client.get_run(run_id).info.status == "RUNNING"  # the caller's to finish
+
+
+def test_a_changed_model_is_not_registered(world):
+    root, settings = world
+    add_model(root, ONE)
+    (root / "models" / ONE / "model.onnx").write_bytes(b"other")
+    with pytest.raises(ModelFileError):
+        registry.register(root, settings, root / "models" / ONE, cycle=ONE)
+    with registry.open_registry(root, settings) as client:
+        assert not client.search_registered_models()
+
+
+def test_the_aliases_follow_the_journal_through_promotion_and_rollback(world):
+    root, settings = world
+    first = add_model(root, ONE)
+    assert registry.rebuild_aliases(root, settings) == {"champion": "1", "previous": "", "challenger": ""}
+    add_model(root, TWO, first)
+    add_model(root, THREE, promoted=False)
+    assert registry.rebuild_aliases(root, settings) == {"champion": "2", "previous": "1", "challenger": "3"}
+    assert registry.read_alias(root, settings, "challenger").cycle == THREE
+    rollback(root, who="ann", why="false alarms")
+    assert registry.rebuild_aliases(root, settings) == {"champion": "1", "previous": "", "challenger": "3"}
+    assert registry.read_alias(root, settings, "previous") is None
+    assert registry.serving_model(root, settings) == root / "models" / ONE
+
+
+def test_a_lost_registry_is_made_again_from_the_journal(world, template):
+    root, settings = world
+    add_model(root, TWO, add_model(root, ONE))
+    registry.rebuild_aliases(root, settings)
+    shutil.copy(template, root / "mlflow.db")
+    with pytest.raises(WorkspaceError, match="alias `champion` is not set"):
+        registry.serving_model(root, settings)
+    registry.rebuild_aliases(root, settings)
+    assert registry.serving_model(root, settings) == root / "models" / TWO
+
+
+def test_the_aliases_of_a_lost_registry_need_the_champions_files_but_not_those_of_the_past(world):
+    root, settings = world
+    add_model(root, TWO, add_model(root, ONE))
+    shutil.rmtree(root / "models" / ONE)
+    assert registry.rebuild_aliases(root, settings) == {"champion": "1", "previous": "", "challenger": ""}
+    add_model(root, THREE, registry.read_alias(root, settings).model_sha256)
+    shutil.rmtree(root / "models" / THREE)
+    with pytest.raises(ModelFileError):
+        registry.rebuild_aliases(root, settings)
+
+
+def test_the_alias_decides_what_serves(world):
+    root, settings = world
+    add_model(root, TWO, add_model(root, ONE))
+    registry.rebuild_aliases(root, settings)
+    assert registry.serving_model(root, settings) == root / "models" / TWO
+    registry.set_aliases(root, settings, {"champion": registry.read_alias(root, settings, "previous").version})
+    assert registry.serving_model(root, settings) == root / "models" / ONE
+
+
+def test_an_alias_on_a_model_that_was_never_promoted_is_refused(world):
+    root, settings = world
+    add_model(root, ONE)
+    add_model(root, TWO, promoted=False)
+    registry.rebuild_aliases(root, settings)
+    registry.set_aliases(root, settings, {"champion": registry.read_alias(root, settings, "challenger").version})
+    with pytest.raises(WorkspaceError, match="never promoted"):
+        registry.serving_model(root, settings)
+
+
+def test_a_version_whose_sha256_is_not_the_journals_is_refused(world):
+    root, settings = world
+    add_model(root, ONE)
+    registry.rebuild_aliases(root, settings)
+    with registry.open_registry(root, settings) as client:
+        client.set_model_version_tag("detector", "1", "model_sha256", "0" * 64)
+    with pytest.raises(WorkspaceError, match="never promoted"):
+        registry.serving_model(root, settings)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx", "card.json"])
+def test_a_changed_file_does_not_serve(world, name):
+    root, settings = world
+    add_model(root, ONE)
+    registry.rebuild_aliases(root, settings)
+    (root / "models" / ONE / name).write_bytes(b"{}")
+    with pytest.raises(ModelFileError):
+        registry.serving_model(root, settings)
+
+
+def test_a_model_that_the_workspace_lacks_is_fetched_from_the_registry_and_checked(world):
+    root, settings = world
+    add_model(root, ONE)
+    before = {path.name: path.read_bytes() for path in (root / "models" / ONE).iterdir()}
+    registry.rebuild_aliases(root, settings)
+    shutil.rmtree(root / "models")
+    folder = registry.serving_model(root, settings)
+    assert folder == root / "models" / ONE and {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    shutil.rmtree(root / "models")
+    next((root / "mlartifacts").rglob("model.safetensors")).write_bytes(b"other")
+    with pytest.raises(ModelFileError, match="Nothing was kept"):
+        registry.serving_model(root, settings)
+    assert list((root / "models").iterdir()) == []
+
+
+def test_a_run_that_a_killed_process_left_running_is_ended(world):
+    root, settings = world
+    experiment = registry.prepare(root, settings)
+    with registry.open_registry(root, settings) as client:
+        run_id = client.create_run(experiment, tags={"cycle": ONE}).info.run_id
+        assert registry.end_running(root, settings) == [run_id] and registry.end_running(root, settings) == []
+        assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_an_unknown_alias_is_a_mistake_of_the_caller(world):
+    root, settings = world
+    with pytest.raises(ValueError, match="unknown aliases"):
+        registry.set_aliases(root, settings, {"winner": "1"})
+
+
+ACTIONS = {
+    "prepare": registry.prepare,
+    "read": registry.read_alias,
+    "serve": registry.serving_model,
+    "rebuild": registry.rebuild_aliases,
+    "set": lambda root, settings: registry.set_aliases(root, settings, {"champion": "1"}),
+    "end": registry.end_running,
+    "register": lambda root, settings: registry.register(root, settings, root / "models" / ONE, cycle=ONE),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_registry_that_cannot_be_used_is_one_clear_error(tmp_path, action):
+    add_model(tmp_path, ONE)
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(RegistryUnavailable, match="Nothing was promoted"):
+        ACTIONS[action](tmp_path, make_settings())
+
+
+def test_an_unreachable_server_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryUnavailable, match=r"http://127\.0\.0\.1:9"):
+        registry.read_alias(tmp_path, make_settings(tracking_uri="http://127.0.0.1:9"))
+
+
+def test_setting_an_alias_to_a_version_that_is_not_there_is_refused(world):
+    root, settings = world
+    registry.prepare(root, settings)
+    with pytest.raises(RegistryUnavailable):
+        registry.set_aliases(root, settings, {"champion": "99"})
+    assert registry.read_alias(root, settings) is None
+
+
+def test_mlflow_is_not_imported_before_it_is_needed():
+    process = start_python("import sys, workspace.registry; print('mlflow' in sys.modules, 'boto3' in sys.modules)")
+    assert process.communicate(timeout=60)[0] == "False False\n"
+
+
+def test_what_is_written_is_a_database_of_the_version_that_is_pinned(world):
+    root, _ = world
+    with sqlite3.connect(root / "mlflow.db") as database:
+        assert database.execute("select count(*) from alembic_version").fetchone() == (1,)

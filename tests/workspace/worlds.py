@@ -1,0 +1,48 @@
+"""Small worlds for the tests of this room: a model on disk, a verdict about it, a process of its own."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+CODE = Path(__file__).resolve().parents[2]
+
+
+def make_model(root: Path, cycle: str) -> str:
+    """A model folder models/<cycle> with files that agree with its card; returns the sha256 of its weights."""
+    folder = root / "models" / cycle
+    folder.mkdir(parents=True)
+    hashes = {}
+    for name, key in (("model.safetensors", "model_sha256"), ("model.onnx", "onnx_sha256")):
+        content = f"{name} of {cycle}".encode()
+        (folder / name).write_bytes(content)
+        hashes[key] = hashlib.sha256(content).hexdigest()
+    (folder / "card.json").write_text(json.dumps({**hashes, "cycle": cycle}), encoding="utf-8")
+    return hashes["model_sha256"]
+
+
+def verdict_for(cycle: str, challenger: str, base: str = "", **changes: Any) -> dict[str, Any]:
+    """A verdict page as stage `gate` writes it: two gates, both passed."""
+    results = [{"gate": "accuracy", "verdict": "pass", "reason": "good"}, {"gate": "forgetting", "verdict": "pass", "reason": "none"}]
+    return {"cycle": cycle, "challenger_sha256": challenger, "base_sha256": base, "verdict": "pass", "results": results, **changes}
+
+
+def start_python(code: str, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
+    """A real process that runs `code` with the project on its path."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)], cwd=CODE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 30) -> Any:
+    """What `true` returns once it is truthy. Fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+    return value
