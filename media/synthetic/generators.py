@@ -18,9 +18,9 @@ class BlendSwap:
 
     def __init__(self, target: PersonRenderer, donor: PersonRenderer, rng: np.random.Generator) -> None:
         self.target, self.donor = target, donor
-        self.feather = float(rng.uniform(0.015, 0.05)) * target.take.unit
-        self.matched = float(rng.uniform(0.55, 0.85))                       # how much of the colour difference is removed
-        self.tint = rng.normal(0, 5.0, 3).astype(np.float32)
+        self.feather = float(rng.uniform(0.015, 0.045)) * target.take.unit
+        self.matched = float(rng.uniform(0.82, 0.95))                       # how much of the colour difference is removed
+        self.tint = (rng.normal(0, 4.0, 3) + rng.normal(0, 5.0)).astype(np.float32)
         self.blur = float(rng.uniform(0.5, 1.3)) * target.take.unit / 90
         self.shrink = float(rng.uniform(0.92, 1.06))
 
@@ -47,46 +47,55 @@ class BlendSwap:
 class Upsampler:
     """The target's whole head through a small decoder that draws in cells. One draw of parameters a clip.
 
-    The decoder's grid sticks to the head (it works on an aligned canvas). Brightness and colour keep their local means and the
-    effect fades out over hair, neck and background, so that there is neither seam nor mismatch to find.
+    The decoder works on an aligned canvas, so its grid sticks to the head. Brightness and colour keep their local means, the detail stays,
+    and the grid fades out over hair, neck and background: there is neither seam nor mismatch nor other sharpness to find. It is faint
+    (a few 8-bit steps) and everywhere on the face, so that only a detector that has met it adds it up.
     """
 
-    CANVAS = 112
-    CELL = 8
+    CANVAS = 128                 # px of the decoder's canvas
+    PER_UNIT = 49.0              # canvas px a head unit: a cell of 5 is a tenth of a head unit, some 10 px of a face 140 px wide
+    CELL = 5
+    LUMA = (3.0, 4.0)            # amplitudes, sigma of 8-bit values
+    CHROMA = (2.0, 3.0)
+    SMOOTH = (0.0, 0.15)         # part of the skin's detail that is lost
 
     def __init__(self, target: PersonRenderer, rng: np.random.Generator) -> None:
         self.target = target
-        taps = np.arange(-self.CELL, self.CELL + 1)
-        kernel = np.clip(1 - np.abs(taps) / (self.CELL * rng.uniform(0.52, 0.62)), 0, None)
-        self.luma, self.chroma = float(rng.uniform(6.0, 9.0)), float(rng.uniform(3.0, 5.0))
-        self.cells = self._grid(kernel, int(rng.integers(self.CELL)))
-        self.side = self._grid(kernel, int(rng.integers(self.CELL)))
-        self.smooth = float(rng.uniform(0.3, 0.5))
+        luma, chroma = float(rng.uniform(*self.LUMA)), float(rng.uniform(*self.CHROMA))
+        bright, tinted = self._grid(rng), self._grid(rng)
+        self.pattern = np.dstack([luma * bright + chroma * tinted, luma * bright - 0.4 * chroma * tinted, luma * bright - chroma * tinted])
+        self.smooth = float(rng.uniform(*self.SMOOTH))
 
-    def _grid(self, kernel: Floats, phase: int) -> Floats:
-        """A transposed convolution (stride CELL) of a constant: its uneven overlap, zero mean, unit sigma [CANVAS,CANVAS]."""
-        impulses = np.zeros(self.CANVAS + 4 * self.CELL)
-        impulses[phase :: self.CELL] = 1
-        line = np.convolve(impulses, kernel, mode="same")[2 * self.CELL : -2 * self.CELL]
-        grid = np.outer(line, line)
+    def _grid(self, rng: np.random.Generator) -> Floats:
+        """What a transposed convolution (stride CELL, a kernel that does not divide by it) makes of a constant [CANVAS,CANVAS].
+
+        Its uneven overlap in rows and columns, with zero mean and unit sigma (Odena et al. 2016, "Deconvolution and checkerboard artifacts").
+        """
+        reach = self.CELL * rng.uniform(0.75, 0.85)
+        taps = np.arange(-self.CELL, self.CELL + 1)
+        kernel = np.clip(np.cos(taps / reach * np.pi / 2), 0, None) * (np.abs(taps) < reach)
+        lines = []
+        for phase in rng.integers(self.CELL, size=2):
+            impulses = np.zeros(self.CANVAS + 4 * self.CELL)
+            impulses[phase :: self.CELL] = 1
+            lines.append(np.convolve(impulses, kernel, mode="same")[2 * self.CELL : -2 * self.CELL])
+        grid = lines[0][:, None] + lines[1][None, :]
         return ((grid - grid.mean()) / grid.std()).astype(np.float32)
 
     def frames(self) -> Iterator[Floats]:
         """Forged pictures [height,width,3], RGB, 0..255, in order."""
         target, take = self.target, self.target.take
-        half = self.CANVAS / 2
-        per_unit = self.CANVAS / 2.5
-        ramp = np.clip(1.35 - 1.15 * np.hypot(*np.meshgrid(np.linspace(-1, 1, self.CANVAS), np.linspace(-1, 1, self.CANVAS))), 0, 1)
-        fade = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
+        half, step = self.CANVAS / 2, 1 / self.PER_UNIT
+        axis = np.linspace(-1, 1, self.CANVAS, dtype=np.float32)
+        ramp = np.clip(2.6 * (1 - np.hypot(axis[None, :] * 1.15, axis[:, None])), 0, 1)
+        fade = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)[..., None]
+        to_units = np.float32([[step, 0, -half * step], [0, -step, half * step - 0.12], [0, 0, 1]])
+        layers = np.dstack([self.pattern * fade, fade]).astype(np.float32)
         for index in range(take.frames):
             scene = target.frame(index)
-            size = (scene.shape[1], scene.shape[0])
-            place = target.place(index)
-            to_units = np.float32([[1 / per_unit, 0, -half / per_unit], [0, -1 / per_unit, half / per_unit - 0.15], [0, 0, 1]])
-            to_frame = (place @ to_units).astype(np.float32)
-            cover = cv2.warpAffine(fade, to_frame, size)[..., None]
-            pattern = np.dstack([self.luma * self.cells + self.chroma * self.side, self.luma * self.cells - 0.5 * self.chroma * self.side, self.luma * self.cells - self.chroma * self.side])
-            pattern = cv2.warpAffine(pattern * fade[..., None], to_frame, size, flags=cv2.INTER_CUBIC)
-            soft = cv2.GaussianBlur(scene, (0, 0), 1.4 * take.unit / 90)
-            scene += (soft - scene) * (cover * self.smooth) + pattern
+            to_frame = (target.place(index) @ to_units).astype(np.float32)
+            drawn = cv2.warpAffine(layers, to_frame, (scene.shape[1], scene.shape[0]), flags=cv2.INTER_CUBIC)
+            soft = cv2.GaussianBlur(scene, (0, 0), 1.2 * take.unit / 90)
+            bright = np.clip(soft.mean(axis=2, keepdims=True) / 110, 0.5, 1.2)                  # a decoder's error grows with its output
+            scene += (soft - scene) * (drawn[..., 3:] * self.smooth) + drawn[..., :3] * bright
             yield scene
