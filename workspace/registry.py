@@ -210,14 +210,14 @@ def serving_model(root: Path, settings: Settings) -> Path:
         raise WorkspaceError(
             "No model serves.",
             why="the alias `champion` is not set in the registry",
-            next_step="Run `vigil retrain`; after a lost registry, `vigil models --rebuild`.",
+            next_step="Run `vigil retrain`; after a lost registry, `vigil doctor --fix`.",
         )
     known = promoted(Journal(root).events()).get(found.cycle)
     if known is None or known.model_sha256 != found.model_sha256:
         raise WorkspaceError(
             "Refused the model that the alias `champion` names.",
             why=f"version {found.version} ({found.model_sha256[:12] or 'no sha256'}, cycle {found.cycle or '?'}) was never promoted in the journal",
-            next_step="Run `vigil models --rebuild`: it sets the aliases from the journal.",
+            next_step="Run `vigil doctor --fix`: it sets the aliases from the journal.",
         )
     folder = space.root / known.path
     if not folder.exists():
