@@ -34,7 +34,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         table.to_parquet(handle, index=False)
     holdout = table[table["fold"] == "holdout"]
     _, origins = judged_kinds(holdout, settings.gates.min_per_class, champion is not None)
-    robust = robustness.measure(root, settings, cycle, challenger, champion, origins)
+    robust = robustness.measure(root, settings, cycle, challenger, champion, origins, Progress("evaluate"))
     served = artifact.measure(root, settings)
     report = describe(table, champion, challenger, settings, cycle)
     matrix = {

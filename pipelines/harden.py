@@ -103,27 +103,13 @@ def same_length(rows: list[dict[str, Any]], batch: int) -> list[list[dict[str, A
 
 def surrogate_model(root: Path, cycle: Cycle) -> tuple[Any, str]:
     """The network to attack, in eval mode, and its name for the report."""
-    base = load_base(root, cycle)
-    return (base, "base") if base is not None else (phase1_view(root / "build/pretrain/model.safetensors"), "phase 1")
-
-
-def phase1_view(path: Path) -> Any:
-    """The phase-1 network as a judge of clips: the mean of its frame logits (its LSTM has learned nothing yet)."""
-    from torch import Tensor, nn
-
     from model.checkpoint import load_model
+    from pipelines.frameview import FrameView
 
-    class FrameView(nn.Module):
-        def __init__(self, network: Any) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, clips: Tensor, lengths: Tensor | None = None) -> Tensor:
-            """clips [B, T, 3, H, W] -> [B]; frames beyond a clip's length repeat its last one and count like it."""
-            logits: Tensor = self.network.frame_logits(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).mean(1)
-            return logits
-
-    return FrameView(load_model(path)).eval()
+    base = load_base(root, cycle)
+    if base is not None:
+        return base, "base"
+    return FrameView(load_model(root / "build/pretrain/model.safetensors")).eval(), "phase 1"
 
 
 def read_back(root: Path, settings: Settings, rows: list[dict[str, Any]], model: Any, measured: list[tuple[Any, Any]]) -> dict[str, Any]:

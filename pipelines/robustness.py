@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.harden import phase1_view
-from pipelines.scoring import CACHE, read_set
+from pipelines.scoring import CACHE, Tell, read_set, silent
+from pipelines.surrogate import train_surrogate
 from workspace.cycle import Cycle
 from workspace.files import read_json, write_json
 from workspace.settings import Settings
@@ -27,7 +27,6 @@ WHITEBOX_EPS = 2 / 255
 TRANSFER_EPS = 0.05  # pixels of [0,1]; the bound of the mission's own adversarial data
 STEP_PER_EPS = 2.5  # step size = 2.5 eps / steps (Madry et al. 2018)
 BATCH = 8
-PHASE_1 = "build/pretrain"
 
 
 def attack_panel(root: Path, origins: list[str], most: int, key: str) -> "pd.DataFrame":
@@ -39,23 +38,48 @@ def attack_panel(root: Path, origins: list[str], most: int, key: str) -> "pd.Dat
     return clips.assign(order=order).sort_values("order").groupby("label").head(each).drop(columns="order").reset_index(drop=True)
 
 
-def measure(root: Path, settings: Settings, cycle: Cycle, challenger: "ModelCard", champion: "ModelCard | None", origins: list[str]) -> dict[str, Any]:
-    """Curves of both models, transfer onto the challenger, and `gate`: what gate `robustness` reads."""
+def measure(
+    root: Path, settings: Settings, cycle: Cycle, challenger: "ModelCard", champion: "ModelCard | None", origins: list[str], tell: Tell = silent
+) -> dict[str, Any]:
+    """Curves of both models, transfer onto the challenger, and `gate`: what gate `robustness` reads.
+
+    The gate judges the transfer from an attacker's own model; that from the model the challenger grew out of is reported.
+    """
     panel = attack_panel(root, origins, settings.budget.attack_clips, settings.split.key)
     if panel.empty:
         return {"n": 0, "challenger": [], "champion": [], "transfer": {}, "gate": {"n": 0}}
     mine = curve(root, "build/model", challenger, panel, settings, cycle.seed)
     theirs = curve(root, "build/base", champion, panel, settings, cycle.seed) if champion else []
-    surrogate = "build/base" if champion else PHASE_1
-    transferred = transfer(root, surrogate, challenger, panel, settings, cycle.seed)
+    transferred = transfers(root, settings, cycle, challenger, champion, panel, tell)
+    judged = transferred.get("independent") or transferred["parent"]
     gate = {
         "n": len(panel),
-        "clean": transferred["clean"],
-        "transfer": transferred["attacked"],
+        "clean": judged["clean"],
+        "transfer": judged["attacked"],
         "whitebox": at(mine, WHITEBOX_EPS),
         "challenger_curve": mean_under_attack(mine),
     } | ({"champion_curve": mean_under_attack(theirs)} if champion else {})
-    return {"n": len(panel), "challenger": mine, "champion": theirs, "transfer": transferred | {"surrogate": surrogate}, "gate": gate}
+    return {"n": len(panel), "challenger": mine, "champion": theirs, "transfer": transferred, "gate": gate}
+
+
+def transfers(
+    root: Path, settings: Settings, cycle: Cycle, challenger: "ModelCard", champion: "ModelCard | None", panel: "pd.DataFrame", tell: Tell
+) -> dict[str, Any]:
+    """Transfer onto the challenger from `independent` (an attacker's own model; absent without both classes in validation) and from
+    `parent` (the champion, else the phase-1 network)."""
+    from model.checkpoint import load_model
+    from pipelines.frameview import FrameView
+
+    model = load_model(root / "build/model/model.safetensors", challenger.model_sha256)
+    parent = (
+        load_model(root / "build/base/model.safetensors", champion.model_sha256)
+        if champion
+        else FrameView(load_model(root / "build/pretrain/model.safetensors")).eval()
+    )
+    attackers = {"parent": parent, "independent": train_surrogate(root, settings, cycle, tell)}
+    return {
+        name: transfer(root, attacker, model, border(challenger), panel, settings, cycle.seed) for name, attacker in attackers.items() if attacker is not None
+    }
 
 
 def eps_list(settings: Settings) -> list[float]:
@@ -121,14 +145,14 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
     return [asdict(point) for point in found]
 
 
-def transfer(root: Path, surrogate: str, card: "ModelCard", panel: "pd.DataFrame", settings: Settings, seed: int) -> dict[str, Any]:
-    """Balanced accuracy of the challenger on clean clips and on the same clips attacked at 0.05 against the surrogate."""
+def transfer(root: Path, attacker: Any, model: Any, limit: float, panel: "pd.DataFrame", settings: Settings, seed: int) -> dict[str, Any]:
+    """Balanced accuracy of `model` (border at logit `limit`) on clean clips and on the same clips attacked at 0.05 against `attacker`.
+
+    `attacker_clean` and `attacker_attacked` say how good the attacker's own model is, and how hard its attack hits itself.
+    """
     from model.attacks import pgd, robust_curve
-    from model.checkpoint import load_model
 
     clips, fake, lengths = load_clips(root, panel)
-    weights = root / surrogate / "model.safetensors"
-    attacker = phase1_view(weights) if surrogate == PHASE_1 else load_model(weights)
     steps = settings.evaluate.attack_steps
     attacked = pgd(
         attacker,
@@ -142,12 +166,17 @@ def transfer(root: Path, surrogate: str, card: "ModelCard", panel: "pd.DataFrame
         lengths=lengths,
         batch=BATCH,
     )
-    model = load_model(root / "build/model/model.safetensors", card.model_sha256)
-    clean, hit = (
-        robust_curve(model, pixels, fake, [0.0], border=border(card), lengths=lengths, batch=BATCH)[0].balanced_accuracy for pixels in (clips, attacked)
-    )
-    fooled = robust_curve(attacker, attacked, fake, [0.0], lengths=lengths, batch=BATCH)[0].balanced_accuracy
-    return {"eps": TRANSFER_EPS, "clean": clean, "attacked": hit, "surrogate_attacked": fooled}
+
+    def balanced(judge: Any, pixels: Any, at_logit: float) -> float | None:
+        return robust_curve(judge, pixels, fake, [0.0], border=at_logit, lengths=lengths, batch=BATCH)[0].balanced_accuracy
+
+    return {
+        "eps": TRANSFER_EPS,
+        "clean": balanced(model, clips, limit),
+        "attacked": balanced(model, attacked, limit),
+        "attacker_clean": balanced(attacker, clips, 0.0),
+        "attacker_attacked": balanced(attacker, attacked, 0.0),
+    }
 
 
 def load_clips(root: Path, panel: "pd.DataFrame") -> tuple[Any, Any, Any]:

@@ -169,7 +169,23 @@ def test_attacks_only_ever_hurt_and_both_models_are_measured(story: Any) -> None
     for model in ("challenger", "champion"):
         curve = [point["balanced_accuracy"] for point in robust[model]]
         assert curve == sorted(curve, reverse=True) and len(curve) == 3
-    assert robust["transfer"]["surrogate"] == "build/base" and robust["transfer"]["attacked"] <= 1
+    assert {"independent", "parent"} == set(robust["transfer"])
+    judged = story[4]["evaluate"]["gate_inputs"]["robustness"]
+    assert (judged["clean"], judged["transfer"]) == (robust["transfer"]["independent"]["clean"], robust["transfer"]["independent"]["attacked"])
+    for row in robust["transfer"].values():
+        assert row["attacker_attacked"] < row["attacker_clean"]  # the attack works where it was made
+
+
+def test_the_attackers_model_shares_nothing_with_the_ones_it_attacks(story: Any) -> None:
+    from model.checkpoint import load_model
+    from pipelines.surrogate import train_surrogate
+
+    root, _, second, _, _ = story
+    first, again = train_surrogate(root, SETTINGS, second), train_surrogate(root, SETTINGS, second)
+    base = load_model(root / "build/base/model.safetensors").state_dict()
+    weights = {name: tensor for name, tensor in first.network.state_dict().items() if tensor.ndim > 1}
+    assert all((tensor == again.network.state_dict()[name]).all() for name, tensor in weights.items())
+    assert not any((tensor == base[name]).all() for name, tensor in weights.items())
 
 
 def test_the_export_says_what_the_checkpoint_says(story: Any) -> None:
