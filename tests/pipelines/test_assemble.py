@@ -84,6 +84,7 @@ def test_the_draw_keeps_to_its_budget_and_replay_is_balanced(tmp_path: Path) -> 
     train = table(tmp_path, "train")
     assert train["role"].value_counts().to_dict() == {"replay": 40, "new": 30, "forged": 8}
     assert set(train.loc[train["role"] == "new", "batch"]) == {"b2"} and (train["new"] == (train["batch"] == "b2")).all()
+    assert set(train["source_clip"]) - {""} <= set(train["clip_id"]), "only drawn clips are forged from"
     replay = train[train["role"] == "replay"]
     assert replay["label"].value_counts().to_dict() == {"real": 20, "fake": 20}
     assert replay["generator"].value_counts().to_dict() == {"": 20, "old": 10, "older": 10}
@@ -154,6 +155,22 @@ def test_a_forged_clip_follows_its_source_and_falls_with_its_donor(tmp_path: Pat
     report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
     crossing = sum(sides[target] != sides[donor] for target, donor in donors.items())
     assert report["forged_excluded"] == {"donor and target on different sides": crossing} and crossing > 10 and report["leaks"] == []
+
+
+def test_a_forged_clip_whose_donor_only_trains_or_is_not_used_falls(tmp_path: Path) -> None:
+    split = demo_settings().split
+    kept = next(f"p{number}" for number in range(99) if split_of(f"p{number}", split) == "holdout")
+    trains = next(f"p{number}" for number in range(99) if split_of(f"p{number}", split) == "train")
+    samples = [
+        *week("a", 30, 30),
+        sample("held out", identity=kept),
+        sample("stranger"),
+        sample("pupil", identity=trains),
+        sample("copy", duplicate_of="stranger"),
+    ]
+    write_batch(tmp_path, "b1", samples, donors={"held out": "stranger", "pupil": "copy"})
+    report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
+    assert report["forged_excluded"] == {"donor and target on different sides": 2, "forged from a sample that is not used": 1} and report["leaks"] == []
 
 
 def test_a_leak_that_the_split_missed_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
