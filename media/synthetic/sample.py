@@ -56,20 +56,22 @@ def make_sample_media(
     size_px: int = 256,
     fps: float = 12.0,
     workers: int = 2,
+    group_of: Callable[[str], str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleReport:
     """Render `people` persons into `out`/real, `out`/fake/<generator> and `out`/labels.csv, and say what was made.
 
     `fakes` maps a generator's name to clips a person; None means one of blendswap. A person's looks depend on (seed, number) only;
     a take on (seed, number, generator, take), so a later week asks for the same people with another `first_take`, or for others
-    with another `first_person`. Same arguments, same bytes. `progress` is called with (done, total).
+    with another `first_person`. `group_of` names the group of an identity: donors are taken from the target's own group, where it
+    has two people (so that a split by people loses no swap). Same arguments, same bytes. `progress` is called with (done, total).
 
     Raises DataError for an unknown generator or impossible numbers.
     """
     wanted = {"blendswap": 1} if fakes is None else fakes
     _check(people, clips_per_person, seconds, wanted, first_person, first_take, size_px, fps)
     out = Path(out)
-    jobs = list(_jobs(out, people, clips_per_person, wanted, seed, first_person, first_take))
+    jobs = list(_jobs(out, people, clips_per_person, wanted, seed, first_person, first_take, group_of or (lambda identity: "")))
     frames = max(2, round(seconds * fps))
 
     def work(job: _Job) -> None:
@@ -93,8 +95,7 @@ def render_take(
     seed: int, person: int, take: int, frames: int, *, generator: str = "", donor: int | None = None, size_px: int = 256, fps: float = 12.0
 ) -> tuple[list[NDArray[np.uint8]], Camera]:
     """The recorded RGB pictures of one take, before the encoder, and the camera that took them. `generator` empty means real."""
-    kind = (0, *GENERATORS).index(generator) if generator else 0
-    rng = np.random.default_rng([seed, person, take, kind, 103])
+    rng = take_generator(seed, person, take, generator)
     camera = draw_camera(rng, size_px)
     motion = draw_motion(rng, frames, fps)
     shown = draw_person(seed, person)
@@ -112,18 +113,32 @@ def render_take(
     return [sensor.record(picture) for picture in source], camera
 
 
-def _jobs(out: Path, people: int, clips: int, fakes: dict[str, int], seed: int, first_person: int, first_take: int) -> list[_Job]:
+def take_generator(seed: int, person: int, take: int, generator: str) -> np.random.Generator:
+    """The random numbers of one take. A forged take is another take of the person, with its own camera, light and motion."""
+    return np.random.default_rng([seed, person, take, ("", *GENERATORS).index(generator), 103])
+
+
+def _jobs(
+    out: Path, people: int, clips: int, fakes: dict[str, int], seed: int, first_person: int, first_take: int, group_of: Callable[[str], str]
+) -> list[_Job]:
     numbers = range(first_person, first_person + people)
     jobs = [_Job(out / "real" / f"p{n:04d}_{take_name(t)}.mp4", n, None, "", t) for n in numbers for t in range(first_take, first_take + clips)]
     for generator in sorted(fakes):
-        for place, number in enumerate(numbers):
+        for number in numbers:
             for take in range(first_take, first_take + fakes[generator]):
                 if generator == "blendswap":
-                    donor = first_person + (place + 1 + int(np.random.default_rng([seed, number, take, 104]).integers(people - 1))) % people
+                    others = [n for n in numbers if n != number]
+                    donors = [n for n in others if group_of(identity_of(n)) == group_of(identity_of(number))] or others
+                    donor = donors[int(np.random.default_rng([seed, number, take, 104]).integers(len(donors)))]
                     jobs.append(_Job(out / "fake" / generator / f"p{number:04d}_p{donor:04d}_{take_name(take)}.mp4", number, donor, generator, take))
                 else:
                     jobs.append(_Job(out / "fake" / generator / f"p{number:04d}_{take_name(take)}.mp4", number, None, generator, take))
     return jobs
+
+
+def identity_of(person: int) -> str:
+    """The identity column of a person's number."""
+    return f"p{person:04d}"
 
 
 def take_name(take: int) -> str:
@@ -141,8 +156,8 @@ def _row(out: Path, job: _Job) -> dict[str, str]:
         "path": job.path.relative_to(out).as_posix(),
         "label": "fake" if job.generator else "real",
         "use": "train",
-        "identity": f"p{job.person:04d}",
-        "donor": "" if job.donor is None else f"p{job.donor:04d}",
+        "identity": identity_of(job.person),
+        "donor": "" if job.donor is None else identity_of(job.donor),
         "generator": job.generator,
         "kind": "video",
         "source": SOURCE,
