@@ -16,16 +16,17 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.closing import finish_commit
 from flows.environment import prepare_environment
 from flows.plan import Plan, make_plan
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, due_week, iso_week, next_cycle_id, read_cycle, write_cycle
-from workspace.errors import StageFailed, VigilError
+from workspace.errors import VigilError
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.settings import STAGES, Settings, SourceSettings, load_settings
-from workspace.state import batch_states, champion, cycles, open_cycle
+from workspace.state import batch_states, cycles, open_cycle
 
 DATA_STAGES = ("faces", "validate")
 MODEL_STAGES = tuple(stage for stage in STAGES if stage not in DATA_STAGES)
@@ -142,7 +143,7 @@ def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False,
 
 def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:
     journal = Journal(root)
-    finish_commit(root, journal)
+    finish_commit(root)
     stage = run_stage.with_options(retries=settings.schedule.retries, retry_delay_seconds=settings.schedule.retry_delay_seconds)
     plan = make_plan(journal.events(), settings, force=force)
     if not plan.resume:
@@ -252,7 +253,6 @@ def place_base_model(root: Path, cycle: Cycle) -> None:
 def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> Outcome:
     """Promote or hold, then publish, report, version, close and commit. Each step is safe to repeat."""
     from flows.decide import decide_outcome
-    from pipelines.report import write_report
     from workspace.repository import dvc_add, push, replace_folder
 
     trained = bool(cycle.judged) or bool(cycle.batches)
@@ -272,12 +272,12 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
         verdict = root / "reports" / "verdict.json"
         journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, verdict_sha256=sha256_file(verdict) if trained else "")
-    report = write_report(root, cycle)
     try:
         push(root)
     except VigilError as problem:
         _say(str(problem))
-    finish_commit(root, journal)
+    finish_commit(root)
+    report = root / "reports" / "report.html"
     figures = read_json(root / "reports" / "evaluation.json") if trained else {}
     return Outcome(decision.outcome, decision.reason, cycle.cycle, cycle.judged, figures, os.path.relpath(report, Path.cwd()))
 
@@ -288,22 +288,3 @@ def settle_batches(root: Path, journal: Journal, cycle: Cycle, outcome: str, rea
     for batch in cycle.judged:
         if batch_states(journal.events())[batch].state == "new":
             set_batch_state(root, batch, state, who="vigil", why=f"{cycle.cycle} {outcome}: {reason}")
-
-
-def finish_commit(root: Path, journal: Journal) -> None:
-    """Commit and tag the last closed cycle if a killed process left that undone."""
-    from workspace.repository import commit, has_tag
-
-    closed = [cycle for cycle in cycles(journal.events()) if cycle.closed]
-    if closed and not has_tag(root, f"vigil/{closed[-1].cycle}"):
-        last = closed[-1]
-        commit(root, f"{last.cycle} {last.outcome}: {last.reason}", f"vigil/{last.cycle}")
-
-
-def leading_cycle(root: Path) -> str:
-    """The cycle whose model is champion, or an empty string."""
-    leading = champion(Journal(root).events())
-    return leading.cycle if leading else ""
-
-
-__all__ = ["Outcome", "StageFailed", "conclude", "known_generators", "leading_cycle", "open_new_cycle", "weekly_retrain"]

@@ -6,6 +6,7 @@ ended and replaced: publishing twice leaves one finished run.
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,9 @@ def _log_datasets(client: Any, run_id: str, root: Path) -> None:
     for split, context in (("train", "training"), ("validation", "validation"), ("holdout", "evaluation")):
         path = root / "data" / "sets" / f"{split}.parquet"
         table = pd.read_parquet(path, columns=shown).astype({"frames": "float64"})
-        dataset = mlflow.data.from_pandas(table, source=str(path), name=f"{split} clips", targets="label")
+        with warnings.catch_warnings():  # a path may be read as two kinds of local source; both are the same file
+            warnings.simplefilter("ignore", UserWarning)
+            dataset = mlflow.data.from_pandas(table, source=str(path), name=f"{split} clips", targets="label")
         inputs.append(DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)]))
     client.log_inputs(run_id, inputs)
 

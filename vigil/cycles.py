@@ -30,6 +30,12 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     """Run one cycle if there is a reason to. Scheduled: only if a week is due."""
     from workspace.cycle import due_week
 
+    from flows.closing import finish_commit, unfinished
+    from workspace.lease import lease
+
+    if unfinished(root):
+        with lease(root, "commit"):
+            finish_commit(root)
     events = Journal(root).events()
     if scheduled and due_week(events, settings.schedule, datetime.now(UTC)) is None and not would_run(root, settings).resume:
         return {"outcome": "nothing new", "reason": "this week's scheduled cycle has been run; the next is due at its slot", "cycle": ""}
@@ -40,7 +46,6 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
 
     prepare_environment(root)
     from flows.health import close_stale_runs
-    from workspace.lease import lease
     from workspace.processes import end_orphans
 
     with lease(root, "doctor"):

@@ -60,9 +60,7 @@ def main() -> None:
     """Run the command line. A failure prints three lines (what, why, next) and no traceback; Ctrl-C is a pause."""
     set_quiet_environment()
     try:
-        app(standalone_mode=False)
-    except typer.Exit as leaving:
-        sys.exit(leaving.exit_code)
+        sys.exit(app(standalone_mode=False) or 0)  # an Exit's code comes back as the value
     except VigilError as problem:
         print(problem, file=sys.stderr)
         sys.exit(1)

@@ -21,7 +21,7 @@ def examine_and_fix(root: Path, settings: Settings, *, fix: bool, push: bool) ->
 
     done: list[str] = []
     if fix or push:
-        from flows.cycle import finish_commit
+        from flows.closing import finish_commit
         from workspace import registry, repository
         from workspace.processes import end_orphans
 
@@ -37,7 +37,8 @@ def examine_and_fix(root: Path, settings: Settings, *, fix: bool, push: bool) ->
                 if leading:
                     registry.rebuild_aliases(root, settings)
                     done.append("aliases rebuilt from the journal")
-                finish_commit(root, Journal(root))
+                if tag := finish_commit(root):
+                    done.append(f"committed {tag}")
             if push:
                 done.append(f"pushed {repository.push(root)} objects")
     return examine(root, settings), done
