@@ -53,8 +53,13 @@ def soften(frames: Frames, sigma: float) -> Frames:
 
 def jpeg_round_trip(frames: Frames, quality: int) -> Frames:
     """Each frame through JPEG of `quality` 1..100."""
-    coded = (cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for frame in frames)
-    return np.stack([cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1] for data in coded])
+    through = []
+    for frame in frames:
+        coded = cv2.imencode(".jpg", np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        assert decoded is not None                                  # our own encoder's output
+        through.append(decoded[..., ::-1])
+    return np.stack(through)
 
 
 def h264_round_trip(frames: Frames, crf: int, fps: float = 25.0) -> Frames:
@@ -73,6 +78,6 @@ def h264_round_trip(frames: Frames, crf: int, fps: float = 25.0) -> Frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
     buffer.seek(0)
-    with av.open(buffer) as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(buffer, "r") as coded:
+        decoded: list[Frames] = [frame.to_ndarray(format="rgb24").astype(np.uint8) for frame in coded.decode(video=0)]
     return np.stack(decoded[:count])[:, :height, :width]

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.masks import BROWS, EYES, FACE_OVAL, HULLS, LIPS, NOSE, Floats, feather, hull_mask, reach_mask, steady
+from media.forgers.masks import BROWS, EYES, HULLS, LIPS, NOSE, OVAL, Floats, feather, hull_mask, reach_mask, steady
 
-CONTROL = FACE_OVAL[::2] + BROWS[::2] + EYES + NOSE + LIPS
+CONTROL = OVAL[::2] + BROWS[::2] + EYES + NOSE + LIPS
 GRID = 25                    # the spline is evaluated on GRID x GRID nodes and enlarged: it is smooth
 STIFFNESS = 1e-3
 JUMP = 0.002                 # price of one frame's jump in the donor's time, in squared units of a shape of size 1
@@ -40,7 +40,7 @@ def landmark_swap(
         kind="whole" if rng.random() < 0.5 else "inner",
         grow=float(rng.uniform(-0.045, 0.005)),
         softness=float(rng.uniform(0.008, 0.035)),
-        colour=float(rng.uniform(0.6, 1.0)),
+        colour=float(rng.uniform(0.75, 1.0)),
         membrane=bool(rng.random() < 0.4),
         sharpness=float(rng.uniform(0.0, 0.8)),
     )

@@ -4,19 +4,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from media.landmarks import FACE_OVAL
+
+Floats = NDArray[np.floating]
 LANDMARKS = 468
-FACE_OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
+OVAL = tuple(FACE_OVAL)
 BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
 EYES = (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380)
 NOSE = (168, 6, 197, 195, 1, 98, 327, 2)
 LIPS = (61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 13, 14)
 LOWER_OVAL = (361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132)
 HULLS: dict[str, tuple[int, ...]] = {
-    "whole": FACE_OVAL,
+    "whole": OVAL,
     "inner": BROWS + EYES + LIPS + NOSE,
     "upper": BROWS + EYES + (1, 98, 327, 234, 454),
     "lower": LOWER_OVAL + LIPS + (1, 98, 327),
@@ -30,7 +29,8 @@ def steady(landmarks: NDArray[np.floating]) -> Floats:
     if len(points) < 3:
         return points.copy()
     padded = np.concatenate([points[:1], points, points[-1:]])
-    return 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
+    smoothed: Floats = 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
+    return smoothed
 
 
 def hull_mask(points: Floats, size: int, grow: float = 0.0, warp: Floats | None = None) -> NDArray[np.uint8]:

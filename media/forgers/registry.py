@@ -44,24 +44,26 @@ def forge_clip(name: str, frames: Frames, landmarks: Landmarks, rng: np.random.G
 
     Raises DataError for an unknown name, a missing donor, wrong shapes or landmarks that are not finite.
     """
+    what = f"Cannot forge with {name!r}."
     if name not in FORGERS:
-        raise DataError(f"Cannot forge with {name!r}.", why="no forger has this name", next_step=f"Choose from {', '.join(sorted(FORGERS))}.")
+        raise DataError(what, why="no forger has this name", next_step=f"Choose from {', '.join(sorted(FORGERS))}.")
     forger = FORGERS[name]
     if forger.needs_donor and donor is None:
-        raise DataError(f"Cannot forge with {name!r}.", why="it needs a clip of another person and none was given", next_step="Hand in a donor, or choose a forger that needs none.")
-    check_clip(name, frames, landmarks)
+        raise DataError(what, why="it needs a clip of another person and none was given", next_step="Hand in a donor, or choose another forger.")
+    _check_clip(what, frames, landmarks)
     if donor is not None:
-        check_clip(name, *donor)
+        _check_clip(what, *donor)
         if donor[0].shape[1:] != frames.shape[1:]:
-            raise DataError(f"Cannot forge with {name!r}.", why=f"the donor's frames are {donor[0].shape[1:3]}, the target's {frames.shape[1:3]}", next_step="Cut both clips to one size.")
+            why = f"the donor's frames are {donor[0].shape[1:3]}, the target's {frames.shape[1:3]}"
+            raise DataError(what, why=why, next_step="Cut both clips to one size.")
     return forger.function(frames, landmarks, rng, donor)
 
 
-def check_clip(name: str, frames: Frames, landmarks: Landmarks) -> None:
-    """Raise DataError unless this is a clip of square uint8 frames with a mesh a frame."""
+def _check_clip(what: str, frames: Frames, landmarks: Landmarks) -> None:
+    """Raise DataError unless this is a clip of square uint8 frames with a finite mesh a frame."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] != frames.shape[2] or not len(frames):
-        raise DataError(f"Cannot forge with {name!r}.", why=f"frames are {frames.dtype} {frames.shape}, not uint8 [T,S,S,3]", next_step="Hand in a face clip as `media.faces` cuts it.")
+        why = f"frames are {frames.dtype} {frames.shape}, not uint8 [T,S,S,3]"
+        raise DataError(what, why=why, next_step="Hand in a face clip as media/faces.py cuts it.")
     if landmarks.shape != (len(frames), LANDMARKS, 2) or not np.isfinite(landmarks).all():
-        raise DataError(
-            f"Cannot forge with {name!r}.", why=f"landmarks are {landmarks.shape} or not finite, wanted ({len(frames)}, {LANDMARKS}, 2)", next_step="Hand in the clip's own landmarks."
-        )
+        why = f"landmarks are {landmarks.shape} or not finite, wanted ({len(frames)}, {LANDMARKS}, 2)"
+        raise DataError(what, why=why, next_step="Hand in the clip's own landmarks.")

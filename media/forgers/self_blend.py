@@ -35,7 +35,7 @@ class _Draw:
     outside: bool
 
 
-def _draw(rng: np.random.Generator, points: int) -> _Draw:
+def _draw(rng: np.random.Generator) -> _Draw:
     colour = rng.random() < 0.8
     sharp = rng.random()
     scale, angle = rng.uniform(0.965, 1.04), np.deg2rad(rng.uniform(-2, 2))
@@ -67,8 +67,7 @@ def self_blend(
     face change. `donor` is not used.
     """
     size = frames.shape[1]
-    indices = HULLS["whole"]
-    draw = _draw(rng, len(indices))
+    draw = _draw(rng)
     points = steady(landmarks)
     wobble = rng.normal(0, 0.012, (len(HULLS[draw.kind]), 2)).astype(np.float32)
     maps = _maps(draw, size)

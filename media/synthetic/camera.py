@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.synthetic.skin import Floats
+from media.synthetic.skin import Floats, single
 
 SHAPES = ((1.0, 1.0), (1.0, 1.0), (1.25, 1.0), (1.0, 1.25))                     # width and height against the short side
 PRESETS = ("veryfast", "faster")
@@ -59,7 +59,7 @@ class Sensor:
         camera = self.camera
         if camera.blur > 0:
             picture = cv2.GaussianBlur(picture, (0, 0), camera.blur)
-        picture *= np.float32(camera.gain) * np.float32(camera.contrast)
+        picture *= single(camera.gain) * np.float32(camera.contrast)
         picture += np.float32(118 * (1 - camera.contrast))
         y, x = (int(v) for v in self.rng.integers(0, 64, 2))
         picture += self.bank[y : y + camera.height, x : x + camera.width]

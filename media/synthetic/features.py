@@ -2,9 +2,8 @@
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from media.synthetic.skin import Floats, Head
+from media.synthetic.skin import Floats, Head, single
 
 OVERSAMPLE = 2
 SHIFT = 4                                    # cv2 polygon points carry four bits behind the point
@@ -53,22 +52,22 @@ class Features:
         almond = np.stack([np.concatenate([x, x[::-1]]), np.concatenate([upper, lower[::-1]])], 1)
         crease = p.eye_open * 0.42 + upper_open * 1.06
         lid = np.stack([np.concatenate([x * 1.03, x[::-1]]), np.concatenate([crease, upper[::-1]])], 1)
-        skin = np.float32(p.skin)
-        patch.fill(lid, skin * np.float32([0.90, 0.83, 0.82]), soft=1.6)
+        skin = single(p.skin)
+        patch.fill(lid, skin * single([0.90, 0.83, 0.82]), soft=1.6)
         patch.line(np.stack([x * 1.04, crease], 1), skin * 0.66, 0.008)
         if blink < 0.93:
             mask = patch.mask(almond)
-            patch.fill(almond, np.float32([232, 226, 220]))
+            patch.fill(almond, single([232, 226, 220]))
             iris_x, iris_y, radius = look_x * 0.035, 0.18 * p.eye_open + look_y * 0.016, p.eye_open * 0.93
-            iris = np.float32(p.eye_colour)
-            for size, colour in ((1.0, iris * 0.45), (0.88, iris), (0.66, np.minimum(iris * 1.25, 250)), (0.42, np.float32([14, 12, 12]))):
+            iris = single(p.eye_colour)
+            for size, colour in ((1.0, iris * 0.45), (0.88, iris), (0.66, np.minimum(iris * 1.25, 250)), (0.42, single([14, 12, 12]))):
                 patch.disc(iris_x, iris_y, radius * size, colour, mask)
-            patch.disc(iris_x - 0.022, iris_y + 0.026, radius * 0.22, np.float32([252, 252, 250]), mask)
+            patch.disc(iris_x - 0.022, iris_y + 0.026, radius * 0.22, single([252, 252, 250]), mask)
             shadow = np.stack([np.concatenate([x, x[::-1]]), np.concatenate([upper, upper[::-1] - 0.022])], 1)
-            patch.fill(shadow, np.float32([60, 46, 42]), soft=1.4, strength=0.45, inside=mask)
-            patch.disc(-side * p.eye_width * 0.93, -0.004, 0.018, np.float32([205, 140, 130]), mask)
-            patch.line(np.stack([x, lower], 1), skin * np.float32([0.74, 0.56, 0.54]), 0.007)
-        lash = np.float32(p.brow_colour) * 0.4 + 6
+            patch.fill(shadow, single([60, 46, 42]), soft=1.4, strength=0.45, inside=mask)
+            patch.disc(-side * p.eye_width * 0.93, -0.004, 0.018, single([205, 140, 130]), mask)
+            patch.line(np.stack([x, lower], 1), skin * single([0.74, 0.56, 0.54]), 0.007)
+        lash = single(p.brow_colour) * 0.4 + 6
         patch.line(np.stack([x, upper], 1), lash, 0.017)
         return patch.finish()
 
@@ -86,9 +85,9 @@ class Features:
         inner_up = corner + 0.22 * gap * arch - 0.004
         inner_low = corner - 0.78 * gap * arch - 0.006
         outer_low = corner - 0.86 * gap * arch - p.lip_lower * (1 + 0.15 * rounding) * arch**0.85
-        lip = np.float32(p.lip_colour)
+        lip = single(p.lip_colour)
 
-        def between(upper: NDArray[np.float32], lower: NDArray[np.float32]) -> NDArray[np.float32]:
+        def between(upper: Floats, lower: Floats) -> Floats:
             return np.stack([np.concatenate([x, x[::-1]]), np.concatenate([upper, lower[::-1]])], 1)
 
         patch.fill(between(outer_up, inner_low), lip * 0.88, soft=1.3)
@@ -96,14 +95,15 @@ class Features:
         if opening > 0.04:
             cavity = between(inner_up, inner_low)
             mask = patch.mask(cavity)
-            patch.fill(cavity, np.float32([52, 18, 20]))
+            patch.fill(cavity, single([52, 18, 20]))
             teeth = between(inner_up, inner_up - min(0.055, 0.5 * gap + 0.012) * arch)
-            patch.fill(teeth, np.float32([226, 218, 204]), soft=0.7, inside=mask)
+            patch.fill(teeth, single([226, 218, 204]), soft=0.7, inside=mask)
             tongue = between(inner_low + 0.3 * gap * arch, inner_low)
-            patch.fill(tongue, np.float32([158, 72, 74]), soft=1.6, strength=0.8, inside=mask)
+            patch.fill(tongue, single([158, 72, 74]), soft=1.6, strength=0.8, inside=mask)
         patch.line(np.stack([x, inner_up], 1), lip * 0.45, 0.011)
         shine = (inner_low + outer_low) / 2
-        patch.fill(np.stack([np.concatenate([x, x[::-1]]) * 0.5, np.concatenate([shine + 0.008, shine[::-1] - 0.008])], 1), np.minimum(lip * 1.22, 250), soft=2.2, strength=0.6)
+        highlight = between(shine + 0.008, shine - 0.008) * single([0.5, 1.0])
+        patch.fill(highlight, np.minimum(lip * 1.22, 250), soft=2.2, strength=0.6)
         return patch.finish()
 
 
@@ -115,15 +115,15 @@ class _Patch:
         self.top = int(np.floor(float(head.row(y + up))))
         right, bottom = int(np.ceil(float(head.column(x + wide)))), int(np.ceil(float(head.row(y - down))))
         self.size = (bottom - self.top + 1, right - self.left + 1)
-        self.origin = np.float32([float(head.column(x)) + 0.5 - self.left, float(head.row(y)) + 0.5 - self.top]) * OVERSAMPLE
+        self.origin = single([float(head.column(x)) + 0.5 - self.left, float(head.row(y)) + 0.5 - self.top]) * OVERSAMPLE
         self.scale = head.pixels_per_unit * OVERSAMPLE
         shape = (self.size[0] * OVERSAMPLE, self.size[1] * OVERSAMPLE)
         self.colour = np.zeros((*shape, 3), np.float32)
         self.cover = np.zeros(shape, np.float32)
 
-    def _cover(self, points: NDArray[np.float32], blur: float, thickness: int = 0) -> tuple[Window, Floats]:
+    def _cover(self, points: Floats, blur: float, thickness: int = 0) -> tuple[Window, Floats]:
         """The part of the patch that a polygon (or, with a thickness, its line) touches, and its coverage there 0..1."""
-        pixels = self.origin + points * np.float32([self.scale, -self.scale]) - 0.5
+        pixels = self.origin + points * single([self.scale, -self.scale]) - 0.5
         pad = thickness + 3 * blur + 2
         low = np.clip(np.floor(pixels.min(axis=0) - pad), 0, None).astype(int)
         high = np.ceil(pixels.max(axis=0) + pad).astype(int) + 1
@@ -136,7 +136,7 @@ class _Patch:
             cv2.fillPoly(drawn, corners, 255, cv2.LINE_AA, SHIFT)
         return window, (cv2.GaussianBlur(drawn, (0, 0), blur) if blur > 0 else drawn).astype(np.float32) / 255
 
-    def mask(self, points: NDArray[np.float32]) -> Floats:
+    def mask(self, points: Floats) -> Floats:
         whole = np.zeros(self.cover.shape, np.float32)
         window, cover = self._cover(points, 0)
         whole[window] = cover
@@ -147,7 +147,7 @@ class _Patch:
         area += (colour - area) * cover[..., None]
         self.cover[window] += (1 - self.cover[window]) * cover
 
-    def fill(self, points: NDArray[np.float32], colour: Floats, soft: float = 0.6, strength: float = 1.0, inside: Floats | None = None) -> None:
+    def fill(self, points: Floats, colour: Floats, soft: float = 0.6, strength: float = 1.0, inside: Floats | None = None) -> None:
         window, cover = self._cover(points, soft * self.scale / 125)
         self._lay(window, cover * strength if inside is None else cover * strength * inside[window], colour)
 
@@ -156,7 +156,7 @@ class _Patch:
         window, cover = self._cover(np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1).astype(np.float32), 0.8)
         self._lay(window, cover * inside[window], colour)
 
-    def line(self, points: NDArray[np.float32], colour: Floats, thickness: float) -> None:
+    def line(self, points: Floats, colour: Floats, thickness: float) -> None:
         window, cover = self._cover(points, 0, max(1, round(thickness * self.scale)))
         self._lay(window, cover * np.float32(0.9), colour)
 
@@ -166,4 +166,4 @@ class _Patch:
         cover = cv2.resize(self.cover, size, interpolation=cv2.INTER_AREA)
         # `colour` started black under zero coverage, so laying colours has premultiplied it already.
         colour = cv2.resize(self.colour, size, interpolation=cv2.INTER_AREA)
-        return np.dstack([colour, cover]).astype(np.float32), np.float32([self.left, self.top])
+        return np.dstack([colour, cover]).astype(np.float32), single([self.left, self.top])

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from media.synthetic.renderer import PersonRenderer
-from media.synthetic.skin import Floats
+from media.synthetic.skin import Floats, single
 
 
 class BlendSwap:
@@ -29,7 +30,7 @@ class BlendSwap:
         for index in range(self.target.take.frames):
             scene, other = self.target.frame(index), self.donor.frame(index)
             goal, outline = self.target.inner_face(index), self.donor.inner_face(index)
-            matrix, _ = cv2.estimateAffinePartial2D(outline, goal, method=cv2.LMEDS)
+            matrix = _similarity(outline, goal)
             size = (scene.shape[1], scene.shape[0])
             other = cv2.GaussianBlur(cv2.warpAffine(other, matrix, size, borderMode=cv2.BORDER_REPLICATE), (0, 0), self.blur)
             middle = goal.mean(axis=0)
@@ -55,27 +56,25 @@ class Upsampler:
     CANVAS = 128                 # px of the decoder's canvas
     PER_UNIT = 49.0              # canvas px a head unit: a cell of 5 is a tenth of a head unit, some 10 px of a face 140 px wide
     CELL = 5
-    LUMA = (3.0, 4.0)            # amplitudes, sigma of 8-bit values
-    CHROMA = (2.0, 3.0)
-    SMOOTH = (0.0, 0.15)         # part of the skin's detail that is lost
+    LUMA = (2.8, 3.8)            # amplitudes, sigma of 8-bit values
+    CHROMA = (2.5, 3.5)
 
     def __init__(self, target: PersonRenderer, rng: np.random.Generator) -> None:
         self.target = target
         luma, chroma = float(rng.uniform(*self.LUMA)), float(rng.uniform(*self.CHROMA))
         bright, tinted = self._grid(rng), self._grid(rng)
         self.pattern = np.dstack([luma * bright + chroma * tinted, luma * bright - 0.4 * chroma * tinted, luma * bright - chroma * tinted])
-        self.smooth = float(rng.uniform(*self.SMOOTH))
 
     def _grid(self, rng: np.random.Generator) -> Floats:
         """What a transposed convolution (stride CELL, a kernel that does not divide by it) makes of a constant [CANVAS,CANVAS].
 
         Its uneven overlap in rows and columns, with zero mean and unit sigma (Odena et al. 2016, "Deconvolution and checkerboard artifacts").
         """
-        reach = self.CELL * rng.uniform(0.75, 0.85)
+        reach = self.CELL * rng.uniform(0.5, 0.6)
         taps = np.arange(-self.CELL, self.CELL + 1)
         kernel = np.clip(np.cos(taps / reach * np.pi / 2), 0, None) * (np.abs(taps) < reach)
-        lines = []
-        for phase in rng.integers(self.CELL, size=2):
+        lines: list[NDArray[np.floating]] = []
+        for phase in (int(rng.integers(self.CELL)), int(rng.integers(self.CELL))):
             impulses = np.zeros(self.CANVAS + 4 * self.CELL)
             impulses[phase :: self.CELL] = 1
             lines.append(np.convolve(impulses, kernel, mode="same")[2 * self.CELL : -2 * self.CELL])
@@ -89,13 +88,20 @@ class Upsampler:
         axis = np.linspace(-1, 1, self.CANVAS, dtype=np.float32)
         ramp = np.clip(2.6 * (1 - np.hypot(axis[None, :] * 1.15, axis[:, None])), 0, 1)
         fade = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)[..., None]
-        to_units = np.float32([[step, 0, -half * step], [0, -step, half * step - 0.12], [0, 0, 1]])
-        layers = np.dstack([self.pattern * fade, fade]).astype(np.float32)
+        to_units = single([step, 0, -half * step, 0, -step, half * step - 0.12, 0, 0, 1]).reshape(3, 3)
+        layers = (self.pattern * fade).astype(np.float32)
         for index in range(take.frames):
             scene = target.frame(index)
             to_frame = (target.place(index) @ to_units).astype(np.float32)
             drawn = cv2.warpAffine(layers, to_frame, (scene.shape[1], scene.shape[0]), flags=cv2.INTER_CUBIC)
-            soft = cv2.GaussianBlur(scene, (0, 0), 1.2 * take.unit / 90)
-            bright = np.clip(soft.mean(axis=2, keepdims=True) / 110, 0.5, 1.2)                  # a decoder's error grows with its output
-            scene += (soft - scene) * (drawn[..., 3:] * self.smooth) + drawn[..., :3] * bright
-            yield scene
+            bright = np.clip(cv2.blur(scene, (9, 9)).mean(axis=2, keepdims=True) / 110, 0.5, 1.2)                  # a decoder's error grows with its output
+            yield scene + drawn * bright
+
+
+def _similarity(start: Floats, goal: Floats) -> Floats:
+    """The shift, turn and scale [2,3] that carries points `start` [N,2] nearest to `goal` [N,2] (least squares; no random search)."""
+    a, b = start - start.mean(axis=0), goal - goal.mean(axis=0)
+    size = float((a**2).sum())
+    cosine, sine = float((a * b).sum()) / size, float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / size
+    turn = single([[cosine, -sine], [sine, cosine]])
+    return np.column_stack([turn, goal.mean(axis=0) - turn @ start.mean(axis=0)]).astype(np.float32)

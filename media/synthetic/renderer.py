@@ -9,18 +9,16 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from media.synthetic.features import Features
 from media.synthetic.motion import Motion
 from media.synthetic.people import Person
 from media.synthetic.scene import Light, draw_background, draw_body, draw_light, draw_strands, hair_behind
-from media.synthetic.skin import THETA_MAX, TOP, Floats, Head, paint_head
+from media.synthetic.skin import THETA_MAX, TOP, Floats, Head, paint_head, single
 
 JAW_DROP = 0.16            # how much longer the lower face grows with the mouth wide open
 STEP = 3                   # geometry is solved on every third pixel
-# Corners of the inner face as (x, y) in head units relative to the person's own features, see `inner_face`.
-OVAL_STEPS = 28
+OVAL_STEPS = 28            # corners of a face outline
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ class PersonRenderer:
         behind = hair_behind(self.head.person, (take.height, take.width), place, float(motion.yaw[index]), take.unit)
         if behind is not None:
             _over(scene, self.strands, behind)
-        shift = np.float32([[1, 0, 0.75 * motion.shift_x[index] * take.unit], [0, 1, 0.6 * motion.shift_y[index] * take.unit]])
+        shift = single([[1, 0, 0.75 * motion.shift_x[index] * take.unit], [0, 1, 0.6 * motion.shift_y[index] * take.unit]])
         size = (take.width, take.height)
         body = cv2.warpAffine(self.body, shift, size, borderMode=cv2.BORDER_REPLICATE)
         cover = cv2.warpAffine(self.body_cover, shift, size, borderMode=cv2.BORDER_REPLICATE)[..., None]
@@ -91,7 +89,7 @@ class PersonRenderer:
         x = take.centre[0] + float(motion.shift_x[index]) * take.unit
         y = take.centre[1] + float(motion.shift_y[index]) * take.unit
         cosine, sine = np.cos(roll) * scale, np.sin(roll) * scale
-        return np.float32([[cosine, -sine, x], [-sine, -cosine, y]])
+        return single([[cosine, -sine, x], [-sine, -cosine, y]])
 
     def project(self, index: int, points: Floats) -> Floats:
         """Pixels [N,2] of surface points [N,2] given as (surface distance x, height y) in head units."""
@@ -130,7 +128,7 @@ class PersonRenderer:
 
     def head_layer(self, index: int) -> tuple[int, int, Floats, Floats]:
         """Left and top px of the head's rectangle, its colour [h,w,3] and its coverage [h,w,1]."""
-        take, motion, head = self.take, self.take.motion, self.head
+        take, motion = self.take, self.take.motion
         place = self.place(index)
         scale = take.unit * float(motion.zoom[index])
         left = max(0, int(place[0, 2] - 1.02 * scale)) // STEP * STEP
@@ -192,12 +190,11 @@ class PersonRenderer:
         """The texture of picture `index` under the lamp [h,w,3]."""
         motion, light, head = self.take.motion, self.take.light, self.head
         texture = head.albedo.copy()
-        self.features.draw(
-            texture, float(motion.blink[index]), float(motion.mouth[index]), float(motion.rounding[index]), (float(motion.gaze_x[index]), float(motion.gaze_y[index]))
-        )
+        gaze = (float(motion.gaze_x[index]), float(motion.gaze_y[index]))
+        self.features.draw(texture, float(motion.blink[index]), float(motion.mouth[index]), float(motion.rounding[index]), gaze)
         turn = _rotation(float(motion.yaw[index]), float(motion.pitch[index]))
         towards = (light.direction @ turn).astype(np.float32)                                   # the lamp in the head's axes
-        halfway = light.direction + np.float32([0, 0, 1])
+        halfway = light.direction + single([0, 0, 1])
         halfway = ((halfway / np.linalg.norm(halfway)) @ turn).astype(np.float32)
         facing = head.normals @ towards
         diffuse = np.clip((facing + 0.18) / 1.18, 0, 1)                                         # wrapped: skin scatters
@@ -218,10 +215,11 @@ class PersonRenderer:
         for side in (-1, 1):
             theta = side * 1.52
             across = person.half_width * np.sin(theta) * np.cos(yaw) + person.depth * np.cos(theta) * np.sin(yaw)
-            middle = np.float32([across * 1.02, person.eye_y - 0.14]) @ place[:, :2].T + place[:, 2]
+            middle = single([across * 1.02, person.eye_y - 0.14]) @ place[:, :2].T + place[:, 2]
             axes = (0.095 * self.take.unit * (1 - 1.3 * side * yaw * 0.6), 0.20 * self.take.unit)
             bright = light.ambient + light.colour * (0.5 + 0.35 * side * light.direction[0])
-            for factor, colour in ((1.0, np.float32(person.skin) * bright * np.float32([0.97, 0.88, 0.86])), (0.58, np.float32(person.skin) * bright * np.float32([0.80, 0.66, 0.63]))):
+            lit = single(person.skin) * bright
+            for factor, colour in ((1.0, lit * single([0.97, 0.88, 0.86])), (0.58, lit * single([0.80, 0.66, 0.63]))):
                 angle = np.rad2deg(-self.take.motion.roll[index]) + 8 * side
                 cover = np.zeros(scene.shape[:2], np.uint8)
                 centre = (int(middle[0] * 16), int(middle[1] * 16))
@@ -230,7 +228,7 @@ class PersonRenderer:
                 _over(scene[box], colour, cover[box].astype(np.float32)[..., None] / 255)
 
 
-def _box(middle: NDArray[np.float32], reach: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _box(middle: Floats, reach: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """The part of a picture within `reach` px of a point."""
     return (
         slice(max(0, int(middle[1] - reach)), min(shape[0], max(0, int(middle[1] + reach)))),
@@ -241,8 +239,8 @@ def _box(middle: NDArray[np.float32], reach: float, shape: tuple[int, ...]) -> t
 def _rotation(yaw: float, pitch: float) -> Floats:
     """Head axes to camera axes [3,3]; positive yaw turns the face to the picture's right, positive pitch bows it."""
     c, s, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
-    about_y = np.float32([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    about_x = np.float32([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    about_y = single([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    about_x = single([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     return about_x @ about_y
 
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from media.synthetic.people import Colour, Person
-from media.synthetic.skin import Floats
+from media.synthetic.skin import Floats, single
 
 SHIFT = 4
 
@@ -24,21 +25,21 @@ class Light:
 def draw_light(rng: np.random.Generator, skin_grey: float) -> Light:
     """A lamp somewhere in front, with its own colour temperature, exposed half-way for skin of this grey value."""
     azimuth, height = rng.uniform(-1.0, 1.0), rng.uniform(0.05, 0.75)
-    direction = np.float32([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
+    direction = single([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
     warmth = rng.uniform(-0.07, 0.08)
     exposure = np.clip((150 / skin_grey) ** 0.5, 0.85, 1.6)
     strength, fill = rng.uniform(0.55, 0.80) * exposure, rng.uniform(0.36, 0.52) * exposure
     return Light(
         direction,
-        np.float32([1 + warmth, 1, 1 - warmth]) * strength,
-        np.float32([1 - warmth / 2, 1, 1 + warmth / 2]) * fill,
+        single([1 + warmth, 1, 1 - warmth]) * strength,
+        single([1 - warmth / 2, 1, 1 + warmth / 2]) * fill,
         float(rng.uniform(6, 26)),
     )
 
 
 def draw_background(rng: np.random.Generator, width: int, height: int) -> Floats:
     """A wall, shelves, a window or a street out of focus."""
-    base = np.float32(rng.uniform(50, 215, 3) * 0.35 + rng.uniform(50, 205) * 0.65)
+    base = single(rng.uniform(50, 215, 3) * 0.35 + rng.uniform(50, 205) * 0.65)
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
     picture = base * (1 + rng.uniform(-0.22, 0.22) * x + rng.uniform(-0.2, 0.2) * y) * np.ones((height, width, 1), np.float32)
@@ -79,11 +80,11 @@ def draw_body(person: Person, light: Light, width: int, height: int, centre: tup
     """Neck, shoulders and clothes: colour [h,w,3] and coverage [h,w,1]; the head's middle is at `centre`, `unit` pixels a head unit."""
     colour, cover = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.uint8)
     brightness = light.ambient + light.colour * 0.62
-    cloth, skin = np.float32(person.clothes_colour) * brightness, np.float32(person.skin) * brightness * 0.86
+    cloth, skin = single(person.clothes_colour) * brightness, single(person.skin) * brightness * 0.86
 
-    def polygon(points: list[tuple[float, float]]) -> np.ndarray:
+    def polygon(points: list[tuple[float, float]]) -> list[NDArray[np.int32]]:
         pixels = [(centre[0] + x * unit, centre[1] - y * unit) for x, y in points]
-        return np.round(np.float32(pixels) * (1 << SHIFT)).astype(np.int32)[None]
+        return [np.round(single(pixels) * (1 << SHIFT)).astype(np.int32)]
 
     neck = person.half_width * 0.66
     sides = [(-neck, -0.5), (-neck * 0.96, -1.0), (-neck * 1.05, -1.2), (-neck * 1.5, -1.36)]
@@ -93,17 +94,20 @@ def draw_body(person: Person, light: Light, width: int, height: int, centre: tup
     cv2.fillPoly(cover, whole, 255, cv2.LINE_AA, SHIFT)
     colour[:] = cloth
     collar = {"round": -1.46, "v_neck": -1.85, "collar": -1.70, "hood": -1.34}[person.clothes]
-    opening = [(-neck * 1.32, -1.30), (-neck * 0.8, (collar - 1.30) / 2 - 0.06), (0.0, collar)] if person.clothes != "v_neck" else [(-neck * 1.25, -1.28), (0.0, collar)]
-    shape = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(shape, polygon([(-neck, -0.4), *opening, *[(-x, y) for x, y in reversed(opening[:-1])], (neck, -0.4)]), 255, cv2.LINE_AA, SHIFT)
+    opening = [(-neck * 1.32, -1.30), (-neck * 0.8, (collar - 1.30) / 2 - 0.06), (0.0, collar)]
+    if person.clothes == "v_neck":
+        opening = [(-neck * 1.25, -1.28), (0.0, collar)]
     edge = [*opening, *[(-x, y) for x, y in reversed(opening[:-1])]]
+    shape = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(shape, polygon([(-neck, -0.4), *edge, (neck, -0.4)]), 255, cv2.LINE_AA, SHIFT)
     if person.clothes in ("collar", "hood"):
-        cv2.polylines(colour, polygon(edge), False, _tuple(np.float32(person.second_colour) * brightness), int(0.17 * unit), cv2.LINE_AA, SHIFT)
+        cv2.polylines(colour, polygon(edge), False, _tuple(single(person.second_colour) * brightness), int(0.17 * unit), cv2.LINE_AA, SHIFT)
     else:
         cv2.polylines(colour, polygon(edge), False, _tuple(cloth * 0.72), max(2, int(0.07 * unit)), cv2.LINE_AA, SHIFT)
     if person.number % 3 == 0:
-        rows = np.sin((np.arange(height) - centre[1]) / unit * 26)[:, None, None] > 0.35
-        colour += (np.float32(person.second_colour) * brightness - colour) * (0.55 * rows * (np.arange(height)[:, None, None] > centre[1] - (collar - 0.06) * unit))
+        down = (np.arange(height) - centre[1])[:, None, None] / unit
+        stripes = (np.sin(down * 26) > 0.35) & (down > 0.06 - collar)
+        colour += (single(person.second_colour) * brightness - colour) * (0.55 * stripes)
     part = cv2.GaussianBlur(shape, (0, 0), 0.8).astype(np.float32)[..., None] / 255
     x = (np.arange(width, dtype=np.float32) - centre[0]) / unit
     y = (centre[1] - np.arange(height, dtype=np.float32)) / unit
@@ -121,7 +125,7 @@ def draw_strands(person: Person, light: Light, width: int, height: int, unit: fl
     tall, fine = (10, 5) if person.hair_style == "curly" else (90, 3)
     noise = rng.standard_normal((max(2, height // tall), max(2, width // fine)), dtype=np.float32)
     strands = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
-    return np.clip(np.float32(person.hair_colour) * (light.ambient + light.colour * 0.4) * (1 + 0.13 * strands) + 2, 2, 252)
+    return np.clip(single(person.hair_colour) * (light.ambient + light.colour * 0.4) * (1 + 0.13 * strands) + 2, 2, 252)
 
 
 def hair_behind(person: Person, shape: tuple[int, int], place: Floats, yaw: float, unit: float) -> Floats | None:
@@ -136,20 +140,20 @@ def hair_behind(person: Person, shape: tuple[int, int], place: Floats, yaw: floa
         half = [((wide + 0.22 + 0.045 * np.cos(13 * a)) * np.cos(a), 0.25 + (1.06 + 0.045 * np.sin(15 * a)) * np.sin(a)) for a in angle]
     else:
         return None
-    points = np.float32(half + [(-x, y) for x, y in reversed(half)]) - np.float32([0.10 * np.sin(yaw), 0])
+    points = single(half + [(-x, y) for x, y in reversed(half)]) - single([0.10 * np.sin(yaw), 0])
     for _ in range(3):                                                                  # Chaikin: cut the corners
         following = np.roll(points, -1, axis=0)
         points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], 1).reshape(-1, 2)
     pixels = points @ place[:, :2].T + place[:, 2]
     cover = np.zeros(shape, np.uint8)
-    cv2.fillPoly(cover, np.round(pixels * (1 << SHIFT)).astype(np.int32)[None], 255, cv2.LINE_AA, SHIFT)
+    cv2.fillPoly(cover, [np.round(pixels * (1 << SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
     cover = cv2.GaussianBlur(cover, (0, 0), max(0.6, 0.012 * unit))
     return (cover.astype(np.float32) / 255)[..., None]
 
 
 def _muted(rng: np.random.Generator, low: float, high: float) -> Floats:
     """A random colour half-way to grey, as rooms have them."""
-    return np.float32(0.5 * rng.uniform(low, high, 3) + 0.5 * rng.uniform(low, high))
+    return single(0.5 * rng.uniform(low, high, 3) + 0.5 * rng.uniform(low, high))
 
 
 def _tuple(colour: Floats | Colour) -> tuple[float, float, float]:

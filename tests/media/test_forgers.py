@@ -1,0 +1,133 @@
+"""Forgers: real changes inside the face, none outside, steady through time, the same for the same draw."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from media.faces import extract_clips
+from media.forgers import FORGERS, forge_clip
+from media.forgers.landmark_swap import donor_path
+from media.forgers.masks import reach_mask, steady
+from media.synthetic import make_sample_media
+from workspace.errors import DataError
+from workspace.settings import FaceSettings
+
+Clip = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    """Four people's clips [8,96,96,3], cut by the real detector."""
+    folder = tmp_path_factory.mktemp("forgers")
+    report = make_sample_media(folder, people=4, seconds=1.0, fakes={})
+    faces = FaceSettings(size_px=96, fps=8.0, clip_frames=8, clips_per_video=1, min_clip_frames=4, max_detect_px=256)
+    found = [extract_clips(folder / row["path"], faces).clips[0] for row in report.rows]
+    return [(clip.frames, clip.landmarks) for clip in found]
+
+
+def forge(name: str, clips: list[Clip], seed: int, target: int = 0, donor: int = 1) -> np.ndarray:
+    frames, landmarks = clips[target]
+    return forge_clip(name, frames, landmarks, np.random.default_rng(seed), clips[donor] if FORGERS[name].needs_donor else None)[0]
+
+
+@pytest.mark.parametrize("name", sorted(FORGERS))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10_000))
+def test_pixels_outside_the_grown_hull_of_the_face_never_change(clips: list[Clip], name: str, seed: int) -> None:
+    frames, landmarks = clips[0]
+    forged = forge(name, clips, seed)
+    assert forged.shape == frames.shape and forged.dtype == np.uint8
+    for frame, fake, points in zip(frames, forged, steady(landmarks), strict=True):
+        outside = reach_mask(points, frames.shape[1]) == 0
+        assert outside.any() and np.array_equal(frame[outside], fake[outside])
+
+
+@pytest.mark.parametrize("name", sorted(FORGERS))
+def test_the_face_does_change_and_the_input_does_not(clips: list[Clip], name: str) -> None:
+    before = clips[0][0].copy()
+    for seed in range(8):
+        change = np.abs(forge(name, clips, seed).astype(int) - before)
+        assert change.max() >= 8 and change.mean() > 0.3, f"draw {seed} forged nothing"
+    assert np.array_equal(before, clips[0][0])
+
+
+@pytest.mark.parametrize("name", sorted(FORGERS))
+def test_the_same_draw_gives_the_same_clip_and_another_draw_another(clips: list[Clip], name: str) -> None:
+    assert np.array_equal(forge(name, clips, 3), forge(name, clips, 3))
+    assert not np.array_equal(forge(name, clips, 3), forge(name, clips, 4))
+
+
+@pytest.mark.parametrize("name", sorted(FORGERS))
+def test_a_forged_clip_moves_as_much_as_the_real_one(clips: list[Clip], name: str) -> None:
+    """A mask or colour drawn anew for each frame would flicker; a still donor would freeze the face."""
+    ratios = [motion(forge(name, clips, seed, target, (target + 1) % 4)) / motion(clips[target][0]) for seed in range(5) for target in range(4)]
+    assert 1 / 1.5 < np.exp(np.mean(np.log(ratios))) < 1.5, ratios
+
+
+def motion(frames: np.ndarray) -> float:
+    soft = np.stack([cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 1.0) for frame in frames])
+    return float((np.diff(soft, axis=0) ** 2).mean())
+
+
+@pytest.mark.parametrize("name", sorted(FORGERS))
+def test_an_image_is_a_clip_of_one_frame(clips: list[Clip], name: str) -> None:
+    frames, landmarks = clips[0][0][:1], clips[0][1][:1]
+    donor = (clips[1][0][:1], clips[1][1][:1])
+    forged, points = forge_clip(name, frames, landmarks, np.random.default_rng(0), donor if FORGERS[name].needs_donor else None)
+    assert forged.shape == frames.shape and points.shape == landmarks.shape and not np.array_equal(forged, frames)
+
+
+def test_swap_brings_the_donors_looks_to_the_targets_pose(clips: list[Clip]) -> None:
+    """Two donors of one target: inside the face the results differ, and the eyes stay where the target's eyes are."""
+    one, other = forge("landmark_swap", clips, 1, 0, 1), forge("landmark_swap", clips, 1, 0, 2)
+    points = clips[0][1]
+    face = np.stack([cv2.erode(reach_mask(p, 96), np.ones((29, 29), np.uint8)) for p in points]) > 0
+    assert np.abs(one.astype(int) - other)[face].mean() > 2
+
+
+def test_the_donors_time_does_not_jump() -> None:
+    """Shapes that fit frames 0, 5, 0, 5 almost equally well must not be followed to and fro."""
+    rng = np.random.default_rng(0)
+    face = rng.random((468, 2))
+    source = np.stack([face + 0.0005 * rng.standard_normal((468, 2)) for _ in range(6)]).astype(np.float32)
+    goal = source[[0, 5, 0, 5, 0, 5]]
+    steps = np.diff(donor_path(goal, source))
+    assert np.abs(steps - 1).max() <= 1
+
+
+def test_a_turned_head_takes_the_donors_turned_frame() -> None:
+    rng = np.random.default_rng(1)
+    face = rng.random((468, 2))
+    source = np.stack([face * [1 - 0.08 * step, 1] for step in range(6)]).astype(np.float32)
+    assert donor_path(source[[4]], source) == [4]
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "landmarks", "words"),
+    [
+        ("deep_magic", np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 468, 2)), "landmark_swap, self_blend"),
+        ("landmark_swap", np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 468, 2)), "another person"),
+        ("self_blend", np.zeros((2, 32, 32, 3), np.float32), np.zeros((2, 468, 2)), "uint8"),
+        ("self_blend", np.zeros((2, 32, 31, 3), np.uint8), np.zeros((2, 468, 2)), "[T,S,S,3]"),
+        ("self_blend", np.zeros((2, 32, 32, 3), np.uint8), np.zeros((1, 468, 2)), "(2, 468, 2)"),
+        ("self_blend", np.zeros((2, 32, 32, 3), np.uint8), np.full((2, 468, 2), np.nan), "not finite"),
+    ],
+)
+def test_what_cannot_be_forged_is_refused_by_name(name: str, frames: np.ndarray, landmarks: np.ndarray, words: str) -> None:
+    with pytest.raises(DataError) as problem:
+        forge_clip(name, frames, landmarks, np.random.default_rng(0))
+    assert words in str(problem.value)
+
+
+def test_real_faces_are_forged_too(shared_data: Path) -> None:
+    photo = sorted((shared_data / "real" / "photos").iterdir())
+    faces = FaceSettings(size_px=112, min_clip_frames=1, clip_frames=8)
+    found = [clips[0] for path in photo[:6] if (clips := extract_clips(path, faces).clips)]
+    assert len(found) >= 2
+    for name in FORGERS:
+        forged, _ = forge_clip(name, found[0].frames, found[0].landmarks, np.random.default_rng(0), (found[1].frames, found[1].landmarks))
+        assert np.abs(forged.astype(int) - found[0].frames).mean() > 0.3
