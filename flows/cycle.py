@@ -70,9 +70,7 @@ def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
     from pipelines.ingest import ingest
     from workspace.repository import dvc_add
 
-    lines = []
-    for source in (*sources, *_reviewed_cases(root)):
-        lines += ingest(root, settings, [source]).lines()
+    lines = ingest(root, settings, [*sources, *_reviewed_cases(root)]).lines()
     _close_outbox(root)
     untracked = [root / "data" / "raw" / name for name in batch_states(Journal(root).events()) if not (root / "data" / "raw" / f"{name}.dvc").exists()]
     dvc_add(root, [folder for folder in untracked if folder.exists()])
@@ -96,8 +94,7 @@ def _close_outbox(root: Path) -> None:
     taken: set[str] = set()
     for folder in sorted((root / "data" / "raw").glob("*/")):
         if (folder / "manifest.parquet").exists():
-            table = read_manifest(folder)
-            taken |= set(table.loc[table["case_id"] != "", "sample_id"])
+            taken |= set(read_manifest(folder)["sample_id"])
     mark_ingested(root, sorted(taken))
 
 

@@ -22,6 +22,10 @@ import sitecustomize  # noqa: E402, F401
 
 sys.path.remove(str(GUARD))
 
+from workspace.quiet import set_quiet_environment  # noqa: E402
+
+set_quiet_environment()  # before any test imports torch
+
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_calls_home() -> Iterator[None]:
