@@ -84,7 +84,7 @@ def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) ->
         return 0.0
     border = reals[allowed]                                  # the first real that must be called real
     above = values[values > border]
-    return float((border + (above.min() if above.size else 1.0)) / 2)
+    return float(max((border + (above.min() if above.size else 1.0)) / 2, min(1.0, np.nextafter(border, 2.0))))
 
 
 def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], target_fpr: float) -> Calibration:

@@ -70,6 +70,8 @@ class ResNeXtLSTM(nn.Module):
         self.frame_head = nn.Linear(self.features, 1)
         self.lstm = nn.LSTM(self.features, settings.lstm_hidden, settings.lstm_layers, batch_first=True, bidirectional=settings.bidirectional)
         self.lstm_head = nn.Linear(settings.lstm_hidden * (2 if settings.bidirectional else 1), 1)
+        nn.init.normal_(self.lstm_head.weight, std=0.01)     # phase 2 starts from what phase 1 has learned, not from noise
+        nn.init.zeros_(self.lstm_head.bias)                 # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)      # grouped convolutions train four times faster so on a CPU
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,65 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.aggregate import ClipEvidence, aggregate, sigmoid, verdict
+
+logits = st.floats(-12, 12)
+clips = st.lists(st.builds(ClipEvidence, logits, st.floats(0, 1), st.integers(0, 2)), min_size=1, max_size=12)
+
+
+def test_a_forged_second_in_ten_is_found_where_the_mean_would_lose_it():
+    video = [ClipEvidence(-4.0, 0.95)] * 9 + [ClipEvidence(4.0, 0.95)]
+    assert aggregate(video).p_fake > 0.9
+    assert aggregate(video).worst_clip == 9
+    assert sigmoid(sum(clip.logit for clip in video) / 10) < 0.05
+
+
+def test_one_forged_face_in_three_decides_and_is_named():
+    video = [ClipEvidence(-3.0, 0.9, 0), ClipEvidence(3.0, 0.9, 1), ClipEvidence(-3.0, 0.9, 2), ClipEvidence(-2.0, 0.9, 0)]
+    found = aggregate(video)
+    assert found.track == 1 and found.worst_clip == 1
+    assert found.p_fake == pytest.approx(found.tracks[1]) and found.tracks[0] < 0.2 > found.tracks[2]
+
+
+@given(logits, st.integers(1, 30), st.floats(0.2, 5))
+def test_clips_that_agree_give_their_own_value_whatever_their_number(logit, count, temperature):
+    assert aggregate([ClipEvidence(logit, 0.5)] * count, temperature).p_fake == pytest.approx(sigmoid(logit / temperature), abs=1e-9)
+
+
+@given(clips)
+def test_a_video_lies_between_its_mildest_and_its_worst_clip(video):
+    found = aggregate(video).p_fake
+    assert sigmoid(min(clip.logit for clip in video)) - 1e-9 <= found <= sigmoid(max(clip.logit for clip in video)) + 1e-9
+
+
+@given(clips, st.integers(0, 11), st.floats(0, 5))
+def test_a_clip_that_looks_more_fake_never_lowers_the_video(video, place, more):
+    place %= len(video)
+    raised = [ClipEvidence(c.logit + more, c.certainty, c.track) if n == place else c for n, c in enumerate(video)]
+    assert aggregate(raised).p_fake >= aggregate(video).p_fake - 1e-9
+
+
+def test_an_uncertain_clip_counts_less():
+    sure, unsure = ([ClipEvidence(-2.0, 0.9), ClipEvidence(2.0, certainty)] for certainty in (0.9, 0.0))
+    assert aggregate(unsure).p_fake < aggregate(sure).p_fake
+
+
+def test_a_video_without_clips_has_no_score():
+    with pytest.raises(ValueError, match="without clips"):
+        aggregate([])
+
+
+@pytest.mark.parametrize(
+    ("p_fake", "threshold", "abstain", "said"),
+    [(0.39, 0.5, 0.1, "real"), (0.45, 0.5, 0.1, "uncertain"), (0.6, 0.5, 0.1, "fake"), (0.98, 0.95, 0.1, "fake"), (0.96, 0.95, 0.1, "uncertain"),
+     (0.01, 0.05, 0.1, "real"), (0.5, 0.5, 0.0, "fake"), (0.499, 0.5, 0.0, "real")],
+)  # fmt: skip
+def test_the_uncertain_band_never_swallows_a_side(p_fake, threshold, abstain, said):
+    assert verdict(p_fake, threshold, abstain) == said
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_certain_extremes_always_get_a_verdict(threshold, abstain):
+    assert verdict(1.0, threshold, abstain) == "fake"
+    assert (verdict(0.0, threshold, abstain) == "real") == (threshold > 0)

@@ -1,0 +1,208 @@
+"""What goes wrong in other people's attacks (each named after what it would hide), and the rules of ours."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from model.attacks import TwoLogits, attackable, fgsm, pgd, robust_curve, to_uint8, training_attack
+from model.network import IMAGENET_MEAN, IMAGENET_STD
+from tests.model.toys import SIZE, lively_model, toy_clips
+
+EPS, STEPS = 4 / 255, 8
+FAKE = torch.tensor([True, False] * 3)
+
+
+def clips(count=6, frames=2, seed=0):
+    """8-bit pixels as floats, some of them black or white."""
+    levels = torch.randint(-40, 296, (count, frames, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(seed)).clamp(0, 255)
+    return levels.float() / 255
+
+
+def attack(model, x, eps=EPS, **other):
+    return pgd(model, x, FAKE[: len(x)], **({"eps": eps, "steps": STEPS, "step_size": 2.5 * eps / STEPS if eps else 0.01} | other))
+
+
+def margins(model, x, fake):
+    with torch.no_grad():
+        z = model(x, None)
+    return torch.where(fake, z, -z)
+
+
+class Linear(nn.Module):
+    """A detector whose worst case is known: logit = scale * (w . x - b)."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.w = nn.Parameter(torch.randn(2 * 3 * SIZE * SIZE, generator=generator) / 100)
+        self.scale = scale
+
+    def forward(self, x, lengths=None):
+        return self.scale * ((x - 0.5).flatten(1) @ self.w)
+
+
+def test_pgd_finds_the_known_worst_case_of_a_linear_model():
+    model, x = Linear(), clips().clamp(0.2, 0.8)        # no pixel meets the border of [0,1]
+    sign = torch.where(FAKE, -1.0, 1.0).view(-1, 1, 1, 1, 1)
+    worst = x + EPS * sign * model.w.sign().view(1, 2, 3, SIZE, SIZE)
+    torch.testing.assert_close(margins(model, attack(model, x), FAKE), margins(model, worst, FAKE), atol=1e-3, rtol=1e-3)
+
+
+def test_eps_zero_is_the_clean_clip_even_for_a_model_left_in_training_mode():
+    model, x = lively_model().train(), clips()
+    assert torch.equal(attack(model, x, eps=0.0), x)
+    point = robust_curve(model, x, FAKE, [0.0])[0]
+    model.eval()
+    assert point.accuracy == pytest.approx((margins(model, x, FAKE) > 0).float().mean().item())
+
+
+@pytest.mark.parametrize("eps", [1 / 255, 0.05, 0.5])
+def test_results_lie_in_the_unit_range_and_within_eps_of_the_clean_clip(eps):
+    model, x = lively_model(), clips()
+    for found in (attack(model, x, eps, restarts=2), fgsm(model, x, FAKE, eps=eps)):
+        assert 0 <= found.min() and found.max() <= 1
+        assert (found - x).abs().max() <= eps + 1e-7
+
+
+def test_many_large_steps_are_projected_round_the_clean_clip_and_not_round_the_last_step():
+    model, x = lively_model(), clips()
+    found = pgd(model, x, FAKE, eps=EPS, steps=20, step_size=EPS)
+    assert (found - x).abs().max() <= EPS + 1e-7
+
+
+def test_eps_is_one_of_pixels_and_not_of_normalised_values():
+    """A model that normalises outside would be attacked 1/std times too hard or too weakly (0.86 against 0.23 elsewhere)."""
+    model, x = lively_model(), clips().clamp(0.2, 0.8)
+    delta = (attack(model, x) - x).abs().amax((1, 2, 3, 4))
+    torch.testing.assert_close(delta[delta > 0], torch.full_like(delta[delta > 0], EPS), atol=1e-5, rtol=0)
+    assert torch.equal(model.mean.flatten(), torch.tensor(IMAGENET_MEAN)) and torch.equal(model.std.flatten(), torch.tensor(IMAGENET_STD))
+
+
+def test_more_steps_and_more_restarts_are_never_weaker():
+    model, x = lively_model(), clips()
+    few = margins(model, pgd(model, x, FAKE, eps=EPS, steps=1, step_size=EPS), FAKE)
+    many = margins(model, attack(model, x), FAKE)
+    restarted = margins(model, attack(model, x, restarts=4), FAKE)
+    assert (many <= few + 1e-4).float().mean() > 0.8 and many.mean() < few.mean() + 1e-6
+    assert (restarted <= many + 1e-6).all()                         # the first restart is the single one
+    assert (many <= margins(model, x, FAKE) + 1e-6).all()           # and nothing is easier than the clean clip
+
+
+def test_pgd_is_stronger_than_noise_of_the_same_size():
+    model, x = lively_model(), clips()
+    noise = (x + EPS * torch.randn_like(x).sign()).clamp(0, 1)
+    assert margins(model, attack(model, x), FAKE).mean() < margins(model, noise, FAKE).mean() - 0.01
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e4])
+def test_neither_tiny_nor_saturated_logits_hide_weakness(scale):
+    """Gradients that vanish in float32 made a model look robust (26% instead of 1.7% elsewhere)."""
+    x = clips().clamp(0.2, 0.8)
+    torch.testing.assert_close(attack(Linear(scale), x, seed=1), attack(Linear(), x, seed=1), atol=1e-3, rtol=0)
+
+
+def test_modes_gradients_and_random_numbers_are_as_they_were():
+    model, x = lively_model(), clips(2)
+    model.train()
+    model.backbone.eval()
+    model.frame_head.weight.requires_grad_(False)
+    before = [(m.training, [p.requires_grad for p in m.parameters(recurse=False)]) for m in model.modules()]
+    state, buffers = torch.get_rng_state(), {name: b.clone() for name, b in model.named_buffers()}
+    attack(model, x)
+    fgsm(model, x, FAKE[:2], eps=EPS)
+    robust_curve(model, x, FAKE[:2], [0.0, EPS], steps=2)
+    training_attack(model, x, FAKE[:2], eps=EPS, steps=2, generator=torch.Generator().manual_seed(0))
+    assert [(m.training, [p.requires_grad for p in m.parameters(recurse=False)]) for m in model.modules()] == before
+    assert all(p.grad is None for p in model.parameters()) and torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(b, buffers[name]) for name, b in model.named_buffers())
+
+
+def test_a_failing_attack_leaves_the_model_as_it_was():
+    model = lively_model().train()
+    with pytest.raises(RuntimeError, match="boom"), attackable(model):
+        raise RuntimeError("boom")
+    assert model.training and model.backbone.training and all(p.requires_grad for p in model.parameters())
+
+
+def test_the_same_seed_gives_the_same_attack_and_another_seed_another():
+    model, x = lively_model(), clips(2)
+    assert torch.equal(attack(model, x, seed=3), attack(model, x, seed=3))
+    assert not torch.equal(attack(model, x, seed=3), attack(model, x, seed=4))
+
+
+def test_attacks_work_where_gradients_are_switched_off():
+    model, x = lively_model(), clips(2)
+    with torch.no_grad():
+        assert torch.equal(attack(model, x), attack(model, x)) and not torch.equal(attack(model, x), x)
+
+
+def test_two_logits_say_what_one_says():
+    model, x = lively_model(), clips(3)
+    with torch.no_grad():
+        pair, z = TwoLogits(model)(x), model(x)
+    torch.testing.assert_close(pair.softmax(1)[:, 1], torch.sigmoid(z))
+
+
+def test_short_clips_are_attacked_in_their_own_frames():
+    model, x = lively_model(), clips(2, 3)
+    lengths = torch.tensor([3, 1])
+    found = pgd(model, x, FAKE[:2], eps=EPS, steps=STEPS, step_size=EPS / 3, lengths=lengths)
+    alone = model(found[1:, :1]).item()
+    assert model(found, lengths)[1].item() == pytest.approx(alone, abs=1e-5)
+    assert alone > model(x[1:, :1]).item()      # a real, pushed towards fake
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_training_attack_obeys_its_bound_and_hurts(steps):
+    model, x = lively_model(), clips()
+    found = training_attack(model, x, FAKE, eps=EPS, steps=steps, generator=torch.Generator().manual_seed(0))
+    assert (found - x).abs().max() <= EPS + 1e-7 and 0 <= found.min() and found.max() <= 1 and not found.requires_grad
+    assert margins(model, found, FAKE).mean() < margins(model, x, FAKE).mean()
+    assert torch.equal(training_attack(model, x, FAKE, eps=0.0, steps=1, generator=torch.Generator()), x)
+
+
+@pytest.mark.parametrize("eps", [0.05, 2 / 255, 0.00392, 16 / 255])
+def test_stored_pixels_obey_eps_and_keep_what_fits(eps):
+    clean = (clips() * 255).round().to(torch.uint8)
+    wanted = (clean.float() / 255 + eps * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).sign()).clamp(0, 1)
+    stored = to_uint8(wanted, clean, eps)
+    moved = (stored.int() - clean.int()).abs()
+    assert moved.max().item() <= eps * 255 + 1e-6
+    inner = (clean > 20) & (clean < 235)
+    assert bool((moved[inner] == math.floor(eps * 255 + 1e-6)).all())
+    with pytest.raises(ValueError, match="uint8"):
+        to_uint8(wanted, clean.float(), eps)
+
+
+def test_the_curve_falls_to_nothing_and_never_rises():
+    model = Linear()
+    x, rows = clips(), None
+    fake = model(x) > 0
+    rows = robust_curve(model, x, fake, [0.5, 0.0, 1 / 255, 2 / 255, 4 / 255], steps=6)
+    accuracy = [row.accuracy for row in rows]
+    assert [row.eps for row in rows] == sorted(row.eps for row in rows)
+    assert accuracy[0] == 1.0 and accuracy == sorted(accuracy, reverse=True) and accuracy[-1] == 0.0
+    assert rows[-1].evasion == rows[-1].framing == 1.0 or not (fake.any() and (~fake).any())
+
+
+def test_the_curve_is_counted_at_the_shipped_threshold_and_says_none_for_a_missing_class():
+    model, x = Linear(), clips()
+    fake = torch.ones(6, dtype=torch.bool)
+    z = model(x)
+    row = robust_curve(model, x, fake, [0.0], border=z.median().item())[0]
+    assert row.accuracy == pytest.approx((z >= z.median()).float().mean().item())
+    assert row.framing is None and row.balanced_accuracy is None and row.evasion == pytest.approx(1 - row.accuracy)
+
+
+def test_a_trained_detector_that_nobody_defended_falls_at_two_levels(tmp_path):
+    from model.training import fit
+    from tests.model.toys import small_model
+    from workspace.settings import TrainSettings
+
+    model, data = small_model(), toy_clips(16)
+    fit(model, data, data, TrainSettings(steps=12, batch=8, micro_batch=8, lr=0.005, validate_every=12, adversarial_steps=0, ema=0.5), 0, tmp_path)
+    x = torch.stack([torch.from_numpy(data.clip(n)).permute(0, 3, 1, 2).float() / 255 for n in range(8)])
+    rows = robust_curve(model, x, torch.tensor([False, True] * 4), [0.0, 16 / 255], steps=8)
+    assert rows[0].accuracy >= 0.9 and rows[1].accuracy <= 0.5

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+
+from model.augment import augment_clip
+from model.data import to_tensor
+from workspace.settings import AugmentSettings
+
+OFF = AugmentSettings(flip=0.0, rotation_degrees=0.0, affine=0.0, brightness=0.0, noise_sigma=0.0, degrade=0.0)
+
+
+def still(frames=4, size=32, seed=0):
+    """A clip whose frames are all the same picture."""
+    return np.repeat(np.random.default_rng(seed).integers(40, 200, (1, size, size, 3), dtype=np.uint8), frames, axis=0)
+
+
+def test_with_everything_off_nothing_changes():
+    clip = still()
+    for seed in range(6):
+        torch.testing.assert_close(augment_clip(clip, OFF, np.random.default_rng(seed)), to_tensor(clip), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{"flip": 1.0}, {"rotation_degrees": 15.0}, {"affine": 0.1}, {"brightness": 0.2}, {"degrade": 1.0}])
+def test_one_draw_holds_for_every_frame_of_a_clip(settings):
+    clip, changed = still(), 0
+    for seed in range(8):
+        found = augment_clip(clip, OFF.model_copy(update=settings), np.random.default_rng(seed))
+        if settings != {"degrade": 1.0}:        # H.264 may treat frames a little differently
+            torch.testing.assert_close(found, found[:1].expand_as(found), atol=1e-6, rtol=0)
+        changed += not torch.allclose(found, to_tensor(clip), atol=1e-3)
+    assert changed >= 2
+
+
+def test_noise_is_of_the_sigma_that_was_asked_and_differs_from_frame_to_frame():
+    clip = np.full((4, 32, 32, 3), 128, np.uint8)
+    settings = OFF.model_copy(update={"noise_sigma": 0.1})
+    sigmas = [(augment_clip(clip, settings, np.random.default_rng(seed)) - 128 / 255).std().item() for seed in range(60)]
+    assert max(sigmas) <= 0.105 and 0.2 < np.mean(np.array(sigmas) < 1e-4) < 0.8
+    found = augment_clip(clip, settings, np.random.default_rng(int(np.argmax(sigmas))))
+    assert not torch.allclose(found[0], found[1])
+
+
+def test_pixels_stay_in_range_the_clip_stays_as_it_was_and_a_seed_repeats():
+    clip = still()
+    before, strong = clip.copy(), AugmentSettings(brightness=1.0, noise_sigma=0.5, degrade=1.0)
+    for seed in range(10):
+        found = augment_clip(clip, strong, np.random.default_rng(seed))
+        assert found.shape == (4, 3, 32, 32) and found.dtype == torch.float32 and 0 <= found.min() <= found.max() <= 1
+        assert torch.equal(found, augment_clip(clip, strong, np.random.default_rng(seed)))
+    assert np.array_equal(clip, before)
+
+
+def test_a_shift_moves_the_picture_by_at_most_the_part_that_was_asked():
+    clip = np.zeros((1, 64, 64, 3), np.uint8)
+    clip[:, 30:34, 30:34] = 255
+    for seed in range(20):
+        found = augment_clip(clip, OFF.model_copy(update={"affine": 0.1}), np.random.default_rng(seed))[0, 0]
+        ys, xs = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+        for axis in (ys, xs):
+            assert abs((found * axis).sum() / found.sum() - 31.5) <= 6.4 * 1.25        # zoom and shear act on the shift, too

@@ -1,0 +1,65 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.aggregate import ClipEvidence, sigmoid
+from model.calibration import calibrate, fit_temperature, threshold_at_fpr
+from workspace.errors import DataError
+
+
+def overconfident(n=4000, factor=3.0, seed=0):
+    """Labels drawn from honest logits, and those logits blown up by `factor`."""
+    rng = np.random.default_rng(seed)
+    honest = rng.normal(0, 2, n)
+    return rng.random(n) < 1 / (1 + np.exp(-honest)), honest * factor
+
+
+def test_temperature_undoes_the_factor_by_which_logits_were_blown_up():
+    fake, logits = overconfident()
+    found = fit_temperature(fake, lambda t: 1 / (1 + np.exp(-logits / t)))
+    assert found == pytest.approx(3.0, rel=0.08)
+
+
+def test_calibration_lowers_log_loss_and_calibration_error():
+    fake, logits = overconfident(1500)
+    found = calibrate(fake, [[ClipEvidence(float(z), 0.9)] for z in logits], 0.05)
+    assert found.log_loss_after < found.log_loss_before and found.ece_after < 0.5 * found.ece_before
+    assert found.fpr <= 0.05 and (found.n_real, found.n_fake) == (int((~fake).sum()), int(fake.sum()))
+
+
+def test_a_faultless_validation_of_six_videos_claims_no_certainty():
+    labels = ["real"] * 3 + ["fake"] * 3
+    found = calibrate(labels, [[ClipEvidence(z, 0.9)] for z in (-9.0, -8.0, -7.0, 7.0, 8.0, 9.0)], 0.05)
+    assert 0.7 < sigmoid(8.0 / found.temperature) < 0.9     # Platt's target for 3 of 3 is 0.8
+
+
+def test_one_class_teaches_no_temperature():
+    assert fit_temperature(["real", "real"], lambda t: np.array([0.2, 0.3])) == 1.0
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=20), st.sampled_from([0.01, 0.05, 0.2, 0.5]))
+@settings(max_examples=100, deadline=None)
+def test_the_threshold_keeps_the_target_rate_and_is_the_lowest_that_does(reals, fakes, target):
+    p = np.array(reals + fakes) / 41        # below 1: no threshold lies above a score of exactly 1
+    labels = np.array([False] * len(reals) + [True] * len(fakes))
+    threshold = threshold_at_fpr(labels, p, target)
+    real_scores = p[: len(reals)]
+    assert np.mean(real_scores >= threshold) <= target
+    below = real_scores[real_scores < threshold]
+    assert np.mean(real_scores >= below.max()) > target     # taking one more real in would break the target
+
+
+def test_no_real_video_no_threshold():
+    with pytest.raises(DataError, match="no real video"):
+        threshold_at_fpr(["fake"], [0.5], 0.05)
+
+
+@pytest.mark.parametrize("module", ["model.inference", "model.metrics", "model.intervals", "model.calibration", "model.card", "model.aggregate"])
+def test_what_serving_imports_never_imports_torch(module):
+    code = f"import {module}, sys; heavy = {{'torch', 'torchvision', 'sklearn', 'mlflow'}} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from model.intervals import cluster_interval, paired_difference, summarise_with_intervals
+from model.metrics import auc
+from workspace.errors import DataError
+
+
+def world(clusters=40, each=6, seed=0, gap=1.0, personal=1.0):
+    """Scores with a part that belongs to the person: videos of one person rise and fall together."""
+    rng = np.random.default_rng(seed)
+    people = np.repeat(np.arange(clusters), each)
+    fake = np.tile(np.arange(each) % 2 == 1, clusters)
+    scores = gap * fake + personal * np.repeat(rng.standard_normal(clusters), each) * np.where(fake, 1, -1) + 0.3 * rng.standard_normal(clusters * each)
+    return fake, scores, people
+
+
+def test_people_drawn_whole_make_wider_intervals_than_videos_drawn_alone():
+    fake, scores, people = world()
+    whole = cluster_interval(auc, fake, scores, people, resamples=300)
+    alone = cluster_interval(auc, fake, scores, np.arange(len(fake)), resamples=300)
+    assert whole.value == alone.value == auc(fake, scores)
+    assert whole.high - whole.low > 1.5 * (alone.high - alone.low)
+    assert (whole.clusters, whole.n) == (40, 240)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    from math import erf
+
+    truth = 0.5 * (1 + erf(1.0 / 2))            # AUC of two unit normals one apart
+    hits = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        fake = np.arange(120) % 2 == 1
+        scores = fake + rng.standard_normal(120)
+        found = cluster_interval(auc, fake, scores, np.arange(120), resamples=200, seed=seed)
+        hits += found.low <= truth <= found.high
+    assert 50 <= hits <= 60
+
+
+def test_a_model_compared_with_itself_differs_by_exactly_nothing():
+    fake, scores, people = world()
+    same = paired_difference(fake, scores, scores, people, resamples=100)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_pairing_sees_a_small_loss_that_unpaired_intervals_cannot():
+    fake, scores, people = world(personal=2.0, gap=0.5)
+    worse = scores - 0.35 * fake
+    paired = paired_difference(fake, worse, scores, people, resamples=300)
+    assert paired.high < 0
+    a, b = (cluster_interval(auc, fake, s, people, resamples=300) for s in (worse, scores))
+    assert a.high > b.low           # the two intervals overlap widely
+
+
+def test_same_seed_same_interval_and_another_seed_another():
+    fake, scores, people = world()
+    first, again, other = (cluster_interval(auc, fake, scores, people, resamples=100, seed=s) for s in (1, 1, 2))
+    assert first == again != other
+
+
+def test_one_person_or_one_class_has_no_interval():
+    fake, scores, _ = world(clusters=1)
+    found = cluster_interval(auc, fake, scores, np.zeros(len(fake)), resamples=50)
+    assert found.value is not None and found.low is None and found.high is None
+    one_class = summarise_with_intervals(["real"] * 4, [0.1, 0.2, 0.3, 0.4], [1, 2, 3, 4], 0.35, resamples=50)
+    assert one_class["auc"].value is None and one_class["auc"].low is None
+    assert one_class["fpr"].value == 0.25 and one_class["fpr"].low is not None
+
+
+def test_a_class_that_most_resamples_lack_leaves_the_ends_open():
+    fake = np.array([True] + [False] * 20)
+    found = cluster_interval(auc, fake, np.linspace(1, 0, 21), np.arange(21), resamples=200)
+    assert found.value == 1.0 and found.low is None and found.resamples < 160
+
+
+def test_rows_that_do_not_fit_are_refused():
+    with pytest.raises(DataError, match="2 labels, 3 scores"):
+        cluster_interval(auc, ["real", "fake"], [0.1, 0.2, 0.3], [1, 2])

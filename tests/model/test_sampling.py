@@ -1,0 +1,162 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from model.data import ClipDataset, MemoryClips, epoch_hash, epoch_order, mixed_seed, stack, to_tensor, with_columns
+from model.sampling import balanced_batches
+from tests.model.toys import toy_clip, toy_clips
+from workspace.errors import DataError
+
+
+def table(*groups):
+    """groups: (count, label, role, new, generator); forged rows are pairs of the reals before them."""
+    rows = []
+    for count, label, role, new, generator in groups:
+        reals = [row["clip_id"] for row in rows if row["label"] == "real"]
+        for n in range(count):
+            forged = role == "forged"
+            rows.append({
+                "clip_id": f"{role}-{label}-{generator}-{n:03d}", "label": label, "role": role, "new": new, "generator": generator, "sha256": "",
+                "forger": generator if forged else "", "source_clip": reals[n % len(reals)] if forged else "", "origin": "forged" if forged else "collected",
+            })  # fmt: skip
+    return with_columns(pd.DataFrame(rows))
+
+
+def take(rows, batch, count, seed=0):
+    return list(itertools.islice(balanced_batches(rows, batch, seed), count))
+
+
+WEEK = table((10, "real", "new", True, ""), (6, "fake", "new", True, "fresh"), (40, "real", "replay", False, ""), (40, "fake", "replay", False, "old"),
+             (12, "fake", "forged", True, "blend"))  # fmt: skip
+
+
+def test_half_of_each_batch_is_new_and_half_of_it_is_fake():
+    for chosen in take(WEEK, 16, 30):
+        rows = WEEK.iloc[chosen]
+        assert (rows["label"] == "fake").sum() == 8
+        assert (rows["role"] == "new").sum() == 8
+        assert ((rows["role"] == "new") & (rows["label"] == "fake")).sum() == 4
+
+
+def test_a_real_and_its_forgery_often_meet_and_never_leave_the_other_fakes_out():
+    together = forged = old = 0
+    for chosen in take(WEEK, 16, 60):
+        rows = WEEK.iloc[chosen]
+        together += rows["source_clip"].isin(rows["clip_id"]).sum()
+        forged += (rows["role"] == "forged").sum()
+        old += (rows["generator"] == "old").sum()
+    assert together > 0.5 * forged and old >= 60
+
+
+def test_rare_generators_come_as_often_as_common_ones():
+    rows = table((30, "real", "new", True, ""), (27, "fake", "new", True, "common"), (3, "fake", "new", True, "rare"))
+    drawn = pd.concat([rows.iloc[chosen] for chosen in take(rows, 8, 30)])
+    counts = drawn["generator"].value_counts()
+    assert abs(counts["common"] - counts["rare"]) <= 1
+
+
+def test_every_clip_is_seen():
+    seen = set(itertools.chain.from_iterable(take(WEEK, 16, 80)))
+    assert seen == set(range(len(WEEK)))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 16])
+def test_any_batch_size_is_met_and_balanced_over_time(batch):
+    batches = take(WEEK, batch, 200)
+    assert {len(chosen) for chosen in batches} == {batch}
+    fakes = np.mean((WEEK["label"].iloc[list(itertools.chain.from_iterable(batches))] == "fake").to_numpy())
+    assert 0.45 < fakes < 0.55
+
+
+def test_without_history_the_whole_batch_is_new_and_without_news_it_is_replay():
+    assert all(len(chosen) == 8 for chosen in take(table((9, "real", "new", True, ""), (3, "fake", "new", True, "g")), 8, 5))
+    replay = table((9, "real", "replay", False, ""), (3, "fake", "replay", False, "g"))
+    assert all((replay.iloc[chosen]["label"] == "fake").sum() == 4 for chosen in take(replay, 8, 5))
+
+
+def test_new_reals_alone_meet_fakes_made_from_them():
+    rows = table((9, "real", "new", True, ""), (9, "fake", "forged", True, "blend"))
+    assert all((rows.iloc[chosen]["label"] == "fake").sum() == 4 for chosen in take(rows, 8, 5))
+
+
+def test_one_class_is_refused():
+    with pytest.raises(DataError, match="9 real and 0 fake"):
+        balanced_batches(table((9, "real", "new", True, "")), 8, 0)
+
+
+def test_batches_follow_the_clips_and_the_seed_not_the_order_of_the_table():
+    shuffled = WEEK.sample(frac=1, random_state=3).reset_index(drop=True)
+    names = [[WEEK["clip_id"][p] for p in chosen] for chosen in take(WEEK, 8, 20)]
+    again = [[shuffled["clip_id"][p] for p in chosen] for chosen in take(shuffled, 8, 20)]
+    other = [[WEEK["clip_id"][p] for p in chosen] for chosen in take(WEEK, 8, 20, seed=1)]
+    assert names[:3] == again[:3] and names != other
+
+
+def test_an_epoch_visits_each_clip_once_in_an_order_of_its_own():
+    first, second = epoch_order(WEEK, 1, 0), epoch_order(WEEK, 1, 1)
+    assert sorted(first) == sorted(second) == list(range(len(WEEK))) and first != second
+    shuffled = WEEK.sample(frac=1, random_state=3).reset_index(drop=True)
+    assert [WEEK["clip_id"][p] for p in first] == [shuffled["clip_id"][p] for p in epoch_order(shuffled, 1, 0)]
+
+
+def test_seeds_of_steps_are_unrelated():
+    seeds = {mixed_seed(a, b, c) for a in range(5) for b in range(5) for c in range(5)}
+    assert len(seeds) == 125 and mixed_seed(1, 2) != mixed_seed(2, 1)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    from media.shards import ShardWriter, read_index
+
+    rng = np.random.default_rng(0)
+    with ShardWriter(tmp_path / "data" / "faces" / "b") as writer:
+        for n in range(6):
+            clip = toy_clip(bool(n % 2), rng)
+            writer.add({"clip_id": f"c{n}", "label": "fake" if n % 2 else "real"}, clip, np.zeros((3, 468, 2)))
+    return tmp_path, read_index(tmp_path / "data" / "faces" / "b").assign(store="data/faces/b")
+
+
+def test_a_dataset_reads_pixels_from_the_shards_and_keeps_no_more_than_allowed(stored):
+    root, rows = stored
+    one = 3 * 32 * 32 * 3
+    data = ClipDataset(root, rows, size_px=32, cache_bytes=2 * one)
+    first = [data.clip(n).copy() for n in range(6)]
+    assert all(np.array_equal(data.clip(n), first[n]) for n in range(6)) and len(data) == 6
+    assert sum(clip.nbytes for clip in data._cache.values()) == 2 * one
+
+
+def test_clips_of_another_size_are_refused_at_once(stored):
+    root, rows = stored
+    with pytest.raises(DataError, match=r"32.* px, the model takes 64 px"):
+        ClipDataset(root, rows, size_px=64)
+
+
+def test_the_epoch_hash_follows_pixels_and_seed_and_nothing_else(stored, tmp_path_factory):
+    from media.shards import ShardWriter, read_clip, read_index
+
+    root, rows = stored
+    value = epoch_hash(root, rows, 1)
+    assert value == epoch_hash(root, rows.sample(frac=1, random_state=1), 1) != epoch_hash(root, rows, 2)
+    other = tmp_path_factory.mktemp("other")
+    with ShardWriter(other / "data" / "faces" / "b") as writer:
+        for n, row in rows.iterrows():
+            pixels = read_clip(root, row).copy()
+            pixels[0, 0, 0, 0] ^= n == 3        # one bit of one clip
+            writer.add({"clip_id": row["clip_id"], "label": row["label"]}, pixels, np.zeros((3, 468, 2)))
+    assert epoch_hash(other, read_index(other / "data" / "faces" / "b").assign(store="data/faces/b"), 1) != value
+
+
+def test_stacking_fills_with_the_last_frame_and_says_how_long_each_clip_is():
+    clips = [to_tensor(toy_clip(False, np.random.default_rng(n), frames)) for n, frames in enumerate((3, 1))]
+    padded, lengths = stack(clips)
+    assert padded.shape == (2, 3, 3, 32, 32) and lengths.tolist() == [3, 1]
+    assert bool((padded[1] == clips[1][0]).all())
+    assert stack(clips[:1])[1] is None
+
+
+def test_rows_without_a_label_cannot_train():
+    with pytest.raises(DataError, match="expected 'real' and 'fake'"):
+        MemoryClips(pd.DataFrame({"clip_id": ["a"], "label": [""]}), [toy_clip(False, np.random.default_rng(0))])
+    assert len(toy_clips(4).rows) == 4

@@ -1,0 +1,228 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import loop as loop_module
+from model.loop import learning_rate
+from model.metrics import auc
+from model.training import _Fit, fit, pretrain, train_mode
+from tests.model.toys import small_model, toy_clips
+from workspace.errors import DataError, ModelFileError
+from workspace.settings import AugmentSettings, PhaseSettings, TrainSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+AUGMENT = AugmentSettings(rotation_degrees=5.0, noise_sigma=0.02, degrade=0.0)
+PHASE1 = PhaseSettings(steps=8, batch=8, micro_batch=8, lr=0.004, validate_every=4, patience=9)
+PHASE2 = TrainSettings(steps=8, batch=8, micro_batch=8, lr=0.004, validate_every=3, patience=9, adversarial_steps=1, ema=0.8)
+
+
+class Stopped(Exception):
+    """Stands for Ctrl-C: it comes from where the loop reports progress."""
+
+
+def stop_at(step):
+    def progress(now, steps, message):
+        if now == step:
+            raise Stopped
+
+    return progress
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def run(phase, folder, progress=None, seed=3, **changed):
+    model, train, val = small_model(1), toy_clips(20, lengths=(3, 2)), toy_clips(8, seed=9)
+    if phase is pretrain:
+        return model, pretrain(model, train, val, PHASE1.model_copy(update=changed), seed, folder, progress, augment=AUGMENT)
+    train.rows.loc[:9, "role"] = "replay"
+    train.rows.loc[:9, "new"] = False
+    base = small_model(2)
+    return model, fit(model, train, val, PHASE2.model_copy(update=changed), seed, folder, progress, augment=AUGMENT, base=base)
+
+
+@pytest.mark.parametrize("phase", [pretrain, fit])
+def test_a_run_that_was_stopped_ends_with_the_very_weights_of_one_that_was_not(phase, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop_module, "CHECKPOINT_SHARE", 1e9)     # a checkpoint after each step
+    whole, report = run(phase, tmp_path / "whole")
+    for step in (2, 5, 7):
+        with pytest.raises(Stopped):
+            run(phase, tmp_path / "parts", stop_at(step))
+    again, resumed = run(phase, tmp_path / "parts")
+    assert same(whole, again) and resumed.history == report.history and resumed.best_step == report.best_step
+    assert report.resumed_from == 0 and 5 <= resumed.resumed_from < 8
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from model import loop
+from tests.model.test_training import run, fit
+loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_SHARE = 0.0, 1e9
+def progress(step, steps, message):
+    print(step, flush=True)
+    time.sleep(0.2)
+run(fit, Path(sys.argv[1]), progress)
+"""
+
+
+def test_a_run_killed_without_warning_ends_with_the_same_weights(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True, env=environment)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if int(line) >= 4:
+            time.sleep(0.25)        # somewhere in the next step, or in its checkpoint
+            child.send_signal(signal.SIGKILL)
+            break
+    child.wait()
+    again, resumed = run(fit, tmp_path / "killed")
+    whole, _ = run(fit, tmp_path / "whole")
+    assert resumed.resumed_from >= 3 and same(whole, again)
+    assert not [path for path in (tmp_path / "killed").rglob("*.tmp") if path.stat().st_size > (resumed.folder / "state.safetensors").stat().st_size]
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    first, _ = run(fit, tmp_path)
+    steps = []
+    again, report = run(fit, tmp_path, lambda step, steps_, message: steps.append(step))
+    assert steps == [] and report.resumed_from == 8 and same(first, again)
+
+
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(tmp_path):
+    first, report = run(fit, tmp_path)
+    (report.folder / "state.safetensors").write_bytes(b"half a file")
+    again, second = run(fit, tmp_path)
+    assert second.resumed_from == 0 and same(first, again)
+
+
+@pytest.mark.parametrize("changed", [{"lr": 0.003}, {"seed": 4}, {"wasserstein": 0.0}, {"adversarial_eps": 0.01}])
+def test_a_checkpoint_of_another_run_is_never_taken(tmp_path, changed):
+    _, one = run(fit, tmp_path)
+    _, other = run(fit, tmp_path, **changed)
+    assert other.resumed_from == 0 and other.folder != one.folder
+
+
+def test_checkpoints_depend_on_the_data_and_on_where_training_starts(tmp_path):
+    def go(model, train):
+        return fit(model, train, toy_clips(8, seed=9), PHASE2.model_copy(update={"steps": 1}), 3, tmp_path).folder
+
+    assert len({go(small_model(1), toy_clips(20)), go(small_model(2), toy_clips(20)), go(small_model(1), toy_clips(20, seed=1))}) == 3
+
+
+def test_both_phases_learn_the_toy_and_write_their_curve(tmp_path):
+    model, train, val, test = small_model(), toy_clips(32), toy_clips(16, seed=1), toy_clips(32, seed=2)
+    first = pretrain(model, train, val, PHASE1.model_copy(update={"steps": 24, "validate_every": 8}), 0, tmp_path)
+    second = fit(model, train, val, PHASE2.model_copy(update={"steps": 16, "validate_every": 8, "lr": 0.002}), 0, tmp_path)
+    with torch.no_grad():
+        scores = model(torch.stack([torch.from_numpy(test.clip(n)).permute(0, 3, 1, 2).float() / 255 for n in range(32)]))
+    assert auc(test.rows["label"], scores.double().numpy()) > 0.95
+    assert [row["step"] for row in first.history] == [8, 16, 24] and first.history[-1]["loss"] < first.history[0]["loss"]
+    row = second.history[0]
+    assert {"step", "lr", "loss", "cross_entropy", "wasserstein", "distillation", "attacked", "val_loss", "val_auc"} == set(row)
+    assert json.loads((second.folder / "history.json").read_text()) == second.history
+    assert second.best_loss == min(row["val_loss"] for row in second.history) and not model.training
+
+
+def gradients(micro, model, **changed):
+    settings = PHASE2.model_copy(update={"micro_batch": micro} | changed)
+    train = toy_clips(20, lengths=(3, 2))
+    train.rows.loc[:9, "role"] = "replay"
+    task = _Fit(model, train, settings, 3, None, small_model(2))
+    model.zero_grad()
+    figures = task.work(7)
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, figures
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_micro_batches_sum_to_the_gradient_of_the_whole_batch(micro):
+    model = small_model(1, dropout=0.0)
+    # attacks draw their start by micro-batch, so they are off; everything else is on
+    whole, said = gradients(8, model, adversarial_steps=0, wasserstein=0.5)
+    parts, also = gradients(micro, model, adversarial_steps=0, wasserstein=0.5)
+    assert also["loss"] == pytest.approx(said["loss"], rel=1e-5)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, atol=1e-5 + 1e-4 * gradient.abs().max().item(), rtol=0, msg=name)
+
+
+def test_batch_norm_statistics_stay_those_of_phase_one(tmp_path):
+    model = small_model(1)
+    before = {name: b.clone() for name, b in model.named_buffers() if "running" in name}
+    train_mode(model)
+    model(torch.rand(2, 2, 3, 32, 32))
+    assert all(torch.equal(b, before[name]) for name, b in model.named_buffers() if "running" in name)
+    assert model.dropout.training and model.lstm.training
+
+
+def test_phase_one_leaves_the_lstm_alone(tmp_path):
+    model = small_model(1)
+    before = {name: p.clone() for name, p in model.lstm.named_parameters()}
+    pretrain(model, toy_clips(8), toy_clips(8, seed=1), PHASE1, 0, tmp_path)
+    # weight decay is the optimiser's, and reaches only what had a gradient
+    assert all(torch.equal(p, before[name]) for name, p in model.lstm.named_parameters())
+
+
+def test_distillation_holds_a_model_near_its_base(tmp_path):
+    def drift(weight):
+        base, model = small_model(1), small_model(1)
+        model.load_state_dict(base.state_dict())
+        data = toy_clips(16, role="replay")
+        fit(model, data, toy_clips(8, seed=5), PHASE2.model_copy(update={"steps": 12, "distillation": weight, "ema": 0.0, "patience": 99}), 0, tmp_path, base=base)
+        x = torch.stack([torch.from_numpy(data.clip(n)).permute(0, 3, 1, 2).float() / 255 for n in range(16)])
+        with torch.no_grad():
+            return (model(x) - base.eval()(x)).abs().mean().item()
+
+    assert drift(10.0) < 0.5 * drift(0.0)
+
+
+def test_training_stops_when_validation_stops_getting_better_and_keeps_the_best(tmp_path):
+    model, train = small_model(1), toy_clips(16)
+    wrong = toy_clips(8, seed=5)
+    wrong.rows["label"] = ["real" if label == "fake" else "fake" for label in wrong.rows["label"]]       # the better it learns, the worse this looks
+    report = fit(model, train, wrong, PHASE2.model_copy(update={"steps": 60, "validate_every": 3, "patience": 2, "adversarial_steps": 0}), 0, tmp_path)
+    assert report.steps < 60 and report.best_step == report.steps - 6
+    assert report.best_loss == min(row["val_loss"] for row in report.history)
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path):
+    report = fit(small_model(1), toy_clips(8), toy_clips(0 + 1, seed=5), PHASE2, 0, tmp_path)      # one real clip: no two classes
+    assert report.best_loss is None and report.best_step == 8 and "val_loss" not in report.history[-1]
+
+
+def test_one_class_and_a_diverging_run_are_one_clear_error(tmp_path):
+    reals = toy_clips(8)
+    reals.rows["label"] = "real"
+    with pytest.raises(DataError, match="8 real and 0 fake"):
+        fit(small_model(), reals, toy_clips(4), PHASE2, 0, tmp_path)
+    broken = small_model()
+    with torch.no_grad():
+        broken.frame_head.bias.fill_(float("nan"))
+    with pytest.raises(ModelFileError, match="not finite"):
+        fit(broken, toy_clips(8), toy_clips(4), PHASE2, 0, tmp_path)
+
+
+def test_the_rate_rises_then_falls():
+    settings = PHASE1.model_copy(update={"steps": 100, "warmup": 0.1, "lr": 1.0})
+    rates = [learning_rate(settings, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (n + 1) for n in range(10)])
+    assert rates[10:] == sorted(rates[10:], reverse=True) and 0.02 <= rates[-1] < 0.03
+
+
+def test_training_leaves_the_callers_random_numbers_alone(tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit(_seeded := small_model(1), toy_clips(8), toy_clips(4), PHASE2.model_copy(update={"steps": 1}), 0, tmp_path)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    fit(_seeded, toy_clips(8), toy_clips(4), PHASE2.model_copy(update={"steps": 2}), 0, tmp_path)
+    assert torch.equal(torch.get_rng_state(), state) and torch.equal(torch.rand(3), expected)

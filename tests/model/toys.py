@@ -1,0 +1,50 @@
+"""Small worlds for the tests of the detector: clips whose fakes carry a visible mark, and a network that learns it in seconds."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from model.data import MemoryClips
+from model.network import ResNeXtLSTM
+from workspace.settings import FaceSettings, ModelSettings
+
+SIZE = 32
+SMALL = ModelSettings(backbone="resnext_tiny", lstm_hidden=8, dropout=0.1)
+
+
+def small_model(seed: int = 0, **settings: object) -> ResNeXtLSTM:
+    """A network for 32 px with random weights, its frame head included."""
+    torch.manual_seed(seed)
+    return ResNeXtLSTM(SMALL.model_copy(update=settings), SIZE)
+
+
+def lively_model(seed: int = 0) -> ResNeXtLSTM:
+    """As small_model, in eval mode, with all weights moved so that no branch is silent."""
+    model = small_model(seed).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def toy_clip(fake: bool, rng: np.random.Generator, frames: int = 3) -> np.ndarray:
+    """Noise [T, 32, 32, 3]; a fake has brighter rows in turn, at 24/255."""
+    clip = rng.normal(120, 20, (frames, SIZE, SIZE, 3))
+    if fake:
+        clip[:, ::2] += 24
+    return clip.clip(0, 255).astype(np.uint8)
+
+
+def toy_clips(count: int, seed: int = 0, lengths: tuple[int, ...] = (3,), role: str = "new") -> MemoryClips:
+    """`count` clips, half of them fake."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"clip_id": f"{seed}-{n:03d}", "label": "fake" if n % 2 else "real", "sha256": f"{seed}-{n}", "role": role, "new": role == "new", "generator": "rows" if n % 2 else ""}
+        for n in range(count)
+    ]
+    return MemoryClips(pd.DataFrame(rows), [toy_clip(bool(n % 2), rng, lengths[n % len(lengths)]) for n in range(count)])
+
+
+def face_settings() -> FaceSettings:
+    """Faces as the small network takes them."""
+    return FaceSettings(size_px=SIZE, clip_frames=3, min_clip_frames=1)
