@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def picture() -> bytes:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two exported models with random weights that are unsure of everything; they differ in weights and name, not in size."""
+    """Two models that are unsure of everything: one small random network, exported once and saved under two cycles, so two identities."""
     import torch
 
     from model.checkpoint import save_model
@@ -65,13 +66,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("models")
     (folder / "params.yaml").write_text(compose_params("demo"))
     settings = load_settings(folder / "params.yaml")
+    torch.manual_seed(0)
+    network = ResNeXtLSTM(settings.model, settings.faces.size_px).eval()
+    onnx_sha256 = export_onnx(network, folder / "model.onnx")
     made = []
-    for number, cycle in enumerate(["2026-W01.1", "2026-W02.1"]):
-        torch.manual_seed(number)
-        network = ResNeXtLSTM(settings.model, settings.faces.size_px).eval()
+    for cycle in ("2026-W01.1", "2026-W02.1"):
         out = folder / cycle
-        model_sha256 = save_model(network, out / "model.safetensors")
-        onnx_sha256 = export_onnx(network, out / "model.onnx")
+        model_sha256 = save_model(network, out / "model.safetensors", {"cycle": cycle})
+        shutil.copy(folder / "model.onnx", out / "model.onnx")
         # A huge temperature makes every p_fake 0.5: exactly on the threshold, so everything is uncertain.
         card = ModelCard(
             model_sha256=model_sha256,

@@ -1,0 +1,152 @@
+"""Which model answers: the champion by the registry's alias, followed while requests run."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.feedback.conftest import Service, model_sha256, running, wait_for
+from tests.feedback.test_service import is_problem
+from workspace import registry
+from workspace.journal import Journal
+from workspace.profiles import compose_params
+from workspace.promotion import promote, rollback
+from workspace.settings import Settings, load_settings
+from workspace.state import champion
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated registry database with nothing in it: making one takes MLflow many seconds, copying it none."""
+    folder = tmp_path_factory.mktemp("registry")
+    (folder / "params.yaml").write_text(compose_params("demo"))
+    assert registry.find_run(folder, load_settings(folder / "params.yaml"), "2026-W01.1") == ""
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def registered_root(root: Path, empty_registry: Path) -> Path:
+    """The workspace with an empty registry."""
+    shutil.copy(empty_registry, root / "mlflow.db")
+    return root
+
+
+def make_champion(root: Path, model_dir: Path) -> str:
+    """Promote a copy of `model_dir` by the rules of the workspace, in the journal only; returns its sha256."""
+    cycle, sha256 = model_dir.name, model_sha256(model_dir)
+    leading = champion(Journal(root).events())
+    base = leading.model_sha256 if leading else ""
+    kept = root / "models" / cycle
+    shutil.copytree(model_dir, kept)
+    verdict = {"verdict": "pass", "results": [{"gate": "all", "verdict": "pass"}], "cycle": cycle, "challenger_sha256": sha256, "base_sha256": base}
+    promote(root, kept, expected_champion_sha256=base, verdict=verdict, cycle=cycle, who="test", why="a drill")
+    return sha256
+
+
+def serves(service: Service, sha256: str) -> bool:
+    """Whether /readyz names this model."""
+    answer = service.client.get("/readyz")
+    return answer.status_code == 200 and answer.json()["model_sha256"] == sha256
+
+
+def test_without_a_champion_the_service_says_why_and_what_to_do(root: Path, picture: bytes) -> None:
+    with running(root) as service:
+        body = wait_for(lambda: service.client.get("/readyz"), lambda answer: "promoted" in answer.text, service.log)
+        assert "vigil retrain" in is_problem(body, 503)["next_step"]
+        refused = service.detect(picture)
+        assert is_problem(refused, 503) and refused.headers["retry-after"]
+        assert service.client.get("/healthz").status_code == 200
+        assert service.client.get("/v1/models").json()["serving"] is None
+    assert not (root / "mlflow.db").exists(), "looking for a champion makes no registry"
+
+
+def test_the_alias_decides_and_a_new_champion_takes_over_while_requests_run(
+    registered_root: Path, settings: Settings, models: tuple[Path, Path], picture: bytes
+) -> None:
+    root = registered_root
+    first = make_champion(root, models[0])
+    registry.rebuild_aliases(root, settings)
+    with running(root) as service:
+        ready = service.until_ready()
+        assert ready["model_sha256"] == first and ready["cycle"] == "2026-W01.1" and ready["version"] == 1 and ready["origin"] == "registry"
+
+        stop, answers = threading.Event(), []
+
+        def keep_asking() -> None:
+            while not stop.is_set():
+                answers.append(service.detect(picture))
+
+        asking = threading.Thread(target=keep_asking)
+        asking.start()
+        try:
+            second = make_champion(root, models[1])
+            # The journal has moved on and the alias has not: the alias decides, and the service keeps asking.
+            assert service.client.get("/readyz").json()["model_sha256"] == first
+            registry.rebuild_aliases(root, settings)
+            wait_for(lambda: serves(service, second), bool, service.log)
+            seen = len(answers)
+            wait_for(lambda: len(answers) > seen + 1, bool, service.log)
+        finally:
+            stop.set()
+            asking.join()
+        assert {answer.status_code for answer in answers} == {200}
+        served = [answer.json()["model_sha256"] for answer in answers]
+        assert served == sorted(served, key=[first, second].index) and set(served) == {first, second}, "one swap, no way back"
+
+        rollback(root, who="test", why="a drill")
+        registry.rebuild_aliases(root, settings)
+        wait_for(lambda: serves(service, first), bool, service.log)
+
+
+def test_a_champion_that_cannot_be_loaded_changes_nothing_and_is_named(
+    registered_root: Path, settings: Settings, models: tuple[Path, Path], picture: bytes
+) -> None:
+    root = registered_root
+    first = make_champion(root, models[0])
+    registry.rebuild_aliases(root, settings)
+    with running(root) as service:
+        service.until_ready()
+        make_champion(root, models[1])
+        registry.rebuild_aliases(root, settings)
+        with open(root / "models" / models[1].name / "model.onnx", "ab") as handle:
+            handle.write(b"x")
+        # Whether the service looked before or after the damage, it must refuse from now on.
+        os.utime(root / "journal.jsonl")
+        said = wait_for(
+            lambda: service.client.get("/v1/models").json(), lambda answer: answer["reload_problem"] or serves(service, model_sha256(models[1])), service.log
+        )
+        if said["serving"]["model_sha256"] == first:
+            assert "sha256" in said["reload_problem"] and service.detect(picture).json()["model_sha256"] == first
+
+
+def test_when_the_registry_is_out_of_reach_the_journal_says_what_serves(root: Path, models: tuple[Path, Path]) -> None:
+    first = make_champion(root, models[0])
+    params = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(params.replace("sqlite:///mlflow.db", "http://127.0.0.1:9"))
+    assert "127.0.0.1:9" in (root / "params.yaml").read_text()
+    with running(root) as service:
+        ready = service.until_ready()
+        assert ready["model_sha256"] == first and ready["origin"] == "journal"
+        assert "registry" in service.client.get("/v1/models").json()["reload_problem"]
+
+
+def test_a_named_model_folder_that_is_broken_is_reported_not_served(root: Path, models: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(models[0], broken)
+    (broken / "model.onnx").write_bytes(b"not a model")
+    with running(root, "--model-dir", str(broken)) as service:
+        answer = wait_for(lambda: service.client.get("/readyz"), lambda answer: "sha256" in answer.text, service.log)
+        is_problem(answer, 503)
+
+
+@pytest.mark.parametrize("module", ["feedback.app", "feedback.handover", "feedback.champion"])
+def test_importing_the_room_brings_no_heavy_package(module: str) -> None:
+    import subprocess
+    import sys
+
+    from tests.feedback.conftest import environment
+
+    code = f"import sys, {module}; print(sorted({{name.split('.')[0] for name in sys.modules}} & {{'torch', 'mlflow', 'prefect', 'dvc', 'pandas', 'sklearn'}}))"
+    assert subprocess.run([sys.executable, "-P", "-c", code], env=environment(), capture_output=True, text=True, check=True).stdout.strip() == "[]"
