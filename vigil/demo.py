@@ -42,7 +42,7 @@ WEEKS = (
 
 def run_demo(folder: Path, seed: int, as_json: bool) -> int:
     """Run the four weeks in `folder`; 0 when each ended as expected, 1 otherwise. An earlier demo there is replaced."""
-    started = time.monotonic()
+    started, folder = time.monotonic(), folder.resolve()
     _clear(folder)
     open_workspace(folder, "demo")
     write_json(folder / ".vigil" / MARK, {"seed": seed})

@@ -85,7 +85,7 @@ def has_tag(root: Path, tag: str) -> bool:
 @contextmanager
 def _repo(root: Path) -> Any:
     """An open DVC repository with our interpreter first on PATH and the workspace as current folder."""
-    before, path = Path.cwd(), os.environ.get("PATH", "")
+    root, before, path = root.resolve(), Path.cwd(), os.environ.get("PATH", "")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
     os.environ["DVC_NO_ANALYTICS"] = "1"
     os.chdir(root)
