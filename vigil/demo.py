@@ -113,6 +113,7 @@ def flip_labels(table: Path, generator: str) -> None:
 
 
 def _live_through(folder: Path, settings: Settings, number: int, week: Week, media: Path, as_json: bool) -> dict[str, Any]:
+    from pipelines.report import headlines
     from vigil.cycles import run_cycle
     from vigil.taking_in import ingest_sources
 
@@ -130,22 +131,12 @@ def _live_through(folder: Path, settings: Settings, number: int, week: Week, med
         "expected": week.expected,
         "reason": outcome["reason"],
         "seconds": round(time.monotonic() - started, 1),
-        "figures": headline(figures),
+        "figures": headlines(figures),
     }
-    for line in figure_lines(row["figures"]):
+    for line in row["figures"]:
         _print(f"  {line}", as_json)
     _print(f"  {outcome['outcome'].upper()}: {outcome['reason']}  ({row['seconds']} s)", as_json)
     return row
-
-
-def headline(figures: dict[str, Any]) -> dict[str, Any]:
-    """The few figures a person wants first, from reports/evaluation.json."""
-    return {key: figures.get(key) for key in ("overall", "new_generators")}
-
-
-def figure_lines(figures: dict[str, Any]) -> list[str]:
-    """The figures as sentences."""
-    return [json.dumps(figures)[:400]]
 
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:
