@@ -12,6 +12,8 @@ from workspace.settings import AugmentSettings
 Frames = NDArray[np.uint8]
 H264_CHANCE = 0.1                    # of the clips that are degraded at all; an encoder run costs more than the rest together
 CRF_MIN, CRF_MAX = 18, 40
+# With its macroblock tree on, libx264's vector code reads memory it never wrote where a picture is 320 px wide: same frames, other bytes.
+REPEATABLE = "no-mbtree=1:cpu-independent=1"
 
 
 def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSettings) -> Frames:
@@ -73,7 +75,7 @@ def h264_round_trip(frames: Frames, crf: int, fps: float = 25.0) -> Frames:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width, stream.pix_fmt = padded.shape[1], padded.shape[2], "yuv420p"
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"crf": str(crf), "preset": "veryfast"}
+        stream.codec_context.options = {"crf": str(crf), "preset": "veryfast", "x264-params": REPEATABLE}
         for frame in padded:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())

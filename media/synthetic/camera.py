@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.degrade import REPEATABLE
 from media.synthetic.skin import Floats, single
 
 SHAPES = ((1.0, 1.0), (1.0, 1.0), (1.25, 1.0), (1.0, 1.25))                     # width and height against the short side
@@ -76,9 +77,8 @@ def encode_h264(path: Path, frames: list[NDArray[np.uint8]], fps: float, crf: in
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"crf": str(crf), "preset": preset}
+        stream.codec_context.options = {"crf": str(crf), "preset": preset, "x264-params": REPEATABLE}
         for frame in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+            planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        container.mux(stream.encode())
