@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SOFTNESS = 0.5      # S: 0 would be the maximum, infinity the mean
-FLOOR = 0.1         # a clip of no certainty at all still counts a tenth
+SOFTNESS = 0.5  # S: 0 would be the maximum, infinity the mean
+FLOOR = 0.1  # a clip of no certainty at all still counts a tenth
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.data import mixed_seed
 
-STRAIGHT = 4.0      # logits beyond this are scaled back in the attacked view: a saturated loss has no gradient (and hides weakness)
+STRAIGHT = 4.0  # logits beyond this are scaled back in the attacked view: a saturated loss has no gradient (and hides weakness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class RobustPoint:
     n: int
     accuracy: float | None
     balanced_accuracy: float | None
-    evasion: float | None       # part of the fakes called real
-    framing: float | None       # part of the reals called fake
+    evasion: float | None  # part of the fakes called real
+    framing: float | None  # part of the reals called fake
 
 
 class TwoLogits(nn.Module):
@@ -86,7 +86,18 @@ def _batches(clips: Tensor, fake: Tensor, lengths: Tensor | None, batch: int) ->
 
 
 def _attack(
-    kind: str, model: nn.Module, clips: Tensor, fake: Tensor, lengths: Tensor | None, *, eps: float, steps: int, step_size: float, restarts: int, seed: int, batch: int
+    kind: str,
+    model: nn.Module,
+    clips: Tensor,
+    fake: Tensor,
+    lengths: Tensor | None,
+    *,
+    eps: float,
+    steps: int,
+    step_size: float,
+    restarts: int,
+    seed: int,
+    batch: int,
 ) -> Tensor:
     import torchattacks
 
@@ -106,7 +117,7 @@ def _attack(
             for restart in range(restarts):
                 torch.manual_seed(mixed_seed(seed, restart, start))
                 found = attack(part, truth.long()).detach()
-                found = torch.minimum(torch.maximum(found, part - eps), part + eps).clamp(0, 1)      # float rounding cannot leave the ball
+                found = torch.minimum(torch.maximum(found, part - eps), part + eps).clamp(0, 1)  # float rounding cannot leave the ball
                 model.eval()
                 margins = _margins(model, found, truth, frames)
                 better = margins < least
@@ -141,7 +152,9 @@ def fgsm(model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, lengths: 
     return _attack("fgsm", model, clips, fake, lengths, eps=eps, steps=1, step_size=eps, restarts=1, seed=0, batch=batch)
 
 
-def training_attack(model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, steps: int, generator: torch.Generator, lengths: Tensor | None = None) -> Tensor:
+def training_attack(
+    model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, steps: int, generator: torch.Generator, lengths: Tensor | None = None
+) -> Tensor:
     """A quick attack for training: one step is FGSM from a random start (Wong et al. 2020), more are PGD. Detached, in [0,1].
 
     Its step is 1.25 eps for one, 2.5 eps / steps for more; `generator` is one of the CPU, so that a run can be repeated.

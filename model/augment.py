@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from model.data import to_tensor
 from workspace.settings import AugmentSettings
 
-CHANCE = 0.5        # of a geometric change, and of noise
+CHANCE = 0.5  # of a geometric change, and of noise
 
 
 def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
@@ -42,6 +42,6 @@ def _move(frames: Tensor, settings: AugmentSettings, rng: np.random.Generator) -
     zoom, shear, right, down = settings.affine * rng.uniform(-1, 1, 4)
     rotate = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     matrix = rotate @ np.array([[1.0, shear], [0.0, 1.0]]) * (1.0 + zoom)
-    theta = torch.tensor(np.column_stack([matrix, [2 * right, 2 * down]]), dtype=torch.float32)       # grid coordinates reach from -1 to 1
+    theta = torch.tensor(np.column_stack([matrix, [2 * right, 2 * down]]), dtype=torch.float32)  # grid coordinates reach from -1 to 1
     grid = F.affine_grid(theta.unsqueeze(0), [1, 3, frames.shape[2], frames.shape[3]], align_corners=False)
     return F.grid_sample(frames, grid.expand(frames.shape[0], -1, -1, -1), mode="bilinear", padding_mode="reflection", align_corners=False)

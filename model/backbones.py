@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from workspace.errors import ModelFileError, SettingsError
 
@@ -28,14 +28,14 @@ class ResNeXtBlock(nn.Module):
         super().__init__()
         inner = max(group, outputs // 2)
         self.reduce = nn.Sequential(nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True))
-        self.grouped = nn.Sequential(
-            nn.Conv2d(inner, inner, 3, stride, 1, groups=inner // group, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True)
-        )
+        self.grouped = nn.Sequential(nn.Conv2d(inner, inner, 3, stride, 1, groups=inner // group, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True))
         self.expand = nn.Sequential(nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.AvgPool2d(stride) if stride > 1 else nn.Identity(), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
-        nn.init.zeros_(self.expand[1].weight)           # type: ignore[arg-type]  # each block starts as its shortcut (Goyal et al. 2017)
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride) if stride > 1 else nn.Identity(), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+            )
+        nn.init.zeros_(self.expand[1].weight)  # type: ignore[arg-type]  # each block starts as its shortcut (Goyal et al. 2017)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, h, w] -> [N, outputs, h/stride, w/stride]."""
@@ -65,7 +65,7 @@ class SmallResNeXt(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] normalised -> [N, F, h, w]."""
         residual = x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        return self.blocks(self.stem(torch.cat([x, 4.0 * residual], 1)))    # residuals are a few times smaller than pictures
+        return self.blocks(self.stem(torch.cat([x, 4.0 * residual], 1)))  # residuals are a few times smaller than pictures
 
 
 def build_backbone(name: str, weights: str = "") -> nn.Module:
@@ -79,12 +79,16 @@ def build_backbone(name: str, weights: str = "") -> nn.Module:
         from safetensors.torch import load_file
 
         try:
-            missing, _ = encoder.load_state_dict(load_file(Path(weights)), strict=False)   # a classifier's own head may be in the file
+            missing, _ = encoder.load_state_dict(load_file(Path(weights)), strict=False)  # a classifier's own head may be in the file
         except Exception as problem:
-            raise ModelFileError(f"Cannot start from {weights}.", why=str(problem)[:300], next_step=f"Name a safetensors file of {name}, or leave `model.weights` empty.") from problem
+            raise ModelFileError(
+                f"Cannot start from {weights}.", why=str(problem)[:300], next_step=f"Name a safetensors file of {name}, or leave `model.weights` empty."
+            ) from problem
         if missing:
             raise ModelFileError(
-                f"Cannot start from {weights}.", why=f"{len(missing)} tensors of {name} are not in it, {missing[0]} first", next_step="Leave `model.weights` empty."
+                f"Cannot start from {weights}.",
+                why=f"{len(missing)} tensors of {name} are not in it, {missing[0]} first",
+                next_step="Leave `model.weights` empty.",
             )
     return encoder
 
@@ -94,16 +98,20 @@ def _torchvision_features(name: str) -> nn.Module:
 
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise SettingsError(
-            f"Unknown backbone {name!r}.", why="it is neither one of ours nor a torchvision classifier", next_step=f"Use {', '.join(OWN)}, resnext50_32x4d or another."
+            f"Unknown backbone {name!r}.",
+            why="it is neither one of ours nor a torchvision classifier",
+            next_step=f"Use {', '.join(OWN)}, resnext50_32x4d or another.",
         )
     classifier = torchvision.models.get_model(name, weights=None)
     if hasattr(classifier, "features"):
-        return classifier.features                                              # VGG, DenseNet, MobileNet, EfficientNet, ConvNeXt
+        return classifier.features  # VGG, DenseNet, MobileNet, EfficientNet, ConvNeXt
     children = dict(classifier.named_children())
-    if {"layer4", "avgpool", "fc"} <= set(children):                            # ResNet family, ResNeXt among them
+    if {"layer4", "avgpool", "fc"} <= set(children):  # ResNet family, ResNeXt among them
         return nn.Sequential(_named(children, until="avgpool"))
     raise SettingsError(
-        f"Backbone {name!r} cannot be used.", why="it gives no map of features for the spatial attention", next_step="Use a convolutional classifier, e.g. resnext50_32x4d."
+        f"Backbone {name!r} cannot be used.",
+        why="it gives no map of features for the spatial attention",
+        next_step="Use a convolutional classifier, e.g. resnext50_32x4d.",
     )
 
 

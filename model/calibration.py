@@ -53,7 +53,7 @@ def fit_temperature(labels: ArrayLike, p_at: Callable[[float], np.ndarray]) -> f
     if not n_fake or not n_real:
         return 1.0
     target = np.where(fake, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
-    weight = np.where(fake, 0.5 / n_fake, 0.5 / n_real)     # classes count alike: T must not learn validation's class ratio
+    weight = np.where(fake, 0.5 / n_fake, 0.5 / n_real)  # classes count alike: T must not learn validation's class ratio
 
     def loss(log_t: float) -> float:
         p = np.clip(p_at(float(np.exp(log_t))), 1e-12, 1 - 1e-12)
@@ -82,7 +82,7 @@ def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) ->
     allowed = int(np.floor(target_fpr * reals.size + 1e-9))
     if allowed >= reals.size:
         return 0.0
-    border = reals[allowed]                                  # the first real that must be called real
+    border = reals[allowed]  # the first real that must be called real
     above = values[values > border]
     return float(max((border + (above.min() if above.size else 1.0)) / 2, min(1.0, np.nextafter(border, 2.0))))
 

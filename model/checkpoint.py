@@ -22,7 +22,7 @@ from workspace.errors import ModelFileError
 from workspace.files import atomic_file, sha256_bytes
 from workspace.settings import ModelSettings
 
-HEADER = "vigil"                # the one metadata key: several would be written in random order
+HEADER = "vigil"  # the one metadata key: several would be written in random order
 MODEL_KIND = "resnext-lstm-1"
 
 

@@ -6,7 +6,7 @@ Also the order of an epoch, and the hash of the pixels in that order, by which a
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # what training looks at, and what it assumes where a table lacks the column
-COLUMNS = {"sha256": "", "role": "", "new": False, "generator": "", "forger": "", "origin": "collected", "source_clip": ""}
+COLUMNS: dict[str, Any] = {"sha256": "", "role": "", "new": False, "generator": "", "forger": "", "origin": "collected", "source_clip": ""}
 CACHE_BYTES = 2 << 30
 
 
@@ -110,7 +110,7 @@ def epoch_hash(root: Path, rows: "pd.DataFrame", seed: int) -> str:
     digest = hashlib.sha256()
     for position in epoch_order(rows, seed, 0):
         pixels = read_clip(Path(root), rows.iloc[position])
-        digest.update(hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest().encode() + b"\n")
+        digest.update(hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest().encode() + b"\n")
     return digest.hexdigest()
 
 

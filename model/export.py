@@ -4,6 +4,7 @@ Input `frames` [B, T, 3, H, W] float32 in 0..1; outputs `logit` [B], `frame_cert
 B and T are free. The file is one piece, and holds no trace of the machine it was made on.
 """
 
+import copy
 import io
 import logging
 import warnings
@@ -23,10 +24,48 @@ from workspace.files import atomic_file, sha256_bytes
 INPUT, OUTPUTS = "frames", ("logit", "frame_certainty", "embedding")
 
 
+class OnnxLSTM(nn.Module):
+    """An nn.LSTM as ONNX's own LSTM nodes: same weights, gates in ONNX's order. Only the exporter can run it.
+
+    torch's exporter writes a loop instead, and from the second export in a process on it silently fixes T to the example's.
+    """
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.hidden, self.layers, self.directions = lstm.hidden_size, lstm.num_layers, 2 if lstm.bidirectional else 1
+        for layer in range(lstm.num_layers):
+            ends = [f"l{layer}{end}" for end in ("", "_reverse")[: self.directions]]
+            for name, kinds in (("w", ("weight_ih",)), ("r", ("weight_hh",)), ("b", ("bias_ih", "bias_hh"))):
+                parts = [torch.cat([_onnx_gates(getattr(lstm, f"{kind}_{end}")) for kind in kinds]) for end in ends]
+                self.register_buffer(f"{name}{layer}", torch.stack(parts))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """x [B, T, F] -> states [B, T, D], as nn.LSTM(batch_first=True) gives them."""
+        x = x.transpose(0, 1)  # [T, B, F]
+        direction = "bidirectional" if self.directions == 2 else "forward"
+        for layer in range(self.layers):
+            (states,) = torch.onnx.ops.symbolic_multi_out(
+                "LSTM",
+                [x, getattr(self, f"w{layer}"), getattr(self, f"r{layer}"), getattr(self, f"b{layer}")],
+                {"hidden_size": self.hidden, "direction": direction},
+                dtypes=[torch.float32],
+                shapes=[(x.shape[0], self.directions, x.shape[1], self.hidden)],
+            )
+            x = states.transpose(1, 2).flatten(2)  # [T, directions, B, H] -> [T, B, D]
+        return x.transpose(0, 1), None
+
+
+def _onnx_gates(weights: Tensor) -> Tensor:
+    """Rows in torch's order of gates (input, forget, cell, output) in ONNX's (input, output, forget, cell)."""
+    i, f, c, o = weights.detach().chunk(4)
+    return torch.cat([i, o, f, c])
+
+
 class _Served(nn.Module):
     def __init__(self, model: ResNeXtLSTM) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.deepcopy(model).to("cpu").eval()
+        self.model.lstm = OnnxLSTM(self.model.lstm)  # type: ignore[assignment]
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         outputs = self.model.forward_all(frames)
@@ -41,37 +80,37 @@ def export_onnx(model: ResNeXtLSTM, path: Path, size_px: int | None = None) -> s
     size = model.size_px if size_px is None else size_px
     if size != model.size_px:
         raise ModelFileError("Cannot export.", why=f"the model takes {model.size_px} px, asked for {size} px", next_step="Export at the model's own size.")
-    modes = {module: module.training for module in model.modules()}
-    device = next(model.parameters()).device
-    try:
-        content = _export(model.eval().to("cpu"), size)
-    finally:
-        model.to(device)
-        for module, training in modes.items():
-            module.training = training
+    content = _export(_Served(model), size)
     with atomic_file(path, "wb") as handle:
         handle.write(content)
     return sha256_bytes(content)
 
 
-def _export(model: ResNeXtLSTM, size: int) -> bytes:
+def _export(served: _Served, size: int) -> bytes:
     noise, level = io.StringIO(), logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), redirect_stdout(noise), redirect_stderr(noise):
+        with warnings.catch_warnings(), redirect_stdout(noise), redirect_stderr(noise), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _Served(model).eval(), (torch.zeros(2, 3, 3, size, size),), dynamo=True, external_data=False, verbose=False,
+                served, (torch.zeros(2, 5, 3, size, size),), dynamo=True, external_data=False, verbose=False,
                 input_names=[INPUT], output_names=list(OUTPUTS), dynamic_shapes={"frames": {0: torch.export.Dim("B"), 1: torch.export.Dim("T")}},
             )  # fmt: skip
     except Exception as problem:
-        raise ModelFileError("The model could not be exported.", why=f"{type(problem).__name__}: {problem}"[:800], next_step="Use another backbone.") from problem
+        raise ModelFileError(
+            "The model could not be exported.", why=f"{type(problem).__name__}: {problem}"[:800], next_step="Use another backbone."
+        ) from problem
     finally:
         logging.disable(level)
-    assert program is not None      # always a program with dynamo=True
+    assert program is not None  # always a program with dynamo=True
     proto = program.model_proto
+    free = [dimension.dim_param for dimension in proto.graph.input[0].type.tensor_type.shape.dim[:2]]
+    if not all(free):
+        raise ModelFileError(
+            "The model could not be exported.", why=f"the exporter fixed the number of clips or frames ({free})", next_step="Use another backbone."
+        )
     for part in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.functions):
-        del part.metadata_props[:]                  # the exporter writes source paths of this machine there
+        del part.metadata_props[:]  # the exporter writes source paths of this machine there
     for node in proto.graph.node:
         node.doc_string = ""
     return proto.SerializeToString(deterministic=True)

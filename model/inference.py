@@ -16,9 +16,10 @@ from model.aggregate import ClipEvidence, aggregate, sigmoid, verdict
 from model.card import ONNX, WEIGHTS, ModelCard, load_card, refuse_changed
 from workspace.errors import ModelFileError
 from workspace.files import sha256_bytes, sha256_file
+from workspace.settings import FaceSettings
 
 ENGINE = "onnxruntime-fp32"
-BATCH_PIXELS = 48 * 224 * 224       # frames at once: memory stays near 1.5 GB with ResNeXt-50
+BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with ResNeXt-50
 ROW = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 
 
@@ -38,15 +39,15 @@ class FileVerdict:
 
     file: str
     p_fake: float | None
-    verdict: str                        # real | fake | uncertain | none
-    frames: int                         # frames looked at
-    faces: int                          # people followed
+    verdict: str  # real | fake | uncertain | none
+    frames: int  # frames looked at
+    faces: int  # people followed
     reason: str
-    model: str                          # first 12 digits of the model's sha256
-    kind: str                           # video | image | ''
+    model: str  # first 12 digits of the model's sha256
+    kind: str  # video | image | ''
     engine: str = ENGINE
-    tracks: list[dict[str, Any]] = field(default_factory=list)      # {track, p_fake, start_seconds, end_seconds}: its most suspicious clip
-    clips: list[dict[str, Any]] = field(default_factory=list)       # {track, start_seconds, end_seconds, p_fake}
+    tracks: list[dict[str, Any]] = field(default_factory=list)  # {track, p_fake, start_seconds, end_seconds}: its most suspicious clip
+    clips: list[dict[str, Any]] = field(default_factory=list)  # {track, start_seconds, end_seconds, p_fake}
 
     def as_row(self) -> dict[str, Any]:
         """Exactly file, p_fake, verdict, frames, faces, model, reason."""
@@ -73,17 +74,21 @@ class Engine:
         if weights.is_file():
             refuse_changed(weights, sha256_file(weights), self.card.model_sha256)
         try:
-            content = (self.model_dir / ONNX).read_bytes()      # read once: what was hashed is what runs
+            content = (self.model_dir / ONNX).read_bytes()  # read once: what was hashed is what runs
         except OSError as problem:
-            raise ModelFileError(f"Cannot use the model in {model_dir}.", why=str(problem), next_step="Restore the folder from DVC, or train again.") from problem
+            raise ModelFileError(
+                f"Cannot use the model in {model_dir}.", why=str(problem), next_step="Restore the folder from DVC, or train again."
+            ) from problem
         refuse_changed(self.model_dir / ONNX, sha256_bytes(content), self.card.onnx_sha256)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as problem:    # onnxruntime raises a dozen kinds, none exported
-            raise ModelFileError(f"Cannot use the model in {model_dir}.", why=str(problem)[:300], next_step="Train again with this version of Vigil.") from problem
+        except Exception as problem:  # onnxruntime raises a dozen kinds, none exported
+            raise ModelFileError(
+                f"Cannot use the model in {model_dir}.", why=str(problem)[:300], next_step="Train again with this version of Vigil."
+            ) from problem
 
     @property
     def model_id(self) -> str:
@@ -107,24 +112,31 @@ class Engine:
         return [score for score in scores if score is not None]
 
     def _run(self, clips: NDArray[np.uint8]) -> list[ClipScore]:
-        frames = np.ascontiguousarray(clips.transpose(0, 1, 4, 2, 3), dtype=np.float32) / np.float32(255)     # [B, T, 3, S, S]
+        frames = np.ascontiguousarray(clips.transpose(0, 1, 4, 2, 3), dtype=np.float32) / np.float32(255)  # [B, T, 3, S, S]
         logits, certainty, embedding = self._session.run(["logit", "frame_certainty", "embedding"], {"frames": frames})
         return [
-            ClipScore(float(z), sigmoid(float(z) / self.card.temperature), np.asarray(c), np.asarray(e)) for z, c, e in zip(logits, certainty, embedding, strict=True)
+            ClipScore(float(z), sigmoid(float(z) / self.card.temperature), np.asarray(c), np.asarray(e))
+            for z, c, e in zip(logits, certainty, embedding, strict=True)
         ]
 
     def score_file(self, source: Path | bytes, mode: str | None = None, name: str | None = None) -> FileVerdict:
-        """The verdict on one image or video. `mode` (dense, standard, fast) replaces the card's; `name` is what the row calls the file."""
+        """The verdict on one image or video. `mode` (dense, standard, fast) replaces the card's; `name` is what the row calls the file.
+
+        Whatever the file is, there is a verdict, 'none' with a reason at the least. Raises ModelFileError where the face
+        detector is not installed, pydantic's ValidationError for an unknown mode: neither is the file's fault.
+        """
         file = name if name is not None else ("" if isinstance(source, bytes) else str(source))
+        faces = self.card.faces if mode is None else FaceSettings.model_validate(self.card.faces.model_dump() | {"mode": mode})
         try:
-            return self._score_file(source, mode, file)
-        except Exception as problem:    # a file from anywhere may break a decoder in ways nobody listed; its row must still appear
+            return self._score_file(source, faces, file)
+        except ModelFileError:
+            raise
+        except Exception as problem:  # a file from anywhere may break a decoder in ways nobody listed; its row must still appear
             return FileVerdict(file, None, "none", 0, 0, f"could not be read: {type(problem).__name__}: {problem}"[:300], self.model_id, "")
 
-    def _score_file(self, source: Path | bytes, mode: str | None, file: str) -> FileVerdict:
+    def _score_file(self, source: Path | bytes, faces: FaceSettings, file: str) -> FileVerdict:
         from media.faces import extract_clips
 
-        faces = self.card.faces if mode is None else type(self.card.faces).model_validate(self.card.faces.model_dump() | {"mode": mode})
         found = extract_clips(source, faces)
         if not found.clips:
             return FileVerdict(file, None, "none", found.frames_seen, found.faces, found.reason or "no face found", self.model_id, found.kind)
@@ -140,7 +152,9 @@ class Engine:
             worst = max((row for row in rows if row["track"] == track), key=lambda row: row["p_fake"])
             tracks.append({**worst, "p_fake": p_fake})
         said = verdict(video.p_fake, self.card.threshold, self.card.abstain)
-        return FileVerdict(file, video.p_fake, said, found.frames_seen, found.faces, _reason(said, rows, video.worst_clip), self.model_id, found.kind, ENGINE, tracks, rows)
+        return FileVerdict(
+            file, video.p_fake, said, found.frames_seen, found.faces, _reason(said, rows, video.worst_clip), self.model_id, found.kind, ENGINE, tracks, rows
+        )
 
 
 def _reason(said: str, rows: list[dict[str, Any]], worst: int) -> str:

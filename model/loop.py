@@ -23,11 +23,11 @@ from workspace.files import write_json
 from workspace.settings import PhaseSettings
 
 Progress = Callable[[int, int, str], None]
-Work = Callable[[int], Mapping[str, float]]         # step (from 0) -> figures; adds to the gradients
+Work = Callable[[int], Mapping[str, float]]  # step (from 0) -> figures; adds to the gradients
 Validate = Callable[[], Mapping[str, float] | None]  # figures with 'val_loss', or None where there is nothing to validate on
-CHECKPOINT_SECONDS = 30.0       # a kill costs at most about this much work
-CHECKPOINT_SHARE = 0.05         # but writing checkpoints may take at most this part of the time
-LAST_RATE = 0.02                # the cosine ends at this part of the rate
+CHECKPOINT_SECONDS = 30.0  # a kill costs at most about this much work
+CHECKPOINT_SHARE = 0.05  # but writing checkpoints may take at most this part of the time
+LAST_RATE = 0.02  # the cosine ends at this part of the rate
 STATE, HISTORY = "state.safetensors", "history.json"
 
 
@@ -37,10 +37,10 @@ class TrainReport:
 
     history: list[dict[str, Any]]
     best_step: int
-    best_loss: float | None         # None where there was nothing to validate on
-    steps: int                      # done, over all starts
-    resumed_from: int               # step at which this start took over; 0 for a fresh one
-    folder: Path                    # the checkpoint's; safe to delete once the model is saved
+    best_loss: float | None  # None where there was nothing to validate on
+    steps: int  # done, over all starts
+    resumed_from: int  # step at which this start took over; 0 for a fresh one
+    folder: Path  # the checkpoint's; safe to delete once the model is saved
 
 
 def run_key(model: nn.Module, depends_on: Mapping[str, Any]) -> str:
@@ -66,10 +66,8 @@ class Loop:
     def __init__(self, model: nn.Module, settings: PhaseSettings, *, ema: float, clip_norm: float, folder: Path) -> None:
         self.model, self.settings, self.ema, self.clip_norm, self.folder = model, settings, ema, clip_norm, folder
         decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-        plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]      # norms and biases are not drawn to zero
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=settings.lr
-        )
+        plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]  # norms and biases are not drawn to zero
+        self.optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=settings.lr)
         self.averaged = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         self.best = dict(self.averaged)
         self.step, self.best_step, self.looks, self.best_loss = 0, 0, 0, math.inf
@@ -107,14 +105,16 @@ class Loop:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         if not torch.isfinite(norm):
             raise ModelFileError(
-                "Training diverged. Nothing was written.", why=f"the gradient of step {self.step + 1} is not finite", next_step="Lower the phase's lr in params.yaml."
+                "Training diverged. Nothing was written.",
+                why=f"the gradient of step {self.step + 1} is not finite",
+                next_step="Lower the phase's lr in params.yaml.",
             )
         self.optimiser.step()
         self.step += 1
         self.since += 1
         for name, value in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
-        keep = min(self.ema, (1 + self.step) / (10 + self.step))       # early averages must not remember the start
+        keep = min(self.ema, (1 + self.step) / (10 + self.step))  # early averages must not remember the start
         with torch.no_grad():
             for name, tensor in self.model.state_dict().items():
                 if tensor.is_floating_point():
@@ -132,7 +132,7 @@ class Loop:
         row |= {name: value / self.since for name, value in self.sums.items()} | dict(figures or {})
         self.history.append(row)
         self.sums, self.since = {}, 0
-        loss = figures["val_loss"] if figures else -math.inf           # nothing to validate on: the last weights are kept
+        loss = figures["val_loss"] if figures else -math.inf  # nothing to validate on: the last weights are kept
         if figures is None or loss < self.best_loss:
             self.best = {name: tensor.clone() for name, tensor in self.averaged.items()}
             self.best_step, self.looks = self.step, 0
@@ -165,7 +165,7 @@ class Loop:
         try:
             tensors, counters = load_tensors(path)
         except ModelFileError:
-            path.unlink()       # a damaged checkpoint costs time, not the run
+            path.unlink()  # a damaged checkpoint costs time, not the run
             return 0
         with torch.no_grad():
             for kind, target in (("model", self.model.state_dict()), ("averaged", self.averaged)):
@@ -173,7 +173,7 @@ class Loop:
                     tensor.copy_(tensors[f"{kind}/{name}"])
             self.best = {name: torch.empty_like(tensor).copy_(tensors[f"best/{name}"]) for name, tensor in self.averaged.items()}
         for number, parameter in enumerate(self._parameters()):
-            if f"adam/{number}/step" in tensors:        # parameters that never had a gradient have no state
+            if f"adam/{number}/step" in tensors:  # parameters that never had a gradient have no state
                 moments = {name: torch.empty_like(parameter).copy_(tensors[f"adam/{number}/{name}"]) for name in ("exp_avg", "exp_avg_sq")}
                 self.optimiser.state[parameter] = {"step": tensors[f"adam/{number}/step"], **moments}
         for name in ("step", "best_step", "looks", "history", "sums", "since"):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ENOUGH = 0.8        # quantiles of fakes and reals this far apart are not pushed further: calibration would pay for it
+ENOUGH = 0.8  # quantiles of fakes and reals this far apart are not pushed further: calibration would pay for it
 QUANTILES = 16
 
 
@@ -13,7 +13,7 @@ def cross_entropy(logits: Tensor, fake: Tensor, kind: str = "focal", gamma: floa
     plain = F.binary_cross_entropy_with_logits(logits, fake.to(logits.dtype), reduction="none")
     if kind == "bce":
         return plain
-    return (1.0 - torch.exp(-plain)).clamp_min(1e-8) ** gamma * plain          # exp(-plain) is the probability of the truth
+    return (1.0 - torch.exp(-plain)).clamp_min(1e-8) ** gamma * plain  # exp(-plain) is the probability of the truth
 
 
 def wasserstein(logits: Tensor, fake: Tensor) -> Tensor:

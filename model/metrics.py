@@ -17,8 +17,8 @@ from workspace.errors import DataError
 
 Metric = Callable[[NDArray[np.bool_], NDArray[np.float64]], float | None]
 PREVALENCES = (0.001, 0.01, 0.10, 0.50)
-MIN_DEFINED = 0.8   # an interval needs this part of its resamples to be defined
-TINY = 1e-7         # probabilities are kept this far from 0 and 1 in the log-loss
+MIN_DEFINED = 0.8  # an interval needs this part of its resamples to be defined
+TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the log-loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Interval:
     high: float | None
     n: int
     clusters: int
-    resamples: int      # those in which the value was defined
+    resamples: int  # those in which the value was defined
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping for JSON."""
@@ -54,14 +54,16 @@ def _pair(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDAr
     if fake.shape != values.shape or fake.ndim != 1:
         raise DataError("Labels and scores do not fit.", why=f"shapes {fake.shape} and {values.shape}", next_step="Pass one score for each label.")
     if not np.isfinite(values).all():
-        raise DataError("A score is not a number.", why=f"{int((~np.isfinite(values)).sum())} of {values.size} are NaN or infinite", next_step="Score these units again.")
+        raise DataError(
+            "A score is not a number.", why=f"{int((~np.isfinite(values)).sum())} of {values.size} are NaN or infinite", next_step="Score these units again."
+        )
     return fake, values
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[inverse]     # mean rank (from 1) of each tie group
+    return (last - (counts - 1) / 2.0)[inverse]  # mean rank (from 1) of each tie group
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
@@ -105,7 +107,7 @@ def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> float | None:
     if points is None:
         return None
     fpr, tpr, _ = points
-    gap = (1.0 - tpr) - fpr                                   # falls from 1 to -1
+    gap = (1.0 - tpr) - fpr  # falls from 1 to -1
     after = int(np.flatnonzero(gap <= 0)[0])
     before = after - 1
     part = gap[before] / (gap[before] - gap[after])
@@ -182,7 +184,7 @@ def reliability(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> list[di
     fake, values = _pair(labels, p_fake)
     if not fake.size:
         return []
-    first = np.searchsorted(np.sort(values), values, side="left")         # rank of the first of its tie group
+    first = np.searchsorted(np.sort(values), values, side="left")  # rank of the first of its tie group
     place = first * min(bins, fake.size) // fake.size
     chosen = [place == b for b in np.unique(place)]
     return [{"n": int(rows.sum()), "p_fake": float(values[rows].mean()), "fakes": float(fake[rows].mean())} for rows in chosen]

@@ -19,18 +19,18 @@ from model.regions import attention_prior
 from workspace.settings import ModelSettings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LEAST_WEIGHT = 0.25     # of a frame nobody is certain of: with 0 an untrained frame head would starve the LSTM of gradients
+LEAST_WEIGHT = 0.25  # of a frame nobody is certain of: with 0 an untrained frame head would starve the LSTM of gradients
 
 
 @dataclass(frozen=True, slots=True)
 class ClipOutputs:
     """Everything the network says about a batch. Frames beyond a clip's length hold zeros."""
 
-    logits: Tensor          # [B]
-    frame_logits: Tensor    # [B, T]
-    certainty: Tensor       # [B, T], 0..1
-    embedding: Tensor       # [B, F], mean frame feature
-    attention: Tensor       # [B, T, h, h], each map sums to 1
+    logits: Tensor  # [B]
+    frame_logits: Tensor  # [B, T]
+    certainty: Tensor  # [B, T], 0..1
+    embedding: Tensor  # [B, F], mean frame feature
+    attention: Tensor  # [B, T, h, h], each map sums to 1
 
 
 class SpatialAttention(nn.Module):
@@ -40,10 +40,10 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, features: int, side: int, parts: tuple[float, float, float]) -> None:
         super().__init__()
-        self.register_buffer("prior", attention_prior(side, parts).flatten().log())     # [h*h]
+        self.register_buffer("prior", attention_prior(side, parts).flatten().log())  # [h*h]
         self.residual = nn.Conv2d(features, 1, 1)
         nn.init.zeros_(self.residual.weight)
-        nn.init.zeros_(self.residual.bias)          # type: ignore[arg-type]
+        nn.init.zeros_(self.residual.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """maps [N, F, h, h] -> features [N, F], weights [N, h*h]."""
@@ -70,13 +70,13 @@ class ResNeXtLSTM(nn.Module):
         self.frame_head = nn.Linear(self.features, 1)
         self.lstm = nn.LSTM(self.features, settings.lstm_hidden, settings.lstm_layers, batch_first=True, bidirectional=settings.bidirectional)
         self.lstm_head = nn.Linear(settings.lstm_hidden * (2 if settings.bidirectional else 1), 1)
-        nn.init.normal_(self.lstm_head.weight, std=0.01)     # phase 2 starts from what phase 1 has learned, not from noise
-        nn.init.zeros_(self.lstm_head.bias)                 # type: ignore[arg-type]
-        self.to(memory_format=torch.channels_last)      # grouped convolutions train four times faster so on a CPU
+        nn.init.normal_(self.lstm_head.weight, std=0.01)  # phase 2 starts from what phase 1 has learned, not from noise
+        nn.init.zeros_(self.lstm_head.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)  # grouped convolutions train four times faster so on a CPU
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames [N, 3, H, W] in 0..1 -> features [N, F], attention [N, h*h]."""
-        maps = self.backbone(((frames - self.mean) / self.std).contiguous(memory_format=torch.channels_last))    # [N, F, h, h]
+        maps = self.backbone(((frames - self.mean) / self.std).contiguous(memory_format=torch.channels_last))  # [N, F, h, h]
         if self.attention is None:
             cells = maps.shape[2] * maps.shape[3]
             return self.norm(maps.mean((2, 3))), maps.new_full((maps.shape[0], cells), 1.0 / cells)
@@ -94,26 +94,26 @@ class ResNeXtLSTM(nn.Module):
     def forward_all(self, clips: Tensor, lengths: Tensor | None = None) -> ClipOutputs:
         """As forward, with everything on the way. Frames beyond a clip's length are not looked at."""
         if lengths is None:
-            features, weights = self.encode(clips.flatten(0, 1))                       # [B*T, F]
-            features = features.unflatten(0, (clips.shape[0], clips.shape[1]))         # [B, T, F]
-            weights = weights.unflatten(0, (clips.shape[0], clips.shape[1]))           # [B, T, h*h]
-            mask = torch.ones_like(features[:, :, 0])                                  # [B, T]
+            features, weights = self.encode(clips.flatten(0, 1))  # [B*T, F]
+            features = features.unflatten(0, (clips.shape[0], clips.shape[1]))  # [B, T, F]
+            weights = weights.unflatten(0, (clips.shape[0], clips.shape[1]))  # [B, T, h*h]
+            mask = torch.ones_like(features[:, :, 0])  # [B, T]
         else:
-            seen = torch.arange(clips.shape[1], device=clips.device) < lengths.unsqueeze(1)      # [B, T]
-            found, found_weights = self.encode(clips[seen])                            # [sum of lengths, F]
+            seen = torch.arange(clips.shape[1], device=clips.device) < lengths.unsqueeze(1)  # [B, T]
+            found, found_weights = self.encode(clips[seen])  # [sum of lengths, F]
             mask = seen.to(found.dtype)
             features = found.new_zeros(*seen.shape, found.shape[1]).masked_scatter(seen.unsqueeze(2), found)
             weights = found_weights.new_zeros(*seen.shape, found_weights.shape[1]).masked_scatter(seen.unsqueeze(2), found_weights)
-        frame_logits = self.frame_head(self.dropout(features)).squeeze(2) * mask       # [B, T]
-        certainty = torch.tanh(0.5 * frame_logits.abs()) * mask                        # |2p-1| = tanh(|z|/2)
+        frame_logits = self.frame_head(self.dropout(features)).squeeze(2) * mask  # [B, T]
+        certainty = torch.tanh(0.5 * frame_logits.abs()) * mask  # |2p-1| = tanh(|z|/2)
         weight = (LEAST_WEIGHT + (1.0 - LEAST_WEIGHT) * certainty) * mask if self.settings.certainty_attention else mask
-        share = weight / weight.sum(1, keepdim=True)                                   # [B, T], sums to 1 over a clip's own frames
-        states = self._temporal(features * weight.unsqueeze(2), lengths)               # [B, T, D]
-        summary = (states * share.unsqueeze(2)).sum(1)                                 # [B, D]
+        share = weight / weight.sum(1, keepdim=True)  # [B, T], sums to 1 over a clip's own frames
+        states = self._temporal(features * weight.unsqueeze(2), lengths)  # [B, T, D]
+        summary = (states * share.unsqueeze(2)).sum(1)  # [B, D]
         cnn_logit = (share * frame_logits).sum(1)
         lstm_logit = self.lstm_head(self.dropout(summary)).squeeze(1)
         fusion = self.settings.fusion_cnn
-        embedding = features.sum(1) / mask.sum(1, keepdim=True)                        # padding holds zeros
+        embedding = features.sum(1) / mask.sum(1, keepdim=True)  # padding holds zeros
         return ClipOutputs(fusion * cnn_logit + (1.0 - fusion) * lstm_logit, frame_logits, certainty, embedding, weights.unflatten(2, (self.side, -1)))
 
     def _temporal(self, features: Tensor, lengths: Tensor | None) -> Tensor:

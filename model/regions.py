@@ -10,14 +10,14 @@ regions with those of a real mesh.
 import torch
 from torch import Tensor
 
-MARGIN = 1.3                                    # of FaceSettings; another margin moves the regions by a few percent
+MARGIN = 1.3  # of FaceSettings; another margin moves the regions by a few percent
 EYES = ((-0.197, -0.174), (0.197, -0.174))
 EYE_RADII = (0.115, 0.060)
 LIPS = (0.0, 0.235)
 LIP_RADII = (0.175, 0.085)
 FACE_RADII = (0.433, 0.500)
-FLOOR = 0.05                                    # part of the prior spread over the whole crop: hair and borders are seen too
-FINE = 8                                        # regions are drawn at this multiple and averaged, so that thin lips still count
+FLOOR = 0.05  # part of the prior spread over the whole crop: hair and borders are seen too
+FINE = 8  # regions are drawn at this multiple and averaged, so that thin lips still count
 
 
 def _ellipse(size: int, centre: tuple[float, float], radii: tuple[float, float]) -> Tensor:
@@ -37,7 +37,7 @@ def canonical_regions(size: int) -> Tensor:
 
 def attention_prior(side: int, parts: tuple[float, float, float]) -> Tensor:
     """The prior [side, side], summing to 1: `parts` of it (eyes, lips, skin) lie on the three regions, less the floor."""
-    coarse = torch.nn.functional.avg_pool2d(canonical_regions(side * FINE).unsqueeze(0), FINE).squeeze(0)       # [3, side, side]
+    coarse = torch.nn.functional.avg_pool2d(canonical_regions(side * FINE).unsqueeze(0), FINE).squeeze(0)  # [3, side, side]
     shares = coarse / coarse.sum((1, 2), keepdim=True)
     prior = (shares * torch.tensor(parts).view(3, 1, 1)).sum(0)
     return (1 - FLOOR) * prior + FLOOR / side**2

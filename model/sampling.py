@@ -21,7 +21,7 @@ class _Queue:
     """Endless positions: the first pass in training order of epoch 0 (the one a model card's hash follows), later ones reshuffled."""
 
     def __init__(self, members: "np.ndarray", seed: int) -> None:
-        self._members, self._seed = members, seed           # in the order of the first pass
+        self._members, self._seed = members, seed  # in the order of the first pass
         self._epoch, self._left = 0, list[int]()
 
     def take(self) -> int:
@@ -90,7 +90,7 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
                     chosen.append(children[(draws // 2) % len(children)])
                     continue
             pool = pools[(is_new, is_fake)]
-            assert pool is not None     # both classes exist, so every pool found one to stand in
+            assert pool is not None  # both classes exist, so every pool found one to stand in
             chosen.append(pool.take())
-        turn += 1 if batch % (2 * len(halves)) else 0      # an odd batch gives the spare place to each class in turn
+        turn += 1 if batch % (2 * len(halves)) else 0  # an odd batch gives the spare place to each class in turn
         yield chosen

@@ -25,7 +25,7 @@ from model.sampling import balanced_batches
 from workspace.settings import AugmentSettings, PhaseSettings, TrainSettings
 
 PRETRAIN_EMA, PRETRAIN_CLIP_NORM = 0.95, 5.0
-DATA, DROP, ATTACK = 1, 2, 3        # streams of random numbers of one step
+DATA, DROP, ATTACK = 1, 2, 3  # streams of random numbers of one step
 
 
 def pretrain(
@@ -164,7 +164,7 @@ class _Fit:
         return to_tensor(clip) if self.augment is None else augment_clip(clip, self.augment, np.random.default_rng([self.seed, step, DATA, slot]))
 
     def _logits(self, given: tuple[Tensor, Tensor | None], step: int, start: int) -> Tensor:
-        torch.manual_seed(mixed_seed(self.seed, step, DROP, start))         # the same dropout each time a piece is looked at
+        torch.manual_seed(mixed_seed(self.seed, step, DROP, start))  # the same dropout each time a piece is looked at
         with _autocast(self.device):
             return self.model(*given).float()
 
@@ -211,7 +211,7 @@ def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: in
     logits, truth = torch.cat(parts).float().cpu(), torch.from_numpy(fake)
     losses = cross_entropy(logits, truth, "bce")
     area = auc(fake, logits.double().numpy())
-    assert area is not None     # both classes are there
+    assert area is not None  # both classes are there
     return {"val_loss": 0.5 * (losses[truth].mean().item() + losses[~truth].mean().item()), "val_auc": area}
 
 
@@ -224,7 +224,7 @@ class _Batches:
 
     def at(self, step: int) -> list[int]:
         chosen: list[int] = []
-        while self._next <= step:       # after a resume: the batches before were seen by the run that was stopped
+        while self._next <= step:  # after a resume: the batches before were seen by the run that was stopped
             chosen, self._next = next(self._batches), self._next + 1
         return chosen
 

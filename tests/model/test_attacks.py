@@ -44,7 +44,7 @@ class Linear(nn.Module):
 
 
 def test_pgd_finds_the_known_worst_case_of_a_linear_model():
-    model, x = Linear(), clips().clamp(0.2, 0.8)        # no pixel meets the border of [0,1]
+    model, x = Linear(), clips().clamp(0.2, 0.8)  # no pixel meets the border of [0,1]
     sign = torch.where(FAKE, -1.0, 1.0).view(-1, 1, 1, 1, 1)
     worst = x + EPS * sign * model.w.sign().view(1, 2, 3, SIZE, SIZE)
     torch.testing.assert_close(margins(model, attack(model, x), FAKE), margins(model, worst, FAKE), atol=1e-3, rtol=1e-3)
@@ -62,7 +62,7 @@ def test_eps_zero_is_the_clean_clip_even_for_a_model_left_in_training_mode():
 def test_results_lie_in_the_unit_range_and_within_eps_of_the_clean_clip(eps):
     model, x = lively_model(), clips()
     for found in (attack(model, x, eps, restarts=2), fgsm(model, x, FAKE, eps=eps)):
-        assert 0 <= found.min() and found.max() <= 1
+        assert found.min() >= 0 and found.max() <= 1
         assert (found - x).abs().max() <= eps + 1e-7
 
 
@@ -86,8 +86,8 @@ def test_more_steps_and_more_restarts_are_never_weaker():
     many = margins(model, attack(model, x), FAKE)
     restarted = margins(model, attack(model, x, restarts=4), FAKE)
     assert (many <= few + 1e-4).float().mean() > 0.8 and many.mean() < few.mean() + 1e-6
-    assert (restarted <= many + 1e-6).all()                         # the first restart is the single one
-    assert (many <= margins(model, x, FAKE) + 1e-6).all()           # and nothing is easier than the clean clip
+    assert (restarted <= many + 1e-6).all()  # the first restart is the single one
+    assert (many <= margins(model, x, FAKE) + 1e-6).all()  # and nothing is easier than the clean clip
 
 
 def test_pgd_is_stronger_than_noise_of_the_same_size():
@@ -151,14 +151,14 @@ def test_short_clips_are_attacked_in_their_own_frames():
     found = pgd(model, x, FAKE[:2], eps=EPS, steps=STEPS, step_size=EPS / 3, lengths=lengths)
     alone = model(found[1:, :1]).item()
     assert model(found, lengths)[1].item() == pytest.approx(alone, abs=1e-5)
-    assert alone > model(x[1:, :1]).item()      # a real, pushed towards fake
+    assert alone > model(x[1:, :1]).item()  # a real, pushed towards fake
 
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_training_attack_obeys_its_bound_and_hurts(steps):
     model, x = lively_model(), clips()
     found = training_attack(model, x, FAKE, eps=EPS, steps=steps, generator=torch.Generator().manual_seed(0))
-    assert (found - x).abs().max() <= EPS + 1e-7 and 0 <= found.min() and found.max() <= 1 and not found.requires_grad
+    assert (found - x).abs().max() <= EPS + 1e-7 and found.min() >= 0 and found.max() <= 1 and not found.requires_grad
     assert margins(model, found, FAKE).mean() < margins(model, x, FAKE).mean()
     assert torch.equal(training_attack(model, x, FAKE, eps=0.0, steps=1, generator=torch.Generator()), x)
 

@@ -25,7 +25,7 @@ def test_one_draw_holds_for_every_frame_of_a_clip(settings):
     clip, changed = still(), 0
     for seed in range(8):
         found = augment_clip(clip, OFF.model_copy(update=settings), np.random.default_rng(seed))
-        if settings != {"degrade": 1.0}:        # H.264 may treat frames a little differently
+        if settings != {"degrade": 1.0}:  # H.264 may treat frames a little differently
             torch.testing.assert_close(found, found[:1].expand_as(found), atol=1e-6, rtol=0)
         changed += not torch.allclose(found, to_tensor(clip), atol=1e-3)
     assert changed >= 2
@@ -57,4 +57,4 @@ def test_a_shift_moves_the_picture_by_at_most_the_part_that_was_asked():
         found = augment_clip(clip, OFF.model_copy(update={"affine": 0.1}), np.random.default_rng(seed))[0, 0]
         ys, xs = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
         for axis in (ys, xs):
-            assert abs((found * axis).sum() / found.sum() - 31.5) <= 6.4 * 1.25        # zoom and shear act on the shift, too
+            assert abs((found * axis).sum() / found.sum() - 31.5) <= 6.4 * 1.25  # zoom and shear act on the shift, too

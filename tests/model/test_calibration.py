@@ -34,7 +34,7 @@ def test_calibration_lowers_log_loss_and_calibration_error():
 def test_a_faultless_validation_of_six_videos_claims_no_certainty():
     labels = ["real"] * 3 + ["fake"] * 3
     found = calibrate(labels, [[ClipEvidence(z, 0.9)] for z in (-9.0, -8.0, -7.0, 7.0, 8.0, 9.0)], 0.05)
-    assert 0.7 < sigmoid(8.0 / found.temperature) < 0.9     # Platt's target for 3 of 3 is 0.8
+    assert 0.7 < sigmoid(8.0 / found.temperature) < 0.9  # Platt's target for 3 of 3 is 0.8
 
 
 def test_one_class_teaches_no_temperature():
@@ -44,13 +44,13 @@ def test_one_class_teaches_no_temperature():
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=20), st.sampled_from([0.01, 0.05, 0.2, 0.5]))
 @settings(max_examples=100, deadline=None)
 def test_the_threshold_keeps_the_target_rate_and_is_the_lowest_that_does(reals, fakes, target):
-    p = np.array(reals + fakes) / 41        # below 1: no threshold lies above a score of exactly 1
+    p = np.array(reals + fakes) / 41  # below 1: no threshold lies above a score of exactly 1
     labels = np.array([False] * len(reals) + [True] * len(fakes))
     threshold = threshold_at_fpr(labels, p, target)
     real_scores = p[: len(reals)]
     assert np.mean(real_scores >= threshold) <= target
     below = real_scores[real_scores < threshold]
-    assert np.mean(real_scores >= below.max()) > target     # taking one more real in would break the target
+    assert np.mean(real_scores >= below.max()) > target  # taking one more real in would break the target
 
 
 def test_no_real_video_no_threshold():

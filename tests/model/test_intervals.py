@@ -27,7 +27,7 @@ def test_people_drawn_whole_make_wider_intervals_than_videos_drawn_alone():
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     from math import erf
 
-    truth = 0.5 * (1 + erf(1.0 / 2))            # AUC of two unit normals one apart
+    truth = 0.5 * (1 + erf(1.0 / 2))  # AUC of two unit normals one apart
     hits = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -50,7 +50,7 @@ def test_pairing_sees_a_small_loss_that_unpaired_intervals_cannot():
     paired = paired_difference(fake, worse, scores, people, resamples=300)
     assert paired.high < 0
     a, b = (cluster_interval(auc, fake, s, people, resamples=300) for s in (worse, scores))
-    assert a.high > b.low           # the two intervals overlap widely
+    assert a.high > b.low  # the two intervals overlap widely
 
 
 def test_same_seed_same_interval_and_another_seed_another():

@@ -39,7 +39,7 @@ def test_wasserstein_gap_equals_scipys_distance_when_fakes_lie_above():
 
 
 def test_wasserstein_pushes_apart_the_right_way_even_from_the_wrong_side_and_stops():
-    z = torch.tensor([-2.0, 2.0, -1.0, 1.0], requires_grad=True)        # fakes below reals
+    z = torch.tensor([-2.0, 2.0, -1.0, 1.0], requires_grad=True)  # fakes below reals
     wasserstein(z, FAKE).backward()
     assert (z.grad[FAKE] < 0).all() and (z.grad[~FAKE] > 0).all()
     assert wasserstein(torch.tensor([6.0, -6.0, 6.0, -6.0]), FAKE) == 0.0

@@ -62,12 +62,12 @@ def test_equal_error_rate_by_hand():
     assert metrics.equal_error_rate(["real", "real", "fake", "fake"], [0.1, 0.2, 0.8, 0.9]) == 0.0
     assert metrics.equal_error_rate(["fake", "fake", "real", "real"], [0.1, 0.2, 0.8, 0.9]) == 1.0
     assert metrics.equal_error_rate(["real", "fake"] * 2, [0.1, 0.3, 0.5, 0.9]) == pytest.approx(0.5)
-    assert metrics.equal_error_rate(["real", "fake"], [0.5, 0.5]) == pytest.approx(0.5)     # one point, halfway on the diagonal
+    assert metrics.equal_error_rate(["real", "fake"], [0.5, 0.5]) == pytest.approx(0.5)  # one point, halfway on the diagonal
 
 
 def test_calibration_error_by_hand():
     labels = ["real"] * 3 + ["fake"] + ["fake"] * 3 + ["real"]
-    p = [0.1] * 4 + [0.9] * 4           # two bins: 1 of 4 fake at 0.1, 3 of 4 at 0.9
+    p = [0.1] * 4 + [0.9] * 4  # two bins: 1 of 4 fake at 0.1, 3 of 4 at 0.9
     assert metrics.expected_calibration_error(labels, p, bins=2) == pytest.approx(0.15)
     assert metrics.expected_calibration_error(["fake", "real"], [1.0, 0.0]) == 0.0
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_computed_is_none_and_never_a_number():
     assert only_real["fpr"] == 0.5
     assert metrics.summarise(["fake"], [0.9], 0.5)["fpr"] is None
     assert set(metrics.summarise([], [], 0.5).values()) == {None}
-    assert metrics.threshold_metrics(["real", "fake"], [0.1, 0.2], 0.5)["precision"] is None        # nothing was called fake
+    assert metrics.threshold_metrics(["real", "fake"], [0.1, 0.2], 0.5)["precision"] is None  # nothing was called fake
 
 
 def test_precision_at_prevalence_is_bayes():

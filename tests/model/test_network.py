@@ -21,7 +21,7 @@ def clips(count=4, frames=5, seed=0):
 def test_logits_follow_the_written_formula():
     model, x = lively_model(), clips()
     out = model.forward_all(x)
-    features = torch.stack([model.encode(clip)[0] for clip in x])                   # [B, T, F]
+    features = torch.stack([model.encode(clip)[0] for clip in x])  # [B, T, F]
     z = features @ model.frame_head.weight[0] + model.frame_head.bias
     certainty = (2 * torch.sigmoid(z) - 1).abs()
     weight = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * certainty
@@ -37,7 +37,7 @@ def test_logits_follow_the_written_formula():
 def test_a_short_clip_says_the_same_alone_and_beside_a_long_one_whatever_fills_the_gap():
     model, x = lively_model(), clips(3, 6)
     lengths = torch.tensor([6, 3, 1])
-    x[1, 3:] = 7.0      # nonsense that must not be looked at
+    x[1, 3:] = 7.0  # nonsense that must not be looked at
     together = model.forward_all(x, lengths)
     for n, length in enumerate(lengths):
         alone = model.forward_all(x[n : n + 1, :length])
@@ -74,7 +74,7 @@ def test_pixels_are_normalised_inside():
     model.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.no_grad():
         model(model.mean.expand(1, 3, SIZE, SIZE).unsqueeze(1))
-    assert seen[-1].abs().max() < 1e-6      # the mean colour arrives as zero
+    assert seen[-1].abs().max() < 1e-6  # the mean colour arrives as zero
 
 
 @torch.no_grad()
@@ -103,7 +103,9 @@ def test_the_prior_lies_on_the_eyes_and_lips_of_real_faces(shared_data):
     from media.landmarks import region_masks
     from workspace.settings import FaceSettings
 
-    found = extract_clips(next(iter(sorted((shared_data / "real" / "clips").glob("id0[1-4]*.mp4")))), FaceSettings(size_px=64, clip_frames=6, min_clip_frames=1))
+    found = extract_clips(
+        next(iter(sorted((shared_data / "real" / "clips").glob("id0[1-4]*.mp4")))), FaceSettings(size_px=64, clip_frames=6, min_clip_frames=1)
+    )
     assert found.clips, found.reason
     mesh = np.mean([clip.landmarks.mean(0) for clip in found.clips], axis=0)
     real = torch.as_tensor(np.asarray(region_masks(mesh, 64)), dtype=torch.float32)
@@ -111,8 +113,8 @@ def test_the_prior_lies_on_the_eyes_and_lips_of_real_faces(shared_data):
     for name, a, b in zip(("eyes", "lips"), real, ours, strict=False):
         ys, xs = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
         for axis in (xs, ys):
-            assert abs((a * axis).sum() / a.sum() - (b * axis).sum() / b.sum()) < 4, name      # px of 64
-        assert (a * b).sum() / a.sum() > 0.5, name      # most of the real region is covered
+            assert abs((a * axis).sum() / a.sum() - (b * axis).sum() / b.sum()) < 4, name  # px of 64
+        assert (a * b).sum() / a.sum() > 0.5, name  # most of the real region is covered
 
 
 def test_every_weight_learns():
@@ -120,10 +122,10 @@ def test_every_weight_learns():
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                module.weight.add_(0.1)         # blocks start as their shortcut: after one step they no longer do
+                module.weight.add_(0.1)  # blocks start as their shortcut: after one step they no longer do
     model(clips()).square().sum().backward()
     silent = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
-    assert silent in ([], ["attention.residual.bias"])      # a softmax does not see a constant
+    assert silent in ([], ["attention.residual.bias"])  # a softmax does not see a constant
 
 
 @pytest.mark.parametrize(("name", "size", "least", "most"), [("resnext_tiny", 64, 150_000, 500_000), ("resnext_small", 112, 1_500_000, 4_000_000)])
@@ -157,7 +159,9 @@ def test_a_backbone_that_cannot_be_used_is_refused_by_name(name):
         build_backbone(name)
 
 
-@pytest.mark.parametrize("settings", [{"certainty_attention": False}, {"spatial_attention": False}, {"bidirectional": False}, {"lstm_layers": 2}, {"fusion_cnn": 1.0}])
+@pytest.mark.parametrize(
+    "settings", [{"certainty_attention": False}, {"spatial_attention": False}, {"bidirectional": False}, {"lstm_layers": 2}, {"fusion_cnn": 1.0}]
+)
 @torch.no_grad()
 def test_every_switch_changes_the_network(settings):
     model = ResNeXtLSTM(SMALL.model_copy(update=settings), SIZE).eval()

@@ -143,7 +143,7 @@ def test_the_epoch_hash_follows_pixels_and_seed_and_nothing_else(stored, tmp_pat
     with ShardWriter(other / "data" / "faces" / "b") as writer:
         for n, row in rows.iterrows():
             pixels = read_clip(root, row).copy()
-            pixels[0, 0, 0, 0] ^= n == 3        # one bit of one clip
+            pixels[0, 0, 0, 0] ^= n == 3  # one bit of one clip
             writer.add({"clip_id": row["clip_id"], "label": row["label"]}, pixels, np.zeros((3, 468, 2)))
     assert epoch_hash(other, read_index(other / "data" / "faces" / "b").assign(store="data/faces/b"), 1) != value
 

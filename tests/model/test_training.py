@@ -52,7 +52,7 @@ def run(phase, folder, progress=None, seed=3, **changed):
 @pytest.mark.parametrize("phase", [pretrain, fit])
 def test_a_run_that_was_stopped_ends_with_the_very_weights_of_one_that_was_not(phase, tmp_path, monkeypatch):
     monkeypatch.setattr(loop_module, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(loop_module, "CHECKPOINT_SHARE", 1e9)     # a checkpoint after each step
+    monkeypatch.setattr(loop_module, "CHECKPOINT_SHARE", 1e9)  # a checkpoint after each step
     whole, report = run(phase, tmp_path / "whole")
     for step in (2, 5, 7):
         with pytest.raises(Stopped):
@@ -81,7 +81,7 @@ def test_a_run_killed_without_warning_ends_with_the_same_weights(tmp_path):
     assert child.stdout is not None
     for line in child.stdout:
         if int(line) >= 4:
-            time.sleep(0.25)        # somewhere in the next step, or in its checkpoint
+            time.sleep(0.25)  # somewhere in the next step, or in its checkpoint
             child.send_signal(signal.SIGKILL)
             break
     child.wait()
@@ -176,7 +176,15 @@ def test_distillation_holds_a_model_near_its_base(tmp_path):
         base, model = small_model(1), small_model(1)
         model.load_state_dict(base.state_dict())
         data = toy_clips(16, role="replay")
-        fit(model, data, toy_clips(8, seed=5), PHASE2.model_copy(update={"steps": 12, "distillation": weight, "ema": 0.0, "patience": 99}), 0, tmp_path, base=base)
+        fit(
+            model,
+            data,
+            toy_clips(8, seed=5),
+            PHASE2.model_copy(update={"steps": 12, "distillation": weight, "ema": 0.0, "patience": 99}),
+            0,
+            tmp_path,
+            base=base,
+        )
         x = torch.stack([torch.from_numpy(data.clip(n)).permute(0, 3, 1, 2).float() / 255 for n in range(16)])
         with torch.no_grad():
             return (model(x) - base.eval()(x)).abs().mean().item()
@@ -187,14 +195,14 @@ def test_distillation_holds_a_model_near_its_base(tmp_path):
 def test_training_stops_when_validation_stops_getting_better_and_keeps_the_best(tmp_path):
     model, train = small_model(1), toy_clips(16)
     wrong = toy_clips(8, seed=5)
-    wrong.rows["label"] = ["real" if label == "fake" else "fake" for label in wrong.rows["label"]]       # the better it learns, the worse this looks
+    wrong.rows["label"] = ["real" if label == "fake" else "fake" for label in wrong.rows["label"]]  # the better it learns, the worse this looks
     report = fit(model, train, wrong, PHASE2.model_copy(update={"steps": 60, "validate_every": 3, "patience": 2, "adversarial_steps": 0}), 0, tmp_path)
     assert report.steps < 60 and report.best_step == report.steps - 6
     assert report.best_loss == min(row["val_loss"] for row in report.history)
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path):
-    report = fit(small_model(1), toy_clips(8), toy_clips(0 + 1, seed=5), PHASE2, 0, tmp_path)      # one real clip: no two classes
+    report = fit(small_model(1), toy_clips(8), toy_clips(0 + 1, seed=5), PHASE2, 0, tmp_path)  # one real clip: no two classes
     assert report.best_loss is None and report.best_step == 8 and "val_loss" not in report.history[-1]
 
 

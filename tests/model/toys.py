@@ -39,7 +39,14 @@ def toy_clips(count: int, seed: int = 0, lengths: tuple[int, ...] = (3,), role: 
     """`count` clips, half of them fake."""
     rng = np.random.default_rng(seed)
     rows = [
-        {"clip_id": f"{seed}-{n:03d}", "label": "fake" if n % 2 else "real", "sha256": f"{seed}-{n}", "role": role, "new": role == "new", "generator": "rows" if n % 2 else ""}
+        {
+            "clip_id": f"{seed}-{n:03d}",
+            "label": "fake" if n % 2 else "real",
+            "sha256": f"{seed}-{n}",
+            "role": role,
+            "new": role == "new",
+            "generator": "rows" if n % 2 else "",
+        }
         for n in range(count)
     ]
     return MemoryClips(pd.DataFrame(rows), [toy_clip(bool(n % 2), rng, lengths[n % len(lengths)]) for n in range(count)])

@@ -1,0 +1,187 @@
+import threading
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from model.aggregate import ClipEvidence, aggregate, sigmoid
+from model.card import ModelCard, load_card, write_card
+from model.checkpoint import save_model
+from model.export import export_onnx
+from model.inference import ROW, Engine
+from tests.model.toys import SIZE, SMALL, face_settings, lively_model
+from workspace.errors import ModelFileError
+
+
+def make_folder(folder, threshold=0.5, abstain=0.1, temperature=2.0, seed=0):
+    model = lively_model(seed)
+    sha, onnx = save_model(model, folder / "model.safetensors"), export_onnx(model, folder / "model.onnx")
+    write_card(
+        folder,
+        ModelCard(
+            model_sha256=sha,
+            onnx_sha256=onnx,
+            cycle="2026-W47.1",
+            faces=face_settings(),
+            model=SMALL,
+            threshold=threshold,
+            temperature=temperature,
+            abstain=abstain,
+        ),
+    )
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    make_folder(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(folder):
+    return Engine(folder)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """One rendered person: a video and one of its frames as a photo."""
+    from media.decode import read_frames
+    from media.synthetic.sample import make_sample_media
+
+    out = tmp_path_factory.mktemp("sample")
+    report = make_sample_media(out, people=1, seconds=1.5, seed=1, fakes={}, workers=1)
+    video = out / report.rows[0]["path"]
+    picture = next(iter(read_frames(video, [0.5])))[1]
+    photo = out / "photo.png"
+    cv2.imwrite(str(photo), picture[:, :, ::-1])
+    return video, photo
+
+
+def clips(lengths, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (length, SIZE, SIZE, 3), dtype=np.uint8) for length in lengths]
+
+
+def test_scores_are_the_networks_own_in_the_order_asked_whatever_the_lengths(engine):
+    given, model = clips([3, 1, 3, 5, 1]), lively_model()
+    for clip, score in zip(given, engine.score_clips(given), strict=True):
+        with torch.no_grad():
+            ours = model.forward_all(torch.from_numpy(clip).permute(0, 3, 1, 2)[None].float() / 255)
+        assert score.logit == pytest.approx(ours.logits.item(), abs=1e-4)
+        assert score.p_fake == pytest.approx(sigmoid(score.logit / 2.0))
+        np.testing.assert_allclose(score.certainty, ours.certainty[0].numpy(), atol=1e-4)
+        np.testing.assert_allclose(score.embedding, ours.embedding[0].numpy(), atol=1e-4)
+    assert engine.score_clips([]) == []
+
+
+def test_large_batches_are_cut_without_changing_an_answer(engine, monkeypatch):
+    given = clips([3] * 7)
+    whole = [score.logit for score in engine.score_clips(given)]
+    monkeypatch.setattr("model.inference.BATCH_PIXELS", 2 * 3 * SIZE * SIZE)
+    assert [score.logit for score in engine.score_clips(given)] == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.parametrize("clip", [np.zeros((3, 16, 16, 3), np.uint8), np.zeros((3, SIZE, SIZE, 3), np.float32), np.zeros((0, SIZE, SIZE, 3), np.uint8)])
+def test_pixels_of_another_kind_are_refused(engine, clip):
+    with pytest.raises(ValueError, match="a clip is uint8"):
+        engine.score_clips([clip])
+
+
+def test_a_video_gets_a_verdict_that_its_clips_explain(engine, sample):
+    found = engine.score_file(sample[0])
+    assert found.verdict in ("real", "fake", "uncertain") and 0 <= found.p_fake <= 1 and found.faces == 1 and found.frames > 0 and found.kind == "video"
+    assert list(found.as_row()) == list(ROW) == ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
+    assert found.as_row()["file"] == str(sample[0]) and found.model == engine.card.model_sha256[:12]
+    assert {"track", "start_seconds", "end_seconds", "p_fake"} == set(found.clips[0]) and found.tracks[0]["p_fake"] == pytest.approx(found.p_fake)
+    from media.faces import extract_clips
+
+    own = extract_clips(sample[0], engine.card.faces).clips
+    scores = engine.score_clips([clip.frames for clip in own])
+    evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, own, strict=True)]
+    assert found.p_fake == pytest.approx(aggregate(evidence, 2.0).p_fake)
+    assert engine.score_file(sample[0]) == found
+
+
+def test_a_photo_and_bytes_are_scored_too(engine, sample):
+    photo = engine.score_file(sample[1])
+    assert photo.kind == "image" and photo.verdict != "none" and photo.frames == 1
+    sent = engine.score_file(sample[1].read_bytes(), name="upload.png")
+    assert (sent.file, sent.p_fake) == ("upload.png", photo.p_fake)
+
+
+def test_a_mode_may_be_asked_for_and_an_unknown_one_is_refused(engine, sample):
+    dense, fast = (engine.score_file(sample[0], mode=mode) for mode in ("dense", "fast"))
+    assert dense.frames > fast.frames > 0
+    with pytest.raises(ValidationError):
+        engine.score_file(sample[0], mode="slow")
+
+
+def test_whatever_is_wrong_with_a_file_there_is_a_row_with_a_reason(engine, sample, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    (tmp_path / "cut.mp4").write_bytes(sample[0].read_bytes()[:900])
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((200, 200, 3), 128, np.uint8))
+    (tmp_path / "folder.mp4").mkdir()
+    for name in ("empty.mp4", "noise.mp4", "cut.mp4", "grey.png", "folder.mp4", "missing.mp4"):
+        row = engine.score_file(tmp_path / name).as_row()
+        assert row["verdict"] == "none" and row["p_fake"] is None and row["reason"], name
+    assert engine.score_file(b"").verdict == "none"
+
+
+def test_an_unforeseen_failure_of_a_decoder_is_a_reason_and_no_traceback(engine, sample, monkeypatch):
+    def broken(source, faces):
+        raise ZeroDivisionError("in a codec")
+
+    monkeypatch.setattr("media.faces.extract_clips", broken)
+    assert engine.score_file(sample[0]).reason == "could not be read: ZeroDivisionError: in a codec"
+
+
+@pytest.mark.parametrize(("threshold", "abstain"), [(0.0001, 0.0), (0.9999, 0.0), (0.5, 1.0)])
+def test_the_verdict_is_the_cards_threshold_and_band_on_calibrated_p(folder, engine, sample, tmp_path, threshold, abstain):
+    for name in ("model.safetensors", "model.onnx"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    write_card(tmp_path, engine.card.model_copy(update={"threshold": threshold, "abstain": abstain}))
+    found = Engine(tmp_path).score_file(sample[0])
+    p = engine.score_file(sample[0]).p_fake
+    assert found.p_fake == p and 0.01 < p < 0.99
+    assert found.verdict == ("uncertain" if abstain else "fake" if p >= threshold else "real")
+    assert bool(found.reason) == (found.verdict != "real") and ("face 1" in found.reason or found.verdict == "real")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx"])
+def test_a_changed_file_is_refused_at_load(folder, tmp_path, name):
+    for kept in folder.iterdir():
+        (tmp_path / kept.name).write_bytes(kept.read_bytes())
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-5] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelFileError, match="has changed since"):
+        Engine(tmp_path)
+
+
+def test_a_serving_folder_needs_no_checkpoint_but_always_its_onnx_file(folder, tmp_path):
+    for name in ("card.json", "model.onnx"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert Engine(tmp_path).model_id == load_card(folder).model_id
+    (tmp_path / "model.onnx").unlink()
+    with pytest.raises(ModelFileError, match="Cannot use the model"):
+        Engine(tmp_path)
+
+
+def test_threads_share_an_engine(engine):
+    given = clips([3] * 4)
+    expected, found = [score.logit for score in engine.score_clips(given)], [None] * 4
+
+    def ask(place):
+        found[place] = [score.logit for score in engine.score_clips(given)]
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(answer == expected for answer in found)
