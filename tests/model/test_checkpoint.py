@@ -98,8 +98,8 @@ def make_folder(folder: Path) -> ModelCard:
     sha = save_model(lively_model(), folder / "model.safetensors")
     (folder / "model.onnx").write_bytes(b"onnx")
     card = ModelCard(
-        model_sha256=sha, onnx_sha256=sha256_bytes(b"onnx"), cycle="2026-W47.1", faces=face_settings(), model=SMALL, threshold=0.4, temperature=1.5, abstain=0.1,
-        generators_seen=("rows",), train_clips=("0" * 64,), settings={"seed": 1},
+        model_sha256=sha, onnx_sha256=sha256_bytes(b"onnx"), cycle="2026-W47.1", faces=face_settings(), model=SMALL, threshold=0.4, temperature=1.5,
+        abstain=0.1, generators_seen=("rows",), train_clips=("0" * 64,), settings={"seed": 1},
     )  # fmt: skip
     write_card(folder, card)
     return card
