@@ -20,8 +20,8 @@ class BlendSwap:
     def __init__(self, target: PersonRenderer, donor: PersonRenderer, rng: np.random.Generator) -> None:
         self.target, self.donor = target, donor
         self.feather = float(rng.uniform(0.015, 0.045)) * target.take.unit
-        self.matched = float(rng.uniform(0.82, 0.95))                       # how much of the colour difference is removed
-        self.tint = (rng.normal(0, 4.0, 3) + rng.normal(0, 5.0)).astype(np.float32)
+        self.matched = float(rng.uniform(0.85, 0.97))                       # how much of the colour difference is removed
+        self.tint = np.exp(rng.normal(0, 0.035, 3) + rng.normal(0, 0.045)).astype(np.float32)
         self.blur = float(rng.uniform(0.5, 1.3)) * target.take.unit / 90
         self.shrink = float(rng.uniform(0.92, 1.06))
 
@@ -38,8 +38,9 @@ class BlendSwap:
             polygon = middle + (goal - middle) * self.shrink
             cv2.fillPoly(mask, np.round(polygon * 16).astype(np.int32)[None], 255, cv2.LINE_AA, 4)
             inside = mask > 127
-            gap = scene[inside].mean(axis=0) - other[inside].mean(axis=0)
-            other = np.clip(other + self.matched * gap + self.tint, 0, 255)
+            # A gain, not a shift: a shift would leave white eyes or black lips where light and dark skin meet.
+            gain = (scene[inside].mean(axis=0) / np.maximum(other[inside].mean(axis=0), 1.0)) ** self.matched
+            other = np.clip(other * gain * self.tint, 0, 255)
             cover = cv2.GaussianBlur(mask, (0, 0), self.feather).astype(np.float32)[..., None] / 255
             scene += (other - scene) * cover
             yield scene
@@ -50,14 +51,14 @@ class Upsampler:
 
     The decoder works on an aligned canvas, so its grid sticks to the head. Brightness and colour keep their local means, the detail stays,
     and the grid fades out over hair, neck and background: there is neither seam nor mismatch nor other sharpness to find. It is faint
-    (a few 8-bit steps) and everywhere on the face, so that only a detector that has met it adds it up.
+    (some five 8-bit steps) and everywhere on the face, so that only a detector that has met it adds it up.
     """
 
     CANVAS = 128                 # px of the decoder's canvas
     PER_UNIT = 49.0              # canvas px a head unit: a cell of 5 is a tenth of a head unit, some 10 px of a face 140 px wide
     CELL = 5
-    LUMA = (2.8, 3.8)            # amplitudes, sigma of 8-bit values
-    CHROMA = (2.5, 3.5)
+    LUMA = (5.0, 6.5)            # amplitudes, sigma of 8-bit values
+    CHROMA = (1.5, 2.5)
 
     def __init__(self, target: PersonRenderer, rng: np.random.Generator) -> None:
         self.target = target
