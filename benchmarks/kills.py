@@ -124,7 +124,9 @@ def strike(root: Path, plan: Round) -> dict[str, Any]:
 def complaints(root: Path, struck: dict[str, Any], cycles_before: int = 0) -> list[str]:
     """What does not hold after the next `vigil retrain`; empty when all is well."""
     found = []
-    done = subprocess.run([sys.executable, "-m", "vigil", "retrain", "-w", str(root)], capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=environment())
+    done = subprocess.run(
+        [sys.executable, "-m", "vigil", "retrain", "-w", str(root)], capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=environment()
+    )
     if done.returncode not in (0, 3):
         found.append(f"the next retrain ended with {done.returncode}: {done.stderr[-800:]}")
     after = runs(root)[struck["runs"] :]
@@ -160,11 +162,17 @@ def leftovers(root: Path) -> list[str]:
             continue
     if (root / "mlflow.db").exists():
         with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True) as database:
-            found += [f"MLflow run {name} says RUNNING" for (name,) in database.execute("select name from runs where status = 'RUNNING' and lifecycle_stage = 'active'")]
+            found += [
+                f"MLflow run {name} says RUNNING"
+                for (name,) in database.execute("select name from runs where status = 'RUNNING' and lifecycle_stage = 'active'")
+            ]
     prefect = root / ".vigil" / "prefect" / "prefect.db"
     if prefect.exists():
         with sqlite3.connect(f"file:{prefect}?mode=ro", uri=True) as database:
-            found += [f"Prefect run {name} says {state}" for name, state in database.execute("select name, state_type from flow_run where state_type in ('RUNNING', 'PENDING')")]
+            found += [
+                f"Prefect run {name} says {state}"
+                for name, state in database.execute("select name, state_type from flow_run where state_type in ('RUNNING', 'PENDING')")
+            ]
     return found
 
 
@@ -195,11 +203,19 @@ def main() -> int:
             shutil.copytree(template, root, symlinks=True)
             struck = strike(root, plan)
             found = complaints(root, struck)
-            row = {"round": number, "target": plan.target, "stage": plan.stage, "after": plan.after, "delay_seconds": round(plan.delay_seconds, 2), "victim": struck["victim"], "complaints": found}
+            row = {
+                "round": number,
+                "target": plan.target,
+                "stage": plan.stage,
+                "after": plan.after,
+                "delay_seconds": round(plan.delay_seconds, 2),
+                "victim": struck["victim"],
+                "complaints": found,
+            }
             with open(arguments.results, "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(row) + "\n")
             done.append(row)
-            print(f"{number + 1}/{arguments.rounds}  {plan.target:<7}{plan.stage:<9} {'ok' if not found else found}", flush=True)
+            print(f"{number + 1}/{arguments.rounds}  {plan.target:<7}{plan.stage:<9} {found or 'ok'}", flush=True)
             shutil.rmtree(root)
     bad = [row for row in done if row["complaints"]]
     print(f"{len(done)} rounds, {len(bad)} with complaints.")

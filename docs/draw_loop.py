@@ -63,7 +63,9 @@ def draw(path: Path) -> None:
         axes.text(left + 0.875, 1.4, words, ha="center", va="center", color=INK, fontsize=8.5)
         if number < len(STEPS) - 1:
             axes.add_patch(FancyArrowPatch((left + 1.8, 2.3), (left + 2.12, 2.3), arrowstyle="-|>", mutation_scale=16, color=INK))
-    axes.add_patch(FancyArrowPatch((11.8, 0.88), (1.0, 0.88), connectionstyle="arc3,rad=-0.07", arrowstyle="-|>", mutation_scale=16, color=GREEN, linewidth=1.6))
+    axes.add_patch(
+        FancyArrowPatch((11.8, 0.88), (1.0, 0.88), connectionstyle="arc3,rad=-0.07", arrowstyle="-|>", mutation_scale=16, color=GREEN, linewidth=1.6)
+    )
     axes.text(6.4, 0.12, "what people correct comes back as next week's data", ha="center", color=GREEN, fontsize=11)
     figure.patch.set_facecolor(PAPER)
     figure.savefig(path, bbox_inches="tight", facecolor=PAPER)

@@ -185,7 +185,7 @@ def write_batches(root: Path, plan: Plan) -> None:
 
 def _refused(root: Path, plan: Plan) -> list[str]:
     """Batches under judgement that the data checks did not let in."""
-    return [batch for batch in plan.judged if not read_json(root / "reports" / "validate" / f"{batch}.json").get("success") is True]
+    return [batch for batch in plan.judged if read_json(root / "reports" / "validate" / f"{batch}.json").get("success") is not True]
 
 
 def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan, scheduled: bool) -> Cycle:
@@ -193,7 +193,9 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
     refused = _refused(root, plan)
     for batch in refused:
         result = read_json(root / "reports" / "validate" / f"{batch}.json")
-        failed = "; ".join(f"{row['name']} (observed {row.get('observed')}, limit {row.get('limit')})" for row in result.get("expectations", []) if not row.get("success"))
+        failed = "; ".join(
+            f"{row['name']} (observed {row.get('observed')}, limit {row.get('limit')})" for row in result.get("expectations", []) if not row.get("success")
+        )
         set_batch_state(root, batch, "held", who="vigil", why=f"data checks: {failed or 'no result'}")
         _say(f"held {batch}: {failed}")
     now = datetime.now(UTC)
@@ -211,7 +213,14 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
     )
     write_cycle(root, cycle)
     journal.append(
-        "cycle_opened", cycle=cycle.cycle, judged=list(plan.judged), base_model=cycle.base_model, fingerprint=plan.fingerprint, scheduled=scheduled, week=week, why=list(plan.reasons)
+        "cycle_opened",
+        cycle=cycle.cycle,
+        judged=list(plan.judged),
+        base_model=cycle.base_model,
+        fingerprint=plan.fingerprint,
+        scheduled=scheduled,
+        week=week,
+        why=list(plan.reasons),
     )
     return cycle
 
@@ -268,7 +277,9 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
         publish(root, settings, cycle, decision.outcome)
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
         verdict = root / "reports" / "verdict.json"
-        journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, verdict_sha256=sha256_file(verdict) if trained else "")
+        journal.append(
+            "cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, verdict_sha256=sha256_file(verdict) if trained else ""
+        )
     try:
         push(root)
     except VigilError as problem:

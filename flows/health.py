@@ -75,7 +75,12 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
         return rows
     events = journal.events()
     running = open_cycle(events)
-    row("cycle", running is None, f"{running.cycle} was begun and not finished" if running else f"{len(cycles(events))} cycles, none open", "run `vigil retrain`: it goes on")
+    row(
+        "cycle",
+        running is None,
+        f"{running.cycle} was begun and not finished" if running else f"{len(cycles(events))} cycles, none open",
+        "run `vigil retrain`: it goes on",
+    )
     leading = champion(events)
     if leading is None:
         row("champion", True, "none yet")

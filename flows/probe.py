@@ -33,7 +33,21 @@ def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
     """
     with tempfile.TemporaryDirectory(prefix="vigil-probe-") as scratch:
         ready, log = Path(scratch) / "ready.json", Path(scratch) / "serve.log"
-        command = [sys.executable, "-P", "-m", "feedback.serve", "--workspace", str(root), "--model-dir", str(model_dir), "--port", "0", "--probe", "--ready-file", str(ready)]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "feedback.serve",
+            "--workspace",
+            str(root),
+            "--model-dir",
+            str(model_dir),
+            "--port",
+            "0",
+            "--probe",
+            "--ready-file",
+            str(ready),
+        ]
         started = time.monotonic()
         with open(log, "wb") as output:
             process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT, env=os.environ.copy())
@@ -94,7 +108,9 @@ def _compare(client: Any, root: Path, model_dir: Path, seconds: float, tolerance
         differences.append(abs(expected - 1 / (1 + float(np.exp(-answer.json()["logit"])))))
     worst = max(differences)
     if not worst <= tolerance:
-        return ProbeResult(False, f"the export differs from the checkpoint by {worst:.2g} on a golden clip (at most {tolerance:g})", seconds, len(differences), worst)
+        return ProbeResult(
+            False, f"the export differs from the checkpoint by {worst:.2g} on a golden clip (at most {tolerance:g})", seconds, len(differences), worst
+        )
     return ProbeResult(True, f"ready in {seconds:.1f} s, {len(differences)} golden clips within {worst:.1g}", seconds, len(differences), worst)
 
 

@@ -82,8 +82,7 @@ def _log_metrics(client: Any, run_id: str, root: Path) -> None:
 
 
 def _points(history: Any) -> list[dict[str, Any]]:
-    points = history.get("history", history.get("points", [])) if isinstance(history, dict) else history
-    return [point for point in points if isinstance(point, dict)]
+    return [point for point in history["history"] if isinstance(point, dict)]
 
 
 def _log_datasets(client: Any, run_id: str, root: Path) -> None:

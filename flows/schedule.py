@@ -36,14 +36,19 @@ def prefect_server(root: Path) -> Iterator[str]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
         )
     address = f"http://127.0.0.1:{port}/api"
     try:
         deadline = time.monotonic() + 120
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise WorkspaceError("Prefect's server did not start.", why=f"see {log}", next_step="Mend what the log says, or name a running server in PREFECT_API_URL.")
+                raise WorkspaceError(
+                    "Prefect's server did not start.", why=f"see {log}", next_step="Mend what the log says, or name a running server in PREFECT_API_URL."
+                )
             try:
                 if httpx.get(f"{address}/health", timeout=2.0, trust_env=False).status_code == 200:
                     break

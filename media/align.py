@@ -19,10 +19,10 @@ FRONTAL = np.array(
         (-0.289, 0.720), (0.289, 0.720), (-0.762, 0.050), (0.762, 0.050),
     ]
 )  # fmt: skip
-FACE_CENTRE = np.array([0.0, 0.312])     # midway between forehead top (point 10) and chin (152), same units and frames
-FACE_EXTENT = 1.758                      # from forehead top to chin: the longer side of a frontal face
+FACE_CENTRE = np.array([0.0, 0.312])  # midway between forehead top (point 10) and chin (152), same units and frames
+FACE_EXTENT = 1.758  # from forehead top to chin: the longer side of a frontal face
 SMOOTH_SECONDS = 0.12
-PLAIN_RATIO = 1.33                       # shrinking by less needs no area filter before bilinear sampling
+PLAIN_RATIO = 1.33  # shrinking by less needs no area filter before bilinear sampling
 
 
 def place(landmarks: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def warp(picture: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndarray:
 
 def sample(picture: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndarray:
     """Like `warp`, for a picture that is not much finer than the square."""
-    shifted = matrix.copy()                      # OpenCV counts from the centre of the first pixel
+    shifted = matrix.copy()  # OpenCV counts from the centre of the first pixel
     shifted[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
     return cv2.warpAffine(picture, shifted, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 

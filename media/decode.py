@@ -27,21 +27,21 @@ MOVIE_MARKS = (
     (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"), (0, b"OggS"), (0, b"\0\0\1\xba"),
     (0, b"0&\xb2u"), (0, b"GIF8"),
 )  # fmt: skip
-MAX_BAD_PACKETS = 100            # after so many in a row the rest of the file is taken as lost
-SEEK_GAIN_SECONDS = 0.5          # decoding so much is cheaper than a seek
+MAX_BAD_PACKETS = 100  # after so many in a row the rest of the file is taken as lost
+SEEK_GAIN_SECONDS = 0.5  # decoding so much is cheaper than a seek
 THREADS = 2
-TIME_SLACK_SECONDS = 0.002       # containers round time stamps to 1 ms
+TIME_SLACK_SECONDS = 0.002  # containers round time stamps to 1 ms
 
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
     """What a file says about itself. Width and height are of the upright picture; a duration or count that is not known is 0."""
 
-    kind: str                    # video | image
+    kind: str  # video | image
     width: int
     height: int
     duration_seconds: float
-    fps: float                   # average
+    fps: float  # average
     frames: int
     codec: str
 
@@ -91,13 +91,13 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
     following = next(frames, None)
     if following is None:
         raise media_error(source, "truncated or corrupt")
-    origin = _seconds(following, 0.0)            # headers name another start now and then (H.264 in AVI: one frame early)
+    origin = _seconds(following, 0.0)  # headers name another start now and then (H.264 in AVI: one frame early)
     for time in times:
         limit = time + TIME_SLACK_SECONDS
         if (target := _worth_a_seek(stream, origin, place, limit)) is not None:
             frames, held, picture = _sought(container, stream, target), None, None
             following = next(frames, None)
-            if following is None or _seconds(following, origin) > limit:      # a wrong index: go through the file in order
+            if following is None or _seconds(following, origin) > limit:  # a wrong index: go through the file in order
                 container.seek(0, stream=stream)
                 frames, following = _decoded(container, stream), None
         while True:
@@ -110,7 +110,7 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
         if held is None:
             break
         if following is None and time >= place + _frame_seconds(held, stream) - TIME_SLACK_SECONDS:
-            break                                                             # after the end, and so are all later times
+            break  # after the end, and so are all later times
         if picture is None:
             picture = _upright(held)
         yield time, picture
@@ -182,7 +182,7 @@ def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int
 
 def _upright(frame: Any) -> np.ndarray:
     picture = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4       # anticlockwise
+    turns = round(frame.rotation / 90) % 4  # anticlockwise
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from workspace.settings import AugmentSettings
 
 Frames = NDArray[np.uint8]
-H264_CHANCE = 0.1                    # of the clips that are degraded at all; an encoder run costs more than the rest together
+H264_CHANCE = 0.1  # of the clips that are degraded at all; an encoder run costs more than the rest together
 CRF_MIN, CRF_MAX = 18, 40
 # With its macroblock tree on, libx264's vector code reads memory it never wrote where a picture is 320 px wide: same frames, other bytes.
 REPEATABLE = "no-mbtree=1:cpu-independent=1"
@@ -59,7 +59,7 @@ def jpeg_round_trip(frames: Frames, quality: int) -> Frames:
     for frame in frames:
         coded = cv2.imencode(".jpg", np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-        assert decoded is not None                                  # our own encoder's output
+        assert decoded is not None  # our own encoder's output
         through.append(decoded[..., ::-1])
     return np.stack(through)
 

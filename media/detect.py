@@ -15,11 +15,11 @@ from media.align import warp
 from media.networks import INPUT_PX, networks
 from workspace.settings import FaceSettings
 
-STRIDE_PX = 4                    # one anchor a cell: 48 x 48 = 2304
-OVERLAP = 0.3                    # boxes that overlap more are one face (MediaPipe)
-PRESENCE = 0.5                   # least presence of a face that the mesh network reports
-REGION_SCALE = 1.5               # mesh region as a multiple of the box's longer side (MediaPipe)
-LEFT, RIGHT = 234, 454           # mesh points at the sides of the face, for yaw
+STRIDE_PX = 4  # one anchor a cell: 48 x 48 = 2304
+OVERLAP = 0.3  # boxes that overlap more are one face (MediaPipe)
+PRESENCE = 0.5  # least presence of a face that the mesh network reports
+REGION_SCALE = 1.5  # mesh region as a multiple of the box's longer side (MediaPipe)
+LEFT, RIGHT = 234, 454  # mesh points at the sides of the face, for yaw
 EYE_CORNERS = ((33, 133), (362, 263))
 
 
@@ -27,12 +27,12 @@ EYE_CORNERS = ((33, 133), (362, 263))
 class Detection:
     """One face of one picture, in pixels of that picture."""
 
-    box: tuple[float, float, float, float]       # x0, y0, x1, y1 of the detector
-    score: float                                 # of the detector (Haar: of the mesh), 0..1
-    landmarks: np.ndarray                        # [468, 2] float32, x then y
-    eyes: np.ndarray                             # [2, 2] float32: the eye at the picture's left, then the other
-    yaw_degrees: float                           # 0 looks at the camera; positive turns towards the picture's right
-    presence: float                              # that the mesh lies on a face, 0..1
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 of the detector
+    score: float  # of the detector (Haar: of the mesh), 0..1
+    landmarks: np.ndarray  # [468, 2] float32, x then y
+    eyes: np.ndarray  # [2, 2] float32: the eye at the picture's left, then the other
+    yaw_degrees: float  # 0 looks at the camera; positive turns towards the picture's right
+    presence: float  # that the mesh lies on a face, 0..1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class FaceFinder:
 
     def _fit(self, frame: np.ndarray, small: np.ndarray, ratio: np.ndarray, box: Box) -> Detection | None:
         side = float(max(box.box[2] - box.box[0], box.box[3] - box.box[1])) * REGION_SCALE
-        fine = side < INPUT_PX                   # a face that is small in the shrunk picture is read from the full one
+        fine = side < INPUT_PX  # a face that is small in the shrunk picture is read from the full one
         factor = ratio if fine else np.ones(2, np.float32)
         corners = box.box.reshape(2, 2) * factor
         angle = 0.0
@@ -133,7 +133,7 @@ def _blazeface(picture: np.ndarray, min_score: float) -> list[Box]:
     kept = np.flatnonzero(scores >= min_score)
     if not kept.size:
         return []
-    pairs = raw[kept].reshape(len(kept), 8, 2)   # centre, size, then six points: left eye, right eye, nose, mouth, ears
+    pairs = raw[kept].reshape(len(kept), 8, 2)  # centre, size, then six points: left eye, right eye, nose, mouth, ears
     centres = pairs[:, 0] + _anchors()[kept]
     points = pairs[:, 2:4] + _anchors()[kept][:, None]
     flat = np.concatenate([centres - pairs[:, 1] / 2, centres + pairs[:, 1] / 2, points.reshape(-1, 4)], axis=1)

@@ -20,40 +20,40 @@ from workspace.settings import FaceSettings
 
 NO_FACE, TOO_SMALL, TOO_FEW = "no face found", "face too small", "too few frames with a face"
 FAST_FPS = 1.0
-MAX_WINDOWS = 600                # more of a long video is thinned evenly: ten minutes of one-second clips, 2.7 GB of pixels
-SEARCH_FRAMES = 24               # looked at when no window of mode `standard` met a face
-PATH_SLACK = 0.15                # how far (crop sides) smoothing may move a crop from its frame's own place
-QUALITY_FRAMES = 5               # frames a clip that sharpness and brightness are measured on
+MAX_WINDOWS = 600  # more of a long video is thinned evenly: ten minutes of one-second clips, 2.7 GB of pixels
+SEARCH_FRAMES = 24  # looked at when no window of mode `standard` met a face
+PATH_SLACK = 0.15  # how far (crop sides) smoothing may move a crop from its frame's own place
+QUALITY_FRAMES = 5  # frames a clip that sharpness and brightness are measured on
 
 
 @dataclass(frozen=True, slots=True)
 class FaceClip:
     """One face through time. T frames, S the side in the settings."""
 
-    frames: np.ndarray           # [T, S, S, 3] uint8 RGB
-    landmarks: np.ndarray        # [T, 468, 2] float32, crop coordinates 0..1 (x, y); may leave them where the mesh does
-    track: int                   # 0 is the largest face of the file
+    frames: np.ndarray  # [T, S, S, 3] uint8 RGB
+    landmarks: np.ndarray  # [T, 468, 2] float32, crop coordinates 0..1 (x, y); may leave them where the mesh does
+    track: int  # 0 is the largest face of the file
     start_seconds: float
-    end_seconds: float           # of the last frame's sample time
-    face_px: float               # longer side of the face in source pixels, mean
-    sharpness: float             # variance of the Laplacian over the variance of the grey crop, mean
-    brightness: float            # mean grey of the crop's middle, 0..1
-    yaw_degrees: float           # 0 looks at the camera, mean
-    score: float                 # of the detector, mean
+    end_seconds: float  # of the last frame's sample time
+    face_px: float  # longer side of the face in source pixels, mean
+    sharpness: float  # variance of the Laplacian over the variance of the grey crop, mean
+    brightness: float  # mean grey of the crop's middle, 0..1
+    yaw_degrees: float  # 0 looks at the camera, mean
+    score: float  # of the detector, mean
 
 
 @dataclass(slots=True)
 class Extraction:
     """The clips of one file, or the reason why there are none."""
 
-    clips: list[FaceClip] = field(default_factory=list)      # by track, then by time
-    frames_seen: int = 0                                     # different pictures that were looked at
+    clips: list[FaceClip] = field(default_factory=list)  # by track, then by time
+    frames_seen: int = 0  # different pictures that were looked at
     frames_with_face: int = 0
-    faces: int = 0                                           # tracks
-    kind: str = ""                                           # video | image | '' when unreadable
+    faces: int = 0  # tracks
+    kind: str = ""  # video | image | '' when unreadable
     reason: str = ""
     info: MediaInfo | None = None
-    faces_too_small: int = 0                                 # sightings below min_face_px
+    faces_too_small: int = 0  # sightings below min_face_px
 
 
 def extract_clips(source: Source, faces: FaceSettings) -> Extraction:
@@ -88,7 +88,7 @@ def windows(duration_seconds: float, faces: FaceSettings) -> list[list[float]]:
         spare = max(0.0, duration_seconds - count * length)
         return [_window(k * length + spare * (k + 0.5) / count, 1 / faces.fps, faces.clip_frames) for k in range(count)]
     step = 1 / faces.fps
-    if faces.mode == "fast":                     # a short video is looked at more often, so that it gives a clip at all
+    if faces.mode == "fast":  # a short video is looked at more often, so that it gives a clip at all
         step = min(1 / FAST_FPS, max(duration_seconds / faces.min_clip_frames, step))
     frames = max(1, int(np.ceil(duration_seconds / step - 1e-6)))
     count = -(-frames // faces.clip_frames)
@@ -107,7 +107,7 @@ def _collect_video(result: Extraction, source: Source, faces: FaceSettings) -> N
     _collect(result, plan, source, faces)
     if result.clips:
         return
-    if (measured := measured_seconds(source)) < 0.9 * duration:           # the header lies: most windows lay after the end
+    if (measured := measured_seconds(source)) < 0.9 * duration:  # the header lies: most windows lay after the end
         duration = measured
         _collect(result, windows(duration, faces), source, faces)
     if result.clips or faces.mode != "standard" or duration <= len(plan) * faces.clip_frames / faces.fps:
@@ -179,7 +179,7 @@ def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, resul
             continue
         part, shift, factor = reduced(frame, crop_transform(where, faces.margin, faces.size_px), faces.size_px, extra=PATH_SLACK)
         if np.shares_memory(part, frame):
-            part = part.copy()                   # let the frame go
+            part = part.copy()  # let the frame go
         if part.size:
             inside = np.array([*((where[:2] - shift) * factor), where[2] * factor.mean(), where[3]])
             seen.append(Sighting(0, 0.0, face, where, look(part, inside), part, shift, factor))

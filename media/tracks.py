@@ -18,28 +18,28 @@ import numpy as np
 from media.align import crop_transform, warp
 from media.detect import Detection
 
-FACE_PX, LOOK_EXTENT = 16, 0.8   # side of the small picture, and what part of the face it shows
-REACH = 0.5                      # a face moves less than this part of its side from one frame to the next
-REACH_GROWTH = 2.0               # and that much more a second
+FACE_PX, LOOK_EXTENT = 16, 0.8  # side of the small picture, and what part of the face it shows
+REACH = 0.5  # a face moves less than this part of its side from one frame to the next
+REACH_GROWTH = 2.0  # and that much more a second
 SIZE_RATIO = 1.6
-FOLLOWED = 0.5                   # least likeness from frame to frame
-FOLLOWED_IN_DOUBT = 0.65         # the same where the whole picture changed by more than DOUBT
-ALIKE = 0.72                     # least likeness of one person anywhere in the video
-ALIKE_HERE = 0.55                # in the same place
-ALIKE_SCENE = 0.35               # in the same place of the same scene
-CUT, SAME_SCENE, DOUBT = 0.15, 0.1, 0.06          # mean change of the whole picture, 0..1
+FOLLOWED = 0.5  # least likeness from frame to frame
+FOLLOWED_IN_DOUBT = 0.65  # the same where the whole picture changed by more than DOUBT
+ALIKE = 0.72  # least likeness of one person anywhere in the video
+ALIKE_HERE = 0.55  # in the same place
+ALIKE_SCENE = 0.35  # in the same place of the same scene
+CUT, SAME_SCENE, DOUBT = 0.15, 0.1, 0.06  # mean change of the whole picture, 0..1
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """One face in one frame: what a crop needs, without the frame."""
 
-    step: int                    # number of the frame in its window
+    step: int  # number of the frame in its window
     time: float
     face: Detection
-    place: np.ndarray            # [4] media.align.place
-    look: np.ndarray             # [FACE_PX * FACE_PX] of unit length
-    part: np.ndarray             # pixels round the face, with shift and factor of media.align.reduced
+    place: np.ndarray  # [4] media.align.place
+    look: np.ndarray  # [FACE_PX * FACE_PX] of unit length
+    part: np.ndarray  # pixels round the face, with shift and factor of media.align.reduced
     shift: np.ndarray
     factor: np.ndarray
 

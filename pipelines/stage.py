@@ -72,7 +72,9 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
         sys.exit(FAILED)
     except Exception as problem:
         text = f"{type(problem).__name__}: {problem}"
-        write_json(failure_path(root), {"stage": label, "kind": "crash", "text": text, "retryable": isinstance(problem, OSError), "trace": traceback.format_exc()})
+        write_json(
+            failure_path(root), {"stage": label, "kind": "crash", "text": text, "retryable": isinstance(problem, OSError), "trace": traceback.format_exc()}
+        )
         traceback.print_exc()
         sys.exit(FAILED)
     timing = root / ".vigil" / "timings.jsonl"

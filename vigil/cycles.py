@@ -28,9 +28,8 @@ def waiting_reviews(root: Path) -> int:
 
 def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force: bool = False) -> dict[str, Any]:
     """Run one cycle if there is a reason to. Scheduled: only if a week is due."""
-    from workspace.cycle import due_week
-
     from flows.closing import finish_commit, unfinished
+    from workspace.cycle import due_week
     from workspace.lease import lease
 
     if unfinished(root):

@@ -71,7 +71,9 @@ def _clear(folder: Path) -> None:
     """Remove an earlier demo, and nothing else."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / ".vigil" / MARK).exists():
-            raise WorkspaceError(f"{folder} is not an earlier demo. Nothing was changed.", why="a demo replaces only a demo", next_step="Name another folder: vigil demo FOLDER.")
+            raise WorkspaceError(
+                f"{folder} is not an earlier demo. Nothing was changed.", why="a demo replaces only a demo", next_step="Name another folder: vigil demo FOLDER."
+            )
         shutil.rmtree(folder)
 
 

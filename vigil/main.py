@@ -122,7 +122,8 @@ def init(
 
     target = folder or Path.cwd()
     made = open_workspace(target, profile.value)
-    print(f"{'Opened' if made else 'Already open:'} workspace {target} (profile {profile.value}).\n  Next: vigil ingest MEDIA -w {target}, then vigil retrain -w {target}")
+    print(f"{'Opened' if made else 'Already open:'} workspace {target} (profile {profile.value}).")
+    print(f"  Next: vigil ingest MEDIA -w {target}, then vigil retrain -w {target}")
 
 
 @app.command()
@@ -141,19 +142,33 @@ def sample(
     from vigil.words import parse_fakes
 
     report = make_sample_media(
-        folder, people=people, clips_per_person=clips, seconds=seconds, seed=seed, fakes=parse_fakes(fake), first_person=first_person, progress=Progress("sample")
+        folder,
+        people=people,
+        clips_per_person=clips,
+        seconds=seconds,
+        seed=seed,
+        fakes=parse_fakes(fake),
+        first_person=first_person,
+        progress=Progress("sample"),
     )
-    print(f"{folder}: {report.real} real and {report.fake} forged clips of {report.people} rendered people, and labels.csv.\n  Next: vigil ingest {folder}/labels.csv")
+    print(f"{folder}: {report.real} real and {report.fake} forged clips of {report.people} rendered people, and labels.csv.")
+    print(f"  Next: vigil ingest {folder}/labels.csv")
 
 
 @app.command()
 def ingest(
-    sources: Annotated[list[str] | None, typer.Argument(help="Folders, CSV files or s3://bucket/prefix; none: the sources in params.yaml.", show_default=False)] = None,
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Folders, CSV files or s3://bucket/prefix; none: the sources in params.yaml.", show_default=False)
+    ] = None,
     workspace: WorkspaceOption = None,
     layout: Annotated[Layout, typer.Option(help="auto recognises real/ and fake/<generator>/, a CSV with path,label, and FaceForensics++.")] = Layout.AUTO,
-    identity: Annotated[str, typer.Option(help="Who is in a file: column, folder, file, unknown, or pattern:REGEX.", show_default="column for a CSV, else file")] = "",
+    identity: Annotated[
+        str, typer.Option(help="Who is in a file: column, folder, file, unknown, or pattern:REGEX.", show_default="column for a CSV, else file")
+    ] = "",
     name: Annotated[str, typer.Option(help="Name of the source.", show_default="from the path")] = "",
-    label_map: Annotated[list[str] | None, typer.Option("--label", help="What the source's own label means, e.g. --label 1=fake --label 0=real.", show_default=False)] = None,
+    label_map: Annotated[
+        list[str] | None, typer.Option("--label", help="What the source's own label means, e.g. --label 1=fake --label 0=real.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take in what is new. Twice is the same as once."""
@@ -201,7 +216,9 @@ def score(
     files: Annotated[list[Path], typer.Argument(help="Images, videos, or folders of them.")],
     workspace: WorkspaceOption = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a model (model.onnx, card.json) in place of the champion.", show_default=False)] = None,
-    output: Annotated[Format, typer.Option("--format", help="table for people; csv: file,p_fake,verdict,frames,faces,model,reason; json: the same and more.")] = Format.TABLE,
+    output: Annotated[
+        Format, typer.Option("--format", help="table for people; csv: file,p_fake,verdict,frames,faces,model,reason; json: the same and more.")
+    ] = Format.TABLE,
     mode: Annotated[str, typer.Option(help="dense, standard or fast.", show_default="as the model was trained")] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -348,7 +365,10 @@ def models_list(context: typer.Context, workspace: WorkspaceOption = None, as_js
 
 @models_app.command("rollback")
 def models_rollback(
-    who: Who, why: Why, to: Annotated[str, typer.Option("--to", help="The cycle whose model serves again; else the previous champion.")] = "", workspace: WorkspaceOption = None
+    who: Who,
+    why: Why,
+    to: Annotated[str, typer.Option("--to", help="The cycle whose model serves again; else the previous champion.")] = "",
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Serve an earlier champion again, at once."""
     from vigil.mending import roll_back

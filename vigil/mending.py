@@ -55,7 +55,9 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> N
     with lease(root, f"batches {state}"):
         running = open_cycle(Journal(root).events())
         if running and batch in running.judged:
-            raise WorkspaceError(f"{batch} is under judgement.", why=f"{running.cycle} is not finished", next_step="Run `vigil retrain` to finish it, then decide.")
+            raise WorkspaceError(
+                f"{batch} is under judgement.", why=f"{running.cycle} is not finished", next_step="Run `vigil retrain` to finish it, then decide."
+            )
         journal_batch_state(root, batch, state, who=who, why=why)
 
 
@@ -79,7 +81,12 @@ def collect(root: Path, delete: bool) -> list[dict[str, Any]]:
     with lease(root, "gc"):
         running = open_cycle(Journal(root).events())
         rows = []
-        for folder, what in ((".vigil/checkpoints", "training checkpoints"), (".vigil/scores", "cached scores"), (".vigil/incoming", "fetched originals"), (".vigil/outbox", "handed-over cases")):
+        for folder, what in (
+            (".vigil/checkpoints", "training checkpoints"),
+            (".vigil/scores", "cached scores"),
+            (".vigil/incoming", "fetched originals"),
+            (".vigil/outbox", "handed-over cases"),
+        ):
             path = root / folder
             size = sum(one.stat().st_size for one in path.rglob("*") if one.is_file()) if path.exists() else 0
             kept = f"{running.cycle} is not finished" if running else ""

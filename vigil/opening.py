@@ -20,7 +20,9 @@ def open_workspace(root: Path, profile: str) -> bool:
         raise WorkspaceError(f"{root} holds a program.", why="a workspace is a repository of its own, apart from code", next_step="Name an empty folder.")
     if root.exists() and any(root.iterdir()) and not (root / ".vigil").exists():
         raise WorkspaceError(
-            f"{root} is not empty. Nothing was changed.", why="a workspace is a repository of its own, not a folder with other things in it", next_step="Name an empty or new folder."
+            f"{root} is not empty. Nothing was changed.",
+            why="a workspace is a repository of its own, not a folder with other things in it",
+            next_step="Name an empty or new folder.",
         )
     (root / ".vigil").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(project_root() / "dvc.yaml", root / "dvc.yaml")

@@ -23,7 +23,15 @@ def batch_rows(root: Path) -> list[dict[str, Any]]:
     """A row a batch: state, source, samples, who decided, why."""
     states = batch_states(Journal(root).events())
     return [
-        {"batch": name, "state": batch.state, "source": batch.source, "samples": batch.rows, "quarantined": batch.quarantined, "who": batch.who, "why": batch.why}
+        {
+            "batch": name,
+            "state": batch.state,
+            "source": batch.source,
+            "samples": batch.rows,
+            "quarantined": batch.quarantined,
+            "who": batch.who,
+            "why": batch.why,
+        }
         for name, batch in states.items()
     ]
 
@@ -34,7 +42,15 @@ def model_rows(root: Path) -> list[dict[str, Any]]:
     leading, before, known = champion(events), previous(events), {one.cycle: one for one in cycles(events)}
     rows = []
     for cycle, model in candidates(events).items():
-        role = "champion" if leading and leading.cycle == cycle else "previous" if before and before.cycle == cycle else "earlier" if model.version else known[cycle].outcome or "candidate"
+        role = (
+            "champion"
+            if leading and leading.cycle == cycle
+            else "previous"
+            if before and before.cycle == cycle
+            else "earlier"
+            if model.version
+            else known[cycle].outcome or "candidate"
+        )
         rows.append({"cycle": cycle, "role": role, "version": model.version or "", "model": model.model_sha256[:12], "why": known[cycle].reason})
     return rows
 
@@ -52,7 +68,8 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
         "champion": {"cycle": leading.cycle, "model_sha256": leading.model_sha256, "version": leading.version} if leading else None,
         "open_cycle": running.cycle if running else None,
         "cycles": [
-            {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "judged": list(one.judged), "closed": one.closed} for one in cycles(events)
+            {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "judged": list(one.judged), "closed": one.closed}
+            for one in cycles(events)
         ],
         "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in ("new", "accepted", "held", "dropped")},
         "next": plan.as_dict(),
@@ -88,7 +105,9 @@ def report_of(root: Path, cycle: str) -> dict[str, Any]:
         page = write_report(root, read_cycle(root))
     if not page.exists():
         raise WorkspaceError(
-            f"The page of {wanted} is not kept here.", why="only the last cycle's files are checked out", next_step=f"Check out tag vigil/{wanted} and run `dvc pull`, then `vigil report`."
+            f"The page of {wanted} is not kept here.",
+            why="only the last cycle's files are checked out",
+            next_step=f"Check out tag vigil/{wanted} and run `dvc pull`, then `vigil report`.",
         )
     one = known[wanted]
     return {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "report": str(page), "verdict": read_verdict(root, wanted)}

@@ -36,7 +36,9 @@ def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]
         root = require_workspace(workspace or Path.cwd()).root
     except WorkspaceError as problem:
         raise WorkspaceError(
-            "There is no model to score with.", why="no --model was named and this is not a workspace", next_step="Name a workspace with -w, a model with --model, or run `vigil demo`."
+            "There is no model to score with.",
+            why="no --model was named and this is not a workspace",
+            next_step="Name a workspace with -w, a model with --model, or run `vigil demo`.",
         ) from problem
     from workspace.journal import Journal
     from workspace.state import candidates, champion
@@ -49,7 +51,9 @@ def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]
     made = [model for model in candidates(events).values() if (root / model.path / "card.json").exists()]
     if made:
         return root / made[-1].path, "not promoted"
-    raise WorkspaceError("There is no model to score with.", why=f"{root} has no champion and no candidate", next_step="Run `vigil retrain`, or name a model with --model.")
+    raise WorkspaceError(
+        "There is no model to score with.", why=f"{root} has no champion and no candidate", next_step="Run `vigil retrain`, or name a model with --model."
+    )
 
 
 def score_files(files: list[Path], workspace: Path | None, model: Path | None, output: str, mode: str) -> int:

@@ -43,7 +43,9 @@ def ingest_sources(root: Any, settings: Settings, paths: list[str], layout: str,
 
     sources = named_sources(paths, layout, identity, name, labels) if paths else list(settings.ingest.sources)
     if not sources:
-        raise DataError("There is nothing to ingest.", why="no source was named and params.yaml lists none", next_step="Run `vigil ingest FOLDER`, or fill ingest.sources.")
+        raise DataError(
+            "There is nothing to ingest.", why="no source was named and params.yaml lists none", next_step="Run `vigil ingest FOLDER`, or fill ingest.sources."
+        )
     with lease(root, "ingest"):
         reports = [ingest(root, settings, [source], progress=Progress("ingest")) for source in sources]
         folders = [root / "data" / "raw" / batch for batch in batch_states(Journal(root).events())]

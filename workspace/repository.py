@@ -18,7 +18,18 @@ from typing import Any
 from workspace.errors import DataError, StageFailed, WorkspaceError
 from workspace.files import read_json
 
-IDENTITY = ["-c", "user.name=Vigil", "-c", "user.email=vigil@localhost", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false", "-c", "core.hooksPath=/dev/null"]
+IDENTITY = [
+    "-c",
+    "user.name=Vigil",
+    "-c",
+    "user.email=vigil@localhost",
+    "-c",
+    "commit.gpgsign=false",
+    "-c",
+    "tag.gpgsign=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+]
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n    hardlink_lock = false\n"
 IGNORED = ["/mlflow.db*", "/mlartifacts/", "/feedback.db*", "/build/base/", "/.vigil/", "/reports/report.html", "*.tmp", "/journal.lock", "/mlruns/"]
 COMMITTED = (
@@ -139,7 +150,7 @@ def reproduce(root: Path, target: str, force: bool = False) -> list[str]:
 def was_killed(problem: BaseException) -> bool:
     """Whether DVC's complaint names the exit code of a process that a signal ended (negative, or above 128)."""
     code = re.search(r"exited with (-?\d+)", _root_cause(problem))
-    return bool(code) and not 0 <= int(code[1]) <= 128
+    return code is not None and not 0 <= int(code[1]) <= 128
 
 
 def _root_cause(problem: BaseException) -> str:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from media.forgers.masks import BROWS, EYES, HULLS, LIPS, NOSE, OVAL, Floats, feather, hull_mask, reach_mask, steady
 
 CONTROL = OVAL[::2] + BROWS[::2] + EYES + NOSE + LIPS
-GRID = 25                    # the spline is evaluated on GRID x GRID nodes and enlarged: it is smooth
+GRID = 25  # the spline is evaluated on GRID x GRID nodes and enlarged: it is smooth
 STIFFNESS = 1e-3
-JUMP = 0.002                 # price of one frame's jump in the donor's time, in squared units of a shape of size 1
+JUMP = 0.002  # price of one frame's jump in the donor's time, in squared units of a shape of size 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def landmark_swap(
 
     Colour statistics are the clip's, not each frame's, so that the face does not flicker.
     """
-    assert donor is not None                                     # forge_clip has checked
+    assert donor is not None  # forge_clip has checked
     draw = _Draw(
         kind="whole" if rng.random() < 0.5 else "inner",
         grow=float(rng.uniform(-0.045, 0.005)),
@@ -67,9 +67,9 @@ def landmark_swap(
 def donor_path(goal: Floats, source: Floats) -> list[int]:
     """For each target frame the donor frame whose shape fits, along the cheapest path. goal [T,468,2], source [D,468,2]."""
     here, there = _shapes(goal), _shapes(source)
-    fit = ((here[:, None] - there[None]) ** 2).sum(axis=2)                                       # [T, D]
+    fit = ((here[:, None] - there[None]) ** 2).sum(axis=2)  # [T, D]
     step = np.arange(len(there))
-    price = JUMP * np.abs(step[None, :] - step[:, None] - 1).clip(0, 8)                          # [from, to]; the next frame is free
+    price = JUMP * np.abs(step[None, :] - step[:, None] - 1).clip(0, 8)  # [from, to]; the next frame is free
     cost, came = fit[0], []
     for row in fit[1:]:
         total = cost[:, None] + price

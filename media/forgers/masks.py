@@ -20,7 +20,7 @@ HULLS: dict[str, tuple[int, ...]] = {
     "upper": BROWS + EYES + (1, 98, 327, 234, 454),
     "lower": LOWER_OVAL + LIPS + (1, 98, 327),
 }
-REACH = 0.12                 # no mask reaches farther than this part of the crop's side outside the hull of all landmarks
+REACH = 0.12  # no mask reaches farther than this part of the crop's side outside the hull of all landmarks
 
 
 def steady(landmarks: NDArray[np.floating]) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from media.degrade import REPEATABLE
 from media.synthetic.skin import Floats, single
 
-SHAPES = ((1.0, 1.0), (1.0, 1.0), (1.25, 1.0), (1.0, 1.25))                     # width and height against the short side
+SHAPES = ((1.0, 1.0), (1.0, 1.0), (1.25, 1.0), (1.0, 1.25))  # width and height against the short side
 PRESETS = ("veryfast", "faster")
 
 

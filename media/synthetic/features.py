@@ -6,7 +6,7 @@ import numpy as np
 from media.synthetic.skin import Floats, Head, single
 
 OVERSAMPLE = 2
-SHIFT = 4                                    # cv2 polygon points carry four bits behind the point
+SHIFT = 4  # cv2 polygon points carry four bits behind the point
 LEVELS = 10
 Window = tuple[slice, slice]
 
@@ -28,7 +28,7 @@ class Features:
 
     def _stamp(self, texture: Floats, key: tuple[object, ...], paint: object) -> None:
         if key not in self._patches:
-            self._patches[key] = paint()                                            # type: ignore[operator]
+            self._patches[key] = paint()  # type: ignore[operator]
         colour, corner = self._patches[key]
         left, top = int(corner[0]), int(corner[1])
         height, width = colour.shape[:2]

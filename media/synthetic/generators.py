@@ -24,7 +24,7 @@ class BlendSwap:
     def __init__(self, target: PersonRenderer, donor: PersonRenderer, rng: np.random.Generator) -> None:
         self.target, self.donor = target, donor
         self.feather = float(rng.uniform(0.010, 0.022)) * target.take.unit
-        self.matched = float(rng.uniform(0.5, 0.8))                         # how much of the colour difference is removed
+        self.matched = float(rng.uniform(0.5, 0.8))  # how much of the colour difference is removed
         self.tint = np.exp(rng.normal(0, 0.08, 3) + rng.normal(0, 0.07)).astype(np.float32)
         self.blur = float(rng.uniform(0.9, 1.9)) * target.take.unit / 90
         self.shrink = float(rng.uniform(0.92, 1.06))
@@ -58,10 +58,10 @@ class Upsampler:
     (some five 8-bit steps) and everywhere on the face, so that only a detector that has met it adds it up.
     """
 
-    CANVAS = 128                 # px of the decoder's canvas
-    PER_UNIT = 49.0              # canvas px a head unit: a cell of 5 is a tenth of a head unit, some 10 px of a face 140 px wide
+    CANVAS = 128  # px of the decoder's canvas
+    PER_UNIT = 49.0  # canvas px a head unit: a cell of 5 is a tenth of a head unit, some 10 px of a face 140 px wide
     CELL = 5
-    LUMA = (4.5, 6.0)            # amplitudes, sigma of 8-bit values
+    LUMA = (4.5, 6.0)  # amplitudes, sigma of 8-bit values
     CHROMA = (4.5, 6.0)
 
     def __init__(self, target: PersonRenderer, rng: np.random.Generator) -> None:
@@ -99,7 +99,7 @@ class Upsampler:
             scene = target.frame(index)
             to_frame = (target.place(index) @ to_units).astype(np.float32)
             drawn = cv2.warpAffine(layers, to_frame, (scene.shape[1], scene.shape[0]), flags=cv2.INTER_CUBIC)
-            bright = np.clip(cv2.blur(scene, (9, 9)).mean(axis=2, keepdims=True) / 110, 0.5, 1.2)                  # a decoder's error grows with its output
+            bright = np.clip(cv2.blur(scene, (9, 9)).mean(axis=2, keepdims=True) / 110, 0.5, 1.2)  # a decoder's error grows with its output
             yield scene + drawn * bright
 
 

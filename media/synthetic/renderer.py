@@ -16,9 +16,9 @@ from media.synthetic.people import Person
 from media.synthetic.scene import Light, draw_background, draw_body, draw_light, draw_strands, hair_behind
 from media.synthetic.skin import THETA_MAX, TOP, Floats, Head, paint_head, single
 
-JAW_DROP = 0.16            # how much longer the lower face grows with the mouth wide open
-STEP = 3                   # geometry is solved on every third pixel
-OVAL_STEPS = 28            # corners of a face outline
+JAW_DROP = 0.16  # how much longer the lower face grows with the mouth wide open
+STEP = 3  # geometry is solved on every third pixel
+OVAL_STEPS = 28  # corners of a face outline
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class PersonRenderer:
             k = x * x * (c * c * w2 + s * s * d2) - 1
             towards = (np.sqrt(np.maximum(b * b - a * k, 0)) - b) / a
         reach = np.sqrt(c * c * w * w + s * s * d * d)
-        inside = np.where(reach > 0.03, np.clip(1 - (x / reach) ** 2, -2, 1), np.float32(-2))     # no head beyond its poles
+        inside = np.where(reach > 0.03, np.clip(1 - (x / reach) ** 2, -2, 1), np.float32(-2))  # no head beyond its poles
         slope_y, slope_x = np.gradient(inside)
         distance = inside / np.maximum(np.sqrt(slope_x**2 + slope_y**2), 1e-3) * STEP
         theta = np.arctan2((x * c - towards * s) / w, (x * s + towards * c) / d)
@@ -193,15 +193,15 @@ class PersonRenderer:
         gaze = (float(motion.gaze_x[index]), float(motion.gaze_y[index]))
         self.features.draw(texture, float(motion.blink[index]), float(motion.mouth[index]), float(motion.rounding[index]), gaze)
         turn = _rotation(float(motion.yaw[index]), float(motion.pitch[index]))
-        towards = (light.direction @ turn).astype(np.float32)                                   # the lamp in the head's axes
+        towards = (light.direction @ turn).astype(np.float32)  # the lamp in the head's axes
         halfway = light.direction + single([0, 0, 1])
         halfway = ((halfway / np.linalg.norm(halfway)) @ turn).astype(np.float32)
         facing = head.normals @ towards
-        diffuse = np.clip((facing + 0.18) / 1.18, 0, 1)                                         # wrapped: skin scatters
+        diffuse = np.clip((facing + 0.18) / 1.18, 0, 1)  # wrapped: skin scatters
         shade = light.ambient + diffuse[..., None] * light.colour
-        shade[..., 0] += 0.05 * np.exp(-(((facing - 0.05) / 0.18) ** 2))                        # red at the terminator
+        shade[..., 0] += 0.05 * np.exp(-(((facing - 0.05) / 0.18) ** 2))  # red at the terminator
         peak = np.square(np.clip(head.normals @ halfway, 0, 1))
-        peak *= np.square(np.square(np.square(peak)))                                           # to the 18th power
+        peak *= np.square(np.square(np.square(peak)))  # to the 18th power
         shine = light.gloss * head.gloss * peak
         size = (texture.shape[1], texture.shape[0])
         texture *= cv2.resize(shade, size, interpolation=cv2.INTER_LINEAR)

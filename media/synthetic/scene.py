@@ -45,7 +45,7 @@ def draw_background(rng: np.random.Generator, width: int, height: int) -> Floats
     picture = base * (1 + rng.uniform(-0.22, 0.22) * x + rng.uniform(-0.2, 0.2) * y) * np.ones((height, width, 1), np.float32)
     kind = int(rng.integers(5))
     blur = rng.uniform(1.0, 3.0) * width / 256
-    if kind == 1:                                                                       # shelves
+    if kind == 1:  # shelves
         for top in np.arange(-0.1, 1.0, rng.uniform(0.24, 0.34)):
             left = -0.05
             while left < 1.0:
@@ -53,19 +53,19 @@ def draw_background(rng: np.random.Generator, width: int, height: int) -> Floats
                 corner = (int(left * width), int((top + 0.24 - high) * height))
                 cv2.rectangle(picture, corner, (int((left + wide) * width) - 1, int((top + 0.24) * height)), _tuple(_muted(rng, 30, 190)), -1)
                 left += wide + (rng.uniform(0.05, 0.2) if rng.random() < 0.15 else 0.004)
-    elif kind == 2:                                                                     # window
+    elif kind == 2:  # window
         left, top = int(rng.uniform(-0.1, 0.6) * width), int(rng.uniform(-0.2, 0.15) * height)
         right, bottom = left + int(0.45 * width), top + int(0.7 * height)
         cv2.rectangle(picture, (left, top), (right, bottom), _tuple(rng.uniform(200, 250, 3)), -1)
         cv2.line(picture, ((left + right) // 2, top), ((left + right) // 2, bottom), _tuple(base * 0.8), max(2, width // 50))
         blur *= 1.5
-    elif kind == 3:                                                                     # street or garden
+    elif kind == 3:  # street or garden
         small = (rng.uniform(40, 200, (7, 9, 1)) * rng.uniform(0.75, 1.15, 3) + rng.normal(0, 14, (7, 9, 3))).astype(np.float32)
         picture = 0.4 * picture + 0.6 * cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
         for _ in range(int(rng.integers(4, 14))):
             centre = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
             cv2.circle(picture, centre, int(rng.uniform(0.02, 0.06) * width), _tuple(_muted(rng, 90, 255)), -1, cv2.LINE_AA)
-    elif kind == 4:                                                                     # a picture on a wall
+    elif kind == 4:  # a picture on a wall
         for _ in range(2):
             left, top = int(rng.uniform(-0.1, 0.8) * width), int(rng.uniform(0.0, 0.4) * height)
             size = (int(rng.uniform(0.15, 0.3) * width), int(rng.uniform(0.15, 0.3) * height))
@@ -111,7 +111,7 @@ def draw_body(person: Person, light: Light, width: int, height: int, centre: tup
     part = cv2.GaussianBlur(shape, (0, 0), 0.8).astype(np.float32)[..., None] / 255
     x = (np.arange(width, dtype=np.float32) - centre[0]) / unit
     y = (centre[1] - np.arange(height, dtype=np.float32)) / unit
-    tone = 1 - 0.42 * np.exp(-(((y + 0.98) / 0.24) ** 2))[:, None] * np.exp(-((x / 0.5) ** 4))[None, :]             # the chin's shadow
+    tone = 1 - 0.42 * np.exp(-(((y + 0.98) / 0.24) ** 2))[:, None] * np.exp(-((x / 0.5) ** 4))[None, :]  # the chin's shadow
     tone = tone * (1 + 0.30 * light.direction[0] * np.clip(x / neck, -1, 1))[None, :]
     colour += (skin * tone[..., None] - colour) * part
     cloth_light = (1 + 0.20 * light.direction[0] * np.clip(x / 1.4, -1, 1))[None, :, None] * (1 + 0.08 * np.sin(x * 7 + 2 * y[:, None]))[..., None]
@@ -141,7 +141,7 @@ def hair_behind(person: Person, shape: tuple[int, int], place: Floats, yaw: floa
     else:
         return None
     points = single(half + [(-x, y) for x, y in reversed(half)]) - single([0.10 * np.sin(yaw), 0])
-    for _ in range(3):                                                                  # Chaikin: cut the corners
+    for _ in range(3):  # Chaikin: cut the corners
         following = np.roll(points, -1, axis=0)
         points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], 1).reshape(-1, 2)
     pixels = points @ place[:, :2].T + place[:, 2]

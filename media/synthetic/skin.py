@@ -60,8 +60,8 @@ class _Canvas:
     """Separable bells and soft steps on the texture grid: cheap, since each is an outer product of two curves."""
 
     def __init__(self, person: Person, width: int, height: int) -> None:
-        self.x = ((np.arange(width) + 0.5) / width * 2 - 1).astype(np.float32) * THETA_MAX * person.half_width      # [w]
-        self.y = TOP - ((np.arange(height) + 0.5) / height).astype(np.float32) * 2 * TOP                            # [h]
+        self.x = ((np.arange(width) + 0.5) / width * 2 - 1).astype(np.float32) * THETA_MAX * person.half_width  # [w]
+        self.y = TOP - ((np.arange(height) + 0.5) / height).astype(np.float32) * 2 * TOP  # [h]
 
     def bell(self, x: float, y: float, wide: float, high: float) -> Floats:
         return np.outer(np.exp(-(((self.y - y) / high) ** 2)), np.exp(-(((self.x - x) / wide) ** 2))).astype(np.float32)
@@ -87,7 +87,7 @@ def paint_head(person: Person, pixels_per_unit: float, seed: int) -> Head:
     strands = _hair_colour(person, hair.shape, rng)
     albedo += (strands - albedo) * hair[..., None]
     y, half_width, half_depth = profiles(person)
-    half = (width // 2, height // 2)                                                            # light is smooth: half the size will do
+    half = (width // 2, height // 2)  # light is smooth: half the size will do
     gloss = 0.25 + 0.75 * (canvas.bell(0, -0.12, 0.07, 0.25) + canvas.bell(0, 0.36, 0.3, 0.14) + 0.6 * canvas.pair(0.36, -0.24, 0.13, 0.1))
     grooves = 0.012 * hair * (strands.mean(axis=2) / max(float(strands.mean()), 1.0) - 1)
     bare = relief * (1 - hair)
@@ -192,7 +192,7 @@ def _glasses(p: Person, c: _Canvas, albedo: Floats) -> None:
 
 def _hair_mask(p: Person, c: _Canvas, rng: np.random.Generator) -> Floats:
     """Where hair (or a hat) covers the head, 0..1 [h,w]."""
-    side = np.abs(c.x) / p.half_width                                                                    # theta
+    side = np.abs(c.x) / p.half_width  # theta
     wobble = cv2.resize(rng.standard_normal((1, 40), dtype=np.float32), (len(c.x), 1), interpolation=cv2.INTER_CUBIC)[0]
     line = np.full_like(c.x, p.hairline) - 0.10 * (side / 0.9) ** 2 * (side < 1.2)
     match p.hair_style:

@@ -15,7 +15,7 @@ def numbers(source, times):
 
 def corner_mark(height=60, width=80):
     picture = np.zeros((height, width, 3), np.uint8)
-    picture[: height // 2, : width // 2] = (255, 0, 0)      # red, top left
+    picture[: height // 2, : width // 2] = (255, 0, 0)  # red, top left
     return picture
 
 
@@ -85,7 +85,7 @@ def test_probe_reports_the_video(tmp_path):
 def test_a_phone_video_is_turned_upright(tmp_path):
     content = turned_clockwise(write_video(tmp_path / "a.mp4", [corner_mark()] * 3).read_bytes())
     info = probe(content)
-    (_, picture), = read_frames(content, [0.0])
+    ((_, picture),) = read_frames(content, [0.0])
     assert (info.width, info.height) == (60, 80) and picture.shape == (80, 60, 3)
     assert is_red(picture[5, -5]) and not is_red(picture[5, 5]) and not is_red(picture[-5, 5])
 
@@ -109,7 +109,7 @@ def test_grey_deep_and_transparent_photos_become_8_bit_rgb():
     grey = cv2.imencode(".png", np.full((8, 8), 100, np.uint8))[1].tobytes()
     deep = cv2.imencode(".png", np.full((8, 8, 3), 100 * 257, np.uint16))[1].tobytes()
     clear = np.zeros((8, 8, 4), np.uint8)
-    clear[:, 4:] = (255, 0, 0, 255)                          # BGR: blue, and nothing at all on the left
+    clear[:, 4:] = (255, 0, 0, 255)  # BGR: blue, and nothing at all on the left
     assert read_image(grey).tolist() == [[[100] * 3] * 8] * 8
     assert read_image(deep).tolist() == [[[100] * 3] * 8] * 8
     pixels = read_image(cv2.imencode(".png", clear)[1].tobytes())

@@ -26,7 +26,7 @@ def portrait():
 
 
 def test_one_rendered_face_is_found_once(portrait):
-    face, = FINDER.find(portrait)
+    (face,) = FINDER.find(portrait)
     x0, y0, x1, y1 = face.box
     assert 0 <= x0 < x1 <= portrait.shape[1] and 0 <= y0 < y1 <= portrait.shape[0]
     assert face.landmarks.shape == (468, 2) and face.score > 0.5 and face.presence > 0.5
@@ -49,8 +49,8 @@ def test_threads_share_the_networks(portrait):
 def test_the_mesh_turns_with_the_face(portrait, turn):
     side = portrait.shape[0]
     matrix = cv2.getRotationMatrix2D((portrait.shape[1] / 2, side / 2), turn, 0.9)
-    upright, = FINDER.find(portrait)
-    turned, = FINDER.find(cv2.warpAffine(portrait, matrix, portrait.shape[1::-1], borderMode=cv2.BORDER_REPLICATE))
+    (upright,) = FINDER.find(portrait)
+    (turned,) = FINDER.find(cv2.warpAffine(portrait, matrix, portrait.shape[1::-1], borderMode=cv2.BORDER_REPLICATE))
     expected = upright.landmarks @ matrix[:, :2].T + matrix[:, 2]
     size = np.ptp(expected[:, 1])
     assert np.abs(turned.landmarks - expected).mean() < 0.04 * size
@@ -59,14 +59,14 @@ def test_the_mesh_turns_with_the_face(portrait, turn):
 @pytest.mark.parametrize("scale", [0.5, 3.0])
 def test_the_mesh_is_in_pixels_of_the_given_picture(portrait, scale):
     """Detection runs on a shrunk picture; what comes back belongs to the full one."""
-    one, = FINDER.find(portrait)
-    other, = FINDER.find(cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
+    (one,) = FINDER.find(portrait)
+    (other,) = FINDER.find(cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
     assert np.abs(other.landmarks / scale - one.landmarks).mean() < 0.025 * np.ptp(one.landmarks[:, 1])
 
 
 def test_a_mirrored_face_looks_the_other_way(portrait):
-    one, = FINDER.find(portrait)
-    other, = FINDER.find(np.ascontiguousarray(portrait[:, ::-1]))
+    (one,) = FINDER.find(portrait)
+    (other,) = FINDER.find(np.ascontiguousarray(portrait[:, ::-1]))
     assert other.yaw_degrees == pytest.approx(-one.yaw_degrees, abs=8)
 
 
@@ -112,8 +112,8 @@ def test_the_index_maps_are_of_the_mesh():
 
 def test_the_68_points_lie_as_ibug_orders_them(portrait):
     points = to_68(FINDER.find(portrait)[0].landmarks)
-    assert (np.diff(points[[0, 4, 8, 12, 16], 0]) > 0).all() and points[:17, 1].argmax() in range(6, 11)      # jaw, chin lowest
-    assert (np.diff(points[17:27, 0]) > 0).all() and (np.diff(points[27:31, 1]) > 0).all()                    # brows, nose bridge
+    assert (np.diff(points[[0, 4, 8, 12, 16], 0]) > 0).all() and points[:17, 1].argmax() in range(6, 11)  # jaw, chin lowest
+    assert (np.diff(points[17:27, 0]) > 0).all() and (np.diff(points[27:31, 1]) > 0).all()  # brows, nose bridge
     assert (np.diff(points[31:36, 0]) > 0).all()
     for eye in (points[36:42], points[42:48]):
         assert eye[0, 0] < eye[3, 0] and eye[1:3, 1].mean() < eye[4:6, 1].mean()
@@ -141,7 +141,7 @@ def test_haar_finds_the_frontal_face_too(shared_data):
     found = 0
     names = sorted((shared_data / "real" / "clips").glob("*_a.mp4"))[:8]
     for path in names:
-        (_, frame), = read_frames(path, [0.5])
+        ((_, frame),) = read_frames(path, [0.5])
         both = haar.find(frame), FINDER.find(frame)
         if both[0]:
             found += 1

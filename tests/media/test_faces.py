@@ -51,7 +51,7 @@ def test_a_video_gives_aligned_clips(video):
         for landmarks in clip.landmarks:
             left, right = eye_line(landmarks)
             mouth = landmarks[OUTER_LIPS].mean(axis=0)
-            assert abs(left[1] - right[1]) < 0.06                      # the eyes are level ...
+            assert abs(left[1] - right[1]) < 0.06  # the eyes are level ...
             assert 0.35 < (left[0] + right[0]) / 2 < 0.65 and 0.25 < left[1] < 0.5 and 0.5 < mouth[1] < 0.85
 
 
@@ -66,7 +66,7 @@ def test_landmarks_fit_the_crop(video):
     from media.detect import FaceFinder
 
     clip = extract_clips(video, SMALL.model_copy(update={"size_px": 224})).clips[0]
-    again, = FaceFinder(FaceSettings()).find(clip.frames[2])
+    (again,) = FaceFinder(FaceSettings()).find(clip.frames[2])
     assert np.abs(again.landmarks / 224 - clip.landmarks[2]).mean() < 0.025
 
 
@@ -95,7 +95,7 @@ def test_a_very_long_video_is_thinned(mode):
 
 def test_a_header_that_claims_hours_does_not_hide_the_face(tmp_path, person):
     content = bytearray(write_video(tmp_path / "a.mkv", person, fps=12).read_bytes())
-    at = content.index(b"\x44\x89\x88") + 3                 # Matroska's Duration, milliseconds as a double
+    at = content.index(b"\x44\x89\x88") + 3  # Matroska's Duration, milliseconds as a double
     content[at : at + 8] = struct.pack(">d", 5 * 3600e3)
     found = extract_clips(bytes(content), SMALL)
     assert found.info.duration_seconds > 3600 and len(found.clips) == 2
@@ -139,7 +139,7 @@ def test_a_small_face_has_its_reason(video):
 def test_a_short_gap_is_bridged_a_long_one_ends_the_clip(tmp_path, person, gap, lengths):
     frames = list(person[:12])
     for k in range(4, 4 + gap):
-        frames[k] = np.full_like(frames[k], frames[k].mean(axis=(0, 1)).astype(np.uint8))       # no face, but no cut either
+        frames[k] = np.full_like(frames[k], frames[k].mean(axis=(0, 1)).astype(np.uint8))  # no face, but no cut either
     one = SMALL.model_copy(update={"clip_frames": 12, "clips_per_video": 1, "max_gap_frames": 3})
     found = extract_clips(write_video(tmp_path / "a.mp4", frames, fps=12), one)
     assert [len(clip.frames) for clip in found.clips] == lengths and found.frames_seen == 12
@@ -186,7 +186,7 @@ def test_a_moving_head_stays_in_the_middle_without_trembling(tmp_path, person):
     path = smooth(noisy, seconds)
     assert np.abs(path - truth)[:, :3].mean() < 0.6 * np.abs(noisy - truth)[:, :3].mean()
     assert np.abs(np.diff(path, 2, axis=0))[:, :3].mean() < 0.1 * np.abs(np.diff(noisy, 2, axis=0))[:, :3].mean()
-    assert np.abs(smooth(truth, seconds) - truth).max() < 0.5                # an even glide is left as it is, ends too
+    assert np.abs(smooth(truth, seconds) - truth).max() < 0.5  # an even glide is left as it is, ends too
 
 
 def test_place_undoes_turn_shift_and_scale(person):
@@ -226,8 +226,8 @@ def appearance(start, x, look, scene=0.0):
 
 def test_people_are_told_apart_by_look_and_by_time():
     again = [appearance(0, 100, 1), appearance(2, 400, 2), appearance(4, 300, 1), appearance(6, 100, 2)]
-    assert link(again) == [0, 1, 0, 1]                        # wherever they are
-    assert link([appearance(0, 100, 1), appearance(0.5, 100, 1)]) == [0, 1]          # nobody is twice in one moment
+    assert link(again) == [0, 1, 0, 1]  # wherever they are
+    assert link([appearance(0, 100, 1), appearance(0.5, 100, 1)]) == [0, 1]  # nobody is twice in one moment
 
 
 @pytest.mark.parametrize("name", ["no_face.mp4", "empty.mp4", "not_a_video.mp4", "truncated.mp4"])

@@ -99,7 +99,7 @@ def test_the_camera_does_not_know_what_it_records() -> None:
     real = np.array(cameras[""])
     for kind in ("blendswap", "upsampler"):
         apart = np.abs(np.array(cameras[kind]).mean(axis=0) - real.mean(axis=0)) / (real.std(axis=0) + 1e-9)
-        assert apart.max() < 0.5, f"{kind}: {apart}"                           # 3 standard errors of a difference of 80 and 80
+        assert apart.max() < 0.5, f"{kind}: {apart}"  # 3 standard errors of a difference of 80 and 80
 
 
 def render_camera(number: int, kind: str) -> list[float]:

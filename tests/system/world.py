@@ -33,7 +33,9 @@ def vigil(*words: Any, cwd: Path | None = None, check: bool = True, timeout: flo
     done = subprocess.run(
         [sys.executable, "-m", "vigil", *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=timeout, env={**os.environ, **environment}
     )
-    assert not check or done.returncode in (0, 3), f"vigil {' '.join(map(str, words))} ended with {done.returncode}:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+    assert not check or done.returncode in (0, 3), (
+        f"vigil {' '.join(map(str, words))} ended with {done.returncode}:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+    )
     return done
 
 
