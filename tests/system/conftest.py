@@ -26,9 +26,9 @@ def second_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ingested(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
-    """A workspace with one new batch and no cycle yet. Copy it before changing it."""
+    """A workspace with one new batch, from a plain folder, and no cycle yet. Copy it before changing it."""
     root = quick_workspace(tmp_path_factory.mktemp("ingested") / "w")
-    vigil("ingest", media, "-w", root)
+    vigil("ingest", media.parent, "--layout", "folder", "--identity", r"pattern:^(p\d+)", "--name", "plain", "-w", root)
     return root
 
 
@@ -36,6 +36,16 @@ def ingested(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
 def promoted(tmp_path_factory: pytest.TempPathFactory, ingested: Path) -> Path:
     """The same workspace after its first cycle, promoted. Copy it before changing it."""
     root = copy_workspace(ingested, tmp_path_factory.mktemp("promoted") / "w")
+    done = vigil("retrain", "-w", root)
+    assert done.returncode == 0 and "PROMOTED" in done.stdout, done.stdout + done.stderr
+    return root
+
+
+@pytest.fixture(scope="session")
+def twice(tmp_path_factory: pytest.TempPathFactory, promoted: Path, second_media: Path) -> Path:
+    """The same workspace after a second cycle that brought another forger, promoted too. Copy it before changing it."""
+    root = copy_workspace(promoted, tmp_path_factory.mktemp("twice") / "w")
+    vigil("ingest", second_media, "-w", root)
     done = vigil("retrain", "-w", root)
     assert done.returncode == 0 and "PROMOTED" in done.stdout, done.stdout + done.stderr
     return root

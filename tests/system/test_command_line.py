@@ -1,0 +1,114 @@
+"""The front door: help is light, scores are one row a file whatever is wrong, mistakes are usage errors, Ctrl-C is a pause."""
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.kills import environment, running_stage, stage_name
+from tests.system.world import copy_workspace, events, vigil
+
+HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
+COLUMNS = ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
+
+
+def test_help_imports_nothing_heavy():
+    program = "import sys\nfrom vigil.main import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass\nprint([m for m in %r if m in sys.modules])" % (
+        HEAVY,
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+    for verb in "init sample ingest batches retrain status score models report schedule serve demo doctor gc".split():
+        assert verb in done.stdout
+
+
+def bad_files(folder: Path) -> list[Path]:
+    folder.mkdir()
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "random.mp4").write_bytes(bytes(range(256)) * 40)
+    (folder / 'words, with "quotes".txt').write_text("not a picture")
+    return [*sorted(folder.iterdir()), folder / "absent.mp4"]
+
+
+def test_csv_has_exactly_its_columns_and_a_row_a_file(promoted: Path, media: Path, tmp_path: Path):
+    good = sorted(media.parent.glob("real/*.mp4"))[0]
+    bad = bad_files(tmp_path / "bad")
+    done = vigil("score", good, *bad, "-w", promoted, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert list(rows[0]) == COLUMNS and [row["file"] for row in rows] == [str(path) for path in (good, *bad)]
+    assert 0 <= float(rows[0]["p_fake"]) <= 1 and rows[0]["verdict"] in ("real", "fake", "uncertain")
+    assert all(row["verdict"] == "none" and row["p_fake"] == "" and row["reason"] for row in rows[1:])
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+
+
+def test_json_says_the_same_and_more(promoted: Path, media: Path):
+    good = sorted(media.parent.glob("fake/*/*.mp4"))[0]
+    row = json.loads(vigil("score", good, "-w", promoted, "--format", "json").stdout)[0]
+    assert set(COLUMNS) < set(row) and row["tracks"] and row["clips"] and row["promoted"] is True
+
+
+def test_without_a_champion_the_candidate_is_marked(promoted: Path, media: Path, tmp_path: Path):
+    root = copy_workspace(promoted, tmp_path / "w")
+    from workspace.journal import Journal
+
+    kept = [event for event in Journal(root).events() if event.kind != "promotion"]
+    (root / "journal.jsonl").unlink()
+    for event in kept:
+        Journal(root).append(event.kind, **event.fields)
+    done = vigil("score", sorted(media.parent.glob("real/*.mp4"))[0], "-w", root)
+    assert "not promoted" in done.stdout and "not promoted" in done.stderr
+
+
+def test_scores_on_the_edge_files_of_the_shared_media(promoted: Path, shared_data: Path):
+    files = sorted((shared_data / "edge").iterdir())
+    done = vigil("score", *files, "-w", promoted, "--format", "csv", timeout=900)
+    assert done.returncode in (0, 3) and "Traceback" not in done.stderr
+    assert [row["file"] for row in csv.DictReader(io.StringIO(done.stdout))] == [str(path) for path in files]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["scoer"], 2), (["init", "--profile", "huge"], 2), (["score"], 2), (["sample", "x", "--fake", "nobody"], 2), (["sample", "x", "--fake", "nobody=1"], 1)],
+    ids=str,
+)
+def test_mistakes_are_told_without_a_traceback(tmp_path: Path, words: list[str], code: int):
+    done = vigil(*words, cwd=tmp_path, check=False)
+    assert done.returncode == code and "Traceback" not in done.stderr and done.stderr.strip()
+
+
+def test_a_folder_with_other_things_in_it_is_never_made_a_workspace(tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for words in (["init", tmp_path], ["demo", tmp_path]):
+        done = vigil(*words, check=False)
+        assert done.returncode == 1 and "Nothing was changed" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_ctrl_c_is_a_pause_and_the_same_command_goes_on(ingested: Path, tmp_path: Path):
+    root = copy_workspace(ingested, tmp_path / "w")
+    log = tmp_path / "log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vigil", "retrain", "-w", str(root)], stdout=output, stderr=output, start_new_session=True, env=environment()
+        )
+    while process.poll() is None:
+        stage = running_stage(psutil.Process(process.pid))
+        if stage is not None and stage_name(stage) == "pretrain":
+            time.sleep(2.5)
+            import os
+
+            os.killpg(process.pid, signal.SIGINT)  # what a terminal sends
+            break
+        time.sleep(0.05)
+    assert process.wait(120) == 130 and "Paused" in log.read_text(), log.read_text()[-2000:]
+    assert "Traceback" not in log.read_text()
+    assert not events(root, "cycle_closed")
+    done = vigil("retrain", "-w", root)
+    assert done.returncode == 0 and len(events(root, "cycle_closed")) == 1

@@ -1,0 +1,186 @@
+"""The whole loop through the front door: one cycle, a second one, nothing new, a refused batch, and the way back."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.kills import leftovers
+from tests.system.world import change_settings, copy_workspace, events, git, stage_runs, vigil, vigil_json
+from workspace.settings import STAGES
+
+
+def test_a_plain_folder_reaches_a_promotion(promoted: Path):
+    assert [row["fields"]["cycle"] for row in events(promoted, "promotion")] == [row["fields"]["cycle"] for row in events(promoted, "cycle_opened")]
+    assert [name.split("@")[0] for name in stage_runs(promoted)] == list(STAGES)
+    status = vigil_json("status", "-w", promoted)
+    assert status["champion"]["cycle"] and status["batches"] == {"new": 0, "accepted": 1, "held": 0, "dropped": 0}
+
+
+def test_a_cycle_ends_in_one_commit_and_its_tag(promoted: Path):
+    cycle = events(promoted, "cycle_opened")[0]["fields"]["cycle"]
+    assert git(promoted, "tag", "-l") == f"vigil/{cycle}"
+    assert len(git(promoted, "log", "--format=%s").splitlines()) == 2  # the workspace's first, the cycle's one
+    assert git(promoted, "rev-parse", f"vigil/{cycle}^{{commit}}") == git(promoted, "rev-parse", "HEAD")
+    assert git(promoted, "status", "--porcelain", "--untracked-files=no") == ""
+    assert leftovers(promoted) == []
+
+
+def test_nothing_new_is_said_and_nothing_done(promoted: Path, tmp_path: Path):
+    root = copy_workspace(promoted, tmp_path / "w")
+    before = (git(root, "rev-parse", "HEAD"), stage_runs(root), (root / "journal.jsonl").read_bytes())
+    done = vigil("retrain", "-w", root)
+    assert done.returncode == 0 and "Nothing new" in done.stdout
+    assert (git(root, "rev-parse", "HEAD"), stage_runs(root), (root / "journal.jsonl").read_bytes()) == before
+
+
+def test_mlflow_shows_the_run_its_data_its_curves_and_the_model(promoted: Path):
+    with sqlite3.connect(f"file:{promoted / 'mlflow.db'}?mode=ro", uri=True) as database:
+        assert database.execute("select status from runs").fetchall() == [("FINISHED",)]
+        keys = {key for (key,) in database.execute("select distinct key from metrics")}
+        assert any(key.startswith("curve.train.") for key in keys) and any("auc" in key for key in keys)
+        assert database.execute("select count(*) from datasets").fetchone() == (3,)
+        tags = dict(database.execute("select key, value from model_version_tags"))
+        card = json.loads((promoted / tags["path"] / "card.json").read_text())
+        assert tags["model_sha256"] == card["model_sha256"]
+        assert database.execute("select alias from registered_model_aliases").fetchall() == [("champion",)] or ("champion",) in database.execute(
+            "select alias from registered_model_aliases"
+        )
+
+
+def test_no_pickle_lies_in_a_model_or_in_mlflow(promoted: Path):
+    for folder in (promoted / "models", promoted / "mlartifacts", promoted / "build"):
+        for path in folder.rglob("*"):
+            assert path.suffix not in {".pkl", ".pickle", ".pt", ".pth", ".bin"}, path
+            if path.is_file():
+                assert path.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), f"{path} starts like a pickle"
+
+
+def test_a_changed_weight_file_is_refused(promoted: Path, tmp_path: Path, media: Path):
+    root = copy_workspace(promoted, tmp_path / "w")
+    cycle = events(root, "promotion")[0]["fields"]["cycle"]
+    for name in ("model.onnx", "model.safetensors"):
+        path = root / "models" / cycle / name
+        kept = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        done = vigil("score", next(media.parent.glob("real/*.mp4")), "-w", root, check=False)
+        assert done.returncode == 1 and "sha256" in done.stderr and "Traceback" not in done.stderr
+        path.write_bytes(kept)
+
+
+def test_a_fresh_clone_with_only_the_remote_gives_the_clips_of_the_card(promoted: Path, tmp_path: Path):
+    cycle = events(promoted, "promotion")[0]["fields"]["cycle"]
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--branch", f"vigil/{cycle}", str(promoted), str(clone)], check=True, capture_output=True)
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "remote", "modify", "--local", "store", "url", str(promoted / ".vigil" / "remote")], cwd=clone, check=True, capture_output=True)
+    subprocess.run([*dvc, "pull", "-q"], cwd=clone, check=True, capture_output=True)
+    from model.data import epoch_hash
+    from pipelines.train import training_rows
+
+    card = json.loads((clone / "models" / cycle / "card.json").read_text())
+    assert epoch_hash(clone, training_rows(clone), card["seed"]) == card["data_hash"]
+    # ... and the hash is of the pixels: one flipped bit in a shard shows
+    shard = next((clone / "data" / "faces").rglob("clips-000.tar"))
+    content = bytearray(shard.read_bytes())
+    shard.chmod(0o644)
+    content[len(content) // 2] ^= 1
+    shard.unlink()
+    shard.write_bytes(content)
+    try:
+        changed = epoch_hash(clone, training_rows(clone), card["seed"])
+    except Exception as problem:
+        changed = str(problem)
+    assert changed != card["data_hash"]
+
+
+def test_dvc_restores_what_was_lost(promoted: Path, tmp_path: Path):
+    import shutil
+
+    root = copy_workspace(promoted, tmp_path / "w")
+    batch = next(path.name for path in (root / "data" / "faces").iterdir() if path.is_dir())
+    before = (root / "data" / "faces" / batch / "index.parquet").read_bytes()
+    shutil.rmtree(root / "data" / "faces" / batch)
+    from workspace.repository import reproduce
+
+    ran = stage_runs(root)
+    reproduce(root, "faces")
+    assert (root / "data" / "faces" / batch / "index.parquet").read_bytes() == before
+    assert stage_runs(root) == ran  # from the cache: nothing was computed again
+
+
+def test_a_batch_that_great_expectations_refuses_is_held_and_the_champion_stays(promoted: Path, tmp_path: Path):
+    import cv2
+
+    root = copy_workspace(promoted, tmp_path / "w")
+    (tmp_path / "noise" / "real").mkdir(parents=True)
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / "noise" / "real" / f"{number}.png"), np.random.default_rng(number).integers(0, 255, (160, 160, 3)))
+    vigil("ingest", tmp_path / "noise", "--name", "noise", "-w", root)
+    ran = len(stage_runs(root))
+    done = vigil("retrain", "-w", root)
+    assert done.returncode == 3 and "HELD" in done.stdout
+    assert {name.split("@")[0] for name in stage_runs(root)[ran:]} == {"faces", "validate"}  # nothing was trained on it
+    held = [row for row in vigil_json("batches", "-w", root) if row["state"] == "held"]
+    assert len(held) == 1 and "data checks" in held[0]["why"] and held[0]["source"] == "noise"
+    assert len(events(root, "promotion")) == 1
+
+
+def test_the_alias_decides_what_serves_and_rollback_moves_it(twice: Path, tmp_path: Path, media: Path):
+    root = copy_workspace(twice, tmp_path / "w")
+    first, second = (row["fields"]["model_sha256"][:12] for row in events(root, "promotion"))
+    clip = next(media.parent.glob("real/*.mp4"))
+
+    def serving() -> str:
+        return json.loads(vigil("score", clip, "-w", root, "--format", "json").stdout)[0]["model"]
+
+    assert serving() == second
+    with sqlite3.connect(root / "mlflow.db") as database:
+        version = database.execute("select version from model_version_tags where key = 'model_sha256' and value like ?", (first + "%",)).fetchone()[0]
+        database.execute("update registered_model_aliases set version = ? where alias = 'champion'", (version,))
+    assert serving() == first
+    vigil("doctor", "--fix", "-w", root, check=False)  # the journal is the truth: the alias follows it again
+    assert serving() == second
+    done = vigil("models", "rollback", "--who", "ana", "--why", "false alarms", "-w", root)
+    assert "champion again" in done.stdout and serving() == first
+
+
+def test_the_second_cycle_computes_only_what_is_new(twice: Path, promoted: Path):
+    later = stage_runs(twice)[len(stage_runs(promoted)) :]
+    assert sorted(name.split("@")[0] for name in later) == sorted(STAGES)  # one faces, one validate, one forge: the new batch's
+    opened = events(twice, "cycle_opened")[-1]["fields"]
+    assert opened["base_model"] == events(twice, "promotion")[0]["fields"]["model_sha256"]
+
+
+def test_a_killed_stage_without_retries_ends_the_run_with_an_error(ingested: Path, tmp_path: Path):
+    """The counterpart of the kill drill: it is Prefect's retry that reruns a killed stage."""
+    import time
+
+    import psutil
+
+    from benchmarks.kills import running_stage, stage_name, start
+
+    root = copy_workspace(ingested, tmp_path / "w")
+    change_settings(root, {"schedule": {"retries": 0}})
+    process = start(root)
+    while process.poll() is None:
+        stage = running_stage(psutil.Process(process.pid))
+        if stage is not None and stage_name(stage) == "faces":
+            stage.kill()
+            break
+        time.sleep(0.02)
+    assert process.wait(300) == 1
+    assert "killed" in (root / ".vigil" / "kill-drill.log").read_text() and not events(root, "cycle_opened")
+
+
+@pytest.mark.parametrize(
+    "words", [["retrain"], ["status"], ["batches"], ["models"], ["report"], ["doctor"], ["gc"], ["score", "x.mp4"]], ids=lambda words: words[0]
+)
+def test_outside_a_workspace_every_verb_says_what_to_do(tmp_path: Path, words: list[str]):
+    done = vigil(*words, cwd=tmp_path, check=False)
+    assert done.returncode == 1 and "Next:" in done.stderr and "Traceback" not in done.stderr
