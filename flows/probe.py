@@ -95,7 +95,7 @@ def _compare(client: Any, root: Path, model_dir: Path, seconds: float, tolerance
     table = pd.read_parquet(root / "data" / "sets" / "holdout.parquet").sort_values("clip_id").head(GOLDEN_CLIPS)
     if not len(table):
         return ProbeResult(False, "there is no holdout clip to probe with", seconds)
-    network = load_model(model_dir).eval()
+    network = load_model(model_dir / "model.safetensors").eval()
     differences = []
     for row in table.to_dict("records"):
         clip = read_clip(root, row)

@@ -88,7 +88,7 @@ def render_week(folder: Path, settings: Settings, week: Week, number: int, first
         out,
         people=week.people,
         clips_per_person=2,
-        seconds=1.0,
+        seconds=0.85,
         seed=seed,
         fakes=week.fakes,
         first_person=first_person,

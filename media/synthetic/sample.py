@@ -1,9 +1,11 @@
 """Makes folders of sample media: real takes and two kinds of fakes, with their labels, the same for the same seed."""
 
 import csv
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from workspace.files import atomic_file
 GENERATORS = ("blendswap", "upsampler")
 LABEL_COLUMNS = ("path", "label", "use", "identity", "donor", "generator", "kind", "source", "source_video")
 SOURCE = "sample"
+FEW_JOBS = 12  # fewer are drawn before two processes have started
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +77,12 @@ def make_sample_media(
     jobs = list(_jobs(out, people, clips_per_person, wanted, seed, first_person, first_take, group_of or (lambda identity: "")))
     frames = max(2, round(seconds * fps))
 
-    def work(job: _Job) -> None:
-        pictures, camera = render_take(seed, job.person, job.take, frames, generator=job.generator, donor=job.donor, size_px=size_px, fps=fps)
-        encode_h264(job.path, pictures, fps, camera.crf, camera.preset)
-
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for done, _ in enumerate(pool.map(work, jobs), start=1):
-            if progress is not None:
-                progress(done, len(jobs))
+    work = partial(_render, seed=seed, frames=frames, size_px=size_px, fps=fps)
+    if workers > 1 and len(jobs) >= FEW_JOBS:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+            _report(pool.map(work, jobs, chunksize=2), len(jobs), progress)
+    else:
+        _report(map(work, jobs), len(jobs), progress)
     rows = tuple(_row(out, job) for job in jobs)
     with atomic_file(out / "labels.csv") as handle:
         writer = csv.DictWriter(handle, LABEL_COLUMNS, lineterminator="\n")
@@ -89,6 +90,23 @@ def make_sample_media(
         writer.writerows(rows)
     real = sum(not job.generator for job in jobs)
     return SampleReport(out, people, real, len(jobs) - real, frames / fps, rows)
+
+
+def _render(job: _Job, *, seed: int, frames: int, size_px: int, fps: float) -> None:
+    pictures, camera = render_take(seed, job.person, job.take, frames, generator=job.generator, donor=job.donor, size_px=size_px, fps=fps)
+    encode_h264(job.path, pictures, fps, camera.crf, camera.preset)
+
+
+def _one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)  # the processes share the cores among themselves
+
+
+def _report(finished: Iterable[None], total: int, progress: Callable[[int, int], None] | None) -> None:
+    for done, _ in enumerate(finished, start=1):
+        if progress is not None:
+            progress(done, total)
 
 
 def render_take(
