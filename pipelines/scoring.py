@@ -116,6 +116,13 @@ def unit_table(clips: "pd.DataFrame") -> "pd.DataFrame":
     return first.drop(columns=means.columns).join(means).reset_index()
 
 
+def collected_where_enough(clips: "pd.DataFrame", least: int) -> "pd.DataFrame":
+    """The collected clips where they hold `least` videos of both classes, else all: what the gates judge on, and so what is calibrated on."""
+    collected = clips[clips["origin"] == "collected"]
+    videos = collected.drop_duplicates("unit")["label"].value_counts()
+    return collected if min(videos.get("real", 0), videos.get("fake", 0)) >= least else clips
+
+
 def read_set(root: Path, split: str) -> "pd.DataFrame":
     """A table of data/sets without its landmarks. Raises DataError when it is missing."""
     import pandas as pd

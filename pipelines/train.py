@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.pretrain import CHECKPOINTS, load_base
-from pipelines.scoring import read_set, score_rows, unit_evidence, unit_table
+from pipelines.scoring import collected_where_enough, read_set, score_rows, unit_evidence, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
 from workspace.files import write_json
@@ -105,7 +105,7 @@ def write_model_card(
         settings=settings.model_dump(mode="json", by_alias=True),
     )
     write_card(folder, card)  # the engine that scores validation wants one; temperature and threshold follow
-    validation = read_set(root, "validation")
+    validation = collected_where_enough(read_set(root, "validation"), settings.gates.min_per_class)
     scored = score_rows(root, folder, validation, threads=settings.serve.threads, tell=Progress("train"))
     labels = unit_table(scored.drop(columns="embedding")).set_index("unit")["label"]
     evidence = unit_evidence(scored)
