@@ -70,7 +70,8 @@ def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
     from pipelines.ingest import ingest
     from workspace.repository import dvc_add
 
-    lines = ingest(root, settings, [*sources, *_reviewed_cases(root)]).lines()
+    every = [*sources, *_reviewed_cases(root)]
+    lines = ingest(root, settings, every).lines() if every else []
     _close_outbox(root)
     untracked = [root / "data" / "raw" / name for name in batch_states(Journal(root).events()) if not (root / "data" / "raw" / f"{name}.dvc").exists()]
     dvc_add(root, [folder for folder in untracked if folder.exists()])
