@@ -25,8 +25,8 @@ class BlendSwap:
         self.target, self.donor = target, donor
         self.feather = float(rng.uniform(0.010, 0.022)) * target.take.unit
         self.matched = float(rng.uniform(0.5, 0.8))  # how much of the colour difference is removed
-        self.tint = np.exp(rng.normal(0, 0.11, 3) + rng.normal(0, 0.09)).astype(np.float32)
-        self.blur = float(rng.uniform(0.9, 1.9)) * target.take.unit / 90
+        self.tint = np.exp(rng.normal(0, 0.08, 3) + rng.choice((-1, 1)) * rng.uniform(0.12, 0.22)).astype(np.float32)  # never quite the right exposure
+        self.blur = float(rng.uniform(1.2, 2.2)) * target.take.unit / 90
         self.shrink = float(rng.uniform(0.92, 1.06))
 
     def frames(self) -> Iterator[Floats]:
