@@ -55,14 +55,14 @@ class Upsampler:
 
     The decoder works on an aligned canvas, so its grid sticks to the head. Brightness and colour keep their local means, the detail stays,
     and the grid fades out over hair, neck and background: there is neither seam nor mismatch nor other sharpness to find. It is faint
-    (some five 8-bit steps) and everywhere on the face, so that only a detector that has met it adds it up.
+    (some 8-bit steps) and everywhere on the face, so that only a detector that has met it adds it up.
     """
 
     CANVAS = 128  # px of the decoder's canvas
     PER_UNIT = 49.0  # canvas px a head unit: a cell of 5 is a tenth of a head unit, some 10 px of a face 140 px wide
     CELL = 5
-    LUMA = (6.0, 8.0)  # amplitudes, sigma of 8-bit values
-    CHROMA = (7.0, 9.0)
+    LUMA = (4.5, 6.0)  # amplitudes, sigma of 8-bit values
+    CHROMA = (4.5, 6.0)
 
     def __init__(self, target: PersonRenderer, rng: np.random.Generator) -> None:
         self.target = target
