@@ -33,7 +33,7 @@ class Week:
 
 
 WEEKS = (
-    Week("a first forger, blendswap", 52, {"blendswap": 2}, False, "promoted"),
+    Week("a first forger, blendswap", 72, {"blendswap": 2}, False, "promoted"),
     Week("a new forger, upsampler", 38, {"upsampler": 2}, False, "promoted"),
     Week("a batch whose labels somebody flipped", 36, {"blendswap": 1, "upsampler": 1}, True, "held"),
     Week("a clean week", 30, {"blendswap": 1, "upsampler": 1}, False, "promoted"),

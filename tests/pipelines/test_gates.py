@@ -199,3 +199,18 @@ def test_a_first_model_is_judged_by_absolute_gates_and_says_so() -> None:
 def test_production_bounds_stand_beside_the_bounds_in_force() -> None:
     result = next(r for r in judged(passing(), max_fpr=0.2).results if r.gate == "accuracy: false-positive rate")
     assert (result.limit, result.production_limit, result.n, result.smallest_n) == (0.2, 0.032, 120, 94)
+
+
+def test_a_week_too_small_to_move_the_traffic_is_no_reason_to_hold_but_a_small_reference_is() -> None:
+    from pipelines.gates.comparative import drift
+    from pipelines.gates.result import GateVerdict, Inputs, Limits
+    from workspace.settings import GateSettings
+
+    def verdict_of(n_ref: int, n_new: int) -> GateVerdict:
+        seen = {"status": "too few", "n_ref": n_ref, "n_new": n_new, "least": 20}
+        inputs = Inputs({"drift": seen, "cycle": {"judged": ["b1"], "base_sha256": "0" * 64}, "evaluation": {}, "validate": [], "sets": {}})
+        return next(iter(drift("drift", inputs, Limits(GateSettings(), GateSettings())))).verdict
+
+    assert verdict_of(200, 3) is GateVerdict.PASS
+    assert verdict_of(3, 200) is GateVerdict.UNDECIDED
+    assert verdict_of(3, 3) is GateVerdict.UNDECIDED

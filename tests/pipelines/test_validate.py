@@ -100,7 +100,7 @@ def test_a_share_holds_up_to_its_limit_and_not_beyond(name: str, limits: dict[st
 
 def test_too_few_samples_fail_and_a_missing_column_fails() -> None:
     table, samples = batch(3)
-    assert list(failed(verdict(table, samples))) == ["enough samples"]
+    assert list(failed(verdict(table, samples, min_samples=4))) == ["enough samples"]
     table, samples = batch()
     assert "columns of the manifest" in failed(verdict(table.drop(columns="licence"), samples))
 
