@@ -30,7 +30,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     model, warm = start_model(root, settings, cycle)
     size = settings.faces.size_px
     train_set, val_set = (ClipDataset(root, read_set(root, split), size) for split in ("train", "validation"))
-    report = pretrain(model, train_set, val_set, settings.pretrain, cycle.seed, root / CHECKPOINTS, Progress("pretrain"), augment=settings.augment)
+    phase = settings.pretrain.model_copy(update={"lr": settings.pretrain.lr * settings.pretrain.warm_lr_factor}) if warm else settings.pretrain
+    report = pretrain(model, train_set, val_set, phase, cycle.seed, root / CHECKPOINTS, Progress("pretrain"), augment=settings.augment)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     sha256 = save_model(model, root / FOLDER / "model.safetensors", {"cycle": cycle.cycle, "phase": "pretrain"})
     result = {

@@ -195,6 +195,12 @@ class PhaseSettings(Block):
     patience: Positive = Field(5, description="Looks without a better validation loss before training stops.")
 
 
+class PretrainSettings(PhaseSettings):
+    """Phase 1."""
+
+    warm_lr_factor: float = Field(0.3, gt=0, le=1, description="The rate of a warm start, as a part of `lr`: a champion's weights must not be washed out.")
+
+
 class TrainSettings(PhaseSettings):
     """Phase 2."""
 
@@ -368,7 +374,7 @@ class Settings(Block):
     split: SplitSettings
     budget: BudgetSettings
     model: ModelSettings
-    pretrain: PhaseSettings
+    pretrain: PretrainSettings
     train: TrainSettings
     harden: HardenSettings
     evaluate: EvaluateSettings

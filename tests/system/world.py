@@ -18,11 +18,11 @@ WIDE_GATES = {
 }  # fmt: skip
 QUICK = {
     "faces": {"size_px": 64, "clip_frames": 4, "fps": 6.0, "workers": 1},
-    "pretrain": {"steps": 12, "batch": 16, "micro_batch": 16, "validate_every": 6},
+    "pretrain": {"steps": 40, "batch": 16, "micro_batch": 16, "validate_every": 20},
     "train": {"steps": 6, "batch": 8, "micro_batch": 8, "validate_every": 3},
     "harden": {"steps": 5},
     "budget": {"hardened_clips": 6, "attack_clips": 6},
-    "evaluate": {"resamples": 100, "attack_steps": 3, "attack_eps": [0.0, 0.00784, 0.05]},
+    "evaluate": {"target_fpr": 0.5, "resamples": 100, "attack_steps": 3, "attack_eps": [0.0, 0.00784, 0.05]},
     "gates": WIDE_GATES,
     "schedule": {"retries": 1, "retry_delay_seconds": 0},
 }
