@@ -7,6 +7,7 @@ commit, one promotion, no lock and no run that says RUNNING.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import random
@@ -147,13 +148,25 @@ def complaints(root: Path, struck: dict[str, Any], cycles_before: int = 0) -> li
     return found
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on this file; the file alone says nothing."""
+    if not path.exists():
+        return False
+    with open(path) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def leftovers(root: Path) -> list[str]:
     """Locks, processes and runs that nobody closed."""
     found = []
     if holder := lease_holder(root):
         found.append(f"the lease is held by {holder}")
-    if (root / ".dvc" / "tmp" / "lock").exists() and (root / ".dvc" / "tmp" / "lock").stat().st_size:
-        found.append("DVC's lock is left")
+    if is_locked(root / ".dvc" / "tmp" / "lock"):
+        found.append("DVC's lock is held")
     for process in psutil.process_iter():
         try:
             if process.environ().get("VIGIL_WORKSPACE") == str(root.resolve()):
