@@ -48,11 +48,26 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     from workspace.processes import end_orphans
 
     with lease(root, "doctor"):
-        for line in [*end_orphans(root), *(close_stale_runs(root, settings) if plan.resume else [])]:
+        for line in [*end_orphans(root), *close_stale_runs(root, settings)]:
             print(line, flush=True)
     from flows.cycle import weekly_retrain
 
-    return weekly_retrain(workspace=str(root), scheduled=scheduled, force=force)
+    try:
+        return weekly_retrain(workspace=str(root), scheduled=scheduled, force=force)
+    except Exception:
+        # Ctrl-C reaches Prefect's temporary server too, so that Prefect cannot note the pause and complains instead.
+        if was_paused(root):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def was_paused(root: Path) -> bool:
+    """Whether the last stage ended because somebody pressed Ctrl-C."""
+    from pipelines.stage import failure_path
+    from workspace.files import read_json
+
+    path = failure_path(root)
+    return path.exists() and read_json(path).get("kind") == "paused"
 
 
 def describe(outcome: dict[str, Any]) -> str:
