@@ -15,10 +15,10 @@ from workspace.settings import ScheduleSettings
 def test_a_served_deployment_runs_and_a_timer_after_it_finds_the_week_done(ingested: Path, tmp_path: Path):
     root = copy_workspace(ingested, tmp_path / "w")
     log = tmp_path / "schedule.log"
-    soon = time.localtime(time.time() + 75)  # a minute ahead, by this machine's clock
+    soon = time.gmtime(time.time() + 110)  # one to two minutes ahead: the server has to start first
     with open(log, "wb") as output:
         served = subprocess.Popen(
-            [sys.executable, "-m", "vigil", "schedule", "-w", str(root), "--cron", f"{time.gmtime(time.mktime(soon)).tm_min} * * * *"],
+            [sys.executable, "-m", "vigil", "schedule", "-w", str(root), "--cron", f"{soon.tm_min} * * * *"],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(),
