@@ -1,10 +1,28 @@
 """The environment a cycle runs in: telemetry off, Prefect's files inside the workspace, children that know their parent."""
 
 import os
+import signal
 from pathlib import Path
 
 from workspace.processes import parent_token
 from workspace.quiet import set_quiet_environment
+
+
+def start_private_server() -> None:
+    """Start Prefect's temporary server of this process, deaf to Ctrl-C: a terminal sends that to every process of the group.
+
+    A server that dies with the first Ctrl-C leaves the flow waiting for minutes to note that it was paused. Does nothing when
+    PREFECT_API_URL names a server.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask and keeps it
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def prepare_environment(root: Path) -> None:

@@ -41,9 +41,10 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     plan = would_run(root, settings, force)
     if not plan.needed and not scheduled:
         return {"outcome": "nothing new", "reason": "no new file, batch, setting or stage version; --force runs a cycle all the same", "cycle": ""}
-    from flows.environment import prepare_environment
+    from flows.environment import prepare_environment, start_private_server
 
     prepare_environment(root)
+    start_private_server()
     from flows.health import close_stale_runs
     from workspace.processes import end_orphans
 
