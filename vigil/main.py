@@ -60,7 +60,10 @@ def main() -> None:
     """Run the command line. A failure prints three lines (what, why, next) and no traceback; Ctrl-C is a pause."""
     set_quiet_environment()
     try:
-        sys.exit(app(standalone_mode=False) or 0)  # an Exit's code comes back as the value
+        code = app(standalone_mode=False) or 0  # an Exit's code comes back as the value, Ctrl-C as 130
+        if code == PAUSED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except VigilError as problem:
         print(problem, file=sys.stderr)
         sys.exit(1)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,8 +103,6 @@ def test_ctrl_c_is_a_pause_and_the_same_command_goes_on(ingested: Path, tmp_path
         stage = running_stage(psutil.Process(process.pid))
         if stage is not None and stage_name(stage) == "pretrain":
             time.sleep(2.5)
-            import os
-
             os.killpg(process.pid, signal.SIGINT)  # what a terminal sends
             break
         time.sleep(0.05)
