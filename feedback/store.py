@@ -5,7 +5,6 @@ nor doubled on its way to `ingest` (feedback/handover.py). No file name of a cli
 `.vigil/cases/<sha256>`, written and synced before the row that points to them.
 """
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from sqlalchemy.dialects.sqlite import JSON, insert
 from sqlalchemy.exc import IntegrityError
 
 from workspace.errors import WorkspaceError
-from workspace.files import atomic_file
+from workspace.files import atomic_file, sync_folder
 
 DATABASE = Path("feedback.db")
 CASES = Path(".vigil/cases")
@@ -197,7 +196,7 @@ class FeedbackStore:
             return
         with atomic_file(kept, "wb") as handle, open(media, "rb") as upload:
             shutil.copyfileobj(upload, handle, 1 << 20)
-        _sync_folder(kept.parent)
+        sync_folder(kept.parent)
 
 
 def _case_for(connection: Connection, answer: Mapping[str, Any], sha256: str, size_bytes: int, now: str) -> str:
@@ -252,14 +251,6 @@ def _open(path: Path) -> Engine:
         METADATA.create_all(connection)
         connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
     return engine
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _now() -> str:

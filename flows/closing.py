@@ -15,20 +15,14 @@ def unfinished(root: Path) -> CycleState | None:
     return closed[-1] if closed and not has_tag(root, f"vigil/{closed[-1].cycle}") else None
 
 
-def finish_report(root: Path) -> Path:
-    """Write the page of the last cycle."""
-    from pipelines.report import write_report
-
-    return write_report(root, read_cycle(root))
-
-
 def finish_commit(root: Path) -> str:
     """Commit and tag the last closed cycle unless that is done; returns the tag that was made, or an empty string."""
+    from pipelines.report import write_report
     from workspace.repository import commit
 
     last = unfinished(root)
     if last is None:
         return ""
-    finish_report(root)
+    write_report(root, read_cycle(root))
     commit(root, f"{last.cycle} {last.outcome}: {last.reason}", f"vigil/{last.cycle}")
     return f"vigil/{last.cycle}"

@@ -7,7 +7,7 @@ there on is safe to repeat, so `vigil retrain` goes on where the last one ended.
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,6 @@ from workspace.state import batch_states, cycles, open_cycle
 
 DATA_STAGES = ("faces", "validate")
 MODEL_STAGES = tuple(stage for stage in STAGES if stage not in DATA_STAGES)
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +261,8 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
     from flows.decide import decide_outcome
     from workspace.repository import dvc_add, push, replace_folder
 
-    trained = bool(cycle.judged) or bool(cycle.batches)
-    trained = trained and (root / "reports" / "verdict.json").exists() and read_json(root / "reports" / "verdict.json").get("cycle") == cycle.cycle
+    verdict = root / "reports" / "verdict.json"
+    trained = verdict.exists() and read_json(verdict).get("cycle") == cycle.cycle
     model_dir = root / "models" / cycle.cycle
     if trained:
         sha256 = read_json(root / "build" / "model" / "card.json")["model_sha256"]
@@ -277,7 +276,6 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
     if trained:
         publish(root, settings, cycle, decision.outcome)
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
-        verdict = root / "reports" / "verdict.json"
         journal.append(
             "cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, verdict_sha256=sha256_file(verdict) if trained else ""
         )

@@ -34,6 +34,15 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Make names that were just written in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: Path, value: Any) -> Path:
     """Write `value` as sorted, indented JSON; the same value gives the same bytes. NaN and infinity become null."""
     with atomic_file(path) as handle:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import JournalError
+from workspace.files import sync_folder
 
 NO_HASH = "0" * 64
 KINDS: dict[str, tuple[str, ...]] = {
@@ -156,7 +157,7 @@ class Journal:
                 f"Cannot write to {self.path}. The entry was not made.", why=str(problem), next_step="Make room on the disk, then run the command again."
             ) from problem
         if end == 0:
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
 
 
 def _make_event(last: Event | None, now: datetime, kind: str, fields: dict[str, Any]) -> Event:
@@ -231,11 +232,3 @@ def _read_all(descriptor: int) -> bytes:
 def _write_fully(descriptor: int, content: bytes) -> None:
     while content:
         content = content[os.write(descriptor, content) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
