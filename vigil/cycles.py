@@ -36,9 +36,9 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
         with lease(root, "commit"):
             finish_commit(root)
     events = Journal(root).events()
-    if scheduled and due_week(events, settings.schedule, datetime.now(UTC)) is None and not would_run(root, settings).resume:
-        return {"outcome": "nothing new", "reason": "this week's scheduled cycle has been run; the next is due at its slot", "cycle": ""}
     plan = would_run(root, settings, force)
+    if scheduled and not plan.resume and due_week(events, settings.schedule, datetime.now(UTC)) is None:
+        return {"outcome": "nothing new", "reason": "this week's scheduled cycle has been run; the next is due at its slot", "cycle": ""}
     if not plan.needed and not scheduled:
         return {"outcome": "nothing new", "reason": "no new file, batch, setting or stage version; --force runs a cycle all the same", "cycle": ""}
     from flows.environment import prepare_environment, start_private_server
@@ -53,22 +53,7 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
             print(line, flush=True)
     from flows.cycle import weekly_retrain
 
-    try:
-        return weekly_retrain(workspace=str(root), scheduled=scheduled, force=force)
-    except Exception:
-        # Ctrl-C reaches Prefect's temporary server too, so that Prefect cannot note the pause and complains instead.
-        if was_paused(root):
-            raise KeyboardInterrupt from None
-        raise
-
-
-def was_paused(root: Path) -> bool:
-    """Whether the last stage ended because somebody pressed Ctrl-C."""
-    from pipelines.stage import failure_path
-    from workspace.files import read_json
-
-    path = failure_path(root)
-    return path.exists() and read_json(path).get("kind") == "paused"
+    return weekly_retrain(workspace=str(root), scheduled=scheduled, force=force)
 
 
 def describe(outcome: dict[str, Any]) -> str:
