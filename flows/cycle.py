@@ -160,7 +160,7 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
         write_batches(root, plan)
         for name in DATA_STAGES:
             stage(root, name)
-    if cycle.judged or not _refused(root, plan):
+    if cycle.trains:
         place_base_model(root, cycle)
         for name in MODEL_STAGES:
             _say(f"{name} ...")
@@ -206,6 +206,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         seed=settings.seed,
         batches=tuple(sorted({*judged, *plan.accepted})),
         judged=judged,
+        refused=tuple(refused),
         base_model=plan.base_model,
         base_cycle=plan.base_cycle,
         known_generators=tuple(known_generators(root, plan.base_cycle)),
@@ -215,7 +216,8 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
     journal.append(
         "cycle_opened",
         cycle=cycle.cycle,
-        judged=list(plan.judged),
+        judged=list(cycle.judged),
+        refused=refused,
         base_model=cycle.base_model,
         fingerprint=plan.fingerprint,
         scheduled=scheduled,

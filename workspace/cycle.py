@@ -19,6 +19,7 @@ from workspace.settings import ScheduleSettings
 
 CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<running>[1-9]\d*)")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+NAMES = ("batches", "judged", "refused", "known_generators", "drawn_forgers")
 HEADER = "# What this cycle works on. Written when the cycle opens; do not edit.\n"
 
 
@@ -30,13 +31,14 @@ class Cycle:
     seed: int
     batches: tuple[str, ...]  # accepted and judged, sorted
     judged: tuple[str, ...]  # under judgement in this cycle, sorted
+    refused: tuple[str, ...] = ()  # held by the data checks before the cycle opened, sorted
     base_model: str = ""
     base_cycle: str = ""
     known_generators: tuple[str, ...] = ()  # the base has met them
     drawn_forgers: tuple[str, ...] = ()  # this cycle's share of newly forged clips, in rotation
 
     def __post_init__(self) -> None:
-        for name in ("batches", "judged", "known_generators"):
+        for name in ("batches", "judged", "refused", "known_generators"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
         object.__setattr__(self, "drawn_forgers", tuple(dict.fromkeys(self.drawn_forgers)))  # their order is the rotation
         mistakes = list(_mistakes(self))
@@ -48,6 +50,11 @@ class Cycle:
         """The ISO week of the id, e.g. `2026-W47`."""
         return self.cycle.rpartition(".")[0]
 
+    @property
+    def trains(self) -> bool:
+        """Whether there is something to learn from: not when the data checks refused all that was new."""
+        return bool(self.judged) or not self.refused
+
 
 def _mistakes(cycle: Cycle) -> Iterable[str]:
     if not isinstance(cycle.cycle, str) or not CYCLE_ID.fullmatch(cycle.cycle):
@@ -56,6 +63,8 @@ def _mistakes(cycle: Cycle) -> Iterable[str]:
         yield f"seed {cycle.seed!r} is not a whole number from 0"
     if extra := set(cycle.judged) - set(cycle.batches):
         yield f"judged batches {sorted(extra)} are not among its batches"
+    if both := set(cycle.refused) & set(cycle.batches):
+        yield f"refused batches {sorted(both)} are among its batches"
     if not re.fullmatch(r"([0-9a-f]{64})?", str(cycle.base_model)):
         yield f"base_model {cycle.base_model!r} is not a sha256"
 
@@ -81,7 +90,7 @@ def read_cycle(root: Path) -> Cycle:
             raise TypeError("it is not a mapping")
         wrong = [f"{key} is unknown" for key in raw if key not in {field.name for field in fields(Cycle)}]
         wrong += [f"{field.name} is missing" for field in fields(Cycle) if field.name not in raw]
-        wrong += [f"{key} is not a list of names" for key in ("batches", "judged", "known_generators", "drawn_forgers") if not _is_names(raw.get(key))]
+        wrong += [f"{key} is not a list of names" for key in NAMES if not _is_names(raw.get(key))]
         if wrong:
             raise ValueError("; ".join(wrong))
         return Cycle(**raw)

@@ -43,7 +43,14 @@ def test_a_cycle_survives_the_file_and_gives_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"cycle": "2026-47.1"}, "form"), ({"seed": -1}, "seed"), ({"judged": ("b9",)}, "b9"), ({"base_model": "abc"}, "sha256"), ({"seed": True}, "seed")],
+    [
+        ({"cycle": "2026-47.1"}, "form"),
+        ({"seed": -1}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"judged": ("b9",)}, "b9"),
+        ({"refused": ("b1",)}, "refused"),
+        ({"base_model": "abc"}, "sha256"),
+    ],
 )
 def test_an_impossible_cycle_is_refused(change, says):
     good = {"cycle": "2026-W47.1", "seed": 1, "batches": ("b1",), "judged": ("b1",)}

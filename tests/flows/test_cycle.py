@@ -1,0 +1,53 @@
+"""What a cycle is opened with: what the data checks refuse is held, and no later cycle takes it for learned."""
+
+from pathlib import Path
+
+from flows.cycle import open_new_cycle
+from flows.plan import make_plan
+from workspace.batches import set_batch_state
+from workspace.cycle import read_cycle
+from workspace.files import write_json
+from workspace.journal import Journal
+from workspace.settings import load_settings
+from workspace.state import batch_states, cycles
+
+SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
+
+
+def open_with(root: Path, success: dict[str, bool]) -> Journal:
+    """A workspace in which each batch has come in and been checked, and the cycle that is opened on them."""
+    journal = Journal(root)
+    for batch, passed in success.items():
+        journal.append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
+        row = {"name": "a face is found", "success": passed, "observed": 0.1, "limit": 0.9}
+        write_json(root / "reports" / "validate" / f"{batch}.json", {"batch": batch, "success": passed, "expectations": [row]})
+    open_new_cycle(root, journal, SETTINGS, make_plan(journal.events(), SETTINGS), scheduled=False)
+    return journal
+
+
+def test_a_refused_batch_is_not_counted_as_learned_when_a_person_accepts_it_later(tmp_path: Path) -> None:
+    journal = open_with(tmp_path, {"good": True, "bad": False})
+    (opened,) = cycles(journal.events())
+    assert opened.judged == ("good",) == read_cycle(tmp_path).judged and read_cycle(tmp_path).refused == ("bad",)
+    states = batch_states(journal.events())
+    assert states["bad"].state == "held" and "a face is found (observed 0.1, limit 0.9)" in states["bad"].why
+    journal.append("cycle_closed", cycle=opened.cycle, outcome="promoted", reason="", verdict_sha256="")
+    set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
+    assert not make_plan(journal.events(), SETTINGS).reasons
+    set_batch_state(tmp_path, "bad", "accepted", who="ana", why="looked at each")
+    plan = make_plan(journal.events(), SETTINGS)
+    assert plan.judged == ("bad",) and plan.accepted == ("good",)
+
+
+def test_a_cycle_whose_only_news_was_refused_trains_nothing_also_when_it_is_taken_up_again(tmp_path: Path) -> None:
+    open_with(tmp_path, {"bad": False})
+    assert not read_cycle(tmp_path).trains
+    assert make_plan(Journal(tmp_path).events(), SETTINGS).resume
+
+
+def test_a_cycle_that_was_forced_trains_on_what_is_accepted(tmp_path: Path) -> None:
+    journal = open_with(tmp_path, {"good": True})
+    journal.append("cycle_closed", cycle=cycles(journal.events())[0].cycle, outcome="promoted", reason="", verdict_sha256="")
+    set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
+    cycle = open_new_cycle(tmp_path, journal, SETTINGS, make_plan(journal.events(), SETTINGS, force=True), scheduled=False)
+    assert cycle.trains and cycle.batches == ("good",) and not cycle.judged

@@ -1,0 +1,97 @@
+"""A stage whose code changed must say whether its results changed: its number in params.yaml is what DVC sees of the code.
+
+`python -m tests.pipelines.test_stage_versions` records the code as it stands, for a change that leaves every result as it
+was, or after the number in params.yaml was raised. Comments, docstrings and layout do not count.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from workspace.settings import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORD = Path(__file__).with_name("stage_code.json")
+ROOMS = ("pipelines", "model", "media")  # what decides a result; workspace/ only carries it
+
+
+def module_path(name: str) -> Path | None:
+    """The file of a module of ours, None for anything else."""
+    base = ROOT.joinpath(*name.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Modules of ours that a file names, those imported inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] in ROOMS and module_path(name))
+
+
+def meaning(source: str) -> str:
+    """The code without comments, layout and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def code_of(stage: str) -> str:
+    """A hash of the stage's module and of all that it imports from the rooms that decide results."""
+    waiting, found = [f"pipelines.{stage}"], {}
+    while waiting:
+        name = waiting.pop()
+        path = module_path(name)
+        if name in found or path is None:
+            continue
+        source = path.read_text(encoding="utf-8")
+        found[name] = meaning(source)
+        waiting += imported(ast.parse(source))
+    return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()[:16]
+
+
+def present() -> dict[str, dict[str, object]]:
+    """Each stage's number and code, as they are now."""
+    versions = yaml.safe_load((ROOT / "params.yaml").read_text())["stage_versions"]
+    return {stage: {"version": versions[stage], "code": code_of(stage)} for stage in STAGES}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_changed_stage_has_a_raised_number_or_was_looked_at(stage: str) -> None:
+    recorded, now = json.loads(RECORD.read_text())[stage], present()[stage]
+    assert now == recorded, (
+        f"the code behind stage `{stage}` changed. If its result may differ, raise stage_versions.{stage} in params.yaml; "
+        "then, or if no result changes, record it: python -m tests.pipelines.test_stage_versions"
+    )
+
+
+def test_comments_do_not_count_and_code_does() -> None:
+    plain = 'def f(x):\n    "what"\n    return x + 1\n'
+    assert meaning(plain) == meaning('def f(x):\n    "other words"\n    # why\n    return (x + 1)\n') != meaning(plain.replace("1", "2"))
+
+
+def test_a_stage_sees_what_its_helpers_import() -> None:
+    """The backbone is four imports away from the stage that trains it."""
+    found, waiting = set(), ["pipelines.pretrain"]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += imported(ast.parse(module_path(name).read_text()))
+    assert {"model.backbones", "model.losses"} <= found and "pipelines.gate" not in found
+
+
+if __name__ == "__main__":
+    RECORD.write_text(json.dumps(present(), indent=1) + "\n", encoding="utf-8")
+    print(f"recorded {len(STAGES)} stages in {RECORD.relative_to(ROOT)}")
