@@ -4,7 +4,6 @@ VIGIL_PYTHON ?= python3.11
 PYTHON := .venv/bin/python
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 export UV_LINK_MODE ?= hardlink
-export PYTHONDONTWRITEBYTECODE ?=
 
 .PHONY: help setup demo test check kills bench lock clean
 
@@ -20,6 +19,7 @@ setup: .venv/ready  ## the virtual environment with every pinned package
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.txt
 	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --require-hashes --no-deps -r requirements.txt
 	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m compileall -q -j 0 .venv/lib >/dev/null || true  # once, instead of at every start: each stage is a process of its own
 	@touch $@
 
 demo: setup  ## four weeks of the loop on sample media, in ./demo

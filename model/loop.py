@@ -116,11 +116,11 @@ class Loop:
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         keep = min(self.ema, (1 + self.step) / (10 + self.step))  # early averages must not remember the start
         with torch.no_grad():
-            for name, tensor in self.model.state_dict().items():
-                if tensor.is_floating_point():
-                    self.averaged[name].lerp_(tensor, 1 - keep)
-                else:
-                    self.averaged[name].copy_(tensor)
+            state = self.model.state_dict()
+            moving = [name for name, tensor in state.items() if tensor.is_floating_point()]
+            torch._foreach_lerp_([self.averaged[name] for name in moving], [state[name] for name in moving], 1 - keep)
+            for name in state.keys() - moving:
+                self.averaged[name].copy_(state[name])
 
     def _look(self, validate: Validate) -> None:
         """Validate the averaged weights, keep them if they are the best, and write a row of the learning curve."""

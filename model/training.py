@@ -6,9 +6,11 @@ the statistics of phase 1, so that clean and attacked clips meet the same networ
 the gradient of the whole batch. Both may be killed at any time and go on where they were (model/loop.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -47,15 +49,18 @@ def pretrain(
     loop = Loop(model, settings, ema=PRETRAIN_EMA, clip_norm=PRETRAIN_CLIP_NORM, folder=Path(checkpoint_dir) / f"pretrain-{key}")
     device, fake, batches = _device(model), labels_of(train_set.rows), _Batches(train_set, settings.batch, seed)
 
-    def work(step: int) -> Mapping[str, float]:
-        model.train()
-        chosen, total = batches.at(step), 0.0
-        frames = []
+    def prepare(step: int) -> tuple[list[int], list[Tensor]]:
+        chosen, frames = batches.at(step), []
         for slot, position in enumerate(chosen):
             rng = np.random.default_rng([seed, step, DATA, slot])
             clip = train_set.clip(position)
             frame = clip[rng.integers(clip.shape[0])][None]
             frames.append(to_tensor(frame) if augment is None else augment_clip(frame, augment, rng))
+        return chosen, frames
+
+    def work(step: int) -> Mapping[str, float]:
+        model.train()
+        (chosen, frames), total = ahead.at(step), 0.0
         truth = torch.from_numpy(fake[chosen]).to(device)
         for part in _parts(len(chosen), settings.micro_batch):
             torch.manual_seed(mixed_seed(seed, step, DROP, part.start))
@@ -72,7 +77,7 @@ def pretrain(
 
         return _validate(model, val_set, logits, settings.micro_batch)
 
-    with torch.random.fork_rng(devices=_cuda(device)):
+    with torch.random.fork_rng(devices=_cuda(device)), Ahead(prepare, settings.steps) as ahead:
         return loop.run(work, validate, progress)
 
 
@@ -105,7 +110,7 @@ def fit(
 
         return _validate(model, val_set, logits, settings.micro_batch)
 
-    with torch.random.fork_rng(devices=_cuda(device)):
+    with torch.random.fork_rng(devices=_cuda(device)), task.ahead:
         return loop.run(task.work, validate, progress)
 
 
@@ -120,11 +125,16 @@ class _Fit:
         self.replay = (train_set.rows["role"] == "replay").to_numpy()
         self.base = base.to(self.device).eval() if base is not None and self.replay.any() else None
         self.batches = _Batches(train_set, settings.batch, seed)
+        self.ahead = Ahead(self.prepare, settings.steps)
+
+    def prepare(self, step: int) -> tuple[list[int], list[Tensor]]:
+        """The clips of step `step`: their positions and their augmented pixels."""
+        chosen = self.batches.at(step)
+        return chosen, [self._clip(position, step, slot) for slot, position in enumerate(chosen)]
 
     def work(self, step: int) -> Mapping[str, float]:
         """Add the gradient of step `step` to the model; return its figures."""
-        chosen = self.batches.at(step)
-        clips = [self._clip(position, step, slot) for slot, position in enumerate(chosen)]
+        chosen, clips = self.ahead.at(step)
         fake = torch.from_numpy(self.fake[chosen]).to(self.device)
         replay = torch.from_numpy(self.replay[chosen]).to(self.device)
         attacked = self._attacked(len(chosen), step)
@@ -213,6 +223,31 @@ def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: in
     area = auc(fake, logits.double().numpy())
     assert area is not None  # both classes are there
     return {"val_loss": 0.5 * (losses[truth].mean().item() + losses[~truth].mean().item()), "val_auc": area}
+
+
+Made = TypeVar("Made")
+
+
+class Ahead(Generic[Made]):
+    """Makes the clips of the next step in a thread while the network works on the present one. Which clips, does not depend on the clock."""
+
+    def __init__(self, make: Callable[[int], Made], steps: int) -> None:
+        self._make, self._steps = make, steps
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clips")
+        self._waiting: dict[int, Future[Made]] = {}
+
+    def at(self, step: int) -> Made:
+        """What `make` gives for `step`; asked for in rising order. An exception of `make` comes out here."""
+        made = self._waiting.pop(step, None) or self._thread.submit(self._make, step)
+        if step + 1 < self._steps:
+            self._waiting[step + 1] = self._thread.submit(self._make, step + 1)
+        return made.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
 
 class _Batches:

@@ -2,11 +2,12 @@
 
 Which forger a clip meets and with what random numbers follows from its own id and the seed, so the same clip gives the same
 fake whatever else the batch holds. A donor is another person of the batch on the same side of the split: nothing leaks.
+Forgers with weights first learn from the batch's own training faces; where those are too few, that is a reason in the report.
 """
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ KEPT = (
     "source", "source_video", "method", "compression", "case_id",
 )  # fmt: skip
 NO_DONOR = "no other person of its side and kind in the batch"
+TOO_FEW = "too few training faces in the batch for a forger to learn from"
 CRASHED = "forger crashed"
+NETWORKS = "forgers"  # folder of the weights, beside the clips
+MOST_FACES = 600  # that a forger learns from
 FEWEST_FOR_PROCESSES = 64  # starting processes costs seconds
 
 
@@ -46,18 +50,18 @@ class ForgeJob:
 
 def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     """Write data/forged/<batch>/ and return its report. Safe to repeat; raises DataError for an unknown forger or missing faces."""
-    unknown = sorted(set(settings.forge.forgers) - set(FORGERS))
-    if unknown:
-        raise DataError(f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(FORGERS))}", next_step="Mend forge.forgers.")
+    known = _known(settings.forge.forgers)
+    if unknown := sorted(set(settings.forge.forgers) - set(known)):
+        raise DataError(f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(known))}", next_step="Mend forge.forgers.")
     folder, out = root / "data" / "faces" / batch, root / "data" / "forged" / batch
     excluded: Counter[str] = Counter()
     jobs = plan(folder, _real_clips(folder), settings, excluded)
     shutil.rmtree(out, ignore_errors=True)
     made: Counter[str] = Counter()
-    progress = Progress("forge")
     with ShardWriter(out) as writer:
-        results = ordered_map(_forge, jobs, settings.faces.workers, _crashed) if len(jobs) >= FEWEST_FOR_PROCESSES else map(_forge, jobs)
-        for number, (job, result) in enumerate(zip(jobs, results, strict=True), start=1):
+        networks = learn(folder, jobs, settings, out / NETWORKS)
+        progress = Progress("forge")
+        for number, (job, result) in enumerate(zip(jobs, _results(jobs, networks, settings), strict=True), start=1):
             if isinstance(result, str):
                 excluded[result] += 1
             else:
@@ -69,24 +73,33 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     return report
 
 
+def _known(names: Iterable[str]) -> Mapping[str, Any]:
+    """Every forger by name; those with weights only where a name asks for one, since torch takes seconds to import."""
+    if set(names) <= set(FORGERS):
+        return FORGERS
+    from model.forgers import LEARNED
+
+    return {**FORGERS, **LEARNED}
+
+
 def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excluded: Counter[str]) -> list[ForgeJob]:
     """The fakes to be made of real clips: forgers in rotation from a place that the clip's id gives, a forger once a clip.
 
     Of more than `max_clips` the first fakes of as many clips as possible are made, by rank.
     """
-    forgers, seed = settings.forge.forgers, settings.seed
+    forgers, seed, known = settings.forge.forgers, settings.seed, _known(settings.forge.forgers)
     sides = _sides(clips, settings.split)
     wanted: list[tuple[int, int, ForgeJob]] = []
     for clip in clips:
         donor = _donor(clip, clips, sides, seed)
         start = rank(seed, clip["clip_id"]) % max(1, len(forgers))
         rotation = [*forgers[start:], *forgers[:start]]
-        doable = [name for name in rotation if donor is not None or not FORGERS[name].needs_donor]
+        doable = [name for name in rotation if donor is not None or not known[name].needs_donor]
         if len(doable) < (number := min(_fakes_of(clip["clip_id"], settings.forge.fakes_per_real, seed), len(rotation))):
             excluded[NO_DONOR] += number - len(doable)
         for turn, name in enumerate(doable[:number]):
             own_seed = rank(seed, f"{clip['clip_id']}+{name}")
-            wanted.append((turn, own_seed, ForgeJob(folder, name, clip, donor if FORGERS[name].needs_donor else None, own_seed)))
+            wanted.append((turn, own_seed, ForgeJob(folder, name, clip, donor if known[name].needs_donor else None, own_seed)))
     wanted.sort(key=lambda item: (item[0], item[1], _clip_id(item[2])))
     return sorted((job for _, _, job in wanted[: settings.forge.max_clips]), key=_clip_id)
 
@@ -124,6 +137,66 @@ def _donor(clip: Mapping[str, Any], clips: Sequence[dict[str, Any]], sides: Mapp
         and (not other["source_video"] or other["source_video"] != clip["source_video"])
     ]  # fmt: skip
     return min(others, key=lambda other: (rank(seed, f"{clip['clip_id']} {other['clip_id']}"), other["clip_id"]), default=None)
+
+
+def learn(folder: Path, jobs: Sequence[ForgeJob], settings: Settings, out: Path) -> dict[str, Any]:
+    """The networks of the learned forgers that `jobs` ask for, by name, trained and stored in `out`; without those that have too few faces."""
+    wanted = sorted({job.forger for job in jobs} - set(FORGERS))
+    if not wanted:
+        return {}
+    from model.checkpoint import save_tensors
+    from model.forgers import FEWEST_FACES, LEARNED, Face
+
+    faces = [Face(picture, group_of(clip)) for clip, picture in _faces_to_learn(folder, _real_clips(folder), settings)]
+    if min(sum(face.group == group for face in faces) for group in (0, 1)) < FEWEST_FACES:
+        return {}
+    networks = {}
+    for name in wanted:
+        progress = Progress(name)
+        networks[name] = LEARNED[name].learn(faces, settings.forge.learn_steps, rank(settings.seed, f"{folder.name} {name}") % 2**31, progress)
+        save_tensors(out / f"{name}.safetensors", networks[name].state_dict(), {"forger": name, "batch": folder.name})
+    return networks
+
+
+def group_of(clip: Mapping[str, Any]) -> int:
+    """Which of the two groups of the two-decoder swap a clip's person belongs to; a clip of nobody known stands for itself."""
+    return rank(0, clip["identity"] or clip["sample_id"]) % 2
+
+
+def _faces_to_learn(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Frames of the clips of the training side, as many of each clip, MOST_FACES at most. Nobody of another side is looked at."""
+    sides = _sides(clips, settings.split)
+    own = [clip for clip in clips if clip["use"] == "train" and (not clip["identity"] or sides[clip["clip_id"]] == "train")]
+    own = sorted(own, key=lambda clip: rank(settings.seed, clip["clip_id"]))[:MOST_FACES]
+    each = max(1, MOST_FACES // max(1, len(own)))
+    for clip in own:
+        frames = read_clip_at(folder, clip)
+        for index in sorted({round(place) for place in np.linspace(0, len(frames) - 1, min(each, len(frames)))}):
+            yield clip, frames[index]
+
+
+def _results(jobs: Sequence[ForgeJob], networks: Mapping[str, Any], settings: Settings) -> Iterator[tuple[np.ndarray, np.ndarray] | str]:
+    """What became of each job, in their order: classical forgers in processes where it pays, learned ones here, where torch has every core."""
+    classical = [job for job in jobs if job.forger in FORGERS]
+    done = iter(ordered_map(_forge, classical, settings.faces.workers, _crashed) if len(classical) >= FEWEST_FOR_PROCESSES else map(_forge, classical))
+    for job in jobs:
+        if job.forger in FORGERS:
+            yield next(done)
+        elif job.forger in networks:
+            yield _draw(job, networks[job.forger])
+        else:
+            yield TOO_FEW
+
+
+def _draw(job: ForgeJob, network: Any) -> tuple[np.ndarray, np.ndarray] | str:
+    """As `_forge`, by a forger that has learned."""
+    from model.forgers import LEARNED
+
+    try:
+        frames, points = read_clip_at(job.folder, job.clip), read_landmarks(job.clip)
+        return LEARNED[job.forger].forge(network, frames, points, np.random.default_rng(job.seed), group_of(job.clip))
+    except VigilError as problem:
+        return problem.why
 
 
 def _forge(job: ForgeJob) -> tuple[np.ndarray, np.ndarray] | str:

@@ -122,6 +122,7 @@ class ForgeSettings(Block):
     forgers: tuple[str, ...] = Field(("self_blend", "landmark_swap"), strict=False, description="Names from the forger registry.")
     fakes_per_real: float = Field(1.0, ge=0, le=10, description="Forged clips a real clip, shared among the forgers.")
     max_clips: NotNegative = Field(2000, description="Most forged clips a batch.")
+    learn_steps: Positive = Field(600, description="Training steps of each forger that has weights (decoders, portrait, autoencoder swap).")
 
 
 class AugmentSettings(Block):

@@ -1,7 +1,7 @@
 """Face swap by landmarks: another person's face, bent onto the target's mesh, matched in colour and blended in.
 
 The donor's frame for each target frame is chosen by shape (pose and mouth) along the cheapest path, so that the donor's time
-does not jump. The bend is a thin-plate spline through a few dozen landmarks (Bookstein 1989), solved on a coarse grid.
+does not jump.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.masks import BROWS, EYES, HULLS, LIPS, NOSE, OVAL, Floats, feather, hull_mask, reach_mask, steady
+from media.forgers.masks import HULLS, Floats, feather, hull_mask, reach_mask, steady
+from media.forgers.warp import CONTROL, bend
 
-CONTROL = OVAL[::2] + BROWS[::2] + EYES + NOSE + LIPS
-GRID = 25  # the spline is evaluated on GRID x GRID nodes and enlarged: it is smooth
-STIFFNESS = 1e-3
 JUMP = 0.002  # price of one frame's jump in the donor's time, in squared units of a shape of size 1
 
 
@@ -49,7 +47,7 @@ def landmark_swap(
     path = donor_path(goal, source)
     warped, masks = [], []
     for index, chosen in enumerate(path):
-        maps = _bend(goal[index][list(CONTROL)], source[chosen][list(CONTROL)], size)
+        maps = bend(goal[index][list(CONTROL)], source[chosen][list(CONTROL)], size)
         face = cv2.remap(donor[0][chosen], *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         warped.append(cv2.GaussianBlur(face, (0, 0), draw.sharpness * size / 128) if draw.sharpness > 0.2 else face)
         mask = hull_mask(goal[index][list(HULLS[draw.kind])], size, draw.grow + (0.02 if draw.kind == "inner" else 0.0))
@@ -87,27 +85,6 @@ def _shapes(points: Floats) -> Floats:
     shape = shape - shape.mean(axis=1, keepdims=True)
     shape = shape.reshape(len(shape), -1)
     return shape / np.maximum(np.linalg.norm(shape, axis=1, keepdims=True), 1e-6)
-
-
-def _bend(goal: Floats, source: Floats, size: int) -> tuple[Floats, Floats]:
-    """Maps [size,size] saying for each target pixel where in the donor's frame it lies: a thin-plate spline goal -> source."""
-
-    def radial(squared: NDArray[np.float64]) -> NDArray[np.float64]:
-        return squared * np.log(squared + 1e-12)
-
-    count = len(goal)
-    goal, source = goal.astype(np.float64), source.astype(np.float64)
-    system = np.zeros((count + 3, count + 3))
-    system[:count, :count] = radial(((goal[:, None] - goal[None]) ** 2).sum(axis=2)) + STIFFNESS * np.eye(count)
-    system[:count, count] = system[count, :count] = 1
-    system[:count, count + 1 :] = goal
-    system[count + 1 :, :count] = goal.T
-    weights = np.linalg.lstsq(system, np.concatenate([source, np.zeros((3, 2))]), rcond=None)[0]
-    nodes = (np.arange(GRID) + 0.5) / GRID
-    grid = np.stack(np.meshgrid(nodes, nodes), axis=2).reshape(-1, 2)
-    value = radial(((grid[:, None] - goal[None]) ** 2).sum(axis=2)) @ weights[:count] + weights[count] + grid @ weights[count + 1 :]
-    field = cv2.resize((value * size - 0.5).reshape(GRID, GRID, 2).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.ascontiguousarray(field[..., 0]), np.ascontiguousarray(field[..., 1])
 
 
 def _transfer_colour(faces: NDArray[np.uint8], frames: NDArray[np.uint8], masks: Floats, strength: float) -> Floats:

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from media.forgers.landmark_swap import landmark_swap
 from media.forgers.masks import LANDMARKS
+from media.forgers.reenact import reenact
 from media.forgers.self_blend import self_blend
+from media.forgers.upsample import upsample
 from workspace.errors import DataError
 
 Frames = NDArray[np.uint8]
@@ -19,12 +21,13 @@ Clip = tuple[Frames, Landmarks]
 
 @dataclass(frozen=True, slots=True)
 class Forger:
-    """One way to forge. `arrived` is the day it joined the registry; the rotation and the decay curve go by it."""
+    """One way to forge. `arrived` is the day it joined the registry; the rotation and the decay curve go by it. `whole`: it may change the surroundings too."""
 
     name: str
     needs_donor: bool
     arrived: date
     function: Callable[[Frames, Landmarks, np.random.Generator, Clip | None], Clip]
+    whole: bool = False
 
 
 FORGERS: dict[str, Forger] = {
@@ -32,6 +35,8 @@ FORGERS: dict[str, Forger] = {
     for forger in (
         Forger("self_blend", False, date(2026, 11, 16), self_blend),
         Forger("landmark_swap", True, date(2026, 11, 16), landmark_swap),
+        Forger("reenact", False, date(2026, 11, 20), reenact, whole=True),
+        Forger("upsample", False, date(2026, 11, 20), upsample, whole=True),
     )
 }
 

@@ -1,0 +1,147 @@
+"""Reenactment by warping: a face is made to move, speak and blink by bending pictures of it, as talking-portrait generators do.
+
+Either one still frame is driven through the whole clip (its texture sticks to the mesh and its grain stands still, whatever
+the camera did), or each frame keeps its own picture and only mouth and eyes are driven anew. Where a mouth opens that was
+closed, its inside is painted: no warp can find what was never seen.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.forgers.masks import HULLS, Floats, feather, hull_mask, reach_mask, steady
+from media.forgers.warp import CONTROL, bend
+from media.landmarks import INNER_LIPS
+
+UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 398)
+LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)
+FOREHEAD, CHIN, LIP_TOP, LIP_BOTTOM = 10, 152, 13, 14
+RIM = np.array([(x, y) for x in (0.0, 0.33, 0.67, 1.0) for y in (0.0, 0.33, 0.67, 1.0) if x in (0.0, 1.0) or y in (0.0, 1.0)], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """One clip's parameters. Lengths in units of the face's height, rates in cycles a clip."""
+
+    still: bool
+    whole: bool
+    opening: float
+    syllables: float
+    phase: float
+    blink: float
+    blink_at: float
+    sway: Floats
+    softness: float
+    blur: float
+    grain: float
+    teeth: float
+    kind: str
+
+
+def _draw(rng: np.random.Generator) -> _Draw:
+    still = bool(rng.random() < 0.6)
+    return _Draw(
+        still=still,
+        whole=bool(still and rng.random() < 0.7),
+        opening=float(rng.uniform(0.01, 0.05)),
+        syllables=float(rng.uniform(0.4, 1.6)),
+        phase=float(rng.uniform(0, 2 * np.pi)),
+        blink=float(rng.uniform(0.5, 1.0)) if rng.random() < 0.6 else 0.0,
+        blink_at=float(rng.uniform(0.1, 0.9)),
+        sway=rng.normal(0, 0.004, (2, 2)).astype(np.float32),
+        softness=float(rng.uniform(0.01, 0.03)),
+        blur=float(rng.uniform(0.0, 0.7)),
+        grain=float(rng.uniform(0.4, 1.0)) if rng.random() < 0.5 else 0.0,
+        teeth=float(rng.uniform(0.3, 1.0)),
+        kind="lower" if rng.random() < 0.5 else "whole",
+    )
+
+
+def reenact(
+    frames: NDArray[np.uint8], landmarks: NDArray[np.floating], rng: np.random.Generator, donor: object = None
+) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
+    """The clip reenacted, and the landmarks it was driven to. frames [T,S,S,3] uint8 RGB, landmarks [T,468,2] in 0..1. `donor` is not used.
+
+    Half a still's clips change the whole picture, since a generator draws the surroundings too; the others only the face.
+    """
+    size, draw = frames.shape[1], _draw(rng)
+    own = steady(landmarks)
+    goal = _driven(own, draw)
+    chosen = int(rng.integers(len(frames)))
+    grain = _grain(frames[chosen]) * draw.grain
+    forged = np.empty_like(frames)
+    for index, frame in enumerate(frames):
+        source = chosen if draw.still else index
+        face = _drive(frames[source], own[source], goal[index], draw, size)
+        if grain > 0:
+            face = face + rng.normal(0, grain, face.shape).astype(np.float32)
+        if not draw.whole:
+            limit = reach_mask(own[index], size)
+            mask = feather(hull_mask(goal[index][list(HULLS[draw.kind])], size, 0.0), draw.softness, limit)[..., None]
+            face = frame + (face - frame) * mask
+        forged[index] = np.clip(np.rint(face), 0, 255).astype(np.uint8)
+    return forged, goal.astype(landmarks.dtype)
+
+
+def _driven(own: Floats, draw: _Draw) -> Floats:
+    """The mesh [T,468,2] with speech, a blink and, on the whole picture, a sway of the head added to its own motion."""
+    goal = own.copy()
+    times = np.linspace(0, 1, len(own), endpoint=False) if len(own) > 1 else np.array([draw.blink_at])
+    for index, at in enumerate(times):
+        points = goal[index]
+        axis = points[CHIN] - points[FOREHEAD]
+        height = float(np.linalg.norm(axis)) + 1e-6
+        down, side = axis / height, np.array([axis[1], -axis[0]]) / height
+        middle = 0.5 * (points[LIP_TOP] + points[LIP_BOTTOM])
+        below, across = (points - middle) @ down / height, (points - middle) @ side / height
+        jaw = np.clip(below / 0.03, 0, 1) * np.exp(-((across / 0.28) ** 2))
+        said = draw.opening * (0.5 + 0.5 * np.sin(2 * np.pi * draw.syllables * at + draw.phase))
+        points += (jaw * said * height)[:, None] * down
+        close = draw.blink * np.exp(-(((at - draw.blink_at) / 0.12) ** 2))
+        upper, lower = list(UPPER_LIDS), list(LOWER_LIDS)
+        points[upper] += 0.9 * close * (points[lower] - points[upper])
+        if draw.whole:
+            points += height * (draw.sway[0] * np.sin(2 * np.pi * at) + draw.sway[1] * (np.cos(2 * np.pi * at) - 1))
+    return goal
+
+
+def _drive(picture: NDArray[np.uint8], own: Floats, goal: Floats, draw: _Draw, size: int) -> Floats:
+    """`picture` bent from mesh `own` to mesh `goal` [468,2], the inside of a newly opened mouth painted; float [S,S,3]."""
+    maps = bend(np.concatenate([goal[list(CONTROL)], RIM]), np.concatenate([own[list(CONTROL)], RIM]), size)
+    face: Floats = cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+    opened = _gap(goal) - _gap(own)
+    if opened > 0.012:
+        face = _paint_mouth(face, goal, draw, size, strength=min(1.0, opened / 0.03))
+    if draw.blur > 0.25:
+        face = cv2.GaussianBlur(face, (0, 0), draw.blur * size / 128)
+    return face
+
+
+def _gap(points: Floats) -> float:
+    """How far the lips stand apart, in units of the face's height."""
+    return float(np.linalg.norm(points[LIP_BOTTOM] - points[LIP_TOP]) / (np.linalg.norm(points[CHIN] - points[FOREHEAD]) + 1e-6))
+
+
+def _paint_mouth(face: Floats, goal: Floats, draw: _Draw, size: int, strength: float) -> Floats:
+    """A dark cavity with a row of teeth above, in the light of the face around it."""
+    inside = goal[INNER_LIPS]
+    mask = cv2.GaussianBlur(hull_mask(inside, size).astype(np.float32) / 255, (0, 0), max(0.6, 0.008 * size)) * strength
+    light = float(np.percentile(face, 80)) / 255
+    cavity = np.array([70.0, 28.0, 28.0], np.float32) * light
+    middle = (inside.mean(axis=0) * 0.6 + goal[LIP_TOP] * 0.4) * size
+    wide, high = (max(2.0, float(np.ptp(inside[:, axis])) * size * part) for axis, part in ((0, 0.72), (1, 0.44)))
+    teeth = np.zeros((size, size), np.float32)
+    cv2.ellipse(teeth, ((float(middle[0]), float(middle[1])), (wide, high), 0.0), 1.0, -1)
+    teeth = cv2.GaussianBlur(teeth, (0, 0), max(0.6, 0.008 * size)) * draw.teeth
+    inner = cavity + (np.array([215.0, 205.0, 190.0], np.float32) * light - cavity) * teeth[..., None]
+    painted: Floats = face + (inner - face) * mask[..., None]
+    return painted
+
+
+def _grain(picture: NDArray[np.uint8]) -> float:
+    """The camera's noise in 8-bit steps, from the median absolute Laplacian (after Immerkaer 1996)."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    return float(np.median(np.abs(cv2.filter2D(grey, -1, kernel))) / 0.6745 / 6.0)

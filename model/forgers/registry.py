@@ -1,0 +1,111 @@
+"""The learned forgers by name. Each learns from real faces, then draws clips; a new one is a line in `LEARNED`.
+
+`decoder_*` draw the picture anew, whole or only the face. `portrait` animates one still frame and draws every frame of that:
+what audio-driven portrait generators do, and what has no seam anywhere. `autoencoder_swap` is the two-decoder face swap.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from media.forgers.detail import detail, match_detail
+from media.forgers.masks import HULLS, OVAL, feather, hull_mask, reach_mask, steady
+from media.forgers.reenact import reenact
+from media.forgers.registry import Clip, Frames, Landmarks
+from model.forgers.autoencoder_swap import draw_as, train_swap
+from model.forgers.decoders import KINDS, draw_again, train_autoencoder
+
+FEWEST_FACES = 8  # fewer teach a decoder nothing
+ARRIVED = date(2026, 11, 20)
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A real face to learn from: its crop [S, S, 3] uint8 and the group (0 or 1) that its person belongs to."""
+
+    picture: NDArray[np.uint8]
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedForger:
+    """One way to forge that has weights. `learn` gives the network, `forge` a forged clip and its landmarks, same shapes."""
+
+    name: str
+    arrived: date
+    learn: Callable[[Sequence[Face], int, int, Tell], torch.nn.Module]
+    forge: Callable[[Any, Frames, Landmarks, np.random.Generator, int], Clip]
+    needs_donor: bool = False
+
+
+def _decoder(kind: str) -> LearnedForger:
+    def learn(faces: Sequence[Face], steps: int, seed: int, tell: Tell) -> torch.nn.Module:
+        return train_autoencoder(kind, [face.picture for face in faces], steps, seed, tell)
+
+    return LearnedForger(f"decoder_{kind}", ARRIVED, learn, _redraw)
+
+
+def _redraw(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
+    """The clip as an autoencoder draws it: six times in ten the whole picture, else only the face."""
+    whole, softness, sharp = bool(rng.random() < 0.6), float(rng.uniform(0.01, 0.04)), bool(rng.random() < 0.75)
+    drawn = draw_again(network, frames)
+    if sharp:
+        drawn = match_detail(drawn, detail(frames.astype(np.float32)))
+    return (_rounded(drawn) if whole else _laid_in(frames, drawn, landmarks, OVAL, softness)), np.array(landmarks)
+
+
+def _portrait(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
+    moved, points = reenact(frames, landmarks, rng)
+    drawn = draw_again(network, moved)
+    return _rounded(match_detail(drawn, detail(frames.astype(np.float32)) * float(rng.uniform(0.85, 1.15)))), points
+
+
+def _learn_portrait(faces: Sequence[Face], steps: int, seed: int, tell: Tell) -> torch.nn.Module:
+    """The decoder's kind goes by the seed, so that weeks differ."""
+    return train_autoencoder(KINDS[seed % len(KINDS)], [face.picture for face in faces], steps, seed, tell)
+
+
+def _learn_swap(faces: Sequence[Face], steps: int, seed: int, tell: Tell) -> torch.nn.Module:
+    return train_swap([[face.picture for face in faces if face.group == group] for group in (0, 1)], steps, seed, tell)
+
+
+def _swap(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
+    """The face drawn by the other group's decoder, in the target's colours, laid into the target's picture."""
+    kind, softness = "whole" if rng.random() < 0.6 else "inner", float(rng.uniform(0.012, 0.04))
+    drawn = draw_as(network, frames, 1 - group)
+    points = steady(landmarks)
+    inside = np.stack([hull_mask(frame_points[list(OVAL)], frames.shape[1], -0.02) for frame_points in points]) > 0
+    if inside.any():
+        mine, wanted = drawn[inside], frames[inside].astype(np.float32)
+        gain = np.clip(wanted.std(axis=0) / np.maximum(mine.std(axis=0), 1e-3), 0.6, 1.6)
+        drawn = (drawn - mine.mean(axis=0)) * gain + wanted.mean(axis=0)
+    if rng.random() < 0.5:
+        drawn = match_detail(drawn, detail(frames.astype(np.float32)))
+    return _laid_in(frames, drawn, landmarks, HULLS[kind], softness), np.array(landmarks)
+
+
+def _laid_in(frames: Frames, drawn: NDArray[np.floating], landmarks: Landmarks, hull: Sequence[int], softness: float) -> Frames:
+    """`drawn` inside the hull of the landmarks named, the frames around it."""
+    size, points = frames.shape[1], steady(landmarks)
+    masks = np.stack([feather(hull_mask(one[list(hull)], size), softness, reach_mask(one, size)) for one in points])[..., None]
+    return _rounded(frames + (drawn - frames) * masks)
+
+
+def _rounded(frames: NDArray[np.floating]) -> Frames:
+    return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+
+
+LEARNED: dict[str, LearnedForger] = {
+    forger.name: forger
+    for forger in (
+        *(_decoder(kind) for kind in KINDS),
+        LearnedForger("portrait", ARRIVED, _learn_portrait, _portrait),
+        LearnedForger("autoencoder_swap", ARRIVED, _learn_swap, _swap),
+    )
+}
