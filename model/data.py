@@ -4,7 +4,7 @@ Also the order of an epoch, and the hash of the pixels in that order, by which a
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # what training looks at, and what it assumes where a table lacks the column
-COLUMNS: dict[str, Any] = {"sha256": "", "role": "", "new": False, "generator": "", "forger": "", "origin": "collected", "source_clip": ""}
+COLUMNS: dict[str, Any] = {"sha256": "", "role": "", "new": False, "generator": "", "forger": "", "origin": "collected", "source_clip": "", "donor_clip": ""}
 CACHE_BYTES = 2 << 30
 
 
@@ -35,15 +35,27 @@ class ClipSource(Protocol):
         """Pixels [T, H, W, 3] uint8 RGB of the row at `position`."""
         ...
 
+    def landmarks(self, position: int) -> NDArray[np.float32] | None:
+        """The mesh [T, 468, 2] in 0..1 of the row at `position`, None where it is not known."""
+        ...
+
 
 class ClipDataset:
     """The clips of a set's rows (data/sets/*.parquet), pixels read when first asked for.
 
     `size_px` refuses clips of another size at once. Decoded clips are kept until `cache_bytes` are full; what came first
-    stays, since an epoch visits all clips alike. Raises DataError for rows without a label or with the wrong size.
+    stays, since an epoch visits all clips alike. `landmarks` holds the meshes by clip id, as an index stores them.
+    Raises DataError for rows without a label or with the wrong size.
     """
 
-    def __init__(self, root: Path, rows: "pd.DataFrame", size_px: int | None = None, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        rows: "pd.DataFrame",
+        size_px: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        landmarks: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.root, self.rows = Path(root), with_columns(rows)
         if size_px is not None and len(rows) and set(rows["size_px"]) != {size_px}:
             raise DataError(
@@ -53,6 +65,7 @@ class ClipDataset:
             )
         self._cache: dict[int, NDArray[np.uint8]] = {}
         self._room = cache_bytes
+        self._landmarks = landmarks or {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,14 +82,21 @@ class ClipDataset:
             self._room -= pixels.nbytes
         return pixels
 
+    def landmarks(self, position: int) -> NDArray[np.float32] | None:
+        """The mesh [T, 468, 2] in 0..1, None where it is not known."""
+        from media.shards import read_landmarks
+
+        stored = self._landmarks.get(str(self.rows["clip_id"].iat[position]))
+        return read_landmarks({"landmarks": stored}) if stored else None
+
 
 class MemoryClips:
     """Clips that are in memory already, with their rows (clip_id and label at least)."""
 
-    def __init__(self, rows: "pd.DataFrame", clips: Sequence[NDArray[np.uint8]]) -> None:
+    def __init__(self, rows: "pd.DataFrame", clips: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]] = ()) -> None:
         if len(rows) != len(clips):
             raise DataError("Rows and clips do not fit.", why=f"{len(rows)} rows, {len(clips)} clips", next_step="Pass one row for each clip.")
-        self.rows, self._clips = with_columns(rows), list(clips)
+        self.rows, self._clips, self._landmarks = with_columns(rows), list(clips), list(landmarks)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -84,6 +104,10 @@ class MemoryClips:
     def clip(self, position: int) -> NDArray[np.uint8]:
         """Pixels [T, H, W, 3] uint8 RGB."""
         return self._clips[position]
+
+    def landmarks(self, position: int) -> NDArray[np.float32] | None:
+        """The mesh [T, 468, 2] in 0..1, None where it is not known."""
+        return self._landmarks[position] if self._landmarks else None
 
 
 def with_columns(rows: "pd.DataFrame") -> "pd.DataFrame":

@@ -23,6 +23,7 @@ from model.loop import Loop, Progress, TrainReport, run_key
 from model.losses import cross_entropy, distillation, wasserstein
 from model.metrics import auc
 from model.network import ResNeXtLSTM
+from model.reforge import Reforger
 from model.sampling import balanced_batches
 from workspace.settings import AugmentSettings, PhaseSettings, TrainSettings
 
@@ -49,12 +50,13 @@ def pretrain(
     loop = Loop(model, settings, ema=PRETRAIN_EMA, clip_norm=PRETRAIN_CLIP_NORM, folder=Path(checkpoint_dir) / f"pretrain-{key}")
     device, fake, batches = _device(model), labels_of(train_set.rows), _Batches(train_set, settings.batch, seed)
 
+    reforger = Reforger(train_set, augment.reforge if augment else 0.0)
+
     def prepare(step: int) -> tuple[list[int], list[Tensor]]:
         chosen, frames = batches.at(step), []
         for slot, position in enumerate(chosen):
             rng = np.random.default_rng([seed, step, DATA, slot])
-            clip = train_set.clip(position)
-            frame = clip[rng.integers(clip.shape[0])][None]
+            frame = reforger.take(position, rng, single=True)
             frames.append(to_tensor(frame) if augment is None else augment_clip(frame, augment, rng))
         return chosen, frames
 
@@ -64,7 +66,7 @@ def pretrain(
         truth = torch.from_numpy(fake[chosen]).to(device)
         for part in _parts(len(chosen), settings.micro_batch):
             torch.manual_seed(mixed_seed(seed, step, DROP, part.start))
-            with _autocast(device):
+            with autocast(device, settings.precision):
                 logits = model.frame_logits(torch.cat(frames[part]).to(device))
             loss = cross_entropy(logits.float(), truth[part], "bce").sum() / len(chosen)
             loss.backward()
@@ -125,6 +127,7 @@ class _Fit:
         self.replay = (train_set.rows["role"] == "replay").to_numpy()
         self.base = base.to(self.device).eval() if base is not None and self.replay.any() else None
         self.batches = _Batches(train_set, settings.batch, seed)
+        self.reforger = Reforger(train_set, augment.reforge if augment else 0.0)
         self.ahead = Ahead(self.prepare, settings.steps)
 
     def prepare(self, step: int) -> tuple[list[int], list[Tensor]]:
@@ -170,18 +173,19 @@ class _Fit:
         return loss, {"loss": loss.item(), "cross_entropy": truth.item(), "wasserstein": apart.item(), "distillation": kept.item()}
 
     def _clip(self, position: int, step: int, slot: int) -> Tensor:
-        clip = self.train_set.clip(position)
-        return to_tensor(clip) if self.augment is None else augment_clip(clip, self.augment, np.random.default_rng([self.seed, step, DATA, slot]))
+        rng = np.random.default_rng([self.seed, step, DATA, slot])
+        clip = self.reforger.take(position, rng)
+        return to_tensor(clip) if self.augment is None else augment_clip(clip, self.augment, rng)
 
     def _logits(self, given: tuple[Tensor, Tensor | None], step: int, start: int) -> Tensor:
         torch.manual_seed(mixed_seed(self.seed, step, DROP, start))  # the same dropout each time a piece is looked at
-        with _autocast(self.device):
+        with autocast(self.device, self.settings.precision):
             return self.model(*given).float()
 
     def _teach(self, clips: Tensor, lengths: Tensor | None) -> Tensor:
         if self.base is None:
             return torch.zeros(clips.shape[0], device=self.device)
-        with torch.no_grad(), _autocast(self.device):
+        with torch.no_grad(), autocast(self.device, self.settings.precision):
             return self.base(clips, lengths).float()
 
     def _attacked(self, count: int, step: int) -> Tensor:
@@ -286,5 +290,7 @@ def _cuda(device: torch.device) -> list[torch.device]:
     return [device] if device.type == "cuda" else []
 
 
-def _autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bfloat16 where `precision` asks for it; `auto` does on a GPU, and on a processor whose own instructions multiply it."""
+    wanted = precision == "bf16" or (precision == "auto" and (device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)

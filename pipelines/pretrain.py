@@ -6,7 +6,7 @@ The stage keeps what must be the same on every run: the seed, the set, the start
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.scoring import read_set
+from pipelines.scoring import meshes, read_set
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
 from workspace.files import write_json
@@ -29,7 +29,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
 
     model, warm = start_model(root, settings, cycle)
     size = settings.faces.size_px
-    train_set, val_set = (ClipDataset(root, read_set(root, split), size) for split in ("train", "validation"))
+    train_set = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
+    val_set = ClipDataset(root, read_set(root, "validation"), size)
     phase = settings.pretrain.model_copy(update={"lr": settings.pretrain.lr * settings.pretrain.warm_lr_factor}) if warm else settings.pretrain
     report = pretrain(model, train_set, val_set, phase, cycle.seed, root / CHECKPOINTS, Progress("pretrain"), augment=settings.augment)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)

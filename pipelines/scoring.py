@@ -15,6 +15,8 @@ from workspace.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from workspace.settings import Settings
+
 CACHE = Path(".vigil/scores")
 AT_ONCE = 16  # clips an engine call; bounds memory, not speed
 COLUMNS = ("sha256", "logit", "certainty", "embedding")
@@ -134,3 +136,13 @@ def read_set(root: Path, split: str) -> "pd.DataFrame":
     names = [name for name in pq.read_schema(path).names if name != "landmarks"]
     table: pd.DataFrame = pd.read_parquet(path, columns=names)
     return table
+
+
+def meshes(root: Path, settings: "Settings") -> dict[str, bytes]:
+    """The meshes of the real training clips by clip id, for forging anew while training; none where that is off."""
+    import pyarrow.parquet as pq
+
+    if settings.augment.reforge <= 0:
+        return {}
+    table = pq.read_table(root / "data/sets/train.parquet", columns=["clip_id", "landmarks"], filters=[("label", "==", "real")])
+    return dict(zip(table["clip_id"].to_pylist(), table["landmarks"].to_pylist(), strict=True))

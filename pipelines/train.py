@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.pretrain import CHECKPOINTS, load_base
-from pipelines.scoring import collected_where_enough, read_set, score_rows, unit_evidence, unit_table
+from pipelines.scoring import collected_where_enough, meshes, read_set, score_rows, unit_evidence, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
 from workspace.files import write_json
@@ -37,7 +37,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     model = load_model(root / "build/pretrain/model.safetensors")
     report = fit(
         model,
-        ClipDataset(root, rows, size),
+        ClipDataset(root, rows, size, landmarks=meshes(root, settings)),
         ClipDataset(root, read_set(root, "validation"), size),
         settings.train,
         cycle.seed,

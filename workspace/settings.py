@@ -128,6 +128,7 @@ class ForgeSettings(Block):
 class AugmentSettings(Block):
     """One draw a clip, the same for each frame, the same for real and fake (design, 'The model')."""
 
+    reforge: Fraction = Field(1.0, description="Chance that a stored forgery is made anew, with other numbers, each time it is drawn.")
     flip: Fraction = Field(0.5, description="Chance of a mirrored clip.")
     rotation_degrees: float = Field(15.0, ge=0, le=45, description="Largest rotation, either way.")
     affine: float = Field(0.1, ge=0, le=0.5, description="Largest crop, shift, zoom and shear.")
@@ -194,6 +195,9 @@ class PhaseSettings(Block):
     warmup: Fraction = Field(0.05, description="Part of the steps over which the rate rises.")
     validate_every: Positive = Field(200, description="Steps between two looks at validation, and between two checkpoints.")
     patience: Positive = Field(5, description="Looks without a better validation loss before training stops.")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Of the forward pass; `auto` is bf16 on a GPU and on processors with bf16 instructions, else fp32."
+    )
 
 
 class PretrainSettings(PhaseSettings):

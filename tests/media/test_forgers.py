@@ -12,21 +12,15 @@ from media.faces import extract_clips
 from media.forgers import FORGERS, forge_clip
 from media.forgers.landmark_swap import donor_path
 from media.forgers.masks import reach_mask, steady
-from media.synthetic import make_sample_media
+from tests.faces import Clip, motion, rendered_clips
 from workspace.errors import DataError
 from workspace.settings import FaceSettings
-
-Clip = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
     """Four people's clips [8,96,96,3], cut by the real detector."""
-    folder = tmp_path_factory.mktemp("forgers")
-    report = make_sample_media(folder, people=4, seconds=1.0, fakes={})
-    faces = FaceSettings(size_px=96, fps=8.0, clip_frames=8, clips_per_video=1, min_clip_frames=4, max_detect_px=256)
-    found = [extract_clips(folder / row["path"], faces).clips[0] for row in report.rows]
-    return [(clip.frames, clip.landmarks) for clip in found]
+    return rendered_clips(tmp_path_factory.mktemp("forgers"))
 
 
 def forge(name: str, clips: list[Clip], seed: int, target: int = 0, donor: int = 1) -> np.ndarray:
@@ -66,11 +60,6 @@ def test_a_forged_clip_moves_as_much_as_the_real_one(clips: list[Clip], name: st
     """A mask or colour drawn anew for each frame would flicker; a still donor would freeze the face."""
     ratios = [motion(forge(name, clips, seed, target, (target + 1) % 4)) / motion(clips[target][0]) for seed in range(5) for target in range(4)]
     assert 1 / 1.5 < np.exp(np.mean(np.log(ratios))) < 1.5, ratios
-
-
-def motion(frames: np.ndarray) -> float:
-    soft = np.stack([cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 1.0) for frame in frames])
-    return float((np.diff(soft, axis=0) ** 2).mean())
 
 
 @pytest.mark.parametrize("name", sorted(FORGERS))

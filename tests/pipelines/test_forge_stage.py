@@ -112,3 +112,27 @@ def test_near_duplicates_and_the_unknown_kept_for_evaluation_are_not_forged(work
 def test_an_unknown_forger_is_refused_by_name(workspace_copy: Path) -> None:
     with pytest.raises(DataError, match=r"stylish.*\n.*self_blend"):
         forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["stylish"]}}), "w1")
+
+
+def learned_settings(**changes: Any) -> Any:
+    return demo_settings({"forge": {"forgers": ["decoder_resize", "autoencoder_swap"], "learn_steps": 3, **changes}})
+
+
+def test_learned_forgers_learn_from_training_faces_alone_and_keep_their_weights(workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.forgers.FEWEST_FACES", 1)
+    report = forge.run(workspace_copy, learned_settings(fakes_per_real=2.0), "w1")
+    out = workspace_copy / "data" / "forged" / "w1"
+    if report["excluded"].get(forge.TOO_FEW):
+        pytest.fail("the six people of the sample fell into one group: choose another seed for the sample")
+    assert set(report["by_forger"]) == {"decoder_resize", "autoencoder_swap"}
+    assert sorted(path.name for path in (out / "forgers").iterdir()) == ["autoencoder_swap.safetensors", "decoder_resize.safetensors"]
+    folder, settings = workspace_copy / "data" / "faces" / "w1", learned_settings()
+    learned_from = {clip["identity"] for clip, _ in forge._faces_to_learn(folder, forge._real_clips(folder), settings)}
+    people = {row["identity"] for row in rows_of(read_index(folder))}
+    assert learned_from == {person for person in people if split_of(person, settings.split) == "train"} != people
+
+
+def test_too_few_faces_to_learn_from_is_a_reason_and_no_failure(workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.forgers.FEWEST_FACES", 10_000)
+    report = forge.run(workspace_copy, learned_settings(), "w1")
+    assert report["forged"] == 0 and report["excluded"] == {forge.TOO_FEW: 12}

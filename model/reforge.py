@@ -1,0 +1,62 @@
+"""Forged anew each time it is drawn: a stored fake of a classical forger is a recipe, and each visit cooks it with other numbers.
+
+A stored fake is one seam in one place; a network learns it by heart after a few visits. Made again from its source clip with
+the step's own random numbers, it is a different forgery of the same person each time (Shiohara & Yamasaki 2022 draw theirs so).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.forgers import FORGERS, forge_clip
+from model.data import ClipSource
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the clip at a position was made: forger, and positions of the clip it was made from and of the donor's (None where none is needed)."""
+
+    forger: str
+    source: int
+    donor: int | None
+
+
+class Reforger:
+    """Clips of a set, its classical forgeries made afresh with chance `chance` where their source (and donor) is in the set with landmarks."""
+
+    def __init__(self, clips: ClipSource, chance: float) -> None:
+        self._clips, self._chance = clips, chance
+        self._recipes = _recipes(clips) if chance > 0 else {}
+
+    def take(self, position: int, rng: np.random.Generator, single: bool = False) -> NDArray[np.uint8]:
+        """Pixels [T, H, W, 3] of the clip at `position`, or with `single` [1, H, W, 3] of one frame that `rng` chooses."""
+        recipe = self._recipes.get(position)
+        if recipe is None or rng.random() >= self._chance:
+            clip = self._clips.clip(position)
+            return clip[rng.integers(clip.shape[0])][None] if single else clip
+        frames, points = self._clips.clip(recipe.source), self._points(recipe.source)
+        if single:
+            at = int(rng.integers(frames.shape[0]))
+            frames, points = frames[at : at + 1], points[at : at + 1]
+        donor = None if recipe.donor is None else (self._clips.clip(recipe.donor), self._points(recipe.donor))
+        return forge_clip(recipe.forger, frames, points, rng, donor)[0]
+
+    def _points(self, position: int) -> NDArray[np.float32]:
+        points = self._clips.landmarks(position)
+        assert points is not None  # a recipe was only written for clips that have them
+        return points
+
+
+def _recipes(clips: ClipSource) -> dict[int, Recipe]:
+    rows = clips.rows
+    place = {str(clip_id): position for position, clip_id in enumerate(rows["clip_id"]) if clips.landmarks(position) is not None}
+    found: dict[int, Recipe] = {}
+    columns = zip(rows["forger"], rows["role"], rows["source_clip"], rows["donor_clip"], strict=True)
+    for position, (forger, role, source, donor) in enumerate(columns):
+        if forger not in FORGERS or role == "hardened" or source not in place:
+            continue  # a hardened clip carries an attack that cooking would lose
+        needs = FORGERS[forger].needs_donor
+        if not needs or donor in place:
+            found[position] = Recipe(forger, place[source], place[donor] if needs else None)
+    return found

@@ -1,0 +1,27 @@
+"""Rendered people as the real detector cuts them: what forgers work on in tests."""
+
+from pathlib import Path
+
+import numpy as np
+
+from media.faces import extract_clips
+from media.synthetic import make_sample_media
+from workspace.settings import FaceSettings
+
+Clip = tuple[np.ndarray, np.ndarray]
+
+
+def rendered_clips(folder: Path, people: int = 4) -> list[Clip]:
+    """A clip [8, 96, 96, 3] and its landmarks for each of `people`."""
+    report = make_sample_media(folder, people=people, seconds=1.0, fakes={})
+    faces = FaceSettings(size_px=96, fps=8.0, clip_frames=8, clips_per_video=1, min_clip_frames=4, max_detect_px=256)
+    found = [extract_clips(folder / row["path"], faces).clips[0] for row in report.rows]
+    return [(clip.frames, clip.landmarks) for clip in found]
+
+
+def motion(frames: np.ndarray) -> float:
+    """Mean squared difference of neighbouring frames, fine grain left out."""
+    import cv2
+
+    soft = np.stack([cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 1.0) for frame in frames])
+    return float((np.diff(soft, axis=0) ** 2).mean())

@@ -1,0 +1,79 @@
+"""Learned forgers: they learn from faces, forge what looks like the clip, the same for the same draw, and never a still picture."""
+
+import numpy as np
+import pytest
+import torch
+
+from model.forgers import LEARNED, Face
+from model.forgers.decoders import KINDS, draw_again, drawing_loss, train_autoencoder
+from tests.faces import Clip, motion, rendered_clips
+
+STEPS = 60
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    """Four people's clips [8,96,96,3], cut by the real detector."""
+    return rendered_clips(tmp_path_factory.mktemp("learned"))
+
+
+@pytest.fixture(scope="session")
+def networks(clips: list[Clip]) -> dict[str, torch.nn.Module]:
+    """Each learned forger after a few steps."""
+    faces = [Face(frame, number % 2) for number, (frames, _) in enumerate(clips) for frame in frames]
+    return {name: forger.learn(faces, STEPS, 3, lambda done, total: None) for name, forger in LEARNED.items()}
+
+
+def forge(networks: dict[str, torch.nn.Module], clip: Clip, name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    return LEARNED[name].forge(networks[name], clip[0], clip[1], np.random.default_rng(seed), 0)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNED))
+def test_a_learned_forger_changes_the_face_and_leaves_the_input(networks: dict[str, torch.nn.Module], clips: list[Clip], name: str) -> None:
+    before = clips[0][0].copy()
+    for seed in range(4):
+        forged, points = forge(networks, clips[0], name, seed)
+        assert forged.shape == before.shape and forged.dtype == np.uint8 and points.shape == clips[0][1].shape
+        change = np.abs(forged.astype(int) - before)
+        assert 0.3 < change.mean() < 60, f"draw {seed}: {change.mean()}"
+    assert np.array_equal(before, clips[0][0])
+
+
+@pytest.mark.parametrize("name", sorted(LEARNED))
+def test_the_same_draw_gives_the_same_clip_and_another_draw_another(networks: dict[str, torch.nn.Module], clips: list[Clip], name: str) -> None:
+    first = forge(networks, clips[1], name, 5)[0]
+    assert np.array_equal(first, forge(networks, clips[1], name, 5)[0])
+    assert not np.array_equal(first, forge(networks, clips[1], name, 6)[0])
+
+
+@pytest.mark.parametrize("name", sorted(LEARNED))
+def test_a_learned_forgery_moves_as_much_as_the_real_clip(networks: dict[str, torch.nn.Module], clips: list[Clip], name: str) -> None:
+    ratios = [motion(forge(networks, clip, name, seed)[0]) / motion(clip[0]) for seed in range(4) for clip in clips]
+    assert 0.5 < np.exp(np.mean(np.log(ratios))) < 2.0, ratios
+
+
+@pytest.mark.parametrize("name", sorted(LEARNED))
+def test_an_image_is_a_clip_of_one_frame(networks: dict[str, torch.nn.Module], clips: list[Clip], name: str) -> None:
+    forged, points = forge(networks, (clips[0][0][:1], clips[0][1][:1]), name, 0)
+    assert forged.shape == (1, 96, 96, 3) and points.shape == (1, 468, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_decoder_learns_to_draw(clips: list[Clip], kind: str) -> None:
+    pictures = [frames[0] for frames, _ in clips]
+    given = torch.from_numpy(pictures[0].transpose(2, 0, 1).copy())[None].float() / 255
+
+    def loss(steps: int) -> float:
+        network = train_autoencoder(kind, pictures, steps, 1)
+        with torch.no_grad():
+            return float(drawing_loss(network(given), given))
+
+    assert loss(60) < 0.6 * loss(1)
+
+
+def test_learning_is_repeatable_and_an_odd_size_is_drawn_whole(clips: list[Clip]) -> None:
+    pictures = [frames[0] for frames, _ in clips]
+    first, second = (train_autoencoder("shuffle", pictures, 5, 9).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    odd = np.ascontiguousarray(clips[0][0][:, :93, :93])
+    assert draw_again(train_autoencoder("resize", pictures, 2, 1), odd).shape == odd.shape

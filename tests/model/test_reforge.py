@@ -1,0 +1,64 @@
+"""Forging anew: other numbers at each visit, the same for the same step, and never where the recipe is not whole."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from model.data import MemoryClips
+from model.reforge import Reforger
+from tests.faces import Clip, rendered_clips
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    return rendered_clips(tmp_path_factory.mktemp("reforge"), people=2)
+
+
+def fake_of(forger: str, source: str = "a", donor: str = "", role: str = "forged") -> dict[str, str]:
+    return {"clip_id": f"{source}+{forger}+{role}", "label": "fake", "forger": forger, "source_clip": source, "donor_clip": donor, "role": role}
+
+
+def memory(clips: list[Clip], *fakes: dict[str, str]) -> MemoryClips:
+    """Two real clips `a` and `b`, and stored fakes whose pixels are grey, so that a forgery made anew cannot be mistaken for one."""
+    real = [{"clip_id": name, "label": "real", "forger": "", "source_clip": "", "donor_clip": "", "role": "new"} for name in "ab"]
+    grey = np.full_like(clips[0][0], 128)
+    points = [points for _, points in clips] + [clips[0][1]] * len(fakes)
+    return MemoryClips(pd.DataFrame([*real, *fakes]), [frames for frames, _ in clips] + [grey] * len(fakes), points)
+
+
+def is_stored(found: np.ndarray) -> bool:
+    return bool((found == 128).all())
+
+
+def test_a_fake_is_another_one_at_each_visit_and_the_same_for_the_same_numbers(clips: list[Clip]) -> None:
+    reforger = Reforger(memory(clips, fake_of("self_blend")), 1.0)
+    first, again, other = (reforger.take(2, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert not is_stored(first) and np.array_equal(first, again) and not np.array_equal(first, other)
+    assert first.shape == clips[0][0].shape
+
+
+def test_one_frame_is_forged_alone(clips: list[Clip]) -> None:
+    reforger = Reforger(memory(clips, fake_of("landmark_swap", donor="b")), 1.0)
+    found = reforger.take(2, np.random.default_rng(3), single=True)
+    assert found.shape == (1, *clips[0][0].shape[1:]) and not is_stored(found)
+
+
+@pytest.mark.parametrize(
+    "fake",
+    [fake_of("self_blend", source="gone"), fake_of("landmark_swap", donor="gone"), fake_of("portrait"), fake_of("self_blend", role="hardened"), fake_of("")],
+    ids=["no source", "no donor", "learned", "hardened", "collected"],
+)
+def test_without_a_whole_recipe_the_stored_clip_is_taken(clips: list[Clip], fake: dict[str, str]) -> None:
+    assert is_stored(Reforger(memory(clips, fake), 1.0).take(2, np.random.default_rng(0)))
+
+
+def test_switched_off_nothing_is_forged_and_no_number_is_drawn(clips: list[Clip]) -> None:
+    rng = np.random.default_rng(0)
+    assert is_stored(Reforger(memory(clips, fake_of("self_blend")), 0.0).take(2, rng))
+    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
+
+
+def test_without_landmarks_nothing_is_forged(clips: list[Clip]) -> None:
+    whole = memory(clips, fake_of("self_blend"))
+    bare = MemoryClips(whole.rows, [whole.clip(position) for position in range(3)])
+    assert is_stored(Reforger(bare, 1.0).take(2, np.random.default_rng(0)))
