@@ -3,11 +3,11 @@
 Known clips are replayed and forged ones. Fakes come from their generators in rotation, so that a rare one is not drowned;
 forged ones take one known place in four, so that they do not push the collected ones out (a demo that gave them most
 places forgot: AUC on its first forger fell from 0.98 to 0.92 in the next cycle). Where a real clip is drawn, one time in
-four a fake made from it takes a fake's place: the network then sees the difference that forgery makes, not the
-difference between two people.
+four a fake made from it takes a fake's place, and every time where all fakes are forged: the network then sees the
+difference that forgery makes, not the difference between two people.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,21 +90,30 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
     pools = {(is_new, is_fake): queue((new == is_new) & (fake == is_fake), spread=is_fake) for is_new in (True, False) for is_fake in (True, False)}
     # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
     pools = {(n, f): pool or pools[(not n, f)] for (n, f), pool in pools.items()}
+    pair_every = 1 if forged[fake].all() else FORGED_SHARE
     halves = [True, False] if new.any() and not new.all() else [bool(new.all())]
     turn, draws = 0, 0
     while True:
         chosen: list[int] = []
         for slot in range(batch):
             is_new, is_fake = halves[slot % len(halves)], bool((slot // len(halves) + turn) % 2)
-            real = next((p for p in reversed(chosen) if clip_ids[p] in forged_from), None) if is_fake and not is_new else None
+            may_pair = is_fake and (not is_new or pair_every == 1)
+            real = _unpaired(chosen, clip_ids, forged_from) if may_pair else None
             if real is not None:
                 draws += 1
                 children = [child for child in forged_from[clip_ids[real]] if child not in chosen]
-                if children and draws % FORGED_SHARE == 1:
-                    chosen.append(children[(draws // FORGED_SHARE) % len(children)])
+                if children and draws % pair_every == 1 % pair_every:
+                    chosen.append(children[(draws // pair_every) % len(children)])
                     continue
             pool = pools[(is_new, is_fake)]
             assert pool is not None  # both classes exist, so every pool found one to stand in
             chosen.append(pool.take())
         turn += 1 if batch % (2 * len(halves)) else 0  # an odd batch gives the spare place to each class in turn
         yield chosen
+
+
+def _unpaired(chosen: Sequence[int], clip_ids: Sequence[str], forged_from: Mapping[str, Sequence[int]]) -> int | None:
+    """The latest real clip of the batch that no fake made from it stands beside yet, else the latest that has fakes at all."""
+    reals = [position for position in reversed(chosen) if clip_ids[position] in forged_from]
+    alone = (position for position in reals if not set(forged_from[clip_ids[position]]) & set(chosen))
+    return next(alone, reals[0] if reals else None)

@@ -7,8 +7,9 @@ Forgers with weights first learn from the batch's own training faces; where thos
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pipelines.sides import split_of
 from pipelines.stage import Progress, stage_main
 from workspace.errors import DataError, VigilError
 from workspace.files import read_json, write_json
-from workspace.settings import Settings, SplitSettings
+from workspace.settings import ForgeSettings, PluginSettings, Settings, SplitSettings
 
 KEPT = (
     "sample_id", "batch", "track", "start_seconds", "end_seconds", "face_px", "sharpness", "brightness", "yaw_degrees", "score", "kind", "use", "identity",
@@ -35,6 +36,7 @@ CRASHED = "forger crashed"
 NETWORKS = "forgers"  # folder of the weights, beside the clips
 MOST_FACES = 600  # that a forger learns from
 FEWEST_FOR_PROCESSES = 64  # starting processes costs seconds
+Draw = Callable[[np.ndarray, np.ndarray, np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class ForgeJob:
 
 def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     """Write data/forged/<batch>/ and return its report. Safe to repeat; raises DataError for an unknown forger or missing faces."""
-    known = _known(settings.forge.forgers)
+    known = _known(settings.forge)
     if unknown := sorted(set(settings.forge.forgers) - set(known)):
         raise DataError(f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(known))}", next_step="Mend forge.forgers.")
     folder, out = root / "data" / "faces" / batch, root / "data" / "forged" / batch
@@ -73,13 +75,21 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     return report
 
 
-def _known(names: Iterable[str]) -> Mapping[str, Any]:
+def _known(forge: ForgeSettings) -> Mapping[str, Any]:
     """Every forger by name; those with weights only where a name asks for one, since torch takes seconds to import."""
-    if set(names) <= set(FORGERS):
-        return FORGERS
+    known = {**FORGERS, **{plugin.name: Outside() for plugin in forge.plugins}}
+    if set(forge.forgers) <= set(known):
+        return known
     from model.forgers import LEARNED
 
-    return {**FORGERS, **LEARNED}
+    return {**known, **LEARNED}
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the plan must know of a plug-in."""
+
+    needs_donor: bool = False
 
 
 def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excluded: Counter[str]) -> list[ForgeJob]:
@@ -87,7 +97,7 @@ def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excl
 
     Of more than `max_clips` the first fakes of as many clips as possible are made, by rank.
     """
-    forgers, seed, known = settings.forge.forgers, settings.seed, _known(settings.forge.forgers)
+    forgers, seed, known = settings.forge.forgers, settings.seed, _known(settings.forge)
     sides = _sides(clips, settings.split)
     wanted: list[tuple[int, int, ForgeJob]] = []
     for clip in clips:
@@ -139,23 +149,34 @@ def _donor(clip: Mapping[str, Any], clips: Sequence[dict[str, Any]], sides: Mapp
     return min(others, key=lambda other: (rank(seed, f"{clip['clip_id']} {other['clip_id']}"), other["clip_id"]), default=None)
 
 
-def learn(folder: Path, jobs: Sequence[ForgeJob], settings: Settings, out: Path) -> dict[str, Any]:
-    """The networks of the learned forgers that `jobs` ask for, by name, trained and stored in `out`; without those that have too few faces."""
-    wanted = sorted({job.forger for job in jobs} - set(FORGERS))
+def learn(folder: Path, jobs: Sequence[ForgeJob], settings: Settings, out: Path) -> dict[str, Draw]:
+    """What the jobs' learned and outside forgers forge with, by name: `forge(frames, landmarks, rng, group)` of each.
+
+    Networks are trained and stored in `out`; a name is missing where the faces to learn from are too few.
+    """
+    asked = {job.forger for job in jobs} - set(FORGERS)
+    ready: dict[str, Draw] = {plugin.name: _outside(plugin, settings) for plugin in settings.forge.plugins if plugin.name in asked}
+    wanted = sorted(asked - set(ready))
     if not wanted:
-        return {}
+        return ready
     from model.checkpoint import save_tensors
     from model.forgers import FEWEST_FACES, LEARNED, Face
 
     faces = [Face(picture, group_of(clip)) for clip, picture in _faces_to_learn(folder, _real_clips(folder), settings)]
     if min(sum(face.group == group for face in faces) for group in (0, 1)) < FEWEST_FACES:
-        return {}
-    networks = {}
+        return ready
     for name in wanted:
-        progress = Progress(name)
-        networks[name] = LEARNED[name].learn(faces, settings.forge.learn_steps, rank(settings.seed, f"{folder.name} {name}") % 2**31, progress)
-        save_tensors(out / f"{name}.safetensors", networks[name].state_dict(), {"forger": name, "batch": folder.name})
-    return networks
+        network = LEARNED[name].learn(faces, settings.forge.learn_steps, rank(settings.seed, f"{folder.name} {name}") % 2**31, Progress(name))
+        save_tensors(out / f"{name}.safetensors", network.state_dict(), {"forger": name, "batch": folder.name})
+        ready[name] = partial(LEARNED[name].forge, network)
+    return ready
+
+
+def _outside(plugin: PluginSettings, settings: Settings) -> Draw:
+    from media.forgers.plugins import load_plugin
+
+    loaded = load_plugin(plugin, settings.faces)
+    return lambda frames, landmarks, rng, group: loaded.forge(frames, landmarks, rng)
 
 
 def group_of(clip: Mapping[str, Any]) -> int:
@@ -175,7 +196,7 @@ def _faces_to_learn(folder: Path, clips: Sequence[dict[str, Any]], settings: Set
             yield clip, frames[index]
 
 
-def _results(jobs: Sequence[ForgeJob], networks: Mapping[str, Any], settings: Settings) -> Iterator[tuple[np.ndarray, np.ndarray] | str]:
+def _results(jobs: Sequence[ForgeJob], networks: Mapping[str, Draw], settings: Settings) -> Iterator[tuple[np.ndarray, np.ndarray] | str]:
     """What became of each job, in their order: classical forgers in processes where it pays, learned ones here, where torch has every core."""
     classical = [job for job in jobs if job.forger in FORGERS]
     done = iter(ordered_map(_forge, classical, settings.faces.workers, _crashed) if len(classical) >= FEWEST_FOR_PROCESSES else map(_forge, classical))
@@ -188,13 +209,11 @@ def _results(jobs: Sequence[ForgeJob], networks: Mapping[str, Any], settings: Se
             yield TOO_FEW
 
 
-def _draw(job: ForgeJob, network: Any) -> tuple[np.ndarray, np.ndarray] | str:
-    """As `_forge`, by a forger that has learned."""
-    from model.forgers import LEARNED
-
+def _draw(job: ForgeJob, draw: Draw) -> tuple[np.ndarray, np.ndarray] | str:
+    """As `_forge`, by a forger that has learned or comes from outside."""
     try:
         frames, points = read_clip_at(job.folder, job.clip), read_landmarks(job.clip)
-        return LEARNED[job.forger].forge(network, frames, points, np.random.default_rng(job.seed), group_of(job.clip))
+        return draw(frames, points, np.random.default_rng(job.seed), group_of(job.clip))
     except VigilError as problem:
         return problem.why
 

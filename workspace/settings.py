@@ -116,12 +116,26 @@ class ValidateSettings(Block):
     min_size_px: Positive = Field(64, description="Shortest side of a picture.")
 
 
+class PluginSettings(Block):
+    """A forger from outside (contract: media/forgers/plugins.py). Its name may then stand in `forge.forgers`."""
+
+    RULES = (Rule(("onnx", "command"), lambda onnx, command: bool(onnx) != bool(command), "name either `onnx` or `command`"),)
+
+    name: str = Field(description="Name of the forger, and of the generator in every table.", pattern=r"^[a-z0-9][a-z0-9_]{0,40}$")
+    onnx: str = Field("", description="Path of an exported image generator: [N, D] -> [N, 3, H, W] in -1..1.")
+    command: tuple[str, ...] = Field((), strict=False, description="Program and words; {input}, {output} and {seed} are replaced.")
+    timeout_seconds: Positive = Field(120, description="A command that takes longer for one clip is ended.")
+
+
 class ForgeSettings(Block):
     """Fakes made from the batch's own real clips."""
+
+    RULES = (Rule(("plugins",), lambda plugins: len({plugin.name for plugin in plugins}) == len(plugins), "plugins: two share a name"),)
 
     forgers: tuple[str, ...] = Field(("self_blend", "landmark_swap"), strict=False, description="Names from the forger registry.")
     fakes_per_real: float = Field(1.0, ge=0, le=10, description="Forged clips a real clip, shared among the forgers.")
     max_clips: NotNegative = Field(2000, description="Most forged clips a batch.")
+    plugins: tuple[PluginSettings, ...] = Field((), strict=False, description="Forgers from outside: exported generators and commands.")
     learn_steps: Positive = Field(600, description="Training steps of each forger that has weights (decoders, portrait, autoencoder swap).")
 
 

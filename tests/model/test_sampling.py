@@ -50,6 +50,17 @@ def test_a_real_and_its_forgery_often_meet_and_never_leave_the_other_fakes_out()
     assert together > 0.5 * forged and old >= 60
 
 
+def test_where_all_fakes_are_forged_each_real_meets_its_own():
+    """The strongest lever of self-blending: the pair differs by the forgery alone."""
+    rows = table((12, "real", "new", True, ""), (12, "fake", "forged", True, "blend"), (12, "fake", "forged", True, "warp"))
+    kinds = []
+    for chosen in take(rows, 8, 30):
+        batch = rows.iloc[chosen]
+        assert sorted(batch.loc[batch["label"] == "fake", "source_clip"]) == sorted(batch.loc[batch["label"] == "real", "clip_id"])
+        kinds += batch.loc[batch["label"] == "fake", "generator"].tolist()
+    assert abs(kinds.count("blend") - kinds.count("warp")) <= 4
+
+
 def test_rare_generators_come_as_often_as_common_ones():
     rows = table((30, "real", "new", True, ""), (27, "fake", "new", True, "common"), (3, "fake", "new", True, "rare"))
     drawn = pd.concat([rows.iloc[chosen] for chosen in take(rows, 8, 30)])

@@ -1,0 +1,163 @@
+"""Forgers from outside: an exported image generator, or any command that turns a clip into a clip.
+
+Generator: an ONNX file with one float32 input [N, D] (a normal random vector each) and one float32 output [N, 3, H, W],
+RGB in -1..1, H = W: what StyleGAN2/3 and ProGAN exports give. Its faces are found and aligned like everybody's; either
+they stand alone, a picture being a clip of one frame, or they are swapped into the real clip.
+
+Command: started in an empty folder of its own with `{input}` and `{output}` in its words replaced by folders. The input
+holds 00000.png, 00001.png ...; the output must hold as many PNGs of the same size. It sees no variable of ours but PATH, has
+no network where the system lets us take it away, bounded memory, file size and time, and ends with its whole group.
+"""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.faces import extract_clips
+from media.forgers.landmark_swap import landmark_swap
+from workspace.errors import DataError
+from workspace.settings import FaceSettings, PluginSettings
+
+Frames = NDArray[np.uint8]
+Landmarks = NDArray[np.floating]
+Clip = tuple[Frames, Landmarks]
+TRIES = 4  # vectors drawn until the generator shows a face
+MEMORY_BYTES, FILE_BYTES = 8 << 30, 1 << 30
+
+
+class Generator:
+    """An exported image generator. Raises DataError where the file is not one by the contract above."""
+
+    def __init__(self, settings: PluginSettings, faces: FaceSettings) -> None:
+        import onnxruntime
+
+        self.name, self.faces = settings.name, faces.model_copy(update={"min_clip_frames": 1})
+        what = f"Cannot use the generator {settings.name!r}."
+        try:
+            self._session = onnxruntime.InferenceSession(Path(settings.onnx).read_bytes(), providers=["CPUExecutionProvider"])
+        except Exception as problem:
+            raise DataError(what, why=f"{settings.onnx}: {problem}"[:300], next_step="Name an ONNX file in forge.plugins.") from problem
+        given, made = self._session.get_inputs(), self._session.get_outputs()
+        if len(given) != 1 or len(made) != 1 or len(given[0].shape) != 2 or not isinstance(given[0].shape[1], int) or len(made[0].shape) != 4:
+            shapes = f"inputs {[one.shape for one in given]}, outputs {[one.shape for one in made]}"
+            raise DataError(what, why=f"{shapes}; wanted [N, D] and [N, 3, H, W]", next_step="Export the mapping and the synthesis as one network.")
+        self._input, self._length = given[0].name, given[0].shape[1]
+
+    def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
+        """A generated face alone (one frame), or swapped into the clip, half and half. Raises DataError when it shows no face."""
+        for _ in range(TRIES):
+            vector = rng.standard_normal((1, self._length)).astype(np.float32)
+            picture = np.asarray(self._session.run(None, {self._input: vector})[0])[0]
+            found = self._face(picture)
+            if found is None:
+                continue
+            return found if rng.random() < 0.5 else landmark_swap(frames, landmarks, rng, found)
+        raise DataError(f"The generator {self.name!r} shows no face.", why=f"none in {TRIES} pictures", next_step="Use a generator of faces.")
+
+    def _face(self, picture: NDArray[np.floating]) -> Clip | None:
+        if picture.ndim != 3 or picture.shape[0] != 3:
+            return None
+        pixels = np.clip(np.rint((picture.transpose(1, 2, 0) + 1) * 127.5), 0, 255).astype(np.uint8)
+        coded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))[1]
+        clips = extract_clips(coded.tobytes(), self.faces).clips
+        return (clips[0].frames, clips[0].landmarks) if clips else None
+
+
+class Command:
+    """A program that forges. Raises DataError where it cannot be found."""
+
+    def __init__(self, settings: PluginSettings) -> None:
+        self.settings = settings
+        if shutil.which(settings.command[0]) is None:
+            raise DataError(
+                f"Cannot use the forger {settings.name!r}.", why=f"there is no program {settings.command[0]!r}", next_step="Mend forge.plugins, or install it."
+            )
+
+    def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
+        """What the program made of the clip; landmarks stay. Raises DataError when it fails, takes too long or gives something else."""
+        with tempfile.TemporaryDirectory(prefix="vigil-forger-") as scratch:
+            given, made = Path(scratch) / "in", Path(scratch) / "out"
+            for folder in (given, made):
+                folder.mkdir()
+            for number, frame in enumerate(frames):
+                cv2.imwrite(str(given / f"{number:05d}.png"), np.ascontiguousarray(frame[..., ::-1]))
+            places = {"{input}": str(given), "{output}": str(made), "{seed}": str(int(rng.integers(2**31)))}
+            self._run([_filled(word, places) for word in self.settings.command], Path(scratch))
+            return self._read(made, frames.shape), np.array(landmarks)
+
+    def _run(self, words: Sequence[str], scratch: Path) -> None:
+        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
+        with open(scratch / "said", "wb") as said:
+            process = subprocess.Popen(
+                [*_without_network(), *words],
+                cwd=scratch,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+                preexec_fn=_bounded,
+            )
+            try:
+                code = process.wait(self.settings.timeout_seconds)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                _end_group(process)
+        if code != 0:
+            last = (scratch / "said").read_bytes()[-300:].decode(errors="replace").strip()
+            why = f"it took longer than {self.settings.timeout_seconds} s" if code is None else f"it ended with {code}: {last}"
+            raise DataError(f"The forger {self.settings.name!r} failed on a clip.", why=why, next_step="Try it by hand on a folder of PNGs.")
+
+    def _read(self, made: Path, shape: tuple[int, ...]) -> Frames:
+        pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in sorted(made.glob("*.png"))]
+        if len(pictures) != shape[0] or any(picture is None or picture.shape != shape[1:] for picture in pictures):
+            why = f"{len(pictures)} PNGs, wanted {shape[0]} of {shape[2]} x {shape[1]}"
+            raise DataError(f"The forger {self.settings.name!r} gave something else.", why=why, next_step="Let it write a PNG for each one it was given.")
+        return np.stack([picture[..., ::-1] for picture in pictures if picture is not None]).astype(np.uint8)
+
+
+def load_plugin(settings: PluginSettings, faces: FaceSettings) -> Generator | Command:
+    """The forger that a setting describes."""
+    return Generator(settings, faces) if settings.onnx else Command(settings)
+
+
+def _filled(word: str, places: Mapping[str, str]) -> str:
+    for name, value in places.items():
+        word = word.replace(name, value)
+    return word
+
+
+@cache
+def _without_network() -> tuple[str, ...]:
+    """Words that start a program without a network, where the system lets an ordinary user do that; else none."""
+    words = ("unshare", "--user", "--map-root-user", "--net")
+    if shutil.which("unshare") is None:
+        return ()
+    return words if subprocess.run([*words, "true"], capture_output=True).returncode == 0 else ()
+
+
+def _bounded() -> None:
+    """Runs in the child before the program: its memory and the files it writes are bounded, and it leaves no core."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        process.wait()

@@ -1,0 +1,118 @@
+"""Forgers from outside: a real ONNX generator and real programs; what breaks the contract is refused by name, and nothing of ours leaks in."""
+
+import os
+import shutil
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from media.forgers.plugins import _without_network, load_plugin
+from tests.faces import Clip, rendered_clips
+from workspace.errors import DataError
+from workspace.settings import FaceSettings, PluginSettings
+
+FACES = FaceSettings(size_px=96, fps=8.0, clip_frames=8, min_clip_frames=4, max_detect_px=256)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    return rendered_clips(tmp_path_factory.mktemp("plugins"), people=2)
+
+
+def generator(path: Path, picture: np.ndarray, length: int = 8) -> Path:
+    """An exported network that draws `picture` [H, W, 3], a little lighter or darker by its vector."""
+    flat = (picture.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1).reshape(1, -1)
+    weight = np.full((length, flat.shape[1]), 0.002, np.float32)
+    nodes = [helper.make_node("Gemm", ["z", "w", "b"], ["flat"]), helper.make_node("Reshape", ["flat", "shape"], ["image"])]
+    kept = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(flat, "b"), numpy_helper.from_array(np.array([-1, 3, *picture.shape[:2]]), "shape")]
+    given = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", length])
+    made = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, *picture.shape[:2]])
+    network = helper.make_model(helper.make_graph(nodes, "g", [given], [made], kept), opset_imports=[helper.make_opsetid("", 17)])
+    network.ir_version = 9
+    onnx.save(network, str(path))
+    return path
+
+
+def test_a_generated_face_stands_alone_or_in_the_clip(clips: list[Clip], tmp_path: Path) -> None:
+    plugin = load_plugin(PluginSettings(name="stylegan", onnx=str(generator(tmp_path / "g.onnx", clips[1][0][0]))), FACES)
+    lengths = set()
+    for seed in range(6):
+        forged, points = plugin.forge(*clips[0], np.random.default_rng(seed))
+        assert forged.shape[1:] == (96, 96, 3) and points.shape == (len(forged), 468, 2)
+        assert np.array_equal(forged, plugin.forge(*clips[0], np.random.default_rng(seed))[0])
+        lengths.add(len(forged))
+    assert lengths == {1, 8}
+
+
+def test_a_generator_without_faces_or_by_another_contract_is_refused(clips: list[Clip], tmp_path: Path) -> None:
+    grey = load_plugin(PluginSettings(name="grey", onnx=str(generator(tmp_path / "grey.onnx", np.full((96, 96, 3), 90)))), FACES)
+    with pytest.raises(DataError, match="shows no face"):
+        grey.forge(*clips[0], np.random.default_rng(0))
+    (tmp_path / "junk.onnx").write_bytes(b"not a network")
+    with pytest.raises(DataError, match="Cannot use the generator 'junk'"):
+        load_plugin(PluginSettings(name="junk", onnx=str(tmp_path / "junk.onnx")), FACES)
+
+
+def command(tmp_path: Path, body: str, timeout: int = 60) -> PluginSettings:
+    script = tmp_path / "forger.py"
+    script.write_text(
+        "import glob, os, sys, time\nfrom pathlib import Path\ngiven, made, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])\n" + body
+    )
+    return PluginSettings(name="mine", command=(sys.executable, str(script), "{input}", "{output}", "{seed}"), timeout_seconds=timeout)
+
+
+INVERT = "import cv2\nfor path in sorted(given.glob('*.png')):\n    cv2.imwrite(str(made / path.name), 255 - cv2.imread(str(path)))\n"
+
+
+def test_a_program_turns_a_clip_into_a_clip(clips: list[Clip], tmp_path: Path) -> None:
+    frames, landmarks = clips[0]
+    forged, points = load_plugin(command(tmp_path, INVERT), FACES).forge(frames, landmarks, np.random.default_rng(0))
+    assert np.array_equal(forged, 255 - frames) and np.array_equal(points, landmarks)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("sys.exit('no weights here')", "no weights here"),
+        ("", "0 PNGs, wanted 8"),
+        ("time.sleep(60)", "longer than 1 s"),
+        ("x = bytearray(20 << 30)", "ended with"),
+    ],
+    ids=["fails", "writes nothing", "hangs", "eats memory"],
+)
+def test_a_program_that_breaks_the_contract_is_a_reason(clips: list[Clip], tmp_path: Path, body: str, says: str) -> None:
+    with pytest.raises(DataError) as problem:
+        load_plugin(command(tmp_path, body, timeout=1 if "sleep" in body else 60), FACES).forge(*clips[0], np.random.default_rng(0))
+    assert says in str(problem.value)
+
+
+def test_a_program_sees_no_variable_of_ours_and_nothing_is_left(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    told = tmp_path / "told"
+    body = f"Path({str(told)!r}).write_text(' '.join(sorted(os.environ)) + '|' + os.getcwd())\n" + INVERT
+    load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+    names, folder = told.read_text().split("|")
+    assert "AWS_SECRET_ACCESS_KEY" not in names.split() and not Path(folder).exists()
+
+
+def test_a_program_has_no_network(clips: list[Clip], tmp_path: Path) -> None:
+    if not _without_network():
+        pytest.skip("this system does not let an ordinary user take a program's network away")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=server.accept, daemon=True).start()
+        body = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)\n"
+        with pytest.raises(DataError, match="ended with 1"):
+            load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+        socket.create_connection(server.getsockname(), 5).close()  # it was the network that was missing, not the server
+
+
+def test_a_program_that_is_not_there_is_said_at_once() -> None:
+    assert shutil.which("no-such-forger") is None and os.name == "posix"
+    with pytest.raises(DataError, match="no program 'no-such-forger'"):
+        load_plugin(PluginSettings(name="gone", command=("no-such-forger",)), FACES)
