@@ -1,4 +1,7 @@
-"""What real media go through on their way: JPEG, scaling down and up, blur, H.264. One draw a clip, the same for each frame."""
+"""What real media go through on their way: scaling, blur, motion blur, sharpening, local contrast, JPEG, H.264.
+
+One draw a clip, the same for each frame. A strength or chance of zero draws no number, so that switching one off changes no other.
+"""
 
 import io
 from fractions import Fraction
@@ -10,8 +13,7 @@ from numpy.typing import NDArray
 from workspace.settings import AugmentSettings
 
 Frames = NDArray[np.uint8]
-H264_CHANCE = 0.1  # of the clips that are degraded at all; an encoder run costs more than the rest together
-CRF_MIN, CRF_MAX = 18, 40
+RARE = 0.15  # chance of motion blur, and of sharpening, in a degraded clip
 # With its macroblock tree on, libx264's vector code reads memory it never wrote where a picture is 320 px wide: same frames, other bytes.
 REPEATABLE = "no-mbtree=1:cpu-independent=1"
 
@@ -19,7 +21,8 @@ REPEATABLE = "no-mbtree=1:cpu-independent=1"
 def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSettings) -> Frames:
     """A copy of the clip [T,S,S,3] uint8 RGB, degraded with the chance `settings.degrade`; same shape, the input is not changed.
 
-    Scaling, blur and a codec come in this order, each in about half of the degraded clips, at least one of them in every one.
+    Scaling, blur and a codec come in this order, each in about half of the degraded clips, at least one of them in every one;
+    motion blur, sharpening and local contrast come between blur and codec, and are rarer.
     """
     if rng.random() >= settings.degrade:
         return frames.copy()
@@ -31,9 +34,15 @@ def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSett
         degraded = rescale(degraded, float(rng.uniform(settings.downscale_min, 1.0)))
     if blur:
         degraded = soften(degraded, float(rng.uniform(0.0, settings.blur_sigma_max)))
+    if settings.motion_blur_px > 1 and rng.random() < RARE:
+        degraded = motion_blur(degraded, float(rng.uniform(2, settings.motion_blur_px)), float(rng.uniform(0, np.pi)))
+    if settings.sharpen > 0 and rng.random() < RARE:
+        degraded = sharpen(degraded, float(rng.uniform(0, settings.sharpen)))
+    if settings.clahe > 0 and rng.random() < settings.clahe:
+        degraded = local_contrast(degraded, float(rng.uniform(1.0, 3.0)))
     if codec:
-        if rng.random() < H264_CHANCE:
-            degraded = h264_round_trip(degraded, int(rng.integers(CRF_MIN, CRF_MAX + 1)))
+        if rng.random() < settings.h264:
+            degraded = h264_round_trip(degraded, int(rng.integers(settings.crf_min, settings.crf_max + 1)))
         else:
             degraded = jpeg_round_trip(degraded, int(rng.integers(settings.jpeg_quality_min, 101)))
     return degraded.copy() if degraded is frames else degraded
@@ -51,6 +60,32 @@ def rescale(frames: Frames, factor: float) -> Frames:
 def soften(frames: Frames, sigma: float) -> Frames:
     """The clip blurred by a Gaussian of `sigma` px; 0.05 and less changes nothing."""
     return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]) if sigma > 0.05 else frames.copy()
+
+
+def motion_blur(frames: Frames, length_px: float, angle: float) -> Frames:
+    """The clip smeared along a line of `length_px` at `angle` (radians), as a moving camera does."""
+    reach = max(1, round(length_px / 2))
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
+    away = np.array([np.cos(angle), np.sin(angle)]) * length_px / 2
+    start, end = (tuple(round(float(reach + sign * part)) for part in away) for sign in (-1, 1))
+    cv2.line(kernel, start, end, 1.0)
+    return np.stack([cv2.filter2D(frame, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT) for frame in frames])
+
+
+def sharpen(frames: Frames, amount: float) -> Frames:
+    """The clip with `amount` of its fine detail added once more (unsharp mask, sigma 1 px)."""
+    return np.stack([cv2.addWeighted(frame, 1 + amount, cv2.GaussianBlur(frame, (0, 0), 1.0), -amount, 0) for frame in frames])
+
+
+def local_contrast(frames: Frames, clip_limit: float) -> Frames:
+    """The clip with its lightness equalised in 4 x 4 tiles (CLAHE), as phones and apps do."""
+    equaliser = cv2.createCLAHE(clip_limit, (4, 4))
+    made = []
+    for frame in frames:
+        lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)
+        lab[..., 0] = equaliser.apply(np.ascontiguousarray(lab[..., 0]))
+        made.append(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
+    return np.stack(made)
 
 
 def jpeg_round_trip(frames: Frames, quality: int) -> Frames:

@@ -1,7 +1,9 @@
 """Augmentation of whole clips: one draw a clip, the same for each of its frames, and by the same rules for real and fake.
 
 Half of the clips are turned, moved, zoomed or sheared and half get noise, so that the network also sees pixels that
-nobody resampled: resampling and noise hide the very traces that it looks for.
+nobody resampled: resampling and noise hide the very traces that it looks for. A part of the face is covered now and then
+(after Das et al. 2021, Face-Cutout; the crop is aligned, so the parts lie where model/regions.py says), and part of the
+spectrum taken away, so that no single place and no single frequency decides.
 """
 
 import math
@@ -25,11 +27,21 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
 
         clip = degrade_clip(clip, rng, settings)
     frames = to_tensor(clip)
+    if settings.cutout > 0 and rng.random() < settings.cutout:
+        frames = cover(frames, rng)
+    if settings.frequency_mask > 0 and rng.random() < settings.frequency_mask:
+        frames = mask_spectrum(frames, settings.frequency_masked, rng)
     if rng.random() < settings.flip:
         frames = frames.flip(3)
     if rng.random() < CHANCE:
         frames = _move(frames, settings, rng)
     frames = frames * (1.0 + settings.brightness * rng.uniform(-1, 1))
+    if settings.contrast > 0:
+        mean = frames.mean()
+        frames = mean + (frames - mean) * (1.0 + settings.contrast * rng.uniform(-1, 1))
+    if settings.saturation > 0:
+        grey = frames.mean(1, keepdim=True)
+        frames = grey + (frames - grey) * (1.0 + settings.saturation * rng.uniform(-1, 1))
     if rng.random() < CHANCE:
         sigma = settings.noise_sigma * rng.random()
         frames = frames + sigma * torch.from_numpy(rng.standard_normal(tuple(frames.shape), dtype=np.float32))
@@ -45,3 +57,31 @@ def _move(frames: Tensor, settings: AugmentSettings, rng: np.random.Generator) -
     theta = torch.tensor(np.column_stack([matrix, [2 * right, 2 * down]]), dtype=torch.float32)  # grid coordinates reach from -1 to 1
     grid = F.affine_grid(theta.unsqueeze(0), [1, 3, frames.shape[2], frames.shape[3]], align_corners=False)
     return F.grid_sample(frames, grid.expand(frames.shape[0], -1, -1, -1), mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+# Corners (left, top, right, bottom) of parts of the aligned face in 0..1 of the crop (margin 1.3): eyes, left eye, right eye, nose, mouth, either half.
+PARTS = (
+    (0.20, 0.30, 0.80, 0.44), (0.20, 0.30, 0.50, 0.44), (0.50, 0.30, 0.80, 0.44), (0.40, 0.40, 0.60, 0.62), (0.34, 0.60, 0.66, 0.78), (0.10, 0.1, 0.5, 0.9),
+    (0.5, 0.1, 0.9, 0.9),
+)  # fmt: skip
+
+
+def cover(frames: Tensor, rng: np.random.Generator) -> Tensor:
+    """Frames [T, 3, H, W] with a part of the face covered by one colour or by noise, the same in each frame."""
+    side = frames.shape[-1]
+    left, top, right, bottom = (round(side * float(np.clip(edge + rng.normal(0, 0.02), 0, 1))) for edge in PARTS[int(rng.integers(len(PARTS)))])
+    covered = frames.clone()
+    patch = covered[:, :, top:bottom, left:right]
+    if rng.random() < 0.5:
+        patch[:] = torch.from_numpy(rng.random((1, 3, 1, 1), dtype=np.float32))
+    else:
+        patch[:] = torch.from_numpy(rng.random((1, *patch.shape[1:]), dtype=np.float32))
+    return covered
+
+
+def mask_spectrum(frames: Tensor, part: float, rng: np.random.Generator) -> Tensor:
+    """Frames [T, 3, H, W] without a random `part` of their spatial frequencies, the same ones in each frame; the mean stays."""
+    spectrum = torch.fft.rfft2(frames)
+    keep = torch.from_numpy(rng.random(tuple(spectrum.shape[-2:])) >= part)
+    keep[0, 0] = True
+    return torch.fft.irfft2(spectrum * keep, s=frames.shape[-2:])

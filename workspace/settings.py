@@ -142,16 +142,29 @@ class ForgeSettings(Block):
 class AugmentSettings(Block):
     """One draw a clip, the same for each frame, the same for real and fake (design, 'The model')."""
 
+    RULES = (Rule(("crf_min", "crf_max"), lambda least, most: least <= most, "crf_min ({crf_min}) exceeds crf_max ({crf_max})"),)
+
     reforge: Fraction = Field(1.0, description="Chance that a stored forgery is made anew, with other numbers, each time it is drawn.")
     flip: Fraction = Field(0.5, description="Chance of a mirrored clip.")
     rotation_degrees: float = Field(15.0, ge=0, le=45, description="Largest rotation, either way.")
     affine: float = Field(0.1, ge=0, le=0.5, description="Largest crop, shift, zoom and shear.")
     brightness: float = Field(0.2, ge=0, le=1, description="Largest relative change.")
+    contrast: float = Field(0.2, ge=0, le=1, description="Largest relative change of the spread about the clip's mean.")
+    saturation: float = Field(0.3, ge=0, le=1, description="Largest relative change of the distance from grey.")
     noise_sigma: float = Field(0.1, ge=0, le=0.5, description="Largest sigma of Gaussian noise, on [0,1] pixels.")
     jpeg_quality_min: int = Field(40, ge=5, le=100, description="Lowest JPEG quality drawn; the highest is 100.")
     downscale_min: float = Field(0.4, gt=0, le=1, description="Smallest factor of down-and-up scaling.")
     blur_sigma_max: float = Field(1.5, ge=0, le=10, description="Largest sigma of Gaussian blur, in pixels.")
-    degrade: Fraction = Field(0.5, description="Chance that a clip goes through JPEG, scaling or blur at all.")
+    motion_blur_px: NotNegative = Field(7, le=31, description="Longest motion blur, in pixels; 0 switches it off.")
+    sharpen: float = Field(1.0, ge=0, le=5, description="Strongest unsharp mask, as a camera or an app applies it; 0 switches it off.")
+    clahe: Fraction = Field(0.05, description="Chance of local contrast equalisation (CLAHE), in a degraded clip.")
+    h264: Fraction = Field(0.1, description="Part of the degraded clips that meet a codec whose codec is H.264; the others meet JPEG.")
+    crf_min: int = Field(18, ge=0, le=51, description="Lowest H.264 crf drawn.")
+    crf_max: int = Field(40, ge=0, le=51, description="Highest H.264 crf drawn.")
+    degrade: Fraction = Field(0.5, description="Chance that a clip goes through scaling, blur, sharpening or a codec at all.")
+    cutout: Fraction = Field(0.15, description="Chance that a part of the face (eyes, nose, mouth, a half) is covered.")
+    frequency_mask: Fraction = Field(0.1, description="Chance that part of the spectrum is taken away.")
+    frequency_masked: Fraction = Field(0.15, description="Part of the spectrum that is then taken away.")
 
 
 class SplitSettings(Block):

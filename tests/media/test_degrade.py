@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.degrade import degrade_clip, h264_round_trip, jpeg_round_trip, rescale, soften
+from media.degrade import degrade_clip, h264_round_trip, jpeg_round_trip, local_contrast, motion_blur, rescale, sharpen, soften
 from media.synthetic import render_take
 from workspace.settings import AugmentSettings
 
@@ -49,6 +49,16 @@ def test_stronger_is_worse(clip: np.ndarray) -> None:
     assert harm(clip, rescale(clip, 1.0)) == 0 < harm(clip, rescale(clip, 0.8)) < harm(clip, rescale(clip, 0.3))
     assert harm(clip, soften(clip, 0.0)) == 0 < harm(clip, soften(clip, 0.6)) < harm(clip, soften(clip, 2.0))
     assert 0 < harm(clip, h264_round_trip(clip, 18)) < harm(clip, h264_round_trip(clip, 38))
+
+
+def test_what_cameras_and_apps_do_changes_the_picture_as_it_should(clip: np.ndarray) -> None:
+    def slope(frames: np.ndarray, axis: int) -> float:
+        return float(np.abs(np.diff(frames.astype(float), axis=axis)).mean())
+
+    along = motion_blur(clip, 7, 0.0)
+    assert slope(along, 2) / slope(clip, 2) < 0.8 * slope(along, 1) / slope(clip, 1)  # smeared from left to right, not up and down
+    assert slope(sharpen(clip, 1.0), 2) > 1.2 * slope(clip, 2) and np.array_equal(sharpen(clip, 0.0), clip)
+    assert local_contrast(clip, 3.0).std() != clip.std() and harm(clip, local_contrast(clip, 3.0)) > 1
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (5, 65, 63, 3), (3, 112, 112, 3)])

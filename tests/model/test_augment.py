@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.augment import augment_clip
+from model.augment import augment_clip, mask_spectrum
 from model.data import to_tensor
 from workspace.settings import AugmentSettings
 
-OFF = AugmentSettings(flip=0.0, rotation_degrees=0.0, affine=0.0, brightness=0.0, noise_sigma=0.0, degrade=0.0)
+OFF = AugmentSettings(
+    flip=0.0, rotation_degrees=0.0, affine=0.0, brightness=0.0, contrast=0.0, saturation=0.0, noise_sigma=0.0, degrade=0.0, cutout=0.0, frequency_mask=0.0
+)
 
 
 def still(frames=4, size=32, seed=0):
@@ -20,7 +22,20 @@ def test_with_everything_off_nothing_changes():
         torch.testing.assert_close(augment_clip(clip, OFF, np.random.default_rng(seed)), to_tensor(clip), atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [{"flip": 1.0}, {"rotation_degrees": 15.0}, {"affine": 0.1}, {"brightness": 0.2}, {"degrade": 1.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"flip": 1.0},
+        {"rotation_degrees": 15.0},
+        {"affine": 0.1},
+        {"brightness": 0.2},
+        {"contrast": 0.2},
+        {"saturation": 0.3},
+        {"cutout": 1.0},
+        {"frequency_mask": 1.0},
+        {"degrade": 1.0},
+    ],
+)
 def test_one_draw_holds_for_every_frame_of_a_clip(settings):
     clip, changed = still(), 0
     for seed in range(8):
@@ -58,3 +73,19 @@ def test_a_shift_moves_the_picture_by_at_most_the_part_that_was_asked():
         ys, xs = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
         for axis in (ys, xs):
             assert abs((found * axis).sum() / found.sum() - 31.5) <= 6.4 * 1.25  # zoom and shear act on the shift, too
+
+
+def test_a_cover_hides_a_part_of_the_face_and_leaves_the_rest():
+    clip = still(size=64)
+    for seed in range(20):
+        found = augment_clip(clip, OFF.model_copy(update={"cutout": 1.0}), np.random.default_rng(seed))
+        hidden = (found - to_tensor(clip)).abs().amax(dim=(0, 1)) > 2e-3
+        assert 0.01 < hidden.float().mean() < 0.5 and not hidden[:4].any()  # forehead top and hair are no part of it
+
+
+def test_a_masked_spectrum_keeps_the_mean_and_loses_about_the_part_that_was_asked():
+    frames = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = mask_spectrum(frames, 0.15, np.random.default_rng(0))
+    torch.testing.assert_close(found.mean((2, 3)), frames.mean((2, 3)), atol=1e-5, rtol=0)
+    lost = torch.fft.rfft2(found).abs() < 1e-4
+    assert torch.equal(lost[0, 0], lost[1, 2]) and 0.12 < lost.float().mean() < 0.18
