@@ -233,6 +233,26 @@ def score(
 
 
 @app.command()
+def evaluate(
+    source: Annotated[str, typer.Argument(help="A folder with real/ and fake/<generator>/, a CSV with path,label, or FaceForensics++.")],
+    workspace: WorkspaceOption = None,
+    model: Annotated[Path | None, typer.Option(help="Folder of a model in place of the champion.", show_default=False)] = None,
+    layout: Annotated[Layout, typer.Option(help="How the source is laid out.")] = Layout.AUTO,
+    label_map: Annotated[
+        list[str] | None, typer.Option("--label", help="What the source's own label means, e.g. --label 1=fake --label 0=real.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where predictions.csv and evaluation.json go.")] = Path("evaluation"),
+    mode: Annotated[str, typer.Option(help="dense, standard or fast.", show_default="as the model was trained")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model on any labelled data set, with intervals. Nothing enters the workspace."""
+    from vigil.measuring import evaluate_source, render
+
+    found = evaluate_source(source, layout.value, label_map or [], workspace, model, out, mode)
+    _emit(found, render(found), as_json)
+
+
+@app.command()
 def report(
     cycle: Annotated[str, typer.Argument(help="A cycle such as 2026-W47.1; else the last.")] = "",
     workspace: WorkspaceOption = None,

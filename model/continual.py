@@ -1,0 +1,73 @@
+"""How a line of models learns and forgets: figures of the generator-by-update matrix.
+
+R[i][j] is the measure (AUC, or balanced accuracy) on generator j after update i; NaN where it was not measured. Generators are in the
+order in which they arrived: `learned[j]` is the update that brought j. Definitions as the field uses them: AA and AF of
+Chaudhry et al. 2018 (AF in both forms, since CDDB and DFIL take the second), BWT and FWT of Lopez-Paz & Ranzato 2017.
+A figure is None where nothing can be said: no earlier generator, or a value that is missing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHANCE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Continual:
+    """The figures after the last update. Forgetting above 0 is bad; transfer above 0 is good."""
+
+    average: float | None  # AA: mean over all generators met
+    incremental: float | None  # mean over updates of the mean over the generators met by then
+    forgetting_from_best: float | None  # AF: best ever minus now, mean over the earlier generators
+    forgetting_from_learned: float | None  # AF: just after learning minus now
+    backward_transfer: float | None  # BWT: now minus just after learning
+    forward_transfer: float | None  # FWT: before it was met minus chance, mean over the later generators
+    worst_drop: float | None  # largest loss of one earlier generator in the last update
+
+    def as_dict(self) -> dict[str, float | None]:
+        """The figures by name."""
+        return asdict(self)
+
+
+def figures(matrix: Sequence[Sequence[float]] | NDArray[np.floating], learned: Sequence[int], chance: float = CHANCE) -> Continual:
+    """All figures of a matrix [updates, generators]; `learned` [generators] gives the update (from 0) that brought each.
+
+    Raises ValueError for a matrix that is not one, or an update that it does not have.
+    """
+    table = np.asarray(matrix, dtype=np.float64)
+    if table.ndim != 2 or not table.size or len(learned) != table.shape[1] or not all(0 <= update < len(table) for update in learned):
+        raise ValueError(f"a matrix {table.shape} and {len(learned)} generators learned in updates {list(learned)} do not fit")
+    last = len(table) - 1
+    met = [generator for generator, update in enumerate(learned) if update <= last]
+    earlier = [generator for generator in met if learned[generator] < last]
+    later = [generator for generator in met if learned[generator] > 0]
+    now = table[last]
+    at_learning = np.array([table[update, generator] for generator, update in enumerate(learned)])
+    by_then = [_mean([table[update, generator] for generator in met if learned[generator] <= update]) for update in range(len(table))]
+    best = {generator: _best(table[learned[generator] : last, generator]) for generator in earlier}
+    return Continual(
+        average=_mean([now[generator] for generator in met]),
+        incremental=_mean([value for value in by_then if value is not None]) if None not in by_then else None,
+        forgetting_from_best=_mean([best[generator] - now[generator] for generator in earlier]),
+        forgetting_from_learned=_mean([at_learning[generator] - now[generator] for generator in earlier]),
+        backward_transfer=_mean([now[generator] - at_learning[generator] for generator in earlier]),
+        forward_transfer=_mean([table[learned[generator] - 1, generator] - chance for generator in later]),
+        worst_drop=_worst([table[last - 1, generator] - now[generator] for generator in earlier]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) and np.isfinite(values).all() else None
+
+
+def _worst(values: Sequence[float]) -> float | None:
+    return float(np.max(values)) if len(values) and np.isfinite(values).all() else None
+
+
+def _best(values: NDArray[np.floating]) -> float:
+    """The highest measured value, NaN where none was."""
+    known = values[np.isfinite(values)]
+    return float(known.max()) if len(known) else float("nan")

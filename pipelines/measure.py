@@ -1,0 +1,110 @@
+"""Measure a model on any labelled data set: nothing enters the workspace, nothing is chosen, everything can be recomputed.
+
+Every file of the source gets a row in predictions.csv, those without a verdict too; evaluation.json holds each figure with
+its cluster-bootstrap interval and n, overall, for stills and videos apart, and for each generator against all reals. The
+threshold is the one that the model was shipped with; a source never moves it.
+"""
+
+import csv
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.layouts import Found, read_layout
+from workspace.errors import DataError
+from workspace.files import atomic_file, write_json
+from workspace.settings import SourceSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from model.inference import Engine
+    from pipelines.scoring import Tell
+
+COLUMNS = ("file", "label", "generator", "identity", "compression", "kind", "p_fake", "verdict", "frames", "faces", "model", "reason")
+RESAMPLES = 1000
+AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
+
+
+def measure(engine: "Engine", source: SourceSettings, out: Path, mode: str | None = None, tell: "Tell | None" = None) -> dict[str, Any]:
+    """Score the source's labelled files, write predictions.csv and evaluation.json into `out`; returns what evaluation.json holds.
+
+    Raises DataError when the layout does not fit or no file has a label.
+    """
+    listing = read_layout(source, Path(source.path))
+    files = [found for found in listing.files if found.label in ("real", "fake") and found.use != "never"]
+    if not files:
+        raise DataError(
+            f"Nothing in {source.path} can be measured.", why="no file has a label real or fake", next_step="Name a folder with real/ and fake/, or a CSV."
+        )
+    rows = _scored(engine, files, mode, tell)
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out / "predictions.csv") as handle:
+        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "p_fake": "" if row["p_fake"] is None else f"{row['p_fake']:.6f}"} for row in rows)
+    report = {
+        "source": source.path,
+        "model": engine.model_id,
+        "threshold": engine.card.threshold,
+        "mode": mode or engine.card.faces.mode,
+        **figures(rows, engine.card.threshold),
+        "no_verdict": _reasons(rows),
+        "not_measured": {"unlabelled": sum(not found.label for found in listing.files), "never": sum(found.use == "never" for found in listing.files)},
+    }
+    write_json(out / "evaluation.json", report)
+    return report
+
+
+def _scored(engine: "Engine", files: list[Found], mode: str | None, tell: "Tell | None") -> list[dict[str, Any]]:
+    def one(found: Found) -> dict[str, Any]:
+        about = {"file": found.name, "label": found.label, "generator": found.generator, "identity": found.identity, "compression": found.compression}
+        if found.problem:
+            return about | {"kind": "", "p_fake": None, "verdict": "none", "frames": 0, "faces": 0, "model": engine.model_id, "reason": found.problem}
+        said = engine.score_file(found.path, mode)
+        return about | {name: getattr(said, name) for name in ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason")}
+
+    rows = []
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for number, row in enumerate(pool.map(one, files), start=1):
+            rows.append(row)
+            if tell:
+                tell(number, len(files), "files scored")
+    return rows
+
+
+def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
+    """`overall`, `by_kind`, `by_generator` (its fakes against all reals) of rows with label, generator, identity, kind, file and p_fake.
+
+    Rows without p_fake are left out and counted in `answered`. Videos of one person stand and fall together in the intervals.
+    """
+    import pandas as pd
+
+    everything = pd.DataFrame(list(rows))
+    table = everything[everything["p_fake"].notna()].copy()
+    table["p_fake"] = table["p_fake"].astype(float)
+    table["cluster"] = table["identity"].where(table["identity"] != "", table["file"])
+    reals, fakes = table[table["label"] == "real"], table[table["label"] == "fake"]
+    return {
+        "answered": {"n": len(table), "of": len(everything), "n_real": len(reals), "n_fake": len(fakes)},
+        "overall": _figures(table, threshold),
+        "by_kind": {str(kind): _figures(part, threshold) for kind, part in table.groupby("kind")},
+        "by_generator": {str(name) or "unknown": _figures(pd.concat([reals, part]), threshold) for name, part in fakes.groupby("generator")},
+    }
+
+
+def _figures(table: "pd.DataFrame", threshold: float) -> dict[str, Any]:
+    from model.intervals import summarise_with_intervals
+
+    counts = {"n_real": int((table["label"] == "real").sum()), "n_fake": int((table["label"] == "fake").sum())}
+    if table.empty:
+        return counts
+    found = summarise_with_intervals(table["label"], table["p_fake"], table["cluster"], threshold, resamples=RESAMPLES)
+    return counts | {name: interval.as_dict() for name, interval in found.items()}
+
+
+def _reasons(rows: list[dict[str, Any]]) -> dict[str, int]:
+    from collections import Counter
+
+    return dict(sorted(Counter(row["reason"] for row in rows if row["p_fake"] is None).items()))

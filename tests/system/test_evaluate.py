@@ -1,0 +1,58 @@
+"""`vigil evaluate`: any labelled data set, every file a row, figures that anyone can recompute from the table."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from model.metrics import auc, summarise
+from tests.system.world import git, vigil, vigil_json
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, second_media: Path) -> Path:
+    """A plain folder of a few clips, one file that is no video, one without a label."""
+    folder = tmp_path_factory.mktemp("set")
+    for kind, into in (("real", "real"), ("fake/upsampler", "fake/upsampler")):
+        (folder / into).mkdir(parents=True)
+        for path in sorted((second_media.parent / kind).glob("*.mp4"))[:5]:
+            shutil.copy(path, folder / into)
+    (folder / "real" / "broken.mp4").write_bytes(b"\x00" * 3000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(promoted: Path, source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    out = tmp_path_factory.mktemp("out")
+    return vigil_json("evaluate", source, "-w", promoted, "--out", out), out
+
+
+def test_every_file_is_a_row_and_the_figures_follow_from_the_rows(measured: tuple[dict, Path]) -> None:
+    report, out = measured
+    with open(out / "predictions.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 11 and report["answered"]["of"] == 11
+    broken = next(row for row in rows if row["file"] == "real/broken.mp4")
+    assert broken["verdict"] == "none" and broken["reason"] and report["no_verdict"] == {broken["reason"]: 1}
+    known = [row for row in rows if row["p_fake"]]
+    labels, scores = [row["label"] for row in known], [float(row["p_fake"]) for row in known]
+    assert report["overall"]["auc"]["value"] == pytest.approx(auc(labels, scores), abs=1e-6)
+    again = summarise(labels, scores, report["threshold"])
+    assert report["overall"]["balanced_accuracy"]["value"] == pytest.approx(again["balanced_accuracy"], abs=1e-6)
+    assert set(report["by_generator"]) == {"upsampler"} and set(report["by_kind"]) == {"video"}
+    assert json.loads((out / "evaluation.json").read_text())["overall"] == report["overall"]
+    low, value, high = (report["overall"]["auc"][end] for end in ("low", "value", "high"))
+    assert low <= value <= high
+
+
+def test_measuring_leaves_the_workspace_as_it_was(promoted: Path, measured: tuple[dict, Path]) -> None:
+    assert git(promoted, "status", "--porcelain") == "" and len(vigil_json("batches", "-w", promoted)) == 1
+
+
+def test_a_source_without_labels_says_what_to_do(promoted: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").write_bytes(b"x")
+    done = vigil("evaluate", tmp_path / "clips", "-w", promoted, check=False)
+    assert done.returncode == 1 and "Next:" in done.stderr and "Traceback" not in done.stderr
