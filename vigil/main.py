@@ -233,6 +233,21 @@ def score(
 
 
 @app.command()
+def explain(
+    file: Annotated[Path, typer.Argument(help="An image or a video.")],
+    workspace: WorkspaceOption = None,
+    model: Annotated[Path | None, typer.Option(help="Folder of a model in place of the champion.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("explanation"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show why: heat over the face, a timeline, a short sentence."""
+    from vigil.explaining import explain_file
+
+    page = explain_file(file, workspace, model, out)
+    _emit(page, f"{page['sentence']}\n  {out}/overlay.png, {out}/timeline.png and explanation.json", as_json)
+
+
+@app.command()
 def evaluate(
     source: Annotated[str, typer.Argument(help="A folder with real/ and fake/<generator>/, a CSV with path,label, or FaceForensics++.")],
     workspace: WorkspaceOption = None,

@@ -56,3 +56,18 @@ def test_a_source_without_labels_says_what_to_do(promoted: Path, tmp_path: Path)
     (tmp_path / "clips" / "a.mp4").write_bytes(b"x")
     done = vigil("evaluate", tmp_path / "clips", "-w", promoted, check=False)
     assert done.returncode == 1 and "Next:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_explain_writes_pictures_and_a_sentence_a_person_may_repeat(promoted: Path, source: Path, tmp_path: Path) -> None:
+    import cv2
+
+    clip = next((source / "fake" / "upsampler").glob("*.mp4"))
+    said = vigil_json("score", clip, "-w", promoted)[0]
+    page = vigil_json("explain", clip, "-w", promoted, "--out", tmp_path / "why")
+    assert page["verdict"] == said["verdict"] and page["p_fake"] == pytest.approx(said["p_fake"])
+    assert page["sentence"].startswith(("Called fake", "Called real", "Left uncertain")) and page["sentence"].endswith("there.")
+    for name in page["pictures"]:
+        picture = cv2.imread(str(tmp_path / "why" / name))
+        assert picture is not None and picture.std() > 5
+    done = vigil("explain", source / "real" / "broken.mp4", "-w", promoted, "--out", tmp_path / "none", check=False)
+    assert done.returncode == 1 and "nothing to explain" in done.stderr and "Traceback" not in done.stderr

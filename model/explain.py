@@ -1,0 +1,107 @@
+"""Why the network thinks so: where it looked, which frames decided, and what the mesh shows beside it.
+
+Grad-CAM (Selvaraju et al. 2017) is taken through the whole network: the slope of the clip's logit, LSTM and certainty
+weights included, on the backbone's maps. It says where a change would move the verdict, not what is forged. Blinks and jumps of
+mouth and head come from the mesh; they are evidence for a person to weigh and enter no score.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from media.landmarks import LEFT_EYE, RIGHT_EYE
+from model.data import to_tensor
+from model.network import ResNeXtLSTM
+from model.regions import canonical_regions
+
+Floats = NDArray[np.float32]
+REGIONS = ("eyes", "lips", "skin", "surroundings")
+BLINK_CLOSED = 0.6  # of the eye's median opening
+LIPS_INNER, FACE_ENDS = (13, 14), (10, 152)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipExplanation:
+    """What one clip [T, S, S, 3] says. Maps are in 0..1 of the clip's own peak, frames side by side with time."""
+
+    logit: float
+    heat: Floats  # [T, S, S], Grad-CAM: 1 where the verdict hangs most
+    attention: Floats  # [T, h, h], each sums to 1
+    frame_p: Floats  # [T], frame head's own p_fake
+    certainty: Floats  # [T], 0..1
+    change: Floats  # [T], how far the LSTM's state moved since the frame before, 0 for the first
+
+    def regions(self) -> dict[str, float]:
+        """Parts of the heat that lie on eyes, lips, skin and beside the face; they sum to 1, or are all 0 without heat."""
+        masks = canonical_regions(self.heat.shape[1]).numpy()  # [3, S, S]
+        total = float(self.heat.sum())
+        if total <= 0:
+            return dict.fromkeys(REGIONS, 0.0)
+        inside = [float((self.heat * mask).sum()) / total for mask in masks]
+        return dict(zip(REGIONS, [*inside, max(0.0, 1 - sum(inside))], strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class MeshEvidence:
+    """What the mesh of a clip shows. Rates a second; jumps in units of the face's height a frame."""
+
+    blinks_per_second: float
+    mouth_jump: float
+    head_jump: float
+
+
+def explain_clip(model: ResNeXtLSTM, clip: NDArray[np.uint8], towards_fake: bool | None = None) -> ClipExplanation:
+    """Explain the logit of a clip [T, S, S, 3] uint8 RGB. Heat speaks for `fake` or for `real`: for what the model said unless given."""
+    model.eval()
+    frames = to_tensor(clip)[None]
+    kept: list[Tensor] = []
+
+    def keep(module: Any, given: Any, maps: Tensor) -> Tensor:
+        kept.append(maps.requires_grad_(True) if not maps.requires_grad else maps)
+        kept[-1].retain_grad()
+        return kept[-1]
+
+    states: list[Tensor] = []
+    hooks = [model.backbone.register_forward_hook(keep), model.lstm.register_forward_hook(lambda module, given, made: states.append(made[0]))]
+    try:
+        with torch.enable_grad():
+            said = model.forward_all(frames)
+            logit = said.logits[0].item()
+            fake = logit >= 0 if towards_fake is None else towards_fake
+            model.zero_grad(set_to_none=True)
+            (said.logits[0] if fake else -said.logits[0]).backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.zero_grad(set_to_none=True)
+    maps, slopes = kept[0].detach(), kept[0].grad
+    assert slopes is not None  # retain_grad was asked for
+    heat = F.relu((maps * slopes).sum(1, keepdim=True))  # [T, 1, h, h]; HiResCAM's product, place by place (Draelos & Carin 2021)
+    heat = F.interpolate(heat, clip.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
+    heat = heat / heat.max() if float(heat.max()) > 0 else heat
+    run = states[0][0].detach()  # [T, D]
+    change = torch.cat([run.new_zeros(1), (run[1:] - run[:-1]).norm(dim=1)])
+    return ClipExplanation(
+        logit, heat.numpy(), said.attention[0].detach().numpy(), torch.sigmoid(said.frame_logits[0]).detach().numpy(), said.certainty[0].detach().numpy(),
+        change.numpy(),
+    )  # fmt: skip
+
+
+def mesh_evidence(landmarks: NDArray[np.floating], seconds: float) -> MeshEvidence:
+    """Blinks, and the largest jumps of mouth and head, from landmarks [T, 468, 2] over `seconds`."""
+    points = np.asarray(landmarks, np.float64)
+    height = np.linalg.norm(points[:, FACE_ENDS[1]] - points[:, FACE_ENDS[0]], axis=1).mean() + 1e-9
+    opening = np.mean([np.ptp(points[:, eye, 1], axis=1) / (np.ptp(points[:, eye, 0], axis=1) + 1e-9) for eye in (LEFT_EYE, RIGHT_EYE)], axis=0)
+    closed = opening < BLINK_CLOSED * np.median(opening)
+    blinks = int(np.sum(closed[1:] & ~closed[:-1]) + closed[0])
+    mouth = np.linalg.norm(points[:, LIPS_INNER[1]] - points[:, LIPS_INNER[0]], axis=1) / height
+    head = points.mean(axis=1) / height
+    if len(points) < 2:
+        return MeshEvidence(0.0, 0.0, 0.0)
+    jumps = np.abs(np.diff(mouth)).max(), np.linalg.norm(np.diff(head, axis=0), axis=1).max()
+    return MeshEvidence(blinks / max(seconds, 1e-6), float(jumps[0]), float(jumps[1]))

@@ -1,0 +1,103 @@
+"""Explanations must depend on what the network has learned: a planted mark is found by a trained one and not by a random one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from model.data import MemoryClips
+from model.explain import REGIONS, explain_clip, mesh_evidence
+from model.network import ResNeXtLSTM
+from model.training import pretrain
+from tests.faces import rendered_clips
+from tests.model.toys import SMALL, lively_model
+from workspace.settings import PretrainSettings
+
+SIDE, MARK, CLIPS = 64, 14, 50
+
+
+def planted(rng: np.random.Generator, fake: bool, frames: int = 2) -> tuple[np.ndarray, tuple[int, int]]:
+    """Cells of 2 px, lighter or darker by chance [T, 64, 64, 3]; a fake has a patch of 14 px somewhere in which they alternate.
+
+    Patch and surroundings have one mean and one spread: only who knows the pattern can find it.
+    """
+    signs = rng.integers(0, 2, (SIDE // 2, SIDE // 2)) * 2 - 1
+    top, left = (2 * int(place) for place in rng.integers(4, (SIDE - MARK - 6) // 2, 2))
+    if fake:
+        y, x = np.mgrid[: MARK // 2, : MARK // 2]
+        signs[top // 2 : (top + MARK) // 2, left // 2 : (left + MARK) // 2] = (x + y) % 2 * 2 - 1
+    cells = 120 + 34.0 * signs.repeat(2, axis=0).repeat(2, axis=1)[None, :, :, None]
+    clip = cells + rng.normal(0, 6, (frames, SIDE, SIDE, 3))
+    return clip.clip(0, 255).astype(np.uint8), (top, left)
+
+
+@pytest.fixture(scope="module")
+def trained() -> ResNeXtLSTM:
+    """A small network that tells planted marks from plain noise."""
+    rng = np.random.default_rng(0)
+    clips = [planted(rng, bool(n % 2))[0] for n in range(160)]
+    rows = pd.DataFrame([{"clip_id": f"{n:03d}", "label": "fake" if n % 2 else "real", "role": "new", "new": True} for n in range(160)])
+    torch.manual_seed(0)
+    network = ResNeXtLSTM(SMALL, SIDE)
+    settings = PretrainSettings(steps=90, batch=16, micro_batch=16, lr=0.003, validate_every=90, precision="fp32")
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as scratch:
+        report = pretrain(network, MemoryClips(rows, clips), MemoryClips(rows[:40], clips[:40]), settings, 0, Path(scratch))
+    assert report.history[-1]["val_auc"] > 0.95
+    return network
+
+
+def found(network: ResNeXtLSTM) -> float:
+    """The share of planted marks whose centre lies in the top tenth of the map of their frame."""
+    rng, hits = np.random.default_rng(1), 0
+    for _ in range(CLIPS):
+        clip, (top, left) = planted(rng, True)
+        heat = explain_clip(network, clip, towards_fake=True).heat[0]
+        hits += bool(heat[top + MARK // 2, left + MARK // 2] >= np.quantile(heat, 0.9) and heat.max() > 0)
+    return hits / CLIPS
+
+
+def test_a_planted_mark_is_found_by_a_trained_network_and_not_by_a_random_one(trained: ResNeXtLSTM) -> None:
+    assert found(trained) >= 0.7
+    torch.manual_seed(3)
+    assert found(ResNeXtLSTM(SMALL, SIDE)) <= 0.25
+
+
+def test_other_weights_give_another_map(trained: ResNeXtLSTM) -> None:
+    rng = np.random.default_rng(5)
+    torch.manual_seed(4)
+    other, alike = ResNeXtLSTM(SMALL, SIDE), []
+    for _ in range(10):
+        clip, _ = planted(rng, True)
+        alike.append(np.corrcoef(*(explain_clip(network, clip, towards_fake=True).heat.ravel() for network in (trained, other)))[0, 1])
+    assert np.mean(alike) < 0.5, alike
+
+
+def test_the_figures_are_those_of_the_network_and_the_parts_sum_to_one() -> None:
+    network = lively_model()
+    clip = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3)).astype(np.uint8)
+    said = explain_clip(network, clip)
+    with torch.no_grad():
+        ours = network.forward_all(torch.from_numpy(clip).permute(0, 3, 1, 2)[None].float() / 255)
+    assert said.logit == pytest.approx(float(ours.logits[0]), abs=1e-5)
+    np.testing.assert_allclose(said.certainty, ours.certainty[0].numpy(), atol=1e-5)
+    assert said.heat.shape == (4, 32, 32) and said.heat.min() >= 0 and said.heat.max() == pytest.approx(1.0)
+    assert said.change[0] == 0 and (said.change[1:] > 0).all()
+    assert set(said.regions()) == set(REGIONS) and sum(said.regions().values()) == pytest.approx(1.0, abs=0.05)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_the_mesh_shows_a_blink_and_a_jump(tmp_path_factory: pytest.TempPathFactory) -> None:
+    from media.landmarks import EYES
+
+    points = np.repeat(rendered_clips(tmp_path_factory.mktemp("mesh"), people=2)[0][1][:1], 10, axis=0).astype(float)
+    assert mesh_evidence(points, 1.0).blinks_per_second == 0
+    blinking, jumping = points.copy(), points.copy()
+    middle = points[4, EYES, 1].mean()
+    blinking[4, EYES, 1] = middle + 0.2 * (points[4, EYES, 1] - middle)
+    jumping[5:] += 0.1
+    assert mesh_evidence(blinking, 1.0).blinks_per_second == pytest.approx(1.0)
+    assert mesh_evidence(jumping, 1.0).head_jump > 0.1 > mesh_evidence(blinking, 1.0).head_jump
+    assert mesh_evidence(points[:1], 0.0).mouth_jump == 0

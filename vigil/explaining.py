@@ -1,0 +1,130 @@
+"""`vigil explain FILE`: pictures, a timeline and a short sentence about one verdict."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vigil.scoring import choose_model
+from workspace.errors import ModelFileError, VigilError
+from workspace.files import write_json
+
+if TYPE_CHECKING:
+    from media.faces import FaceClip
+    from model.explain import ClipExplanation
+    from model.inference import FileVerdict
+
+SHOWN = 6  # frames of the most telling clip, side by side
+TILE_PX = 192  # smaller crops are enlarged to about this, to be seen
+NAMES = {"eyes": "the eyes", "lips": "the mouth", "skin": "the skin of the face", "surroundings": "what lies around the face"}
+
+
+def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Path) -> dict[str, Any]:
+    """Write overlay.png, timeline.png and explanation.json into `out`; returns the last's content.
+
+    Raises VigilError where the file has no face clip, or the model's folder no weights: slopes need them.
+    """
+    from media.faces import extract_clips
+    from model.checkpoint import load_model
+    from model.explain import explain_clip, mesh_evidence
+    from model.inference import Engine
+
+    folder, mark = choose_model(workspace, model)
+    engine = Engine(folder)
+    if not (folder / "model.safetensors").is_file():
+        raise ModelFileError("This model cannot be explained.", why=f"{folder} has no model.safetensors", next_step="Name the folder of a whole model.")
+    said = engine.score_file(path)
+    clips = extract_clips(path, engine.card.faces).clips
+    if said.p_fake is None or not clips:
+        raise VigilError(f"There is nothing to explain in {path}.", why=said.reason, next_step="Name an image or a video with a face.")
+    worst = _most_telling(said)
+    clip = clips[worst]
+    found = explain_clip(load_model(folder / "model.safetensors", engine.card.model_sha256), clip.frames, said.p_fake >= engine.card.threshold)
+    mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)
+    out.mkdir(parents=True, exist_ok=True)
+    draw_overlay(out / "overlay.png", clip, found)
+    draw_timeline(out / "timeline.png", said, found, clip, engine.card.threshold)
+    page = {
+        "file": str(path), "verdict": said.verdict, "p_fake": said.p_fake, "threshold": engine.card.threshold, "model": said.model, "mark": mark,
+        "sentence": sentence(said, found, clip), "regions": found.regions(), "clip": said.clips[worst], "certainty": found.certainty.tolist(),
+        "frame_p": found.frame_p.tolist(), "state_change": found.change.tolist(),
+        "mesh": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "head_jump": mesh.head_jump},
+        "pictures": ["overlay.png", "timeline.png"],
+    }  # fmt: skip
+    write_json(out / "explanation.json", page)
+    return page
+
+
+def _most_telling(said: "FileVerdict") -> int:
+    """The clip of the worst track that speaks most for the verdict: the highest p_fake of a fake, the lowest of a real."""
+    track = max(said.tracks, key=lambda row: row["p_fake"])["track"]
+    mine = [place for place, clip in enumerate(said.clips) if clip["track"] == track]
+    pick = min if said.verdict == "real" else max
+    return int(pick(mine, key=lambda place: said.clips[place]["p_fake"]))
+
+
+def sentence(said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip") -> str:
+    """What a person may repeat: verdict, where it hangs, when."""
+    parts = found.regions()
+    place = max(parts, key=lambda name: parts[name])
+    sure = int(np.argmax(found.certainty))
+    when = "" if said.kind == "image" else f", most of all {clip.start_seconds:.1f} to {clip.end_seconds:.1f} s into it (face {clip.track + 1})"
+    frame = "" if len(found.certainty) < 2 else f" The network is surest of frame {sure + 1} of {len(found.certainty)} there."
+    word = {"fake": "Called fake", "real": "Called real", "uncertain": "Left uncertain"}[said.verdict]
+    return f"{word} (p_fake {said.p_fake:.2f}){when}; the verdict hangs most on {NAMES[place]} ({parts[place]:.0%} of the heat).{frame}"
+
+
+def draw_overlay(path: Path, clip: "FaceClip", found: "ClipExplanation") -> None:
+    """Frames of the clip above, the same under the heat below."""
+    import matplotlib
+
+    colours = matplotlib.colormaps["inferno"]
+    picks = sorted({round(place) for place in np.linspace(0, len(clip.frames) - 1, min(SHOWN, len(clip.frames)))})
+    rows = []
+    for heated in (False, True):
+        tiles = []
+        for place in picks:
+            frame = clip.frames[place].astype(np.float64) / 255
+            if heated:
+                warm = found.heat[place][..., None]
+                frame = frame * (1 - 0.65 * warm) + colours(found.heat[place])[..., :3] * 0.65 * warm
+            tiles.append(frame)
+        rows.append(np.concatenate(tiles, axis=1))
+    _write(path, np.concatenate(rows, axis=0))
+
+
+def draw_timeline(path: Path, said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip", threshold: float) -> None:
+    """p_fake of every clip over time with the threshold, and below it frame by frame the clip that was explained."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    over, within = figure.subplots(2, 1)
+    for track in sorted({row["track"] for row in said.clips}):
+        mine = [row for row in said.clips if row["track"] == track]
+        for number, row in enumerate(mine):
+            ends = row["start_seconds"], max(row["end_seconds"], row["start_seconds"] + 0.05)
+            over.plot(ends, [row["p_fake"]] * 2, color=f"C{track}", linewidth=5, solid_capstyle="butt", label=f"face {track + 1}" if not number else None)
+    over.axhline(threshold, color="#57606a", linewidth=1, linestyle="--", label="threshold")
+    over.set(ylim=(-0.02, 1.02), ylabel="p_fake of a clip", xlabel="seconds")
+    over.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    frames = np.arange(1, len(found.frame_p) + 1)
+    within.plot(frames, found.frame_p, marker="o", markersize=3, color="C3", label="frame's own p_fake")
+    within.plot(frames, found.certainty, marker="o", markersize=3, color="C0", label="certainty")
+    peak = float(found.change.max()) or 1.0
+    within.plot(frames, found.change / peak, color="#57606a", linewidth=1, label="LSTM state change\n(of its largest)")
+    within.set(ylim=(-0.02, 1.02), xlabel=f"frame of the clip from {clip.start_seconds:.1f} to {clip.end_seconds:.1f} s", ylabel="0 .. 1")
+    within.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    for axes in (over, within):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _write(path: Path, picture: np.ndarray) -> None:
+    import cv2
+
+    pixels = np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+    if (enlarge := 2 * TILE_PX // pixels.shape[0]) > 1:
+        pixels = cv2.resize(pixels, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(path), np.ascontiguousarray(pixels[..., ::-1]))
