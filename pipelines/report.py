@@ -8,6 +8,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from pipelines.continual import record, rows_of, table_of
 from pipelines.gate import read_report
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
@@ -51,10 +52,23 @@ METRICS = {
     "ece": "ECE",
 }
 
+CONTINUAL = {
+    "average": "AA: mean AUC over all generators met",
+    "incremental": "mean over updates of the mean AUC so far",
+    "forgetting_from_best": "AF: best ever less now",
+    "forgetting_from_learned": "AF: just after learning less now",
+    "backward_transfer": "BWT: now less just after learning",
+    "forward_transfer": "FWT: before it was met less chance",
+    "worst_drop": "largest loss of one generator in the last update",
+}
+
 
 def write_report(root: Path, cycle: Cycle) -> Path:
     """Write reports/report.html for the cycle and return its path. Safe to repeat; a report of another cycle is never shown as this one's."""
-    page = render(gather(root, cycle))
+    facts = gather(root, cycle)
+    if facts["outcome"] == "promoted" and facts["evaluation"]:
+        facts["continual"] = table_of(record(root, facts["evaluation"]))
+    page = render(facts)
     with atomic_file(root / REPORT) as handle:
         handle.write(page)
     return root / REPORT
@@ -95,6 +109,8 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "card": read_report(root / "build/model/card.json") if verdict else {},
         "drift": read_report(root / "reports/drift/drift.json") if verdict else {},
         "pictures": pictures(root, evaluation.get("plots", [])),
+        "continual": table_of(rows_of(root)),
+        "continual_names": CONTINUAL,
         "claims": CLAIMS,
         "metrics": METRICS,
     }

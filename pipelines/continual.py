@@ -1,0 +1,61 @@
+"""The generator-by-update matrix of a workspace: what each promoted model scored on each generator, and what was forgotten.
+
+reports/continual.json keeps a row a promoted cycle, from that cycle's own evaluation: AUC on each generator's collected
+fakes against the holdout's reals as they stood then. What a generator scored before it was learned is the champion's AUC
+in the cycle that brought it.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from pipelines.gate import read_report
+from workspace.files import write_json
+
+HISTORY = Path("reports/continual.json")
+
+
+def record(root: Path, evaluation: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add the row of a promoted cycle, in place of an earlier row of the same cycle; returns all rows, oldest first."""
+    rows = [row for row in rows_of(root) if row["cycle"] != evaluation["cycle"]]
+    matrix = evaluation.get("forgetting_row", {})
+    rows.append({
+        "cycle": evaluation["cycle"],
+        "after": {name: row["challenger"] for name, row in matrix.items() if row.get("challenger") is not None},
+        "before": {name: row["champion"] for name, row in matrix.items() if row.get("champion") is not None},
+    })  # fmt: skip
+    write_json(root / HISTORY, {"rows": rows})
+    return rows
+
+
+def rows_of(root: Path) -> list[dict[str, Any]]:
+    """The rows that are kept; none before the first promotion."""
+    found: list[dict[str, Any]] = read_report(root / HISTORY).get("rows", [])
+    return found
+
+
+def table_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """`generators` in order of arrival, `updates` with a value or None for each of them, and `figures`; empty without rows."""
+    from model.continual import figures
+
+    learned: dict[str, int] = {}
+    for update, row in enumerate(rows):
+        for name in row["after"]:
+            learned.setdefault(name, update)
+    if not learned:
+        return {}
+    generators = sorted(learned, key=lambda name: (learned[name], name))
+    values = [[_value(rows, update, name, learned[name]) for name in generators] for update in range(len(rows))]
+    known = [[math.nan if value is None else value for value in line] for line in values]
+    return {
+        "generators": generators,
+        "updates": [{"cycle": row["cycle"], "values": line} for row, line in zip(rows, values, strict=True)],
+        "figures": figures(known, [learned[name] for name in generators]).as_dict(),
+    }
+
+
+def _value(rows: list[dict[str, Any]], update: int, name: str, learned: int) -> float | None:
+    value = rows[update]["after"].get(name)
+    if value is None and update == learned - 1:
+        value = rows[learned]["before"].get(name)
+    return None if value is None else float(value)
