@@ -1,4 +1,5 @@
-"""Attacks on whole clips, in pixels of [0,1]: PGD (Madry et al. 2018) and FGSM by torchattacks, and how strong they were.
+"""Attacks on whole clips, in pixels of [0,1], by torchattacks, and how strong they were: PGD (Madry et al. 2018), FGSM,
+APGD-CE (Croce & Hein 2020, no step size to choose) and Square (Andriushchenko et al. 2020, which never asks for a gradient).
 
 The network normalises inside, so eps is one of pixels. All frames of a clip are attacked together, through the LSTM.
 Every answer is the worst of the clean clip and all restarts, so that an attack never helps the defender; the network is
@@ -6,9 +7,9 @@ left exactly as it was (modes of every module, gradients). What the usual mistak
 tests/model/test_attacks.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class RobustPoint:
     balanced_accuracy: float | None
     evasion: float | None  # part of the fakes called real
     framing: float | None  # part of the reals called fake
+    by_attack: dict[str, float | None] = field(default_factory=dict)  # balanced accuracy under each attack alone
 
 
 class TwoLogits(nn.Module):
@@ -46,6 +48,39 @@ class TwoLogits(nn.Module):
         logit = self.model(clips, self.lengths)
         logit = logit / (logit.detach().abs() / STRAIGHT).clamp_min(1.0)
         return torch.stack([torch.zeros_like(logit), logit], dim=1)
+
+
+class Stacked(nn.Module):
+    """TwoLogits for attacks that know pictures only: a clip's frames are its channels, [B, 3T, H, W]."""
+
+    def __init__(self, view: TwoLogits, frames: int) -> None:
+        super().__init__()
+        self.view, self.frames = view, frames
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """pictures [B, 3T, H, W] -> [B, 2]."""
+        return self.view(pictures.unflatten(1, (self.frames, 3)))
+
+
+ATTACKS = ("pgd", "apgd", "square")
+QUERIES_PER_STEP = 10  # of Square, for each gradient step of the others
+
+
+def _made(kind: str, view: TwoLogits, frames: int, eps: float, steps: int, step_size: float, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The attack as torchattacks has it, on clips [B, T, 3, H, W]."""
+    import torchattacks
+
+    if kind == "fgsm":
+        return torchattacks.FGSM(view, eps=eps)
+    if kind == "pgd":
+        return torchattacks.PGD(view, eps=eps, alpha=step_size, steps=steps, random_start=True)
+    if kind == "apgd":
+        plain = torchattacks.APGD(Stacked(view, frames), norm="Linf", eps=eps, steps=steps, n_restarts=1, seed=seed % 2**31, loss="ce")
+    elif kind == "square":
+        plain = torchattacks.Square(Stacked(view, frames), norm="Linf", eps=eps, n_queries=QUERIES_PER_STEP * steps, n_restarts=1, seed=seed % 2**31)
+    else:
+        raise ValueError(f"no attack is called {kind!r}; there are {', '.join(ATTACKS)}")
+    return lambda clips, labels: plain(clips.flatten(1, 2), labels).unflatten(1, (frames, 3))
 
 
 @contextmanager
@@ -99,8 +134,6 @@ def _attack(
     seed: int,
     batch: int,
 ) -> Tensor:
-    import torchattacks
-
     device, worst = next(model.parameters()).device, clips.detach().clone()
     if eps <= 0 or not len(clips):
         return worst
@@ -110,12 +143,13 @@ def _attack(
             part, truth = part.to(device), truth.to(device)
             frames = None if frames is None else frames.to(device)
             view = TwoLogits(model, frames)
-            attack = torchattacks.FGSM(view, eps=eps) if kind == "fgsm" else torchattacks.PGD(view, eps=eps, alpha=step_size, steps=steps, random_start=True)
-            if device.type == "cuda":
-                attack.set_model_training_mode(model_training=True, batchnorm_training=False, dropout_training=False)
             best, least = part.clone(), _margins(model, part, truth, frames)
             for restart in range(restarts):
-                torch.manual_seed(mixed_seed(seed, restart, start))
+                own_seed = mixed_seed(seed, restart, start)
+                attack = _made(kind, view, part.shape[1], eps, steps, step_size, own_seed)
+                if device.type == "cuda" and hasattr(attack, "set_model_training_mode"):
+                    attack.set_model_training_mode(model_training=True, batchnorm_training=False, dropout_training=False)
+                torch.manual_seed(own_seed)
                 found = attack(part, truth.long()).detach()
                 found = torch.minimum(torch.maximum(found, part - eps), part + eps).clamp(0, 1)  # float rounding cannot leave the ball
                 model.eval()
@@ -145,6 +179,23 @@ def pgd(
     clips in [0,1]; fake [N] bool. Deterministic by seed. Worst case over `restarts` random starts and the clean clip.
     """
     return _attack("pgd", model, clips, fake, lengths, eps=eps, steps=steps, step_size=step_size, restarts=restarts, seed=seed, batch=batch)
+
+
+def attack_clips(
+    kind: str,
+    model: nn.Module,
+    clips: Tensor,
+    fake: Tensor,
+    *,
+    eps: float,
+    steps: int,
+    restarts: int = 1,
+    seed: int = 0,
+    lengths: Tensor | None = None,
+    batch: int = 8,
+) -> Tensor:
+    """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps, Square asks QUERIES_PER_STEP times a step."""
+    return _attack(kind, model, clips, fake, lengths, eps=eps, steps=steps, step_size=2.5 * eps / steps, restarts=restarts, seed=seed, batch=batch)
 
 
 def fgsm(model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, lengths: Tensor | None = None, batch: int = 8) -> Tensor:
@@ -198,23 +249,31 @@ def robust_curve(
     border: float = 0.0,
     lengths: Tensor | None = None,
     batch: int = 8,
+    attacks: Sequence[str] = ("pgd",),
 ) -> list[RobustPoint]:
-    """Accuracy under PGD at each eps, smallest first (step 2.5 eps / steps). Attacks are worst-case over smaller eps too.
+    """Accuracy under the worst of `attacks` at each eps, smallest first. Attacks are worst-case over smaller eps too.
 
-    `border` is the raw logit of the shipped threshold: temperature * logit(threshold). eps 0 is clean accuracy.
+    Each point also has the balanced accuracy under each attack alone: where Square does more harm than the attacks that
+    follow gradients, gradients are masked, and the curve flatters. `border` is the raw logit of the shipped threshold:
+    temperature * logit(threshold). eps 0 is clean accuracy.
     """
     device, least, points = next(model.parameters()).device, None, []
     modes = [(module, module.training) for module in model.modules()]
+    alone: dict[str, Tensor] = {}
     for eps in sorted(eps_list):
-        found = pgd(model, clips, fake, eps=eps, steps=steps, step_size=2.5 * eps / steps, restarts=restarts, seed=seed, lengths=lengths, batch=batch)
-        model.eval()
-        parts = [
-            _margins(model, part.to(device), truth.to(device), None if frames is None else frames.to(device), border).cpu()
-            for _, part, truth, frames in _batches(found, fake, lengths, batch)
-        ]
-        margins = torch.cat(parts) if parts else torch.zeros(0)
-        least = margins if least is None else torch.minimum(least, margins)
-        points.append(_point(eps, least, fake.cpu()))
+        for kind in attacks:
+            found = attack_clips(kind, model, clips, fake, eps=eps, steps=steps, restarts=restarts, seed=seed, lengths=lengths, batch=batch)
+            model.eval()
+            parts = [
+                _margins(model, part.to(device), truth.to(device), None if frames is None else frames.to(device), border).cpu()
+                for _, part, truth, frames in _batches(found, fake, lengths, batch)
+            ]
+            margins = torch.cat(parts) if parts else torch.zeros(0)
+            alone[kind] = margins if kind not in alone else torch.minimum(alone[kind], margins)
+            least = margins if least is None else torch.minimum(least, margins)
+        assert least is not None  # attacks is not empty
+        each = {kind: _point(eps, margins, fake.cpu()).balanced_accuracy for kind, margins in alone.items()}
+        points.append(replace(_point(eps, least, fake.cpu()), by_attack=each))
     for module, training in modes:
         module.training = training
     return points

@@ -27,6 +27,7 @@ WHITEBOX_EPS = 2 / 255
 TRANSFER_EPS = 0.05  # pixels of [0,1]; the bound of the mission's own adversarial data
 STEP_PER_EPS = 2.5  # step size = 2.5 eps / steps (Madry et al. 2018)
 BATCH = 8
+HUGE_EPS, STANDING = 0.05, 0.3  # from there on no more than this may be left of an attacked model
 
 
 def attack_panel(root: Path, origins: list[str], most: int, key: str) -> "pd.DataFrame":
@@ -59,7 +60,7 @@ def measure(
         "whitebox": at(mine, WHITEBOX_EPS),
         "challenger_curve": mean_under_attack(mine),
     } | ({"champion_curve": mean_under_attack(theirs)} if champion else {})
-    return {"n": len(panel), "challenger": mine, "champion": theirs, "transfer": transferred, "gate": gate}
+    return {"n": len(panel), "challenger": mine, "champion": theirs, "transfer": transferred, "masked": masked(mine), "gate": gate}
 
 
 def transfers(
@@ -80,6 +81,23 @@ def transfers(
     return {
         name: transfer(root, attacker, model, border(challenger), panel, settings, cycle.seed) for name, attacker in attackers.items() if attacker is not None
     }
+
+
+def masked(points: list[dict[str, Any]]) -> list[str]:
+    """Signs that gradients are masked and the curve flatters (Athalye et al. 2018); none is good news.
+
+    Square, which asks for no gradient, must not do more harm than the attacks that follow it, and at the largest eps nothing may stand.
+    """
+    found = []
+    for point in points:
+        each = {name: value for name, value in point["by_attack"].items() if value is not None}
+        guided = [value for name, value in each.items() if name != "square"]
+        if "square" in each and guided and each["square"] < min(guided) - 1e-9:
+            found.append(f"at eps {point['eps']:.4f} Square leaves {each['square']:.2f}, gradients leave {min(guided):.2f}")
+    last = points[-1] if points else None
+    if last and last["eps"] >= HUGE_EPS and (last["balanced_accuracy"] or 0) > STANDING:
+        found.append(f"at eps {last['eps']:.4f} a balanced accuracy of {last['balanced_accuracy']:.2f} still stands")
+    return found
 
 
 def eps_list(settings: Settings) -> list[float]:
@@ -110,7 +128,7 @@ def border(card: "ModelCard") -> float:
 
 
 def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", settings: Settings, seed: int) -> list[dict[str, Any]]:
-    """White-box PGD on the clips of `panel`, one point a strength: eps, n, accuracy, balanced_accuracy, evasion, framing."""
+    """The worst of the settings' attacks on the clips of `panel`, one point a strength: eps, n, accuracy, balanced_accuracy, evasion, framing, by_attack."""
     about = [
         card.model_sha256,
         border(card),
@@ -118,6 +136,7 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         eps_list(settings),
         settings.evaluate.attack_steps,
         settings.evaluate.attack_restarts,
+        *settings.evaluate.attacks,
         seed,
     ]
     path = root / CACHE / f"attack-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
@@ -140,6 +159,7 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         border=border(card),
         lengths=lengths,
         batch=BATCH,
+        attacks=settings.evaluate.attacks,
     )
     write_json(path, [asdict(point) for point in found])
     return [asdict(point) for point in found]

@@ -277,6 +277,9 @@ class EvaluateSettings(Block):
     )
     attack_steps: Positive = Field(20, description="Gradient steps of the white-box attack.")
     attack_restarts: Positive = Field(1, description="Random starts of the white-box attack.")
+    attacks: tuple[Literal["pgd", "apgd", "square"], ...] = Field(
+        ("pgd", "apgd", "square"), strict=False, min_length=1, description="The curve is that of the worst of these; Square uncovers masked gradients."
+    )
 
 
 class DriftSettings(Block):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.attacks import TwoLogits, attackable, fgsm, pgd, robust_curve, to_uint8, training_attack
+from model.attacks import ATTACKS, TwoLogits, attack_clips, attackable, fgsm, pgd, robust_curve, to_uint8, training_attack
 from model.network import IMAGENET_MEAN, IMAGENET_STD
 from tests.model.toys import SIZE, lively_model, toy_clips
 
@@ -206,3 +206,52 @@ def test_a_trained_detector_that_nobody_defended_falls_at_two_levels(tmp_path):
     x = torch.stack([torch.from_numpy(data.clip(n)).permute(0, 3, 1, 2).float() / 255 for n in range(8)])
     rows = robust_curve(model, x, torch.tensor([False, True] * 4), [0.0, 16 / 255], steps=8)
     assert rows[0].accuracy >= 0.9 and rows[1].accuracy <= 0.5
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_every_attack_stays_in_its_ball_does_harm_and_can_be_repeated(kind):
+    model, x = lively_model(), clips()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = attack_clips(kind, model, x, FAKE, eps=EPS, steps=STEPS, seed=3)
+    assert found.shape == x.shape and (found - x).abs().max() <= EPS + 1e-6 and 0 <= found.min() <= found.max() <= 1
+    assert torch.equal(found, attack_clips(kind, model, x, FAKE, eps=EPS, steps=STEPS, seed=3))
+    assert (margins(model, found, FAKE) <= margins(model, x, FAKE) + 1e-6).all()
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_every_attack_turns_a_linear_detector(kind):
+    model, x = Linear(), clips().clamp(0.2, 0.8)
+    with torch.no_grad():
+        truth = model(x) > 0
+    found = attack_clips(kind, model, x, truth, eps=0.05, steps=20)
+    assert (margins(model, found, truth) < 0).float().mean() >= 0.5
+
+
+def test_the_curve_is_that_of_the_worst_attack_and_shows_each():
+    model, x = lively_model(), clips()
+    points = robust_curve(model, x, FAKE, [0.0, EPS], steps=STEPS, attacks=("pgd", "square"))
+    for point in points:
+        assert set(point.by_attack) == {"pgd", "square"} and point.balanced_accuracy <= min(point.by_attack.values()) + 1e-9
+    alone = robust_curve(model, x, FAKE, [0.0, EPS], steps=STEPS, attacks=("pgd",))
+    assert points[1].accuracy <= alone[1].accuracy and points[0].accuracy == alone[0].accuracy
+
+
+class Staircase(Linear):
+    """The linear detector behind a staircase: right as before, but its gradient is zero everywhere."""
+
+    def forward(self, x, lengths=None):
+        z = super().forward(x) * 40
+        return torch.round(z) / 40 + 0.0 * z
+
+
+def test_masked_gradients_are_uncovered_by_square_alone():
+    model, x = Staircase(), clips(6).clamp(0.3, 0.7)
+    truth = model(x) > 0  # right on every clean clip
+    guided = robust_curve(model, x, truth, [0.05], steps=20, attacks=("pgd", "apgd", "square"))[0].by_attack
+    assert guided["square"] < guided["pgd"] and guided["square"] < guided["apgd"]
+
+
+def test_an_unknown_attack_is_refused():
+    with pytest.raises(ValueError, match="no attack is called 'prayer'"):
+        attack_clips("prayer", lively_model(), clips(), FAKE, eps=EPS, steps=1)

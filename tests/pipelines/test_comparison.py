@@ -154,3 +154,18 @@ def test_the_description_has_intervals_for_both_models() -> None:
     new = found["new_generators"]["neural"]
     assert new["champion"]["low"] <= new["champion"]["value"] <= new["champion"]["high"] and new["n_fake"] == 10
     assert found["overall"]["challenger"]["auc"]["n"] == 41 and found["counts"]["new"] == {"n_real": 10, "n_fake": 10}
+
+
+def test_signs_of_masked_gradients_are_named() -> None:
+    from pipelines.robustness import masked
+
+    sound = [
+        {"eps": 0.0, "balanced_accuracy": 0.9, "by_attack": {"pgd": 0.9, "square": 0.9}},
+        {"eps": 0.05, "balanced_accuracy": 0.0, "by_attack": {"pgd": 0.0, "square": 0.4}},
+    ]
+    assert masked(sound) == [] == masked([])
+    flattered = [
+        {"eps": 0.00784, "balanced_accuracy": 0.3, "by_attack": {"pgd": 0.8, "apgd": 0.7, "square": 0.3}},
+        {"eps": 0.05, "balanced_accuracy": 0.6, "by_attack": {"pgd": 0.6}},
+    ]
+    assert [line.split(" ")[3] for line in masked(flattered)] == ["Square", "a"]
