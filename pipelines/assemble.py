@@ -71,19 +71,15 @@ def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: Budge
     """The training rows with their `role`: new clips, replay, and forged clips made from the real ones among them.
 
     A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought no fake at all,
-    forged ones stand in, one a real clip; these count towards that part.
+    every forged clip of its drawn reals stands in (`forge.fakes_per_real` says how many were made); these count towards that part.
     """
     mine = [row for row in collected if row["split"] == "train"]
     fresh = draw_balanced((row for row in mine if row["new"]), budget.new_clips, cycle.seed)
     replay = draw_balanced((row for row in mine if not row["new"]), budget.replay_clips, cycle.seed)
     drawn = {row["clip_id"]: row for row in (*fresh, *replay)}
     candidates = shuffled((row for row in forged if row["split"] == "train" and row["source_clip"] in drawn), cycle.seed)
-    real, fake = (Counter(row["batch"] for row in drawn.values() if row["label"] == label) for label in ("real", "fake"))
-    chosen: dict[str, Row] = {}
-    for batch in sorted(real):
-        if not fake[batch]:
-            stand_in = in_rotation((row for row in candidates if row["batch"] == batch), lambda row: row["forger"])
-            chosen |= {row["clip_id"]: row for row in stand_in[: real[batch]]}
+    real, fake = ({row["batch"] for row in drawn.values() if row["label"] == label} for label in ("real", "fake"))
+    chosen = {row["clip_id"]: row for row in candidates if row["batch"] in real - fake}
     wanted = round(budget.forged_fraction / (1 - budget.forged_fraction) * len(drawn)) if budget.forged_fraction < 1 else len(candidates)
     rest = [row for row in candidates if row["clip_id"] not in chosen and (not cycle.drawn_forgers or row["forger"] in cycle.drawn_forgers)]
     newly = in_rotation(rest, lambda row: row["forger"])[: max(0, wanted - len(chosen))]
