@@ -17,7 +17,7 @@ STEM = 16
 # name: (stem width, [(width, blocks, stride), ...], channels a group)
 OWN = {
     "resnext_tiny": (24, [(48, 1, 2), (96, 2, 2), (160, 2, 1)], 16),
-    "resnext_small": (32, [(64, 2, 2), (160, 3, 2), (320, 4, 2), (512, 2, 1)], 16),
+    "resnext_small": (32, [(64, 2, 2), (160, 3, 2), (288, 4, 2), (384, 2, 1)], 16),
 }
 
 

@@ -1,0 +1,100 @@
+"""Train the starter model: real faces and forgeries of them, no deepfake of the outside world.
+
+    python benchmarks/starter.py LABELS.csv [--work FOLDER] [--out model/starter]      resumable: the same command goes on
+
+It is one ordinary cycle of the small profile with the differences in benchmarks/starter.yaml: `vigil init`, `ingest`,
+`retrain`. Rows of the table with `use` evaluate are never trained on; the model is measured on those fakes against the real
+people of the validation and holdout sides (the threshold was set on the former's forgeries, nothing was chosen on either),
+and the figures go into the model's own README.
+"""
+
+import argparse
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from pipelines.sides import split_of  # noqa: E402
+from workspace.journal import Journal  # noqa: E402
+from workspace.settings import Settings, load_settings  # noqa: E402
+from workspace.state import candidates  # noqa: E402
+
+KEPT = ("model.safetensors", "model.onnx")
+
+
+def vigil(*words: object) -> int:
+    """One verb of the command line; returns its exit code, ends the script on an error."""
+    code = subprocess.run([sys.executable, "-m", "vigil", *map(str, words)]).returncode
+    if code not in (0, 3):
+        sys.exit(code)
+    return code
+
+
+def open_workspace(work: Path) -> Settings:
+    """The small profile with the starter's differences laid over it."""
+    vigil("init", work, "--profile", "small")
+    path = work / "params.yaml"
+    raw = yaml.safe_load(path.read_text())
+    for block, values in yaml.safe_load((HERE / "starter.yaml").read_text()).items():
+        raw[block] |= values
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    return load_settings(path)
+
+
+def measured_set(table: Path, settings: Settings, out: Path) -> Path:
+    """A copy, with its table, of the fakes kept for evaluation and of the real media of people who were not trained on; photos of nobody known stay out."""
+    with open(table, newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    kept = [row for row in rows if row["use"] == "evaluate" and row["label"] == "fake"]
+    kept += [row for row in rows if row["label"] == "real" and row["identity"] and split_of(row["identity"], settings.split) != "train"]
+    for row in kept:
+        (out / row["path"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(table.parent / row["path"], out / row["path"])
+    with open(out / "labels.csv", "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, rows[0], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(kept)
+    return out / "labels.csv"
+
+
+def package(work: Path, out: Path) -> dict[str, Any]:
+    """Copy the last candidate to `out`; the card keeps the hash of the training clips, not their list. Returns the card."""
+    made = list(candidates(Journal(work).events()).values())[-1]
+    folder = work / made.path
+    out.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        shutil.copyfile(folder / name, out / name)
+    card: dict[str, Any] = json.loads((folder / "card.json").read_text())
+    card["train_clips"] = []
+    (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return card
+
+
+def main() -> None:
+    """Train, package, measure, describe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help="CSV with path,label,use,identity")
+    parser.add_argument("--work", type=Path, default=Path("starter-work"))
+    parser.add_argument("--out", type=Path, default=HERE.parent / "model" / "starter")
+    arguments = parser.parse_args()
+    settings = load_settings(arguments.work / "params.yaml") if (arguments.work / "params.yaml").exists() else open_workspace(arguments.work)
+    vigil("ingest", arguments.table, "-w", arguments.work)
+    vigil("retrain", "-w", arguments.work)
+    card = package(arguments.work, arguments.out)
+    table = measured_set(arguments.table.resolve(), settings, arguments.work / "measured-set")
+    vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / "measured")
+    report = json.loads((arguments.work / "measured" / "evaluation.json").read_text())
+    (arguments.out / "figures.json").write_text(json.dumps({"seed": card["seed"], "overall": report["overall"], "by_kind": report["by_kind"]}, indent=1) + "\n")
+    print(f"{arguments.out}: model {card['model_sha256'][:12]}, {sum((arguments.out / name).stat().st_size for name in KEPT) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
