@@ -25,9 +25,9 @@ from model.metrics import auc
 from model.network import ResNeXtLSTM
 from model.reforge import Reforger
 from model.sampling import balanced_batches
-from workspace.settings import AugmentSettings, PhaseSettings, TrainSettings
+from workspace.settings import AugmentSettings, PhaseSettings, PretrainSettings, TrainSettings
 
-PRETRAIN_EMA, PRETRAIN_CLIP_NORM = 0.95, 5.0
+PRETRAIN_CLIP_NORM = 5.0
 DATA, DROP, ATTACK = 1, 2, 3  # streams of random numbers of one step
 
 
@@ -35,7 +35,7 @@ def pretrain(
     model: ResNeXtLSTM,
     train_set: ClipSource,
     val_set: ClipSource,
-    settings: PhaseSettings,
+    settings: PretrainSettings,
     seed: int,
     checkpoint_dir: Path,
     progress: Progress | None = None,
@@ -47,7 +47,7 @@ def pretrain(
     One random frame of each clip drawn. Trains on the device the model is on. Raises DataError without both classes.
     """
     key = run_key(model, _depends("pretrain", train_set, val_set, settings, seed, augment))
-    loop = Loop(model, settings, ema=PRETRAIN_EMA, clip_norm=PRETRAIN_CLIP_NORM, folder=Path(checkpoint_dir) / f"pretrain-{key}")
+    loop = Loop(model, settings, ema=settings.ema, clip_norm=PRETRAIN_CLIP_NORM, folder=Path(checkpoint_dir) / f"pretrain-{key}")
     device, fake, batches = _device(model), labels_of(train_set.rows), _Batches(train_set, settings.batch, seed)
 
     reforger = Reforger(train_set, augment.reforge if augment else 0.0)

@@ -230,6 +230,7 @@ class PhaseSettings(Block):
 class PretrainSettings(PhaseSettings):
     """Phase 1."""
 
+    ema: Fraction = Field(0.95, description="Decay of the averaged weights that are kept; longer trainings want more.")
     warm_lr_factor: float = Field(0.3, gt=0, le=1, description="The rate of a warm start, as a part of `lr`: a champion's weights must not be washed out.")
 
 

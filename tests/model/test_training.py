@@ -15,11 +15,11 @@ from model.metrics import auc
 from model.training import _Fit, fit, pretrain, train_mode
 from tests.model.toys import small_model, toy_clips
 from workspace.errors import DataError, ModelFileError
-from workspace.settings import AugmentSettings, PhaseSettings, TrainSettings
+from workspace.settings import AugmentSettings, PretrainSettings, TrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 AUGMENT = AugmentSettings(rotation_degrees=5.0, noise_sigma=0.02, degrade=0.0)
-PHASE1 = PhaseSettings(steps=8, batch=8, micro_batch=8, lr=0.004, validate_every=4, patience=9)
+PHASE1 = PretrainSettings(steps=8, batch=8, micro_batch=8, lr=0.004, validate_every=4, patience=9)
 PHASE2 = TrainSettings(steps=8, batch=8, micro_batch=8, lr=0.004, validate_every=3, patience=9, adversarial_steps=1, ema=0.8)
 
 
