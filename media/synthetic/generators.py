@@ -60,8 +60,8 @@ class Upsampler:
     CANVAS = 128  # px of the decoder's canvas
     PER_UNIT = 49.0  # canvas px a head unit: a cell of 5 is a tenth of a head unit, some 10 px of a face 140 px wide
     CELL = 5
-    LUMA = (6.0, 7.5)  # amplitudes, sigma of 8-bit values
-    CHROMA = (6.0, 7.5)
+    LUMA = (5.5, 7.0)  # amplitudes, sigma of 8-bit values
+    CHROMA = (5.5, 7.0)
 
     def __init__(self, target: PersonRenderer, rng: np.random.Generator) -> None:
         self.target = target
