@@ -1,0 +1,241 @@
+"""Leave one forger out: does a detector that never saw a way to forge find it? And what each part of the recipe is worth.
+
+    python benchmarks/forgers.py prepare LABELS.csv [--work FOLDER]     faces, and every clip forged by every forger, once
+    python benchmarks/forgers.py run [--what base|ablation|all]         trains; appends a row a run to benchmarks/forgers.jsonl
+    python benchmarks/forgers.py show                                   means with intervals over runs
+
+Trained: people of the training side and photos of nobody known, with every forger but the held-out one. Measured: people
+of the other sides, their real clips against the held-out forger's fakes of them (AUC over clips, and over stills cut from them), and
+against the media that the table keeps for evaluation. No run chooses anything on what it is measured on: the last averaged
+weights are taken, whatever they score. A run that was killed is simply run again; finished rows are kept.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+RESULTS = HERE / "forgers.jsonl"
+SEEDS = (1, 2, 3)
+STEPS, FIT_STEPS = 800, 80  # of phase 1 and phase 2: the budget of a run
+FORGERS = (
+    "self_blend", "landmark_swap", "reenact", "upsample", "decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait", "autoencoder_swap",
+)  # fmt: skip
+ABLATION_ON = ("landmark_swap", "portrait")  # held out in the ablation: one that blends, one that draws everything
+DECODERS = ("decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait")
+# name -> (forgers left out of training, changes of the settings)
+VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
+    "base": ((), {}),
+    "no self-blending": (("self_blend",), {}),
+    "no decoder fakes": (DECODERS, {}),
+    "no degradations": ((), {"augment": {"degrade": 0.0}}),
+    "stored fakes only": ((), {"augment": {"reforge": 0.0}}),
+    "no spatial attention": ((), {"model": {"spatial_attention": False}}),
+    "no certainty attention": ((), {"model": {"certainty_attention": False}}),
+    "CNN only": ((), {"model": {"fusion_cnn": 1.0}}),
+    "LSTM only": ((), {"model": {"fusion_cnn": 0.0}}),
+}
+
+
+def settings_of(work: Path, changes: dict[str, dict[str, Any]] | None = None) -> Any:
+    """The workspace's settings, with `changes` laid over them."""
+    from workspace.settings import parse_settings
+
+    raw = yaml.safe_load((work / "params.yaml").read_text())
+    for block, values in (changes or {}).items():
+        raw[block] = raw[block] | values
+    return parse_settings(raw)
+
+
+def prepare(table: Path, work: Path, size_px: int) -> None:
+    """A small-profile workspace with faces, and a store of fakes a forger in `work`/forged."""
+    from pipelines import faces, forge
+    from pipelines.ingest import ingest
+    from vigil.opening import open_workspace
+    from workspace.settings import SourceSettings
+
+    open_workspace(work, "small")
+    raw = yaml.safe_load((work / "params.yaml").read_text())
+    raw["faces"] |= {"size_px": size_px}
+    (work / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    settings = settings_of(work)
+    ingest(work, settings, [SourceSettings(name="faces", path=str(table), layout="csv")], batch="faces")
+    faces.run(work, settings, "faces")
+    for name in FORGERS:
+        if (work / "forged" / name).exists():
+            continue
+        forge.run(work, settings_of(work, {"forge": {"forgers": [name], "fakes_per_real": 1.0, "max_clips": 100_000}}), "faces")
+        shutil.copytree(work / "data" / "forged" / "faces", work / "forged" / name)
+
+
+def rows_of(work: Path) -> Any:
+    """Every clip: real ones, fakes of every forger, and what is kept for evaluation; with `store`, `side` and what training looks at."""
+    import pandas as pd
+
+    from media.shards import read_index
+    from pipelines.sides import split_of
+
+    split = settings_of(work).split
+    parts = [read_index(work / "data/faces/faces").assign(store="data/faces/faces")]
+    parts += [read_index(work / "forged" / name).assign(store=f"forged/{name}") for name in FORGERS]
+    table = pd.concat(parts, ignore_index=True)
+    known = table["identity"] != ""
+    table["side"] = ["test" if row.use == "evaluate" or (row.identity and split_of(row.identity, split) != "train") else "train" for row in table.itertuples()]
+    table = table[known | (table["side"] == "train")]
+    return table.assign(role="new", new=True).reset_index(drop=True)
+
+
+def run_one(work: Path, table: Any, held_out: str, variant: str, seed: int) -> dict[str, Any]:
+    """Train without the held-out forger; returns the row of the results."""
+    import torch
+
+    from model.data import ClipDataset
+    from model.network import ResNeXtLSTM
+    from model.training import fit, pretrain
+
+    left_out, changes = VARIANTS[variant]
+    settings = settings_of(work, changes)
+    train = table[(table["side"] == "train") & ~table["forger"].isin([held_out, *left_out])].drop(columns="landmarks")
+    meshes = dict(zip(table["clip_id"], table["landmarks"], strict=True)) if settings.augment.reforge else {}
+    clips = ClipDataset(work, train, settings.faces.size_px, landmarks=meshes)
+    nothing = ClipDataset(work, train.head(0), settings.faces.size_px)  # nothing to choose by: the last weights are taken
+    torch.manual_seed(seed)
+    model, started = ResNeXtLSTM(settings.model, settings.faces.size_px), time.monotonic()
+    scratch = work / ".vigil" / "checkpoints"
+    phase = settings.pretrain.model_copy(update={"steps": STEPS, "validate_every": STEPS})
+    pretrain(model, clips, nothing, phase, seed, scratch, _tell("phase 1"), augment=settings.augment)
+    phase2 = settings.train.model_copy(update={"steps": FIT_STEPS, "validate_every": FIT_STEPS, "adversarial_steps": 0, "distillation": 0.0})
+    fit(model, clips, nothing, phase2, seed, scratch, _tell("phase 2"), augment=settings.augment)
+    found = measure(work, model, table, held_out)
+    return {
+        "held_out": held_out,
+        "variant": variant,
+        "seed": seed,
+        "steps": STEPS,
+        "fit_steps": FIT_STEPS,
+        "seconds": round(time.monotonic() - started),
+    } | found
+
+
+def measure(work: Path, model: Any, table: Any, held_out: str) -> dict[str, Any]:
+    """AUC on the held-out forger, on the others and on the kept media: over clips, and over stills (a clip's middle frame alone)."""
+    import numpy as np
+    import torch
+
+    from media.shards import read_clip
+    from model.data import to_tensor
+    from model.metrics import auc
+
+    test = table[table["side"] == "test"]
+    test = test[(test["kind"] == "video")]
+    logits: dict[str, list[float]] = {"clip": [], "still": []}
+    with torch.no_grad():
+        for row in test.to_dict("records"):
+            clip = to_tensor(read_clip(work, row))[None]
+            middle = clip.shape[1] // 2
+            logits["clip"].append(float(model(clip)[0]))
+            logits["still"].append(float(model(clip[:, middle : middle + 1])[0]))
+    groups = {"held_out": test["forger"] == held_out, "met": (test["forger"] != "") & (test["forger"] != held_out)}
+    groups["kept"] = (test["label"] == "fake") & (test["use"] == "evaluate") & (test["forger"] == "")
+    real = ((test["label"] == "real") & (test["forger"] == "")).to_numpy()
+    result: dict[str, Any] = {"n_real": int(real.sum())}
+    for name, chosen in groups.items():
+        picked = chosen.to_numpy() | real
+        result[f"n_{name}"] = int(chosen.sum())
+        for unit, values in logits.items():
+            result[f"{name}_{unit}"] = auc(np.where(chosen.to_numpy()[picked], "fake", "real"), np.array(values)[picked])
+    return result
+
+
+def _tell(phase: str) -> Any:
+    from pipelines.stage import Progress
+
+    return Progress(phase, every_seconds=30.0)
+
+
+def wanted(what: str) -> Iterator[tuple[str, str, int]]:
+    """The runs of a campaign: (held-out forger, variant, seed), seeds last, so that a broken-off campaign is still balanced."""
+    for seed in SEEDS:
+        if what in ("base", "all"):
+            yield from ((name, "base", seed) for name in FORGERS)
+        if what in ("ablation", "all"):
+            yield from ((name, variant, seed) for name in ABLATION_ON for variant in VARIANTS if name not in VARIANTS[variant][0])
+
+
+def results() -> list[dict[str, Any]]:
+    """The finished runs."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def run(work: Path, what: str, limit: int) -> None:
+    """Run what is missing, at most `limit` runs."""
+    done = {(row["held_out"], row["variant"], row["seed"]) for row in results() if (row["steps"], row["fit_steps"]) == (STEPS, FIT_STEPS)}
+    table = rows_of(work)
+    missing = [one for one in dict.fromkeys(wanted(what)) if one not in done]
+    for number, one in enumerate(missing[:limit], start=1):
+        row = run_one(work, table, *one)
+        with open(RESULTS, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+        print(f"{number}/{len(missing)}  {one}  held out: clips {row['held_out_clip']:.3f}, stills {row['held_out_still']:.3f}  {row['seconds']} s", flush=True)
+
+
+def interval(values: list[float]) -> str:
+    """Mean with a 95% t interval over runs."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return f"{values[0]:.3f} (1 run)" if values else "-"
+    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return f"{mean(values):.3f} [{mean(values) - half:.3f}, {mean(values) + half:.3f}] ({len(values)} runs)"
+
+
+def show() -> None:
+    """The tables."""
+    rows = results()
+    print("Held-out forger, all but it in training (base recipe)")
+    for unit in ("clip", "still"):
+        base = [row for row in rows if row["variant"] == "base"]
+        print(f"  AUC over {unit}s: {interval([row[f'held_out_{unit}'] for row in base])}")
+        for name in FORGERS:
+            values = [row[f"held_out_{unit}"] for row in base if row["held_out"] == name]
+            print(f"    {name:<20} {interval(values)}")
+    print(f"Ablation: loss of held-out AUC over clips against base, same forger and seed, on {', '.join(ABLATION_ON)}")
+    at = {(row["held_out"], row["variant"], row["seed"]): row["held_out_clip"] for row in rows}
+    for variant in VARIANTS:
+        lost = [at[name, "base", seed] - value for (name, kind, seed), value in at.items() if kind == variant != "base" and (name, "base", seed) in at]
+        if lost:
+            print(f"    {variant:<24} {interval(lost)}")
+
+
+def main() -> None:
+    """Parse and do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=["prepare", "run", "show"])
+    parser.add_argument("table", type=Path, nargs="?")
+    parser.add_argument("--work", type=Path, default=Path("forgers-work"))
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--what", choices=["base", "ablation", "all"], default="all")
+    parser.add_argument("--limit", type=int, default=10_000, help="runs at most")
+    arguments = parser.parse_args()
+    if arguments.verb == "prepare":
+        if arguments.table is None:
+            parser.error("name the CSV of the faces")
+        prepare(arguments.table, arguments.work, arguments.size)
+    elif arguments.verb == "run":
+        run(arguments.work, arguments.what, arguments.limit)
+    else:
+        show()
+
+
+if __name__ == "__main__":
+    main()
