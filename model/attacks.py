@@ -87,14 +87,14 @@ def _made(kind: str, view: TwoLogits, frames: int, eps: float, steps: int, step_
 def attackable(model: nn.Module) -> Iterator[None]:
     """Batch norm and dropout frozen, parameters without gradients, and everything put back afterwards.
 
-    On a GPU an LSTM's backward pass needs training mode (cuDNN); it has no dropout of its own here, so nothing changes.
+    On a GPU an LSTM's or GRU's backward pass needs training mode (cuDNN); it has no dropout of its own here, so nothing changes.
     """
     modes = [(module, module.training) for module in model.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         model.eval()
         for module in model.modules():
-            if isinstance(module, nn.LSTM) and next(module.parameters()).is_cuda:
+            if isinstance(module, nn.RNNBase) and next(module.parameters()).is_cuda:
                 module.training = True
         for parameter, _ in wanted:
             parameter.requires_grad_(False)

@@ -67,7 +67,7 @@ def explain_clip(model: ResNeXtLSTM, clip: NDArray[np.uint8], towards_fake: bool
         return kept[-1]
 
     states: list[Tensor] = []
-    hooks = [model.backbone.register_forward_hook(keep), model.lstm.register_forward_hook(lambda module, given, made: states.append(made[0]))]
+    hooks = [model.backbone.register_forward_hook(keep), model.temporal.register_forward_hook(lambda module, given, made: states.append(made[0]))]
     try:
         with torch.enable_grad():
             said = model.forward_all(frames)

@@ -24,30 +24,33 @@ from workspace.files import atomic_file, sha256_bytes
 INPUT, OUTPUTS = "frames", ("logit", "frame_certainty", "embedding")
 
 
-class OnnxLSTM(nn.Module):
-    """An nn.LSTM as ONNX's own LSTM nodes: same weights, gates in ONNX's order. Only the exporter can run it.
+class OnnxRecurrent(nn.Module):
+    """An nn.LSTM or nn.GRU as ONNX's own nodes: same weights, gates in ONNX's order. Only the exporter can run it.
 
     torch's exporter writes a loop instead, and from the second export in a process on it silently fixes T to the example's.
     """
 
-    def __init__(self, lstm: nn.LSTM) -> None:
+    def __init__(self, recurrent: nn.LSTM | nn.GRU) -> None:
         super().__init__()
-        self.hidden, self.layers, self.directions = lstm.hidden_size, lstm.num_layers, 2 if lstm.bidirectional else 1
-        for layer in range(lstm.num_layers):
+        self.kind = "LSTM" if isinstance(recurrent, nn.LSTM) else "GRU"
+        self.hidden, self.layers, self.directions = recurrent.hidden_size, recurrent.num_layers, 2 if recurrent.bidirectional else 1
+        for layer in range(recurrent.num_layers):
             ends = [f"l{layer}{end}" for end in ("", "_reverse")[: self.directions]]
             for name, kinds in (("w", ("weight_ih",)), ("r", ("weight_hh",)), ("b", ("bias_ih", "bias_hh"))):
-                parts = [torch.cat([_onnx_gates(getattr(lstm, f"{kind}_{end}")) for kind in kinds]) for end in ends]
+                parts = [torch.cat([_onnx_gates(getattr(recurrent, f"{kind}_{end}"), self.kind) for kind in kinds]) for end in ends]
                 self.register_buffer(f"{name}{layer}", torch.stack(parts))
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """x [B, T, F] -> states [B, T, D], as nn.LSTM(batch_first=True) gives them."""
+        """x [B, T, F] -> states [B, T, D], as torch's module with batch_first gives them."""
         x = x.transpose(0, 1)  # [T, B, F]
-        direction = "bidirectional" if self.directions == 2 else "forward"
+        about: dict[str, int | str] = {"hidden_size": self.hidden, "direction": "bidirectional" if self.directions == 2 else "forward"}
+        if self.kind == "GRU":
+            about["linear_before_reset"] = 1  # torch's GRU resets after the product
         for layer in range(self.layers):
             (states,) = torch.onnx.ops.symbolic_multi_out(
-                "LSTM",
+                self.kind,
                 [x, getattr(self, f"w{layer}"), getattr(self, f"r{layer}"), getattr(self, f"b{layer}")],
-                {"hidden_size": self.hidden, "direction": direction},
+                about,
                 dtypes=[torch.float32],
                 shapes=[(x.shape[0], self.directions, x.shape[1], self.hidden)],
             )
@@ -55,8 +58,11 @@ class OnnxLSTM(nn.Module):
         return x.transpose(0, 1), None
 
 
-def _onnx_gates(weights: Tensor) -> Tensor:
-    """Rows in torch's order of gates (input, forget, cell, output) in ONNX's (input, output, forget, cell)."""
+def _onnx_gates(weights: Tensor, kind: str) -> Tensor:
+    """Rows in torch's order of gates (LSTM: input, forget, cell, output; GRU: reset, update, new) in ONNX's (input, output, forget, cell; update, reset, new)."""
+    if kind == "GRU":
+        r, z, n = weights.detach().chunk(3)
+        return torch.cat([z, r, n])
     i, f, c, o = weights.detach().chunk(4)
     return torch.cat([i, o, f, c])
 
@@ -65,7 +71,8 @@ class _Served(nn.Module):
     def __init__(self, model: ResNeXtLSTM) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).to("cpu").eval()
-        self.model.lstm = OnnxLSTM(self.model.lstm)  # type: ignore[assignment]
+        if isinstance(self.model.temporal, nn.LSTM | nn.GRU):
+            self.model.temporal = OnnxRecurrent(self.model.temporal)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         outputs = self.model.forward_all(frames)

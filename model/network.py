@@ -2,10 +2,10 @@
 
     frames -> normalise -> CNN -> spatial attention (eyes, lips, skin; then learned) -> features
     features -> frame head -> frame logits -> certainty |2p-1|
-    features * certainty -> LSTM -> LSTM head
-    logit = fusion * certainty-weighted mean of frame logits + (1 - fusion) * LSTM head        (60 / 40)
+    features * certainty -> LSTM (or GRU, transformer: model/temporal.py) -> temporal head
+    logit = fusion * certainty-weighted mean of frame logits + (1 - fusion) * temporal head        (60 / 40)
 
-B clips, T frames, H = W = size_px, F encoder features, h the side of its maps, D LSTM width (both directions).
+B clips, T frames, H = W = size_px, F encoder features, h the side of its maps, D width of the temporal states.
 Pixels are in [0,1] and normalised inside, so that an attack's eps is one of pixels. One frame (T=1) is a clip too.
 """
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from model.backbones import build_backbone, feature_shape
 from model.regions import attention_prior
+from model.temporal import build_temporal, read
 from workspace.settings import ModelSettings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,10 +69,10 @@ class ResNeXtLSTM(nn.Module):
         self.norm = nn.LayerNorm(self.features)
         self.dropout = nn.Dropout(settings.dropout)
         self.frame_head = nn.Linear(self.features, 1)
-        self.lstm = nn.LSTM(self.features, settings.lstm_hidden, settings.lstm_layers, batch_first=True, bidirectional=settings.bidirectional)
-        self.lstm_head = nn.Linear(settings.lstm_hidden * (2 if settings.bidirectional else 1), 1)
-        nn.init.normal_(self.lstm_head.weight, std=0.01)  # phase 2 starts from what phase 1 has learned, not from noise
-        nn.init.zeros_(self.lstm_head.bias)  # type: ignore[arg-type]
+        self.temporal, width = build_temporal(settings, self.features)
+        self.temporal_head = nn.Linear(width, 1)
+        nn.init.normal_(self.temporal_head.weight, std=0.01)  # phase 2 starts from what phase 1 has learned, not from noise
+        nn.init.zeros_(self.temporal_head.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # grouped convolutions train four times faster so on a CPU
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,19 +109,13 @@ class ResNeXtLSTM(nn.Module):
         certainty = torch.tanh(0.5 * frame_logits.abs()) * mask  # |2p-1| = tanh(|z|/2)
         weight = (LEAST_WEIGHT + (1.0 - LEAST_WEIGHT) * certainty) * mask if self.settings.certainty_attention else mask
         share = weight / weight.sum(1, keepdim=True)  # [B, T], sums to 1 over a clip's own frames
-        states = self._temporal(features * weight.unsqueeze(2), lengths)  # [B, T, D]
+        states = read(self.temporal, features * weight.unsqueeze(2), lengths)  # [B, T, D]
         summary = (states * share.unsqueeze(2)).sum(1)  # [B, D]
         cnn_logit = (share * frame_logits).sum(1)
-        lstm_logit = self.lstm_head(self.dropout(summary)).squeeze(1)
+        temporal_logit = self.temporal_head(self.dropout(summary)).squeeze(1)
         fusion = self.settings.fusion_cnn
         embedding = features.sum(1) / mask.sum(1, keepdim=True)  # padding holds zeros
-        return ClipOutputs(fusion * cnn_logit + (1.0 - fusion) * lstm_logit, frame_logits, certainty, embedding, weights.unflatten(2, (self.side, -1)))
-
-    def _temporal(self, features: Tensor, lengths: Tensor | None) -> Tensor:
-        if lengths is None:
-            return self.lstm(features)[0]
-        packed = nn.utils.rnn.pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=features.shape[1])[0]
+        return ClipOutputs(fusion * cnn_logit + (1.0 - fusion) * temporal_logit, frame_logits, certainty, embedding, weights.unflatten(2, (self.side, -1)))
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -199,9 +199,10 @@ class ModelSettings(Block):
 
     backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or resnext_small, resnext_tiny.")
     weights: str = Field("", description="Path of a safetensors file with backbone weights; empty trains from scratch.")
-    lstm_hidden: Positive = Field(256, description="Width of the LSTM, each direction.")
-    lstm_layers: Positive = Field(1, description="Layers of the LSTM.")
-    bidirectional: bool = Field(True, description="Whether the LSTM also reads backwards.")
+    temporal: Literal["lstm", "gru", "transformer"] = Field("lstm", description="What reads the frames in order.")
+    lstm_hidden: Positive = Field(256, description="Width of the LSTM or GRU, each direction; inner width of the transformer.")
+    lstm_layers: Positive = Field(1, description="Layers of what reads the frames in order.")
+    bidirectional: bool = Field(True, description="Whether the LSTM or GRU also reads backwards.")
     spatial_prior: tuple[float, float, float] = Field((0.40, 0.35, 0.25), strict=False, description="Eyes, lips, skin.")
     certainty_attention: bool = Field(True, description="Whether each frame's certainty weighs its features before the LSTM.")
     spatial_attention: bool = Field(True, description="Whether landmark-guided attention weighs the feature map.")

@@ -82,7 +82,15 @@ def test_another_size_than_the_models_own_is_refused(tmp_path):
     assert not (tmp_path / "m.onnx").exists()
 
 
-@pytest.mark.parametrize("settings", [{"bidirectional": False, "lstm_layers": 2}, {"spatial_attention": False, "certainty_attention": False}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bidirectional": False, "lstm_layers": 2},
+        {"spatial_attention": False, "certainty_attention": False},
+        {"temporal": "gru", "lstm_layers": 2},
+        {"temporal": "transformer", "lstm_layers": 2},
+    ],
+)
 def test_every_kind_of_network_exports(tmp_path, settings):
     torch.manual_seed(0)
     model = ResNeXtLSTM(ModelSettings(backbone="resnext_tiny", lstm_hidden=8, **settings), SIZE).eval()

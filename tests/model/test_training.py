@@ -160,15 +160,15 @@ def test_batch_norm_statistics_stay_those_of_phase_one(tmp_path):
     train_mode(model)
     model(torch.rand(2, 2, 3, 32, 32))
     assert all(torch.equal(b, before[name]) for name, b in model.named_buffers() if "running" in name)
-    assert model.dropout.training and model.lstm.training
+    assert model.dropout.training and model.temporal.training
 
 
 def test_phase_one_leaves_the_lstm_alone(tmp_path):
     model = small_model(1)
-    before = {name: p.clone() for name, p in model.lstm.named_parameters()}
+    before = {name: p.clone() for name, p in model.temporal.named_parameters()}
     pretrain(model, toy_clips(8), toy_clips(8, seed=1), PHASE1, 0, tmp_path)
     # weight decay is the optimiser's, and reaches only what had a gradient
-    assert all(torch.equal(p, before[name]) for name, p in model.lstm.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in model.temporal.named_parameters())
 
 
 def test_distillation_holds_a_model_near_its_base(tmp_path):

@@ -18,9 +18,9 @@ def small_model(seed: int = 0, **settings: object) -> ResNeXtLSTM:
     return ResNeXtLSTM(SMALL.model_copy(update=settings), SIZE)
 
 
-def lively_model(seed: int = 0) -> ResNeXtLSTM:
+def lively_model(seed: int = 0, **settings: object) -> ResNeXtLSTM:
     """As small_model, in eval mode, with all weights moved so that no branch is silent."""
-    model = small_model(seed).eval()
+    model = small_model(seed, **settings).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
