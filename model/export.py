@@ -59,7 +59,10 @@ class OnnxRecurrent(nn.Module):
 
 
 def _onnx_gates(weights: Tensor, kind: str) -> Tensor:
-    """Rows in torch's order of gates (LSTM: input, forget, cell, output; GRU: reset, update, new) in ONNX's (input, output, forget, cell; update, reset, new)."""
+    """Rows in torch's order of gates in ONNX's.
+
+    LSTM: input, forget, cell, output -> input, output, forget, cell. GRU: reset, update, new -> update, reset, new.
+    """
     if kind == "GRU":
         r, z, n = weights.detach().chunk(3)
         return torch.cat([z, r, n])
