@@ -18,6 +18,18 @@ from model.metrics import as_fake, brier, expected_calibration_error, log_loss, 
 from workspace.errors import DataError
 
 COLDEST, HOTTEST = 0.05, 20.0
+OPERATING_FPRS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """A threshold for a false-positive rate that a user may ask for, and what it costs: all on validation."""
+
+    target_fpr: float
+    threshold: float
+    fpr: float | None
+    recall: float | None  # part of the validation fakes that it finds
+    shown: bool  # whether validation has the 1/target reals that could show such a rate at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,7 @@ class Calibration:
     ece_after: float | None
     brier_before: float | None
     brier_after: float | None
+    points: tuple[OperatingPoint, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping for JSON."""
@@ -106,5 +119,15 @@ def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], targe
     return Calibration(
         temperature, threshold, target_fpr, at["fpr"], at["recall"], int((~fake).sum()), int(fake.sum()),
         log_loss(fake, before), log_loss(fake, after), expected_calibration_error(fake, before), expected_calibration_error(fake, after),
-        brier(fake, before), brier(fake, after),
+        brier(fake, before), brier(fake, after), operating_points(fake, after),
     )  # fmt: skip
+
+
+def operating_points(labels: ArrayLike, p_fake: ArrayLike, targets: Sequence[float] = OPERATING_FPRS) -> tuple[OperatingPoint, ...]:
+    """The threshold for each target false-positive rate, lowest rate first. Raises DataError without a real."""
+    fake, points = as_fake(labels), []
+    for target in sorted(targets):
+        threshold = threshold_at_fpr(fake, p_fake, target)
+        at = threshold_metrics(fake, p_fake, threshold)
+        points.append(OperatingPoint(target, threshold, at["fpr"], at["recall"], bool((~fake).sum() * target >= 1 - 1e-9)))
+    return tuple(points)

@@ -90,6 +90,21 @@ class Engine:
                 f"Cannot use the model in {model_dir}.", why=str(problem)[:300], next_step="Train again with this version of Vigil."
             ) from problem
 
+    def at_fpr(self, target: float) -> dict[str, Any]:
+        """Judge from now on at the operating point of the card for this false-positive rate; returns it.
+
+        Raises ModelFileError where the card has none for it, naming those it has.
+        """
+        points = self.card.metrics.get("calibration", {}).get("points", [])
+        found: dict[str, Any] | None = next((point for point in points if abs(point["target_fpr"] - target) < 1e-9), None)
+        if found is None:
+            known = ", ".join(f"{point['target_fpr']:g}" for point in points) or "none"
+            raise ModelFileError(
+                f"This model has no operating point at a false-positive rate of {target:g}.", why=f"its card has {known}", next_step="Choose one of these."
+            )
+        self.card = self.card.model_copy(update={"threshold": found["threshold"]})
+        return found
+
     @property
     def model_id(self) -> str:
         """First 12 digits of the model's sha256."""

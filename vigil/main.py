@@ -223,12 +223,13 @@ def score(
         Format, typer.Option("--format", help="table for people; csv: file,p_fake,verdict,frames,faces,model,reason; json: the same and more.")
     ] = Format.TABLE,
     mode: Annotated[str, typer.Option(help="dense, standard or fast.", show_default="as the model was trained")] = "",
+    fpr: Annotated[float | None, typer.Option(help="False-positive rate to judge at, e.g. 0.01; says what it costs.", show_default="the card's")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say for each file how likely it is forged. p_fake: 1 means fake."""
     from vigil.scoring import score_files
 
-    code = score_files(files, workspace, model, "json" if as_json else output.value, mode)
+    code = score_files(files, workspace, model, "json" if as_json else output.value, mode, fpr)
     raise typer.Exit(code)
 
 

@@ -56,8 +56,11 @@ def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]
     )
 
 
-def score_files(files: list[Path], workspace: Path | None, model: Path | None, output: str, mode: str) -> int:
-    """Score and print; returns the exit code: 0 when each file got a verdict, 3 when one did not."""
+def score_files(files: list[Path], workspace: Path | None, model: Path | None, output: str, mode: str, fpr: float | None = None) -> int:
+    """Score and print; returns the exit code: 0 when each file got a verdict, 3 when one did not.
+
+    `fpr` takes the card's operating point for that false-positive rate in place of its own threshold, and says what it costs.
+    """
     if mode not in ("", "dense", "standard", "fast"):
         import typer
 
@@ -68,6 +71,8 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     engine = Engine(folder)
     if mark:
         print(f"This model was not promoted: no gate vouches for its answers ({folder.name}).", file=sys.stderr)
+    if fpr is not None:
+        print(price(engine.at_fpr(fpr)), file=sys.stderr)
     rows = []
     writer = _Printer(output)
     for path in expand(files):
@@ -82,6 +87,13 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
         raise VigilError("Nothing was scored.", why="the folders named hold no file", next_step="Name images or videos.")
     writer.close(rows)
     return 0 if all(row["verdict"] != "none" for row in rows) else NO_VERDICT
+
+
+def price(point: dict[str, Any]) -> str:
+    """What an operating point costs, as a sentence."""
+    doubt = "" if point["shown"] else " Validation has too few reals to show so low a rate."
+    found = "an unknown part" if point["recall"] is None else f"{point['recall']:.0%}"
+    return f"Threshold {point['threshold']:.3f}: on validation it called {point['fpr']:.1%} of the reals fake and found {found} of the fakes.{doubt}"
 
 
 class _Printer:

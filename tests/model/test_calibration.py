@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.aggregate import ClipEvidence, sigmoid
-from model.calibration import calibrate, fit_temperature, threshold_at_fpr
+from model.calibration import OPERATING_FPRS, calibrate, fit_temperature, operating_points, threshold_at_fpr
 from workspace.errors import DataError
 
 
@@ -63,3 +63,15 @@ def test_what_serving_imports_never_imports_torch(module):
     code = f"import {module}, sys; heavy = {{'torch', 'torchvision', 'sklearn', 'mlflow'}} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_lower_false_positive_rate_costs_fakes_and_what_n_cannot_show_is_said():
+    rng = np.random.default_rng(0)
+    labels = ["real"] * 60 + ["fake"] * 60
+    p = np.concatenate([rng.beta(2, 5, 60), rng.beta(5, 2, 60)])
+    points = operating_points(labels, p)
+    assert [point.target_fpr for point in points] == sorted(OPERATING_FPRS)
+    assert all(point.fpr <= point.target_fpr for point in points)
+    assert [point.threshold for point in points] == sorted((point.threshold for point in points), reverse=True)
+    assert [point.recall for point in points] == sorted(point.recall for point in points) and points[0].recall < points[-1].recall
+    assert [point.shown for point in points] == [point.target_fpr >= 1 / 60 for point in points]

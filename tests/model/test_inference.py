@@ -185,3 +185,14 @@ def test_threads_share_an_engine(engine):
     for thread in threads:
         thread.join()
     assert all(answer == expected for answer in found)
+
+
+def test_an_operating_point_of_the_card_replaces_its_threshold_and_an_unknown_one_is_named(folder):
+    points = [{"target_fpr": 0.01, "threshold": 0.9, "fpr": 0.0, "recall": 0.5, "shown": True}]
+    card = load_card(folder)
+    write_card(folder, card.model_copy(update={"metrics": {"calibration": {"points": points}}}))
+    engine = Engine(folder)
+    assert engine.at_fpr(0.01)["recall"] == 0.5 and engine.card.threshold == 0.9
+    with pytest.raises(ModelFileError, match=r"its card has 0\.01"):
+        engine.at_fpr(0.3)
+    write_card(folder, card)
