@@ -23,7 +23,7 @@ from pipelines.rows import rows_of
 from pipelines.sides import split_of
 from pipelines.stage import Progress, stage_main
 from workspace.errors import DataError, VigilError
-from workspace.files import read_json, write_json
+from workspace.files import read_json, sha256_file, write_json
 from workspace.settings import ForgeSettings, PluginSettings, Settings, SplitSettings
 
 KEPT = (
@@ -70,7 +70,9 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
                 writer.add(_row(job), *result)
                 made[job.forger] += 1
             progress(number, len(jobs))
-    report = {"batch": batch, "forged": sum(made.values()), "by_forger": dict(sorted(made.items())), "excluded": dict(sorted(excluded.items()))}
+    report: dict[str, Any] = {"batch": batch, "forged": sum(made.values()), "by_forger": dict(sorted(made.items())), "excluded": dict(sorted(excluded.items()))}
+    if settings.forge.plugins:
+        report["plugins"] = {plugin.name: sha256_file(Path(plugin.onnx)) if plugin.onnx else list(plugin.command) for plugin in settings.forge.plugins}
     write_json(out / "report.json", report)
     return report
 
@@ -160,12 +162,12 @@ def learn(folder: Path, jobs: Sequence[ForgeJob], settings: Settings, out: Path)
     if not wanted:
         return ready
     from model.checkpoint import save_tensors
-    from model.forgers import FEWEST_FACES, LEARNED, Face
+    from model.forgers import LEARNED, Face
 
-    faces = [Face(picture, group_of(clip)) for clip, picture in _faces_to_learn(folder, _real_clips(folder), settings)]
-    if min(sum(face.group == group for face in faces) for group in (0, 1)) < FEWEST_FACES:
-        return ready
-    for name in wanted:
+    clips = _real_clips(folder)
+    groups = people_in_groups(clips, settings)
+    faces = [Face(picture, groups[person_of(clip)]) for clip, picture in _faces_to_learn(folder, clips, settings)]
+    for name in (name for name in wanted if LEARNED[name].can_learn(faces)):
         network = LEARNED[name].learn(faces, settings.forge.learn_steps, rank(settings.seed, f"{folder.name} {name}") % 2**31, Progress(name))
         save_tensors(out / f"{name}.safetensors", network.state_dict(), {"forger": name, "batch": folder.name})
         ready[name] = partial(LEARNED[name].forge, network)
@@ -179,9 +181,17 @@ def _outside(plugin: PluginSettings, settings: Settings) -> Draw:
     return lambda frames, landmarks, rng, group: loaded.forge(frames, landmarks, rng)
 
 
-def group_of(clip: Mapping[str, Any]) -> int:
-    """Which of the two groups of the two-decoder swap a clip's person belongs to; a clip of nobody known stands for itself."""
-    return rank(0, clip["identity"] or clip["sample_id"]) % 2
+def people_in_groups(clips: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, int]:
+    """The two groups of the two-decoder swap: people in turn, those of the training side first, so that both groups can learn."""
+    sides = _sides(clips, settings.split)
+    people = {person_of(clip): sides[clip["clip_id"]] != "train" for clip in clips}
+    order = sorted(people, key=lambda person: (people[person], rank(settings.seed, person)))
+    return {person: place % 2 for place, person in enumerate(order)}
+
+
+def person_of(clip: Mapping[str, Any]) -> str:
+    """Who is in a clip; a clip of nobody known stands for itself."""
+    return str(clip["identity"] or clip["sample_id"])
 
 
 def _faces_to_learn(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
@@ -199,21 +209,22 @@ def _faces_to_learn(folder: Path, clips: Sequence[dict[str, Any]], settings: Set
 def _results(jobs: Sequence[ForgeJob], networks: Mapping[str, Draw], settings: Settings) -> Iterator[tuple[np.ndarray, np.ndarray] | str]:
     """What became of each job, in their order: classical forgers in processes where it pays, learned ones here, where torch has every core."""
     classical = [job for job in jobs if job.forger in FORGERS]
+    groups = people_in_groups(_real_clips(jobs[0].folder), settings) if len(classical) < len(jobs) else {}
     done = iter(ordered_map(_forge, classical, settings.faces.workers, _crashed) if len(classical) >= FEWEST_FOR_PROCESSES else map(_forge, classical))
     for job in jobs:
         if job.forger in FORGERS:
             yield next(done)
         elif job.forger in networks:
-            yield _draw(job, networks[job.forger])
+            yield _draw(job, networks[job.forger], groups[person_of(job.clip)])
         else:
             yield TOO_FEW
 
 
-def _draw(job: ForgeJob, draw: Draw) -> tuple[np.ndarray, np.ndarray] | str:
+def _draw(job: ForgeJob, draw: Draw, group: int) -> tuple[np.ndarray, np.ndarray] | str:
     """As `_forge`, by a forger that has learned or comes from outside."""
     try:
         frames, points = read_clip_at(job.folder, job.clip), read_landmarks(job.clip)
-        return draw(frames, points, np.random.default_rng(job.seed), group_of(job.clip))
+        return draw(frames, points, np.random.default_rng(job.seed), group)
     except VigilError as problem:
         return problem.why
 

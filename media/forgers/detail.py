@@ -1,4 +1,4 @@
-"""Sharpness: a forged clip gets as much fine detail as the real one has, so that no detector can go by blur."""
+"""Sharpness and tone: a forged clip gets the real one's, so that no detector can go by blur, colour or contrast alone."""
 
 import cv2
 import numpy as np
@@ -19,4 +19,12 @@ def match_detail(made: Floats, wanted: float) -> Floats:
     gain = np.clip(wanted / max(detail(made), 1e-3), LEAST_GAIN, MOST_GAIN)
     soft = np.stack([cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in made])
     matched: Floats = soft + gain * (made - soft)
+    return matched
+
+
+def match_tone(made: Floats, frames: Floats) -> Floats:
+    """The clip [T,S,S,3] with mean and spread of each colour as in `frames`, over the clip; spreads are scaled by 0.6 to 1.8."""
+    axes = (0, 1, 2)
+    gain = np.clip(frames.std(axis=axes) / np.maximum(made.std(axis=axes), 1e-3), 0.6, 1.8)
+    matched: Floats = (made - made.mean(axis=axes)) * gain + frames.mean(axis=axes)
     return matched

@@ -1,5 +1,5 @@
 """Forgers that must learn before they can forge; `LEARNED` knows them by name. What they learn from is the batch's own real faces."""
 
-from model.forgers.registry import FEWEST_FACES, LEARNED, Face, LearnedForger
+from model.forgers.registry import LEARNED, Face, LearnedForger
 
-__all__ = ["FEWEST_FACES", "LEARNED", "Face", "LearnedForger"]
+__all__ = ["LEARNED", "Face", "LearnedForger"]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from media.forgers.detail import detail, match_detail
+from media.forgers.detail import detail, match_detail, match_tone
 from media.forgers.masks import HULLS, OVAL, feather, hull_mask, reach_mask, steady
 from media.forgers.reenact import reenact
 from media.forgers.registry import Clip, Frames, Landmarks
@@ -42,6 +42,12 @@ class LearnedForger:
     learn: Callable[[Sequence[Face], int, int, Tell], torch.nn.Module]
     forge: Callable[[Any, Frames, Landmarks, np.random.Generator, int], Clip]
     needs_donor: bool = False
+    needs_both_groups: bool = False
+
+    def can_learn(self, faces: Sequence[Face]) -> bool:
+        """Whether these faces are enough: FEWEST_FACES of them, of each group where the forger tells groups apart."""
+        groups = [sum(face.group == group for face in faces) for group in (0, 1)]
+        return (min(groups) if self.needs_both_groups else sum(groups)) >= FEWEST_FACES
 
 
 def _decoder(kind: str) -> LearnedForger:
@@ -54,7 +60,7 @@ def _decoder(kind: str) -> LearnedForger:
 def _redraw(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
     """The clip as an autoencoder draws it: six times in ten the whole picture, else only the face."""
     whole, softness, sharp = bool(rng.random() < 0.6), float(rng.uniform(0.01, 0.04)), bool(rng.random() < 0.75)
-    drawn = draw_again(network, frames)
+    drawn = match_tone(draw_again(network, frames), frames.astype(np.float32))
     if sharp:
         drawn = match_detail(drawn, detail(frames.astype(np.float32)))
     return (_rounded(drawn) if whole else _laid_in(frames, drawn, landmarks, OVAL, softness)), np.array(landmarks)
@@ -62,7 +68,7 @@ def _redraw(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.G
 
 def _portrait(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
     moved, points = reenact(frames, landmarks, rng)
-    drawn = draw_again(network, moved)
+    drawn = match_tone(draw_again(network, moved), moved.astype(np.float32))
     return _rounded(match_detail(drawn, detail(frames.astype(np.float32)) * float(rng.uniform(0.85, 1.15)))), points
 
 
@@ -106,6 +112,6 @@ LEARNED: dict[str, LearnedForger] = {
     for forger in (
         *(_decoder(kind) for kind in KINDS),
         LearnedForger("portrait", ARRIVED, _learn_portrait, _portrait),
-        LearnedForger("autoencoder_swap", ARRIVED, _learn_swap, _swap),
+        LearnedForger("autoencoder_swap", ARRIVED, _learn_swap, _swap, needs_both_groups=True),
     )
 }

@@ -8,7 +8,7 @@ from model.forgers import LEARNED, Face
 from model.forgers.decoders import KINDS, draw_again, drawing_loss, train_autoencoder
 from tests.faces import Clip, motion, rendered_clips
 
-STEPS = 60
+STEPS = 150
 
 
 @pytest.fixture(scope="session")
