@@ -89,7 +89,7 @@ def test_a_warm_start_keeps_what_fits_and_names_what_does_not(tmp_path):
     base, wider = lively_model(), small_model(1, lstm_hidden=16)
     left = warm_start(wider, base)
     assert torch.equal(wider.frame_head.weight, base.frame_head.weight)
-    assert left and all(name.startswith("lstm") for name in left)
+    assert left and all(name.startswith("temporal") for name in left)
     assert warm_start(small_model(1), base) == []
 
 

@@ -19,8 +19,8 @@ from workspace.settings import AugmentSettings, PretrainSettings, TrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 AUGMENT = AugmentSettings(rotation_degrees=5.0, noise_sigma=0.02, degrade=0.0)
-PHASE1 = PretrainSettings(steps=8, batch=8, micro_batch=8, lr=0.004, validate_every=4, patience=9)
-PHASE2 = TrainSettings(steps=8, batch=8, micro_batch=8, lr=0.004, validate_every=3, patience=9, adversarial_steps=1, ema=0.8)
+PHASE1 = PretrainSettings(precision="fp32", steps=8, batch=8, micro_batch=8, lr=0.004, validate_every=4, patience=9)
+PHASE2 = TrainSettings(precision="fp32", steps=8, batch=8, micro_batch=8, lr=0.004, validate_every=3, patience=9, adversarial_steps=1, ema=0.8)
 
 
 class Stopped(Exception):
