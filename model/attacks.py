@@ -66,21 +66,35 @@ ATTACKS = ("pgd", "apgd", "square")
 QUERIES_PER_STEP = 10  # of Square, for each gradient step of the others
 
 
-def _made(kind: str, view: TwoLogits, frames: int, eps: float, steps: int, step_size: float, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """The attack as torchattacks has it, on clips [B, T, 3, H, W]."""
+def _made(kind: str, model: nn.Module, lengths: Tensor | None, eps: float, steps: int, step_size: float, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The attack as torchattacks has it, on clips [B, T, 3, H, W] of these lengths."""
     import torchattacks
 
-    if kind == "fgsm":
-        return torchattacks.FGSM(view, eps=eps)
-    if kind == "pgd":
-        return torchattacks.PGD(view, eps=eps, alpha=step_size, steps=steps, random_start=True)
-    if kind == "apgd":
-        plain = torchattacks.APGD(Stacked(view, frames), norm="Linf", eps=eps, steps=steps, n_restarts=1, seed=seed % 2**31, loss="ce")
-    elif kind == "square":
-        plain = torchattacks.Square(Stacked(view, frames), norm="Linf", eps=eps, n_queries=QUERIES_PER_STEP * steps, n_restarts=1, seed=seed % 2**31)
-    else:
+    if kind not in ("fgsm", *ATTACKS):
         raise ValueError(f"no attack is called {kind!r}; there are {', '.join(ATTACKS)}")
-    return lambda clips, labels: plain(clips.flatten(1, 2), labels).unflatten(1, (frames, 3))
+    if kind in ("fgsm", "pgd"):
+        view = TwoLogits(model, lengths)
+        made = torchattacks.FGSM(view, eps=eps) if kind == "fgsm" else torchattacks.PGD(view, eps=eps, alpha=step_size, steps=steps, random_start=True)
+        if next(model.parameters()).is_cuda:
+            made.set_model_training_mode(model_training=True, batchnorm_training=False, dropout_training=False)
+        return made  # type: ignore[no-any-return]
+
+    def attack(clips: Tensor, labels: Tensor) -> Tensor:
+        # these attacks go on with the clips that still resist, so that lengths would no longer fit: clips of one length go together
+        found = clips.clone()
+        frames = torch.full((len(clips),), clips.shape[1], device=clips.device) if lengths is None else lengths
+        for length in frames.unique().tolist():
+            chosen = frames == length
+            seen = Stacked(TwoLogits(model), length)
+            if kind == "apgd":
+                plain = torchattacks.APGD(seen, norm="Linf", eps=eps, steps=steps, n_restarts=1, seed=seed % 2**31, loss="ce")
+            else:
+                plain = torchattacks.Square(seen, norm="Linf", eps=eps, n_queries=QUERIES_PER_STEP * steps, n_restarts=1, seed=seed % 2**31)
+            pictures = clips[chosen][:, :length].flatten(1, 2)
+            found[chosen, :length] = plain(pictures, labels[chosen]).detach().unflatten(1, (length, 3))
+        return found
+
+    return attack
 
 
 @contextmanager
@@ -142,13 +156,10 @@ def _attack(
         for start, part, truth, frames in _batches(clips.detach(), fake, lengths, batch):
             part, truth = part.to(device), truth.to(device)
             frames = None if frames is None else frames.to(device)
-            view = TwoLogits(model, frames)
             best, least = part.clone(), _margins(model, part, truth, frames)
             for restart in range(restarts):
                 own_seed = mixed_seed(seed, restart, start)
-                attack = _made(kind, view, part.shape[1], eps, steps, step_size, own_seed)
-                if device.type == "cuda" and hasattr(attack, "set_model_training_mode"):
-                    attack.set_model_training_mode(model_training=True, batchnorm_training=False, dropout_training=False)
+                attack = _made(kind, model, frames, eps, steps, step_size, own_seed)
                 torch.manual_seed(own_seed)
                 found = attack(part, truth.long()).detach()
                 found = torch.minimum(torch.maximum(found, part - eps), part + eps).clamp(0, 1)  # float rounding cannot leave the ball

@@ -220,6 +220,22 @@ def test_every_attack_stays_in_its_ball_does_harm_and_can_be_repeated(kind):
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
+def test_clips_of_different_lengths_are_attacked_as_if_each_were_alone(kind):
+    """Square and APGD drop the clips that fell: what is left must keep its own lengths, and padding stays as it was."""
+    model, x, lengths = lively_model(), clips(6, 4), torch.tensor([4, 2, 4, 1, 2, 4])
+    with torch.no_grad():
+        truth = model(x, lengths) > 0
+    found = attack_clips(kind, model, x, truth, eps=0.05, steps=STEPS, lengths=lengths)
+    assert found.shape == x.shape and (found - x).abs().max() <= 0.05 + 1e-6
+    with torch.no_grad():
+        before, after = (torch.where(truth, z, -z) for z in (model(x, lengths), model(found, lengths)))
+    assert (after <= before + 1e-6).all() and (after < before - 1e-4).any()
+    if kind != "pgd":
+        for clip, attacked, length in zip(x, found, lengths.tolist(), strict=True):
+            assert torch.equal(clip[length:], attacked[length:])
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
 def test_every_attack_turns_a_linear_detector(kind):
     model, x = Linear(), clips().clamp(0.2, 0.8)
     with torch.no_grad():
