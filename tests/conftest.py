@@ -1,12 +1,17 @@
 """Fixtures that more than one room's tests use, and the guard under which the whole suite runs."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# A shell that starts the suite in the background lets it ignore Ctrl-C, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 GUARD = Path(__file__).parent / "guard"
