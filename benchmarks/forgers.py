@@ -61,13 +61,12 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
     """A small-profile workspace with faces, and a store of fakes a forger in `work`/forged."""
     from pipelines import faces, forge
     from pipelines.ingest import ingest
+    from tests.system.world import change_settings
     from vigil.opening import open_workspace
     from workspace.settings import SourceSettings
 
     open_workspace(work, "small")
-    raw = yaml.safe_load((work / "params.yaml").read_text())
-    raw["faces"] |= {"size_px": size_px}
-    (work / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    change_settings(work, {"faces": {"size_px": size_px}})
     settings = settings_of(work)
     ingest(work, settings, [SourceSettings(name="faces", path=str(table), layout="csv")], batch="faces")
     faces.run(work, settings, "faces")

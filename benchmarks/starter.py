@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from pipelines.sides import split_of  # noqa: E402
+from tests.system.world import change_settings  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
 from workspace.state import candidates  # noqa: E402
@@ -41,12 +42,8 @@ def vigil(*words: object) -> int:
 def open_workspace(work: Path) -> Settings:
     """The small profile with the starter's differences laid over it."""
     vigil("init", work, "--profile", "small")
-    path = work / "params.yaml"
-    raw = yaml.safe_load(path.read_text())
-    for block, values in yaml.safe_load((HERE / "starter.yaml").read_text()).items():
-        raw[block] |= values
-    path.write_text(yaml.safe_dump(raw, sort_keys=False))
-    return load_settings(path)
+    change_settings(work, yaml.safe_load((HERE / "starter.yaml").read_text()))
+    return load_settings(work / "params.yaml")
 
 
 def measured_set(table: Path, settings: Settings, out: Path) -> Path:

@@ -205,7 +205,7 @@ def attack_clips(
     lengths: Tensor | None = None,
     batch: int = 8,
 ) -> Tensor:
-    """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps, Square asks QUERIES_PER_STEP times a step."""
+    """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps (Madry et al. 2018), Square asks QUERIES_PER_STEP times a step."""
     return _attack(kind, model, clips, fake, lengths, eps=eps, steps=steps, step_size=2.5 * eps / steps, restarts=restarts, seed=seed, batch=batch)
 
 

@@ -7,7 +7,7 @@ verdict by model/aggregate.py. Whatever is wrong with a file, the answer is a ro
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from model.card import ONNX, WEIGHTS, ModelCard, load_card, refuse_changed
 from workspace.errors import ModelFileError
 from workspace.files import sha256_bytes, sha256_file
 from workspace.settings import FaceSettings
+
+if TYPE_CHECKING:
+    from media.faces import Extraction
 
 ENGINE = "onnxruntime-fp32"
 BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with ResNeXt-50
@@ -143,16 +146,16 @@ class Engine:
         file = name if name is not None else ("" if isinstance(source, bytes) else str(source))
         faces = self.card.faces if mode is None else FaceSettings.model_validate(self.card.faces.model_dump() | {"mode": mode})
         try:
-            return self._score_file(source, faces, file)
+            from media.faces import extract_clips
+
+            return self.judge(extract_clips(source, faces), file)
         except ModelFileError:
             raise
         except Exception as problem:  # a file from anywhere may break a decoder in ways nobody listed; its row must still appear
             return FileVerdict(file, None, "none", 0, 0, f"could not be read: {type(problem).__name__}: {problem}"[:300], self.model_id, "")
 
-    def _score_file(self, source: Path | bytes, faces: FaceSettings, file: str) -> FileVerdict:
-        from media.faces import extract_clips
-
-        found = extract_clips(source, faces)
+    def judge(self, found: "Extraction", file: str) -> FileVerdict:
+        """The verdict on the clips of one file; the rows of `clips` are in their order."""
         if not found.clips:
             return FileVerdict(file, None, "none", found.frames_seen, found.faces, found.reason or "no face found", self.model_id, found.kind)
         scores = self.score_clips([clip.frames for clip in found.clips])

@@ -53,17 +53,18 @@ class ForgeJob:
 def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     """Write data/forged/<batch>/ and return its report. Safe to repeat; raises DataError for an unknown forger or missing faces."""
     known = _known(settings.forge)
-    if unknown := sorted(set(settings.forge.forgers) - set(known)):
+    if unknown := sorted(set(settings.forge.forgers) - known):
         raise DataError(f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(known))}", next_step="Mend forge.forgers.")
     folder, out = root / "data" / "faces" / batch, root / "data" / "forged" / batch
     excluded: Counter[str] = Counter()
-    jobs = plan(folder, _real_clips(folder), settings, excluded)
+    clips = _real_clips(folder)
+    jobs, groups = plan(folder, clips, settings, excluded), people_in_groups(clips, settings)
     shutil.rmtree(out, ignore_errors=True)
     made: Counter[str] = Counter()
     with ShardWriter(out) as writer:
-        networks = learn(folder, jobs, settings, out / NETWORKS)
+        networks = learn(folder, clips, groups, jobs, settings, out / NETWORKS)
         progress = Progress("forge")
-        for number, (job, result) in enumerate(zip(jobs, _results(jobs, networks, settings), strict=True), start=1):
+        for number, (job, result) in enumerate(zip(jobs, _results(jobs, networks, groups, settings), strict=True), start=1):
             if isinstance(result, str):
                 excluded[result] += 1
             else:
@@ -77,21 +78,19 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     return report
 
 
-def _known(forge: ForgeSettings) -> Mapping[str, Any]:
-    """Every forger by name; those with weights only where a name asks for one, since torch takes seconds to import."""
-    known = {**FORGERS, **{plugin.name: Outside() for plugin in forge.plugins}}
-    if set(forge.forgers) <= set(known):
+def _known(forge: ForgeSettings) -> set[str]:
+    """The names of every forger; of those with weights only where a name asks for one, since torch takes seconds to import."""
+    known = {*FORGERS, *(plugin.name for plugin in forge.plugins)}
+    if set(forge.forgers) <= known:
         return known
     from model.forgers import LEARNED
 
-    return {**known, **LEARNED}
+    return known | set(LEARNED)
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What the plan must know of a plug-in."""
-
-    needs_donor: bool = False
+def _needs_donor(forger: str) -> bool:
+    """Only classical forgers work from another person's clip."""
+    return forger in FORGERS and FORGERS[forger].needs_donor
 
 
 def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excluded: Counter[str]) -> list[ForgeJob]:
@@ -99,19 +98,19 @@ def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excl
 
     Of more than `max_clips` the first fakes of as many clips as possible are made, by rank.
     """
-    forgers, seed, known = settings.forge.forgers, settings.seed, _known(settings.forge)
+    forgers, seed = settings.forge.forgers, settings.seed
     sides = _sides(clips, settings.split)
     wanted: list[tuple[int, int, ForgeJob]] = []
     for clip in clips:
         donor = _donor(clip, clips, sides, seed)
         start = rank(seed, clip["clip_id"]) % max(1, len(forgers))
         rotation = [*forgers[start:], *forgers[:start]]
-        doable = [name for name in rotation if donor is not None or not known[name].needs_donor]
+        doable = [name for name in rotation if donor is not None or not _needs_donor(name)]
         if len(doable) < (number := min(_fakes_of(clip["clip_id"], settings.forge.fakes_per_real, seed), len(rotation))):
             excluded[NO_DONOR] += number - len(doable)
         for turn, name in enumerate(doable[:number]):
             own_seed = rank(seed, f"{clip['clip_id']}+{name}")
-            wanted.append((turn, own_seed, ForgeJob(folder, name, clip, donor if known[name].needs_donor else None, own_seed)))
+            wanted.append((turn, own_seed, ForgeJob(folder, name, clip, donor if _needs_donor(name) else None, own_seed)))
     wanted.sort(key=lambda item: (item[0], item[1], _clip_id(item[2])))
     return sorted((job for _, _, job in wanted[: settings.forge.max_clips]), key=_clip_id)
 
@@ -151,7 +150,7 @@ def _donor(clip: Mapping[str, Any], clips: Sequence[dict[str, Any]], sides: Mapp
     return min(others, key=lambda other: (rank(seed, f"{clip['clip_id']} {other['clip_id']}"), other["clip_id"]), default=None)
 
 
-def learn(folder: Path, jobs: Sequence[ForgeJob], settings: Settings, out: Path) -> dict[str, Draw]:
+def learn(folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, int], jobs: Sequence[ForgeJob], settings: Settings, out: Path) -> dict[str, Draw]:
     """What the jobs' learned and outside forgers forge with, by name: `forge(frames, landmarks, rng, group)` of each.
 
     Networks are trained and stored in `out`; a name is missing where the faces to learn from are too few.
@@ -164,8 +163,6 @@ def learn(folder: Path, jobs: Sequence[ForgeJob], settings: Settings, out: Path)
     from model.checkpoint import save_tensors
     from model.forgers import LEARNED, Face
 
-    clips = _real_clips(folder)
-    groups = people_in_groups(clips, settings)
     faces = [Face(picture, groups[person_of(clip)]) for clip, picture in _faces_to_learn(folder, clips, settings)]
     for name in (name for name in wanted if LEARNED[name].can_learn(faces)):
         network = LEARNED[name].learn(faces, settings.forge.learn_steps, rank(settings.seed, f"{folder.name} {name}") % 2**31, Progress(name))
@@ -206,10 +203,11 @@ def _faces_to_learn(folder: Path, clips: Sequence[dict[str, Any]], settings: Set
             yield clip, frames[index]
 
 
-def _results(jobs: Sequence[ForgeJob], networks: Mapping[str, Draw], settings: Settings) -> Iterator[tuple[np.ndarray, np.ndarray] | str]:
+def _results(
+    jobs: Sequence[ForgeJob], networks: Mapping[str, Draw], groups: Mapping[str, int], settings: Settings
+) -> Iterator[tuple[np.ndarray, np.ndarray] | str]:
     """What became of each job, in their order: classical forgers in processes where it pays, learned ones here, where torch has every core."""
     classical = [job for job in jobs if job.forger in FORGERS]
-    groups = people_in_groups(_real_clips(jobs[0].folder), settings) if len(classical) < len(jobs) else {}
     done = iter(ordered_map(_forge, classical, settings.faces.workers, _crashed) if len(classical) >= FEWEST_FOR_PROCESSES else map(_forge, classical))
     for job in jobs:
         if job.forger in FORGERS:

@@ -6,12 +6,14 @@ threshold is the one that the model was shipped with; a source never moves it.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.layouts import Found, read_layout
+from pipelines.predictions import class_counts, rows_by_generator
 from workspace.errors import DataError
 from workspace.files import atomic_file, write_json
 from workspace.settings import SourceSettings
@@ -85,19 +87,18 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     table = everything[everything["p_fake"].notna()].copy()
     table["p_fake"] = table["p_fake"].astype(float)
     table["cluster"] = table["identity"].where(table["identity"] != "", table["file"])
-    reals, fakes = table[table["label"] == "real"], table[table["label"] == "fake"]
     return {
-        "answered": {"n": len(table), "of": len(everything), "n_real": len(reals), "n_fake": len(fakes)},
+        "answered": {"n": len(table), "of": len(everything), **class_counts(table)},
         "overall": _figures(table, threshold),
         "by_kind": {str(kind): _figures(part, threshold) for kind, part in table.groupby("kind")},
-        "by_generator": {str(name) or "unknown": _figures(pd.concat([reals, part]), threshold) for name, part in fakes.groupby("generator")},
+        "by_generator": {name: _figures(part, threshold) for name, part in rows_by_generator(table).items()},
     }
 
 
 def _figures(table: "pd.DataFrame", threshold: float) -> dict[str, Any]:
     from model.intervals import summarise_with_intervals
 
-    counts = {"n_real": int((table["label"] == "real").sum()), "n_fake": int((table["label"] == "fake").sum())}
+    counts = class_counts(table)
     if table.empty:
         return counts
     found = summarise_with_intervals(table["label"], table["p_fake"], table["cluster"], threshold, resamples=RESAMPLES)
@@ -105,6 +106,4 @@ def _figures(table: "pd.DataFrame", threshold: float) -> dict[str, Any]:
 
 
 def _reasons(rows: list[dict[str, Any]]) -> dict[str, int]:
-    from collections import Counter
-
     return dict(sorted(Counter(row["reason"] for row in rows if row["p_fake"] is None).items()))

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 WHITEBOX_EPS = 2 / 255
 TRANSFER_EPS = 0.05  # pixels of [0,1]; the bound of the mission's own adversarial data
-STEP_PER_EPS = 2.5  # step size = 2.5 eps / steps (Madry et al. 2018)
 BATCH = 8
 HUGE_EPS, STANDING = 0.05, 0.3  # from there on no more than this may be left of an attacked model
 
@@ -170,17 +169,16 @@ def transfer(root: Path, attacker: Any, model: Any, limit: float, panel: "pd.Dat
 
     `attacker_clean` and `attacker_attacked` say how good the attacker's own model is, and how hard its attack hits itself.
     """
-    from model.attacks import pgd, robust_curve
+    from model.attacks import attack_clips, robust_curve
 
     clips, fake, lengths = load_clips(root, panel)
-    steps = settings.evaluate.attack_steps
-    attacked = pgd(
+    attacked = attack_clips(
+        "pgd",
         attacker,
         clips,
         fake,
         eps=TRANSFER_EPS,
-        steps=steps,
-        step_size=STEP_PER_EPS * TRANSFER_EPS / steps,
+        steps=settings.evaluate.attack_steps,
         restarts=settings.evaluate.attack_restarts,
         seed=seed,
         lengths=lengths,

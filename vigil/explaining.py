@@ -33,12 +33,12 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     engine = Engine(folder)
     if not (folder / "model.safetensors").is_file():
         raise ModelFileError("This model cannot be explained.", why=f"{folder} has no model.safetensors", next_step="Name the folder of a whole model.")
-    said = engine.score_file(path)
-    clips = extract_clips(path, engine.card.faces).clips
-    if said.p_fake is None or not clips:
+    extraction = extract_clips(path, engine.card.faces)
+    said = engine.judge(extraction, str(path))
+    if said.p_fake is None:
         raise VigilError(f"There is nothing to explain in {path}.", why=said.reason, next_step="Name an image or a video with a face.")
     worst = _most_telling(said)
-    clip = clips[worst]
+    clip = extraction.clips[worst]
     found = explain_clip(load_model(folder / "model.safetensors", engine.card.model_sha256), clip.frames, said.p_fake >= engine.card.threshold)
     mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)
     out.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,6 @@ class LearnedForger:
     arrived: date
     learn: Callable[[Sequence[Face], int, int, Tell], torch.nn.Module]
     forge: Callable[[Any, Frames, Landmarks, np.random.Generator, int], Clip]
-    needs_donor: bool = False
     needs_both_groups: bool = False
 
     def can_learn(self, faces: Sequence[Face]) -> bool:

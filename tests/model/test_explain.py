@@ -32,7 +32,7 @@ def planted(rng: np.random.Generator, fake: bool, frames: int = 2) -> tuple[np.n
 
 
 @pytest.fixture(scope="module")
-def trained() -> ResNeXtLSTM:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> ResNeXtLSTM:
     """A small network that tells planted marks from plain noise."""
     rng = np.random.default_rng(0)
     clips = [planted(rng, bool(n % 2))[0] for n in range(160)]
@@ -40,11 +40,7 @@ def trained() -> ResNeXtLSTM:
     torch.manual_seed(0)
     network = ResNeXtLSTM(SMALL, SIDE)
     settings = PretrainSettings(steps=90, batch=16, micro_batch=16, lr=0.003, validate_every=90, precision="fp32")
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as scratch:
-        report = pretrain(network, MemoryClips(rows, clips), MemoryClips(rows[:40], clips[:40]), settings, 0, Path(scratch))
+    report = pretrain(network, MemoryClips(rows, clips), MemoryClips(rows[:40], clips[:40]), settings, 0, tmp_path_factory.mktemp("explain"))
     assert report.history[-1]["val_auc"] > 0.95
     return network
 
