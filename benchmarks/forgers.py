@@ -29,7 +29,7 @@ RESULTS = HERE / "forgers.jsonl"
 SEEDS = (1, 2, 3)
 STEPS, FIT_STEPS = 800, 80  # of phase 1 and phase 2: the budget of a run
 FORGERS = (
-    "self_blend", "landmark_swap", "reenact", "upsample", "decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait", "autoencoder_swap",
+    "self_blend", "landmark_swap", "reenact", "upsample", "restore", "decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait", "autoencoder_swap",
 )  # fmt: skip
 ABLATION_ON = ("landmark_swap", "portrait")  # held out in the ablation: one that blends, one that draws everything
 DECODERS = ("decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait")

@@ -2,10 +2,9 @@
 
     python benchmarks/starter.py LABELS.csv [--work FOLDER] [--out model/starter]      resumable: the same command goes on
 
-It is one ordinary cycle of the small profile with the differences in benchmarks/starter.yaml: `vigil init`, `ingest`,
-`retrain`. Rows of the table with `use` evaluate are never trained on; the model is measured on those fakes against the real
-people of the validation and holdout sides (the threshold was set on the former's forgeries, nothing was chosen on either),
-and the figures go into the model's own README.
+It is one ordinary cycle: `vigil init --profile small --recipe starter`, `vigil ingest`, `vigil retrain`. Rows of the table with
+`use` evaluate are never trained on; the model is measured on those fakes against the real people of the validation and holdout
+sides (the threshold was set on the former's forgeries, nothing was chosen on either), and the figures go into the model's own README.
 """
 
 import argparse
@@ -17,13 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from pipelines.sides import split_of  # noqa: E402
-from tests.system.world import change_settings  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
 from workspace.state import candidates  # noqa: E402
@@ -37,13 +33,6 @@ def vigil(*words: object) -> int:
     if code not in (0, 3):
         sys.exit(code)
     return code
-
-
-def open_workspace(work: Path) -> Settings:
-    """The small profile with the starter's differences laid over it."""
-    vigil("init", work, "--profile", "small")
-    change_settings(work, yaml.safe_load((HERE / "starter.yaml").read_text()))
-    return load_settings(work / "params.yaml")
 
 
 def measured_set(table: Path, settings: Settings, out: Path) -> Path:
@@ -82,7 +71,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("starter-work"))
     parser.add_argument("--out", type=Path, default=HERE.parent / "model" / "starter")
     arguments = parser.parse_args()
-    settings = load_settings(arguments.work / "params.yaml") if (arguments.work / "params.yaml").exists() else open_workspace(arguments.work)
+    vigil("init", arguments.work, "--profile", "small", "--recipe", "starter")
+    settings = load_settings(arguments.work / "params.yaml")
     vigil("ingest", arguments.table, "-w", arguments.work)
     vigil("retrain", "-w", arguments.work)
     card = package(arguments.work, arguments.out)

@@ -1,4 +1,4 @@
-"""What real media go through on their way: scaling, blur, motion blur, sharpening, local contrast, JPEG, H.264.
+"""What real media go through on their way: scaling, blur, motion blur, noise removal, sharpening, local contrast, JPEG, H.264.
 
 One draw a clip, the same for each frame. A strength or chance of zero draws no number, so that switching one off changes no other.
 """
@@ -22,7 +22,7 @@ def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSett
     """A copy of the clip [T,S,S,3] uint8 RGB, degraded with the chance `settings.degrade`; same shape, the input is not changed.
 
     Scaling, blur and a codec come in this order, each in about half of the degraded clips, at least one of them in every one;
-    motion blur, sharpening and local contrast come between blur and codec, and are rarer.
+    motion blur, noise removal, sharpening and local contrast come between blur and codec, and are rarer.
     """
     if rng.random() >= settings.degrade:
         return frames.copy()
@@ -36,6 +36,8 @@ def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSett
         degraded = soften(degraded, float(rng.uniform(0.0, settings.blur_sigma_max)))
     if settings.motion_blur_px > 1 and rng.random() < RARE:
         degraded = motion_blur(degraded, float(rng.uniform(2, settings.motion_blur_px)), float(rng.uniform(0, np.pi)))
+    if settings.denoise > 0 and rng.random() < settings.denoise:
+        degraded = remove_noise(degraded, float(rng.uniform(8, 40)))
     if settings.sharpen > 0 and rng.random() < RARE:
         degraded = sharpen(degraded, float(rng.uniform(0, settings.sharpen)))
     if settings.clahe > 0 and rng.random() < settings.clahe:
@@ -70,6 +72,11 @@ def motion_blur(frames: Frames, length_px: float, angle: float) -> Frames:
     start, end = (tuple(round(float(reach + sign * part)) for part in away) for sign in (-1, 1))
     cv2.line(kernel, start, end, 1.0)
     return np.stack([cv2.filter2D(frame, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT) for frame in frames])
+
+
+def remove_noise(frames: Frames, strength: float) -> Frames:
+    """The clip through a bilateral filter that takes differences below about `strength` (8-bit steps) for noise."""
+    return np.stack([cv2.bilateralFilter(frame, 5, strength, 2.0) for frame in frames])
 
 
 def sharpen(frames: Frames, amount: float) -> Frames:

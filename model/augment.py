@@ -1,4 +1,5 @@
-"""Augmentation of whole clips: one draw a clip, the same for each of its frames, and by the same rules for real and fake.
+"""Augmentation of whole clips: one draw a clip, the same for each of its frames, and by the same rules for real and fake
+but one: a real clip may be degraded a second time, since forging alone softens a picture.
 
 Half of the clips are turned, moved, zoomed or sheared and half get noise, so that the network also sees pixels that
 nobody resampled: resampling and noise hide the very traces that it looks for. A part of the face is covered now and then
@@ -20,12 +21,17 @@ from workspace.settings import AugmentSettings
 CHANCE = 0.5  # of a geometric change, and of noise
 
 
-def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
-    """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in 0..1, changed by one draw from `rng`. The clip itself stays as it is."""
+def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator, real: bool = False) -> Tensor:
+    """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in 0..1, changed by one draw from `rng`. The clip itself stays as it is.
+
+    A `real` clip is degraded once more with the chance `poor_reals`: sharpness must not tell the classes apart.
+    """
     if settings.degrade > 0:
         from media.degrade import degrade_clip
 
         clip = degrade_clip(clip, rng, settings)
+        if real and settings.poor_reals > 0 and rng.random() < settings.poor_reals:
+            clip = degrade_clip(clip, rng, settings.model_copy(update={"degrade": 1.0}))
     frames = to_tensor(clip)
     if settings.cutout > 0 and rng.random() < settings.cutout:
         frames = cover(frames, rng)

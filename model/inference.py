@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.aggregate import ClipEvidence, aggregate, sigmoid, verdict
 from model.card import ONNX, WEIGHTS, ModelCard, load_card, refuse_changed
+from model.novelty import is_novel, novelty
 from workspace.errors import ModelFileError
 from workspace.files import sha256_bytes, sha256_file
 from workspace.settings import FaceSettings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ENGINE = "onnxruntime-fp32"
 BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with ResNeXt-50
+UNLIKE = "unlike the media that this model was tried on: its score says little"
 ROW = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 
 
@@ -51,6 +53,7 @@ class FileVerdict:
     engine: str = ENGINE
     tracks: list[dict[str, Any]] = field(default_factory=list)  # {track, p_fake, start_seconds, end_seconds}: its most suspicious clip
     clips: list[dict[str, Any]] = field(default_factory=list)  # {track, start_seconds, end_seconds, p_fake}
+    novelty: float | None = None  # distance of the worst track from what the model knows, about 1 for familiar media (model/novelty.py)
 
     def as_row(self) -> dict[str, Any]:
         """Exactly file, p_fake, verdict, frames, faces, model, reason."""
@@ -169,10 +172,15 @@ class Engine:
         for track, p_fake in video.tracks.items():
             worst = max((row for row in rows if row["track"] == track), key=lambda row: row["p_fake"])
             tracks.append({**worst, "p_fake": p_fake})
-        said = verdict(video.p_fake, self.card.threshold, self.card.abstain)
+        said, reason = verdict(video.p_fake, self.card.threshold, self.card.abstain), ""
+        known = self.card.metrics.get("novelty")
+        seen = [score.embedding for score, clip in zip(scores, found.clips, strict=True) if clip.track == video.track]
+        if is_novel(known, seen):
+            said, reason = "uncertain", UNLIKE
         return FileVerdict(
-            file, video.p_fake, said, found.frames_seen, found.faces, _reason(said, rows, video.worst_clip), self.model_id, found.kind, ENGINE, tracks, rows
-        )
+            file, video.p_fake, said, found.frames_seen, found.faces, reason or _reason(said, rows, video.worst_clip), self.model_id, found.kind, ENGINE,
+            tracks, rows, float(np.median([novelty(known, one) for one in seen])) if known and known["centre"] else None,
+        )  # fmt: skip
 
 
 def _reason(said: str, rows: list[dict[str, Any]], worst: int) -> str:

@@ -89,6 +89,22 @@ def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64
     return np.r_[0.0, fpr], np.r_[0.0, tpr], np.r_[np.inf, ranked[ends]]
 
 
+def risk_coverage(labels: ArrayLike, p_fake: ArrayLike, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(coverage, risk): the part of wrong verdicts among the answers kept, when the least certain are left out first (El-Yaniv & Wiener 2010).
+
+    Certainty is the distance of `p_fake` from `threshold`. Equally certain units come and go together. None without units.
+    """
+    fake, scores = _pair(labels, p_fake)
+    if not len(scores):
+        return None
+    certainty = np.abs(scores - threshold)
+    order = np.argsort(-certainty, kind="stable")
+    kept = np.arange(1, len(scores) + 1)
+    risk = np.cumsum((scores >= threshold)[order] != fake[order]) / kept
+    last = np.append(np.diff(certainty[order]) != 0, True)  # of a run of equals only the end is a choice
+    return kept[last] / len(scores), risk[last]
+
+
 def precision_recall_points(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(recall, precision), one point a distinct score, strictest first. None without a fake."""
     fake, values = _pair(labels, scores)

@@ -57,7 +57,7 @@ def pretrain(
         for slot, position in enumerate(chosen):
             rng = np.random.default_rng([seed, step, DATA, slot])
             frame = reforger.take(position, rng, single=True)
-            frames.append(to_tensor(frame) if augment is None else augment_clip(frame, augment, rng))
+            frames.append(to_tensor(frame) if augment is None else augment_clip(frame, augment, rng, real=not fake[position]))
         return chosen, frames
 
     def work(step: int) -> Mapping[str, float]:
@@ -175,7 +175,7 @@ class _Fit:
     def _clip(self, position: int, step: int, slot: int) -> Tensor:
         rng = np.random.default_rng([self.seed, step, DATA, slot])
         clip = self.reforger.take(position, rng)
-        return to_tensor(clip) if self.augment is None else augment_clip(clip, self.augment, rng)
+        return to_tensor(clip) if self.augment is None else augment_clip(clip, self.augment, rng, real=not self.fake[position])
 
     def _logits(self, given: tuple[Tensor, Tensor | None], step: int, start: int) -> Tensor:
         torch.manual_seed(mixed_seed(self.seed, step, DROP, start))  # the same dropout each time a piece is looked at

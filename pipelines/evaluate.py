@@ -7,7 +7,7 @@ except attacks, latency and parity can be recomputed from reports/predictions.pa
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import artifact, robustness
+from pipelines import artifact, probes, robustness
 from pipelines.comparison import describe, gate_inputs, judged_kinds, judged_rows
 from pipelines.plots import draw_all
 from pipelines.predictions import predict
@@ -35,6 +35,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     holdout = table[table["fold"] == "holdout"]
     _, origins = judged_kinds(holdout, settings.gates.min_per_class, champion is not None)
     robust = robustness.measure(root, settings, cycle, challenger, champion, origins, Progress("evaluate"))
+    probed = probes.measure(root, settings, origins, cycle.seed, Progress("probes"))
     served = artifact.measure(root, settings)
     report = describe(table, champion, challenger, settings, cycle)
     matrix = {
@@ -52,6 +53,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         "thresholds": thresholds,
         "forgetting_row": matrix,
         "robustness": {name: value for name, value in robust.items() if name != "gate"},
+        "probes": probed,
         "artifact": served,
         "plots": drawn,
         "gate_inputs": gate_inputs(table, champion, challenger, settings, cycle) | {"robustness": robust["gate"]} | served["gate"],

@@ -49,6 +49,7 @@ def draw_all(
     models = {name: (f"p_{name}", threshold) for name, threshold in thresholds.items()}
     if rows["label"].nunique() == 2:
         drawn += [roc(folder, rows, models), precision_recall(folder, rows, models), reliability_diagram(folder, rows, models)]
+        drawn.append(risk_coverage_curve(folder, rows, models))
         drawn.append(confusion_matrix(folder, rows, thresholds["challenger"]))
     curves = {name: robust[name] for name in ("challenger", "champion") if robust.get(name)}
     if curves:
@@ -121,6 +122,21 @@ def reliability_diagram(folder: Path, rows: "pd.DataFrame", models: Mapping[str,
         axes.legend(frameon=False, loc="upper left")
 
     return _save(folder, "reliability", "Reliability", draw)
+
+
+def risk_coverage_curve(folder: Path, rows: "pd.DataFrame", models: Mapping[str, tuple[str, float]]) -> str:
+    """Part of wrong verdicts among those given, when the model may keep silent where it is least certain."""
+    from model.metrics import risk_coverage
+
+    def draw(axes: "Axes") -> None:
+        for name, (column, threshold) in models.items():
+            points = risk_coverage(rows["label"].to_numpy(dtype=str), rows[column], threshold)
+            if points is not None:
+                axes.step(*points, where="post", color=COLOURS[name], label=name)
+        axes.set(xlabel="part of the videos that get a verdict", ylabel="part of these verdicts that is wrong", xlim=(0, 1.01), ylim=(-0.01, None))
+        axes.legend(frameon=False, loc="upper left")
+
+    return _save(folder, "risk_coverage", "Risk and coverage", draw)
 
 
 def confusion_matrix(folder: Path, rows: "pd.DataFrame", threshold: float) -> str:

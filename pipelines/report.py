@@ -32,6 +32,7 @@ CAPTIONS = {
     "precision_recall": "Precision and recall",
     "confusion": "Confusion matrix",
     "reliability": "Reliability",
+    "risk_coverage": "Risk and coverage",
     "attack": "Under attack",
     "generators": "By generator",
 }

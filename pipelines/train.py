@@ -83,6 +83,7 @@ def write_model_card(
     from model.calibration import calibrate
     from model.card import ModelCard, write_card
     from model.data import epoch_hash, epoch_order
+    from model.novelty import fit_novelty
 
     folder = root / FOLDER
     generators = set(rows.loc[rows["label"] == "fake", "generator"]) | set(rows["forger"])
@@ -111,6 +112,7 @@ def write_model_card(
     evidence = unit_evidence(scored)
     found = calibrate(labels.loc[list(evidence)].to_numpy(dtype=object), list(evidence.values()), settings.evaluate.target_fpr)
     metrics = {"calibration": found.as_dict(), "best_step": history["best_step"], "validation_loss": history["best_loss"], "train_clips": len(rows)}
+    metrics["novelty"] = fit_novelty(scored["embedding"].to_list(), scored["cluster"].to_list())
     write_card(folder, card.model_copy(update={"threshold": found.threshold, "temperature": found.temperature, "metrics": metrics}))
     return found.as_dict()
 

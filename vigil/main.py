@@ -113,18 +113,21 @@ def _emit(value: Any, text: str, as_json: bool) -> None:
 def init(
     folder: Annotated[Path | None, typer.Argument(help="Where the workspace goes; made if it is not there.", show_default=False)] = None,
     profile: Annotated[Profile, typer.Option(help="full: 224 px, ResNeXt-50; small: 112 px, a CPU's night; demo: minutes.")] = Profile.FULL,
+    recipe: Annotated[
+        str, typer.Option(help="Settings of a paper or of the starter model: adversarial, certainty, resnext-lstm, spatial-attention, starter.")
+    ] = "",
     print_params: Annotated[bool, typer.Option("--print-params", help="Print the profile's complete settings and stop.")] = False,
 ) -> None:
     """Make a workspace: a folder with settings, versioned data, journal and models."""
     from workspace.profiles import compose_params
 
     if print_params:
-        print(compose_params(profile.value), end="")
+        print(compose_params(profile.value, recipe), end="")
         return
     from vigil.opening import open_workspace
 
     target = folder or Path.cwd()
-    made = open_workspace(target, profile.value)
+    made = open_workspace(target, profile.value, recipe)
     print(f"{'Opened' if made else 'Already open:'} workspace {target} (profile {profile.value}).")
     print(f"  Next: vigil ingest MEDIA -w {target}, then vigil retrain -w {target}")
 
@@ -334,6 +337,20 @@ def doctor(
     rows, done = examine_and_fix(root, _settings(root), fix=fix, push=push)
     _emit({"checks": rows, "done": done}, render_checks(rows, done), as_json)
     raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
+
+
+@app.command()
+def audit(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Is the training set sane, and can the network learn it? Learns sixteen clips by heart; nothing is kept."""
+    from pipelines.audit import audit as audit_sets
+    from pipelines.stage import Progress
+    from vigil.reading import render_table
+
+    root = _root(workspace)
+    rows = audit_sets(root, _settings(root), Progress("audit"))
+    shown = [row | {"value": "-" if row["value"] is None else f"{row['value']:.3f}", "bound": f"{row['bound']:g}"} for row in rows]
+    _emit({"checks": rows}, render_table(shown), as_json)
+    raise typer.Exit(0 if all(row["verdict"] != "fail" for row in rows) else HELD)
 
 
 @app.command()

@@ -10,8 +10,8 @@ from workspace.repository import init_repository
 from workspace.settings import load_settings
 
 
-def open_workspace(root: Path, profile: str) -> bool:
-    """Make `root` a workspace of this profile; False when it already is one. Never touches a folder with other things in it."""
+def open_workspace(root: Path, profile: str, recipe: str = "") -> bool:
+    """Make `root` a workspace of this profile and recipe; False when it already is one. Never touches a folder with other things in it."""
     if (root / "params.yaml").exists() and (root / ".vigil").exists():
         return False
     if root.exists() and not root.is_dir():
@@ -24,11 +24,11 @@ def open_workspace(root: Path, profile: str) -> bool:
             why="a workspace is a repository of its own, not a folder with other things in it",
             next_step="Name an empty or new folder.",
         )
+    params = compose_params(profile, recipe)
     (root / ".vigil").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(project_root() / "dvc.yaml", root / "dvc.yaml")
     with atomic_file(root / "batches.yaml") as handle:
         handle.write("batches: []\n")
-    params = compose_params(profile)
     with atomic_file(root / "params.yaml") as handle:
         handle.write(params)
     settings = load_settings(root / "params.yaml")

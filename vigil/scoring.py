@@ -11,6 +11,11 @@ from workspace.errors import VigilError, WorkspaceError
 
 COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 NO_VERDICT = 3
+STARTER = Path(__file__).resolve().parents[1] / "model" / "starter"
+WARNINGS = {
+    "not promoted": "This model was not promoted: no gate vouches for its answers ({name}).",
+    "starter": "Scored by the starter model, which knows few people and none of your media: {folder}/README.md says how well it does.",
+}
 
 
 def expand(paths: Iterable[Path]) -> Iterator[Path]:
@@ -23,24 +28,26 @@ def expand(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]:
-    """The model's folder and a mark for people: champion, else --model, else the latest candidate `not promoted`.
+    """The model's folder and a mark for people: --model, else the champion, else the latest candidate `not promoted`, else the `starter`.
 
-    Raises WorkspaceError when there is none of these.
+    Raises WorkspaceError when there is none of these, or `workspace` was named and is none.
     """
     if named is not None:
         return named, ""
     from workspace.layout import require_workspace
-    from workspace.settings import load_settings
 
     try:
         root = require_workspace(workspace or Path.cwd()).root
-    except WorkspaceError as problem:
-        raise WorkspaceError(
-            "There is no model to score with.",
-            why="no --model was named and this is not a workspace",
-            next_step="Name a workspace with -w, a model with --model, or run `vigil demo`.",
-        ) from problem
+    except WorkspaceError:
+        if workspace is not None or not has_starter():
+            raise
+        return STARTER, "starter"
+    return _of_workspace(root)
+
+
+def _of_workspace(root: Path) -> tuple[Path, str]:
     from workspace.journal import Journal
+    from workspace.settings import load_settings
     from workspace.state import candidates, champion
 
     events = Journal(root).events()
@@ -51,9 +58,16 @@ def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]
     made = [model for model in candidates(events).values() if (root / model.path / "card.json").exists()]
     if made:
         return root / made[-1].path, "not promoted"
+    if has_starter():
+        return STARTER, "starter"
     raise WorkspaceError(
         "There is no model to score with.", why=f"{root} has no champion and no candidate", next_step="Run `vigil retrain`, or name a model with --model."
     )
+
+
+def has_starter() -> bool:
+    """Whether the model that ships with the code is there."""
+    return (STARTER / "card.json").is_file()
 
 
 def score_files(files: list[Path], workspace: Path | None, model: Path | None, output: str, mode: str, fpr: float | None = None) -> int:
@@ -70,7 +84,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
     if mark:
-        print(f"This model was not promoted: no gate vouches for its answers ({folder.name}).", file=sys.stderr)
+        print(WARNINGS[mark].format(name=folder.name, folder=folder), file=sys.stderr)
     if fpr is not None:
         print(price(engine.at_fpr(fpr)), file=sys.stderr)
     rows = []

@@ -158,10 +158,14 @@ class AugmentSettings(Block):
     motion_blur_px: NotNegative = Field(7, le=31, description="Longest motion blur, in pixels; 0 switches it off.")
     sharpen: float = Field(1.0, ge=0, le=5, description="Strongest unsharp mask, as a camera or an app applies it; 0 switches it off.")
     clahe: Fraction = Field(0.05, description="Chance of local contrast equalisation (CLAHE), in a degraded clip.")
+    denoise: Fraction = Field(0.1, description="Chance of noise removal that keeps edges, as phones and editors do, in a degraded clip.")
     h264: Fraction = Field(0.1, description="Part of the degraded clips that meet a codec whose codec is H.264; the others meet JPEG.")
     crf_min: int = Field(18, ge=0, le=51, description="Lowest H.264 crf drawn.")
     crf_max: int = Field(40, ge=0, le=51, description="Highest H.264 crf drawn.")
     degrade: Fraction = Field(0.5, description="Chance that a clip goes through scaling, blur, sharpening or a codec at all.")
+    poor_reals: Fraction = Field(
+        0.3, description="Chance that a real clip is degraded once more: forging softens, so that else a poor picture would speak for a fake."
+    )
     cutout: Fraction = Field(0.15, description="Chance that a part of the face (eyes, nose, mouth, a half) is covered.")
     frequency_mask: Fraction = Field(0.1, description="Chance that part of the spectrum is taken away.")
     frequency_masked: Fraction = Field(0.15, description="Part of the spectrum that is then taken away.")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from media.forgers.landmark_swap import landmark_swap
 from media.forgers.masks import LANDMARKS
 from media.forgers.reenact import reenact
+from media.forgers.restore import restore
 from media.forgers.self_blend import self_blend
 from media.forgers.upsample import upsample
 from workspace.errors import DataError
@@ -37,6 +38,7 @@ FORGERS: dict[str, Forger] = {
         Forger("landmark_swap", True, date(2026, 11, 16), landmark_swap),
         Forger("reenact", False, date(2026, 11, 20), reenact, whole=True),
         Forger("upsample", False, date(2026, 11, 20), upsample, whole=True),
+        Forger("restore", False, date(2026, 11, 20), restore, whole=True),
     )
 }
 

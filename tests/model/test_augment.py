@@ -46,6 +46,15 @@ def test_one_draw_holds_for_every_frame_of_a_clip(settings):
     assert changed >= 2
 
 
+def test_only_reals_are_degraded_once_more():
+    clip = still(size=64)
+    settings = OFF.model_copy(update={"degrade": 1e-9, "poor_reals": 1.0})
+    for seed in range(4):
+        torch.testing.assert_close(augment_clip(clip, settings, np.random.default_rng(seed)), to_tensor(clip), atol=2e-5, rtol=0)
+    changed = [augment_clip(clip, settings, np.random.default_rng(seed), real=True) for seed in range(4)]
+    assert all(not torch.allclose(one, to_tensor(clip), atol=1e-3) for one in changed)
+
+
 def test_noise_is_of_the_sigma_that_was_asked_and_differs_from_frame_to_frame():
     clip = np.full((4, 32, 32, 3), 128, np.uint8)
     settings = OFF.model_copy(update={"noise_sigma": 0.1})

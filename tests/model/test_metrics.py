@@ -114,3 +114,21 @@ def test_numbers_and_unknown_words_are_no_labels(labels):
 def test_a_score_that_is_no_number_is_refused(bad):
     with pytest.raises(DataError, match="not a number"):
         metrics.summarise(["real", "fake"], [0.1, bad], 0.5)
+
+
+@given(scored, st.integers(0, 12))
+@settings(max_examples=60, deadline=None)
+def test_risk_falls_to_what_the_surest_answers_cost_and_ends_at_the_whole_error(rows, level):
+    fake, p = arrays(rows)
+    coverage, risk = metrics.risk_coverage(fake, p, level / 12)
+    assert coverage[-1] == 1 and (np.diff(coverage) > 0).all() and ((risk >= 0) & (risk <= 1)).all()
+    assert risk[-1] == pytest.approx(np.mean((p >= level / 12) != fake))
+    certainty = np.abs(p - level / 12)
+    surest = certainty >= certainty.max()
+    assert coverage[0] == pytest.approx(surest.mean()) and risk[0] == pytest.approx(np.mean((p[surest] >= level / 12) != fake[surest]))
+
+
+def test_risk_and_coverage_by_hand():
+    coverage, risk = metrics.risk_coverage(["fake", "real", "fake", "real"], [0.9, 0.7, 0.6, 0.45], 0.5)
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0] and risk.tolist() == pytest.approx([0.0, 0.5, 1 / 3, 0.25])
+    assert metrics.risk_coverage([], [], 0.5) is None

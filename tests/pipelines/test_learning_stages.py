@@ -176,6 +176,16 @@ def test_attacks_only_ever_hurt_and_both_models_are_measured(story: Any) -> None
         assert row["attacker_attacked"] < row["attacker_clean"]  # the attack works where it was made
 
 
+def test_probes_see_what_the_model_goes_by(story: Any) -> None:
+    """The trace of this world lies all over the picture, the same in each frame: neither order nor face can matter."""
+    found = {row["name"]: row["value"] for row in story[4]["evaluate"]["probes"]["rows"]}
+    plain = found["clips as they are"]
+    assert found["frames in another order"] == pytest.approx(plain, abs=0.15) and found["the face blacked out"] > 0.5
+    assert 0.3 < found["labels shuffled"] < 0.7 and 0 <= found["poor copies of the reals against the reals"] <= 1
+    assert 0.1 < found["numbers beside the pixels, no picture"] < 0.9
+    assert "Probes" in (write_report(story[0], story[2])).read_text()
+
+
 def test_the_attackers_model_shares_nothing_with_the_ones_it_attacks(story: Any) -> None:
     from model.checkpoint import load_model
     from pipelines.surrogate import train_surrogate
@@ -196,7 +206,7 @@ def test_the_export_says_what_the_checkpoint_says(story: Any) -> None:
 def test_pictures_are_drawn(story: Any) -> None:
     root = story[0]
     drawn = {path.stem for path in (root / "reports/plots").glob("*.png")}
-    assert drawn == {"learning_pretrain", "learning_train", "roc", "precision_recall", "reliability", "confusion", "attack", "generators"}
+    assert drawn == {"learning_pretrain", "learning_train", "roc", "precision_recall", "reliability", "risk_coverage", "confusion", "attack", "generators"}
 
 
 def test_drift_compares_incoming_with_known_through_the_champion(story: Any) -> None:

@@ -15,9 +15,13 @@ import pytest
 
 from benchmarks.kills import environment, running_stage, stage_name
 from tests.system.world import copy_workspace, events, vigil
+from vigil.scoring import has_starter
 
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
-VERBS = ("init", "sample", "ingest", "batches", "retrain", "status", "score", "models", "report", "schedule", "serve", "demo", "doctor", "gc")
+VERBS = (
+    "init", "sample", "ingest", "batches", "retrain", "status", "score", "evaluate", "explain", "models", "report", "schedule", "serve", "demo", "doctor",
+    "gc", "audit",
+)  # fmt: skip
 COLUMNS = ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
 
 
@@ -65,6 +69,17 @@ def test_without_a_champion_the_candidate_is_marked(promoted: Path, media: Path,
         Journal(root).append(event.kind, **event.fields)
     done = vigil("score", sorted(media.parent.glob("real/*.mp4"))[0], "-w", root)
     assert "not promoted" in done.stdout and "not promoted" in done.stderr
+
+
+@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
+def test_without_a_workspace_the_starter_answers(media: Path, tmp_path: Path):
+    clip = sorted(media.parent.glob("real/*.mp4"))[0]
+    done = vigil("score", clip, "--format", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)[0]
+    assert row["model"].endswith("(starter)") and not row["promoted"] and "README.md" in done.stderr
+    wrong = vigil("score", clip, "-w", tmp_path, cwd=tmp_path, check=False)
+    assert wrong.returncode == 1 and "not in a workspace" in wrong.stderr, "a workspace that was named must be one"
 
 
 def test_scores_on_the_edge_files_of_the_shared_media(promoted: Path, shared_data: Path):

@@ -2,19 +2,22 @@
 
 from pathlib import Path
 
-import pytest
-
-from benchmarks.kills import Round, complaints, strike
+from benchmarks.kills import Round, complaints, runs, strike
 from tests.system.world import copy_workspace
 
 
-@pytest.mark.parametrize(
-    "plan",
-    [Round("parent", "pretrain", 1.0), Round("stage", "train", 1.5), Round("group", "evaluate", 2.0), Round("parent", "gate", 1.0, after=True)],
-    ids=lambda plan: f"{plan.target}-{'after' if plan.after else 'in'}-{plan.stage}",
-)
-def test_the_next_retrain_mends_what_a_kill_left(ingested: Path, tmp_path: Path, plan: Round):
+def test_a_killed_stage_is_run_again_by_the_same_command(ingested: Path, tmp_path: Path):
     root = copy_workspace(ingested, tmp_path / "w")
-    struck = strike(root, plan)
-    assert not struck["victim"].startswith("nobody")
-    assert complaints(root, struck) == []
+    struck = strike(root, Round("stage", "train", 1.5))
+    assert struck["victim"] == "stage train" and complaints(root, struck) == []
+
+
+def test_one_cycle_survives_three_deaths_and_repeats_nothing_that_was_finished(ingested: Path, tmp_path: Path):
+    """In a stage, in a later stage with everything around it, and between stages: each start goes on where the one before was."""
+    root = copy_workspace(ingested, tmp_path / "w")
+    plans = (Round("parent", "pretrain", 1.0), Round("group", "evaluate", 2.0), Round("parent", "gate", 1.0, after=True))
+    deaths = [strike(root, plan) for plan in plans]
+    assert [death["victim"] for death in deaths] == ["parent", "group", "parent"]
+    assert complaints(root, deaths[-1]) == []
+    for death in deaths:
+        assert not set(runs(root)[death["runs"] :]) & set(death["recorded"]), "a finished stage ran again"

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from workspace.errors import SettingsError
-from workspace.profiles import compose_params, project_root
+from workspace.profiles import compose_params, project_root, recipes
 from workspace.settings import PROFILES, STAGES, GateSettings, Settings, StageVersions, load_settings, parse_settings
 from workspace.settings_docs import settings_table
 
@@ -25,6 +25,24 @@ def mistakes_of(raw: Any) -> str:
 
 def test_the_top_level_params_are_the_full_profile():
     assert load_settings(project_root() / "params.yaml") == parse_settings(params("full"))
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_each_recipe_changes_something_and_composes_with_each_profile(recipe):
+    for profile in PROFILES:
+        text = compose_params(profile, recipe)
+        assert text != compose_params(profile) and YAML(typ="safe", pure=True).load(text)["profile"] == profile
+
+
+def test_the_recipes_are_named_in_the_help_and_another_is_refused():
+    from typer.testing import CliRunner
+
+    from vigil.main import app
+
+    said = "".join(CliRunner().invoke(app, ["init", "--help"]).output.split())  # lines are broken anywhere
+    assert recipes() and all(recipe in said for recipe in recipes())
+    with pytest.raises(SettingsError, match="no recipe 'magic'"):
+        compose_params("demo", "magic")
 
 
 @pytest.mark.parametrize("profile", PROFILES)

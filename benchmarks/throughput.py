@@ -1,0 +1,121 @@
+"""Does training wait for its data? Clips a second of phase 1 from the real shards, against a bare loop on a tensor in memory.
+
+    python benchmarks/throughput.py [--table LABELS.csv] [--rounds 3]        appends a row to benchmarks/throughput.jsonl
+
+Small profile, everything on: forgeries made anew at each visit, every augmentation, averaged weights. The bare loop is forward,
+backward and AdamW's step of the same network on one batch that is already there. Both take turns in one run; the ratio counts.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from workspace.quiet import set_quiet_environment  # noqa: E402
+
+set_quiet_environment()
+
+FORGERS = ("self_blend", "landmark_swap", "reenact", "upsample", "restore")
+STEPS, SKIPPED = 40, 8  # of a turn; the first ones fill caches
+
+
+def clips_of(work: Path, table: Path | None) -> tuple[Any, Any]:
+    """Settings and the clips, reals and the classical forgeries of them, as a cycle would store them."""
+    import pandas as pd
+
+    from benchmarks.forgers import settings_of
+    from media.shards import read_index
+    from media.synthetic import make_sample_media
+    from model.data import ClipDataset
+    from pipelines import faces, forge
+    from pipelines.ingest import ingest
+    from vigil.opening import open_workspace
+    from workspace.settings import SourceSettings
+
+    open_workspace(work, "small")
+    if table is None:
+        make_sample_media(work / "media", people=24, clips_per_person=2, seconds=1.5, seed=1, fakes={})
+        table = work / "media" / "labels.csv"
+    settings = settings_of(work, {"forge": {"forgers": list(FORGERS)}})
+    ingest(work, settings, [SourceSettings(name="faces", path=str(table), layout="csv")], batch="b")
+    faces.run(work, settings, "b")
+    forge.run(work, settings, "b")
+    rows = pd.concat([read_index(work / "data" / kind / "b").assign(store=f"data/{kind}/b") for kind in ("faces", "forged")], ignore_index=True)
+    rows = rows[rows["use"] == "train"].assign(role="new", new=True).reset_index(drop=True)
+    meshes = dict(zip(rows["clip_id"], rows["landmarks"], strict=True))
+    return settings, ClipDataset(work, rows.drop(columns="landmarks"), settings.faces.size_px, landmarks=meshes)
+
+
+def trained(settings: Any, clips: Any, seed: int, scratch: Path) -> float:
+    """Clips a second of `pretrain`."""
+    import torch
+
+    from model.data import ClipDataset
+    from model.network import ResNeXtLSTM
+    from model.training import pretrain
+
+    torch.manual_seed(seed)
+    model, at = ResNeXtLSTM(settings.model, settings.faces.size_px), []
+    phase = settings.pretrain.model_copy(update={"steps": STEPS, "validate_every": STEPS})
+    nothing = ClipDataset(clips.root, clips.rows.head(0), settings.faces.size_px)
+    pretrain(model, clips, nothing, phase, seed, scratch, lambda *_: at.append(time.perf_counter()), augment=settings.augment)
+    return (STEPS - 1 - SKIPPED) * phase.batch / (at[STEPS - 2] - at[SKIPPED - 1])  # the last step also writes a checkpoint
+
+
+def bare(settings: Any, seed: int) -> float:
+    """Clips a second of the same network on one batch in memory."""
+    import torch
+    from torch.nn import functional as F
+
+    from model.network import ResNeXtLSTM
+    from model.training import autocast
+
+    torch.manual_seed(seed)
+    model, batch = ResNeXtLSTM(settings.model, settings.faces.size_px).train(), settings.pretrain.batch
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.pretrain.lr)
+    frames, truth = torch.rand(batch, 3, settings.faces.size_px, settings.faces.size_px), (torch.arange(batch) % 2).float()
+    for step in range(STEPS - 1):
+        if step == SKIPPED:
+            started = time.perf_counter()
+        optimiser.zero_grad(set_to_none=True)
+        with autocast(frames.device, settings.pretrain.precision):
+            logits = model.frame_logits(frames)
+        F.binary_cross_entropy_with_logits(logits.float(), truth).backward()
+        optimiser.step()
+    return (STEPS - 1 - SKIPPED) * batch / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Take turns, append the row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, help="CSV of real faces; without it the project's rendered people")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="vigil-throughput-") as scratch:
+        settings, clips = clips_of(Path(scratch) / "w", arguments.table and arguments.table.resolve())
+        turns = [(bare(settings, seed), trained(settings, clips, seed, Path(scratch) / f"c{seed}")) for seed in range(arguments.rounds)]
+    row = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "media": "rendered" if arguments.table is None else "real faces",
+        "bare_clips_a_second": [round(one, 1) for one, _ in turns],
+        "trained_clips_a_second": [round(other, 1) for _, other in turns],
+        "ratio": round(statistics.median(other / one for one, other in turns), 3),
+    }
+    with open(HERE / "throughput.jsonl", "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(row) + "\n")
+    print(json.dumps(row, indent=1))
+
+
+if __name__ == "__main__":
+    main()

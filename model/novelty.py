@@ -1,0 +1,48 @@
+"""How unlike the training media a clip is, from its embedding: the score behind "this model has never met such a picture".
+
+The distance is the mean squared deviation from the centre of validation's embeddings, each dimension in units of its own
+spread (a diagonal Mahalanobis distance). The bound is conformal (Vovk et al. 2005): of media like validation's at most
+ALARMS are above it, whatever their distribution; too few validation clips to promise that give no bound, and so no alarm.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALARMS = 0.01
+LEAST_SPREAD = 1e-3
+Embeddings = Sequence[NDArray[np.floating]] | NDArray[np.floating]
+
+
+def fit_novelty(embeddings: Embeddings, clusters: Sequence[str]) -> dict[str, Any]:
+    """What the card keeps: `centre` and `spread` [D], `bound` (None: no promise is possible), `alarms`, `clips`.
+
+    `embeddings` [N, D] of validation clips, `clusters` their people. Every second person makes the centre, the others the bound: a
+    clip must not help to draw the circle that it is tested against. No clips: no centre.
+    """
+    if not len(embeddings):
+        return {"centre": [], "spread": [], "bound": None, "alarms": ALARMS, "clips": 0}
+    table = np.asarray(embeddings, dtype=np.float64)
+    place = {name: number for number, name in enumerate(sorted(set(clusters)))}
+    first = np.array([place[name] % 2 == 0 for name in clusters])
+    centre, spread = table[first].mean(axis=0), np.maximum(table[first].std(axis=0), LEAST_SPREAD)
+    found = {"centre": np.round(centre, 5).tolist(), "spread": np.round(spread, 5).tolist(), "alarms": ALARMS, "clips": int((~first).sum())}
+    others = np.sort([novelty(found, row) for row in table[~first]])
+    rank = math.ceil((len(others) + 1) * (1 - ALARMS))
+    return found | {"bound": float(others[rank - 1]) if rank <= len(others) else None}
+
+
+def novelty(known: dict[str, Any], embedding: NDArray[np.floating]) -> float:
+    """The distance of one embedding [D]; about 1 for media like validation's."""
+    centre, spread = np.asarray(known["centre"]), np.asarray(known["spread"])
+    return float(np.mean(((np.asarray(embedding, dtype=np.float64) - centre) / spread) ** 2))
+
+
+def is_novel(known: dict[str, Any] | None, embeddings: Embeddings) -> bool:
+    """Whether most of a video's clips lie beyond the bound. False where there is none."""
+    if not known or known.get("bound") is None or not len(embeddings):
+        return False
+    return float(np.median([novelty(known, row) for row in embeddings])) > known["bound"]

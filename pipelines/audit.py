@@ -1,0 +1,84 @@
+"""Sanity of a training set and of the recipe: can the network learn a handful of clips by heart, and do numbers alone give the answer away?
+
+A network that cannot learn sixteen clips by heart has a fault in its labels, its rate or its code, and no amount of data mends
+that; a set whose file numbers tell the classes apart teaches those numbers.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.probes import numbers_alone
+from pipelines.scoring import Tell, read_set, silent
+from workspace.errors import DataError
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EACH = 8  # clips of a class to learn by heart
+STEPS = 80
+LEAST_AUC, MOST_LOSS, MOST_ALONE = 0.999, 0.1, 0.65
+
+
+def audit(root: Path, settings: Settings, tell: Tell = silent) -> list[dict[str, Any]]:
+    """Rows check, value, bound, verdict (pass, fail, undecided), meaning, on the sets of the last cycle. Nothing is kept.
+
+    Raises DataError before the first cycle, or where the training set lacks a class.
+    """
+    clips = read_set(root, "train")
+    loss, area = overfit(root, settings, clips, tell)
+    alone = numbers_alone(clips, settings.seed)
+    value = None if alone is None else float(alone["value"])
+    return [
+        _row("learns clips by heart: AUC", area, LEAST_AUC, area >= LEAST_AUC, "else: wrong labels, a rate that is too high or low, or a fault in the code"),
+        _row("learns clips by heart: loss", loss, MOST_LOSS, loss <= MOST_LOSS, "else: the rate of phase 1 does not fit this network"),
+        _row(
+            "numbers beside the pixels: AUC",
+            value,
+            MOST_ALONE,
+            value is not None and value <= MOST_ALONE,
+            "else: length, size or compression tell real from fake without a look at the picture",
+        ),
+    ]
+
+
+def overfit(root: Path, settings: Settings, clips: "pd.DataFrame", tell: Tell = silent) -> tuple[float, float]:
+    """(loss, AUC) on the very clips that a fresh network was shown, EACH a class, without augmentation."""
+    import tempfile
+
+    import torch
+
+    from model.data import ClipDataset, labels_of
+    from model.losses import cross_entropy
+    from model.metrics import auc
+    from model.network import ResNeXtLSTM
+    from model.training import pretrain
+
+    few = clips[clips["role"] != "hardened"].sort_values("clip_id").groupby("label").head(EACH)
+    if set(few["label"]) != {"real", "fake"}:
+        raise DataError("There is nothing to learn by heart.", why="the training set holds one class only", next_step="Ingest the other class.")
+    shown = ClipDataset(root, few, settings.faces.size_px)
+    nothing = ClipDataset(root, few.head(0), settings.faces.size_px)
+    phase = settings.pretrain.model_copy(update={"steps": STEPS, "batch": len(few), "micro_batch": len(few), "validate_every": STEPS, "ema": 0.8})
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="vigil-audit-") as scratch:
+        torch.manual_seed(settings.seed)
+        network = ResNeXtLSTM(settings.model.model_copy(update={"dropout": 0.0}), settings.faces.size_px)
+        pretrain(network, shown, nothing, phase, settings.seed, Path(scratch), tell)
+    frames = torch.stack([_middle(shown.clip(position)) for position in range(len(shown))])
+    with torch.no_grad():
+        logits = network.frame_logits(frames)
+    fake = labels_of(shown.rows)
+    area = auc(fake, logits.double().numpy())
+    assert area is not None
+    return float(cross_entropy(logits, torch.from_numpy(fake), "bce").mean()), area
+
+
+def _middle(clip: Any) -> Any:
+    from model.data import to_tensor
+
+    return to_tensor(clip)[len(clip) // 2]
+
+
+def _row(check: str, value: float | None, bound: float, passed: bool, meaning: str) -> dict[str, Any]:
+    verdict = "undecided" if value is None else "pass" if passed else "fail"
+    return {"check": check, "value": value, "bound": bound, "verdict": verdict, "meaning": meaning}

@@ -1,0 +1,139 @@
+"""Probes: the same clips spoiled in a known way, where the right answer is known beforehand. Reported, judged by nobody but the reader.
+
+A detector that still tells classes apart with the face blacked out looks at the surroundings; one that does as well on shuffled
+frames has no use for time; one that calls a poor picture fake follows quality, not forgery; and if numbers beside the pixels
+tell the classes apart, the set itself gives the answer away.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.comparison import auc_interval
+from pipelines.robustness import attack_panel
+from pipelines.scoring import Tell, read_set, silent
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from model.inference import Engine
+
+CLIPS = 120  # of the holdout, one a video, half of them real
+AT_ONCE = 16
+FACE = (0.15, 0.15, 0.85, 0.92)  # left, top, right, bottom of the face in a crop of margin 1.3, in parts of its side
+NUMBERS = ("frames", "face_px", "start_seconds", "end_seconds")  # what a file says of itself
+SHUFFLES, FOLDS = 20, 5
+CLOSE = "near 0.5"
+Clip = NDArray[np.uint8]
+
+
+def measure(root: Path, settings: Settings, origins: list[str], seed: int, tell: Tell = silent) -> dict[str, Any]:
+    """AUC of build/model on clips of the holdout, each probe with what it should be and its interval; {"n": 0} without both classes."""
+    from media.shards import read_clip
+    from model.inference import Engine
+
+    panel = attack_panel(root, origins, CLIPS, settings.split.key)
+    if panel.empty:
+        return {"n": 0, "rows": []}
+    engine = Engine(root / "build/model", threads=settings.serve.threads)
+    clips = [read_clip(root, row) for row in panel.to_dict("records")]
+    plain = _logits(engine, clips, _as_it_is, seed)
+    tell(1, 5, "clips probed")
+    spoilt = {}
+    for number, (name, spoil) in enumerate({"shuffled": _shuffled, "one": _middle, "faceless": _faceless, "poor": poor_picture}.items(), start=2):
+        spoilt[name] = _logits(engine, clips, spoil, seed)
+        tell(number, 5, "clips probed")
+    real = (panel["label"] == "real").to_numpy()
+    twice = panel[real].assign(label="fake")
+    twice = _joined(panel[real].assign(p=plain[real]), twice.assign(p=spoilt["poor"][real]))
+    rng = np.random.default_rng(seed)
+
+    def area(table: "pd.DataFrame") -> dict[str, Any]:
+        return auc_interval(table, "p", settings, seed)
+
+    shuffles = [area_only(rng.permutation(panel["label"].to_numpy(dtype=object)), plain) for _ in range(SHUFFLES)]
+    rows = [
+        {"name": "clips as they are", "expected": "high", **area(panel.assign(p=plain))},
+        {"name": "frames in another order", "expected": "lower, if time is used", **area(panel.assign(p=spoilt["shuffled"]))},
+        {"name": "the middle frame alone", "expected": "lower, if time is used", **area(panel.assign(p=spoilt["one"]))},
+        {"name": "the face blacked out", "expected": CLOSE, **area(panel.assign(p=spoilt["faceless"]))},
+        {"name": "poor copies of the reals against the reals", "expected": f"{CLOSE}: above it poor pictures are called fake", **area(twice)},
+        {"name": "labels shuffled", "expected": CLOSE, "value": float(np.mean(shuffles)), "low": min(shuffles), "high": max(shuffles), "n": len(panel)},
+    ]
+    if (aside := numbers_alone(read_set(root, "train"), seed)) is not None:
+        rows.append({"name": "numbers beside the pixels, no picture", "expected": CLOSE, **aside})
+    return {"n": len(panel), "rows": rows}
+
+
+def _joined(*tables: "pd.DataFrame") -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.concat(tables, ignore_index=True)
+
+
+def area_only(labels: NDArray[np.object_], scores: NDArray[np.float64]) -> float:
+    """AUC of scores; both classes are there."""
+    from model.metrics import auc
+
+    found = auc(labels, scores)
+    assert found is not None
+    return found
+
+
+def _logits(engine: "Engine", clips: list[Clip], spoil: Callable[[Clip, np.random.Generator], Clip], seed: int) -> NDArray[np.float64]:
+    found: list[float] = []
+    for start in range(0, len(clips), AT_ONCE):
+        part = [spoil(clip, np.random.default_rng([seed, start + place])) for place, clip in enumerate(clips[start : start + AT_ONCE])]
+        found += [score.logit for score in engine.score_clips(part)]
+    return np.array(found)
+
+
+def _as_it_is(clip: Clip, rng: np.random.Generator) -> Clip:
+    return clip
+
+
+def _shuffled(clip: Clip, rng: np.random.Generator) -> Clip:
+    return clip[rng.permutation(len(clip))]
+
+
+def _middle(clip: Clip, rng: np.random.Generator) -> Clip:
+    return clip[len(clip) // 2][None]
+
+
+def _faceless(clip: Clip, rng: np.random.Generator) -> Clip:
+    side, covered = clip.shape[1], clip.copy()
+    left, top, right, bottom = (round(edge * side) for edge in FACE)
+    covered[:, top:bottom, left:right] = 0
+    return covered
+
+
+def poor_picture(clip: Clip, rng: np.random.Generator) -> Clip:
+    """The clip as a poor camera and a stingy service would give it: half the size and back, then JPEG 50."""
+    from media.degrade import jpeg_round_trip, rescale
+
+    return jpeg_round_trip(rescale(clip, 0.5), 50)
+
+
+def numbers_alone(clips: "pd.DataFrame", seed: int) -> dict[str, Any] | None:
+    """AUC of a forest that sees of each collected training clip only NUMBERS, kind and compression, on people it was not fitted on.
+
+    None where fewer than FOLDS people of either class are there.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import GroupKFold
+
+    table = clips[(clips["origin"] == "collected") & clips["label"].isin(["real", "fake"])].sort_values("clip_id")
+    if min(table[table["label"] == label]["cluster"].nunique() for label in ("real", "fake")) < FOLDS:
+        return None
+    known = [table[name].astype(float).fillna(-1.0).to_numpy() for name in NUMBERS]
+    words = [table[column].to_numpy() == word for column in ("kind", "compression") for word in sorted(set(table[column]))]
+    seen, fake = np.column_stack([*known, *words]).astype(np.float64), (table["label"] == "fake").to_numpy()
+    said = np.zeros(len(table))
+    for fit, test in GroupKFold(FOLDS).split(seen, fake, table["cluster"]):
+        forest = RandomForestClassifier(100, min_samples_leaf=3, random_state=seed, class_weight="balanced").fit(seen[fit], fake[fit])
+        said[test] = forest.predict_proba(seen[test])[:, -1] if fake[fit].any() and not fake[fit].all() else 0.5
+    return {"value": area_only(table["label"].to_numpy(dtype=object), said), "low": None, "high": None, "n": len(table)}

@@ -1,0 +1,59 @@
+"""Probes: each shows the fault that it is there for."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.probes import FOLDS, numbers_alone, poor_picture
+from pipelines.report import render
+
+
+def clips(people: int = 30, leak: float = 0.0, seed: int = 0) -> pd.DataFrame:
+    """One real and one fake clip a person; with `leak` the fakes' faces are so many pixels larger."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"clip_id": f"{person}{label}", "label": label, "cluster": f"p{person}", "origin": "collected", "kind": "video", "compression": "", "frames": 8}
+        | {"face_px": 80 + rng.normal() + leak * (label == "fake"), "start_seconds": rng.uniform(0, 3), "end_seconds": np.nan}
+        for person in range(people)
+        for label in ("real", "fake")
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_numbers_beside_the_pixels_tell_classes_apart_only_where_they_leak() -> None:
+    clean, leaking = numbers_alone(clips(), 1), numbers_alone(clips(leak=5.0), 1)
+    assert clean is not None and leaking is not None
+    assert 0.25 < clean["value"] < 0.75 and leaking["value"] > 0.95 and clean["n"] == 60
+
+
+def test_a_compression_that_only_fakes_have_is_a_leak_too() -> None:
+    table = clips()
+    found = numbers_alone(table.assign(compression=np.where(table["label"] == "fake", "c23", "")), 1)
+    assert found is not None and found["value"] > 0.95
+
+
+@pytest.mark.parametrize("change", [{"people": FOLDS - 1}, {"people": 0}])
+def test_with_too_few_people_nothing_is_claimed(change: dict[str, Any]) -> None:
+    table = clips(**change) if change["people"] else clips().iloc[:0]
+    assert numbers_alone(table, 1) is None
+
+
+def test_forged_clips_are_not_asked() -> None:
+    """They carry their source's numbers, so they could only dilute a leak."""
+    table = clips(leak=5.0)
+    assert numbers_alone(table.assign(origin=np.where(table["label"] == "fake", "forged", "collected")), 1) is None
+
+
+def test_a_poor_picture_is_the_same_picture_with_less_in_it() -> None:
+    clip = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    poor = poor_picture(clip, np.random.default_rng(0))
+    assert poor.shape == clip.shape and poor.dtype == np.uint8 and poor.std() < 0.8 * clip.std()
+
+
+def test_a_page_of_a_cycle_that_was_not_probed_can_be_drawn(tmp_path: Any) -> None:
+    from pipelines.report import gather
+    from tests.pipelines.small_world import first_cycle
+
+    assert "Probes" not in render(gather(tmp_path, first_cycle()))
