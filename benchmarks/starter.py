@@ -64,6 +64,63 @@ def package(work: Path, out: Path) -> dict[str, Any]:
     return card
 
 
+def describe(card: dict[str, Any], report: dict[str, Any], table: Path, out: Path) -> str:
+    """The starter's README: what it is, what it was trained on, how well it does, where it fails, on what terms."""
+    with open(table, newline="", encoding="utf-8") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["use"] == "train" and row["label"] == "real"]
+    clips, photos = (sum(row["kind"] == kind for row in rows) for kind in ("video", "image"))
+    people = len({row["identity"] for row in rows if row["identity"]})
+
+    def line(name: str, part: dict[str, Any]) -> str:
+        area, found, alarms = (part.get(figure) or {} for figure in ("auc", "recall", "fpr"))
+        return f"| {name} | {part['n_real']} | {part['n_fake']} | {_shown(area)} | {_shown(found)} | {_shown(alarms)} |"
+
+    parts = {"all": report["overall"]} | {f"{kind}s": part for kind, part in report["by_kind"].items()}
+    parts |= {f"generator {name}": part for name, part in report["by_generator"].items()}
+    faces = card["faces"]
+    return f"""# The starter model
+
+So that `vigil score clip.mp4` answers on a fresh checkout, offline. It is one cycle of the loop and no more: train your own on
+your media before you rely on a verdict. Model `{card["model_sha256"][:12]}`, {card["model"]["backbone"]} at {faces["size_px"]} px,
+{faces["clip_frames"]} frames a clip, seed {card["seed"]};
+both weight files together {sum(path.stat().st_size for path in out.glob("model.*")) / 1e6:.1f} MB.
+
+    python benchmarks/starter.py LABELS.csv
+
+## Data
+
+{clips} clips and {photos} photos of real faces ({people} people known by name, the photos' people mostly unknown), from example and test folders of public
+research repositories; 75% of the known people train. Every fake in training was forged by this project from those faces
+({", ".join(card["generators_seen"])}). It has never seen a deepfake from outside.
+
+## Figures
+
+On {report["overall"]["n_fake"]} clips of generators that it never met, against real media of people it was not trained on. The
+threshold was fixed on validation; validation's people are among the reals below, their real media only. 95% intervals by
+drawing whole people.
+
+| what | real | fake | AUC | recall | false-positive rate |
+|---|---|---|---|---|---|
+{chr(10).join(line(name, part) for name, part in parts.items())}
+
+## Limits
+
+A few dozen people, most of them speaking to a camera; few skin tones, ages and cameras. An AUC whose interval holds 0.5 says nothing about
+those fakes. Its `p_fake` is calibrated on forgeries of this project, not on the fakes of the day.
+
+## Terms
+
+These weights are for research and evaluation only, whatever the licence of the code: several of the media they were trained on
+were published on such terms. Do not use them to decide about a person.
+"""
+
+
+def _shown(interval: dict[str, Any]) -> str:
+    if interval.get("value") is None:
+        return "-"
+    return f"{interval['value']:.3f}" + (f" [{interval['low']:.2f}, {interval['high']:.2f}]" if interval.get("low") is not None else "")
+
+
 def main() -> None:
     """Train, package, measure, describe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,6 +137,7 @@ def main() -> None:
     vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / "measured")
     report = json.loads((arguments.work / "measured" / "evaluation.json").read_text())
     (arguments.out / "figures.json").write_text(json.dumps({"seed": card["seed"], "overall": report["overall"], "by_kind": report["by_kind"]}, indent=1) + "\n")
+    (arguments.out / "README.md").write_text(describe(card, report, arguments.table, arguments.out), encoding="utf-8")
     print(f"{arguments.out}: model {card['model_sha256'][:12]}, {sum((arguments.out / name).stat().st_size for name in KEPT) / 1e6:.1f} MB")
 
 
