@@ -5,6 +5,7 @@ enough for a CPU. They also see the picture's high-pass residual (picture less i
 forgery are small beside the picture itself. Every other name is a torchvision classifier.
 """
 
+import sys
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workspace.errors import ModelFileError, SettingsError
+from workspace.files import sha256_file
 
 STEM = 16
 # name: (stem width, [(width, blocks, stride), ...], channels a group)
@@ -69,11 +71,14 @@ class SmallResNeXt(nn.Module):
 
 
 def build_backbone(name: str, weights: str = "") -> nn.Module:
-    """The encoder called `name`, with the backbone weights of a safetensors file where one is named.
+    """The encoder called `name`, with the backbone weights of a safetensors file, or torchvision's own of the name `weights` (IMAGENET1K_V2).
 
-    Raises SettingsError for an unknown name or a classifier whose features are not a map, ModelFileError for weights
-    that do not fit. torchvision is imported only for its own names (5 s).
+    torchvision's are fetched once and checked by hash; where they cannot be had a line says so, and the encoder starts from random
+    weights. Raises SettingsError for an unknown name or a classifier whose features are not a map, ModelFileError for a file that
+    does not fit. torchvision is imported only for its own names (5 s).
     """
+    if weights.isidentifier():
+        return _pretrained(name, weights)
     encoder = SmallResNeXt(name) if name in OWN else _torchvision_features(name)
     if weights:
         from safetensors.torch import load_file
@@ -93,6 +98,52 @@ def build_backbone(name: str, weights: str = "") -> nn.Module:
     return encoder
 
 
+def _pretrained(name: str, weights: str) -> nn.Module:
+    """torchvision's classifier with its published weights, or from scratch, plainly said, where this machine cannot fetch them."""
+    import torchvision
+
+    encoder = SmallResNeXt(name) if name in OWN else _torchvision_features(name)
+    offered = [] if name in OWN else list(torchvision.models.get_model_weights(name).__members__)
+    if weights not in offered:
+        raise SettingsError(
+            f"There are no weights called {weights!r} for {name}.",
+            why=f"torchvision offers {', '.join(offered)}" if offered else "nobody publishes weights of our own networks",
+            next_step="Mend model.weights: one of these names, the path of a safetensors file, or empty.",
+        )
+    try:
+        path = _fetched(_address(name, weights))
+    except OSError as problem:
+        print(f"Weights {weights} of {name} could not be fetched ({problem}): starting from random weights instead. Nothing else changes.", file=sys.stderr)
+        return encoder
+    classifier = torchvision.models.get_model(name, weights=None)
+    classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # tensors alone: no code of the file runs
+    return _features_of(name, classifier)
+
+
+def _address(name: str, weights: str) -> str:
+    import torchvision
+
+    return str(torchvision.models.get_model_weights(name)[weights].url)
+
+
+def _fetched(address: str) -> Path:
+    """The file of a published address, fetched once into torch's own cache; its name carries the first digits of its sha256.
+
+    Raises OSError where it cannot be fetched, ModelFileError where the file that lies there is another.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
+    found = torch.hub.HASH_REGEX.search(path.name)  # type: ignore[attr-defined]
+    digits = found.group(1) if found else ""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(address, str(path), progress=False)
+    if not digits or not sha256_file(path).startswith(digits):
+        raise ModelFileError(
+            f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step="Delete it; it will be fetched again."
+        )
+    return path
+
+
 def _torchvision_features(name: str) -> nn.Module:
     import torchvision
 
@@ -102,7 +153,10 @@ def _torchvision_features(name: str) -> nn.Module:
             why="it is neither one of ours nor a torchvision classifier",
             next_step=f"Use {', '.join(OWN)}, resnext50_32x4d or another.",
         )
-    classifier = torchvision.models.get_model(name, weights=None)
+    return _features_of(name, torchvision.models.get_model(name, weights=None))
+
+
+def _features_of(name: str, classifier: nn.Module) -> nn.Module:
     if hasattr(classifier, "features"):
         return classifier.features  # VGG, DenseNet, MobileNet, EfficientNet, ConvNeXt
     children = dict(classifier.named_children())

@@ -112,8 +112,11 @@ def fit(
 
         return _validate(model, val_set, logits, settings.micro_batch)
 
-    with torch.random.fork_rng(devices=_cuda(device)), task.ahead:
-        return loop.run(task.work, validate, progress)
+    try:
+        with torch.random.fork_rng(devices=_cuda(device)), task.ahead:
+            return loop.run(task.work, validate, progress)
+    finally:
+        model.backbone.requires_grad_(True)
 
 
 class _Fit:
@@ -150,6 +153,7 @@ class _Fit:
             inputs.append((self._attack(padded, lengths, fake[part], attacked[part], step, part.start), lengths))
         teacher = torch.cat(teachers)
         train_mode(self.model)
+        self.model.backbone.requires_grad_(step >= round(self.settings.frozen * self.settings.steps))
         if len(parts) == 1:
             loss, figures = self.loss(self._logits(inputs[0], step, 0), fake, replay, teacher)
             loss.backward()

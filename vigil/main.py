@@ -253,9 +253,10 @@ def explain(
 
 @app.command()
 def evaluate(
-    source: Annotated[str, typer.Argument(help="A folder with real/ and fake/<generator>/, a CSV with path,label, or FaceForensics++.")],
+    sources: Annotated[list[str], typer.Argument(help="Folders with real/ and fake/<generator>/, CSVs with path,label, or FaceForensics++.")],
     workspace: WorkspaceOption = None,
-    model: Annotated[Path | None, typer.Option(help="Folder of a model in place of the champion.", show_default=False)] = None,
+    model: Annotated[list[Path] | None, typer.Option(help="Folder of a model in place of the champion; may be repeated.", show_default=False)] = None,
+    cross: Annotated[bool, typer.Option("--cross", help="Every model on every source; without --model, all that were ever promoted.")] = False,
     layout: Annotated[Layout, typer.Option(help="How the source is laid out.")] = Layout.AUTO,
     label_map: Annotated[
         list[str] | None, typer.Option("--label", help="What the source's own label means, e.g. --label 1=fake --label 0=real.", show_default=False)
@@ -264,10 +265,15 @@ def evaluate(
     mode: Annotated[str, typer.Option(help="dense, standard or fast.", show_default="as the model was trained")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a model on any labelled data set, with intervals. Nothing enters the workspace."""
-    from vigil.measuring import evaluate_source, render
+    """Measure a model on any labelled data set, with intervals; or models by data sets. Nothing enters the workspace."""
+    from vigil.measuring import evaluate_cross, evaluate_source, render, render_cross
 
-    found = evaluate_source(source, layout.value, label_map or [], workspace, model, out, mode)
+    models = model or []
+    if cross or len(sources) > 1 or len(models) > 1:
+        found = evaluate_cross(sources, layout.value, label_map or [], workspace, models, out, mode, history=cross and not models)
+        _emit(found, render_cross(found), as_json)
+        return
+    found = evaluate_source(sources[0], layout.value, label_map or [], workspace, models[0] if models else None, out, mode)
     _emit(found, render(found), as_json)
 
 

@@ -1,10 +1,12 @@
-"""`vigil evaluate`: a model on any labelled data set."""
+"""`vigil evaluate`: a model on any labelled data set, or every model on every data set."""
 
 from pathlib import Path
 from typing import Any
 
 from vigil.scoring import choose_model
 from vigil.taking_in import named_sources
+from workspace.errors import WorkspaceError
+from workspace.files import write_json
 
 SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 
@@ -19,6 +21,60 @@ def evaluate_source(path: str, layout: str, labels: list[str], workspace: Path |
     folder, mark = choose_model(workspace, model)
     report = measure(Engine(folder), source, out, mode or None, Progress("evaluate"))
     return report | {"mark": mark, "out": str(out)}
+
+
+def evaluate_cross(
+    paths: list[str], layout: str, labels: list[str], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool
+) -> dict[str, Any]:
+    """Measure each model on each source, write each cell's table and cross.json; returns what cross.json holds.
+
+    `history` adds every model that this workspace ever promoted, oldest first. A cell's folder is out/<model>/<number>-<source>.
+    """
+    from model.inference import Engine
+    from pipelines.measure import measure
+    from pipelines.stage import Progress
+
+    sources = named_sources(paths, layout, "", "", labels)
+    folders = [*(promoted_models(workspace) if history else []), *models] or [choose_model(workspace, None)[0]]
+    rows = []
+    for folder in folders:
+        engine = Engine(folder)
+        cells = []
+        for number, source in enumerate(sources, start=1):
+            report = measure(engine, source, out / engine.model_id / f"{number}-{source.name}", mode or None, Progress(f"{engine.model_id} on {source.name}"))
+            cells.append({"source": source.path, **report["answered"], "auc": report["overall"].get("auc")})
+        rows.append({"model": engine.model_id, "cycle": engine.card.cycle, "learned": list(engine.card.generators_seen), "cells": cells})
+    found = {"sources": [source.path for source in sources], "models": rows, "out": str(out)}
+    write_json(out / "cross.json", found)
+    return found
+
+
+def promoted_models(workspace: Path | None) -> list[Path]:
+    """The folders of every model that the workspace promoted, oldest first. Raises WorkspaceError where none is at hand."""
+    from workspace.journal import Journal
+    from workspace.layout import require_workspace
+    from workspace.state import candidates
+
+    root = require_workspace(workspace or Path.cwd()).root
+    made = [root / model.path for model in candidates(Journal(root).events()).values() if model.version and (root / model.path / "card.json").exists()]
+    if not made:
+        raise WorkspaceError(
+            "There is no past to compare.", why=f"{root} holds no promoted model", next_step="Run `vigil retrain`, or name models with --model."
+        )
+    return made
+
+
+def render_cross(found: dict[str, Any]) -> str:
+    """AUC with its interval, a line a model, a column a source; below, what each model had learned."""
+    from vigil.reading import render_table
+
+    names = [f"{number} {Path(path).name}" for number, path in enumerate(found["sources"], start=1)]
+    rows = [
+        {"model": row["model"], "cycle": row["cycle"]} | {name: _cell(cell["auc"]) for name, cell in zip(names, row["cells"], strict=True)}
+        for row in found["models"]
+    ]
+    learned = [f"  {row['model']} had learned: {', '.join(row['learned']) or 'nothing'}" for row in found["models"]]
+    return "\n".join([render_table(rows), "AUC over files, 95% intervals over people.", *learned, f"  {found['out']}/cross.json holds everything."])
 
 
 def render(report: dict[str, Any]) -> str:

@@ -202,7 +202,9 @@ class ModelSettings(Block):
     RULES = (Rule(("spatial_prior",), lambda prior: abs(sum(prior) - 1) <= 1e-6 and min(prior) >= 0, "spatial_prior must be three parts that sum to 1"),)
 
     backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or resnext_small, resnext_tiny.")
-    weights: str = Field("", description="Path of a safetensors file with backbone weights; empty trains from scratch.")
+    weights: str = Field(
+        "", description="Path of a safetensors file with backbone weights, or torchvision's name of some (IMAGENET1K_V2); empty trains from scratch."
+    )
     temporal: Literal["lstm", "gru", "transformer"] = Field("lstm", description="What reads the frames in order.")
     lstm_hidden: Positive = Field(256, description="Width of the LSTM or GRU, each direction; inner width of the transformer.")
     lstm_layers: Positive = Field(1, description="Layers of what reads the frames in order.")
@@ -250,6 +252,7 @@ class TrainSettings(PhaseSettings):
     adversarial_eps: float = Field(2 / 255, ge=0, le=0.2, description="Bound of attacks during training, in pixels of [0,1].")
     adversarial_steps: NotNegative = Field(1, description="0 switches attacks during training off.")
     ema: Fraction = Field(0.99, description="Decay of the averaged weights that are kept.")
+    frozen: Fraction = Field(0.0, description="Part of the steps during which the backbone stands still (`frozen-then-all`).")
     clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
 
 

@@ -234,3 +234,13 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path):
     state = torch.get_rng_state()
     fit(_seeded, toy_clips(8), toy_clips(4), PHASE2.model_copy(update={"steps": 2}), 0, tmp_path)
     assert torch.equal(torch.get_rng_state(), state) and torch.equal(torch.rand(3), expected)
+
+
+def test_a_frozen_backbone_stands_still_for_its_part_of_the_steps_and_then_learns(tmp_path):
+    start = {name: tensor.clone() for name, tensor in small_model(1).backbone.named_parameters()}
+    still, _ = run(fit, tmp_path / "still", frozen=1.0)
+    later, _ = run(fit, tmp_path / "later", frozen=0.5)
+    assert all(torch.equal(tensor, start[name]) for name, tensor in still.backbone.named_parameters())
+    assert not same(still, small_model(1)), "the rest learned"
+    assert any(not torch.equal(tensor, start[name]) for name, tensor in later.backbone.named_parameters())
+    assert all(parameter.requires_grad for parameter in later.parameters())

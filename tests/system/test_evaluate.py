@@ -51,6 +51,23 @@ def test_measuring_leaves_the_workspace_as_it_was(promoted: Path, measured: tupl
     assert git(promoted, "status", "--porcelain") == "" and len(vigil_json("batches", "-w", promoted)) == 1
 
 
+def test_every_past_champion_on_every_source(twice: Path, source: Path, media: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    for kind in ("real", "fake/blendswap"):
+        (first / kind).mkdir(parents=True)
+        for path in sorted((media.parent / kind).glob("*.mp4"))[:3]:
+            shutil.copy(path, first / kind)
+    found = vigil_json("evaluate", first, source, "--cross", "-w", twice, "--out", tmp_path / "out")
+    assert len(found["models"]) == 2 and [len(row["cells"]) for row in found["models"]] == [2, 2]
+    assert "upsampler" not in found["models"][0]["learned"] and "upsampler" in found["models"][1]["learned"]
+    for row in found["models"]:
+        for number, cell in enumerate(row["cells"], start=1):
+            (folder,) = (tmp_path / "out" / row["model"]).glob(f"{number}-*")
+            assert json.loads((folder / "evaluation.json").read_text())["overall"]["auc"] == cell["auc"]
+    done = vigil("evaluate", first, "--cross", "-w", tmp_path, "--out", tmp_path / "no", check=False)
+    assert done.returncode == 1 and "Next:" in done.stderr
+
+
 def test_a_source_without_labels_says_what_to_do(promoted: Path, tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a.mp4").write_bytes(b"x")
