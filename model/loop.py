@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model import parallel
 from model.checkpoint import load_tensors, save_tensors
 from workspace.errors import ModelFileError
 from workspace.files import write_json
@@ -78,22 +79,24 @@ class Loop:
     def run(self, work: Work, validate: Validate, progress: Progress | None = None) -> TrainReport:
         """Train until the steps are done or validation stops getting better; leave the best averaged weights in the model."""
         resumed_from = self._resume()
+        parallel.wait()  # all have read the checkpoint before the first may write the next
         steps, last_save, pause = self.settings.steps, time.monotonic(), CHECKPOINT_SECONDS
         while self.step < steps and self.looks < self.settings.patience:
             self._advance(work)
             looked = self.step % self.settings.validate_every == 0 or self.step == steps
             if looked:
                 self._look(validate)
-            if looked or time.monotonic() - last_save > pause:
+            if parallel.leads() and (looked or time.monotonic() - last_save > pause):
                 began = time.monotonic()
                 self._save()
                 last_save = time.monotonic()
                 pause = max(CHECKPOINT_SECONDS, (last_save - began) / CHECKPOINT_SHARE)
-            if progress is not None:
+            if progress is not None and parallel.leads():
                 progress(self.step, steps, self._message())
         self.model.load_state_dict(self.best)
         self.model.eval()
-        write_json(self.folder / HISTORY, self.history)
+        if parallel.leads():
+            write_json(self.folder / HISTORY, self.history)
         best_loss = None if math.isinf(self.best_loss) else self.best_loss
         return TrainReport(self.history, self.best_step, best_loss, self.step, resumed_from, self.folder)
 
@@ -127,6 +130,8 @@ class Loop:
         raw = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.model.load_state_dict(self.averaged)
         figures = validate()
+        if figures is not None and parallel.size() > 1:  # one opinion on when to stop, whatever rounding says elsewhere
+            figures = {name: parallel.total(value if parallel.leads() else 0.0) for name, value in figures.items()}
         self.model.load_state_dict(raw)
         row = {"step": self.step, "lr": learning_rate(self.settings, self.step - 1)}
         row |= {name: value / self.since for name, value in self.sums.items()} | dict(figures or {})

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model import parallel
 from model.attacks import training_attack
 from model.augment import augment_clip
 from model.data import ClipSource, epoch_order, labels_of, mixed_seed, stack, to_tensor
@@ -53,25 +54,27 @@ def pretrain(
     reforger = Reforger(train_set, augment.reforge if augment else 0.0)
 
     def prepare(step: int) -> tuple[list[int], list[Tensor]]:
-        chosen, frames = batches.at(step), []
-        for slot, position in enumerate(chosen):
-            rng = np.random.default_rng([seed, step, DATA, slot])
-            frame = reforger.take(position, rng, single=True)
-            frames.append(to_tensor(frame) if augment is None else augment_clip(frame, augment, rng, real=not fake[position]))
-        return chosen, frames
+        chosen = batches.at(step)
+        return chosen, [take(step, slot, chosen[slot]) for slot in _slots(len(chosen))]
+
+    def take(step: int, slot: int, position: int) -> Tensor:
+        rng = np.random.default_rng([seed, step, DATA, slot])
+        frame = reforger.take(position, rng, single=True)
+        return to_tensor(frame) if augment is None else augment_clip(frame, augment, rng, real=not fake[position])
 
     def work(step: int) -> Mapping[str, float]:
         model.train()
         (chosen, frames), total = ahead.at(step), 0.0
-        truth = torch.from_numpy(fake[chosen]).to(device)
-        for part in _parts(len(chosen), settings.micro_batch):
+        truth, mine = torch.from_numpy(fake[chosen]).to(device), parallel.share(len(chosen))
+        for part in _parts(mine, settings.micro_batch):
             torch.manual_seed(mixed_seed(seed, step, DROP, part.start))
             with autocast(device, settings.precision):
-                logits = model.frame_logits(torch.cat(frames[part]).to(device))
+                logits = model.frame_logits(torch.cat(frames[part.start - mine.start : part.stop - mine.start]).to(device))
             loss = cross_entropy(logits.float(), truth[part], "bce").sum() / len(chosen)
             loss.backward()
             total += loss.item()
-        return {"loss": total}
+        parallel.sum_gradients(model)
+        return {"loss": parallel.total(total)}
 
     def validate() -> Mapping[str, float] | None:
         def logits(clips: list[Tensor]) -> Tensor:
@@ -136,7 +139,7 @@ class _Fit:
     def prepare(self, step: int) -> tuple[list[int], list[Tensor]]:
         """The clips of step `step`: their positions and their augmented pixels."""
         chosen = self.batches.at(step)
-        return chosen, [self._clip(position, step, slot) for slot, position in enumerate(chosen)]
+        return chosen, [self._clip(chosen[slot], step, slot) for slot in _slots(len(chosen))]
 
     def work(self, step: int) -> Mapping[str, float]:
         """Add the gradient of step `step` to the model; return its figures."""
@@ -144,27 +147,30 @@ class _Fit:
         fake = torch.from_numpy(self.fake[chosen]).to(self.device)
         replay = torch.from_numpy(self.replay[chosen]).to(self.device)
         attacked = self._attacked(len(chosen), step)
-        parts = list(_parts(len(chosen), self.settings.micro_batch))
+        mine = parallel.share(len(chosen))
+        parts = list(_parts(mine, self.settings.micro_batch))
         inputs, teachers = [], []
         for part in parts:
-            padded, lengths = stack(clips[part])
+            padded, lengths = stack(clips[part.start - mine.start : part.stop - mine.start])
             padded, lengths = padded.to(self.device), None if lengths is None else lengths.to(self.device)
             teachers.append(self._teach(padded, lengths))
             inputs.append((self._attack(padded, lengths, fake[part], attacked[part], step, part.start), lengths))
-        teacher = torch.cat(teachers)
+        teacher = parallel.gathered(torch.cat(teachers), len(chosen))
         train_mode(self.model)
         self.model.backbone.requires_grad_(step >= round(self.settings.frozen * self.settings.steps))
-        if len(parts) == 1:
+        if len(parts) == 1 and parallel.size() == 1:
             loss, figures = self.loss(self._logits(inputs[0], step, 0), fake, replay, teacher)
             loss.backward()
         else:
             # the loss joins all clips (quantiles of scores), so its slope by each logit is found first, then pushed through piece by piece
             with torch.no_grad():
                 logits = torch.cat([self._logits(given, step, part.start) for given, part in zip(inputs, parts, strict=True)])
+            logits = parallel.gathered(logits, len(chosen))
             loss, figures = self.loss(logits.requires_grad_(True), fake, replay, teacher)
             (slopes,) = torch.autograd.grad(loss, logits)
             for given, part in zip(inputs, parts, strict=True):
                 self._logits(given, step, part.start).backward(slopes[part])
+        parallel.sum_gradients(self.model)
         return figures | {"attacked": float(attacked.float().mean())}
 
     def loss(self, logits: Tensor, fake: Tensor, replay: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -224,8 +230,9 @@ def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: in
     if not fake.any() or fake.all():
         return None
     model.eval()
+    everything = _parts(slice(0, len(val_set)), batch)
     with torch.no_grad():
-        parts = [logits_of([to_tensor(val_set.clip(position)) for position in range(part.start, part.stop)]) for part in _parts(len(val_set), batch)]
+        parts = [logits_of([to_tensor(val_set.clip(position)) for position in range(part.start, part.stop)]) for part in everything]
     logits, truth = torch.cat(parts).float().cpu(), torch.from_numpy(fake)
     losses = cross_entropy(logits, truth, "bce")
     area = auc(fake, logits.double().numpy())
@@ -281,9 +288,15 @@ def _depends(phase: str, train_set: ClipSource, val_set: ClipSource, settings: P
     return {"phase": phase, "settings": settings.model_dump(), "augment": shown, "seed": seed, "train": rows(train_set), "val": rows(val_set)}
 
 
-def _parts(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
+def _parts(places: slice, size: int) -> Iterator[slice]:
+    for start in range(places.start, places.stop, size):
+        yield slice(start, min(start + size, places.stop))
+
+
+def _slots(count: int) -> range:
+    """The places of the batch whose clips this process makes."""
+    mine = parallel.share(count)
+    return range(mine.start, mine.stop)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -104,12 +104,13 @@ def same_length(rows: list[dict[str, Any]], batch: int) -> list[list[dict[str, A
 def surrogate_model(root: Path, cycle: Cycle) -> tuple[Any, str]:
     """The network to attack, in eval mode, and its name for the report."""
     from model.checkpoint import load_model
+    from model.hardware import best_device
     from pipelines.frameview import FrameView
 
     base = load_base(root, cycle)
     if base is not None:
-        return base, "base"
-    return FrameView(load_model(root / "build/pretrain/model.safetensors")).eval(), "phase 1"
+        return base.to(best_device()), "base"
+    return FrameView(load_model(root / "build/pretrain/model.safetensors")).eval().to(best_device()), "phase 1"
 
 
 def read_back(root: Path, settings: Settings, rows: list[dict[str, Any]], model: Any, measured: list[tuple[Any, Any]]) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _losses(model: Any, clips: Any, fake: Any) -> np.ndarray:
     from torch.nn import functional
 
     with torch.no_grad():
-        logits = model(clips, None).double()
+        logits = model(clips.to(next(model.parameters()).device), None).double().cpu()
     return functional.binary_cross_entropy_with_logits(logits, fake.double(), reduction="none").numpy()
 
 

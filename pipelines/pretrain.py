@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.scoring import meshes, read_set
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
-from workspace.files import write_json
+from workspace.files import read_json, write_json
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,16 +23,32 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
 
     Raises DataError when the training set lacks a class, ModelFileError when build/base is not the cycle's base.
     """
+    if settings.pretrain.processes > 1:
+        from model.parallel import launch
+
+        launch("pipelines.together", "pretrain", processes=settings.pretrain.processes)
+        found: dict[str, Any] = read_json(root / FOLDER / "history.json")
+        return found
+    return learn(root, settings, cycle)
+
+
+def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
+    """The work of `run` in this process, which may be one of several (model/parallel.py): the first of them writes."""
     from model.checkpoint import save_model
     from model.data import ClipDataset
+    from model.hardware import best_device
+    from model.parallel import leads
     from model.training import pretrain
 
     model, warm = start_model(root, settings, cycle)
+    model.to(best_device())
     size = settings.faces.size_px
     train_set = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
     val_set = ClipDataset(root, read_set(root, "validation"), size)
     phase = settings.pretrain.model_copy(update={"lr": settings.pretrain.lr * settings.pretrain.warm_lr_factor}) if warm else settings.pretrain
     report = pretrain(model, train_set, val_set, phase, cycle.seed, root / CHECKPOINTS, Progress("pretrain"), augment=settings.augment)
+    if not leads():
+        return {}
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     sha256 = save_model(model, root / FOLDER / "model.safetensors", {"cycle": cycle.cycle, "phase": "pretrain"})
     result = {

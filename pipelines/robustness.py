@@ -68,14 +68,15 @@ def transfers(
     """Transfer onto the challenger from `independent` (an attacker's own model; absent without both classes in validation) and from
     `parent` (the champion, else the phase-1 network)."""
     from model.checkpoint import load_model
+    from model.hardware import best_device
     from pipelines.frameview import FrameView
 
-    model = load_model(root / "build/model/model.safetensors", challenger.model_sha256)
+    model = load_model(root / "build/model/model.safetensors", challenger.model_sha256).to(best_device())
     parent = (
         load_model(root / "build/base/model.safetensors", champion.model_sha256)
         if champion
         else FrameView(load_model(root / "build/pretrain/model.safetensors")).eval()
-    )
+    ).to(best_device())
     attackers = {"parent": parent, "independent": train_surrogate(root, settings, cycle, tell)}
     return {
         name: transfer(root, attacker, model, border(challenger), panel, settings, cycle.seed) for name, attacker in attackers.items() if attacker is not None
@@ -144,9 +145,10 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         return points
     from model.attacks import robust_curve
     from model.checkpoint import load_model
+    from model.hardware import best_device
 
     clips, fake, lengths = load_clips(root, panel)
-    model = load_model(root / folder / "model.safetensors", card.model_sha256)
+    model = load_model(root / folder / "model.safetensors", card.model_sha256).to(best_device())
     found = robust_curve(
         model,
         clips,

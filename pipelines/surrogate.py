@@ -25,6 +25,7 @@ def train_surrogate(root: Path, settings: Settings, cycle: Cycle, tell: Tell = s
     import torch
 
     from model.data import ClipDataset
+    from model.hardware import best_device
     from model.network import ResNeXtLSTM
     from model.training import pretrain
     from pipelines.frameview import FrameView
@@ -35,7 +36,7 @@ def train_surrogate(root: Path, settings: Settings, cycle: Cycle, tell: Tell = s
     seed = cycle.seed + SEED_OFFSET
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = ResNeXtLSTM(settings.model.model_copy(update={"weights": ""}), settings.faces.size_px)
+        network = ResNeXtLSTM(settings.model.model_copy(update={"weights": ""}), settings.faces.size_px).to(best_device())
     steps = max(LEAST_STEPS, settings.pretrain.steps // PART_OF_PHASE_1)
     phase = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps})
     clips = ClipDataset(root, rows, settings.faces.size_px)

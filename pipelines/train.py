@@ -13,7 +13,7 @@ from pipelines.pretrain import CHECKPOINTS, load_base
 from pipelines.scoring import collected_where_enough, meshes, read_set, score_rows, unit_evidence, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
-from workspace.files import write_json
+from workspace.files import read_json, write_json
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,14 +27,35 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
 
     Raises DataError when the set lacks a class or validation has no real video to set the threshold with.
     """
+    from model.checkpoint import load_model
+    from model.export import export_onnx
+
+    folder = root / FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if settings.train.processes > 1:
+        from model.parallel import launch
+
+        launch("pipelines.together", "train", processes=settings.train.processes)
+    else:
+        learn(root, settings, cycle)
+    history = read_json(folder / "history.json")
+    onnx_sha256 = export_onnx(load_model(folder / "model.safetensors", history["model_sha256"]), folder / "model.onnx", settings.faces.size_px)
+    write_model_card(root, settings, cycle, training_rows(root), history["model_sha256"], onnx_sha256, history)
+    return dict(history)
+
+
+def learn(root: Path, settings: Settings, cycle: Cycle) -> None:
+    """Phase 2 in this process, which may be one of several (model/parallel.py): the first of them writes weights and history."""
     from model.checkpoint import load_model, save_model
     from model.data import ClipDataset
-    from model.export import export_onnx
+    from model.hardware import best_device
+    from model.parallel import leads
     from model.training import fit
 
     rows, size = training_rows(root), settings.faces.size_px
     base = load_base(root, cycle)
-    model = load_model(root / "build/pretrain/model.safetensors")
+    model = load_model(root / "build/pretrain/model.safetensors").to(best_device())
     report = fit(
         model,
         ClipDataset(root, rows, size, landmarks=meshes(root, settings)),
@@ -46,15 +67,12 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         augment=settings.augment,
         base=base if base is not None and base.size_px == size else None,
     )
+    if not leads():
+        return
     folder = root / FOLDER
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     sha256 = save_model(model, folder / "model.safetensors", {"cycle": cycle.cycle, "phase": "train"})
-    onnx_sha256 = export_onnx(model, folder / "model.onnx", size)
     history = {"history": report.history, "best_step": report.best_step, "best_loss": report.best_loss, "steps": report.steps, "train_clips": len(rows)}
-    write_json(folder / "history.json", history)
-    write_model_card(root, settings, cycle, rows, sha256, onnx_sha256, history)
-    return history | {"model_sha256": sha256, "resumed_from": report.resumed_from}
+    write_json(folder / "history.json", history | {"model_sha256": sha256})
 
 
 def training_rows(root: Path) -> "pd.DataFrame":

@@ -219,7 +219,10 @@ class ModelSettings(Block):
 class PhaseSettings(Block):
     """One phase of training."""
 
-    RULES = (Rule(("batch", "micro_batch"), lambda batch, micro: batch % micro == 0, "batch ({batch}) must be a multiple of micro_batch ({micro_batch})"),)
+    RULES = (
+        Rule(("batch", "micro_batch"), lambda batch, micro: batch % micro == 0, "batch ({batch}) must be a multiple of micro_batch ({micro_batch})"),
+        Rule(("batch", "processes"), lambda batch, processes: batch % processes == 0, "batch ({batch}) must be a multiple of processes ({processes})"),
+    )
 
     steps: Positive = Field(description="Optimiser steps at most.")
     batch: Positive = Field(description="Clips (or frames) an optimiser step sees.")
@@ -229,6 +232,7 @@ class PhaseSettings(Block):
     warmup: Fraction = Field(0.05, description="Part of the steps over which the rate rises.")
     validate_every: Positive = Field(200, description="Steps between two looks at validation, and between two checkpoints.")
     patience: Positive = Field(5, description="Looks without a better validation loss before training stops.")
+    processes: Positive = Field(1, description="Processes that share each batch (torchrun); on GPUs one each.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="Of the forward pass; `auto` is bf16 on a GPU and on processors with bf16 instructions, else fp32."
     )

@@ -227,7 +227,7 @@ def test_every_gate_got_what_it_reads(story: Any) -> None:
 def test_the_page_shows_the_cycle_and_fetches_nothing(story: Any) -> None:
     root, _, second, _, _ = story
     page = write_report(root, second).read_text(encoding="utf-8")
-    assert second.cycle in page and "neural" in page and page.count("data:image/png;base64,") == 8
+    assert second.cycle in page and "neural" in page and page.count("data:image/png;base64,") == 9
     assert "http://" not in page and "https://" not in page and "<script" not in page
     for result in read_json(root / "reports/verdict.json")["results"]:
         assert result["gate"] in page

@@ -1,0 +1,105 @@
+"""One training in several processes (torchrun): each takes its share of every batch, and the gradients are summed.
+
+All processes draw the same batch from the same numbers and stay equal to the bit, so any of them could write the result; the
+first does. With batch norm's statistics held still, the summed gradient is that of one process with as many micro-batches, but
+for the order in which floats are added; where they move (phase 1), each process normalises by its own share, and the running
+statistics are averaged.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from model.hardware import best_device
+from workspace.errors import VigilError
+
+
+def size() -> int:
+    """How many processes train together; 1 outside torchrun."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def leads() -> bool:
+    """Whether this process writes and speaks for all."""
+    return rank() == 0
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the processes that torchrun started, for as long as the block lasts. Alone where there are none."""
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    device = best_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if together:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        if together:
+            dist.destroy_process_group()
+
+
+def share(count: int) -> slice:
+    """The places of a batch of `count` that are this process's: one block each, as equal as can be."""
+    return slice(count * rank() // size(), count * (rank() + 1) // size())
+
+
+def sum_gradients(model: nn.Module) -> None:
+    """Sum every gradient over the processes; average batch norm's running statistics."""
+    if size() == 1:
+        return
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    means = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    flat = torch.cat([*(one.reshape(-1) for one in gradients), *(one.reshape(-1) / size() for one in means)])
+    dist.all_reduce(flat)
+    for tensor, part in zip([*gradients, *means], flat.split([one.numel() for one in [*gradients, *means]]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def gathered(mine: Tensor, count: int) -> Tensor:
+    """The values [count] of the whole batch, from this process's block of them. No gradient passes."""
+    if size() == 1:
+        return mine.detach()
+    everyone = torch.zeros(count, dtype=mine.dtype, device=mine.device)
+    everyone[share(count)] = mine.detach()
+    dist.all_reduce(everyone)
+    return everyone
+
+
+def total(value: float) -> float:
+    """The sum of a number over the processes."""
+    if size() == 1:
+        return value
+    number = torch.tensor(value, dtype=torch.float64, device=best_device())
+    dist.all_reduce(number)
+    return float(number)
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if size() > 1:
+        dist.barrier()
+
+
+def launch(module: str, *words: str, processes: int) -> None:
+    """Run `python -m module words` in so many processes by torchrun, and wait. Raises VigilError where one of them failed."""
+    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", module, *words]
+    ended = subprocess.run(command, env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, "PYTHONSAFEPATH": "1"})  # one machine: nothing need leave it
+    if ended.returncode:
+        raise VigilError(
+            f"Training in {processes} processes failed.",
+            why=f"torchrun ended with {ended.returncode}; its words are above",
+            next_step="Mend what it says, or set `processes` to 1. Finished steps are kept: the same command goes on.",
+        )

@@ -1,0 +1,34 @@
+"""The learning stages in two processes, as the stage starts them: torchrun, one writer, an ordinary model at the end."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import pretrain, train
+from tests.pipelines.small_world import add_batch, demo_settings, first_cycle, write_sets
+from workspace.cycle import write_cycle
+from workspace.errors import VigilError
+
+
+def test_a_model_is_trained_in_two_processes_beside_a_folder_that_is_called_like_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from model.card import verify
+
+    settings = demo_settings({"pretrain": {"processes": 2, "micro_batch": 4}, "train": {"processes": 2, "micro_batch": 4}, "gates": {"min_per_class": 2}})
+    write_sets(tmp_path, add_batch(tmp_path, "b1", 20), {"b1"})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(json.loads(settings.model_dump_json(by_alias=True))))
+    cycle = first_cycle()
+    write_cycle(tmp_path, cycle)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "__init__.py").write_text("raise RuntimeError('the user has a folder of this name')\n")
+    monkeypatch.chdir(tmp_path)
+    first, second = pretrain.run(tmp_path, settings, cycle), train.run(tmp_path, settings, cycle)
+    assert first["steps"] == settings.pretrain.steps and second["steps"] == settings.train.steps
+    assert verify(tmp_path / "build/model").model_sha256 == second["model_sha256"]
+
+
+def test_a_failure_in_one_process_is_the_stages_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VigilError, match="2 processes failed"):
+        pretrain.run(tmp_path, demo_settings({"pretrain": {"processes": 2}}), first_cycle())
