@@ -2,7 +2,8 @@
 
 `resnext_tiny` and `resnext_small` are ResNeXts (Xie et al. 2017: residual bottlenecks with grouped convolutions) small
 enough for a CPU. They also see the picture's high-pass residual (picture less its 3x3 mean), because the traces of a
-forgery are small beside the picture itself. Every other name is a torchvision classifier.
+forgery are small beside the picture itself. `meso4` and `xception` are the literature's (model/rivals.py); every other name is a
+torchvision classifier, Swin and ViT included.
 """
 
 import sys
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.rivals import Meso4, SwinMap, VitMap, Xception
 from workspace.errors import ModelFileError, SettingsError
 from workspace.files import sha256_file
 
@@ -21,6 +23,8 @@ OWN = {
     "resnext_tiny": (24, [(48, 1, 2), (96, 2, 2), (160, 2, 1)], 16),
     "resnext_small": (32, [(64, 2, 2), (160, 3, 2), (288, 4, 2), (384, 2, 1)], 16),
 }
+
+WRITTEN: dict[str, type[nn.Module]] = {"meso4": Meso4, "xception": Xception}  # of the literature, not in torchvision
 
 
 class ResNeXtBlock(nn.Module):
@@ -70,7 +74,7 @@ class SmallResNeXt(nn.Module):
         return self.blocks(self.stem(torch.cat([x, 4.0 * residual], 1)))  # residuals are a few times smaller than pictures
 
 
-def build_backbone(name: str, weights: str = "") -> nn.Module:
+def build_backbone(name: str, weights: str = "", size_px: int = 224) -> nn.Module:
     """The encoder called `name`, with the backbone weights of a safetensors file, or torchvision's own of the name `weights` (IMAGENET1K_V2).
 
     torchvision's are fetched once and checked by hash; where they cannot be had a line says so, and the encoder starts from random
@@ -78,8 +82,8 @@ def build_backbone(name: str, weights: str = "") -> nn.Module:
     does not fit. torchvision is imported only for its own names (5 s).
     """
     if weights.isidentifier():
-        return _pretrained(name, weights)
-    encoder = SmallResNeXt(name) if name in OWN else _torchvision_features(name)
+        return _pretrained(name, weights, size_px)
+    encoder = _from_scratch(name, size_px)
     if weights:
         from safetensors.torch import load_file
 
@@ -98,16 +102,24 @@ def build_backbone(name: str, weights: str = "") -> nn.Module:
     return encoder
 
 
-def _pretrained(name: str, weights: str) -> nn.Module:
+def _from_scratch(name: str, size_px: int) -> nn.Module:
+    if name in OWN:
+        return SmallResNeXt(name)
+    if name in WRITTEN:
+        return WRITTEN[name]()
+    return _torchvision_features(name, size_px)
+
+
+def _pretrained(name: str, weights: str, size_px: int) -> nn.Module:
     """torchvision's classifier with its published weights, or from scratch, plainly said, where this machine cannot fetch them."""
     import torchvision
 
-    encoder = SmallResNeXt(name) if name in OWN else _torchvision_features(name)
-    offered = [] if name in OWN else list(torchvision.models.get_model_weights(name).__members__)
+    encoder = _from_scratch(name, size_px)
+    offered = [] if name in OWN or name in WRITTEN else list(torchvision.models.get_model_weights(name).__members__)
     if weights not in offered:
         raise SettingsError(
             f"There are no weights called {weights!r} for {name}.",
-            why=f"torchvision offers {', '.join(offered)}" if offered else "nobody publishes weights of our own networks",
+            why=f"torchvision offers {', '.join(offered)}" if offered else "nobody publishes weights of networks written here",
             next_step="Mend model.weights: one of these names, the path of a safetensors file, or empty.",
         )
     try:
@@ -115,7 +127,7 @@ def _pretrained(name: str, weights: str) -> nn.Module:
     except OSError as problem:
         print(f"Weights {weights} of {name} could not be fetched ({problem}): starting from random weights instead. Nothing else changes.", file=sys.stderr)
         return encoder
-    classifier = torchvision.models.get_model(name, weights=None)
+    classifier = _classifier(name, size_px)
     classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # tensors alone: no code of the file runs
     return _features_of(name, classifier)
 
@@ -144,19 +156,30 @@ def _fetched(address: str) -> Path:
     return path
 
 
-def _torchvision_features(name: str) -> nn.Module:
+def _torchvision_features(name: str, size_px: int) -> nn.Module:
     import torchvision
 
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise SettingsError(
             f"Unknown backbone {name!r}.",
             why="it is neither one of ours nor a torchvision classifier",
-            next_step=f"Use {', '.join(OWN)}, resnext50_32x4d or another.",
+            next_step=f"Use {', '.join([*OWN, *WRITTEN])}, resnext50_32x4d or another.",
         )
-    return _features_of(name, torchvision.models.get_model(name, weights=None))
+    return _features_of(name, _classifier(name, size_px))
+
+
+def _classifier(name: str, size_px: int) -> nn.Module:
+    import torchvision
+
+    sized = {"image_size": size_px} if name.startswith("vit_") else {}  # its places are learned: it works at one size
+    return torchvision.models.get_model(name, weights=None, **sized)
 
 
 def _features_of(name: str, classifier: nn.Module) -> nn.Module:
+    if name.startswith("swin_"):
+        return SwinMap(classifier)
+    if name.startswith("vit_"):
+        return VitMap(classifier)
     if hasattr(classifier, "features"):
         return classifier.features  # VGG, DenseNet, MobileNet, EfficientNet, ConvNeXt
     children = dict(classifier.named_children())

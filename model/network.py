@@ -63,7 +63,7 @@ class ResNeXtLSTM(nn.Module):
         self.settings, self.size_px = settings, size_px
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.backbone = build_backbone(settings.backbone, settings.weights)
+        self.backbone = build_backbone(settings.backbone, settings.weights, size_px)
         self.features, self.side = feature_shape(self.backbone, size_px)
         self.attention = SpatialAttention(self.features, self.side, settings.spatial_prior) if settings.spatial_attention else None
         self.norm = nn.LayerNorm(self.features)

@@ -278,6 +278,28 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    networks: Annotated[
+        list[str] | None, typer.Argument(help="Backbones, r3d_18, or temporal:lstm|gru|transformer; else the usual ones.", show_default=False)
+    ] = None,
+    workspace: WorkspaceOption = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of phase 1, for each network.")] = 1000,
+    fit_steps: Annotated[int, typer.Option(min=1, help="Of phase 2, for each network.")] = 200,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings a network.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train networks with the same recipe and budget on the last cycle's sets; AUC, accuracy, F1, size, time. Resumable."""
+    from pipelines.compare import NAMES, means
+    from pipelines.compare import compare as compare_networks
+    from pipelines.stage import Progress
+    from vigil.reading import render_compared
+
+    root = _root(workspace)
+    rows = compare_networks(root, _settings(root), networks or NAMES, steps, fit_steps, range(1, seeds + 1), Progress("compare"))
+    _emit({"runs": rows, "networks": means(rows)}, render_compared(means(rows), rows[0]), as_json)
+
+
+@app.command()
 def report(
     cycle: Annotated[str, typer.Argument(help="A cycle such as 2026-W47.1; else the last.")] = "",
     workspace: WorkspaceOption = None,

@@ -19,6 +19,20 @@ def render_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def render_compared(networks: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    """A line a network, best AUC first."""
+    rows = []
+    for row in sorted(networks, key=lambda one: -one["auc"]):
+        spread = "" if row["auc_spread"] is None else f" +-{row['auc_spread']:.3f}"
+        f1 = "-" if row["f1"] is None else f"{row['f1']:.3f}"
+        figures = {"AUC": f"{row['auc']:.3f}{spread}", "accuracy": f"{row['accuracy']:.3f}", "F1": f1}
+        rows.append({"network": row["name"], **figures, "MB": row["megabytes"], "ms a clip": row["clip_ms"], "training s": round(row["seconds"])})
+    return "\n".join([
+        render_table(rows),
+        f"Validation videos: {about['n_real']} real, {about['n_fake']} fake; means over {networks[0]['seeds']} seed(s). reports/compare.jsonl holds every run.",
+    ])  # fmt: skip
+
+
 def batch_rows(root: Path) -> list[dict[str, Any]]:
     """A row a batch: state, source, samples, who decided, why."""
     states = batch_states(Journal(root).events())

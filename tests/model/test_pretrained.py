@@ -49,7 +49,7 @@ def test_a_file_that_is_not_the_published_one_is_refused(published: tuple[Path, 
         build_backbone("resnet18", "IMAGENET1K_V1")
 
 
-@pytest.mark.parametrize(("name", "weights", "words"), [("resnet18", "IMAGENET9", "IMAGENET1K_V1"), ("resnext_tiny", "IMAGENET1K_V1", "our own networks")])
+@pytest.mark.parametrize(("name", "weights", "words"), [("resnet18", "IMAGENET9", "IMAGENET1K_V1"), ("resnext_tiny", "IMAGENET1K_V1", "networks written here")])
 def test_weights_that_nobody_publishes_are_refused_with_those_that_are(name: str, weights: str, words: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         build_backbone(name, weights)

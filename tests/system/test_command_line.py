@@ -20,7 +20,7 @@ from vigil.scoring import has_starter
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
 VERBS = (
     "init", "sample", "ingest", "batches", "retrain", "status", "score", "evaluate", "explain", "models", "report", "schedule", "serve", "demo", "doctor",
-    "gc", "audit",
+    "gc", "audit", "compare",
 )  # fmt: skip
 COLUMNS = ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
 

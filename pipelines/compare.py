@@ -1,0 +1,162 @@
+"""Networks side by side on the sets of the last cycle: the same recipe, budget and seeds for each, measured on validation videos.
+
+A choice between networks is a choice, so it is made on validation; the holdout stays for the gates. A run that was broken off
+is simply run again: finished rows stay in reports/compare.jsonl.
+"""
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.scoring import Tell, meshes, read_set, silent, unit_table
+from workspace.errors import DataError, SettingsError
+from workspace.settings import ModelSettings, Settings
+
+if TYPE_CHECKING:
+    from model.data import ClipDataset
+
+RESULTS = Path("reports/compare.jsonl")
+TEMPORAL = ("lstm", "gru", "transformer")
+CLIP_3D = "r3d_18"
+NAMES = ("resnext50_32x4d", "resnet50", "efficientnet_b0", "vit_b_16", "swin_t", "xception", "meso4", CLIP_3D, *(f"temporal:{kind}" for kind in TEMPORAL))
+RUNS = 5
+
+
+def compare(
+    root: Path, settings: Settings, names: Sequence[str], steps: int, fit_steps: int, seeds: Sequence[int], tell: Tell = silent
+) -> list[dict[str, Any]]:
+    """Train and measure what is missing; rows name, seed, auc, accuracy, f1, n_real, n_fake, parameters, megabytes, clip_ms, seconds.
+
+    A name is a backbone, `r3d_18` (a 3D network in place of CNN and LSTM), or `temporal:KIND` on the settings' own backbone.
+    `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks and distillation are off, and every network
+    keeps its last averaged weights. Raises DataError before the first cycle, SettingsError for an unknown name.
+    """
+    for name in names:
+        _model_settings(settings.model, name)
+    validation = read_set(root, "validation")
+    if set(validation["label"]) != {"real", "fake"}:
+        raise DataError("There is nothing to compare on.", why="validation lacks a class", next_step="Ingest more people, then run `vigil retrain`.")
+    told = {"train": sorted(read_set(root, "train")["sha256"]), "validation": sorted(validation["sha256"]), "steps": [steps, fit_steps]}
+    told |= {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
+    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    path = root / RESULTS
+    known = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    rows = {(row["name"], row["seed"]): row for row in known if row["key"] == key}
+    for seed in seeds:
+        for name in names:
+            if (name, seed) not in rows:
+                rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one(root, settings, name, steps, fit_steps, seed, tell)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(path, "a", encoding="utf-8") as handle:
+                    handle.write(json.dumps(rows[name, seed]) + "\n")
+    return [rows[name, seed] for name in names for seed in seeds]
+
+
+def _model_settings(model: ModelSettings, name: str) -> ModelSettings:
+    kind, _, temporal = name.partition(":")
+    if kind == "temporal":
+        if temporal not in TEMPORAL:
+            raise SettingsError(f"There is no {name!r} to compare.", why=f"temporal heads are {', '.join(TEMPORAL)}", next_step="Mend the name.")
+        return model.model_copy(update={"temporal": temporal})
+    if name != CLIP_3D:
+        from model.backbones import build_backbone
+
+        build_backbone(name)  # says at once which names there are
+    return model.model_copy(update={"backbone": name, "weights": ""})
+
+
+def _one(root: Path, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
+    """Train one network from scratch and measure it."""
+    import torch
+
+    from model.data import ClipDataset
+    from model.hardware import best_device
+    from model.network import ResNeXtLSTM, count_parameters
+    from model.rivals import Clip3D
+    from model.training import fit, pretrain
+    from pipelines.pretrain import CHECKPOINTS
+
+    size, wanted = settings.faces.size_px, _model_settings(settings.model, name)
+    started = time.monotonic()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: Any = Clip3D(wanted, size) if name == CLIP_3D else ResNeXtLSTM(wanted, size)
+    network.to(best_device())
+    train = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
+    nothing = ClipDataset(root, train.rows.head(0), size)  # nothing to stop by: every network gets the whole budget
+    first = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps, "processes": 1})
+    second = settings.train.model_copy(
+        update={"steps": fit_steps, "validate_every": fit_steps, "processes": 1, "adversarial_steps": 0, "distillation": 0.0, "frozen": 0.0}
+    )
+    told = _named(tell, name)
+    pretrain(network, train, nothing, first, seed, root / CHECKPOINTS, told, augment=settings.augment)
+    fit(network, train, nothing, second, seed, root / CHECKPOINTS, told, augment=settings.augment)
+    seconds = round(time.monotonic() - started)
+    found = measure(network, ClipDataset(root, read_set(root, "validation"), size))
+    count = count_parameters(network)
+    return found | {"parameters": count, "megabytes": round(4e-6 * count, 1), "clip_ms": clip_milliseconds(network, settings), "seconds": seconds}
+
+
+def _named(tell: Tell, name: str) -> Tell:
+    def told(done: int, total: int, message: str = "") -> None:
+        tell(done, total, f"{name}  {message}")
+
+    return told
+
+
+def measure(network: Any, clips: "ClipDataset") -> dict[str, Any]:
+    """AUC over videos; accuracy and F1 where p_fake 0.5 divides."""
+    import numpy as np
+    import torch
+
+    from model.aggregate import ClipEvidence, aggregate
+    from model.data import to_tensor
+    from model.metrics import auc, threshold_metrics
+
+    device, evidence = next(network.parameters()).device, dict[str, list[ClipEvidence]]()
+    network.eval()
+    with torch.no_grad():
+        for position, (unit, track) in enumerate(zip(clips.rows["unit"], clips.rows["track"], strict=True)):
+            logit = float(network(to_tensor(clips.clip(position))[None].to(device))[0])
+            evidence.setdefault(str(unit), []).append(ClipEvidence(logit, float(np.tanh(abs(logit) / 2)), int(track)))
+    table = unit_table(clips.rows).set_index("unit").loc[list(evidence)]
+    p_fake = np.array([aggregate(one).p_fake for one in evidence.values()])
+    labels = table["label"].to_numpy(dtype=object)
+    at = threshold_metrics(labels, p_fake, 0.5)
+    counts = {f"n_{label}": int((labels == label).sum()) for label in ("real", "fake")}
+    return {"auc": auc(labels, p_fake), "accuracy": at["accuracy"], "f1": at["f1"], **counts}
+
+
+def clip_milliseconds(network: Any, settings: Settings) -> float:
+    """Median milliseconds of one clip through the checkpoint, fp32, on the device it is on."""
+    import torch
+
+    device, faces = next(network.parameters()).device, settings.faces
+    clip = torch.rand(1, faces.clip_frames, 3, faces.size_px, faces.size_px, device=device)
+    times = []
+    with torch.no_grad():
+        for _ in range(RUNS + 1):
+            began = time.perf_counter()
+            float(network(clip)[0])
+            times.append(time.perf_counter() - began)
+    return round(1000 * statistics.median(times[1:]), 1)
+
+
+def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a name: means over its seeds, with the spread of the AUC."""
+    found = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        mine = [row for row in rows if row["name"] == name]
+        values = {key: statistics.mean(row[key] for row in mine) for key in ("auc", "accuracy", "clip_ms", "seconds")}
+        spread = statistics.stdev(row["auc"] for row in mine) if len(mine) > 1 else None
+        found.append({"name": name, "seeds": len(mine), **values, "auc_spread": spread, "f1": _mean_known(mine, "f1"), "megabytes": mine[0]["megabytes"]})
+    return found
+
+
+def _mean_known(rows: Sequence[dict[str, Any]], key: str) -> float | None:
+    known = [row[key] for row in rows if row[key] is not None]
+    return statistics.mean(known) if known else None

@@ -1,0 +1,43 @@
+"""Networks side by side: one recipe, finished runs are kept, a changed budget is another comparison, unknown names are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.compare import RESULTS, compare, means
+from tests.pipelines.small_world import add_batch, demo_settings, write_sets
+from workspace.errors import DataError, SettingsError
+
+SETTINGS = demo_settings()
+NAMES = ("meso4", "r3d_18", "temporal:gru")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_sets(tmp_path, add_batch(tmp_path, "b1", 20), {"b1"})
+    return tmp_path
+
+
+def test_each_network_is_trained_measured_and_not_trained_again(root: Path) -> None:
+    rows = compare(root, SETTINGS, NAMES, 3, 2, [1])
+    assert [row["name"] for row in rows] == list(NAMES) and {row["n_real"] for row in rows} == {4}
+    assert all(0 <= row["auc"] <= 1 and row["clip_ms"] > 0 for row in rows)
+    assert rows[0]["parameters"] < rows[2]["parameters"] < rows[1]["parameters"]
+    before = (root / RESULTS).read_text()
+    assert compare(root, SETTINGS, NAMES, 3, 2, [1]) == rows and (root / RESULTS).read_text() == before
+    other = compare(root, SETTINGS, ["meso4"], 4, 2, [1, 2])
+    assert len((root / RESULTS).read_text().splitlines()) == 5, "another budget is another comparison"
+    (row,) = means(other)
+    assert row["seeds"] == 2 and row["auc"] == pytest.approx(sum(one["auc"] for one in other) / 2)
+
+
+@pytest.mark.parametrize("name", ["resnext_99", "temporal:abacus"])
+def test_unknown_networks_are_refused_before_anything_is_trained(root: Path, name: str) -> None:
+    with pytest.raises(SettingsError):
+        compare(root, SETTINGS, ["meso4", name], 3, 2, [1])
+    assert not (root / RESULTS).exists()
+
+
+def test_before_the_first_cycle_there_is_nothing_to_compare_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="vigil retrain"):
+        compare(tmp_path, SETTINGS, ["meso4"], 3, 2, [1])
