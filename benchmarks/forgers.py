@@ -44,7 +44,11 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "no certainty attention": ((), {"model": {"certainty_attention": False}}),
     "CNN only": ((), {"model": {"fusion_cnn": 1.0}}),
     "LSTM only": ((), {"model": {"fusion_cnn": 0.0}}),
+    "reals no poorer": ((), {"augment": {"poor_reals": 0.0}}),
+    "PGD in training": ((), {"train": {"adversarial_steps": 3}}),
 }
+ATTACKED = ("base", "PGD in training")  # whose white-box curve is measured too, on ATTACK_CLIPS clips
+ATTACK_CLIPS, ATTACK_EPS = 32, tuple(level / 255 for level in (0, 1, 2, 4, 8, 12.75))
 
 
 def settings_of(work: Path, changes: dict[str, dict[str, Any]] | None = None) -> Any:
@@ -113,9 +117,13 @@ def run_one(work: Path, table: Any, held_out: str, variant: str, seed: int) -> d
     scratch = work / ".vigil" / "checkpoints"
     phase = settings.pretrain.model_copy(update={"steps": STEPS, "validate_every": STEPS})
     pretrain(model, clips, nothing, phase, seed, scratch, _tell("phase 1"), augment=settings.augment)
-    phase2 = settings.train.model_copy(update={"steps": FIT_STEPS, "validate_every": FIT_STEPS, "adversarial_steps": 0, "distillation": 0.0})
+    phase2 = settings.train.model_copy(
+        update={"steps": FIT_STEPS, "validate_every": FIT_STEPS, "distillation": 0.0, **({} if "train" in changes else {"adversarial_steps": 0})}
+    )
     fit(model, clips, nothing, phase2, seed, scratch, _tell("phase 2"), augment=settings.augment)
     found = measure(work, model, table, held_out)
+    if variant in ATTACKED and held_out in ABLATION_ON:
+        found["whitebox"] = attacked(work, model, table, settings, seed)
     return {
         "held_out": held_out,
         "variant": variant,
@@ -154,6 +162,19 @@ def measure(work: Path, model: Any, table: Any, held_out: str) -> dict[str, Any]
         for unit, values in logits.items():
             result[f"{name}_{unit}"] = auc(np.where(chosen.to_numpy()[picked], "fake", "real"), np.array(values)[picked])
     return result
+
+
+def attacked(work: Path, model: Any, table: Any, settings: Any, seed: int) -> dict[str, float | None]:
+    """Balanced accuracy at p_fake 0.5 under white-box PGD, by eps, on clips of people who were not trained on, half of them fakes."""
+    from model.attacks import robust_curve
+    from pipelines.robustness import load_clips
+
+    test = table[(table["side"] == "test") & (table["kind"] == "video") & (table["use"] != "evaluate")].sort_values("sha256")
+    panel = test.groupby("label").head(ATTACK_CLIPS // 2)
+    clips, fake, lengths = load_clips(work, panel)
+    steps, restarts = settings.evaluate.attack_steps, settings.evaluate.attack_restarts
+    points = robust_curve(model, clips, fake, list(ATTACK_EPS), steps=steps, restarts=restarts, seed=seed, lengths=lengths)
+    return {f"{point.eps * 255:g}": point.balanced_accuracy for point in points}
 
 
 def _tell(phase: str) -> Any:
@@ -214,6 +235,11 @@ def show() -> None:
         lost = [at[name, "base", seed] - value for (name, kind, seed), value in at.items() if kind == variant != "base" and (name, "base", seed) in at]
         if lost:
             print(f"    {variant:<24} {interval(lost)}")
+    print(f"White-box PGD, balanced accuracy at p_fake 0.5 on {ATTACK_CLIPS} clips, by eps in levels of 255")
+    for variant in ATTACKED:
+        curves = [row["whitebox"] for row in rows if row["variant"] == variant and "whitebox" in row]
+        for level in curves[0] if curves else ():
+            print(f"    {variant:<24} {level:>6}  {interval([curve[level] for curve in curves])}")
 
 
 def main() -> None:

@@ -1,0 +1,130 @@
+"""What one cycle learns and what it keeps: a new forgery comes in, with and without replay and distillation.
+
+    python benchmarks/learning.py [--seeds 3] [--work FOLDER]     resumable; a row a run in benchmarks/learning.jsonl; ends with the table
+
+Two weeks of the demo on rendered people: week 1 brings a forger, week 2 another. After week 1 the workspace is copied, and each
+copy lives through week 2 in its own way. Measured apart, on people who are in neither week: 100 clips of the new forger, 100 of the
+old, 100 real. Nothing is chosen on them.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+RESULTS = HERE / "learning.jsonl"
+OLD, NEW = "blendswap", "upsampler"
+WAYS: dict[str, dict[str, dict[str, Any]]] = {
+    "as it is": {},
+    "no distillation": {"train": {"distillation": 0.0}},
+    "no replay": {"budget": {"replay_clips": 0}},
+    "neither": {"train": {"distillation": 0.0}, "budget": {"replay_clips": 0}},
+}
+TESTED = 100  # clips a kind
+
+
+def vigil(*words: object) -> None:
+    """One verb of the command line; ends the script on an error."""
+    code = subprocess.run([sys.executable, "-m", "vigil", *map(str, words)], stdout=subprocess.DEVNULL).returncode
+    if code not in (0, 3):
+        sys.exit(code)
+
+
+def test_media(work: Path) -> Path:
+    """labels.csv of the measured set; made once."""
+    from media.synthetic import make_sample_media
+
+    folder = work / "measured-media"
+    if not (folder / "labels.csv").is_file():
+        make_sample_media(folder, people=TESTED, clips_per_person=1, seconds=0.85, seed=77, fakes={OLD: 1, NEW: 1}, first_person=5000)
+    return folder / "labels.csv"
+
+
+def first_week(work: Path, seed: int) -> Path:
+    """A workspace that has lived through week 1, and week 2's media beside it."""
+    from vigil.demo import WEEKS, render_week
+    from vigil.opening import open_workspace
+    from workspace.settings import load_settings
+
+    root = work / f"seed{seed}"
+    if (root / ".vigil" / "lived").is_file():
+        return root
+    shutil.rmtree(root, ignore_errors=True)
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    first = render_week(root, settings, WEEKS[0], 1, 1, seed)
+    render_week(root, settings, WEEKS[1], 2, 1 + WEEKS[0].people, seed)
+    vigil("ingest", first, "-w", root, "--name", "week1")
+    vigil("retrain", "-w", root)
+    (root / ".vigil" / "lived").write_text("week 1\n")
+    return root
+
+
+def aucs(root: Path, out: Path, table: Path) -> dict[str, float]:
+    """AUC of the last candidate on each forger of the measured set."""
+    from workspace.journal import Journal
+    from workspace.state import candidates
+
+    made = list(candidates(Journal(root).events()).values())[-1]
+    vigil("evaluate", table, "--model", root / made.path, "--out", out)
+    report = json.loads((out / "evaluation.json").read_text())
+    return {name: part["auc"]["value"] for name, part in report["by_generator"].items()}
+
+
+def run(work: Path, seed: int, way: str, table: Path) -> dict[str, Any]:
+    """Week 2 in one way; before and after."""
+    from tests.system.world import change_settings
+
+    root, copy = first_week(work, seed), work / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(root, copy, symlinks=True)
+    before = aucs(copy, work / "before", table)
+    change_settings(copy, WAYS[way])
+    vigil("ingest", copy / ".vigil" / "media" / "week2" / "labels.csv", "-w", copy, "--name", "week2")
+    vigil("retrain", "-w", copy)
+    after = aucs(copy, work / "after", table)
+    return {"seed": seed, "way": way, "old_before": before[OLD], "new_before": before[NEW], "old_after": after[OLD], "new_after": after[NEW]}
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Means over seeds with t intervals."""
+    from benchmarks.forgers import interval
+
+    for way in WAYS:
+        mine = [row for row in rows if row["way"] == way]
+        if not mine:
+            continue
+        print(f"{way}: {len(mine)} seeds, AUC on {TESTED} clips a kind")
+        print(f"    new forger, before {mean(row['new_before'] for row in mine):.3f}   after {interval([row['new_after'] for row in mine])}")
+        print(f"    old forger, before {mean(row['old_before'] for row in mine):.3f}   lost {interval([row['old_before'] - row['old_after'] for row in mine])}")
+
+
+def main() -> None:
+    """Run what is missing, then show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path("learning-work"))
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    table = test_media(work)
+    for seed in range(1, arguments.seeds + 1):
+        for way in WAYS:
+            if not any((row["seed"], row["way"]) == (seed, way) for row in rows):
+                rows.append(run(work, seed, way, table) | {"load": os.getloadavg()[0]})
+                with open(RESULTS, "a", encoding="utf-8") as handle:
+                    handle.write(json.dumps(rows[-1]) + "\n")
+                print(json.dumps(rows[-1]), flush=True)
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
