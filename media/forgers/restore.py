@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.forgers.detail import detail, match_detail
-from media.forgers.masks import OVAL, Floats, feather, hull_mask, reach_mask, steady
+from media.forgers.masks import OVAL, Floats, lay_in, steady
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,11 @@ def restore(
 
     Seven clips in ten end with as much fine detail as they came with (in edges now, no longer in skin), the others with what they get.
     """
-    size, draw = frames.shape[1], _draw(rng)
-    points = steady(landmarks)
+    draw = _draw(rng)
     made = np.stack([_redraw(frame, draw) for frame in frames])
     if draw.keep_detail:
         made = match_detail(made, detail(frames.astype(np.float32)))
-    forged = np.empty_like(frames)
-    for index, frame in enumerate(frames):
-        cover = np.ones((size, size, 1), np.float32)
-        if not draw.whole:
-            cover = feather(hull_mask(points[index][list(OVAL)], size), draw.softness, reach_mask(points[index], size))[..., None]
-        forged[index] = np.clip(np.rint(frame + draw.strength * cover * (made[index] - frame)), 0, 255).astype(np.uint8)
-    return forged, np.array(landmarks)
+    return lay_in(frames, made, steady(landmarks), () if draw.whole else OVAL, draw.softness, draw.strength), np.array(landmarks)
 
 
 def _redraw(picture: NDArray[np.uint8], draw: _Draw) -> Floats:

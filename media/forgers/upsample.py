@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.forgers.detail import detail, match_detail
-from media.forgers.masks import OVAL, Floats, feather, hull_mask, reach_mask, steady
+from media.forgers.masks import OVAL, Floats, lay_in, steady
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,10 @@ def upsample(
     frames: NDArray[np.uint8], landmarks: NDArray[np.floating], rng: np.random.Generator, donor: object = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
     """The clip with an up-sampler's detail, in the whole picture or in the face; landmarks stay. frames [T,S,S,3] uint8 RGB. `donor` is not used."""
-    size, draw = frames.shape[1], _draw(rng)
-    points = steady(landmarks)
+    draw = _draw(rng)
     made = np.stack([_regrow(frame.astype(np.float32), draw) for frame in frames])
     faces = match_detail(made, detail(frames.astype(np.float32)))
-    forged = np.empty_like(frames)
-    for index, frame in enumerate(frames):
-        cover = np.ones((size, size, 1), np.float32)
-        if not draw.whole:
-            cover = feather(hull_mask(points[index][list(OVAL)], size), draw.softness, reach_mask(points[index], size))[..., None]
-        forged[index] = np.clip(np.rint(frame + draw.strength * cover * (faces[index] - frame)), 0, 255).astype(np.uint8)
-    return forged, np.array(landmarks)
+    return lay_in(frames, faces, steady(landmarks), () if draw.whole else OVAL, draw.softness, draw.strength), np.array(landmarks)
 
 
 def _regrow(picture: Floats, draw: _Draw) -> Floats:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from media.forgers.detail import detail, match_detail, match_tone
-from media.forgers.masks import HULLS, OVAL, feather, hull_mask, reach_mask, steady
+from media.forgers.masks import HULLS, OVAL, hull_mask, lay_in, steady
 from media.forgers.reenact import reenact
 from media.forgers.registry import Clip, Frames, Landmarks
 from model.forgers.autoencoder_swap import draw_as, train_swap
@@ -62,7 +62,7 @@ def _redraw(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.G
     drawn = match_tone(draw_again(network, frames), frames.astype(np.float32))
     if sharp:
         drawn = match_detail(drawn, detail(frames.astype(np.float32)))
-    return (_rounded(drawn) if whole else _laid_in(frames, drawn, landmarks, OVAL, softness)), np.array(landmarks)
+    return (_rounded(drawn) if whole else lay_in(frames, drawn, steady(landmarks), OVAL, softness)), np.array(landmarks)
 
 
 def _portrait(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
@@ -92,14 +92,7 @@ def _swap(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Gen
         drawn = (drawn - mine.mean(axis=0)) * gain + wanted.mean(axis=0)
     if rng.random() < 0.5:
         drawn = match_detail(drawn, detail(frames.astype(np.float32)))
-    return _laid_in(frames, drawn, landmarks, HULLS[kind], softness), np.array(landmarks)
-
-
-def _laid_in(frames: Frames, drawn: NDArray[np.floating], landmarks: Landmarks, hull: Sequence[int], softness: float) -> Frames:
-    """`drawn` inside the hull of the landmarks named, the frames around it."""
-    size, points = frames.shape[1], steady(landmarks)
-    masks = np.stack([feather(hull_mask(one[list(hull)], size), softness, reach_mask(one, size)) for one in points])[..., None]
-    return _rounded(frames + (drawn - frames) * masks)
+    return lay_in(frames, drawn, points, HULLS[kind], softness), np.array(landmarks)
 
 
 def _rounded(frames: NDArray[np.floating]) -> Frames:

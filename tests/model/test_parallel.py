@@ -13,28 +13,23 @@ from tests.model.test_training import AUGMENT, PHASE2, run
 from tests.model.toys import small_model, toy_clips
 from workspace.errors import VigilError
 
-PHASES = {"pretrain": pretrain, "fit": fit}
 OF_GRADIENT = 1e-5  # largest difference, as a part of the largest gradient: sums of floats in another order
 OF_WEIGHTS = 5e-4  # after eight steps of Adam, which divides small gradients by small numbers
 
 
-def main(phase: str, out: Path) -> None:
+def main(out: Path, fail: bool) -> None:
     """What each of the processes does (this module, started by torchrun)."""
     torch.set_num_threads(1)
     with joined():
         assert size() == 2 and leads() == (share(2).start == 0)
-        if phase == "fail" and not leads():
+        if fail and not leads():
             raise RuntimeError("one of us could not")
-        if phase == "gradient":
-            save_tensors(out / f"{'first' if leads() else 'other'}.safetensors", gradients(4), {})
-            return
         assert gathered(torch.arange(6.0)[share(6)], 6).tolist() == [0, 1, 2, 3, 4, 5]
-        model, report = run(PHASES[phase], out / "checkpoints", micro_batch=4)
-        if leads():
-            save_model(model, out / "model.safetensors", {"steps": report.steps})
-        else:
-            assert not (out / "other").exists()
-            save_model(model, out / "other.safetensors")
+        me = "first" if leads() else "other"
+        save_tensors(out / f"gradient-{me}.safetensors", gradients(4), {})
+        for name, phase in (("pretrain", pretrain), ("fit", fit)):
+            model, _ = run(phase, out / "checkpoints" / name, micro_batch=4)
+            save_model(model, out / f"{name}-{me}.safetensors")
 
 
 def gradients(micro_batch: int) -> dict[str, torch.Tensor]:
@@ -47,9 +42,14 @@ def gradients(micro_batch: int) -> dict[str, torch.Tensor]:
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def together(phase: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
-    launch("tests.model.test_parallel", phase, str(out), processes=2)
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes left their gradients and models."""
+    out = tmp_path_factory.mktemp("together")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+        launch("tests.model.test_parallel", str(out), processes=2)
+    return out
 
 
 def largest_difference(one: torch.nn.Module, other: torch.nn.Module) -> float:
@@ -57,36 +57,34 @@ def largest_difference(one: torch.nn.Module, other: torch.nn.Module) -> float:
     return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
 
 
-def test_the_gradient_of_two_processes_is_that_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    together("gradient", tmp_path, monkeypatch)
+def test_the_gradient_of_two_processes_is_that_of_one(together: Path) -> None:
     alone = gradients(4)
     largest = max(float(gradient.abs().max()) for gradient in alone.values())
     for name in ("first", "other"):
-        found, _ = load_tensors(tmp_path / f"{name}.safetensors")
+        found, _ = load_tensors(together / f"gradient-{name}.safetensors")
         assert set(found) == set(alone) and largest > 0
         assert max(float((found[key] - alone[key]).abs().max()) for key in alone) < OF_GRADIENT * largest
 
 
-def test_two_processes_end_where_one_with_two_micro_batches_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_end_where_one_with_two_micro_batches_ends(together: Path, tmp_path: Path) -> None:
     """Phase 2, where batch norm's statistics are frozen: distillation, the joint Wasserstein term and attacks included."""
-    together("fit", tmp_path, monkeypatch)
     alone, _ = run(fit, tmp_path / "alone", micro_batch=4)
-    both = [load_model(tmp_path / name) for name in ("model.safetensors", "other.safetensors")]
+    both = [load_model(together / f"fit-{name}.safetensors") for name in ("first", "other")]
     assert largest_difference(*both) == 0, "the processes stay equal to the bit"
     assert largest_difference(both[0], alone) < OF_WEIGHTS
 
 
-def test_phase_1_normalises_by_shares_and_stays_equal_in_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    together("pretrain", tmp_path, monkeypatch)
-    both = [load_model(tmp_path / name) for name in ("model.safetensors", "other.safetensors")]
+def test_phase_1_normalises_by_shares_and_stays_equal_in_both(together: Path) -> None:
+    both = [load_model(together / f"pretrain-{name}.safetensors") for name in ("first", "other")]
     assert largest_difference(*both) == 0
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    assert all(len(list((together / "checkpoints" / name).iterdir())) == 1 for name in ("pretrain", "fit")), "one of them writes checkpoints"
 
 
 def test_one_that_fails_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     with pytest.raises(VigilError, match="2 processes failed"):
-        together("fail", tmp_path, monkeypatch)
+        launch("tests.model.test_parallel", str(tmp_path), "fail", processes=2)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]), "fail" in sys.argv[2:])

@@ -9,7 +9,6 @@ import yaml
 from pipelines import pretrain, train
 from tests.pipelines.small_world import add_batch, demo_settings, first_cycle, write_sets
 from workspace.cycle import write_cycle
-from workspace.errors import VigilError
 
 
 def test_a_model_is_trained_in_two_processes_beside_a_folder_that_is_called_like_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,9 +25,3 @@ def test_a_model_is_trained_in_two_processes_beside_a_folder_that_is_called_like
     first, second = pretrain.run(tmp_path, settings, cycle), train.run(tmp_path, settings, cycle)
     assert first["steps"] == settings.pretrain.steps and second["steps"] == settings.train.steps
     assert verify(tmp_path / "build/model").model_sha256 == second["model_sha256"]
-
-
-def test_a_failure_in_one_process_is_the_stages_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(VigilError, match="2 processes failed"):
-        pretrain.run(tmp_path, demo_settings({"pretrain": {"processes": 2}}), first_cycle())
