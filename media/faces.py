@@ -40,6 +40,7 @@ class FaceClip:
     brightness: float  # mean grey of the crop's middle, 0..1
     yaw_degrees: float  # 0 looks at the camera, mean
     score: float  # of the detector, mean
+    centre_px: tuple[float, float] = (0.0, 0.0)  # of the face in the source picture (x, y), mean
 
 
 @dataclass(slots=True)
@@ -200,6 +201,7 @@ def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tup
         frames, landmarks, 0, seen[0].time, seen[-1].time,
         face_px=float(np.mean([one.place[2] for one in seen])), sharpness=sharpness, brightness=brightness,
         yaw_degrees=float(np.mean([one.face.yaw_degrees for one in seen])), score=float(np.mean([one.face.score for one in seen])),
+        centre_px=(float(np.mean([one.place[0] for one in seen])), float(np.mean([one.place[1] for one in seen]))),
     )  # fmt: skip
     mean_look = np.mean([one.look for one in seen], axis=0)
     mean_look /= max(float(np.linalg.norm(mean_look)), 1e-6)

@@ -20,11 +20,12 @@ from workspace.files import sha256_bytes, sha256_file
 from workspace.settings import FaceSettings
 
 if TYPE_CHECKING:
-    from media.faces import Extraction
+    from media.faces import Extraction, FaceClip
 
 ENGINE = "onnxruntime-fp32"
 BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with ResNeXt-50
 UNLIKE = "unlike the media that this model was tried on: its score says little"
+SIDES, SIDE_EDGES = ("left", "middle", "right"), (0.4, 0.6)  # of the picture, as it is seen
 ROW = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 
 
@@ -51,8 +52,8 @@ class FileVerdict:
     model: str  # first 12 digits of the model's sha256
     kind: str  # video | image | ''
     engine: str = ENGINE
-    tracks: list[dict[str, Any]] = field(default_factory=list)  # {track, p_fake, start_seconds, end_seconds}: its most suspicious clip
-    clips: list[dict[str, Any]] = field(default_factory=list)  # {track, start_seconds, end_seconds, p_fake}
+    tracks: list[dict[str, Any]] = field(default_factory=list)  # {track, p_fake, start_seconds, end_seconds, place}: its most suspicious clip
+    clips: list[dict[str, Any]] = field(default_factory=list)  # {track, start_seconds, end_seconds, p_fake, place}; place: see _place
     novelty: float | None = None  # distance of the worst track from what the model knows, about 1 for familiar media (model/novelty.py)
 
     def as_row(self) -> dict[str, Any]:
@@ -164,8 +165,8 @@ class Engine:
         scores = self.score_clips([clip.frames for clip in found.clips])
         evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, found.clips, strict=True)]
         video = aggregate(evidence, self.card.temperature)
-        rows = [
-            {"track": clip.track, "start_seconds": clip.start_seconds, "end_seconds": clip.end_seconds, "p_fake": score.p_fake}
+        rows: list[dict[str, Any]] = [
+            {"track": clip.track, "start_seconds": clip.start_seconds, "end_seconds": clip.end_seconds, "p_fake": score.p_fake, "place": _place(found, clip)}
             for score, clip in zip(scores, found.clips, strict=True)
         ]
         tracks = []
@@ -188,4 +189,14 @@ def _reason(said: str, rows: list[dict[str, Any]], worst: int) -> str:
     if said == "real":
         return ""
     row = rows[worst]
-    return f"most suspicious: {row['start_seconds']:.1f}-{row['end_seconds']:.1f} s, face {row['track'] + 1}"
+    alone = len({one["track"] for one in rows}) == 1
+    side = "" if alone or row["place"] is None else f" ({SIDES[int(np.digitize(row['place'][0], SIDE_EDGES))]})"
+    return f"most suspicious: {row['start_seconds']:.1f}-{row['end_seconds']:.1f} s, face {row['track'] + 1}{side}"
+
+
+def _place(found: "Extraction", clip: "FaceClip") -> list[float] | None:
+    """Where the face is in the picture: centre x, y and longer side, in parts of the picture's width, height and width. None where its size is unknown."""
+    if found.info is None or not found.info.width or not found.info.height:
+        return None
+    x, y = clip.centre_px
+    return [round(x / found.info.width, 3), round(y / found.info.height, 3), round(clip.face_px / found.info.width, 3)]

@@ -10,7 +10,7 @@ from model.aggregate import ClipEvidence, aggregate, sigmoid
 from model.card import ModelCard, load_card, write_card
 from model.checkpoint import save_model
 from model.export import export_onnx
-from model.inference import ROW, Engine
+from model.inference import ROW, UNLIKE, Engine
 from tests.model.toys import SIZE, SMALL, face_settings, lively_model
 from workspace.errors import ModelFileError
 
@@ -96,7 +96,7 @@ def test_a_video_gets_a_verdict_that_its_clips_explain(engine, sample):
     assert found.verdict in ("real", "fake", "uncertain") and 0 <= found.p_fake <= 1 and found.faces == 1 and found.frames > 0 and found.kind == "video"
     assert list(found.as_row()) == list(ROW) == ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
     assert found.as_row()["file"] == str(sample[0]) and found.model == engine.card.model_sha256[:12]
-    assert {"track", "start_seconds", "end_seconds", "p_fake"} == set(found.clips[0]) and found.tracks[0]["p_fake"] == pytest.approx(found.p_fake)
+    assert {"track", "start_seconds", "end_seconds", "p_fake", "place"} == set(found.clips[0]) and found.tracks[0]["p_fake"] == pytest.approx(found.p_fake)
     from media.faces import extract_clips
 
     own = extract_clips(sample[0], engine.card.faces).clips
@@ -130,6 +130,35 @@ def test_whatever_is_wrong_with_a_file_there_is_a_row_with_a_reason(engine, samp
         row = engine.score_file(tmp_path / name).as_row()
         assert row["verdict"] == "none" and row["p_fake"] is None and row["reason"], name
     assert engine.score_file(b"").verdict == "none"
+
+
+def test_of_two_faces_the_suspicious_one_is_named_with_its_place(folder, engine, sample, tmp_path):
+    one = cv2.imread(str(sample[1]))
+    small = cv2.resize(one, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    canvas = np.full((one.shape[0], one.shape[1] + small.shape[1], 3), 100, np.uint8)
+    canvas[: small.shape[0], : small.shape[1]] = small
+    canvas[:, small.shape[1] :] = one
+    cv2.imwrite(str(tmp_path / "two.png"), canvas)
+    for name in ("model.safetensors", "model.onnx"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    write_card(tmp_path, engine.card.model_copy(update={"threshold": 0.0001, "abstain": 0.0}))
+    found = Engine(tmp_path).score_file(tmp_path / "two.png")
+    places = {row["track"]: row["place"] for row in found.tracks}
+    assert found.faces == 2 and places[1][0] < 0.4 < 0.55 < places[0][0] and places[0][2] > places[1][2]
+    worst = max(found.tracks, key=lambda row: row["p_fake"])["track"]
+    assert found.reason.endswith(f"face {worst + 1} ({'left' if worst else 'right'})")
+
+
+@pytest.mark.parametrize(("centre", "bound", "novel"), [(100.0, 1.0, True), (0.0, 1e12, False), (100.0, None, False)])
+def test_media_unlike_what_the_model_knows_are_uncertain(folder, engine, sample, tmp_path, centre, bound, novel):
+    size = len(engine.score_clips(clips([2]))[0].embedding)
+    for name in ("model.safetensors", "model.onnx"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    known = {"centre": [centre] * size, "spread": [0.1] * size, "bound": bound}
+    write_card(tmp_path, engine.card.model_copy(update={"threshold": 0.0001, "abstain": 0.0, "metrics": {"novelty": known}}))
+    found = Engine(tmp_path).score_file(sample[0])
+    assert found.verdict == ("uncertain" if novel else "fake") and (found.reason == UNLIKE) == novel and found.novelty > 0
+    assert found.p_fake == pytest.approx(engine.score_file(sample[0]).p_fake), "the score itself is not touched"
 
 
 def test_an_unforeseen_failure_of_a_decoder_is_a_reason_and_no_traceback(engine, sample, monkeypatch):
