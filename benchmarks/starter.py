@@ -68,7 +68,7 @@ def describe(card: dict[str, Any], report: dict[str, Any], table: Path, out: Pat
     """The starter's README: what it is, what it was trained on, how well it does, where it fails, on what terms."""
     with open(table, newline="", encoding="utf-8") as handle:
         rows = [row for row in csv.DictReader(handle) if row["use"] == "train" and row["label"] == "real"]
-    clips, photos = (sum(row["kind"] == kind for row in rows) for kind in ("video", "image"))
+    clips, photos = (sum((row["kind"] == "photo") == photo for row in rows) for photo in (False, True))
     people = len({row["identity"] for row in rows if row["identity"]})
 
     def line(name: str, part: dict[str, Any]) -> str:

@@ -26,9 +26,9 @@ class _Draw:
 
 
 def _draw(rng: np.random.Generator) -> _Draw:
-    factor = 2 if rng.random() < 0.7 else 4
+    factor = 2 if rng.random() < 0.8 else 4
     shared = rng.random() < 0.5  # one irregularity for all phases, or each its own
-    jitter = rng.normal(0, 0.06, (1 if shared else factor * factor, 3, 3))
+    jitter = rng.normal(0, rng.uniform(0.02, 0.12) / factor, (1 if shared else factor * factor, 3, 3))
     return _Draw(
         factor=factor,
         kernels=(_ideal(factor) + jitter).astype(np.float32),

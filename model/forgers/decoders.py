@@ -5,8 +5,10 @@ the traces of each are its own (Odena et al. 2016). They are fully convolutional
 pictures of any size. Nothing here blends: a picture drawn whole has no seam.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from torch.nn import functional as F
 KINDS = ("transposed", "resize", "shuffle")
 WIDTH, LATENT, SHRINK = 32, 12, 4  # channels, channels of the code, how much smaller it is: 16 pixels have 12 numbers instead of 48
 PATCH, BATCH = 64, 16
+MARGIN = 8  # pixels mirrored round a picture before it is drawn
+MOST_JITTER, MOST_ENLARGED, AT_ITS_OWN_SIZE = 0.12, 2.0, 0.3
 
 
 class Up(nn.Module):
@@ -109,12 +113,29 @@ def _patch(picture: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def draw_again(network: Autoencoder, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The frames [T, S, S, 3] uint8 as the network draws them, float32 0..255 of the same shape. Sides are padded to a multiple of 4."""
+def draw_unlike(network: Autoencoder, frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+    """As `draw_again`, by a sibling of the network and at a size of its own: no two clips carry the same trace.
+
+    Each weight of the decoder is scaled by a normal draw about 1 (spread up to MOST_JITTER), and the picture is drawn up to twice as
+    large and brought back. A detector learns one fixed network's trace by heart, and then knows that network alone.
+    """
+    sibling, spread = copy.deepcopy(network), float(rng.uniform(0, MOST_JITTER))
+    for parameter in sibling.decoder.parameters():
+        parameter.mul_(1 + spread * torch.from_numpy(rng.standard_normal(tuple(parameter.shape), dtype=np.float32)))
     size = frames.shape[1]
-    pad = -size % SHRINK
+    side = round(size * float(rng.uniform(1, MOST_ENLARGED)))
+    if rng.random() < AT_ITS_OWN_SIZE or side == size:
+        return draw_again(sibling, frames)
+    large = np.stack([cv2.resize(frame, (side, side), interpolation=cv2.INTER_CUBIC) for frame in frames])
+    return np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in draw_again(sibling, large)])
+
+
+@torch.no_grad()
+def draw_again(network: Autoencoder, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The frames [T, S, S, 3] uint8 as the network draws them, float32 0..255 of the same shape. Sides are padded by mirroring."""
+    size = frames.shape[1]
+    more = MARGIN + (-size) % SHRINK
     given = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 255
-    if pad:
-        given = F.pad(given, (0, pad, 0, pad), mode="replicate")
-    drawn = network(given.contiguous(memory_format=torch.channels_last))[:, :, :size, :size]
+    given = F.pad(given, (MARGIN, more, MARGIN, more), mode="reflect")  # a network's own border must not stand in the picture
+    drawn = network(given.contiguous(memory_format=torch.channels_last))[:, :, MARGIN : MARGIN + size, MARGIN : MARGIN + size]
     return (drawn.clamp(0, 1) * 255).permute(0, 2, 3, 1).contiguous().numpy()

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from media.forgers.detail import detail, match_detail, match_tone
-from media.forgers.masks import HULLS, OVAL, hull_mask, lay_in, steady
+from media.forgers.detail import detail, match_detail, match_shades
+from media.forgers.masks import HULLS, OVAL, lay_in, steady
 from media.forgers.reenact import reenact
 from media.forgers.registry import Clip, Frames, Landmarks
 from model.forgers.autoencoder_swap import draw_as, train_swap
-from model.forgers.decoders import KINDS, draw_again, train_autoencoder
+from model.forgers.decoders import KINDS, draw_unlike, train_autoencoder
 
 FEWEST_FACES = 8  # fewer teach a decoder nothing
 ARRIVED = date(2026, 11, 20)
@@ -59,7 +59,7 @@ def _decoder(kind: str) -> LearnedForger:
 def _redraw(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
     """The clip as an autoencoder draws it: six times in ten the whole picture, else only the face."""
     whole, softness, sharp = bool(rng.random() < 0.6), float(rng.uniform(0.01, 0.04)), bool(rng.random() < 0.75)
-    drawn = match_tone(draw_again(network, frames), frames.astype(np.float32))
+    drawn = _with_shades(draw_unlike(network, frames, rng), frames, rng)
     if sharp:
         drawn = match_detail(drawn, detail(frames.astype(np.float32)))
     return (_rounded(drawn) if whole else lay_in(frames, drawn, steady(landmarks), OVAL, softness)), np.array(landmarks)
@@ -67,7 +67,7 @@ def _redraw(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.G
 
 def _portrait(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
     moved, points = reenact(frames, landmarks, rng)
-    drawn = match_tone(draw_again(network, moved), moved.astype(np.float32))
+    drawn = _with_shades(draw_unlike(network, moved, rng), moved, rng)
     return _rounded(match_detail(drawn, detail(frames.astype(np.float32)) * float(rng.uniform(0.85, 1.15)))), points
 
 
@@ -85,14 +85,15 @@ def _swap(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Gen
     kind, softness = "whole" if rng.random() < 0.6 else "inner", float(rng.uniform(0.012, 0.04))
     drawn = draw_as(network, frames, 1 - group)
     points = steady(landmarks)
-    inside = np.stack([hull_mask(frame_points[list(OVAL)], frames.shape[1], -0.02) for frame_points in points]) > 0
-    if inside.any():
-        mine, wanted = drawn[inside], frames[inside].astype(np.float32)
-        gain = np.clip(wanted.std(axis=0) / np.maximum(mine.std(axis=0), 1e-3), 0.6, 1.6)
-        drawn = (drawn - mine.mean(axis=0)) * gain + wanted.mean(axis=0)
+    drawn = match_shades(drawn, frames.astype(np.float32), float(rng.uniform(4.0, 9.0)) * frames.shape[1] / 128)  # another's features in the target's light
     if rng.random() < 0.5:
         drawn = match_detail(drawn, detail(frames.astype(np.float32)))
     return lay_in(frames, drawn, points, HULLS[kind], softness), np.array(landmarks)
+
+
+def _with_shades(drawn: NDArray[np.floating], frames: Frames, rng: np.random.Generator) -> NDArray[np.floating]:
+    """`drawn` with the colours and shades of `frames`, coarser than 1.5 to 5 pixels of a 128 px crop."""
+    return match_shades(drawn, frames.astype(np.float32), float(rng.uniform(1.5, 5.0)) * frames.shape[1] / 128)
 
 
 def _rounded(frames: NDArray[np.floating]) -> Frames:
