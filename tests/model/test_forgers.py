@@ -1,14 +1,15 @@
 """Learned forgers: they learn from faces, forge what looks like the clip, the same for the same draw, and never a still picture."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from model.forgers import LEARNED, Face
-from model.forgers.decoders import KINDS, draw_again, drawing_loss, train_autoencoder
+from model.forgers.decoders import KINDS, Autoencoder, draw_again, draw_unlike, drawing_loss, train_autoencoder
 from tests.faces import Clip, motion, rendered_clips
 
-STEPS = 150
+STEPS = 100
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +51,30 @@ def test_the_same_draw_gives_the_same_clip_and_another_draw_another(networks: di
 def test_a_learned_forgery_moves_as_much_as_the_real_clip(networks: dict[str, torch.nn.Module], clips: list[Clip], name: str) -> None:
     ratios = [motion(forge(networks, clip, name, seed)[0]) / motion(clip[0]) for seed in range(4) for clip in clips]
     assert 0.5 < np.exp(np.mean(np.log(ratios))) < 2.0, ratios
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_decoder_leaves_colours_shades_and_the_border_as_they_were(networks: dict[str, torch.nn.Module], clips: list[Clip], kind: str) -> None:
+    """What a detector could go by without looking for a trace: brown lips, pale skin, a frame round the picture."""
+    for seed in range(8):
+        frames = clips[seed % 4][0]
+        change = forge(networks, clips[seed % 4], f"decoder_{kind}", seed)[0].astype(np.float32) - frames
+        coarse = np.stack([cv2.GaussianBlur(one, (0, 0), 8.0) for one in change])
+        assert np.abs(coarse).mean() < 1.0 and np.abs(coarse).max() < 6.0, f"draw {seed}"
+        fine = np.abs(change).mean(axis=(0, 3))
+        rim = np.concatenate([fine[0], fine[-1], fine[:, 0], fine[:, -1]])
+        assert rim.mean() < 2.5 * fine.mean() + 0.5, f"draw {seed}: the border stands out"
+
+
+def test_no_two_clips_are_drawn_alike(networks: dict[str, torch.nn.Module], clips: list[Clip]) -> None:
+    frames = clips[0][0][:1]
+    network = networks["decoder_shuffle"]
+    assert isinstance(network, Autoencoder)
+    plain = draw_again(network, frames)
+    draws = [draw_unlike(network, frames, np.random.default_rng(seed)) for seed in range(4)]
+    assert all(one.shape == plain.shape and 0.05 < np.abs(one - plain).mean() < 25 for one in draws)
+    assert np.abs(draws[0] - draws[1]).mean() > 0.05
+    assert np.array_equal(plain, draw_again(network, frames)), "the network itself is not changed"
 
 
 @pytest.mark.parametrize("name", sorted(LEARNED))
