@@ -1,4 +1,4 @@
-"""Sanity of a training set and of the recipe: can the network learn a handful of clips by heart, and do numbers alone give the answer away?
+"""Sanity of a training set and of the recipe: can the network learn a handful of clips by heart, and does anything but the picture give the answer away?
 
 A network that cannot learn sixteen clips by heart has a fault in its labels, its rate or its code, and no amount of data mends
 that; a set whose file numbers tell the classes apart teaches those numbers.
@@ -7,6 +7,7 @@ that; a set whose file numbers tell the classes apart teaches those numbers.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.nuisance import told_by_statistics
 from pipelines.probes import numbers_alone
 from pipelines.scoring import Tell, read_set, silent
 from workspace.errors import DataError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 EACH = 8  # clips of a class to learn by heart
 STEPS = 80
-LEAST_AUC, MOST_LOSS, MOST_ALONE = 0.999, 0.1, 0.65
+LEAST_AUC, MOST_LOSS, MOST_ALONE, MOST_STATISTICS = 0.999, 0.1, 0.65, 0.8
 
 
 def audit(root: Path, settings: Settings, tell: Tell = silent) -> list[dict[str, Any]]:
@@ -38,6 +39,16 @@ def audit(root: Path, settings: Settings, tell: Tell = silent) -> list[dict[str,
             MOST_ALONE,
             value is not None and value <= MOST_ALONE,
             "else: length, size or compression tell real from fake without a look at the picture",
+        ),
+        *(
+            _row(
+                f"statistics alone tell {name}: AUC",
+                area,
+                MOST_STATISTICS,
+                area <= MOST_STATISTICS,
+                "else: sharpness, colour or the border gives these fakes away, and nothing else is learned from them",
+            )
+            for name, area in told_by_statistics(root, settings, clips, tell).items()
         ),
     ]
 

@@ -1,0 +1,62 @@
+"""Statistics that say nothing of a face: they tell a leaking forger, and do not tell one that keeps them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from media.shards import ShardWriter, read_index
+from pipelines.nuisance import FEWEST, statistics, told_by_statistics
+from tests.pipelines.small_world import demo_settings
+
+SIZE = 48
+SETTINGS = demo_settings({"faces": {"size_px": SIZE}})
+
+
+def world(root: Path, forge: object, people: int = 60) -> pd.DataFrame:
+    """A real picture a person and a fake that `forge(pixels, rng)` makes of another's."""
+    rng = np.random.default_rng(0)
+    with ShardWriter(root / "data/faces/b") as shard:
+        for person in range(people):
+            for label in ("real", "fake"):
+                coarse = rng.normal(120, 40, (6, 6, 3))
+                pixels = np.kron(coarse, np.ones((SIZE // 6, SIZE // 6, 1))) + rng.normal(0, rng.uniform(4, 10), (SIZE, SIZE, 3))
+                if label == "fake":
+                    pixels = forge(pixels, rng)  # type: ignore[operator]
+                frames = np.clip(pixels, 0, 255).astype(np.uint8)[None].repeat(2, axis=0)
+                row = {
+                    "clip_id": f"{person}-{label}",
+                    "sample_id": f"{person}-{label}",
+                    "batch": "b",
+                    "label": label,
+                    "kind": "video",
+                    "identity": f"p{person}",
+                }
+                row |= {"origin": "collected", "generator": "maker" if label == "fake" else ""}
+                shard.add(row, frames, np.full((2, 468, 2), 0.5))
+    return read_index(root / "data/faces/b").assign(store="data/faces/b", role="new", new=True, cluster="", unit="")
+
+
+@pytest.mark.parametrize(
+    ("name", "forge", "leaks"),
+    [
+        ("the same", lambda pixels, rng: pixels, False),
+        ("pale", lambda pixels, rng: 0.5 * pixels + 0.5 * pixels.mean(axis=2, keepdims=True), True),
+        ("without grain", lambda pixels, rng: np.kron(pixels[4::8, 4::8], np.ones((8, 8, 1))), True),
+        ("framed", lambda pixels, rng: np.pad(pixels[1:-1, 1:-1], ((1, 1), (1, 1), (0, 0)), constant_values=255), True),
+    ],
+)
+def test_a_forger_that_changes_more_than_the_face_is_told(tmp_path: Path, name: str, forge: object, leaks: bool) -> None:
+    found = told_by_statistics(tmp_path, SETTINGS, world(tmp_path, forge))
+    assert set(found) == {"collected"}
+    assert found["collected"] > 0.85 if leaks else 0.3 < found["collected"] < 0.7
+
+
+def test_too_few_clips_say_nothing(tmp_path: Path) -> None:
+    assert told_by_statistics(tmp_path, SETTINGS, world(tmp_path, lambda pixels, rng: pixels * 0.5, FEWEST - 1)) == {}
+
+
+def test_statistics_are_finite_for_any_picture() -> None:
+    for picture in (np.zeros((SIZE, SIZE, 3), np.uint8), np.full((SIZE, SIZE, 3), 255, np.uint8)):
+        assert np.isfinite(statistics(picture)).all() and len(statistics(picture)) == 16
