@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from media.degrade import h264_round_trip, jpeg_round_trip, local_contrast, motion_blur, rescale, sharpen, soften
+from media.degrade import h264_round_trip, jpeg_round_trip, local_contrast, motion_blur, remove_noise, rescale, sharpen, soften
 from media.faces import extract_clips
 from media.forgers import FORGERS, forge_clip
 from media.synthetic import make_sample_media
@@ -26,7 +26,7 @@ from workspace.settings import FaceSettings
 
 HERE = Path(__file__).resolve().parent
 FACES = FaceSettings(size_px=160, fps=8.0, clip_frames=4, clips_per_video=1, min_clip_frames=2, max_detect_px=384)
-LEARN_STEPS = 400
+LEARN_STEPS = 200
 
 
 def clips() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -54,10 +54,11 @@ def degraded(clip: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Each degradation alone, at a strength that can be seen."""
     rng, frames = np.random.default_rng(3), to_tensor(clip)
     noisy = np.clip(clip + rng.normal(0, 0.1 * 255, clip.shape), 0, 255).astype(np.uint8)
+    grainy = np.clip(clip + rng.normal(0, 0.03 * 255, clip.shape), 0, 255).astype(np.uint8)
     shown = [
         ("as it is", clip), ("JPEG 40", jpeg_round_trip(clip, 40)), ("H.264 crf 40", h264_round_trip(clip, 40)), ("scaled to 0.4 and back", rescale(clip, 0.4)),
         ("blur, sigma 1.5 px", soften(clip, 1.5)), ("motion blur, 7 px", motion_blur(clip, 7, 0.4)), ("sharpened", sharpen(clip, 1.0)),
-        ("local contrast (CLAHE)", local_contrast(clip, 3.0)), ("noise, sigma 0.1", noisy),
+        ("noise removed", remove_noise(grainy, 40.0)), ("local contrast (CLAHE)", local_contrast(clip, 3.0)), ("noise, sigma 0.1", noisy),
     ]  # fmt: skip
     tensors = [("face part covered", cover(frames, np.random.default_rng(4))), ("15% of the spectrum gone", mask_spectrum(frames, 0.15, rng).clamp(0, 1))]
     return [(name, made[1]) for name, made in shown] + [(name, made[1].permute(1, 2, 0).numpy()) for name, made in tensors]

@@ -33,6 +33,8 @@ Clip = NDArray[np.uint8]
 
 def measure(root: Path, settings: Settings, origins: list[str], seed: int, tell: Tell = silent) -> dict[str, Any]:
     """AUC of build/model on clips of the holdout, each probe with what it should be and its interval; {"n": 0} without both classes."""
+    import pandas as pd
+
     from media.shards import read_clip
     from model.inference import Engine
 
@@ -48,14 +50,14 @@ def measure(root: Path, settings: Settings, origins: list[str], seed: int, tell:
         spoilt[name] = _logits(engine, clips, spoil, seed)
         tell(number, 5, "clips probed")
     real = (panel["label"] == "real").to_numpy()
-    twice = panel[real].assign(label="fake")
-    twice = _joined(panel[real].assign(p=plain[real]), twice.assign(p=spoilt["poor"][real]))
+    reals = panel[real]
+    twice = pd.concat([reals.assign(p=plain[real]), reals.assign(label="fake", p=spoilt["poor"][real])], ignore_index=True)
     rng = np.random.default_rng(seed)
 
     def area(table: "pd.DataFrame") -> dict[str, Any]:
         return auc_interval(table, "p", settings, seed)
 
-    shuffles = [area_only(rng.permutation(panel["label"].to_numpy(dtype=object)), plain) for _ in range(SHUFFLES)]
+    shuffles = [_area_of(rng.permutation(panel["label"].to_numpy(dtype=object)), plain) for _ in range(SHUFFLES)]
     rows = [
         {"name": "clips as they are", "expected": "high", **area(panel.assign(p=plain))},
         {"name": "frames in another order", "expected": "lower, if time is used", **area(panel.assign(p=spoilt["shuffled"]))},
@@ -69,13 +71,7 @@ def measure(root: Path, settings: Settings, origins: list[str], seed: int, tell:
     return {"n": len(panel), "rows": rows}
 
 
-def _joined(*tables: "pd.DataFrame") -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.concat(tables, ignore_index=True)
-
-
-def area_only(labels: NDArray[np.object_], scores: NDArray[np.float64]) -> float:
+def _area_of(labels: NDArray[np.object_], scores: NDArray[np.float64]) -> float:
     """AUC of scores; both classes are there."""
     from model.metrics import auc
 
@@ -136,4 +132,4 @@ def numbers_alone(clips: "pd.DataFrame", seed: int) -> dict[str, Any] | None:
     for fit, test in GroupKFold(FOLDS).split(seen, fake, table["cluster"]):
         forest = RandomForestClassifier(100, min_samples_leaf=3, random_state=seed, class_weight="balanced").fit(seen[fit], fake[fit])
         said[test] = forest.predict_proba(seen[test])[:, -1] if fake[fit].any() and not fake[fit].all() else 0.5
-    return {"value": area_only(table["label"].to_numpy(dtype=object), said), "low": None, "high": None, "n": len(table)}
+    return {"value": _area_of(table["label"].to_numpy(dtype=object), said), "low": None, "high": None, "n": len(table)}
