@@ -14,7 +14,7 @@ NO_VERDICT = 3
 STARTER = Path(__file__).resolve().parents[1] / "model" / "starter"
 WARNINGS = {
     "not promoted": "This model was not promoted: no gate vouches for its answers ({name}).",
-    "starter": "Scored by the starter model, which knows few people and none of your media: {folder}/README.md says how well it does.",
+    "starter": "Scored by the starter model, which knows few people, none of your media, and takes generated portraits for real: see {folder}/README.md.",
 }
 
 
