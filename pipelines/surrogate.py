@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEED_OFFSET = 104729  # a prime: no stage draws with this seed
-PART_OF_PHASE_1, LEAST_STEPS, MOST_STEPS = 4, 10, 300
+PART_OF_PHASE_1, LEAST_STEPS = 4, 10
 
 
 def train_surrogate(root: Path, settings: Settings, cycle: Cycle, tell: Tell = silent) -> Any:
@@ -37,7 +37,7 @@ def train_surrogate(root: Path, settings: Settings, cycle: Cycle, tell: Tell = s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ResNeXtLSTM(settings.model.model_copy(update={"weights": ""}), settings.faces.size_px).to(best_device())
-    steps = min(MOST_STEPS, max(LEAST_STEPS, settings.pretrain.steps // PART_OF_PHASE_1))
+    steps = max(LEAST_STEPS, settings.pretrain.steps // PART_OF_PHASE_1)
     phase = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps})
     clips = ClipDataset(root, rows, settings.faces.size_px)
     pretrain(network, clips, clips, phase, seed, root / CHECKPOINTS, tell)
