@@ -40,7 +40,7 @@ class FaceClip:
     brightness: float  # mean grey of the crop's middle, 0..1
     yaw_degrees: float  # 0 looks at the camera, mean
     score: float  # of the detector, mean
-    centre_px: tuple[float, float] = (0.0, 0.0)  # of the face in the source picture (x, y), mean
+    centre_px: tuple[float, float]  # of the face in the source picture (x, y), mean
 
 
 @dataclass(slots=True)

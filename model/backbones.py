@@ -107,16 +107,17 @@ def _from_scratch(name: str, size_px: int) -> nn.Module:
         return SmallResNeXt(name)
     if name in WRITTEN:
         return WRITTEN[name]()
-    return _torchvision_features(name, size_px)
+    return _features_of(name, _classifier(name, size_px))
 
 
 def _pretrained(name: str, weights: str, size_px: int) -> nn.Module:
     """torchvision's classifier with its published weights, or from scratch, plainly said, where this machine cannot fetch them."""
     import torchvision
 
-    encoder = _from_scratch(name, size_px)
-    offered = [] if name in OWN or name in WRITTEN else list(torchvision.models.get_model_weights(name).__members__)
-    if weights not in offered:
+    ours = name in OWN or name in WRITTEN
+    classifier = None if ours else _classifier(name, size_px)
+    offered = [] if ours else list(torchvision.models.get_model_weights(name).__members__)
+    if classifier is None or weights not in offered:
         raise SettingsError(
             f"There are no weights called {weights!r} for {name}.",
             why=f"torchvision offers {', '.join(offered)}" if offered else "nobody publishes weights of networks written here",
@@ -126,9 +127,8 @@ def _pretrained(name: str, weights: str, size_px: int) -> nn.Module:
         path = _fetched(_address(name, weights))
     except OSError as problem:
         print(f"Weights {weights} of {name} could not be fetched ({problem}): starting from random weights instead. Nothing else changes.", file=sys.stderr)
-        return encoder
-    classifier = _classifier(name, size_px)
-    classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # tensors alone: no code of the file runs
+    else:
+        classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # tensors alone: no code of the file runs
     return _features_of(name, classifier)
 
 
@@ -156,7 +156,8 @@ def _fetched(address: str) -> Path:
     return path
 
 
-def _torchvision_features(name: str, size_px: int) -> nn.Module:
+def _classifier(name: str, size_px: int) -> nn.Module:
+    """torchvision's classifier of this name, from scratch. Raises SettingsError where there is none."""
     import torchvision
 
     if name not in torchvision.models.list_models(module=torchvision.models):
@@ -165,12 +166,6 @@ def _torchvision_features(name: str, size_px: int) -> nn.Module:
             why="it is neither one of ours nor a torchvision classifier",
             next_step=f"Use {', '.join([*OWN, *WRITTEN])}, resnext50_32x4d or another.",
         )
-    return _features_of(name, _classifier(name, size_px))
-
-
-def _classifier(name: str, size_px: int) -> nn.Module:
-    import torchvision
-
     sized = {"image_size": size_px} if name.startswith("vit_") else {}  # its places are learned: it works at one size
     return torchvision.models.get_model(name, weights=None, **sized)
 

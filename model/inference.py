@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.aggregate import ClipEvidence, aggregate, sigmoid, verdict
 from model.card import ONNX, WEIGHTS, ModelCard, load_card, refuse_changed
-from model.novelty import is_novel, novelty
+from model.novelty import is_novel, video_novelty
 from workspace.errors import ModelFileError
 from workspace.files import sha256_bytes, sha256_file
 from workspace.settings import FaceSettings
@@ -180,7 +180,7 @@ class Engine:
             said, reason = "uncertain", UNLIKE
         return FileVerdict(
             file, video.p_fake, said, found.frames_seen, found.faces, reason or _reason(said, rows, video.worst_clip), self.model_id, found.kind, ENGINE,
-            tracks, rows, float(np.median([novelty(known, one) for one in seen])) if known and known["centre"] else None,
+            tracks, rows, video_novelty(known, seen) if known and known["centre"] else None,
         )  # fmt: skip
 
 

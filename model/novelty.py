@@ -41,8 +41,13 @@ def novelty(known: dict[str, Any], embedding: NDArray[np.floating]) -> float:
     return float(np.mean(((np.asarray(embedding, dtype=np.float64) - centre) / spread) ** 2))
 
 
+def video_novelty(known: dict[str, Any], embeddings: Embeddings) -> float:
+    """The distance of a video from its clips' embeddings, at least one: the median."""
+    return float(np.median([novelty(known, row) for row in embeddings]))
+
+
 def is_novel(known: dict[str, Any] | None, embeddings: Embeddings) -> bool:
     """Whether most of a video's clips lie beyond the bound. False where there is none."""
     if not known or known.get("bound") is None or not len(embeddings):
         return False
-    return float(np.median([novelty(known, row) for row in embeddings])) > known["bound"]
+    return video_novelty(known, embeddings) > float(known["bound"])

@@ -7,8 +7,7 @@ that; a set whose file numbers tell the classes apart teaches those numbers.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.nuisance import told_by_statistics
-from pipelines.probes import numbers_alone
+from pipelines.nuisance import area_of, numbers_alone, told_by_statistics
 from pipelines.scoring import Tell, read_set, silent
 from workspace.errors import DataError
 from workspace.settings import Settings
@@ -61,7 +60,6 @@ def overfit(root: Path, settings: Settings, clips: "pd.DataFrame", tell: Tell = 
 
     from model.data import ClipDataset, labels_of
     from model.losses import cross_entropy
-    from model.metrics import auc
     from model.network import ResNeXtLSTM
     from model.training import pretrain
 
@@ -79,9 +77,7 @@ def overfit(root: Path, settings: Settings, clips: "pd.DataFrame", tell: Tell = 
     with torch.no_grad():
         logits = network.frame_logits(frames)
     fake = labels_of(shown.rows)
-    area = auc(fake, logits.double().numpy())
-    assert area is not None
-    return float(cross_entropy(logits, torch.from_numpy(fake), "bce").mean()), area
+    return float(cross_entropy(logits, torch.from_numpy(fake), "bce").mean()), area_of(fake, logits.double().numpy())
 
 
 def _middle(clip: Any) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.predictions import class_counts
 from pipelines.scoring import Tell, meshes, read_set, silent, unit_table
 from workspace.errors import DataError, SettingsError
 from workspace.settings import ModelSettings, Settings
@@ -35,8 +36,7 @@ def compare(
     `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks and distillation are off, and every network
     keeps its last averaged weights. Raises DataError before the first cycle, SettingsError for an unknown name.
     """
-    for name in names:
-        _model_settings(settings.model, name)
+    _refuse_unknown(names)
     validation = read_set(root, "validation")
     if set(validation["label"]) != {"real", "fake"}:
         raise DataError("There is nothing to compare on.", why="validation lacks a class", next_step="Ingest more people, then run `vigil retrain`.")
@@ -56,17 +56,24 @@ def compare(
     return [rows[name, seed] for name in names for seed in seeds]
 
 
+def _refuse_unknown(names: Sequence[str]) -> None:
+    """Raise SettingsError for a name that is none, before anything is trained. Networks are only outlined here: no memory, no numbers."""
+    import torch
+
+    from model.backbones import build_backbone
+
+    for name in names:
+        kind, _, temporal = name.partition(":")
+        if kind == "temporal" and temporal not in TEMPORAL:
+            raise SettingsError(f"There is no {name!r} to compare.", why=f"temporal heads are {', '.join(TEMPORAL)}", next_step="Mend the name.")
+        if kind != "temporal" and name != CLIP_3D:
+            with torch.device("meta"):
+                build_backbone(name)
+
+
 def _model_settings(model: ModelSettings, name: str) -> ModelSettings:
     kind, _, temporal = name.partition(":")
-    if kind == "temporal":
-        if temporal not in TEMPORAL:
-            raise SettingsError(f"There is no {name!r} to compare.", why=f"temporal heads are {', '.join(TEMPORAL)}", next_step="Mend the name.")
-        return model.model_copy(update={"temporal": temporal})
-    if name != CLIP_3D:
-        from model.backbones import build_backbone
-
-        build_backbone(name)  # says at once which names there are
-    return model.model_copy(update={"backbone": name, "weights": ""})
+    return model.model_copy(update={"temporal": temporal} if kind == "temporal" else {"backbone": name, "weights": ""})
 
 
 def _one(root: Path, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
@@ -88,10 +95,8 @@ def _one(root: Path, settings: Settings, name: str, steps: int, fit_steps: int, 
     network.to(best_device())
     train = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
     nothing = ClipDataset(root, train.rows.head(0), size)  # nothing to stop by: every network gets the whole budget
-    first = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps, "processes": 1})
-    second = settings.train.model_copy(
-        update={"steps": fit_steps, "validate_every": fit_steps, "processes": 1, "adversarial_steps": 0, "distillation": 0.0, "frozen": 0.0}
-    )
+    first = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps})
+    second = settings.train.model_copy(update={"steps": fit_steps, "validate_every": fit_steps, "adversarial_steps": 0, "distillation": 0.0, "frozen": 0.0})
     told = _named(tell, name)
     pretrain(network, train, nothing, first, seed, root / CHECKPOINTS, told, augment=settings.augment)
     fit(network, train, nothing, second, seed, root / CHECKPOINTS, told, augment=settings.augment)
@@ -127,8 +132,7 @@ def measure(network: Any, clips: "ClipDataset") -> dict[str, Any]:
     p_fake = np.array([aggregate(one).p_fake for one in evidence.values()])
     labels = table["label"].to_numpy(dtype=object)
     at = threshold_metrics(labels, p_fake, 0.5)
-    counts = {f"n_{label}": int((labels == label).sum()) for label in ("real", "fake")}
-    return {"auc": auc(labels, p_fake), "accuracy": at["accuracy"], "f1": at["f1"], **counts}
+    return {"auc": auc(labels, p_fake), "accuracy": at["accuracy"], "f1": at["f1"], **class_counts(table)}
 
 
 def clip_milliseconds(network: Any, settings: Settings) -> float:

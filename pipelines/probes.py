@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.comparison import auc_interval
+from pipelines.nuisance import area_of, numbers_alone
 from pipelines.robustness import attack_panel
-from pipelines.scoring import Tell, read_set, silent
+from pipelines.scoring import Tell, read_set, score_rows, silent
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 CLIPS = 120  # of the holdout, one a video, half of them real
 AT_ONCE = 16
 FACE = (0.15, 0.15, 0.85, 0.92)  # left, top, right, bottom of the face in a crop of margin 1.3, in parts of its side
-NUMBERS = ("frames", "face_px", "start_seconds", "end_seconds")  # what a file says of itself
-SHUFFLES, FOLDS = 20, 5
+SHUFFLES = 20
 CLOSE = "near 0.5"
 Clip = NDArray[np.uint8]
 
@@ -43,21 +43,22 @@ def measure(root: Path, settings: Settings, origins: list[str], seed: int, tell:
         return {"n": 0, "rows": []}
     engine = Engine(root / "build/model", threads=settings.serve.threads)
     clips = [read_clip(root, row) for row in panel.to_dict("records")]
-    plain = _logits(engine, clips, _as_it_is, seed)
-    tell(1, 5, "clips probed")
+    plain = score_rows(root, root / "build/model", panel, threads=settings.serve.threads)["logit"].to_numpy()  # scored before: read, not run
     spoilt = {}
-    for number, (name, spoil) in enumerate({"shuffled": _shuffled, "one": _middle, "faceless": _faceless, "poor": poor_picture}.items(), start=2):
+    for number, (name, spoil) in enumerate({"shuffled": _shuffled, "one": _middle, "faceless": _faceless}.items(), start=1):
         spoilt[name] = _logits(engine, clips, spoil, seed)
-        tell(number, 5, "clips probed")
+        tell(number, 4, "clips probed")
     real = (panel["label"] == "real").to_numpy()
+    poor = _logits(engine, [clip for clip, is_real in zip(clips, real, strict=True) if is_real], poor_picture, seed)
+    tell(4, 4, "clips probed")
     reals = panel[real]
-    twice = pd.concat([reals.assign(p=plain[real]), reals.assign(label="fake", p=spoilt["poor"][real])], ignore_index=True)
+    twice = pd.concat([reals.assign(p=plain[real]), reals.assign(label="fake", p=poor)], ignore_index=True)
     rng = np.random.default_rng(seed)
 
     def area(table: "pd.DataFrame") -> dict[str, Any]:
         return auc_interval(table, "p", settings, seed)
 
-    shuffles = [_area_of(rng.permutation(panel["label"].to_numpy(dtype=object)), plain) for _ in range(SHUFFLES)]
+    shuffles = [area_of(rng.permutation(panel["label"].to_numpy(dtype=object)), plain) for _ in range(SHUFFLES)]
     rows = [
         {"name": "clips as they are", "expected": "high", **area(panel.assign(p=plain))},
         {"name": "frames in another order", "expected": "lower, if time is used", **area(panel.assign(p=spoilt["shuffled"]))},
@@ -71,25 +72,12 @@ def measure(root: Path, settings: Settings, origins: list[str], seed: int, tell:
     return {"n": len(panel), "rows": rows}
 
 
-def _area_of(labels: NDArray[np.object_], scores: NDArray[np.float64]) -> float:
-    """AUC of scores; both classes are there."""
-    from model.metrics import auc
-
-    found = auc(labels, scores)
-    assert found is not None
-    return found
-
-
 def _logits(engine: "Engine", clips: list[Clip], spoil: Callable[[Clip, np.random.Generator], Clip], seed: int) -> NDArray[np.float64]:
     found: list[float] = []
     for start in range(0, len(clips), AT_ONCE):
         part = [spoil(clip, np.random.default_rng([seed, start + place])) for place, clip in enumerate(clips[start : start + AT_ONCE])]
         found += [score.logit for score in engine.score_clips(part)]
     return np.array(found)
-
-
-def _as_it_is(clip: Clip, rng: np.random.Generator) -> Clip:
-    return clip
 
 
 def _shuffled(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -112,24 +100,3 @@ def poor_picture(clip: Clip, rng: np.random.Generator) -> Clip:
     from media.degrade import jpeg_round_trip, rescale
 
     return jpeg_round_trip(rescale(clip, 0.5), 50)
-
-
-def numbers_alone(clips: "pd.DataFrame", seed: int) -> dict[str, Any] | None:
-    """AUC of a forest that sees of each collected training clip only NUMBERS, kind and compression, on people it was not fitted on.
-
-    None where fewer than FOLDS people of either class are there.
-    """
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.model_selection import GroupKFold
-
-    table = clips[(clips["origin"] == "collected") & clips["label"].isin(["real", "fake"])].sort_values("clip_id")
-    if min(table[table["label"] == label]["cluster"].nunique() for label in ("real", "fake")) < FOLDS:
-        return None
-    known = [table[name].astype(float).fillna(-1.0).to_numpy() for name in NUMBERS]
-    words = [table[column].to_numpy() == word for column in ("kind", "compression") for word in sorted(set(table[column]))]
-    seen, fake = np.column_stack([*known, *words]).astype(np.float64), (table["label"] == "fake").to_numpy()
-    said = np.zeros(len(table))
-    for fit, test in GroupKFold(FOLDS).split(seen, fake, table["cluster"]):
-        forest = RandomForestClassifier(100, min_samples_leaf=3, random_state=seed, class_weight="balanced").fit(seen[fit], fake[fit])
-        said[test] = forest.predict_proba(seen[test])[:, -1] if fake[fit].any() and not fake[fit].all() else 0.5
-    return {"value": _area_of(table["label"].to_numpy(dtype=object), said), "low": None, "high": None, "n": len(table)}

@@ -53,10 +53,10 @@ def promoted_models(workspace: Path | None) -> list[Path]:
     """The folders of every model that the workspace promoted, oldest first. Raises WorkspaceError where none is at hand."""
     from workspace.journal import Journal
     from workspace.layout import require_workspace
-    from workspace.state import candidates
+    from workspace.state import promoted
 
     root = require_workspace(workspace or Path.cwd()).root
-    made = [root / model.path for model in candidates(Journal(root).events()).values() if model.version and (root / model.path / "card.json").exists()]
+    made = [root / model.path for model in promoted(Journal(root).events()).values() if (root / model.path / "card.json").exists()]
     if not made:
         raise WorkspaceError(
             "There is no past to compare.", why=f"{root} holds no promoted model", next_step="Run `vigil retrain`, or name models with --model."

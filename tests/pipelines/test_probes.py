@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.probes import FOLDS, numbers_alone, poor_picture
+from pipelines.nuisance import FOLDS, numbers_alone
+from pipelines.probes import poor_picture
 from pipelines.report import render
 
 
