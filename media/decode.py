@@ -8,7 +8,8 @@ as a MediaError whose `why` is one of the REASONS.
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +30,7 @@ MOVIE_MARKS = (
 )  # fmt: skip
 MAX_BAD_PACKETS = 100  # after so many in a row the rest of the file is taken as lost
 SEEK_GAIN_SECONDS = 0.5  # decoding so much is cheaper than a seek
+NEAR_SECONDS = 0.25  # a picture that begins so long before a wanted time may still be the one that is shown then
 THREADS = 2
 TIME_SLACK_SECONDS = 0.002  # containers round time stamps to 1 ms
 
@@ -86,20 +88,28 @@ def measured_seconds(source: Source) -> float:
 
 
 def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -> Iterator[tuple[float, np.ndarray]]:
-    frames = _decoded(container, stream)
-    held, picture, place = None, None, 0.0
-    following = next(frames, None)
+    following = next(_decoded(container, stream), None)
     if following is None:
         raise media_error(source, "truncated or corrupt")
     origin = _seconds(following, 0.0)  # headers name another start now and then (H.264 in AVI: one frame early)
+
+    def far(packet: Any) -> bool:
+        if packet.pts is None or not packet.duration:
+            return False
+        start = float(packet.pts * packet.time_base) - origin
+        nearest = bisect_left(times, start - TIME_SLACK_SECONDS)
+        return nearest == len(times) or times[nearest] > start + float(packet.duration * packet.time_base) + NEAR_SECONDS
+
+    frames = _decoded(container, stream, far)
+    held, picture, place = None, None, 0.0
     for time in times:
         limit = time + TIME_SLACK_SECONDS
         if (target := _worth_a_seek(stream, origin, place, limit)) is not None:
-            frames, held, picture = _sought(container, stream, target), None, None
+            frames, held, picture = _sought(container, stream, target, far), None, None
             following = next(frames, None)
             if following is None or _seconds(following, origin) > limit:  # a wrong index: go through the file in order
                 container.seek(0, stream=stream)
-                frames, following = _decoded(container, stream), None
+                frames, following = _decoded(container, stream, far), None
         while True:
             if following is None:
                 following = next(frames, None)
@@ -141,8 +151,11 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
             raise media_error(source, "truncated or corrupt") from problem
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames from where the container stands, passing over what is damaged; ends at the end, or where all is lost."""
+def _decoded(container: Any, stream: Any, far: Callable[[Any], bool] = lambda packet: False) -> Iterator[Any]:
+    """Frames from where the container stands, passing over what is damaged; ends at the end, or where all is lost.
+
+    A packet that is `far` from every wanted time is decoded only where other frames are built on it.
+    """
     bad = 0
     packets = container.demux(stream)
     while bad < MAX_BAD_PACKETS:
@@ -151,6 +164,7 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
         except (StopIteration, OSError, av.error.FFmpegError):
             return
         try:
+            stream.codec_context.skip_frame = "NONREF" if far(packet) else "DEFAULT"
             for frame in packet.decode():
                 if frame.pts is not None:
                     bad = 0
@@ -159,25 +173,28 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
             bad += 1
 
 
-def _sought(container: Any, stream: Any, target: int) -> Iterator[Any]:
+def _sought(container: Any, stream: Any, target: int, far: Callable[[Any], bool]) -> Iterator[Any]:
     try:
         container.seek(target, stream=stream, backward=True)
     except (OSError, av.error.FFmpegError):
         return iter(())
-    return _decoded(container, stream)
+    return _decoded(container, stream, far)
 
 
 def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int | None:
-    """The time stamp to seek to when a key frame lies well after `place` and not after `limit`, by the container's own index."""
+    """The time stamp to seek to when a key frame lies well after `place` and not after `limit`, by the container's own index.
+
+    That is the wanted time, not the key frame's: the index counts in decoding time, which runs before presentation time, and MP4
+    seeks in the latter: asked for the former, it goes one key frame further back.
+    """
     if limit - place < SEEK_GAIN_SECONDS:
         return None
     wanted = math.floor((limit + origin) / stream.time_base)
     entries = stream.index_entries
     at = entries.search_timestamp(wanted) if len(entries) else -1
-    # index entries are in decoding time, which runs before presentation time: one key frame earlier is always safe enough
     if at < 0 or float(entries[at].timestamp * stream.time_base) - origin < place + SEEK_GAIN_SECONDS:
         return None
-    return int(entries[at].timestamp)
+    return wanted
 
 
 def _upright(frame: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+import media.decode
 from media.decode import probe, read_frames, read_image
 from tests.media.videos import grey_steps, number_of, turned_clockwise, with_exif_turn, write_video
 from workspace.errors import MediaError
@@ -59,16 +60,33 @@ def test_one_frame_is_one_array_however_often_it_is_asked_for(tmp_path):
     assert pictures[0] is pictures[1] and pictures[2] is pictures[3] and pictures[1] is not pictures[2]
 
 
+@pytest.mark.parametrize("preset", ["ultrafast", "veryfast"])
 @pytest.mark.parametrize("gop", [1, 10, 300])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_a_seek_changes_nothing_but_the_time_it_takes(tmp_path, name, gop):
+def test_a_seek_changes_nothing_but_the_time_it_takes(tmp_path, name, gop, preset):
     frames = [np.full((32, 32, 3), (k % 6) * 40 + 10, np.uint8) for k in range(250)]
-    source = write_video(tmp_path / name, frames, fps=25, gop=gop)
+    source = write_video(tmp_path / name, frames, fps=25, gop=gop, preset=preset)
     whole = {round(time, 2): picture for time, picture in read_frames(source, [k / 25 for k in range(250)])}
     for times in ([9.0, 9.04, 9.96], [1.0, 4.0, 8.52], [0.0, 6.0], [5.0]):
         picked = list(read_frames(source, times))
         assert [time for time, _ in picked] == times
         assert all(np.array_equal(picture, whole[time]) for time, picture in picked)
+
+
+@pytest.mark.parametrize(("preset", "most"), [("ultrafast", 90), ("veryfast", 60)])
+def test_what_no_wanted_time_needs_is_not_decoded(tmp_path, monkeypatch, preset, most):
+    """Nothing before the last key frame ahead of a wanted time, and between wanted times only what others are built on."""
+    source = write_video(tmp_path / "a.mp4", [np.full((32, 32, 3), (k % 6) * 40 + 10, np.uint8) for k in range(250)], fps=25, gop=80, preset=preset)
+    decoded, plain = [], media.decode._decoded
+
+    def counted(*words):
+        for frame in plain(*words):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(media.decode, "_decoded", counted)
+    assert len(list(read_frames(source, [9.5, 9.6]))) == 2
+    assert 2 <= len(decoded) <= most
 
 
 def test_falling_times_are_a_mistake(tmp_path):

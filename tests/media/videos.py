@@ -10,9 +10,16 @@ import numpy as np
 
 
 def write_video(
-    path: Path, frames: Sequence[np.ndarray], times_ms: Sequence[int] | None = None, *, fps: int = 25, codec: str = "libx264", gop: int = 12
+    path: Path,
+    frames: Sequence[np.ndarray],
+    times_ms: Sequence[int] | None = None,
+    *,
+    fps: int = 25,
+    codec: str = "libx264",
+    gop: int = 12,
+    preset: str = "ultrafast",
 ) -> Path:
-    """An RGB video with the given presentation times (or a steady rate)."""
+    """An RGB video with the given presentation times (or a steady rate). Presets from `veryfast` on use B-frames."""
     stamps = times_ms if times_ms is not None else [round(k * 1000 / fps) for k in range(len(frames))]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
@@ -21,7 +28,7 @@ def write_video(
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         stream.codec_context.gop_size = gop
         if codec == "libx264":
-            stream.codec_context.options = {"crf": "10", "preset": "ultrafast"}
+            stream.codec_context.options = {"crf": "10", "preset": preset}
         for picture, stamp in zip(frames, stamps, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = stamp, Fraction(1, 1000)
