@@ -25,6 +25,7 @@ from workspace.settings import PhaseSettings
 
 Progress = Callable[[int, int, str], None]
 Work = Callable[[int], Mapping[str, float]]  # step (from 0) -> figures; adds to the gradients
+Looked = Callable[[Mapping[str, Any]], None]  # hears each row of the learning curve; what it raises ends the training
 Validate = Callable[[], Mapping[str, float] | None]  # figures with 'val_loss', or None where there is nothing to validate on
 CHECKPOINT_SECONDS = 30.0  # a kill costs at most about this much work
 CHECKPOINT_SHARE = 0.05  # but writing checkpoints may take at most this part of the time
@@ -76,23 +77,25 @@ class Loop:
         self.sums: dict[str, float] = {}
         self.since = 0
 
-    def run(self, work: Work, validate: Validate, progress: Progress | None = None) -> TrainReport:
+    def run(self, work: Work, validate: Validate, progress: Progress | None = None, looked: Looked | None = None) -> TrainReport:
         """Train until the steps are done or validation stops getting better; leave the best averaged weights in the model."""
         resumed_from = self._resume()
         parallel.wait()  # all have read the checkpoint before the first may write the next
         steps, last_save, pause = self.settings.steps, time.monotonic(), CHECKPOINT_SECONDS
         while self.step < steps and self.looks < self.settings.patience:
             self._advance(work)
-            looked = self.step % self.settings.validate_every == 0 or self.step == steps
-            if looked:
+            look = self.step % self.settings.validate_every == 0 or self.step == steps
+            if look:
                 self._look(validate)
-            if parallel.leads() and (looked or time.monotonic() - last_save > pause):
+            if parallel.leads() and (look or time.monotonic() - last_save > pause):
                 began = time.monotonic()
                 self._save()
                 last_save = time.monotonic()
                 pause = max(CHECKPOINT_SECONDS, (last_save - began) / CHECKPOINT_SHARE)
             if progress is not None and parallel.leads():
                 progress(self.step, steps, self._message())
+            if look and looked is not None:
+                looked(self.history[-1])
         self.model.load_state_dict(self.best)
         self.model.eval()
         if parallel.leads():

@@ -20,7 +20,7 @@ from model import parallel
 from model.attacks import training_attack
 from model.augment import augment_clip
 from model.data import ClipSource, epoch_order, labels_of, mixed_seed, stack, to_tensor
-from model.loop import Loop, Progress, TrainReport, run_key
+from model.loop import Looked, Loop, Progress, TrainReport, run_key
 from model.losses import cross_entropy, distillation, wasserstein
 from model.metrics import auc
 from model.network import ResNeXtLSTM
@@ -42,12 +42,13 @@ def pretrain(
     progress: Progress | None = None,
     *,
     augment: AugmentSettings | None = None,
+    looked: Looked | None = None,
 ) -> TrainReport:
     """Phase 1: the frame head learns single frames; the LSTM is not touched. The model ends with its best averaged weights.
 
     One random frame of each clip drawn. Trains on the device the model is on. Raises DataError without both classes.
     """
-    key = run_key(model, _depends("pretrain", train_set, val_set, settings, seed, augment))
+    key = run_key(model, _depends("pretrain", model, train_set, val_set, settings, seed, augment))
     loop = Loop(model, settings, ema=settings.ema, clip_norm=PRETRAIN_CLIP_NORM, folder=Path(checkpoint_dir) / f"pretrain-{key}")
     device, fake, batches = _device(model), labels_of(train_set.rows), _Batches(train_set, settings.batch, seed)
 
@@ -83,7 +84,7 @@ def pretrain(
         return _validate(model, val_set, logits, settings.micro_batch)
 
     with torch.random.fork_rng(devices=_cuda(device)), Ahead(prepare, settings.steps) as ahead:
-        return loop.run(work, validate, progress)
+        return loop.run(work, validate, progress, looked)
 
 
 def fit(
@@ -97,13 +98,14 @@ def fit(
     *,
     augment: AugmentSettings | None = None,
     base: ResNeXtLSTM | None = None,
+    looked: Looked | None = None,
 ) -> TrainReport:
     """Phase 2: the whole network learns clips. `base` is the teacher on replayed rows (role 'replay'); None: no distillation.
 
     The model ends with its best averaged weights, in eval mode; history rows: step, lr, loss, cross_entropy, wasserstein,
     distillation, attacked, val_loss, val_auc (validation figures absent where val_set lacks a class).
     """
-    depends = _depends("fit", train_set, val_set, settings, seed, augment) | {"base": run_key(base, {}) if base is not None else ""}
+    depends = _depends("fit", model, train_set, val_set, settings, seed, augment) | {"base": run_key(base, {}) if base is not None else ""}
     loop = Loop(model, settings, ema=settings.ema, clip_norm=settings.clip_norm, folder=Path(checkpoint_dir) / f"fit-{run_key(model, depends)}")
     task = _Fit(model, train_set, settings, seed, augment, base if settings.distillation > 0 else None)
     device = task.device
@@ -117,7 +119,7 @@ def fit(
 
     try:
         with torch.random.fork_rng(devices=_cuda(device)), task.ahead:
-            return loop.run(task.work, validate, progress)
+            return loop.run(task.work, validate, progress, looked)
     finally:
         model.backbone.requires_grad_(True)
 
@@ -279,13 +281,18 @@ class _Batches:
         return chosen
 
 
-def _depends(phase: str, train_set: ClipSource, val_set: ClipSource, settings: PhaseSettings, seed: int, augment: AugmentSettings | None) -> dict[str, Any]:
+def _depends(
+    phase: str, model: ResNeXtLSTM, train_set: ClipSource, val_set: ClipSource, settings: PhaseSettings, seed: int, augment: AugmentSettings | None
+) -> dict[str, Any]:
+    """All that decides the outcome, beside the starting weights: what is not in them (dropout, a fixed fusion) comes with the model's settings."""
+
     def rows(source: ClipSource) -> list[list[str]]:
         table = source.rows.iloc[epoch_order(source.rows, seed, 0)]
         return table[["clip_id", "sha256", "label", "role", "new", "generator", "forger", "source_clip"]].astype(str).to_numpy().tolist()
 
     shown = None if augment is None else augment.model_dump()
-    return {"phase": phase, "settings": settings.model_dump(), "augment": shown, "seed": seed, "train": rows(train_set), "val": rows(val_set)}
+    told = {"phase": phase, "model": model.settings.model_dump(), "settings": settings.model_dump(), "augment": shown, "seed": seed}
+    return told | {"train": rows(train_set), "val": rows(val_set)}
 
 
 def _parts(places: slice, size: int) -> Iterator[slice]:

@@ -6,9 +6,10 @@ is simply run again: finished rows stay in reports/compare.jsonl.
 
 import hashlib
 import json
+import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,14 @@ from workspace.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:
     from model.data import ClipDataset
+    from model.loop import Looked
 
 RESULTS = Path("reports/compare.jsonl")
 TEMPORAL = ("lstm", "gru", "transformer")
 CLIP_3D = "r3d_18"
 NAMES = ("resnext50_32x4d", "resnet50", "efficientnet_b0", "vit_b_16", "swin_t", "xception", "meso4", CLIP_3D, *(f"temporal:{kind}" for kind in TEMPORAL))
 RUNS = 5
+PLAIN = {"adversarial_steps": 0, "distillation": 0.0, "frozen": 0.0}  # of phase 2: what is compared is the network, not the loop around it
 
 
 def compare(
@@ -77,33 +80,57 @@ def _model_settings(model: ModelSettings, name: str) -> ModelSettings:
 
 
 def _one(root: Path, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
-    """Train one network from scratch and measure it."""
+    """Train one network from scratch, with nothing to stop it early, and measure it."""
+    from model.data import ClipDataset
+    from model.network import count_parameters
+
+    started = time.monotonic()
+    wanted = settings.model_copy(
+        update={
+            "model": _model_settings(settings.model, name),
+            "pretrain": settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps}),
+            "train": settings.train.model_copy(update={"steps": fit_steps, "validate_every": fit_steps, **PLAIN}),
+        }
+    )
+    network = train_anew(root, wanted, seed, _named(tell, name), three_d=name == CLIP_3D)
+    seconds = round(time.monotonic() - started)
+    found = measure(network, ClipDataset(root, read_set(root, "validation"), settings.faces.size_px))
+    count = count_parameters(network)
+    return found | {"parameters": count, "megabytes": round(4e-6 * count, 1), "clip_ms": clip_milliseconds(network, settings), "seconds": seconds}
+
+
+def train_anew(root: Path, settings: Settings, seed: int, tell: Tell, *, three_d: bool = False, validate: bool = False, looked: "Looked | None" = None) -> Any:
+    """A network trained from scratch by both phases of `settings` on the sets of the last cycle; on the device it was trained on.
+
+    Without `validate` nothing stops a phase early and the last averaged weights are kept. `looked` hears each look at validation, with
+    the steps of both phases counted through.
+    """
     import torch
 
     from model.data import ClipDataset
     from model.hardware import best_device
-    from model.network import ResNeXtLSTM, count_parameters
+    from model.network import ResNeXtLSTM
     from model.rivals import Clip3D
     from model.training import fit, pretrain
     from pipelines.pretrain import CHECKPOINTS
 
-    size, wanted = settings.faces.size_px, _model_settings(settings.model, name)
-    started = time.monotonic()
+    size = settings.faces.size_px
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: Any = Clip3D(wanted, size) if name == CLIP_3D else ResNeXtLSTM(wanted, size)
+        network: Any = Clip3D(settings.model, size) if three_d else ResNeXtLSTM(settings.model, size)
     network.to(best_device())
     train = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
-    nothing = ClipDataset(root, train.rows.head(0), size)  # nothing to stop by: every network gets the whole budget
-    first = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps})
-    second = settings.train.model_copy(update={"steps": fit_steps, "validate_every": fit_steps, "adversarial_steps": 0, "distillation": 0.0, "frozen": 0.0})
-    told = _named(tell, name)
-    pretrain(network, train, nothing, first, seed, root / CHECKPOINTS, told, augment=settings.augment)
-    fit(network, train, nothing, second, seed, root / CHECKPOINTS, told, augment=settings.augment)
-    seconds = round(time.monotonic() - started)
-    found = measure(network, ClipDataset(root, read_set(root, "validation"), size))
-    count = count_parameters(network)
-    return found | {"parameters": count, "megabytes": round(4e-6 * count, 1), "clip_ms": clip_milliseconds(network, settings), "seconds": seconds}
+    judged = ClipDataset(root, read_set(root, "validation") if validate else train.rows.head(0), size)
+    first = pretrain(network, train, judged, settings.pretrain, seed, root / CHECKPOINTS, tell, augment=settings.augment, looked=looked)
+
+    def looked_later(row: Mapping[str, Any]) -> None:
+        if looked is not None:
+            looked({**row, "step": settings.pretrain.steps + row["step"]})
+
+    second = fit(network, train, judged, settings.train, seed, root / CHECKPOINTS, tell, augment=settings.augment, looked=looked_later)
+    for done in (first, second):
+        shutil.rmtree(done.folder, ignore_errors=True)
+    return network
 
 
 def _named(tell: Tell, name: str) -> Tell:

@@ -300,6 +300,27 @@ def compare(
 
 
 @app.command()
+def search(
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Settings to vary, e.g. train.lr; else all that can be.", show_default=False, metavar="[SETTING]...")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    trials: Annotated[int, typer.Option(min=1, help="Finished trials in all; the first is params.yaml as it stands.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Of phase 1, for each trial.")] = 500,
+    fit_steps: Annotated[int, typer.Option(min=1, help="Of phase 2, for each trial.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Try other settings on the last cycle's sets (Optuna), judged on validation; changes nothing. Resumable."""
+    from pipelines.search import search as search_settings
+    from pipelines.stage import Progress
+    from vigil.reading import render_search
+
+    root = _root(workspace)
+    found = search_settings(root, _settings(root), trials, steps, fit_steps, settings, Progress("search"))
+    _emit(found, render_search(found), as_json)
+
+
+@app.command()
 def report(
     cycle: Annotated[str, typer.Argument(help="A cycle such as 2026-W47.1; else the last.")] = "",
     workspace: WorkspaceOption = None,

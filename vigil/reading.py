@@ -33,6 +33,25 @@ def render_compared(networks: list[dict[str, Any]], about: dict[str, Any]) -> st
     ])  # fmt: skip
 
 
+def render_search(found: dict[str, Any]) -> str:
+    """A line a trial; then what to change in params.yaml for the best, and what its figure is worth."""
+    rows = [
+        {"trial": row["trial"], "AUC": "given up" if row["state"] == "pruned" else f"{row['auc']:.3f}"}
+        | {name: f"{value:.3g}" for name, value in row["settings"].items()}
+        for row in found["trials"]
+    ]
+    best, first = found["best"], found["first"]
+    lines = [render_table(rows), "Trial 0 is params.yaml as it stands. Given up: behind the median of the others at the same step."]
+    if best is None or not found["changes"]:
+        return "\n".join([*lines, "Nothing tried was better than params.yaml as it stands."])
+    reals, fakes = best["videos"]
+    against = f", {best['auc'] - first['auc']:+.3f} against trial 0" if first and first["state"] == "complete" else ""
+    lines.append(f"Best: trial {best['trial']}{against}, chosen on {reals} real and {fakes} fake validation videos, so its figure is too good. To use it, set:")
+    for block, values in found["changes"].items():
+        lines += [f"  {block}:", *(f"    {name}: {value:g}" for name, value in values.items())]
+    return "\n".join(lines)
+
+
 def batch_rows(root: Path) -> list[dict[str, Any]]:
     """A row a batch: state, source, samples, who decided, why."""
     states = batch_states(Journal(root).events())

@@ -20,7 +20,7 @@ from vigil.scoring import has_starter
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
 VERBS = (
     "init", "sample", "ingest", "batches", "retrain", "status", "score", "evaluate", "explain", "models", "report", "schedule", "serve", "demo", "doctor",
-    "gc", "audit", "compare",
+    "gc", "audit", "compare", "search",
 )  # fmt: skip
 COLUMNS = ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
 
@@ -80,6 +80,16 @@ def test_without_a_workspace_the_starter_answers(media: Path, tmp_path: Path):
     assert row["model"].endswith("(starter)") and not row["promoted"] and "README.md" in done.stderr
     wrong = vigil("score", clip, "-w", tmp_path, cwd=tmp_path, check=False)
     assert wrong.returncode == 1 and "not in a workspace" in wrong.stderr, "a workspace that was named must be one"
+
+
+def test_search_says_what_was_tried_and_changes_nothing(promoted: Path, tmp_path: Path):
+    root = copy_workspace(promoted, tmp_path / "w")
+    before = (root / "params.yaml").read_bytes()
+    done = vigil("search", "train.lr", "--trials", "1", "--steps", "2", "--fit-steps", "2", "-w", root, timeout=300)
+    assert "Trial 0 is params.yaml" in done.stdout and "Nothing tried was better" in done.stdout
+    assert (root / "params.yaml").read_bytes() == before
+    wrong = vigil("search", "train.luck", "-w", root, check=False)
+    assert wrong.returncode == 1 and "train.lr" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
 def test_scores_on_the_edge_files_of_the_shared_media(promoted: Path, shared_data: Path):

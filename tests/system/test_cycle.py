@@ -178,7 +178,20 @@ def test_a_killed_stage_without_retries_ends_the_run_with_an_error(ingested: Pat
 
 @pytest.mark.parametrize(
     "words",
-    [["retrain"], ["status"], ["batches"], ["models"], ["report"], ["doctor"], ["gc"], ["evaluate", "x.csv"], ["audit"], ["compare"], ["explain", "x.mp4"]],
+    [
+        ["retrain"],
+        ["status"],
+        ["batches"],
+        ["models"],
+        ["report"],
+        ["doctor"],
+        ["gc"],
+        ["evaluate", "x.csv"],
+        ["audit"],
+        ["compare"],
+        ["search"],
+        ["explain", "x.mp4"],
+    ],
     ids=lambda words: words[0],
 )
 def test_outside_a_workspace_every_verb_says_what_to_do(tmp_path: Path, words: list[str]):

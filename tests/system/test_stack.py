@@ -8,7 +8,7 @@ import sys
 import pytest
 
 PACKAGES = (
-    "torch", "torchvision", "torchattacks", "mlflow", "prefect", "dvc.repo", "dvc_s3", "great_expectations", "evidently", "boto3", "cv2", "av",
+    "torch", "torchvision", "torchattacks", "mlflow", "prefect", "dvc.repo", "dvc_s3", "great_expectations", "evidently", "optuna", "boto3", "cv2", "av",
     "onnx", "onnxscript", "onnxruntime", "pandas", "numpy", "pyarrow", "sqlalchemy", "fastapi", "ai_edge_litert.interpreter",
 )  # fmt: skip
 

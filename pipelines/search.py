@@ -1,0 +1,191 @@
+"""Settings tried in place of those in params.yaml: Optuna draws them, each is trained on the last cycle's sets, validation judges.
+
+Trial 0 is params.yaml as it stands (the literature's point), so that every other is a comparison with it. A trial that is behind the
+median of the others at the same step is given up. The study lies in .vigil/search.db under a name that changes with the sets, the
+settings and the budget: the same command goes on with it, a changed one begins another. Each trial is a child run in MLflow.
+What is found was chosen on validation, so its AUC is too good; nothing is written to params.yaml, and the gates judge as always.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.compare import PLAIN, measure, train_anew
+from pipelines.scoring import Tell, read_set, silent
+from workspace.errors import DataError, SettingsError
+from workspace.registry import open_registry, prepare
+from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial, Trial
+
+STUDIES = Path(".vigil/search.db")
+LOOKS = 5  # at validation, in each phase
+STARTUP = 4  # trials that are neither modelled nor given up: the median of fewer says nothing
+# setting -> (lowest, highest, whether on a log scale)
+SPACE: dict[str, tuple[float, float, bool]] = {
+    "pretrain.lr": (1e-4, 1e-2, True),
+    "pretrain.weight_decay": (1e-4, 1e-1, True),
+    "train.lr": (1e-5, 3e-3, True),
+    "train.focal_gamma": (0.0, 4.0, False),
+    "train.wasserstein": (0.0, 0.6, False),
+    "model.dropout": (0.0, 0.6, False),
+    "model.fusion_cnn": (0.2, 1.0, False),
+    "augment.degrade": (0.0, 1.0, False),
+    "augment.poor_reals": (0.0, 1.0, False),
+}
+
+
+def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: int, names: list[str] | None = None, tell: Tell = silent) -> dict[str, Any]:
+    """Go on until the study has `trials` finished trials; returns what `report` says.
+
+    `steps` of phase 1 and `fit_steps` of phase 2 a trial; `names` are the settings to vary, all of SPACE by default. Raises
+    DataError before the first cycle and where validation lacks a class, SettingsError for an unknown name.
+    """
+    chosen = _chosen(names)
+    if set(read_set(root, "validation")["label"]) != {"real", "fake"}:
+        raise DataError("There is nothing to search on.", why="validation lacks a class", next_step="Ingest more people, then run `vigil retrain`.")
+    study = _open(root, settings, chosen, steps, fit_steps)
+    runs = _Runs(root, settings, study.study_name)
+    while (done := _finished(study)) < trials:
+        trial = study.ask({name: _distribution(name) for name in chosen})
+
+        def told(step: int, total: int, message: str = "", number: int = trial.number, done: int = done) -> None:
+            tell(step, total, f"trial {number} ({done} of {trials} done)  {message}")
+
+        _try(root, _laid_over(settings, trial.params, steps, fit_steps), study, trial, told)
+        runs.log(study.trials[trial.number])
+    return report(study, settings)
+
+
+def _chosen(names: list[str] | None) -> list[str]:
+    if unknown := sorted(set(names or []) - SPACE.keys()):
+        raise SettingsError(f"Cannot search over {', '.join(unknown)}.", why=f"known are {', '.join(SPACE)}", next_step="Mend the name.")
+    return list(names or SPACE)
+
+
+def _distribution(name: str) -> "BaseDistribution":
+    from optuna.distributions import FloatDistribution
+
+    low, high, log = SPACE[name]
+    return FloatDistribution(low, high, log=log)
+
+
+def _open(root: Path, settings: Settings, chosen: list[str], steps: int, fit_steps: int) -> "Study":
+    """The study of these sets, settings and budget, new or as it was left; what a killed process was trying is tried again."""
+    import optuna
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(logging.ERROR)
+    told = {name: sorted(read_set(root, name)["sha256"]) for name in ("train", "validation")}
+    about = {"settings": settings.model_dump(mode="json"), "sets": told, "over": chosen, "steps": [steps, fit_steps]}
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    (root / STUDIES).parent.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=f"sqlite:///{root.resolve() / STUDIES}",
+        study_name=f"search-{key}",
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
+    )
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=settings.seed + len(study.trials))
+    if not study.trials:
+        study.enqueue_trial({name: min(max(_value(settings, name), SPACE[name][0]), SPACE[name][1]) for name in chosen})
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def _value(settings: Settings, name: str) -> float:
+    block, _, key = name.partition(".")
+    return float(getattr(getattr(settings, block), key))
+
+
+def _laid_over(settings: Settings, values: Mapping[str, float], steps: int, fit_steps: int) -> Settings:
+    """The settings with the trial's values and budget, checked like any other."""
+    raw = settings.model_dump(by_alias=True)
+    for name, value in values.items():
+        block, _, key = name.partition(".")
+        raw[block][key] = value
+    raw["pretrain"] |= {"steps": steps, "validate_every": max(1, steps // LOOKS), "patience": LOOKS + 1}
+    raw["train"] |= {"steps": fit_steps, "validate_every": max(1, fit_steps // LOOKS), "patience": LOOKS + 1, **PLAIN}
+    return Settings.model_validate(raw)
+
+
+def _try(root: Path, settings: Settings, study: "Study", trial: "Trial", tell: Tell) -> None:
+    """Train and measure one trial, or give it up on the way."""
+    import optuna
+    from optuna.trial import TrialState
+
+    from model.data import ClipDataset
+
+    def looked(row: Mapping[str, Any]) -> None:
+        if row.get("val_auc") is not None:
+            trial.report(float(row["val_auc"]), int(row["step"]))
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+    try:
+        network = train_anew(root, settings, settings.seed, tell, validate=True, looked=looked)
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+        return
+    found = measure(network, ClipDataset(root, read_set(root, "validation"), settings.faces.size_px))
+    trial.set_user_attr("accuracy", found["accuracy"])
+    trial.set_user_attr("videos", [found["n_real"], found["n_fake"]])
+    study.tell(trial, found["auc"])
+
+
+def _finished(study: "Study") -> int:
+    from optuna.trial import TrialState
+
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+class _Runs:
+    """The trials as child runs of one MLflow run a study."""
+
+    def __init__(self, root: Path, settings: Settings, study: str) -> None:
+        self.root, self.settings, self.study = root, settings, study
+        self.experiment = prepare(root, settings)
+        with open_registry(root, settings) as client:
+            found = client.search_runs([self.experiment], f"tags.search = '{study}' and tags.trial = 'all'", max_results=1)
+            parent = found[0] if found else client.create_run(self.experiment, tags={"search": study, "trial": "all"}, run_name=study)
+            self.parent = parent.info.run_id
+            client.set_terminated(self.parent)
+
+    def log(self, trial: "FrozenTrial") -> None:
+        """Write one trial that has ended."""
+        tags = {"search": self.study, "trial": str(trial.number), "mlflow.parentRunId": self.parent, "state": trial.state.name.lower()}
+        with open_registry(self.root, self.settings) as client:
+            run = client.create_run(self.experiment, tags=tags, run_name=f"{self.study} trial {trial.number}").info.run_id
+            for name, value in trial.params.items():
+                client.log_param(run, name, value)
+            for step, value in trial.intermediate_values.items():
+                client.log_metric(run, "val_auc", value, step=step)
+            if trial.value is not None:
+                client.log_metric(run, "auc", trial.value)
+            client.set_terminated(run)
+
+
+def report(study: "Study", settings: Settings) -> dict[str, Any]:
+    """{study, trials: [{trial, state, auc, settings}], first, best: the same rows or None, changes: {block: {setting: value}} of the best}."""
+    rows = [
+        {"trial": one.number, "state": one.state.name.lower(), "auc": one.value, "settings": dict(one.params), "videos": one.user_attrs.get("videos")}
+        for one in study.get_trials(deepcopy=False)
+        if one.state.is_finished() and one.state.name != "FAIL"
+    ]
+    complete = [row for row in rows if row["state"] == "complete"]
+    best = max(complete, key=lambda row: (row["auc"], -row["trial"]), default=None)
+    changes: dict[str, dict[str, float]] = {}
+    for name, value in (best or {"settings": {}})["settings"].items():
+        if abs(value - _value(settings, name)) > 1e-12:
+            block, _, key = name.partition(".")
+            changes.setdefault(block, {})[key] = float(f"{value:.3g}")
+    return {"study": study.study_name, "trials": rows, "first": rows[0] if rows else None, "best": best, "changes": changes}

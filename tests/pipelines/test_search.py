@@ -1,0 +1,78 @@
+"""Settings tried by Optuna: trial 0 is params.yaml, a study goes on where it was left, a hopeless trial is given up, each is a child run in MLflow."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from pipelines import search as module
+from pipelines.search import SPACE, search
+from tests.pipelines.small_world import add_batch, demo_settings, write_sets
+from vigil.reading import render_search
+from workspace.errors import DataError, SettingsError
+from workspace.registry import open_registry
+
+SETTINGS = demo_settings()
+OVER = ["train.lr", "model.dropout"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_sets(tmp_path, add_batch(tmp_path, "b1", 20), {"b1"})
+    return tmp_path
+
+
+def studies(root: Path) -> list[optuna.Study]:
+    storage = f"sqlite:///{root / module.STUDIES}"
+    return [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
+
+
+def test_a_study_begins_at_params_yaml_goes_on_and_is_logged(root: Path) -> None:
+    found = search(root, SETTINGS, 2, 3, 2, OVER)
+    assert [row["trial"] for row in found["trials"]] == [0, 1]
+    assert found["trials"][0]["settings"] == {"train.lr": SETTINGS.train.lr, "model.dropout": SETTINGS.model.dropout}
+    assert search(root, SETTINGS, 2, 3, 2, OVER) == found, "nothing is trained again"
+    (study,) = studies(root)
+    left = study.ask({"train.lr": optuna.distributions.FloatDistribution(*SPACE["train.lr"][:2], log=True)})  # as a killed process leaves it
+    more = search(root, SETTINGS, 3, 3, 2, OVER)
+    assert more["trials"][:2] == found["trials"] and len(more["trials"]) == 3
+    assert more["trials"][2]["settings"]["train.lr"] == left.params["train.lr"], "what was being tried is tried again"
+    search(root, SETTINGS, 1, 4, 2, OVER)
+    assert len(studies(root)) == 2, "another budget is another study"
+    with open_registry(root, SETTINGS) as client:
+        experiment = client.get_experiment_by_name(SETTINGS.registry.experiment)
+        runs = client.search_runs([experiment.experiment_id], f"tags.search = '{study.study_name}'")
+    (parent,) = [run for run in runs if run.data.tags["trial"] == "all"]
+    children = {run.data.tags["trial"]: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
+    assert {children[str(row["trial"])].data.metrics.get("auc") for row in more["trials"]} == {row["auc"] for row in more["trials"]}
+    assert all(run.info.status == "FINISHED" for run in runs)
+
+
+def test_a_trial_behind_the_median_is_given_up(root: Path) -> None:
+    search(root, SETTINGS, 1, 3, 2, OVER)
+    (study,) = studies(root)
+    space = {name: optuna.distributions.FloatDistribution(*SPACE[name][:2], log=SPACE[name][2]) for name in OVER}
+    for _ in range(module.STARTUP):
+        perfect = dict.fromkeys(range(1, 6), 1.5)  # so good that nothing real reaches it
+        study.add_trial(
+            optuna.trial.create_trial(params=study.trials[0].params, distributions=space, value=1.5, intermediate_values=perfect),
+        )
+    found = search(root, SETTINGS, 2 + module.STARTUP, 3, 2, OVER)
+    assert found["trials"][-1]["state"] == "pruned" and found["best"]["auc"] == 1.5
+    assert "given up" in render_search(found | {"best": None})
+
+
+def test_the_best_is_told_as_changes(root: Path) -> None:
+    row = {"trial": 1, "state": "complete", "auc": 0.9, "settings": {"train.lr": 0.001}, "videos": [3, 4]}
+    first = row | {"trial": 0, "auc": 0.8}
+    text = render_search({"trials": [first, row], "best": row, "first": first, "changes": {"train": {"lr": 0.001}}})
+    assert "+0.100 against trial 0" in text and "  train:\n    lr: 0.001" in text and "3 real and 4 fake" in text
+    assert "Nothing tried was better" in render_search({"trials": [first], "best": first, "first": first, "changes": {}})
+
+
+def test_what_cannot_be_searched_is_refused(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.raises(SettingsError, match=r"seed"):
+        search(root, SETTINGS, 1, 3, 2, ["seed"])
+    with pytest.raises(DataError, match="vigil retrain"):
+        search(tmp_path_factory.mktemp("empty"), SETTINGS, 1, 3, 2)
+    assert not (root / module.STUDIES).exists()
