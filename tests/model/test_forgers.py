@@ -9,7 +9,8 @@ from model.forgers import LEARNED, Face
 from model.forgers.decoders import KINDS, Autoencoder, draw_again, draw_unlike, drawing_loss, train_autoencoder
 from tests.faces import Clip, motion, rendered_clips
 
-STEPS = 100
+STEPS = {"autoencoder_swap": 30}  # it is slow, and what is asked of it does not need more
+FEW = 100  # for the others
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +23,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 def networks(clips: list[Clip]) -> dict[str, torch.nn.Module]:
     """Each learned forger after a few steps."""
     faces = [Face(frame, number % 2) for number, (frames, _) in enumerate(clips) for frame in frames]
-    return {name: forger.learn(faces, STEPS, 3, lambda done, total: None) for name, forger in LEARNED.items()}
+    return {name: forger.learn(faces, STEPS.get(name, FEW), 3, lambda done, total: None) for name, forger in LEARNED.items()}
 
 
 def forge(networks: dict[str, torch.nn.Module], clip: Clip, name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,18 @@
 """Media and workspaces that the system tests share; each made once a session."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from benchmarks.kills import environment, running_stage, stage_name
 from media.synthetic import make_sample_media
-from tests.system.world import copy_workspace, quick_workspace, vigil
+from tests.system.world import Broken, copy_workspace, events, quick_workspace, vigil
 
 
 @pytest.fixture(scope="session")
@@ -33,19 +40,64 @@ def ingested(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def promoted(tmp_path_factory: pytest.TempPathFactory, ingested: Path) -> Path:
-    """The same workspace after its first cycle, promoted. Copy it before changing it."""
+def paused(tmp_path_factory: pytest.TempPathFactory, ingested: Path) -> Broken:
+    """The first cycle, stopped in phase 1 as Ctrl-C in a terminal does it. One cycle serves this and all that needs a finished one: a cycle takes minutes."""
     root = copy_workspace(ingested, tmp_path_factory.mktemp("promoted") / "w")
-    done = vigil("retrain", "-w", root)
-    assert done.returncode == 0 and "PROMOTED" in done.stdout, done.stdout + done.stderr
-    return root
+    log = root.parent / "log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vigil", "retrain", "-w", str(root)], stdout=output, stderr=output, start_new_session=True, env=environment()
+        )
+    while process.poll() is None:
+        stage = running_stage(psutil.Process(process.pid))
+        if stage is not None and stage_name(stage) == "pretrain":
+            time.sleep(2.5)
+            os.killpg(process.pid, signal.SIGINT)
+            break
+        time.sleep(0.05)
+    return Broken(root, process.wait(120), log.read_text(), events(root))
 
 
 @pytest.fixture(scope="session")
-def twice(tmp_path_factory: pytest.TempPathFactory, promoted: Path, second_media: Path) -> Path:
-    """The same workspace after a second cycle that brought another forger, promoted too. Copy it before changing it."""
+def promoted(paused: Broken) -> Path:
+    """The same workspace after its first cycle, promoted. Copy it before changing it."""
+    done = vigil("retrain", "-w", paused.root)
+    assert done.returncode == 0 and "PROMOTED" in done.stdout, done.stdout + done.stderr
+    return paused.root
+
+
+@pytest.fixture(scope="session")
+def scheduled(tmp_path_factory: pytest.TempPathFactory, promoted: Path, second_media: Path) -> Broken:
+    """A second cycle that brought another forger, started by a served deployment.
+
+    It is due every minute, so the slot is at most a minute ahead, and comes again while the first run is still at work.
+    """
     root = copy_workspace(promoted, tmp_path_factory.mktemp("twice") / "w")
     vigil("ingest", second_media, "-w", root)
-    done = vigil("retrain", "-w", root)
-    assert done.returncode == 0 and "PROMOTED" in done.stdout, done.stdout + done.stderr
-    return root
+    before, log = len(events(root, "cycle_closed")), root.parent / "log"
+    with open(log, "wb") as output:
+        served = subprocess.Popen(
+            [sys.executable, "-m", "vigil", "schedule", "-w", str(root), "--cron", "* * * * *"],
+            stdout=output, stderr=subprocess.STDOUT, env=environment(), start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 600
+        while len(events(root, "cycle_closed")) == before and time.monotonic() < deadline and served.poll() is None:
+            time.sleep(1)
+        time.sleep(3)  # the commit follows the journal's last line
+    finally:
+        served.send_signal(signal.SIGINT)
+        try:
+            served.wait(60)
+        except subprocess.TimeoutExpired:
+            served.kill()
+            served.wait()
+    return Broken(root, served.returncode, log.read_text(), events(root))
+
+
+@pytest.fixture(scope="session")
+def twice(scheduled: Broken) -> Path:
+    """The same workspace after two cycles, the second with another forger, promoted too. Copy it before changing it."""
+    closed = events(scheduled.root, "cycle_closed")
+    assert [one["fields"]["outcome"] for one in closed] == ["promoted", "promoted"], scheduled.said[-3000:]
+    return scheduled.root

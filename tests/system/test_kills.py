@@ -6,18 +6,12 @@ from benchmarks.kills import Round, complaints, runs, strike
 from tests.system.world import copy_workspace
 
 
-def test_a_killed_stage_is_run_again_by_the_same_command(ingested: Path, tmp_path: Path):
+def test_one_cycle_survives_four_deaths_and_repeats_nothing_that_was_finished(ingested: Path, tmp_path: Path):
+    """In a stage, between stages, in a later stage with everything around it, and a stage alone: each start goes on where the one before was."""
     root = copy_workspace(ingested, tmp_path / "w")
-    struck = strike(root, Round("stage", "train", 1.5))
-    assert struck["victim"] == "stage train" and complaints(root, struck) == []
-
-
-def test_one_cycle_survives_three_deaths_and_repeats_nothing_that_was_finished(ingested: Path, tmp_path: Path):
-    """In a stage, in a later stage with everything around it, and between stages: each start goes on where the one before was."""
-    root = copy_workspace(ingested, tmp_path / "w")
-    plans = (Round("parent", "pretrain", 1.0), Round("group", "evaluate", 2.0), Round("parent", "gate", 1.0, after=True))
+    plans = (Round("parent", "pretrain", 1.0), Round("parent", "harden", 0.5, after=True), Round("group", "train", 1.5), Round("stage", "evaluate", 2.0))
     deaths = [strike(root, plan) for plan in plans]
-    assert [death["victim"] for death in deaths] == ["parent", "group", "parent"]
+    assert [death["victim"] for death in deaths] == ["parent", "parent", "group", "stage evaluate"]
     assert complaints(root, deaths[-1]) == []
     for death in deaths:
         assert not set(runs(root)[death["runs"] :]) & set(death["recorded"]), "a finished stage ran again"

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ QUICK = {
     "gates": WIDE_GATES,
     "schedule": {"retries": 1, "retry_delay_seconds": 0},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A `vigil retrain` or `vigil schedule` that was stopped by a signal: the workspace, how it ended, what it said, and the events it left."""
+
+    root: Path
+    code: int
+    said: str
+    events: list[dict[str, Any]]
 
 
 def vigil(*words: Any, cwd: Path | None = None, check: bool = True, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
