@@ -1,10 +1,11 @@
 """Augmentation of whole clips: one draw a clip, the same for each of its frames, and by the same rules for real and fake
-but one: a real clip may be degraded a second time, since forging alone softens a picture.
+but one: a real clip may be degraded a second time (`impoverish`), since forging alone softens a picture.
 
 Half of the clips are turned, moved, zoomed or sheared and half get noise, so that the network also sees pixels that
 nobody resampled: resampling and noise hide the very traces that it looks for. A part of the face is covered now and then
 (after Das et al. 2021, Face-Cutout; the crop is aligned, so the parts lie where model/regions.py says), and part of the
-spectrum taken away, so that no single place and no single frequency decides.
+spectrum taken away, so that no single place and no single frequency decides; and all of the spectrum may be tilted, so that
+how sharp a picture is says nothing.
 """
 
 import math
@@ -19,19 +20,17 @@ from model.data import to_tensor
 from workspace.settings import AugmentSettings
 
 CHANCE = 0.5  # of a geometric change, and of noise
+TILTED = 0.7  # chance of a tilt, where there is one at all
+KNOTS = 5  # of the curve of a tilt, from a few periods a picture to the finest detail
+LEAST_DB, MOST_DB = -24.0, 10.0
 
 
-def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator, real: bool = False) -> Tensor:
-    """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in 0..1, changed by one draw from `rng`. The clip itself stays as it is.
-
-    A `real` clip is degraded once more with the chance `poor_reals`: sharpness must not tell the classes apart.
-    """
+def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
+    """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in 0..1, changed by one draw from `rng`. The clip itself stays as it is."""
     if settings.degrade > 0:
         from media.degrade import degrade_clip
 
         clip = degrade_clip(clip, rng, settings)
-        if real and settings.poor_reals > 0 and rng.random() < settings.poor_reals:
-            clip = degrade_clip(clip, rng, settings.model_copy(update={"degrade": 1.0}))
     frames = to_tensor(clip)
     if settings.cutout > 0 and rng.random() < settings.cutout:
         frames = cover(frames, rng)
@@ -51,7 +50,19 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
     if rng.random() < CHANCE:
         sigma = settings.noise_sigma * rng.random()
         frames = frames + sigma * torch.from_numpy(rng.standard_normal(tuple(frames.shape), dtype=np.float32))
+    if settings.tilt_db > 0 and rng.random() < TILTED:
+        frames = tilt_spectrum(frames, settings.tilt_db, rng)
     return frames.clamp_(0, 1)
+
+
+def impoverish(frames: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
+    """A real clip [T, 3, H, W] in 0..1, with the chance `poor_reals` degraded once more: sharpness must not tell the classes apart."""
+    if settings.degrade <= 0 or settings.poor_reals <= 0 or rng.random() >= settings.poor_reals:
+        return frames
+    from media.degrade import degrade_clip
+
+    clip = (frames * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return to_tensor(degrade_clip(clip, rng, settings.model_copy(update={"degrade": 1.0})))
 
 
 def _move(frames: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
@@ -91,3 +102,16 @@ def mask_spectrum(frames: Tensor, part: float, rng: np.random.Generator) -> Tens
     keep = torch.from_numpy(rng.random(tuple(spectrum.shape[-2:])) >= part)
     keep[0, 0] = True
     return torch.fft.irfft2(spectrum * keep, s=frames.shape[-2:])
+
+
+def tilt_spectrum(frames: Tensor, spread_db: float, rng: np.random.Generator) -> Tensor:
+    """Frames [T, 3, H, W], fine detail weakened or raised by a smooth random curve over frequency, the same for each frame.
+
+    At the finest detail the gain is normal with a spread of `spread_db`, and a quarter of that again by which the curve bends; coarse shades stay.
+    """
+    side = frames.shape[-2]
+    octaves = np.log2(np.maximum(np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(frames.shape[-1])[None]) * side, 1.0))
+    part = np.linspace(0, 1, KNOTS)
+    curve = part * (rng.normal(0, spread_db) + rng.normal(0, spread_db / 4, KNOTS))
+    gain = 10 ** (np.clip(np.interp(octaves, np.linspace(1.5, math.log2(side * 0.7), KNOTS), curve), LEAST_DB, MOST_DB) / 20)
+    return torch.fft.irfft2(torch.fft.rfft2(frames) * torch.from_numpy(gain).float(), s=frames.shape[-2:])

@@ -77,7 +77,15 @@ class ResNeXtLSTM(nn.Module):
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames [N, 3, H, W] in 0..1 -> features [N, F], attention [N, h*h]."""
-        maps = self.backbone(((frames - self.mean) / self.std).contiguous(memory_format=torch.channels_last))  # [N, F, h, h]
+        return self.pool(self.maps(frames))
+
+    def maps(self, frames: Tensor) -> Tensor:
+        """frames [N, 3, H, W] in 0..1 -> what the backbone sees [N, F, h, h]."""
+        found: Tensor = self.backbone(((frames - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        return found
+
+    def pool(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """maps [N, F, h, h] -> features [N, F], attention [N, h*h]."""
         if self.attention is None:
             cells = maps.shape[2] * maps.shape[3]
             return self.norm(maps.mean((2, 3))), maps.new_full((maps.shape[0], cells), 1.0 / cells)

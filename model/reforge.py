@@ -29,16 +29,16 @@ class Reforger:
         self._clips, self._chance = clips, chance
         self._recipes = _recipes(clips) if chance > 0 else {}
 
-    def take(self, position: int, rng: np.random.Generator, single: bool = False) -> NDArray[np.uint8]:
-        """Pixels [T, H, W, 3] of the clip at `position`, or with `single` [1, H, W, 3] of one frame that `rng` chooses."""
+    def take(self, position: int, rng: np.random.Generator, single: bool = False, at: int | None = None) -> NDArray[np.uint8]:
+        """Pixels [T, H, W, 3] of the clip at `position`, or with `single` [1, H, W, 3] of one frame: number `at`, or one that `rng` chooses."""
         recipe = self._recipes.get(position)
         if recipe is None or rng.random() >= self._chance:
             clip = self._clips.clip(position)
-            return clip[rng.integers(clip.shape[0])][None] if single else clip
+            return clip[_frame(clip, rng, at)][None] if single else clip
         frames, points = self._clips.clip(recipe.source), self._points(recipe.source)
         if single:
-            at = int(rng.integers(frames.shape[0]))
-            frames, points = frames[at : at + 1], points[at : at + 1]
+            chosen = _frame(frames, rng, at)
+            frames, points = frames[chosen : chosen + 1], points[chosen : chosen + 1]
         donor = None if recipe.donor is None else (self._clips.clip(recipe.donor), self._points(recipe.donor))
         return forge_clip(recipe.forger, frames, points, rng, donor)[0]
 
@@ -46,6 +46,10 @@ class Reforger:
         points = self._clips.landmarks(position)
         assert points is not None  # a recipe was only written for clips that have them
         return points
+
+
+def _frame(clip: NDArray[np.uint8], rng: np.random.Generator, at: int | None) -> int:
+    return int(rng.integers(clip.shape[0])) if at is None else min(at, clip.shape[0] - 1)
 
 
 def _recipes(clips: ClipSource) -> dict[int, Recipe]:

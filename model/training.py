@@ -18,18 +18,17 @@ from torch import Tensor, nn
 
 from model import parallel
 from model.attacks import training_attack
-from model.augment import augment_clip
 from model.data import ClipSource, epoch_order, labels_of, mixed_seed, stack, to_tensor
 from model.loop import Looked, Loop, Progress, TrainReport, run_key
 from model.losses import cross_entropy, distillation, wasserstein
 from model.metrics import auc
 from model.network import ResNeXtLSTM
-from model.reforge import Reforger
 from model.sampling import balanced_batches
+from model.views import View, Views
 from workspace.settings import AugmentSettings, PhaseSettings, PretrainSettings, TrainSettings
 
 PRETRAIN_CLIP_NORM = 5.0
-DATA, DROP, ATTACK = 1, 2, 3  # streams of random numbers of one step
+DROP, ATTACK = 2, 3  # streams of random numbers of one step; 1 and 4 are model/views.py's
 
 
 def pretrain(
@@ -49,33 +48,45 @@ def pretrain(
     One random frame of each clip drawn. Trains on the device the model is on. Raises DataError without both classes.
     """
     key = run_key(model, _depends("pretrain", model, train_set, val_set, settings, seed, augment))
-    loop = Loop(model, settings, ema=settings.ema, clip_norm=PRETRAIN_CLIP_NORM, folder=Path(checkpoint_dir) / f"pretrain-{key}")
     device, fake, batches = _device(model), labels_of(train_set.rows), _Batches(train_set, settings.batch, seed)
+    grid = model.side if settings.locate > 0 else 0
+    views = Views(train_set, augment, seed, single=True, pairs=settings.pairs, grid=grid)
+    locator = nn.Conv2d(model.features, 1, 1).to(device) if grid else nn.Identity()  # reads from the maps, cell by cell; it is not kept
+    for parameter in locator.parameters():
+        nn.init.zeros_(parameter)
+    learning = nn.ModuleDict({"network": model, "locator": locator}) if grid else model
+    loop = Loop(learning, settings, ema=settings.ema, clip_norm=PRETRAIN_CLIP_NORM, folder=Path(checkpoint_dir) / f"pretrain-{key}")
 
-    reforger = Reforger(train_set, augment.reforge if augment else 0.0)
-
-    def prepare(step: int) -> tuple[list[int], list[Tensor]]:
+    def prepare(step: int) -> tuple[list[int], list[View]]:
         chosen = batches.at(step)
-        return chosen, [take(step, slot, chosen[slot]) for slot in _slots(len(chosen))]
+        return chosen, views.make(step, chosen, _slots(len(chosen)))
 
-    def take(step: int, slot: int, position: int) -> Tensor:
-        rng = np.random.default_rng([seed, step, DATA, slot])
-        frame = reforger.take(position, rng, single=True)
-        return to_tensor(frame) if augment is None else augment_clip(frame, augment, rng, real=not fake[position])
+    def losses(shown: list[View], truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each picture: cross-entropy, and how badly the forged places were found (0 where they are not known)."""
+        frames = torch.cat([view.frames for view in shown]).to(device)
+        with autocast(device, settings.precision):
+            if not grid:
+                return cross_entropy(model.frame_logits(frames).float(), truth, "bce"), truth.new_zeros(len(truth), dtype=torch.float32)
+            maps = model.maps(frames)
+            logits = model.frame_head(model.dropout(model.pool(maps)[0])).squeeze(1)
+            places = locator(maps).squeeze(1)  # [N, g, g]
+        known = torch.tensor([view.where is not None for view in shown], device=device)
+        where = torch.cat([torch.zeros(1, grid, grid) if view.where is None else view.where for view in shown]).to(device)
+        missed = nn.functional.binary_cross_entropy_with_logits(places.float(), where, reduction="none").mean((1, 2))
+        return cross_entropy(logits.float(), truth, "bce"), missed * known
 
     def work(step: int) -> Mapping[str, float]:
-        model.train()
-        (chosen, frames), total = ahead.at(step), 0.0
+        learning.train()
+        (chosen, shown), total, missed = ahead.at(step), 0.0, 0.0
         truth, mine = torch.from_numpy(fake[chosen]).to(device), parallel.share(len(chosen))
         for part in _parts(mine, settings.micro_batch):
             torch.manual_seed(mixed_seed(seed, step, DROP, part.start))
-            with autocast(device, settings.precision):
-                logits = model.frame_logits(torch.cat(frames[part.start - mine.start : part.stop - mine.start]).to(device))
-            loss = cross_entropy(logits.float(), truth[part], "bce").sum() / len(chosen)
-            loss.backward()
-            total += loss.item()
-        parallel.sum_gradients(model)
-        return {"loss": parallel.total(total)}
+            told, found = losses(shown[part.start - mine.start : part.stop - mine.start], truth[part])
+            loss, place = told.sum() / len(chosen), found.sum() / len(chosen)
+            (loss + settings.locate * place).backward()
+            total, missed = total + loss.item(), missed + place.item()
+        parallel.sum_gradients(learning)
+        return {"loss": parallel.total(total)} | ({"locate": parallel.total(missed)} if grid else {})
 
     def validate() -> Mapping[str, float] | None:
         def logits(clips: list[Tensor]) -> Tensor:
@@ -135,13 +146,13 @@ class _Fit:
         self.replay = (train_set.rows["role"] == "replay").to_numpy()
         self.base = base.to(self.device).eval() if base is not None and self.replay.any() else None
         self.batches = _Batches(train_set, settings.batch, seed)
-        self.reforger = Reforger(train_set, augment.reforge if augment else 0.0)
+        self.views = Views(train_set, augment, seed, pairs=settings.pairs)
         self.ahead = Ahead(self.prepare, settings.steps)
 
     def prepare(self, step: int) -> tuple[list[int], list[Tensor]]:
         """The clips of step `step`: their positions and their augmented pixels."""
         chosen = self.batches.at(step)
-        return chosen, [self._clip(chosen[slot], step, slot) for slot in _slots(len(chosen))]
+        return chosen, [view.frames for view in self.views.make(step, chosen, _slots(len(chosen)))]
 
     def work(self, step: int) -> Mapping[str, float]:
         """Add the gradient of step `step` to the model; return its figures."""
@@ -183,11 +194,6 @@ class _Fit:
         kept = (distillation(logits, teacher) * replay).mean() if self.base is not None else logits.sum() * 0.0
         loss = (1 - s.wasserstein) * truth + s.wasserstein * apart + s.distillation * kept
         return loss, {"loss": loss.item(), "cross_entropy": truth.item(), "wasserstein": apart.item(), "distillation": kept.item()}
-
-    def _clip(self, position: int, step: int, slot: int) -> Tensor:
-        rng = np.random.default_rng([self.seed, step, DATA, slot])
-        clip = self.reforger.take(position, rng)
-        return to_tensor(clip) if self.augment is None else augment_clip(clip, self.augment, rng, real=not self.fake[position])
 
     def _logits(self, given: tuple[Tensor, Tensor | None], step: int, start: int) -> Tensor:
         torch.manual_seed(mixed_seed(self.seed, step, DROP, start))  # the same dropout each time a piece is looked at

@@ -49,7 +49,7 @@ def statistics(frame: NDArray[np.uint8]) -> list[float]:
 
 def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tell: Tell = silent) -> dict[str, float]:
     """AUC of the forest for each forger (and `collected`, fakes that came in) with at least FEWEST clips, on sources it was not fitted on."""
-    from model.augment import augment_clip
+    from model.augment import augment_clip, impoverish
     from model.data import ClipDataset, labels_of
     from model.reforge import Reforger
 
@@ -68,7 +68,8 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
         found = []
         for number, place in enumerate(chosen):
             draw = np.random.default_rng([settings.seed, number, *name.encode()])
-            picture = augment_clip(reforger.take(int(place), draw, single=True), settings.augment, draw, real=not name)[0]
+            shown = augment_clip(reforger.take(int(place), draw, single=True), settings.augment, draw)
+            picture = (shown if name else impoverish(shown, settings.augment, draw))[0]
             found.append(statistics(np.rint(picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8)))
         return np.array(found), sources[chosen].astype(str)
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
@@ -166,6 +166,9 @@ class AugmentSettings(Block):
     poor_reals: Fraction = Field(
         0.3, description="Chance that a real clip is degraded once more: forging softens, so that else a poor picture would speak for a fake."
     )
+    tilt_db: float = Field(
+        0.0, ge=0, le=20, description="Spread in dB by which fine detail is weakened or raised in most clips, so that sharpness says nothing; 0 is off."
+    )
     cutout: Fraction = Field(0.15, description="Chance that a part of the face (eyes, nose, mouth, a half) is covered.")
     frequency_mask: Fraction = Field(0.1, description="Chance that part of the spectrum is taken away.")
     frequency_masked: Fraction = Field(0.15, description="Part of the spectrum that is then taken away.")
@@ -219,7 +222,7 @@ class ModelSettings(Block):
 class PhaseSettings(Block):
     """One phase of training."""
 
-    RULES = (
+    RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(("batch", "micro_batch"), lambda batch, micro: batch % micro == 0, "batch ({batch}) must be a multiple of micro_batch ({micro_batch})"),
         Rule(("batch", "processes"), lambda batch, processes: batch % processes == 0, "batch ({batch}) must be a multiple of processes ({processes})"),
     )
@@ -232,6 +235,9 @@ class PhaseSettings(Block):
     warmup: Fraction = Field(0.05, description="Part of the steps over which the rate rises.")
     validate_every: Positive = Field(200, description="Steps between two looks at validation, and between two checkpoints.")
     patience: Positive = Field(5, description="Looks without a better validation loss before training stops.")
+    pairs: bool = Field(
+        False, description="A fake and the real clip that it was made from share frame, augmentation and degradation, so that only the forgery differs."
+    )
     processes: Positive = Field(1, description="Processes that share each batch (torchrun); on GPUs one each.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="Of the forward pass; `auto` is bf16 on a GPU and on processors with bf16 instructions, else fp32."
@@ -241,7 +247,10 @@ class PhaseSettings(Block):
 class PretrainSettings(PhaseSettings):
     """Phase 1."""
 
+    RULES = (*PhaseSettings.RULES, Rule(("locate", "pairs"), lambda locate, pairs: pairs or not locate, "locate ({locate:g}) needs pairs: true"))
+
     ema: Fraction = Field(0.95, description="Decay of the averaged weights that are kept; longer trainings want more.")
+    locate: float = Field(0.0, ge=0, le=10, description="Weight of a second loss of phase 1: where in the picture the forgery is, known from the pair.")
     warm_lr_factor: float = Field(0.3, gt=0, le=1, description="The rate of a warm start, as a part of `lr`: a champion's weights must not be washed out.")
 
 

@@ -2,12 +2,22 @@ import numpy as np
 import pytest
 import torch
 
-from model.augment import augment_clip, mask_spectrum
+from model.augment import augment_clip, impoverish, mask_spectrum, tilt_spectrum
 from model.data import to_tensor
 from workspace.settings import AugmentSettings
 
 OFF = AugmentSettings(
-    flip=0.0, rotation_degrees=0.0, affine=0.0, brightness=0.0, contrast=0.0, saturation=0.0, noise_sigma=0.0, degrade=0.0, cutout=0.0, frequency_mask=0.0
+    flip=0.0,
+    rotation_degrees=0.0,
+    affine=0.0,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    noise_sigma=0.0,
+    degrade=0.0,
+    cutout=0.0,
+    frequency_mask=0.0,
+    tilt_db=0.0,
 )
 
 
@@ -33,6 +43,7 @@ def test_with_everything_off_nothing_changes():
         {"saturation": 0.3},
         {"cutout": 1.0},
         {"frequency_mask": 1.0},
+        {"tilt_db": 8.0},
         {"degrade": 1.0},
     ],
 )
@@ -46,13 +57,24 @@ def test_one_draw_holds_for_every_frame_of_a_clip(settings):
     assert changed >= 2
 
 
-def test_only_reals_are_degraded_once_more():
-    clip = still(size=64)
-    settings = OFF.model_copy(update={"degrade": 1e-9, "poor_reals": 1.0})
+def test_a_real_clip_is_degraded_once_more_where_clips_are_degraded_at_all():
+    frames = to_tensor(still(size=64))
     for seed in range(4):
-        torch.testing.assert_close(augment_clip(clip, settings, np.random.default_rng(seed)), to_tensor(clip), atol=2e-5, rtol=0)
-    changed = [augment_clip(clip, settings, np.random.default_rng(seed), real=True) for seed in range(4)]
-    assert all(not torch.allclose(one, to_tensor(clip), atol=1e-3) for one in changed)
+        rng = np.random.default_rng
+        assert not torch.allclose(impoverish(frames, OFF.model_copy(update={"degrade": 0.1, "poor_reals": 1.0}), rng(seed)), frames, atol=1e-3)
+        assert impoverish(frames, OFF.model_copy(update={"degrade": 0.0, "poor_reals": 1.0}), rng(seed)) is frames
+        assert impoverish(frames, OFF.model_copy(update={"degrade": 1.0, "poor_reals": 0.0}), rng(seed)) is frames
+
+
+def test_a_tilt_changes_fine_detail_alone_and_takes_and_gives_as_often():
+    frames = to_tensor(still(size=64))
+    coarse = torch.nn.functional.avg_pool2d(frames, 32)
+    fine = []
+    for seed in range(40):
+        tilted = tilt_spectrum(frames, 8.0, np.random.default_rng(seed))
+        torch.testing.assert_close(torch.nn.functional.avg_pool2d(tilted, 32), coarse, atol=0.02, rtol=0)
+        fine.append((tilted.std() / frames.std()).item())
+    assert 0.25 < np.mean(np.array(fine) > 1) < 0.75 and max(fine) > 1.5 and min(fine) < 0.5
 
 
 def test_noise_is_of_the_sigma_that_was_asked_and_differs_from_frame_to_frame():

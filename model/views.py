@@ -1,0 +1,87 @@
+"""What the network is shown of a batch: each clip drawn, forged anew, augmented; a fake and its real, if asked, as one pair.
+
+In a pair the fake was made from the real that stands in the same batch, and both go through the same frame, the same
+augmentation and the same degradation: what differs between them is the forgery and nothing else, and where they differ is known
+(Shiohara & Yamasaki 2022 train on such pairs; Li et al. 2020, Face X-ray, on where). Real clips may be degraded once more, after
+that: forging softens a picture, so that else a poor picture would speak for a fake.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.augment import augment_clip, impoverish
+from model.data import ClipSource, labels_of, to_tensor
+from model.reforge import Reforger
+from workspace.settings import AugmentSettings
+
+DATA, POOR = 1, 4  # streams of random numbers of one slot of a step
+LEAST_CHANGE, FULL_CHANGE = 1.5 / 255, 4.5 / 255  # mean difference of a cell's pixels: below the one nothing was forged, from the other on all of it
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One clip as it is shown: frames [T, 3, H, W] in 0..1, and how much of each cell [T, g, g] was forged, None where that is not known."""
+
+    frames: Tensor
+    where: Tensor | None
+
+
+class Views:
+    """Makes the views of a batch. `single`: one frame of each clip; `pairs`: see above; `grid`: cells a side of `where`, 0 for none."""
+
+    def __init__(self, clips: ClipSource, augment: AugmentSettings | None, seed: int, *, single: bool = False, pairs: bool = False, grid: int = 0) -> None:
+        self._clips, self._augment, self._seed, self._single, self._grid = clips, augment, seed, single, grid
+        self._fake = labels_of(clips.rows)
+        self._reforger = Reforger(clips, augment.reforge if augment else 0.0)
+        self._source = _sources(clips, self._fake) if pairs else {}
+
+    def make(self, step: int, chosen: Sequence[int], slots: Sequence[int]) -> list[View]:
+        """The views in `slots` of the batch of positions `chosen`. The same whichever slots are asked for together."""
+        leader = self._leaders(chosen)
+        plain = {slot: self._plain(step, slot, leader[slot], chosen[slot]) for slot in slots}
+        views = []
+        for slot in slots:
+            frames, where = plain[slot], None
+            if self._grid and not self._fake[chosen[slot]]:
+                where = torch.zeros(frames.shape[0], self._grid, self._grid)
+            elif self._grid and leader[slot] != slot:
+                twin = leader[slot]
+                where = change(frames, plain[twin] if twin in plain else self._plain(step, twin, twin, chosen[twin]), self._grid)
+            if self._augment is not None and not self._fake[chosen[slot]]:
+                frames = impoverish(frames, self._augment, np.random.default_rng([self._seed, step, POOR, slot]))
+            views.append(View(frames, where))
+        return views
+
+    def _plain(self, step: int, slot: int, leader: int, position: int) -> Tensor:
+        rng = np.random.default_rng([self._seed, step, DATA, slot])
+        if leader == slot:
+            frames = self._reforger.take(position, rng, single=self._single)
+        else:
+            own, rng = rng, np.random.default_rng([self._seed, step, DATA, leader])  # from here on what the real clip drew, draw by draw
+            at = int(rng.integers(self._clips.clip(self._source[position]).shape[0])) if self._single else None
+            frames = self._reforger.take(position, own, single=self._single, at=at)
+        return to_tensor(frames) if self._augment is None else augment_clip(frames, self._augment, rng)
+
+    def _leaders(self, chosen: Sequence[int]) -> list[int]:
+        """For each slot the one whose draws it shares: a fake's is that of the real it was made from, where that is in the batch."""
+        place = {position: slot for slot, position in reversed(list(enumerate(chosen)))}
+        return [place.get(self._source.get(position, -1), slot) for slot, position in enumerate(chosen)]
+
+
+def _sources(clips: ClipSource, fake: "np.ndarray") -> dict[int, int]:
+    """Position of each fake -> that of the real clip it was made from, frame by frame."""
+    rows = clips.rows
+    place = {str(clip_id): position for position, clip_id in enumerate(rows["clip_id"])}
+    made_from = ((position, place.get(str(source))) for position, source in enumerate(rows["source_clip"]) if fake[position])
+    return {position: source for position, source in made_from if source is not None and not fake[source]}
+
+
+def change(forged: Tensor, real: Tensor, grid: int) -> Tensor:
+    """How much of each of `grid` x `grid` cells differs between two clips [T, 3, H, W]: [T, grid, grid] in 0..1."""
+    cells = F.adaptive_avg_pool2d((forged - real).abs().mean(1, keepdim=True), grid).squeeze(1)
+    return ((cells - LEAST_CHANGE) / (FULL_CHANGE - LEAST_CHANGE)).clamp(0, 1)

@@ -1,0 +1,85 @@
+"""What the network is shown: a pair differs by its forgery alone, and where they differ is told; without pairs nothing is shared."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from model.data import MemoryClips
+from model.loop import TrainReport
+from model.training import pretrain
+from model.views import Views
+from tests.model.test_training import PHASE1, Stopped, same, stop_at
+from tests.model.toys import small_model, toy_clips
+from workspace.settings import AugmentSettings
+
+ALL = AugmentSettings(degrade=1.0, h264=0.0, poor_reals=0.0, tilt_db=8.0, reforge=0.0)
+LEFT, REAL, FAKE, STRANGER = 12, 0, 1, 2
+STILL = ("degrade", "cutout", "rotation_degrees", "affine", "flip", "tilt_db", "frequency_mask")  # what moves places about, or smears them over the border
+
+
+@pytest.fixture
+def clips() -> MemoryClips:
+    """A real clip, a fake of it whose left third is another, and a fake of a clip that is not here."""
+    real = np.random.default_rng(0).integers(60, 190, (5, 36, 36, 3), dtype=np.uint8)
+    fake = real.copy()
+    fake[:, :, :LEFT] = 255 - fake[:, :, :LEFT]
+    rows = [("r", "real", ""), ("f", "fake", "r"), ("s", "fake", "gone")]
+    table = pd.DataFrame([{"clip_id": name, "label": label, "source_clip": source, "role": "forged" if source else "new"} for name, label, source in rows])
+    return MemoryClips(table, [real, fake, fake])
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_a_pair_shares_frame_and_augmentation_and_tells_where_it_differs(clips: MemoryClips, single: bool) -> None:
+    views = Views(clips, ALL.model_copy(update=dict.fromkeys(STILL, 0.0)), 1, single=single, pairs=True, grid=6)
+    for step in range(6):
+        real, fake, stranger = views.make(step, [REAL, FAKE, STRANGER], [0, 1, 2])
+        assert real.where is not None and not real.where.any() and stranger.where is None
+        assert fake.where is not None and fake.where.shape == (1 if single else 5, 6, 6)
+        assert fake.where[:, :, 0].mean() > 0.9 and fake.where[:, :, 4:].mean() < 0.2
+        assert (fake.frames - real.frames)[..., 24:].abs().mean() < 0.2 * (fake.frames - real.frames)[..., :8].abs().mean()
+
+
+def test_without_pairs_each_is_drawn_for_itself(clips: MemoryClips) -> None:
+    real, fake, _ = Views(clips, ALL, 1).make(0, [REAL, FAKE, STRANGER], [0, 1, 2])
+    assert (fake.frames - real.frames)[..., 24:].abs().mean() > 0.01 and fake.where is None
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_a_slot_is_the_same_whoever_makes_it(clips: MemoryClips, pairs: bool) -> None:
+    """Several processes share a batch: what one shows must not depend on what it shows beside it."""
+    views = Views(clips, ALL, 1, single=True, pairs=pairs, grid=6 if pairs else 0)
+    together = views.make(3, [FAKE, REAL, STRANGER], [0, 1, 2])
+    for slot in range(3):
+        (alone,) = views.make(3, [FAKE, REAL, STRANGER], [slot])
+        assert torch.equal(alone.frames, together[slot].frames)
+        assert alone.where is together[slot].where is None or torch.equal(alone.where, together[slot].where)
+
+
+def test_a_real_clip_is_made_poorer_after_the_difference_was_taken(clips: MemoryClips) -> None:
+    poor = ALL.model_copy(update={"poor_reals": 1.0})
+    plain, poorer = (Views(clips, settings, 1, single=True, pairs=True, grid=6).make(0, [REAL, FAKE], [0, 1]) for settings in (ALL, poor))
+    assert torch.equal(plain[1].frames, poorer[1].frames) and torch.equal(plain[1].where, poorer[1].where)
+    assert not torch.equal(plain[0].frames, poorer[0].frames)
+
+
+def located(folder, progress=None) -> tuple[torch.nn.Module, TrainReport]:
+    """Phase 1 with pairs and places on toy clips, every fake made from the real of its number."""
+    clips = toy_clips(16)
+    reals = clips.rows.index[clips.rows["label"] == "real"].tolist()
+    for number, position in enumerate(clips.rows.index[clips.rows["label"] == "fake"]):
+        clips.rows.loc[position, ["source_clip", "forger", "role"]] = [clips.rows["clip_id"][reals[number % len(reals)]], "toy", "forged"]
+    model = small_model(1)
+    settings = PHASE1.model_copy(update={"pairs": True, "locate": 1.0, "steps": 30, "validate_every": 10})
+    return model, pretrain(model, clips, clips, settings, 3, folder, progress, augment=AugmentSettings(degrade=0.0, reforge=0.0))
+
+
+def test_places_are_learned_and_a_run_that_was_stopped_goes_on_exactly(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("model.loop.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("model.loop.CHECKPOINT_SHARE", 1e9)
+    whole, report = located(tmp_path / "whole")
+    assert report.history[-1]["locate"] < report.history[0]["locate"] and not whole.training
+    with pytest.raises(Stopped):
+        located(tmp_path / "parts", stop_at(13))
+    again, resumed = located(tmp_path / "parts")
+    assert resumed.resumed_from == 13 and same(whole, again) and resumed.history == report.history
