@@ -55,14 +55,16 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
     return frames.clamp_(0, 1)
 
 
-def impoverish(frames: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
-    """A real clip [T, 3, H, W] in 0..1, with the chance `poor_reals` degraded once more: sharpness must not tell the classes apart."""
+def impoverish(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A real clip [T, H, W, 3] uint8, with the chance `poor_reals` degraded once more: sharpness must not tell the classes apart.
+
+    It comes before everything else: as the last step it left a trace of its own, which a network took for a mark of reals.
+    """
     if settings.degrade <= 0 or settings.poor_reals <= 0 or rng.random() >= settings.poor_reals:
-        return frames
+        return clip
     from media.degrade import degrade_clip
 
-    clip = (frames * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return to_tensor(degrade_clip(clip, rng, settings.model_copy(update={"degrade": 1.0})))
+    return degrade_clip(clip, rng, settings.model_copy(update={"degrade": 1.0}))
 
 
 def _move(frames: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 In a pair the fake was made from the real that stands in the same batch, and both go through the same frame, the same
 augmentation and the same degradation: what differs between them is the forgery and nothing else, and where they differ is known
-(Shiohara & Yamasaki 2022 train on such pairs; Li et al. 2020, Face X-ray, on where). Real clips may be degraded once more, after
+(Shiohara & Yamasaki 2022 train on such pairs; Li et al. 2020, Face X-ray, on where). Real clips may be degraded once more, before
 that: forging softens a picture, so that else a poor picture would speak for a fake.
 """
 
@@ -43,21 +43,22 @@ class Views:
     def make(self, step: int, chosen: Sequence[int], slots: Sequence[int]) -> list[View]:
         """The views in `slots` of the batch of positions `chosen`. The same whichever slots are asked for together."""
         leader = self._leaders(chosen)
-        plain = {slot: self._plain(step, slot, leader[slot], chosen[slot]) for slot in slots}
+        shown = {slot: self._show(step, slot, leader[slot], chosen[slot], poor=True) for slot in slots}
         views = []
         for slot in slots:
-            frames, where = plain[slot], None
+            where = None
             if self._grid and not self._fake[chosen[slot]]:
-                where = torch.zeros(frames.shape[0], self._grid, self._grid)
-            elif self._grid and leader[slot] != slot:
-                twin = leader[slot]
-                where = change(frames, plain[twin] if twin in plain else self._plain(step, twin, twin, chosen[twin]), self._grid)
-            if self._augment is not None and not self._fake[chosen[slot]]:
-                frames = impoverish(frames, self._augment, np.random.default_rng([self._seed, step, POOR, slot]))
-            views.append(View(frames, where))
+                where = torch.zeros(shown[slot][0].shape[0], self._grid, self._grid)
+            elif self._grid and (first := leader[slot]) != slot:
+                twin, spoilt = shown.get(first, (None, True))
+                if twin is None or spoilt:
+                    twin, _ = self._show(step, first, first, chosen[first], poor=False)
+                where = change(shown[slot][0], twin, self._grid)
+            views.append(View(shown[slot][0], where))
         return views
 
-    def _plain(self, step: int, slot: int, leader: int, position: int) -> Tensor:
+    def _show(self, step: int, slot: int, leader: int, position: int, poor: bool) -> tuple[Tensor, bool]:
+        """The clip at `position`, drawn for `slot` and augmented as `leader` is, and whether, a real one and with `poor`, it was degraded first."""
         rng = np.random.default_rng([self._seed, step, DATA, slot])
         if leader == slot:
             frames = self._reforger.take(position, rng, single=self._single)
@@ -65,7 +66,12 @@ class Views:
             own, rng = rng, np.random.default_rng([self._seed, step, DATA, leader])  # from here on what the real clip drew, draw by draw
             at = int(rng.integers(self._clips.clip(self._source[position]).shape[0])) if self._single else None
             frames = self._reforger.take(position, own, single=self._single, at=at)
-        return to_tensor(frames) if self._augment is None else augment_clip(frames, self._augment, rng)
+        if self._augment is None:
+            return to_tensor(frames), False
+        given = frames
+        if poor and not self._fake[position]:
+            frames = impoverish(frames, self._augment, np.random.default_rng([self._seed, step, POOR, slot]))
+        return augment_clip(frames, self._augment, rng), frames is not given
 
     def _leaders(self, chosen: Sequence[int]) -> list[int]:
         """For each slot the one whose draws it shares: a fake's is that of the real it was made from, where that is in the batch."""

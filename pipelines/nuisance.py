@@ -68,8 +68,8 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
         found = []
         for number, place in enumerate(chosen):
             draw = np.random.default_rng([settings.seed, number, *name.encode()])
-            shown = augment_clip(reforger.take(int(place), draw, single=True), settings.augment, draw)
-            picture = (shown if name else impoverish(shown, settings.augment, draw))[0]
+            clip = reforger.take(int(place), draw, single=True)
+            picture = augment_clip(clip if name else impoverish(clip, settings.augment, draw), settings.augment, draw)[0]
             found.append(statistics(np.rint(picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8)))
         return np.array(found), sources[chosen].astype(str)
 

@@ -56,7 +56,7 @@ def test_a_slot_is_the_same_whoever_makes_it(clips: MemoryClips, pairs: bool) ->
         assert alone.where is together[slot].where is None or torch.equal(alone.where, together[slot].where)
 
 
-def test_a_real_clip_is_made_poorer_after_the_difference_was_taken(clips: MemoryClips) -> None:
+def test_a_real_clip_that_was_made_poorer_leaves_the_difference_as_it_was(clips: MemoryClips) -> None:
     poor = ALL.model_copy(update={"poor_reals": 1.0})
     plain, poorer = (Views(clips, settings, 1, single=True, pairs=True, grid=6).make(0, [REAL, FAKE], [0, 1]) for settings in (ALL, poor))
     assert torch.equal(plain[1].frames, poorer[1].frames) and torch.equal(plain[1].where, poorer[1].where)
