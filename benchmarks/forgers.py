@@ -33,6 +33,7 @@ FORGERS = (
 )  # fmt: skip
 ABLATION_ON = ("landmark_swap", "portrait")  # held out in the ablation: one that blends, one that draws everything
 DECODERS = ("decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait")
+TILTED = {"tilt_db": 8.0, "poor_reals": 0.6}
 # name -> (forgers left out of training, changes of the settings)
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "base": ((), {}),
@@ -45,6 +46,10 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "CNN only": ((), {"model": {"fusion_cnn": 1.0}}),
     "LSTM only": ((), {"model": {"fusion_cnn": 0.0}}),
     "reals no poorer": ((), {"augment": {"poor_reals": 0.0}}),
+    "pairs": ((), {"pretrain": {"pairs": True}, "train": {"pairs": True}}),
+    "pairs, places": ((), {"pretrain": {"pairs": True, "locate": 1.0}, "train": {"pairs": True}}),
+    "tilt, poorer reals": ((), {"augment": TILTED}),
+    "pairs, places, tilt, poorer reals": ((), {"augment": TILTED, "pretrain": {"pairs": True, "locate": 1.0}, "train": {"pairs": True}}),
     "PGD in training": ((), {"train": {"adversarial_steps": 3}}),
 }
 ATTACKED = ("base", "PGD in training")  # whose white-box curve is measured too, on ATTACK_CLIPS clips
@@ -117,9 +122,9 @@ def run_one(work: Path, table: Any, held_out: str, variant: str, seed: int) -> d
     scratch = work / ".vigil" / "checkpoints"
     phase = settings.pretrain.model_copy(update={"steps": STEPS, "validate_every": STEPS})
     pretrain(model, clips, nothing, phase, seed, scratch, _tell("phase 1"), augment=settings.augment)
-    phase2 = settings.train.model_copy(
-        update={"steps": FIT_STEPS, "validate_every": FIT_STEPS, "distillation": 0.0, **({} if "train" in changes else {"adversarial_steps": 0})}
-    )
+    attacked_in_training = changes.get("train", {}).get("adversarial_steps", 0)
+    budget = {"steps": FIT_STEPS, "validate_every": FIT_STEPS, "distillation": 0.0, "adversarial_steps": attacked_in_training}
+    phase2 = settings.train.model_copy(update=budget)
     fit(model, clips, nothing, phase2, seed, scratch, _tell("phase 2"), augment=settings.augment)
     found = measure(work, model, table, held_out)
     if variant in ATTACKED and held_out in ABLATION_ON:
@@ -135,20 +140,29 @@ def run_one(work: Path, table: Any, held_out: str, variant: str, seed: int) -> d
 
 
 def measure(work: Path, model: Any, table: Any, held_out: str) -> dict[str, Any]:
-    """AUC on the held-out forger, on the others and on the kept media: over clips, and over stills (a clip's middle frame alone)."""
+    """AUC on the held-out forger, on the others and on the kept media: over clips, and over stills (a clip's middle frame alone).
+
+    Also what picture quality alone does: `poor` is the AUC of poor copies of the reals against the reals (0.5: none), `held_out_against` that of
+    the held-out forger's fakes as they are against poor reals.
+    """
     import numpy as np
     import torch
 
     from media.shards import read_clip
     from model.data import to_tensor
     from model.metrics import auc
+    from pipelines.probes import poor_picture
 
     test = table[table["side"] == "test"]
     test = test[(test["kind"] == "video")]
     logits: dict[str, list[float]] = {"clip": [], "still": []}
+    poor: list[float] = []
     with torch.no_grad():
         for row in test.to_dict("records"):
-            clip = to_tensor(read_clip(work, row))[None]
+            pixels = read_clip(work, row)
+            clip = to_tensor(pixels)[None]
+            if row["label"] == "real":
+                poor.append(float(model(to_tensor(poor_picture(pixels))[None])[0]))
             middle = clip.shape[1] // 2
             logits["clip"].append(float(model(clip)[0]))
             logits["still"].append(float(model(clip[:, middle : middle + 1])[0]))
@@ -161,6 +175,9 @@ def measure(work: Path, model: Any, table: Any, held_out: str) -> dict[str, Any]
         result[f"n_{name}"] = int(chosen.sum())
         for unit, values in logits.items():
             result[f"{name}_{unit}"] = auc(np.where(chosen.to_numpy()[picked], "fake", "real"), np.array(values)[picked])
+    plain = np.array(logits["clip"])
+    for name, fakes, reals in (("poor", poor, plain[real]), ("held_out_against", plain[groups["held_out"].to_numpy()], poor)):
+        result[name] = auc(["fake"] * len(fakes) + ["real"] * len(reals), np.concatenate([fakes, reals]))
     return result
 
 
@@ -234,7 +251,12 @@ def show() -> None:
     for variant in VARIANTS:
         lost = [at[name, "base", seed] - value for (name, kind, seed), value in at.items() if kind == variant != "base" and (name, "base", seed) in at]
         if lost:
-            print(f"    {variant:<24} {interval(lost)}")
+            print(f"    {variant:<34} {interval(lost)}")
+    print("What quality does: poor copies of reals against reals (0.5: nothing); held-out fakes as they are against poor reals")
+    for variant in VARIANTS:
+        mine = [row for row in rows if row["variant"] == variant and row.get("poor") is not None]
+        if mine:
+            print(f"    {variant:<34} {interval([row['poor'] for row in mine])}  {interval([row['held_out_against'] for row in mine])}")
     print(f"White-box PGD, balanced accuracy at p_fake 0.5 on {ATTACK_CLIPS} clips, by eps in levels of 255")
     for variant in ATTACKED:
         curves = [row["whitebox"] for row in rows if row["variant"] == variant and "whitebox" in row]

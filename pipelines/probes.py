@@ -95,7 +95,7 @@ def _faceless(clip: Clip, rng: np.random.Generator) -> Clip:
     return covered
 
 
-def poor_picture(clip: Clip, rng: np.random.Generator) -> Clip:
+def poor_picture(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
     """The clip as a poor camera and a stingy service would give it: half the size and back, then JPEG 50."""
     from media.degrade import jpeg_round_trip, rescale
 
