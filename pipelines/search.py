@@ -55,8 +55,8 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
     while (done := _finished(study)) < trials:
         trial = study.ask({name: _distribution(name) for name in chosen})
 
-        def told(step: int, total: int, message: str = "", number: int = trial.number, done: int = done) -> None:
-            tell(step, total, f"trial {number} ({done} of {trials} done)  {message}")
+        def told(step: int, total: int, message: str = "", done: int = done) -> None:
+            tell(step, total, f"trial {done} of {trials}  {message}")
 
         _try(root, _laid_over(settings, trial.params, steps, fit_steps), study, trial, told)
         runs.log(study.trials[trial.number])
@@ -175,11 +175,14 @@ class _Runs:
 
 
 def report(study: "Study", settings: Settings) -> dict[str, Any]:
-    """{study, trials: [{trial, state, auc, settings}], first, best: the same rows or None, changes: {block: {setting: value}} of the best}."""
+    """{study, trials: [{trial, state, auc, settings}], first, best: the same rows or None, changes: {block: {setting: value}} of the best}.
+
+    Trials are numbered by their ends, so that 0 is params.yaml's also where its first try was broken off.
+    """
+    ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished() and one.state.name != "FAIL"]  # what was broken off was tried again
     rows = [
-        {"trial": one.number, "state": one.state.name.lower(), "auc": one.value, "settings": dict(one.params), "videos": one.user_attrs.get("videos")}
-        for one in study.get_trials(deepcopy=False)
-        if one.state.is_finished() and one.state.name != "FAIL"
+        {"trial": number, "state": one.state.name.lower(), "auc": one.value, "settings": dict(one.params), "videos": one.user_attrs.get("videos")}
+        for number, one in enumerate(ended)
     ]
     complete = [row for row in rows if row["state"] == "complete"]
     best = max(complete, key=lambda row: (row["auc"], -row["trial"]), default=None)
