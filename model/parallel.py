@@ -69,10 +69,10 @@ def sum_gradients(model: nn.Module) -> None:
 
 
 def gathered(mine: Tensor, count: int) -> Tensor:
-    """The values [count] of the whole batch, from this process's block of them. No gradient passes."""
+    """The values [count, ...] of the whole batch, from this process's block of them. No gradient passes."""
     if size() == 1:
         return mine.detach()
-    everyone = torch.zeros(count, dtype=mine.dtype, device=mine.device)
+    everyone = torch.zeros(count, *mine.shape[1:], dtype=mine.dtype, device=mine.device)
     everyone[share(count)] = mine.detach()
     dist.all_reduce(everyone)
     return everyone

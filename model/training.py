@@ -1,9 +1,10 @@
 """The two phases: `pretrain` teaches backbone and frame head on single frames, `fit` the whole network on clips.
 
 `fit` minimises (1 - w) cross-entropy + w Wasserstein + d distillation (letters: TrainSettings.wasserstein and
-.distillation). Part of each batch is attacked first (after the warm-up, FIELD practice: a clean start), batch norm keeps
-the statistics of phase 1, so that clean and attacked clips meet the same network, and small micro-batches sum to exactly
-the gradient of the whole batch. Both may be killed at any time and go on where they were (model/loop.py).
+.distillation; the distance is between scores, or a critic's between embeddings). Part of each batch is attacked first
+(after the warm-up, FIELD practice: a clean start), batch norm keeps the statistics of phase 1, so that clean and
+attacked clips meet the same network, and small micro-batches sum to exactly the gradient of the whole batch. Both may
+be killed at any time and go on where they were (model/loop.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from model import parallel
 from model.attacks import training_attack
 from model.data import ClipSource, epoch_order, labels_of, mixed_seed, stack, to_tensor
 from model.loop import Looked, Loop, Progress, TrainReport, run_key
-from model.losses import cross_entropy, distillation, wasserstein
+from model.losses import Critic, critic_gap, cross_entropy, distillation, wasserstein
 from model.metrics import auc
 from model.network import ResNeXtLSTM
 from model.sampling import balanced_batches
@@ -28,7 +29,7 @@ from model.views import View, Views
 from workspace.settings import AugmentSettings, PhaseSettings, PretrainSettings, TrainSettings
 
 PRETRAIN_CLIP_NORM = 5.0
-DROP, ATTACK = 2, 3  # streams of random numbers of one step; 1 and 4 are model/views.py's
+DROP, ATTACK, CRITIC = 2, 3, 5  # streams of random numbers; 1 and 4 are model/views.py's
 
 
 def pretrain(
@@ -117,8 +118,8 @@ def fit(
     distillation, attacked, val_loss, val_auc (validation figures absent where val_set lacks a class).
     """
     depends = _depends("fit", model, train_set, val_set, settings, seed, augment) | {"base": run_key(base, {}) if base is not None else ""}
-    loop = Loop(model, settings, ema=settings.ema, clip_norm=settings.clip_norm, folder=Path(checkpoint_dir) / f"fit-{run_key(model, depends)}")
     task = _Fit(model, train_set, settings, seed, augment, base if settings.distillation > 0 else None)
+    loop = Loop(task.learning, settings, ema=settings.ema, clip_norm=settings.clip_norm, folder=Path(checkpoint_dir) / f"fit-{run_key(model, depends)}")
     device = task.device
 
     def validate() -> Mapping[str, float] | None:
@@ -145,6 +146,8 @@ class _Fit:
         self.device, self.fake = _device(model), labels_of(train_set.rows)
         self.replay = (train_set.rows["role"] == "replay").to_numpy()
         self.base = base.to(self.device).eval() if base is not None and self.replay.any() else None
+        self.critic = _critic(model.features, seed).to(self.device) if settings.distance == "critic" and settings.wasserstein > 0 else None
+        self.learning = model if self.critic is None else nn.ModuleDict({"network": model, "critic": self.critic})  # the critic is not kept
         self.batches = _Batches(train_set, settings.batch, seed)
         self.views = Views(train_set, augment, seed, pairs=settings.pairs)
         self.ahead = Ahead(self.prepare, settings.steps)
@@ -172,33 +175,36 @@ class _Fit:
         train_mode(self.model)
         self.model.backbone.requires_grad_(step >= round(self.settings.frozen * self.settings.steps))
         if len(parts) == 1 and parallel.size() == 1:
-            loss, figures = self.loss(self._logits(inputs[0], step, 0), fake, replay, teacher)
+            loss, figures = self.loss(self._told(inputs[0], step, 0), fake, replay, teacher)
             loss.backward()
         else:
-            # the loss joins all clips (quantiles of scores), so its slope by each logit is found first, then pushed through piece by piece
+            # the loss joins all clips (quantiles of scores), so its slope by what is told of each is found first, then pushed through piece by piece
             with torch.no_grad():
-                logits = torch.cat([self._logits(given, step, part.start) for given, part in zip(inputs, parts, strict=True)])
-            logits = parallel.gathered(logits, len(chosen))
-            loss, figures = self.loss(logits.requires_grad_(True), fake, replay, teacher)
-            (slopes,) = torch.autograd.grad(loss, logits)
+                told = torch.cat([self._told(given, step, part.start) for given, part in zip(inputs, parts, strict=True)])
+            told = parallel.gathered(told, len(chosen))
+            loss, figures = self.loss(told.requires_grad_(True), fake, replay, teacher)
+            (slopes,) = torch.autograd.grad(loss, told)
             for given, part in zip(inputs, parts, strict=True):
-                self._logits(given, step, part.start).backward(slopes[part])
-        parallel.sum_gradients(self.model)
+                self._told(given, step, part.start).backward(slopes[part])
+        parallel.sum_gradients(self.learning)
         return figures | {"attacked": float(attacked.float().mean())}
 
-    def loss(self, logits: Tensor, fake: Tensor, replay: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """The composite loss of a whole batch, and its terms."""
-        s = self.settings
+    def loss(self, told: Tensor, fake: Tensor, replay: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The composite loss of a whole batch, and its terms. `told` [B, 1 or 3]: logit, and what the critic says of the clip where there is one."""
+        s, logits = self.settings, told[:, 0]
         truth = cross_entropy(logits, fake, s.loss, s.focal_gamma).mean()
-        apart = wasserstein(logits, fake)
+        apart = wasserstein(logits, fake) if self.critic is None else critic_gap(told[:, 1:], fake)
         kept = (distillation(logits, teacher) * replay).mean() if self.base is not None else logits.sum() * 0.0
         loss = (1 - s.wasserstein) * truth + s.wasserstein * apart + s.distillation * kept
         return loss, {"loss": loss.item(), "cross_entropy": truth.item(), "wasserstein": apart.item(), "distillation": kept.item()}
 
-    def _logits(self, given: tuple[Tensor, Tensor | None], step: int, start: int) -> Tensor:
+    def _told(self, given: tuple[Tensor, Tensor | None], step: int, start: int) -> Tensor:
         torch.manual_seed(mixed_seed(self.seed, step, DROP, start))  # the same dropout each time a piece is looked at
         with autocast(self.device, self.settings.precision):
-            return self.model(*given).float()
+            if self.critic is None:
+                return self.model(*given).float().unsqueeze(1)
+            outputs = self.model.forward_all(*given)
+        return torch.cat([outputs.logits.float().unsqueeze(1), self.critic(outputs.embedding.float())], dim=1)
 
     def _teach(self, clips: Tensor, lengths: Tensor | None) -> Tensor:
         if self.base is None:
@@ -222,6 +228,12 @@ class _Fit:
         s, frames = self.settings, None if lengths is None else lengths[places]
         found = training_attack(self.model, clips[places], fake[places], eps=s.adversarial_eps, steps=s.adversarial_steps, generator=generator, lengths=frames)
         return clips.index_copy(0, places, found)
+
+
+def _critic(features: int, seed: int) -> Critic:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mixed_seed(seed, CRITIC))
+        return Critic(features)
 
 
 def train_mode(model: nn.Module) -> None:

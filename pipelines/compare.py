@@ -27,7 +27,12 @@ TEMPORAL = ("lstm", "gru", "transformer")
 CLIP_3D = "r3d_18"
 NAMES = ("resnext50_32x4d", "resnet50", "efficientnet_b0", "vit_b_16", "swin_t", "xception", "meso4", CLIP_3D, *(f"temporal:{kind}" for kind in TEMPORAL))
 RUNS = 5
-PLAIN = {"adversarial_steps": 0, "distillation": 0.0, "frozen": 0.0}  # of phase 2: what is compared is the network, not the loop around it
+PLAIN = {
+    "adversarial_steps": 0,
+    "distillation": 0.0,
+    "frozen": 0.0,
+    "distance": "scores",
+}  # of phase 2: what is compared is the network, not the loop around it
 
 
 def compare(

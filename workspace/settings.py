@@ -259,7 +259,10 @@ class TrainSettings(PhaseSettings):
 
     loss: Literal["focal", "bce"] = Field("focal", description="Of the classification part.")
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Focus on hard clips; 0 is plain cross-entropy.")
-    wasserstein: Fraction = Field(0.2, description="Weight of the 1-D distance between real and fake scores; cross-entropy has the rest.")
+    wasserstein: Fraction = Field(0.2, description="Weight of the distance between real and fake; cross-entropy has the rest.")
+    distance: Literal["scores", "critic"] = Field(
+        "scores", description="The distance: 1-D Wasserstein between the scores, or a critic with gradient penalty on the clip embedding."
+    )
     distillation: float = Field(0.5, ge=0, le=10, description="Weight of logit distillation from the base model on replayed clips.")
     adversarial_fraction: Fraction = Field(0.5, description="Part of each batch attacked during training.")
     adversarial_eps: float = Field(2 / 255, ge=0, le=0.2, description="Bound of attacks during training, in pixels of [0,1].")

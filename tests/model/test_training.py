@@ -49,15 +49,15 @@ def run(phase, folder, progress=None, seed=3, **changed):
     return model, fit(model, train, val, PHASE2.model_copy(update=changed), seed, folder, progress, augment=AUGMENT, base=base)
 
 
-@pytest.mark.parametrize("phase", [pretrain, fit])
-def test_a_run_that_was_stopped_ends_with_the_very_weights_of_one_that_was_not(phase, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("phase", "changed"), [(pretrain, {}), (fit, {}), (fit, {"distance": "critic"})], ids=["pretrain", "fit", "fit, critic"])
+def test_a_run_that_was_stopped_ends_with_the_very_weights_of_one_that_was_not(phase, changed, tmp_path, monkeypatch):
     monkeypatch.setattr(loop_module, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(loop_module, "CHECKPOINT_SHARE", 1e9)  # a checkpoint after each step
-    whole, report = run(phase, tmp_path / "whole")
+    whole, report = run(phase, tmp_path / "whole", **changed)
     for step in (2, 5, 7):
         with pytest.raises(Stopped):
-            run(phase, tmp_path / "parts", stop_at(step))
-    again, resumed = run(phase, tmp_path / "parts")
+            run(phase, tmp_path / "parts", stop_at(step), **changed)
+    again, resumed = run(phase, tmp_path / "parts", **changed)
     assert same(whole, again) and resumed.history == report.history and resumed.best_step == report.best_step
     assert report.resumed_from == 0 and 5 <= resumed.resumed_from < 8
 
@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(tmp_path):
     assert second.resumed_from == 0 and same(first, again)
 
 
-@pytest.mark.parametrize("changed", [{"lr": 0.003}, {"seed": 4}, {"wasserstein": 0.0}, {"adversarial_eps": 0.01}])
+@pytest.mark.parametrize("changed", [{"lr": 0.003}, {"seed": 4}, {"wasserstein": 0.0}, {"distance": "critic"}, {"adversarial_eps": 0.01}])
 def test_a_checkpoint_of_another_run_is_never_taken(tmp_path, changed):
     _, one = run(fit, tmp_path)
     _, other = run(fit, tmp_path, **changed)
@@ -143,12 +143,13 @@ def gradients(micro, model, **changed):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, figures
 
 
+@pytest.mark.parametrize("distance", ["scores", "critic"])
 @pytest.mark.parametrize("micro", [1, 2, 4])
-def test_micro_batches_sum_to_the_gradient_of_the_whole_batch(micro):
+def test_micro_batches_sum_to_the_gradient_of_the_whole_batch(micro, distance):
     model = small_model(1, dropout=0.0)
     # attacks draw their start by micro-batch, so they are off; everything else is on
-    whole, said = gradients(8, model, adversarial_steps=0, wasserstein=0.5)
-    parts, also = gradients(micro, model, adversarial_steps=0, wasserstein=0.5)
+    whole, said = gradients(8, model, adversarial_steps=0, wasserstein=0.5, distance=distance)
+    parts, also = gradients(micro, model, adversarial_steps=0, wasserstein=0.5, distance=distance)
     assert also["loss"] == pytest.approx(said["loss"], rel=1e-5)
     for name, gradient in whole.items():
         torch.testing.assert_close(parts[name], gradient, atol=1e-5 + 1e-4 * gradient.abs().max().item(), rtol=0, msg=name)
