@@ -1,6 +1,6 @@
 """What one cycle learns and what it keeps: a new forgery comes in, with and without replay and distillation.
 
-    python benchmarks/learning.py [--seeds 3] [--work FOLDER]     resumable; a row a run in benchmarks/learning.jsonl; ends with the table
+    python benchmarks/learning.py [--seeds 3] [--ways "as it is" ...] [--work FOLDER]     resumable; a row a run in benchmarks/learning.jsonl; ends with the table
 
 Two weeks of the demo on rendered people: week 1 brings a forger, week 2 another. After week 1 the workspace is copied, and each
 copy lives through week 2 in its own way. Measured apart, on people who are in neither week: 100 clips of the new forger, 100 of the
@@ -111,13 +111,14 @@ def main() -> None:
     """Run what is missing, then show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which ways to live through week 2")
     parser.add_argument("--work", type=Path, default=Path("learning-work"))
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
     table = test_media(work)
     for seed in range(1, arguments.seeds + 1):
-        for way in WAYS:
+        for way in arguments.ways:
             if not any((row["seed"], row["way"]) == (seed, way) for row in rows):
                 rows.append(run(work, seed, way, table) | {"load": os.getloadavg()[0]})
                 with open(RESULTS, "a", encoding="utf-8") as handle:
