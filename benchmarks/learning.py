@@ -1,6 +1,6 @@
 """What one cycle learns and what it keeps: a new forgery comes in, with and without replay and distillation.
 
-    python benchmarks/learning.py [--seeds 3] [--ways "as it is" ...] [--work FOLDER]     resumable; a row a run in benchmarks/learning.jsonl; ends with the table
+    python benchmarks/learning.py [--seeds 3] [--ways "as it is"] [--work FOLDER]     resumable; a row a run in benchmarks/learning.jsonl; ends with the table
 
 Two weeks of the demo on rendered people: week 1 brings a forger, week 2 another. After week 1 the workspace is copied, and each
 copy lives through week 2 in its own way. Measured apart, on people who are in neither week: 100 clips of the new forger, 100 of the
