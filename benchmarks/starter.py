@@ -79,7 +79,7 @@ def package(work: Path, out: Path) -> dict[str, Any]:
     return card
 
 
-def describe(card: dict[str, Any], report: dict[str, Any], table: Path, out: Path) -> str:
+def describe(card: dict[str, Any], report: dict[str, Any], own: dict[str, Any], table: Path, out: Path) -> str:
     """The starter's README: what it is, what it was trained on, how well it does, where it fails, on what terms."""
     with open(table, newline="", encoding="utf-8") as handle:
         rows = [row for row in csv.DictReader(handle) if row["use"] == "train" and row["label"] == "real"]
@@ -92,7 +92,8 @@ def describe(card: dict[str, Any], report: dict[str, Any], table: Path, out: Pat
 
     parts = {"all": report["overall"]} | {f"{kind}s": part for kind, part in report["by_kind"].items()}
     parts |= {f"generator {name}": part for name, part in report["by_generator"].items()}
-    faces = card["faces"]
+    faces, ours = card["faces"], own["overall"]["challenger"]
+    poor = next((row for row in own["probes"]["rows"] if row["name"].startswith("poor copies")), {})
     return f"""# The starter model
 
 So that `vigil score clip.mp4` answers on a fresh checkout, offline. It is one cycle of the loop and no more: train your own on
@@ -117,6 +118,10 @@ drawing whole people.
 | what | real | fake | AUC | recall | false-positive rate |
 |---|---|---|---|---|---|
 {chr(10).join(line(name, part) for name, part in parts.items())}
+
+On forgeries that this project made of holdout people ({ours["auc"]["n"]} videos): AUC {_shown(ours["auc"])}, recall {_shown(ours["recall"])},
+false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}. Poor copies of its reals against the reals: AUC {_shown(poor)}, where 0.5 means
+that it does not follow picture quality. What it learned from these forgeries does not carry over to generated portraits.
 
 ## Limits
 
@@ -152,7 +157,8 @@ def main() -> None:
     vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / "measured")
     report = json.loads((arguments.work / "measured" / "evaluation.json").read_text())
     (arguments.out / "figures.json").write_text(json.dumps({"seed": card["seed"], "overall": report["overall"], "by_kind": report["by_kind"]}, indent=1) + "\n")
-    (arguments.out / "README.md").write_text(describe(card, report, arguments.table, arguments.out), encoding="utf-8")
+    own = json.loads((arguments.work / "reports" / "evaluation.json").read_text())
+    (arguments.out / "README.md").write_text(describe(card, report, own, arguments.table, arguments.out), encoding="utf-8")
     print(f"{arguments.out}: model {card['model_sha256'][:12]}, {sum((arguments.out / name).stat().st_size for name in KEPT) / 1e6:.1f} MB")
 
 
