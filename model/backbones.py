@@ -128,7 +128,14 @@ def _pretrained(name: str, weights: str, size_px: int) -> nn.Module:
     except OSError as problem:
         print(f"Weights {weights} of {name} could not be fetched ({problem}): starting from random weights instead. Nothing else changes.", file=sys.stderr)
     else:
-        classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # tensors alone: no code of the file runs
+        try:
+            classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # tensors alone: no code of the file runs
+        except RuntimeError as problem:  # a ViT's places are those of the size it was trained at
+            raise ModelFileError(
+                f"The weights {weights} do not fit {name} at {size_px} px.",
+                why=str(problem).splitlines()[-1].strip()[:300],
+                next_step="Set faces.size_px to what they were trained at (224 for a ViT), or leave model.weights empty.",
+            ) from problem
     return _features_of(name, classifier)
 
 

@@ -49,6 +49,12 @@ def test_a_file_that_is_not_the_published_one_is_refused(published: tuple[Path, 
         build_backbone("resnet18", "IMAGENET1K_V1")
 
 
+def test_weights_of_another_shape_are_one_clear_error(published: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    with pytest.raises(ModelFileError, match="224 px") as refusal:
+        build_backbone("resnet34", "IMAGENET1K_V1", 224)
+    assert "size_px" in refusal.value.next_step
+
+
 @pytest.mark.parametrize(("name", "weights", "words"), [("resnet18", "IMAGENET9", "IMAGENET1K_V1"), ("resnext_tiny", "IMAGENET1K_V1", "networks written here")])
 def test_weights_that_nobody_publishes_are_refused_with_those_that_are(name: str, weights: str, words: str) -> None:
     with pytest.raises(SettingsError) as refusal:
