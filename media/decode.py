@@ -88,19 +88,20 @@ def measured_seconds(source: Source) -> float:
 
 
 def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -> Iterator[tuple[float, np.ndarray]]:
-    following = next(_decoded(container, stream), None)
-    if following is None:
-        raise media_error(source, "truncated or corrupt")
-    origin = _seconds(following, 0.0)  # headers name another start now and then (H.264 in AVI: one frame early)
+    origin: float | None = None
 
     def far(packet: Any) -> bool:
-        if packet.pts is None or not packet.duration:
+        if origin is None or packet.pts is None or not packet.duration:
             return False
         start = float(packet.pts * packet.time_base) - origin
         nearest = bisect_left(times, start - TIME_SLACK_SECONDS)
         return nearest == len(times) or times[nearest] > start + float(packet.duration * packet.time_base) + NEAR_SECONDS
 
     frames = _decoded(container, stream, far)
+    following = next(frames, None)
+    if following is None:
+        raise media_error(source, "truncated or corrupt")
+    origin = _seconds(following, 0.0)  # headers name another start now and then (H.264 in AVI: one frame early)
     held, picture, place = None, None, 0.0
     for time in times:
         limit = time + TIME_SLACK_SECONDS

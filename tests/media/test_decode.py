@@ -89,6 +89,12 @@ def test_what_no_wanted_time_needs_is_not_decoded(tmp_path, monkeypatch, preset,
     assert 2 <= len(decoded) <= most
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+def test_a_video_so_short_that_its_frames_come_at_once_loses_none(tmp_path, count):
+    source = write_video(tmp_path / "a.mp4", grey_steps(count), fps=10, gop=30, preset="veryfast")
+    assert numbers(source, [k / 10 for k in range(count)]) == [(k / 10, k) for k in range(count)]
+
+
 def test_falling_times_are_a_mistake(tmp_path):
     with pytest.raises(ValueError, match="fall"):
         list(read_frames(write_video(tmp_path / "a.mp4", grey_steps(3)), [0.1, 0.0]))
