@@ -1,13 +1,14 @@
 """Leave one forger out: does a detector that never saw a way to forge find it? And what each part of the recipe is worth.
 
     python benchmarks/forgers.py prepare LABELS.csv [--work FOLDER]     faces, and every clip forged by every forger, once
-    python benchmarks/forgers.py run [--what base|ablation|all]         trains; appends a row a run to benchmarks/forgers.jsonl
+    python benchmarks/forgers.py run [--what one|ablation|all]          trains; appends a row a run to benchmarks/forgers.jsonl
     python benchmarks/forgers.py show                                   means with intervals over runs
 
-Trained: people of the training side and photos of nobody known, with every forger but the held-out one. Measured: people
-of the other sides, their real clips against the held-out forger's fakes of them (AUC over clips, and over stills cut from them), and
-against the media that the table keeps for evaluation. No run chooses anything on what it is measured on: the last averaged
-weights are taken, whatever they score. A run that was killed is simply run again; finished rows are kept.
+Trained: people of the training side and photos of nobody known, with every forger but the held-out ones (one, or the two of the
+ablation). Measured: people of the other sides, their real clips against each forger's fakes of them (AUC over clips, and over stills
+cut from them), and against the media that the table keeps for evaluation. No run chooses anything on what it is measured on: the last
+averaged weights are taken, whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each
+on one core: `--part 1/2` and `--part 2/2`.
 """
 
 import argparse
@@ -27,42 +28,45 @@ sys.path.insert(0, str(HERE.parent))
 
 RESULTS = HERE / "forgers.jsonl"
 SEEDS = (1, 2, 3)
-STEPS, FIT_STEPS = 800, 80  # of phase 1 and phase 2: the budget of a run
+STEPS, FIT_STEPS = 300, 40  # of phase 1 and phase 2: the budget of a run
 FORGERS = (
     "self_blend", "landmark_swap", "reenact", "upsample", "restore", "decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait", "autoencoder_swap",
 )  # fmt: skip
-ABLATION_ON = ("landmark_swap", "portrait")  # held out in the ablation: one that blends, one that draws everything
-DECODERS = ("decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait")
+HELD_OUT = ("self_blend", "landmark_swap", "reenact", "upsample", "restore", "decoder_shuffle", "portrait", "autoencoder_swap")  # one at a time
+ABLATION_ON = ("landmark_swap", "portrait")  # held out together in the ablation: one that blends, one that draws everything
+DECODERS = ("decoder_transposed", "decoder_resize", "decoder_shuffle")
+PAIRED = {"pretrain": {"pairs": True, "locate": 1.0}, "train": {"pairs": True}}
 TILTED = {"tilt_db": 8.0, "poor_reals": 0.6}
-# name -> (forgers left out of training, changes of the settings)
+# what each variant changes in the settings; `base` is the small profile with what the recipe of the starter adds to the training
+BASE: dict[str, dict[str, Any]] = {"augment": TILTED} | PAIRED
+# name -> (forgers left out of training, changes of the base)
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "base": ((), {}),
     "no self-blending": (("self_blend",), {}),
     "no decoder fakes": (DECODERS, {}),
     "no degradations": ((), {"augment": {"degrade": 0.0}}),
-    "stored fakes only": ((), {"augment": {"reforge": 0.0}}),
     "no spatial attention": ((), {"model": {"spatial_attention": False}}),
     "no certainty attention": ((), {"model": {"certainty_attention": False}}),
     "CNN only": ((), {"model": {"fusion_cnn": 1.0}}),
     "LSTM only": ((), {"model": {"fusion_cnn": 0.0}}),
-    "reals no poorer": ((), {"augment": {"poor_reals": 0.0}}),
-    "pairs": ((), {"pretrain": {"pairs": True}, "train": {"pairs": True}}),
-    "pairs, places": ((), {"pretrain": {"pairs": True, "locate": 1.0}, "train": {"pairs": True}}),
-    "tilt, poorer reals": ((), {"augment": TILTED}),
-    "pairs, places, tilt, poorer reals": ((), {"augment": TILTED, "pretrain": {"pairs": True, "locate": 1.0}, "train": {"pairs": True}}),
+    "no pairs, no places": ((), {"pretrain": {"pairs": False, "locate": 0.0}, "train": {"pairs": False}}),
+    "no places": ((), {"pretrain": {"locate": 0.0}}),
+    "no tilt, reals no poorer": ((), {"augment": {"tilt_db": 0.0, "poor_reals": 0.0}}),
+    "stored fakes only": ((), {"augment": {"reforge": 0.0}}),
     "PGD in training": ((), {"train": {"adversarial_steps": 3}}),
 }
 ATTACKED = ("base", "PGD in training")  # whose white-box curve is measured too, on ATTACK_CLIPS clips
 ATTACK_CLIPS, ATTACK_EPS = 32, tuple(level / 255 for level in (0, 1, 2, 4, 8, 12.75))
 
 
-def settings_of(work: Path, changes: dict[str, dict[str, Any]] | None = None) -> Any:
-    """The workspace's settings, with `changes` laid over them."""
+def settings_of(work: Path, *changes: dict[str, dict[str, Any]]) -> Any:
+    """The workspace's settings, with each of `changes` laid over them in turn."""
     from workspace.settings import parse_settings
 
     raw = yaml.safe_load((work / "params.yaml").read_text())
-    for block, values in (changes or {}).items():
-        raw[block] = raw[block] | values
+    for change in changes:
+        for block, values in change.items():
+            raw[block] = raw[block] | values
     return parse_settings(raw)
 
 
@@ -103,8 +107,8 @@ def rows_of(work: Path) -> Any:
     return table.assign(role="new", new=True).reset_index(drop=True)
 
 
-def run_one(work: Path, table: Any, held_out: str, variant: str, seed: int) -> dict[str, Any]:
-    """Train without the held-out forger; returns the row of the results."""
+def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> dict[str, Any]:
+    """Train without the held-out forgers; returns the row of the results."""
     import torch
 
     from model.data import ClipDataset
@@ -112,8 +116,8 @@ def run_one(work: Path, table: Any, held_out: str, variant: str, seed: int) -> d
     from model.training import fit, pretrain
 
     left_out, changes = VARIANTS[variant]
-    settings = settings_of(work, changes)
-    train = table[(table["side"] == "train") & ~table["forger"].isin([held_out, *left_out])].drop(columns="landmarks")
+    settings = settings_of(work, BASE, changes)
+    train = table[(table["side"] == "train") & ~table["forger"].isin([*held_out, *left_out])].drop(columns="landmarks")
     meshes = dict(zip(table["clip_id"], table["landmarks"], strict=True)) if settings.augment.reforge else {}
     clips = ClipDataset(work, train, settings.faces.size_px, landmarks=meshes)
     nothing = ClipDataset(work, train.head(0), settings.faces.size_px)  # nothing to choose by: the last weights are taken
@@ -127,23 +131,17 @@ def run_one(work: Path, table: Any, held_out: str, variant: str, seed: int) -> d
     phase2 = settings.train.model_copy(update=budget)
     fit(model, clips, nothing, phase2, seed, scratch, _tell("phase 2"), augment=settings.augment)
     found = measure(work, model, table, held_out)
-    if variant in ATTACKED and held_out in ABLATION_ON:
+    if variant in ATTACKED and held_out == ABLATION_ON:
         found["whitebox"] = attacked(work, model, table, settings, seed)
-    return {
-        "held_out": held_out,
-        "variant": variant,
-        "seed": seed,
-        "steps": STEPS,
-        "fit_steps": FIT_STEPS,
-        "seconds": round(time.monotonic() - started),
-    } | found
+    run = {"held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
+    return run | {"seconds": round(time.monotonic() - started)} | found
 
 
-def measure(work: Path, model: Any, table: Any, held_out: str) -> dict[str, Any]:
-    """AUC on the held-out forger, on the others and on the kept media: over clips, and over stills (a clip's middle frame alone).
+def measure(work: Path, model: Any, table: Any, held_out: tuple[str, ...]) -> dict[str, Any]:
+    """AUC on each forger and on the kept media against the reals: over clips, and over stills (a clip's middle frame alone).
 
-    Also what picture quality alone does: `poor` is the AUC of poor copies of the reals against the reals (0.5: none), `held_out_against` that of
-    the held-out forger's fakes as they are against poor reals.
+    Also what picture quality alone does: `poor` is the AUC of poor copies of the reals against the reals (0.5: none), `against` that of
+    a held-out forger's fakes as they are against poor reals.
     """
     import numpy as np
     import torch
@@ -153,8 +151,7 @@ def measure(work: Path, model: Any, table: Any, held_out: str) -> dict[str, Any]
     from model.metrics import auc
     from pipelines.probes import poor_picture
 
-    test = table[table["side"] == "test"]
-    test = test[(test["kind"] == "video")]
+    test = table[(table["side"] == "test") & (table["kind"] == "video")]
     logits: dict[str, list[float]] = {"clip": [], "still": []}
     poor: list[float] = []
     with torch.no_grad():
@@ -166,18 +163,19 @@ def measure(work: Path, model: Any, table: Any, held_out: str) -> dict[str, Any]
             middle = clip.shape[1] // 2
             logits["clip"].append(float(model(clip)[0]))
             logits["still"].append(float(model(clip[:, middle : middle + 1])[0]))
-    groups = {"held_out": test["forger"] == held_out, "met": (test["forger"] != "") & (test["forger"] != held_out)}
-    groups["kept"] = (test["label"] == "fake") & (test["use"] == "evaluate") & (test["forger"] == "")
+    scores = {unit: np.array(values) for unit, values in logits.items()}
+    groups = {name: (test["forger"] == name).to_numpy() for name in FORGERS}
+    groups["kept"] = ((test["label"] == "fake") & (test["use"] == "evaluate") & (test["forger"] == "")).to_numpy()
     real = ((test["label"] == "real") & (test["forger"] == "")).to_numpy()
-    result: dict[str, Any] = {"n_real": int(real.sum())}
-    for name, chosen in groups.items():
-        picked = chosen.to_numpy() | real
-        result[f"n_{name}"] = int(chosen.sum())
-        for unit, values in logits.items():
-            result[f"{name}_{unit}"] = auc(np.where(chosen.to_numpy()[picked], "fake", "real"), np.array(values)[picked])
-    plain = np.array(logits["clip"])
-    for name, fakes, reals in (("poor", poor, plain[real]), ("held_out_against", plain[groups["held_out"].to_numpy()], poor)):
-        result[name] = auc(["fake"] * len(fakes) + ["real"] * len(reals), np.concatenate([fakes, reals]))
+
+    def area(fakes: Any, reals: Any) -> float | None:
+        return auc(["fake"] * len(fakes) + ["real"] * len(reals), np.concatenate([fakes, reals]))
+
+    result: dict[str, Any] = {"n_real": int(real.sum()), "n_fake": {name: int(chosen.sum()) for name, chosen in groups.items()}}
+    for unit, values in scores.items():
+        result[unit] = {name: area(values[chosen], values[real]) for name, chosen in groups.items()}
+    result["poor"] = area(np.array(poor), scores["clip"][real])
+    result["against"] = {name: area(scores["clip"][groups[name]], np.array(poor)) for name in held_out}
     return result
 
 
@@ -200,13 +198,13 @@ def _tell(phase: str) -> Any:
     return Progress(phase, every_seconds=30.0)
 
 
-def wanted(what: str) -> Iterator[tuple[str, str, int]]:
-    """The runs of a campaign: (held-out forger, variant, seed), seeds last, so that a broken-off campaign is still balanced."""
+def wanted(what: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
+    """The runs of a campaign: (held-out forgers, variant, seed), seeds last, so that a broken-off campaign is still balanced."""
     for seed in SEEDS:
-        if what in ("base", "all"):
-            yield from ((name, "base", seed) for name in FORGERS)
+        if what in ("one", "all"):
+            yield from (((name,), "base", seed) for name in HELD_OUT)
         if what in ("ablation", "all"):
-            yield from ((name, variant, seed) for name in ABLATION_ON for variant in VARIANTS if name not in VARIANTS[variant][0])
+            yield from ((ABLATION_ON, variant, seed) for variant in VARIANTS)
 
 
 def results() -> list[dict[str, Any]]:
@@ -214,16 +212,24 @@ def results() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
-def run(work: Path, what: str, limit: int) -> None:
-    """Run what is missing, at most `limit` runs."""
-    done = {(row["held_out"], row["variant"], row["seed"]) for row in results() if (row["steps"], row["fit_steps"]) == (STEPS, FIT_STEPS)}
+def run(work: Path, what: str, part: tuple[int, int]) -> None:
+    """Run what is missing of this part (number, of how many) of the campaign."""
+    import torch
+
+    number, parts = part
+    if parts > 1:
+        torch.set_num_threads(1)
     table = rows_of(work)
-    missing = [one for one in dict.fromkeys(wanted(what)) if one not in done]
-    for number, one in enumerate(missing[:limit], start=1):
+    mine = list(wanted(what))[number - 1 :: parts]
+    for position, one in enumerate(mine, start=1):
+        held_out, variant, seed = one
+        if any((tuple(row["held_out"]), row["variant"], row["seed"]) == one and (row["steps"], row["fit_steps"]) == (STEPS, FIT_STEPS) for row in results()):
+            continue
         row = run_one(work, table, *one)
         with open(RESULTS, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
-        print(f"{number}/{len(missing)}  {one}  held out: clips {row['held_out_clip']:.3f}, stills {row['held_out_still']:.3f}  {row['seconds']} s", flush=True)
+        found = ", ".join(f"{name} {row['clip'][name]:.3f} (stills {row['still'][name]:.3f})" for name in held_out)
+        print(f"{position}/{len(mine)}  {variant}, seed {seed}, without {found}  {row['seconds']} s", flush=True)
 
 
 def interval(values: list[float]) -> str:
@@ -237,29 +243,33 @@ def interval(values: list[float]) -> str:
 
 
 def show() -> None:
-    """The tables."""
-    rows = results()
-    print("Held-out forger, all but it in training (base recipe)")
+    """The tables. Intervals of means over forgers and seeds take each seed's mean over the forgers as one draw."""
+    rows = [row for row in results() if (row["steps"], row["fit_steps"]) == (STEPS, FIT_STEPS)]
+    alone = [row for row in rows if len(row["held_out"]) == 1]
+    print(f"One forger held out, all others in training ({STEPS} + {FIT_STEPS} steps a run)")
     for unit in ("clip", "still"):
-        base = [row for row in rows if row["variant"] == "base"]
-        print(f"  AUC over {unit}s: {interval([row[f'held_out_{unit}'] for row in base])}")
-        for name in FORGERS:
-            values = [row[f"held_out_{unit}"] for row in base if row["held_out"] == name]
-            print(f"    {name:<20} {interval(values)}")
-    print(f"Ablation: loss of held-out AUC over clips against base, same forger and seed, on {', '.join(ABLATION_ON)}")
-    at = {(row["held_out"], row["variant"], row["seed"]): row["held_out_clip"] for row in rows}
+        finished = [seed for seed in SEEDS if {row["held_out"][0] for row in alone if row["seed"] == seed} == set(HELD_OUT)]
+        print(f"  AUC over {unit}s, mean of the forgers: {interval([mean(row[unit][row['held_out'][0]] for row in alone if row['seed'] == s) for s in finished])}")
+        for name in HELD_OUT:
+            print(f"    {name:<20} {interval([row[unit][name] for row in alone if row['held_out'] == [name]])}")
+    print(f"Ablation: held out together: {', '.join(ABLATION_ON)}. Mean AUC of the two over clips; what the change costs against base, same seed, clips, stills")
+    both = {(row["variant"], row["seed"]): row for row in rows if tuple(row["held_out"]) == ABLATION_ON}
+
+    def held(row: dict[str, Any], unit: str) -> float:
+        return mean(row[unit][name] for name in ABLATION_ON)
+
     for variant in VARIANTS:
-        lost = [at[name, "base", seed] - value for (name, kind, seed), value in at.items() if kind == variant != "base" and (name, "base", seed) in at]
-        if lost:
-            print(f"    {variant:<34} {interval(lost)}")
+        mine = [row for (kind, _), row in both.items() if kind == variant]
+        paired = [(both["base", seed], row) for (kind, seed), row in both.items() if kind == variant != "base" and ("base", seed) in both]
+        costs = [interval([held(base, unit) - held(row, unit) for base, row in paired]) for unit in ("clip", "still")]
+        print(f"    {variant:<26} {interval([held(row, 'clip') for row in mine])}  {'  '.join(costs)}")
     print("What quality does: poor copies of reals against reals (0.5: nothing); held-out fakes as they are against poor reals")
     for variant in VARIANTS:
-        mine = [row for row in rows if row["variant"] == variant and row.get("poor") is not None]
-        if mine:
-            print(f"    {variant:<34} {interval([row['poor'] for row in mine])}  {interval([row['held_out_against'] for row in mine])}")
+        mine = [row for (kind, _), row in both.items() if kind == variant]
+        print(f"    {variant:<26} {interval([row['poor'] for row in mine])}  {interval([mean(row['against'].values()) for row in mine])}")
     print(f"White-box PGD, balanced accuracy at p_fake 0.5 on {ATTACK_CLIPS} clips, by eps in levels of 255")
     for variant in ATTACKED:
-        curves = [row["whitebox"] for row in rows if row["variant"] == variant and "whitebox" in row]
+        curves = [row["whitebox"] for (kind, _), row in both.items() if kind == variant]
         for level in curves[0] if curves else ():
             print(f"    {variant:<24} {level:>6}  {interval([curve[level] for curve in curves])}")
 
@@ -271,15 +281,16 @@ def main() -> None:
     parser.add_argument("table", type=Path, nargs="?")
     parser.add_argument("--work", type=Path, default=Path("forgers-work"))
     parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--what", choices=["base", "ablation", "all"], default="all")
-    parser.add_argument("--limit", type=int, default=10_000, help="runs at most")
+    parser.add_argument("--what", choices=["one", "ablation", "all"], default="all")
+    parser.add_argument("--part", default="1/1", help="which part of the runs, of how many, e.g. 2/2")
     arguments = parser.parse_args()
     if arguments.verb == "prepare":
         if arguments.table is None:
             parser.error("name the CSV of the faces")
         prepare(arguments.table, arguments.work, arguments.size)
     elif arguments.verb == "run":
-        run(arguments.work, arguments.what, arguments.limit)
+        number, parts = (int(word) for word in arguments.part.split("/"))
+        run(arguments.work, arguments.what, (number, parts))
     else:
         show()
 
