@@ -4,7 +4,8 @@ Known clips are replayed and forged ones. Fakes come from their generators in ro
 forged ones take one known place in four, so that they do not push the collected ones out (a demo that gave them most
 places forgot: AUC on its first forger fell from 0.98 to 0.92 in the next cycle). Where a real clip is drawn, one time in
 four a fake made from it takes a fake's place, and every time where all fakes are forged: the network then sees the
-difference that forgery makes, not the difference between two people.
+difference that forgery makes, not the difference between two people. Real videos and real pictures come equally often,
+within bounds: where most reals are crisp press photos, a network takes the look of a photo for a mark of the real.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 FORGED_SHARE = 4  # forged clips take one place in so many
+MOST_OFTEN = 4  # a clip of the rarer kind of reals is not drawn more than so many times as often as one of the other
 
 
 class _Queue:
@@ -48,8 +50,14 @@ class _Rotation:
         return self._queues[(self._turn - 1) % len(self._queues)].take()
 
 
-def _by_kind(members: "np.ndarray", kinds: "np.ndarray") -> list["np.ndarray"]:
-    return [members & (kinds == kind) for kind in sorted(set(kinds[members]))]
+def _groups(members: "np.ndarray", names: "np.ndarray") -> list["np.ndarray"]:
+    return [members & (names == name) for name in sorted(set(names[members]))]
+
+
+def _turns(groups: Sequence["np.ndarray"]) -> list[int]:
+    """How many turns of a rotation each group of reals has: one, but more than the rarest where that is rarer than MOST_OFTEN allows."""
+    sizes = [int(group.sum()) for group in groups]
+    return [max(1, -(-size // (MOST_OFTEN * min(sizes)))) for size in sizes]
 
 
 def balanced_batches(rows: "pd.DataFrame", batch: int, seed: int) -> Iterator[list[int]]:
@@ -75,16 +83,18 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
     clip_ids = rows["clip_id"].astype(str).tolist()
     order = np.array(epoch_order(rows, seed, 0), dtype=np.intp)
     forged = (rows["forger"] != "").to_numpy()
-    kinds = np.where(rows["generator"] != "", rows["generator"], rows["forger"])
+    makers = np.where(rows["generator"] != "", rows["generator"], rows["forger"])
+    media = rows["kind"].to_numpy(dtype=str)
 
     def queue(members: "np.ndarray", spread: bool) -> _Rotation | None:
         if not members.any():
             return None
         if not spread:
-            return _Rotation([_Queue(order[members[order]], seed)])
-        sides = [
-            _Rotation([_Queue(order[group[order]], seed) for group in _by_kind(part, kinds)]) for part in (members & ~forged, members & forged) if part.any()
-        ]
+            groups = _groups(members, media)
+            queues = [_Queue(order[group[order]], seed) for group in groups]
+            return _Rotation([queue for queue, turns in zip(queues, _turns(groups), strict=True) for _ in range(turns)])
+        parts = [part for part in (members & ~forged, members & forged) if part.any()]
+        sides = [_Rotation([_Queue(order[group[order]], seed) for group in _groups(part, makers)]) for part in parts]
         return _Rotation([*sides[:1] * (FORGED_SHARE - 1), *sides[-1:]])
 
     pools = {(is_new, is_fake): queue((new == is_new) & (fake == is_fake), spread=is_fake) for is_new in (True, False) for is_fake in (True, False)}

@@ -68,6 +68,16 @@ def test_rare_generators_come_as_often_as_common_ones():
     assert abs(counts["common"] - counts["rare"]) <= 1
 
 
+@pytest.mark.parametrize(("videos", "pictures", "share"), [(10, 26, 0.5), (26, 10, 0.5), (40, 4, 1 / 4), (80, 2, 1 / 11), (20, 0, 0.0)])
+def test_real_videos_and_pictures_come_equally_often_unless_one_is_rare(videos, pictures, share):
+    """A rare one at most four times as often as its number says, so that three photos among thousands of videos are not learned by heart."""
+    rows = table((videos + pictures, "real", "new", True, ""), (20, "fake", "new", True, "g"))
+    rows.loc[: videos + pictures - 1, "kind"] = ["video"] * videos + ["image"] * pictures
+    drawn = pd.concat([rows.iloc[chosen] for chosen in take(rows, 8, 220)])
+    kinds = drawn.loc[drawn["label"] == "real", "kind"]
+    assert (kinds == "image").mean() == pytest.approx(share, abs=0.02)
+
+
 def test_every_clip_is_seen():
     seen = set(itertools.chain.from_iterable(take(WEEK, 16, 80)))
     assert seen == set(range(len(WEEK)))
