@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # what training looks at, and what it assumes where a table lacks the column
-COLUMNS: dict[str, Any] = {"sha256": "", "kind": "", "role": "", "new": False, "generator": "", "forger": "", "origin": "collected", "source_clip": "", "donor_clip": ""}
+COLUMNS: dict[str, Any] = {
+    "sha256": "", "kind": "", "role": "", "new": False, "generator": "", "forger": "", "origin": "collected", "source_clip": "", "donor_clip": "",
+}  # fmt: skip
 CACHE_BYTES = 2 << 30
 
 
