@@ -26,9 +26,11 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from workspace.files import sha256_bytes  # noqa: E402
+
 RESULTS = HERE / "forgers.jsonl"
 SEEDS = (1, 2, 3)
-STEPS, FIT_STEPS = 500, 30  # of phase 1 and phase 2: the budget of a run
+STEPS, FIT_STEPS = 400, 40  # of phase 1 and phase 2: the budget of a run
 FORGERS = (
     "self_blend", "landmark_swap", "reenact", "upsample", "restore", "decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait", "autoencoder_swap",
 )  # fmt: skip
@@ -55,10 +57,17 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "strong augmentation": ((), {"augment": STRONG}),
     "no pairs, no places": ((), {"pretrain": {"pairs": False, "locate": 0.0}, "train": {"pairs": False}}),
     "reals no poorer": ((), {"augment": {"poor_reals": 0.0}}),
+    "hardened clips": ((), {}),
     "PGD in training": ((), {"train": {"adversarial_steps": 3}}),
+    "hardened clips, PGD in training": ((), {"train": {"adversarial_steps": 3}}),
 }
-ATTACKED = ("base", "PGD in training")  # whose white-box curve is measured too, on ATTACK_CLIPS clips
-ATTACK_CLIPS, ATTACK_EPS = 32, tuple(level / 255 for level in (0, 1, 2, 4, 8, 12.75))
+HARDENED = (
+    "hardened clips",
+    "hardened clips, PGD in training",
+)  # phase 2 also sees HARDENED_CLIPS clips that PGD has attacked, as the stage `harden` makes them
+ATTACKED = ("base", "PGD in training", *HARDENED)  # whose curves under attack are measured too, on ATTACK_CLIPS clips
+HARDENED_CLIPS, ATTACK_CLIPS, ATTACK_EPS = 48, 32, tuple(level / 255 for level in (0, 1, 2, 4, 8, 12.75))
+ATTACKER_STEPS = 120  # of the attacker's own model, trained on the very clips that are attacked and on no other
 
 
 def settings_of(work: Path, *changes: dict[str, dict[str, Any]]) -> Any:
@@ -109,34 +118,107 @@ def rows_of(work: Path) -> Any:
     return table.assign(role="new", new=True).reset_index(drop=True)
 
 
+def phase_1(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> tuple[Any, Any]:
+    """The network after phase 1 and its training clips. Variants that differ in phase 2 alone share it, read from `work`/phase1."""
+    import torch
+
+    from model.checkpoint import load_model, save_model
+    from model.data import ClipDataset
+    from model.network import ResNeXtLSTM
+    from model.training import pretrain
+
+    settings = settings_of(work, BASE, VARIANTS[variant][1])
+    train = table[(table["side"] == "train") & table["forger"].isin({"", *TRAINED_ON} - {*held_out, *VARIANTS[variant][0]})].drop(columns="landmarks")
+    meshes = dict(zip(table["clip_id"], table["landmarks"], strict=True)) if settings.augment.reforge else {}
+    clips = ClipDataset(work, train, settings.faces.size_px, landmarks=meshes)
+    torch.manual_seed(seed)
+    model = ResNeXtLSTM(settings.model, settings.faces.size_px)
+    stored = work / "phase1" / f"{phase_1_key(held_out, variant, seed)}.safetensors"
+    if not stored.exists():
+        nothing = ClipDataset(work, train.head(0), settings.faces.size_px)  # nothing to choose by: the last weights are taken
+        phase = settings.pretrain.model_copy(update={"steps": STEPS, "validate_every": STEPS})
+        pretrain(model, clips, nothing, phase, seed, work / ".vigil" / "checkpoints", _tell("phase 1"), augment=settings.augment)
+        stored.parent.mkdir(exist_ok=True)
+        save_model(model, stored)
+    model.load_state_dict(load_model(stored).state_dict())
+    return model, clips
+
+
+def phase_1_key(held_out: tuple[str, ...], variant: str, seed: int) -> str:
+    """Everything that phase 1 depends on."""
+    left_out, changes = VARIANTS[variant]
+    spatial = changes.get("model", {}).get("spatial_attention", True)
+    about = [sorted(held_out), sorted(left_out), changes.get("augment"), changes.get("pretrain"), spatial, BASE, STEPS, seed]
+    return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:24]
+
+
 def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> dict[str, Any]:
     """Train without the held-out forgers; returns the row of the results."""
     import torch
 
     from model.data import ClipDataset
-    from model.network import ResNeXtLSTM
-    from model.training import fit, pretrain
+    from model.training import fit
 
-    left_out, changes = VARIANTS[variant]
-    settings = settings_of(work, BASE, changes)
-    train = table[(table["side"] == "train") & table["forger"].isin({"", *TRAINED_ON} - {*held_out, *left_out})].drop(columns="landmarks")
-    meshes = dict(zip(table["clip_id"], table["landmarks"], strict=True)) if settings.augment.reforge else {}
-    clips = ClipDataset(work, train, settings.faces.size_px, landmarks=meshes)
-    nothing = ClipDataset(work, train.head(0), settings.faces.size_px)  # nothing to choose by: the last weights are taken
-    torch.manual_seed(seed)
-    model, started = ResNeXtLSTM(settings.model, settings.faces.size_px), time.monotonic()
-    scratch = work / ".vigil" / "checkpoints"
-    phase = settings.pretrain.model_copy(update={"steps": STEPS, "validate_every": STEPS})
-    pretrain(model, clips, nothing, phase, seed, scratch, _tell("phase 1"), augment=settings.augment)
-    attacked_in_training = changes.get("train", {}).get("adversarial_steps", 0)
+    started, settings = time.monotonic(), settings_of(work, BASE, VARIANTS[variant][1])
+    model, clips = phase_1(work, table, held_out, variant, seed)
+    nothing = ClipDataset(work, clips.rows.head(0), settings.faces.size_px)
+    shown = with_hardened(model, clips, settings, seed) if variant in HARDENED else clips
+    attacked_in_training = VARIANTS[variant][1].get("train", {}).get("adversarial_steps", 0)
     budget = {"steps": FIT_STEPS, "validate_every": FIT_STEPS, "distillation": 0.0, "adversarial_steps": attacked_in_training}
-    phase2 = settings.train.model_copy(update=budget)
-    fit(model, clips, nothing, phase2, seed, scratch, _tell("phase 2"), augment=settings.augment)
+    torch.manual_seed(seed)
+    fit(model, shown, nothing, settings.train.model_copy(update=budget), seed, work / ".vigil" / "checkpoints", _tell("phase 2"), augment=settings.augment)
+    model.eval()
     found = measure(work, model, table, held_out)
     if variant in ATTACKED and held_out == ABLATION_ON:
-        found["whitebox"] = attacked(work, model, table, settings, seed)
+        found |= attacked(work, model, table, settings, seed)
     run = {"held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
     return run | {"seconds": round(time.monotonic() - started)} | found
+
+
+class Together:
+    """Two sources of clips as one."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        import pandas as pd
+
+        self.rows = pd.concat([first.rows, second.rows], ignore_index=True)
+        self._parts = [(first, position) for position in range(len(first))] + [(second, position) for position in range(len(second))]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def clip(self, position: int) -> Any:
+        """Pixels of the row at `position`."""
+        source, own = self._parts[position]
+        return source.clip(own)
+
+    def landmarks(self, position: int) -> Any:
+        """Mesh of the row at `position`."""
+        source, own = self._parts[position]
+        return source.landmarks(own)
+
+
+def with_hardened(model: Any, clips: Any, settings: Any, seed: int) -> Together:
+    """`clips` and some of them attacked with PGD against the phase-1 network, in whole 8-bit levels, as the stage `harden` does."""
+    import torch
+
+    from model.attacks import pgd, to_uint8
+    from model.data import MemoryClips
+    from pipelines.frameview import FrameView
+    from pipelines.harden import draw, whole_levels
+
+    position = {clip_id: number for number, clip_id in enumerate(clips.rows["clip_id"])}
+    rows, made = draw(clips.rows, HARDENED_CLIPS, seed), []
+    attack = settings.harden
+    for row in rows:
+        clean = torch.from_numpy(clips.clip(position[row["clip_id"]]).transpose(0, 3, 1, 2)[None].copy())
+        fake = torch.tensor([row["label"] == "fake"])
+        eps = whole_levels(attack.eps) / 255
+        hit = pgd(FrameView(model).eval(), clean.float() / 255, fake, eps=eps, steps=attack.steps, step_size=attack.step_size, seed=seed)
+        made.append(to_uint8(hit, clean, attack.eps)[0].permute(0, 2, 3, 1).numpy())
+    named = clips.rows.iloc[[position[row["clip_id"]] for row in rows]]
+    named = named.assign(source_clip=named["clip_id"], clip_id=named["clip_id"] + "+pgd", role="hardened")
+    return Together(clips, MemoryClips(named, made))
 
 
 def measure(work: Path, model: Any, table: Any, held_out: tuple[str, ...]) -> dict[str, Any]:
@@ -181,17 +263,46 @@ def measure(work: Path, model: Any, table: Any, held_out: tuple[str, ...]) -> di
     return result
 
 
-def attacked(work: Path, model: Any, table: Any, settings: Any, seed: int) -> dict[str, float | None]:
-    """Balanced accuracy at p_fake 0.5 under white-box PGD, by eps, on clips of people who were not trained on, half of them fakes."""
-    from model.attacks import robust_curve
+def attacked(work: Path, model: Any, table: Any, settings: Any, seed: int) -> dict[str, Any]:
+    """Balanced accuracy at p_fake 0.5 by eps, on clips of people who were not trained on, half of them fakes: `whitebox` PGD, `transfer` from the attacker."""
+    from safetensors.torch import load_file, save_file
+
+    from model.attacks import attack_clips, robust_curve
     from pipelines.robustness import load_clips
 
-    test = table[(table["side"] == "test") & (table["kind"] == "video") & (table["use"] != "evaluate")].sort_values("sha256")
-    panel = test.groupby("label").head(ATTACK_CLIPS // 2)
+    test = table[(table["side"] == "test") & (table["kind"] == "video") & (table["use"] != "evaluate") & table["forger"].isin({"", *TRAINED_ON, *ABLATION_ON})]
+    panel = test.sort_values("sha256").groupby("label").head(ATTACK_CLIPS // 2)
     clips, fake, lengths = load_clips(work, panel)
-    steps, restarts = settings.evaluate.attack_steps, settings.evaluate.attack_restarts
-    points = robust_curve(model, clips, fake, list(ATTACK_EPS), steps=steps, restarts=restarts, seed=seed, lengths=lengths)
-    return {f"{point.eps * 255:g}": point.balanced_accuracy for point in points}
+    force = {"steps": settings.evaluate.attack_steps, "restarts": settings.evaluate.attack_restarts, "seed": seed, "lengths": lengths}
+    stored = work / "phase1" / f"attacks-{seed}.safetensors"
+    if not stored.exists():
+        attacker = attackers_model(work, test, settings, seed)
+        save_file({_level(eps): attack_clips("pgd", attacker, clips, fake, eps=eps, **force) for eps in ATTACK_EPS}, stored)
+    sent, whitebox = load_file(stored), robust_curve(model, clips, fake, list(ATTACK_EPS), **force)
+    reached = {eps: robust_curve(model, sent[_level(eps)], fake, [0.0], lengths=lengths)[0].balanced_accuracy for eps in ATTACK_EPS}
+    return {"whitebox": {_level(point.eps): point.balanced_accuracy for point in whitebox}, "transfer": {_level(eps): value for eps, value in reached.items()}}
+
+
+def _level(eps: float) -> str:
+    return f"{eps * 255:g}"
+
+
+def attackers_model(work: Path, rows: Any, settings: Any, seed: int) -> Any:
+    """A network of the same kind that knows `rows` and nothing of the training: what a stranger attacks with."""
+    import torch
+
+    from model.data import ClipDataset
+    from model.network import ResNeXtLSTM
+    from model.training import pretrain
+    from pipelines.frameview import FrameView
+    from pipelines.surrogate import SEED_OFFSET
+
+    torch.manual_seed(seed + SEED_OFFSET)
+    network = ResNeXtLSTM(settings.model, settings.faces.size_px)
+    clips = ClipDataset(work, rows.drop(columns="landmarks"), settings.faces.size_px)
+    phase = settings.pretrain.model_copy(update={"steps": ATTACKER_STEPS, "validate_every": ATTACKER_STEPS, "pairs": False, "locate": 0.0})
+    pretrain(network, clips, clips, phase, seed + SEED_OFFSET, work / ".vigil" / "checkpoints", _tell("attacker"))
+    return FrameView(network).eval()
 
 
 def _tell(phase: str) -> Any:
@@ -222,7 +333,10 @@ def run(work: Path, what: str, part: tuple[int, int]) -> None:
     if parts > 1:
         torch.set_num_threads(1)
     table = rows_of(work)
-    mine = list(wanted(what))[number - 1 :: parts]
+    groups: dict[str, list[tuple[tuple[str, ...], str, int]]] = {}
+    for one in wanted(what):
+        groups.setdefault(phase_1_key(*one), []).append(one)  # what shares a phase 1 stays together
+    mine = [one for group in list(groups.values())[number - 1 :: parts] for one in group]
     for position, one in enumerate(mine, start=1):
         held_out, variant, seed = one
         if any((tuple(row["held_out"]), row["variant"], row["seed"]) == one and (row["steps"], row["fit_steps"]) == (STEPS, FIT_STEPS) for row in results()):
@@ -271,11 +385,12 @@ def show() -> None:
     for variant in VARIANTS:
         mine = [row for (kind, _), row in both.items() if kind == variant]
         print(f"    {variant:<26} {interval([row['poor'] for row in mine])}  {interval([mean(row['against'].values()) for row in mine])}")
-    print(f"White-box PGD, balanced accuracy at p_fake 0.5 on {ATTACK_CLIPS} clips, by eps in levels of 255")
+    print(f"Balanced accuracy at p_fake 0.5 on {ATTACK_CLIPS} clips, by eps in levels of 255: PGD white-box, transfer from an attacker's own model")
     for variant in ATTACKED:
-        curves = [row["whitebox"] for (kind, _), row in both.items() if kind == variant]
-        for level in curves[0] if curves else ():
-            print(f"    {variant:<24} {level:>6}  {interval([curve[level] for curve in curves])}")
+        mine = [row for (kind, _), row in both.items() if kind == variant]
+        for eps in ATTACK_EPS if mine else ():
+            found = [interval([row[way][_level(eps)] for row in mine]) for way in ("whitebox", "transfer")]
+            print(f"    {variant:<32} {_level(eps):>6}  {'  '.join(found)}")
 
 
 def main() -> None:
