@@ -25,6 +25,7 @@ class ModelCard(BaseModel):
     format: int = Field(1, ge=1, le=1, description="Version of this card's layout.")
     model_sha256: str = Field(pattern=SHA256, description="Of model.safetensors: the model's identity everywhere.")
     onnx_sha256: str = Field(pattern=SHA256, description="Of model.onnx.")
+    engine: str = Field("onnxruntime-fp32", description="What runs model.onnx, and in which numbers.")
     cycle: str = Field(description="The cycle that trained it, e.g. 2026-W47.1.")
     created: str = Field("", description="UTC time, or empty where the same inputs must give the same bytes.")
     label_map: dict[str, str] = Field(default_factory=lambda: {"positive": "fake"}, description="Which way the logit points.")

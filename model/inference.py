@@ -1,4 +1,4 @@
-"""The one engine of `score`, `evaluate` and the service: ONNX Runtime fp32, no torch.
+"""The one engine of `score`, `evaluate` and the service: ONNX Runtime on the exported file, no torch.
 
 A file goes through exactly the face settings of the model card; clips through the exported network; clips become a
 verdict by model/aggregate.py. Whatever is wrong with a file, the answer is a row with a reason, never an exception.
@@ -22,7 +22,6 @@ from workspace.settings import FaceSettings
 if TYPE_CHECKING:
     from media.faces import Extraction, FaceClip
 
-ENGINE = "onnxruntime-fp32"
 BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with ResNeXt-50
 UNLIKE = "unlike the media that this model was tried on: its score says little"
 SIDES, SIDE_EDGES = ("left", "middle", "right"), (0.4, 0.6)  # of the picture, as it is seen
@@ -51,7 +50,7 @@ class FileVerdict:
     reason: str
     model: str  # first 12 digits of the model's sha256
     kind: str  # video | image | ''
-    engine: str = ENGINE
+    engine: str = ""
     tracks: list[dict[str, Any]] = field(default_factory=list)  # {track, p_fake, start_seconds, end_seconds, place}: its most suspicious clip
     clips: list[dict[str, Any]] = field(default_factory=list)  # {track, start_seconds, end_seconds, p_fake, place}; place: see _place
     novelty: float | None = None  # distance of the worst track from what the model knows, about 1 for familiar media (model/novelty.py)
@@ -156,12 +155,12 @@ class Engine:
         except ModelFileError:
             raise
         except Exception as problem:  # a file from anywhere may break a decoder in ways nobody listed; its row must still appear
-            return FileVerdict(file, None, "none", 0, 0, f"could not be read: {type(problem).__name__}: {problem}"[:300], self.model_id, "")
+            return FileVerdict(file, None, "none", 0, 0, f"could not be read: {type(problem).__name__}: {problem}"[:300], self.model_id, "", self.card.engine)
 
     def judge(self, found: "Extraction", file: str) -> FileVerdict:
         """The verdict on the clips of one file; the rows of `clips` are in their order."""
         if not found.clips:
-            return FileVerdict(file, None, "none", found.frames_seen, found.faces, found.reason or "no face found", self.model_id, found.kind)
+            return FileVerdict(file, None, "none", found.frames_seen, found.faces, found.reason or "no face found", self.model_id, found.kind, self.card.engine)
         scores = self.score_clips([clip.frames for clip in found.clips])
         evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, found.clips, strict=True)]
         video = aggregate(evidence, self.card.temperature)
@@ -178,10 +177,9 @@ class Engine:
         seen = [score.embedding for score, clip in zip(scores, found.clips, strict=True) if clip.track == video.track]
         if is_novel(known, seen):
             said, reason = "uncertain", UNLIKE
-        return FileVerdict(
-            file, video.p_fake, said, found.frames_seen, found.faces, reason or _reason(said, rows, video.worst_clip), self.model_id, found.kind, ENGINE,
-            tracks, rows, video_novelty(known, seen) if known and known["centre"] else None,
-        )  # fmt: skip
+        reason = reason or _reason(said, rows, video.worst_clip)
+        novelty = video_novelty(known, seen) if known and known["centre"] else None
+        return FileVerdict(file, video.p_fake, said, found.frames_seen, found.faces, reason, self.model_id, found.kind, self.card.engine, tracks, rows, novelty)
 
 
 def _reason(said: str, rows: list[dict[str, Any]], worst: int) -> str:

@@ -34,10 +34,10 @@ def score_rows(root: Path, model_dir: Path, rows: "pd.DataFrame", *, threads: in
     """
     import pandas as pd
 
-    from model.inference import ENGINE, Engine
+    from model.inference import Engine
 
     engine = Engine(model_dir, threads=threads)
-    path = root / CACHE / f"{engine.card.model_sha256}-{engine.card.onnx_sha256[:12]}-{ENGINE}.parquet"
+    path = root / CACHE / f"{engine.card.model_sha256}-{engine.card.onnx_sha256[:12]}-{engine.card.engine}.parquet"
     known = pd.read_parquet(path) if path.is_file() else pd.DataFrame({name: [] for name in COLUMNS})
     missing = rows[~rows["sha256"].isin(set(known["sha256"]))].drop_duplicates("sha256")
     if len(missing):

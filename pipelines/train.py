@@ -1,4 +1,4 @@
-"""Stage `train`: phase 2, then temperature and threshold on validation videos, the ONNX export and the model card.
+"""Stage `train`: phase 2, the ONNX export, then temperature and threshold on validation videos, and the model card.
 
 The training rows are those of data/sets/train.parquet and the hardened clips; the card holds the hash of their pixels in
 training order, recomputed from the bytes, so that a checkout can prove which data made the model.
@@ -13,13 +13,14 @@ from pipelines.pretrain import CHECKPOINTS, load_base
 from pipelines.scoring import collected_where_enough, meshes, read_set, score_rows, unit_evidence, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
-from workspace.files import read_json, write_json
+from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER, HARDENED = Path("build/model"), "data/hardened"
+INT8_CLIPS = 64  # that ranges are measured on, and as many that agreement is
 
 
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
@@ -40,9 +41,47 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     else:
         learn(root, settings, cycle)
     history = read_json(folder / "history.json")
-    onnx_sha256 = export_onnx(load_model(folder / "model.safetensors", history["model_sha256"]), folder / "model.onnx", settings.faces.size_px)
-    write_model_card(root, settings, cycle, training_rows(root), history["model_sha256"], onnx_sha256, history)
+    export_onnx(load_model(folder / "model.safetensors", history["model_sha256"]), folder / "model.onnx", settings.faces.size_px)
+    rows = training_rows(root)
+    if settings.serve.int8:
+        history["int8"] = try_int8(root, settings, rows)
+        write_json(folder / "history.json", history)
+    write_model_card(root, settings, cycle, rows, history)
     return dict(history)
+
+
+def try_int8(root: Path, settings: Settings, rows: "pd.DataFrame") -> dict[str, Any]:
+    """Put the int8 network in the place of build/model/model.onnx if it agrees with it on validation clips; returns what was found.
+
+    Agreement: p_fake (uncalibrated) of no clip moves by more than `gates.max_parity`, the bound that the exported file must keep anyway.
+    Ranges are measured on training clips.
+    """
+    from media.shards import read_clip
+    from model.quantise import difference, quantise
+
+    path = root / FOLDER / "model.onnx"
+    plain = path.read_bytes()
+    seen, asked = (
+        [read_clip(root, row) for row in table.sort_values("sha256").groupby("label").head(INT8_CLIPS // 2).to_dict("records")]
+        for table in (rows, read_set(root, "validation"))
+    )
+    made = quantise(plain, seen)
+    moved = difference(plain, made, asked)
+    largest = float(moved.max())
+    used = largest <= settings.gates.max_parity
+    if used:
+        with atomic_file(path, "wb") as handle:
+            handle.write(made)
+    said = f"largest change of p_fake {largest:.4f} on {len(asked)} validation clips, {settings.gates.max_parity:g} allowed (gates.max_parity)"
+    print(f"int8 is {'served' if used else 'not served, fp32 is'}: {said}.", flush=True)
+    return {
+        "used": used,
+        "largest_difference": largest,
+        "mean_difference": float(moved.mean()),
+        "clips": len(asked),
+        "bytes": len(made),
+        "fp32_bytes": len(plain),
+    }
 
 
 def learn(root: Path, settings: Settings, cycle: Cycle) -> None:
@@ -94,22 +133,22 @@ def training_rows(root: Path) -> "pd.DataFrame":
     return rows.sort_values("clip_id").reset_index(drop=True)
 
 
-def write_model_card(
-    root: Path, settings: Settings, cycle: Cycle, rows: "pd.DataFrame", sha256: str, onnx_sha256: str, history: dict[str, Any]
-) -> dict[str, Any]:
-    """Calibrate on validation videos through the exported network and write the final card.json. Returns the calibration."""
+def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.DataFrame", history: dict[str, Any]) -> dict[str, Any]:
+    """Calibrate on validation videos through the file that will serve and write the final card.json. Returns the calibration."""
     from model.calibration import calibrate
     from model.card import ModelCard, write_card
     from model.data import epoch_hash, epoch_order
     from model.novelty import fit_novelty
+    from model.quantise import FP32, INT8
 
     folder = root / FOLDER
     generators = set(rows.loc[rows["label"] == "fake", "generator"]) | set(rows["forger"])
     card = ModelCard(
         format=1,
         created="",
-        model_sha256=sha256,
-        onnx_sha256=onnx_sha256,
+        model_sha256=history["model_sha256"],
+        onnx_sha256=sha256_file(folder / "model.onnx"),
+        engine=INT8 if history.get("int8", {}).get("used") else FP32,
         cycle=cycle.cycle,
         faces=settings.faces,
         model=settings.model,
@@ -130,6 +169,7 @@ def write_model_card(
     evidence = unit_evidence(scored)
     found = calibrate(labels.loc[list(evidence)].to_numpy(dtype=object), list(evidence.values()), settings.evaluate.target_fpr)
     metrics = {"calibration": found.as_dict(), "best_step": history["best_step"], "validation_loss": history["best_loss"], "train_clips": len(rows)}
+    metrics |= {"int8": history["int8"]} if "int8" in history else {}
     metrics["novelty"] = fit_novelty(scored["embedding"].to_list(), scored["cluster"].to_list())
     write_card(folder, card.model_copy(update={"threshold": found.threshold, "temperature": found.temperature, "metrics": metrics}))
     return found.as_dict()

@@ -376,6 +376,7 @@ class ServeSettings(Block):
     reload_seconds: float = Field(5.0, gt=0, description="How often the service looks whether the champion has changed.")
     ready_timeout_seconds: Positive = Field(60, description="The promotion probe waits this long for /readyz.")
     threads: Positive = Field(2, description="ONNX Runtime threads.")
+    int8: bool = Field(False, description="Serve the network in 8-bit integers, where on validation clips it stays within gates.max_parity.")
 
 
 class RegistrySettings(Block):

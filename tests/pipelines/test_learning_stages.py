@@ -241,3 +241,23 @@ def test_scoring_refuses_a_changed_model_file(story: Any, tmp_path: Path) -> Non
         handle.write(b"\x00\x01\x02\x03")
     with pytest.raises(ModelFileError):
         score_rows(root, tmp_path / "model", read_set(root, "holdout"))
+
+
+@pytest.mark.parametrize(("allowed", "served"), [(0.5, True), (1e-9, False)])
+def test_int8_is_served_only_where_it_agrees_with_fp32(story: Any, tmp_path: Path, allowed: float, served: bool) -> None:
+    """A network in 8 bits takes the exported file's place inside gates.max_parity, and the card says what runs; outside nothing changes."""
+    from model.inference import Engine
+
+    root = tmp_path / "w"
+    shutil.copytree(story[0], root)
+    plain, history = sha256_file(root / "build/model/model.onnx"), read_json(root / "build/model/history.json")
+    settings = demo_settings({"gates": {"max_parity": allowed}, "serve": {"int8": True}})
+    rows = train.training_rows(root)
+    found = train.try_int8(root, settings, rows)
+    train.write_model_card(root, settings, story[2], rows, history | {"int8": found})
+    engine = Engine(root / "build/model")
+    assert found["used"] is served is (found["largest_difference"] <= allowed) and found["clips"] > 0
+    assert (sha256_file(root / "build/model/model.onnx") == plain) is not served
+    assert engine.card.engine == ("onnxruntime-int8" if served else "onnxruntime-fp32")
+    assert engine.card.metrics["int8"]["bytes"] < engine.card.metrics["int8"]["fp32_bytes"]
+    assert len(engine.score_clips([np.zeros((3, *2 * (engine.card.faces.size_px,), 3), np.uint8)])) == 1
