@@ -45,12 +45,8 @@ def compare(
     keeps its last averaged weights. Raises DataError before the first cycle, SettingsError for an unknown name.
     """
     _refuse_unknown(names)
-    validation = read_set(root, "validation")
-    if set(validation["label"]) != {"real", "fake"}:
-        raise DataError("There is nothing to compare on.", why="validation lacks a class", next_step="Ingest more people, then run `vigil retrain`.")
-    told = {"train": sorted(read_set(root, "train")["sha256"]), "validation": sorted(validation["sha256"]), "steps": [steps, fit_steps]}
-    told |= {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
-    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
+    key = run_key(root, {"settings": blocks, "steps": [steps, fit_steps]})
     path = root / RESULTS
     known = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     rows = {(row["name"], row["seed"]): row for row in known if row["key"] == key}
@@ -62,6 +58,18 @@ def compare(
                 with open(path, "a", encoding="utf-8") as handle:
                     handle.write(json.dumps(rows[name, seed]) + "\n")
     return [rows[name, seed] for name in names for seed in seeds]
+
+
+def run_key(root: Path, about: Mapping[str, Any]) -> str:
+    """A name for a choice made on the sets of the last cycle, that changes with the sets and with what it is `about`.
+
+    Raises DataError where validation lacks a class: nothing can be chosen on it.
+    """
+    validation = read_set(root, "validation")
+    if set(validation["label"]) != {"real", "fake"}:
+        raise DataError("There is nothing to choose on.", why="validation lacks a class", next_step="Ingest more people, then run `vigil retrain`.")
+    told = {"train": sorted(read_set(root, "train")["sha256"]), "validation": sorted(validation["sha256"]), **about}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _refuse_unknown(names: Sequence[str]) -> None:

@@ -6,16 +6,14 @@ settings and the budget: the same command goes on with it, a changed one begins 
 What is found was chosen on validation, so its AUC is too good; nothing is written to params.yaml, and the gates judge as always.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.compare import PLAIN, measure, train_anew
+from pipelines.compare import PLAIN, measure, run_key, train_anew
 from pipelines.scoring import Tell, read_set, silent
-from workspace.errors import DataError, SettingsError
+from workspace.errors import SettingsError
 from workspace.registry import open_registry, prepare
 from workspace.settings import Settings
 
@@ -48,8 +46,6 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
     DataError before the first cycle and where validation lacks a class, SettingsError for an unknown name.
     """
     chosen = _chosen(names)
-    if set(read_set(root, "validation")["label"]) != {"real", "fake"}:
-        raise DataError("There is nothing to search on.", why="validation lacks a class", next_step="Ingest more people, then run `vigil retrain`.")
     study = _open(root, settings, chosen, steps, fit_steps)
     runs = _Runs(root, settings, study.study_name)
     while (done := _finished(study)) < trials:
@@ -82,9 +78,7 @@ def _open(root: Path, settings: Settings, chosen: list[str], steps: int, fit_ste
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(logging.ERROR)
-    told = {name: sorted(read_set(root, name)["sha256"]) for name in ("train", "validation")}
-    about = {"settings": settings.model_dump(mode="json"), "sets": told, "over": chosen, "steps": [steps, fit_steps]}
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    key = run_key(root, {"settings": settings.model_dump(mode="json"), "over": chosen, "steps": [steps, fit_steps]})
     (root / STUDIES).parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{root.resolve() / STUDIES}",
