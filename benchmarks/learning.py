@@ -69,14 +69,14 @@ def first_week(work: Path, seed: int) -> Path:
 
 
 def aucs(root: Path, out: Path, table: Path) -> dict[str, float]:
-    """AUC of the last candidate on each forger of the measured set."""
+    """AUC of the last candidate on each forger of the measured set, and its `ece` on all of it."""
     from workspace.journal import Journal
     from workspace.state import candidates
 
     made = list(candidates(Journal(root).events()).values())[-1]
     vigil("evaluate", table, "--model", root / made.path, "--out", out)
     report = json.loads((out / "evaluation.json").read_text())
-    return {name: part["auc"]["value"] for name, part in report["by_generator"].items()}
+    return {name: part["auc"]["value"] for name, part in report["by_generator"].items()} | {"ece": report["overall"]["ece"]["value"]}
 
 
 def run(work: Path, seed: int, way: str, table: Path) -> dict[str, Any]:
@@ -91,7 +91,15 @@ def run(work: Path, seed: int, way: str, table: Path) -> dict[str, Any]:
     vigil("ingest", copy / ".vigil" / "media" / "week2" / "labels.csv", "-w", copy, "--name", "week2")
     vigil("retrain", "-w", copy)
     after = aucs(copy, work / "after", table)
-    return {"seed": seed, "way": way, "old_before": before[OLD], "new_before": before[NEW], "old_after": after[OLD], "new_after": after[NEW]}
+    return {
+        "seed": seed,
+        "way": way,
+        "old_before": before[OLD],
+        "new_before": before[NEW],
+        "old_after": after[OLD],
+        "new_after": after[NEW],
+        "ece_after": after["ece"],
+    }
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -104,6 +112,8 @@ def show(rows: list[dict[str, Any]]) -> None:
             continue
         print(f"{way}: {len(mine)} seeds, AUC on {TESTED} clips a kind")
         print(f"    new forger, before {mean(row['new_before'] for row in mine):.3f}   after {interval([row['new_after'] for row in mine])}")
+        if shown := [row["ece_after"] for row in mine if "ece_after" in row]:
+            print(f"    ECE after, of all {3 * TESTED} clips: {interval(shown)}")
         print(f"    old forger, before {mean(row['old_before'] for row in mine):.3f}   lost {interval([row['old_before'] - row['old_after'] for row in mine])}")
 
 
