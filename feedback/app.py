@@ -169,6 +169,7 @@ def _answer(served: Served, verdict: dict[str, Any]) -> dict[str, Any]:
         "model": served.engine.model_id,
         "model_sha256": served.model_sha256,
         "cycle": served.cycle,
+        "origin": served.origin,
         "label_map": LABEL_MAP,
     }
 

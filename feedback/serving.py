@@ -16,6 +16,7 @@ import numpy as np
 
 from feedback.champion import NoChampion, ask
 from model.inference import Engine
+from model.shipped import STARTER, has_starter
 from workspace.errors import ModelFileError, VigilError
 from workspace.settings import Settings
 
@@ -34,7 +35,7 @@ class Served:
     model_sha256: str
     cycle: str
     version: int  # 0: never promoted
-    origin: str  # registry | journal | directory
+    origin: str  # registry | journal | directory | starter: the shipped model, which stands in until a first one is promoted
     loaded_at: str
     golden_p_fake: float
 
@@ -90,7 +91,10 @@ class Serving:
             champion = await ask(self.root)
             if isinstance(champion, NoChampion):
                 self.reload_problem = ""
-                if self.current is None:
+                if self.current is None and has_starter():
+                    self.current = await asyncio.to_thread(self._load, STARTER, "", "", 0, "starter")
+                    LOG.warning("%s: the starter model answers until then", champion.why)
+                elif self.current is None:
                     self.why, self.next_step = champion.why, champion.next_step
                 return True
             if self.current is None or champion.model_sha256 != self.current.model_sha256:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from model.shipped import STARTER, has_starter
 from workspace.errors import VigilError, WorkspaceError
 
 COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 NO_VERDICT = 3
-STARTER = Path(__file__).resolve().parents[1] / "model" / "starter"
 WARNINGS = {
     "not promoted": "This model was not promoted: no gate vouches for its answers ({name}).",
     "starter": "Scored by the starter model, which knows few people, none of your media, and takes generated portraits for real: see {folder}/README.md.",
@@ -63,11 +63,6 @@ def _of_workspace(root: Path) -> tuple[Path, str]:
     raise WorkspaceError(
         "There is no model to score with.", why=f"{root} has no champion and no candidate", next_step="Run `vigil retrain`, or name a model with --model."
     )
-
-
-def has_starter() -> bool:
-    """Whether the model that ships with the code is there."""
-    return (STARTER / "card.json").is_file()
 
 
 def score_files(files: list[Path], workspace: Path | None, model: Path | None, output: str, mode: str, fpr: float | None = None) -> int:

@@ -1,12 +1,18 @@
 """Which model answers: the champion by the registry's alias, followed while requests run."""
 
+import asyncio
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from tests.feedback.conftest import Service, model_sha256, running, wait_for
+from feedback.app import create_app
+from model.card import load_card
+from model.shipped import STARTER, has_starter
+from tests.feedback.conftest import PATIENCE_SECONDS, Service, model_sha256, running, wait_for
 from tests.feedback.test_service import is_problem
 from workspace import registry
 from workspace.journal import Journal
@@ -50,15 +56,36 @@ def serves(service: Service, sha256: str) -> bool:
     return answer.status_code == 200 and answer.json()["model_sha256"] == sha256
 
 
-def test_without_a_champion_the_service_says_why_and_what_to_do(root: Path, picture: bytes) -> None:
-    with running(root) as service:
-        body = wait_for(lambda: service.client.get("/readyz"), lambda answer: "promoted" in answer.text, service.log)
-        assert "vigil retrain" in is_problem(body, 503)["next_step"]
-        refused = service.detect(picture)
-        assert is_problem(refused, 503) and refused.headers["retry-after"]
-        assert service.client.get("/healthz").status_code == 200
-        assert service.client.get("/v1/models").json()["serving"] is None
+def test_without_a_champion_or_a_starter_the_service_says_why_and_what_to_do(root: Path, settings: Settings, picture: bytes, monkeypatch: Any) -> None:
+    monkeypatch.setattr("feedback.serving.has_starter", lambda: False)
+
+    async def talk() -> None:
+        app = create_app(root, settings)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://vigil") as client:
+            await asyncio.wait_for(app.state.serving.tried.wait(), PATIENCE_SECONDS)
+            body = is_problem(await client.get("/readyz"), 503)
+            assert "promoted" in body["detail"] and "vigil retrain" in body["next_step"]
+            refused = await client.post("/v1/detections", files={"file": ("face.jpg", picture)})
+            assert is_problem(refused, 503) and refused.headers["retry-after"]
+            assert (await client.get("/healthz")).status_code == 200
+            assert (await client.get("/v1/models")).json()["serving"] is None
+
+    asyncio.run(talk())
     assert not (root / "mlflow.db").exists(), "looking for a champion makes no registry"
+
+
+@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
+def test_the_starter_answers_until_a_first_model_is_promoted(registered_root: Path, settings: Settings, models: tuple[Path, Path], picture: bytes) -> None:
+    root = registered_root
+    with running(root) as service:
+        ready = service.until_ready()
+        assert (ready["origin"], ready["version"], ready["model_sha256"]) == ("starter", 0, load_card(STARTER).model_sha256)
+        body = service.detect(picture).json()
+        assert body["origin"] == "starter" and body["model_sha256"] == ready["model_sha256"] and body["frames"] == 1
+        first = make_champion(root, models[0])
+        registry.rebuild_aliases(root, settings)
+        wait_for(lambda: serves(service, first), bool, service.log)
+        assert service.detect(picture).json()["origin"] in ("registry", "journal")
 
 
 def test_the_alias_decides_and_a_new_champion_takes_over_while_requests_run(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from model.shipped import has_starter
 from tests.system.world import Broken, copy_workspace, events, vigil
-from vigil.scoring import has_starter
 
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
 VERBS = (
