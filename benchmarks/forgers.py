@@ -148,8 +148,14 @@ def phase_1_key(held_out: tuple[str, ...], variant: str, seed: int) -> str:
     """Everything that phase 1 depends on."""
     left_out, changes = VARIANTS[variant]
     spatial = changes.get("model", {}).get("spatial_attention", True)
-    about = [sorted(held_out), sorted(left_out), changes.get("augment"), changes.get("pretrain"), spatial, BASE, STEPS, seed]
+    about = [sorted(held_out), sorted(left_out), changes.get("augment"), changes.get("pretrain"), spatial, BASE, TRAINED_ON, STEPS, seed]
     return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:24]
+
+
+def run_key(held_out: tuple[str, ...], variant: str, seed: int) -> str:
+    """Everything that a row depends on: another recipe makes other rows, and `show` tells those of today's alone."""
+    about = [phase_1_key(held_out, variant, seed), variant, VARIANTS[variant][1], FIT_STEPS, variant in HARDENED and HARDENED_CLIPS]
+    return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:16]
 
 
 def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     found = measure(work, model, table, held_out)
     if variant in ATTACKED and held_out == ABLATION_ON:
         found |= attacked(work, model, table, settings, seed)
-    run = {"held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
+    run = {"key": run_key(held_out, variant, seed), "held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
     return run | {"seconds": round(time.monotonic() - started)} | found
 
 
@@ -339,7 +345,7 @@ def run(work: Path, what: str, part: tuple[int, int]) -> None:
     mine = [one for group in list(groups.values())[number - 1 :: parts] for one in group]
     for position, one in enumerate(mine, start=1):
         held_out, variant, seed = one
-        if any((tuple(row["held_out"]), row["variant"], row["seed"]) == one and (row["steps"], row["fit_steps"]) == (STEPS, FIT_STEPS) for row in results()):
+        if any(row["key"] == run_key(*one) for row in results()):
             continue
         row = run_one(work, table, *one)
         with open(RESULTS, "a", encoding="utf-8") as handle:
@@ -360,7 +366,8 @@ def interval(values: list[float]) -> str:
 
 def show() -> None:
     """The tables. Intervals of means over forgers and seeds take each seed's mean over the forgers as one draw."""
-    rows = [row for row in results() if (row["steps"], row["fit_steps"]) == (STEPS, FIT_STEPS)]
+    today = {run_key(*one) for one in wanted("all")}
+    rows = [row for row in results() if row["key"] in today]
     alone = [row for row in rows if len(row["held_out"]) == 1]
     print(f"One forger held out, all others in training ({STEPS} + {FIT_STEPS} steps a run)")
     for unit in ("clip", "still"):
