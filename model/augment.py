@@ -55,12 +55,12 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
     return frames.clamp_(0, 1)
 
 
-def impoverish(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A real clip [T, H, W, 3] uint8, with the chance `poor_reals` degraded once more: sharpness must not tell the classes apart.
+def impoverish(clip: NDArray[np.uint8], chance: float, settings: AugmentSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The clip [T, H, W, 3] uint8, with the chance `chance` degraded before all else (`poor_sources`, `poor_reals`); none where nothing is degraded.
 
-    It comes before everything else: as the last step it left a trace of its own, which a network took for a mark of reals.
+    As the last step it left a trace of its own, which a network took for a mark of reals.
     """
-    if settings.degrade <= 0 or settings.poor_reals <= 0 or rng.random() >= settings.poor_reals:
+    if settings.degrade <= 0 or chance <= 0 or rng.random() >= chance:
         return clip
     from media.degrade import degrade_clip
 

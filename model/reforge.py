@@ -4,6 +4,7 @@ A stored fake is one seam in one place; a network learns it by heart after a few
 the step's own random numbers, it is a different forgery of the same person each time (Shiohara & Yamasaki 2022 draw theirs so).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from media.forgers import FORGERS, forge_clip
 from model.data import ClipSource
+
+Frames = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +32,24 @@ class Reforger:
         self._clips, self._chance = clips, chance
         self._recipes = _recipes(clips) if chance > 0 else {}
 
-    def take(self, position: int, rng: np.random.Generator, single: bool = False, at: int | None = None) -> NDArray[np.uint8]:
-        """Pixels [T, H, W, 3] of the clip at `position`, or with `single` [1, H, W, 3] of one frame: number `at`, or one that `rng` chooses."""
+    def take(
+        self, position: int, rng: np.random.Generator, single: bool = False, at: int | None = None, spoil: Callable[[Frames], Frames] = lambda frames: frames
+    ) -> Frames:
+        """Pixels [T, H, W, 3] of the clip at `position`, or with `single` [1, H, W, 3] of one frame: number `at`, or one that `rng` chooses.
+
+        `spoil` is done to what is forged anew before it is forged, so that the forgery's trace stays whole, else to the clip itself; a hardened
+        clip is spared, since its attack would not survive.
+        """
         recipe = self._recipes.get(position)
         if recipe is None or rng.random() >= self._chance:
             clip = self._clips.clip(position)
-            return clip[_frame(clip, rng, at)][None] if single else clip
+            shown = clip[_frame(clip, rng, at)][None] if single else clip
+            return shown if self._clips.rows["role"].iat[position] == "hardened" else spoil(shown)
         frames, points = self._clips.clip(recipe.source), self._points(recipe.source)
         if single:
             chosen = _frame(frames, rng, at)
             frames, points = frames[chosen : chosen + 1], points[chosen : chosen + 1]
+        frames = spoil(frames)
         donor = None if recipe.donor is None else (self._clips.clip(recipe.donor), self._points(recipe.donor))
         return forge_clip(recipe.forger, frames, points, rng, donor)[0]
 

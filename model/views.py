@@ -2,8 +2,9 @@
 
 In a pair the fake was made from the real that stands in the same batch, and both go through the same frame, the same
 augmentation and the same degradation: what differs between them is the forgery and nothing else, and where they differ is known
-(Shiohara & Yamasaki 2022 train on such pairs; Li et al. 2020, Face X-ray, on where). Real clips may be degraded once more, before
-that: forging softens a picture, so that else a poor picture would speak for a fake.
+(Shiohara & Yamasaki 2022 train on such pairs; Li et al. 2020, Face X-ray, on where). Two degradations come before all others:
+`poor_sources` of a real clip and of what its fake is forged from, alike, so that how good the source was says nothing while the
+forgery's own trace stays whole; and `poor_reals` of real clips alone, since forging softens a picture.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from model.data import ClipSource, labels_of, to_tensor
 from model.reforge import Reforger
 from workspace.settings import AugmentSettings
 
-DATA, POOR = 1, 4  # streams of random numbers of one slot of a step
+DATA, POOR, SOURCE = 1, 4, 6  # streams of random numbers of one slot of a step
 LEAST_CHANGE, FULL_CHANGE = 1.5 / 255, 4.5 / 255  # mean difference of a cell's pixels: below the one nothing was forged, from the other on all of it
 
 
@@ -60,17 +61,24 @@ class Views:
     def _show(self, step: int, slot: int, leader: int, position: int, poor: bool) -> tuple[Tensor, bool]:
         """The clip at `position`, drawn for `slot` and augmented as `leader` is, and whether, a real one and with `poor`, it was degraded first."""
         rng = np.random.default_rng([self._seed, step, DATA, slot])
+
+        def spoil(clip: np.ndarray) -> np.ndarray:
+            settings = self._augment
+            if settings is None or settings.poor_sources <= 0:
+                return clip
+            return impoverish(clip, settings.poor_sources, settings, np.random.default_rng([self._seed, step, SOURCE, leader]))
+
         if leader == slot:
-            frames = self._reforger.take(position, rng, single=self._single)
+            frames = self._reforger.take(position, rng, single=self._single, spoil=spoil)
         else:
             own, rng = rng, np.random.default_rng([self._seed, step, DATA, leader])  # from here on what the real clip drew, draw by draw
             at = int(rng.integers(self._clips.clip(self._source[position]).shape[0])) if self._single else None
-            frames = self._reforger.take(position, own, single=self._single, at=at)
+            frames = self._reforger.take(position, own, single=self._single, at=at, spoil=spoil)
         if self._augment is None:
             return to_tensor(frames), False
         given = frames
         if poor and not self._fake[position]:
-            frames = impoverish(frames, self._augment, np.random.default_rng([self._seed, step, POOR, slot]))
+            frames = impoverish(frames, self._augment.poor_reals, self._augment, np.random.default_rng([self._seed, step, POOR, slot]))
         return augment_clip(frames, self._augment, rng), frames is not given
 
     def _leaders(self, chosen: Sequence[int]) -> list[int]:

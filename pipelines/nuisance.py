@@ -5,6 +5,7 @@ tells a forger's fakes from reals of other people, the detector will too, and wi
 that lost colour were found so, and a swap whose faces were blurs.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,8 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
     if (~fake).sum() < FEWEST:
         return {}
 
+    augment = settings.augment
+
     def drawn(name: str) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
         rng = np.random.default_rng([settings.seed, *name.encode()])
         members = np.flatnonzero(kinds == name)
@@ -68,8 +71,9 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
         found = []
         for number, place in enumerate(chosen):
             draw = np.random.default_rng([settings.seed, number, *name.encode()])
-            clip = reforger.take(int(place), draw, single=True)
-            picture = augment_clip(clip if name else impoverish(clip, settings.augment, draw), settings.augment, draw)[0]
+            spoil = partial(impoverish, chance=augment.poor_sources, settings=augment, rng=draw)
+            clip = reforger.take(int(place), draw, single=True, spoil=spoil)
+            picture = augment_clip(clip if name else impoverish(clip, augment.poor_reals, augment, draw), augment, draw)[0]
             found.append(statistics(np.rint(picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8)))
         return np.array(found), sources[chosen].astype(str)
 

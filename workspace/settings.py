@@ -163,6 +163,9 @@ class AugmentSettings(Block):
     crf_min: int = Field(18, ge=0, le=51, description="Lowest H.264 crf drawn.")
     crf_max: int = Field(40, ge=0, le=51, description="Highest H.264 crf drawn.")
     degrade: Fraction = Field(0.5, description="Chance that a clip goes through scaling, blur, sharpening or a codec at all.")
+    poor_sources: Fraction = Field(
+        0.0, description="Chance that a real clip and what its fake is forged from are degraded first, both alike: how good a source was says nothing then."
+    )
     poor_reals: Fraction = Field(
         0.3, description="Chance that a real clip is degraded once more: forging softens, so that else a poor picture would speak for a fake."
     )

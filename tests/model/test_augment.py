@@ -60,9 +60,9 @@ def test_one_draw_holds_for_every_frame_of_a_clip(settings):
 def test_a_real_clip_is_degraded_once_more_where_clips_are_degraded_at_all():
     clip, rng = still(size=64), np.random.default_rng
     for seed in range(4):
-        assert not np.array_equal(impoverish(clip, OFF.model_copy(update={"degrade": 0.1, "poor_reals": 1.0}), rng(seed)), clip)
-        assert impoverish(clip, OFF.model_copy(update={"degrade": 0.0, "poor_reals": 1.0}), rng(seed)) is clip
-        assert impoverish(clip, OFF.model_copy(update={"degrade": 1.0, "poor_reals": 0.0}), rng(seed)) is clip
+        assert not np.array_equal(impoverish(clip, 1.0, OFF.model_copy(update={"degrade": 0.1}), rng(seed)), clip)
+        assert impoverish(clip, 1.0, OFF.model_copy(update={"degrade": 0.0}), rng(seed)) is clip
+        assert impoverish(clip, 0.0, OFF.model_copy(update={"degrade": 1.0}), rng(seed)) is clip
 
 
 def test_a_tilt_changes_fine_detail_alone_and_takes_and_gives_as_often():

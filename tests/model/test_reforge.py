@@ -62,3 +62,17 @@ def test_without_landmarks_nothing_is_forged(clips: list[Clip]) -> None:
     whole = memory(clips, fake_of("self_blend"))
     bare = MemoryClips(whole.rows, [whole.clip(position) for position in range(3)])
     assert is_stored(Reforger(bare, 1.0).take(2, np.random.default_rng(0)))
+
+
+def test_a_source_is_spoiled_before_it_is_forged(clips: list[Clip]) -> None:
+    """Pixels that self-blending leaves alone are exactly those of the spoiled source, with the same forgery as on the source as it is."""
+    reforger = Reforger(memory(clips, fake_of("self_blend")), 1.0)
+    made, dark = (reforger.take(2, np.random.default_rng(0), spoil=spoil) for spoil in (lambda clip: clip, lambda clip: clip // 2))
+    touched, forged = (made != clips[0][0]).any(axis=3), (dark != clips[0][0] // 2).any(axis=3)
+    assert 0 < forged.mean() < 0.8 and (forged & ~touched).mean() < 0.02
+
+
+def test_a_stored_clip_is_spoiled_itself_and_a_hardened_one_not_at_all(clips: list[Clip]) -> None:
+    for role, grey in (("forged", 64), ("hardened", 128)):
+        found = Reforger(memory(clips, fake_of("portrait", role=role)), 1.0).take(2, np.random.default_rng(0), spoil=lambda clip: clip // 2)
+        assert (found == grey).all()

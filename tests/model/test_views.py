@@ -63,6 +63,21 @@ def test_a_real_clip_that_was_made_poorer_leaves_the_difference_as_it_was(clips:
     assert not torch.equal(plain[0].frames, poorer[0].frames)
 
 
+def test_a_poor_source_is_poor_for_both_and_is_forged_after(clips: MemoryClips) -> None:
+    """Degraded alike before the forgery: what differs stays where it was, and outside of it nothing does."""
+    plain = AugmentSettings(reforge=0.0, poor_reals=0.0, noise_sigma=0.0, brightness=0.0, contrast=0.0, saturation=0.0, degrade=1e-9, h264=0.0)
+    still = plain.model_copy(update=dict.fromkeys(set(STILL) - {"degrade"}, 0.0))
+    poor = still.model_copy(update={"poor_sources": 1.0})
+    changed = 0
+    for step in range(8):
+        before, after = (Views(clips, settings, 1, single=True, pairs=True, grid=6).make(step, [REAL, FAKE], [0, 1]) for settings in (still, poor))
+        changed += not torch.equal(before[0].frames, after[0].frames)
+        assert not torch.equal(before[1].frames, after[1].frames) or torch.equal(before[0].frames, after[0].frames)
+        assert (after[1].frames - after[0].frames)[..., 24:].abs().max() < 0.1, "far from the forgery the pair is the same"
+        assert after[1].where is not None and after[1].where[:, :, 0].mean() > 0.9 and after[1].where[:, :, 4:].mean() < 0.1
+    assert changed >= 6
+
+
 def located(folder, progress=None) -> tuple[torch.nn.Module, TrainReport]:
     """Phase 1 with pairs and places on toy clips, every fake made from the real of its number."""
     clips = toy_clips(16)
