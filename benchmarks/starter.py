@@ -121,7 +121,7 @@ drawing whole people.
 
 On forgeries that this project made of holdout people ({ours["auc"]["n"]} videos): AUC {_shown(ours["auc"])}, recall {_shown(ours["recall"])},
 false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}. Poor copies of its reals against the reals: AUC {_shown(poor)}, where 0.5 means
-that it does not follow picture quality. What it learned from these forgeries does not carry over to generated portraits.
+that it does not follow picture quality. {_outside(report["overall"]["auc"])}
 
 ## Limits
 
@@ -133,6 +133,15 @@ those fakes; one below it takes them for more real than real video. Its `p_fake`
 These weights are for research and evaluation only, whatever the licence of the code: several of the media they were trained on
 were published on such terms. Do not use them to decide about a person.
 """
+
+
+def _outside(area: dict[str, Any]) -> str:
+    """What the AUC on fakes from outside allows to be said."""
+    if area["high"] < 0.5:
+        return "What it learned from these forgeries does not carry over to generated portraits: it takes them for more real than real media."
+    if area["low"] <= 0.5:
+        return "On generated portraits it is not better than chance, as far as so few can show."
+    return "On generated portraits it is better than chance, though it never met one."
 
 
 def _shown(interval: dict[str, Any]) -> str:
