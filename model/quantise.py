@@ -1,4 +1,4 @@
-"""The exported network in 8-bit integers: about a quarter of the size, faster where the processor has VNNI, and not quite the same.
+"""The exported network in 8-bit integers: less than half of the size, faster where the processor has VNNI, and not quite the same.
 
 Convolutions are quantised, weights channel by channel, activations by the range they have on real training clips; attention,
 LSTM and heads stay as they are. What it costs in agreement depends on the weights, so nobody should serve it unmeasured:

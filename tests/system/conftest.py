@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
 from benchmarks.kills import Round, environment, running_stage, stage_name, strike
 from media.synthetic import make_sample_media
-from tests.system.world import Broken, copy_workspace, events, quick_workspace, vigil
+from tests.system.world import Asked, Broken, copy_workspace, events, quick_workspace, vigil
+from workspace.files import read_json, sha256_bytes, write_json
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +76,43 @@ def promoted(paused: Broken, struck: dict[str, Any]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def scheduled(tmp_path_factory: pytest.TempPathFactory, promoted: Path, second_media: Path) -> Broken:
-    """A second cycle that brought another forger, started by a served deployment.
+def asked(tmp_path_factory: pytest.TempPathFactory, promoted: Path) -> Asked:
+    """A copy of the promoted workspace, in whose service a clip was uploaded, became a case, and was reviewed, with what was said."""
+    root = copy_workspace(promoted, tmp_path_factory.mktemp("asked") / "w")
+    make_sample_media(root.parent / "upload", people=2, clips_per_person=1, seconds=1.0, fakes={}, seed=77)
+    clip = sorted((root.parent / "upload" / "real").glob("*.mp4"))[0].read_bytes()
+    card = root / "models" / events(root, "promotion")[0]["fields"]["cycle"] / "card.json"
+    written = card.read_bytes()
+    write_json(card, {**read_json(card), "threshold": 0.5, "abstain": 1.0})  # a wide band: this model is never sure
+    ready = root.parent / "ready.json"
+    server = subprocess.Popen(
+        [sys.executable, "-P", "-m", "feedback.serve", "--workspace", str(root), "--port", "0", "--ready-file", str(ready)], env=environment()
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not ready.exists() and time.monotonic() < deadline and server.poll() is None:
+            time.sleep(0.1)
+        with httpx.Client(base_url=read_json(ready)["url"], timeout=60, trust_env=False) as client:
+            while client.get("/readyz").status_code != 200 and time.monotonic() < deadline:
+                time.sleep(0.2)
+            detected = client.post("/v1/detections", files={"file": ("../../etc/passwd.mp4", clip, "video/mp4")})
+            case = detected.json()["case_id"]
+            review = {"label": "real", "reviewer": "ana", "note": "known person"}
+            answers = [client.post(f"/v1/cases/{case}/review", json=review) for _ in range(2)]
+    finally:
+        server.terminate()
+        server.wait(30)
+        card.write_bytes(written)
+    return Asked(root, sha256_bytes(clip), detected, answers)
+
+
+@pytest.fixture(scope="session")
+def scheduled(asked: Asked, second_media: Path) -> Broken:
+    """A second cycle, with the reviewed case and a batch of another forger, started by a served deployment.
 
     It is due every minute, so the slot is at most a minute ahead, and comes again while the first run is still at work.
     """
-    root = copy_workspace(promoted, tmp_path_factory.mktemp("twice") / "w")
+    root = asked.root
     vigil("ingest", second_media, "-w", root)
     before, log = len(events(root, "cycle_closed")), root.parent / "log"
     with open(log, "wb") as output:

@@ -150,7 +150,8 @@ def test_the_alias_decides_what_serves_and_rollback_moves_it(twice: Path, tmp_pa
 
 def test_the_second_cycle_computes_only_what_is_new(twice: Path, promoted: Path):
     later = stage_runs(twice)[len(stage_runs(promoted)) :]
-    assert sorted(name.split("@")[0] for name in later) == sorted(STAGES)  # one faces, one validate, one forge: the new batch's
+    of_batches = ["faces", "validate", "forge"]  # of the two new ones: the second media, and the reviewed case
+    assert sorted(name.split("@")[0] for name in later) == sorted([*STAGES, *of_batches])
     opened = events(twice, "cycle_opened")[-1]["fields"]
     assert opened["base_model"] == events(twice, "promotion")[0]["fields"]["model_sha256"]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
 # Every gate still runs and still reads its numbers; these bounds let a network of a few steps pass them.
@@ -27,6 +28,16 @@ QUICK = {
     "gates": WIDE_GATES,
     "schedule": {"retries": 1, "retry_delay_seconds": 0},
 }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A workspace whose service was asked about a clip: its hash, the answer, and the answers to reviewing the case twice."""
+
+    root: Path
+    sha256: str
+    detected: httpx.Response
+    answers: list[httpx.Response]
 
 
 @dataclass(frozen=True, slots=True)
