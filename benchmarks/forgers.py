@@ -32,10 +32,16 @@ RESULTS = HERE / "forgers.jsonl"
 SEEDS = (1, 2, 3)
 STEPS, FIT_STEPS = 400, 40  # of phase 1 and phase 2: the budget of a run
 FORGERS = (
-    "self_blend", "landmark_swap", "reenact", "upsample", "restore", "decoder_transposed", "decoder_resize", "decoder_shuffle", "portrait", "autoencoder_swap",
-)  # fmt: skip
+    "self_blend",
+    "landmark_swap",
+    "reenact",
+    "upsample",
+    "restore",
+    "portrait",
+    "decoder_resize",
+    "autoencoder_swap",
+)  # trained on, less what is held out
 HELD_OUT = ("self_blend", "landmark_swap", "reenact", "restore", "portrait", "autoencoder_swap")  # one at a time
-TRAINED_ON = ("self_blend", "landmark_swap", "reenact", "upsample", "restore", "portrait", "decoder_resize", "autoencoder_swap")  # less what is held out
 ABLATION_ON = ("landmark_swap", "portrait")  # held out together in the ablation: one that blends, one that draws everything
 # what each variant changes in the settings; `base` is the small profile with what the recipe of the starter adds to the training
 BASE: dict[str, dict[str, Any]] = {
@@ -128,7 +134,7 @@ def phase_1(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     from model.training import pretrain
 
     settings = settings_of(work, BASE, VARIANTS[variant][1])
-    train = table[(table["side"] == "train") & table["forger"].isin({"", *TRAINED_ON} - {*held_out, *VARIANTS[variant][0]})].drop(columns="landmarks")
+    train = table[(table["side"] == "train") & table["forger"].isin({"", *FORGERS} - {*held_out, *VARIANTS[variant][0]})].drop(columns="landmarks")
     meshes = dict(zip(table["clip_id"], table["landmarks"], strict=True)) if settings.augment.reforge else {}
     clips = ClipDataset(work, train, settings.faces.size_px, landmarks=meshes)
     torch.manual_seed(seed)
@@ -148,7 +154,7 @@ def phase_1_key(held_out: tuple[str, ...], variant: str, seed: int) -> str:
     """Everything that phase 1 depends on."""
     left_out, changes = VARIANTS[variant]
     spatial = changes.get("model", {}).get("spatial_attention", True)
-    about = [sorted(held_out), sorted(left_out), changes.get("augment"), changes.get("pretrain"), spatial, BASE, TRAINED_ON, STEPS, seed]
+    about = [sorted(held_out), sorted(left_out), changes.get("augment"), changes.get("pretrain"), spatial, BASE, FORGERS, STEPS, seed]
     return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:24]
 
 
@@ -276,7 +282,7 @@ def attacked(work: Path, model: Any, table: Any, settings: Any, seed: int) -> di
     from model.attacks import attack_clips, robust_curve
     from pipelines.robustness import load_clips
 
-    test = table[(table["side"] == "test") & (table["kind"] == "video") & (table["use"] != "evaluate") & table["forger"].isin({"", *TRAINED_ON, *ABLATION_ON})]
+    test = table[(table["side"] == "test") & (table["kind"] == "video") & (table["use"] != "evaluate") & table["forger"].isin({"", *FORGERS, *ABLATION_ON})]
     panel = test.sort_values("sha256").groupby("label").head(ATTACK_CLIPS // 2)
     clips, fake, lengths = load_clips(work, panel)
     force = {"steps": settings.evaluate.attack_steps, "restarts": settings.evaluate.attack_restarts, "seed": seed, "lengths": lengths}
