@@ -282,7 +282,7 @@ def attacked(work: Path, model: Any, table: Any, settings: Any, seed: int) -> di
     from model.attacks import attack_clips, robust_curve
     from pipelines.robustness import load_clips
 
-    test = table[(table["side"] == "test") & (table["kind"] == "video") & (table["use"] != "evaluate") & table["forger"].isin({"", *FORGERS, *ABLATION_ON})]
+    test = table[(table["side"] == "test") & (table["kind"] == "video") & (table["use"] != "evaluate") & table["forger"].isin({"", *FORGERS})]
     panel = test.sort_values("sha256").groupby("label").head(ATTACK_CLIPS // 2)
     clips, fake, lengths = load_clips(work, panel)
     force = {"steps": settings.evaluate.attack_steps, "restarts": settings.evaluate.attack_restarts, "seed": seed, "lengths": lengths}
