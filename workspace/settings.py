@@ -382,6 +382,79 @@ class ServeSettings(Block):
     int8: bool = Field(False, description="Serve the network in 8-bit integers, where on validation clips it stays within gates.max_parity.")
 
 
+class PolicySettings(Block):
+    """How one kind of client wants to be answered. Empty values mean what the model and the workspace have."""
+
+    target_fpr: float | None = Field(None, gt=0, le=1, description="Judge at the model's operating point for this false-positive rate.")
+    abstain: Fraction | None = Field(None, description="Half width of the band around the threshold in which the answer is `uncertain`.")
+    mode: Literal["", "dense", "standard", "fast"] = Field("", description="How densely a video is looked at.")
+    keep_days: NotNegative | None = Field(None, description="Media of its uploads are deleted after so many days, whatever the verdict; 0 at once.")
+
+
+class RetentionSettings(Block):
+    """For how many days the media of uploads are kept, by verdict; afterwards only their hashes are. Media of open cases are kept until they are decided."""
+
+    real_days: NotNegative = Field(30, description="Called real.")
+    fake_days: NotNegative = Field(90, description="Called fake.")
+    uncertain_days: NotNegative = Field(90, description="Uncertain, once its case is decided.")
+    none_days: NotNegative = Field(7, description="No verdict.")
+    quarantine_fakes: bool = Field(True, description="Media called fake are shown to reviewers and engineers only, not to who sent them.")
+    every_minutes: Positive = Field(60, description="How often the service looks for what is due.")
+
+
+class QueueSettings(Block):
+    """Which uploads become cases for people, and when a person's label may train."""
+
+    audit_fraction: Fraction = Field(0.01, description="Of confident verdicts, drawn at random for review.")
+    reviewers_needed: int = Field(2, ge=1, le=2, description="Agreeing reviewers before a label may train; where two differ, a third decides.")
+    review_own: bool = Field(False, description="Whether people may review what they sent in themselves.")
+    gold_fraction: Fraction = Field(0.05, description="Of the cases shown, those whose truth is known: they measure reviewers and never train.")
+    source_cap: float = Field(0.25, gt=0, le=1, description="Largest part of a handed-over batch that may come from one account or key.")
+    source_cap_free: NotNegative = Field(20, description="So many cases a source are handed over whatever the cap says.")
+    near_bits: NotNegative = Field(6, description="Cases whose picture hashes differ in at most so many bits are shown apart from each other.")
+
+
+class WorkerSettings(Block):
+    """The processes behind the service: one network, and a pool that opens media under limits."""
+
+    queue_length: Positive = Field(256, description="Uploads that may wait; the next one is answered 429.")
+    decoders: Positive = Field(2, description="Processes that open media.")
+    decode_seconds: Positive = Field(120, description="Longest time that opening one file may take.")
+    decode_memory_bytes: Positive = Field(3 << 30, description="Address space of a process that opens media.")
+    max_pixels: Positive = Field(40_000_000, description="Largest picture or frame.")
+    max_video_seconds: Positive = Field(1800, description="Longest video.")
+    max_attempts: Positive = Field(3, description="A file whose processing has ended the process so many times is marked unreadable.")
+    batch_clips: Positive = Field(16, description="Most clips that one run of the network takes.")
+    batch_wait_ms: NotNegative = Field(4, description="Wait so long for more clips when other files are being opened; a lone file never waits.")
+    lease_seconds: Positive = Field(30, description="A job whose worker has been silent for so long is given to another.")
+
+
+class FeedbackSettings(Block):
+    """The service: accounts, limits, cases, media."""
+
+    database_url: str = Field("", description="Empty: feedback.db in the workspace; or postgresql://user@host/name. VIGIL_DATABASE_URL in the environment wins.")
+    media_url: str = Field("", description="Empty: .vigil/media in the workspace; or s3://bucket/prefix.")
+    s3_endpoint_url: str = Field("", description="S3-compatible endpoint; empty means the default of boto3.")
+    sign_up: bool = Field(True, description="Whether people may make an account themselves; otherwise an admin does.")
+    sign_up_role: Literal["viewer", "reviewer"] = Field("viewer", description="What a new account may do.")
+    session_hours: Positive = Field(12, description="A log-in lasts so long.")
+    login_attempts: Positive = Field(5, description="Wrong passwords in a row before an account is locked.")
+    lock_minutes: Positive = Field(15, description="For so long.")
+    requests_per_minute: Positive = Field(6000, description="Of one key, account or (not logged in) address.")
+    uploads_per_minute: Positive = Field(600, description="Of one key or account.")
+    sign_ups_per_hour: Positive = Field(30, description="Of one address.")
+    reference_hosts: tuple[str, ...] = Field((), strict=False, description="Hosts that a file may be fetched from by URL, and s3://bucket names.")
+    webhook_hosts: tuple[str, ...] = Field((), strict=False, description="Hosts that webhooks may go to.")
+    allow_private_addresses: bool = Field(False, description="Whether the hosts of the two lists may lie in a private network, or on this machine.")
+    max_batch_files: Positive = Field(32, description="Files in one batch upload.")
+    queue: QueueSettings = Field(default_factory=QueueSettings)
+    workers: WorkerSettings = Field(default_factory=WorkerSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    moderation: PolicySettings = Field(default_factory=PolicySettings, description="Policy `moderation`.")
+    identity_check: PolicySettings = Field(default_factory=PolicySettings, description="Policy `identity_check`.")
+    forensics: PolicySettings = Field(default_factory=PolicySettings, description="Policy `forensics`.")
+
+
 class RegistrySettings(Block):
     """Where MLflow keeps runs and models. A relative sqlite path is inside the workspace."""
 
@@ -446,6 +519,7 @@ class Settings(Block):
     gates: GateSettings
     schedule: ScheduleSettings
     serve: ServeSettings
+    feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
     registry: RegistrySettings
     remote: RemoteSettings
     stage_versions: StageVersions

@@ -1,0 +1,159 @@
+"""The database of the feedback service: SQLite in the workspace, or PostgreSQL by URL, brought up to date when it is opened.
+
+Every change is one transaction that takes the write lock first (BEGIN IMMEDIATE, or an advisory lock), so what a
+transaction reads cannot change before it writes, with any number of threads and processes, in both databases alike.
+"""
+
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from workspace.errors import WorkspaceError
+from workspace.settings import Settings
+
+DATABASE = Path("feedback.db")
+URL_VARIABLE = "VIGIL_DATABASE_URL"
+BUSY_SECONDS = 30
+WRITE_LOCK = 0x56494749  # of PostgreSQL's advisory locks: one writer at a time, as SQLite has it
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """A pool of connections to one service's database. Safe to use from several threads; make one in each process."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        """Open, create or migrate. Raises WorkspaceError where the database cannot be reached or is newer than this Vigil."""
+        self.root = root
+        self.url = database_url(root, settings)
+        self.engine = _engine(self.url)
+        try:
+            self._migrate()
+        except SQLAlchemyError as problem:
+            self.engine.dispose()
+            raise WorkspaceError(
+                f"Cannot use the database {self.shown_url}. Nothing was changed.",
+                why=str(getattr(problem, "orig", None) or problem).splitlines()[0],
+                next_step=f"Check that it runs and that {URL_VARIABLE} or feedback.database_url names it.",
+            ) from problem
+
+    @property
+    def shown_url(self) -> str:
+        """The address without its password."""
+        return make_url(self.url).render_as_string(hide_password=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded database."""
+        return self.engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        """Close every connection; the database cannot be used after it."""
+        self.engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent look."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that holds the write lock from its first statement; rolled back when the block raises."""
+        with self.engine.execution_options(vigil_begin="BEGIN IMMEDIATE").begin() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+            yield connection
+
+    def _migrate(self) -> None:
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        script = ScriptDirectory.from_config(config)
+        head = script.get_current_head()
+        with self.write() as connection:
+            now = _revision(connection)
+            if now == head:
+                return
+            if now is not None and now not in {revision.revision for revision in script.walk_revisions()}:
+                raise WorkspaceError(
+                    f"Cannot use {self.shown_url}. Nothing was changed.",
+                    why=f"its schema is {now}, which this Vigil does not know",
+                    next_step="Use the newer Vigil that wrote it.",
+                )
+            config.attributes["connection"] = connection
+            if now is None and inspect(connection).has_table("detections"):
+                command.stamp(config, "0001")  # a database from before migrations were kept
+            command.upgrade(config, "head")
+
+
+def database_url(root: Path, settings: Settings) -> str:
+    """The environment's, else the settings', else SQLite in the workspace. Raises WorkspaceError for what is not a database address."""
+    url = os.environ.get(URL_VARIABLE) or settings.feedback.database_url or f"sqlite:///{root / DATABASE}"
+    try:
+        parsed = make_url(url)
+    except ArgumentError as problem:
+        raise WorkspaceError(
+            "The address of the feedback database cannot be read.", why=str(problem), next_step="It looks like postgresql://user@host/name."
+        ) from problem
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise WorkspaceError("The feedback database is SQLite or PostgreSQL.", why=f"the address names {parsed.get_backend_name()}", next_step="Change it.")
+    if parsed.get_backend_name() == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed.render_as_string(hide_password=False)
+
+
+def exists(root: Path, settings: Settings) -> bool:
+    """Whether there is anything to open: another database than the embedded one always counts as there."""
+    url = database_url(root, settings)
+    return not url.startswith("sqlite") or Path(make_url(url).database or "").is_file()
+
+
+def new_id() -> str:
+    """A random id, 32 hex digits."""
+    return uuid.uuid4().hex
+
+
+def now(later_seconds: float = 0.0) -> str:
+    """This moment (or a later one) as the tables keep it."""
+    return (datetime.now(UTC) + timedelta(seconds=later_seconds)).isoformat(timespec="milliseconds")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8)
+    path = Path(make_url(url).database or "")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    first = threading.Lock()
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # BEGIN is ours (below), not the driver's
+        with first:  # two connections that turn on WAL at once lock each other out
+            for pragma in ("foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL"):
+                connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("vigil_begin", "BEGIN"))
+
+    return engine
