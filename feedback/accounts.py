@@ -119,7 +119,9 @@ class Accounts:
         """Set a password and end every session of the account."""
         with self.database.write() as connection:
             user_name = connection.execute(select(USERS.c.user_name).where(USERS.c.id == user_id)).scalar_one()
-            connection.execute(update(USERS).where(USERS.c.id == user_id).values(password_hash=self._hash(password, user_name), failed_logins=0, locked_until=""))
+            connection.execute(
+                update(USERS).where(USERS.c.id == user_id).values(password_hash=self._hash(password, user_name), failed_logins=0, locked_until="")
+            )
             connection.execute(delete(SESSIONS).where(SESSIONS.c.user_id == user_id))
             audit.append(connection, by, "account.password", f"user:{user_id}")
 
@@ -142,7 +144,9 @@ class Accounts:
                 raise AccountRefused("There is no such account.")
             if disabled:
                 connection.execute(delete(SESSIONS).where(SESSIONS.c.user_id == user_id))
-            audit.append(connection, by, "account.govern", f"user:{user_id}", {k: v for k, v in changes.items() if k in ("role", "disabled")} | {"unlock": unlock})
+            audit.append(
+                connection, by, "account.govern", f"user:{user_id}", {k: v for k, v in changes.items() if k in ("role", "disabled")} | {"unlock": unlock}
+            )
         self._forget()
 
     def users(self) -> list[dict[str, Any]]:

@@ -44,7 +44,9 @@ class Secret:
             return self._fernet(purpose).decrypt(sealed.encode()).decode()
         except InvalidToken:
             raise WorkspaceError(
-                f"A stored {purpose} cannot be opened.", why=f"it was sealed with another {VARIABLE}", next_step="Start with the secret of before, or make it anew."
+                f"A stored {purpose} cannot be opened.",
+                why=f"it was sealed with another {VARIABLE}",
+                next_step="Start with the secret of before, or make it anew.",
             ) from None
 
     def _fernet(self, purpose: str):  # type: ignore[no-untyped-def]  # imported late: it takes 0.1 s

@@ -146,7 +146,9 @@ REVIEWS = Table(
     Column("seconds", Float),  # from seeing the case to the answer
     Column("undone_at", String, nullable=False, default=""),
 )
-Index("uq_reviews_standing", REVIEWS.c.case_id, REVIEWS.c.reviewer_id, unique=True, sqlite_where=text("undone_at = ''"), postgresql_where=text("undone_at = ''"))
+Index(
+    "uq_reviews_standing", REVIEWS.c.case_id, REVIEWS.c.reviewer_id, unique=True, sqlite_where=text("undone_at = ''"), postgresql_where=text("undone_at = ''")
+)
 OUTBOX = Table(
     "outbox",
     METADATA,

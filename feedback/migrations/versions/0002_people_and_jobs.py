@@ -51,7 +51,9 @@ def _carry_over(connection: sa.Connection, old: dict[str, list[dict[str, object]
         connection.execute(tables["media"].insert().values(sha256=sha256, bytes=row["bytes"], created_at=row["created_at"], state_since=moment, **state))
     for row in sorted(cases.values(), key=lambda row: int(str(row["number"]))):
         review = reviews.get(str(row["id"]))
-        said = {"state": "decided", "label": review["label"], "identity": review["identity"], "decided_at": review["created_at"]} if review else {"state": "open"}
+        said = (
+            {"state": "decided", "label": review["label"], "identity": review["identity"], "decided_at": review["created_at"]} if review else {"state": "open"}
+        )
         same = {name: row[name] for name in ("id", "created_at", "sha256", "bytes", "kind", "p_fake", "model_sha256")}
         connection.execute(tables["cases"].insert().values(**same, **said, owner_id=everyone, source="before-accounts", reason="uncertain", uncertainty=1.0))
     for row in sorted(old["detections"], key=lambda row: (str(row["created_at"]), str(row["id"]))):

@@ -1,0 +1,102 @@
+"""What the model page shows, from the journal and from the reports that each cycle's commit keeps. Changes nothing."""
+
+import json
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from workspace.journal import Journal
+from workspace.state import candidates, champion, cycles, previous, promoted
+
+FIGURES = ("auc", "balanced_accuracy", "recall", "fpr", "ece")
+GIT_SECONDS = 20
+
+
+def models(root: Path) -> dict[str, Any]:
+    """Champion, previous, and every candidate with its role, the newest first; every cycle with what was decided and why."""
+    events = Journal(root).events()
+    leading, before = champion(events), previous(events)
+    made, closed = candidates(events), {one.cycle: one for one in cycles(events)}
+    rows = []
+    for cycle, model in reversed(list(made.items())):
+        one = closed.get(cycle)
+        role = "champion" if leading and leading.cycle == cycle else "previous" if before and before.cycle == cycle else "earlier" if model.version else "held"
+        rows.append(
+            {
+                "cycle": cycle,
+                "role": role,
+                "version": model.version,
+                "model_sha256": model.model_sha256,
+                "reason": one.reason if one else "",
+                "at": one.closed if one else "",
+            }
+        )
+    newest = rows[0] if rows else None
+    return {
+        "champion": next((row for row in rows if row["role"] == "champion"), None),
+        "previous": next((row for row in rows if row["role"] == "previous"), None),
+        "challenger": newest if newest and newest["role"] == "held" else None,
+        "can_roll_back": before is not None,
+        "models": rows,
+        "decisions": [
+            {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "at": one.closed or one.opened, "batches": list(one.judged)}
+            for one in reversed(list(closed.values()))
+        ],
+        "figures": figures(root),
+    }
+
+
+def figures(root: Path) -> list[dict[str, Any]]:
+    """A row a closed cycle that judged a model, oldest first: its figures with intervals and what each gate measured."""
+    events = Journal(root).events()
+    serving = set(promoted(events))
+    rows = []
+    for one in cycles(events):
+        if not one.closed or not one.model_sha256:
+            continue
+        evaluation, verdict = _report(root, one.cycle, "reports/evaluation.json"), _report(root, one.cycle, "reports/verdict.json")
+        if verdict.get("cycle") != one.cycle:
+            continue
+        overall = evaluation.get("overall", {})
+        rows.append(
+            {
+                "cycle": one.cycle,
+                "at": one.closed,
+                "outcome": "promoted" if one.cycle in serving else "held",
+                **{side: _figures(overall.get(side) or {}) for side in ("challenger", "champion")},
+                "gates": [{name: row.get(name) for name in ("gate", "verdict", "measured", "limit", "reason", "n")} for row in verdict.get("results", [])],
+            }
+        )
+    return rows
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{"auc": {"value", "low", "high"}, ...} of what was measured."""
+    found = {}
+    for name in FIGURES:
+        row = metrics.get(name)
+        if isinstance(row, dict) and row.get("value") is not None:
+            found[name] = {key: row.get(key) for key in ("value", "low", "high")}
+    return found
+
+
+def _report(root: Path, cycle: str, path: str) -> dict[str, Any]:
+    """A report as the cycle's tag keeps it, else (a cycle whose commit is on its way) as it lies in the workspace; empty where there is none."""
+    try:
+        found = json.loads(_tagged(str(root), cycle, path))
+    except LookupError:
+        try:
+            found = json.loads((root / path).read_bytes())
+        except (OSError, ValueError):
+            return {}
+    return found if isinstance(found, dict) else {}
+
+
+@lru_cache(maxsize=512)
+def _tagged(root: str, cycle: str, path: str) -> bytes:
+    """The file under the cycle's tag, which never changes. Raises LookupError, which is not remembered, where there is none."""
+    done = subprocess.run(["git", "-C", root, "show", f"refs/tags/vigil/{cycle}:{path}"], capture_output=True, timeout=GIT_SECONDS, check=False)
+    if done.returncode != 0:
+        raise LookupError(path)
+    return done.stdout

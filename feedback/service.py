@@ -1,0 +1,419 @@
+"""The one door: everything that API and console do goes through a method here, and each asks `authorize` first.
+
+Every public method takes who asks as its first argument. Plain and synchronous (call them from a thread where a page must
+not wait), except what talks to the worker processes. An object that does not exist and one that is not for this actor to see
+give the same answer, NotFound, so that ids cannot be guessed at; an action that its role may never do is Forbidden.
+"""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from feedback import audit, learned, models_page
+from feedback.access import ACTIONS, Actor, Forbidden, Role, authorize, may
+from feedback.accounts import AccountRefused, Accounts, Session
+from feedback.cases import Cases
+from feedback.database import Database
+from feedback.detections import Accepted, Detections
+from feedback.keep import MediaStore
+from feedback.policies import POLICIES
+from feedback.report import case_report, report_pdf
+from feedback.retention import Retention
+from feedback.secret import Secret
+from feedback.webhooks import Webhooks
+from feedback.work.supervisor import Workers
+from workspace.errors import WorkspaceError
+from workspace.settings import Settings
+
+LABEL_MAP = "p_fake: 1 means fake"
+ROLLBACK_SECONDS = 300
+EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", "mode", "model", "cycle", "sha256", "bytes", "case_id", "reason")
+_OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id")
+
+
+class NotFound(Exception):
+    """There is no such thing for this actor: none at all, or somebody else's."""
+
+
+class Gone(Exception):
+    """It was here; the message says what became of it."""
+
+
+class Service:
+    """The feedback service of one workspace, in one process. Close it when done."""
+
+    def __init__(self, root: Path, settings: Settings, secret: Secret, workers: Workers | None = None) -> None:
+        self.root, self.settings, self.secret, self.workers = root, settings, secret, workers
+        self.database = Database(root, settings)
+        self.media = MediaStore(root, settings)
+        self.accounts = Accounts(self.database, secret, settings.feedback)
+        self.cases = Cases(self.database, settings.feedback)
+        self.webhooks = Webhooks(self.database, secret, settings.feedback)
+        self.detections = Detections(self.database, self.media, self.cases, self.webhooks, settings.feedback)
+        self.retention = Retention(self.database, self.media, settings.feedback)
+
+    def close(self) -> None:
+        """Close the database; the service cannot be used after it."""
+        self.database.close()
+
+    # -- who asks -----------------------------------------------------------------------------------------------------------
+    def sign_up(self, actor: Actor, name: str, email: str, user_name: str, password: str) -> str:
+        """Make one's own account with the role that the settings give; returns its id. Raises AccountRefused."""
+        authorize(actor, "account.sign_up")
+        if not self.settings.feedback.sign_up:
+            raise AccountRefused("Accounts are made by an admin here. Ask one.")
+        return self.accounts.create(name, email, user_name, password, Role[self.settings.feedback.sign_up_role], by="")
+
+    def log_in(self, actor: Actor, user_name: str, password: str) -> Session:
+        """A new session. Raises AccountRefused."""
+        authorize(actor, "account.log_in")
+        return self.accounts.log_in(user_name, password)
+
+    def log_out(self, actor: Actor, token: str) -> None:
+        """End the session of this token."""
+        authorize(actor, "account.log_in")
+        self.accounts.log_out(token)
+
+    def account(self, actor: Actor, user_id: str = "") -> dict[str, Any]:
+        """An account: one's own, or anybody's for an admin."""
+        authorize(actor, "account.read", user_id or actor.user_id)
+        found = self.accounts.user(user_id or actor.user_id)
+        if found is None:
+            raise NotFound("There is no such account.")
+        return found
+
+    def change_password(self, actor: Actor, password: str, old: str = "", user_id: str = "") -> None:
+        """Set a password; one's own needs the old one. Ends every session of the account."""
+        target = user_id or actor.user_id
+        authorize(actor, "account.change", target)
+        if target == actor.user_id:
+            self.accounts.log_in(self.account(actor)["user_name"], old)
+        elif self.accounts.user(target) is None:
+            raise NotFound("There is no such account.")
+        self.accounts.change_password(target, password, actor.who)
+
+    def users(self, actor: Actor) -> list[dict[str, Any]]:
+        """Every account."""
+        authorize(actor, "account.list")
+        return self.accounts.users()
+
+    def create_user(self, actor: Actor, name: str, email: str, user_name: str, password: str, role: str) -> str:
+        """Make an account for somebody; returns its id."""
+        authorize(actor, "account.govern")
+        return self.accounts.create(name, email, user_name, password, _role(role), actor.who)
+
+    def govern(self, actor: Actor, user_id: str, role: str = "", disabled: bool | None = None, unlock: bool = False) -> dict[str, Any]:
+        """Change an account's role, disable it, unlock it."""
+        authorize(actor, "account.govern")
+        self.accounts.govern(user_id, actor.who, _role(role) if role else None, disabled, unlock)
+        return self.account(actor, user_id)
+
+    def create_key(self, actor: Actor, name: str) -> dict[str, Any]:
+        """A new API key of one's own; its text is shown this once."""
+        authorize(actor, "key.create", actor.user_id)
+        key_id, text = self.accounts.create_key(actor.user_id, name, actor.who)
+        return {"id": key_id, "name": name.strip(), "key": text}
+
+    def keys(self, actor: Actor, user_id: str = "") -> list[dict[str, Any]]:
+        """One's own keys, or an account's for an admin."""
+        authorize(actor, "key.list", user_id or actor.user_id)
+        return self.accounts.keys(user_id or actor.user_id)
+
+    def revoke_key(self, actor: Actor, key_id: str) -> None:
+        """End a key."""
+        found = next((row for row in self.accounts.keys() if row["id"] == key_id), None)
+        self._allow(actor, "key.revoke", None if found is None else found["user_id"], "key")
+        self.accounts.revoke_key(key_id, actor.who)
+
+    # -- media and verdicts ---------------------------------------------------------------------------------------------------
+    def detect(
+        self, actor: Actor, files: Sequence[tuple[Path, str, int]], policy: str = "", mode: str = "", idempotency_key: str = "", fingerprint: str = ""
+    ) -> list[dict[str, Any]]:
+        """Take in received files (path, sha256, bytes) for a verdict: stored first, then queued in one transaction.
+
+        The files at `path` stay the caller's. Raises QueueFull, KeyReused, ValueError for an unknown policy.
+        """
+        authorize(actor, "detection.create")
+        if policy and policy not in POLICIES:
+            raise ValueError(f"There is no policy {policy!r}; the policies are {', '.join(POLICIES)}.")
+        self.detections.make_room(len(files))
+        for path, sha256, _ in files:
+            self.media.put(path, sha256)
+        accepted = [Accepted(sha256, size) for _, sha256, size in files]
+        rows = self.detections.accept(actor, accepted, policy, mode, idempotency_key, fingerprint)
+        if self.workers is not None:
+            self.workers.wake()
+        return [self._shown(row) for row in rows]
+
+    def replayed(self, actor: Actor, idempotency_key: str, fingerprint: str) -> list[dict[str, Any]] | None:
+        """The detections made under this key before, None where it is new. Raises KeyReused for another question."""
+        authorize(actor, "detection.create")
+        rows = self.detections.replayed(actor, idempotency_key, fingerprint)
+        return None if rows is None else [self._shown(row) for row in rows]
+
+    def detection(self, actor: Actor, detection_id: str) -> dict[str, Any]:
+        """One verdict, or how far it is."""
+        return self._shown(self._detection(actor, "detection.read", detection_id))
+
+    def detections_page(self, actor: Actor, everybody: bool = False, before: int | None = None, limit: int = 50, **filters: str) -> dict[str, Any]:
+        """Verdicts, newest first: {"detections": [...], "next": the `before` of the following page or None}. Filters: see Detections.page."""
+        authorize(actor, "detection.list", None if everybody else actor.user_id)
+        rows = self.detections.page(None if everybody else actor.user_id, before, limit, **filters)
+        return {"detections": [self._shown(row) for row in rows], "next": rows[-1]["number"] if len(rows) == limit else None}
+
+    def export(self, actor: Actor, everybody: bool = False, **filters: str) -> Iterator[str]:
+        """The history as CSV, a piece at a time, spreadsheet formulas defused; recorded in the audit trail."""
+        authorize(actor, "detection.export", None if everybody else actor.user_id)
+        with self.database.write() as connection:
+            audit.append(connection, actor.who, "detection.export", "history", {"everybody": everybody, **{k: v for k, v in filters.items() if v}})
+        return self._csv(None if everybody else actor.user_id, filters)
+
+    def dispute(self, actor: Actor, detection_id: str, claim: str, note: str = "") -> dict[str, Any]:
+        """Say that a verdict is wrong (`claim`: real or fake); it becomes a case. Raises ValueError while there is no verdict."""
+        row = self._detection(actor, "detection.dispute", detection_id)
+        return self._shown(self.detections.dispute(actor, row["id"], claim, note))
+
+    def erase(self, actor: Actor, detection_id: str, why: str = "") -> dict[str, Any]:
+        """Erase an upload and what came of it; returns what was done now and what the next cycle will do."""
+        row = self._detection(actor, "detection.erase", detection_id)
+        return self.retention.erase(actor, row["id"], why)
+
+    def media_file(self, actor: Actor, detection_id: str, name: str) -> Path:
+        """A derived picture (thumbnail.webp, face-N.webp, heatmap-N.webp ...) of a detection. Raises NotFound, Gone."""
+        row = self._detection(actor, "detection.media", detection_id)
+        self._seen(actor, row)
+        if Path(name).name != name or name.startswith("."):
+            raise NotFound("There is no such picture.")
+        path = self.media.derived(row["sha256"]) / name
+        if not path.is_file():
+            raise NotFound("There is no such picture.")
+        return path
+
+    def media_local(self, actor: Actor, detection_id: str) -> Any:
+        """A context manager that gives the path of the media themselves, for playing them. Raises NotFound, Gone."""
+        row = self._detection(actor, "detection.media", detection_id)
+        self._seen(actor, row)
+        with self.database.write() as connection:
+            audit.append(connection, actor.who, "detection.view", f"detection:{row['id']}", {"sha256": row["sha256"]})
+        return self.media.local(row["sha256"])
+
+    async def explanation(self, actor: Actor, detection_id: str) -> dict[str, Any]:
+        """Heatmaps and timeline of a verdict, made when first asked for (seconds, by a process of its own)."""
+        row = self._detection(actor, "detection.media", detection_id)
+        self._seen(actor, row)
+        if row["state"] != "done" or row["verdict"] in ("", "none"):
+            raise ValueError("There is nothing to explain: this file has no verdict.")
+        if self.workers is None:
+            raise WorkspaceError("Explanations are made by the running service.", why="no worker runs here", next_step="Start `vigil serve`.")
+        return await self.workers.explain(row["id"])
+
+    def report(self, actor: Actor, detection_id: str) -> dict[str, Any]:
+        """The signed report of a verdict; recorded."""
+        row = self._detection(actor, "detection.report", detection_id)
+        with self.database.write() as connection:
+            audit.append(connection, actor.who, "detection.report", f"detection:{row['id']}", {"sha256": row["sha256"]})
+        return case_report(self._shown(row), self.secret)
+
+    def report_page(self, actor: Actor, detection_id: str) -> bytes:
+        """The same as PDF."""
+        signed = self.report(actor, detection_id)
+        row = self._detection(actor, "detection.report", detection_id)
+        thumbnail = self.media.derived(row["sha256"]) / "thumbnail.webp"
+        return report_pdf(signed, thumbnail if thumbnail.is_file() else None)
+
+    # -- cases ----------------------------------------------------------------------------------------------------------------
+    def queue(self, actor: Actor, limit: int = 20) -> list[dict[str, Any]]:
+        """What this reviewer should look at next, most useful first."""
+        authorize(actor, "case.list")
+        return self.cases.queue(actor, limit)
+
+    def cases_page(self, actor: Actor, state: str | None = "open", after: int = 0, limit: int = 100) -> dict[str, Any]:
+        """Cases in order of arrival: {"cases": [...], "next": the `after` of the following page or None}."""
+        authorize(actor, "case.list")
+        found = self.cases.page(state, after, limit)
+        return {"cases": [self._case_for(actor, row) for row in found], "next": found[-1]["number"] if len(found) == limit else None}
+
+    def case(self, actor: Actor, case_id: str) -> dict[str, Any]:
+        """One case; labels of others are hidden from a reviewer who has not answered yet."""
+        authorize(actor, "case.read")
+        found = self._found_case(case_id)
+        return self._case_for(actor, {**found, "learned_by": learned.learned_by(self.root, case_id)})
+
+    def review(self, actor: Actor, case_id: str, label: str, note: str = "", identity: str = "", seconds: float | None = None) -> dict[str, Any]:
+        """Answer a case. Raises AlreadyReviewed, NotReviewable."""
+        authorize(actor, "case.review")
+        self._found_case(case_id)
+        return self._case_for(actor, self.cases.review(actor, case_id, label, note, identity, seconds) or {})
+
+    def undo(self, actor: Actor, case_id: str) -> dict[str, Any]:
+        """Take back one's own answer, until it was handed over: TooLate."""
+        authorize(actor, "case.undo", actor.user_id)
+        self._found_case(case_id)
+        return self._case_for(actor, self.cases.undo(actor, case_id) or {})
+
+    def quarantine(self, actor: Actor, case_id: str, why: str) -> dict[str, Any]:
+        """Keep a case out of training and out of the queue."""
+        authorize(actor, "case.govern")
+        self._found_case(case_id)
+        self.cases.quarantine(actor, case_id, why)
+        return self.case(actor, case_id)
+
+    def release(self, actor: Actor, case_id: str) -> dict[str, Any]:
+        """End a quarantine."""
+        authorize(actor, "case.govern")
+        self._found_case(case_id)
+        self.cases.release(actor, case_id)
+        return self.case(actor, case_id)
+
+    def set_gold(self, actor: Actor, case_id: str, label: str) -> dict[str, Any]:
+        """Say what a case truly is: it measures reviewers from now on and never trains. An empty label ends that."""
+        authorize(actor, "case.govern")
+        self._found_case(case_id)
+        self.cases.set_gold(actor, case_id, label)
+        return self.case(actor, case_id)
+
+    def quality(self, actor: Actor, user_id: str | None = None) -> list[dict[str, Any]]:
+        """How well a reviewer (None: everybody) agrees with known cases and with the others."""
+        authorize(actor, "quality.read", user_id)
+        return self.cases.quality(user_id)
+
+    # -- models, charts -------------------------------------------------------------------------------------------------------
+    def models(self, actor: Actor) -> dict[str, Any]:
+        """Which model answers, which came before, every cycle's decision and figures."""
+        authorize(actor, "model.read")
+        return {"serving": self.serving(), "reload_problem": self.workers.reload_problem if self.workers else "", **models_page.models(self.root)}
+
+    def serving(self) -> dict[str, Any] | None:
+        """What answers now; None until a model has. For anybody: /readyz shows it."""
+        return dict(self.workers.model) if self.workers is not None and self.workers.model is not None else None
+
+    def rollback(self, actor: Actor, why: str, to: str = "") -> str:
+        """Serve an earlier champion again. Raises WorkspaceError with the reason where that cannot be."""
+        authorize(actor, "model.rollback")
+        name = self.account(actor)["user_name"]
+        words = [sys.executable, "-P", "-m", "vigil", "models", "rollback", "--who", name, "--why", why, "--workspace", str(self.root)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+        done = subprocess.run(words + (["--to", to] if to else []), capture_output=True, text=True, timeout=ROLLBACK_SECONDS, env=environment, check=False)
+        if done.returncode != 0:
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+            raise WorkspaceError("The model was not changed.", why=" ".join(line.strip() for line in lines[:3]), next_step="Look at `vigil models`.")
+        with self.database.write() as connection:
+            audit.append(connection, actor.who, "model.rollback", "model", {"to": to or "previous", "why": why})
+        return done.stdout.strip()
+
+    def charts(self, actor: Actor, days: int = 56) -> dict[str, Any]:
+        """Volume, verdicts and uncertainty by day; drift and accuracy by cycle."""
+        authorize(actor, "chart.read")
+        return {"days": self.detections.by_day(days), "cases": self.cases.counts(), "cycles": models_page.figures(self.root)}
+
+    # -- webhooks, the trail ----------------------------------------------------------------------------------------------------
+    def create_webhook(self, actor: Actor, url: str) -> dict[str, Any]:
+        """Have finished verdicts sent to `url`; the secret that signs them is shown this once. Raises ValueError for a refused address."""
+        authorize(actor, "webhook.create", actor.user_id)
+        return self.webhooks.create(actor, url)
+
+    def webhooks_list(self, actor: Actor, user_id: str = "") -> list[dict[str, Any]]:
+        """One's own webhooks, or an account's for an admin, with what was sent and what failed."""
+        authorize(actor, "webhook.list", user_id or actor.user_id)
+        return self.webhooks.list(user_id or actor.user_id)
+
+    def delete_webhook(self, actor: Actor, webhook_id: str) -> None:
+        """End a webhook."""
+        self._allow(actor, "webhook.delete", self.webhooks.owner(webhook_id), "webhook")
+        self.webhooks.delete(actor, webhook_id)
+
+    def trail(self, actor: Actor, object_: str | None = None, before: int | None = None, limit: int = 100) -> dict[str, Any]:
+        """The audit trail, newest first: {"entries": [...], "next": the `before` of the following page or None}."""
+        authorize(actor, "audit.read")
+        with self.database.read() as connection:
+            found = audit.entries(connection, object_, before, limit)
+        return {"entries": found, "next": found[-1]["number"] if len(found) == limit and found[-1]["number"] > 1 else None}
+
+    def verify_trail(self, actor: Actor, expect_last: str = "") -> audit.Verified:
+        """Walk the whole chain."""
+        authorize(actor, "audit.read")
+        return audit.verify(self.database, expect_last)
+
+    def figures(self, actor: Actor) -> dict[str, int]:
+        """Counts for a monitoring system."""
+        authorize(actor, "service.metrics")
+        return {
+            **{f"detections_{state}": count for state, count in self.detections.counts().items()},
+            **{f"cases_{s}": n for s, n in self.cases.counts().items()},
+        }
+
+    # -- inside -----------------------------------------------------------------------------------------------------------------
+    def _allow(self, actor: Actor, action: str, owner_id: str | None, what: str) -> None:
+        """authorize for an object that may be missing or not theirs to know of."""
+        if owner_id is None or not may(actor, action, owner_id):
+            if not may(actor, action, actor.user_id) or not actor.user_id:
+                raise Forbidden(actor, action)
+            raise NotFound(f"There is no such {what}.")
+        authorize(actor, action, owner_id)
+
+    def _detection(self, actor: Actor, action: str, detection_id: str) -> dict[str, Any]:
+        row = self.detections.get(detection_id)
+        self._allow(actor, action, None if row is None else row["owner_id"], "detection")
+        assert row is not None  # _allow refuses a missing one
+        return row
+
+    def _seen(self, actor: Actor, row: Mapping[str, Any]) -> None:
+        """Refuse media that are gone, or quarantined for who sent them."""
+        if row["media_state"] == "deleted" or row["state"] == "erased":
+            raise Gone("The media have been deleted; the verdict and the hash are kept.")
+        if row["media_state"] == "quarantined" and actor.role < Role.reviewer:
+            raise Gone("The media are in quarantine: only reviewers can see them.")
+
+    def _found_case(self, case_id: str) -> dict[str, Any]:
+        found = self.cases.get(case_id)
+        if found is None:
+            raise NotFound("There is no such case.")
+        return found
+
+    def _case_for(self, actor: Actor, case: Mapping[str, Any]) -> dict[str, Any]:
+        """Gold is not shown to who may not govern, nor others' answers to who has still to give one."""
+        shown = dict(case)
+        governs = may(actor, "case.govern")
+        if not governs:
+            shown.pop("gold", None)
+        mine = [review for review in shown.get("reviews", []) if review.get("reviewer_id") == actor.user_id]
+        if shown.get("state") == "open" and not mine and not governs:
+            shown["reviews"] = [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in shown.get("reviews", [])]
+        return shown
+
+    def _shown(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        answer = row.get("answer") or {}
+        shown = {name: value for name, value in row.items() if name not in _OWNED}
+        return {**answer, **shown, "batch": row["group_id"], "owner_id": row["owner_id"], "label_map": LABEL_MAP}
+
+    def _csv(self, owner_id: str | None, filters: Mapping[str, str]) -> Iterator[str]:
+        yield ",".join(EXPORTED) + "\r\n"
+        before: int | None = None
+        while rows := self.detections.page(owner_id, before, 500, **filters):
+            text = io.StringIO()
+            writer = csv.writer(text)
+            for row in rows:
+                shown = self._shown(row)
+                writer.writerow([_plain(shown.get(name)) for name in EXPORTED])
+            yield text.getvalue()
+            before = rows[-1]["number"]
+
+
+def _plain(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    text = "" if value is None else value
+    return f"'{text}" if isinstance(text, str) and text[:1] in ("=", "+", "-", "@", "\t") else text
+
+
+def _role(name: str) -> Role:
+    if name not in Role.__members__ or name == "anonymous":
+        raise AccountRefused(f"There is no role {name!r}.", "role")
+    return Role[name]
+
+
+__all__ = ["ACTIONS", "Forbidden", "Gone", "NotFound", "Service"]
