@@ -172,7 +172,7 @@ class Accounts:
             audit.append(connection, by, "key.create", f"key:{key_id}", {"user": user_id})
         return key_id, text
 
-    def keys(self, user_id: str | None = None) -> list[dict[str, Any]]:
+    def list_keys(self, user_id: str | None = None) -> list[dict[str, Any]]:
         """Keys of one account or of all, without their hash."""
         query = select(*(column for column in API_KEYS.columns if column.name != "key_hash")).order_by(API_KEYS.c.created_at)
         with self.database.read() as connection:

@@ -122,11 +122,11 @@ class Service:
     def keys(self, actor: Actor, user_id: str = "") -> list[dict[str, Any]]:
         """One's own keys, or an account's for an admin."""
         authorize(actor, "key.list", user_id or actor.user_id)
-        return self.accounts.keys(user_id or actor.user_id)
+        return self.accounts.list_keys(user_id or actor.user_id)
 
     def revoke_key(self, actor: Actor, key_id: str) -> None:
         """End a key."""
-        found = next((row for row in self.accounts.keys() if row["id"] == key_id), None)
+        found = next((row for row in self.accounts.list_keys() if row["id"] == key_id), None)
         self._allow(actor, "key.revoke", None if found is None else found["user_id"], "key")
         self.accounts.revoke_key(key_id, actor.who)
 
