@@ -1,9 +1,10 @@
 """Does training wait for its data? Clips a second of phase 1 from the real shards, against a bare loop on a tensor in memory.
 
-    python benchmarks/throughput.py [--table LABELS.csv] [--rounds 3]        appends a row to benchmarks/throughput.jsonl
+    python benchmarks/throughput.py [--profile full] [--table LABELS.csv] [--rounds 3]   appends a row to benchmarks/throughput.jsonl
 
-Small profile, everything on: forgeries made anew at each visit, every augmentation, averaged weights. The bare loop is forward,
-backward and AdamW's step of the same network on one batch that is already there. Both take turns in one run; the ratio counts.
+Profile `small` (112 px, small ResNeXt) or `full` (224 px, ResNeXt-50), everything on: forgeries made anew at each visit, every
+augmentation, averaged weights. The bare loop is forward, backward and AdamW's step of the same network on one batch that is
+already there. Both take turns in one run; the ratio counts.
 """
 
 import argparse
@@ -25,10 +26,10 @@ from workspace.quiet import set_quiet_environment  # noqa: E402
 set_quiet_environment()
 
 FORGERS = ("self_blend", "landmark_swap", "reenact", "upsample", "restore")
-STEPS, SKIPPED = 40, 8  # of a turn; the first ones fill caches
+STEPS = {"small": (40, 8), "full": (14, 3)}  # of a turn, and how many of the first ones fill caches and do not count
 
 
-def clips_of(work: Path, table: Path | None) -> tuple[Any, Any]:
+def clips_of(work: Path, profile: str, table: Path | None) -> tuple[Any, Any]:
     """Settings and the clips, reals and the classical forgeries of them, as a cycle would store them."""
     import pandas as pd
 
@@ -41,7 +42,7 @@ def clips_of(work: Path, table: Path | None) -> tuple[Any, Any]:
     from vigil.opening import open_workspace
     from workspace.settings import SourceSettings
 
-    open_workspace(work, "small")
+    open_workspace(work, profile)
     if table is None:
         make_sample_media(work / "media", people=24, clips_per_person=2, seconds=1.5, seed=1, fakes={})
         table = work / "media" / "labels.csv"
@@ -65,10 +66,11 @@ def trained(settings: Any, clips: Any, seed: int, scratch: Path) -> float:
 
     torch.manual_seed(seed)
     model, at = ResNeXtLSTM(settings.model, settings.faces.size_px), []
-    phase = settings.pretrain.model_copy(update={"steps": STEPS, "validate_every": STEPS})
+    steps, skipped = STEPS[settings.profile]
+    phase = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps})
     nothing = ClipDataset(clips.root, clips.rows.head(0), settings.faces.size_px)
     pretrain(model, clips, nothing, phase, seed, scratch, lambda *_: at.append(time.perf_counter()), augment=settings.augment)
-    return (STEPS - 1 - SKIPPED) * phase.batch / (at[STEPS - 2] - at[SKIPPED - 1])  # the last step also writes a checkpoint
+    return (steps - 1 - skipped) * phase.batch / (at[steps - 2] - at[skipped - 1])  # the last step also writes a checkpoint
 
 
 def bare(settings: Any, seed: int) -> float:
@@ -83,15 +85,16 @@ def bare(settings: Any, seed: int) -> float:
     model, batch = ResNeXtLSTM(settings.model, settings.faces.size_px).train(), settings.pretrain.batch
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.pretrain.lr)
     frames, truth = torch.rand(batch, 3, settings.faces.size_px, settings.faces.size_px), (torch.arange(batch) % 2).float()
-    for step in range(STEPS - 1):
-        if step == SKIPPED:
+    steps, skipped = STEPS[settings.profile]
+    for step in range(steps - 1):
+        if step == skipped:
             started = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
         with autocast(frames.device, settings.pretrain.precision):
             logits = model.frame_logits(frames)
         F.binary_cross_entropy_with_logits(logits.float(), truth).backward()
         optimiser.step()
-    return (STEPS - 1 - SKIPPED) * batch / (time.perf_counter() - started)
+    return (steps - 1 - skipped) * batch / (time.perf_counter() - started)
 
 
 def main() -> None:
@@ -99,14 +102,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, help="CSV of real faces; without it the project's rendered people")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", choices=tuple(STEPS), default="small")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vigil-throughput-") as scratch:
-        settings, clips = clips_of(Path(scratch) / "w", arguments.table and arguments.table.resolve())
+        settings, clips = clips_of(Path(scratch) / "w", arguments.profile, arguments.table and arguments.table.resolve())
         turns = [(bare(settings, seed), trained(settings, clips, seed, Path(scratch) / f"c{seed}")) for seed in range(arguments.rounds)]
     row = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
+        "profile": arguments.profile,
         "media": "rendered" if arguments.table is None else "real faces",
         "bare_clips_a_second": [round(one, 1) for one, _ in turns],
         "trained_clips_a_second": [round(other, 1) for _, other in turns],
