@@ -1,6 +1,6 @@
 """The ResNeXt-LSTM: faces over time in, one logit out (positive means fake).
 
-    frames -> normalise -> CNN -> spatial attention (eyes, lips, skin; then learned) -> features
+    frames -> shrink -> normalise -> CNN -> spatial attention (eyes, lips, skin; then learned) -> features
     features -> frame head -> frame logits -> certainty |2p-1|
     features * certainty -> LSTM (or GRU, transformer: model/temporal.py) -> temporal head
     logit = fusion * certainty-weighted mean of frame logits + (1 - fusion) * temporal head        (60 / 40)
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from model.backbones import build_backbone, feature_shape
 from model.regions import attention_prior
@@ -63,8 +64,8 @@ class ResNeXtLSTM(nn.Module):
         self.settings, self.size_px = settings, size_px
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.backbone = build_backbone(settings.backbone, settings.weights, size_px)
-        self.features, self.side = feature_shape(self.backbone, size_px)
+        self.backbone = build_backbone(settings.backbone, settings.weights, size_px // settings.shrink)
+        self.features, self.side = feature_shape(self.backbone, size_px // settings.shrink)
         self.attention = SpatialAttention(self.features, self.side, settings.spatial_prior) if settings.spatial_attention else None
         self.norm = nn.LayerNorm(self.features)
         self.dropout = nn.Dropout(settings.dropout)
@@ -81,6 +82,8 @@ class ResNeXtLSTM(nn.Module):
 
     def maps(self, frames: Tensor) -> Tensor:
         """frames [N, 3, H, W] in 0..1 -> what the backbone sees [N, F, h, h]."""
+        if self.settings.shrink > 1:
+            frames = F.avg_pool2d(frames, self.settings.shrink)
         found: Tensor = self.backbone(((frames - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
         return found
 

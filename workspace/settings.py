@@ -1,10 +1,10 @@
 """The settings of a workspace: `params.yaml`, read once into frozen models. Every mistake is listed at once."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from workspace.blocks import Block, Rule, every_mistake
 from workspace.errors import SettingsError
 
+AnyBlock = TypeVar("AnyBlock", bound=Block)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -37,6 +38,10 @@ def _one_group(pattern: str) -> bool:
 
 def _rises_from_zero(values: Sequence[float]) -> bool:
     return bool(values) and values[0] == 0 and all(low < high for low, high in pairwise(values)) and values[-1] <= 1
+
+
+def _defaults(block: type[AnyBlock]) -> Callable[[], AnyBlock]:
+    return lambda: block.model_validate({})
 
 
 class IdentityRule(Block):
@@ -210,6 +215,9 @@ class ModelSettings(Block):
     backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or resnext_small, resnext_tiny.")
     weights: str = Field(
         "", description="Path of a safetensors file with backbone weights, or torchvision's name of some (IMAGENET1K_V2); empty trains from scratch."
+    )
+    shrink: Positive = Field(
+        1, description="Frames are averaged over squares of so many pixels a side first: forged at faces.size_px, looked at in a part of it, as what is sent on is."
     )
     temporal: Literal["lstm", "gru", "transformer"] = Field("lstm", description="What reads the frames in order.")
     lstm_hidden: Positive = Field(256, description="Width of the LSTM or GRU, each direction; inner width of the transformer.")
@@ -447,12 +455,12 @@ class FeedbackSettings(Block):
     webhook_hosts: tuple[str, ...] = Field((), strict=False, description="Hosts that webhooks may go to.")
     allow_private_addresses: bool = Field(False, description="Whether the hosts of the two lists may lie in a private network, or on this machine.")
     max_batch_files: Positive = Field(32, description="Files in one batch upload.")
-    queue: QueueSettings = Field(default_factory=QueueSettings)
-    workers: WorkerSettings = Field(default_factory=WorkerSettings)
-    retention: RetentionSettings = Field(default_factory=RetentionSettings)
-    moderation: PolicySettings = Field(default_factory=PolicySettings, description="Policy `moderation`.")
-    identity_check: PolicySettings = Field(default_factory=PolicySettings, description="Policy `identity_check`.")
-    forensics: PolicySettings = Field(default_factory=PolicySettings, description="Policy `forensics`.")
+    queue: QueueSettings = Field(default_factory=_defaults(QueueSettings))
+    workers: WorkerSettings = Field(default_factory=_defaults(WorkerSettings))
+    retention: RetentionSettings = Field(default_factory=_defaults(RetentionSettings))
+    moderation: PolicySettings = Field(default_factory=_defaults(PolicySettings), description="Policy `moderation`.")
+    identity_check: PolicySettings = Field(default_factory=_defaults(PolicySettings), description="Policy `identity_check`.")
+    forensics: PolicySettings = Field(default_factory=_defaults(PolicySettings), description="Policy `forensics`.")
 
 
 class RegistrySettings(Block):
@@ -519,7 +527,7 @@ class Settings(Block):
     gates: GateSettings
     schedule: ScheduleSettings
     serve: ServeSettings
-    feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
+    feedback: FeedbackSettings = Field(default_factory=_defaults(FeedbackSettings))
     registry: RegistrySettings
     remote: RemoteSettings
     stage_versions: StageVersions

@@ -144,6 +144,17 @@ def test_any_picture_size_works(size):
     assert model(torch.rand(1, 2, 3, size, size)).shape == (1,)
 
 
+@torch.no_grad()
+def test_shrinking_first_is_the_same_network_on_averaged_pictures():
+    model, x = lively_model(), clips()
+    large = ResNeXtLSTM(model.settings.model_copy(update={"shrink": 2}), 2 * SIZE).eval()
+    large.load_state_dict(model.state_dict())
+    fine = torch.rand(4, 5, 3, 2 * SIZE, 2 * SIZE, generator=torch.Generator().manual_seed(1))
+    averaged = fine.unflatten(4, (SIZE, 2)).unflatten(3, (SIZE, 2)).mean((4, 6))
+    torch.testing.assert_close(large(fine), model(averaged), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(large(fine), model(x), atol=1e-3)
+
+
 def test_torchvision_stays_out_until_it_is_named():
     code = "import sys, model.network, tests.model.toys as t; t.small_model(); sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
