@@ -1,0 +1,333 @@
+"""Cases: what people are asked, in which order, what they answered, and when an answer is a label.
+
+A case opens inside the transaction of the verdict that asked for it. Each answer, each decision and what follows from it
+(the outbox row that hands the label to training) are one transaction that holds the write lock, with its audit entry; two
+reviewers who answer at the same moment are therefore one after the other, in SQLite and PostgreSQL alike.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from feedback import audit
+from feedback.access import Actor
+from feedback.database import Database, new_id, now
+from feedback.ordering import Candidate, gold_slots, in_order, keyed, uncertainty_of
+from feedback.quality import quality
+from feedback.tables import CASES, DETECTIONS, ERASURES, OUTBOX, REVIEWS, USERS
+from workspace.settings import FeedbackSettings
+
+LABELS = ("real", "fake", "unsure")
+TRAINING_LABELS = ("real", "fake")
+MOST_REVIEWS = 3
+LOOKED_AT = 400  # open cases that an order is made of; the likeness of each to each costs their square
+REMEMBERED = 50  # a reviewer's last answers, from which the next case should differ
+LONGEST_TEXT = 2000
+SHOWN = ("number", "id", "created_at", "state", "reason", "kind", "sha256", "bytes", "p_fake", "novelty", "uncertainty", "model_sha256", "label", "identity",
+         "decided_at", "owner_id", "gold", "why")  # fmt: skip
+
+
+class AlreadyReviewed(Exception):
+    """This reviewer has answered this case already."""
+
+
+class NotReviewable(Exception):
+    """This case takes no answer from this reviewer; the message says why."""
+
+
+class TooLate(Exception):
+    """What should be taken back was handed over to training."""
+
+
+class Cases:
+    """The cases of one service. Safe to use from several threads and processes. `key` makes the choice of gold cases hard to guess."""
+
+    def __init__(self, database: Database, settings: FeedbackSettings, key: bytes = b"") -> None:
+        self.database, self.settings, self.key = database, settings, key
+
+    # -- opening and looking ------------------------------------------------------------------------------------------------
+    def open_for(self, connection: Connection, detection: Mapping[str, Any], answer: Mapping[str, Any], reason: str) -> str:
+        """Open a case in the transaction of the verdict, or join the one of the same file; returns its id.
+
+        `reason` is uncertain, novel, disputed or audit. A dispute of an open case becomes its reason; an erased case of the
+        same file is opened anew.
+        """
+        known = connection.execute(select(CASES).where(CASES.c.sha256 == detection["sha256"])).mappings().one_or_none()
+        measured = {
+            "kind": str(answer.get("kind") or detection.get("kind") or ""),
+            "p_fake": answer.get("p_fake"),
+            "novelty": answer.get("novelty"),
+            "uncertainty": uncertainty_of(answer.get("p_fake"), answer.get("threshold")),
+            "embedding": answer.get("embedding"),
+            "model_sha256": str(answer.get("model_sha256") or ""),
+        }
+        if known is not None and known["state"] != "erased":
+            if reason == "disputed" and known["state"] == "open" and known["reason"] != "disputed":
+                connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(reason="disputed"))
+                audit.append(connection, "system:cases", "case.dispute", f"case:{known['id']}", {"detection": detection["id"]})
+            return str(known["id"])
+        whose = {"owner_id": detection["owner_id"], "source": detection["source"], "reason": reason, "state": "open"}
+        if known is not None:
+            case_id = str(known["id"])
+            again = {"label": "", "identity": "", "decided_at": "", "gold": "", "why": "", "created_at": now()}
+            connection.execute(update(CASES).where(CASES.c.id == case_id).values(**whose, **measured, **again))
+        else:
+            case_id = new_id()
+            about = {"id": case_id, "created_at": now(), "sha256": detection["sha256"], "bytes": detection["bytes"]}
+            connection.execute(CASES.insert().values(**about, **whose, **measured))
+        told = {"sha256": detection["sha256"], "detection": detection["id"], "reason": reason, "model_sha256": measured["model_sha256"]}
+        audit.append(connection, "system:cases", "case.open", f"case:{case_id}", told)
+        return case_id
+
+    def queue(self, actor: Actor, limit: int = 20) -> list[dict[str, Any]]:
+        """What this reviewer sees next: the most useful first, unlike one another and unlike what was just answered, gold cases unmarked among them."""
+        with self.database.read() as connection:
+            answered = select(REVIEWS.c.case_id).where(REVIEWS.c.reviewer_id == actor.user_id, REVIEWS.c.undone_at == "")
+            fitting = [CASES.c.state == "open", CASES.c.id.not_in(answered)]
+            if not self.settings.queue.review_own:
+                own = select(DETECTIONS.c.case_id).where(DETECTIONS.c.owner_id == actor.user_id, DETECTIONS.c.case_id.is_not(None))
+                fitting += [CASES.c.owner_id != actor.user_id, CASES.c.id.not_in(own)]
+            columns = (CASES.c.number, CASES.c.id, CASES.c.reason, CASES.c.uncertainty, CASES.c.novelty, CASES.c.embedding)
+            query = select(*columns).where(CASES.c.gold == "", *fitting).order_by(CASES.c.uncertainty.desc(), CASES.c.number)
+            pressing = connection.execute(query.where(CASES.c.reason != "uncertain").limit(LOOKED_AT)).all()
+            open_cases = [Candidate.of(row) for row in (*pressing, *connection.execute(query.where(CASES.c.reason == "uncertain").limit(LOOKED_AT)).all())]
+            recent = (
+                select(CASES.c.embedding)
+                .join(REVIEWS, REVIEWS.c.case_id == CASES.c.id)
+                .where(REVIEWS.c.reviewer_id == actor.user_id, REVIEWS.c.undone_at == "")
+                .order_by(REVIEWS.c.created_at.desc())
+                .limit(REMEMBERED)
+            )
+            before = [row.embedding for row in connection.execute(recent) if row.embedding]
+            done = int(connection.execute(select(func.count()).select_from(answered.subquery())).scalar_one())
+            golden = list(connection.execute(select(CASES.c.id).where(CASES.c.gold != "", *fitting)).scalars())
+            ids = in_order(open_cases, before, limit)
+            slots = gold_slots(self.key, actor.user_id, done, len(ids), self.settings.queue.gold_fraction)
+            for slot, case_id in zip(slots, sorted(golden, key=lambda one: keyed(self.key, actor.user_id, one)), strict=False):
+                ids.insert(slot, case_id)
+            shown = {case["id"]: case for case in self._shown(connection, ids[:limit])}
+        return [_unanswered(shown[case_id]) for case_id in ids[:limit] if case_id in shown]
+
+    def page(self, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+        """Cases in order of arrival, those numbered above `after`; `state` None for all."""
+        query = select(CASES.c.id).where(CASES.c.number > after).order_by(CASES.c.number).limit(limit)
+        with self.database.read() as connection:
+            return self._shown(connection, connection.execute(query if state is None else query.where(CASES.c.state == state)).scalars().all())
+
+    def get(self, case_id: str) -> dict[str, Any] | None:
+        """One case with its standing reviews and its detections' ids, or None."""
+        with self.database.read() as connection:
+            return self._get(connection, case_id)
+
+    def counts(self) -> dict[str, int]:
+        """How many cases are in each state, and how many labels wait for training."""
+        with self.database.read() as connection:
+            found = dict.fromkeys(("open", "decided", "quarantined", "erased"), 0)
+            found |= {str(state): int(number) for state, number in connection.execute(select(CASES.c.state, func.count()).group_by(CASES.c.state)).all()}
+            waiting = connection.execute(select(func.count()).select_from(OUTBOX).where(OUTBOX.c.state != "ingested")).scalar_one()
+        return {**found, "to_be_handed_over": int(waiting)}
+
+    def quality(self, user_id: str | None = None) -> list[dict[str, Any]]:
+        """How each reviewer (or one) does: see feedback/quality.py."""
+        with self.database.read() as connection:
+            return quality(connection, user_id)
+
+    # -- answering ----------------------------------------------------------------------------------------------------------
+    def review(self, actor: Actor, case_id: str, label: str, note: str = "", identity: str = "", seconds: float | None = None) -> dict[str, Any] | None:
+        """Record what a person saw; the answer that settles the case also hands its label over. None for an unknown case.
+
+        Raises AlreadyReviewed for a second answer, NotReviewable for one's own upload or a case that takes no answers, ValueError for another label.
+        """
+        if label not in LABELS:
+            raise ValueError(f"A label is {', '.join(LABELS)}; not {label!r}.")
+        if seconds is not None and not 0 <= seconds < 1e6:
+            seconds = None  # a clock that was set meanwhile
+        with self.database.write() as connection:
+            case = connection.execute(select(CASES).where(CASES.c.id == case_id)).mappings().one_or_none()
+            if case is None:
+                return None
+            self._may_answer(connection, actor, dict(case))
+            said = {"label": label, "note": note.strip()[:LONGEST_TEXT], "identity": identity.strip()[:LONGEST_TEXT], "seconds": seconds}
+            connection.execute(REVIEWS.insert().values(id=new_id(), case_id=case_id, reviewer_id=actor.user_id, created_at=now(), **said))
+            audit.append(connection, actor.who, "case.label", f"case:{case_id}", {"label": label, "sha256": case["sha256"], "seconds": seconds})
+            self._settle(connection, dict(case))
+            return self._get(connection, case_id)
+
+    def undo(self, actor: Actor, case_id: str) -> dict[str, Any] | None:
+        """Take back one's own answer; a case that it settled is open again. None for an unknown case.
+
+        Raises NotReviewable where there is nothing to take back, TooLate when the label was handed over.
+        """
+        with self.database.write() as connection:
+            case = connection.execute(select(CASES).where(CASES.c.id == case_id)).mappings().one_or_none()
+            if case is None:
+                return None
+            mine = (REVIEWS.c.case_id == case_id) & (REVIEWS.c.reviewer_id == actor.user_id) & (REVIEWS.c.undone_at == "")
+            if connection.execute(select(REVIEWS.c.id).where(mine)).one_or_none() is None:
+                raise NotReviewable("There is no answer of yours to take back.")
+            self._withdraw(connection, case_id)
+            connection.execute(update(REVIEWS).where(mine).values(undone_at=now()))
+            audit.append(connection, actor.who, "case.undo", f"case:{case_id}", {"sha256": case["sha256"]})
+            if case["state"] == "decided":
+                connection.execute(update(CASES).where(CASES.c.id == case_id).values(state="open", label="", identity="", decided_at=""))
+                self._settle(connection, {**case, "state": "open"})
+            return self._get(connection, case_id)
+
+    # -- governing ----------------------------------------------------------------------------------------------------------
+    def quarantine(self, actor: Actor, case_id: str, why: str) -> dict[str, Any] | None:
+        """Keep a case out of the queue and out of training. Raises TooLate when it was handed over, NotReviewable when it is erased."""
+        if not why.strip():
+            raise ValueError("A quarantine needs a reason.")
+        with self.database.write() as connection:
+            case = self._governed(connection, case_id)
+            if case is None:
+                return None
+            self._withdraw(connection, case_id)
+            connection.execute(update(CASES).where(CASES.c.id == case_id).values(state="quarantined", why=why.strip()[:LONGEST_TEXT]))
+            audit.append(connection, actor.who, "case.quarantine", f"case:{case_id}", {"why": why.strip()[:LONGEST_TEXT]})
+            return self._get(connection, case_id)
+
+    def release(self, actor: Actor, case_id: str) -> dict[str, Any] | None:
+        """End a quarantine: the case is open again, or decided as its answers stand."""
+        with self.database.write() as connection:
+            case = self._governed(connection, case_id)
+            if case is None:
+                return None
+            if case["state"] == "quarantined":
+                connection.execute(update(CASES).where(CASES.c.id == case_id).values(state="open", why="", label="", identity="", decided_at=""))
+                audit.append(connection, actor.who, "case.release", f"case:{case_id}")
+                self._settle(connection, {**case, "state": "open"})
+            return self._get(connection, case_id)
+
+    def set_gold(self, actor: Actor, case_id: str, label: str) -> dict[str, Any] | None:
+        """Say what a case truly is: from now on it measures reviewers and never trains; an empty label ends that. Raises TooLate when it was handed over."""
+        if label not in ("", *TRAINING_LABELS):
+            raise ValueError(f"A gold case is real or fake; not {label!r}.")
+        with self.database.write() as connection:
+            case = self._governed(connection, case_id)
+            if case is None:
+                return None
+            self._withdraw(connection, case_id)
+            state = "quarantined" if case["state"] == "quarantined" else "open"
+            connection.execute(update(CASES).where(CASES.c.id == case_id).values(gold=label, state=state, label="", identity="", decided_at=""))
+            audit.append(connection, actor.who, "case.gold", f"case:{case_id}", {"label": label})
+            self._settle(connection, {**case, "state": state, "gold": label})
+            return self._get(connection, case_id)
+
+    # -- inside -------------------------------------------------------------------------------------------------------------
+    def _may_answer(self, connection: Connection, actor: Actor, case: Mapping[str, Any]) -> None:
+        standing = (REVIEWS.c.case_id == case["id"]) & (REVIEWS.c.reviewer_id == actor.user_id) & (REVIEWS.c.undone_at == "")
+        if connection.execute(select(REVIEWS.c.id).where(standing)).one_or_none() is not None:
+            raise AlreadyReviewed("You have answered this case. Undo that first.")
+        if case["state"] != "open":
+            raise NotReviewable(f"This case is {case['state']} and takes no more answers.")
+        if not self.settings.queue.review_own:
+            sent = select(DETECTIONS.c.id).where(DETECTIONS.c.case_id == case["id"], DETECTIONS.c.owner_id == actor.user_id).limit(1)
+            if case["owner_id"] == actor.user_id or connection.execute(sent).one_or_none() is not None:
+                raise NotReviewable("You sent this file in yourself; somebody else answers it.")
+
+    def _settle(self, connection: Connection, case: Mapping[str, Any]) -> None:
+        """Decide an open case whose standing answers suffice; a label that may train goes to the outbox."""
+        if case["state"] != "open" or case["gold"]:
+            return
+        standing = REVIEWS.select().where(REVIEWS.c.case_id == case["id"], REVIEWS.c.undone_at == "").order_by(REVIEWS.c.created_at, REVIEWS.c.id)
+        reviews = connection.execute(standing).mappings().all()
+        label = decided([row["label"] for row in reviews], self.settings.queue.reviewers_needed)
+        if not label:
+            return
+        identity = agreed_identity(row["identity"] for row in reviews if row["label"] == label)
+        moment = now()
+        connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(state="decided", label=label, identity=identity, decided_at=moment))
+        erased = connection.execute(select(ERASURES.c.sha256).where(ERASURES.c.sha256 == case["sha256"])).one_or_none() is not None
+        trains = label in TRAINING_LABELS and not erased
+        if trains:
+            connection.execute(OUTBOX.insert().values(case_id=case["id"], created_at=moment, state="waiting"))
+        told = {"label": label, "answers": len(reviews), "trains": trains}
+        audit.append(connection, "system:cases", "case.decide", f"case:{case['id']}", told)
+
+    def _withdraw(self, connection: Connection, case_id: str) -> None:
+        """Take a label back from the outbox. Raises TooLate when it has left."""
+        row = connection.execute(select(OUTBOX.c.state).where(OUTBOX.c.case_id == case_id)).one_or_none()
+        if row is not None and row.state != "waiting":
+            raise TooLate("This case was handed over to training. Its batch can be dropped (`vigil batches drop`), or the upload erased.")
+        connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case_id))
+
+    def _governed(self, connection: Connection, case_id: str) -> dict[str, Any] | None:
+        row = connection.execute(select(CASES).where(CASES.c.id == case_id)).mappings().one_or_none()
+        if row is not None and row["state"] == "erased":
+            raise NotReviewable("This case was erased.")
+        return None if row is None else dict(row)
+
+    def _get(self, connection: Connection, case_id: str) -> dict[str, Any] | None:
+        return next(iter(self._shown(connection, [case_id])), None)
+
+    def _shown(self, connection: Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """The cases of these ids, by number."""
+        columns = [CASES.c[name] for name in SHOWN] + [OUTBOX.c.state.label("handover"), OUTBOX.c.batch]
+        query = select(*columns).outerjoin(OUTBOX, OUTBOX.c.case_id == CASES.c.id).where(CASES.c.id.in_(ids)).order_by(CASES.c.number)
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+        reviews: dict[str, list[dict[str, Any]]] = {}
+        said = (
+            select(REVIEWS, USERS.c.name.label("reviewer"))
+            .join(USERS, USERS.c.id == REVIEWS.c.reviewer_id)
+            .where(REVIEWS.c.case_id.in_(ids), REVIEWS.c.undone_at == "")
+            .order_by(REVIEWS.c.created_at, REVIEWS.c.id)
+        )
+        for row in connection.execute(said).mappings():
+            told = {name: row[name] for name in ("reviewer", "reviewer_id", "label", "note", "identity", "created_at", "seconds")}
+            reviews.setdefault(row["case_id"], []).append(told)
+        sent: dict[str, list[str]] = {}
+        asked = select(DETECTIONS.c.case_id, DETECTIONS.c.id).where(DETECTIONS.c.case_id.in_(ids)).order_by(DETECTIONS.c.number)
+        for case_id, detection_id in connection.execute(asked).all():
+            sent.setdefault(case_id, []).append(detection_id)
+        return [self._one(row, reviews.get(row["id"], []), sent.get(row["id"], [])) for row in rows]
+
+    def _one(self, row: Mapping[str, Any], reviews: list[dict[str, Any]], detections: list[str]) -> dict[str, Any]:
+        needed = self.settings.queue.reviewers_needed
+        if len(reviews) >= needed and not decided([review["label"] for review in reviews], needed):
+            needed = MOST_REVIEWS
+        left = {"handover": row["handover"] or "", "batch": row["batch"] or "", "learned_by": [], "detections": detections}
+        return {**row, "reviews": reviews, "answers": len(reviews), "needed": needed, **left}
+
+
+def decided(labels: Sequence[str], needed: int) -> str:
+    """What the answers come to, in the order in which they came: a label, or "" while another answer is needed.
+
+    `needed` agreeing answers decide; where two differ a third decides; three without a majority of real or fake are unsure.
+    """
+    if len(labels) < needed:
+        return ""
+    if len(set(labels)) == 1:
+        return labels[0]
+    if len(labels) < MOST_REVIEWS:
+        return ""
+    label, votes = Counter(labels).most_common(1)[0]
+    return label if votes * 2 > len(labels) and label in TRAINING_LABELS else "unsure"
+
+
+def agreed_identity(identities: Iterable[str]) -> str:
+    """The person that those who named one agree on; "" where they name different ones: a wrong identity leaks people across splits."""
+    named = {identity.strip() for identity in identities if identity.strip()}
+    return named.pop() if len(named) == 1 else ""
+
+
+def disguised(case: Mapping[str, Any], user_id: str, reviewers_needed: int) -> dict[str, Any]:
+    """A gold case as an ordinary one to who may not know it: as if this reviewer were the first to answer."""
+    shown = {name: value for name, value in case.items() if name != "gold"}
+    if not case["gold"] or case["state"] != "open":
+        return shown
+    mine = [review for review in case["reviews"] if review["reviewer_id"] == user_id]
+    shown |= {"reviews": mine, "answers": len(mine), "needed": reviewers_needed}
+    if mine and reviewers_needed == 1:
+        label = mine[0]["label"]
+        shown |= {"state": "decided", "label": label, "decided_at": mine[0]["created_at"], "handover": "waiting" if label in TRAINING_LABELS else ""}
+    return shown
+
+
+def _unanswered(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A case for somebody who has not answered: how many have, and nothing of what they said."""
+    hidden = {name: value for name, value in case.items() if name not in ("gold", "owner_id")}
+    answers = [] if case["gold"] else [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in case["reviews"]]
+    return {**hidden, "reviews": answers, "answers": len(answers)}

@@ -1,0 +1,59 @@
+"""How well people review: against cases whose truth is known, against one another, and how fast."""
+
+from collections import defaultdict
+from math import sqrt
+from statistics import median
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from feedback.tables import CASES, REVIEWS, USERS
+
+Z_95 = 1.959963984540054  # two-sided 95%
+
+
+def wilson(right: int, seen: int) -> dict[str, float | int | None]:
+    """A share with Wilson's 95% interval (E. B. Wilson 1927): honest with few cases and near 0 and 1. Without cases all are None."""
+    if seen == 0:
+        return {"value": None, "low": None, "high": None, "right": 0, "n": 0}
+    share, square = right / seen, Z_95**2
+    middle = (share + square / (2 * seen)) / (1 + square / seen)
+    half = Z_95 / (1 + square / seen) * sqrt(share * (1 - share) / seen + square / (4 * seen**2))
+    low, high = (0.0 if right == 0 else max(0.0, middle - half)), (1.0 if right == seen else min(1.0, middle + half))
+    return {"value": share, "low": low, "high": high, "right": right, "n": seen}
+
+
+def quality(connection: Connection, user_id: str | None = None) -> list[dict[str, Any]]:
+    """A row a reviewer who has answered anything, by name: reviews, gold {value, low, high, right, n}, agreement likewise, seconds (median).
+
+    `gold`: answers to known cases that were right; `unsure` is not. `agreement`: answers to decided cases with at least two
+    answers that are the deciding label. Answers taken back do not count.
+    """
+    answers = select(REVIEWS.c.case_id, func.count().label("answers")).where(REVIEWS.c.undone_at == "").group_by(REVIEWS.c.case_id).subquery()
+    query = (
+        select(REVIEWS.c.reviewer_id, USERS.c.name, REVIEWS.c.label, REVIEWS.c.seconds, CASES.c.gold, CASES.c.state, CASES.c.label.label("decided"), answers)
+        .join(USERS, USERS.c.id == REVIEWS.c.reviewer_id)
+        .join(CASES, CASES.c.id == REVIEWS.c.case_id)
+        .join(answers, answers.c.case_id == REVIEWS.c.case_id)
+        .where(REVIEWS.c.undone_at == "")
+    )
+    if user_id is not None:
+        query = query.where(REVIEWS.c.reviewer_id == user_id)
+    by_reviewer: dict[str, list[Any]] = defaultdict(list)
+    for row in connection.execute(query):
+        by_reviewer[row.reviewer_id].append(row)
+    return sorted((_row(reviewer, rows) for reviewer, rows in by_reviewer.items()), key=lambda row: (row["reviewer"], row["reviewer_id"]))
+
+
+def _row(reviewer_id: str, rows: list[Any]) -> dict[str, Any]:
+    gold = [row for row in rows if row.gold]
+    decided = [row for row in rows if not row.gold and row.state == "decided" and row.answers > 1]
+    seconds = [row.seconds for row in rows if row.seconds is not None]
+    return {
+        "reviewer_id": reviewer_id,
+        "reviewer": rows[0].name,
+        "reviews": len(rows),
+        "gold": wilson(sum(row.label == row.gold for row in gold), len(gold)),
+        "agreement": wilson(sum(row.label == row.decided for row in decided), len(decided)),
+        "seconds": median(seconds) if seconds else None,
+    }
