@@ -52,7 +52,7 @@ class Service:
         self.database = Database(root, settings)
         self.media = MediaStore(root, settings)
         self.accounts = Accounts(self.database, secret, settings.feedback)
-        self.cases = Cases(self.database, settings.feedback)
+        self.cases = Cases(self.database, settings.feedback, secret.key("cases"))
         self.webhooks = Webhooks(self.database, secret, settings.feedback)
         self.detections = Detections(self.database, self.media, self.cases, self.webhooks, settings.feedback)
         self.retention = Retention(self.database, self.media, settings.feedback)
