@@ -1,14 +1,18 @@
-"""Reviewed cases go to `ingest` as a batch of their own, once, whatever is killed in between.
+"""Decided cases go to `ingest` as a batch of their own, once, whatever is killed in between.
 
-The review wrote an outbox row in its own transaction. From there:
+The answer that decided a case wrote its outbox row in its own transaction. From there:
 
-1. `export_reviewed(root)` writes every row that training has not got to `.vigil/outbox/<batch>/` (media and labels.csv)
-   and returns the folder; `source(folder)` says how `ingest` reads it.
+1. `export_reviewed(root, settings)` takes the rows that may go now (`claim`: one transaction; from then on nobody can take an
+   answer back), writes them to `.vigil/outbox/<batch>/` (media and labels.csv) and returns the folder; `source(folder)` says
+   how `ingest` reads it.
 2. `ingest` takes it like any other source; its samples are known by content hash, so twice is the same as once.
-3. `mark_ingested(root, sample_ids)` closes the rows whose media are in a manifest, and removes the folder.
+3. `mark_ingested(root, settings, batch_of)` closes the rows whose media are in a manifest, and removes the folder.
 
 A crash before 3 means that 1 and 2 run again and add nothing; a crash inside 1 leaves a hidden folder that the next run
-removes. A batch is named by what it holds: the same pending rows give the same folder.
+removes. A batch is named by what it holds: the same rows give the same folder. Two at once wait for one another.
+
+No account may fill a batch with what it sent in: of one account at most `queue.source_cap` of a batch is handed over (or
+`queue.source_cap_free` cases, where that is more), whatever keys it used; the rest waits for the next.
 """
 
 import csv
@@ -17,41 +21,48 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from feedback.store import DATABASE, FeedbackStore
+from sqlalchemy import Connection, select, update
+
+from feedback import audit
+from feedback.database import Database, exists, now
+from feedback.keep import MediaStore
+from feedback.tables import CASES, OUTBOX, REVIEWS
 from workspace.errors import DataError
-from workspace.settings import IdentityRule, SourceSettings
+from workspace.settings import IdentityRule, QueueSettings, Settings, SourceSettings
 
 OUTBOX_FOLDER = Path(".vigil/outbox")
 LOCK = Path(".vigil/locks/handover.lock")
 TABLE = "labels.csv"
-COLUMNS = ("path", "label", "use", "identity", "generator", "kind", "source", "case_id")
+COLUMNS = ("path", "label", "use", "identity", "generator", "kind", "source", "case_id", "labelled_by", "unsure_model")  # ingest reads up to case_id
 SOURCE_NAME = "feedback"
+WHO = "system:handover"
+Waiting = dict[str, Any]
 
 
-def export_reviewed(root: Path) -> Path | None:
-    """Write all reviewed cases that training has not got as one folder; returns the folder, or None with nothing to hand over.
+def export_reviewed(root: Path, settings: Settings) -> Path | None:
+    """Write the decided cases that may go to training now as one folder; returns the folder, or None with nothing to hand over.
 
-    Labels `real` and `fake` only; `use` is train; `identity` is what the reviewer knew, else empty, and such a sample only
-    ever trains; `generator` of a fake is `reported`. Safe to repeat: the same pending rows give the same folder.
-    Raises DataError when the media of a reviewed case are gone.
+    Labels `real` and `fake` only; `use` is train; `identity` is what the reviewers knew, else empty, and such a sample only
+    ever trains; `generator` of a fake is `reported`. Safe to repeat: the same rows give the same folder.
+    Raises DataError when the media of a decided case are gone.
     """
-    if not (root / DATABASE).is_file():
+    if not exists(root, settings):
         return None
-    with _lock(root), _store(root) as store:
-        pending = store.not_ingested()
-        if not pending:
+    with _lock(root), _database(root, settings) as database:
+        rows = claim(database, settings.feedback.queue)
+        if not rows:
             _remove_other_folders(root, keep="")
             return None
-        batch = _batch_name(pending)
+        batch = _batch_name(rows)
         folder = root / OUTBOX_FOLDER / batch
         if not (folder / TABLE).is_file():
-            _publish(_write_folder(root, batch, pending, store), folder)
-        store.mark_exported([row["case_id"] for row in pending], batch)
+            _publish(_write_folder(root, batch, rows, MediaStore(root, settings)), folder)
         _remove_other_folders(root, keep=batch)
         return folder
 
@@ -61,51 +72,129 @@ def source(folder: Path) -> SourceSettings:
     return SourceSettings(name=SOURCE_NAME, path=str(folder / TABLE), layout="csv", identity=IdentityRule(rule="column", pattern=""))
 
 
-def mark_ingested(root: Path, sample_ids: Iterable[str]) -> int:
-    """Close the rows whose media ingest has: `sample_ids` are those of manifests, known and quarantined ones included.
+def mark_ingested(root: Path, settings: Settings, batch_of: Mapping[str, str]) -> int:
+    """Close the rows whose media ingest has: `batch_of` gives the batch of each sample id in a manifest, known and quarantined ones included.
 
     A sample id is the sha256 of the content, as it is here. Returns how many rows were closed; again returns 0.
     """
-    if not (root / DATABASE).is_file():
+    if not exists(root, settings):
         return 0
-    have = set(sample_ids)
-    with _lock(root), _store(root) as store:
-        pending = store.not_ingested()
-        closed = store.mark_ingested(row["case_id"] for row in pending if row["sha256"] in have)
-        if closed == len(pending):
+    with _lock(root), _database(root, settings) as database:
+        with database.write() as connection:
+            pending = _not_ingested(connection)
+            closed = [row for row in pending if row["sha256"] in batch_of]
+            moment = now()
+            for row in closed:
+                values = {"state": "ingested", "batch": batch_of[row["sha256"]], "ingested_at": moment}
+                connection.execute(update(OUTBOX).where(OUTBOX.c.case_id == row["case_id"]).values(**values))
+                audit.append(connection, WHO, "case.ingested", f"case:{row['case_id']}", {"batch": batch_of[row["sha256"]], "sha256": row["sha256"]})
+        if len(closed) == len(pending):
             _remove_other_folders(root, keep="")
-        return closed
+        return len(closed)
 
 
-def waiting(root: Path) -> int:
-    """How many reviewed cases training has not got; cheap."""
-    if not (root / DATABASE).is_file():
+def waiting(root: Path, settings: Settings) -> int:
+    """How many decided cases the next batch would take; cheap."""
+    if not exists(root, settings):
         return 0
-    with _store(root) as store:
-        return len(store.not_ingested())
+    with _database(root, settings) as database, database.read() as connection:
+        return len(within_caps(_may_go(connection), settings.feedback.queue))
 
 
-def _batch_name(pending: Sequence[Mapping[str, Any]]) -> str:
-    content = json.dumps([[row["case_id"], row["sha256"], row["label"], row["identity"]] for row in pending])
+def claim(database: Database, queue: QueueSettings) -> list[Waiting]:
+    """The rows of the next batch: those that were claimed before and not ingested, and those waiting that the caps let through.
+
+    They are marked `exported` in the same transaction, so an answer that is being handed over can no longer be taken back.
+    """
+    with database.write() as connection:
+        chosen = within_caps(_may_go(connection), queue)
+        if not chosen:
+            return []
+        batch, moment = _batch_name(chosen), now()
+        for row in chosen:
+            if row["state"] == "exported" and row["batch"] == batch:
+                continue
+            connection.execute(update(OUTBOX).where(OUTBOX.c.case_id == row["case_id"]).values(state="exported", batch=batch, exported_at=moment))
+            if row["state"] == "waiting":
+                told = {"batch": batch, "label": row["label"], "labelled_by": row["labelled_by"], "model_sha256": row["model_sha256"], "sha256": row["sha256"]}
+                audit.append(connection, WHO, "case.handover", f"case:{row['case_id']}", told)
+        return chosen
+
+
+def within_caps(pending: Sequence[Waiting], queue: QueueSettings) -> list[Waiting]:
+    """As many rows as the cap a source allows, the longest waiting first; what was claimed before stays. The order is that of `pending`."""
+    have = Counter(row["owner_id"] for row in pending)
+    claimed = Counter(row["owner_id"] for row in pending if row["state"] == "exported")
+    while True:  # each round lowers some number, or is the last
+        limit = max(queue.source_cap_free, int(queue.source_cap * sum(have.values())))
+        fitting = Counter({owner: max(claimed[owner], min(number, limit)) for owner, number in have.items()})
+        if fitting == have:
+            break
+        have = fitting
+    left = have - claimed
+    chosen = []
+    for row in sorted(pending, key=lambda row: (row["created_at"], row["case_id"])):
+        if row["state"] == "exported":
+            chosen.append(row)
+        elif left[row["owner_id"]] > 0:
+            left[row["owner_id"]] -= 1
+            chosen.append(row)
+    ids = {row["case_id"] for row in chosen}
+    return [row for row in pending if row["case_id"] in ids]
+
+
+def _may_go(connection: Connection) -> list[Waiting]:
+    return [row for row in _not_ingested(connection) if row["state"] == "exported" or row["decided"]]
+
+
+def _not_ingested(connection: Connection) -> list[Waiting]:
+    """Outbox rows that training has not got, in order of case id; an erased case is none of them."""
+    query = (
+        select(
+            OUTBOX.c.case_id, OUTBOX.c.state, OUTBOX.c.batch, OUTBOX.c.created_at,
+            *(CASES.c[name] for name in ("sha256", "kind", "label", "identity", "owner_id", "model_sha256")), CASES.c.state.label("case_state"), CASES.c.gold,
+        )
+        .join(CASES, CASES.c.id == OUTBOX.c.case_id)
+        .where(OUTBOX.c.state != "ingested", CASES.c.state != "erased")
+        .order_by(OUTBOX.c.case_id)
+    )  # fmt: skip
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    said: dict[str, list[str]] = {}
+    answers = (
+        select(REVIEWS.c.case_id, REVIEWS.c.reviewer_id, REVIEWS.c.label)
+        .join(OUTBOX, OUTBOX.c.case_id == REVIEWS.c.case_id)
+        .where(OUTBOX.c.state != "ingested", REVIEWS.c.undone_at == "")
+        .order_by(REVIEWS.c.created_at, REVIEWS.c.id)
+    )
+    for case_id, reviewer_id, label in connection.execute(answers).all():
+        said.setdefault(f"{case_id} {label}", []).append(reviewer_id)
+    for row in rows:
+        row["decided"] = row["case_state"] == "decided" and not row["gold"]
+        row["labelled_by"] = said.get(f"{row['case_id']} {row['label']}", [])
+    return rows
+
+
+def _batch_name(rows: Sequence[Waiting]) -> str:
+    content = json.dumps([[row["case_id"], row["sha256"], row["label"], row["identity"]] for row in rows])
     return f"feedback-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
-def _write_folder(root: Path, batch: str, pending: Sequence[Mapping[str, Any]], store: FeedbackStore) -> Path:
+def _write_folder(root: Path, batch: str, pending: Sequence[Waiting], media: MediaStore) -> Path:
     """Media and table under a hidden name; nobody reads it before `_publish`."""
     hidden = root / OUTBOX_FOLDER / f".{batch}.part"
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir(parents=True)
     rows = []
     for row in pending:
-        kept = store.media_path(row["sha256"])
-        if not kept.is_file():
+        if not media.has(row["sha256"]):
             raise DataError(
-                f"Reviewed case {row['case_id']} cannot be handed over. Nothing was handed over.",
-                why=f"its media {kept.relative_to(root)} are gone",
-                next_step="Put the file with this sha256 back (it is named by its hash), then run again.",
+                f"Decided case {row['case_id']} cannot be handed over. Nothing was handed over.",
+                why=f"its media {row['sha256'][:16]}... are gone",
+                next_step="Put the file with this sha256 back where media are kept (it is named by its hash), or erase the upload; then run again.",
             )
-        name = row["sha256"] + media_suffix(kept)
-        _link_or_copy(kept, hidden / name)
+        with media.local(row["sha256"]) as kept:
+            name = row["sha256"] + media_suffix(kept)
+            _link_or_copy(kept, hidden / name)
         rows.append(
             {
                 "path": name,
@@ -116,6 +205,8 @@ def _write_folder(root: Path, batch: str, pending: Sequence[Mapping[str, Any]], 
                 "kind": row["kind"],
                 "source": SOURCE_NAME,
                 "case_id": row["case_id"],
+                "labelled_by": " ".join(row["labelled_by"]),
+                "unsure_model": row["model_sha256"],
             }
         )
     with open(hidden / TABLE, "w", encoding="utf-8", newline="") as handle:
@@ -186,9 +277,9 @@ def _lock(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _store(root: Path) -> Iterator[FeedbackStore]:
-    store = FeedbackStore(root)
+def _database(root: Path, settings: Settings) -> Iterator[Database]:
+    database = Database(root, settings)
     try:
-        yield store
+        yield database
     finally:
-        store.close()
+        database.close()

@@ -69,33 +69,31 @@ def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
     from pipelines.ingest import ingest
     from workspace.repository import dvc_add
 
-    every = [*sources, *_reviewed_cases(root)]
+    every = [*sources, *_reviewed_cases(root, settings)]
     lines = ingest(root, settings, every).lines() if every else []
-    _close_outbox(root)
+    _close_outbox(root, settings)
     untracked = [root / "data" / "raw" / name for name in batch_states(Journal(root).events()) if not (root / "data" / "raw" / f"{name}.dvc").exists()]
     dvc_add(root, [folder for folder in untracked if folder.exists()])
     return lines
 
 
-def _reviewed_cases(root: Path) -> list[SourceSettings]:
-    """Cases that people have labelled since the last hand-over, as one more source."""
+def _reviewed_cases(root: Path, settings: Settings) -> list[SourceSettings]:
+    """Cases that people have decided since the last hand-over, as one more source."""
     from feedback.handover import export_reviewed, source
 
-    folder = export_reviewed(root) if (root / "feedback.db").exists() else None
+    folder = export_reviewed(root, settings)
     return [source(folder)] if folder else []
 
 
-def _close_outbox(root: Path) -> None:
-    if not (root / "feedback.db").exists():
-        return
+def _close_outbox(root: Path, settings: Settings) -> None:
     from feedback.handover import mark_ingested
     from workspace.manifest import read_manifest
 
-    taken: set[str] = set()
+    batch_of: dict[str, str] = {}
     for folder in sorted((root / "data" / "raw").glob("*/")):
         if (folder / "manifest.parquet").exists():
-            taken |= set(read_manifest(folder)["sample_id"])
-    mark_ingested(root, sorted(taken))
+            batch_of |= dict.fromkeys(read_manifest(folder)["sample_id"], folder.name)
+    mark_ingested(root, settings, batch_of)
 
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retry_condition_fn=may_help_again)

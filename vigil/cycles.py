@@ -14,16 +14,15 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     """What a cycle would do, without Prefect, DVC or torch: quick enough to ask every minute."""
     from pipelines.ingest import pending
 
-    return make_plan(Journal(root).events(), settings, pending_files=pending(root, settings, settings.ingest.sources) + waiting_reviews(root), force=force)
+    waiting = pending(root, settings, settings.ingest.sources) + waiting_reviews(root, settings)
+    return make_plan(Journal(root).events(), settings, pending_files=waiting, force=force)
 
 
-def waiting_reviews(root: Path) -> int:
-    """Reviewed cases that no batch holds yet."""
-    if not (root / "feedback.db").exists():
-        return 0
+def waiting_reviews(root: Path, settings: Settings) -> int:
+    """Decided cases that no batch holds yet."""
     from feedback.handover import waiting
 
-    return waiting(root)
+    return waiting(root, settings)
 
 
 def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force: bool = False) -> dict[str, Any]:

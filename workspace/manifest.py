@@ -8,7 +8,7 @@ one read fetch a file. Ten shards move through DVC ten times faster than ten tho
 import hashlib
 import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -99,6 +99,42 @@ def write_media(batch_dir: Path, files: Iterable[tuple[str, Path]], shard_bytes:
     for stale in {path.name for path in batch_dir.glob("media-*.tar")} - set(written):
         (batch_dir / stale).unlink()
     return places
+
+
+def repack_shard(batch_dir: Path, shard: str, keep: Collection[str]) -> tuple[str, dict[str, int]]:
+    """Write a shard anew with only the samples in `keep`, under a name that is free; returns the name ('' when nothing is kept) and {sample_id: offset}.
+
+    The old shard stays until the caller's manifest no longer names it. Raises DataError for a damaged shard.
+    """
+    batch_dir = Path(batch_dir)
+    if not keep:
+        return "", {}
+    taken = {path.name for path in batch_dir.glob("media-*.tar")}
+    new = next(name for number in range(len(taken) + 1000) if (name := f"media-{number:03d}.tar") not in taken)
+    offsets: dict[str, int] = {}
+    try:
+        with tarfile.open(batch_dir / shard) as old, atomic_file(batch_dir / new, "wb") as handle:
+            for member in old:
+                sample_id = member.name.split(".")[0]
+                content = old.extractfile(member)
+                if sample_id not in keep or content is None:
+                    continue
+                clean = tarfile.TarInfo(member.name)
+                clean.size = member.size
+                handle.write(clean.tobuf(tarfile.GNU_FORMAT))
+                offsets[sample_id] = handle.tell()
+                while chunk := content.read(CHUNK_BYTES):
+                    handle.write(chunk)
+                handle.write(b"\0" * (-member.size % BLOCK_BYTES))
+            if missing := set(keep) - set(offsets):
+                raise ValueError(f"it lacks sample {min(missing)[:12]}")
+            handle.write(b"\0" * (2 * BLOCK_BYTES))
+            handle.write(b"\0" * (-handle.tell() % RECORD_BYTES))
+    except (OSError, ValueError, tarfile.TarError) as problem:
+        raise DataError(
+            f"The shard {batch_dir / shard} cannot be packed anew. Nothing was changed.", why=str(problem), next_step="Run `dvc checkout` (or `dvc pull`)."
+        ) from problem
+    return new, offsets
 
 
 def read_media(batch_dir: Path, shard: str, offset: int, nbytes: int, sample_id: str = "") -> bytes:

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,32 @@ def push(root: Path) -> int:
                 why=_root_cause(problem),
                 next_step="Check `remote` in params.yaml, then run `vigil doctor --push`.",
             ) from problem
+
+
+def delete_objects(root: Path, md5s: Collection[str]) -> int:
+    """Delete objects from DVC's remote, then from its cache; returns how many the remote had.
+
+    Raises DataError when the remote cannot be written; the cache then still knows what is left to do.
+    """
+    with _repo(root) as repo:
+        there: list[str] = []
+        if repo.config.get("core", {}).get("remote") and md5s:
+            from dvc.exceptions import DvcException
+
+            try:
+                remote = repo.cloud.get_remote_odb()
+                there = [path for path in map(remote.oid_to_path, sorted(md5s)) if remote.fs.exists(path)]
+                for path in there:
+                    remote.fs.remove(path)
+            except (DvcException, OSError) as problem:
+                raise DataError(
+                    "Erased data could not be deleted from the DVC remote. The erasure is not finished.",
+                    why=_root_cause(problem),
+                    next_step="Check `remote` in params.yaml, then run `vigil erase`; the next cycle tries again too.",
+                ) from problem
+        for md5 in md5s:
+            Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
+    return len(there)
 
 
 def pull(root: Path, targets: Iterable[str] = ()) -> int:

@@ -1,0 +1,112 @@
+"""Which models learned from a case: the training tables of promoted cycles name it.
+
+A cycle's commit keeps the hash of its training table (dvc.lock under its tag), DVC's cache the table. What was read is kept
+in `.vigil/learned/<cycle>.json`: a promoted cycle never changes, and its table may be erased later, the answer not.
+"""
+
+import json
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from workspace.files import read_json, write_json
+from workspace.journal import Journal
+from workspace.state import Champion, cycles, promoted
+
+FOLDER = Path(".vigil/learned")
+TABLE = "train.parquet"
+GIT_SECONDS = 20
+LOOK_AGAIN_SECONDS = 30.0  # for a table that is not here yet: a cycle's tag comes a moment after its last line in the journal
+_cached: dict[Path, tuple[tuple[int, int], float, dict[str, list[dict[str, Any]]]]] = {}
+_lock = threading.Lock()
+
+
+def learned_by(root: Path, case_id: str) -> list[dict[str, Any]]:
+    """The promoted models whose training table holds the case, oldest first: {cycle, version, model_sha256}. Cheap to ask again."""
+    return list(_index(root).get(case_id, [])) if case_id else []
+
+
+def remember(root: Path, cycle: str) -> None:
+    """Note what the training table that lies in the workspace holds, for `cycle`, which made it. A table of another cycle is left alone."""
+    table = root / "data" / "sets" / TABLE
+    try:
+        if read_json(table.with_name("report.json")).get("cycle") == cycle and table.is_file():
+            write_json(root / FOLDER / f"{cycle}.json", {"cycle": cycle, "cases": _cases_in(table)})
+    except (OSError, ValueError):
+        return
+
+
+def _index(root: Path) -> dict[str, list[dict[str, Any]]]:
+    """Case ids with the models that learned from them; read again only when the journal has grown."""
+    root = root.resolve()
+    try:
+        found = (root / "journal.jsonl").stat()
+    except FileNotFoundError:
+        return {}
+    stamp = (found.st_mtime_ns, found.st_size)
+    with _lock:
+        kept = _cached.get(root)
+        if kept is not None and kept[0] == stamp and time.monotonic() < kept[1]:
+            return kept[2]
+        events = Journal(root).events()
+        closed = {one.cycle for one in cycles(events) if one.closed}
+        index: dict[str, list[dict[str, Any]]] = {}
+        whole = True
+        for model in promoted(events).values():
+            if model.cycle not in closed:
+                continue
+            cases = _cases_of(root, model)
+            whole = whole and cases is not None
+            for case_id in cases or ():
+                index.setdefault(case_id, []).append({"cycle": model.cycle, "version": model.version, "model_sha256": model.model_sha256})
+        _cached[root] = (stamp, float("inf") if whole else time.monotonic() + LOOK_AGAIN_SECONDS, index)
+        return index
+
+
+def _cases_of(root: Path, model: Champion) -> list[str] | None:
+    """The cases in a promoted cycle's training table; None where the table is on another machine."""
+    note = root / FOLDER / f"{model.cycle}.json"
+    try:
+        return list(read_json(note)["cases"])
+    except (OSError, ValueError, KeyError):
+        remember(root, model.cycle)
+    if note.is_file():
+        return list(read_json(note)["cases"])
+    table = _table_of(root, model.cycle)
+    if table is None:
+        return None
+    cases = _cases_in(table)
+    write_json(note, {"cycle": model.cycle, "cases": cases})
+    return cases
+
+
+def _table_of(root: Path, cycle: str) -> Path | None:
+    """The training table under the cycle's tag, as DVC's cache keeps it."""
+    import yaml
+
+    asked = ["git", "-C", str(root), "show", f"refs/tags/vigil/{cycle}:dvc.lock"]
+    done = subprocess.run(asked, capture_output=True, timeout=GIT_SECONDS, check=False)
+    if done.returncode != 0:
+        return None
+    try:
+        stages = yaml.safe_load(done.stdout)["stages"]
+        folder = next(out["md5"] for out in stages["assemble"]["outs"] if out["path"] == "data/sets")
+        listed = json.loads(_object(root, folder).read_bytes())
+        table = _object(root, next(entry["md5"] for entry in listed if entry["relpath"] == TABLE))
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, yaml.YAMLError):
+        return None
+    return table if table.is_file() else None
+
+
+def _object(root: Path, md5: str) -> Path:
+    return root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def _cases_in(table: Path) -> list[str]:
+    """Sorted ids of the cases that a training table names. Raises OSError for one that cannot be read."""
+    import pyarrow.parquet
+
+    found = pyarrow.parquet.read_table(table, columns=["case_id"])["case_id"].unique().to_pylist()
+    return sorted(case_id for case_id in found if case_id)

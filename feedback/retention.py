@@ -1,0 +1,229 @@
+"""How long media are kept, and how everything of an upload is erased.
+
+`sweep` follows the settings: by policy, verdict and age, media are deleted and only their hashes stay. Media that somebody
+still needs are kept: of an upload in work, of a case that is open, in quarantine, or on its way to training.
+
+`erase` is a person's request. What the service holds goes at once: the media and all that was made of them, the verdict,
+the case, its answers' notes. What training holds goes at the next cycle, or with `vigil erase` (`finish_erasures`): see
+workspace/forgetting.py. The weights of models that learned from it cannot be unlearned; the erasure names these models.
+One file that several people sent is one file: it stays while another's upload holds it, unless an admin erases the file.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, String, cast, delete, select, update
+
+from feedback import audit
+from feedback.access import Actor
+from feedback.database import Database, now
+from feedback.keep import MediaStore
+from feedback.learned import learned_by
+from feedback.tables import CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
+from workspace.settings import FeedbackSettings
+
+LOG = logging.getLogger("vigil.retention")
+WHO = "system:retention"
+POLICIES = ("moderation", "identity_check", "forensics")
+NO_CYCLE = "the next cycle takes it out of the training data"
+
+
+class Retention:
+    """The keeping and erasing of one service. Safe to use from several threads and processes."""
+
+    def __init__(self, database: Database, media: MediaStore, settings: FeedbackSettings) -> None:
+        self.database, self.media, self.settings = database, media, settings
+
+    # -- by age ---------------------------------------------------------------------------------------------------------------
+    def sweep(self, moment: str = "") -> dict[str, int]:
+        """Delete and quarantine what is due at `moment` (now); returns {"deleted": n, "quarantined": n}. Safe to repeat."""
+        moment, done = moment or now(), {"deleted": 0, "quarantined": 0}
+        with self.database.read() as connection:
+            due = [sha256 for sha256, what in self._due(connection, moment).items() if what]
+        for sha256 in due:
+            with self.database.write() as connection:  # one file a transaction, and looked at again: others wait for a moment only
+                what = self._due(connection, moment, sha256).get(sha256, "")
+                if what == "deleted":
+                    self.media.delete(sha256)
+                if what:
+                    values = {"state": what, "state_since": now(), "why": "kept long enough" if what == "deleted" else "called fake"}
+                    connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(**values))
+                    audit.append(connection, WHO, f"media.{what}", f"media:{sha256}", {"why": values["why"]})
+                    done[what] += 1
+        return done
+
+    def _due(self, connection: Connection, moment: str, sha256: str = "") -> dict[str, str]:
+        """What is to be done with each file: deleted, quarantined, or ""."""
+        query = select(
+            MEDIA.c.sha256, MEDIA.c.state.label("media_state"),
+            *(DETECTIONS.c[name] for name in ("state", "policy", "verdict", "finished_at", "created_at")),
+            CASES.c.state.label("case_state"), OUTBOX.c.state.label("outbox_state"),
+        ).select_from(
+            MEDIA.join(DETECTIONS, DETECTIONS.c.sha256 == MEDIA.c.sha256)
+            .outerjoin(CASES, CASES.c.sha256 == MEDIA.c.sha256).outerjoin(OUTBOX, OUTBOX.c.case_id == CASES.c.id)
+        ).where(MEDIA.c.state != "deleted", DETECTIONS.c.state != "erased")  # fmt: skip
+        if sha256:
+            query = query.where(MEDIA.c.sha256 == sha256)
+        files: dict[str, list[Mapping[str, Any]]] = {}
+        for row in connection.execute(query).mappings():
+            files.setdefault(row["sha256"], []).append(dict(row))
+        return {name: self._what(rows, moment) for name, rows in files.items()}
+
+    def _what(self, rows: list[Mapping[str, Any]], moment: str) -> str:
+        working = any(row["state"] != "done" for row in rows)
+        asked = rows[0]["case_state"] in ("open", "quarantined") or rows[0]["outbox_state"] in ("waiting", "exported")
+        if not working and not asked and all(_past(row, self._days(row), moment) for row in rows):
+            return "deleted"
+        fake = any(row["verdict"] == "fake" and _past(row, self.settings.retention.every_minutes / 1440, moment) for row in rows)
+        return "quarantined" if self.settings.retention.quarantine_fakes and fake and rows[0]["media_state"] == "kept" else ""
+
+    def _days(self, row: Mapping[str, Any]) -> float:
+        policy = getattr(self.settings, row["policy"]) if row["policy"] in POLICIES else None
+        if policy is not None and policy.keep_days is not None:
+            return float(policy.keep_days)
+        kept = self.settings.retention
+        return float({"real": kept.real_days, "fake": kept.fake_days, "uncertain": kept.uncertain_days}.get(row["verdict"], kept.none_days))
+
+    # -- on request -----------------------------------------------------------------------------------------------------------
+    def erase(self, actor: Actor, detection_id: str, why: str = "") -> dict[str, Any]:
+        """Erase one upload; returns {"sha256", "state": erased | held, "held_by", "training", "models", "next"}. Again is harmless.
+
+        `held`: others sent the same file; this upload and its verdict are gone, the file stays for theirs. Raises KeyError for no such upload.
+        """
+        with self.database.write() as connection:
+            row = connection.execute(select(DETECTIONS).where(DETECTIONS.c.id == detection_id)).mappings().one_or_none()
+            if row is None:
+                raise KeyError(detection_id)
+            return self._erase(connection, actor, str(row["sha256"]), [dict(row)], why, everywhere=False)
+
+    def erase_file(self, actor: Actor, sha256: str, why: str = "") -> dict[str, Any]:
+        """Erase a file, whoever sent it, out of every batch whatever its source. Returns what `erase` does; raises KeyError for an unknown hash."""
+        with self.database.write() as connection:
+            rows = [dict(row) for row in connection.execute(select(DETECTIONS).where(DETECTIONS.c.sha256 == sha256)).mappings()]
+            if not rows:
+                raise KeyError(sha256)
+            return self._erase(connection, actor, sha256, rows, why, everywhere=True)
+
+    def erasures(self) -> list[dict[str, Any]]:
+        """Every erased file: by hash, when, who, why, and what was done; the oldest first."""
+        with self.database.read() as connection:
+            return [dict(row) for row in connection.execute(select(ERASURES).order_by(ERASURES.c.requested_at, ERASURES.c.sha256)).mappings()]
+
+    def _erase(self, connection: Connection, actor: Actor, sha256: str, rows: list[dict[str, Any]], why: str, everywhere: bool) -> dict[str, Any]:
+        ids = [row["id"] for row in rows]
+        fresh = [row["id"] for row in rows if row["state"] != "erased"]
+        blank = {"state": "erased", "verdict": "", "answer": None, "p_fake": None, "novelty": None, "lease_by": "", "lease_until": "", "progress": 0.0}
+        connection.execute(update(DETECTIONS).where(DETECTIONS.c.id.in_(fresh)).values(**blank, kind="", group_id="", case_id=None))
+        for detection_id in fresh:
+            connection.execute(delete(DELIVERIES).where(cast(DELIVERIES.c.body, String).contains(detection_id)))
+        holding = (DETECTIONS.c.sha256 == sha256) & (DETECTIONS.c.state != "erased")
+        others = connection.execute(select(DETECTIONS.c.owner_id, DETECTIONS.c.source).where(holding).order_by(DETECTIONS.c.number)).all()
+        case = connection.execute(select(CASES).where(CASES.c.sha256 == sha256)).mappings().one_or_none()
+        told: dict[str, Any] = {"sha256": sha256, "why": why, "detections": fresh, "held_by": len(others), "everywhere": everywhere}
+        if others:
+            if case is not None and case["owner_id"] not in {other.owner_id for other in others}:
+                connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(owner_id=others[0].owner_id, source=others[0].source))
+            outcome: dict[str, Any] = {"state": "held", "training": "", "models": [], "next": "The same file was sent by others too; it stays for them."}
+        else:
+            outcome = self._erase_last(connection, actor, sha256, None if case is None else dict(case), ids, why, everywhere)
+        if fresh:
+            for detection_id in fresh:
+                audit.append(connection, actor.who, "detection.erase", f"detection:{detection_id}", told)
+        return {"sha256": sha256, "held_by": len(others), **outcome}
+
+    def _erase_last(
+        self, connection: Connection, actor: Actor, sha256: str, case: dict[str, Any] | None, ids: list[str], why: str, everywhere: bool
+    ) -> dict[str, Any]:
+        """Nobody holds the file any more: its media, its case, and the word to training."""
+        handed_over = ""
+        if case is not None:
+            connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case["id"], OUTBOX.c.state == "waiting"))
+            handed_over = connection.execute(select(OUTBOX.c.state).where(OUTBOX.c.case_id == case["id"])).scalar_one_or_none() or ""
+            blank = {
+                "state": "erased",
+                "label": "",
+                "identity": "",
+                "gold": "",
+                "why": "",
+                "p_fake": None,
+                "novelty": None,
+                "embedding": None,
+                "uncertainty": 0.0,
+            }
+            connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(**blank))
+            connection.execute(update(REVIEWS).where(REVIEWS.c.case_id == case["id"]).values(note="", identity=""))
+            connection.execute(update(REVIEWS).where(REVIEWS.c.case_id == case["id"], REVIEWS.c.undone_at == "").values(undone_at=now()))
+        before = connection.execute(select(ERASURES).where(ERASURES.c.sha256 == sha256)).mappings().one_or_none()
+        earlier: dict[str, Any] = dict(before["detail"]) if before is not None else {}
+        case_id = "" if case is None else str(case["id"])
+        models = _joined(earlier.get("models", []), learned_by(self.database.root, case_id))
+        requested = bool(handed_over) or everywhere or (before is not None and before["state"] == "requested")
+        detail = {
+            **earlier,
+            "detections": sorted({*earlier.get("detections", []), *ids}),
+            "case_id": case_id,
+            "everywhere": everywhere or bool(earlier.get("everywhere")),
+            "models": models,
+            "cannot": "weights of the models named here were trained with it and cannot unlearn it" if models else "",
+        }
+        values = {"requested_at": now(), "requested_by": actor.who, "why": why, "detail": detail}
+        values |= {"state": "requested", "done_at": ""} if requested else {"state": "done", "done_at": now()}
+        if before is None:
+            connection.execute(ERASURES.insert().values(sha256=sha256, **values))
+        else:
+            connection.execute(update(ERASURES).where(ERASURES.c.sha256 == sha256).values(**values))
+        gone = {"state": "deleted", "state_since": now(), "why": "erased on request"}
+        connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(**gone))
+        self.media.delete(sha256)  # before the commit: a kill here leaves a request to repeat, never media that nobody remembers
+        training = "requested" if requested else "none"
+        said = f"Erased; {NO_CYCLE} (or run `vigil erase`)." if requested else "Erased; training never got it."
+        return {"state": "erased", "training": training, "models": models, "next": said}
+
+
+def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict[str, Any]]:
+    """Take what was erased out of the workspace's training data; returns what was done, a row a file. The caller holds the lease.
+
+    Between cycles only: a cycle that was begun ends as it began. Safe to repeat.
+    """
+    from workspace.forgetting import forget
+    from workspace.journal import Journal
+    from workspace.state import open_cycle
+
+    if open_cycle(Journal(root).events()) is not None:
+        return []
+    with database.read() as connection:
+        asked = [dict(row) for row in connection.execute(select(ERASURES).where(ERASURES.c.state == "requested").order_by(ERASURES.c.sha256)).mappings()]
+    if not asked:
+        return []
+    case_of = {row["sha256"]: "" if row["detail"].get("everywhere") else str(row["detail"].get("case_id") or "-") for row in asked}
+    forgotten = forget(root, case_of, who)
+    done = []
+    with database.write() as connection:
+        for row in asked:
+            case_id = str(row["detail"].get("case_id") or "")
+            models = _joined(row["detail"].get("models", []), learned_by(root, case_id))
+            found = row["sha256"] in forgotten.samples
+            training = {**forgotten.as_dict(), "samples": [row["sha256"]]} if found else "it was in no batch"
+            detail = {**row["detail"], "training": training, "models": models}
+            detail["cannot"] = "weights of the models named here were trained with it and cannot unlearn it" if models else ""
+            same = (ERASURES.c.sha256 == row["sha256"]) & (ERASURES.c.requested_at == row["requested_at"])
+            connection.execute(update(ERASURES).where(same).values(state="done", done_at=now(), detail=detail))
+            if not found:  # handed over, and then taken back by the erasure: it will never be ingested
+                connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case_id, OUTBOX.c.state == "exported"))
+            told = {"training": training, "models": models}
+            audit.append(connection, who, "erasure.done", f"media:{row['sha256']}", told)
+            done.append({"sha256": row["sha256"], **told})
+    return done
+
+
+def _past(row: Mapping[str, Any], days: float, moment: str) -> bool:
+    since = datetime.fromisoformat(row["finished_at"] or row["created_at"])
+    return since + timedelta(days=days) <= datetime.fromisoformat(moment).astimezone(UTC)
+
+
+def _joined(*lists: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The models of several lists, each once, in order."""
+    return list({model["cycle"]: dict(model) for models in lists for model in models}.values())

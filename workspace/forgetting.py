@@ -1,0 +1,194 @@
+"""Take samples out of a workspace for good: out of their batch, out of what was made of them, and out of what DVC keeps of before.
+
+The row of a forgotten sample stays in its manifest with hash, label and `use` never, so that the same file never comes in
+again; its media, name and person go. Safe to repeat: a kill anywhere leaves batches that can be read, and the next run ends it.
+What cannot be taken out are the weights of models that were trained with a sample. Run it under the lease, between cycles.
+"""
+
+import json
+import shutil
+import tarfile
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workspace.batches import set_batch_state
+from workspace.journal import Journal
+from workspace.manifest import read_manifest, repack_shard, write_manifest
+from workspace.state import batch_states
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLANKED = ("identity", "donor", "source_video", "method", "licence", "shard", "phash", "duplicate_of")
+CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
+MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets")
+CACHES = (".vigil/scores",)
+MOST_JSON_BYTES = 64 << 20
+PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """What was done: batches rewritten, folders removed (stages make them again), objects deleted from DVC's cache and its remote."""
+
+    samples: list[str] = field(default_factory=list)
+    batches: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    cached_objects: int = 0
+    remote_objects: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
+    """Forget the samples named by sha256; a value that is not '' asks for this only where the row names that case.
+
+    Raises VigilError where a batch cannot be rewritten; what was done until then stays done, and again ends it.
+    """
+    report = Forgotten()
+    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
+        found = _forget_in_batch(manifest.parent, case_of)
+        if found:
+            report.samples += found
+            report.batches.append(manifest.parent.name)
+    if not report.samples:
+        return report
+    wanted = set(report.samples)
+    for pattern in MADE:
+        for folder in sorted(root.glob(pattern)):
+            if any(mentions(path, wanted) for path in folder.rglob("*") if path.is_file()):
+                shutil.rmtree(folder)
+                report.folders.append(str(folder.relative_to(root)))
+    for name in CACHES:
+        shutil.rmtree(root / name, ignore_errors=True)
+    _version(root, report.batches)
+    report.cached_objects, report.remote_objects = _purge(root, wanted)
+    _drop_empty(root, report.batches, who)
+    return report
+
+
+def mentions(path: Path, samples: Collection[str]) -> bool:
+    """Whether a file holds media of these samples or what was made of them: a table, a tar of media or clips, or a stage's report."""
+    with open(path, "rb") as handle:
+        head = handle.read(TAR_AT + len(TAR))
+    if head[:4] == PARQUET:
+        return bool(_clips_of(path, samples))
+    if head[TAR_AT:] == TAR:
+        return any(_is_of(name, samples) for name in _members(path))
+    if head[:1] == b"{" and path.stat().st_size <= MOST_JSON_BYTES:
+        return _reported(path, samples)
+    return False
+
+
+def _forget_in_batch(folder: Path, case_of: Mapping[str, str]) -> list[str]:
+    """Blank the rows and pack their shards anew; returns the samples that are of this batch, also those blanked before."""
+    table = read_manifest(folder)
+    mine = table[[case_of.get(sample_id) in ("", case_id) for sample_id, case_id in zip(table["sample_id"], table["case_id"], strict=True)]]
+    if mine.empty:
+        return []
+    if (mine["shard"] != "").any() or (mine["use"] != "never").any():
+        _rewrite(folder, table, set(mine["sample_id"]))
+    named = set(read_manifest(folder)["shard"])
+    for stray in sorted(folder.glob("media-*.tar")):
+        if stray.name not in named:
+            stray.unlink()
+    return sorted(mine["sample_id"])
+
+
+def _rewrite(folder: Path, table: "pd.DataFrame", gone: set[str]) -> None:
+    """New shards under new names, then the manifest that names them (the one moment that counts); the old ones are strays from then on."""
+    leaving = table["sample_id"].isin(gone)
+    for shard in sorted(set(table.loc[leaving, "shard"]) - {""}):
+        staying = table[(table["shard"] == shard) & ~leaving]
+        new, places = repack_shard(folder, shard, set(staying["sample_id"]))
+        for index, sample_id in staying["sample_id"].items():
+            table.loc[index, "shard"], table.loc[index, "offset"] = new, places[sample_id]
+    table.loc[leaving, list(BLANKED)] = ""
+    table.loc[leaving, "path"] = [f"erased/{sample_id}" for sample_id in table.loc[leaving, "sample_id"]]
+    table.loc[leaving, "use"] = "never"
+    table.loc[leaving, "offset"] = 0
+    write_manifest(table, folder)
+
+
+def _version(root: Path, batches: list[str]) -> None:
+    """DVC and git know the batches as they are now; a batch that nobody has versioned yet is left to the cycle."""
+    from workspace.repository import commit, dvc_add
+
+    tracked = [root / "data" / "raw" / name for name in batches if (root / "data" / "raw" / f"{name}.dvc").exists()]
+    dvc_add(root, tracked)
+    if tracked:
+        commit(root, f"Erase samples of {', '.join(batches)} on request")
+
+
+def _purge(root: Path, samples: set[str]) -> tuple[int, int]:
+    """Delete every object of DVC's cache, and of its remote, that holds something of the samples; returns how many of each."""
+    from workspace.repository import delete_objects
+
+    cache = root / ".dvc" / "cache" / "files" / "md5"
+    objects = [path for path in sorted(cache.glob("??/*")) if path.is_file() and not path.name.endswith((".dir", ".tmp"))]
+    clips = set(samples).union(*(_clips_of(path, samples) for path in objects if _begins(path, PARQUET)))
+    held = {path.parent.name + path.name for path in objects if mentions(path, clips)}
+    return len(held), delete_objects(root, held)
+
+
+def _drop_empty(root: Path, batches: list[str], who: str) -> None:
+    """A batch of which nothing can be used any more takes part in no cycle."""
+    states = batch_states(Journal(root).events())
+    for name in batches:
+        table = read_manifest(root / "data" / "raw" / name)
+        if name in states and states[name].state != "dropped" and ((table["use"] == "never") | (table["quarantine"] != "")).all():
+            set_batch_state(root, name, "dropped", who=who, why="all that it held was erased on request")
+
+
+def _clips_of(path: Path, samples: Collection[str]) -> set[str]:
+    """Ids of the clips in a table that show one of the samples, as its own, as source or as donor; the samples of rows that still name a shard."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        names = pyarrow.parquet.read_schema(path).names
+        if not {"sample_id", "shard"} <= set(names):
+            return set()
+        columns = [name for name in ("sample_id", "shard", "clip_id", "source_clip", "donor_clip") if name in names]
+        rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
+    except (OSError, pyarrow.ArrowInvalid):
+        return set()
+    return {
+        row.get("clip_id") or row["sample_id"]
+        for row in rows
+        if row["shard"] and (row["sample_id"] in samples or any(_is_of(row.get(name) or "", samples) for name in ("clip_id", "source_clip", "donor_clip")))
+    }
+
+
+def _is_of(name: str, samples: Collection[str]) -> bool:
+    """Whether a tar member or a clip id belongs to a sample or a clip: `<sha256>.mp4`, `<16 digits>-t0-c1+forger.zst`."""
+    stem = name.split(".")[0]
+    return bool(stem) and (stem in samples or any(len(one) == 64 and stem.startswith(f"{one[:CLIP_PREFIX]}-") for one in samples))
+
+
+def _members(path: Path) -> Iterator[str]:
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                yield member.name
+    except (tarfile.TarError, OSError):
+        return
+
+
+def _reported(path: Path, samples: Collection[str]) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    rows = found.get("samples") if isinstance(found, dict) else None
+    rows = rows if isinstance(rows, list) else []
+    return any(isinstance(row, dict) and row.get("sample_id") in samples and row.get("use") != "never" for row in rows)
+
+
+def _begins(path: Path, magic: bytes) -> bool:
+    with open(path, "rb") as handle:
+        return handle.read(len(magic)) == magic
