@@ -1,0 +1,140 @@
+"""The signed report of a verdict: what was looked at, by which model, what came out, and what that does not show.
+
+The report is JSON with an Ed25519 signature over its canonical form (sorted keys, no spaces, ASCII). The key follows from the
+service's secret; a report names it, and is only worth what the key is: compare it with the service's own (`public_key`).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from feedback.database import now
+from feedback.secret import Secret
+
+FORMAT = "vigil-report-1"
+PURPOSE = "report"
+ALGORITHM = "Ed25519"
+MOST_BYTES = 32 << 20
+WORDS = {"real": "Real", "fake": "Fake", "uncertain": "Uncertain", "none": "No verdict"}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What became of a report: whether it is whole and by whom it is signed; `why` says what is wrong. `trusted`: the expected key signed it."""
+
+    valid: bool
+    trusted: bool
+    key: str
+    why: str
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def case_report(detection: Mapping[str, Any], secret: Secret) -> dict[str, Any]:
+    """{"report": {...}, "signature": {"algorithm", "key", "value"}} of a detection as the API shows it."""
+    report = {
+        "format": FORMAT,
+        "made_at": now(),
+        "detection": {name: detection.get(name) for name in ("id", "created_at", "finished_at", "policy", "mode", "state")},
+        "media": {name: detection.get(name) for name in ("sha256", "bytes", "kind", "frames", "faces")},
+        "verdict": {name: detection.get(name) for name in ("verdict", "p_fake", "threshold", "abstain", "novelty", "reason")},
+        "label_map": detection.get("label_map") or "p_fake: 1 means fake",
+        "tracks": list(detection.get("tracks") or []),
+        "forged": list(detection.get("forged") or []),
+        "timeline": list(detection.get("clips") or []),
+        "model": {name: detection.get(name) for name in ("model", "model_sha256", "model_trained_at", "cycle", "origin", "engine", "knows")},
+        "limits": limits_of(detection),
+    }
+    report = json.loads(json.dumps(report, default=str))  # as a reader will have it: tuples are lists, moments text
+    return {"report": report, "signature": {"algorithm": ALGORITHM, "key": public_key(secret), "value": _private(secret).sign(canonical(report)).hex()}}
+
+
+def public_key(secret: Secret) -> str:
+    """The key that this service's reports are verified with, 64 hex digits. No secret."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return str(_private(secret).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex())
+
+
+def verify_report(path: Path, expected_key: str = "") -> Checked:
+    """Look at a report file. Anything that is not a whole report is `valid` False with the reason, never an exception."""
+    try:
+        if Path(path).stat().st_size > MOST_BYTES:
+            return Checked(False, False, "", f"the file is larger than {MOST_BYTES >> 20} MB")
+        signed = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as problem:
+        return Checked(False, False, "", f"it cannot be read as JSON: {problem}")
+    return check_report(signed, expected_key)
+
+
+def check_report(signed: Any, expected_key: str = "") -> Checked:
+    """The same for a report that was read already."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    report = signed.get("report") if isinstance(signed, dict) else None
+    signature = signed.get("signature") if isinstance(signed, dict) else None
+    if not isinstance(report, dict) or not isinstance(signature, dict) or report.get("format") != FORMAT:
+        return Checked(False, False, "", f"it is no report of the form {FORMAT}")
+    key = str(signature.get("key", ""))
+    try:
+        if signature.get("algorithm") != ALGORITHM:
+            raise ValueError(f"signed by {signature.get('algorithm')!r}, not {ALGORITHM}")
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(str(signature.get("value", ""))), canonical(report))
+    except InvalidSignature:
+        return Checked(False, False, key, "the signature does not fit: the report was changed after it was signed")
+    except ValueError as problem:
+        return Checked(False, False, key, f"the signature cannot be read: {problem}")
+    if expected_key and key != expected_key:
+        return Checked(True, False, key, "it is whole, and signed by another key than the one expected", report)
+    return Checked(True, bool(expected_key), key, "" if expected_key else "it is whole; compare the key with the service's own", report)
+
+
+def canonical(report: Mapping[str, Any]) -> bytes:
+    """The bytes that are signed."""
+    return json.dumps(report, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def report_pdf(signed: Mapping[str, Any], thumbnail: Path | None = None) -> bytes:
+    """The report as a page to print, with the signed JSON attached."""
+    from feedback.report_page import draw
+
+    return draw(signed, thumbnail)
+
+
+def limits_of(detection: Mapping[str, Any]) -> list[str]:
+    """What a reader must not take from the verdict, in sentences."""
+    said = ["A verdict is an estimate by a trained network, not proof. p_fake is calibrated on validation videos of the kind the model was trained with."]
+    knows = [str(name) for name in detection.get("knows") or []]
+    met = f"The model has met these kinds of forgery: {', '.join(knows)}." if knows else "The model names no kind of forgery that it has met."
+    said.append(f"{met} Others may go unnoticed.")
+    if (days := _age_days(detection)) is not None:
+        said.append(f"It was trained {days} {'day' if days == 1 else 'days'} before this verdict; forgeries that are newer were not known to it.")
+    said.append("Only faces are examined: sound, background and text are not, and neither are faces too small or turned away.")
+    threshold, abstain = detection.get("threshold"), detection.get("abstain")
+    if isinstance(threshold, int | float):
+        band = f" Within {float(abstain):.2f} of it the answer is `uncertain`." if isinstance(abstain, int | float) and abstain > 0 else ""
+        said.append(f"From p_fake {float(threshold):.3f} on a file is called fake.{band}")
+    if isinstance(detection.get("novelty"), int | float) and float(detection["novelty"]) > 1:
+        said.append("This file is unlike what the model was trained with (novelty above 1); its figures hold less for it.")
+    if detection.get("verdict") == "none":
+        said.append("There is no verdict. That says nothing about whether the file is forged.")
+    return said
+
+
+def _age_days(detection: Mapping[str, Any]) -> int | None:
+    try:
+        trained = datetime.fromisoformat(str(detection.get("model_trained_at") or ""))
+        judged = datetime.fromisoformat(str(detection.get("finished_at") or detection.get("created_at") or ""))
+    except ValueError:
+        return None
+    trained, judged = (moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in (trained, judged))
+    return max(0, (judged - trained).days)
+
+
+def _private(secret: Secret):  # type: ignore[no-untyped-def]  # imported late: it takes 0.1 s
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(secret.key(PURPOSE))
