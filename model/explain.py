@@ -6,7 +6,7 @@ mouth and head come from the mesh; they are evidence for a person to weigh and e
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,10 +19,15 @@ from model.data import to_tensor
 from model.network import ResNeXtLSTM
 from model.regions import canonical_regions
 
+if TYPE_CHECKING:
+    from media.faces import FaceClip
+    from model.inference import FileVerdict
+
 Floats = NDArray[np.float32]
 REGIONS = ("eyes", "lips", "skin", "surroundings")
 BLINK_CLOSED = 0.6  # of the eye's median opening
 LIPS_INNER, FACE_ENDS = (13, 14), (10, 152)
+NAMES = {"eyes": "the eyes", "lips": "the mouth", "skin": "the skin of the face", "surroundings": "what lies around the face"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +110,14 @@ def mesh_evidence(landmarks: NDArray[np.floating], seconds: float) -> MeshEviden
         return MeshEvidence(0.0, 0.0, 0.0)
     jumps = np.abs(np.diff(mouth)).max(), np.linalg.norm(np.diff(head, axis=0), axis=1).max()
     return MeshEvidence(blinks / max(seconds, 1e-6), float(jumps[0]), float(jumps[1]))
+
+
+def sentence(said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip") -> str:
+    """What a person may repeat: verdict, where it hangs, when."""
+    parts = found.regions()
+    place = max(parts, key=lambda name: parts[name])
+    sure = int(np.argmax(found.certainty))
+    when = "" if said.kind == "image" else f", most of all {clip.start_seconds:.1f} to {clip.end_seconds:.1f} s into it (face {clip.track + 1})"
+    frame = "" if len(found.certainty) < 2 else f" The network is surest of frame {sure + 1} of {len(found.certainty)} there."
+    word = {"fake": "Called fake", "real": "Called real", "uncertain": "Left uncertain"}[said.verdict]
+    return f"{word} (p_fake {said.p_fake:.2f}){when}; the verdict hangs most on {NAMES[place]} ({parts[place]:.0%} of the heat).{frame}"

@@ -157,11 +157,18 @@ class Engine:
         except Exception as problem:  # a file from anywhere may break a decoder in ways nobody listed; its row must still appear
             return FileVerdict(file, None, "none", 0, 0, f"could not be read: {type(problem).__name__}: {problem}"[:300], self.model_id, "", self.card.engine)
 
-    def judge(self, found: "Extraction", file: str) -> FileVerdict:
-        """The verdict on the clips of one file; the rows of `clips` are in their order."""
+    def judge(
+        self, found: "Extraction", file: str, scores: Sequence[ClipScore] | None = None, threshold: float | None = None, abstain: float | None = None
+    ) -> FileVerdict:
+        """The verdict on the clips of one file; the rows of `clips` are in their order.
+
+        `scores` of the clips where they were computed already, `threshold` and `abstain` where others than the card's hold.
+        """
         if not found.clips:
             return FileVerdict(file, None, "none", found.frames_seen, found.faces, found.reason or "no face found", self.model_id, found.kind, self.card.engine)
-        scores = self.score_clips([clip.frames for clip in found.clips])
+        if scores is None:
+            scores = self.score_clips([clip.frames for clip in found.clips])
+        threshold, abstain = self.card.threshold if threshold is None else threshold, self.card.abstain if abstain is None else abstain
         evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, found.clips, strict=True)]
         video = aggregate(evidence, self.card.temperature)
         rows: list[dict[str, Any]] = [
@@ -172,7 +179,7 @@ class Engine:
         for track, p_fake in video.tracks.items():
             worst = max((row for row in rows if row["track"] == track), key=lambda row: row["p_fake"])
             tracks.append({**worst, "p_fake": p_fake})
-        said, reason = verdict(video.p_fake, self.card.threshold, self.card.abstain), ""
+        said, reason = verdict(video.p_fake, threshold, abstain), ""
         known = self.card.metrics.get("novelty")
         seen = [score.embedding for score, clip in zip(scores, found.clips, strict=True) if clip.track == video.track]
         if is_novel(known, seen):
@@ -180,6 +187,14 @@ class Engine:
         reason = reason or _reason(said, rows, video.worst_clip)
         novelty = video_novelty(known, seen) if known and known["centre"] else None
         return FileVerdict(file, video.p_fake, said, found.frames_seen, found.faces, reason, self.model_id, found.kind, self.card.engine, tracks, rows, novelty)
+
+
+def most_telling(said: FileVerdict) -> int:
+    """The clip of the worst track that speaks most for the verdict: the highest p_fake of a fake, the lowest of a real. Needs a verdict."""
+    track = max(said.tracks, key=lambda row: row["p_fake"])["track"]
+    mine = [place for place, clip in enumerate(said.clips) if clip["track"] == track]
+    pick = min if said.verdict == "real" else max
+    return int(pick(mine, key=lambda place: said.clips[place]["p_fake"]))
 
 
 def _reason(said: str, rows: list[dict[str, Any]], worst: int) -> str:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 SHOWN = 6  # frames of the most telling clip, side by side
 TILE_PX = 192  # smaller crops are enlarged to about this, to be seen
-NAMES = {"eyes": "the eyes", "lips": "the mouth", "skin": "the skin of the face", "surroundings": "what lies around the face"}
 
 
 def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Path) -> dict[str, Any]:
@@ -26,8 +25,8 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     """
     from media.faces import extract_clips
     from model.checkpoint import load_model
-    from model.explain import explain_clip, mesh_evidence
-    from model.inference import Engine
+    from model.explain import explain_clip, mesh_evidence, sentence
+    from model.inference import Engine, most_telling
 
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
@@ -37,7 +36,7 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     said = engine.judge(extraction, str(path))
     if said.p_fake is None:
         raise VigilError(f"There is nothing to explain in {path}.", why=said.reason, next_step="Name an image or a video with a face.")
-    worst = _most_telling(said)
+    worst = most_telling(said)
     clip = extraction.clips[worst]
     found = explain_clip(load_model(folder / "model.safetensors", engine.card.model_sha256), clip.frames, said.p_fake >= engine.card.threshold)
     mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)
@@ -53,25 +52,6 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     }  # fmt: skip
     write_json(out / "explanation.json", page)
     return page
-
-
-def _most_telling(said: "FileVerdict") -> int:
-    """The clip of the worst track that speaks most for the verdict: the highest p_fake of a fake, the lowest of a real."""
-    track = max(said.tracks, key=lambda row: row["p_fake"])["track"]
-    mine = [place for place, clip in enumerate(said.clips) if clip["track"] == track]
-    pick = min if said.verdict == "real" else max
-    return int(pick(mine, key=lambda place: said.clips[place]["p_fake"]))
-
-
-def sentence(said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip") -> str:
-    """What a person may repeat: verdict, where it hangs, when."""
-    parts = found.regions()
-    place = max(parts, key=lambda name: parts[name])
-    sure = int(np.argmax(found.certainty))
-    when = "" if said.kind == "image" else f", most of all {clip.start_seconds:.1f} to {clip.end_seconds:.1f} s into it (face {clip.track + 1})"
-    frame = "" if len(found.certainty) < 2 else f" The network is surest of frame {sure + 1} of {len(found.certainty)} there."
-    word = {"fake": "Called fake", "real": "Called real", "uncertain": "Left uncertain"}[said.verdict]
-    return f"{word} (p_fake {said.p_fake:.2f}){when}; the verdict hangs most on {NAMES[place]} ({parts[place]:.0%} of the heat).{frame}"
 
 
 def draw_overlay(path: Path, clip: "FaceClip", found: "ClipExplanation") -> None:

@@ -47,7 +47,7 @@ def list_prefix(url: str, endpoint: str = "") -> list[ObjectInfo]:
     """Every object under an address, sorted by key; folder markers (keys ending in '/') are left out. Raises DataError."""
     bucket, prefix = split_url(url)
     with _named(url, endpoint):
-        pages = _client(endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        pages = client(endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         found = [ObjectInfo(item["Key"], int(item["Size"]), item["ETag"].strip('"')) for page in pages for item in page.get("Contents", [])]
     return sorted((item for item in found if not item.key.endswith("/")), key=lambda item: item.key)
 
@@ -69,10 +69,10 @@ def fetch(
     found = list_prefix(url, endpoint) if objects is None else sorted(objects, key=lambda item: item.key)
     targets = [_target(Path(to), prefix, item.key, url) for item in found]
     with _named(url, endpoint):
-        client = _client(endpoint)
+        store = client(endpoint)
     done = 0
     with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
-        futures = [pool.submit(_fetch_one, client, endpoint, bucket, item, target) for item, target in zip(found, targets, strict=True)]
+        futures = [pool.submit(_fetch_one, store, endpoint, bucket, item, target) for item, target in zip(found, targets, strict=True)]
         try:
             for future in futures:
                 future.result()
@@ -152,7 +152,8 @@ def _difference(path: Path, item: ObjectInfo, check_md5: bool) -> str:
     return ""
 
 
-def _client(endpoint: str) -> Any:
+def client(endpoint: str) -> Any:
+    """A boto3 client of the store at `endpoint` (empty: the default), with short time-outs."""
     import boto3
     from botocore.config import Config
 

@@ -217,7 +217,7 @@ class ModelSettings(Block):
         "", description="Path of a safetensors file with backbone weights, or torchvision's name of some (IMAGENET1K_V2); empty trains from scratch."
     )
     shrink: Positive = Field(
-        1, description="Frames are averaged over squares of so many pixels a side first: forged at faces.size_px, looked at in a part of it, as what is sent on is."
+        1, description="Frames are averaged over squares of so many pixels a side first: forged large, looked at small, as fakes are that were sent on."
     )
     temporal: Literal["lstm", "gru", "transformer"] = Field("lstm", description="What reads the frames in order.")
     lstm_hidden: Positive = Field(256, description="Width of the LSTM or GRU, each direction; inner width of the transformer.")
@@ -440,7 +440,7 @@ class WorkerSettings(Block):
 class FeedbackSettings(Block):
     """The service: accounts, limits, cases, media."""
 
-    database_url: str = Field("", description="Empty: feedback.db in the workspace; or postgresql://user@host/name. VIGIL_DATABASE_URL in the environment wins.")
+    database_url: str = Field("", description="Empty: feedback.db in the workspace; or postgresql://user@host/name. VIGIL_DATABASE_URL wins.")
     media_url: str = Field("", description="Empty: .vigil/media in the workspace; or s3://bucket/prefix.")
     s3_endpoint_url: str = Field("", description="S3-compatible endpoint; empty means the default of boto3.")
     sign_up: bool = Field(True, description="Whether people may make an account themselves; otherwise an admin does.")

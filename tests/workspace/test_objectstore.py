@@ -96,9 +96,9 @@ def test_a_partial_file_is_resumed_by_range(bucket, endpoint, tmp_path, monkeypa
     (item,) = list_prefix(f"s3://{bucket.name}", endpoint)
     part_of(tmp_path, item).write_bytes(content[:1_000_000])
     asked = []
-    client = objectstore._client(endpoint)
+    client = objectstore.client(endpoint)
     client.meta.events.register("before-send.s3.GetObject", lambda request, **_: asked.append(request.headers.get("Range")))
-    monkeypatch.setattr(objectstore, "_client", lambda _: client)
+    monkeypatch.setattr(objectstore, "client", lambda _: client)
     assert fetch(f"s3://{bucket.name}", tmp_path, endpoint, objects=[item])[0].read_bytes() == content
     assert [value.decode() if isinstance(value, bytes) else value for value in asked] == ["bytes=1000000-"]
 

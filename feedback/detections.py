@@ -1,0 +1,272 @@
+"""Detections: uploads that wait for a verdict, are being looked at, or have one. The table is the queue.
+
+A worker claims a job for a while and renews it as it goes on; a job whose worker has been silent is given to another. The
+verdict, its audit entry, the case that it opens and what webhooks are told are one transaction: whatever is killed, an
+accepted upload has its verdict once, or is still queued.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, case, func, or_, select, update
+
+from feedback import audit
+from feedback.access import Actor
+from feedback.database import Database, new_id, now
+from feedback.keep import MediaStore
+from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA
+from workspace.settings import FeedbackSettings
+
+if TYPE_CHECKING:
+    from feedback.cases import Cases
+    from feedback.webhooks import Webhooks
+
+MODES = ("", "dense", "standard", "fast")
+CLAIMS = ("real", "fake")
+RETRY_SECONDS = 5
+MOST_PAGE = 500
+UNREADABLE = "opening this file has ended the process that did so {attempts} times: it is marked unreadable"
+
+
+class QueueFull(Exception):
+    """As many uploads wait as may."""
+
+    retry_after_seconds = RETRY_SECONDS
+
+
+class KeyReused(Exception):
+    """An idempotency key came again with another question."""
+
+
+class MediaGone(Exception):
+    """A file was deleted between being stored and being accepted; store it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A received file that the media store keeps."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Detections:
+    """The detections of one service. Safe to use from several threads and processes."""
+
+    def __init__(self, database: Database, media: MediaStore, cases: "Cases", webhooks: "Webhooks", settings: FeedbackSettings) -> None:
+        self.database, self.media, self.cases, self.webhooks, self.settings = database, media, cases, webhooks, settings
+
+    # -- coming in ------------------------------------------------------------------------------------------------------------
+    def make_room(self, files: int) -> None:
+        """Raise QueueFull where so many more would not fit; asked before anything is stored."""
+        if self.waiting() + files > self.settings.workers.queue_length:
+            raise QueueFull(f"{self.settings.workers.queue_length} files may wait.")
+
+    def accept(
+        self, actor: Actor, files: Sequence[Accepted], policy: str = "", mode: str = "", idempotency_key: str = "", fingerprint: str = ""
+    ) -> list[dict[str, Any]]:
+        """Queue files whose media are kept; the rows, in their order. The same key and fingerprint give the rows of the first time.
+
+        Raises QueueFull, KeyReused, MediaGone, ValueError for an unknown mode.
+        """
+        if mode not in MODES:
+            raise ValueError(f"There is no mode {mode!r}; the modes are {', '.join(filter(None, MODES))}.")
+        moment, group = now(), new_id() if len(files) > 1 else ""
+        with self.database.write() as connection:
+            if idempotency_key and (before := self._replayed(connection, actor, idempotency_key, fingerprint)) is not None:
+                return before
+            waiting = connection.execute(select(func.count()).select_from(DETECTIONS).where(DETECTIONS.c.state.in_(("queued", "running")))).scalar_one()
+            if waiting + len(files) > self.settings.workers.queue_length:
+                raise QueueFull(f"{self.settings.workers.queue_length} files may wait.")
+            ids = []
+            for file in files:
+                self._keep(connection, file, moment)
+                ids.append(new_id())
+                about = {"owner_id": actor.user_id, "source": actor.source, "sha256": file.sha256, "bytes": file.size_bytes, "policy": policy, "mode": mode}
+                connection.execute(DETECTIONS.insert().values(id=ids[-1], created_at=moment, group_id=group, state="queued", **about))
+                audit.append(
+                    connection, actor.who, "detection.upload", f"detection:{ids[-1]}", {"sha256": file.sha256, "bytes": file.size_bytes, "policy": policy}
+                )
+            if idempotency_key:
+                row = {"owner_id": actor.user_id, "key": idempotency_key, "fingerprint": fingerprint, "created_at": moment, "detection_ids": ids}
+                connection.execute(IDEMPOTENCY.insert().values(**row))
+            return [_one(connection, detection_id) or {} for detection_id in ids]
+
+    def replayed(self, actor: Actor, idempotency_key: str, fingerprint: str) -> list[dict[str, Any]] | None:
+        """The rows made under this key before; None where it is new. Raises KeyReused."""
+        with self.database.read() as connection:
+            return self._replayed(connection, actor, idempotency_key, fingerprint)
+
+    # -- being looked at --------------------------------------------------------------------------------------------------------
+    def claim(self, worker: str) -> dict[str, Any] | None:
+        """The oldest job that nobody works on, now this worker's for `workers.lease_seconds`; None where there is none.
+
+        A file that has ended its process `workers.max_attempts` times is finished here, without a verdict.
+        """
+        with self.database.read() as connection:  # most looks find nothing: they need no write lock
+            if connection.execute(select(DETECTIONS.c.number).where(_free(now())).limit(1)).first() is None:
+                return None
+        while True:
+            with self.database.write() as connection:
+                row = connection.execute(select(DETECTIONS).where(_free(now())).order_by(DETECTIONS.c.number).limit(1)).mappings().one_or_none()
+                if row is None:
+                    return None
+                if row["attempts"] >= self.settings.workers.max_attempts:
+                    reason = UNREADABLE.format(attempts=row["attempts"])
+                    self._finish(connection, dict(row), {"verdict": "none", "p_fake": None, "reason": reason, "kind": "", "model_sha256": ""})
+                    continue
+                lease = {"lease_by": worker, "lease_until": now(self.settings.workers.lease_seconds)}
+                connection.execute(
+                    update(DETECTIONS).where(DETECTIONS.c.id == row["id"]).values(state="running", attempts=row["attempts"] + 1, progress=0.0, **lease)
+                )
+                return _one(connection, row["id"])
+
+    def renew(self, worker: str, progress: Mapping[str, float]) -> None:
+        """Say that these jobs go on, and how far they are (0..1)."""
+        if not progress:
+            return
+        until = now(self.settings.workers.lease_seconds)
+        with self.database.write() as connection:
+            for detection_id, done in progress.items():
+                mine = (DETECTIONS.c.id == detection_id) & (DETECTIONS.c.lease_by == worker) & (DETECTIONS.c.state == "running")
+                connection.execute(update(DETECTIONS).where(mine).values(lease_until=until, progress=float(min(max(done, 0.0), 1.0))))
+
+    def give_back(self, worker: str) -> int:
+        """Return what this worker holds to the queue, as if it had never been claimed; returns how many."""
+        with self.database.write() as connection:
+            mine = (DETECTIONS.c.lease_by == worker) & (DETECTIONS.c.state == "running")
+            values = {"state": "queued", "lease_by": "", "lease_until": "", "progress": 0.0, "attempts": DETECTIONS.c.attempts - 1}
+            return connection.execute(update(DETECTIONS).where(mine).values(**values)).rowcount
+
+    def drop_lease(self, worker: str) -> int:
+        """Let others take at once what a worker that died was holding; the attempt counts. Returns how many."""
+        with self.database.write() as connection:
+            mine = (DETECTIONS.c.lease_by == worker) & (DETECTIONS.c.state == "running")
+            return connection.execute(update(DETECTIONS).where(mine).values(lease_until="")).rowcount
+
+    def finish(self, detection_id: str, worker: str, answer: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Write the verdict and all that follows from it. None where the job was given to another, or its upload erased, meanwhile.
+
+        `answer`: verdict, p_fake, reason, kind, model_sha256 at least; `case_reason` (uncertain, novel, audit, or "") says whether it
+        becomes a case; `digests` are the sha256 of the derived files.
+        """
+        with self.database.write() as connection:
+            row = connection.execute(select(DETECTIONS).where(DETECTIONS.c.id == detection_id)).mappings().one_or_none()
+            if row is None or row["state"] != "running" or row["lease_by"] != worker:
+                return None
+            self._finish(connection, dict(row), answer)
+            return _one(connection, detection_id)
+
+    # -- looking ----------------------------------------------------------------------------------------------------------------
+    def get(self, detection_id: str) -> dict[str, Any] | None:
+        """One detection with `media_state`, or None."""
+        with self.database.read() as connection:
+            return _one(connection, detection_id)
+
+    def page(
+        self, owner_id: str | None, before: int | None, limit: int, verdict: str = "", state: str = "", policy: str = "", since: str = "", until: str = ""
+    ) -> list[dict[str, Any]]:
+        """Newest first, those numbered below `before`; of one owner or of all. `since` and `until` are moments or days (2026-11-21)."""
+        query = _query().order_by(DETECTIONS.c.number.desc()).limit(min(limit, MOST_PAGE))
+        for column, wanted in ((DETECTIONS.c.owner_id, owner_id), (DETECTIONS.c.verdict, verdict), (DETECTIONS.c.state, state), (DETECTIONS.c.policy, policy)):
+            if wanted:
+                query = query.where(column == wanted)
+        if before is not None:
+            query = query.where(DETECTIONS.c.number < before)
+        if since:
+            query = query.where(DETECTIONS.c.created_at >= since)
+        if until:
+            query = query.where(DETECTIONS.c.created_at <= (f"{until}T99" if len(until) == 10 else until))
+        with self.database.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def waiting(self) -> int:
+        """How many are queued or being looked at."""
+        with self.database.read() as connection:
+            found = connection.execute(select(func.count()).select_from(DETECTIONS).where(DETECTIONS.c.state.in_(("queued", "running"))))
+            return int(found.scalar_one())
+
+    def counts(self) -> dict[str, int]:
+        """How many are in each state."""
+        with self.database.read() as connection:
+            found = connection.execute(select(DETECTIONS.c.state, func.count()).group_by(DETECTIONS.c.state)).all()
+        return dict.fromkeys(("queued", "running", "done", "erased"), 0) | {str(state): int(count) for state, count in found}
+
+    def by_day(self, days: int) -> list[dict[str, Any]]:
+        """The last days with uploads, oldest first: {"day", "real", "fake", "uncertain", "none", "mean_p_fake"}."""
+        first = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
+        day = func.substr(DETECTIONS.c.created_at, 1, 10)
+        counts = [func.sum(case((DETECTIONS.c.verdict == verdict, 1), else_=0)).label(verdict) for verdict in ("real", "fake", "uncertain", "none")]
+        query = select(day.label("day"), *counts, func.avg(DETECTIONS.c.p_fake).label("mean_p_fake")).where(DETECTIONS.c.created_at >= first)
+        with self.database.read() as connection:
+            return [dict(row) for row in connection.execute(query.group_by(day).order_by(day)).mappings()]
+
+    # -- being wrong ------------------------------------------------------------------------------------------------------------
+    def dispute(self, actor: Actor, detection_id: str, claim: str, note: str = "") -> dict[str, Any]:
+        """Record that somebody says a verdict is wrong, and make it a case. Raises ValueError while there is no verdict, or for another claim."""
+        if claim not in CLAIMS:
+            raise ValueError(f"What it truly is: real or fake; not {claim!r}.")
+        with self.database.write() as connection:
+            row = _one(connection, detection_id)
+            if row is None or row["state"] != "done" or row["verdict"] == "":
+                raise ValueError("There is no verdict to dispute.")
+            if row["media_state"] == "deleted":
+                raise ValueError("The media have been deleted, so nobody can look at them again. Send the file anew.")
+            answer = dict(row["answer"] or {})
+            answer["dispute"] = {"claim": claim, "note": note[:2000], "at": now()}
+            case_id = self.cases.open_for(connection, row, answer, "disputed")
+            connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(case_id=case_id, answer=answer))
+            audit.append(connection, actor.who, "detection.dispute", f"detection:{detection_id}", {"claim": claim, "case": case_id})
+            return _one(connection, detection_id) or {}
+
+    # -- inside -----------------------------------------------------------------------------------------------------------------
+    def _finish(self, connection: Connection, row: dict[str, Any], answer: Mapping[str, Any]) -> None:
+        told = {name: value for name, value in answer.items() if name not in ("case_reason", "embedding")}
+        reason, case_id = str(answer.get("case_reason") or ""), None
+        if reason:
+            case_id = self.cases.open_for(connection, row, answer, reason)
+        verdict = {name: answer.get(name) for name in ("verdict", "p_fake", "novelty", "model_sha256", "kind")}
+        verdict = {name: value if value is not None or name in ("p_fake", "novelty") else "" for name, value in verdict.items()}
+        done = {"state": "done", "progress": 1.0, "finished_at": now(), "lease_by": "", "lease_until": "", "answer": told, "case_id": case_id}
+        connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == row["id"]).values(**verdict, **done))
+        sealed = {name: answer.get(name) for name in ("verdict", "p_fake", "threshold", "abstain", "model_sha256", "digests")}
+        audit.append(connection, "system:worker", "detection.verdict", f"detection:{row['id']}", {"sha256": row["sha256"], "case": case_id, **sealed})
+        body = {"id": row["id"], "case_id": case_id, "sha256": row["sha256"], "policy": row["policy"]}
+        body |= {name: answer.get(name) for name in ("verdict", "p_fake", "threshold", "reason", "model_sha256")}
+        self.webhooks.enqueue(connection, row["owner_id"], "detection.done", body)
+
+    def _keep(self, connection: Connection, file: Accepted, moment: str) -> None:
+        # The write lock is held, and nothing is deleted without it: what is here now stays until this transaction has ended.
+        if not self.media.has(file.sha256):
+            raise MediaGone(file.sha256)
+        known = connection.execute(select(MEDIA.c.state).where(MEDIA.c.sha256 == file.sha256)).scalar_one_or_none()
+        if known is None:
+            connection.execute(MEDIA.insert().values(sha256=file.sha256, bytes=file.size_bytes, created_at=moment, state="kept", state_since=moment))
+        elif known == "deleted":
+            connection.execute(update(MEDIA).where(MEDIA.c.sha256 == file.sha256).values(state="kept", state_since=moment, why=""))
+
+    def _replayed(self, connection: Connection, actor: Actor, key: str, fingerprint: str) -> list[dict[str, Any]] | None:
+        query = select(IDEMPOTENCY).where(IDEMPOTENCY.c.owner_id == actor.user_id, IDEMPOTENCY.c.key == key)
+        found = connection.execute(query).mappings().one_or_none()
+        if found is None:
+            return None
+        if found["fingerprint"] != fingerprint:
+            raise KeyReused(key)
+        return [row for detection_id in found["detection_ids"] if (row := _one(connection, detection_id)) is not None]
+
+
+def _free(moment: str) -> Any:
+    return or_(DETECTIONS.c.state == "queued", (DETECTIONS.c.state == "running") & (DETECTIONS.c.lease_until < moment))
+
+
+def _query() -> Any:
+    return select(DETECTIONS, MEDIA.c.state.label("media_state"), CASES.c.state.label("case_state")).select_from(
+        DETECTIONS.join(MEDIA, MEDIA.c.sha256 == DETECTIONS.c.sha256).outerjoin(CASES, CASES.c.id == DETECTIONS.c.case_id)
+    )
+
+
+def _one(connection: Connection, detection_id: str) -> dict[str, Any] | None:
+    row = connection.execute(_query().where(DETECTIONS.c.id == detection_id)).mappings().one_or_none()
+    return None if row is None else dict(row)

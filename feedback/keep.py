@@ -1,0 +1,138 @@
+"""Media by content: each file lies under its sha256, in the workspace or in an S3 bucket; what is derived of it lies beside, always on disk.
+
+A file is whole and synced before its name appears, so a name is never half a file. No file name of a client is used.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import DataError
+from workspace.files import CHUNK_BYTES, atomic_file, sync_folder
+from workspace.objectstore import client, is_s3, split_url
+from workspace.settings import Settings
+
+FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class MediaStore:
+    """The media of one workspace's service. Safe to use from several threads and processes.
+
+    Raises DataError where the store cannot be reached, or does not have a file that is asked for.
+    """
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self.root = root
+        self.url, self.endpoint = settings.feedback.media_url, settings.feedback.s3_endpoint_url
+        if self.url and not is_s3(self.url):
+            raise DataError(f"Cannot keep media at {self.url!r}.", why="feedback.media_url is empty or s3://bucket/prefix", next_step="Mend params.yaml.")
+        if (root / BEFORE).is_dir() and not (root / FOLDER).exists():  # as the first service called it
+            os.rename(root / BEFORE, root / FOLDER)
+        self._client: Any = None
+
+    def put(self, path: Path, sha256: str) -> None:
+        """Keep a copy of the file; durable when this returns. Again is harmless."""
+        if self.url:
+            with self._asked(sha256):
+                if not self._in_bucket(sha256):
+                    self._s3().upload_file(str(path), *self._key(sha256))
+            return
+        kept = self._path(sha256)
+        if kept.exists():
+            return
+        with atomic_file(kept, "wb") as handle, open(path, "rb") as source:
+            shutil.copyfileobj(source, handle, CHUNK_BYTES)
+        sync_folder(kept.parent)
+
+    def has(self, sha256: str) -> bool:
+        """Whether the media are kept."""
+        if self.url:
+            with self._asked(sha256):
+                return self._in_bucket(sha256)
+        return self._path(sha256).is_file()
+
+    @contextmanager
+    def local(self, sha256: str) -> Iterator[Path]:
+        """The path of a readable local file, for the length of the block."""
+        if not self.url:
+            kept = self._path(sha256)
+            if not kept.is_file():
+                raise self._missing(sha256, "there is no such file in .vigil/media")
+            yield kept
+            return
+        with tempfile.TemporaryDirectory(prefix="media-", dir=self._scratch()) as folder:
+            path = Path(folder) / sha256
+            with self._asked(sha256):
+                self._s3().download_file(*self._key(sha256), str(path))
+            yield path
+
+    def delete(self, sha256: str) -> None:
+        """Remove the media and everything derived of them. Again is harmless."""
+        if self.url:
+            with self._asked(sha256):
+                bucket, key = self._key(sha256)
+                self._s3().delete_object(Bucket=bucket, Key=key)
+        else:
+            self._path(sha256).unlink(missing_ok=True)
+        shutil.rmtree(self.derived(sha256), ignore_errors=True)
+
+    def derived(self, sha256: str) -> Path:
+        """The folder for thumbnail, heatmaps and timeline; it need not exist."""
+        return self.root / DERIVED / _checked(sha256)
+
+    # -- inside -------------------------------------------------------------------------------------------------------------
+    def _path(self, sha256: str) -> Path:
+        return self.root / FOLDER / _checked(sha256)
+
+    def _key(self, sha256: str) -> tuple[str, str]:
+        bucket, prefix = split_url(self.url)
+        return bucket, f"{prefix.rstrip('/')}/{_checked(sha256)}".lstrip("/")
+
+    def _scratch(self) -> Path:
+        folder = self.root / ".vigil" / "uploads"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _s3(self) -> Any:
+        if self._client is None:
+            self._client = client(self.endpoint)
+        return self._client
+
+    def _in_bucket(self, sha256: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        bucket, key = self._key(sha256)
+        try:
+            self._s3().head_object(Bucket=bucket, Key=key)
+        except ClientError as problem:
+            if problem.response.get("Error", {}).get("Code") in ("404", "NoSuchKey", "NotFound"):
+                return False
+            raise
+        return True
+
+    @contextmanager
+    def _asked(self, sha256: str) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (Boto3Error, BotoCoreError, ClientError) as problem:
+            raise self._missing(sha256, str(problem)) from problem
+
+    def _missing(self, sha256: str, why: str) -> DataError:
+        return DataError(
+            f"The media {sha256[:12]} cannot be had.", why=why, next_step="Put the file back, named by its hash, or see whether the store answers."
+        )
+
+
+def _checked(sha256: str) -> str:
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(f"{sha256[:80]!r} is no sha256")
+    return sha256

@@ -1,0 +1,50 @@
+"""What a policy name means for a model: where the threshold lies, how wide the uncertain band is, how densely a video is looked at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workspace.settings import FeedbackSettings, PolicySettings
+
+POLICIES = ("moderation", "identity_check", "forensics")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How one detection is judged. `target_fpr` is None where the model's own threshold holds; `mode` "" where the model's own does."""
+
+    threshold: float
+    abstain: float
+    mode: str
+    target_fpr: float | None
+    note: str = ""
+
+
+def policy_settings(settings: FeedbackSettings, policy: str) -> PolicySettings | None:
+    """The settings of a policy, None without one. Raises KeyError for an unknown name."""
+    if not policy:
+        return None
+    if policy not in POLICIES:
+        raise KeyError(policy)
+    found: PolicySettings = getattr(settings, policy)
+    return found
+
+
+def bind(settings: FeedbackSettings, policy: str, mode: str, threshold: float, abstain: float, points: list[Mapping[str, Any]]) -> Bound:
+    """How a model judges under a policy. `points` are the operating points of its card (metrics.calibration.points).
+
+    Of the points whose target is at most the policy's the one nearest to it is taken: stricter, never laxer. Where the card
+    has none, the model's own threshold holds and `note` says so.
+    """
+    wanted = policy_settings(settings, policy)
+    if wanted is None:
+        return Bound(threshold, abstain, mode, None)
+    band, note, target = (abstain if wanted.abstain is None else wanted.abstain), "", None
+    if wanted.target_fpr is not None:
+        fitting = [point for point in points if point["target_fpr"] <= wanted.target_fpr + 1e-9]
+        if fitting:
+            point = max(fitting, key=lambda one: float(one["target_fpr"]))
+            threshold, target = float(point["threshold"]), float(point["target_fpr"])
+        else:
+            note = f"this model has no operating point at a false-positive rate of {wanted.target_fpr:g}: its own threshold holds"
+    return Bound(threshold, band, mode or wanted.mode, target, note)
