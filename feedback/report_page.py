@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fpdf import FPDF
+from fpdf.enums import WrapMode
 
 from feedback.report import WORDS
 
@@ -174,7 +175,13 @@ def _row(pdf: FPDF, name: str, value: Any, mono: bool = False) -> None:
     pdf.cell(42, 4.8, _text(name))
     _font(pdf, 8 if mono else 9, mono=mono or "SHA" in name)
     pdf.multi_cell(
-        WIDTH - 42, 4.8, _text(value if value not in (None, "") else "-"), align="L", wrapmode="CHAR" if mono else "WORD", new_x="LMARGIN", new_y="NEXT"
+        WIDTH - 42,
+        4.8,
+        _text(value if value not in (None, "") else "-"),
+        align="L",
+        wrapmode=WrapMode.CHAR if mono else WrapMode.WORD,
+        new_x="LMARGIN",
+        new_y="NEXT",
     )
 
 

@@ -24,11 +24,19 @@ batches_app = typer.Typer(help="List batches; accept, hold or drop one, with who
 models_app = typer.Typer(help="List models; roll back to an earlier one.", no_args_is_help=False)
 app.add_typer(batches_app, name="batches")
 app.add_typer(models_app, name="models")
+users_app = typer.Typer(help="List accounts; make one (the first admin too), change role, disable, unlock, set a password.", no_args_is_help=False)
+keys_app = typer.Typer(help="List API keys; make one, revoke one.", no_args_is_help=False)
+audit_app = typer.Typer(help="Is the training set sane? And `audit verify`: is the audit trail whole?", no_args_is_help=False)
+app.add_typer(users_app, name="users")
+app.add_typer(keys_app, name="keys")
+app.add_typer(audit_app, name="audit")
 
 HELD = 3
 PAUSED = 130
 WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", help="The workspace; else the one around the current folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+Who = Annotated[str, typer.Option("--who", help="Who decides.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the journal.")]
 
 
 class Profile(StrEnum):
@@ -37,6 +45,15 @@ class Profile(StrEnum):
     FULL = "full"
     SMALL = "small"
     DEMO = "demo"
+
+
+class RoleName(StrEnum):
+    """What an account may do; each may do all that the one before may."""
+
+    VIEWER = "viewer"
+    REVIEWER = "reviewer"
+    ENGINEER = "engineer"
+    ADMIN = "admin"
 
 
 class Format(StrEnum):
@@ -388,9 +405,11 @@ def doctor(
     raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
 
 
-@app.command()
-def audit(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Is the training set sane, and can the network learn it? Learns sixteen clips by heart; nothing is kept."""
+@audit_app.callback(invoke_without_command=True)
+def audit(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Is the training set sane, and can the network learn it? Learns sixteen clips by heart; nothing is kept. `audit verify` looks at the audit trail."""
+    if context.invoked_subcommand:
+        return
     from pipelines.audit import audit as audit_sets
     from pipelines.stage import Progress
     from vigil.reading import render_table
@@ -400,6 +419,55 @@ def audit(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
     shown = [row | {"value": "-" if row["value"] is None else f"{row['value']:.3f}", "bound": f"{row['bound']:g}"} for row in rows]
     _emit({"checks": rows}, render_table(shown), as_json)
     raise typer.Exit(0 if all(row["verdict"] != "fail" for row in rows) else HELD)
+
+
+@audit_app.command("verify")
+def audit_verify(
+    expect: Annotated[str, typer.Option("--expect", help="A last hash that was noted earlier; it must still be in the trail.")] = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Walk the service's audit trail from its first entry; exit code 1 where it was changed, cut or reordered."""
+    from vigil.people import render_trail, verify_trail
+
+    root = _root(workspace)
+    found = verify_trail(root, _settings(root), expect)
+    _emit(found, render_trail(found), as_json)
+    raise typer.Exit(0 if found["whole"] else 1)
+
+
+@app.command()
+def erase(
+    who: Who,
+    why: Why,
+    what: Annotated[str, typer.Argument(help="A detection's id, or a file's sha256 (whoever sent it).", show_default="all that was asked for")] = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase an upload for good, and what was erased from the training data: media, faces, fakes, DVC's copies. Says what cannot be."""
+    from vigil.people import erase as erase_upload
+    from vigil.people import render_erased
+
+    root = _root(workspace)
+    found = erase_upload(root, _settings(root), what, who, why)
+    _emit(found, render_erased(found), as_json)
+
+
+@app.command("verify-report")
+def verify_report(
+    file: Annotated[Path, typer.Argument(help="A report as JSON.")],
+    key: Annotated[str, typer.Option(help="The service's public key, 64 hex digits.", show_default="this workspace's")] = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Is this signed report whole, and ours? Exit code 1 where it was changed or signed by another key."""
+    from vigil.people import check_report, render_report
+    from workspace.layout import find_workspace
+
+    found_workspace = find_workspace(workspace or Path.cwd())
+    found = check_report(file, None if found_workspace is None else found_workspace.root, key)
+    _emit(found, render_report(found), as_json)
+    raise typer.Exit(0 if found["valid"] and (found["trusted"] or not found["expected"]) else 1)
 
 
 @app.command()
@@ -433,10 +501,6 @@ def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | Non
     root = _root(workspace)
     set_batch_state(root, batch, state, who, why)
     print(f"{batch} is now {state} ({who}: {why}).")
-
-
-Who = Annotated[str, typer.Option("--who", help="Who decides.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the journal.")]
 
 
 @batches_app.command("accept")
@@ -480,6 +544,131 @@ def models_rollback(
 
     root = _root(workspace)
     print(roll_back(root, _settings(root), to, who, why))
+
+
+UserName = Annotated[str, typer.Argument(help="User name, or e-mail.")]
+
+
+@users_app.callback(invoke_without_command=True)
+def users_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List accounts with role and state."""
+    if context.invoked_subcommand:
+        return
+    from vigil.people import user_rows
+    from vigil.reading import render_table
+
+    root = _root(workspace)
+    rows = user_rows(root, _settings(root))
+    _emit(rows, render_table(rows) if rows else "No accounts yet. Next: vigil users add NAME --email ADDRESS --role admin", as_json)
+
+
+users_app.command("list", help="List accounts with role and state.")(users_list)
+
+
+@users_app.command("add")
+def users_add(
+    user_name: Annotated[str, typer.Argument(help="3 to 32 letters, digits, dots, dashes or underscores.")],
+    email: Annotated[str, typer.Option(help="E-mail address.")],
+    name: Annotated[str, typer.Option(help="The person's name.", show_default="the user name")] = "",
+    role: Annotated[RoleName, typer.Option(help="What the account may do.")] = RoleName.VIEWER,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Make an account. The password is asked for, or read from stdin."""
+    from vigil.people import add_user, ask_password
+
+    root = _root(workspace)
+    settings = _settings(root)
+    add_user(root, settings, user_name, name, email, role.value, ask_password())
+    print(f"{user_name} can log in as {role.value}.")
+
+
+@users_app.command("role")
+def users_role(user_name: UserName, role: RoleName, workspace: WorkspaceOption = None) -> None:
+    """Change what an account may do. The last admin stays one."""
+    from vigil.people import govern_user
+
+    root = _root(workspace)
+    govern_user(root, _settings(root), user_name, role=role.value)
+    print(f"{user_name} is now {role.value}.")
+
+
+@users_app.command("disable")
+def users_disable(user_name: UserName, workspace: WorkspaceOption = None) -> None:
+    """End an account's sessions and let nobody log in to it."""
+    from vigil.people import govern_user
+
+    root = _root(workspace)
+    govern_user(root, _settings(root), user_name, disabled=True)
+    print(f"{user_name} is disabled.")
+
+
+@users_app.command("enable")
+def users_enable(user_name: UserName, workspace: WorkspaceOption = None) -> None:
+    """Let a disabled account log in again."""
+    from vigil.people import govern_user
+
+    root = _root(workspace)
+    govern_user(root, _settings(root), user_name, disabled=False)
+    print(f"{user_name} is enabled.")
+
+
+@users_app.command("unlock")
+def users_unlock(user_name: UserName, workspace: WorkspaceOption = None) -> None:
+    """End a lock-out after wrong passwords."""
+    from vigil.people import govern_user
+
+    root = _root(workspace)
+    govern_user(root, _settings(root), user_name, unlock=True)
+    print(f"{user_name} is not locked.")
+
+
+@users_app.command("password")
+def users_password(user_name: UserName, workspace: WorkspaceOption = None) -> None:
+    """Set a password; every session of the account ends. It is asked for, or read from stdin."""
+    from vigil.people import ask_password, set_password
+
+    root = _root(workspace)
+    settings = _settings(root)
+    set_password(root, settings, user_name, ask_password("New password: "))
+    print(f"{user_name} has a new password.")
+
+
+@keys_app.callback(invoke_without_command=True)
+def keys_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List API keys: whose, how they begin, when they were last used. Never their text."""
+    if context.invoked_subcommand:
+        return
+    from vigil.people import key_rows
+    from vigil.reading import render_table
+
+    root = _root(workspace)
+    rows = key_rows(root, _settings(root))
+    _emit(rows, render_table(rows) if rows else "No keys yet. Next: vigil keys add USER_NAME --name WHAT_FOR", as_json)
+
+
+keys_app.command("list", help="List API keys: whose, how they begin, when they were last used.")(keys_list)
+
+
+@keys_app.command("add")
+def keys_add(
+    user_name: UserName, name: Annotated[str, typer.Option(help="What it is for.")], workspace: WorkspaceOption = None, as_json: JsonOption = False
+) -> None:
+    """Make a key of an account; its text is printed this once."""
+    from vigil.people import add_key
+
+    root = _root(workspace)
+    made = add_key(root, _settings(root), user_name, name)
+    _emit(made, made["key"], as_json)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key: Annotated[str, typer.Argument(help="Its id, or how it begins.")], workspace: WorkspaceOption = None) -> None:
+    """End a key."""
+    from vigil.people import revoke_key
+
+    root = _root(workspace)
+    revoke_key(root, _settings(root), key)
+    print(f"{key} is revoked.")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,229 @@
+"""Verbs of the operator about people and what they sent: accounts, keys, the audit trail, erasures, reports.
+
+Whoever may run these may read the workspace's files and its secret anyway; they ask no password and are recorded as the command line's.
+"""
+
+import getpass
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from feedback.access import Actor, Role
+from feedback.accounts import AccountRefused, Accounts
+from feedback.database import Database, now
+from feedback.secret import FILE, VARIABLE, load_secret
+from workspace.errors import WorkspaceError
+from workspace.settings import Settings
+
+WHO = "system:command line"
+
+
+class Operator(Actor):
+    """The person at the command line, as the audit trail names them."""
+
+    @property
+    def who(self) -> str:
+        """The command line, and the name that was given."""
+        return f"{WHO} ({self.name})" if self.name else WHO
+
+
+def ask_password(prompt: str = "Password: ") -> str:
+    """The password, typed twice at a terminal without being shown, else the first line of stdin; never from the command's words."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass(prompt)
+    if getpass.getpass("Again:    ") != password:
+        raise WorkspaceError("The two passwords differ. Nothing was changed.", why="they were typed differently", next_step="Run the command again.")
+    return password
+
+
+def user_rows(root: Path, settings: Settings) -> list[dict[str, Any]]:
+    """Every account for `vigil users`."""
+    with _accounts(root, settings) as accounts:
+        return [
+            {
+                "user_name": user["user_name"],
+                "role": user["role"],
+                "name": user["name"],
+                "email": user["email"],
+                "state": "disabled" if user["disabled"] else f"locked until {user['locked_until'][:16]}" if user["locked_until"] > now() else "",
+                "since": user["created_at"][:10],
+            }
+            for user in accounts.users()
+        ]
+
+
+def add_user(root: Path, settings: Settings, user_name: str, name: str, email: str, role: str, password: str) -> str:
+    """Make an account; returns its id."""
+    with _accounts(root, settings) as accounts, _refusals():
+        return accounts.create(name or user_name, email, user_name, password, Role[role], WHO)
+
+
+def govern_user(root: Path, settings: Settings, user_name: str, role: str = "", disabled: bool | None = None, unlock: bool = False) -> None:
+    """Change role, disable, enable or unlock an account."""
+    with _accounts(root, settings) as accounts, _refusals():
+        accounts.govern(_user(accounts, user_name)["id"], WHO, Role[role] if role else None, disabled, unlock)
+
+
+def set_password(root: Path, settings: Settings, user_name: str, password: str) -> None:
+    """Give an account a new password; its sessions end, its lock-out too."""
+    with _accounts(root, settings) as accounts, _refusals():
+        accounts.change_password(_user(accounts, user_name)["id"], password, WHO)
+
+
+def key_rows(root: Path, settings: Settings, user_name: str = "") -> list[dict[str, Any]]:
+    """API keys of one account or of all, for `vigil keys`; never their text."""
+    with _accounts(root, settings) as accounts, _refusals():
+        names = {user["id"]: user["user_name"] for user in accounts.users()}
+        rows = accounts.list_keys(_user(accounts, user_name)["id"] if user_name else None)
+    return [
+        {
+            "id": row["id"],
+            "user_name": names.get(row["user_id"], "?"),
+            "name": row["name"],
+            "begins": row["prefix"],
+            "since": row["created_at"][:10],
+            "last_used": row["last_used_at"][:10],
+            "revoked": row["revoked_at"][:10],
+        }
+        for row in rows
+    ]
+
+
+def add_key(root: Path, settings: Settings, user_name: str, name: str) -> dict[str, str]:
+    """A new key of an account: {"id", "key"}; its text is shown this once."""
+    with _accounts(root, settings) as accounts, _refusals():
+        key_id, text = accounts.create_key(_user(accounts, user_name)["id"], name, WHO)
+    return {"id": key_id, "key": text}
+
+
+def revoke_key(root: Path, settings: Settings, key_id: str) -> None:
+    """End a key, named by its id or by how it begins. Raises WorkspaceError where none, or more than one, is meant."""
+    with _accounts(root, settings) as accounts:
+        meant = [row for row in accounts.list_keys() if not row["revoked_at"] and key_id and (row["id"] == key_id or row["prefix"] == key_id)]
+        if len(meant) != 1 or not accounts.revoke_key(meant[0]["id"], WHO):
+            why = f"{len(meant)} keys that work are called {key_id!r}"
+            raise WorkspaceError("No key was revoked.", why=why, next_step="Name the id that `vigil keys` shows.")
+
+
+def verify_trail(root: Path, settings: Settings, expect: str = "") -> dict[str, Any]:
+    """Walk the audit trail: {"entries", "last_hash", "broken_at", "why", "whole"}."""
+    from dataclasses import asdict
+
+    from feedback import audit
+
+    with _database(root, settings) as database:
+        found = audit.verify(database, expect)
+    return {**asdict(found), "whole": not found.broken_at}
+
+
+def render_trail(found: dict[str, Any]) -> str:
+    """What `vigil audit verify` says."""
+    if found["whole"]:
+        return (
+            f"The audit trail is whole: {found['entries']} entries.\n  Last hash: {found['last_hash']}\n  Keep it elsewhere; verify against it with --expect."
+        )
+    return f"The audit trail is BROKEN at entry {found['broken_at']}: {found['why']}.\n  The {found['entries']} entries before are whole."
+
+
+def erase(root: Path, settings: Settings, what: str, who: str, why: str) -> dict[str, Any]:
+    """Erase an upload (detection id) or a file (sha256) and take what was erased out of the training data; '' only does the latter.
+
+    Returns {"erased": {...} or None, "training": [...], "left": n}: `left` erasures wait for the end of the cycle that is running.
+    """
+    from feedback.keep import MediaStore
+    from feedback.retention import Retention, finish_erasures
+    from workspace.lease import lease
+
+    with lease(root, "erase"), _database(root, settings) as database:
+        retention = Retention(database, MediaStore(root, settings), settings.feedback)
+        erased = None
+        if what:
+            try:
+                take = retention.erase_file if re.fullmatch(r"[0-9a-f]{64}", what) else retention.erase
+                erased = take(Operator("", Role.admin, who), what, why)
+            except KeyError:
+                raise WorkspaceError(
+                    "Nothing was erased.", why=f"no upload is called {what!r}", next_step="Give a detection's id, or a file's sha256."
+                ) from None
+        training = finish_erasures(root, database, WHO)
+        left = sum(row["state"] == "requested" for row in retention.erasures())
+    return {"erased": erased, "training": training, "left": left}
+
+
+def render_erased(found: dict[str, Any]) -> str:
+    """What `vigil erase` says."""
+    lines = []
+    if (one := found["erased"]) is not None:
+        held = f" {one['held_by']} other uploads hold the same file: it stays for them." if one["state"] == "held" else ""
+        lines.append(f"Erased {one['sha256'][:16]}....{held}")
+    for row in found["training"]:
+        done = row["training"]
+        if isinstance(done, str):
+            lines.append(f"{row['sha256'][:16]}...: {done}.")
+        else:
+            objects = f"{done['cached_objects']} objects of DVC's cache and {done['remote_objects']} of its remote deleted"
+            lines.append(f"{row['sha256'][:16]}...: taken out of {', '.join(done['batches'])}; {objects}.")
+        if row["models"]:
+            models = ", ".join(f"{model['cycle']} (v{model['version']})" for model in row["models"])
+            lines.append(f"  Cannot be erased: the weights of models that learned from it: {models}.")
+    if found["left"]:
+        lines.append(f"{found['left']} erasures wait for the end of the cycle that was begun. Next: vigil retrain")
+    return "\n".join(lines) or "Nothing is to be erased."
+
+
+def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:
+    """Verify a report against a key, else against this workspace's own: {"valid", "trusted", "key", "why", "detection", "sha256", "verdict", "p_fake"}."""
+    from feedback.report import public_key, verify_report
+
+    if not key and root is not None and (os.environ.get(VARIABLE) or (root / FILE).is_file()):
+        key = public_key(load_secret(root))
+    found = verify_report(file, key)
+    report = found.report
+    told = {"detection": report.get("detection", {}).get("id"), "sha256": report.get("media", {}).get("sha256")}
+    told |= {name: report.get("verdict", {}).get(name) for name in ("verdict", "p_fake")}
+    return {"valid": found.valid, "trusted": found.trusted, "expected": bool(key), "key": found.key, "why": found.why, **told}
+
+
+def render_report(found: dict[str, Any]) -> str:
+    """What `vigil verify-report` says."""
+    if not found["valid"]:
+        return f"This report does not hold: {found['why']}."
+    said = "signed by this service" if found["trusted"] else found["why"]
+    return f"The report is whole, {said}.\n  {found['verdict']}, p_fake {found['p_fake']}, file {found['sha256']}\n  Key: {found['key']}"
+
+
+@contextmanager
+def _database(root: Path, settings: Settings) -> Iterator[Database]:
+    database = Database(root, settings)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def _accounts(root: Path, settings: Settings) -> Iterator[Accounts]:
+    with _database(root, settings) as database:
+        yield Accounts(database, load_secret(root), settings.feedback)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except AccountRefused as problem:
+        raise WorkspaceError(
+            "Nothing was changed.", why=str(problem), next_step="Mend that and run the command again; `vigil users` lists accounts."
+        ) from problem
+
+
+def _user(accounts: Accounts, user_name: str) -> dict[str, Any]:
+    found = accounts.user(user_name)
+    if found is None:
+        raise WorkspaceError("Nothing was changed.", why=f"there is no account {user_name!r}", next_step="`vigil users` lists them.")
+    return found
