@@ -174,15 +174,8 @@ def _row(pdf: FPDF, name: str, value: Any, mono: bool = False) -> None:
     _font(pdf, 9, SOFT)
     pdf.cell(42, 4.8, _text(name))
     _font(pdf, 8 if mono else 9, mono=mono or "SHA" in name)
-    pdf.multi_cell(
-        WIDTH - 42,
-        4.8,
-        _text(value if value not in (None, "") else "-"),
-        align="L",
-        wrapmode=WrapMode.CHAR if mono else WrapMode.WORD,
-        new_x="LMARGIN",
-        new_y="NEXT",
-    )
+    text, wrap = _text(value if value not in (None, "") else "-"), WrapMode.CHAR if mono else WrapMode.WORD
+    pdf.multi_cell(WIDTH - 42, 4.8, text, align="L", wrapmode=wrap, new_x="LMARGIN", new_y="NEXT")
 
 
 def _font(pdf: FPDF, size: float, colour: tuple[int, int, int] = INK, bold: bool = False, mono: bool = False) -> None:
