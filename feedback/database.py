@@ -4,6 +4,7 @@ Every change is one transaction that takes the write lock first (BEGIN IMMEDIATE
 transaction reads cannot change before it writes, with any number of threads and processes, in both databases alike.
 """
 
+import logging
 import os
 import threading
 import uuid
@@ -80,6 +81,7 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces each plug-in
         script = ScriptDirectory.from_config(config)
         head = script.get_current_head()
         with self.write() as connection:

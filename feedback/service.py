@@ -320,7 +320,7 @@ class Service:
     def webhooks_list(self, actor: Actor, user_id: str = "") -> list[dict[str, Any]]:
         """One's own webhooks, or an account's for an admin, with what was sent and what failed."""
         authorize(actor, "webhook.list", user_id or actor.user_id)
-        return self.webhooks.list(user_id or actor.user_id)
+        return self.webhooks.list_webhooks(user_id or actor.user_id)
 
     def delete_webhook(self, actor: Actor, webhook_id: str) -> None:
         """End a webhook."""

@@ -40,15 +40,13 @@ class Served:
     golden_p_fake: float
 
     def describe(self) -> dict[str, Any]:
-        """What /readyz and /v1/models say; no path of the server in it."""
+        """What /readyz, /v1/models and every answer say; no path of the server in it."""
+        card = self.engine.card
         return {
-            "model": self.engine.model_id,
-            "model_sha256": self.model_sha256,
-            "cycle": self.cycle,
-            "version": self.version,
-            "origin": self.origin,
-            "loaded_at": self.loaded_at,
-        }
+            "model": self.engine.model_id, "model_sha256": self.model_sha256, "cycle": self.cycle, "version": self.version, "origin": self.origin,
+            "loaded_at": self.loaded_at, "model_trained_at": card.created, "knows": sorted(card.generators_seen), "threshold": card.threshold,
+            "abstain": card.abstain, "size_px": card.faces.size_px, "engine": card.engine, "golden_p_fake": self.golden_p_fake,
+        }  # fmt: skip
 
 
 class Serving:

@@ -7,10 +7,13 @@ parent; the next flow ends whoever could not.
 
 import os
 import re
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,3 +168,12 @@ def stage_lock(root: Path, name: str, wait_seconds: float = 30.0) -> Iterator[Ho
         Path(root).resolve() / ".vigil" / "locks" / f"{safe}.lock", f"stage {name}", wait_seconds, what=f"Stage {name} already runs. Nothing was changed."
     ) as holder:
         yield holder
+
+
+@cache
+def without_network() -> tuple[str, ...]:
+    """Words that start a program without a network, where the system lets an ordinary user do that; else none."""
+    words = ("unshare", "--user", "--map-root-user", "--net")
+    if shutil.which("unshare") is None:
+        return ()
+    return words if subprocess.run([*words, "true"], capture_output=True).returncode == 0 else ()

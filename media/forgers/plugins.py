@@ -16,7 +16,6 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import cv2
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from media.faces import extract_clips
 from media.forgers.landmark_swap import landmark_swap
 from workspace.errors import DataError
+from workspace.processes import without_network
 from workspace.settings import FaceSettings, PluginSettings
 
 Frames = NDArray[np.uint8]
@@ -99,7 +99,7 @@ class Command:
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
         with open(scratch / "said", "wb") as said:
             process = subprocess.Popen(
-                [*_without_network(), *words],
+                [*without_network(), *words],
                 cwd=scratch,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -136,15 +136,6 @@ def _filled(word: str, places: Mapping[str, str]) -> str:
     for name, value in places.items():
         word = word.replace(name, value)
     return word
-
-
-@cache
-def _without_network() -> tuple[str, ...]:
-    """Words that start a program without a network, where the system lets an ordinary user do that; else none."""
-    words = ("unshare", "--user", "--map-root-user", "--net")
-    if shutil.which("unshare") is None:
-        return ()
-    return words if subprocess.run([*words, "true"], capture_output=True).returncode == 0 else ()
 
 
 def _bounded() -> None:

@@ -12,9 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from media.forgers.plugins import _without_network, load_plugin
+from media.forgers.plugins import load_plugin
 from tests.faces import Clip, rendered_clips
 from workspace.errors import DataError
+from workspace.processes import without_network
 from workspace.settings import FaceSettings, PluginSettings
 
 FACES = FaceSettings(size_px=96, fps=8.0, clip_frames=8, min_clip_frames=4, max_detect_px=256)
@@ -102,7 +103,7 @@ def test_a_program_sees_no_variable_of_ours_and_nothing_is_left(clips: list[Clip
 
 
 def test_a_program_has_no_network(clips: list[Clip], tmp_path: Path) -> None:
-    if not _without_network():
+    if not without_network():
         pytest.skip("this system does not let an ordinary user take a program's network away")
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=server.accept, daemon=True).start()

@@ -1,0 +1,250 @@
+"""Processes that open media: nobody trusts what comes in, so nothing of the service opens it itself.
+
+A child process has bounded memory, processor time and files, no network (where the system lets an ordinary user take it
+away), no secrets in its environment, and speaks a plain format back: one JSON line, then raw pixels. It is never sent or believed a
+pickle. A child that hangs, crashes or eats its memory is ended, and another takes its place; the file that did it gets a reason.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workspace.processes import without_network
+from workspace.settings import FaceSettings, WorkerSettings
+
+if TYPE_CHECKING:
+    from media.faces import Extraction
+
+LOG = logging.getLogger("vigil.work")
+HOUSE = Path(__file__).resolve().parent.parent.parent
+FILES_A_CHILD = 200  # then it is replaced: what a library leaks, or a file has twisted, ends there
+START_SECONDS = 60
+LONGEST_HEADER = 4 << 20
+MOST_CLIPS, MOST_BYTES = 512, 2 << 30  # of one file, whatever a child says
+PICTURE_PX = 640  # longer side of the preview
+
+
+class ChildFailed(Exception):
+    """The child could not finish this file; the message is the reason for its verdict `none`."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """What a child found: the clips as media/faces.py gives them, and a preview of the middle of the file."""
+
+    extraction: "Extraction"
+    picture: NDArray[np.uint8] | None = None  # [H, W, 3] RGB, longer side at most PICTURE_PX
+
+
+@dataclass(slots=True)
+class _Child:
+    process: asyncio.subprocess.Process
+    files: int = field(default=0)
+
+
+class Decoders:
+    """A pool of children, for one event loop. `open` waits for a free one."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self._free: asyncio.LifoQueue[_Child | None] = asyncio.LifoQueue()
+        for _ in range(settings.decoders):
+            self._free.put_nowait(None)
+
+    async def start(self) -> None:
+        """Start one child ahead of the first file."""
+        child = await self._free.get()
+        self._free.put_nowait(child or await self._spawn())
+
+    async def open(self, path: Path, faces: FaceSettings) -> Opened:
+        """The clips of a file. Raises ChildFailed where a limit was hit or the child died."""
+        child = await self._free.get()
+        keep: _Child | None = None
+        try:
+            child = child if child is not None and child.process.returncode is None else await self._spawn()
+            try:
+                opened = await asyncio.wait_for(self._ask(child, path, faces), self.settings.decode_seconds)
+            except TimeoutError:
+                raise ChildFailed(f"opening it took longer than {self.settings.decode_seconds} s") from None
+            except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionError, ValueError, KeyError, TypeError) as problem:
+                code = await self._ended(child)
+                raise ChildFailed(f"opening it ended the process that did so ({code}): damaged, or too large for its memory") from problem
+            child.files += 1
+            keep = child if child.files < FILES_A_CHILD else None
+            return opened
+        finally:
+            if keep is None and child is not None:
+                await self._end(child)
+            self._free.put_nowait(keep)
+
+    async def stop(self) -> None:
+        """End every idle child; one at work ends with its file."""
+        for _ in range(self._free.qsize()):
+            child = self._free.get_nowait()
+            if child is not None:
+                await self._end(child)
+            self._free.put_nowait(None)
+
+    async def _spawn(self) -> _Child:
+        words = [*without_network(), sys.executable, "-P", "-m", "feedback.work.decoding", "--settings", self.settings.model_dump_json()]
+        environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS") if name in os.environ}
+        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")]))}
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=environment, limit=LONGEST_HEADER
+        )
+        child = _Child(process)
+        try:
+            assert process.stdout is not None
+            await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
+        except BaseException:
+            await self._end(child)
+            raise
+        return child
+
+    async def _ask(self, child: _Child, path: Path, faces: FaceSettings) -> Opened:
+        stdin, stdout = child.process.stdin, child.process.stdout
+        assert stdin is not None and stdout is not None
+        stdin.write(json.dumps({"path": str(path), "faces": faces.model_dump(mode="json")}).encode() + b"\n")
+        await stdin.drain()
+        line = await stdout.readline()
+        if not line:
+            raise asyncio.IncompleteReadError(b"", None)
+        return await _read(json.loads(line), stdout, faces.size_px)
+
+    async def _ended(self, child: _Child) -> str:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.process.wait(), 5)
+        code = child.process.returncode
+        return "it said nothing sensible" if code is None else f"signal {-code}" if code < 0 else f"code {code}"
+
+    async def _end(self, child: _Child) -> None:
+        if child.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.kill()
+        await child.process.wait()
+
+
+async def _read(header: dict[str, Any], stdout: asyncio.StreamReader, size_px: int) -> Opened:
+    """Put together what the child says, believing no number of it."""
+    from media.decode import MediaInfo
+    from media.faces import Extraction, FaceClip
+
+    rows, picture_shape = header["clips"], header["picture"]
+    if len(rows) > MOST_CLIPS:
+        raise ValueError("too many clips")
+    lengths = [int(row.pop("frames")) for row in rows]
+    total = sum(lengths) * size_px * size_px * 3
+    if not all(0 < length <= 1024 for length in lengths) or total > MOST_BYTES:
+        raise ValueError("clips of an impossible size")
+    info = MediaInfo(**header["info"]) if header["info"] else None
+    found = Extraction(**header["about"], info=info)
+    for length, row in zip(lengths, rows, strict=True):
+        frames = np.frombuffer(await stdout.readexactly(length * size_px * size_px * 3), np.uint8).reshape(length, size_px, size_px, 3)
+        landmarks = np.frombuffer(await stdout.readexactly(length * 468 * 2 * 4), np.float32).reshape(length, 468, 2)
+        row["centre_px"] = tuple(row["centre_px"])
+        found.clips.append(FaceClip(frames=frames, landmarks=landmarks, **row))
+    picture = None
+    if picture_shape:
+        height, width = (int(side) for side in picture_shape)
+        if not (0 < height <= PICTURE_PX and 0 < width <= PICTURE_PX):
+            raise ValueError("a preview of an impossible size")
+        picture = np.frombuffer(await stdout.readexactly(height * width * 3), np.uint8).reshape(height, width, 3)
+    return Opened(found, picture)
+
+
+# -- in the child -------------------------------------------------------------------------------------------------------------
+def bound(settings: WorkerSettings) -> None:
+    """Limit this process: address space, processor time of a whole life, files, cores. There is no way back."""
+    resource.setrlimit(resource.RLIMIT_AS, (settings.decode_memory_bytes, settings.decode_memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    seconds = settings.decode_seconds * 4 * FILES_A_CHILD
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
+
+def open_file(path: Path, faces: FaceSettings, settings: WorkerSettings) -> Opened:
+    """The clips of a file whose header keeps to the limits, else an extraction without clips and with the reason."""
+    from media.decode import probe
+    from media.faces import Extraction, extract_clips
+    from workspace.errors import MediaError
+
+    try:
+        info = probe(path)
+    except MediaError as problem:
+        return Opened(Extraction(reason=problem.why))
+    if info.width * info.height > settings.max_pixels:
+        return Opened(Extraction(kind=info.kind, info=info, reason=f"{info.width} x {info.height} pixels; at most {settings.max_pixels:,} are looked at"))
+    if info.kind == "video" and info.duration_seconds > settings.max_video_seconds:
+        why = f"{info.duration_seconds:.0f} s long; at most {settings.max_video_seconds} s are looked at"
+        return Opened(Extraction(kind=info.kind, info=info, reason=why))
+    return Opened(extract_clips(path, faces), _preview(path, info.duration_seconds if info.kind == "video" else 0.0))
+
+
+def _preview(path: Path, seconds: float) -> NDArray[np.uint8] | None:
+    import cv2
+
+    from media.decode import read_frames
+    from workspace.errors import MediaError
+
+    try:
+        frame = next((frame for _, frame in read_frames(path, [seconds / 2])), None)
+        if frame is None:
+            return None
+        scale = min(1.0, PICTURE_PX / max(frame.shape[:2]))
+        size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
+        return np.ascontiguousarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+    except (MediaError, cv2.error):
+        return None
+
+
+def _answer(opened: Opened) -> list[bytes]:
+    found = opened.extraction
+    about = {name: getattr(found, name) for name in ("frames_seen", "frames_with_face", "faces", "kind", "reason", "faces_too_small")}
+    clips = []
+    for clip in found.clips:
+        row = {name: getattr(clip, name) for name in ("track", "start_seconds", "end_seconds", "face_px", "sharpness", "brightness", "yaw_degrees", "score")}
+        plain: dict[str, Any] = {name: int(value) if name == "track" else float(value) for name, value in row.items()}
+        clips.append({**plain, "frames": len(clip.frames), "centre_px": [float(side) for side in clip.centre_px]})
+    picture = None if opened.picture is None else list(opened.picture.shape[:2])
+    header = {"about": about, "info": asdict(found.info) if found.info else None, "clips": clips, "picture": picture}
+    parts = [json.dumps(header).encode() + b"\n"]
+    for clip in found.clips:
+        parts += [np.ascontiguousarray(clip.frames).tobytes(), np.ascontiguousarray(clip.landmarks, dtype=np.float32).tobytes()]
+    return [*parts, opened.picture.tobytes()] if opened.picture is not None else parts
+
+
+def main() -> int:
+    """Say that it is ready, then answer one file a line until stdin ends."""
+    parser = argparse.ArgumentParser(prog="python -P -m feedback.work.decoding", description="Open media for the service, under limits.")
+    parser.add_argument("--settings", required=True, help="feedback.workers, as JSON")
+    settings = WorkerSettings.model_validate_json(parser.parse_args().settings)
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not be taken for an answer
+    import media.faces  # noqa: F401  # before the limits: the libraries are ours, the files are not
+
+    bound(settings)
+    out.write(b"ready\n")
+    out.flush()
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
+        opened = open_file(Path(asked["path"]), FaceSettings.model_validate(asked["faces"], strict=False), settings)
+        for part in _answer(opened):
+            out.write(part)
+        out.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

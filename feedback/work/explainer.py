@@ -1,0 +1,186 @@
+"""The explainer: why the network said what it said, as heatmaps and a timeline. The one process of the service that imports torch.
+
+    python -P -m feedback.work.explainer --workspace ROOT [--model-dir DIR]
+
+A line {"id": detection} on stdin gives a line {"id", "explanation"} or {"id", "error"} on stdout; it ends when stdin does. The
+file is opened as the worker opens it, in a process of its own under limits, and judged by the model that made the verdict.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedback import audit
+from feedback.cases import Cases
+from feedback.database import Database
+from feedback.detections import Detections
+from feedback.keep import MediaStore
+from feedback.secret import load_secret
+from feedback.webhooks import Webhooks
+from feedback.work.decoding import ChildFailed, Decoders, Opened
+from feedback.work.judging import bound_of
+from feedback.work.worker import SHOWN_FRAMES, webp
+from workspace.errors import ModelFileError, VigilError
+from workspace.files import read_json, sha256_bytes, write_json
+from workspace.quiet import set_quiet_environment
+from workspace.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from model.explain import ClipExplanation
+
+STRENGTH = 0.65  # of the heat's colour where it is strongest
+
+
+class Explainer:
+    """Explains verdicts of one workspace."""
+
+    def __init__(self, root: Path, settings: Settings, model_dir: Path | None) -> None:
+        self.root, self.settings, self.model_dir = root, settings, model_dir
+        secret = load_secret(root)
+        self.database, self.media = Database(root, settings), MediaStore(root, settings)
+        cases = Cases(self.database, settings.feedback, secret.key("cases"))
+        self.detections = Detections(self.database, self.media, cases, Webhooks(self.database, secret, settings.feedback), settings.feedback)
+        self.decoders = Decoders(settings.feedback.workers.model_copy(update={"decoders": 1}))
+
+    async def explain(self, detection_id: str) -> dict[str, Any]:
+        """The explanation of a verdict, read where it was made before. Raises VigilError with the reason where there is none."""
+        row = self.detections.get(detection_id)
+        if row is None or row["state"] != "done" or not (row["answer"] or {}).get("tracks"):
+            raise VigilError("There is nothing to explain.", why="this file has no verdict", next_step="Look at the reason.")
+        model = row["model_sha256"][:12]
+        kept = self.media.derived(row["sha256"]) / f"{model}-explanation.json"
+        if kept.is_file():
+            return dict(read_json(kept))
+        folder = self._folder(row["model_sha256"])
+        if not (folder / "model.safetensors").is_file():
+            raise ModelFileError("This model cannot be explained.", why="its folder has no model.safetensors", next_step="Serve the whole model.")
+        from model.card import load_card
+
+        card = load_card(folder)
+        bound = bound_of(self.settings.feedback, row["policy"], row["mode"], card)
+        faces = card.faces if not bound.mode else card.faces.model_copy(update={"mode": bound.mode})
+        try:
+            with self.media.local(row["sha256"]) as path:
+                opened = await self.decoders.open(path, faces)
+        except ChildFailed as problem:
+            raise VigilError("The file could not be opened again.", why=str(problem), next_step="Send it anew.") from problem
+        page, made = await asyncio.to_thread(self._make, folder, row, opened)
+        return self._keep(row, page, made)
+
+    def _make(self, folder: Path, row: dict[str, Any], opened: Opened) -> tuple[dict[str, Any], dict[str, bytes]]:
+        from model.checkpoint import load_model
+        from model.explain import explain_clip, mesh_evidence, sentence
+        from model.inference import Engine, most_telling
+
+        engine, answer = Engine(folder, threads=self.settings.serve.threads), row["answer"]
+        said = engine.judge(opened.extraction, "", None, answer["threshold"], answer["abstain"])
+        if said.p_fake is None:
+            raise VigilError("There is nothing to explain.", why=said.reason, next_step="Look at the reason.")
+        place = most_telling(said)
+        clip = opened.extraction.clips[place]
+        found = explain_clip(load_model(folder / "model.safetensors", engine.card.model_sha256), clip.frames, said.p_fake >= answer["threshold"])
+        mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)
+        picks = sorted({round(float(at)) for at in np.linspace(0, len(clip.frames) - 1, min(SHOWN_FRAMES, len(clip.frames)))})
+        length = max(len(clip.frames) - 1, 1)
+        seconds = [round(clip.start_seconds + (clip.end_seconds - clip.start_seconds) * at / length, 3) for at in picks]
+        made = {f"{engine.model_id}-heatmap-{number}.webp": webp(heated(clip.frames[at], found, at)) for number, at in enumerate(picks)}
+        page = {
+            "sentence": sentence(said, found, clip), "regions": found.regions(), "clip": said.clips[place], "heatmaps": len(picks),
+            "frames": [
+                {"n": number, "seconds": seconds[number], "p_fake": round(float(found.frame_p[at]), 4), "certainty": round(float(found.certainty[at]), 4),
+                 "state_change": round(float(found.change[at]), 4)}
+                for number, at in enumerate(picks)
+            ],
+            "evidence": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "head_jump": mesh.head_jump},
+            "model": engine.model_id,
+        }  # fmt: skip
+        return page, made
+
+    def _keep(self, row: dict[str, Any], page: dict[str, Any], made: dict[str, bytes]) -> dict[str, Any]:
+        """Write the pictures and the page, and note their digests, unless the upload was erased meanwhile."""
+        folder = self.media.derived(row["sha256"])
+        with self.database.write() as connection:  # nothing is erased while this lock is held
+            again = self.detections.get(row["id"])
+            if again is None or again["state"] != "done" or again["media_state"] == "deleted":
+                raise VigilError("There is nothing to explain.", why="the upload was erased meanwhile", next_step="Nothing more is kept of it.")
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in made.items():
+                part = folder / f".{name}.{os.getpid()}.part"
+                part.write_bytes(content)
+                os.replace(part, folder / name)
+            write_json(folder / f"{page['model']}-explanation.json", page)
+            digests = {name: sha256_bytes(content) for name, content in made.items()}
+            audit.append(connection, "system:explainer", "detection.explain", f"detection:{row['id']}", {"sha256": row["sha256"], "digests": digests})
+        return page
+
+    def _folder(self, model_sha256: str) -> Path:
+        """The folder of the model that made the verdict. Raises ModelFileError where it is not here any more."""
+        from model.card import load_card
+        from model.shipped import STARTER
+        from workspace.journal import Journal
+        from workspace.state import candidates
+
+        found = [self.root / one.path for one in candidates(Journal(self.root).events()).values() if one.model_sha256 == model_sha256]
+        for folder in [*([self.model_dir] if self.model_dir else []), STARTER, *found]:
+            try:
+                if load_card(folder).model_sha256 == model_sha256:
+                    return folder
+            except ModelFileError:
+                continue
+        raise ModelFileError("The model that made this verdict is not here.", why=f"none of {model_sha256[:12]} is checked out", next_step="Run `dvc pull`.")
+
+
+def heated(frame: NDArray[np.uint8], found: "ClipExplanation", at: int) -> NDArray[np.uint8]:
+    """The frame [S, S, 3] under its heat; the console lays it over the plain frame, as strongly as the reader wants."""
+    import matplotlib
+
+    warm = found.heat[at][..., None]
+    mixed = frame.astype(np.float64) / 255 * (1 - STRENGTH * warm) + matplotlib.colormaps["inferno"](found.heat[at])[..., :3] * STRENGTH * warm
+    picture: NDArray[np.uint8] = np.clip(np.rint(mixed * 255), 0, 255).astype(np.uint8)
+    return picture
+
+
+async def answer_lines(explainer: Explainer) -> None:
+    """Answer one line of stdin after the other until it ends."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        detection_id = str(json.loads(line).get("id"))
+        try:
+            answer: dict[str, Any] = {"id": detection_id, "explanation": await explainer.explain(detection_id)}
+        except VigilError as problem:
+            answer = {"id": detection_id, "error": problem.why}
+        except Exception as problem:  # one file's trouble is not the next one's
+            logging.getLogger("vigil.work").error("detection %s: %r", detection_id, problem)
+            answer = {"id": detection_id, "error": "it failed; the service's log says how"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+    await explainer.decoders.stop()
+
+
+def main() -> int:
+    """The command line of this module; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -P -m feedback.work.explainer", description="Explain verdicts of the service.")
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--model-dir", type=Path)
+    given = parser.parse_args()
+    set_quiet_environment()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: explainer: %(message)s")
+    try:
+        asyncio.run(answer_lines(Explainer(given.workspace.resolve(), load_settings(given.workspace / "params.yaml"), given.model_dir)))
+    except VigilError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

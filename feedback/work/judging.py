@@ -1,0 +1,79 @@
+"""From what a child found and the network said to the answer that a detection keeps. Pure: no file, no process."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from feedback.policies import Bound, bind
+from model.card import ModelCard
+from model.inference import UNLIKE, ClipScore, FileVerdict, most_telling
+from workspace.settings import FeedbackSettings
+
+EMBEDDING_DIGITS = 5
+
+
+def bound_of(settings: FeedbackSettings, policy: str, mode: str, card: ModelCard) -> Bound:
+    """How this model judges under this policy."""
+    points = (card.metrics.get("calibration") or {}).get("points") or []
+    return bind(settings, policy, mode, card.threshold, card.abstain, points)
+
+
+def answer_of(said: FileVerdict, scores: Sequence[ClipScore], bound: Bound, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a detection keeps and shows: verdict, score, where to look, how it was judged, by which model. `model` is Served.describe()."""
+    clips = [
+        {name: row[name] for name in ("track", "start_seconds", "end_seconds", "p_fake", "place")} | {"certainty": round(float(score.certainty.mean()), 4)}
+        for row, score in zip(said.clips, scores, strict=True)
+    ]
+    answer = {
+        "verdict": said.verdict, "p_fake": _finite(said.p_fake), "threshold": bound.threshold, "abstain": bound.abstain, "target_fpr": bound.target_fpr,
+        "novelty": _finite(said.novelty), "reason": said.reason, "note": bound.note, "kind": said.kind, "frames": said.frames, "faces": said.faces,
+        "tracks": said.tracks, "clips": clips, "forged": forged_intervals(said.clips, bound.threshold), "engine": said.engine, "shown": None,
+        **{name: model[name] for name in ("model", "model_sha256", "model_trained_at", "cycle", "origin", "knows")},
+    }  # fmt: skip
+    if said.p_fake is not None:
+        worst = most_telling(said)
+        answer["shown"] = worst
+        answer["frame_certainty"] = [round(float(value), 4) for value in scores[worst].certainty]
+        mine = [score.embedding for row, score in zip(said.clips, scores, strict=True) if row["track"] == said.clips[worst]["track"]]
+        answer["embedding"] = [round(float(value), EMBEDDING_DIGITS) for value in np.mean(np.stack(mine), axis=0)]
+    return answer
+
+
+def no_verdict(reason: str, model: Mapping[str, Any], bound: Bound) -> dict[str, Any]:
+    """The answer for a file that could not be opened."""
+    said = FileVerdict("", None, "none", 0, 0, reason, str(model["model"]), "")
+    return answer_of(said, [], bound, model)
+
+
+def forged_intervals(clips: Sequence[Mapping[str, Any]], threshold: float) -> list[dict[str, Any]]:
+    """Where a face's clips are at or above the threshold, neighbours joined: [{"track", "start_seconds", "end_seconds", "p_fake"}]."""
+    found: list[dict[str, Any]] = []
+    for track in sorted({int(row["track"]) for row in clips}):
+        ended = True
+        for row in sorted((row for row in clips if row["track"] == track), key=lambda one: float(one["start_seconds"])):
+            if row["p_fake"] < threshold:
+                ended = True
+                continue
+            if ended:
+                found.append({name: row[name] for name in ("track", "start_seconds", "end_seconds", "p_fake")})
+            else:
+                found[-1] |= {"end_seconds": row["end_seconds"], "p_fake": max(found[-1]["p_fake"], row["p_fake"])}
+            ended = False
+    return found
+
+
+def case_reason(detection_id: str, answer: Mapping[str, Any], key: bytes, audit_fraction: float) -> str:
+    """Why a person should look: uncertain, novel, audit; "" for no reason. Which confident ones are audited nobody outside can foretell."""
+    if answer["p_fake"] is None:
+        return ""
+    if answer["verdict"] == "uncertain":
+        return "novel" if answer["reason"] == UNLIKE else "uncertain"
+    drawn = int.from_bytes(hmac.new(key, detection_id.encode(), hashlib.sha256).digest()[:8], "big") / 2**64
+    return "audit" if drawn < audit_fraction else ""
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)

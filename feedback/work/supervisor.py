@@ -1,0 +1,159 @@
+"""Starts the worker and the explainer, restarts a worker that dies, passes on what they say. Lives in the API's process."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import WorkspaceError
+from workspace.settings import Settings
+
+LOG = logging.getLogger("vigil.work")
+HOUSE = Path(__file__).resolve().parent.parent.parent
+RESTART_SECONDS, LONGEST_RESTART_SECONDS = 0.2, 10.0
+STOP_SECONDS = 20
+EXPLAIN_SECONDS = 180
+EXPLAINER_IDLE_SECONDS = 300
+LONGEST_LINE = 4 << 20
+
+
+class Workers:
+    """The processes behind one service. All methods belong to one event loop."""
+
+    def __init__(self, root: Path, settings: Settings, model_dir: Path | None, on_change: Callable[[dict[str, Any]], None]) -> None:
+        self.root, self.settings, self.model_dir, self.on_change = root, settings, model_dir, on_change
+        self.model: dict[str, Any] | None = None
+        self.why, self.next_step = "the model is still being loaded", "Ask again in a few seconds."
+        self.reload_problem = ""
+        self.restarts = 0
+        self._worker: asyncio.subprocess.Process | None = None
+        self._explainer: asyncio.subprocess.Process | None = None
+        self._explaining = asyncio.Lock()
+        self._idle: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start the worker; returns at once, `model` is set once it has answered on its golden clip."""
+        self._task = asyncio.create_task(self._keep_alive())
+
+    async def stop(self) -> None:
+        """End the processes; jobs in work go back to the queue."""
+        self._stopping = True
+        for process in (self._worker, self._explainer):
+            await _end(process)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._idle is not None:
+            self._idle.cancel()
+
+    def wake(self) -> None:
+        """Say that something was accepted. May be called from any thread of the loop's process."""
+        worker, task = self._worker, self._task
+        if worker is not None and worker.stdin is not None and task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is there to be woken
+                task.get_loop().call_soon_threadsafe(_nudge, worker.stdin)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The living processes by name."""
+        found = {"worker": self._worker, "explainer": self._explainer}
+        return {name: process.pid for name, process in found.items() if process is not None and process.returncode is None}
+
+    async def explain(self, detection_id: str) -> dict[str, Any]:
+        """The explanation of a verdict, from the explainer. Raises WorkspaceError with its reason, or where it takes too long."""
+        async with self._explaining:
+            if self._idle is not None:
+                self._idle.cancel()
+            try:
+                answer = await asyncio.wait_for(self._ask(detection_id), EXPLAIN_SECONDS)
+            except (TimeoutError, ConnectionError, ValueError) as problem:
+                await _end(self._explainer)
+                self._explainer = None
+                why = f"it took longer than {EXPLAIN_SECONDS} s" if isinstance(problem, TimeoutError) else "its process ended"
+                raise WorkspaceError("The explanation could not be made.", why=why, next_step="Ask again; the verdict stands without it.") from None
+            finally:
+                self._idle = asyncio.get_running_loop().call_later(EXPLAINER_IDLE_SECONDS, self._let_go)
+        if "error" in answer:
+            raise WorkspaceError("The explanation could not be made.", why=answer["error"], next_step="The verdict stands without it.")
+        return dict(answer["explanation"])
+
+    # -- inside -----------------------------------------------------------------------------------------------------------------
+    async def _keep_alive(self) -> None:
+        pause = RESTART_SECONDS
+        while not self._stopping:
+            started = asyncio.get_running_loop().time()
+            self._worker = await self._spawn("feedback.work.worker", "--name", worker_name(self.root))
+            assert self._worker.stdout is not None
+            while line := await self._worker.stdout.readline():
+                with contextlib.suppress(ValueError):
+                    self._said(json.loads(line))
+            code = await self._worker.wait()
+            if self._stopping:
+                return
+            self.restarts += 1
+            self.model, self.why, self.next_step = None, f"the worker ended (code {code}) and is being started again", "Ask again in a few seconds."
+            LOG.error("the worker ended with code %s; starting another", code)
+            pause = RESTART_SECONDS if asyncio.get_running_loop().time() - started > 30 else min(pause * 2, LONGEST_RESTART_SECONDS)
+            await asyncio.sleep(pause)
+
+    def _said(self, message: dict[str, Any]) -> None:
+        if "model" in message:
+            self.model, self.reload_problem = message["model"], message.get("reload_problem", "")
+            self.why, self.next_step = message.get("why", ""), message.get("next_step", "")
+        self.on_change(message)
+
+    async def _ask(self, detection_id: str) -> dict[str, Any]:
+        if self._explainer is None or self._explainer.returncode is not None:
+            self._explainer = await self._spawn("feedback.work.explainer")
+        stdin, stdout = self._explainer.stdin, self._explainer.stdout
+        assert stdin is not None and stdout is not None
+        stdin.write(json.dumps({"id": detection_id}).encode() + b"\n")
+        await stdin.drain()
+        while line := await stdout.readline():
+            answer: dict[str, Any] = json.loads(line)
+            if answer.get("id") == detection_id:
+                return answer
+        raise ConnectionError("the explainer ended")
+
+    async def _spawn(self, module: str, *more: str) -> asyncio.subprocess.Process:
+        words = ["-P", "-m", module, "--workspace", str(self.root), *more]
+        if self.model_dir is not None:
+            words += ["--model-dir", str(self.model_dir)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")]))}
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe, env=environment, limit=LONGEST_LINE)
+
+    def _let_go(self) -> None:
+        if self._explainer is not None and not self._explaining.locked() and self._explainer.stdin is not None:
+            self._explainer.stdin.close()  # it ends by itself
+
+
+def worker_name(root: Path) -> str:
+    """Who holds a job: the same name after a restart, so that the next one takes over at once what the last one left."""
+    return f"{socket.gethostname()}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+
+
+def _nudge(stdin: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, RuntimeError):
+        stdin.write(b"\n")
+
+
+async def _end(process: asyncio.subprocess.Process | None) -> None:
+    if process is None or process.returncode is not None:
+        return
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,251 @@
+"""The worker: claims jobs, has their files opened, runs the network over the clips of several at once, writes verdicts. No torch.
+
+    python -P -m feedback.work.worker --workspace ROOT --name NAME [--model-dir DIR]
+
+Started by feedback/work/supervisor.py. A line on stdin means that something was accepted; the end of stdin means that the service is
+gone, and so is the worker. On stdout it says, a JSON line each, which model answers ({"model": ...}) and how jobs go on
+({"id", "state", "progress"}). The database is the truth: a line that is lost costs a moment, nothing else. A job keeps the model
+that it began with; on SIGTERM jobs go back to the queue.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedback.cases import Cases
+from feedback.database import Database
+from feedback.detections import Detections
+from feedback.keep import MediaStore
+from feedback.policies import Bound
+from feedback.secret import load_secret
+from feedback.serving import Served, Serving
+from feedback.webhooks import Webhooks
+from feedback.work.batching import Batcher
+from feedback.work.decoding import ChildFailed, Decoders, Opened
+from feedback.work.judging import answer_of, bound_of, case_reason, no_verdict
+from model.inference import most_telling
+from workspace.errors import DataError, VigilError
+from workspace.files import sha256_bytes
+from workspace.quiet import set_quiet_environment
+from workspace.settings import Settings, load_settings
+
+LOG = logging.getLogger("vigil.work")
+POLL_SECONDS = 1.0
+OPENED, SCORED = 0.6, 0.9  # how far a job is
+SHOWN_FRAMES = 30  # of the clip that speaks most, kept for the timeline
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, root: Path, settings: Settings, name: str, model_dir: Path | None) -> None:
+        self.root, self.settings, self.name = root, settings, name
+        secret = load_secret(root)
+        database = Database(root, settings)
+        self.media = MediaStore(root, settings)
+        cases = Cases(database, settings.feedback, secret.key("cases"))
+        self.detections = Detections(database, self.media, cases, Webhooks(database, secret, settings.feedback), settings.feedback)
+        self.database, self.audit_key = database, secret.key("audit draw")
+        self.serving = Serving(root, settings, model_dir)
+        limits = settings.feedback.workers
+        self.decoders = Decoders(limits)
+        self.opening = 0
+        self.batcher = Batcher(limits.batch_clips, limits.batch_wait_ms / 1000, lambda: self.opening)
+        self.progress: dict[str, float] = {}
+        self.woken, self.stopping = asyncio.Event(), asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until stdin ends or SIGTERM comes."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        await asyncio.to_thread(self.detections.drop_lease, self.name)  # of one of this name that died
+        tasks = [
+            asyncio.create_task(part) for part in (self.serving.watch(), self._tell_model(), self._listen(), self._renew(), self.batcher.run(), self._claim())
+        ]
+        tasks.append(asyncio.create_task(self.decoders.start()))
+        try:
+            await self.stopping.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(self.detections.give_back, self.name)
+            await self.decoders.stop()
+            self.batcher.close()
+            self.database.close()
+
+    async def _claim(self) -> None:
+        await self.serving.tried.wait()
+        room = asyncio.Semaphore(self.settings.feedback.workers.decoders + 2)  # files open or being scored; the others stay in the queue
+        jobs: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                await room.acquire()
+                row = None
+                if self.serving.current is not None:
+                    row = await asyncio.to_thread(self.detections.claim, self.name)
+                if row is None:
+                    room.release()
+                    self.woken.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self.woken.wait(), POLL_SECONDS)
+                    continue
+                job = asyncio.create_task(self._job(row, self.serving.current))
+                jobs.add(job)
+                job.add_done_callback(lambda done: (jobs.discard(done), room.release()))  # type: ignore[func-returns-value]
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def _job(self, row: dict[str, Any], served: Served | None) -> None:
+        assert served is not None  # nothing is claimed without a model
+        detection_id = row["id"]
+        self._at(detection_id, 0.05)
+        try:
+            bound = bound_of(self.settings.feedback, row["policy"], row["mode"], served.engine.card)
+            answer = await self._judge(row, served, bound)
+            answer["case_reason"] = case_reason(detection_id, answer, self.audit_key, self.settings.feedback.queue.audit_fraction)
+            done = await asyncio.to_thread(self.detections.finish, detection_id, self.name, answer)
+            if done is not None:
+                _say({"id": detection_id, "state": "done", "progress": 1.0, "verdict": done["verdict"]})
+        except asyncio.CancelledError:
+            raise
+        except Exception as problem:  # the lease ends, another attempt follows, and after the last one the file says so
+            LOG.error("detection %s: %r", detection_id, problem)
+        finally:
+            self.progress.pop(detection_id, None)
+
+    async def _judge(self, row: dict[str, Any], served: Served, bound: Bound) -> dict[str, Any]:
+        card, model = served.engine.card, served.describe()
+        faces = card.faces if not bound.mode else card.faces.model_copy(update={"mode": bound.mode})
+        try:
+            with self.media.local(row["sha256"]) as path:
+                self.opening += 1
+                try:
+                    opened = await self.decoders.open(path, faces)
+                finally:
+                    self.opening -= 1
+        except DataError as problem:
+            return no_verdict(f"{problem.what} {problem.why}", model, bound)
+        except ChildFailed as problem:
+            return no_verdict(str(problem), model, bound)
+        self._at(row["id"], OPENED)
+        found = opened.extraction
+        scores = await self.batcher.score(served.engine, [clip.frames for clip in found.clips]) if found.clips else []
+        self._at(row["id"], SCORED)
+        said = served.engine.judge(found, "", scores, bound.threshold, bound.abstain)
+        answer = answer_of(said, scores, bound, model)
+        shown = found.clips[most_telling(said)].frames if said.p_fake is not None else None
+        answer["pictures"], answer["digests"] = await asyncio.to_thread(self._keep_pictures, row["sha256"], served.engine.model_id, opened, shown)
+        return answer
+
+    def _keep_pictures(self, sha256: str, model: str, opened: Opened, shown: NDArray[np.uint8] | None) -> tuple[dict[str, Any], dict[str, str]]:
+        """Write thumbnail, preview and face frames; what there is now, and the digest of each file."""
+        made: dict[str, bytes] = {}
+        if opened.picture is not None:
+            made["picture.webp"] = webp(opened.picture)
+        picks: list[int] = []
+        if shown is not None:
+            picks = sorted({round(float(place)) for place in np.linspace(0, len(shown) - 1, min(SHOWN_FRAMES, len(shown)))})
+            made["thumbnail.webp"] = webp(shown[len(shown) // 2])
+            made |= {f"{model}-face-{number}.webp": webp(shown[place]) for number, place in enumerate(picks)}
+        elif opened.picture is not None:
+            made["thumbnail.webp"] = made["picture.webp"]
+        folder = self.media.derived(sha256)
+        if made:
+            folder.mkdir(parents=True, exist_ok=True)
+        for name, content in made.items():
+            part = folder / f".{name}.{os.getpid()}.part"
+            part.write_bytes(content)
+            os.replace(part, folder / name)
+        kinds = {"thumbnail": "thumbnail.webp" in made, "picture": "picture.webp" in made, "faces": len(picks)}
+        return kinds, {name: sha256_bytes(content) for name, content in made.items()}
+
+    async def _tell_model(self) -> None:
+        told: Any = None
+        await self.serving.tried.wait()
+        while True:
+            current, problem = self.serving.current, self.serving.reload_problem
+            now = (None if current is None else current.model_sha256, current and current.cycle, problem, self.serving.why)
+            if now != told:
+                told = now
+                model = None if current is None else current.describe()
+                _say({"model": model, "why": self.serving.why, "next_step": self.serving.next_step, "reload_problem": problem})
+                self.woken.set()
+            await asyncio.sleep(0.05 if current is None else 0.2)
+
+    async def _listen(self) -> None:
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while await reader.readline():
+            self.woken.set()
+        self.stopping.set()
+
+    async def _renew(self) -> None:
+        told: dict[str, float] = {}
+        pause = min(1.0, self.settings.feedback.workers.lease_seconds / 4)
+        since = 0.0
+        while True:
+            await asyncio.sleep(pause)
+            since += pause
+            if self.progress and (self.progress != told or since > self.settings.feedback.workers.lease_seconds / 3):
+                told, since = dict(self.progress), 0.0
+                with contextlib.suppress(VigilError):
+                    await asyncio.to_thread(self.detections.renew, self.name, told)
+
+    def _at(self, detection_id: str, progress: float) -> None:
+        self.progress[detection_id] = progress
+        _say({"id": detection_id, "state": "running", "progress": progress})
+
+
+def webp(picture: NDArray[np.uint8]) -> bytes:
+    """RGB as WebP. Raises ValueError where it cannot be encoded."""
+    import cv2
+
+    ok, content = cv2.imencode(".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, 90])
+    if not ok:
+        raise ValueError("a picture could not be encoded")
+    return bytes(content)
+
+
+def _say(message: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> int:
+    """The command line of this module; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -P -m feedback.work.worker", description="Judge what the service has accepted.")
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--name", required=True, help="who holds the jobs; one living process a name")
+    parser.add_argument("--model-dir", type=Path, help="use this model instead of the champion")
+    given = parser.parse_args()
+    set_quiet_environment()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: worker: %(message)s")
+
+    async def work() -> None:
+        await Worker(given.workspace.resolve(), load_settings(given.workspace / "params.yaml"), given.name, given.model_dir).run()
+
+    try:
+        asyncio.run(work())
+    except VigilError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
