@@ -1,0 +1,330 @@
+"""Cases: opened once a file, shown in a useful order, decided by people who agree; on SQLite and PostgreSQL."""
+
+import multiprocessing
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feedback import audit
+from feedback.access import Actor
+from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_identity, decided, disguised
+from feedback.handover import claim
+from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of
+from feedback.tables import AUDIT, CASES, OUTBOX, REVIEWS
+from tests.feedback.databases import KINDS, database_url
+from tests.feedback.world import JPEG, World
+
+LABELS = st.lists(st.sampled_from(["real", "fake", "unsure"]), max_size=3)
+
+
+@pytest.fixture(params=KINDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path / "w", database_url(request.param))
+    yield made
+    made.close()
+
+
+def actions(world: World, object_: str) -> list[str]:
+    with world.database.read() as connection:
+        return [row.action for row in connection.execute(AUDIT.select().where(AUDIT.c.object == object_).order_by(AUDIT.c.number))]
+
+
+def outbox(world: World) -> dict[str, str]:
+    with world.database.read() as connection:
+        return {row.case_id: row.state for row in connection.execute(OUTBOX.select())}
+
+
+# -- the rule that turns answers into a label ---------------------------------------------------------------------------------
+@given(LABELS, st.sampled_from([1, 2]))
+def test_a_label_needs_enough_agreeing_answers(labels: list[str], needed: int) -> None:
+    label = decided(labels, needed)
+    if len(labels) < needed:
+        assert label == ""
+    elif len(set(labels[:needed])) == 1 and len(labels) == needed:
+        assert label == labels[0]
+    elif len(labels) < 3:
+        assert label == ("" if len(set(labels)) > 1 else labels[0])
+    else:
+        majority = [one for one in ("real", "fake") if labels.count(one) >= 2]
+        assert label == (majority[0] if majority else "unsure")
+
+
+def test_three_different_answers_are_unsure_and_a_name_that_two_disagree_on_is_nobody() -> None:
+    assert decided(["real", "fake", "unsure"], 2) == "unsure" and decided(["real", "unsure", "unsure"], 2) == "unsure"
+    assert agreed_identity([" ann b. ", "ann b.", ""]) == "ann b." and agreed_identity(["ann", "bob"]) == "" and agreed_identity(["", ""]) == ""
+
+
+# -- answering ----------------------------------------------------------------------------------------------------------------
+def test_two_who_agree_decide_and_the_label_waits_for_training(world: World) -> None:
+    _, case_id = world.upload(JPEG + b"one")
+    first = world.cases.review(world.ann, case_id, "fake", note="teeth", identity="p7", seconds=1.5)
+    assert first is not None and first["state"] == "open" and first["needed"] == 2 and first["answers"] == 1 and outbox(world) == {}
+    second = world.cases.review(world.bob, case_id, "fake", identity="p7")
+    assert second is not None and (second["state"], second["label"], second["identity"], second["handover"]) == ("decided", "fake", "p7", "waiting")
+    assert outbox(world) == {case_id: "waiting"}
+    assert actions(world, f"case:{case_id}") == ["case.open", "case.label", "case.label", "case.decide"]
+    assert audit.verify(world.database).broken_at == 0
+
+
+def test_where_two_differ_a_third_decides(world: World) -> None:
+    _, case_id = world.upload(JPEG + b"one")
+    world.cases.review(world.ann, case_id, "fake")
+    second = world.cases.review(world.bob, case_id, "real")
+    assert second is not None and second["state"] == "open" and second["needed"] == 3
+    third = world.cases.review(world.cy, case_id, "real")
+    assert third is not None and third["state"] == "decided" and third["label"] == "real" and outbox(world) == {case_id: "waiting"}
+
+
+def test_unsure_decides_and_never_trains(world: World) -> None:
+    _, case_id = world.upload(JPEG + b"one")
+    assert world.decide(case_id, "unsure")["handover"] == "" and outbox(world) == {}
+
+
+def test_one_suffices_where_the_settings_say_so(tmp_path: Path) -> None:
+    world = World(tmp_path / "w", queue__reviewers_needed=1)
+    _, case_id = world.upload(JPEG + b"one")
+    found = world.cases.review(world.ann, case_id, "real")
+    assert found is not None and found["state"] == "decided" and found["handover"] == "waiting"
+    world.close()
+
+
+def test_nobody_answers_twice_their_own_or_a_settled_case(world: World) -> None:
+    _, case_id = world.upload(JPEG + b"one")
+    with pytest.raises(NotReviewable, match="sent this file in yourself"):
+        world.cases.review(world.sender, case_id, "real")
+    world.upload(JPEG + b"one", owner=world.cy)  # the same file from somebody else joins the case
+    with pytest.raises(NotReviewable, match="yourself"):
+        world.cases.review(world.cy, case_id, "real")
+    world.cases.review(world.ann, case_id, "real")
+    with pytest.raises(AlreadyReviewed):
+        world.cases.review(world.ann, case_id, "fake")
+    world.cases.review(world.bob, case_id, "real")
+    with pytest.raises(NotReviewable, match="decided"):
+        world.cases.review(world.user("dora"), case_id, "fake")
+    with pytest.raises(ValueError, match="maybe"):
+        world.cases.review(world.user("dora"), case_id, "maybe")
+    assert world.cases.review(world.ann, "no-such-case", "real") is None
+    assert world.case(case_id)["answers"] == 2
+
+
+def test_people_may_review_their_own_where_the_settings_say_so(tmp_path: Path) -> None:
+    world = World(tmp_path / "w", queue__review_own=True)
+    _, case_id = world.upload(JPEG + b"one")
+    assert [case["id"] for case in world.cases.queue(world.sender)] == [case_id]
+    assert world.cases.review(world.sender, case_id, "real") is not None
+    world.close()
+
+
+# -- taking back --------------------------------------------------------------------------------------------------------------
+def test_an_answer_can_be_taken_back_until_it_is_handed_over(world: World) -> None:
+    _, case_id = world.upload(JPEG + b"one")
+    world.decide(case_id, "fake")
+    undone = world.cases.undo(world.bob, case_id)
+    assert undone is not None and (undone["state"], undone["label"], undone["answers"], undone["handover"]) == ("open", "", 1, "")
+    assert outbox(world) == {}
+    with pytest.raises(NotReviewable):
+        world.cases.undo(world.bob, case_id)
+    world.cases.review(world.bob, case_id, "fake")
+    assert [row["case_id"] for row in claim(world.database, world.settings.feedback.queue)] == [case_id]
+    with pytest.raises(TooLate):
+        world.cases.undo(world.ann, case_id)
+    with pytest.raises(TooLate):
+        world.cases.quarantine(world.ann, case_id, "a doubt")
+    with pytest.raises(TooLate):
+        world.cases.set_gold(world.ann, case_id, "real")
+    assert world.case(case_id)["state"] == "decided" and outbox(world) == {case_id: "exported"}
+    assert world.cases.undo(world.ann, "no-such-case") is None
+
+
+def test_taking_back_one_of_three_leaves_what_the_other_two_agree_on(world: World) -> None:
+    _, case_id = world.upload(JPEG + b"one")
+    for who, label in ((world.ann, "fake"), (world.bob, "real"), (world.cy, "fake")):
+        world.cases.review(who, case_id, label)
+    found = world.cases.undo(world.bob, case_id)
+    assert found is not None and found["state"] == "decided" and found["label"] == "fake" and outbox(world) == {case_id: "waiting"}
+
+
+# -- governing ----------------------------------------------------------------------------------------------------------------
+def test_quarantine_keeps_a_case_out_and_release_brings_it_back_as_it_stands(world: World) -> None:
+    _, open_id = world.upload(JPEG + b"one")
+    _, settled = world.upload(JPEG + b"two")
+    world.decide(settled, "fake")
+    for case_id in (open_id, settled):
+        world.cases.quarantine(world.cy, case_id, "one sender, forty alike")
+    assert world.cases.queue(world.ann) == [] and outbox(world) == {} and claim(world.database, world.settings.feedback.queue) == []
+    with pytest.raises(NotReviewable, match="quarantined"):
+        world.cases.review(world.ann, open_id, "real")
+    for case_id in (open_id, settled):
+        world.cases.release(world.cy, case_id)
+    assert world.case(open_id)["state"] == "open" and world.case(settled)["state"] == "decided" and outbox(world) == {settled: "waiting"}
+    with pytest.raises(ValueError, match="reason"):
+        world.cases.quarantine(world.cy, open_id, " ")
+    assert actions(world, f"case:{open_id}") == ["case.open", "case.quarantine", "case.release"]
+
+
+def test_a_gold_case_measures_and_never_trains(world: World) -> None:
+    _, case_id = world.upload(JPEG + b"one")
+    world.decide(case_id, "fake")
+    world.cases.set_gold(world.cy, case_id, "real")
+    found = world.case(case_id)
+    assert found["state"] == "open" and found["label"] == "" and outbox(world) == {}
+    world.cases.review(world.user("dora"), case_id, "real")
+    world.cases.review(world.user("eve"), case_id, "real")
+    assert world.case(case_id)["state"] == "open" and claim(world.database, world.settings.feedback.queue) == []
+    gold = {row["reviewer"]: (row["gold"]["right"], row["gold"]["n"]) for row in world.cases.quality()}
+    assert gold == {"ann": (0, 1), "bob": (0, 1), "dora": (1, 1), "eve": (1, 1)}
+    world.cases.set_gold(world.cy, case_id, "")
+    found = world.case(case_id)
+    assert (found["state"], found["label"]) == ("decided", "unsure") and outbox(world) == {}, "four answers, two and two: nobody knows"
+
+
+def test_a_gold_case_looks_like_any_other_to_who_answered_it(world: World) -> None:
+    _, case_id = world.upload(JPEG + b"one")
+    world.cases.set_gold(world.cy, case_id, "real")
+    for who in (world.ann, world.bob):
+        world.cases.review(who, case_id, "fake")
+    shown = disguised(world.case(case_id), world.ann.user_id, 2)
+    assert "gold" not in shown and shown["answers"] == 1 and shown["state"] == "open" and shown["needed"] == 2
+    alone = disguised(world.case(case_id), world.ann.user_id, 1)
+    assert alone["state"] == "decided" and alone["label"] == "fake" and alone["handover"] == "waiting"
+
+
+# -- opening ------------------------------------------------------------------------------------------------------------------
+def test_one_file_is_one_case_and_a_dispute_becomes_its_reason(world: World) -> None:
+    first = world.upload(JPEG + b"one")
+    again = world.upload(JPEG + b"one", owner=world.cy, reason="disputed", verdict="real")
+    other = world.upload(JPEG + b"two", reason="novel")
+    assert first[1] == again[1] != other[1]
+    found = world.case(first[1])
+    assert found["detections"] == [first[0], again[0]] and found["reason"] == "disputed" and found["owner_id"] == world.sender.user_id
+    assert [case["id"] for case in world.cases.page("open", 0, 10)] == [first[1], other[1]]
+    assert [case["id"] for case in world.cases.page(None, found["number"], 10)] == [other[1]]
+    assert world.cases.counts()["open"] == 2
+
+
+# -- the order ----------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("p_fake", "threshold", "expected"), [(0.5, 0.5, 1.0), (1.0, 0.5, 0.0), (0.0, 0.5, 0.0), (0.25, 0.5, 0.5), (0.9, 0.8, 0.5), (None, 0.5, 1.0)]
+)
+def test_uncertainty_is_one_on_the_threshold_and_none_at_the_ends(p_fake: float | None, threshold: float, expected: float) -> None:
+    assert uncertainty_of(p_fake, threshold) == pytest.approx(expected)
+
+
+def test_the_queue_shows_the_uncertain_first_and_then_what_is_unlike_it(world: World) -> None:
+    alike = [world.upload(JPEG + bytes([n]), p_fake=0.5 + n / 100, embedding=[1.0, 0.0, n / 100])[1] for n in range(3)]
+    other = world.upload(JPEG + b"other", p_fake=0.6, embedding=[0.0, 1.0, 0.0])[1]
+    order = [case["id"] for case in world.cases.queue(world.ann)]
+    assert order[:2] == [alike[0], other] and set(order[2:]) == set(alike[1:])
+    world.cases.review(world.ann, alike[0], "fake")
+    assert world.cases.queue(world.ann)[0]["id"] == other, "unlike what was just answered"
+    assert world.cases.queue(world.bob)[0]["id"] == alike[0] and world.cases.queue(world.sender) == []
+
+
+def test_the_queue_tells_nothing_of_what_others_said(world: World) -> None:
+    _, case_id = world.upload(JPEG + b"one")
+    world.cases.review(world.ann, case_id, "fake", note="look at the teeth", identity="p7")
+    (shown,) = world.cases.queue(world.bob)
+    assert shown["answers"] == 1 and "gold" not in shown
+    assert all(review["label"] == "" and review["note"] == "" and review["reviewer"] == "" and "reviewer_id" not in review for review in shown["reviews"])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.lists(st.floats(-1, 1), min_size=3, max_size=3)), max_size=12), st.integers(0, 15))
+@settings(deadline=None)
+def test_the_order_is_the_greedy_one_and_repeatable(cases: list[tuple[float, list[float]]], limit: int) -> None:
+    import numpy as np
+
+    candidates = [Candidate(number, str(number), use, tuple(embedding)) for number, (use, embedding) in enumerate(cases)]
+    order = in_order(candidates, [], limit)
+    assert order == in_order(list(reversed(candidates)), [], limit) and len(order) == min(limit, len(cases)) == len(set(order))
+
+    def cosine(a: Candidate, b: Candidate) -> float:
+        x, y = np.array(a.embedding), np.array(b.embedding)
+        length = float(np.linalg.norm(x) * np.linalg.norm(y))
+        return min(1.0, max(0.0, float(x @ y) / length)) if np.linalg.norm(x) > 0 and np.linalg.norm(y) > 0 and length > 0 else 0.0
+
+    by_id = {case.id: case for case in candidates}
+    for place, case_id in enumerate(order):
+        before = [by_id[one] for one in order[:place]]
+
+        def worth(case: Candidate, before: list[Candidate] = before) -> float:
+            return case.use * (1 - max((cosine(case, one) for one in before), default=0.0))
+
+        assert worth(by_id[case_id]) >= max(worth(case) for case in candidates if case not in before) - 1e-6
+
+
+def test_gold_is_mixed_in_unmarked_at_its_fraction_and_the_places_stay(world: World) -> None:
+    golden = [world.upload(JPEG + b"gold" + bytes([n]), p_fake=0.1)[1] for n in range(40)]
+    for case_id in golden:
+        world.cases.set_gold(world.cy, case_id, "fake")
+    for n in range(60):
+        world.upload(JPEG + b"plain" + bytes([n]), p_fake=0.5)
+    many = world.settings.feedback.model_copy(update={"queue": world.settings.feedback.queue.model_copy(update={"gold_fraction": 0.3})})
+    world.cases.settings = many
+    shown = world.cases.queue(world.ann, 60)
+    places = [place for place, case in enumerate(shown) if case["id"] in golden]
+    assert len(shown) == 60 and 6 <= len(places) <= 32 and all("gold" not in case for case in shown)
+    assert {frozenset(case) for case in shown} == {frozenset(shown[0])}, "a gold case has no other fields"
+    assert [case["id"] for case in world.cases.queue(world.ann, 60)] == [case["id"] for case in shown]
+    world.cases.review(world.ann, shown[0]["id"], "fake")
+    moved = [place + 1 for place, case in enumerate(world.cases.queue(world.ann, 59)) if case["id"] in golden]
+    assert moved == [place for place in places if place > 0]
+
+
+def test_the_places_of_gold_follow_the_fraction_and_the_key() -> None:
+    found = [sum(len(gold_slots(b"key", f"user {n}", 0, 100, 0.05)) for n in range(100)) / 10_000]
+    assert 0.04 < found[0] < 0.06
+    assert gold_slots(b"key", "ann", 0, 500, 0.2) != gold_slots(b"other", "ann", 0, 500, 0.2)
+    assert gold_slots(b"key", "ann", 0, 50, 0.0) == [] and gold_slots(b"key", "ann", 0, 3, 1.0) == [0, 1, 2]
+
+
+# -- at the same moment -------------------------------------------------------------------------------------------------------
+def _race(root: str, case_ids: list[str], actor: Actor, label: str, start: Any) -> None:
+    world = World(Path(root), Path(root, "url").read_text())
+    start.wait()
+    for case_id in case_ids:
+        try:
+            world.cases.review(actor, case_id, label)
+        except (AlreadyReviewed, NotReviewable):
+            continue
+    world.close()
+
+
+def test_reviewers_in_processes_and_threads_at_once_settle_each_case_once(world: World) -> None:
+    Path(world.root, "url").write_text(world.settings.feedback.database_url)
+    case_ids = [world.upload(JPEG + bytes([n]))[1] for n in range(15)]
+    people = [world.user(f"person{n}") for n in range(4)]
+    labels = ["fake", "real", "fake", "real"]
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(3)
+    processes = [context.Process(target=_race, args=(str(world.root), case_ids, people[n], labels[n], start)) for n in range(3)]
+    for process in processes:
+        process.start()
+
+    def answer(who: Actor, label: str) -> None:
+        for case_id in case_ids:
+            try:
+                world.cases.review(who, case_id, label)
+            except (AlreadyReviewed, NotReviewable):
+                continue
+
+    threads = [threading.Thread(target=answer, args=(people[3], labels[3])) for _ in range(3)]  # one person, three tabs
+    for thread in threads:
+        thread.start()
+    for one in [*threads, *processes]:
+        one.join(120)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    with world.database.read() as connection:
+        standing = Counter((row.case_id, row.reviewer_id) for row in connection.execute(REVIEWS.select()))
+        decided_cases = {row.id: row.label for row in connection.execute(CASES.select())}
+    assert set(standing.values()) == {1}, "somebody answered a case twice"
+    for case_id in case_ids:
+        said = [review["label"] for review in world.case(case_id)["reviews"]]
+        assert decided(said, 2) == decided_cases[case_id] != "" and (len(said) == 2) == (len(set(said)) == 1)
+    assert outbox(world) == dict.fromkeys(case_ids, "waiting")
+    assert audit.verify(world.database).broken_at == 0

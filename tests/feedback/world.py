@@ -1,0 +1,96 @@
+"""A small world behind the service for tests: a workspace, its database, people, and uploads that became cases."""
+
+from pathlib import Path
+from typing import Any
+
+from feedback.access import Actor, Role
+from feedback.cases import Cases
+from feedback.database import Database, new_id, now
+from feedback.keep import MediaStore
+from feedback.tables import DETECTIONS, MEDIA, USERS
+from workspace.files import sha256_bytes
+from workspace.profiles import compose_params
+from workspace.settings import Settings, load_settings
+
+JPEG = b"\xff\xd8\xff\xe0"
+MODEL = "a" * 64
+
+
+def write_settings(root: Path, database_url: str = "", **feedback: Any) -> Settings:
+    """The demo profile's params.yaml with other values in its `feedback` block; a name like queue__audit_fraction reaches into a block of it."""
+    import yaml
+
+    (root / ".vigil").mkdir(parents=True, exist_ok=True)
+    params = yaml.safe_load(compose_params("demo"))
+    block = params.setdefault("feedback", {})
+    block["database_url"] = database_url
+    for name, value in feedback.items():
+        inner, _, last = name.rpartition("__")
+        (block.setdefault(inner, {}) if inner else block)[last] = value
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return load_settings(root / "params.yaml")
+
+
+class World:
+    """One service's store, without the service. Close it when done."""
+
+    def __init__(self, root: Path, database_url: str = "", **feedback: Any) -> None:
+        self.root = root
+        self.settings = write_settings(root, database_url, **feedback)
+        self.database = Database(root, self.settings)
+        self.media = MediaStore(root, self.settings)
+        self.cases = Cases(self.database, self.settings.feedback, b"a key of the tests")
+        self.sender = self.user("sender", Role.viewer)
+        self.ann, self.bob, self.cy = (self.user(name) for name in ("ann", "bob", "cy"))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.database.close()
+
+    def user(self, name: str, role: Role = Role.reviewer) -> Actor:
+        """A person of this name; the same one when asked again."""
+        with self.database.write() as connection:
+            known = connection.execute(USERS.select().where(USERS.c.user_name == name)).mappings().one_or_none()
+            if known is not None:
+                return Actor(known["id"], Role[known["role"]], name)
+            row = {"id": new_id(), "created_at": now(), "name": name, "email": f"{name}@example.org", "user_name": name, "password_hash": "", "role": role.name}
+            connection.execute(USERS.insert().values(**row))
+            return Actor(str(row["id"]), role, name)
+
+    def upload(
+        self, content: bytes, owner: Actor | None = None, verdict: str = "uncertain", reason: str = "uncertain", policy: str = "", **answer: Any
+    ) -> tuple[str, str]:
+        """A finished upload of `content` whose media are kept: (detection id, case id or "")."""
+        owner = owner or self.sender
+        sha256 = sha256_bytes(content)
+        path = self.root / f"{sha256}.part"
+        path.write_bytes(content)
+        self.media.put(path, sha256)
+        path.unlink()
+        told = {"kind": "image", "p_fake": 0.5, "threshold": 0.5, "novelty": 0.1, "model_sha256": MODEL, "verdict": verdict, **answer}
+        detection = {
+            "id": new_id(), "created_at": now(), "owner_id": owner.user_id, "source": owner.source, "sha256": sha256, "bytes": len(content), "policy": policy,
+        }  # fmt: skip
+        with self.database.write() as connection:
+            if connection.execute(MEDIA.select().where(MEDIA.c.sha256 == sha256)).one_or_none() is None:
+                connection.execute(MEDIA.insert().values(sha256=sha256, bytes=len(content), created_at=now(), state_since=now()))
+            connection.execute(MEDIA.update().where(MEDIA.c.sha256 == sha256, MEDIA.c.state == "deleted").values(state="kept", why=""))
+            done = {"state": "done", "finished_at": now(), "verdict": verdict, "p_fake": told["p_fake"], "kind": "image", "answer": told, "model_sha256": MODEL}
+            connection.execute(DETECTIONS.insert().values(**detection, **done))
+            case_id = self.cases.open_for(connection, detection, told, reason) if reason else ""
+            if case_id:
+                connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection["id"]).values(case_id=case_id))
+        return str(detection["id"]), case_id
+
+    def decide(self, case_id: str, label: str, identity: str = "") -> dict[str, Any]:
+        """Two reviewers agree."""
+        self.cases.review(self.ann, case_id, label, identity=identity)
+        found = self.cases.review(self.bob, case_id, label, identity=identity)
+        assert found is not None and found["state"] == "decided"
+        return found
+
+    def case(self, case_id: str) -> dict[str, Any]:
+        """A case as it stands."""
+        found = self.cases.get(case_id)
+        assert found is not None
+        return found
