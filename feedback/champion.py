@@ -20,6 +20,7 @@ from workspace.settings import load_settings
 from workspace.state import champion, promoted
 
 ANSWER_SECONDS = 120  # MLflow takes 3 s to import, and a new database 6 s to migrate (measured); slow disks take longer
+NONE_YET = {"why": "no model has been promoted in this workspace yet", "next_step": "Run `vigil retrain`, or serve a model by its folder."}
 HOUSE = Path(__file__).resolve().parent.parent
 
 
@@ -46,6 +47,8 @@ class NoChampion:
 
 async def ask(root: Path) -> Champion | NoChampion:
     """The registry's champion for workspace `root`. Raises RegistryUnavailable when the question itself fails."""
+    if await asyncio.to_thread(_never_promoted, root):
+        return NoChampion(**NONE_YET)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")]))}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "feedback.champion", str(root), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment
@@ -70,6 +73,14 @@ async def ask(root: Path) -> Champion | NoChampion:
     return Champion(**{**answer["model"], "path": Path(answer["model"]["path"])})
 
 
+def _never_promoted(root: Path) -> bool:
+    """Whether the journal, which is the truth, names no champion: then the registry need not be asked."""
+    try:
+        return champion(Journal(root).events()) is None
+    except VigilError:
+        return False
+
+
 def _no_answer(why: str) -> RegistryUnavailable:
     return RegistryUnavailable("The registry did not say which model to serve.", why=why, next_step="Run `vigil doctor`; the service keeps asking.")
 
@@ -79,7 +90,7 @@ def look(root: Path) -> dict[str, Any]:
     events = Journal(root).events()
     leading = champion(events)
     if leading is None:
-        return {"none": {"why": "no model has been promoted in this workspace yet", "next_step": "Run `vigil retrain`, or serve a model by its folder."}}
+        return {"none": NONE_YET}
     settings = load_settings(root / "params.yaml")
     try:
         from workspace.registry import serving_model

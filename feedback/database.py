@@ -75,13 +75,13 @@ class Database:
             yield connection
 
     def _migrate(self) -> None:
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces each plug-in as it is imported
         from alembic import command
         from alembic.config import Config
         from alembic.script import ScriptDirectory
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces each plug-in
         script = ScriptDirectory.from_config(config)
         head = script.get_current_head()
         with self.write() as connection:

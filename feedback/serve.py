@@ -9,6 +9,8 @@ that cannot be loaded ends it with code 1 and the reason on stderr. It ends with
 import argparse
 import asyncio
 import contextlib
+import importlib
+import ipaddress
 import logging
 import os
 import socket
@@ -18,14 +20,18 @@ from pathlib import Path
 
 import psutil
 import uvicorn
+from fastapi import FastAPI
 
-from feedback.app import create_app
+from feedback.api.app import create_app
+from feedback.api.probe import create_probe
+from feedback.secret import VARIABLE, load_secret
 from feedback.serving import Serving
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 from workspace.files import write_json
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
 
+LOG = logging.getLogger("vigil.serve")
 PARENT_LOOK_SECONDS = 1.0
 GRACE_SECONDS = 30
 
@@ -49,10 +55,24 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     host = settings.serve.host if host is None else host
     port = settings.serve.port if port is None else port
-    application = create_app(root, settings, model_dir=model_dir, probe=probe)
+    if probe:
+        assert model_dir is not None  # the command line asks for it
+        application = create_probe(root, settings, model_dir)
+    else:
+        local = is_local(host)
+        if local and not os.environ.get(VARIABLE):
+            LOG.warning("no %s in the environment: this workspace's own secret is used, which is enough for this machine alone", VARIABLE)
+        application = create_app(root, settings, load_secret(root, local), model_dir)
     listener = _listen(host, port)
-    config = uvicorn.Config(application, log_level="warning" if probe else "info", timeout_graceful_shutdown=GRACE_SECONDS, server_header=False)
-    server = _Server(config, host, ready_file, application.state.serving if probe else None)
+    config = uvicorn.Config(
+        application,
+        log_level="warning" if probe else "info",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        server_header=False,
+        proxy_headers=False,
+    )
+    server = _Server(config, host, ready_file, application.state.serving if probe else None, None if probe else application)
     try:
         server.run(sockets=[listener])
         if probe and application.state.serving.current is None and application.state.serving.tried.is_set():
@@ -66,10 +86,11 @@ def serve(
 class _Server(uvicorn.Server):
     """uvicorn that says when it listens and ends cleanly on a signal instead of dying of it; a probe also ends with its parent."""
 
-    def __init__(self, config: uvicorn.Config, host: str, ready_file: Path | None, probed: Serving | None) -> None:
+    def __init__(self, config: uvicorn.Config, host: str, ready_file: Path | None, probed: Serving | None, service: FastAPI | None) -> None:
         super().__init__(config)
-        self.host, self.ready_file, self.probed = host, ready_file, probed
+        self.host, self.ready_file, self.probed, self.service = host, ready_file, probed, service
         self.parent = _Parent()  # read before anything slow: a parent that dies meanwhile is noticed
+        self.closing = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -77,16 +98,32 @@ class _Server(uvicorn.Server):
         if not (self.started and sockets):
             return
         port = int(sockets[0].getsockname()[1])
-        if self.probed is None:
+        if self.service is not None:
             self._say_ready(port)
-        else:
+            self._tasks = [asyncio.create_task(self._open_console(self.service))]
+        elif self.probed is not None:
             self._tasks = [asyncio.create_task(self._probe(self.probed, port)), asyncio.create_task(self._watch_parent())]
 
     def _say_ready(self, port: int) -> None:
         url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
-        logging.getLogger("vigil.serve").info("listening on %s", url)
+        LOG.info("listening on %s", url)
         if self.ready_file is not None:
             write_json(self.ready_file, {"host": self.host, "port": port, "url": url, "pid": os.getpid()})
+
+    async def _open_console(self, service: FastAPI) -> None:
+        """The console's library takes seconds to import, so it follows once the API answers."""
+        try:
+            from_thread = await asyncio.to_thread(importlib.import_module, "feedback.console.mounting")
+            async with from_thread.mounted(service, service.state.service):
+                LOG.info("the console is at /console")
+                await self.closing.wait()
+        except Exception as problem:  # the API goes on without it
+            LOG.error("the console could not be opened: %r", problem)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.closing.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True) if self.service is not None else None
+        await super().shutdown(sockets)
 
     async def _probe(self, serving: Serving, port: int) -> None:
         await serving.tried.wait()
@@ -125,6 +162,16 @@ class _Parent:
             return abs(psutil.Process(self.named[0]).create_time() - self.named[1]) > 1.0
         except psutil.NoSuchProcess:
             return True
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach a service that listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ give the same answer, NotFound, so that ids cannot be guessed at; an action that
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from workspace.settings import Settings
 LABEL_MAP = "p_fake: 1 means fake"
 ROLLBACK_SECONDS = 300
 EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", "mode", "model", "cycle", "sha256", "bytes", "case_id", "reason")
+_PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
 _OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id")
 
 
@@ -150,6 +152,11 @@ class Service:
             self.workers.wake()
         return [self._shown(row) for row in rows]
 
+    def may_detect(self, actor: Actor) -> None:
+        """Return quietly where this actor may send media, and there is room for one: asked before a byte of them is read."""
+        authorize(actor, "detection.create")
+        self.detections.make_room(1)
+
     def replayed(self, actor: Actor, idempotency_key: str, fingerprint: str) -> list[dict[str, Any]] | None:
         """The detections made under this key before, None where it is new. Raises KeyReused for another question."""
         authorize(actor, "detection.create")
@@ -183,12 +190,13 @@ class Service:
         row = self._detection(actor, "detection.erase", detection_id)
         return self.retention.erase(actor, row["id"], why)
 
-    def media_file(self, actor: Actor, detection_id: str, name: str) -> Path:
-        """A derived picture (thumbnail.webp, face-N.webp, heatmap-N.webp ...) of a detection. Raises NotFound, Gone."""
+    def media_file(self, actor: Actor, detection_id: str, what: str) -> Path:
+        """A picture made of a detection's media: `thumbnail`, `picture`, `face-3`, or (after an explanation) `heatmap-3`. Raises NotFound, Gone."""
         row = self._detection(actor, "detection.media", detection_id)
         self._seen(actor, row)
-        if Path(name).name != name or name.startswith("."):
+        if not _PICTURE.fullmatch(what):
             raise NotFound("There is no such picture.")
+        name = f"{what}.webp" if "-" not in what else f"{row['model_sha256'][:12]}-{what}.webp"
         path = self.media.derived(row["sha256"]) / name
         if not path.is_file():
             raise NotFound("There is no such picture.")

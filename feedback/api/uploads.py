@@ -1,4 +1,4 @@
-"""Uploads, streamed: one multipart file goes to a file of ours, hashed on the way, and stops being read at the size cap.
+"""Uploads, streamed: multipart files go to files of ours, hashed on the way, and stop being read at the size cap.
 
 The client's file name is only ever echoed in the answer; on disk the upload has a random name, later its content hash.
 The form is parsed here and not by the framework because the framework stores the whole body before it can be refused.
@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from feedback.problems import Problem
+from feedback.api.problems import Problem
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -27,6 +27,7 @@ UPLOADS = Path(".vigil/uploads")
 FORM_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around the file
 DRAIN_BYTES = 64 << 20  # read and thrown away after a refusal, so that an ordinary client sees the 413 and not a reset connection
 STALE_SECONDS = 3600
+FIELDS, LONGEST_FIELD = ("policy", "mode"), 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +40,42 @@ class Upload:
     file_name: str
 
 
-@asynccontextmanager
-async def received(request: Request, root: Path, max_bytes: int) -> AsyncIterator[Upload]:
-    """The one file of a multipart request, under `.vigil/uploads` until the block ends.
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The files of a request, and its small fields."""
 
-    Raises Problem: 413 above `max_bytes` (at once when Content-Length says so, else when the byte arrives), 415 for
-    another content type, 400 for a broken body, 422 when there is not exactly one part called `file`.
+    files: list[Upload]
+    fields: dict[str, str]
+
+
+@asynccontextmanager
+async def received(request: Request, root: Path, max_bytes: int, most_files: int = 1) -> AsyncIterator[Received]:
+    """The parts called `file` of a multipart request, under `.vigil/uploads` until the block ends, and the fields in FIELDS.
+
+    Raises Problem: 413 above `max_bytes` a file (at once when Content-Length says so, else when the byte arrives), 415 for
+    another content type, 400 for a broken body, 422 for no file, too many files, an empty file or another part.
     """
     body = _Body(request)
     try:
         boundary = _boundary(request)
-        if _declared_bytes(request) > max_bytes + FORM_OVERHEAD_BYTES:
+        if _declared_bytes(request) > (max_bytes + FORM_OVERHEAD_BYTES) * most_files:
             raise _too_large(max_bytes)
     except Problem:
         await body.drain()
         raise
     folder = root / UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=folder, suffix=".part")
-    path = Path(name)
+    form = _Form(boundary, folder, max_bytes, most_files)
     try:
-        with os.fdopen(descriptor, "wb") as handle:
-            form = _FilePart(boundary, handle, max_bytes)
-            await _read(body, form, max_bytes)
-        yield Upload(path, form.digest.hexdigest(), form.size_bytes, clean_file_name(form.file_name))
+        await _read(body, form, (max_bytes + FORM_OVERHEAD_BYTES) * most_files)
+        files = [Upload(part.path, part.digest.hexdigest(), part.size_bytes, clean_file_name(part.name)) for part in form.parts]
+        if any(not file.size_bytes for file in files):
+            raise Problem(422, "The file is empty.", next_step="Send an image or a video.")
+        yield Received(files, form.fields)
     finally:
-        path.unlink(missing_ok=True)
+        form.close()
+        for part in form.parts:
+            part.path.unlink(missing_ok=True)
 
 
 def clean_file_name(name: str) -> str:
@@ -83,21 +94,32 @@ def remove_stale_uploads(root: Path, older_than_seconds: float = STALE_SECONDS) 
     return removed
 
 
-class _FilePart:
-    """Parser callbacks: writes the part called `file`, counts the others, keeps nothing else."""
+@dataclass(slots=True)
+class _Part:
+    path: Path
+    handle: IO[bytes]
+    name: str
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    size_bytes: int = 0
 
-    def __init__(self, boundary: bytes, handle: IO[bytes], max_bytes: int) -> None:
-        self.handle, self.max_bytes = handle, max_bytes
-        self.digest = hashlib.sha256()
-        self.size_bytes = 0
-        self.file_name = ""
+
+class _Form:
+    """Parser callbacks: writes each part called `file`, keeps the known fields, counts the others, keeps nothing else."""
+
+    def __init__(self, boundary: bytes, folder: Path, max_bytes: int, most_files: int) -> None:
+        self.folder, self.max_bytes, self.most_files = folder, max_bytes, most_files
+        self.parts: list[_Part] = []
+        self.fields: dict[str, str] = {}
         self.files = 0
         self.others: list[str] = []
         self.ended = False
-        self._inside = False
+        self._part: _Part | None = None
+        self._field = ""
+        self._content = b""
         self._header, self._value, self._disposition = b"", b"", b""
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._part_begin,
+            "on_part_end": self._part_end,
             "on_header_field": self._header_field,
             "on_header_value": self._header_value,
             "on_header_end": self._header_end,
@@ -107,8 +129,19 @@ class _FilePart:
         }
         self.parser = MultipartParser(boundary, callbacks)
 
+    def close(self) -> None:
+        """Close what a broken-off request left open."""
+        for part in self.parts:
+            part.handle.close()
+
     def _part_begin(self) -> None:
-        self._inside, self._disposition = False, b""
+        self._part, self._field, self._content, self._disposition = None, "", b"", b""
+
+    def _part_end(self) -> None:
+        if self._part is not None:
+            self._part.handle.close()
+        elif self._field:
+            self.fields[self._field] = self._content.decode("utf-8", "replace")
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -126,31 +159,40 @@ class _FilePart:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name == "file" and b"filename" in options:
             self.files += 1
-            self._inside = self.files == 1
-            self.file_name = options[b"filename"].decode("utf-8", "replace")
+            if self.files <= self.most_files:
+                descriptor, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
+                self._part = _Part(Path(path), os.fdopen(descriptor, "wb"), options[b"filename"].decode("utf-8", "replace"))
+                self.parts.append(self._part)
+        elif name in FIELDS and name not in self.fields:
+            self._field = name
         else:
             self.others.append(name)
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if not self._inside:
+        if self._field:
+            if len(self._content) + end - start > LONGEST_FIELD:
+                raise Problem(422, f"The field {self._field} is too long.", next_step=_HOW, close=True)
+            self._content += data[start:end]
+        part = self._part
+        if part is None:
             return
-        self.size_bytes += end - start
-        if self.size_bytes > self.max_bytes:
+        part.size_bytes += end - start
+        if part.size_bytes > self.max_bytes:
             raise _too_large(self.max_bytes)
-        self.digest.update(data[start:end])
-        self.handle.write(data[start:end])
+        part.digest.update(data[start:end])
+        part.handle.write(data[start:end])
 
     def _end(self) -> None:
         self.ended = True
 
 
-async def _read(body: "_Body", form: _FilePart, max_bytes: int) -> None:
+async def _read(body: "_Body", form: _Form, most_bytes: int) -> None:
     read = 0
     try:
         async for chunk in body.chunks():
             read += len(chunk)
-            if read > max_bytes + FORM_OVERHEAD_BYTES:
-                raise _too_large(max_bytes)
+            if read > most_bytes:
+                raise _too_large(form.max_bytes)
             form.parser.write(chunk)
         form.parser.finalize()
     except FormParserError as problem:
@@ -161,9 +203,10 @@ async def _read(body: "_Body", form: _FilePart, max_bytes: int) -> None:
         raise
     if not form.ended:
         raise Problem(400, "The multipart body ends before its last boundary.", next_step="Send it again.")
-    if form.files != 1 or form.others:
+    if not 1 <= form.files <= form.most_files or form.others:
         extra = f", and other parts: {', '.join(name[:40] for name in form.others[:5])}" if form.others else ""
-        raise Problem(422, f"Expected exactly one file, in a part called `file`; found {form.files}{extra}.", next_step=_HOW)
+        wanted = "exactly one file" if form.most_files == 1 else f"1 to {form.most_files} files"
+        raise Problem(422, f"Expected {wanted}, each in a part called `file`; found {form.files}{extra}.", next_step=_HOW)
 
 
 class _Body:

@@ -1,0 +1,116 @@
+"""The service as an ASGI application. Never imports torch or mlflow: those are in processes of their own."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI
+from fastapi.responses import Response
+
+from feedback.access import Actor
+from feedback.api import detections, others
+from feedback.api.answers import ProblemBody, Reference, json_response
+from feedback.api.caller import Callers, Door, install_refusals
+from feedback.api.events import Changes
+from feedback.api.guard import Guard
+from feedback.api.measured import Figures, Measured
+from feedback.api.problems import Problem, install_problem_handlers
+from feedback.api.uploads import remove_stale_uploads
+from feedback.secret import Secret
+from feedback.service import Service
+from feedback.work.supervisor import Workers
+from workspace.errors import VigilError
+from workspace.settings import Settings
+
+LOG = logging.getLogger("vigil.serve")
+RETRY_SECONDS = 2
+ABOUT = """Send an image or a video, get a verdict; say when it is wrong; look at what nobody is sure of.
+
+Programs send `Authorization: Bearer vigil_...`. Every refusal is `application/problem+json` with what happened and what to do next.
+`p_fake`: 1 means fake."""
+
+
+def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path | None = None) -> FastAPI:
+    """The service of the workspace `root`. With `model_dir` that model answers, else the champion, followed as it changes."""
+    changes = Changes()
+    workers = Workers(root, settings, model_dir, changes.tell)
+    service = Service(root, settings, secret, workers)
+    door, callers, figures = Door(service), Callers(service), Figures()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        remove_stale_uploads(root)
+        await workers.start()
+        tasks = [asyncio.create_task(service.webhooks.deliver_forever()), asyncio.create_task(_sweep(service))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await workers.stop()
+            service.close()
+
+    # No docs pages: they load their scripts from other hosts. /openapi.json stays.
+    app = FastAPI(title="Vigil", version="1", description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.service, app.state.changes = service, changes
+    install_problem_handlers(app)
+    install_refusals(app)
+    app.add_middleware(Guard)
+    app.add_middleware(Measured, figures=figures)
+
+    @app.get("/healthz", tags=["service"])
+    async def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["service"], responses={503: {"model": ProblemBody}})
+    async def readyz() -> Response:
+        """A model has scored its golden clip; else 503 with the reason."""
+        if workers.model is None:
+            raise Problem(503, f"No model is ready: {workers.why}.", next_step=workers.next_step, retry_after_seconds=RETRY_SECONDS)
+        return json_response({**workers.model, "reload_problem": workers.reload_problem})
+
+    @app.get("/metrics", tags=["service"], responses={200: {"content": {"text/plain": {}}}})
+    async def metrics(actor: Annotated[Actor, Depends(callers.actor)]) -> Response:
+        """Figures for a monitoring system; for keys of engineers."""
+        counts = await door.do(service.figures, actor)
+        return Response(figures.text(counts, workers.model is not None, workers.restarts), media_type="text/plain; version=0.0.4")
+
+    app.include_router(detections.router(door, callers, changes))
+    for part in (others.cases, others.people, others.rest, others.sign_up):
+        app.include_router(part(door, callers))
+    app.openapi = _schema(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _sweep(service: Service) -> None:
+    """Delete and quarantine what is due, by age."""
+    while True:
+        try:
+            done = await asyncio.to_thread(service.retention.sweep)
+            if any(done.values()):
+                LOG.info("retention: %s", done)
+        except VigilError as problem:
+            LOG.error("%s", problem)
+        await asyncio.sleep(service.settings.feedback.retention.every_minutes * 60)
+
+
+def _schema(app: FastAPI) -> Any:
+    """The schema with what routes that read their body themselves refer to, and how callers are known."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = make()
+            parts = schema.setdefault("components", {})
+            parts.setdefault("schemas", {}).setdefault("Reference", Reference.model_json_schema(ref_template="#/components/schemas/{model}"))
+            parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{"key": []}]
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    return openapi

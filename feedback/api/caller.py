@@ -1,0 +1,153 @@
+"""Who a request comes from, whether it may come so often, and how what the service refuses becomes an answer."""
+
+import asyncio
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from feedback.access import ANONYMOUS, Actor, Forbidden
+from feedback.accounts import AccountRefused
+from feedback.addresses import AddressRefused
+from feedback.api.problems import Problem, problem_response
+from feedback.cases import AlreadyReviewed, NotReviewable, TooLate
+from feedback.detections import KeyReused, QueueFull
+from feedback.service import Gone, NotFound, Service
+from workspace.errors import DataError, WorkspaceError
+
+COOKIE, CSRF_HEADER = "vigil_session", "X-CSRF-Token"
+SAFE = ("GET", "HEAD", "OPTIONS")
+HOW = "Send `Authorization: Bearer vigil_...`; `vigil keys add` makes a key, and so does the console."
+
+
+class Buckets:
+    """Token buckets: so many requests a minute each, a burst of as many. The least recently seen are forgotten."""
+
+    def __init__(self, a_minute: int, most: int = 10_000) -> None:
+        self.a_minute, self.most = a_minute, most
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, who: str, moment: float) -> float:
+        """Seconds until the next one may come; 0 where this one may."""
+        left, since = self._left.pop(who, (float(self.a_minute), moment))
+        left = min(self.a_minute, left + (moment - since) * self.a_minute / 60)
+        self._left[who] = (left - 1 if left >= 1 else left, moment)
+        if len(self._left) > self.most:
+            self._left.popitem(last=False)
+        return 0.0 if left >= 1 else (1 - left) * 60 / self.a_minute
+
+
+class Callers:
+    """Tells who asks. One for an app."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, limits = service, service.settings.feedback
+        self.requests, self.uploads = Buckets(limits.requests_per_minute), Buckets(limits.uploads_per_minute)
+        self.sign_ups = Buckets(limits.sign_ups_per_hour)  # refilled sixty times too fast: see `sign_up`
+
+    def actor(self, request: Request) -> Actor:
+        """Who sent this: by API key, by the console's session (whose changes need its CSRF token), or nobody.
+
+        Raises Problem: 401 for a key or session that is none, 403 for a missing CSRF token, 429 above the rate.
+        """
+        actor = self._known(request)
+        self._limit(self.requests, actor, request)
+        return actor
+
+    def upload(self, actor: Actor, request: Request) -> None:
+        """Count an upload. Raises Problem 429."""
+        self._limit(self.uploads, actor, request)
+
+    def sign_up(self, request: Request) -> None:
+        """Count a sign-up from this address, by the hour. Raises Problem 429."""
+        wait = self.sign_ups.take(_address(request), time.monotonic() / 60)
+        if wait:
+            raise Problem(429, "Too many accounts were made from this address.", next_step="Come back later.", retry_after_seconds=int(wait * 60) + 1)
+
+    def _known(self, request: Request) -> Actor:
+        given = request.headers.get("authorization", "")
+        if given:
+            kind, _, text = given.partition(" ")
+            actor = self.service.accounts.by_key(text.strip(), time.monotonic()) if kind.lower() == "bearer" else None
+            if actor is None:
+                raise _unknown("This key is not known, or was revoked.")
+            return actor
+        token = request.cookies.get(COOKIE, "")
+        if not token:
+            return ANONYMOUS
+        session = self.service.accounts.session(token)
+        if session is None:
+            raise _unknown("This session has ended.")
+        if request.method not in SAFE and not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), session.csrf.encode()):
+            raise Problem(403, f"A change by session needs its token in {CSRF_HEADER}.", next_step="Programs use an API key instead.")
+        return session.actor
+
+    def _limit(self, buckets: Buckets, actor: Actor, request: Request) -> None:
+        wait = buckets.take(actor.who if actor.user_id else _address(request), time.monotonic())
+        if wait:
+            raise Problem(429, "Too many requests.", next_step="Wait as Retry-After says.", retry_after_seconds=int(wait) + 1)
+
+
+class Door:
+    """Calls the service: reads of the embedded database at once (they take a fraction of a millisecond), all else in a thread."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def look(self, method: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        """Call a method that only reads a few rows."""
+        if self.service.database.is_sqlite:
+            return method(*arguments, **more)
+        return await asyncio.to_thread(method, *arguments, **more)
+
+    async def do(self, method: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        """Call a method that writes, or reads much."""
+        return await asyncio.to_thread(method, *arguments, **more)
+
+
+def install_refusals(app: FastAPI) -> None:
+    """Turn what the service raises into problem+json."""
+
+    def answer(kind: type[Exception], make: Callable[[Any], Response]) -> None:
+        async def handler(_: Request, problem: Exception) -> Response:
+            return make(problem)
+
+        app.add_exception_handler(kind, handler)
+
+    def forbidden(problem: Forbidden) -> Response:
+        if not problem.known:
+            return problem_response(401, "This needs somebody who is known.", HOW, {"WWW-Authenticate": "Bearer"})
+        return problem_response(403, f"Not with the role {problem.actor.role.name} ({problem.action}).", "Ask an admin.")
+
+    def full(problem: QueueFull) -> Response:
+        return problem_response(429, f"The queue is full: {problem}", "Send it again later.", {"Retry-After": str(problem.retry_after_seconds)})
+
+    def refused(problem: AccountRefused) -> Response:
+        return problem_response(422, str(problem), field=problem.field)
+
+    answer(Forbidden, forbidden)
+    answer(QueueFull, full)
+    answer(AccountRefused, refused)
+    answer(NotFound, lambda problem: problem_response(404, str(problem)))
+    answer(Gone, lambda problem: problem_response(410, str(problem)))
+    answer(AlreadyReviewed, lambda problem: problem_response(409, "You have answered this case already.", "Take it back first: POST .../undo."))
+    answer(NotReviewable, lambda problem: problem_response(409, str(problem)))
+    answer(TooLate, lambda problem: problem_response(409, str(problem)))
+    answer(KeyReused, lambda problem: problem_response(422, "This Idempotency-Key came before with another request.", "Use a new key for a new request."))
+    answer(AddressRefused, lambda problem: problem_response(422, str(problem), "The lists are feedback.reference_hosts and feedback.webhook_hosts."))
+    answer(WorkspaceError, lambda problem: problem_response(409, f"{problem.what} {problem.why}", problem.next_step))
+    answer(DataError, lambda problem: problem_response(503, f"{problem.what} {problem.why}", problem.next_step, {"Retry-After": "30"}))
+
+
+def _unknown(detail: str) -> Problem:
+    problem = Problem(401, detail, next_step=HOW)
+    problem.headers["WWW-Authenticate"] = "Bearer"
+    return problem
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"

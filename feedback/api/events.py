@@ -1,0 +1,72 @@
+"""What changes, told to who waits for it: the workers' messages wake, the database says what is true."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from feedback.access import Actor
+from feedback.api.caller import Door
+
+LOOK_SECONDS = 1.0  # also without a message: another process may have done the work
+HEARTBEAT_SECONDS = 15.0
+LONGEST_SECONDS = 3600.0
+
+
+class Changes:
+    """Wakes those who wait for a detection. One for an event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Take a message of the workers."""
+        for event in self._waiting.get(str(message.get("id", "")), ()):
+            event.set()
+
+    async def wait(self, detection_id: str, seconds: float) -> None:
+        """Return when something is said about this detection, or after so long."""
+        event = asyncio.Event()
+        self._waiting[detection_id].add(event)
+        try:
+            await asyncio.wait_for(event.wait(), seconds)
+        except TimeoutError:
+            return
+        finally:
+            self._waiting[detection_id].discard(event)
+            if not self._waiting[detection_id]:
+                del self._waiting[detection_id]
+
+
+async def until_done(door: Door, changes: Changes, actor: Actor, detection_id: str, seconds: float) -> dict[str, Any]:
+    """The detection once it has its verdict, or as it is after so long."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        found: dict[str, Any] = await door.look(door.service.detection, actor, detection_id)
+        left = deadline - loop.time()
+        if found["state"] in ("done", "erased") or left <= 0:
+            return found
+        await changes.wait(detection_id, min(left, LOOK_SECONDS))
+
+
+async def progress(door: Door, changes: Changes, actor: Actor, detection_id: str) -> AsyncIterator[bytes]:
+    """Server-sent events: `progress` while it is looked at, `done` with the whole detection at the end, a comment when nothing happens."""
+    loop = asyncio.get_running_loop()
+    started = silent = loop.time()
+    told: tuple[Any, ...] = ()
+    while loop.time() - started < LONGEST_SECONDS:
+        found = await door.look(door.service.detection, actor, detection_id)
+        now = (found["state"], found["progress"])
+        if found["state"] in ("done", "erased"):
+            yield b"event: done\ndata: " + orjson.dumps(found) + b"\n\n"
+            return
+        if now != told:
+            told, silent = now, loop.time()
+            yield b"event: progress\ndata: " + orjson.dumps({name: found[name] for name in ("id", "state", "progress")}) + b"\n\n"
+        elif loop.time() - silent > HEARTBEAT_SECONDS:
+            silent = loop.time()
+            yield b": still at work\n\n"
+        await changes.wait(detection_id, LOOK_SECONDS)

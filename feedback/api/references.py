@@ -1,0 +1,98 @@
+"""A file by reference: fetched from a host or bucket on the list, from exactly the address that was checked, up to the size cap."""
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from feedback.addresses import AddressRefused, checked
+from feedback.api.problems import Problem
+from feedback.api.uploads import UPLOADS, Upload
+from workspace.settings import Settings
+
+FETCH_SECONDS, CONNECT_SECONDS = 60.0, 10.0
+
+
+@asynccontextmanager
+async def fetched(reference: str, root: Path, settings: Settings) -> AsyncIterator[Upload]:
+    """The file, under `.vigil/uploads` until the block ends. Raises AddressRefused, and Problem 422 where it cannot be fetched or is too large."""
+    folder = root / UPLOADS
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=folder, suffix=".part")
+    os.close(descriptor)
+    path = Path(name)
+    try:
+        fetch = _from_bucket if reference.startswith("s3://") else _from_host
+        try:
+            digest, size = await asyncio.wait_for(fetch(reference, path, settings), FETCH_SECONDS)
+        except TimeoutError:
+            raise _failed(f"it did not come within {FETCH_SECONDS:.0f} s") from None
+        if not size:
+            raise Problem(422, "The file is empty.", next_step="Name an image or a video.")
+        yield Upload(path, digest, size, "")
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _from_host(reference: str, path: Path, settings: Settings) -> tuple[str, int]:
+    limits = settings.feedback
+    hosts = [host for host in limits.reference_hosts if not host.startswith("s3://")]
+    target = await asyncio.to_thread(checked, reference, hosts, limits.allow_private_addresses)
+    digest, size = hashlib.sha256(), 0
+    timeout = httpx.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        async with httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False) as client:
+            headers = {**target.headers, "Accept-Encoding": "identity"}
+            async with client.stream("GET", target.url, headers=headers, extensions=target.extensions) as answer:
+                if answer.status_code != 200:
+                    raise _failed(f"{target.host} answered {answer.status_code}; redirects are not followed")
+                with open(path, "wb") as handle:
+                    async for chunk in answer.aiter_raw():
+                        size += len(chunk)
+                        if size > settings.serve.max_upload_bytes:
+                            raise _too_large(settings.serve.max_upload_bytes)
+                        digest.update(chunk)
+                        handle.write(chunk)
+    except httpx.HTTPError as problem:
+        raise _failed(f"{target.host}: {type(problem).__name__}") from problem
+    return digest.hexdigest(), size
+
+
+async def _from_bucket(reference: str, path: Path, settings: Settings) -> tuple[str, int]:
+    bucket, _, key = reference.removeprefix("s3://").partition("/")
+    if f"s3://{bucket}" not in settings.feedback.reference_hosts or not key:
+        raise AddressRefused(f"s3://{bucket[:100]} is not among the allowed hosts.")
+    return await asyncio.to_thread(_download, bucket, key, path, settings)
+
+
+def _download(bucket: str, key: str, path: Path, settings: Settings) -> tuple[str, int]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from workspace.objectstore import client
+
+    most, digest, size = settings.serve.max_upload_bytes, hashlib.sha256(), 0
+    try:
+        found = client(settings.feedback.s3_endpoint_url).get_object(Bucket=bucket, Key=key)
+        with open(path, "wb") as handle:
+            for chunk in found["Body"].iter_chunks(1 << 20):
+                size += len(chunk)
+                if size > most:
+                    raise _too_large(most)
+                digest.update(chunk)
+                handle.write(chunk)
+    except (BotoCoreError, ClientError) as problem:
+        raise _failed(f"s3://{bucket}: {type(problem).__name__}") from problem
+    return digest.hexdigest(), size
+
+
+def _failed(why: str) -> Problem:
+    return Problem(422, f"The reference could not be fetched: {why}.", next_step="Check it, or send the file itself.")
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"The file is larger than {most} bytes.", next_step="Cut it, or raise serve.max_upload_bytes.", max_bytes=most)
