@@ -202,12 +202,16 @@ class Service:
             raise NotFound("There is no such picture.")
         return path
 
-    def media_local(self, actor: Actor, detection_id: str) -> Any:
-        """A context manager that gives the path of the media themselves, for playing them. Raises NotFound, Gone."""
+    def media_local(self, actor: Actor, detection_id: str, again: bool = False) -> Any:
+        """A context manager that gives the path of the media themselves, for playing them. Raises NotFound, Gone.
+
+        `again`: a further part of what this actor has just opened; it is no new view for the audit trail.
+        """
         row = self._detection(actor, "detection.media", detection_id)
         self._seen(actor, row)
-        with self.database.write() as connection:
-            audit.append(connection, actor.who, "detection.view", f"detection:{row['id']}", {"sha256": row["sha256"]})
+        if not again:
+            with self.database.write() as connection:
+                audit.append(connection, actor.who, "detection.view", f"detection:{row['id']}", {"sha256": row["sha256"]})
         return self.media.local(row["sha256"])
 
     async def explanation(self, actor: Actor, detection_id: str) -> dict[str, Any]:

@@ -1,0 +1,168 @@
+"""Cases: the list, and the page of one with its answers, where its label went, and which models learned from it."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from feedback.console import PATH
+from feedback.console.layout import View, page
+from feedback.console.media import pictures_of
+from feedback.console.parts import WORDS, Form, badge, button, choice, empty, facts, field, link, moment, percent, table, tag
+from feedback.console.review import REASONS
+from feedback.service import Service
+
+PAGE = 50
+STATES = {"open": "Open", "decided": "Decided", "quarantined": "In quarantine", "erased": "Erased", "all": "All"}
+HANDOVERS = {"": "not to be handed over", "waiting": "waits for the next cycle", "exported": "being handed over", "ingested": "in the training data"}
+GOLD = {"": "No known case", "real": "Known to be real", "fake": "Known to be fake"}
+
+
+def add(service: Service) -> None:
+    """Add both pages."""
+
+    @page(service, "/cases", "Cases")
+    async def cases(view: View) -> None:
+        given = view.request.query_params
+        state = given.get("state", "open") if given.get("state", "open") in STATES else "open"
+        after = int(given["after"]) if given.get("after", "").isdigit() and len(given["after"]) < 16 else 0
+        found = await view.ask(service.cases_page, None if state == "all" else state, after, PAGE)
+        tag("h1", "Cases")
+        with tag("form", "", "card filters", method="get", action=f"{PATH}/cases", aria_label="Filters"):
+            choice("State", "state", STATES, state)
+            button("Filter", classes="button-main")
+            link("Review by keyboard", f"{PATH}/review", "button")
+        if not found["cases"]:
+            empty(
+                f"No case is {STATES[state].lower()}." if state != "all" else "There is no case yet.",
+                "Cases open when the model is unsure or a verdict is disputed.",
+            )
+            return
+        table("Cases in order of arrival", ["Case", "State", "Why", "Opened", "Answers", "Label", "Training"], [_row(one) for one in found["cases"]])
+        if found["next"]:
+            link("Further", f"{PATH}/cases?{urlencode({'state': state, 'after': found['next']})}", "button")
+
+    @page(service, "/cases/{case_id}", "Case")
+    async def case(view: View) -> None:
+        found = await view.ask(service.case, view.request.path_params["case_id"])
+        tag("h1", f"Case {found['number']}")
+        await _pictures(service, view, found)
+        mine = any(review.get("reviewer_id") == view.session.actor.user_id for review in found["reviews"])
+        open_to_me = found["state"] == "open" and not mine
+        with tag("div", "", "columns"):
+            _about(found, open_to_me)
+            _answers(found, open_to_me)
+        if view.may("case.govern"):
+            _govern(service, view, found)
+
+
+def _row(one: dict[str, Any]) -> list[Any]:
+    labelled = one["state"] == "decided"
+    return [
+        lambda: link(f"Case {one['number']}", f"{PATH}/cases/{one['id']}"),
+        STATES.get(one["state"], one["state"]),
+        REASONS.get(one["reason"], one["reason"]),
+        moment(one["created_at"]),
+        f"{one['answers']} of {one['needed']}",
+        (lambda: badge("none" if one["label"] == "unsure" else one["label"], word=WORDS.get(one["label"], ""))) if labelled else "–",
+        HANDOVERS.get(one["handover"], one["handover"]) if labelled else "–",
+    ]
+
+
+async def _pictures(service: Service, view: View, found: dict[str, Any]) -> None:
+    for detection_id in reversed(found["detections"]):
+        pictures = pictures_of(await view.ask(service.detection, detection_id))
+        if pictures["picture"] or pictures["faces"]:
+            with tag("div", "", "card strip"):
+                if pictures["picture"]:
+                    tag("img", src=pictures["picture"], alt="A frame of this case", classes="strip-file")
+                count = len(pictures["faces"])
+                for at in sorted({round(step * (count - 1) / 5) for step in range(6)}) if count else []:
+                    tag("img", src=pictures["faces"][at], alt=f"The face, frame {at + 1}", classes="strip-face")
+            return
+
+
+def _about(found: dict[str, Any], open_to_me: bool) -> None:
+    with tag("section", "", "card"):
+        tag("h2", "About it")
+        rows: list[tuple[str, Any]] = [
+            ("State", STATES.get(found["state"], found["state"])),
+            ("Opened because", REASONS.get(found["reason"], found["reason"])),
+            ("Opened", moment(found["created_at"])),
+            ("SHA-256", lambda: tag("code", found["sha256"], "hash")),
+        ]
+        if not open_to_me:
+            rows += [("The model said", f"{percent(found['p_fake'])} fake"), ("Model that was unsure", lambda: tag("code", str(found["model_sha256"])[:12]))]
+        if found["state"] == "decided":
+            rows += [
+                ("Label", lambda: badge("none" if found["label"] == "unsure" else found["label"], word=WORDS.get(found["label"], ""))),
+                ("Decided", moment(found["decided_at"])),
+                ("Person", found["identity"] or "not named"),
+                ("On its way", HANDOVERS.get(found["handover"], found["handover"])),
+                ("Batch", found["batch"] or "–"),
+                ("Learned by", ", ".join(_model(one) for one in found.get("learned_by") or []) or "no model yet"),
+            ]
+        if found["state"] == "quarantined":
+            rows.append(("Quarantined because", found.get("why") or "–"))
+        facts(rows)
+        with tag("p", "", "row"):
+            for number, detection_id in enumerate(found["detections"], start=1):
+                if not open_to_me:
+                    link(f"Verdict {number}", f"{PATH}/detections/{detection_id}", "button")
+
+
+def _model(one: Any) -> str:
+    if not isinstance(one, dict):
+        return str(one)
+    version = f"version {one['version']} " if one.get("version") else ""
+    return f"{version}({one.get('cycle') or str(one.get('model_sha256', ''))[:12]})"
+
+
+def _answers(found: dict[str, Any], open_to_me: bool) -> None:
+    with tag("section", "", "card"):
+        tag("h2", "Answers")
+        tag("p", f"{found['answers']} of {found['needed']} needed.", "muted")
+        if open_to_me:
+            tag("p", "What others and the model said is shown once you have answered.", "notice")
+            link("Answer it in the review", f"{PATH}/review", "button button-main")
+        elif not found["reviews"]:
+            empty("Nobody has answered yet.", "")
+        else:
+            rows = [
+                [
+                    one["reviewer"],
+                    _said(one["label"]),
+                    moment(one["created_at"]),
+                    one.get("note") or "",
+                    f"{one['seconds']:.1f} s" if one.get("seconds") is not None else "",
+                ]
+                for one in found["reviews"]
+            ]
+            table("Answers", ["Who", "Label", "When", "Note", "Took"], rows)
+
+
+def _said(label: str) -> Any:
+    return lambda: badge("none" if label == "unsure" else label, word=WORDS.get(label, label))
+
+
+def _govern(service: Service, view: View, found: dict[str, Any]) -> None:
+    async def do(method: Any, *arguments: Any) -> None:
+        if await view.do(method, found["id"], *arguments) is not None:
+            ui.navigate.reload()
+
+    with tag("section", "", "card"):
+        tag("h2", "Govern")
+        if found["state"] == "quarantined":
+            button("Release from quarantine", lambda: do(service.release))
+        elif found["state"] != "erased":
+            with tag("details"):
+                tag("summary", "Quarantine")
+                with Form(lambda given: do(service.quarantine, given.get("why", ""))):
+                    field("Why?", "why", required=True, maxlength=2000, hint="It leaves the queue and does not train.")
+                    button("Quarantine", classes="button-danger")
+        with tag("details"):
+            tag("summary", "Known case")
+            with Form(lambda given: do(service.set_gold, given.get("label", ""))):
+                choice("What it truly is", "label", GOLD, found.get("gold") or "")
+                tag("p", "A known case measures reviewers and never trains.", "hint")
+                button("Save")

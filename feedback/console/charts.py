@@ -1,0 +1,128 @@
+"""Charts of volume, uncertainty, accuracy and drift, each with its table."""
+
+from typing import Any
+
+from feedback.console import figures
+from feedback.console.layout import View, page
+from feedback.console.parts import drawing, empty, facts, percent, table, tag
+from feedback.service import Service
+
+DAYS = 56
+KINDS = ("real", "fake", "uncertain", "none")
+
+
+def add(service: Service) -> None:
+    """Add the page."""
+
+    @page(service, "/charts", "Charts")
+    async def charts(view: View) -> None:
+        found = await view.ask(service.charts, DAYS)
+        tag("h1", "Charts")
+        tag("p", "The last eight weeks of uploads, and every cycle that judged a model.", "lead")
+        _cases(found["cases"])
+        _days(found["days"])
+        _cycles(found["cycles"])
+
+
+def _cases(counts: dict[str, int]) -> None:
+    with tag("section", "", "card"):
+        tag("h2", "Cases")
+        words = {"open": "Open", "decided": "Decided", "quarantined": "In quarantine", "erased": "Erased", "to_be_handed_over": "Waiting for training"}
+        facts([(words.get(name, name), str(count)) for name, count in counts.items()], "facts-wide")
+
+
+def _days(days: list[dict[str, Any]]) -> None:
+    with tag("div", "", "columns"):
+        with tag("section", "", "card"):
+            tag("h2", "Volume")
+            if not days:
+                empty("No uploads yet.", "Each day's verdicts will be drawn here.")
+            else:
+                series = {kind: [float(day[kind] or 0) for day in days] for kind in KINDS}
+                drawing(figures.bars([day["day"][5:] for day in days], series, "Verdicts a day, stacked by kind"), "chart-frame")
+                _key(("real", "Real"), ("fake", "Fake"), ("uncertain", "Uncertain"), ("none", "No verdict"))
+        with tag("section", "", "card"):
+            tag("h2", "Uncertainty")
+            if not days:
+                empty("No uploads yet.", "The share of uncertain verdicts will be drawn here.")
+            else:
+                shares = [_share(day) for day in days]
+                means = [day["mean_p_fake"] for day in days]
+                drawing(
+                    figures.lines(
+                        [day["day"][5:] for day in days], {"uncertain": shares, "accent": means}, "Share of uncertain verdicts and mean p_fake a day"
+                    ),
+                    "chart-frame",
+                )
+                _key(("uncertain", "Share that is uncertain"), ("accent", "Mean estimate of fake"))
+    if days:
+        rows = [[day["day"], *(day[kind] or 0 for kind in KINDS), percent(_share(day)), percent(day["mean_p_fake"])] for day in reversed(days)]
+        with tag("details", "", "card"):
+            tag("summary", "These days as a table")
+            table("Verdicts by day", ["Day", "Real", "Fake", "Uncertain", "No verdict", "Uncertain share", "Mean p_fake"], rows)
+
+
+def _cycles(cycles: list[dict[str, Any]]) -> None:
+    with tag("div", "", "columns"):
+        with tag("section", "", "card"):
+            tag("h2", "Accuracy")
+            if not cycles:
+                empty("No cycle has judged a model yet.", "After `vigil retrain` its figures will be drawn here.")
+            else:
+                names = [row["cycle"] for row in cycles]
+                series = {"accent": [_figure(row, "balanced_accuracy") for row in cycles], "real": [_figure(row, "auc") for row in cycles]}
+                drawing(figures.lines(names, series, "Balanced accuracy and AUC of each cycle's challenger"), "chart-frame")
+                _key(("accent", "Balanced accuracy"), ("real", "AUC"))
+        with tag("section", "", "card"):
+            tag("h2", "Drift")
+            drifts = [_drift(row) for row in cycles]
+            if not any(value is not None for value in drifts):
+                empty("No drift was measured yet.", "Each cycle compares new media with those before.")
+            else:
+                high = max(1.0, *(value for value in drifts if value is not None))
+                drawing(
+                    figures.lines([row["cycle"] for row in cycles], {"fake": drifts}, "Measured drift of each cycle, as a part of its limit", high=high),
+                    "chart-frame",
+                )
+                _key(("fake", "Largest drift against its limit (1 is the limit)"))
+    if cycles:
+        rows = [[row["cycle"], row["outcome"], *(_words(row, name) for name in ("balanced_accuracy", "auc", "fpr", "ece"))] for row in reversed(cycles)]
+        with tag("details", "", "card"):
+            tag("summary", "These cycles as a table")
+            table("Figures of each cycle's challenger", ["Cycle", "Outcome", "Balanced accuracy", "AUC", "False positives", "Calibration error"], rows)
+
+
+def _key(*rows: tuple[str, str]) -> None:
+    with tag("ul", "", "key-list"):
+        for kind, word in rows:
+            with tag("li"):
+                tag("span", "", f"key mark-{kind}", aria_hidden="true")
+                tag("span", word)
+
+
+def _share(day: dict[str, Any]) -> float | None:
+    judged = sum(day[kind] or 0 for kind in ("real", "fake", "uncertain"))
+    return (day["uncertain"] or 0) / judged if judged else None
+
+
+def _figure(row: dict[str, Any], name: str) -> float | None:
+    found = row["challenger"].get(name)
+    return None if found is None else float(found["value"])
+
+
+def _words(row: dict[str, Any], name: str) -> str:
+    found = row["challenger"].get(name)
+    if found is None:
+        return "–"
+    known = found.get("low") is not None and found.get("high") is not None
+    return f"{found['value']:.3f}" + (f" [{found['low']:.3f}, {found['high']:.3f}]" if known else "")
+
+
+def _drift(row: dict[str, Any]) -> float | None:
+    """The largest drift against its limit among the gates that speak of drift."""
+    measured = [
+        float(gate["measured"]) / float(gate["limit"])
+        for gate in row["gates"]
+        if "drift" in str(gate["gate"]) and isinstance(gate["measured"], int | float) and isinstance(gate["limit"], int | float) and gate["limit"]
+    ]
+    return max(measured, default=None)

@@ -1,0 +1,130 @@
+// Drop zone: the browser sends each file to the API itself (streamed to disk there, under the API's limits) with the
+// session's cookie and its CSRF token. No file name leaves the browser. The page's server tells how far each verdict is.
+const PARALLEL = 2;
+const TRIES = 20;
+
+export default {
+  template: `
+    <div>
+      <div class="drop" :class="{ over }" @dragenter.prevent="over = true" @dragover.prevent="over = true"
+           @dragleave.prevent="over = false" @drop.prevent="dropped">
+        <span class="drawing drop-icon" v-html="icons.upload"></span>
+        <p class="drop-what">Drop images and videos here</p>
+        <p class="muted drop-or">or</p>
+        <label class="button button-main" for="files">Choose files</label>
+        <input id="files" class="unseen" type="file" multiple accept="image/*,video/*" @change="chosen" />
+        <p class="hint">Images and videos up to {{ megabytes }} MB each. File names stay in your browser.</p>
+      </div>
+      <p class="unseen" role="status" aria-live="polite">{{ told }}</p>
+      <ul class="jobs" v-if="jobs.length" aria-label="Files of this visit">
+        <li v-for="job in jobs" :key="job.key" class="job" :data-state="job.state">
+          <div class="job-picture">
+            <img v-if="job.image" :src="job.image" alt="" />
+            <video v-else-if="job.video" :src="job.video" muted preload="metadata"></video>
+          </div>
+          <div class="job-text">
+            <p class="job-name">{{ job.name }} <span class="muted">{{ size(job.bytes) }}</span></p>
+            <p class="job-state" :class="{ wrong: job.problem }">{{ words(job) }}</p>
+            <progress v-if="!over_with(job)" :value="share(job)" max="1" :aria-label="words(job)"></progress>
+          </div>
+          <div class="job-end">
+            <span v-if="job.verdict" class="badge" :class="'badge-' + job.verdict">
+              <span class="drawing" v-html="icons[job.verdict]"></span><span>{{ names[job.verdict] }}</span>
+              <span v-if="job.percent" class="badge-figure" title="Estimated probability that this is fake">{{ job.percent }}</span>
+            </span>
+            <a v-if="job.id && job.state === 'done'" class="button" :href="base + '/detections/' + job.id">Open<span class="unseen"> {{ job.name }}</span></a>
+            <button v-else-if="job.problem" type="button" class="button" @click="again(job)">Try again</button>
+          </div>
+        </li>
+      </ul>
+    </div>
+  `,
+  props: { icons: Object, names: Object, base: String, csrf: String, policy: String, megabytes: Number, states: Object },
+  data: () => ({ over: false, jobs: [], told: "" }),
+  watch: {
+    states: { deep: true, handler() { this.updated_states(); } },
+  },
+  mounted() {
+    // A file that misses the zone must not replace the page.
+    this.keep = (event) => event.preventDefault();
+    window.addEventListener("dragover", this.keep);
+    window.addEventListener("drop", this.keep);
+  },
+  unmounted() {
+    window.removeEventListener("dragover", this.keep);
+    window.removeEventListener("drop", this.keep);
+    for (const job of this.jobs) URL.revokeObjectURL(job.image || job.video);
+  },
+  methods: {
+    dropped(event) { this.over = false; this.take(event.dataTransfer.files); },
+    chosen(event) { this.take(event.target.files); event.target.value = ""; },
+    take(files) {
+      for (const file of files) {
+        const seen = URL.createObjectURL(file);
+        const job = { key: crypto.getRandomValues(new Uint32Array(2)).join("-"), file: Vue.markRaw(file), name: file.name, bytes: file.size, state: "chosen", sent: 0,
+          progress: 0, id: "", verdict: "", percent: "", problem: "", tries: 0, image: "", video: "" };
+        job[file.type.startsWith("image/") ? "image" : "video"] = seen;
+        this.jobs.unshift(job);
+      }
+      this.next();
+    },
+    next() {
+      const sending = this.jobs.filter((job) => job.state === "sending").length;
+      const waiting = this.jobs.filter((job) => job.state === "chosen").reverse();
+      for (const job of waiting.slice(0, Math.max(0, PARALLEL - sending))) this.send(job);
+    },
+    send(job) {
+      job.state = "sending";
+      job.problem = "";
+      if (job.file.size > this.megabytes * 1e6) return this.failed(job, `It is larger than ${this.megabytes} MB.`);
+      const form = new FormData();
+      form.append("file", job.file, "upload");
+      const request = new XMLHttpRequest();
+      request.open("POST", "/v1/detections?wait=0" + (this.policy ? "&policy=" + encodeURIComponent(this.policy) : ""));
+      request.setRequestHeader("X-CSRF-Token", this.csrf);
+      request.setRequestHeader("Idempotency-Key", job.key);
+      request.upload.onprogress = (event) => { job.sent = event.total ? event.loaded / event.total : 0; };
+      request.onerror = () => this.failed(job, "The connection ended before the file was sent.");
+      request.onload = () => this.answered(job, request);
+      request.send(form);
+    },
+    answered(job, request) {
+      let answer = {};
+      try { answer = JSON.parse(request.responseText); } catch { /* not JSON: the status says it */ }
+      if ((request.status === 429 || request.status === 503) && job.tries < TRIES) {
+        const seconds = Math.min(60, Number(request.getResponseHeader("Retry-After")) || 5);
+        job.tries += 1;
+        job.state = "busy";
+        setTimeout(() => { job.state = "chosen"; this.next(); }, seconds * 1000);
+        return this.next();
+      }
+      if (request.status >= 300) return this.failed(job, [answer.detail || `The service answered ${request.status}.`, answer.next_step].filter(Boolean).join(" "));
+      job.id = answer.id;
+      job.state = answer.state || "queued";
+      this.$emit("accepted", answer.id);
+      this.updated_states();
+      this.next();
+    },
+    failed(job, problem) { job.state = "failed"; job.problem = problem; this.told = `${job.name}: ${problem}`; this.next(); },
+    again(job) { job.state = "chosen"; job.sent = 0; job.tries = 0; this.next(); },
+    updated_states() {
+      for (const job of this.jobs) {
+        const now = job.id && this.states[job.id];
+        if (!now) continue;
+        const before = job.state;
+        Object.assign(job, now);
+        if (job.state === "done" && before !== "done") this.told = `${job.name}: ${this.names[job.verdict]} ${job.percent}`;
+      }
+    },
+    over_with: (job) => job.state === "done" || job.state === "failed" || job.state === "erased",
+    share(job) { return job.state === "sending" ? job.sent * 0.5 : job.id ? 0.5 + job.progress * 0.5 : 0; },
+    words(job) {
+      if (job.problem) return job.problem;
+      const said = { chosen: "Waits to be sent", busy: "The service is busy; trying again soon", queued: "Sent; waits for its turn", done: job.reason || "Done", erased: "Erased" };
+      if (job.state === "sending") return `Sending, ${Math.floor(job.sent * 100)} %`;
+      if (job.state === "running") return `Looking at it, ${Math.floor(job.progress * 100)} %`;
+      return said[job.state] || job.state;
+    },
+    size(bytes) { return bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`; },
+  },
+};

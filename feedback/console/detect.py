@@ -1,0 +1,108 @@
+"""The first page: drop images and videos, watch them being sent and looked at, see the verdicts."""
+
+from typing import Any
+
+from nicegui import ui
+from nicegui.element import Element
+
+from feedback.console import PATH, theme
+from feedback.console.layout import REFUSALS, View, page
+from feedback.console.media import pictures_of
+from feedback.console.parts import WORDS, badge, choice, empty, link, moment, percent, tag
+from feedback.console.visitor import LoggedOut
+from feedback.policies import POLICIES
+from feedback.service import Service
+
+LOOK_SECONDS = 0.4
+RECENT = 8
+POLICY_WORDS = {"": "As the model ships", **{name: name.replace("_", " ").capitalize() for name in POLICIES}}
+
+
+class DropZone(Element, component="detect.js"):
+    """Where files are dropped. Its `states` say how far the verdict of each accepted file is."""
+
+    def __init__(self, csrf: str, megabytes: int) -> None:
+        super().__init__()
+        self.states: dict[str, dict[str, Any]] = {}
+        icons = {name: theme.icon(name) for name in ("upload", "real", "fake", "uncertain", "none")}
+        for name, value in {"icons": icons, "names": WORDS, "base": PATH, "csrf": csrf, "policy": "", "megabytes": megabytes, "states": {}}.items():
+            self.props[name] = value
+
+    def put(self, states: dict[str, dict[str, Any]]) -> None:
+        """Show these states."""
+        self.props["states"] = states
+        self.update()
+
+
+def add(service: Service) -> None:
+    """Add the page."""
+
+    @page(service, "/", "Detect")
+    async def detect(view: View) -> None:
+        tag("h1", "Is it real?")
+        tag("p", "Send faces in images or videos. Each gets a verdict with how sure the model is; what it is unsure of goes to people.", "lead")
+        zone = DropZone(view.session.csrf, service.settings.serve.max_upload_bytes // 1_000_000)
+        pending: dict[str, dict[str, Any]] = {}
+
+        async def look() -> None:
+            """Ask how far the files are. The timer rests while nothing is pending."""
+            for detection_id in list(pending):
+                try:
+                    found = await view.ask(service.detection, detection_id)
+                except LoggedOut:
+                    ui.navigate.to(f"{PATH}/log-in")
+                    return
+                except REFUSALS as problem:
+                    pending.pop(detection_id)
+                    zone.states[detection_id] = {"state": "failed", "problem": str(problem)}
+                    continue
+                zone.states[detection_id] = state_of(found)
+                if found["state"] in ("done", "erased"):
+                    pending.pop(detection_id)
+            zone.put(dict(zone.states))
+            timer.active = bool(pending)
+
+        def accepted(event: Any) -> None:
+            pending[str(event.args)[:64]] = {}
+            timer.active = True
+
+        timer = ui.timer(LOOK_SECONDS, look, active=False)
+        zone.on("accepted", accepted)
+        policy = choice("Policy", "policy", POLICY_WORDS, classes="policy")
+        policy.on("change", lambda event: _set_policy(zone, str(event.args)), js_handler="(event) => emit(event.target.value)")
+        tag("p", "A policy sets how strict the verdict is, how wide the uncertain band is, and how long media are kept.", "hint")
+        recent = (await view.ask(service.detections_page, limit=RECENT))["detections"]
+        tag("h2", "Recent")
+        if not recent:
+            empty("Nothing has been sent yet.", "The verdicts of your uploads will be listed here and in your history.")
+        with tag("ul", "", "recent"):
+            for one in recent:
+                _recent(one)
+
+
+def state_of(found: dict[str, Any]) -> dict[str, Any]:
+    """What the drop zone shows of a detection."""
+    figure = percent(found["p_fake"]) if found.get("p_fake") is not None else ""
+    return {
+        "state": found["state"],
+        "progress": found.get("progress") or 0,
+        "verdict": found.get("verdict") or "",
+        "percent": figure,
+        "reason": found.get("reason") or "",
+    }
+
+
+def _set_policy(zone: DropZone, policy: str) -> None:
+    zone.props["policy"] = policy if policy in POLICIES else ""
+    zone.update()
+
+
+def _recent(one: dict[str, Any]) -> None:
+    thumbnail = pictures_of(one)["thumbnail"]
+    with tag("li"), link("", f"{PATH}/detections/{one['id']}", "recent-card"):
+        if thumbnail:
+            tag("img", src=thumbnail, alt="", loading="lazy")
+        else:
+            tag("span", "", "no-picture")
+        badge(one["verdict"], one.get("p_fake"))
+        tag("span", moment(one["created_at"]), "muted")

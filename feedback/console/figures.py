@@ -1,0 +1,85 @@
+"""Charts as SVG, drawn here: they follow light and dark by themselves and need no script. Each stands beside its table."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDE, HIGH = 640, 200
+LEFT, BOTTOM, TOP, RIGHT = 44, 26, 10, 8
+MOST_LABELS = 8
+
+
+def bars(days: Sequence[str], series: Mapping[str, Sequence[float]], about: str) -> str:
+    """Stacked bars: `series` gives the values of each kind (its key is its class) by day."""
+    totals = [sum(values[at] for values in series.values()) for at in range(len(days))]
+    top = _nice(max(totals, default=0))
+    step = (WIDE - LEFT - RIGHT) / max(len(days), 1)
+    drawn = [_axis(top, lambda value: f"{value:g}")]
+    for at, day in enumerate(days):
+        below = 0.0
+        for kind, values in series.items():
+            high = (HIGH - TOP - BOTTOM) * values[at] / top
+            if values[at]:
+                y = HIGH - BOTTOM - below - high
+                drawn.append(
+                    f'<rect class="mark-{escape(kind)}" x="{LEFT + step * at + step * 0.12:.1f}" y="{y:.1f}" width="{min(step * 0.76, 40):.1f}" height="{high:.1f}">'
+                    f"<title>{escape(day)}: {values[at]:g} {escape(kind)}</title></rect>"
+                )
+            below += high
+    drawn.append(_labels(days, [LEFT + step * at + min(step * 0.5, step * 0.12 + 20) for at in range(len(days))]))
+    return _svg(drawn, about)
+
+
+def lines(places: Sequence[str], series: Mapping[str, Sequence[float | None]], about: str, low: float = 0.0, high: float = 1.0) -> str:
+    """Lines over places; None leaves a gap. `series` keys are classes."""
+    step = (WIDE - LEFT - RIGHT) / max(len(places), 1)
+
+    def x(at: int) -> float:
+        return LEFT + step * (at + 0.5)
+
+    def y(value: float) -> float:
+        return HIGH - BOTTOM - (HIGH - TOP - BOTTOM) * (min(max(value, low), high) - low) / ((high - low) or 1)
+
+    drawn = [_axis(high, lambda value: f"{value:.2g}", low)]
+    for kind, values in series.items():
+        run: list[str] = []
+        for at, value in enumerate([*values, None]):
+            if value is None:
+                if len(run) > 1:
+                    drawn.append(f'<polyline class="line-{escape(kind)}" points="{" ".join(run)}"/>')
+                run = []
+                continue
+            run.append(f"{x(at):.1f},{y(value):.1f}")
+            drawn.append(
+                f'<circle class="dot-{escape(kind)}" cx="{x(at):.1f}" cy="{y(value):.1f}" r="3.5"><title>{escape(places[at])}: {value:.3f} ({escape(kind)})</title></circle>'
+            )
+    drawn.append(_labels(places, [x(at) for at in range(len(places))]))
+    return _svg(drawn, about)
+
+
+def _svg(drawn: Sequence[str], about: str) -> str:
+    return f'<svg class="chart" viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{escape(about, quote=True)}">{"".join(drawn)}</svg>'
+
+
+def _axis(top: float, word, low: float = 0.0) -> str:  # type: ignore[no-untyped-def]
+    rows = []
+    for part in range(5):
+        y = HIGH - BOTTOM - (HIGH - TOP - BOTTOM) * part / 4
+        value = low + (top - low) * part / 4
+        rows.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/><text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{word(value)}</text>'
+        )
+    return "".join(rows)
+
+
+def _labels(words: Sequence[str], places: Sequence[float]) -> str:
+    every = max(1, -(-len(words) // MOST_LABELS))
+    shown = [(word, x) for at, (word, x) in enumerate(zip(words, places, strict=True)) if at % every == 0]
+    return "".join(f'<text x="{x:.1f}" y="{HIGH - 8}" text-anchor="middle">{escape(word)}</text>' for word, x in shown)
+
+
+def _nice(top: float) -> float:
+    """The next of 4, 8, 20, 40, 80, 200 ...: a quarter of it is a round number."""
+    size = 4.0
+    while size < top:
+        size *= 2.5 if str(size)[0] == "8" else 2
+    return size

@@ -1,0 +1,80 @@
+"""What was sent and what came out: filters, pages, and a table to take away."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request
+
+from feedback.console import PATH
+from feedback.console.detect import POLICY_WORDS
+from feedback.console.layout import View, page
+from feedback.console.media import pictures_of
+from feedback.console.parts import badge, button, choice, empty, field, link, moment, size, table, tag
+from feedback.service import Service
+
+PAGE = 25
+FILTERS = ("verdict", "state", "policy", "since", "until")
+VERDICTS = {"": "Any", "real": "Real", "fake": "Fake", "uncertain": "Uncertain", "none": "No verdict"}
+STATES = {"": "Any", "queued": "Waiting", "running": "Being looked at", "done": "Done", "erased": "Erased"}
+
+
+def add(service: Service) -> None:
+    """Add the page."""
+
+    @page(service, "/history", "History")
+    async def history(view: View) -> None:
+        filters, everybody, before = _asked(view.request)
+        everybody = everybody and view.may("detection.list")
+        found = await view.ask(service.detections_page, everybody, before, PAGE, **filters)
+        tag("h1", "History")
+        _filters(view, filters, everybody)
+        rows = found["detections"]
+        if not rows:
+            if filters or everybody or before:
+                empty("Nothing fits these filters.", "Take one away, or look at all.", f"{PATH}/history", "Show all")
+            else:
+                empty("Nothing has been sent yet.", "The verdicts of your uploads will be listed here.", PATH, "Send a file")
+            return
+        table("Verdicts, the newest first", ["File", "Verdict", "Sent", "Kind", "Size", "Policy", "Model"], [_row(one) for one in rows])
+        query = {**filters, **({"everybody": "1"} if everybody else {})}
+        with tag("nav", "", "row pages", aria_label="Further pages"):
+            if before:
+                link("Newest", f"{PATH}/history?{urlencode(query)}", "button")
+            if found["next"]:
+                link("Older", f"{PATH}/history?{urlencode({**query, 'before': found['next']})}", "button")
+
+
+def _asked(request: Request) -> tuple[dict[str, str], bool, int | None]:
+    given = request.query_params
+    filters = {name: given[name][:40] for name in FILTERS if given.get(name)}
+    before = given.get("before", "")
+    return filters, given.get("everybody") == "1", int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
+
+
+def _filters(view: View, filters: dict[str, str], everybody: bool) -> None:
+    with tag("form", "", "card filters", method="get", action=f"{PATH}/history", aria_label="Filters"):
+        choice("Verdict", "verdict", VERDICTS, filters.get("verdict", ""))
+        choice("State", "state", STATES, filters.get("state", ""))
+        choice("Policy", "policy", {**POLICY_WORDS, "": "Any"}, filters.get("policy", ""))
+        field("From", "since", "date", value=filters.get("since", ""))
+        field("To", "until", "date", value=filters.get("until", ""))
+        if view.may("detection.list"):
+            choice("Whose", "everybody", {"": "Mine", "1": "Everybody's"}, "1" if everybody else "")
+        with tag("div", "", "row"):
+            button("Filter", classes="button-main")
+            query = {name: value for name, value in {**filters, "everybody": "1" if everybody else ""}.items() if value and name != "state"}
+            link("Export (CSV)", "/v1/export" + (f"?{urlencode(query)}" if query else ""), "button", download="vigil-history.csv")
+
+
+def _row(one: dict[str, Any]) -> list[Any]:
+    def file() -> None:
+        thumbnail = pictures_of(one)["thumbnail"]
+        with link("", f"{PATH}/detections/{one['id']}", "file-link"):
+            if thumbnail:
+                tag("img", src=thumbnail, alt="", loading="lazy")
+            tag("code", str(one["sha256"])[:10])
+
+    words = {"queued": "Waiting", "running": "Being looked at", "erased": "Erased"}
+    kind, policy = one.get("kind") or "–", POLICY_WORDS.get(one.get("policy") or "", one.get("policy"))
+    said = lambda: badge("none" if one["state"] == "erased" else one["verdict"], one.get("p_fake"), words.get(one["state"], ""))  # noqa: E731
+    return [file, said, moment(one["created_at"]), kind, size(one["bytes"]), policy, one.get("cycle") or one.get("origin") or "–"]

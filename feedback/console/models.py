@@ -1,0 +1,123 @@
+"""Which model answers, which came before, what each cycle decided and why, and the way back."""
+
+from typing import Any
+
+from nicegui import ui
+
+from feedback.console import figures
+from feedback.console.charts import _figure, _key, _words
+from feedback.console.layout import View, page
+from feedback.console.parts import Form, button, choice, drawing, empty, facts, field, moment, table, tag
+from feedback.service import Service
+
+ROLES = {"champion": "Champion", "previous": "Previous", "held": "Held back", "earlier": "Earlier"}
+
+
+def add(service: Service) -> None:
+    """Add the page."""
+
+    @page(service, "/models", "Models")
+    async def models(view: View) -> None:
+        found = await view.ask(service.models)
+        tag("h1", "Models")
+        if found["reload_problem"]:
+            tag("p", f"A newer model could not be loaded: {found['reload_problem']}", "refused", role="alert")
+        with tag("div", "", "columns columns-3"):
+            _serving(found["serving"])
+            _one("Challenger", found["challenger"], "No model was held back in the newest cycle.")
+            _one("Previous", found["previous"], "No champion came before this one.")
+        _figures(found["figures"])
+        _decisions(found)
+        if view.may("model.rollback"):
+            _rollback(service, view, found)
+
+
+def _serving(serving: dict[str, Any] | None) -> None:
+    with tag("section", "", "card"):
+        tag("h2", "Answers now")
+        if serving is None:
+            empty("No model answers yet.", "It is being loaded; look again in a few seconds.")
+            return
+        origin = {
+            "starter": "the starter model that ships",
+            "registry": "the registry's champion",
+            "journal": "the journal's champion",
+            "directory": "a folder",
+        }
+        facts(
+            [
+                ("Model", lambda: tag("code", str(serving.get("model_sha256") or serving.get("model"))[:12])),
+                ("Where from", origin.get(str(serving.get("origin")), serving.get("origin"))),
+                ("Cycle", serving.get("cycle") or "–"),
+                ("Version", str(serving.get("version") or "never promoted")),
+                ("Loaded", moment(serving.get("loaded_at"))),
+                ("Threshold", f"{serving['threshold']:.3f} ± {serving.get('abstain') or 0:.3f} uncertain" if serving.get("threshold") is not None else "–"),
+                ("Knows", ", ".join(map(str, serving.get("knows") or [])) or "–"),
+            ]
+        )
+
+
+def _one(title: str, row: dict[str, Any] | None, nothing: str) -> None:
+    with tag("section", "", "card"):
+        tag("h2", title)
+        if row is None:
+            tag("p", nothing, "muted")
+            return
+        rows: list[tuple[str, Any]] = [("Cycle", row["cycle"]), ("Version", str(row["version"] or "never promoted")), ("Decided", moment(row["at"]))]
+        facts([*rows, ("Model", lambda: tag("code", str(row["model_sha256"])[:12])), ("Why", row["reason"] or "–")])
+
+
+def _figures(cycles: list[dict[str, Any]]) -> None:
+    with tag("section", "", "card"):
+        tag("h2", "Figures over the weeks")
+        if not cycles:
+            empty("No cycle has judged a model yet.", "After `vigil retrain` the figures of each cycle will be drawn here.")
+            return
+        names = [row["cycle"] for row in cycles]
+        champion = [row["champion"].get("balanced_accuracy", {}).get("value") for row in cycles]
+        series = {"accent": [_figure(row, "balanced_accuracy") for row in cycles], "none": champion}
+        drawing(figures.lines(names, series, "Balanced accuracy of challenger and champion by cycle"), "chart-frame")
+        _key(("accent", "Challenger, balanced accuracy"), ("none", "Champion of then"))
+        heads = ["Cycle", "Outcome", "Balanced accuracy", "AUC", "Recall", "False positives", "Calibration error"]
+        rows = [
+            [row["cycle"], row["outcome"], *(_words(row, name) for name in ("balanced_accuracy", "auc", "recall", "fpr", "ece"))] for row in reversed(cycles)
+        ]
+        table("Figures of each cycle's challenger with their intervals", heads, rows)
+
+
+def _decisions(found: dict[str, Any]) -> None:
+    with tag("section", "", "card"):
+        tag("h2", "Decisions")
+        if not found["decisions"]:
+            empty("No cycle has run yet.", "`vigil retrain` runs one; what it decides and why is kept here.")
+            return
+        roles = {row["cycle"]: ROLES.get(row["role"], row["role"]) for row in found["models"]}
+        rows = [[one["cycle"], str(one["outcome"]).capitalize(), roles.get(one["cycle"], "–"), one["reason"], moment(one["at"])] for one in found["decisions"]]
+        table("What each cycle decided", ["Cycle", "Outcome", "Its model", "Why", "When"], rows)
+
+
+def _rollback(service: Service, view: View, found: dict[str, Any]) -> None:
+    async def back(given: dict[str, str]) -> None:
+        if not given.get("why", "").strip():
+            return
+        working.set_text("Going back; this takes up to a minute …")
+        if (
+            await view.do(
+                service.rollback, given["why"].strip(), given.get("to", ""), done="The earlier model is champion again. The service takes it up within seconds."
+            )
+            is not None
+        ):
+            ui.timer(2.5, ui.navigate.reload, once=True)
+        working.set_text("")
+
+    with tag("section", "", "card"):
+        tag("h2", "Go back")
+        if not found["can_roll_back"]:
+            tag("p", "There is no earlier champion to go back to.", "muted")
+            return
+        earlier = {f"{row['version']}": f"Version {row['version']} ({row['cycle']})" for row in found["models"] if row["role"] in ("previous", "earlier")}
+        with Form(back):
+            choice("To", "to", {"": "The previous champion", **earlier})
+            field("Why?", "why", required=True, maxlength=500, hint="Kept in the journal and the audit trail.")
+            button("Go back", classes="button-danger")
+        working = tag("p", "", "muted", role="status")

@@ -1,0 +1,175 @@
+"""Small parts that every page is made of: plain HTML elements, so that browser and screen reader know them."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from nicegui import ui
+from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
+
+from feedback.console.theme import icon
+
+WORDS = {"real": "Real", "fake": "Fake", "uncertain": "Uncertain", "none": "No verdict", "unsure": "Unsure", "": "Waiting"}
+Cell = str | int | float | Callable[[], Any] | None
+
+
+class Tag(TextElement):
+    """A plain HTML element with text. Attributes are given as keywords: `aria_label` is aria-label, `for_` is for, None is left out."""
+
+    def __init__(self, name: str, text: str = "", classes: str = "", /, **attributes: Any) -> None:
+        super().__init__(tag=name, text=text)
+        if classes:
+            self.classes(classes)
+        for key, value in attributes.items():
+            if value is not None and value is not False:
+                self.props[key.rstrip("_").replace("_", "-")] = "" if value is True else value
+
+
+def tag(name: str, text: str = "", classes: str = "", /, **attributes: Any) -> Tag:
+    """A plain HTML element."""
+    return Tag(name, text, classes, **attributes)
+
+
+def drawing(svg: str, classes: str = "") -> Element:
+    """Text of ours as HTML: an icon or a figure. Never text of a person."""
+    return ui.html(svg, sanitize=False, tag="span").classes(f"drawing {classes}")
+
+
+def link(text: str, to: str, classes: str = "", **more: Any) -> Tag:
+    """A link."""
+    return tag("a", text, classes, href=to, **more)
+
+
+def button(text: str, do: Callable[..., Any] | None = None, classes: str = "", **more: Any) -> Tag:
+    """A button. Without `do` it sends its form."""
+    made = tag("button", text, f"button {classes}", type="button" if do else "submit", **more)
+    if do is not None:
+        made.on("click", lambda _: do())
+    return made
+
+
+def badge(verdict: str, p_fake: float | None = None, word: str = "") -> Tag:
+    """A verdict as icon, word and percent on its colour. `p_fake` is said as what it is: the estimate that this is fake."""
+    kind = verdict or "waiting"
+    with tag("span", "", f"badge badge-{kind}") as made:
+        drawing(icon(kind))
+        tag("span", word or WORDS.get(verdict, verdict.capitalize()))
+        if p_fake is not None:
+            tag("span", percent(p_fake), "badge-figure", title="Estimated probability that this is fake")
+    return made
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """0.934 as 93 %; certainty is never rounded to 0 % or 100 %."""
+    if value is None:
+        return "–"
+    text = f"{value * 100:.{digits}f}"
+    step = 10.0**-digits
+    if float(text) >= 100 and value < 1:
+        return f"> {100 - step:.{digits}f} %"
+    if float(text) <= 0 < value:
+        return f"< {step:.{digits}f} %"
+    return f"{text} %"
+
+
+def moment(at: str | None) -> str:
+    """2026-11-21T03:04:05.678+00:00 as 21 Nov 2026, 03:04 (UTC); nothing for nothing."""
+    if not at:
+        return "–"
+    try:
+        return datetime.fromisoformat(at.replace("Z", "+00:00")).strftime("%d %b %Y, %H:%M").lstrip("0")
+    except ValueError:
+        return at
+
+
+def size(count: int | None) -> str:
+    """Bytes as a person says them."""
+    if count is None:
+        return "–"
+    value, units = float(count), ["bytes", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "bytes" or value >= 100 else f"{value:.1f} {units[0]}"
+
+
+def empty(what: str, why: str, to: str = "", do: str = "") -> None:
+    """What a page shows where there is nothing yet: what, why, and what to do."""
+    with tag("div", "", "empty"):
+        drawing(icon("empty"))
+        tag("p", what, "empty-what")
+        tag("p", why, "muted")
+        if to:
+            link(do, to, "button button-main")
+
+
+def facts(rows: Iterable[tuple[str, Cell]], classes: str = "") -> None:
+    """Names and values, as a description list."""
+    with tag("dl", "", f"facts {classes}"):
+        for name, value in rows:
+            tag("dt", name)
+            if callable(value):
+                with tag("dd"):
+                    value()
+            else:
+                tag("dd", "–" if value in (None, "") else str(value))
+
+
+def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], show_caption: bool = False) -> None:
+    """A plain table. On a phone each row becomes a card that names its cells. A callable cell draws itself."""
+    with tag("div", "", "table-frame", tabindex="0", role="region", aria_label=caption):
+        with tag("table"):
+            tag("caption", caption, "" if show_caption else "unseen")
+            with tag("thead"), tag("tr"):
+                for head in heads:
+                    tag("th", head, scope="col")
+            with tag("tbody"):
+                for row in rows:
+                    with tag("tr"):
+                        for head, cell in zip(heads, row, strict=True):
+                            if callable(cell):
+                                with tag("td", data_head=head):
+                                    cell()
+                            else:
+                                tag("td", "–" if cell in (None, "") else str(cell), data_head=head)
+
+
+def field(label: str, name: str, kind: str = "text", hint: str = "", value: str = "", **more: Any) -> Tag:
+    """A labelled input."""
+    with tag("div", "", "field"):
+        tag("label", label, for_=f"f-{name}")
+        described = f"h-{name}" if hint else None
+        made = tag("input", "", "", id=f"f-{name}", name=name, type=kind, value=value or None, aria_describedby=described, **more)
+        if hint:
+            tag("p", hint, "hint", id=f"h-{name}")
+    return made
+
+
+def choice(label: str, name: str, options: Mapping[str, str], value: str = "", classes: str = "", **more: Any) -> Tag:
+    """A labelled choice of one."""
+    with tag("div", "", f"field {classes}"):
+        tag("label", label, for_=f"f-{name}")
+        with tag("select", "", "", id=f"f-{name}", name=name, **more) as made:
+            for key, text in options.items():
+                tag("option", text, value=key, selected=key == value)
+    return made
+
+
+class Form:
+    """A form whose fields travel over the websocket when it is sent, for pages of somebody who is logged in."""
+
+    def __init__(self, send: Callable[[dict[str, str]], Awaitable[None]], classes: str = "form") -> None:
+        self.send = send
+        self.element = tag("form", "", classes)
+        gather = "(event) => emit(Object.fromEntries(new FormData(event.target)))"
+        self.element.on("submit.prevent", self._sent, js_handler=gather)
+
+    async def _sent(self, event: Any) -> None:
+        given = event.args if isinstance(event.args, dict) else {}
+        await self.send({str(key): str(value)[:4000] for key, value in given.items()})
+
+    def __enter__(self) -> Tag:
+        return self.element.__enter__()  # type: ignore[return-value]
+
+    def __exit__(self, *problem: Any) -> None:
+        self.element.__exit__(*problem)

@@ -1,0 +1,153 @@
+// One case after the other, by keyboard. The next ones are loaded while this one is looked at; an answer does not wait for the server.
+const PRELOADED = 4;
+const KEYS = [["R", "real"], ["F", "fake"], ["U", "unsure"]];
+
+export default {
+  template: `
+    <div class="review" :class="{ busy: !one }">
+      <div v-if="one" class="review-case">
+        <p class="review-place"><strong>Case {{ at + 1 }}</strong> of {{ cases.length }}{{ more ? ' and more' : '' }} · {{ reasons[one.reason] || one.reason }}
+          · {{ one.answers ? (one.answers === 1 ? 'one other answer' : one.answers + ' other answers') : 'nobody has answered yet' }}</p>
+        <figure class="card review-stage" :class="{ answered: answer }">
+          <div class="review-media">
+            <div class="frame-box">
+              <video v-if="one.media.kind === 'video' && !broken[one.id]" :key="one.id" :src="one.media.file" autoplay muted loop playsinline controls
+                     :poster="one.media.picture || null" @error="broken[one.id] = true" aria-label="The video of this case"></video>
+              <img v-else-if="one.media.kind === 'image' && !broken[one.id]" :key="one.id" :src="one.media.file" @error="broken[one.id] = true" alt="The picture of this case" />
+              <img v-else-if="one.media.picture" :key="one.id + '-still'" :src="one.media.picture" alt="A frame of this case" />
+            </div>
+            <div class="review-faces" v-if="one.media.faces.length" :aria-label="heat ? 'Faces under the heatmap' : 'Faces'">
+              <div class="face-frame" v-for="n in faces" :key="one.id + n">
+                <img :src="one.media.faces[n]" alt="" /><img v-if="heat && heats[one.id]" class="face-heat" :src="one.media.heatmaps + n" alt="" />
+              </div>
+            </div>
+          </div>
+          <p v-if="heat && !heats[one.id]" class="hint" role="status">{{ problems[one.id] || 'The heatmap is being made …' }}</p>
+        </figure>
+        <div class="review-answers" role="group" aria-label="Your answer">
+          <button v-for="[key, label] in keys" type="button" class="button answer" :class="'answer-' + label" :aria-pressed="answer === label" :disabled="!!answer" @click="say(label)">
+            <span class="drawing" v-html="icons[label]"></span><span>{{ names[label] }}</span><kbd aria-hidden="true">{{ key }}</kbd></button>
+        </div>
+        <details class="review-more">
+          <summary>Who is it, and a note <span class="muted">(optional)</span></summary>
+          <div class="field"><label for="identity">Who is in it, where you know</label>
+            <input id="identity" v-model="identity" maxlength="200" autocomplete="off" @keydown.enter.prevent="leave" @keydown.esc.prevent="leave" />
+            <p class="hint">A short name of your own, the same for the same person; it keeps people apart in training and tests.</p></div>
+          <div class="field"><label for="note">Note</label>
+            <input id="note" v-model="note" maxlength="2000" autocomplete="off" @keydown.enter.prevent="leave" @keydown.esc.prevent="leave" />
+            <p class="hint">Shortcuts rest while you write; Enter or Escape brings them back.</p></div>
+        </details>
+      </div>
+      <div v-else class="empty">
+        <span class="drawing" v-html="icons.empty"></span>
+        <p class="empty-what">{{ counted ? 'You have answered all that waits.' : 'No case waits for you.' }}</p>
+        <p class="muted">Cases open when the model is unsure, when somebody disputes a verdict, and at random. Your own uploads go to others.</p>
+        <button type="button" class="button" @click="$emit('more')">Look again</button>
+      </div>
+      <aside class="card review-side" aria-label="Your answers">
+        <p class="review-last" role="status" aria-live="polite">{{ last || 'Your answers appear here.' }}</p>
+        <ol class="review-log" v-if="log.length" reversed>
+          <li v-for="row in log" :key="row.id + row.turn"><span class="badge" :class="'badge-' + (row.label === 'unsure' ? 'none' : row.label)">
+            <span class="drawing" v-html="icons[row.label]"></span><span>{{ names[row.label] }}</span></span> <span class="muted">{{ row.told }}</span></li>
+        </ol>
+        <p class="row"><button type="button" class="button" :disabled="!undoable" @click="undo">Undo <kbd aria-hidden="true">Z</kbd></button>
+          <button type="button" class="button" :disabled="!one" :aria-pressed="heat" @click="toggle_heat">Heatmap <kbd aria-hidden="true">H</kbd></button>
+          <button type="button" class="button" @click="help">Keys <kbd aria-hidden="true">?</kbd></button></p>
+        <p class="hint" v-if="counted">{{ counted }} answered in this visit{{ pace ? ', ' + pace + ' s a case (median)' : '' }}.</p>
+      </aside>
+      <dialog ref="help" aria-labelledby="help-head"><h2 id="help-head">Keys</h2>
+        <dl class="facts keys"><template v-for="[key, what] in help_rows"><dt><kbd>{{ key }}</kbd></dt><dd>{{ what }}</dd></template></dl>
+        <form method="dialog"><button class="button button-main">Close</button></form></dialog>
+      <div class="preload" aria-hidden="true"><template v-for="soon in upcoming" :key="soon.id">
+        <video v-if="soon.media.kind === 'video'" :src="soon.media.file" preload="auto" muted tabindex="-1"></video><img v-else :src="soon.media.file" alt="" />
+        <img v-for="face in soon.media.faces.slice(0, 8)" :src="face" alt="" /></template></div>
+    </div>
+  `,
+  props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object },
+  data: () => ({
+    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, identity: "", note: "", last: "", counted: 0, seen: 0, times: [], broken: {}, keys: KEYS,
+    help_rows: [["R", "Real"], ["F", "Fake"], ["U", "Unsure"], ["Z", "Undo your last answer"], ["J or →", "Next case"], ["K or ←", "Case before"], ["H", "Heatmap on and off"],
+      ["I", "Write who it is"], ["N", "Write a note"], ["?", "This list"]],
+  }),
+  computed: {
+    one() { return this.cases[this.at] || null; },
+    answer() { return this.one ? this.answers[this.one.id] || "" : ""; },
+    upcoming() { return this.cases.slice(this.at + 1, this.at + 1 + PRELOADED); },
+    faces() {
+      const n = this.one.media.faces.length, shown = Math.min(8, n);
+      return Array.from({ length: shown }, (_, at) => Math.round((at * (n - 1)) / Math.max(1, shown - 1)));
+    },
+    undoable() { return this.said.length > 0; },
+    pace() { const all = [...this.times].sort((a, b) => a - b); return all.length ? all[Math.floor(all.length / 2)].toFixed(1) : ""; },
+  },
+  watch: {
+    results: { deep: true, handler() { this.hear(); } },
+    at() { this.arrive(); },
+    cases() { if (!this.seen) this.arrive(); },
+  },
+  mounted() { document.addEventListener("keydown", this.key); this.arrive(); },
+  unmounted() { document.removeEventListener("keydown", this.key); },
+  methods: {
+    arrive() {
+      this.identity = this.note = "";
+      this.seen = this.one ? performance.now() : 0;
+      if (this.heat) this.want_heat();
+      if (this.more && this.cases.length - this.at <= PRELOADED) this.$emit("more");
+    },
+    key(event) {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || this.$refs.help.open) return;
+      const target = event.target;
+      if (target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))) return;
+      const does = { r: () => this.say("real"), f: () => this.say("fake"), u: () => this.say("unsure"), z: () => this.undo(), h: () => this.toggle_heat(), j: () => this.move(1),
+        arrowright: () => this.move(1), k: () => this.move(-1), arrowleft: () => this.move(-1), i: () => this.write("identity"), n: () => this.write("note"), "?": () => this.help() }[event.key.toLowerCase()];
+      if (!does || (event.repeat && !event.key.startsWith("Arrow"))) return;
+      if (target instanceof HTMLMediaElement && event.key.startsWith("Arrow")) return;
+      event.preventDefault();
+      does();
+    },
+    say(label) {
+      if (!this.one || this.answer) return;
+      const seconds = (performance.now() - this.seen) / 1000;
+      const told = { turn: ++this.turn, id: this.one.id, label, note: this.note, identity: this.identity, seconds };
+      this.answers[told.id] = label;
+      this.said.push(told.id);
+      this.times.push(seconds);
+      this.counted += 1;
+      this.log.unshift({ id: told.id, turn: told.turn, label, told: "being sent" });
+      this.log.splice(8);
+      this.last = `${this.names[label]}, case ${this.at + 1}.`;
+      this.$emit("answer", told);
+      this.forward();
+    },
+    forward() {
+      const later = this.cases.findIndex((one, at) => at > this.at && !this.answers[one.id]);
+      this.at = later >= 0 ? later : this.cases.length;
+    },
+    move(step) { this.at = Math.min(Math.max(this.at + step, 0), Math.max(0, this.cases.length - 1)); },
+    undo() {
+      const id = this.said.pop();
+      if (!id) return;
+      this.$emit("undo", { id, turn: ++this.turn });
+      this.last = "Taking the last answer back.";
+    },
+    hear() {
+      for (const [id, result] of Object.entries(this.results)) {
+        if (this.heard?.[id] === result.turn) continue;
+        (this.heard ??= {})[id] = result.turn;
+        const row = this.log.find((one) => one.id === id);
+        if (result.undone || result.refused) {
+          if (this.answers[id] && !result.keep) { delete this.answers[id]; this.counted = Math.max(0, this.counted - 1); this.said = this.said.filter((one) => one !== id); }
+          if (row && result.undone) this.log = this.log.filter((one) => one.id !== id);
+          if (result.undone) this.at = Math.max(0, this.cases.findIndex((one) => one.id === id));
+        }
+        if (row) row.told = result.told;
+        this.last = result.told;
+      }
+    },
+    toggle_heat() { this.heat = !this.heat; if (this.heat) this.want_heat(); },
+    want_heat() { if (this.one && !this.heats[this.one.id]) this.$emit("heat", this.one.id); },
+    write(name) { document.querySelector(".review-more").open = true; this.$nextTick(() => document.getElementById(name).focus()); },
+    leave(event) { event.target.blur(); },
+    help() { this.$refs.help.showModal(); },
+  },
+};

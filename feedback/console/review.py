@@ -1,0 +1,148 @@
+"""The review page: a case a second by keyboard, with what others said hidden until one has answered."""
+
+import asyncio
+from typing import Any
+
+from nicegui import ui
+from nicegui.element import Element
+
+from feedback.console import PATH, theme
+from feedback.console.layout import REFUSALS, View, explain, page
+from feedback.console.media import pictures_of
+from feedback.console.parts import WORDS, percent, tag
+from feedback.console.visitor import LoggedOut
+from feedback.service import Service
+
+AT_ONCE = 12
+REASONS = {"uncertain": "the model is unsure", "novel": "unlike what the model knows", "disputed": "somebody disputes the verdict", "audit": "drawn at random"}
+
+
+class Deck(Element, component="review.js"):
+    """The cases of one sitting. `results` says what became of each answer."""
+
+    def __init__(self, cases: list[dict[str, Any]]) -> None:
+        super().__init__()
+        icons = {name: theme.icon(name) for name in ("real", "fake", "unsure", "empty")}
+        values = {"cases": cases, "more": len(cases) == AT_ONCE, "icons": icons, "names": WORDS, "reasons": REASONS, "results": {}, "heats": {}, "problems": {}}
+        for name, value in values.items():
+            self.props[name] = value
+
+    def put(self, name: str, value: Any) -> None:
+        """Change one of its props."""
+        self.props[name] = value
+        self.update()
+
+    def add_to(self, name: str, key: str, value: Any) -> None:
+        """Add to a prop that is a mapping."""
+        self.put(name, {**self.props[name], key: value})
+
+
+def add(service: Service) -> None:
+    """Add the page."""
+
+    @page(service, "/review", "Review")
+    async def review(view: View) -> None:
+        tag("h1", "Review")
+        tag(
+            "p",
+            "Say what you see. Two people who agree make a label that trains; others' answers and the model's stay hidden until you have given yours.",
+            "lead",
+        )
+        deck = Deck(await _cases(service, view, set()))
+
+        async def answered(event: Any) -> None:
+            given = dict(event.args)
+            case_id, turn = str(given.get("id")), given.get("turn")
+            more = {name: str(given.get(name) or "") for name in ("note", "identity")}
+            seconds = float(given["seconds"]) if isinstance(given.get("seconds"), int | float) else None
+            result = await _try(view, service.review, case_id, str(given.get("label")), **more, seconds=seconds)
+            deck.add_to("results", case_id, {"turn": turn, **(result if "refused" in result else {"told": _told(result)})})
+
+        async def undone(event: Any) -> None:
+            case_id, turn = str(event.args.get("id")), event.args.get("turn")
+            result = await _try(view, service.undo, case_id)
+            kept = {**result, "keep": True} if "refused" in result else {"told": "Taken back.", "undone": True}
+            deck.add_to("results", case_id, {"turn": turn, **kept})
+
+        async def more(_: Any) -> None:
+            known = {case["id"] for case in deck.props["cases"]}
+            try:
+                fresh = await _cases(service, view, known)
+            except (LoggedOut, *REFUSALS):
+                ui.navigate.reload()
+                return
+            deck.props["more"] = bool(fresh)
+            deck.put("cases", [*deck.props["cases"], *fresh])
+
+        async def heat(event: Any) -> None:
+            case_id = str(event.args)
+            case = next((one for one in deck.props["cases"] if one["id"] == case_id), None)
+            if case is None or case_id in deck.props["heats"]:
+                return
+            try:
+                actor = await asyncio.to_thread(view.visitor.actor)
+                deck.add_to("heats", case_id, (await service.explanation(actor, case["media"]["id"]))["heatmaps"])
+            except (LoggedOut, *REFUSALS) as problem:
+                deck.add_to("problems", case_id, explain(problem) or "Log in again.")
+
+        for name, handler in {"answer": answered, "undo": undone, "more": more, "heat": heat}.items():
+            deck.on(name, handler)
+        await _quality(service, view)
+
+
+async def _cases(service: Service, view: View, known: set[str]) -> list[dict[str, Any]]:
+    """What this reviewer sees next, with where its pictures lie; nothing of what the model or others said."""
+
+    def find(actor: Any) -> list[dict[str, Any]]:
+        found = []
+        for case in service.queue(actor, AT_ONCE):
+            if case["id"] in known or not case["detections"]:
+                continue
+            detections = [service.detection(actor, one) for one in case["detections"]]
+            shown = next((one for one in reversed(detections) if one["state"] == "done" and one["media_state"] != "deleted"), None)
+            if shown is not None:
+                found.append({"id": case["id"], "reason": case["reason"], "answers": case["answers"], "media": pictures_of(shown)})
+        return found
+
+    cases: list[dict[str, Any]] = await view.ask(find)
+    return cases
+
+
+async def _try(view: View, method: Any, *arguments: Any, **more: Any) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = await view.ask(method, *arguments, **more)
+        return answer
+    except LoggedOut:
+        ui.navigate.to(f"{PATH}/log-in?next={PATH}/review")
+        return {"refused": True, "told": "Log in again."}
+    except REFUSALS as problem:
+        return {"refused": True, "told": explain(problem)}
+
+
+def _told(case: dict[str, Any]) -> str:
+    """What an answer came to: agreement is shown once one's own is given."""
+    labels = [review["label"] for review in case.get("reviews", []) if review.get("label")]
+    if case["state"] == "decided":
+        agree = labels.count(case["label"])
+        ends = "it trains" if case.get("handover") else "it does not train"
+        return f"Decided {WORDS.get(case['label'], case['label']).lower()}, {agree} of {len(labels)} agree; {ends}."
+    if len(labels) > 1 and len(set(labels)) > 1:
+        return f"The answers differ ({', '.join(WORDS[label].lower() for label in labels)}); another person decides."
+    return f"{case['answers']} of {case['needed']} answers; waits for another person."
+
+
+async def _quality(service: Service, view: View) -> None:
+    rows = await view.ask(service.quality, view.session.actor.user_id)
+    if not rows:
+        return
+    one = rows[0]
+
+    def share(figure: dict[str, Any]) -> str:
+        if not figure["n"]:
+            return "none yet"
+        return f"{percent(figure['value'])} of {figure['n']} (95 % interval {percent(figure['low'])} to {percent(figure['high'])})"
+
+    with tag("details", "", "card quality"):
+        tag("summary", "How you are doing")
+        pace = f", {one['seconds']:.1f} s a case (median)" if one["seconds"] is not None else ""
+        tag("p", f"{one['reviews']} answers{pace}. Agreement with decided cases: {share(one['agreement'])}. Known cases right: {share(one['gold'])}.")

@@ -1,0 +1,62 @@
+"""For admins: the audit trail, and whether its chain is whole."""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from feedback.audit import Verified
+from feedback.console import PATH
+from feedback.console.layout import View, page
+from feedback.console.parts import button, empty, field, link, moment, table, tag
+from feedback.service import Service
+
+PAGE = 50
+
+
+def add(service: Service) -> None:
+    """Add the page."""
+
+    @page(service, "/trail", "Audit trail")
+    async def trail(view: View) -> None:
+        given = view.request.query_params
+        wanted = given.get("object", "").strip()[:200]
+        before = int(given["before"]) if given.get("before", "").isdigit() and len(given["before"]) < 16 else None
+        found = await view.ask(service.trail, wanted or None, before, PAGE)
+        names = {f"user:{one['id']}": one["user_name"] for one in await view.ask(service.users)}
+        tag("h1", "Audit trail")
+        tag("p", "Each entry holds the hash of the one before it: none can be changed or taken out unnoticed.", "lead")
+        _verify(service, view)
+        with tag("form", "", "card filters", method="get", action=f"{PATH}/trail", aria_label="Filters"):
+            field("Of one object", "object", hint="As it stands in the list, like case:0123…", value=wanted)
+            button("Filter", classes="button-main")
+        if not found["entries"]:
+            empty("No entry fits.", "Take the filter away to see all.", f"{PATH}/trail", "Show all")
+            return
+        heads = ["Number", "When", "Who", "Action", "Object", "Detail"]
+        table("Entries, the newest first", heads, [_row(one, names) for one in found["entries"]])
+        if found["next"]:
+            query = {**({"object": wanted} if wanted else {}), "before": found["next"]}
+            link("Older", f"{PATH}/trail?{urlencode(query)}", "button")
+
+
+def _verify(service: Service, view: View) -> None:
+    async def verify() -> None:
+        said.set_text("Walking the chain …")
+        found = await view.do(service.verify_trail)
+        said.set_text("" if found is None else _said(found))
+
+    with tag("div", "", "card row"):
+        button("Verify the chain", verify)
+        said = tag("p", "", "", role="status")
+
+
+def _said(found: Verified) -> str:
+    if found.why:
+        return f"Not whole: entry {found.broken_at} does not fit, {found.why}"
+    return f"Whole: {found.entries} entries, the last hash {found.last_hash}"
+
+
+def _row(one: dict[str, Any], names: dict[str, str]) -> list[Any]:
+    detail = json.dumps(one["detail"], ensure_ascii=False, sort_keys=True) if one["detail"] else ""
+    shown = lambda: link(one["object"], f"{PATH}/trail?{urlencode({'object': one['object']})}", "hash")  # noqa: E731
+    return [str(one["number"]), moment(one["at"]), names.get(one["who"], one["who"]), one["action"], shown, lambda: tag("code", detail, "hash")]
