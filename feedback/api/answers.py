@@ -11,9 +11,14 @@ Policy = Literal["", "moderation", "identity_check", "forensics"]
 Mode = Literal["", "dense", "standard", "fast"]
 
 
+def dumps(value: Any) -> bytes:
+    """Plain values as JSON; the database's rows name their columns in a kind of string of their own."""
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+
+
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON of plain values; NaN becomes null."""
-    return Response(orjson.dumps(value), status_code=status, media_type="application/json", headers=headers)
+    return Response(dumps(value), status_code=status, media_type="application/json", headers=headers)
 
 
 class _Told(BaseModel):

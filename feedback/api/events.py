@@ -5,9 +5,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
-import orjson
-
 from feedback.access import Actor
+from feedback.api.answers import dumps
 from feedback.api.caller import Door
 
 LOOK_SECONDS = 1.0  # also without a message: another process may have done the work
@@ -61,11 +60,11 @@ async def progress(door: Door, changes: Changes, actor: Actor, detection_id: str
         found = await door.look(door.service.detection, actor, detection_id)
         now = (found["state"], found["progress"])
         if found["state"] in ("done", "erased"):
-            yield b"event: done\ndata: " + orjson.dumps(found) + b"\n\n"
+            yield b"event: done\ndata: " + dumps(found) + b"\n\n"
             return
         if now != told:
             told, silent = now, loop.time()
-            yield b"event: progress\ndata: " + orjson.dumps({name: found[name] for name in ("id", "state", "progress")}) + b"\n\n"
+            yield b"event: progress\ndata: " + dumps({name: found[name] for name in ("id", "state", "progress")}) + b"\n\n"
         elif loop.time() - silent > HEARTBEAT_SECONDS:
             silent = loop.time()
             yield b": still at work\n\n"

@@ -112,20 +112,65 @@ def settings(root: Path) -> Settings:
     return load_settings(root / "params.yaml")
 
 
-class Service:
-    """A running service process and a client that talks to it."""
+PEOPLE = {"vera": "viewer", "rob": "reviewer", "rita": "reviewer", "rosa": "reviewer", "emil": "engineer", "ada": "admin"}
+PASSWORD = "correct horse battery"
 
-    def __init__(self, process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-        self.process, self.url, self.log = process, url, log
-        self.client = httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False)
+
+def people_of(root: Path) -> dict[str, tuple[str, str]]:
+    """Make the people of these tests in a workspace; name -> (id, API key)."""
+    from feedback.access import Role
+    from feedback.accounts import Accounts
+    from feedback.database import Database
+    from feedback.secret import load_secret
+
+    settings = load_settings(root / "params.yaml")
+    database = Database(root, settings)
+    accounts = Accounts(database, load_secret(root), settings.feedback)
+    made = {}
+    for name, role in PEOPLE.items():
+        known = accounts.user(name)
+        user_id = known["id"] if known else accounts.create(name.title(), f"{name}@example.org", name, PASSWORD, Role[role], "system:test")
+        made[name] = (user_id, accounts.create_key(user_id, "tests", "system:test")[1])
+    database.close()
+    return made
+
+
+class Service:
+    """A running service process and clients that talk to it: `client` is Vera's, a viewer; `by("rob")` a reviewer's."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", url: str, log: Path, people: dict[str, tuple[str, str]]) -> None:
+        self.process, self.url, self.log, self.people = process, url, log, people
+        self._clients: dict[str, httpx.Client] = {}
+
+    @property
+    def client(self) -> httpx.Client:
+        """The client of who sends files."""
+        return self.by("vera" if self.people else "")
+
+    def by(self, name: str) -> httpx.Client:
+        """The client of one of PEOPLE; "" is nobody."""
+        if name not in self._clients:
+            headers = {"Authorization": f"Bearer {self.people[name][1]}"} if name and self.people else {}
+            self._clients[name] = httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS, trust_env=False, headers=headers)
+        return self._clients[name]
+
+    def close(self) -> None:
+        """Close the clients."""
+        for client in self._clients.values():
+            client.close()
 
     def until_ready(self) -> dict[str, Any]:
         """Wait for /readyz; returns what it says."""
         return wait_for(lambda: self.client.get("/readyz"), lambda answer: answer.status_code == 200, self.log).json()  # type: ignore[no-any-return]
 
-    def detect(self, content: bytes, name: str = "clip.mp4", **query: str) -> httpx.Response:
-        """Send one file."""
-        return self.client.post("/v1/detections", files={"file": (name, io.BytesIO(content), "application/octet-stream")}, params=query)
+    def detect(self, content: bytes, name: str = "clip.mp4", wait: float = 60, **query: str) -> httpx.Response:
+        """Send one file as Vera; waits for the verdict."""
+        return self.client.post("/v1/detections", files={"file": (name, io.BytesIO(content), "application/octet-stream")}, params={**query, "wait": wait})
+
+    def review(self, case_id: str, label: str, *names: str, **more: str) -> httpx.Response:
+        """Answer a case as each of these reviewers (two of them, unless given); the last answer's answer."""
+        answers = [self.by(name).post(f"/v1/cases/{case_id}/review", json={"label": label, **more}) for name in names or ("rob", "rita")]
+        return answers[-1]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End the process by a signal; returns its exit code."""
@@ -158,14 +203,15 @@ def environment() -> dict[str, str]:
 def running(root: Path, *more: str, python: tuple[str, ...] = ()) -> Iterator[Service]:
     """The service of `root` as a process; ended afterwards whatever happens."""
     ready, log = root.parent / f"ready-{time.monotonic_ns()}.json", root.parent / "service.log"
+    people = {} if "--probe" in more else people_of(root)
     with open(log, "ab") as output:
         process = subprocess.Popen([sys.executable, *python, *command(root, ready, *more)], cwd=root, env=environment(), stdout=output, stderr=output)
     try:
         wait_for(lambda: ready.exists() or process.poll() is not None, bool, log)
         assert process.poll() is None, log.read_text()
-        service = Service(process, json.loads(ready.read_text())["url"], log)
+        service = Service(process, json.loads(ready.read_text())["url"], log, people)
         yield service
-        service.client.close()
+        service.close()
     finally:
         if process.poll() is None:
             process.terminate()

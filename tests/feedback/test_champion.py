@@ -6,10 +6,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from feedback.app import create_app
+from feedback.serving import Serving
 from model.card import load_card
 from model.shipped import STARTER, has_starter
 from tests.feedback.conftest import PATIENCE_SECONDS, Service, model_sha256, running, wait_for
@@ -56,22 +55,34 @@ def serves(service: Service, sha256: str) -> bool:
     return answer.status_code == 200 and answer.json()["model_sha256"] == sha256
 
 
-def test_without_a_champion_or_a_starter_the_service_says_why_and_what_to_do(root: Path, settings: Settings, picture: bytes, monkeypatch: Any) -> None:
+def test_without_a_champion_or_a_starter_there_is_no_model_and_it_is_said_why_and_what_to_do(root: Path, settings: Settings, monkeypatch: Any) -> None:
     monkeypatch.setattr("feedback.serving.has_starter", lambda: False)
 
-    async def talk() -> None:
-        app = create_app(root, settings)
-        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://vigil") as client:
-            await asyncio.wait_for(app.state.serving.tried.wait(), PATIENCE_SECONDS)
-            body = is_problem(await client.get("/readyz"), 503)
-            assert "promoted" in body["detail"] and "vigil retrain" in body["next_step"]
-            refused = await client.post("/v1/detections", files={"file": ("face.jpg", picture)})
-            assert is_problem(refused, 503) and refused.headers["retry-after"]
-            assert (await client.get("/healthz")).status_code == 200
-            assert (await client.get("/v1/models")).json()["serving"] is None
+    async def look() -> Serving:
+        serving = Serving(root, settings)
+        watching = asyncio.create_task(serving.watch())
+        await asyncio.wait_for(serving.tried.wait(), PATIENCE_SECONDS)
+        watching.cancel()
+        return serving
 
-    asyncio.run(talk())
+    serving = asyncio.run(look())
+    assert serving.current is None and "promoted" in serving.why and "vigil retrain" in serving.next_step
     assert not (root / "mlflow.db").exists(), "looking for a champion makes no registry"
+
+
+def test_while_no_model_answers_uploads_wait_in_the_queue(root: Path, models: tuple[Path, Path], tmp_path: Path, picture: bytes) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(models[0], broken)
+    (broken / "model.onnx").write_bytes(b"not a model")
+    with running(root, "--model-dir", str(broken)) as service:
+        answer = wait_for(lambda: service.client.get("/readyz"), lambda answer: "sha256" in answer.text, service.log)
+        assert is_problem(answer, 503) and answer.headers["retry-after"]
+        waiting = service.detect(picture, wait=1)
+        assert waiting.status_code == 202 and waiting.json()["state"] == "queued" and waiting.json()["verdict"] == ""
+        assert service.client.get("/v1/models").json()["serving"] is None
+    with running(root, "--model-dir", str(models[0])) as service:
+        done = wait_for(lambda: service.client.get(f"/v1/detections/{waiting.json()['id']}").json(), lambda found: found["state"] == "done", service.log)
+        assert done["model_sha256"] == model_sha256(models[0])
 
 
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
@@ -117,7 +128,7 @@ def test_the_alias_decides_and_a_new_champion_takes_over_while_requests_run(
         finally:
             stop.set()
             asking.join()
-        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.status_code for answer in answers} == {201}
         served = [answer.json()["model_sha256"] for answer in answers]
         assert served == sorted(served, key=[first, second].index) and set(served) == {first, second}, "one swap, no way back"
 
@@ -154,16 +165,7 @@ def test_when_the_registry_is_out_of_reach_the_journal_says_what_serves(root: Pa
         assert "registry" in service.client.get("/v1/models").json()["reload_problem"]
 
 
-def test_a_named_model_folder_that_is_broken_is_reported_not_served(root: Path, models: tuple[Path, Path], tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(models[0], broken)
-    (broken / "model.onnx").write_bytes(b"not a model")
-    with running(root, "--model-dir", str(broken)) as service:
-        answer = wait_for(lambda: service.client.get("/readyz"), lambda answer: "sha256" in answer.text, service.log)
-        is_problem(answer, 503)
-
-
-@pytest.mark.parametrize("module", ["feedback.app", "feedback.handover", "feedback.champion"])
+@pytest.mark.parametrize("module", ["feedback.api.app", "feedback.work.worker", "feedback.handover", "feedback.champion"])
 def test_importing_the_room_brings_no_heavy_package(module: str) -> None:
     import subprocess
     import sys
