@@ -8,7 +8,7 @@ from nicegui.element import Element
 from feedback.console import PATH, theme
 from feedback.console.layout import REFUSALS, View, page
 from feedback.console.media import pictures_of
-from feedback.console.parts import WORDS, badge, choice, empty, link, moment, percent, tag
+from feedback.console.parts import WORDS, badge, choice, link, moment, percent, tag
 from feedback.console.visitor import LoggedOut
 from feedback.policies import POLICIES
 from feedback.service import Service
@@ -68,13 +68,16 @@ def add(service: Service) -> None:
 
         timer = ui.timer(LOOK_SECONDS, look, active=False)
         zone.on("accepted", accepted)
-        policy = choice("Policy", "policy", POLICY_WORDS, classes="policy")
+        with tag("div") as above:
+            policy = choice("Policy", "policy", POLICY_WORDS, classes="policy")
+            tag("p", "A policy sets how strict the verdict is, how wide the uncertain band is, and how long media are kept.", "hint")
+        above.move(target_index=2)
         policy.on("change", lambda event: _set_policy(zone, str(event.args)), js_handler="(event) => emit(event.target.value)")
-        tag("p", "A policy sets how strict the verdict is, how wide the uncertain band is, and how long media are kept.", "hint")
         recent = (await view.ask(service.detections_page, limit=RECENT))["detections"]
-        tag("h2", "Recent")
         if not recent:
-            empty("Nothing has been sent yet.", "The verdicts of your uploads will be listed here and in your history.")
+            tag("p", "Nothing has been sent yet. The verdicts of your uploads will be kept in your history.", "hint")
+            return
+        tag("h2", "Sent before")
         with tag("ul", "", "recent"):
             for one in recent:
                 _recent(one)
@@ -82,7 +85,7 @@ def add(service: Service) -> None:
 
 def state_of(found: dict[str, Any]) -> dict[str, Any]:
     """What the drop zone shows of a detection."""
-    figure = percent(found["p_fake"]) if found.get("p_fake") is not None else ""
+    figure = f"{percent(found['p_fake'])} fake" if found.get("p_fake") is not None else ""
     return {
         "state": found["state"],
         "progress": found.get("progress") or 0,

@@ -1,32 +1,28 @@
 """Charts as SVG, drawn here: they follow light and dark by themselves and need no script. Each stands beside its table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-WIDE, HIGH = 640, 200
+WIDE, HIGH = 440, 190
 LEFT, BOTTOM, TOP, RIGHT = 44, 26, 10, 8
-MOST_LABELS = 8
+MOST_LABELS = 6
 
 
 def bars(days: Sequence[str], series: Mapping[str, Sequence[float]], about: str) -> str:
     """Stacked bars: `series` gives the values of each kind (its key is its class) by day."""
-    totals = [sum(values[at] for values in series.values()) for at in range(len(days))]
-    top = _nice(max(totals, default=0))
+    top = _nice(max((sum(values[at] for values in series.values()) for at in range(len(days))), default=0))
     step = (WIDE - LEFT - RIGHT) / max(len(days), 1)
+    wide, places = min(step * 0.76, 40.0), [LEFT + step * (at + 0.5) for at in range(len(days))]
     drawn = [_axis(top, lambda value: f"{value:g}")]
     for at, day in enumerate(days):
-        below = 0.0
+        y = float(HIGH - BOTTOM)
         for kind, values in series.items():
-            high = (HIGH - TOP - BOTTOM) * values[at] / top
             if values[at]:
-                y = HIGH - BOTTOM - below - high
-                drawn.append(
-                    f'<rect class="mark-{escape(kind)}" x="{LEFT + step * at + step * 0.12:.1f}" y="{y:.1f}" width="{min(step * 0.76, 40):.1f}" height="{high:.1f}">'
-                    f"<title>{escape(day)}: {values[at]:g} {escape(kind)}</title></rect>"
-                )
-            below += high
-    drawn.append(_labels(days, [LEFT + step * at + min(step * 0.5, step * 0.12 + 20) for at in range(len(days))]))
-    return _svg(drawn, about)
+                high = (HIGH - TOP - BOTTOM) * values[at] / top
+                y -= high
+                where = f'x="{places[at] - wide / 2:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}"'
+                drawn.append(f'<rect class="mark-{escape(kind)}" {where}><title>{escape(day)}: {values[at]:g} {escape(kind)}</title></rect>')
+    return _svg([*drawn, _labels(days, places)], about)
 
 
 def lines(places: Sequence[str], series: Mapping[str, Sequence[float | None]], about: str, low: float = 0.0, high: float = 1.0) -> str:
@@ -49,9 +45,8 @@ def lines(places: Sequence[str], series: Mapping[str, Sequence[float | None]], a
                 run = []
                 continue
             run.append(f"{x(at):.1f},{y(value):.1f}")
-            drawn.append(
-                f'<circle class="dot-{escape(kind)}" cx="{x(at):.1f}" cy="{y(value):.1f}" r="3.5"><title>{escape(places[at])}: {value:.3f} ({escape(kind)})</title></circle>'
-            )
+            told = f"{escape(places[at])}: {value:.3f} ({escape(kind)})"
+            drawn.append(f'<circle class="dot-{escape(kind)}" cx="{x(at):.1f}" cy="{y(value):.1f}" r="3.5"><title>{told}</title></circle>')
     drawn.append(_labels(places, [x(at) for at in range(len(places))]))
     return _svg(drawn, about)
 
@@ -60,14 +55,12 @@ def _svg(drawn: Sequence[str], about: str) -> str:
     return f'<svg class="chart" viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{escape(about, quote=True)}">{"".join(drawn)}</svg>'
 
 
-def _axis(top: float, word, low: float = 0.0) -> str:  # type: ignore[no-untyped-def]
+def _axis(top: float, word: Callable[[float], str], low: float = 0.0) -> str:
     rows = []
     for part in range(5):
         y = HIGH - BOTTOM - (HIGH - TOP - BOTTOM) * part / 4
-        value = low + (top - low) * part / 4
-        rows.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/><text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{word(value)}</text>'
-        )
+        rows.append(f'<line class="grid" x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        rows.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{word(low + (top - low) * part / 4)}</text>')
     return "".join(rows)
 
 

@@ -1,13 +1,15 @@
 """What stands before every answer of the console: security headers, the form cookie, and no websocket from another site."""
 
+import hmac
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from feedback.console.visitor import FORM_COOKIE, same_site
+from feedback.console.visitor import FORM_COOKIE, same_site, token_of
 
 # The library's pages are started by a script inside the page and compile their templates in the browser, hence the two
 # 'unsafe' words for scripts. Nothing may be loaded from, sent to, or framed by another host.
@@ -26,10 +28,10 @@ HEADERS = {
 
 
 class Guard:
-    """An ASGI application before another one."""
+    """An ASGI application before another one. `page_token` gives the session token with which a page was opened, None for no such page."""
 
-    def __init__(self, inner: ASGIApp) -> None:
-        self.inner = inner
+    def __init__(self, inner: ASGIApp, page_token: Callable[[str], str | None]) -> None:
+        self.inner, self.page_token = inner, page_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request through the inner application."""
@@ -37,7 +39,7 @@ class Guard:
             await self.inner(scope, receive, send)
             return
         asked = HTTPConnection(scope)
-        if _is_socket(scope) and not same_site(asked):
+        if _is_socket(scope) and not (same_site(asked) and self._owns(asked)):
             await _refuse(scope, receive, send)
             return
         scope["headers"] = [row for row in scope["headers"] if row[0] != b"x-forwarded-prefix"]  # it would be written into the page
@@ -55,6 +57,11 @@ class Guard:
             await send(message)
 
         await self.inner(scope, receive, guarded)
+
+    def _owns(self, asked: HTTPConnection) -> bool:
+        """Whether a live connection comes from the browser session that opened its page: to know a page's id is not enough."""
+        opened = self.page_token(asked.query_params.get("client_id", ""))
+        return opened is None or hmac.compare_digest(opened.encode(), token_of(asked).encode())
 
 
 def _is_socket(scope: Scope) -> bool:

@@ -4,18 +4,20 @@ NiceGUI has one application a process. Its usual way in (`ui.run_with`) starts i
 started long before; so it is configured through an outer application of its own, whose lifespan is run here.
 """
 
+import logging
 import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
+from nicegui import Client, ui
 from nicegui import app as library
-from nicegui import ui
 from starlette.routing import Mount, Route
 
 from feedback.console import PATH, account, cases, charts, detect, entry, history, media, models, review, theme, trail, users, verdict
 from feedback.console.guard import Guard
+from feedback.console.visitor import token_of
 from feedback.service import Service
 
 PAGES = (detect, verdict, history, review, cases, models, charts, account, users, trail)
@@ -36,7 +38,8 @@ async def mounted(app: FastAPI, service: Service) -> AsyncIterator[None]:
         outer, title="Vigil", favicon=theme.FAVICON, dark=None, language="en-US", tailwind=False, show_welcome_message=False,
         binding_refresh_interval=None, reconnect_timeout=30.0, gzip_middleware_factory=None,
     )  # fmt: skip
-    routes = [Mount(PATH, app=Guard(outer)), Route("/", _start)]
+    routes = [Mount(PATH, app=Guard(outer, _page_token)), Route("/", _start)]
+    logging.getLogger("uvicorn.error").addFilter(_Quiet())
     async with outer.router.lifespan_context(outer):
         app.router.routes.extend(routes)
         try:
@@ -44,6 +47,20 @@ async def mounted(app: FastAPI, service: Service) -> AsyncIterator[None]:
         finally:
             for route in routes:
                 app.router.routes.remove(route)
+
+
+def _page_token(client_id: str) -> str | None:
+    """The session token with which a page was opened, or None where there is no such page (the library answers that itself)."""
+    client = Client.instances.get(client_id)
+    return None if client is None else token_of(client.request)
+
+
+class _Quiet(logging.Filter):
+    """Leaves out the server's line for each live connection: it would write page ids, which open pages, into the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to keep the line."""
+        return "WebSocket" not in str(record.msg) and record.msg not in ("connection open", "connection closed")
 
 
 async def _start(_: Request) -> Response:

@@ -56,7 +56,7 @@ def badge(verdict: str, p_fake: float | None = None, word: str = "") -> Tag:
         drawing(icon(kind))
         tag("span", word or WORDS.get(verdict, verdict.capitalize()))
         if p_fake is not None:
-            tag("span", percent(p_fake), "badge-figure", title="Estimated probability that this is fake")
+            tag("span", f"{percent(p_fake)} fake", "badge-figure", title="Estimated probability that this is fake")
     return made
 
 
@@ -98,7 +98,8 @@ def empty(what: str, why: str, to: str = "", do: str = "") -> None:
     with tag("div", "", "empty"):
         drawing(icon("empty"))
         tag("p", what, "empty-what")
-        tag("p", why, "muted")
+        if why:
+            tag("p", why.replace("`", ""), "muted")
         if to:
             link(do, to, "button button-main")
 

@@ -10,11 +10,12 @@ export default {
           · {{ one.answers ? (one.answers === 1 ? 'one other answer' : one.answers + ' other answers') : 'nobody has answered yet' }}</p>
         <figure class="card review-stage" :class="{ answered: answer }">
           <div class="review-media">
-            <div class="frame-box">
-              <video v-if="one.media.kind === 'video' && !broken[one.id]" :key="one.id" :src="one.media.file" autoplay muted loop playsinline controls
-                     :poster="one.media.picture || null" @error="broken[one.id] = true" aria-label="The video of this case"></video>
-              <img v-else-if="one.media.kind === 'image' && !broken[one.id]" :key="one.id" :src="one.media.file" @error="broken[one.id] = true" alt="The picture of this case" />
-              <img v-else-if="one.media.picture" :key="one.id + '-still'" :src="one.media.picture" alt="A frame of this case" />
+            <div class="frame-box" :style="ratios[one.id] ? { '--ratio': ratios[one.id] } : null" @click="play">
+              <video v-if="one.media.kind === 'video' && !broken[one.id]" :key="one.id" :src="one.media.file" ref="video" autoplay muted loop playsinline
+                     :poster="one.media.picture || null" @error="broken[one.id] = true" @loadedmetadata="shape(one.id, $event.target.videoWidth, $event.target.videoHeight)"
+                     aria-label="The video of this case; Space stops and starts it"></video>
+              <img v-else-if="one.media.kind === 'image' && !broken[one.id]" :key="one.id" :src="one.media.file" @error="broken[one.id] = true" @load="shape(one.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="The picture of this case" />
+              <img v-else-if="one.media.picture" :key="one.id + '-still'" :src="one.media.picture" @load="shape(one.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="A frame of this case" />
             </div>
             <div class="review-faces" v-if="one.media.faces.length" :aria-label="heat ? 'Faces under the heatmap' : 'Faces'">
               <div class="face-frame" v-for="n in faces" :key="one.id + n">
@@ -65,8 +66,8 @@ export default {
   `,
   props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object },
   data: () => ({
-    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, identity: "", note: "", last: "", counted: 0, seen: 0, times: [], broken: {}, keys: KEYS,
-    help_rows: [["R", "Real"], ["F", "Fake"], ["U", "Unsure"], ["Z", "Undo your last answer"], ["J or →", "Next case"], ["K or ←", "Case before"], ["H", "Heatmap on and off"],
+    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, identity: "", note: "", last: "", counted: 0, seen: 0, times: [], broken: {}, ratios: {}, keys: KEYS,
+    help_rows: [["R", "Real"], ["F", "Fake"], ["U", "Unsure"], ["Z", "Undo your last answer"], ["J or →", "Next case"], ["K or ←", "Case before"], ["H", "Heatmap on and off"], ["Space", "Stop and start the video"],
       ["I", "Write who it is"], ["N", "Write a note"], ["?", "This list"]],
   }),
   computed: {
@@ -99,9 +100,9 @@ export default {
       const target = event.target;
       if (target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))) return;
       const does = { r: () => this.say("real"), f: () => this.say("fake"), u: () => this.say("unsure"), z: () => this.undo(), h: () => this.toggle_heat(), j: () => this.move(1),
-        arrowright: () => this.move(1), k: () => this.move(-1), arrowleft: () => this.move(-1), i: () => this.write("identity"), n: () => this.write("note"), "?": () => this.help() }[event.key.toLowerCase()];
+        arrowright: () => this.move(1), k: () => this.move(-1), arrowleft: () => this.move(-1), i: () => this.write("identity"), n: () => this.write("note"), " ": () => this.play(), "?": () => this.help() }[event.key.toLowerCase()];
       if (!does || (event.repeat && !event.key.startsWith("Arrow"))) return;
-      if (target instanceof HTMLMediaElement && event.key.startsWith("Arrow")) return;
+      if (event.key === " " && target instanceof HTMLElement && target.closest("button, a, summary")) return;
       event.preventDefault();
       does();
     },
@@ -148,6 +149,8 @@ export default {
     want_heat() { if (this.one && !this.heats[this.one.id]) this.$emit("heat", this.one.id); },
     write(name) { document.querySelector(".review-more").open = true; this.$nextTick(() => document.getElementById(name).focus()); },
     leave(event) { event.target.blur(); },
+    shape(id, wide, high) { if (wide && high) this.ratios[id] = wide / high; },
+    play() { const video = this.$refs.video; if (video) { if (video.paused) video.play(); else video.pause(); } },
     help() { this.$refs.help.showModal(); },
   },
 };

@@ -4,10 +4,10 @@ export default {
     <div class="evidence">
       <div class="stage">
         <figure class="card stage-file">
-          <div class="frame-box" v-if="media.file || media.picture">
+          <div class="frame-box" v-if="media.file || media.picture" :style="ratio ? { '--ratio': ratio } : null">
             <video v-if="is_video && !unplayable && media.file" ref="video" :src="media.file" controls muted playsinline preload="auto" :poster="media.picture || null"
                    @timeupdate="follow" @loadedmetadata="loaded" @error="unplayable = true" aria-label="The video that was sent"></video>
-            <img v-else :src="still" alt="The file that was sent" @error="no_still = true" />
+            <img v-else :src="still" alt="The file that was sent" @error="no_still = true" @load="shape($event.target.naturalWidth, $event.target.naturalHeight)" />
             <div v-if="box" class="face-box" :style="box" aria-hidden="true"><span>{{ 'Face ' + (track + 1) }}</span></div>
           </div>
           <p v-else class="muted">There is no picture of this file.</p>
@@ -76,7 +76,7 @@ export default {
     </div>
   `,
   props: { detection: Object, media: Object, explanation: Object, explaining: Boolean, problem: String, can_explain: Boolean },
-  data: () => ({ at: 0, track: 0, opacity: 60, unplayable: false, no_still: false, media_seconds: 0 }),
+  data: () => ({ at: 0, track: 0, opacity: 80, unplayable: false, no_still: false, media_seconds: 0, ratio: null }),
   computed: {
     is_video() { return this.media.kind === "video"; },
     clips() { return this.detection.clips || []; },
@@ -120,7 +120,11 @@ export default {
     forged_of(track) { return (this.detection.forged || []).filter((part) => part.track === track); },
     seconds: (value) => `${value.toFixed(1)} s`,
     percent: (value) => (value === null || value === undefined ? "–" : `${(value * 100).toFixed(0)} %`),
-    loaded() { this.media_seconds = Number.isFinite(this.$refs.video.duration) ? this.$refs.video.duration : 0; this.$refs.video.currentTime = this.at; },
+    shape(wide, high) { if (wide && high) this.ratio = wide / high; },
+    loaded() {
+      this.shape(this.$refs.video.videoWidth, this.$refs.video.videoHeight);
+      this.media_seconds = Number.isFinite(this.$refs.video.duration) ? this.$refs.video.duration : 0; this.$refs.video.currentTime = this.at;
+    },
     follow() { if (!this.held) this.at = this.$refs.video.currentTime; },
     go(seconds) {
       this.at = Math.min(Math.max(seconds, 0), this.length);

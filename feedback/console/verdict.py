@@ -105,7 +105,7 @@ def _shown(service: Service, view: View, found: dict[str, Any]) -> None:
         tag("h2", "What this does not show")
         with tag("ul", "", "plain-list"):
             for sentence in limits_of(found):
-                tag("li", sentence)
+                tag("li", sentence.replace("`", ""))
     _actions(service, view, found)
 
 
@@ -165,7 +165,8 @@ def _model(found: dict[str, Any]) -> None:
                 ("Looked at", f"{found.get('frames') or 0} frames, {found.get('faces') or 0} faces"),
                 ("Policy", POLICY_WORDS.get(found.get("policy") or "", found.get("policy"))),
                 ("Model", lambda: tag("code", str(found.get("model") or "–"))),
-                ("Trained", f"{moment(found.get('model_trained_at'))} ({found.get('cycle') or found.get('origin') or 'no cycle'})"),
+                ("Trained", moment(found["model_trained_at"]) if found.get("model_trained_at") else "not said by the model"),
+                ("Cycle", found.get("cycle") or "none"),
                 ("Forgeries it knows", knows),
             ]
         )
