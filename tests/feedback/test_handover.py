@@ -1,49 +1,48 @@
-"""Reviewed cases reach training once, whatever is killed on the way."""
+"""Decided cases reach training once, whatever is killed on the way, and no account fills a batch by itself."""
 
 import csv
 import json
+import multiprocessing
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from feedback.handover import export_reviewed, mark_ingested, media_suffix, source, waiting
-from feedback.store import AlreadyReviewed, FeedbackStore
+from feedback import audit
+from feedback.access import Actor, Role
+from feedback.cases import Cases
+from feedback.database import Database
+from feedback.handover import export_reviewed, mark_ingested, media_suffix, source, waiting, within_caps
+from feedback.tables import AUDIT, OUTBOX
+from tests.feedback.databases import KINDS, database_url, drop_postgres, fresh_postgres
 from tests.feedback.killing import killed_at_line
+from tests.feedback.world import JPEG, World, write_settings
 from workspace.errors import DataError
 from workspace.files import atomic_file, sha256_bytes
+from workspace.settings import QueueSettings, Settings, load_settings
 
-JPEG = b"\xff\xd8\xff\xe0"
-
-
-def add_case(root: Path, content: bytes) -> str:
-    """One uncertain detection of `content`; returns its case id."""
-    upload = root / "upload.part"
-    upload.parent.mkdir(parents=True, exist_ok=True)
-    upload.write_bytes(content)
-    store = FeedbackStore(root)
-    answer = {"verdict": "uncertain", "p_fake": 0.5, "kind": "image", "model_sha256": "a" * 64, "reason": ""}
-    case_id = store.add_detection(answer, upload, sha256_bytes(content), len(content))["case_id"]
-    store.close()
-    upload.unlink()
-    return str(case_id)
+LABELS = ("fake", "real", "fake", "unsure", "")
 
 
-def review(root: Path, case_id: str, label: str, identity: str = "") -> None:
-    store = FeedbackStore(root)
-    assert store.review(case_id, label, "ann", identity=identity) is not None  # type: ignore[arg-type]
-    store.close()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A workspace with four reviewed cases (two fake, one real, one unsure) and an open one."""
-    root = tmp_path / "workspace"
-    for number, label in enumerate(["fake", "real", "fake", "unsure", ""]):
-        case_id = add_case(root, JPEG + bytes([number]) * 50)
+def fill(world: World) -> None:
+    """Four decided cases (two fake, one real, one unsure) and an open one."""
+    for number, label in enumerate(LABELS):
+        _, case_id = world.upload(JPEG + bytes([number]) * 50)
         if label:
-            review(root, case_id, label, identity="ann, b." if label == "real" else "")
-    return root
+            world.decide(case_id, label, identity="ann, b." if label == "real" else "")
+
+
+@pytest.fixture(params=KINDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path / "workspace", database_url(request.param))
+    fill(made)
+    yield made
+    made.close()
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -51,25 +50,35 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-def take(root: Path) -> None:
+def outbox(root: Path, settings: Settings) -> Counter[str]:
+    database = Database(root, settings)
+    with database.read() as connection:
+        states = Counter(row.state for row in connection.execute(OUTBOX.select()))
+    assert audit.verify(database).broken_at == 0
+    database.close()
+    return states
+
+
+def take(root: Path, settings: Settings) -> None:
     """What the flow does: export, take in by content hash (each sample once), confirm. Stands for `ingest` where every line is killed."""
     taken_path = root / "taken.json"
     taken = json.loads(taken_path.read_text()) if taken_path.exists() else {}
-    folder = export_reviewed(root)
+    folder = export_reviewed(root, settings)
     if folder is not None:
         for row in rows_of(folder):
             taken.setdefault(sha256_bytes((folder / row["path"]).read_bytes()), row)
         with atomic_file(taken_path) as handle:
             json.dump(taken, handle)
-    mark_ingested(root, list(taken))
+    mark_ingested(root, settings, dict.fromkeys(taken, "2026-11-20-feedback"))
 
 
 def taken(root: Path) -> list[tuple[str, str]]:
     return sorted((row["case_id"], row["label"]) for row in json.loads((root / "taken.json").read_text()).values())
 
 
-def test_only_real_and_fake_reviews_are_handed_over_and_every_column_is_there(root: Path) -> None:
-    folder = export_reviewed(root)
+# -- what goes, and how -------------------------------------------------------------------------------------------------------
+def test_only_real_and_fake_labels_are_handed_over_and_every_column_is_there(world: World) -> None:
+    folder = export_reviewed(world.root, world.settings)
     assert folder is not None
     rows = rows_of(folder)
     assert sorted(row["label"] for row in rows) == ["fake", "fake", "real"]
@@ -78,106 +87,208 @@ def test_only_real_and_fake_reviews_are_handed_over_and_every_column_is_there(ro
         assert row["generator"] == ("reported" if row["label"] == "fake" else "")
         assert row["identity"] == ("ann, b." if row["label"] == "real" else "")
         assert row["path"] == sha256_bytes((folder / row["path"]).read_bytes()) + ".jpg"
+        assert row["labelled_by"].split() == [world.ann.user_id, world.bob.user_id] and row["unsure_model"] == "a" * 64
+        case = world.case(row["case_id"])
+        assert (case["handover"], case["batch"]) == ("exported", folder.name)
     assert source(folder).identity.rule == "column" and source(folder).path.endswith("labels.csv")
 
 
-def test_exporting_twice_gives_the_same_folder_and_marking_closes_it(root: Path) -> None:
-    first = export_reviewed(root)
-    assert first is not None and export_reviewed(root) == first and waiting(root) == 3
-    samples = [row["path"][:64] for row in rows_of(first)]
-    assert mark_ingested(root, samples) == 3
-    assert mark_ingested(root, samples) == 0
-    assert waiting(root) == 0 and export_reviewed(root) is None and not first.exists()
+def test_exporting_twice_gives_the_same_folder_and_marking_closes_it(world: World) -> None:
+    root, settings = world.root, world.settings
+    first = export_reviewed(root, settings)
+    assert first is not None and export_reviewed(root, settings) == first and waiting(root, settings) == 3
+    rows = rows_of(first)
+    samples = {row["path"][:64]: "2026-11-20-feedback" for row in rows}
+    assert mark_ingested(root, settings, samples) == 3
+    assert mark_ingested(root, settings, samples) == 0
+    assert waiting(root, settings) == 0 and export_reviewed(root, settings) is None and not first.exists()
+    case = world.case(rows[0]["case_id"])
+    assert (case["handover"], case["batch"]) == ("ingested", "2026-11-20-feedback")
+    with world.database.read() as connection:
+        told = [row.action for row in connection.execute(AUDIT.select().where(AUDIT.c.object == f"case:{case['id']}").order_by(AUDIT.c.number))]
+    assert told[-2:] == ["case.handover", "case.ingested"] and told.count("case.handover") == 1
 
 
-def test_what_ingest_did_not_confirm_comes_again_with_what_is_new(root: Path) -> None:
-    first = export_reviewed(root)
+def test_what_ingest_did_not_confirm_comes_again_with_what_is_new(world: World) -> None:
+    root, settings = world.root, world.settings
+    first = export_reviewed(root, settings)
     assert first is not None
     confirmed, *rest = (row["path"][:64] for row in rows_of(first))
-    assert mark_ingested(root, [confirmed]) == 1
+    assert mark_ingested(root, settings, {confirmed: "b"}) == 1
     late = JPEG + b"late"
-    review(root, add_case(root, late), "fake")
-    second = export_reviewed(root)
+    world.decide(world.upload(late)[1], "fake")
+    second = export_reviewed(root, settings)
     assert second is not None and second != first and not first.exists()
     assert sorted(row["path"][:64] for row in rows_of(second)) == sorted([*rest, sha256_bytes(late)])
 
 
 def test_without_a_database_nothing_is_made(tmp_path: Path) -> None:
-    assert export_reviewed(tmp_path) is None and mark_ingested(tmp_path, ["a" * 64]) == 0 and waiting(tmp_path) == 0
-    assert list(tmp_path.iterdir()) == []
+    settings = write_settings(tmp_path / "w")
+    before = sorted((tmp_path / "w").rglob("*"))
+    assert export_reviewed(tmp_path / "w", settings) is None and mark_ingested(tmp_path / "w", settings, {"a" * 64: "b"}) == 0
+    assert waiting(tmp_path / "w", settings) == 0 and sorted((tmp_path / "w").rglob("*")) == before
 
 
-def test_lost_media_stop_the_hand_over_and_say_which(root: Path) -> None:
-    kept = sorted((root / ".vigil/cases").iterdir())
-    for path in kept:
+def test_lost_media_stop_the_hand_over_and_say_which(world: World) -> None:
+    for path in (world.root / ".vigil/media").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="are gone"):
-        export_reviewed(root)
-    assert waiting(root) == 3
+        export_reviewed(world.root, world.settings)
+    assert waiting(world.root, world.settings) == 3
 
 
-def test_sigkill_before_any_line_neither_loses_nor_doubles_a_label(root: Path, tmp_path: Path) -> None:
-    expected = None
-    for number in range(1, 10_000):
-        copy = tmp_path / "copy"
-        shutil.copytree(root, copy)
-        killed = killed_at_line(number, lambda copy=copy: take(copy))
-        take(copy)
-        expected = expected or taken(copy)
-        assert taken(copy) == expected and len(expected) == 3, f"killed at line {number}"
-        assert waiting(copy) == 0 and list((copy / ".vigil/outbox").iterdir()) == [], f"killed at line {number}"
-        shutil.rmtree(copy)
-        if not killed:
-            break
-    assert number > 60, "the drill hardly killed anything"
-
-
-def test_sigkill_in_a_review_leaves_the_whole_review_or_none(tmp_path: Path) -> None:
-    fresh = tmp_path / "fresh"
-    case_id = add_case(fresh, JPEG + b"one")
-    outcomes = set()
-    for number in range(1, 1000):
-        copy = tmp_path / "copy"
-        shutil.copytree(fresh, copy)
-        killed = killed_at_line(number, lambda copy=copy: review(copy, case_id, "fake"))
-        store = FeedbackStore(copy)
-        case = store.case(case_id)
-        assert case is not None
-        outcomes.add(case["state"])
-        assert (case["state"], bool(case["review"]), case["handover"], len(store.not_ingested())) in {
-            ("open", False, "", 0),
-            ("reviewed", True, "waiting", 1),
-        }, f"killed at line {number}"
-        store.close()
-        shutil.rmtree(copy)
-        if not killed:
-            break
-    assert outcomes == {"open", "reviewed"}
-
-
-def test_a_second_review_is_refused_and_the_first_stays(tmp_path: Path) -> None:
-    case_id = add_case(tmp_path, JPEG + b"one")
-    review(tmp_path, case_id, "fake")
-    store = FeedbackStore(tmp_path)
-    with pytest.raises(AlreadyReviewed):
-        store.review(case_id, "real", "bob")
-    case = store.case(case_id)
-    assert case is not None and case["review"]["label"] == "fake" and case["review"]["reviewer"] == "ann"
-    assert store.review("no-such-case", "real", "bob") is None
-    store.close()
-
-
-def test_the_same_file_again_joins_its_case(tmp_path: Path) -> None:
-    assert add_case(tmp_path, JPEG + b"one") == add_case(tmp_path, JPEG + b"one") != add_case(tmp_path, JPEG + b"two")
-    store = FeedbackStore(tmp_path)
-    first, second = store.cases("open")
-    assert store.cases("open", after=first["number"]) == [second] and store.cases("reviewed") == []
-    found = store.case(first["id"])
-    assert found is not None and len(found["detections"]) == 2
-    store.close()
+def test_quarantined_and_gold_cases_are_never_handed_over(world: World) -> None:
+    real, fake, _ = sorted(case["id"] for case in world.cases.page("decided", 0, 10) if case["handover"])
+    world.cases.quarantine(world.cy, real, "a doubt")
+    world.cases.set_gold(world.cy, fake, "fake")
+    folder = export_reviewed(world.root, world.settings)
+    assert folder is not None and len(rows_of(folder)) == 1 and not {real, fake} & {row["case_id"] for row in rows_of(folder)}
 
 
 @pytest.mark.parametrize(("head", "suffix"), [(JPEG, ".jpg"), (b"\x89PNG\r\n", ".png"), (b"\0\0\0\x20ftypisom", ".mp4"), (b"", ".bin"), (b"what", ".bin")])
 def test_the_ending_comes_from_the_content(tmp_path: Path, head: bytes, suffix: str) -> None:
     (tmp_path / "media").write_bytes(head)
     assert media_suffix(tmp_path / "media") == suffix
+
+
+# -- caps ---------------------------------------------------------------------------------------------------------------------
+def pending(owners: list[tuple[int, bool]]) -> list[dict[str, Any]]:
+    return [
+        {"case_id": f"{number:04d}", "owner_id": f"owner {owner}", "state": "exported" if exported else "waiting", "created_at": f"{number:04d}"}
+        for number, (owner, exported) in enumerate(owners)
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=60), st.floats(0.05, 1), st.integers(0, 5))
+def test_no_account_has_more_of_a_batch_than_its_cap(owners: list[tuple[int, bool]], cap: float, free: int) -> None:
+    rows = pending(owners)
+    chosen = within_caps(rows, QueueSettings.model_validate({"source_cap": cap, "source_cap_free": free}))
+    claimed = Counter(row["owner_id"] for row in rows if row["state"] == "exported")
+    held = Counter(row["owner_id"] for row in chosen)
+    assert chosen == [row for row in rows if row in chosen] and all(row in chosen for row in rows if row["state"] == "exported")
+    for owner, number in held.items():
+        assert number <= max(free, int(cap * len(chosen)), claimed[owner])
+    for owner, number in Counter(row["owner_id"] for row in rows).items():
+        assert held[owner] >= min(number, free)
+        left_out = [row["created_at"] for row in rows if row["owner_id"] == owner and row not in chosen]
+        taken_now = [row["created_at"] for row in chosen if row["owner_id"] == owner and row["state"] == "waiting"]
+        assert not left_out or not taken_now or max(taken_now) < min(left_out), "the longest waiting go first"
+
+
+def test_what_is_over_the_cap_waits_for_the_next_batch_and_another_key_does_not_help(tmp_path: Path) -> None:
+    world = World(tmp_path / "w", queue__source_cap=0.25, queue__source_cap_free=2)
+    flooder = world.user("flooder", Role.viewer)
+    ids = [world.upload(JPEG + b"flood" + bytes([n]), owner=Actor(flooder.user_id, Role.viewer, source=f"key{n % 3}"))[1] for n in range(5)]
+    for case_id in ids:
+        world.decide(case_id, "real")
+    folder = export_reviewed(world.root, world.settings)
+    assert folder is not None and {row["case_id"] for row in rows_of(folder)} == set(ids[:2])
+    assert world.case(ids[2])["handover"] == "waiting" and world.cases.undo(world.ann, ids[2]) is not None, "what waits can still be taken back"
+    world.cases.review(world.ann, ids[2], "real")
+    seen = set()
+    for _ in range(4):
+        take(world.root, world.settings)
+        seen |= {case_id for case_id, _ in taken(world.root)}
+    assert seen == set(ids) and waiting(world.root, world.settings) == 0
+    world.close()
+
+
+# -- kills --------------------------------------------------------------------------------------------------------------------
+def test_sigkill_before_any_line_neither_loses_nor_doubles_a_label(tmp_path: Path) -> None:
+    root = tmp_path / "workspace"
+    world = World(root)
+    fill(world)
+    world.close()
+    settings, expected = world.settings, None
+    for number in range(1, 10_000):
+        copy = tmp_path / "copy"
+        shutil.copytree(root, copy)
+        killed = killed_at_line(number, lambda copy=copy: take(copy, settings))
+        take(copy, settings)
+        expected = expected or taken(copy)
+        assert taken(copy) == expected and len(expected) == 3, f"killed at line {number}"
+        assert outbox(copy, settings) == {"ingested": 3} and list((copy / ".vigil/outbox").iterdir()) == [], f"killed at line {number}"
+        shutil.rmtree(copy)
+        if not killed:
+            break
+    assert number > 60, "the drill hardly killed anything"
+
+
+def test_sigkill_with_postgresql_neither_loses_nor_doubles_a_label(tmp_path: Path) -> None:
+    root, template = tmp_path / "workspace", fresh_postgres()
+    world = World(root, template)
+    fill(world)
+    world.close()
+    lines = 0
+    for number in range(1, 10_000, 9):  # each needs a database of its own: every ninth line
+        copy = tmp_path / "copy"
+        shutil.copytree(root, copy)
+        url = fresh_postgres(template)
+        settings = world.settings.model_copy(update={"feedback": world.settings.feedback.model_copy(update={"database_url": url})})
+        killed = killed_at_line(number, lambda copy=copy, settings=settings: take(copy, settings))
+        take(copy, settings)
+        assert len(taken(copy)) == 3 and outbox(copy, settings) == {"ingested": 3}, f"killed at line {number}"
+        shutil.rmtree(copy)
+        drop_postgres(url)
+        lines = number
+        if not killed:
+            break
+    assert lines > 60
+
+
+def test_sigkill_in_a_review_leaves_the_whole_review_or_none(tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh"
+    world = World(fresh)
+    _, case_id = world.upload(JPEG + b"one")
+    world.cases.review(world.ann, case_id, "fake")
+    bob, settings = world.bob, world.settings
+    world.close()
+    outcomes = set()
+
+    def answer(root: Path) -> None:
+        Cases(Database(root, settings), settings.feedback).review(bob, case_id, "fake")
+
+    for number in range(1, 1000):
+        copy = tmp_path / "copy"
+        shutil.copytree(fresh, copy)
+        killed = killed_at_line(number, lambda copy=copy: answer(copy))
+        database = Database(copy, settings)
+        case = Cases(database, settings.feedback).get(case_id)
+        assert case is not None
+        outcomes.add(case["state"])
+        assert (case["state"], case["answers"], case["handover"]) in {("open", 1, ""), ("decided", 2, "waiting")}, f"killed at line {number}"
+        assert audit.verify(database).broken_at == 0 and waiting(copy, settings) == (case["state"] == "decided")
+        database.close()
+        shutil.rmtree(copy)
+        if not killed:
+            break
+    assert outcomes == {"open", "decided"}
+
+
+# -- two at once --------------------------------------------------------------------------------------------------------------
+def _hand_over(root: str, rounds: int, start: Any) -> None:
+    settings = load_settings(Path(root) / "params.yaml")
+    start.wait()
+    for _ in range(rounds):
+        folder = export_reviewed(Path(root), settings)
+        have = {}
+        if folder is not None:
+            try:
+                have = {row["path"][:64]: "batch" for row in rows_of(folder)}
+            except FileNotFoundError:  # the other has closed it meanwhile
+                continue
+        mark_ingested(Path(root), settings, have)
+
+
+def test_two_hand_overs_at_once_hand_each_label_over_once(world: World) -> None:
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    both = [context.Process(target=_hand_over, args=(str(world.root), 4, start)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0] and outbox(world.root, world.settings) == {"ingested": 3}
+    with world.database.read() as connection:
+        told = Counter((row.action, row.object) for row in connection.execute(AUDIT.select().where(AUDIT.c.action.in_(("case.handover", "case.ingested")))))
+    assert set(told.values()) == {1} and len(told) == 6

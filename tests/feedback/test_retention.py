@@ -1,0 +1,231 @@
+"""What is kept how long, and what erasing an upload takes with it: the service's part on both databases, training's part with real DVC."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback import audit
+from feedback.access import Role
+from feedback.handover import export_reviewed, mark_ingested, source, waiting
+from feedback.retention import Retention, finish_erasures
+from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
+from tests.feedback.databases import KINDS, database_url
+from tests.feedback.world import JPEG, World
+from workspace.files import read_json, sha256_bytes
+
+
+@pytest.fixture(params=KINDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path / "w", database_url(request.param))
+    yield made
+    made.close()
+
+
+def retention(world: World) -> Retention:
+    return Retention(world.database, world.media, world.settings.feedback)
+
+
+def later(days: float) -> str:
+    return (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="milliseconds")
+
+
+def media_state(world: World, content: bytes) -> str:
+    with world.database.read() as connection:
+        return str(connection.execute(MEDIA.select().where(MEDIA.c.sha256 == sha256_bytes(content))).one().state)
+
+
+def row(world: World, table: Any, **where: Any) -> dict[str, Any]:
+    query = table.select()
+    for name, value in where.items():
+        query = query.where(table.c[name] == value)
+    with world.database.read() as connection:
+        return dict(connection.execute(query).mappings().one())
+
+
+# -- by age -------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("verdict", "days"), [("real", 30), ("fake", 90), ("uncertain", 90), ("none", 7)])
+def test_media_go_when_their_verdict_is_old_enough_and_the_hash_stays(tmp_path: Path, verdict: str, days: int) -> None:
+    world = World(tmp_path / "w")
+    world.upload(JPEG + b"one", verdict=verdict, reason="")
+    derived = world.media.derived(sha256_bytes(JPEG + b"one"))
+    derived.mkdir(parents=True)
+    (derived / "thumbnail.webp").write_bytes(b"small")
+    assert retention(world).sweep(later(days - 0.01))["deleted"] == 0 and world.media.has(sha256_bytes(JPEG + b"one"))
+    assert retention(world).sweep(later(days + 0.01))["deleted"] == 1
+    assert not world.media.has(sha256_bytes(JPEG + b"one")) and not derived.exists() and media_state(world, JPEG + b"one") == "deleted"
+    assert row(world, DETECTIONS)["verdict"] == verdict and retention(world).sweep(later(days + 1)) == {"deleted": 0, "quarantined": 0}
+    assert audit.verify(world.database).broken_at == 0
+    world.close()
+
+
+def test_a_policy_keeps_as_long_as_it_says(tmp_path: Path) -> None:
+    world = World(tmp_path / "w", identity_check__keep_days=0, moderation__keep_days=400)
+    world.upload(JPEG + b"at once", verdict="real", reason="", policy="identity_check")
+    world.upload(JPEG + b"long", verdict="real", reason="", policy="moderation")
+    assert retention(world).sweep(later(100))["deleted"] == 1
+    assert media_state(world, JPEG + b"at once") == "deleted" and media_state(world, JPEG + b"long") == "kept"
+    world.close()
+
+
+def test_media_that_somebody_needs_are_kept(world: World) -> None:
+    _, open_id = world.upload(JPEG + b"open")
+    _, held_id = world.upload(JPEG + b"held")
+    world.cases.quarantine(world.cy, held_id, "a doubt")
+    _, going = world.upload(JPEG + b"going")
+    world.decide(going, "fake")
+    detection_id, _ = world.upload(JPEG + b"in work", reason="")
+    with world.database.write() as connection:
+        connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection_id).values(state="running"))
+    world.upload(JPEG + b"twice", verdict="none", reason="")
+    world.upload(JPEG + b"twice", verdict="real", reason="", owner=world.cy)
+    assert retention(world).sweep(later(8)) == {"deleted": 0, "quarantined": 0}, "a second upload of the same file is kept longer"
+    assert retention(world).sweep(later(1000))["deleted"] == 1
+    assert {name: media_state(world, JPEG + name) for name in (b"open", b"held", b"going", b"in work", b"twice")} == {
+        b"open": "kept", b"held": "kept", b"going": "kept", b"in work": "kept", b"twice": "deleted",
+    }  # fmt: skip
+    mark_ingested(world.root, world.settings, {sha256_bytes(JPEG + b"going"): "b"})
+    world.decide(open_id, "real")
+    assert retention(world).sweep(later(1000))["deleted"] == 1 and media_state(world, JPEG + b"going") == "deleted"
+
+
+def test_fakes_are_quarantined_after_a_while_where_the_settings_say_so(tmp_path: Path) -> None:
+    world = World(tmp_path / "w")
+    world.upload(JPEG + b"fake", verdict="fake", reason="")
+    world.upload(JPEG + b"real", verdict="real", reason="")
+    assert retention(world).sweep() == {"deleted": 0, "quarantined": 0}
+    assert retention(world).sweep(later(0.5)) == {"deleted": 0, "quarantined": 1}
+    assert media_state(world, JPEG + b"fake") == "quarantined" and media_state(world, JPEG + b"real") == "kept"
+    assert world.media.has(sha256_bytes(JPEG + b"fake")) and retention(world).sweep(later(91)) == {"deleted": 2, "quarantined": 0}
+    world.close()
+
+
+# -- on request ---------------------------------------------------------------------------------------------------------------
+def test_erasing_takes_media_verdict_case_and_notes_and_keeps_the_hash(world: World) -> None:
+    content = JPEG + b"one"
+    detection_id, case_id = world.upload(content, embedding=[1.0, 2.0])
+    world.cases.review(world.ann, case_id, "fake", note="that is my neighbour", identity="Eve Example")
+    world.cases.review(world.bob, case_id, "fake")
+    said = retention(world).erase(world.sender, detection_id, "I want it gone")
+    assert (said["state"], said["training"], said["held_by"]) == ("erased", "none", 0)
+    assert not world.media.has(sha256_bytes(content)) and media_state(world, content) == "deleted"
+    gone = row(world, DETECTIONS, id=detection_id)
+    assert (gone["state"], gone["verdict"], gone["answer"], gone["p_fake"], gone["case_id"]) == ("erased", "", None, None, None)
+    case = world.case(case_id)
+    assert (case["state"], case["label"], case["identity"], case["reviews"], case["handover"]) == ("erased", "", "", [], "")
+    with world.database.read() as connection:
+        assert [(review.note, review.identity) for review in connection.execute(REVIEWS.select())] == [("", ""), ("", "")]
+    erased = row(world, ERASURES)
+    assert (erased["state"], erased["why"], erased["requested_by"]) == ("done", "I want it gone", world.sender.who) and erased["detail"]["models"] == []
+    assert row(world, AUDIT, action="detection.erase")["detail"]["sha256"] == sha256_bytes(content)
+    again = retention(world).erase(world.sender, detection_id, "again")
+    assert again["state"] == "erased" and audit.verify(world.database).broken_at == 0
+    assert waiting(world.root, world.settings) == 0
+    with pytest.raises(KeyError):
+        retention(world).erase(world.sender, "no-such-upload")
+
+
+def test_a_file_that_others_sent_stays_for_them_unless_the_file_is_erased(world: World) -> None:
+    content = JPEG + b"shared"
+    mine, case_id = world.upload(content)
+    theirs, _ = world.upload(content, owner=world.cy)
+    said = retention(world).erase(world.sender, mine)
+    assert (said["state"], said["held_by"]) == ("held", 1) and "stays for them" in said["next"]
+    assert world.media.has(sha256_bytes(content)) and media_state(world, content) == "kept"
+    case = world.case(case_id)
+    assert case["state"] == "open" and case["detections"] == [theirs] and case["owner_id"] == world.cy.user_id
+    assert row(world, DETECTIONS, id=mine)["state"] == "erased" and row(world, DETECTIONS, id=theirs)["verdict"] == "uncertain"
+    with world.database.read() as connection:
+        assert connection.execute(ERASURES.select()).all() == []
+    everything = retention(world).erase_file(world.user("root", Role.admin), sha256_bytes(content), "a court's order")
+    assert everything["state"] == "erased" and not world.media.has(sha256_bytes(content))
+    assert row(world, DETECTIONS, id=theirs)["state"] == "erased" and world.case(case_id)["state"] == "erased"
+    with pytest.raises(KeyError):
+        retention(world).erase_file(world.user("root", Role.admin), "f" * 64)
+
+
+def test_what_was_erased_may_come_again_and_be_judged_and_never_trains(world: World) -> None:
+    detection_id, case_id = world.upload(JPEG + b"one")
+    retention(world).erase(world.sender, detection_id)
+    _, again = world.upload(JPEG + b"one", owner=world.cy)
+    assert again == case_id and world.case(case_id)["state"] == "open" and world.case(case_id)["owner_id"] == world.cy.user_id
+    assert world.decide(case_id, "fake")["handover"] == ""
+    assert export_reviewed(world.root, world.settings) is None
+
+
+def test_an_erased_case_on_its_way_to_training_is_taken_back(world: World) -> None:
+    kept_detection, kept = world.upload(JPEG + b"kept")
+    detection_id, case_id = world.upload(JPEG + b"gone")
+    for one in (kept, case_id):
+        world.decide(one, "fake")
+    first = export_reviewed(world.root, world.settings)
+    said = retention(world).erase(world.sender, detection_id)
+    assert said["training"] == "requested" and kept_detection
+    second = export_reviewed(world.root, world.settings)
+    assert first is not None and second is not None and not first.exists() and [path.stem for path in second.glob("*.jpg")] == [sha256_bytes(JPEG + b"kept")]
+    (done,) = finish_erasures(world.root, world.database)
+    assert done["training"] == "it was in no batch" and row(world, ERASURES)["state"] == "done"
+    with world.database.read() as connection:
+        assert [entry.case_id for entry in connection.execute(OUTBOX.select())] == [kept]
+    assert finish_erasures(world.root, world.database) == []
+
+
+# -- training's part ----------------------------------------------------------------------------------------------------------
+def test_erasing_reaches_the_batch_its_faces_dvc_and_its_remote(tmp_path: Path) -> None:
+    import cv2
+    import yaml
+
+    from media.synthetic import render_take
+    from pipelines.ingest import ingest
+    from vigil.opening import open_workspace
+    from workspace.journal import Journal
+    from workspace.repository import dvc_add, push, reproduce
+    from workspace.state import batch_states
+
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    world = World(root)
+    (root / "params.yaml").write_text(yaml.safe_dump({**params, "faces": {**params["faces"], "size_px": 64, "clip_frames": 4, "workers": 1}}, sort_keys=False))
+    pictures = []
+    for person in (1, 2, 3):
+        frames, _ = render_take(person, 1, 0, 2, size_px=256, fps=12.0)
+        pictures.append(cv2.imencode(".jpg", next(iter(frames))[..., ::-1])[1].tobytes())
+    uploads = [world.upload(picture) for picture in pictures]
+    for (_, case_id), label in zip(uploads, ("real", "real", "fake"), strict=True):
+        world.decide(case_id, label)
+    folder = export_reviewed(root, world.settings)
+    assert folder is not None
+    (batch,) = ingest(root, world.settings, [source(folder)]).batches
+    mark_ingested(root, world.settings, dict.fromkeys(map(sha256_bytes, pictures), batch))
+    dvc_add(root, [root / "data" / "raw" / batch])
+    (root / "batches.yaml").write_text(yaml.safe_dump({"batches": [batch]}))
+    reproduce(root, "faces")
+    assert push(root) > 0
+    gone, stays = sha256_bytes(pictures[0]), sha256_bytes(pictures[1])
+    report = read_json(root / "data" / "faces" / batch / "report.json")
+    assert {sample["sample_id"] for sample in report["samples"] if sample["clips"]} == {sha256_bytes(one) for one in pictures}
+
+    def holding(content: bytes) -> list[str]:
+        return [str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.is_file() and content[200:1200] in path.read_bytes()]
+
+    places = holding(pictures[0])
+    assert any(place.startswith(".dvc/cache") for place in places) and any(place.startswith(".vigil/remote") for place in places)
+    said = Retention(world.database, world.media, world.settings.feedback).erase(world.sender, uploads[0][0], "please")
+    assert said["training"] == "requested"
+    (done,) = finish_erasures(root, world.database)
+    assert done["training"]["batches"] == [batch] and done["training"]["cached_objects"] >= 3 and done["training"]["remote_objects"] >= 3
+    assert holding(pictures[0]) == [] and holding(pictures[1]) != []
+    assert not (root / "data" / "faces" / batch).exists() and row(world, ERASURES)["state"] == "done"
+    reproduce(root, "faces")
+    after = {sample["sample_id"]: sample for sample in read_json(root / "data" / "faces" / batch / "report.json")["samples"]}
+    assert after[gone]["clips"] == 0 and after[gone]["reason"] == "use is never" and after[stays]["clips"] > 0
+    assert push(root) > 0, "the cache is whole for what is there now"
+    again = ingest(root, world.settings, [source(folder)]) if folder.exists() else None
+    assert again is None or again.added == 0
+    for detection_id, _ in uploads[1:]:
+        Retention(world.database, world.media, world.settings.feedback).erase(world.sender, detection_id)
+    assert len(finish_erasures(root, world.database)) == 2 and batch_states(Journal(root).events())[batch].state == "dropped"
+    world.close()
