@@ -43,6 +43,8 @@ def verify(database: Database, expect_last: str = "") -> Verified:
     """Walk the whole chain. `expect_last` is a hash noted earlier that must still be in it."""
     previous, count, met = FIRST, 0, not expect_last or expect_last == FIRST
     with database.read() as connection:
+        if connection.execute(select(AUDIT.c.number).where(AUDIT.c.number < 1).limit(1)).first() is not None:
+            return Verified(0, previous, 1, "there is an entry before the first")
         while rows := connection.execute(select(AUDIT).where(AUDIT.c.number > count).order_by(AUDIT.c.number).limit(PAGE)).mappings().all():
             for row in rows:
                 if row["number"] != count + 1:

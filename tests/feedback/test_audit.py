@@ -1,0 +1,173 @@
+"""The audit trail: whatever single entry is changed, removed, put elsewhere or cut off, it shows; on SQLite and PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection
+
+from feedback import audit
+from feedback.database import Database
+from feedback.tables import AUDIT
+from tests.feedback.databases import KINDS, database_url
+from tests.feedback.world import write_settings
+
+ENTRIES = 7
+TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=6)  # PostgreSQL keeps no NUL
+DETAIL = st.dictionaries(
+    TEXT, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False, width=32) | TEXT, max_size=3
+)
+
+
+class Undone(Exception):
+    """Rolls a transaction back."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def trail(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A trail of seven entries."""
+    root = tmp_path_factory.mktemp("trail")
+    database = Database(root, write_settings(root, database_url(request.param)))
+    for number in range(ENTRIES):
+        with database.write() as connection:
+            audit.append(
+                connection, f"user:{number}", "case.label", f"case:{number % 3}", {"label": "fake", "p_fake": number / 7, "none": None, "é": [1, {"a": True}]}
+            )
+    yield database
+    database.close()
+
+
+class _Held:
+    """The trail as one open transaction sees it, for `verify`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def read(self) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext(self.connection)
+
+
+def after(trail: Database, change: Any, expect: str = "") -> audit.Verified:
+    """What `verify` says of the trail with a change, which is then undone."""
+    found: list[audit.Verified] = []
+    try:
+        with trail.write() as connection:
+            change(connection)
+            found.append(audit.verify(_Held(connection), expect))  # type: ignore[arg-type]
+            raise Undone
+    except Undone:
+        return found[0]
+
+
+def rows(trail: Database) -> list[dict[str, Any]]:
+    with trail.read() as connection:
+        return [dict(row) for row in connection.execute(AUDIT.select().order_by(AUDIT.c.number)).mappings()]
+
+
+def test_an_untouched_trail_is_whole_and_says_its_last_hash(trail: Database) -> None:
+    kept = rows(trail)
+    assert audit.verify(trail) == audit.Verified(ENTRIES, kept[-1]["hash"])
+    for row in kept:
+        assert audit.verify(trail, row["hash"]).broken_at == 0, "every hash noted earlier is still in it"
+    assert audit.verify(trail, audit.FIRST).broken_at == 0
+
+
+CHANGES = {
+    "at": TEXT, "who": TEXT, "action": TEXT, "object": TEXT, "detail": DETAIL,
+    "previous": st.text("0123456789abcdef", min_size=64, max_size=64), "hash": st.text("0123456789abcdef", min_size=64, max_size=64),
+}  # fmt: skip
+
+
+@given(st.integers(1, ENTRIES), st.sampled_from(sorted(CHANGES)), st.data())
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_changed_field_of_any_entry_shows(trail: Database, number: int, name: str, data: st.DataObject) -> None:
+    value = data.draw(CHANGES[name].filter(lambda one: one != rows(trail)[number - 1][name]))
+    found = after(trail, lambda connection: connection.execute(AUDIT.update().where(AUDIT.c.number == number).values({name: value})))
+    assert found.broken_at in (number, number + 1) and found.why
+
+
+@given(st.integers(1, ENTRIES - 1))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_missing_entry_shows(trail: Database, number: int) -> None:
+    found = after(trail, lambda connection: connection.execute(AUDIT.delete().where(AUDIT.c.number == number)))
+    assert found.broken_at == number and "missing" in found.why
+
+
+@given(st.integers(0, ENTRIES - 1))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_end_that_was_cut_off_shows_against_a_hash_noted_earlier(trail: Database, kept: int) -> None:
+    last = rows(trail)[-1]["hash"]
+
+    def cut(connection: Connection) -> None:
+        connection.execute(AUDIT.delete().where(AUDIT.c.number > kept))
+
+    assert after(trail, cut).broken_at == 0, "the chain alone cannot know what came after it"
+    assert after(trail, cut, last).broken_at == kept + 1 and "cut off" in after(trail, cut, last).why
+
+
+@given(st.lists(st.integers(1, ENTRIES), min_size=2, max_size=2, unique=True))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_entries_that_changed_places_show(trail: Database, two: list[int]) -> None:
+    first, second = two
+
+    def swap(connection: Connection) -> None:
+        for number, to in ((first, -1), (second, first), (-1, second)):
+            connection.execute(AUDIT.update().where(AUDIT.c.number == number).values(number=to))
+
+    assert after(trail, swap).broken_at == min(two)
+
+
+def test_an_entry_put_in_between_shows(trail: Database) -> None:
+    def forge(connection: Connection) -> None:
+        last = rows(trail)[-1]
+        connection.execute(AUDIT.insert().values(**{**last, "number": ENTRIES + 1, "who": "user:forger", "hash": "f" * 64, "previous": last["hash"]}))
+
+    assert after(trail, forge).broken_at == ENTRIES + 1
+
+
+def test_a_number_below_the_first_shows(trail: Database) -> None:
+    def forge(connection: Connection) -> None:
+        connection.execute(AUDIT.insert().values(**{**rows(trail)[0], "number": 0, "hash": "f" * 64}))
+
+    assert after(trail, forge).broken_at == 1
+
+
+def test_an_entry_of_what_did_not_happen_does_not_stay(trail: Database) -> None:
+    before = audit.verify(trail)
+    with pytest.raises(Undone):
+        with trail.write() as connection:
+            audit.append(connection, "user:1", "case.label", "case:1")
+            raise Undone
+    assert audit.verify(trail) == before
+
+
+def test_pages_go_from_the_newest_to_the_oldest(trail: Database) -> None:
+    with trail.read() as connection:
+        first = audit.entries(connection, limit=3)
+        rest = audit.entries(connection, before=first[-1]["number"], limit=100)
+        assert [row["number"] for row in [*first, *rest]] == list(range(ENTRIES, 0, -1))
+        assert {row["object"] for row in audit.entries(connection, "case:1")} == {"case:1"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_writers_at_once_leave_no_gap(kind: str, tmp_path: Path) -> None:
+    database = Database(tmp_path, write_settings(tmp_path, database_url(kind)))
+
+    def write(number: int) -> None:
+        for turn in range(10):
+            with database.write() as connection:
+                audit.append(connection, f"user:{number}", "case.label", f"case:{turn}", {"turn": turn})
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert audit.verify(database).entries == 60 and audit.verify(database).broken_at == 0
+    database.close()

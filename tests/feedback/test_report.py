@@ -1,0 +1,136 @@
+"""The signed report: whole and ours, or refused with the reason; and the page made of it."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feedback.report import canonical, case_report, check_report, limits_of, public_key, report_pdf, verify_report
+from feedback.secret import Secret
+
+OURS, OTHERS = Secret(b"ours" * 8), Secret(b"othr" * 8)
+DETECTION: dict[str, Any] = {
+    "id": "ab" * 16, "created_at": "2026-11-21T03:00:00.000+00:00", "finished_at": "2026-11-21T03:00:09.000+00:00", "policy": "forensics", "mode": "",
+    "state": "done", "sha256": "c" * 64, "bytes": 123456, "kind": "video", "frames": 30, "faces": 31, "verdict": "fake", "p_fake": 0.93, "threshold": 0.62,
+    "abstain": 0.1, "novelty": 1.3, "reason": "Face 0 looks forged from 2.0 to 5.0 s.",
+    "tracks": [{"track": 0, "p_fake": 0.93, "start_seconds": 0.0, "end_seconds": 8.0}],
+    "forged": [{"track": 0, "start_seconds": 2.0, "end_seconds": 5.0}], "model": "detector v12", "model_sha256": "d" * 64,
+    "clips": [{"track": 0, "start_seconds": n * 0.8, "end_seconds": n * 0.8 + 0.8, "p_fake": n / 10, "certainty": 0.9} for n in range(10)],
+    "model_trained_at": "2026-11-15T00:00:00+00:00", "cycle": "2026-W46.1", "origin": "registry", "engine": "onnxruntime", "knows": ["blendswap", "upsampler"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def signed() -> dict[str, Any]:
+    return case_report(DETECTION, OURS)
+
+
+def test_a_report_says_all_and_verifies_after_a_journey_through_a_file(signed: dict[str, Any], tmp_path: Path) -> None:
+    report = signed["report"]
+    assert report["media"]["sha256"] == "c" * 64 and report["model"]["model_sha256"] == "d" * 64 and report["verdict"]["p_fake"] == 0.93
+    assert report["timeline"] == DETECTION["clips"] and report["forged"] == DETECTION["forged"] and report["label_map"] == "p_fake: 1 means fake"
+    (tmp_path / "report.json").write_text(json.dumps(signed, indent=3))
+    found = verify_report(tmp_path / "report.json", public_key(OURS))
+    assert found.valid and found.trusted and found.why == "" and found.report == report
+    assert not verify_report(tmp_path / "report.json").trusted, "without a key to expect nobody says that it is ours"
+    assert public_key(OURS) == signed["signature"]["key"] != public_key(OTHERS)
+
+
+def test_a_report_signed_by_somebody_else_is_whole_and_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(case_report(DETECTION, OTHERS)))
+    found = verify_report(tmp_path / "report.json", public_key(OURS))
+    assert found.valid and not found.trusted and "another key" in found.why
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        return [one for key, item in value.items() for one in leaves(item, (*path, key))]
+    if isinstance(value, list):
+        return [one for number, item in enumerate(value) for one in leaves(item, (*path, number))]
+    return [path]
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_changed_figure_breaks_the_signature(data: st.DataObject) -> None:
+    signed = case_report(DETECTION, OURS)
+    changed = copy.deepcopy(signed)
+    *way, last = data.draw(st.sampled_from(leaves(changed["report"])))
+    place = changed["report"]
+    for step in way:
+        place = place[step]
+    place[last] = data.draw(st.one_of(st.text(max_size=5), st.integers(), st.none()).filter(lambda value: value != place[last]))
+    assert canonical(changed["report"]) != canonical(signed["report"])
+    found = check_report(changed)
+    assert not found.valid and found.why
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9), inner),
+    )
+)
+def test_what_is_no_report_is_refused_with_a_reason(value: Any) -> None:
+    for one in (value, {"report": value, "signature": value}, {"report": {"format": "vigil-report-1"}, "signature": {"algorithm": "Ed25519", "key": value}}):
+        found = check_report(one)
+        assert not found.valid and found.why
+
+
+def test_files_that_are_no_report_are_refused_with_a_reason(tmp_path: Path) -> None:
+    assert "cannot be read" in verify_report(tmp_path / "absent.json").why
+    for content in (b"", b"\xff\xfe", b"[" * 100_000, b"{}", b'{"report": 1}'):
+        (tmp_path / "report.json").write_bytes(content)
+        assert not verify_report(tmp_path / "report.json").valid
+
+
+def test_the_limits_name_what_the_model_knows_its_age_and_its_doubts() -> None:
+    said = " ".join(limits_of(DETECTION))
+    assert "blendswap, upsampler" in said and "6 days before" in said and "novelty above 1" in said and "0.620" in said and "0.10" in said
+    without = " ".join(limits_of({"verdict": "none", "reason": "no face"}))
+    assert "no verdict" in without and "names no kind of forgery" in without and "days before" not in without
+
+
+def test_the_page_is_a_pdf_that_carries_the_signed_report(signed: dict[str, Any], tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (64, 48), (200, 180, 160)).save(tmp_path / "thumbnail.webp")
+    page = report_pdf(signed, tmp_path / "thumbnail.webp")
+    assert page.startswith(b"%PDF-") and b"report.json" in page and page == report_pdf(signed, tmp_path / "thumbnail.webp")
+    assert page.count(b"/Type /Page\n") == 1, "a report of one face fits one page"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verdict": "none", "p_fake": None, "threshold": None, "novelty": None, "abstain": None, "clips": [], "tracks": [], "forged": [], "reason": "no face"},
+        {"reason": "a word that no font has: 人 \x07 – é", "clips": [{"track": 0, "p_fake": 0.5}]},
+        {"tracks": DETECTION["tracks"] * 60, "forged": DETECTION["forged"] * 60, "clips": DETECTION["clips"] * 100},
+        {"finished_at": "", "model_trained_at": "yesterday", "knows": None, "kind": "", "bytes": None},
+    ],
+)
+def test_a_page_can_be_made_of_every_verdict(change: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "broken.webp").write_bytes(b"no picture")
+    assert report_pdf(case_report({**DETECTION, **change}, OURS), tmp_path / "broken.webp").startswith(b"%PDF-")
+
+
+def test_the_command_knows_its_own_reports(tmp_path: Path, signed: dict[str, Any]) -> None:
+    def command(*words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([sys.executable, "-m", "vigil", "verify-report", *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(signed))
+    assert command(str(file)).returncode == 0
+    ours = command(str(file), "--key", public_key(OURS))
+    assert ours.returncode == 0 and "signed by this service" in ours.stdout
+    assert command(str(file), "--key", public_key(OTHERS)).returncode == 1
+    signed["report"]["verdict"]["verdict"] = "real"
+    file.write_text(json.dumps(signed))
+    changed = command(str(file))
+    assert changed.returncode == 1 and "changed after it was signed" in changed.stdout
