@@ -124,7 +124,7 @@ def _answers(found: dict[str, Any], open_to_me: bool) -> None:
         tag("p", f"{found['answers']} of {found['needed']} needed.", "muted")
         if open_to_me:
             tag("p", "What others and the model said is shown once you have answered.", "notice")
-            link("Answer it in the review", f"{PATH}/review", "button button-main")
+            link("Answer it", f"{PATH}/review?case={found['id']}", "button button-main")
         elif not found["reviews"]:
             empty("Nobody has answered yet.", "")
         else:

@@ -21,7 +21,7 @@ def add(service: Service) -> None:
         found = await view.ask(service.models)
         tag("h1", "Models")
         if found["reload_problem"]:
-            tag("p", f"A newer model could not be loaded: {found['reload_problem']}", "refused", role="alert")
+            tag("p", f"A newer model could not be loaded: {found['reload_problem'].replace('`', '')}", "refused", role="alert")
         with tag("div", "", "columns columns-3"):
             _serving(found["serving"])
             _one("Challenger", found["challenger"], "No model was held back in the newest cycle.")

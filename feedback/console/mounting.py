@@ -17,9 +17,12 @@ from starlette.routing import Mount, Route
 
 from feedback.console import PATH, account, cases, charts, detect, entry, history, media, models, review, theme, trail, users, verdict
 from feedback.console.guard import Guard
+from feedback.console.layout import View, frame, page
+from feedback.console.parts import empty, tag
 from feedback.console.visitor import token_of
-from feedback.service import Service
+from feedback.service import NotFound, Service
 
+LOG = logging.getLogger("vigil.console")
 PAGES = (detect, verdict, history, review, cases, models, charts, account, users, trail)
 
 
@@ -31,13 +34,14 @@ async def mounted(app: FastAPI, service: Service) -> AsyncIterator[None]:
     library.add_static_file(local_file=theme.STYLE, url_path="/assets/console.css", max_cache_age=86400)
     entry.add(library, service)
     media.add(library, service)
-    for page in PAGES:
-        page.add(service)
+    for part in PAGES:
+        part.add(service)
     outer = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     ui.run_with(
         outer, title="Vigil", favicon=theme.FAVICON, dark=None, language="en-US", tailwind=False, show_welcome_message=False,
         binding_refresh_interval=None, reconnect_timeout=30.0, gzip_middleware_factory=None,
     )  # fmt: skip
+    _lost(service)
     routes = [Mount(PATH, app=Guard(outer, _page_token)), Route("/", _start)]
     logging.getLogger("uvicorn.error").addFilter(_Quiet())
     async with outer.router.lifespan_context(outer):
@@ -47,6 +51,22 @@ async def mounted(app: FastAPI, service: Service) -> AsyncIterator[None]:
         finally:
             for route in routes:
                 app.router.routes.remove(route)
+
+
+def _lost(service: Service) -> None:
+    """What is shown for an address that is none, and for a page that fails. Comes after every other page."""
+
+    @page(service, "/{path:path}", "Not found")
+    async def nothing(_: View) -> None:
+        raise NotFound("There is no such page.")
+
+    def failed(problem: Exception) -> None:
+        LOG.error("a page failed: %r", problem)
+        with frame("This failed", None):
+            tag("h1", "This failed")
+            empty("The service failed on this page.", "Its log says how. The API goes on answering.", PATH, "Back to the start")
+
+    library.on_page_exception(failed)
 
 
 def _page_token(client_id: str) -> str | None:

@@ -78,7 +78,7 @@ def moment(at: str | None) -> str:
     if not at:
         return "–"
     try:
-        return datetime.fromisoformat(at.replace("Z", "+00:00")).strftime("%d %b %Y, %H:%M").lstrip("0")
+        return datetime.fromisoformat(at.replace("Z", "+00:00")).strftime("%d\N{NO-BREAK SPACE}%b\N{NO-BREAK SPACE}%Y, %H:%M").lstrip("0")
     except ValueError:
         return at
 

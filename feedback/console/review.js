@@ -17,7 +17,7 @@ export default {
               <img v-else-if="one.media.kind === 'image' && !broken[one.id]" :key="one.id" :src="one.media.file" @error="broken[one.id] = true" @load="shape(one.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="The picture of this case" />
               <img v-else-if="one.media.picture" :key="one.id + '-still'" :src="one.media.picture" @load="shape(one.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="A frame of this case" />
             </div>
-            <div class="review-faces" v-if="one.media.faces.length" :aria-label="heat ? 'Faces under the heatmap' : 'Faces'">
+            <div class="review-faces" role="group" v-if="one.media.faces.length" :aria-label="heat ? 'Faces under the heatmap' : 'Faces'">
               <div class="face-frame" v-for="n in faces" :key="one.id + n">
                 <img :src="one.media.faces[n]" alt="" /><img v-if="heat && heats[one.id]" class="face-heat" :src="one.media.heatmaps + n" alt="" />
               </div>

@@ -6,6 +6,7 @@ from typing import Any
 from nicegui import ui
 from nicegui.element import Element
 
+from feedback.access import Actor
 from feedback.console import PATH, theme
 from feedback.console.layout import REFUSALS, View, explain, page
 from feedback.console.media import pictures_of
@@ -48,7 +49,7 @@ def add(service: Service) -> None:
             "Say what you see. Two people who agree make a label that trains; others' answers and the model's stay hidden until you have given yours.",
             "lead",
         )
-        deck = Deck(await _cases(service, view, set()))
+        deck = Deck(await _cases(service, view, set(), view.request.query_params.get("case", "")[:64]))
 
         async def answered(event: Any) -> None:
             given = dict(event.args)
@@ -90,13 +91,18 @@ def add(service: Service) -> None:
         await _quality(service, view)
 
 
-async def _cases(service: Service, view: View, known: set[str]) -> list[dict[str, Any]]:
-    """What this reviewer sees next, with where its pictures lie; nothing of what the model or others said."""
+async def _cases(service: Service, view: View, known: set[str], first: str = "") -> list[dict[str, Any]]:
+    """What this reviewer sees next (the case `first` before all), with where its pictures lie; nothing of what the model or others said."""
 
-    def find(actor: Any) -> list[dict[str, Any]]:
+    def find(actor: Actor) -> list[dict[str, Any]]:
+        waiting = service.queue(actor, AT_ONCE)
+        if first:
+            waiting.sort(key=lambda case: case["id"] != first)
+            if not waiting or waiting[0]["id"] != first:
+                waiting.insert(0, service.case(actor, first))
         found = []
-        for case in service.queue(actor, AT_ONCE):
-            if case["id"] in known or not case["detections"]:
+        for case in waiting:
+            if case["id"] in known or case["state"] != "open":
                 continue
             detections = [service.detection(actor, one) for one in case["detections"]]
             shown = next((one for one in reversed(detections) if one["state"] == "done" and one["media_state"] != "deleted"), None)

@@ -11,6 +11,7 @@ from feedback.console.parts import button, empty, field, link, moment, table, ta
 from feedback.service import Service
 
 PAGE = 50
+SHORT = 90  # longer details are folded
 
 
 def add(service: Service) -> None:
@@ -58,5 +59,16 @@ def _said(found: Verified) -> str:
 
 def _row(one: dict[str, Any], names: dict[str, str]) -> list[Any]:
     detail = json.dumps(one["detail"], ensure_ascii=False, sort_keys=True) if one["detail"] else ""
-    shown = lambda: link(one["object"], f"{PATH}/trail?{urlencode({'object': one['object']})}", "hash")  # noqa: E731
-    return [str(one["number"]), moment(one["at"]), names.get(one["who"], one["who"]), one["action"], shown, lambda: tag("code", detail, "hash")]
+    kind, _, id_ = one["object"].partition(":")
+    short = f"{kind}:{id_[:8]}…" if len(id_) > 12 else one["object"]
+    shown = lambda: link(short, f"{PATH}/trail?{urlencode({'object': one['object']})}", "hash")  # noqa: E731
+    return [str(one["number"]), moment(one["at"]), names.get(one["who"], one["who"]), one["action"], shown, lambda: _detail(detail)]
+
+
+def _detail(text: str) -> None:
+    if len(text) <= SHORT:
+        tag("code", text or "–", "hash")
+        return
+    with tag("details", "", "tight"):
+        tag("summary", f"{text[:SHORT]}…", "hash")
+        tag("code", text, "hash")
