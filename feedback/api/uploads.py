@@ -27,6 +27,7 @@ UPLOADS = Path(".vigil/uploads")
 FORM_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around the file
 DRAIN_BYTES = 64 << 20  # read and thrown away after a refusal, so that an ordinary client sees the 413 and not a reset connection
 STALE_SECONDS = 3600
+LONGEST_BOUNDARY = 70
 FIELDS, LONGEST_FIELD = ("policy", "mode"), 64
 
 
@@ -253,4 +254,6 @@ def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise Problem(415, "The content type is not multipart/form-data with a boundary.", next_step=_HOW, close=True)
+    if len(options[b"boundary"]) > LONGEST_BOUNDARY:
+        raise Problem(400, f"The boundary is longer than the {LONGEST_BOUNDARY} characters that RFC 2046 allows.", next_step=_HOW, close=True)
     return options[b"boundary"]
