@@ -1,0 +1,256 @@
+"""Accounts: argon2, lock-out, sessions that end, keys that are revoked, and a last admin who stays."""
+
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from feedback import audit
+from feedback.access import Role
+from feedback.accounts import REMEMBERED_SECONDS, AccountRefused, Accounts
+from feedback.database import Database, now
+from feedback.secret import Secret
+from feedback.tables import API_KEYS, AUDIT, SESSIONS, USERS
+from tests.feedback.databases import KINDS, database_url
+from tests.feedback.world import write_settings
+from vigil import people
+from workspace.errors import WorkspaceError
+
+PASSWORD = "correct horse 9"
+
+
+@pytest.fixture(params=KINDS)
+def accounts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Accounts]:
+    settings = write_settings(tmp_path, database_url(request.param), login_attempts=3)
+    database = Database(tmp_path, settings)
+    yield Accounts(database, Secret(b"s" * 32), settings.feedback)
+    assert audit.verify(database).broken_at == 0
+    database.close()
+
+
+def add(accounts: Accounts, user_name: str, role: Role = Role.viewer) -> str:
+    return accounts.create(user_name.title(), f"{user_name}@example.org", user_name, PASSWORD, role, by="")
+
+
+def test_passwords_are_argon2id_and_tokens_and_keys_are_never_stored(accounts: Accounts) -> None:
+    user_id = add(accounts, "ann")
+    session, (_, key) = accounts.log_in("ann", PASSWORD), accounts.create_key(user_id, "ci", "user:x")
+    with accounts.database.read() as connection:
+        stored = [str(tuple(row)) for table in (USERS, SESSIONS, API_KEYS, AUDIT) for row in connection.execute(table.select())]
+        hashed = connection.execute(USERS.select()).one().password_hash
+    assert hashed.startswith("$argon2id$")
+    assert not any(secret in row for row in stored for secret in (PASSWORD, session.token, key))
+    assert all("password_hash" not in row for row in accounts.users()) and all("key_hash" not in row for row in accounts.list_keys())
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("name", ("", " ", "x" * 101, "a\nb")),
+        ("email", ("nobody", "a@b", "a b@example.org", f"{'x' * 250}@example.org")),
+        ("user_name", ("ab", "-ab", "a b", "a/b", "x" * 33, "né")),
+        ("password", ("short", "x" * 513, "aaaaaaaaaaaa", "my ann is here 9")),
+    ],
+)
+def test_what_cannot_be_an_account_is_refused_and_names_the_field(accounts: Accounts, field: str, values: tuple[str, ...]) -> None:
+    for value in values:
+        whole = {"name": "Ann", "email": "ann@example.org", "user_name": "ann", "password": PASSWORD, field: value}
+        with pytest.raises(AccountRefused) as problem:
+            accounts.create(whole["name"], whole["email"], whole["user_name"], whole["password"], Role.viewer, by="")
+        assert problem.value.field == field
+    assert accounts.users() == []
+
+
+def test_a_name_or_address_is_taken_once_whatever_its_letters(accounts: Accounts) -> None:
+    add(accounts, "ann")
+    for user_name, email, field in (("ANN", "x@example.org", "user_name"), ("other", "Ann@Example.ORG", "email")):
+        with pytest.raises(AccountRefused) as problem:
+            accounts.create("X", email, user_name, PASSWORD, Role.viewer, by="")
+        assert problem.value.field == field
+    results: list[str] = []
+
+    def sign_up() -> None:
+        try:
+            results.append(add(accounts, "bob"))
+        except AccountRefused:
+            results.append("")
+
+    threads = [threading.Thread(target=sign_up) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(list(filter(None, results))) == 1 and len(accounts.users()) == 2
+
+
+def test_an_unknown_name_and_a_wrong_password_are_refused_in_the_same_words(accounts: Accounts) -> None:
+    add(accounts, "ann")
+    said = []
+    for user_name in ("ann", "nobody"):
+        with pytest.raises(AccountRefused) as problem:
+            accounts.log_in(user_name, "wrong password 1")
+        said.append(str(problem.value))
+    assert said[0] == said[1]
+    assert accounts.log_in("ANN@example.org", PASSWORD).actor.name == "Ann"
+
+
+def test_wrong_passwords_lock_an_account_even_for_the_right_one_until_the_time_is_over(accounts: Accounts) -> None:
+    user_id = add(accounts, "ann")
+    for _ in range(3):
+        with pytest.raises(AccountRefused, match="wrong"):
+            accounts.log_in("ann", "wrong password 1")
+    with pytest.raises(AccountRefused, match="Too many"):
+        accounts.log_in("ann", PASSWORD)
+    with accounts.database.write() as connection:
+        connection.execute(update(USERS).where(USERS.c.id == user_id).values(locked_until=now(-1)))
+    assert accounts.log_in("ann", PASSWORD).actor.user_id == user_id
+    for _ in range(3):
+        with pytest.raises(AccountRefused):
+            accounts.log_in("ann", "wrong password 1")
+    accounts.govern(user_id, "user:admin", unlock=True)
+    assert accounts.log_in("ann", PASSWORD).actor.user_id == user_id
+    with accounts.database.read() as connection:
+        told = [row.action for row in connection.execute(AUDIT.select().order_by(AUDIT.c.number))]
+    assert told.count("account.lock") == 2 and told.count("account.wrong_password") == 4
+
+
+def test_a_right_password_in_between_starts_the_count_anew(accounts: Accounts) -> None:
+    add(accounts, "ann")
+    for _ in range(4):
+        for _ in range(2):
+            with pytest.raises(AccountRefused, match="wrong"):
+                accounts.log_in("ann", "wrong password 1")
+        accounts.log_in("ann", PASSWORD)
+
+
+def test_guesses_at_the_same_moment_are_all_counted(accounts: Accounts) -> None:
+    add(accounts, "ann")
+
+    def guess() -> None:
+        with pytest.raises(AccountRefused):
+            accounts.log_in("ann", "wrong password 1")
+
+    threads = [threading.Thread(target=guess) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with pytest.raises(AccountRefused, match="Too many"):
+        accounts.log_in("ann", PASSWORD)
+
+
+def test_sessions_end_by_logging_out_by_time_by_a_new_password_and_by_being_disabled(accounts: Accounts) -> None:
+    user_id = add(accounts, "ann")
+    for end in ("log out", "time", "password", "disable"):
+        one, other = accounts.log_in("ann", PASSWORD), accounts.log_in("ann", PASSWORD)
+        found = accounts.session(one.token)
+        assert found is not None and found.actor.user_id == user_id and found.csrf == one.csrf != other.csrf
+        if end == "log out":
+            accounts.log_out(one.token)
+            assert accounts.session(one.token) is None and accounts.session(other.token) is not None
+            accounts.log_out(one.token)
+            continue
+        if end == "time":
+            with accounts.database.write() as connection:
+                connection.execute(update(SESSIONS).values(expires_at=now(-1)))
+        elif end == "password":
+            accounts.change_password(user_id, PASSWORD, "user:x")
+        else:
+            accounts.govern(user_id, "user:x", disabled=True)
+        assert accounts.session(one.token) is None and accounts.session(other.token) is None
+    with pytest.raises(AccountRefused, match="wrong"):
+        accounts.log_in("ann", PASSWORD)
+    assert accounts.session("nonsense") is None and accounts.session("") is None
+
+
+def test_a_changed_role_is_that_of_the_next_request(accounts: Accounts) -> None:
+    add(accounts, "root", Role.admin)
+    user_id = add(accounts, "ann")
+    session, (_, key) = accounts.log_in("ann", PASSWORD), accounts.create_key(user_id, "ci", "user:x")
+    assert accounts.by_key(key, 0.0) is not None
+    accounts.govern(user_id, "user:x", role=Role.engineer)
+    found, by_key = accounts.session(session.token), accounts.by_key(key, 0.0)
+    assert found is not None and by_key is not None and found.actor.role is by_key.role is Role.engineer
+
+
+def test_the_last_admin_stays_one(accounts: Accounts) -> None:
+    first, second = add(accounts, "root", Role.admin), add(accounts, "boss", Role.admin)
+    accounts.govern(first, "user:x", role=Role.viewer)
+    for change in ({"role": Role.engineer}, {"disabled": True}):
+        with pytest.raises(AccountRefused, match="last admin"):
+            accounts.govern(second, "user:x", **change)  # type: ignore[arg-type]
+    accounts.govern(second, "user:x", role=Role.admin)
+    accounts.govern(first, "user:x", role=Role.admin)
+    accounts.govern(second, "user:x", disabled=True)
+    with pytest.raises(AccountRefused, match="no such account"):
+        accounts.govern("nobody", "user:x", disabled=True)
+
+
+def test_two_admins_who_disable_one_another_at_once_leave_one(accounts: Accounts) -> None:
+    ids = [add(accounts, "root", Role.admin), add(accounts, "boss", Role.admin)]
+    refused: list[str] = []
+
+    def disable(user_id: str) -> None:
+        try:
+            accounts.govern(user_id, "user:x", disabled=True)
+        except AccountRefused:
+            refused.append(user_id)
+
+    threads = [threading.Thread(target=disable, args=(user_id,)) for user_id in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(refused) == 1 and sum(not user["disabled"] for user in accounts.users()) == 1
+
+
+def test_keys_work_until_they_are_revoked_or_their_account_is_disabled(accounts: Accounts) -> None:
+    add(accounts, "root", Role.admin)
+    user_id = add(accounts, "ann", Role.reviewer)
+    key_id, key = accounts.create_key(user_id, "ci", "user:x")
+    other_id, other = accounts.create_key(user_id, "laptop", "user:x")
+    actor = accounts.by_key(key, 0.0)
+    assert actor is not None and (actor.user_id, actor.role, actor.source, actor.who) == (user_id, Role.reviewer, key_id, f"key:{key_id}")
+    assert [row["last_used_at"] != "" for row in accounts.list_keys(user_id)] == [True, False]
+    for wrong in ("", "vigil_", key[:-1], key + "x", key.upper(), "x" * 5000):
+        assert accounts.by_key(wrong, 0.0) is None
+    assert accounts.revoke_key(key_id, "user:x") and not accounts.revoke_key(key_id, "user:x") and not accounts.revoke_key("nobody", "user:x")
+    assert accounts.by_key(key, 0.0) is None and accounts.by_key(other, 0.0) is not None
+    accounts.govern(user_id, "user:x", disabled=True)
+    assert accounts.by_key(other, 0.0) is None and other_id
+
+
+def test_a_key_revoked_by_another_process_ends_within_seconds_here(accounts: Accounts) -> None:
+    user_id = add(accounts, "ann")
+    key_id, key = accounts.create_key(user_id, "ci", "user:x")
+    elsewhere = Accounts(accounts.database, accounts.secret, accounts.settings)
+    assert accounts.by_key(key, 100.0) is not None
+    elsewhere.revoke_key(key_id, "user:x")
+    assert accounts.by_key(key, 100.0 + REMEMBERED_SECONDS) is None
+
+
+# -- the command line ---------------------------------------------------------------------------------------------------------
+def test_the_first_admin_is_made_at_the_command_line_with_a_password_from_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = write_settings(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\nnot this line\n"))
+    people.add_user(tmp_path, settings, "root", "", "root@example.org", "admin", people.ask_password())
+    (row,) = people.user_rows(tmp_path, settings)
+    assert (row["user_name"], row["role"], row["name"], row["state"]) == ("root", "admin", "root", "")
+    with pytest.raises(WorkspaceError, match="last admin"):
+        people.govern_user(tmp_path, settings, "root", role="viewer")
+    with pytest.raises(WorkspaceError, match="no account"):
+        people.set_password(tmp_path, settings, "nobody", PASSWORD)
+    with pytest.raises(WorkspaceError, match="10 to 512"):
+        people.set_password(tmp_path, settings, "root", "short")
+    made = people.add_key(tmp_path, settings, "root", "ci")
+    (key,) = people.key_rows(tmp_path, settings, "root")
+    assert key["begins"] == made["key"][:12] and made["key"] not in str(people.key_rows(tmp_path, settings))
+    people.revoke_key(tmp_path, settings, key["begins"])
+    with pytest.raises(WorkspaceError, match="No key"):
+        people.revoke_key(tmp_path, settings, made["id"])
+    found = people.verify_trail(tmp_path, settings)
+    assert found["whole"] and found["entries"] == 3 and found["last_hash"] in people.render_trail(found)
+    assert "BROKEN" in people.render_trail(people.verify_trail(tmp_path, settings, "f" * 64))

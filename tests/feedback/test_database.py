@@ -1,0 +1,130 @@
+"""The ground: one writer at a time in both databases, addresses, and the secret that keys are derived from."""
+
+import multiprocessing
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now
+from feedback.secret import FILE, VARIABLE, Secret, load_secret
+from feedback.tables import MEDIA
+from tests.feedback import databases
+from tests.feedback.databases import KINDS
+from tests.feedback.world import write_settings
+from workspace.errors import WorkspaceError
+from workspace.settings import load_settings
+
+
+def _add_if_few(root: str, most: int, start: Any) -> None:
+    """Read, then write what follows from it: right only where nobody writes in between."""
+    database = Database(Path(root), load_settings(Path(root) / "params.yaml"))
+    start.wait()
+    for _ in range(most):
+        with database.write() as connection:
+            if connection.execute(select(func.count()).select_from(MEDIA)).scalar_one() < most:
+                connection.execute(MEDIA.insert().values(sha256=new_id(), bytes=1, created_at=now()))
+    database.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_transaction_read_is_still_so_when_it_writes(kind: str, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, databases.database_url(kind))
+    database = Database(tmp_path, settings)
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(3)
+    processes = [context.Process(target=_add_if_few, args=(str(tmp_path), 20, start)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(MEDIA)).scalar_one() == 20
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    database.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_that_raises_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    database = Database(tmp_path, write_settings(tmp_path, databases.database_url(kind)))
+    with pytest.raises(ZeroDivisionError):
+        with database.write() as connection:
+            connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=1, created_at=now()))
+            _ = 1 / 0
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(MEDIA)).scalar_one() == 0
+    database.close()
+
+
+def test_many_threads_open_a_new_database_at_once(tmp_path: Path) -> None:
+    settings, problems = write_settings(tmp_path), []
+
+    def look() -> None:
+        try:
+            database = Database(tmp_path, settings)
+            with database.read() as connection:
+                connection.execute(select(MEDIA)).all()
+            database.close()
+        except Exception as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert problems == []
+
+
+def test_addresses_come_from_the_environment_then_the_settings_then_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = write_settings(tmp_path)
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    assert database_url(tmp_path, plain) == f"sqlite:///{tmp_path / 'feedback.db'}" and not exists(tmp_path, plain)
+    named = write_settings(tmp_path, "postgresql://vigil:word@db/name")
+    assert database_url(tmp_path, named) == "postgresql+psycopg://vigil:word@db/name" and exists(tmp_path, named)
+    monkeypatch.setenv(URL_VARIABLE, "postgresql://other@db/name")
+    assert "other@db" in database_url(tmp_path, named)
+    for wrong in ("mysql://a@b/c", "nonsense"):
+        monkeypatch.setenv(URL_VARIABLE, wrong)
+        with pytest.raises(WorkspaceError):
+            database_url(tmp_path, plain)
+
+
+def test_a_database_out_of_reach_is_named_without_its_password(tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, "postgresql://vigil:hunter2hunter2@127.0.0.1:1/none")
+    with pytest.raises(WorkspaceError, match="Nothing was changed") as problem:
+        Database(tmp_path, settings)
+    assert "hunter2" not in str(problem.value) and "127.0.0.1:1" in str(problem.value)
+
+
+# -- the secret ---------------------------------------------------------------------------------------------------------------
+def test_a_local_service_makes_its_secret_once_and_only_its_user_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    first = load_secret(tmp_path)
+    assert load_secret(tmp_path).key("report") == first.key("report") and (tmp_path / FILE).stat().st_mode & 0o077 == 0
+    (tmp_path / FILE).write_text("short")
+    with pytest.raises(WorkspaceError, match="holds no secret"):
+        load_secret(tmp_path)
+
+
+def test_a_service_that_others_reach_needs_a_secret_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(WorkspaceError, match="not started"):
+        load_secret(tmp_path, local=False)
+    monkeypatch.setenv(VARIABLE, "too short")
+    with pytest.raises(WorkspaceError, match="too short"):
+        load_secret(tmp_path, local=False)
+    monkeypatch.setenv(VARIABLE, "x" * 32)
+    assert load_secret(tmp_path, local=False).key("a") == load_secret(tmp_path / "elsewhere").key("a") and not (tmp_path / FILE).exists()
+
+
+def test_one_purpose_tells_nothing_of_another_and_seals_open_only_with_their_secret() -> None:
+    ours, others = Secret(b"a" * 32), Secret(b"b" * 32)
+    assert len({ours.key("a"), ours.key("b"), others.key("a")}) == 3 and ours.digest("a", "x") != ours.digest("b", "x")
+    sealed = ours.seal("webhook", "s3cret")
+    assert "s3cret" not in sealed and ours.unseal("webhook", sealed) == "s3cret"
+    for secret, purpose in ((others, "webhook"), (ours, "other")):
+        with pytest.raises(WorkspaceError, match="cannot be opened"):
+            secret.unseal(purpose, sealed)
