@@ -18,7 +18,7 @@ from typing import Any
 from feedback import audit, learned, models_page
 from feedback.access import ACTIONS, Actor, Forbidden, Role, authorize, may
 from feedback.accounts import AccountRefused, Accounts, Session
-from feedback.cases import Cases
+from feedback.cases import Cases, disguised
 from feedback.database import Database
 from feedback.detections import Accepted, Detections
 from feedback.keep import MediaStore
@@ -391,8 +391,8 @@ class Service:
         """Gold is not shown to who may not govern, nor others' answers to who has still to give one."""
         shown = dict(case)
         governs = may(actor, "case.govern")
-        if not governs:
-            shown.pop("gold", None)
+        if shown and not governs:
+            shown = disguised(shown, actor.user_id, self.settings.feedback.queue.reviewers_needed)
         mine = [review for review in shown.get("reviews", []) if review.get("reviewer_id") == actor.user_id]
         if shown.get("state") == "open" and not mine and not governs:
             shown["reviews"] = [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in shown.get("reviews", [])]

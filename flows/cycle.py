@@ -65,13 +65,14 @@ def may_help_again(task: Any, run: Any, state: Any) -> bool:
 
 @task(name="ingest", cache_policy=NO_CACHE)
 def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -> list[str]:
-    """Take what is new from the sources and from the reviewed cases; returns the report's lines."""
+    """Take what is new from the sources and from the reviewed cases, and take out what people had erased; returns the report's lines."""
     from pipelines.ingest import ingest
     from workspace.repository import dvc_add
 
     every = [*sources, *_reviewed_cases(root, settings)]
     lines = ingest(root, settings, every).lines() if every else []
     _close_outbox(root, settings)
+    lines += _erase_requested(root, settings)
     untracked = [root / "data" / "raw" / name for name in batch_states(Journal(root).events()) if not (root / "data" / "raw" / f"{name}.dvc").exists()]
     dvc_add(root, [folder for folder in untracked if folder.exists()])
     return lines
@@ -94,6 +95,22 @@ def _close_outbox(root: Path, settings: Settings) -> None:
         if (folder / "manifest.parquet").exists():
             batch_of |= dict.fromkeys(read_manifest(folder)["sample_id"], folder.name)
     mark_ingested(root, settings, batch_of)
+
+
+def _erase_requested(root: Path, settings: Settings) -> list[str]:
+    """Uploads that were erased since the last cycle leave the training data before anything is learned."""
+    from feedback.database import Database, exists
+    from feedback.retention import finish_erasures
+
+    if not exists(root, settings):
+        return []
+    database = Database(root, settings)
+    try:
+        return [f"erased {row['sha256'][:16]} on request" for row in finish_erasures(root, database)]
+    except VigilError as problem:  # the batches come first: what is left is copies that no stage reads, and the next cycle tries again
+        return [str(problem)]
+    finally:
+        database.close()
 
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retry_condition_fn=may_help_again)
@@ -258,6 +275,7 @@ def place_base_model(root: Path, cycle: Cycle) -> None:
 
 def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> Outcome:
     """Promote or hold, then publish, report, version, close and commit. Each step is safe to repeat."""
+    from feedback.learned import remember
     from flows.decide import decide_outcome
     from workspace.repository import dvc_add, push, replace_folder
 
@@ -273,6 +291,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
             journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
     decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe)
     settle_batches(root, journal, cycle, decision.outcome, decision.reason)
+    remember(root, cycle.cycle)
     if trained:
         publish(root, settings, cycle, decision.outcome)
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
