@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 
 from feedback.access import Actor
 from feedback.api import detections, others
@@ -55,7 +56,7 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
             service.close()
 
     # No docs pages: they load their scripts from other hosts. /openapi.json stays.
-    app = FastAPI(title="Vigil", version="1", description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="Vigil", version="1", description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan, generate_unique_id_function=_name)
     app.state.service, app.state.changes = service, changes
     install_problem_handlers(app)
     install_refusals(app)
@@ -97,6 +98,11 @@ async def _sweep(service: Service) -> None:
         except VigilError as problem:
             LOG.error("%s", problem)
         await asyncio.sleep(service.settings.feedback.retention.every_minutes * 60)
+
+
+def _name(route: APIRoute) -> str:
+    """A route's name in the schema, which clients that are made from it get their names from."""
+    return route.name
 
 
 def _schema(app: FastAPI) -> Any:

@@ -1,0 +1,227 @@
+"""The client that ships, and one generated from the API's description, against a running service."""
+
+import hashlib
+import hmac
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+import pytest
+
+from feedback.client import BadSignature, Client, Detection, NotDone, VigilApiError, verify_webhook
+from feedback.webhooks import signature
+from tests.feedback.conftest import Service, running
+from workspace.files import sha256_bytes
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path]) -> Iterator[Service]:
+    """One service for this file."""
+    from workspace.profiles import compose_params
+
+    root = tmp_path_factory.mktemp("client") / "workspace"
+    (root / ".vigil").mkdir(parents=True)
+    (root / "params.yaml").write_text(compose_params("demo"))
+    with running(root, "--model-dir", str(models[0])) as service:
+        service.until_ready()
+        yield service
+
+
+def of(service: Service, name: str) -> Client:
+    """The client of one of the people."""
+    return Client(service.url, service.people[name][1])
+
+
+def test_a_picture_is_sent_and_answered_and_a_video_is_waited_for(served: Service, picture: bytes, clip: bytes, tmp_path: Path) -> None:
+    (tmp_path / "face.jpg").write_bytes(picture)
+    with of(served, "vera") as vigil:
+        found = vigil.detect(tmp_path / "face.jpg", policy="moderation")
+        assert found.done and found.verdict == "uncertain" and found.kind == "image" and found.policy == "moderation"
+        assert found.sha256 == sha256_bytes(picture) and found.p_fake == pytest.approx(0.5, abs=1e-3) and found.raw["file"] == "face.jpg"
+        sent = vigil.send(clip)
+        assert not sent.done or sent.kind == "video"
+        watched = vigil.wait(sent.id)
+        assert watched.done and watched.kind == "video" and watched.faces == 1 and watched == vigil.get(sent.id)
+        assert vigil.picture(sent.id)[:4] == b"RIFF" and vigil.report(sent.id)["signature"]
+        assert vigil.report_pdf(sent.id).startswith(b"%PDF")
+
+
+def test_progress_ends_with_the_verdict(served: Service, clip: bytes) -> None:
+    with of(served, "vera") as vigil:
+        told = list(vigil.progress(vigil.send(clip + b"\0" * 16).id))
+        assert told[-1].done and told[-1].verdict and all(not one.done for one in told[:-1])
+
+
+def test_a_batch_is_several_detections_and_history_finds_them_page_by_page(served: Service, picture: bytes) -> None:
+    with of(served, "rita") as vigil:
+        sent = vigil.send_batch([picture + bytes([number]) for number in range(5)])
+        assert len({one.id for one in sent}) == 5
+        for one in sent:
+            vigil.wait(one.id)
+        assert [one.id for one in vigil.history(page=2)] == [one.id for one in reversed(sent)], "newest first, none twice, none left out"
+
+
+def test_the_same_key_is_the_same_detection_and_another_question_is_refused(served: Service, picture: bytes) -> None:
+    with of(served, "vera") as vigil:
+        first, again = (vigil.send(picture, idempotency_key="mine") for _ in range(2))
+        assert first.id == again.id
+        with pytest.raises(VigilApiError, match="Idempotency-Key") as refused:
+            vigil.send(picture, policy="forensics", idempotency_key="mine")
+        assert refused.value.status == 422 and refused.value.next_step
+
+
+def test_a_verdict_is_disputed_and_reviewed_and_taken_back(served: Service, picture: bytes) -> None:
+    with of(served, "vera") as vigil, of(served, "rob") as reviewer:
+        case_id = vigil.dispute(vigil.detect(picture + b"dispute").id, "real", "it is me").case_id
+        assert case_id
+        assert reviewer.case(case_id).state == "open" and case_id in {case.id for case in reviewer.queue(100)}
+        assert reviewer.review(case_id, "real", seconds=1.5).needed >= 1
+        assert reviewer.undo(case_id).state == "open"
+        with pytest.raises(VigilApiError) as refused:
+            vigil.queue()
+        assert refused.value.status == 403
+
+
+def test_what_is_refused_says_why(served: Service) -> None:
+    with Client(served.url, "vigil_nonsense") as nobody, of(served, "vera") as vigil:
+        with pytest.raises(VigilApiError, match="not known"):
+            nobody.models()
+        with pytest.raises(VigilApiError) as refused:
+            vigil.get("0" * 32)
+        assert refused.value.status == 404
+        with pytest.raises(VigilApiError, match="not among the allowed hosts"):
+            vigil.send_reference("http://169.254.169.254/latest/meta-data")
+        assert vigil.models()["serving"]["model"]
+
+
+def test_a_file_is_erased(served: Service, picture: bytes) -> None:
+    with of(served, "vera") as vigil:
+        found = vigil.detect(picture + b"erase")
+        vigil.erase(found.id, "a mistake")
+        assert vigil.get(found.id).state == "erased"
+
+
+# -- retries, against a server that says no at first ------------------------------------------------------------------------------
+class Reluctant(BaseHTTPRequestHandler):
+    """Answers 429 and 503 before it answers."""
+
+    refusals: ClassVar[list[tuple[int, str]]] = []
+    keys: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        """Refuse as long as there are refusals left."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.keys.append(self.headers.get("Idempotency-Key", ""))
+        status, retry_after = self.refusals.pop(0) if self.refusals else (201, "")
+        body = json.dumps({"id": "1" * 32, "state": "queued", "progress": 0, "sha256": "", "detail": "full"}).encode()
+        self.send_response(status)
+        if retry_after:
+            self.send_header("Retry-After", retry_after)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def reluctant() -> Iterator[str]:
+    """Its address."""
+    server = HTTPServer(("127.0.0.1", 0), Reluctant)
+    Reluctant.refusals, Reluctant.keys = [], []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_429_and_503_are_tried_again_with_the_same_key_and_after_the_pause_that_was_asked_for(reluctant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("feedback.client.time.sleep", pauses.append)
+    Reluctant.refusals = [(429, "7"), (503, ""), (429, "99999")]
+    with Client(reluctant, "vigil_x") as vigil:
+        assert vigil.send(b"x").state == "queued"
+    assert len(Reluctant.keys) == 4 and len(set(Reluctant.keys)) == 1 and Reluctant.keys[0]
+    assert pauses[0] == 7 and 0 < pauses[1] < 2 and pauses[2] == 60, "a pause has an end, whatever the server says"
+
+
+def test_tries_end(reluctant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feedback.client.time.sleep", lambda _: None)
+    Reluctant.refusals = [(429, "1")] * 9
+    with Client(reluctant, "vigil_x", tries=3) as vigil, pytest.raises(VigilApiError, match="full"):
+        vigil.send(b"x")
+    assert len(Reluctant.keys) == 3
+
+
+def test_no_verdict_in_time_is_said_with_how_far_it_was() -> None:
+    row = {"id": "1" * 32, "state": "running", "progress": 0.25, "sha256": "a"}
+    transport = httpx.MockTransport(lambda request: httpx.Response(404 if request.url.path.endswith("events") else 200, json=row))
+    with Client("http://vigil", "vigil_x", transport=transport) as vigil, pytest.raises(NotDone, match="25%") as late:
+        vigil.wait("1" * 32, timeout_seconds=0)
+    assert late.value.detection.progress == 0.25
+
+
+def test_an_answer_of_a_newer_service_is_still_understood() -> None:
+    forged = [{"track": 0, "start_seconds": 1.0, "end_seconds": 2.0, "p_fake": 0.9, "since_next_year": True}]
+    found = Detection.of({"id": "a", "state": "done", "progress": 1.0, "verdict": "fake", "sha256": "b", "forged": forged, "brand_new": 1})
+    assert found.done and found.forged[0].end_seconds == 2.0 and found.raw["brand_new"] == 1
+
+
+# -- webhooks -------------------------------------------------------------------------------------------------------------------
+def test_a_webhooks_signature_is_checked_over_its_time_and_its_body() -> None:
+    body, stamp = b'{"id":"1","event":"detection.done"}', str(int(time.time()))
+    headers = {"VIGIL-timestamp": stamp, "vigil-Signature": signature("s", stamp, body)}
+    assert headers["vigil-Signature"] == "v1=" + hmac.new(b"s", f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+    assert verify_webhook("s", headers, body)["event"] == "detection.done"
+    old = str(int(time.time()) - 3600)
+    wrong: list[tuple[str, dict[str, str], bytes]] = [
+        ("t", headers, body),
+        ("s", headers, body + b" "),
+        ("s", {**headers, "VIGIL-timestamp": str(int(stamp) + 1)}, body),
+        ("s", {**headers, "vigil-Signature": ""}, body),
+        ("s", {**headers, "vigil-Signature": "v1=\u00e9"}, body),
+        ("s", {}, body),
+        ("s", {"Vigil-Timestamp": old, "Vigil-Signature": signature("s", old, body)}, body),
+    ]
+    for secret, given, content in wrong:
+        with pytest.raises(BadSignature):
+            verify_webhook(secret, given, content)
+
+
+# -- a client made from the description -------------------------------------------------------------------------------------------
+def test_a_client_generated_from_the_description_talks_to_the_service(served: Service, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = shutil.which("openapi-python-client", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if tool is None:
+        pytest.skip("openapi-python-client is not installed")
+    (tmp_path / "openapi.json").write_bytes(served.client.get("/openapi.json").content)
+    config = {  # no hooks: it would format its code with tools that may be absent; pictures and pages are bytes to it
+        "post_hooks": [],
+        "content_type_overrides": dict.fromkeys(("image/webp", "application/pdf", "text/csv", "text/event-stream", "text/plain"), "application/octet-stream"),
+    }
+    (tmp_path / "config.yml").write_text(json.dumps(config))
+    words = [tool, "generate", "--path", "openapi.json", "--output-path", "made", "--meta", "none", "--config", "config.yml"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "warning" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made, read, listed = (importlib.import_module(name) for name in ("made", "made.api.detections.detection", "made.api.detections.detections"))
+    client = made.AuthenticatedClient(base_url=served.url, token=served.people["vera"][1])
+    sent = served.client.post("/v1/detections", files={"file": ("a.jpg", picture)}, params={"wait": 60}).json()
+    found = read.sync(sent["id"], client=client)
+    assert type(found).__name__ == "Detection" and found.id == sent["id"] and found.verdict == "uncertain" and found.sha256 == sha256_bytes(picture)
+    page = listed.sync(client=client, limit=1)
+    assert page.detections[0].id == sent["id"]
+    refused = read.sync("0" * 32, client=client)
+    assert type(refused).__name__ == "ProblemBody" and refused.status == 404
