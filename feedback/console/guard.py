@@ -51,7 +51,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)  # a route may be stricter
                 if made and headers.get("content-type", "").startswith("text/html"):
                     headers.append("set-cookie", _cookie(made, scope.get("scheme") == "https"))
             await send(message)

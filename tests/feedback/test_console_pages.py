@@ -1,0 +1,283 @@
+"""The console's pages: who sees what, what axe says of them, and that each action is asked for anew."""
+
+import ast
+import re
+from collections.abc import Iterator
+from inspect import getmembers, isfunction
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.feedback.browser import PASSWORD, Browser, browser
+from tests.feedback.conftest import MAX_UPLOAD_BYTES, Service, running, wait_for
+from workspace.profiles import compose_params, project_root
+
+CONSOLE = project_root() / "feedback" / "console"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path], media: Path) -> Iterator[Service]:
+    """A service that is unsure of everything, with three uploads of Vera's, one of them answered by Rob."""
+    root = tmp_path_factory.mktemp("pages") / "workspace"
+    (root / ".vigil").mkdir(parents=True)
+    (root / "params.yaml").write_text(compose_params("demo").replace("max_upload_bytes: 536870912", f"max_upload_bytes: {MAX_UPLOAD_BYTES}"))
+    with running(root, "--model-dir", str(models[0])) as service:
+        service.until_ready()
+        wait_for(lambda: service.by("").get("/console/log-in"), lambda answer: answer.status_code == 200, service.log)
+        cases = [service.detect(path.read_bytes()).json()["case_id"] for path in sorted(media.glob("**/*.mp4"))[:3]]
+        service.review(cases[0], "fake", "rob")
+        yield service
+
+
+@pytest.fixture(scope="module")
+def window(served: Service) -> Iterator[Browser]:
+    """One browser for this module; each test logs in as whom it needs."""
+    with browser(served.url) as page:
+        yield page
+
+
+@pytest.fixture
+def page(window: Browser) -> Browser:
+    """That browser with nobody logged in, light and wide."""
+    window.driver.delete_all_cookies()
+    window.look()
+    return window
+
+
+def logged_in(served: Service, name: str) -> httpx.Client:
+    """A plain client with a person's session cookie, as the log-in form gives it."""
+    client = httpx.Client(base_url=served.url, trust_env=False, timeout=60)
+    token = client.get("/console/log-in").cookies["vigil_form"]
+    answer = client.post("/console/log-in", data={"csrf": token, "user_name": name, "password": PASSWORD})
+    assert answer.status_code == 303 and answer.headers["location"] == "/console", answer.text
+    return client
+
+
+def test_axe_finds_nothing_serious_on_any_page_in_light_dark_and_on_a_phone(served: Service, page: Browser) -> None:
+    page.open("/sign-up")
+    found = [("sign-up", row) for row in page.axe()]
+    page.log_in("ada")
+    detection = served.client.get("/v1/detections").json()["detections"][0]
+    pages = ["/", "/history?everybody=1", "/review", "/cases?state=all", "/models", "/charts", "/account", "/users", "/trail", "/nowhere"]
+    pages += [f"/detections/{detection['id']}", f"/cases/{detection['case_id']}", f"/users/{served.people['rob'][0]}"]
+    for path in pages:
+        page.open(path)
+        for dark, wide_px in ((False, 1280), (True, 1280), (False, 390), (True, 390)):
+            page.look(dark, wide_px)
+            found += [(f"{path} {'dark' if dark else 'light'} {wide_px} px", row) for row in page.axe()]
+        wider = page.driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wider <= 0, f"{path} is wider than a phone by {wider} px"
+        page.look()
+    assert [row for row in found if row[1]["impact"] in ("critical", "serious")] == []
+    assert page.foreign() == []
+
+
+def test_axe_does_find_what_is_wrong(page: Browser) -> None:
+    page.open("/log-in")
+    page.driver.execute_script("document.querySelector('.body').insertAdjacentHTML('beforeend', '<button></button><img src=\"x\">')")
+    assert {"button-name", "image-alt"} <= {row["rule"] for row in page.axe()}
+
+
+def test_who_loses_a_role_or_is_disabled_is_refused_at_the_next_key(served: Service, page: Browser) -> None:
+    rosa, admin = served.people["rosa"][0], served.by("ada")
+    page.log_in("rosa")
+    page.open("/review")
+    page.see(".review-answers")
+    assert admin.patch(f"/v1/users/{rosa}", json={"role": "viewer"}).status_code == 200
+    page.key("f")
+    page.see(".review-side", "You may not do this")
+    assert admin.patch(f"/v1/users/{rosa}", json={"role": "reviewer", "disabled": True}).status_code == 200
+    page.key("f")
+    page.see("h1", "Log in")
+    admin.patch(f"/v1/users/{rosa}", json={"disabled": False})
+    answered = [review["label"] for case in admin.get("/v1/cases").json()["cases"] for review in case["reviews"] if review["reviewer"] == "Rosa"]
+    assert answered == []
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [("vera", ("/review", "/cases", "/charts", "/users", "/trail")), ("rob", ("/users", "/trail")), ("emil", ("/users", "/trail")), ("ada", ())],
+)
+def test_a_page_is_refused_to_who_may_not_see_it(served: Service, name: str, refused: tuple[str, ...]) -> None:
+    client = logged_in(served, name)
+    for path in ("/", "/history", "/review", "/cases", "/models", "/charts", "/account", "/users", "/trail"):
+        assert client.get(f"/console{path}").status_code == (403 if path in refused else 200), path
+
+
+def test_nobody_is_led_to_the_log_in_and_from_there_back_but_never_to_another_site(served: Service) -> None:
+    client = httpx.Client(base_url=served.url, trust_env=False)
+    asked = client.get("/console/history?verdict=fake")
+    assert asked.status_code == 303 and asked.headers["location"] == "/console/log-in?next=%2Fconsole%2Fhistory%3Fverdict%3Dfake"
+    token = client.get("/console/log-in").cookies["vigil_form"]
+    for wanted, leads in (("/console/history", "/console/history"), ("//evil.example", "/console"), ("/console/..//evil.example", "/console")):
+        form = {"csrf": token, "user_name": "vera", "password": PASSWORD, "next": wanted}
+        assert client.post("/console/log-in", data=form).headers["location"] == leads
+
+
+def test_a_form_from_elsewhere_is_refused(served: Service) -> None:
+    client = httpx.Client(base_url=served.url, trust_env=False)
+    token = client.get("/console/log-in").cookies["vigil_form"]
+    right = {"csrf": token, "user_name": "vera", "password": PASSWORD}
+    for form, headers in (({**right, "csrf": "x" * 32}, {}), (right, {"sec-fetch-site": "cross-site"}), (right, {"origin": "https://evil.example"})):
+        answer = client.post("/console/log-in", data=form, headers=headers)
+        assert answer.headers["location"].startswith("/console/log-in") and "vigil_session" not in answer.cookies
+    assert "did not come from this page" in client.get("/console/log-in").text
+    mine = logged_in(served, "vera")
+    mine.post("/console/log-out", data={"csrf": "wrong"})
+    assert mine.get("/console/").status_code == 200, "only its own form logs out"
+
+
+def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites_and_works_for_the_api(served: Service) -> None:
+    client = httpx.Client(base_url=served.url, trust_env=False)
+    token = client.get("/console/log-in").cookies["vigil_form"]
+    answer = client.post("/console/log-in", data={"csrf": token, "user_name": "vera", "password": PASSWORD})
+    said = answer.headers["set-cookie"].lower()
+    assert all(word in said for word in ("vigil_session=", "httponly", "samesite=strict", "path=/"))
+    assert client.get("/v1/detections").status_code == 200
+    assert client.post("/v1/keys", json={"name": "x"}).status_code == 403, "a change by session needs its CSRF token"
+
+
+def test_a_refused_sign_up_says_why_keeps_what_was_written_and_shows_no_password(served: Service) -> None:
+    client = httpx.Client(base_url=served.url, trust_env=False, follow_redirects=True)
+    token = client.get("/console/sign-up").cookies["vigil_form"]
+    form = {"csrf": token, "name": "Nora", "email": "nora@example.org", "user_name": "vera", "password": "a secret of hers"}
+    answer = client.post("/console/sign-up", data=form)
+    assert "This user name is taken." in answer.text and "nora@example.org" in answer.text
+    assert "a secret of hers" not in answer.text and str(answer.url).endswith("/console/sign-up")
+
+
+def test_a_page_s_live_connection_is_for_the_session_that_opened_it(served: Service) -> None:
+    vera, rob = logged_in(served, "vera"), logged_in(served, "rob")
+    found = re.search(r"client_id\W+([0-9a-f-]{36})", vera.get("/console/").text)
+    assert found is not None
+    client_id = found[1]
+    path = f"/console/_nicegui_ws/socket.io/?EIO=4&transport=polling&client_id={client_id}"
+    assert rob.get(path).status_code == 403
+    assert vera.get(path, headers={"origin": "https://evil.example"}).status_code == 403
+    assert vera.get(path).status_code == 200
+
+
+def test_every_answer_of_the_console_forbids_other_hosts_and_frames(served: Service) -> None:
+    for path in ("/console/log-in", "/console/assets/console.css", "/console/nowhere"):
+        headers = served.by("").get(path).headers
+        assert "default-src 'self'" in headers["content-security-policy"] and "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_media_are_played_in_parts_by_who_may_see_them_and_one_viewing_is_one_entry(served: Service) -> None:
+    detection = served.client.get("/v1/detections").json()["detections"][0]
+    path = f"/console/media/{detection['id']}"
+    vera = logged_in(served, "vera")
+    first, second = (vera.get(path, headers={"range": f"bytes={at}-{at + 99}"}) for at in (0, 100))
+    assert (first.status_code, second.status_code) == (206, 206) and len(first.content) == 100
+    assert "sandbox" in first.headers["content-security-policy"]
+    assert served.by("").get(path).status_code == 401
+    found = served.by("ada").get("/v1/audit", params={"object": f"detection:{detection['id']}"}).json()["entries"]
+    views = [one for one in found if one["action"] == "detection.view" and one["who"] == f"user:{served.people['vera'][0]}"]
+    assert len(views) == 1
+
+
+def test_an_image_is_shown_too_large_a_file_is_refused_and_an_upload_is_erased(page: Browser, picture: bytes, tmp_path: Path) -> None:
+    small, large = tmp_path / "face.jpg", tmp_path / "large.mp4"
+    small.write_bytes(picture)
+    large.write_bytes(b"\0" * (MAX_UPLOAD_BYTES + 1_000_000))
+    page.log_in("emil")
+    page.drop(".drop", small, large)
+    page.see(".job[data-state=failed]", "It is larger than 3 MB.")
+    page.see(".job[data-state=done] .badge")
+    page.press("Open")
+    page.see(".verdict .badge", "Uncertain")
+    shown = page.see(".frame-box img")
+    page.until(lambda: shown.get_property("naturalWidth"), "the image is shown")
+    page.see("summary", "Erase this upload").click()
+    page.press("Erase for good")
+    page.see("h1", "Erased")
+
+
+def test_a_key_is_shown_once_works_and_ends(served: Service, page: Browser) -> None:
+    page.log_in("vera")
+    page.open("/account")
+    page.see("input[name=name]").send_keys("a script")
+    page.press("Make a key")
+    text = page.see(".secret-text").text
+    with httpx.Client(base_url=served.url, trust_env=False, headers={"Authorization": f"Bearer {text}"}) as client:
+        assert client.get("/v1/detections").status_code == 200
+        page.open("/account")
+        assert text not in page.driver.page_source
+        page.see("button[aria-label='Revoke the key a script']").click()
+        page.see(".toast", "The key has ended.")
+        wait_for(lambda: client.get("/v1/detections"), lambda answer: answer.status_code == 401)
+
+
+def test_history_is_filtered_and_exported(served: Service, page: Browser) -> None:
+    page.log_in("rob")
+    page.open("/history?everybody=1&verdict=uncertain")
+    rows = len(page.all("tbody tr"))
+    assert rows >= 3
+    page.open("/history?everybody=1&verdict=real")
+    page.see(".empty-what", "Nothing fits these filters.")
+    page.open("/history?everybody=1")
+    address = page.see("a.button", "Export (CSV)").get_attribute("href")
+    assert address is not None
+    lines = logged_in(served, "rob").get(address).text.strip().splitlines()
+    assert lines[0].startswith("created_at,id,state") and len(lines) > rows
+
+
+def test_an_admin_makes_disables_and_enables_an_account_and_verifies_the_trail(served: Service, page: Browser) -> None:
+    page.log_in("ada")
+    page.open("/users")
+    page.see("summary", "Make an account").click()
+    page.write(name="Olga", email="olga@example.org", user_name="olga", password=PASSWORD)
+    page.press("Make the account")
+    page.see("td a", "Olga").click()
+    page.press("Disable")
+    page.see(".facts", "disabled")
+    page.press("Enable")
+    page.see("button", "Disable")
+    page.open("/trail")
+    assert "account.govern" in page.driver.page_source
+    page.press("Verify the chain")
+    page.see("[role=status]", "Whole:")
+
+
+def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page: Browser) -> None:
+    case_id = served.client.get("/v1/detections").json()["detections"][0]["case_id"]
+    page.log_in("emil")
+    page.open(f"/cases/{case_id}")
+    page.see("summary", "Quarantine").click()
+    page.write(why="the file is a screenshot")
+    page.press("Quarantine")
+    page.see(".facts", "the file is a screenshot")
+    page.press("Release from quarantine")
+    page.see(".facts", "Open")
+
+
+def test_the_theme_is_remembered(page: Browser) -> None:
+    page.open("/log-in")
+    for wanted in ("light", "dark"):
+        page.see(".theme-switch").click()
+        page.until(lambda wanted=wanted: page.driver.execute_script("return document.documentElement.dataset.theme") == wanted, wanted)
+    page.open("/sign-up")
+    assert page.driver.execute_script("return document.documentElement.dataset.theme") == "dark"
+    page.driver.execute_script("localStorage.clear()")
+
+
+def test_the_console_knows_only_the_one_door() -> None:
+    """Every handler asks the service, whose methods all authorize: the console reaches for no store behind it."""
+    from feedback.service import Service as Door
+
+    doors = {name for name, _ in getmembers(Door, isfunction) if not name.startswith("_")} | {"settings"}
+    allowed = {"access", "accounts", "service", "console", "cases", "audit", "policies", "report", "api"}
+    seen: set[str] = set()
+    for path in sorted(CONSOLE.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("feedback."):
+                assert node.module.split(".")[1] in allowed, f"{path.name} imports {node.module}"
+                assert not {name.name for name in node.names} & {"Cases", "Accounts", "Detections", "Database", "MediaStore"}, path.name
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+                owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+                if owner == "service":
+                    seen.add(node.attr)
+                    assert node.attr in doors or (path.name == "visitor.py" and node.attr == "accounts"), f"{path.name} reaches for service.{node.attr}"
+    assert {"review", "detection", "explanation", "rollback", "govern"} <= seen
