@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.kills import Round, environment, running_stage, stage_name, strike
 from media.synthetic import make_sample_media
-from tests.system.world import Asked, Broken, copy_workspace, events, quick_workspace, vigil
+from tests.system.world import Asked, Broken, copy_workspace, events, key_of, quick_workspace, vigil
 from workspace.files import read_json, sha256_bytes, write_json
 
 
@@ -77,13 +77,14 @@ def promoted(paused: Broken, struck: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="session")
 def asked(tmp_path_factory: pytest.TempPathFactory, promoted: Path) -> Asked:
-    """A copy of the promoted workspace, in whose service a clip was uploaded, became a case, and was reviewed, with what was said."""
+    """A copy of the promoted workspace, in whose service a clip was uploaded, became a case, and was reviewed by two people, with what was said."""
     root = copy_workspace(promoted, tmp_path_factory.mktemp("asked") / "w")
     make_sample_media(root.parent / "upload", people=2, clips_per_person=1, seconds=1.0, fakes={}, seed=77)
     clip = sorted((root.parent / "upload" / "real").glob("*.mp4"))[0].read_bytes()
     card = root / "models" / events(root, "promotion")[0]["fields"]["cycle"] / "card.json"
     written = card.read_bytes()
     write_json(card, {**read_json(card), "threshold": 0.5, "abstain": 1.0})  # a wide band: this model is never sure
+    sender, ana, ben = (key_of(root, name, role) for name, role in (("sam", "viewer"), ("ana", "reviewer"), ("ben", "reviewer")))
     ready = root.parent / "ready.json"
     server = subprocess.Popen(
         [sys.executable, "-P", "-m", "feedback.serve", "--workspace", str(root), "--port", "0", "--ready-file", str(ready)], env=environment()
@@ -95,10 +96,11 @@ def asked(tmp_path_factory: pytest.TempPathFactory, promoted: Path) -> Asked:
         with httpx.Client(base_url=read_json(ready)["url"], timeout=60, trust_env=False) as client:
             while client.get("/readyz").status_code != 200 and time.monotonic() < deadline:
                 time.sleep(0.2)
-            detected = client.post("/v1/detections", files={"file": ("../../etc/passwd.mp4", clip, "video/mp4")})
+            clip_file = {"file": ("../../etc/passwd.mp4", clip, "video/mp4")}
+            detected = client.post("/v1/detections", files=clip_file, params={"wait": 60}, headers=sender)
             case = detected.json()["case_id"]
-            review = {"label": "real", "reviewer": "ana", "note": "known person"}
-            answers = [client.post(f"/v1/cases/{case}/review", json=review) for _ in range(2)]
+            review = {"label": "real", "note": "known person"}
+            answers = [client.post(f"/v1/cases/{case}/review", json=review, headers=who) for who in (ana, ana, ben)]
     finally:
         server.terminate()
         server.wait(30)

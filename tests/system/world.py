@@ -32,7 +32,7 @@ QUICK = {
 
 @dataclass(frozen=True)
 class Asked:
-    """A workspace whose service was asked about a clip: its hash, the answer, and the answers to reviewing the case twice."""
+    """A workspace whose service was asked about a clip: its hash, the answer, and the answers to reviewers (one of whom tried twice)."""
 
     root: Path
     sha256: str
@@ -59,6 +59,13 @@ def vigil(*words: Any, cwd: Path | None = None, check: bool = True, timeout: flo
         f"vigil {' '.join(map(str, words))} ended with {done.returncode}:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
     )
     return done
+
+
+def key_of(root: Path, user_name: str, role: str) -> dict[str, str]:
+    """The header of a new account's new API key, made at the command line."""
+    words = [sys.executable, "-m", "vigil", "users", "add", user_name, "--email", f"{user_name}@example.org", "--role", role, "-w", str(root)]
+    subprocess.run(words, input="correct horse 9\n", text=True, capture_output=True, check=True)
+    return {"Authorization": f"Bearer {vigil('keys', 'add', user_name, '--name', 'test', '-w', root).stdout.strip()}"}
 
 
 def vigil_json(*words: Any, **named: Any) -> Any:
