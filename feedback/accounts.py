@@ -187,15 +187,19 @@ class Accounts:
         self._forget()
         return bool(ended)
 
+    def remembered(self, text: str, moment: float) -> Actor | None:
+        """Whose key this was a moment ago, without asking the database; None where that is not known. `moment`: a monotonic clock's seconds."""
+        if not text.startswith(KEY_PREFIX) or len(text) > 100:
+            return None
+        with self._lock:
+            found = self._known.get(self._digest(text))
+        return found[1] if found is not None and moment - found[0] < REMEMBERED_SECONDS else None
+
     def by_key(self, text: str, moment: float) -> Actor | None:
-        """Whose key this is; None for an unknown, revoked or disabled one. `moment`: a monotonic clock's seconds, for the short memory."""
+        """Whose key this is; None for an unknown, revoked or disabled one. `moment`: as above, for the short memory."""
         if not text.startswith(KEY_PREFIX) or len(text) > 100:
             return None
         digest = self._digest(text)
-        with self._lock:
-            found = self._known.get(digest)
-            if found is not None and moment - found[0] < REMEMBERED_SECONDS:
-                return found[1]
         query = (
             select(API_KEYS.c.id.label("key_id"), API_KEYS.c.last_used_at, USERS.c.id, USERS.c.role, USERS.c.name)
             .join(USERS, USERS.c.id == API_KEYS.c.user_id)

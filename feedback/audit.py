@@ -49,7 +49,7 @@ def verify(database: Database, expect_last: str = "") -> Verified:
             for row in rows:
                 if row["number"] != count + 1:
                     return Verified(count, previous, count + 1, f"entry {count + 1} is missing")
-                if row["previous"] != previous or _hash(row) != row["hash"]:
+                if row["previous"] != previous or _hash(dict(row)) != row["hash"]:
                     return Verified(count, previous, count + 1, "the entry or one before it was changed")
                 count, previous = count + 1, row["hash"]
                 met = met or previous == expect_last

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, case, func, or_, select, update
+from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
 from feedback import audit
 from feedback.access import Actor
@@ -267,6 +267,9 @@ def _query() -> Any:
     )
 
 
+_ONE = _query().where(DETECTIONS.c.id == bindparam("wanted"))  # built once: building it takes longer than running it
+
+
 def _one(connection: Connection, detection_id: str) -> dict[str, Any] | None:
-    row = connection.execute(_query().where(DETECTIONS.c.id == detection_id)).mappings().one_or_none()
+    row = connection.execute(_ONE, {"wanted": detection_id}).mappings().one_or_none()
     return None if row is None else dict(row)

@@ -14,6 +14,21 @@ GIT_SECONDS = 20
 
 
 def models(root: Path) -> dict[str, Any]:
+    """What `read_models` says, read anew when the journal has changed: nothing of it changes otherwise."""
+    try:
+        found = (root / "journal.jsonl").stat()
+        stamp = (found.st_mtime_ns, found.st_size)
+    except OSError:
+        stamp = (0, 0)
+    return _models(str(root), stamp)
+
+
+@lru_cache(maxsize=4)
+def _models(root: str, stamp: tuple[int, int]) -> dict[str, Any]:
+    return read_models(Path(root))
+
+
+def read_models(root: Path) -> dict[str, Any]:
     """Champion, previous, and every candidate with its role, the newest first; every cycle with what was decided and why."""
     events = Journal(root).events()
     leading, before = champion(events), previous(events)

@@ -23,14 +23,17 @@ class Secret:
 
     def __init__(self, value: bytes) -> None:
         self._value = value
+        self._keys: dict[str, bytes] = {}
 
     def key(self, purpose: str) -> bytes:
         """32 bytes for this purpose (HKDF's expand step, RFC 5869, one block)."""
-        return hmac.new(self._value, purpose.encode() + b"\x01", hashlib.sha256).digest()
+        if purpose not in self._keys:
+            self._keys[purpose] = hmac.digest(self._value, purpose.encode() + b"\x01", "sha256")
+        return self._keys[purpose]
 
     def digest(self, purpose: str, text: str) -> str:
         """The keyed hash of `text`, 64 hex digits."""
-        return hmac.new(self.key(purpose), text.encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self.key(purpose), text.encode(), "sha256").hex()
 
     def seal(self, purpose: str, text: str) -> str:
         """Encrypted and authenticated (Fernet)."""

@@ -167,10 +167,21 @@ class Service:
         """One verdict, or how far it is."""
         return self._shown(self._detection(actor, "detection.read", detection_id))
 
-    def detections_page(self, actor: Actor, everybody: bool = False, before: int | None = None, limit: int = 50, **filters: str) -> dict[str, Any]:
+    def detections_page(
+        self,
+        actor: Actor,
+        everybody: bool = False,
+        before: int | None = None,
+        limit: int = 50,
+        verdict: str = "",
+        state: str = "",
+        policy: str = "",
+        since: str = "",
+        until: str = "",
+    ) -> dict[str, Any]:
         """Verdicts, newest first: {"detections": [...], "next": the `before` of the following page or None}. Filters: see Detections.page."""
         authorize(actor, "detection.list", None if everybody else actor.user_id)
-        rows = self.detections.page(None if everybody else actor.user_id, before, limit, **filters)
+        rows = self.detections.page(None if everybody else actor.user_id, before, limit, verdict, state, policy, since, until)
         return {"detections": [self._shown(row) for row in rows], "next": rows[-1]["number"] if len(rows) == limit else None}
 
     def export(self, actor: Actor, everybody: bool = False, **filters: str) -> Iterator[str]:

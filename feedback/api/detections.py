@@ -104,13 +104,12 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
         until: Day = "",
     ) -> Response:
         """Verdicts, newest first: one's own, or everybody's for reviewers."""
-        filters = {"verdict": verdict, "state": state, "policy": policy, "since": since, "until": until}
-        return json_response(await door.do(service.detections_page, actor, everybody, before, limit, **filters))
+        return await door.answer(service.detections_page, actor, everybody, before, limit, verdict, state, policy, since, until)
 
     @routes.get("/detections/{detection_id}", responses={200: {"model": Detection}})
     async def detection(detection_id: Id, actor: Caller) -> Response:
         """One verdict, or how far it is."""
-        return json_response(await door.look(service.detection, actor, detection_id))
+        return await door.answer(service.detection, actor, detection_id)
 
     @routes.get("/detections/{detection_id}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
     async def events(detection_id: Id, actor: Caller) -> Response:

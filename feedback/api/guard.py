@@ -1,13 +1,21 @@
 """What every answer carries and every request must keep to, whatever route it goes to. Plain ASGI, so that it costs little."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback.api.problems import problem_response
 
 LARGEST_JSON = 1 << 20
+DRAINED = 8 << 20  # read and thrown away after a refusal, so that an ordinary client sees the answer and not a reset connection
+BODY_SECONDS = 30.0
 LONGEST_PATH, LONGEST_HEADERS = 4096, 32 << 10
+UPLOADS = ("/v1/detections", "/v1/detections/batch")
+SAFE = ("GET", "HEAD", "OPTIONS")
+THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -21,47 +29,106 @@ HEADERS = (
 CONSOLE = "/console"  # has headers of its own
 
 
-class Guard:
-    """Limits bodies that are not uploads, and adds the security headers."""
+class Refused(Exception):
+    """A request that goes no further: status, detail, next step."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+
+class Guard:
+    """Refuses what no route should see, reads bodies that are not uploads whole and bounded, and adds the security headers.
+
+    names: the host names that the service answers to; empty for any. A page of another site that has its own name resolve to this machine
+    (DNS rebinding) is refused by it, and what a browser sends from another site by its Origin.
+    """
+
+    def __init__(self, app: ASGIApp, names: Sequence[str] = ()) -> None:
+        self.app, self.names = app, frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         headers: dict[bytes, bytes] = {}
         size = 0
         for name, value in scope["headers"]:
-            headers[name] = value
+            if name == b"host" and name in headers:
+                size = LONGEST_HEADERS + 1  # two of them: different readers would believe different ones
+            headers.setdefault(name, value)
             size += len(name) + len(value)
-        secure = _secured(scope, send)
-        if size > LONGEST_HEADERS or len(scope.get("raw_path") or scope["path"]) > LONGEST_PATH:
-            await problem_response(431, "The headers or the address are too long.")(scope, receive, secure)
+        if scope["type"] == "websocket":
+            if self._from_elsewhere(headers, change=True):
+                await receive()
+                await send({"type": "websocket.close", "code": 4403})
+                return
+            await self.app(scope, receive, send)
             return
-        if headers.get(b"content-type", b"").startswith(b"multipart/"):  # uploads have limits of their own
-            await self.app(scope, receive, secure)
+        send = _secured(scope, send)
+        try:
+            if size > LONGEST_HEADERS or len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"]) > LONGEST_PATH:
+                raise Refused(431, "The headers or the address are too long, or there are two Host headers.", "")
+            if b"%00" in scope["query_string"] or "\0" in scope["path"]:
+                raise Refused(400, "There is a NUL in the address.", "")
+            if refused := self._from_elsewhere(headers, scope["method"] not in SAFE):
+                raise refused
+            receive = await _bounded(scope, headers, receive)
+        except Refused as problem:
+            status, detail, next_step = problem.args
+            await problem_response(status, detail, next_step, {"Connection": "close"})(scope, receive, send)
             return
-        declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > LARGEST_JSON:
-            await problem_response(413, f"A body that is no upload has at most {LARGEST_JSON} bytes.", headers={"Connection": "close"})(scope, receive, secure)
-            return
-        await self.app(scope, _bounded(receive), secure)
+        await self.app(scope, receive, send)
+
+    def _from_elsewhere(self, headers: dict[bytes, bytes], change: bool) -> Refused | None:
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if self.names and host and _name(host) not in self.names:
+            return Refused(421, f"This service does not answer to {host[:100]!r}.", "Add the name to serve.host_names.")
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        if change and origin and origin.split("://", 1)[-1] != host and _name(origin.split("://", 1)[-1]) not in self.names - THIS_MACHINE:
+            return Refused(403, "A page of another site may not do this.", "Behind a proxy: have it pass the Host header on, or add the name to serve.host_names.")
+        return None
 
 
-def _bounded(receive: Receive) -> Receive:
-    read = 0
+def _name(host: str) -> str:
+    """The host without its port; "" for what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
-    async def bounded() -> Message:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        if read > LARGEST_JSON:  # chunked, without a length: treated as a connection that broke off
-            return {"type": "http.disconnect"}
-        return message
 
-    return bounded
+async def _bounded(scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
+    """A `receive` whose body has come already, whole; that of an upload is left alone, for it has limits of its own. Raises Refused."""
+    if scope["method"] == "POST" and scope["path"] in UPLOADS and headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
+        return receive
+    declared = headers.get(b"content-length", b"0")
+    if declared == b"0" and b"transfer-encoding" not in headers:
+        return receive
+    too_large = Refused(413, f"A body that is no upload has at most {LARGEST_JSON} bytes.", "Send files as multipart/form-data.")
+    over = not declared.isdigit() or int(declared) > LARGEST_JSON
+    if over and headers.get(b"expect"):  # nothing has been sent yet, and nothing need be
+        raise too_large
+    body, read = bytearray(), 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refused(400, "The connection ended before the body did.", "")
+                part = message.get("body", b"")
+                read += len(part)
+                over = over or read > LARGEST_JSON
+                if not over:
+                    body += part
+                if not message.get("more_body", False) or (over and read > DRAINED):
+                    break
+    except TimeoutError:
+        raise Refused(408, f"The body did not come within {BODY_SECONDS:.0f} s.", "Send it again.") from None
+    if over:
+        raise too_large
+    whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def replay() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return replay
 
 
 def _secured(scope: Scope, send: Send) -> Send:

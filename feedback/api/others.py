@@ -165,7 +165,7 @@ def rest(door: Door, callers: Callers) -> APIRouter:
     @routes.get("/models", responses={200: {"description": "What answers, what came before, what was decided."}})
     async def models(actor: Caller) -> Response:
         """Which model answers, and every decision about models."""
-        return json_response(await door.do(service.models, actor))
+        return json_response(await door.look(service.models, actor))
 
     @routes.post("/models/rollback", responses={200: {"description": "What was done."}, 409: {}})
     async def rollback(actor: Caller, given: Rollback) -> Response:
