@@ -9,7 +9,6 @@ workspace/forgetting.py. The weights of models that learned from it cannot be un
 One file that several people sent is one file: it stays while another's upload holds it, unless an admin erases the file.
 """
 
-import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,12 +21,11 @@ from feedback.access import Actor
 from feedback.database import Database, now
 from feedback.keep import MediaStore
 from feedback.learned import learned_by
+from feedback.policies import POLICIES, policy_settings
 from feedback.tables import CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from workspace.settings import FeedbackSettings
 
-LOG = logging.getLogger("vigil.retention")
 WHO = "system:retention"
-POLICIES = ("moderation", "identity_check", "forensics")
 NO_CYCLE = "the next cycle takes it out of the training data"
 
 
@@ -81,7 +79,7 @@ class Retention:
         return "quarantined" if self.settings.retention.quarantine_fakes and fake and rows[0]["media_state"] == "kept" else ""
 
     def _days(self, row: Mapping[str, Any]) -> float:
-        policy = getattr(self.settings, row["policy"]) if row["policy"] in POLICIES else None
+        policy = policy_settings(self.settings, row["policy"]) if row["policy"] in POLICIES else None
         if policy is not None and policy.keep_days is not None:
             return float(policy.keep_days)
         kept = self.settings.retention

@@ -419,7 +419,6 @@ class QueueSettings(Block):
     gold_fraction: Fraction = Field(0.05, description="Of the cases shown, those whose truth is known: they measure reviewers and never train.")
     source_cap: float = Field(0.25, gt=0, le=1, description="Largest part of a handed-over batch that may come from one account or key.")
     source_cap_free: NotNegative = Field(20, description="So many cases a source are handed over whatever the cap says.")
-    near_bits: NotNegative = Field(6, description="Cases whose picture hashes differ in at most so many bits are shown apart from each other.")
 
 
 class WorkerSettings(Block):
