@@ -23,6 +23,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from feedback.api.app import create_app
+from feedback.api.guard import THIS_MACHINE
+from feedback.api.limits import BoundedProtocol
 from feedback.api.probe import create_probe
 from feedback.secret import VARIABLE, load_secret
 from feedback.serving import Serving
@@ -62,10 +64,12 @@ def serve(
         local = is_local(host)
         if local and not os.environ.get(VARIABLE):
             LOG.warning("no %s in the environment: this workspace's own secret is used, which is enough for this machine alone", VARIABLE)
-        application = create_app(root, settings, load_secret(root, local), model_dir)
+        names = {*settings.serve.host_names, host, *THIS_MACHINE} if local or settings.serve.host_names else ()
+        application = create_app(root, settings, load_secret(root, local), model_dir, sorted(names))
     listener = _listen(host, port)
     config = uvicorn.Config(
         application,
+        http="auto" if probe else BoundedProtocol,
         log_level="warning" if probe else "info",
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -383,6 +383,11 @@ class ServeSettings(Block):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1 is this machine only.")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free one.")
+    host_names: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="Names under which it is reached, such as vigil.example.org. Empty: any; on 127.0.0.1 only this machine's own.",
+    )
     max_upload_bytes: Positive = Field(512 << 20, description="Larger uploads are refused.")
     reload_seconds: float = Field(5.0, gt=0, description="How often the service looks whether the champion has changed.")
     ready_timeout_seconds: Positive = Field(60, description="The promotion probe waits this long for /readyz.")

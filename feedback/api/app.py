@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,8 +34,11 @@ Programs send `Authorization: Bearer vigil_...`. Every refusal is `application/p
 `p_fake`: 1 means fake."""
 
 
-def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path | None = None) -> FastAPI:
-    """The service of the workspace `root`. With `model_dir` that model answers, else the champion, followed as it changes."""
+def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path | None = None, names: Sequence[str] = ()) -> FastAPI:
+    """The service of the workspace `root`. With `model_dir` that model answers, else the champion, followed as it changes.
+
+    names: the host names that it answers to; empty for any.
+    """
     changes = Changes()
     workers = Workers(root, settings, model_dir, changes.tell)
     service = Service(root, settings, secret, workers)
@@ -60,7 +63,7 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
     app.state.service, app.state.changes = service, changes
     install_problem_handlers(app)
     install_refusals(app)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, names=names)
     app.add_middleware(Measured, figures=figures)
 
     @app.get("/healthz", tags=["service"])

@@ -9,11 +9,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
 from feedback.access import ANONYMOUS, Actor, Forbidden
 from feedback.accounts import AccountRefused
 from feedback.addresses import AddressRefused
 from feedback.api.answers import dumps, json_response
+from feedback.api.guard import LARGEST_JSON, TOO_LARGE
 from feedback.api.problems import Problem, problem_response
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate
 from feedback.detections import KeyReused, QueueFull
@@ -152,6 +154,7 @@ def install_refusals(app: FastAPI) -> None:
     def refused(problem: AccountRefused) -> Response:
         return problem_response(422, str(problem), field=problem.field)
 
+    app.add_exception_handler(ClientDisconnect, broken_off)
     answer(Forbidden, forbidden)
     answer(QueueFull, full)
     answer(AccountRefused, refused)
@@ -164,6 +167,13 @@ def install_refusals(app: FastAPI) -> None:
     answer(AddressRefused, lambda problem: problem_response(422, str(problem), "The lists are feedback.reference_hosts and feedback.webhook_hosts."))
     answer(WorkspaceError, lambda problem: problem_response(409, f"{problem.what} {problem.why}", problem.next_step))
     answer(DataError, lambda problem: problem_response(503, f"{problem.what} {problem.why}", problem.next_step, {"Retry-After": "30"}))
+
+
+async def broken_off(request: Request, _: Exception) -> Response:
+    """The body did not come to its end: too large, or the client has gone (then nobody reads this)."""
+    if request.scope.get(TOO_LARGE):
+        return problem_response(413, f"A body that is no upload has at most {LARGEST_JSON} bytes.", headers={"Connection": "close"})
+    return problem_response(400, "The connection ended before the body did.", "Send it again.", {"Connection": "close"})
 
 
 def _unknown(detail: str) -> Problem:

@@ -12,6 +12,7 @@ from feedback.api.problems import problem_response
 LARGEST_JSON = 1 << 20
 DRAINED = 8 << 20  # read and thrown away after a refusal, so that an ordinary client sees the answer and not a reset connection
 BODY_SECONDS = 30.0
+TOO_LARGE = "vigil.too_large"
 LONGEST_PATH, LONGEST_HEADERS = 4096, 32 << 10
 UPLOADS = ("/v1/detections", "/v1/detections/batch")
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -80,9 +81,10 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self.names and host and _name(host) not in self.names:
             return Refused(421, f"This service does not answer to {host[:100]!r}.", "Add the name to serve.host_names.")
-        origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        if change and origin and origin.split("://", 1)[-1] != host and _name(origin.split("://", 1)[-1]) not in self.names - THIS_MACHINE:
-            return Refused(403, "A page of another site may not do this.", "Behind a proxy: have it pass the Host header on, or add the name to serve.host_names.")
+        origin = headers.get(b"origin", b"").decode("latin-1").lower().split("://", 1)[-1]
+        if change and origin and origin != host and _name(origin) not in self.names - THIS_MACHINE:
+            how = "Behind a proxy: have it pass the Host header on, or add the name to serve.host_names."
+            return Refused(403, "A page of another site may not do this.", how)
         return None
 
 
