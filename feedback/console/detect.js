@@ -19,7 +19,7 @@ export default {
       <ul class="jobs" v-if="jobs.length" aria-label="Files of this visit">
         <li v-for="job in jobs" :key="job.key" class="job" :data-state="job.state">
           <div class="job-picture">
-            <img v-if="job.image" :src="job.image" alt="" />
+            <img v-if="job.thumbnail || job.image" :src="job.thumbnail || job.image" alt="" />
             <video v-else-if="job.video" :src="job.video" muted preload="metadata"></video>
           </div>
           <div class="job-text">
@@ -62,7 +62,7 @@ export default {
       for (const file of files) {
         const seen = URL.createObjectURL(file);
         const job = { key: crypto.getRandomValues(new Uint32Array(2)).join("-"), file: Vue.markRaw(file), name: file.name, bytes: file.size, state: "chosen", sent: 0,
-          progress: 0, id: "", verdict: "", percent: "", problem: "", tries: 0, image: "", video: "" };
+          progress: 0, id: "", verdict: "", percent: "", problem: "", tries: 0, image: "", video: "", thumbnail: "" };
         job[file.type.startsWith("image/") ? "image" : "video"] = seen;
         this.jobs.unshift(job);
       }

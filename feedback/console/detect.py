@@ -75,7 +75,7 @@ def add(service: Service) -> None:
         policy.on("change", lambda event: _set_policy(zone, str(event.args)), js_handler="(event) => emit(event.target.value)")
         recent = (await view.ask(service.detections_page, limit=RECENT))["detections"]
         if not recent:
-            tag("p", "Nothing has been sent yet. The verdicts of your uploads will be kept in your history.", "hint")
+            tag("p", "The verdicts of your uploads are kept in your history.", "hint")
             return
         tag("h2", "Sent before")
         with tag("ul", "", "recent"):
@@ -92,6 +92,7 @@ def state_of(found: dict[str, Any]) -> dict[str, Any]:
         "verdict": found.get("verdict") or "",
         "percent": figure,
         "reason": found.get("reason") or "",
+        "thumbnail": pictures_of(found)["thumbnail"],
     }
 
 

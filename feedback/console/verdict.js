@@ -63,6 +63,7 @@ export default {
         </div>
         <p class="hint legend"><span class="key plot-fake"></span>clip at or above the threshold <span class="key plot-real"></span>below it
           <span class="key plot-line"></span>threshold {{ percent(detection.threshold) }} <span class="key plot-pale"></span>paler: less weight in the verdict
+          <template v-if="(detection.forged || []).length"><span class="key plot-band"></span>forged interval</template>
           <template v-if="explanation"><span class="key plot-dots"></span>frame by frame</template></p>
         <details>
           <summary>Timeline as a table</summary>
@@ -105,6 +106,11 @@ export default {
     spoken() {
       const clip = this.clips_of(this.track).find((one) => this.at >= one.start_seconds && this.at <= one.end_seconds);
       return `${this.seconds(this.at)}` + (clip ? `, face ${this.track + 1}: ${this.percent(clip.p_fake)} fake` : ", no face judged here");
+    },
+  },
+  watch: {
+    explanation(now) {  // show the frame that weighs most: there is most to see
+      if (now) this.go(now.frames.reduce((best, row) => (row.certainty > best.certainty ? row : best)).seconds);
     },
   },
   mounted() {
