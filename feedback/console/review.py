@@ -44,11 +44,9 @@ def add(service: Service) -> None:
     @page(service, "/review", "Review")
     async def review(view: View) -> None:
         tag("h1", "Review")
-        tag(
-            "p",
-            "Say what you see. Two people who agree make a label that trains; others' answers and the model's stay hidden until you have given yours.",
-            "lead",
-        )
+        alone = service.settings.feedback.queue.reviewers_needed == 1
+        trains = "Your answer is the label." if alone else "Two people who agree make a label that trains."
+        tag("p", f"Say what you see. {trains} Others' answers and the model's stay hidden until you have given yours.", "lead")
         deck = Deck(await _cases(service, view, set(), view.request.query_params.get("case", "")[:64]))
 
         async def answered(event: Any) -> None:
