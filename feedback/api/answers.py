@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import orjson
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Verdict = Literal["", "real", "fake", "uncertain", "none"]
 Policy = Literal["", "moderation", "identity_check", "forensics"]
@@ -188,6 +188,13 @@ class Asked(BaseModel):
     """The bodies of requests refuse what they do not know."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @field_validator("*")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:  # PostgreSQL keeps no such text
+            raise ValueError("there is a NUL in this text")
+        return value
 
 
 class Reference(Asked):

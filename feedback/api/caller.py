@@ -15,7 +15,6 @@ from feedback.access import ANONYMOUS, Actor, Forbidden
 from feedback.accounts import AccountRefused
 from feedback.addresses import AddressRefused
 from feedback.api.answers import dumps, json_response
-from feedback.api.guard import LARGEST_JSON, TOO_LARGE
 from feedback.api.problems import Problem, problem_response
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate
 from feedback.detections import KeyReused, QueueFull
@@ -23,7 +22,7 @@ from feedback.service import Gone, NotFound, Service
 from workspace.errors import DataError, WorkspaceError
 
 COOKIE, CSRF_HEADER = "vigil_session", "X-CSRF-Token"
-MOST_ANSWERS = 2000
+MOST_ANSWERS, LONGEST_ANSWER_BYTES = 2000, 16 << 10  # kept at once; longer ones are written anew each time
 SAFE = ("GET", "HEAD", "OPTIONS")
 HOW = "Send `Authorization: Bearer vigil_...`; `vigil keys add` makes a key, and so does the console."
 
@@ -61,7 +60,11 @@ class Callers:
         given = request.headers.get("authorization", "")
         actor = self.service.accounts.remembered(given[7:].strip(), time.monotonic()) if given[:7].lower() == "bearer " else None
         if actor is None:
-            actor = await asyncio.to_thread(self._known, request)
+            try:
+                actor = await asyncio.to_thread(self._known, request)
+            except Problem:
+                self._limit(self.requests, ANONYMOUS, request)  # guessing keys has the rate of an address
+                raise
         self._limit(self.requests, actor, request)
         return actor
 
@@ -125,7 +128,7 @@ class Door:
         content = self._answers.get(key)
         if content is None:
             content = dumps(method(actor, *arguments))
-            if self.service.database.version() == version and len(self._answers) < MOST_ANSWERS:
+            if len(content) <= LONGEST_ANSWER_BYTES and len(self._answers) < MOST_ANSWERS and self.service.database.version() == version:
                 self._answers[key] = content
         return Response(content, media_type="application/json")
 
@@ -169,10 +172,8 @@ def install_refusals(app: FastAPI) -> None:
     answer(DataError, lambda problem: problem_response(503, f"{problem.what} {problem.why}", problem.next_step, {"Retry-After": "30"}))
 
 
-async def broken_off(request: Request, _: Exception) -> Response:
-    """The body did not come to its end: too large, or the client has gone (then nobody reads this)."""
-    if request.scope.get(TOO_LARGE):
-        return problem_response(413, f"A body that is no upload has at most {LARGEST_JSON} bytes.", headers={"Connection": "close"})
+async def broken_off(_: Request, __: Exception) -> Response:
+    """The client has gone; nobody reads this, but it is no failure of the service."""
     return problem_response(400, "The connection ended before the body did.", "Send it again.", {"Connection": "close"})
 
 

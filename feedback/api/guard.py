@@ -12,7 +12,6 @@ from feedback.api.problems import problem_response
 LARGEST_JSON = 1 << 20
 DRAINED = 8 << 20  # read and thrown away after a refusal, so that an ordinary client sees the answer and not a reset connection
 BODY_SECONDS = 30.0
-TOO_LARGE = "vigil.too_large"
 LONGEST_PATH, LONGEST_HEADERS = 4096, 32 << 10
 UPLOADS = ("/v1/detections", "/v1/detections/batch")
 SAFE = ("GET", "HEAD", "OPTIONS")

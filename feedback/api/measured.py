@@ -9,6 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
+METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
+
+
 class Figures:
     """The counters of one app."""
 
@@ -52,5 +55,5 @@ class Measured:
         finally:
             route: Any = scope.get("route")
             pattern = getattr(route, "path", "") or "(none)"
-            self.figures.requests.labels(scope["method"][:10], pattern, status).inc()
+            self.figures.requests.labels(scope["method"] if scope["method"] in METHODS else "other", pattern, status).inc()
             self.figures.seconds.labels(pattern).observe(time.perf_counter() - started)

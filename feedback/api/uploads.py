@@ -4,6 +4,7 @@ The client's file name is only ever echoed in the answer; on disk the upload has
 The form is parsed here and not by the framework because the framework stores the whole body before it can be refused.
 """
 
+import asyncio
 import hashlib
 import os
 import tempfile
@@ -17,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.types import Message
 
 from feedback.api.problems import Problem
 
@@ -27,6 +29,8 @@ UPLOADS = Path(".vigil/uploads")
 FORM_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around the file
 DRAIN_BYTES = 64 << 20  # read and thrown away after a refusal, so that an ordinary client sees the 413 and not a reset connection
 STALE_SECONDS = 3600
+IDLE_SECONDS, GRACE_SECONDS, SLOWEST_BYTES_A_SECOND = 30.0, 60.0, 1000  # a sender that trickles holds a connection and a file
+OTHERS_TOLD = 5
 LONGEST_BOUNDARY = 70
 FIELDS, LONGEST_FIELD = ("policy", "mode"), 64
 
@@ -112,6 +116,7 @@ class _Form:
         self.parts: list[_Part] = []
         self.fields: dict[str, str] = {}
         self.files = 0
+        self.other_parts = 0
         self.others: list[str] = []
         self.ended = False
         self._part: _Part | None = None
@@ -167,7 +172,9 @@ class _Form:
         elif name in FIELDS and name not in self.fields:
             self._field = name
         else:
-            self.others.append(name)
+            self.other_parts += 1
+            if len(self.others) < OTHERS_TOLD:
+                self.others.append(name[:40])
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field:
@@ -204,8 +211,8 @@ async def _read(body: "_Body", form: _Form, most_bytes: int) -> None:
         raise
     if not form.ended:
         raise Problem(400, "The multipart body ends before its last boundary.", next_step="Send it again.")
-    if not 1 <= form.files <= form.most_files or form.others:
-        extra = f", and other parts: {', '.join(name[:40] for name in form.others[:5])}" if form.others else ""
+    if not 1 <= form.files <= form.most_files or form.other_parts:
+        extra = f", and other parts: {', '.join(form.others)}" if form.other_parts else ""
         wanted = "exactly one file" if form.most_files == 1 else f"1 to {form.most_files} files"
         raise Problem(422, f"Expected {wanted}, each in a part called `file`; found {form.files}{extra}.", next_step=_HOW)
 
@@ -220,8 +227,13 @@ class _Body:
         self.started, self.more = False, True
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        began, read = time.monotonic(), 0
         while self.more:
-            message = await self.receive()
+            message = await self._next()
+            passed = time.monotonic() - began
+            read += len(message.get("body", b""))
+            if passed > GRACE_SECONDS and read < passed * SLOWEST_BYTES_A_SECOND:
+                raise self._too_slow()
             if message["type"] == "http.disconnect":
                 self.more = False
                 raise Problem(400, "The connection ended before the file did.", next_step="Send it again.")
@@ -229,11 +241,25 @@ class _Body:
             if content := message.get("body", b""):
                 yield content
 
+    async def _next(self) -> Message:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                return await self.receive()
+        except TimeoutError:
+            raise self._too_slow() from None
+
+    def _too_slow(self) -> Problem:
+        self.more = False  # nothing of it is waited for any more
+        return Problem(408, "The file came too slowly, or not at all.", next_step="Send it again.", close=True)
+
     async def drain(self) -> None:
-        """Throw away the rest, up to DRAIN_BYTES. A client that goes away meanwhile is no error."""
+        """Throw away the rest, up to DRAIN_BYTES. A client that goes away or falls silent meanwhile is no error."""
         drained = 0
         while self.more and drained < DRAIN_BYTES and (self.started or not self.asks_first):
-            message = await self.receive()
+            try:
+                message = await self._next()
+            except Problem:
+                return
             drained += len(message.get("body", b""))
             self.more = message["type"] != "http.disconnect" and message.get("more_body", False)
 

@@ -1,0 +1,347 @@
+"""What a request may not do, whoever sends it: too often, too long, too slowly, from elsewhere, without its token."""
+
+import asyncio
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+
+import feedback.api.guard
+import feedback.api.limits
+import feedback.api.uploads
+from feedback.api.app import create_app
+from feedback.api.caller import COOKIE, CSRF_HEADER, Buckets
+from feedback.api.guard import LARGEST_JSON, THIS_MACHINE
+from feedback.api.limits import LONGEST_HEAD_BYTES, BoundedProtocol
+from feedback.secret import load_secret
+from tests.feedback.conftest import PASSWORD, people_of
+from tests.feedback.test_service import is_problem
+from tests.feedback.world import write_settings
+
+
+@given(a_minute=st.integers(1, 600), gaps=st.lists(st.floats(0, 30), min_size=1, max_size=80))
+def test_no_span_of_time_sees_more_than_the_burst_and_what_was_refilled(a_minute: int, gaps: list[float]) -> None:
+    buckets, moment, taken = Buckets(a_minute), 0.0, []
+    for gap in gaps:
+        moment += gap
+        wait = buckets.take("a", moment)
+        if wait == 0:
+            taken.append(moment)
+        else:
+            assert 0 < wait <= 60 / a_minute + 1e-6, "what is said to be the wait is enough"
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            assert last - first + 1 <= a_minute + (taken[last] - taken[first]) * a_minute / 60 + 1e-6
+
+
+def test_a_bucket_is_one_callers_and_the_least_recently_seen_is_forgotten() -> None:
+    buckets = Buckets(1, most=2)
+    assert [buckets.take(who, 0.0) for who in "abab"] == [0, 0, 60, 60]
+    assert buckets.take("c", 0.0) == 0 and buckets.take("b", 0.0) == 60 and buckets.take("a", 0.0) == 0
+
+
+# -- the application itself, without its workers: what is accepted waits ---------------------------------------------------------
+Make = Callable[..., tuple[FastAPI, dict[str, tuple[str, str]]]]
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[str, str]]]:
+    """A workspace in which the people are, to be copied: making six of them takes seconds."""
+    root = tmp_path_factory.mktemp("people") / "workspace"
+    write_settings(root)
+    return root, people_of(root)
+
+
+@pytest.fixture
+def make(tmp_path: Path, people: tuple[Path, dict[str, tuple[str, str]]]) -> Iterator[Make]:
+    """Builds the app of a workspace with other feedback settings; its database is closed afterwards."""
+    made: list[FastAPI] = []
+
+    def build(names: tuple[str, ...] = (), **feedback: Any) -> tuple[FastAPI, dict[str, tuple[str, str]]]:
+        root = tmp_path / f"workspace-{len(made)}"
+        settings = write_settings(root, **feedback)
+        for name in ("feedback.db", ".vigil/secret"):
+            shutil.copy(people[0] / name, root / name)
+        made.append(create_app(root, settings, load_secret(root), names=names))
+        return made[-1], people[1]
+
+    yield build
+    for app in made:
+        app.state.service.close()
+
+
+def ask(app: FastAPI, *requests: tuple[str, str, dict[str, Any]], key: str = "", base: str = "http://vigil") -> list[httpx.Response]:
+    """Send requests one after the other."""
+
+    async def send() -> list[httpx.Response]:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base, headers=headers) as client:
+            return [await client.request(method, path, **more) for method, path, more in requests]
+
+    return asyncio.run(send())
+
+
+FILE = {"files": {"file": ("a.jpg", b"\xff\xd8\xff not really")}}
+
+
+def test_above_the_rate_of_a_key_the_answer_is_429_with_the_wait_and_others_are_not_held_up(make: Make) -> None:
+    app, people = make(requests_per_minute=3)
+    answers = ask(app, *[("GET", "/v1/users/me", {})] * 4, key=people["vera"][1])
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    is_problem(answers[3], 429)
+    assert 1 <= int(answers[3].headers["Retry-After"]) <= 21
+    assert ask(app, ("GET", "/v1/users/me", {}), key=people["rob"][1])[0].status_code == 200
+
+
+def test_guessing_keys_has_the_rate_of_an_address(make: Make) -> None:
+    app, people = make(requests_per_minute=3)
+    guesses = [("GET", "/v1/users/me", {"headers": {"Authorization": f"Bearer vigil_guess{number}"}}) for number in range(5)]
+    assert [answer.status_code for answer in ask(app, *guesses)] == [401, 401, 401, 429, 429]
+    assert ask(app, ("GET", "/v1/users/me", {}), key=people["vera"][1])[0].status_code == 200, "who has a key is known by it, not by the address"
+
+
+def test_uploads_and_sign_ups_have_rates_of_their_own(make: Make) -> None:
+    app, people = make(uploads_per_minute=2, sign_ups_per_hour=1)
+    uploads = ask(app, *[("POST", "/v1/detections?wait=0", FILE)] * 3, key=people["vera"][1])
+    assert [answer.status_code for answer in uploads] == [202, 202, 429]
+    given = {"json": {"name": "New", "email": "new@example.org", "user_name": "new", "password": PASSWORD}}
+    made, refused = ask(app, ("POST", "/v1/sign-up", given), ("POST", "/v1/sign-up", given))
+    assert made.status_code == 201 and is_problem(refused, 429) and int(refused.headers["Retry-After"]) > 60
+
+
+def test_a_full_queue_is_429_and_stores_nothing(make: Make) -> None:
+    app, people = make(workers__queue_length=2)
+    root = app.state.service.root
+    assert ask(app, ("POST", "/v1/detections?wait=0", FILE), key=people["vera"][1])[0].status_code == 202
+    both = {"files": [("file", ("a", b"one")), ("file", ("b", b"two"))]}
+    is_problem(ask(app, ("POST", "/v1/detections/batch", both), key=people["vera"][1])[0], 429)
+    assert ask(app, ("POST", "/v1/detections?wait=0", FILE), key=people["vera"][1])[0].status_code == 202, "there is room for one, and a batch takes none of it"
+    refused = ask(app, ("POST", "/v1/detections?wait=0", {"files": {"file": ("a", b"another")}}), key=people["vera"][1])[0]
+    assert is_problem(refused, 429)["next_step"] and refused.headers["Retry-After"] == "5"
+    assert len(list((root / ".vigil/media").iterdir())) == 1 and list((root / ".vigil/uploads").iterdir()) == []
+
+
+def test_only_names_of_the_service_are_answered_to(make: Make) -> None:
+    app, _ = make(names=("vigil.example.org", *sorted(THIS_MACHINE)))
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:9", "VIGIL.example.org", "vigil.example.org:443"):
+        assert ask(app, ("GET", "/healthz", {"headers": {"Host": host}}))[0].status_code == 200, host
+    for host in ("evil.example", "vigil.example.org.evil.example", "127.0.0.1.evil.example", "[::1", "evil@localhost.evil"):
+        assert "serve.host_names" in is_problem(ask(app, ("GET", "/healthz", {"headers": {"Host": host}}))[0], 421)["next_step"]
+
+
+def test_a_page_of_another_site_can_change_nothing(make: Make) -> None:
+    app, people = make(names=("vigil.example.org", *sorted(THIS_MACHINE)))
+    key = people["vera"][1]
+
+    def post(origin: str, host: str = "localhost:8000") -> httpx.Response:
+        headers = {"Origin": origin, "Host": host}
+        return ask(app, ("POST", "/v1/keys", {"json": {"name": "n"}, "headers": headers}), key=key)[0]
+
+    for origin in ("http://localhost:8000", "https://vigil.example.org", ""):
+        assert post(origin).status_code == 201, origin
+    for origin in ("https://evil.example", "null", "http://localhost:3000", "http://127.0.0.1:8000", "https://vigil.example.org.evil.example", "garbage"):
+        is_problem(post(origin), 403)
+    looked = ask(app, ("GET", "/healthz", {"headers": {"Origin": "https://evil.example", "Host": "localhost"}}))[0]
+    assert looked.status_code == 200 and "access-control-allow-origin" not in looked.headers, "it may be asked, and the page cannot read the answer"
+
+
+def test_a_live_connection_from_another_site_is_closed(make: Make) -> None:
+    app, _ = make(names=("localhost",))
+
+    async def connect(origin: str) -> list[dict[str, Any]]:
+        said: list[dict[str, Any]] = []
+        headers = [(b"host", b"localhost"), (b"origin", origin.encode())]
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Any) -> None:
+            said.append(dict(message))
+
+        scope = {"type": "websocket", "path": "/v1/nothing", "raw_path": b"/v1/nothing", "query_string": b"", "headers": headers, "subprotocols": []}
+        await app.middleware_stack(scope, receive, send) if app.middleware_stack else await app(scope, receive, send)
+        return said
+
+    assert asyncio.run(connect("https://evil.example")) == [{"type": "websocket.close", "code": 4403}]
+    assert asyncio.run(connect("http://localhost"))[0].get("code") != 4403, "here it is only that there is nothing to connect to"
+
+
+async def _in_pieces(size: int, before: bytes = b"") -> AsyncIterator[bytes]:
+    yield before
+    for _ in range(size // 10_000):
+        yield b"x" * 10_000
+
+
+def test_a_body_that_is_no_upload_is_bounded_whatever_it_calls_itself(make: Make) -> None:
+    # Once a body that called itself multipart was let through on every route, and the framework read all of it into memory.
+    app, people = make()
+    large = b"x" * (LARGEST_JSON + 1)
+    for path in ("/v1/keys", "/v1/sign-up", "/v1/detections", "/healthz", "/nowhere"):
+        for kind in ("application/json", "multipart/form-data; boundary=b") if path != "/v1/detections" else ("application/json", "text/plain"):
+            for content in (large, _in_pieces(2 * LARGEST_JSON)):
+                answer = ask(app, ("POST", path, {"content": content, "headers": {"Content-Type": kind}}), key=people["vera"][1])[0]
+                assert is_problem(answer, 413)["detail"] and answer.headers["connection"] == "close", (path, kind)
+    two = [("Content-Type", "application/json"), ("Content-Type", "multipart/form-data; boundary=b"), ("Authorization", f"Bearer {people['vera'][1]}")]
+    is_problem(ask(app, ("POST", "/v1/detections", {"content": large, "headers": two}))[0], 413)
+    assert ask(app, ("POST", "/v1/keys", {"json": {"name": "n"}}), key=people["vera"][1])[0].status_code == 201
+
+
+def test_a_body_that_never_comes_is_not_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback.api.guard, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(feedback.api.uploads, "IDLE_SECONDS", 0.05)
+    app, people = make()
+
+    async def silent() -> AsyncIterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx'
+        await asyncio.sleep(30)
+
+    for path, kind in (("/v1/keys", "application/json"), ("/v1/detections", "multipart/form-data; boundary=b")):
+        is_problem(ask(app, ("POST", path, {"content": silent(), "headers": {"Content-Type": kind}}), key=people["vera"][1])[0], 408)
+    assert list((app.state.service.root / ".vigil/uploads").iterdir()) == []
+
+
+def test_a_sender_that_trickles_is_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback.api.uploads, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(feedback.api.uploads, "SLOWEST_BYTES_A_SECOND", 10_000_000)
+    app, people = make()
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    is_problem(ask(app, ("POST", "/v1/detections", {"content": _in_pieces(20_000, b"--b\r\n"), "headers": form}), key=people["vera"][1])[0], 408)
+
+
+def test_a_nul_reaches_no_database(make: Make) -> None:
+    app, people = make()
+    key = people["ada"][1]
+    is_problem(ask(app, ("GET", "/v1/audit?about=a%00b", {}), key=key)[0], 400)
+    is_problem(ask(app, ("GET", "/v1/detections/%00", {}), key=key)[0], 400)
+    assert "NUL" in is_problem(ask(app, ("POST", "/v1/keys", {"json": {"name": "a\0b"}}), key=key)[0], 422)["detail"]
+
+
+def test_addresses_and_heads_have_a_length(make: Make) -> None:
+    app, _ = make()
+    is_problem(ask(app, ("GET", "/" + "a" * 5000, {}))[0], 431)
+    is_problem(ask(app, ("GET", "/healthz?" + "a" * 5000, {}))[0], 431)
+    is_problem(ask(app, ("GET", "/healthz", {"headers": {"X": "a" * 40_000}}))[0], 431)
+    is_problem(ask(app, ("GET", "/healthz", {"headers": [("Host", "a"), ("Host", "b")]}))[0], 431)
+
+
+def test_every_answer_has_the_security_headers_refusals_too(make: Make) -> None:
+    app, _ = make(names=("vigil",))
+    elsewhere = ("GET", "/healthz", {"headers": {"Host": "evil.example"}})
+    for answer in ask(app, ("GET", "/healthz", {}), ("GET", "/v1/users", {}), ("GET", "/nowhere", {}), ("POST", "/v1/keys", {"content": b"{"}), elsewhere):
+        assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["x-frame-options"] == "DENY", answer.url
+        assert "default-src 'none'" in answer.headers["content-security-policy"] and answer.headers["referrer-policy"] == "no-referrer"
+        assert "server" not in answer.headers
+
+
+def test_a_session_may_look_and_changes_with_its_token_alone(make: Make) -> None:
+    app, _ = make()
+    service = app.state.service
+    session, other = service.accounts.log_in("vera", PASSWORD), service.accounts.log_in("vera", PASSWORD)
+    cookie = {"Cookie": f"{COOKIE}={session.token}"}
+
+    def post(**more: str) -> httpx.Response:
+        return ask(app, ("POST", "/v1/keys", {"json": {"name": "n"}, "headers": {**cookie, **more}}))[0]
+
+    assert ask(app, ("GET", "/v1/users/me", {"headers": cookie}))[0].json()["user_name"] == "vera"
+    for more in ({}, {CSRF_HEADER: ""}, {CSRF_HEADER: "x"}, {CSRF_HEADER: other.csrf}):
+        is_problem(post(**more), 403)
+    assert post(**{CSRF_HEADER: session.csrf}).status_code == 201
+    service.accounts.log_out(session.token)
+    is_problem(post(**{CSRF_HEADER: session.csrf}), 401)
+
+
+# -- the connection itself, against a real server -----------------------------------------------------------------------------------
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """A server with the protocol of the service and an app that tells how much it was sent."""
+    monkeypatch.setattr(feedback.api.limits, "HEAD_SECONDS", 1.0)
+
+    async def whole(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+        body = json.dumps({"bytes": size}).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
+        await send({"type": "http.response.body", "body": body})
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(whole, http=BoundedProtocol, log_level="error", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield listener.getsockname()
+        server.should_exit = True
+        thread.join()
+
+
+def speak(address: tuple[str, int], *parts: bytes) -> bytes:
+    """Send parts, then read until the server closes or falls silent."""
+    with socket.create_connection(address, timeout=10) as connection:
+        try:
+            for part in parts:
+                connection.sendall(part)
+        except OSError:
+            return _rest(connection)
+        return _rest(connection)
+
+
+def _rest(connection: socket.socket) -> bytes:
+    said = b""
+    try:
+        while more := connection.recv(65536):
+            said += more
+    except OSError:
+        return said
+    return said
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
+
+
+def test_a_head_that_never_ends_is_ended(address: tuple[str, int]) -> None:
+    lines, long_line = b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 40_000, b"GET / HTTP/1.1\r\nX: " + b"y" * (3 * LONGEST_HEAD_BYTES)
+    for endless in (b"GET /" + b"a" * (2 * LONGEST_HEAD_BYTES), lines, long_line):
+        assert speak(address, *[endless[at : at + 4096] for at in range(0, len(endless), 4096)])[:12] in (b"HTTP/1.1 431", b"")
+    assert speak(address, LAST).endswith(b'{"bytes": 3}')
+
+
+def test_a_head_that_never_comes_is_not_waited_for(address: tuple[str, int]) -> None:
+    for begun in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nX: y\r\n"):
+        assert speak(address, begun).startswith(b"HTTP/1.1 408"), begun
+    first_one_was_whole = speak(address, LAST.replace(b"Connection: close\r\n", b""), b"GET / HT")
+    assert first_one_was_whole.startswith(b"HTTP/1.1 200") and b"HTTP/1.1 408" in first_one_was_whole
+
+
+def test_trailers_and_framing_without_end_are_ended(address: tuple[str, int]) -> None:
+    trailers = HEAD + b"1\r\nx\r\n0\r\n" + b"T: z\r\n" * 40_000
+    assert b'"bytes"' not in speak(address, *[trailers[at : at + 4096] for at in range(0, len(trailers), 4096)])
+    assert b'"bytes"' not in speak(address, HEAD + b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n")
+
+
+def test_a_large_body_in_ordinary_chunks_and_many_requests_on_one_connection_are_fine(address: tuple[str, int]) -> None:
+    chunks = b"400\r\n" + b"x" * 1024 + b"\r\n"
+    assert b'{"bytes": 20971520}' in speak(address, HEAD, *[chunks * 64] * 320, b"0\r\n\r\n" + LAST)
+    with socket.create_connection(address, timeout=10) as connection:
+        for _ in range(400):
+            connection.sendall(LAST.replace(b"Connection: close\r\n", b"X: " + b"y" * 500 + b"\r\n"))
+            said = b""
+            while not said.endswith(b'{"bytes": 3}'):
+                said += connection.recv(4096)
+    assert speak(address, LAST.replace(b"Connection: close\r\n", b"") * 50 + LAST).count(b'{"bytes": 3}') == 51, "asked without waiting for answers"
