@@ -19,7 +19,7 @@ from tests.feedback.test_handover import rows_of
 from tests.feedback.world import JPEG, World
 from workspace.files import sha256_bytes
 
-FILES = [JPEG + bytes([number]) for number in range(4)]
+FILES = [JPEG + bytes([number]) for number in range(2)]
 FILE, PERSON, LABEL = st.sampled_from(FILES), st.integers(0, 2), st.sampled_from(["real", "fake", "unsure"])
 REFUSALS = (AlreadyReviewed, NotReviewable, TooLate)
 
@@ -35,6 +35,11 @@ class CaseLife(RuleBasedStateMachine):
         self.keeping = Retention(self.world.database, self.world.media, self.world.settings.feedback)
         self.trained: dict[str, str] = {}  # case id -> label, as the batches have it
         self.uploads: dict[str, list[str]] = {}
+        self.exported: list[dict[str, str]] = []
+        self.contents: set[str] = set()
+        for content, label in zip(FILES, ("real", "fake"), strict=True):
+            self.upload(content, 0)
+            self.agree(content, label)
 
     def teardown(self) -> None:
         if hasattr(self, "root"):
@@ -83,17 +88,27 @@ class CaseLife(RuleBasedStateMachine):
         except REFUSALS:
             return
 
-    @rule(confirmed=st.booleans())
-    def hand_over(self, confirmed: bool) -> None:
+    @rule(content=FILE, label=st.sampled_from(["real", "fake"]))
+    def train(self, content: bytes, label: str) -> None:
+        self.upload(content, 0)
+        self.agree(content, label)
+        self.export()
+        self.take_in()
+
+    @rule()
+    def export(self) -> None:
         folder = export_reviewed(self.world.root, self.world.settings)
-        if folder is None:
-            return
-        rows = rows_of(folder)
-        for row in rows if confirmed else []:
-            assert row["case_id"] not in self.trained, "handed over twice"
+        self.exported = rows_of(folder) if folder is not None else []
+
+    @rule()
+    def take_in(self) -> None:
+        """Training takes what was exported last, however long ago that was, and once by content."""
+        taken = [row for row in self.exported if row["path"][:64] not in self.contents]
+        self.exported = []
+        for row in taken:
+            self.contents.add(row["path"][:64])
             self.trained[row["case_id"]] = row["label"]
-        if confirmed:
-            mark_ingested(self.world.root, self.world.settings, {row["path"][:64]: "batch" for row in rows})
+        mark_ingested(self.world.root, self.world.settings, dict.fromkeys(self.contents, "batch"))
 
     @rule(content=FILE)
     def erase(self, content: bytes) -> None:
@@ -111,6 +126,8 @@ class CaseLife(RuleBasedStateMachine):
             said: dict[str, list[Any]] = {}
             for row in connection.execute(REVIEWS.select().where(REVIEWS.c.undone_at == "").order_by(REVIEWS.c.created_at, REVIEWS.c.id)):
                 said.setdefault(row.case_id, []).append(row)
+        erased_cases = {case_id for case_id, case in cases.items() if case["sha256"] in erased}
+        assert all(outbox.get(case_id) == "ingested" for case_id in self.trained.keys() - erased_cases), "what training has was taken back"
         for case_id, case in cases.items():
             answers = said.get(case_id, [])
             assert len({row.reviewer_id for row in answers}) == len(answers)
@@ -131,4 +148,4 @@ class CaseLife(RuleBasedStateMachine):
 
 
 TestCaseLife = CaseLife.TestCase
-TestCaseLife.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestCaseLife.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
