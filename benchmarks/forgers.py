@@ -96,7 +96,7 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
     from workspace.settings import SourceSettings
 
     open_workspace(work, "small")
-    change_settings(work, {"faces": {"size_px": size_px}})
+    change_settings(work, {"faces": {"size_px": size_px}, "model": {"certainty_attention": True, "spatial_attention": True}})  # the whole, to take parts from
     settings = settings_of(work)
     ingest(work, settings, [SourceSettings(name="faces", path=str(table), layout="csv")], batch="faces")
     faces.run(work, settings, "faces")
