@@ -36,6 +36,7 @@ from workspace.settings import Settings, load_settings
 LOG = logging.getLogger("vigil.serve")
 PARENT_LOOK_SECONDS = 1.0
 GRACE_SECONDS = 30
+CONSOLE_WAIT_SECONDS = 15.0  # a service whose model does not load still has its console
 
 
 def serve(
@@ -115,14 +116,23 @@ class _Server(uvicorn.Server):
             write_json(self.ready_file, {"host": self.host, "port": port, "url": url, "pid": os.getpid()})
 
     async def _open_console(self, service: FastAPI) -> None:
-        """The console's library takes seconds to import, so it follows once the API answers."""
+        """The console's library takes seconds to import, so it follows once the model answers, or has taken long."""
         try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._until_ready(service), CONSOLE_WAIT_SECONDS)
+            if self.closing.is_set():
+                return
             from_thread = await asyncio.to_thread(importlib.import_module, "feedback.console.mounting")
             async with from_thread.mounted(service, service.state.service):
                 LOG.info("the console is at /console")
                 await self.closing.wait()
         except Exception as problem:  # the API goes on without it
             LOG.error("the console could not be opened: %r", problem)
+
+    async def _until_ready(self, service: FastAPI) -> None:
+        workers = service.state.service.workers
+        while workers.model is None and not self.closing.is_set():
+            await asyncio.sleep(0.05)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.closing.set()

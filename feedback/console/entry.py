@@ -13,7 +13,7 @@ from feedback.access import ANONYMOUS, Forbidden
 from feedback.accounts import AccountRefused, Session
 from feedback.api.caller import Buckets
 from feedback.console import PATH, theme
-from feedback.console.layout import explain, frame
+from feedback.console.layout import BUILD_SECONDS, explain, frame
 from feedback.console.parts import button, drawing, field, link, tag
 from feedback.console.visitor import COOKIE, FORM_COOKIE, FORM_FIELD, Visitor, end_session, form_token, is_same, same_site, set_session, token_of
 from feedback.service import Service
@@ -49,14 +49,14 @@ def add(app: FastAPI, service: Service) -> None:
         set_session(answer, session.token, request.url.scheme == "https", service.settings.feedback.session_hours * 3600)
         return answer
 
-    @ui.page("/log-in", title="Log in · Vigil")
+    @ui.page("/log-in", title="Log in · Vigil", response_timeout=BUILD_SECONDS)
     async def log_in(request: Request) -> Response | None:
         if await asyncio.to_thread(Visitor(service, token_of(request)).session) is not None:
             return RedirectResponse(_within(request.query_params.get("next", "")), 303)
         _card(request, "Log in", "log-in", "Log in", refused.pop(form_token(request), {}))
         return None
 
-    @ui.page("/sign-up", title="Sign up · Vigil")
+    @ui.page("/sign-up", title="Sign up · Vigil", response_timeout=BUILD_SECONDS)
     async def sign_up(request: Request) -> Response | None:
         if await asyncio.to_thread(Visitor(service, token_of(request)).session) is not None:
             return RedirectResponse(PATH, 303)

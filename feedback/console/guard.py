@@ -2,13 +2,14 @@
 
 import hmac
 import secrets
+import time
 from collections.abc import Callable
-from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from feedback.api.caller import Buckets
 from feedback.console.visitor import FORM_COOKIE, same_site, token_of
 
 # The library's pages are started by a script inside the page and compile their templates in the browser, hence the two
@@ -17,6 +18,7 @@ POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+PAGES_A_MINUTE = 600  # an opened page takes 0.17 MB (measured) for the minute in which its browser may still connect
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -28,10 +30,13 @@ HEADERS = {
 
 
 class Guard:
-    """An ASGI application before another one. `page_token` gives the session token with which a page was opened, None for no such page."""
+    """An ASGI application before another one. `page_token` gives the session token with which a page was opened, None for no such page.
 
-    def __init__(self, inner: ASGIApp, page_token: Callable[[str], str | None]) -> None:
-        self.inner, self.page_token = inner, page_token
+    Of one address at most `a_minute` requests are answered, and PAGES_A_MINUTE of those that open a page.
+    """
+
+    def __init__(self, inner: ASGIApp, page_token: Callable[[str], str | None], a_minute: int) -> None:
+        self.inner, self.page_token, self.requests, self.pages = inner, page_token, Buckets(a_minute), Buckets(PAGES_A_MINUTE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request through the inner application."""
@@ -40,7 +45,12 @@ class Guard:
             return
         asked = HTTPConnection(scope)
         if _is_socket(scope) and not (same_site(asked) and self._owns(asked)):
-            await _refuse(scope, receive, send)
+            await _refuse(scope, receive, send, 403, "This page's live connection may only be opened by the page itself.")
+            return
+        buckets = self.pages if _opens_page(scope) else self.requests
+        wait = buckets.take(asked.client.host if asked.client else "", time.monotonic())
+        if wait:
+            await _refuse(scope, receive, send, 429, f"Too many requests from this address. Come back in {int(wait) + 1} seconds.")
             return
         scope["headers"] = [row for row in scope["headers"] if row[0] != b"x-forwarded-prefix"]  # it would be written into the page
         known = asked.cookies.get(FORM_COOKIE, "")
@@ -69,15 +79,21 @@ def _is_socket(scope: Scope) -> bool:
     return scope["type"] == "websocket" or "/_nicegui_ws/" in scope["path"]
 
 
+def _opens_page(scope: Scope) -> bool:
+    """Whether an answer will be a page, which is kept in memory: any GET but those of files."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and not path.startswith(("/_nicegui", "/assets/", "/media/"))
+
+
 def _cookie(value: str, secure: bool) -> str:
     return f"{FORM_COOKIE}={value}; HttpOnly; Path=/; SameSite=strict" + ("; Secure" if secure else "")
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
     if scope["type"] == "websocket":
         await receive()
-        closed: dict[str, Any] = {"type": "websocket.close", "code": 4403}
-        await send(closed)
+        await send({"type": "websocket.close", "code": 4000 + status})
         return
-    await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain; charset=utf-8")]})
-    await send({"type": "http.response.body", "body": b"This page's live connection may only be opened by the page itself."})
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": why.encode()})

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
-from nicegui import Client, ui
+from nicegui import Client, binding, ui
 from nicegui import app as library
 from starlette.routing import Mount, Route
 
@@ -42,7 +42,8 @@ async def mounted(app: FastAPI, service: Service) -> AsyncIterator[None]:
         binding_refresh_interval=None, reconnect_timeout=30.0, gzip_middleware_factory=None,
     )  # fmt: skip
     _lost(service)
-    routes = [Mount(PATH, app=Guard(outer, _page_token)), Route("/", _start)]
+    routes = [Mount(PATH, app=Guard(outer, _page_token, service.settings.feedback.requests_per_minute)), Route("/", _start)]
+    binding.MAX_PROPAGATION_TIME = 1.0  # the pages bind nothing: a slow moment of the machine is not worth a warning
     logging.getLogger("uvicorn.error").addFilter(_Quiet())
     async with outer.router.lifespan_context(outer):
         app.router.routes.extend(routes)

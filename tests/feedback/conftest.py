@@ -1,5 +1,6 @@
 """The world of these tests: a real small model, rendered media, a workspace, and the service as a process of its own."""
 
+import asyncio
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from model.card import ModelCard, write_card
 from workspace.files import sha256_file
@@ -233,3 +235,50 @@ def service(root: Path, models: tuple[Path, Path]) -> Iterator[Service]:
 def model_sha256(model_dir: Path) -> str:
     """The identity of a model folder."""
     return sha256_file(model_dir / "model.safetensors")
+
+
+# -- the application itself, without its workers: what is accepted waits ---------------------------------------------------------
+Make = Callable[..., tuple[FastAPI, dict[str, tuple[str, str]]]]
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[str, str]]]:
+    """A workspace in which the people are, to be copied: making six of them takes seconds."""
+    from tests.feedback.world import write_settings
+
+    root = tmp_path_factory.mktemp("people") / "workspace"
+    write_settings(root)
+    return root, people_of(root)
+
+
+@pytest.fixture
+def make(tmp_path: Path, people: tuple[Path, dict[str, tuple[str, str]]]) -> Iterator[Make]:
+    """Builds the app of a workspace with other feedback settings; its database is closed afterwards."""
+    from feedback.api.app import create_app
+    from feedback.secret import load_secret
+    from tests.feedback.world import write_settings
+
+    made: list[FastAPI] = []
+
+    def build(names: tuple[str, ...] = (), **feedback: Any) -> tuple[FastAPI, dict[str, tuple[str, str]]]:
+        root = tmp_path / f"workspace-{len(made)}"
+        settings = write_settings(root, **feedback)
+        for name in ("feedback.db", ".vigil/secret"):
+            shutil.copy(people[0] / name, root / name)
+        made.append(create_app(root, settings, load_secret(root), names=names))
+        return made[-1], people[1]
+
+    yield build
+    for app in made:
+        app.state.service.close()
+
+
+def ask(app: FastAPI, *requests: tuple[str, str, dict[str, Any]], key: str = "", base: str = "http://vigil") -> list[httpx.Response]:
+    """Send requests one after the other."""
+
+    async def send() -> list[httpx.Response]:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base, headers=headers) as client:
+            return [await client.request(method, path, **more) for method, path, more in requests]
+
+    return asyncio.run(send())

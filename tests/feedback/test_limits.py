@@ -2,32 +2,26 @@
 
 import asyncio
 import json
-import shutil
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
 import feedback.api.guard
 import feedback.api.limits
 import feedback.api.uploads
-from feedback.api.app import create_app
 from feedback.api.caller import COOKIE, CSRF_HEADER, Buckets
 from feedback.api.guard import LARGEST_JSON, THIS_MACHINE
 from feedback.api.limits import LONGEST_HEAD_BYTES, BoundedProtocol
-from feedback.secret import load_secret
-from tests.feedback.conftest import PASSWORD, people_of
+from tests.feedback.conftest import PASSWORD, Make, ask
 from tests.feedback.test_service import is_problem
-from tests.feedback.world import write_settings
 
 
 @given(a_minute=st.integers(1, 600), gaps=st.lists(st.floats(0, 30), min_size=1, max_size=80))
@@ -52,46 +46,6 @@ def test_a_bucket_is_one_callers_and_the_least_recently_seen_is_forgotten() -> N
 
 
 # -- the application itself, without its workers: what is accepted waits ---------------------------------------------------------
-Make = Callable[..., tuple[FastAPI, dict[str, tuple[str, str]]]]
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[str, str]]]:
-    """A workspace in which the people are, to be copied: making six of them takes seconds."""
-    root = tmp_path_factory.mktemp("people") / "workspace"
-    write_settings(root)
-    return root, people_of(root)
-
-
-@pytest.fixture
-def make(tmp_path: Path, people: tuple[Path, dict[str, tuple[str, str]]]) -> Iterator[Make]:
-    """Builds the app of a workspace with other feedback settings; its database is closed afterwards."""
-    made: list[FastAPI] = []
-
-    def build(names: tuple[str, ...] = (), **feedback: Any) -> tuple[FastAPI, dict[str, tuple[str, str]]]:
-        root = tmp_path / f"workspace-{len(made)}"
-        settings = write_settings(root, **feedback)
-        for name in ("feedback.db", ".vigil/secret"):
-            shutil.copy(people[0] / name, root / name)
-        made.append(create_app(root, settings, load_secret(root), names=names))
-        return made[-1], people[1]
-
-    yield build
-    for app in made:
-        app.state.service.close()
-
-
-def ask(app: FastAPI, *requests: tuple[str, str, dict[str, Any]], key: str = "", base: str = "http://vigil") -> list[httpx.Response]:
-    """Send requests one after the other."""
-
-    async def send() -> list[httpx.Response]:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base, headers=headers) as client:
-            return [await client.request(method, path, **more) for method, path, more in requests]
-
-    return asyncio.run(send())
-
-
 FILE = {"files": {"file": ("a.jpg", b"\xff\xd8\xff not really")}}
 
 
