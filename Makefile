@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 export UV_LINK_MODE ?= hardlink
 
-.PHONY: help setup demo test check kills bench lock clean
+.PHONY: help setup demo test check kills uploads hostile load bench lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,17 @@ check: setup  ## lint, types, import contract
 
 kills: setup  ## SIGKILL drill over the real flow; resumable, results in benchmarks/kills.jsonl
 	$(PYTHON) benchmarks/kills.py
+
+uploads: setup  ## 500 uploads while API, workers and hand-over are killed; results in benchmarks/uploads.jsonl
+	$(PYTHON) benchmarks/uploads.py
+
+hostile: setup  ## 10,000 hostile uploads and requests; results in benchmarks/hostile.jsonl
+	$(PYTHON) benchmarks/hostile.py
+
+load: setup  ## the service beside a bare endpoint, with and without micro-batching, and 30 minutes of mixed load
+	$(PYTHON) benchmarks/load.py
+	$(PYTHON) benchmarks/batching.py
+	$(PYTHON) benchmarks/load.py --minutes 30
 
 bench: setup  ## figures of this machine, in benchmarks/
 	$(PYTHON) benchmarks/overhead.py

@@ -1,0 +1,173 @@
+"""Opening what strangers send: every limit refuses, whatever a file does to the process that opens it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+from feedback.work import decoding
+from feedback.work.decoding import ChildFailed, Decoders, Opened
+from workspace.processes import without_network
+from workspace.settings import FaceSettings, WorkerSettings
+
+FACES = FaceSettings(size_px=64, clip_frames=8)
+
+
+def opened(path: Path, **limits: int) -> Opened:
+    """A file through a pool of one."""
+
+    async def go() -> Opened:
+        pool = Decoders(WorkerSettings(decoders=1, **limits))
+        try:
+            return await pool.open(path, FACES)
+        finally:
+            await pool.stop()
+
+    return asyncio.run(go())
+
+
+@pytest.fixture
+def still(tmp_path: Path, picture: bytes) -> Path:
+    (tmp_path / "still").write_bytes(picture)
+    return tmp_path / "still"
+
+
+def test_a_face_comes_back_as_it_would_without_a_pool(media: Path) -> None:
+    from media.faces import extract_clips
+
+    path = next(path for path in sorted(media.rglob("*.mp4")))
+    found, here = opened(path).extraction, extract_clips(path, FACES)
+    assert len(found.clips) == len(here.clips) > 0
+    for one, other in zip(found.clips, here.clips, strict=True):
+        assert np.array_equal(one.frames, other.frames) and np.allclose(one.landmarks, other.landmarks) and one.track == other.track
+
+
+def test_more_pixels_or_seconds_than_allowed_get_a_reason_before_anything_is_decoded(still: Path, media: Path) -> None:
+    found = opened(still, max_pixels=1000)
+    assert "pixels; at most 1,000" in (found.extraction.reason or "") and not found.extraction.clips and found.picture is None
+    clip = next(path for path in sorted(media.rglob("*.mp4")))
+    assert "at most 1 s" in (opened(clip, max_video_seconds=1).extraction.reason or "")
+
+
+def test_a_small_file_that_says_it_is_huge_is_refused(tmp_path: Path) -> None:
+    _, coded = cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))
+    assert len(coded) < 1_000_000
+    (tmp_path / "bomb").write_bytes(coded.tobytes())
+    assert "pixels" in (opened(tmp_path / "bomb").extraction.reason or "")
+
+
+def test_memory_without_end_ends_the_process_not_the_service(tmp_path: Path, still: Path) -> None:
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / "large.png"), rng.integers(0, 255, (6000, 6000, 3), np.uint8))
+
+    async def go() -> tuple[str, int]:
+        pool = Decoders(WorkerSettings(decoders=1, decode_memory_bytes=1_100_000_000))
+        try:
+            why = ""
+            try:
+                why = (await pool.open(tmp_path / "large.png", FACES)).extraction.reason or "it was read"
+            except ChildFailed as problem:
+                why = str(problem)
+            return why, len((await pool.open(still, FACES)).extraction.clips)
+        finally:
+            await pool.stop()
+
+    why, clips = asyncio.run(go())
+    assert why != "it was read" and clips == 1, why
+
+
+def _pool_of(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Children that say they are ready and then do something else with the first file."""
+    real = asyncio.create_subprocess_exec
+
+    async def instead(*words: Any, **more: Any) -> Any:
+        return await real(sys.executable, "-c", f"import os, sys, time\nprint('ready', flush=True)\nsys.stdin.readline()\n{body}", **more)
+
+    monkeypatch.setattr(decoding.asyncio, "create_subprocess_exec", instead)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("time.sleep(60)", "longer than 2 s"),
+        ("os.kill(os.getpid(), 11)", "signal 11"),
+        ("sys.exit(3)", "code 3"),
+        ("print('not json', flush=True); time.sleep(60)", "nothing sensible"),
+        ('print(\'{"clips": [], "picture": null}\', flush=True); time.sleep(60)', "nothing sensible"),
+        (
+            'print(\'{"about": {}, "info": null, "picture": [99999, 99999], "clips": []}\', flush=True); time.sleep(60)',
+            "nothing sensible",
+        ),
+        ('print(\'{"about": {}, "info": null, "picture": null, "clips": [{"frames": 1000000000}]}\', flush=True); time.sleep(60)', "nothing sensible"),
+        ("print('x' * (5 << 20), flush=True); time.sleep(60)", "nothing sensible"),
+    ],
+)
+def test_a_child_that_hangs_dies_or_lies_is_ended_and_the_file_gets_a_reason(monkeypatch: pytest.MonkeyPatch, still: Path, body: str, why: str) -> None:
+    _pool_of(monkeypatch, body)
+    before = {child.pid for child in psutil.Process().children()}
+    with pytest.raises(ChildFailed, match=why):
+        opened(still, decode_seconds=2)
+    assert {child.pid for child in psutil.Process().children()} <= before, "its process is gone"
+
+
+def test_a_child_killed_in_its_sleep_is_replaced(still: Path) -> None:
+    async def go() -> tuple[int, int]:
+        pool = Decoders(WorkerSettings(decoders=1))
+        await pool.open(still, FACES)
+        child = await pool._free.get()
+        assert child is not None
+        os.kill(child.process.pid, signal.SIGKILL)
+        await child.process.wait()
+        pool._free.put_nowait(child)
+        again = await pool.open(still, FACES)
+        await pool.stop()
+        return len(again.extraction.clips), child.files
+
+    assert asyncio.run(go())[0] == 1
+
+
+def test_a_child_has_no_secrets_and_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a file could do with the process that opens it, asked of one that runs under the same words and limits."""
+    for name in ("VIGIL_SECRET", "VIGIL_DATABASE_URL", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "must not be seen")
+    kept: dict[str, Any] = {}
+    real = asyncio.create_subprocess_exec
+
+    async def watched(*words: Any, **more: Any) -> Any:
+        kept.update(words=words, environment=more["env"])
+        return await real(*words, **more)
+
+    monkeypatch.setattr(decoding.asyncio, "create_subprocess_exec", watched)
+    (tmp_path / "none").write_bytes(b"nothing")
+    assert opened(tmp_path / "none").extraction.reason
+    assert "must not be seen" not in json.dumps(kept["environment"])
+    if not without_network():
+        pytest.skip("this system lets an ordinary user take no network away")
+    assert list(kept["words"][: len(without_network())]) == list(without_network())
+
+
+def test_the_limits_hold_inside_the_process() -> None:
+    code = (
+        "import resource, sys; from feedback.work.decoding import bound; from workspace.settings import WorkerSettings\n"
+        "bound(WorkerSettings(decode_memory_bytes=1 << 30))\n"
+        "for ask in (lambda: bytearray(2 << 30), lambda: open(sys.argv[1], 'wb').write(b'x' * 10), lambda: [open('/dev/null') for _ in range(100)]):\n"
+        "    try:\n        ask()\n        print('allowed')\n    except (MemoryError, OSError):\n        print('refused')\n"
+    )
+
+    async def go() -> bytes:
+        words = [sys.executable, "-c", f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n{code}", os.devnull + "x"]
+        words[-1] = str(Path(os.environ.get("TMPDIR", "/tmp")) / f"vigil-limit-{os.getpid()}")
+        process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE, cwd=decoding.HOUSE)
+        out, _ = await process.communicate()
+        Path(words[-1]).unlink(missing_ok=True)
+        return out
+
+    assert asyncio.run(go()).split() == [b"refused"] * 3

@@ -1,0 +1,90 @@
+"""Where media are kept: a folder and a real S3 server behave alike."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from feedback.keep import MediaStore
+from tests.feedback.world import write_settings
+from workspace.errors import DataError
+from workspace.files import sha256_bytes
+
+CONTENT = b"\xff\xd8\xff what was sent"
+SHA256 = sha256_bytes(CONTENT)
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+    with pytest.MonkeyPatch.context() as patch:
+        names = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+        for name, value in {**names, "AWS_MAX_ATTEMPTS": "1"}.items():
+            patch.setenv(name, value)
+        server = moto.ThreadedMotoServer(port=0, verbose=False)
+        server.start()
+        url = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+        boto3.client("s3", endpoint_url=url).create_bucket(Bucket="media")
+        yield url
+        server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> MediaStore:
+    more = {"media_url": f"s3://media/{tmp_path.name}", "s3_endpoint_url": request.getfixturevalue("endpoint")} if request.param == "s3" else {}
+    return MediaStore(tmp_path, write_settings(tmp_path, **more))
+
+
+def test_what_is_put_is_there_whole_until_it_is_deleted(store: MediaStore, tmp_path: Path) -> None:
+    (tmp_path / "sent").write_bytes(CONTENT)
+    assert not store.has(SHA256)
+    store.put(tmp_path / "sent", SHA256)
+    store.put(tmp_path / "sent", SHA256)
+    with store.local(SHA256) as path:
+        assert path.read_bytes() == CONTENT
+    store.derived(SHA256).mkdir(parents=True)
+    (store.derived(SHA256) / "thumbnail.webp").write_bytes(b"x")
+    store.delete(SHA256)
+    store.delete(SHA256)
+    assert not store.has(SHA256) and not store.derived(SHA256).exists()
+    with pytest.raises(DataError), store.local(SHA256):
+        pass
+
+
+def test_a_name_that_is_no_hash_never_reaches_the_store(store: MediaStore) -> None:
+    for name in ("../../etc/passwd", "a" * 63, "A" * 64, "", "g" * 64):
+        for ask in (store.has, store.delete, store.derived):
+            with pytest.raises((DataError, ValueError)):
+                ask(name)
+
+
+def test_nothing_of_a_borrowed_file_is_left_on_the_disk(store: MediaStore, tmp_path: Path) -> None:
+    (tmp_path / "sent").write_bytes(CONTENT)
+    store.put(tmp_path / "sent", SHA256)
+    with pytest.raises(ZeroDivisionError), store.local(SHA256):
+        raise ZeroDivisionError
+    assert not list((tmp_path / ".vigil").glob("uploads/*"))
+
+
+def test_a_store_out_of_reach_is_named_and_nothing_is_taken_for_missing(tmp_path: Path, endpoint: str) -> None:
+    class Broken(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(500)
+            self.end_headers()
+
+        do_GET = do_PUT = do_HEAD
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    store = MediaStore(tmp_path, write_settings(tmp_path, media_url="s3://media/x", s3_endpoint_url=f"http://127.0.0.1:{server.server_port}"))
+    with pytest.raises(DataError, match="media"):
+        store.has(SHA256)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(DataError, match="s3://bucket/prefix"):
+        MediaStore(tmp_path, write_settings(tmp_path, media_url="ftp://host/x"))

@@ -1,0 +1,203 @@
+"""The queue of uploads, in both databases: leases, retries, idempotency, and that a verdict is written once with all that follows."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select, update
+
+from feedback.access import Actor, Role
+from feedback.audit import verify
+from feedback.database import now
+from feedback.detections import Accepted, Detections, KeyReused, MediaGone, QueueFull
+from feedback.secret import load_secret
+from feedback.tables import AUDIT, DELIVERIES, DETECTIONS
+from feedback.webhooks import Webhooks
+from tests.feedback.databases import KINDS, database_url
+from tests.feedback.world import World
+from workspace.files import sha256_bytes
+
+SAID = {"verdict": "fake", "p_fake": 0.9, "threshold": 0.5, "reason": "", "kind": "image", "model_sha256": "a" * 64}
+
+
+class Line:
+    """A queue over a small world."""
+
+    def __init__(self, root: Path, url: str = "", **feedback: Any) -> None:
+        self.world = World(root, url, **{"webhook_hosts": ["127.0.0.1"], "allow_private_addresses": True, **feedback})
+        self.hooks = Webhooks(self.world.database, load_secret(root), self.world.settings.feedback)
+        self.queue = Detections(self.world.database, self.world.media, self.world.cases, self.hooks, self.world.settings.feedback)
+
+    def file(self, content: bytes) -> Accepted:
+        path = self.world.root / "upload.part"
+        path.write_bytes(content)
+        self.world.media.put(path, sha256_bytes(content))
+        return Accepted(sha256_bytes(content), len(content))
+
+    def send(self, *contents: bytes, actor: Actor | None = None, **more: str) -> list[dict[str, Any]]:
+        return self.queue.accept(actor or self.world.sender, [self.file(content) for content in contents], **more)
+
+    def let_time_pass(self, detection_id: str) -> None:
+        """The lease of this job has run out."""
+        with self.world.database.write() as connection:
+            connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(lease_until=now(-1)))
+
+
+@pytest.fixture(params=KINDS)
+def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path, database_url(request.param), workers__queue_length=4, workers__max_attempts=2)
+    yield made
+    made.world.close()
+
+
+def test_the_oldest_comes_first_and_two_workers_never_hold_the_same(line: Line) -> None:
+    first, second = line.send(b"one")[0], line.send(b"two")[0]
+    one, two = line.queue.claim("left"), line.queue.claim("right")
+    assert one is not None and two is not None and (one["id"], two["id"]) == (first["id"], second["id"])
+    assert line.queue.claim("left") is None
+    assert line.queue.counts() == {"queued": 0, "running": 2, "done": 0, "erased": 0} and line.queue.waiting() == 2
+
+
+def test_many_workers_at_once_share_the_queue_without_a_job_twice(line: Line) -> None:
+    sent = {row["id"] for row in line.send(b"1", b"2", b"3", b"4")}
+    with ThreadPoolExecutor(8) as pool:
+        held = [row["id"] for row in pool.map(line.queue.claim, [f"worker {number}" for number in range(8)]) if row is not None]
+    assert sorted(held) == sorted(sent)
+
+
+def test_a_silent_worker_loses_its_job_and_its_late_verdict_is_not_written(line: Line) -> None:
+    job = line.send(b"one")[0]["id"]
+    line.queue.claim("slow")
+    line.queue.renew("slow", {job: 0.5})
+    assert (line.queue.get(job) or {})["progress"] == 0.5 and line.queue.claim("other") is None
+    line.let_time_pass(job)
+    assert (line.queue.claim("other") or {})["id"] == job
+    assert line.queue.finish(job, "slow", SAID) is None
+    line.queue.renew("slow", {job: 0.9})
+    assert (line.queue.get(job) or {})["progress"] == 0.0
+    assert (line.queue.finish(job, "other", SAID) or {})["verdict"] == "fake"
+    assert line.queue.finish(job, "other", {**SAID, "verdict": "real"}) is None, "a verdict is written once"
+
+
+def test_a_verdict_its_audit_entry_and_its_delivery_are_one(line: Line) -> None:
+    line.hooks.create(line.world.sender, "http://127.0.0.1:9/hook")
+    job = line.send(b"one")[0]["id"]
+    line.queue.claim("w")
+    done = line.queue.finish(job, "w", {**SAID, "verdict": "uncertain", "case_reason": "uncertain", "novelty": 0.2, "digests": {"thumbnail": "b" * 64}})
+    assert done is not None and done["state"] == "done" and line.world.case(done["case_id"])["state"] == "open"
+    with line.world.database.read() as connection:
+        entry = connection.execute(select(AUDIT).where(AUDIT.c.action == "detection.verdict")).mappings().one()
+        told = connection.execute(select(DELIVERIES.c.body)).scalar_one()
+    assert not verify(line.world.database).broken_at
+    assert entry["detail"]["p_fake"] == 0.9 and entry["detail"]["threshold"] == 0.5 and entry["detail"]["digests"] == {"thumbnail": "b" * 64}
+    assert told["event"] == "detection.done" and told["data"]["id"] == job and told["data"]["case_id"] == done["case_id"]
+
+
+def test_a_verdict_that_cannot_be_written_whole_is_not_written_at_all(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = line.send(b"one")[0]["id"]
+    line.queue.claim("w")
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(line.hooks, "enqueue", broken)
+    with pytest.raises(ZeroDivisionError):
+        line.queue.finish(job, "w", {**SAID, "case_reason": "uncertain"})
+    assert (line.queue.get(job) or {})["state"] == "running" and line.world.cases.counts()["open"] == 0
+
+
+def test_a_file_that_ends_its_process_every_time_is_marked_unreadable(line: Line) -> None:
+    job = line.send(b"a poisoned file")[0]["id"]
+    for _ in range(2):
+        assert (line.queue.claim("w") or {})["id"] == job
+        assert line.queue.drop_lease("w") == 1
+    assert line.queue.claim("w") is None
+    found = line.queue.get(job) or {}
+    assert found["state"] == "done" and found["verdict"] == "none" and "2 times" in found["answer"]["reason"]
+
+
+def test_what_a_worker_gives_back_has_not_been_tried(line: Line) -> None:
+    job = line.send(b"one")[0]["id"]
+    for _ in range(5):
+        assert (line.queue.claim("w") or {})["id"] == job
+        assert line.queue.give_back("w") == 1
+    assert (line.queue.get(job) or {})["attempts"] == 0
+
+
+def test_a_full_queue_takes_a_batch_whole_or_not_at_all(line: Line) -> None:
+    line.send(b"1", b"2", b"3")
+    with pytest.raises(QueueFull):
+        line.send(b"4", b"5")
+    with pytest.raises(QueueFull):
+        line.queue.make_room(2)
+    assert line.queue.waiting() == 3
+    line.queue.make_room(1)
+
+
+def test_the_same_idempotency_key_is_the_same_answer_for_its_owner_alone(line: Line) -> None:
+    first = line.send(b"1", idempotency_key="k", fingerprint="f")
+    again = line.send(b"1", idempotency_key="k", fingerprint="f")
+    assert [row["id"] for row in first] == [row["id"] for row in again]
+    with pytest.raises(KeyReused):
+        line.send(b"2", idempotency_key="k", fingerprint="g")
+    other = line.send(b"1", actor=line.world.user("other", Role.viewer), idempotency_key="k", fingerprint="f")
+    assert other[0]["id"] != first[0]["id"]
+    assert line.queue.replayed(line.world.sender, "new", "f") is None
+
+
+def test_media_that_went_meanwhile_are_asked_for_again(line: Line) -> None:
+    file = line.file(b"one")
+    line.world.media.delete(file.sha256)
+    with pytest.raises(MediaGone):
+        line.queue.accept(line.world.sender, [file])
+    assert line.queue.waiting() == 0
+
+
+def test_only_a_verdict_can_be_disputed(line: Line) -> None:
+    job = line.send(b"one")[0]["id"]
+    for claim, why in (("real", "no verdict"), ("perhaps", "real or fake")):
+        with pytest.raises(ValueError, match=why):
+            line.queue.dispute(line.world.sender, job, claim)
+    line.queue.claim("w")
+    line.queue.finish(job, "w", SAID)
+    found = line.queue.dispute(line.world.sender, job, "real", "that is me")
+    assert line.world.case(found["case_id"])["reason"] == "disputed" and found["answer"]["dispute"]["claim"] == "real"
+    assert line.queue.dispute(line.world.sender, job, "real")["case_id"] == found["case_id"], "one file, one case"
+
+
+STEPS = st.lists(st.sampled_from(["send", "claim a", "claim b", "finish a", "finish b", "late", "give back a", "die b"]), max_size=40)
+
+
+@given(steps=STEPS)
+@settings(max_examples=40)
+def test_in_any_order_each_upload_has_one_verdict_or_waits(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
+    line = Line(tmp_path_factory.mktemp("line"), workers__queue_length=100)
+    held: dict[str, list[str]] = {"a": [], "b": []}
+    sent, verdicts = [], 0
+    for number, step in enumerate(steps):
+        verb, _, name = step.rpartition(" ")
+        if step == "send":
+            sent.append(line.send(str(number).encode())[0]["id"])
+        elif step == "late":
+            for job in sent:
+                line.let_time_pass(job)
+        elif verb == "claim":
+            row = line.queue.claim(name)
+            held[name] += [row["id"]] if row is not None else []
+        elif verb == "finish" and held[name]:
+            verdicts += line.queue.finish(held[name].pop(), name, SAID) is not None
+        elif verb == "give back":
+            line.queue.give_back(name)
+        elif verb == "die":
+            line.queue.drop_lease(name)
+    counts = line.queue.counts()
+    assert sum(counts.values()) == len(sent)
+    with line.world.database.read() as connection:
+        written = connection.execute(select(func.count()).select_from(AUDIT).where(AUDIT.c.action == "detection.verdict")).scalar_one()
+    assert not verify(line.world.database).broken_at
+    assert written == counts["done"] >= verdicts
+    line.world.close()

@@ -1,0 +1,231 @@
+"""Webhooks against a real receiver: signed, sent again until answered, never to an address that was not allowed."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select, update
+
+from feedback import addresses, webhooks
+from feedback.addresses import AddressRefused, checked, is_public
+from feedback.audit import verify
+from feedback.database import now
+from feedback.secret import load_secret
+from feedback.tables import DELIVERIES, WEBHOOKS
+from feedback.webhooks import FIRST_RETRY_SECONDS, MOST_ATTEMPTS, MOST_WEBHOOKS, Webhooks, signature
+from tests.feedback.databases import KINDS, database_url
+from tests.feedback.world import World
+
+
+class Receiver(ThreadingHTTPServer):
+    """Notes what comes and answers with the next of `answers`, or 200."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.answers: list[int] = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hook?a=1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        self.server.got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
+        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+class Sender:
+    """Webhooks over a small world."""
+
+    def __init__(self, root: Path, url: str = "", **more: Any) -> None:
+        self.world = World(root, url, **{"webhook_hosts": ["127.0.0.1"], "allow_private_addresses": True, **more})
+        self.hooks = Webhooks(self.world.database, load_secret(root), self.world.settings.feedback)
+
+    def tell(self, **body: Any) -> None:
+        with self.world.database.write() as connection:
+            self.hooks.enqueue(connection, self.world.sender.user_id, "detection.done", body)
+
+    def deliver(self) -> int:
+        return asyncio.run(self.hooks.deliver_due())
+
+    def rows(self) -> list[dict[str, Any]]:
+        with self.world.database.read() as connection:
+            return [dict(row) for row in connection.execute(select(DELIVERIES).order_by(DELIVERIES.c.number)).mappings()]
+
+    def let_time_pass(self) -> None:
+        with self.world.database.write() as connection:
+            connection.execute(update(DELIVERIES).values(next_at=now(-1)))
+
+
+@pytest.fixture(params=KINDS)
+def sender(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sender]:
+    made = Sender(tmp_path, database_url(request.param))
+    yield made
+    made.world.close()
+
+
+def test_what_is_sent_is_signed_and_comes_once(sender: Sender, receiver: Receiver) -> None:
+    made = sender.hooks.create(sender.world.sender, receiver.url)
+    sender.tell(id="1", verdict="fake")
+    assert (sender.deliver(), sender.deliver()) == (1, 0)
+    headers, content = receiver.got[0]
+    stamp = headers["Vigil-Timestamp"]
+    by_hand = hmac.new(made["secret"].encode(), f"{stamp}.".encode() + content, hashlib.sha256).hexdigest()
+    assert headers["Vigil-Signature"] == f"v1={by_hand}" == signature(made["secret"], stamp, content)
+    told = json.loads(content)
+    assert told["event"] == "detection.done" and told["data"] == {"id": "1", "verdict": "fake"} and told["id"] == sender.rows()[0]["id"]
+    assert headers["Host"] == f"127.0.0.1:{receiver.server_port}" and len(receiver.got) == 1
+    assert sender.hooks.list_webhooks(sender.world.sender.user_id)[0]["sent"] == 1
+    assert not verify(sender.world.database).broken_at
+
+
+def test_the_secret_is_not_in_the_database(sender: Sender, receiver: Receiver) -> None:
+    made = sender.hooks.create(sender.world.sender, receiver.url)
+    with sender.world.database.read() as connection:
+        assert made["secret"] not in str(connection.execute(select(WEBHOOKS)).mappings().all())
+    assert "secret" not in sender.hooks.list_webhooks(sender.world.sender.user_id)[0]
+
+
+@pytest.mark.parametrize("status", [500, 404, 301, 302])
+def test_what_is_refused_or_led_elsewhere_comes_again_later_with_the_same_id(sender: Sender, receiver: Receiver, status: int) -> None:
+    sender.hooks.create(sender.world.sender, receiver.url)
+    receiver.answers = [status]
+    sender.tell(id="1")
+    assert (sender.deliver(), sender.deliver()) == (1, 0)
+    row = sender.rows()[0]
+    assert row["state"] == "waiting" and row["attempts"] == 1 and str(status) in row["last_error"] and row["next_at"] > now(FIRST_RETRY_SECONDS - 5)
+    sender.let_time_pass()
+    assert sender.deliver() == 1 and sender.rows()[0]["state"] == "sent"
+    assert json.loads(receiver.got[0][1])["id"] == json.loads(receiver.got[1][1])["id"]
+
+
+def test_a_receiver_that_is_gone_is_given_up_after_the_last_attempt(sender: Sender) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sender.hooks.create(sender.world.sender, f"http://127.0.0.1:{port}/")
+    sender.tell(id="1")
+    pauses = []
+    for _ in range(MOST_ATTEMPTS):
+        assert sender.deliver() == 1
+        pauses.append(sender.rows()[0]["next_at"])
+        sender.let_time_pass()
+    assert sender.deliver() == 0 and sender.rows()[0]["state"] == "failed" and "Connect" in sender.rows()[0]["last_error"]
+    assert pauses == sorted(pauses)
+
+
+def test_one_slow_receiver_does_not_hold_up_the_others(sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "SEND_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        sender.hooks.create(sender.world.sender, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        sender.hooks.create(sender.world.sender, receiver.url)
+        sender.tell(id="1")
+        sender.deliver()
+    assert sorted(row["state"] for row in sender.rows()) == ["sent", "waiting"] and len(receiver.got) == 1
+
+
+def test_an_ended_webhook_gets_nothing_more(sender: Sender, receiver: Receiver) -> None:
+    made = sender.hooks.create(sender.world.sender, receiver.url)
+    sender.tell(id="1")
+    assert sender.hooks.owner(made["id"]) == sender.world.sender.user_id
+    sender.hooks.delete(sender.world.sender, made["id"])
+    sender.tell(id="2")
+    assert sender.deliver() == 0 and receiver.got == [] and [row["state"] for row in sender.rows()] == ["failed"]
+    assert sender.hooks.owner(made["id"]) is None
+
+
+def test_an_account_has_a_bounded_number(sender: Sender, receiver: Receiver) -> None:
+    for _ in range(MOST_WEBHOOKS):
+        sender.hooks.create(sender.world.sender, receiver.url)
+    with pytest.raises(ValueError, match="at most"):
+        sender.hooks.create(sender.world.sender, receiver.url)
+
+
+def test_an_address_that_was_allowed_and_is_no_longer_gets_nothing(tmp_path: Path, receiver: Receiver) -> None:
+    sender = Sender(tmp_path)
+    sender.hooks.create(sender.world.sender, receiver.url)
+    sender.tell(id="1")
+    strict = sender.world.settings.feedback.model_copy(update={"allow_private_addresses": False})
+    sender.hooks.settings = strict
+    assert sender.deliver() == 1 and receiver.got == [] and "private network" in sender.rows()[0]["last_error"]
+    sender.world.close()
+
+
+# -- addresses ------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://media.example/x", "file:///etc/passwd", "http://", "http:///x", "//media.example/x", "http://user:pw@media.example/", "http://other.example/",
+        "http://media.example@other.example/", "http://media.example.other.example/", "http://media.example:99999/", "http://[::1", "gopher://media.example/",
+        "http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://media.example\\@other.example/", "javascript:alert(1)", "http://medi\u0430.example/",
+    ],
+)  # fmt: skip
+def test_what_is_not_on_the_list_is_not_connected_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("93.184.216.34", 80))])
+    with pytest.raises(AddressRefused):
+        checked(url, ["media.example"], False)
+
+
+INNER = [
+    "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1",
+    "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "ff02::1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", INNER)
+def test_a_listed_name_that_leads_inside_is_refused_even_if_another_of_its_addresses_is_public(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_public(address)
+    found = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", (address, 80))]
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(AddressRefused, match="private"):
+        checked("http://media.example/", ["media.example"], False)
+
+
+@given(st.ip_addresses(v=4, network="10.0.0.0/8") | st.ip_addresses(v=4, network="192.168.0.0/16") | st.ip_addresses(v=4, network="127.0.0.0/8"))
+def test_an_inner_address_stays_one_in_every_dress(address: Any) -> None:
+    number = int(address)
+    dresses = [str(address), f"::ffff:{address}", f"64:ff9b::{number >> 16:x}:{number & 0xFFFF:x}", f"2002:{number >> 16:x}:{number & 0xFFFF:x}::1"]
+    assert not any(is_public(dress) for dress in dresses)
+
+
+def test_exactly_the_checked_address_is_connected_to_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def look_up(host: str, *_: Any, **__: Any) -> list[Any]:
+        asked.append(host)
+        return [(2, 1, 6, "", ("93.184.216.34" if len(asked) == 1 else "127.0.0.1", 443))]
+
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", look_up)
+    target = checked("https://Media.Example:8443/a?b=c#d", ["media.example"], False)
+    assert target.url == "https://93.184.216.34:8443/a?b=c" and target.headers == {"Host": "Media.Example:8443"} and asked == ["media.example"]
+    assert target.extensions == {"sni_hostname": "Media.Example"}
