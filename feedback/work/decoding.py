@@ -30,6 +30,7 @@ LOG = logging.getLogger("vigil.work")
 HOUSE = Path(__file__).resolve().parent.parent.parent
 FILES_A_CHILD = 200  # then it is replaced: what a library leaks, or a file has twisted, ends there
 START_SECONDS = 60
+DYING_SECONDS = 2  # for a child that said something impossible to end by itself
 LONGEST_HEADER = 4 << 20
 MOST_CLIPS, MOST_BYTES = 512, 2 << 30  # of one file, whatever a child says
 PICTURE_PX = 640  # longer side of the preview
@@ -124,7 +125,7 @@ class Decoders:
 
     async def _ended(self, child: _Child) -> str:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.process.wait(), 5)
+            await asyncio.wait_for(child.process.wait(), DYING_SECONDS)
         code = child.process.returncode
         return "it said nothing sensible" if code is None else f"signal {-code}" if code < 0 else f"code {code}"
 

@@ -74,10 +74,9 @@ class Workers:
             if self._idle is not None:
                 self._idle.cancel()
             try:
-                answer = await asyncio.wait_for(self._ask(detection_id), EXPLAIN_SECONDS)
+                answer = await asyncio.wait_for(self._ask_again(detection_id), EXPLAIN_SECONDS)
             except (TimeoutError, ConnectionError, ValueError) as problem:
-                await _end(self._explainer)
-                self._explainer = None
+                await self._end_explainer()
                 why = f"it took longer than {EXPLAIN_SECONDS} s" if isinstance(problem, TimeoutError) else "its process ended"
                 raise WorkspaceError("The explanation could not be made.", why=why, next_step="Ask again; the verdict stands without it.") from None
             finally:
@@ -110,6 +109,18 @@ class Workers:
             self.model, self.reload_problem = message["model"], message.get("reload_problem", "")
             self.why, self.next_step = message.get("why", ""), message.get("next_step", "")
         self.on_change(message)
+
+    async def _ask_again(self, detection_id: str) -> dict[str, Any]:
+        """The answer; where the process died, perhaps long before this question, that of another one."""
+        try:
+            return await self._ask(detection_id)
+        except ConnectionError:
+            await self._end_explainer()
+            return await self._ask(detection_id)
+
+    async def _end_explainer(self) -> None:
+        await _end(self._explainer)
+        self._explainer = None
 
     async def _ask(self, detection_id: str) -> dict[str, Any]:
         if self._explainer is None or self._explainer.returncode is not None:

@@ -173,7 +173,7 @@ STEPS = st.lists(st.sampled_from(["send", "claim a", "claim b", "finish a", "fin
 
 
 @given(steps=STEPS)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_in_any_order_each_upload_has_one_verdict_or_waits(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
     line = Line(tmp_path_factory.mktemp("line"), workers__queue_length=100)
     held: dict[str, list[str]] = {"a": [], "b": []}

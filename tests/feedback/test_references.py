@@ -108,9 +108,7 @@ def test_a_file_in_a_listed_bucket_is_fetched(make: Make, monkeypatch: pytest.Mo
     client = boto3.client("s3", endpoint_url=endpoint)
     client.create_bucket(Bucket="inbox")
     client.put_object(Bucket="inbox", Key="a/b.jpg", Body=CONTENT)
-    found, missing, other = send(
-        make, "s3://inbox/a/b.jpg", "s3://inbox/none", "s3://outbox/a/b.jpg", reference_hosts=["s3://inbox"], s3_endpoint_url=endpoint
-    )
+    found, missing, other = send(make, "s3://inbox/a/b.jpg", "s3://inbox/none", "s3://outbox/a/b.jpg", reference_hosts=["s3://inbox"], s3_endpoint_url=endpoint)
     server.stop()
     assert found.status_code == 202 and found.json()["sha256"] == sha256_bytes(CONTENT)
     is_problem(missing, 422)

@@ -49,17 +49,14 @@ def test_an_explanation_is_made_once_by_a_process_that_may_die(service: Service,
     asked: Any = service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120)
     assert asked.status_code == 200, asked.text
     page = asked.json()
-    assert verdict["model"]["sha256"].startswith(page["model"]) and page["heatmaps"] == len(page["frames"]) > 0
+    assert page["model"] == verdict["model"] and page["heatmaps"] == len(page["frames"]) > 0
     assert service.client.get(f"/v1/detections/{verdict['id']}/heatmaps/0").headers["content-type"] == "image/webp"
     explainer = processes(service)["explainer"]
     os.kill(explainer.pid, signal.SIGKILL)
     assert service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page, "it was kept"
     other = service.detect(clip + b"\0").json()
-    again = service.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120)
-    if again.status_code != 200:  # it died while it was asked: said plainly, and the next question starts another
-        assert again.status_code == 503
-        again = service.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120)
-    assert again.status_code == 200
+    os.kill(processes(service)["explainer"].pid, signal.SIGKILL)
+    assert service.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120).status_code == 200
 
 
 def test_what_is_no_media_has_no_explanation(service: Service) -> None:
