@@ -103,29 +103,28 @@ def _against(
     champion: "ModelCard", challenger: "ModelCard", rows: "pd.DataFrame", holdout: "pd.DataFrame", everything: "pd.DataFrame", settings: Settings, cycle: Cycle
 ) -> dict[str, Any]:
     from model.intervals import paired_difference
+    from model.paired import log_losses, paired_mean
 
+    labels, clusters = rows["label"].to_numpy(dtype=str), rows["cluster"].to_numpy(dtype=str)
     paired = paired_difference(
-        rows["label"].to_numpy(dtype=str),
+        labels,
         rows["p_challenger"],
         rows["p_champion"],
-        rows["cluster"],
+        clusters,
         resamples=settings.evaluate.resamples,
         seed=cycle.seed,
         confidence=1 - 2 * settings.gates.alpha,
     )
-    known = [
-        {"generator": name, **class_counts(part), "champion_auc": auc_of(part, "p_champion"), "challenger_auc": auc_of(part, "p_challenger")}
-        for name, part in rows_by_generator(rows).items()
-    ]
+    loss = paired_mean(labels, log_losses(labels, rows["p_challenger"]), log_losses(labels, rows["p_champion"]), clusters)
+    known = [{"generator": name, **class_counts(part), **_auc_change(part)} for name, part in rows_by_generator(rows).items()]
     new = [
         {"generator": name, **class_counts(part), "champion_auc": auc_of(part, "p_champion"), "challenger_auc": auc_of(part, "p_challenger")}
         for name, part in unmet(holdout, everything, cycle).items()
     ]
     cut = [
-        {"slice": name, "n": len(part), "champion": before, "challenger": after}
+        {"slice": name, "n": len(part), **change}
         for name, part in slices(rows, settings.gates.min_slice).items()
-        if (before := balanced_accuracy(part, rows, "p_champion", champion.threshold)) is not None
-        and (after := balanced_accuracy(part, rows, "p_challenger", challenger.threshold)) is not None
+        if (change := _accuracy_change(part, rows, champion.threshold, challenger.threshold)) is not None
     ]
     return {
         "comparison": {
@@ -133,11 +132,38 @@ def _against(
             "champion_auc": auc_of(rows, "p_champion"),
             "challenger_auc": auc_of(rows, "p_challenger"),
             "lower": paired.low,
+            "upper": paired.high,
+            "log_loss": loss.as_dict() if loss else None,
         },
         "forgetting": {"count": len(known), "rows": known},
         "new_generators": {"count": len(new), "rows": new},
         "slices": {"count": len(cut), "rows": cut},
     }
+
+
+def _auc_change(rows: "pd.DataFrame") -> dict[str, Any]:
+    """Both AUCs, and their difference with its standard error; None where a class is missing."""
+    from model.paired import paired_auc
+
+    found = paired_auc(rows["label"].to_numpy(dtype=str), rows["p_challenger"], rows["p_champion"], rows["cluster"])
+    change = found.as_dict() if found else {"difference": None, "se": None, "df": None}
+    return {"champion_auc": auc_of(rows, "p_champion"), "challenger_auc": auc_of(rows, "p_challenger"), **change}
+
+
+def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, after: float) -> dict[str, Any] | None:
+    """Difference of balanced accuracy on a slice, each model at its own threshold; a class that the slice lacks is taken from all rows."""
+    import pandas as pd
+
+    from model.paired import paired_balanced_accuracy
+
+    missing = {"real", "fake"} - set(part["label"])
+    seen = pd.concat([part, rows[rows["label"].isin(missing)]]) if missing else part
+    found = paired_balanced_accuracy(
+        seen["label"].to_numpy(dtype=str), seen["p_challenger"] >= after, seen["p_champion"] >= before, seen["cluster"]
+    )  # fmt: skip
+    if found is None or set(seen["label"]) != {"real", "fake"}:
+        return None
+    return {**found.as_dict(), "champion": balanced_accuracy(part, rows, "p_champion", before)}
 
 
 def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle) -> dict[str, "pd.DataFrame"]:

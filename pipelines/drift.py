@@ -3,6 +3,7 @@
 Incoming collected videos of the batches under judgement are compared with earlier ones that no model trained on, by a
 permutation test on embeddings and picture quality. No label takes part in the test. Where it finds drift, the parts that
 drifted are named, and it is asked whether the updated holdout now holds enough of them: then there is no reason to hold.
+Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows?
 """
 
 import hashlib
@@ -48,6 +49,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "split", "p_fake", "embedding", *QUALITY])
     )
     result = weigh(units, holdout_counts(root), settings, cycle)
+    result["gate_inputs"]["labels"] = result["labels"] = label_noise(units, threshold_of(model_dir) if base else None, cycle)
     sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
     result["columns"] = make_report(sides[0], sides[1], root / FOLDER)
     result["embedded_by"] = "champion" if base else "challenger"
@@ -72,6 +74,33 @@ def combine(scored: "pd.DataFrame", model_dir: Path) -> "pd.DataFrame":
     means = {str(unit): np.mean(np.stack(list(part)), axis=0) for unit, part in scored.groupby("unit")["embedding"]}
     units["embedding"] = [means[str(unit)] for unit in units.index]
     return units.reset_index()
+
+
+def threshold_of(model_dir: Path) -> float:
+    """Where the model of this folder begins to say fake."""
+    from model.card import load_card
+
+    return load_card(model_dir).threshold
+
+
+def label_noise(units: "pd.DataFrame", threshold: float | None, cycle: Cycle) -> dict[str, Any]:
+    """How much more often the champion contradicts the labels of what came in than the labels it has not trained on before.
+
+    Reals and fakes of generators it knows; on others it may well be wrong. A champion that is right on a share a of the videos contradicts
+    e of the labels more where a share e / (2a - 1) of them is flipped, so `difference` is a lower estimate of the flipped share.
+    """
+    from model.paired import shift_of_mean
+
+    if threshold is None:
+        return {"status": "no champion"}
+    fair = units[(units["label"] == "real") | units["generator"].isin(list(cycle.known_generators))]
+    new = fair["new"].to_numpy(dtype=bool)
+    counts = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
+    against = (fair["p_fake"].to_numpy(dtype=np.float64) >= threshold) != (fair["label"] == "fake").to_numpy()
+    found = shift_of_mean(against, new, fair["cluster"]) if len(fair) else None
+    if found is None:
+        return {"status": "too few", **counts}
+    return {"status": "tested", **counts, "rate": float(against[new].mean()), "rate_before": float(against[~new].mean()), **found.as_dict()}
 
 
 def group_of(units: "pd.DataFrame") -> "pd.Series[str]":

@@ -348,11 +348,15 @@ class GateSettings(Block):
     max_fpr: Fraction = Field(0.032, description="Wilson upper bound is printed; the point estimate and n decide.")
     max_ece: Fraction = Field(0.05, description="Expected calibration error after temperature scaling.")
     margin: Fraction = Field(0.01, description="Largest tolerated loss of AUC against the champion (lower end of the paired interval).")
-    alpha: float = Field(0.05, gt=0, lt=0.5, description="One-sided level of the paired comparison.")
+    max_log_loss_rise: float = Field(
+        0.05, gt=0, description="Largest tolerated rise of log-loss in nats against the champion (upper end); of 2,000 videos it is known to 0.01."
+    )
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="One-sided level of the paired comparison: how often a model worse by the margin may pass.")
+    hold_alpha: float = Field(0.01, gt=0, lt=0.5, description="Level of each gate that holds for a shown loss: how often noise alone may hold a model.")
     min_slice: Positive = Field(30, description="Fewer videos in a slice: reported, pooled, not judged alone.")
-    max_slice_drop: Fraction = Field(0.02, description="Largest drop of balanced accuracy of any slice against the champion.")
+    max_slice_drop: Fraction = Field(0.02, description="A slice that is shown to lose more balanced accuracy against the champion holds the model.")
     min_new_auc: Fraction = Field(0.90, description="On a generator the champion has not met.")
-    max_forgetting: Fraction = Field(0.01, description="Largest mean drop of AUC on generators known before.")
+    max_forgetting: Fraction = Field(0.01, description="A generator known before that is shown to lose more AUC holds the model.")
     max_generalisation_gap: Fraction = Field(0.10, description="Train AUC minus holdout AUC.")
     min_score_spread: Fraction = Field(0.05, description="Least standard deviation of p_fake on the holdout.")
     max_transfer_drop: Fraction = Field(0.04, description="Balanced accuracy lost to transferred PGD at 0.05.")
@@ -361,6 +365,7 @@ class GateSettings(Block):
     max_latency_seconds: float = Field(5.0, gt=0, description="A 10 s clip, mode `standard`, two cores.")
     max_model_bytes: Positive = Field(200 << 20, description="Size of the exported model.")
     max_parity: float = Field(1e-3, gt=0, description="Largest difference of p_fake between checkpoint and export on golden clips.")
+    max_label_noise: Fraction = Field(0.01, description="Incoming labels that the champion is shown to contradict more often than this beyond known ones hold.")
     hold_on_drift: bool = Field(True, description="Whether drift that no holdout slice covers holds the model back.")
 
 

@@ -13,6 +13,7 @@ __all__ = ["GATES", "GateResult", "GateVerdict", "Verdict", "decide", "judge"]
 GATES = {
     "data": absolute.data,
     "leak-free": absolute.leak_free,
+    "label noise": comparative.label_noise,
     "accuracy": absolute.accuracy,
     "not worse than the champion": comparative.not_worse,
     "better on what is new": comparative.better_on_new,

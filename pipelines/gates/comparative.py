@@ -4,11 +4,14 @@ A workspace's first model has no champion: what can only be compared passes with
 decide. "No champion" is a stated fact (an empty sha256 in the evaluation *and* in the cycle), never a missing one.
 """
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Results
 
 NO_CHAMPION = "No champion yet: the absolute gates decide."
+NORMAL = NormalDist()
 
 
 def has_champion(inputs: Inputs) -> bool:
@@ -22,22 +25,107 @@ def has_champion(inputs: Inputs) -> bool:
 
 
 def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
-    """Non-inferiority: the lower end of the paired interval of the AUC difference lies above -margin."""
+    """Non-inferiority on AUC and on log-loss: what is lost, at the unlucky end of the paired interval, stays within the margin.
+
+    An interval that reaches beyond the margin but does not lie beyond it is undecided, and it is said how many videos would decide.
+    """
     if not has_champion(inputs):
         yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
         return
     seen = inputs.node("evaluation.comparison")
     n, least = min(seen.count("n_real"), seen.count("n_fake")), limits.here.min_per_class
-    champion, challenger, lower = seen.number("champion_auc"), seen.number("challenger_auc"), seen.number("lower")
-    limit, production = -limits.here.margin, -limits.production.margin
-    story = f"AUC {challenger:.3f} against the champion's {champion:.3f}; the lower end of the paired interval is {lower:+.3f}"
+    champion, challenger = seen.number("champion_auc"), seen.number("challenger_auc")
+    lower, upper, alpha = seen.number("lower"), seen.number("upper"), limits.here.alpha
+    if upper < lower:
+        raise Missing("the interval of the comparison is upside down")
+    story = f"AUC {challenger:.3f} against the champion's {champion:.3f}; the paired interval is {lower:+.3f} to {upper:+.3f}"
+    se = (upper - lower) / (2 * float(NORMAL.inv_cdf(1 - alpha)))
+    margins = (limits.here.margin, limits.production.margin)
+    yield _bounded(f"{gate}: AUC", story, (-upper, -lower), margins, n, least, _wanted(n, se, margins[0], alpha))
+    loss = seen.node("log_loss")
+    rise, spread, df = loss.number("difference"), loss.number("se"), loss.count("df")
+    if spread < 0 or df < 1:
+        raise Missing("the log-loss of this comparison has no standard error")
+    reach = float(student(1 - alpha, df)) * spread
+    margins = (limits.here.max_log_loss_rise, limits.production.max_log_loss_rise)
+    story = f"Log-loss {rise:+.3f} against the champion's, between {rise - reach:+.3f} and {rise + reach:+.3f}"
+    yield _bounded(f"{gate}: log-loss", story, (rise - reach, rise + reach), margins, n, least, _wanted(n, spread, margins[0], alpha))
+
+
+def _wanted(n: int, se: float, margin: float, alpha: float) -> int:
+    """Videos like these n of the rarer class with which two equally good models would pass 19 times in 20."""
+    if margin <= 0 or se <= 0:
+        return n
+    return max(1, math.ceil(n * (float(NORMAL.inv_cdf(1 - alpha) + NORMAL.inv_cdf(0.95)) * se / margin) ** 2))
+
+
+def _bounded(gate: str, story: str, loss: tuple[float, float], margins: tuple[float, float], n: int, least: int, wanted: int) -> GateResult:
+    """Whether a loss, known to lie between two ends, is within the margin; between is undecided."""
+    low, high = loss
+    margin, production = margins
+    facts = (high, margin, production, n, max(least, wanted), "at most")
     if n < least:
-        verdict, reason = GateVerdict.UNDECIDED, f"Undecided: {story}, on {n} videos of the rarer class; {least - n} more are needed ({least})."
-    elif lower > limit:
-        verdict, reason = GateVerdict.PASS, f"{story}, above {limit:+.3f}."
-    else:
-        verdict, reason = GateVerdict.FAIL, f"{story}, but it must be above {limit:+.3f}."
-    yield GateResult(gate, verdict, reason, lower, limit, production, n, least, "at least")
+        return GateResult(gate, GateVerdict.UNDECIDED, f"Undecided: {story}, on {n} videos of the rarer class; {least - n} more are needed ({least}).", *facts)
+    if high < margin:
+        return GateResult(gate, GateVerdict.PASS, f"{story}: at most {margin:.3g} is lost.", *facts)
+    if low >= margin:
+        return GateResult(gate, GateVerdict.FAIL, f"{story}: more than {margin:.3g} is lost.", *facts)
+    reason = f"Undecided: {story}; a loss of {margin:.3g} is not ruled out. About {wanted} videos of the rarer class would decide, there are {n}."
+    return GateResult(gate, GateVerdict.UNDECIDED, reason, *facts)
+
+
+def student(p: float, df: int) -> float:
+    """Quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(p, df))
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """What one slice or generator lost, and how sure that is."""
+
+    name: str
+    lost: float
+    se: float
+    df: int
+    n: int
+
+
+def _losses(rows: list[Inputs], name: str, counts: tuple[str, ...]) -> list[_Loss]:
+    read = [_Loss(row.text(name), -row.number("difference"), row.number("se"), row.count("df"), min(row.count(count) for count in counts)) for row in rows]
+    if any(loss.se < 0 for loss in read):
+        raise Missing(f"a {name} has a negative standard error")
+    return read
+
+
+def _shown_losses(gate: str, what: str, setting: str, read: list[_Loss], limits: Limits) -> GateResult:
+    """Fail where some loss beyond the bound is more than noise: one-sided tests, together at level `hold_alpha` (Holm)."""
+    from model.paired import detectable, holm, p_greater
+
+    least, alpha = limits.here.min_slice, limits.here.hold_alpha
+    bound, production = float(getattr(limits.here, setting)), float(getattr(limits.production, setting))
+    judged = [loss for loss in read if loss.n >= least and loss.df >= 1]
+    if not judged:
+        largest = max((loss.n for loss in read), default=0)
+        reason = f"Undecided: none has {least} videos of several people; the largest has {largest}."
+        return GateResult(gate, GateVerdict.UNDECIDED, reason, limit=bound, production_limit=production, n=largest, smallest_n=least, rule="at most")
+    adjusted = holm([p_greater(loss.lost, loss.se, loss.df, bound) for loss in judged])
+    worst = min(range(len(judged)), key=lambda at: (adjusted[at], -judged[at].lost))
+    most = max(judged, key=lambda loss: loss.lost)
+    loss, p_value = judged[worst], adjusted[worst]
+    facts = (bound, production, loss.n, least, "at most")
+    if p_value < alpha:
+        shown = [one.name for one, p in zip(judged, adjusted, strict=True) if p < alpha]
+        more = f"; {len(shown)} of {len(judged)} lost more" if len(shown) > 1 else ""
+        reason = f"{loss.name} lost {loss.lost:.3f} of {what}, more than {bound:.3g} beyond noise (p {p_value:.2g} of {alpha:.2g} after Holm{more})."
+        return GateResult(gate, GateVerdict.FAIL, reason, loss.lost, *facts)
+    coarsest = max(detectable(one.se, one.df, bound, alpha / len(judged)) for one in judged)
+    reason = (
+        f"No loss of {what} beyond {bound:.3g} is more than noise in {len(judged)} (most: {most.name}, {most.lost:+.3f}; "
+        f"one of {coarsest:.2f} would be found 4 times in 5 in the least certain)."
+    )
+    return GateResult(gate, GateVerdict.PASS, reason, most.lost, bound, production, most.n, least, "at most")
 
 
 def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
@@ -82,46 +170,58 @@ def new_rows(gate: str, inputs: Inputs, limits: Limits) -> Results:
 
 
 def worst_slice(gate: str, inputs: Inputs, limits: Limits) -> Results:
-    """No slice loses more balanced accuracy against the champion than is allowed."""
+    """No slice loses more balanced accuracy against the champion than is allowed, noise apart."""
     if not has_champion(inputs):
         yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
         return
-    least = limits.here.min_slice
-    read = [(row.number("champion") - row.number("challenger"), row.text("slice"), row.count("n")) for row in inputs.rows("evaluation.slices")]
-    judged = [entry for entry in read if entry[2] >= least]
-    if not judged:
-        largest = max((n for _, _, n in read), default=0)
-        yield GateResult(
-            gate,
-            GateVerdict.UNDECIDED,
-            f"Undecided: the largest slice has {largest} videos; {least - largest} more are needed ({least}).",
-            n=largest,
-            smallest_n=least,
-        )
-        return
-    drop, name, n = max(judged)
-    yield limits.check(gate, f"the largest loss of balanced accuracy of {len(judged)} slices ({name})", drop, "max_slice_drop", n, least)
+    rows = inputs.rows("evaluation.slices")
+    for row in rows:
+        row.number("champion")
+    yield _shown_losses(gate, "balanced accuracy", "max_slice_drop", _losses(rows, "slice", ("n",)), limits)
 
 
 def forgetting(gate: str, inputs: Inputs, limits: Limits) -> Results:
-    """Mean loss of AUC over the generators known before."""
+    """No generator known before is told less well than is allowed (AUC), noise apart."""
     if not has_champion(inputs):
         yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
         return
-    least = limits.here.min_slice
-    read = [
-        (row.number("champion_auc") - row.number("challenger_auc"), row.text("generator"), min(row.count("n_fake"), row.count("n_real")))
-        for row in inputs.rows("evaluation.forgetting")
-    ]
-    judged = [entry for entry in read if entry[2] >= least]
-    if not judged:
-        largest = max((n for _, _, n in read), default=0)
-        reason = f"Undecided: no known generator has {least} videos on the frozen holdout; the largest has {largest}, {least - largest} more are needed."
-        yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=largest, smallest_n=least)
+    rows = inputs.rows("evaluation.forgetting")
+    for row in rows:
+        row.number("champion_auc"), row.number("challenger_auc")
+    yield _shown_losses(gate, "AUC", "max_forgetting", _losses(rows, "generator", ("n_fake", "n_real")), limits)
+
+
+def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
+    """The labels that came in are not contradicted by the champion more often than the known ones, noise apart."""
+    from model.paired import p_greater
+
+    champion_exists, seen = has_champion(inputs), inputs.node("drift.labels")
+    status = seen.text("status")
+    if status == "no champion" and not champion_exists:
+        yield GateResult(gate, GateVerdict.PASS, "No champion yet whom the labels could contradict.")
         return
-    mean, (worst, name, _) = sum(drop for drop, _, _ in judged) / len(judged), max(judged)
-    what = f"mean loss of AUC over {len(judged)} known generators (most on {name}: {worst:+.3f})"
-    yield limits.check(gate, what, mean, "max_forgetting", min(n for _, _, n in judged), least, "videos of the rarest")
+    if status not in ("tested", "too few"):
+        raise Missing(f"drift.labels.status {status!r} does not fit this cycle")
+    before, new, least = seen.count("n_ref"), seen.count("n_new"), limits.here.min_slice
+    bound, production = limits.here.max_label_noise, limits.production.max_label_noise
+    if new < least:
+        yield GateResult(
+            gate, GateVerdict.PASS, f"{new} incoming videos with labels that the champion can judge: too few to look at ({least}).", n=new, smallest_n=least
+        )
+        return
+    if status == "too few" or before < least:
+        reason = f"Undecided: {before} known videos to compare with; {least - before} more are needed ({least})."
+        yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=before, smallest_n=least)
+        return
+    rise, se, df = seen.number("difference"), seen.number("se"), seen.count("df")
+    if se < 0:
+        raise Missing("drift.labels.se is negative")
+    rates = f"the champion contradicts {seen.number('rate'):.1%} of the labels that came in and {seen.number('rate_before'):.1%} of the known ones"
+    p_value, alpha = p_greater(rise, se, df, bound), limits.here.hold_alpha
+    failed = p_value < alpha
+    reason = f"{rates}: {'more than' if failed else 'not shown to be more than'} {bound:.1%} beyond noise (p {p_value:.2g}, held below {alpha:.2g})."
+    verdict = GateVerdict.FAIL if failed else GateVerdict.PASS
+    yield GateResult(gate, verdict, reason[0].upper() + reason[1:], rise, bound, production, new, least, "at most")
 
 
 def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:

@@ -37,14 +37,22 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
     if champion:
         new = [{"generator": "neural", "n_real": 120, "n_fake": 40, "champion_auc": 0.55, "challenger_auc": 0.95}] if something_new else []
         slices = [
-            {"slice": "source=phone", "n": 90, "champion": 0.95, "challenger": 0.96},
-            {"slice": "compression=c40", "n": 60, "champion": 0.92, "challenger": 0.91},
+            {"slice": "source=phone", "n": 90, "champion": 0.95, "difference": 0.01, "se": 0.02, "df": 40},
+            {"slice": "compression=c40", "n": 60, "champion": 0.92, "difference": -0.03, "se": 0.02, "df": 30},
         ]
         known = [
-            {"generator": "swap", "n_real": 120, "n_fake": 60, "champion_auc": 0.98, "challenger_auc": 0.978},
-            {"generator": "blend", "n_real": 120, "n_fake": 70, "champion_auc": 0.97, "challenger_auc": 0.975},
+            {"generator": "swap", "n_real": 120, "n_fake": 60, "champion_auc": 0.98, "challenger_auc": 0.978, "difference": -0.002, "se": 0.004, "df": 50},
+            {"generator": "blend", "n_real": 120, "n_fake": 70, "champion_auc": 0.97, "challenger_auc": 0.975, "difference": 0.005, "se": 0.004, "df": 60},
         ]
-        inputs["comparison"] = {"n_real": 120, "n_fake": 130, "champion_auc": 0.985, "challenger_auc": 0.99, "lower": -0.002}
+        inputs["comparison"] = {
+            "n_real": 120,
+            "n_fake": 130,
+            "champion_auc": 0.985,
+            "challenger_auc": 0.99,
+            "lower": -0.002,
+            "upper": 0.012,
+            "log_loss": {"difference": -0.01, "se": 0.005, "df": 100},
+        }
         inputs["new_generators"] = {"count": len(new), "rows": new}
         inputs["slices"] = {"count": len(slices), "rows": slices}
         inputs["forgetting"] = {"count": len(known), "rows": known}
@@ -52,6 +60,11 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
     seen: dict[str, Any] = {"status": drift, "n_ref": 200, "n_new": 80}
     if drift == "tested":
         seen |= {"p_value": 0.4, "alpha": 0.01, "drifted": False, "covered": True, "least": 20}
+    seen["labels"] = (
+        {"status": "tested", "n_ref": 200, "n_new": 80, "rate": 0.05, "rate_before": 0.04, "difference": 0.01, "se": 0.02, "df": 60}
+        if champion
+        else {"status": "no champion"}
+    )
     checks = [{"name": "labels are known", "success": True}, {"name": "files decode", "success": True}]
     return {
         "evaluation": {"gate_inputs": inputs},

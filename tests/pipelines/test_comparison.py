@@ -97,7 +97,7 @@ def test_forgetting_is_told_for_each_generator_against_the_frozen_reals() -> Non
 
 def test_the_worst_slice_shows_what_the_whole_hides() -> None:
     rows = {row["slice"]: row for row in inputs(world(blend=0.2))["slices"]["rows"]}
-    assert rows["generator=blend"]["challenger"] == pytest.approx(0.5) and rows["generator=blend"]["champion"] == pytest.approx(1.0)
+    assert rows["generator=blend"]["difference"] == pytest.approx(-0.5) and rows["generator=blend"]["champion"] == pytest.approx(1.0)
 
 
 def test_the_paired_interval_is_zero_for_equal_models_and_below_for_a_worse_one() -> None:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipelines.mmd import gram, joint_features, mmd_test, unbiased_mmd
+from pipelines.mmd import _many_mmd, gram, joint_features, mmd_test, unbiased_mmd
 
 ALPHA, RUNS = 0.1, 120
 
@@ -66,3 +68,15 @@ def test_unknown_quality_becomes_the_columns_median_and_each_part_weighs_the_sam
     features = joint_features(100 * rng.normal(size=(50, 4)), np.c_[rng.normal(size=50), np.r_[np.nan, rng.normal(size=49)], np.full(50, np.nan)])
     assert np.isfinite(features).all()
     assert features[:, :4].var(axis=0).sum() == pytest.approx(1) and features[:, 4:].var(axis=0).sum() == pytest.approx(1)
+
+
+@given(st.integers(0, 1000), st.integers(4, 30))
+def test_many_ways_at_once_give_what_each_gives_alone(seed: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    kernel = gram(rng.normal(size=(rows, 3)))
+    ways = rng.random((12, rows)) < 0.5
+    for way, found in zip(ways, _many_mmd(kernel, ways), strict=True):
+        if min(way.sum(), (~way).sum()) < 2:
+            assert np.isinf(found)
+        else:
+            assert found == pytest.approx(unbiased_mmd(kernel, way), abs=1e-9)

@@ -1,0 +1,240 @@
+"""The gates as statistics: planted bad weeks, false holds of good weeks, false alarms and power of each test. From cached scores, in minutes.
+
+    python benchmarks/gates.py drill [--seeds 10]      every kind of benchmarks/plants.py: held, by a gate that was named beforehand, and promoted without it
+    python benchmarks/gates.py good [--weeks 200]      good weeks (equal, and truly better): how many are held, and by which gate
+    python benchmarks/gates.py level [--weeks 400]     A/A: how often each statistical gate alarms where nothing differs, beside its nominal level
+    python benchmarks/gates.py power [--weeks 60]      how often each finds a difference of a given size
+    python benchmarks/gates.py time                    the gate's part of `evaluate` and `drift`, and `gate`, on 2,000 videos: seconds and memory
+
+Each appends rows to benchmarks/gates.jsonl. Bounds are those of the `full` profile. Holdouts have 2,000 videos of 1,000 people.
+"""
+
+import argparse
+import json
+import math
+import resource
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import numpy as np  # noqa: E402
+
+from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
+from benchmarks.weeks import good_week  # noqa: E402
+from workspace.settings import Settings, load_settings  # noqa: E402
+
+RESAMPLES = 500  # of the paired interval; 2000 in the profile cost four times as much and move its ends by 2%
+
+
+def bounds() -> Settings:
+    """The `full` profile."""
+    settings = load_settings(HERE.parent / "params.yaml")
+    return settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"resamples": RESAMPLES})})
+
+
+def drill_one(name: str, seed: int, settings: Settings) -> dict[str, Any]:
+    """One kind with one seed: what spoke, whether all of it was named beforehand, and whether the week passes without these gates."""
+    week = plant(good_week(settings, seed), name, seed)
+    verdict = week.verdict()
+    spoke = [result.gate for result in verdict.results if result.verdict != "pass"]
+    first = verdict.reasons()[0] if spoke else ""
+    unexpected = [gate for gate in spoke if not GATE_PLANTS[name].allows(gate)]
+    off = str(without(week, GATE_PLANTS[name].may_fire).verdict)
+    return {"kind": name, "seed": seed, "verdict": str(verdict.verdict), "gates": spoke, "unexpected": unexpected, "switched_off": off, "first": first[:200]}
+
+
+def drill(seeds: int) -> dict[str, Any]:
+    """Every kind with every seed."""
+    settings, rows = bounds(), []
+    for number, name in enumerate(GATE_PLANTS):
+        mine = [drill_one(name, 1000 * number + seed, settings) for seed in range(seeds)]
+        held = sum(row["verdict"] != "pass" for row in mine)
+        clean = sum(not row["unexpected"] for row in mine)
+        passes = sum(row["switched_off"] == "pass" for row in mine)
+        spoke = Counter(row["first"].split(":")[0] for row in mine if row["first"])
+        rows.append({"kind": name, "seeds": seeds, "held": held, "only_named": clean, "promoted_without": passes, "first": dict(spoke.most_common())})
+        print(f"{name:<36} held {held}/{seeds}  only named gates {clean}/{seeds}  promoted without them {passes}/{seeds}  {dict(spoke)}", flush=True)
+    return {"what": "drill", "seeds": seeds, "kinds": len(rows), "rows": rows}
+
+
+def good(weeks: int) -> dict[str, Any]:
+    """Weeks that should be promoted."""
+    settings, found = bounds(), {}
+    for name, gain in (("equal", 0.0), ("better", 0.3)):
+        held, by = 0, Counter[str]()
+        for seed in range(weeks):
+            verdict = good_week(settings, 50_000 + seed, gain=gain).verdict()
+            held += verdict.verdict != "pass"
+            by.update(result.gate for result in verdict.results if result.verdict != "pass")
+        found[name] = {"weeks": weeks, "held": held, "share": held / weeks, "interval": wilson(held, weeks), "by": dict(by.most_common())}
+        print(name, found[name], flush=True)
+    return {"what": "good", **found}
+
+
+# Gate -> how it alarms in a week without any difference; its nominal level is a setting.
+ALARMS = {"label noise": "hold_alpha", "worst slice": "hold_alpha", "forgetting": "hold_alpha", "drift": "drift.alpha"}
+
+
+def level(weeks: int) -> dict[str, Any]:
+    """False alarms of each gate that holds for something shown, at the edge of what it allows: bounds of zero, so that "no difference" is the hardest case.
+
+    Non-inferiority errs the other way: how often a challenger that is worse by exactly the margin passes.
+    """
+    settings = bounds()
+    at_zero = settings.model_copy(update={"gates": settings.gates.model_copy(update={"max_label_noise": 0.0, "max_slice_drop": 0.0, "max_forgetting": 0.0})})
+    alarms: Counter[str] = Counter()
+    for seed in range(weeks):
+        week = good_week(at_zero, 100_000 + seed)
+        week.covered_by = {}  # so that drift, should it be seen, holds
+        alarms.update(result.gate for result in week.verdict().results if result.verdict == "fail")
+    rows = []
+    for gate, setting in ALARMS.items():
+        nominal = settings.drift.alpha if setting == "drift.alpha" else settings.gates.hold_alpha
+        rows.append(
+            {"gate": gate, "nominal": nominal, "alarms": alarms[gate], "weeks": weeks, "rate": alarms[gate] / weeks, "interval": wilson(alarms[gate], weeks)}
+        )
+    passed = _passes_at_the_margin(settings, weeks)
+    rows.append({"gate": "not worse than the champion: AUC", "nominal": settings.gates.alpha, **passed})
+    for row in rows:
+        print(row, flush=True)
+    return {"what": "level", "rows": rows}
+
+
+def _passes_at_the_margin(settings: Settings, weeks: int) -> dict[str, Any]:
+    """A challenger whose true AUC lies the margin below: how often the gate lets it through."""
+    from benchmarks.weeks import SEPARATION
+
+    before = _auc(SEPARATION)
+    low, high = 0.0, SEPARATION
+    for _ in range(60):  # the separation whose AUC is `margin` lower
+        middle = (low + high) / 2
+        low, high = (middle, high) if _auc(middle) < before - settings.gates.margin else (low, middle)
+    passed = 0
+    for seed in range(weeks):
+        week = good_week(settings, 200_000 + seed, gain=low - SEPARATION)
+        passed += next(result for result in week.verdict().results if result.gate == "not worse than the champion: AUC").verdict == "pass"
+    return {"alarms": passed, "weeks": weeks, "rate": passed / weeks, "interval": wilson(passed, weeks), "true_loss": before - _auc(low)}
+
+
+def _auc(separation: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().cdf(separation / math.sqrt(2))
+
+
+def power(weeks: int) -> dict[str, Any]:
+    """How often each gate speaks at a true effect of a given size."""
+    settings, rows = bounds(), []
+    cases: list[tuple[str, str, list[tuple[float, Any]]]] = [
+        ("label noise", "share of labels flipped", [(share, _flipping(share)) for share in (0.01, 0.02, 0.03, 0.05, 0.1)]),
+        ("worst slice", "recall lost on the fakes of one source in three", [(by, _sliding(by)) for by in (0.3, 0.5, 0.8, 1.2)]),
+        ("forgetting", "separation lost on one generator", [(by, _forgetting(by)) for by in (0.3, 0.6, 0.9, 1.2)]),
+        ("drift", "shift of all embeddings, in standard deviations", [(by, _shifting(by)) for by in (0.1, 0.2, 0.4, 0.8)]),
+        ("not worse than the champion: AUC", "separation lost everywhere", [(by, _weakening(by)) for by in (0.1, 0.3, 0.5, 0.8)]),
+    ]
+    for gate, unit, steps in cases:
+        for size, change in steps:
+            spoke, effects = 0, []
+            for seed in range(weeks):
+                week = good_week(settings, 300_000 + seed)
+                change(week, np.random.default_rng([seed, 9]))
+                result = next(result for result in week.verdict().results if result.gate == gate)
+                spoke += result.verdict != "pass"
+                effects.append(result.measured if result.measured is not None else math.nan)
+            rows.append(
+                {
+                    "gate": gate,
+                    "effect": unit,
+                    "size": size,
+                    "measured": float(np.nanmean(effects)),
+                    "spoke": spoke,
+                    "weeks": weeks,
+                    "interval": wilson(spoke, weeks),
+                }
+            )
+            print(rows[-1], flush=True)
+    return {"what": "power", "rows": rows}
+
+
+def _flipping(share: float) -> Any:
+    from benchmarks.plants import _swap_labels
+
+    return lambda week, rng: _swap_labels(week.incoming, week.incoming["new"].to_numpy() & (rng.random(len(week.incoming)) < share))
+
+
+def _sliding(by: float) -> Any:
+    from benchmarks.plants import _move, _rows
+
+    return _move("x_challenger", -by, _rows(source="archive", label="fake"))
+
+
+def _forgetting(by: float) -> Any:
+    from benchmarks.plants import _move, _rows
+
+    return _move("x_challenger", -by, _rows(generator="blend"))
+
+
+def _weakening(by: float) -> Any:
+    from benchmarks.plants import _move, _rows
+
+    return _move("x_challenger", -by, _rows(label="fake"))
+
+
+def _shifting(by: float) -> Any:
+    def change(week: Any, rng: np.random.Generator) -> None:
+        direction = rng.normal(size=8)
+        direction *= by * math.sqrt(2) / np.linalg.norm(direction)
+        new = week.incoming["new"].to_numpy()
+        week.incoming["embedding"] = [point + direction * came for point, came in zip(week.incoming["embedding"], new, strict=True)]
+        week.covered_by = {}
+
+    return change
+
+
+def timed() -> dict[str, Any]:
+    """Seconds and peak memory of everything the gates need from cached scores of 2,000 videos, at the profile's own resamples."""
+    settings = load_settings(HERE.parent / "params.yaml")
+    week = good_week(settings, 1, incoming=settings.drift.max_samples)
+    start = time.perf_counter()
+    verdict = week.verdict()
+    row = {
+        "what": "time",
+        "seconds": round(time.perf_counter() - start, 2),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "verdict": str(verdict.verdict),
+    }
+    print(row)
+    return row
+
+
+def wilson(found: int, n: int) -> list[float]:
+    """95% interval of a share (Wilson 1927)."""
+    z, p = 1.959964, found / n
+    middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return [round((middle - reach) / (1 + z * z / n), 4), round((middle + reach) / (1 + z * z / n), 4)]
+
+
+def main() -> None:
+    """Run one of the studies and append its row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=["drill", "good", "level", "power", "time"])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--weeks", type=int, default=0, help="Weeks drawn; else as above.")
+    asked = parser.parse_args()
+    studies: dict[str, Any] = {
+        "drill": lambda: drill(asked.seeds), "good": lambda: good(asked.weeks or 200), "level": lambda: level(asked.weeks or 400),
+        "power": lambda: power(asked.weeks or 60), "time": timed,
+    }  # fmt: skip
+    row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **studies[asked.study]()}
+    with open(HERE / "gates.jsonl", "a") as out:
+        out.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

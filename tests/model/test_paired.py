@@ -1,0 +1,108 @@
+"""Paired comparisons: equal to the textbook where the textbook has it, calibrated where people bring several videos."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+
+from model.intervals import paired_difference
+from model.metrics import auc
+from model.paired import detectable, holm, log_losses, needed, p_greater, paired_auc, paired_balanced_accuracy, paired_mean
+
+
+def world(seed: int, people: int, videos: int, shift: float = 0.0) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
+    """Reals and fakes of people whose videos are alike; two models that agree in part. `shift` makes the challenger better."""
+    rng = np.random.default_rng(seed)
+    cluster = np.repeat(np.arange(people), videos)
+    fake = np.arange(people)[cluster] % 2 == 1
+    shared = rng.normal(size=people)[cluster] * 0.7 + rng.normal(size=cluster.size) * 0.5
+    one, two = (shared + rng.normal(size=people)[cluster] * 0.4 + rng.normal(size=cluster.size) * 0.5 for _ in range(2))
+    return fake, one + (1.5 + shift) * fake, two + 1.5 * fake, cluster.astype(str)
+
+
+def test_by_hand() -> None:
+    fake = np.array([False, False, True, True])
+    found = paired_auc(fake, [0.1, 0.4, 0.35, 0.8], [0.1, 0.2, 0.3, 0.4], ["a", "b", "c", "d"])
+    assert found is not None and found.difference == pytest.approx(0.75 - 1.0) and found.df == 1
+    # Shares of won comparisons: fakes 0.5, 1.0; reals 1.0, 0.5; the champion's are all 1. Influences are (share - 0.75) / 2.
+    assert found.se == pytest.approx(math.sqrt(4 * 0.125**2 * 4 / 3))
+    half = paired_balanced_accuracy(fake, [False, True, True, True], [False, False, True, True], ["a", "b", "c", "d"])
+    assert half is not None and half.difference == pytest.approx(-0.25)
+    mean = paired_mean(fake, [1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0], ["a", "a", "b", "b"])
+    assert mean is not None and mean.difference == 2.5 and mean.se == pytest.approx(math.sqrt(2 * (0.25 + 0.25)) * 1.0)
+
+
+@given(st.integers(0, 10_000), st.integers(4, 30), st.integers(1, 4))
+def test_the_difference_is_that_of_the_two_aucs(seed: int, people: int, videos: int) -> None:
+    fake, new, old, cluster = world(seed, people, videos)
+    found, first, second = paired_auc(fake, new, old, cluster), auc(fake, new), auc(fake, old)
+    assert found is not None and first is not None and second is not None
+    assert found.difference == pytest.approx(first - second) and found.se >= 0
+    assert first == pytest.approx(mannwhitneyu(new[fake], new[~fake]).statistic / (fake.sum() * (~fake).sum()))
+
+
+def test_the_standard_error_is_the_bootstraps() -> None:
+    fake, new, old, cluster = world(3, 200, 3)
+    found = paired_auc(fake, new, old, cluster)
+    drawn = paired_difference(fake, new, old, cluster, resamples=800, seed=1, confidence=0.6827)
+    assert found is not None and drawn.low is not None and drawn.high is not None
+    assert found.se == pytest.approx((drawn.high - drawn.low) / 2, rel=0.12)
+
+
+def test_one_person_with_many_videos_counts_once() -> None:
+    fake, new, old, cluster = world(5, 60, 1)
+    once, copied = paired_auc(fake, new, old, cluster), paired_auc(*(np.repeat(row, 7) for row in (fake, new, old, cluster)))
+    assert once is not None and copied is not None
+    assert (copied.difference, copied.se, copied.df) == pytest.approx((once.difference, once.se, once.df))
+
+
+def test_the_level_holds_where_nothing_differs_and_a_difference_is_found() -> None:
+    p_values: dict[float, list[float]] = {0.0: [], 0.8: []}
+    for shift, found in p_values.items():
+        for seed in range(400):
+            fake, new, old, cluster = world(seed, 60, 3, shift)
+            paired = paired_auc(fake, new, old, cluster)
+            assert paired is not None
+            found.append(p_greater(paired.difference, paired.se, paired.df, 0.0))
+    false_alarms = np.mean(np.array(p_values[0.0]) < 0.05)
+    assert 0.015 <= false_alarms <= 0.09, "400 draws of 5%: 0.05 plus or minus 3.3 standard errors"
+    assert np.mean(np.array(p_values[0.8]) < 0.05) > 0.6
+
+
+def test_equal_models_differ_by_nothing_for_certain() -> None:
+    fake, new, _, cluster = world(1, 20, 2)
+    found = paired_auc(fake, new, new, cluster)
+    assert found is not None and (found.difference, found.se) == (0.0, 0.0)
+    assert p_greater(0.0, 0.0, 9, 0.01) == 1.0 and p_greater(0.02, 0.0, 9, 0.01) == 0.0 and p_greater(0.5, 0.1, 0, 0.0) == 1.0
+
+
+def test_what_cannot_be_said() -> None:
+    assert paired_auc([True, True], [0.1, 0.2], [0.1, 0.2], ["a", "b"]) is None
+    assert paired_balanced_accuracy([], [], [], []) is None and paired_mean([], [], [], []) is None
+    alone = paired_balanced_accuracy([True, True], [True, False], [True, True], ["a", "a"])
+    assert alone is not None and alone.difference == -0.5 and alone.df == 0
+    assert detectable(0.1, 0, 0.01, 0.05) == math.inf
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_lies_between_the_raw_values_and_bonferroni(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for raw, held in zip(p_values, adjusted, strict=True):
+        assert raw <= held <= min(1.0, len(p_values) * raw) + 1e-12 or held == max(adjusted)
+    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    assert [adjusted[at] for at in order] == sorted(adjusted)
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_more_videos_are_needed_for_a_finer_margin() -> None:
+    assert needed(100, 0.01, 0.01, 0.05) > 100 > needed(100, 0.001, 0.01, 0.05)
+    assert needed(400, 0.005, 0.01, 0.05) == pytest.approx(400 * (2 * 1.6449 * 0.5) ** 2, abs=1)
+    assert detectable(0.01, 200, 0.02, 0.01) == pytest.approx(0.02 + (2.345 + 0.8416) * 0.01, abs=1e-4)
+
+
+def test_log_loss_of_a_certain_mistake_is_bounded() -> None:
+    assert log_losses([True, False], [0.0, 0.5]) == pytest.approx([-math.log(1e-6), math.log(2)])
