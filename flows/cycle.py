@@ -211,6 +211,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         failed = "; ".join(
             f"{row['name']} (observed {row.get('observed')}, limit {row.get('limit')})" for row in result.get("expectations", []) if not row.get("success")
         )
+        # Also where a person has accepted it: it could never pass gate `data`, and would hold every week that it is part of.
         set_batch_state(root, batch, "held", who="vigil", why=f"data checks: {failed or 'no result'}")
         _say(f"held {batch}: {failed}")
     now = datetime.now(UTC)

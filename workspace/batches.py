@@ -11,7 +11,8 @@ from workspace.state import batch_states
 ALLOWED = {
     "new": ("accepted", "held", "dropped"),
     "held": ("accepted", "dropped"),
-    "accepted": ("dropped",),  # taken out again, e.g. on a person's request; models that saw it stay known by their cards
+    # Taken out again, e.g. on a person's request; models that saw it stay known by their cards. Held: a person accepted what the data checks refuse.
+    "accepted": ("dropped", "held"),
     "dropped": ("held",),  # another look, before it may be accepted
 }
 

@@ -1,0 +1,353 @@
+"""Bad weeks on their way through the whole flow: each is planted in a real workspace whose next promotion is one command away.
+
+    python benchmarks/drill.py [--kinds NAME ...] [--keep FOLDER]     resumable; each kind appends a line to benchmarks/drill.jsonl
+
+A first week is promoted and a second one trained up to its gates, once. Then for each kind a copy is spoiled and `vigil retrain` run: gates,
+the probe in a real service, promotion, MLflow, report, commit. Nothing bad may be promoted, the reason must be one that was
+named beforehand, the champion must serve on, and no traceback be seen. The same copy, not spoiled, must be promoted.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from tests.system.world import copy_workspace, quick_workspace, vigil  # noqa: E402
+from workspace.files import read_json, sha256_file  # noqa: E402
+from workspace.journal import Journal  # noqa: E402
+from workspace.state import champion, cycles  # noqa: E402
+
+# The second week stops after its last stage, as a power cut there would leave it.
+UP_TO_THE_GATES = """
+import os, sys
+from workspace.quiet import set_quiet_environment
+set_quiet_environment()
+from pathlib import Path
+from flows.environment import prepare_environment
+prepare_environment(Path(sys.argv[1]))
+import flows.cycle
+flows.cycle.conclude = lambda *_: os._exit(7)
+flows.cycle.weekly_retrain(sys.argv[1])
+"""
+SERVABLE = {"min_score_spread": 0.001, "min_whitebox": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is spoiled, what the reason must mention, which stages' results are declared to be as spoiled, and how to mend it (registry)."""
+
+    spoil: Callable[[Path], None]
+    says: tuple[str, ...]
+    commit: tuple[str, ...] = ()
+    mend: Callable[[Path], None] | None = None
+
+
+def edit(path: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    """Change a JSON report."""
+
+    def spoil(root: Path) -> None:
+        page = read_json(root / path)
+        change(page)
+        replace(root / path, json.dumps(page).encode())
+
+    return spoil
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file that may be linked into DVC's cache, without touching the cache."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+def gate_input(*names: str, value: Any) -> Callable[[Path], None]:
+    """Another value among what the gates read of the evaluation."""
+
+    def change(page: dict[str, Any]) -> None:
+        at = page["gate_inputs"]
+        for name in names[:-1]:
+            at = at[name]
+        at[names[-1]] = value
+
+    return edit("reports/evaluation.json", change)
+
+
+def cut(path: str) -> Callable[[Path], None]:
+    """The first half of a file."""
+    return lambda root: replace(root / path, (root / path).read_bytes()[: (root / path).stat().st_size // 2])
+
+
+def nan_weights(root: Path) -> None:
+    """Weights that are no numbers, with a card that fits them."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    path = root / "build/model/model.safetensors"
+    tensors = {name: np.full_like(tensor, np.nan) if tensor.dtype.kind == "f" else tensor for name, tensor in load_file(path).items()}
+    path.unlink()
+    save_file(tensors, path)
+    card = read_json(root / "build/model/card.json")
+    replace(root / "build/model/card.json", json.dumps(card | {"model_sha256": sha256_file(path)}).encode())
+
+
+def other_export(root: Path) -> None:
+    """The ONNX file of another model under this model's name: what a wrong preprocessing in the export would be."""
+    other = next(path for path in sorted((root / "models").glob("*/model.onnx")))
+    replace(root / "build/model/model.onnx", other.read_bytes())
+    card = read_json(root / "build/model/card.json")
+    replace(root / "build/model/card.json", json.dumps(card | {"onnx_sha256": sha256_file(root / "build/model/model.onnx")}).encode())
+    shutil.rmtree(root / "models" / read_json(root / "reports/verdict.json")["cycle"], ignore_errors=True)
+
+
+def tampered(root: Path) -> None:
+    """One flipped bit in the file that would serve."""
+    content = bytearray((root / "build/model/model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    replace(root / "build/model/model.onnx", bytes(content))
+
+
+def another_champion(root: Path) -> None:
+    """Somebody rolls back while the cycle runs."""
+    vigil("models", "rollback", "--who", "drill", "--why", "another champion", "-w", root)
+
+
+def broken_registry(root: Path) -> None:
+    """The registry's database is not one any more."""
+    os.replace(root / "mlflow.db", root / "mlflow.kept")
+    (root / "mlflow.db").write_bytes(b"no database" * 1000)
+
+
+def mended_registry(root: Path) -> None:
+    """It is back."""
+    os.replace(root / "mlflow.kept", root / "mlflow.db")
+
+
+def leak(page: dict[str, Any]) -> None:
+    """A person on both sides of the split."""
+    page["leaks"] = [{"kind": "identity", "key": "p1", "splits": ["train", "holdout"]}]
+
+
+def forged_verdict(root: Path) -> None:
+    """A failing week whose verdict somebody has rewritten by hand."""
+    gate_input("latency", "seconds", value=9999.0)(root)
+    page = read_json(root / "reports/verdict.json")
+    for row in page["results"]:
+        row["verdict"] = "pass"
+    replace(root / "reports/verdict.json", json.dumps(page | {"verdict": "pass", "reasons": []}).encode())
+
+
+def half_validated(root: Path) -> None:
+    """The data checks of the batch under judgement are cut off."""
+    path = next(path for path in sorted((root / "reports/validate").glob("*.json")) if read_json(path)["batch"] in judged(root))
+    replace(path, path.read_bytes()[: path.stat().st_size // 2])
+
+
+def judged(root: Path) -> list[str]:
+    """The batches of the open cycle."""
+    return [batch for one in cycles(Journal(root).events()) if not one.closed for batch in one.judged]
+
+
+def drift_of(**values: Any) -> Callable[[Path], None]:
+    """Other figures of the drift test."""
+    return edit("reports/drift/drift.json", lambda page: page["gate_inputs"].update(values))
+
+
+def labels_of(**values: Any) -> Callable[[Path], None]:
+    """Other figures of the look at the labels."""
+    return edit("reports/drift/drift.json", lambda page: page["gate_inputs"]["labels"].update(values))
+
+
+E = ("evaluate",)
+KINDS: dict[str, Kind] = {
+    "half-written evaluation": Kind(cut("reports/evaluation.json"), ("undecided",), E),
+    "half-written drift report": Kind(cut("reports/drift/drift.json"), ("undecided",), ("drift",)),
+    "half-written data checks": Kind(half_validated, ("data",), ("validate",)),
+    "collapsed scores": Kind(gate_input("collapse", "spread", value=0.0), ("score collapse",), E),
+    "NaN in a figure": Kind(gate_input("accuracy", "auc", value=None), ("accuracy",), E),
+    "a champion of another evaluation": Kind(gate_input("champion_sha256", value="e" * 64), ("the cycle's is",), E),
+    "worse than the champion": Kind(gate_input("comparison", "lower", value=-1.1), ("not worse",), E),
+    "slice ruined": Kind(
+        edit("reports/evaluation.json", lambda page: page["gate_inputs"]["slices"]["rows"][0].update(difference=-1.2, se=0.01, df=9)), ("worst slice",), E
+    ),
+    "forgetting": Kind(
+        edit("reports/evaluation.json", lambda page: page["gate_inputs"]["forgetting"]["rows"][0].update(difference=-1.2, se=0.01, df=9)), ("forgetting",), E
+    ),
+    "memorising": Kind(gate_input("generalisation", "train_auc", value=2.5), ("generalisation gap",), E),
+    "transferred attacks work": Kind(gate_input("robustness", "transfer", value=-1.0), ("robustness",), E),
+    "attacks not measured": Kind(gate_input("robustness", "whitebox", value=None), ("robustness",), E),
+    "slow model": Kind(gate_input("latency", "seconds", value=9999.0), ("latency",), E),
+    "too large": Kind(gate_input("size_bytes", value=1 << 31), ("size",), E),
+    "export unlike the checkpoint": Kind(gate_input("parity", "max_difference", value=0.3), ("artifact parity",), E),
+    "leaked holdout": Kind(edit("data/sets/report.json", leak), ("leak-free",), ("assemble",)),
+    "drift": Kind(drift_of(status="tested", p_value=0.001, alpha=0.01, drifted=True, covered=False, n_ref=100, n_new=100, least=5), ("drift",), ("drift",)),
+    "labels flipped": Kind(
+        labels_of(status="tested", n_ref=90, n_new=90, rate=1.0, rate_before=0.0, difference=1.1, se=0.01, df=30), ("label noise",), ("drift",)
+    ),
+    "forged verdict": Kind(forged_verdict, ("latency",), E),
+    "wrong preprocessing in the export": Kind(other_export, ("artifact", "artifact parity"), ("train", "evaluate", "drift")),
+    "tampered artifact": Kind(tampered, ("sha256", "artifact"), ("train", "evaluate", "drift")),
+    "NaN weights": Kind(nan_weights, ("NaN", "accuracy", "undecided", "finite"), ("train",)),
+    "another champion meanwhile": Kind(another_champion, ("the champion changed",)),
+    "registry down": Kind(broken_registry, ("registry", "MLflow", "database"), (), mended_registry),
+}
+FRESH = ("empty batch", "one class", "all duplicates")  # these come in from the start, over the first week's workspace
+
+
+def build(work: Path) -> tuple[Path, Path]:
+    """The workspace after two promoted weeks, and the same with a third one trained up to its gates."""
+    from media.synthetic import make_sample_media
+
+    first, ready = work / "first", work / "ready"
+    if not (work / "built").exists():
+        shutil.rmtree(work, ignore_errors=True)
+        quick_workspace(first, gates=SERVABLE, drift={"min_samples": 5})
+        for number, (forger, people) in enumerate((("blendswap", 14), ("blendswap", 12), ("upsampler", 12))):
+            out = work / f"media-{number}"
+            make_sample_media(out, people=people, clips_per_person=2 - bool(number), seconds=1.0, fakes={forger: 1}, seed=5, first_person=100 * number)
+            root = first
+            if number == 2:
+                shutil.copytree(first, ready, symlinks=True)
+                root = ready
+            vigil("ingest", out / "labels.csv", "-w", root)
+            if number < 2:
+                done = vigil("retrain", "-w", root)
+                if done.returncode:
+                    raise SystemExit(f"week {number + 1} of the drill's own workspace was not promoted:\n{done.stdout[-2000:]}")
+            else:
+                stopped = subprocess.run([sys.executable, "-c", UP_TO_THE_GATES, str(root)], capture_output=True, text=True, cwd=HERE.parent)
+                if stopped.returncode != 7:
+                    raise SystemExit(f"the drill's own workspace did not reach its gates:\n{stopped.stderr[-2000:]}")
+        (work / "built").touch()
+    return first, ready
+
+
+def run_kind(name: str, first: Path, ready: Path, work: Path) -> dict[str, Any]:
+    """Spoil a copy and let the flow decide."""
+    root = work / "copy"
+    shutil.rmtree(root, ignore_errors=True)
+    started = time.monotonic()
+    if name in FRESH:
+        return {**fresh(name, copy_workspace(first, root), work), "seconds": round(time.monotonic() - started, 1)}
+    kind = KINDS[name]
+    copy_workspace(ready, root)
+    kind.spoil(root)
+    for stage in kind.commit:
+        targets = [stage] if stage != "validate" else [f"validate@{batch}" for batch in judged(root)]
+        subprocess.run([sys.executable, "-m", "dvc", "commit", "-q", "-f", *targets], cwd=root, check=True, capture_output=True)
+    before = champion(Journal(root).events())
+    found = ended(root, before, kind.says)
+    if kind.mend is not None:
+        kind.mend(root)
+        done = vigil("retrain", "-w", root, check=False)
+        promotions = [event["cycle"] for event in Journal(root).events() if event.kind == "promotion"]
+        found["mended"] = (
+            done.returncode in (0, 3) and len(promotions) == len(set(promotions)) and not [one for one in cycles(Journal(root).events()) if not one.closed]
+        )
+        found["complaints"] += [] if found["mended"] else [f"after mending: {done.stderr[-500:]}"]
+    return {"kind": name, **found, "seconds": round(time.monotonic() - started, 1)}
+
+
+def ended(root: Path, before: Any, says: tuple[str, ...]) -> dict[str, Any]:
+    """What `vigil retrain` made of it, and what does not hold."""
+    done = vigil("retrain", "-w", root, check=False)
+    events = Journal(root).events()
+    now, last = champion(events), cycles(events)[-1]
+    said = done.stdout + done.stderr
+    reason = last.reason or done.stderr[-600:]
+    complaints = []
+    if done.returncode not in (1, 3):
+        complaints.append(f"it ended with {done.returncode}")
+    if last.outcome == "promoted" and says[0] != "registry":
+        complaints.append("it was promoted")
+    if "Traceback" in said:
+        complaints.append("a traceback was shown")
+    if not any(word in reason for word in says):
+        complaints.append(f"another reason: {reason[:300]}")
+    if says[0] not in ("registry", "the champion changed") and (now is None or before is None or now.model_sha256 != before.model_sha256):
+        complaints.append("the champion is another")
+    return {"outcome": last.outcome or "error", "code": done.returncode, "reason": reason[:300], "complaints": complaints}
+
+
+def fresh(name: str, root: Path, work: Path) -> dict[str, Any]:
+    """Batches that the data checks must not let in, or that hold nothing new."""
+    from media.synthetic import make_sample_media
+
+    out = work / "fresh"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    if name == "empty batch":
+        (out / "labels.csv").write_text("path,label\n")
+    elif name == "one class":
+        make_sample_media(out, people=10, clips_per_person=1, seconds=1.0, fakes={}, seed=9, first_person=900)
+    else:
+        shutil.copytree(work / "media-0", out, dirs_exist_ok=True)
+    before = champion(Journal(root).events())
+    taken = vigil("ingest", out / "labels.csv", "-w", root, check=False)
+    done = vigil("retrain", "-w", root, check=False)
+    events = Journal(root).events()
+    complaints = [] if champion(events) == before else ["the champion is another"]
+    complaints += ["a traceback was shown"] if "Traceback" in taken.stdout + taken.stderr + done.stdout + done.stderr else []
+    last = cycles(events)[-1]
+    opened = last.cycle != cycles(Journal(work / "first").events())[-1].cycle
+    return {
+        "kind": name,
+        "outcome": last.outcome if opened else "nothing new",
+        "code": done.returncode,
+        "reason": (last.reason if opened else done.stdout)[:300],
+        "complaints": complaints,
+    }
+
+
+def control(ready: Path, work: Path) -> dict[str, Any]:
+    """The same week, not spoiled, is promoted."""
+    root = work / "copy"
+    shutil.rmtree(root, ignore_errors=True)
+    copy_workspace(ready, root)
+    done = vigil("retrain", "-w", root, check=False)
+    last = cycles(Journal(root).events())[-1]
+    return {
+        "kind": "not spoiled",
+        "outcome": last.outcome,
+        "code": done.returncode,
+        "reason": last.reason[:300],
+        "complaints": [] if last.outcome == "promoted" else [last.reason[:600]],
+    }
+
+
+def main() -> int:
+    """Run what has not been run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="*", default=[], help="Only these.")
+    parser.add_argument("--keep", type=Path, help="Where the drill's own workspace is kept for the next run.")
+    parser.add_argument("--results", type=Path, default=HERE / "drill.jsonl")
+    asked = parser.parse_args()
+    names = asked.kinds or ["not spoiled", *KINDS, *FRESH]
+    known = {json.loads(line)["kind"] for line in asked.results.read_text().splitlines()} if asked.results.exists() and not asked.kinds else set()
+    with tempfile.TemporaryDirectory(prefix="vigil-drill-") as scratch:
+        work = (asked.keep or Path(scratch)).resolve()
+        first, ready = build(work / "workspaces")
+        bad = 0
+        for name in names:
+            if name in known:
+                continue
+            row = control(ready, work / "workspaces") if name == "not spoiled" else run_kind(name, first, ready, work / "workspaces")
+            bad += bool(row["complaints"])
+            with open(asked.results, "a") as out:
+                out.write(json.dumps({"when": datetime.now(UTC).isoformat(timespec="seconds"), **row}) + "\n")
+            print(f"{name:<36} {row['outcome']:<12} {'; '.join(row['complaints']) or row['reason'][:110]}", flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
