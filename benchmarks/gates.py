@@ -4,6 +4,7 @@
     python benchmarks/gates.py good [--weeks 200]      good weeks (equal, and truly better): how many are held, and by which gate
     python benchmarks/gates.py level [--weeks 400]     A/A: how often each statistical gate alarms where nothing differs, beside its nominal level
     python benchmarks/gates.py power [--weeks 60]      how often each finds a difference of a given size
+    python benchmarks/gates.py poison [--weeks 60]     wrong labels by one reporter and by many: how many weeks are held, what gets through
     python benchmarks/gates.py time                    the gate's part of `evaluate` and `drift`, and `gate`, on 2,000 videos: seconds and memory
 
 Each appends rows to benchmarks/gates.jsonl. Bounds are those of the `full` profile. Holdouts have 2,000 videos of 1,000 people.
@@ -197,6 +198,47 @@ def _shifting(by: float) -> Any:
     return change
 
 
+def poison(weeks: int) -> dict[str, Any]:
+    """Feedback with wrong labels, by one reporter and by many: how many weeks are held, and what share of wrong labels trains where they are not.
+
+    One reporter's lie on a few people and are cut to `feedback.queue.source_cap` of the batch, as the hand-over does; many reporters' lie anywhere.
+    """
+    settings, rows = bounds(), []
+    cap = settings.feedback.queue.source_cap
+    for reporters in ("one", "many"):
+        for share in (0.01, 0.05, 0.10, 0.30):
+            held, through = 0, []
+            for seed in range(weeks):
+                week = good_week(settings, 400_000 + seed)
+                rng = np.random.default_rng([seed, 11])
+                wrong = _wrong_labels(week, rng, min(share, cap) if reporters == "one" else share, reporters == "one")
+                results = week.verdict().results
+                stopped = any(result.gate == "label noise" and result.verdict != "pass" for result in results)
+                held += stopped
+                through += [] if stopped else [wrong]
+            row = {"reporters": reporters, "share": share, "weeks": weeks, "held": held, "interval": wilson(held, weeks)}
+            rows.append(row | {"wrong_labels_let_through": float(np.mean(through)) if through else 0.0})
+            print(rows[-1], flush=True)
+    return {"what": "poison", "source_cap": cap, "rows": rows}
+
+
+def _wrong_labels(week: Any, rng: np.random.Generator, share: float, few_people: bool) -> float:
+    """Flip this share of what came in; returns the share that is wrong then."""
+    from benchmarks.plants import _swap_labels
+
+    new = week.incoming["new"].to_numpy()
+    rows = np.flatnonzero(new)
+    if few_people:
+        start = int(rng.integers(0, len(rows)))
+        chosen = np.roll(rows, -start)[: round(share * len(rows))]
+    else:
+        chosen = rows[rng.random(len(rows)) < share]
+    flipped = np.zeros(len(new), dtype=bool)
+    flipped[chosen] = True
+    _swap_labels(week.incoming, flipped)
+    return float(flipped.sum() / max(1, new.sum()))
+
+
 def timed() -> dict[str, Any]:
     """Seconds and peak memory of everything the gates need from cached scores of 2,000 videos, at the profile's own resamples."""
     settings = load_settings(HERE.parent / "params.yaml")
@@ -223,13 +265,13 @@ def wilson(found: int, n: int) -> list[float]:
 def main() -> None:
     """Run one of the studies and append its row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=["drill", "good", "level", "power", "time"])
+    parser.add_argument("study", choices=["drill", "good", "level", "power", "poison", "time"])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--weeks", type=int, default=0, help="Weeks drawn; else as above.")
     asked = parser.parse_args()
     studies: dict[str, Any] = {
         "drill": lambda: drill(asked.seeds), "good": lambda: good(asked.weeks or 200), "level": lambda: level(asked.weeks or 400),
-        "power": lambda: power(asked.weeks or 60), "time": timed,
+        "power": lambda: power(asked.weeks or 60), "poison": lambda: poison(asked.weeks or 60), "time": timed,
     }  # fmt: skip
     row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **studies[asked.study]()}
     with open(HERE / "gates.jsonl", "a") as out:

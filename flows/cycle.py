@@ -278,6 +278,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
     """Promote or hold, then publish, report, version, close and commit. Each step is safe to repeat."""
     from feedback.learned import remember
     from flows.decide import decide_outcome
+    from pipelines.gate import read_report
     from workspace.repository import dvc_add, push, replace_folder
 
     verdict = root / "reports" / "verdict.json"
@@ -305,7 +306,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
         _say(str(problem))
     finish_commit(root)
     report = root / "reports" / "report.html"
-    figures = read_json(root / "reports" / "evaluation.json") if trained else {}
+    figures = read_report(root / "reports" / "evaluation.json") if trained else {}
     return Outcome(decision.outcome, decision.reason, cycle.cycle, cycle.judged, figures, os.path.relpath(report, Path.cwd()))
 
 

@@ -106,7 +106,7 @@ def _compare(client: Any, root: Path, model_dir: Path, seconds: float, tolerance
             frames = torch.from_numpy(clip).permute(0, 3, 1, 2).float().div(255)[None]  # [1, T, 3, H, W]
             expected = float(torch.sigmoid(network(frames))[0])
         differences.append(abs(expected - 1 / (1 + float(np.exp(-answer.json()["logit"])))))
-    worst = max(differences)
+    worst = float(np.max(differences))  # NaN stays NaN
     if not worst <= tolerance:
         return ProbeResult(
             False, f"the export differs from the checkpoint by {worst:.2g} on a golden clip (at most {tolerance:g})", seconds, len(differences), worst

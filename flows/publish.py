@@ -5,13 +5,16 @@ ended and replaced: publishing twice leaves one finished run.
 """
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.gate import read_report
 from workspace.cycle import Cycle
+from workspace.errors import ModelFileError
 from workspace.files import read_json
 from workspace.registry import CYCLE_TAG
 from workspace.settings import Settings
@@ -26,7 +29,12 @@ def publish_cycle(root: Path, settings: Settings, cycle: Cycle, outcome: str) ->
     experiment_id = registry.prepare(root, settings)
     with registry.open_registry(root, settings) as client:
         run_id = finished_run(client, experiment_id, cycle.cycle) or _publish_run(client, experiment_id, root, settings, cycle, outcome)
-    registry.register(root, settings, root / "models" / cycle.cycle, cycle=cycle.cycle, run_id=run_id)
+    try:
+        registry.register(root, settings, root / "models" / cycle.cycle, cycle=cycle.cycle, run_id=run_id)
+    except ModelFileError as problem:
+        if outcome == "promoted":
+            raise
+        print(f"{problem}\n  The held model is not shown in MLflow; its cycle ends all the same.", file=sys.stderr, flush=True)
     registry.rebuild_aliases(root, settings)
     return run_id
 
@@ -71,7 +79,7 @@ def _log_metrics(client: Any, run_id: str, root: Path) -> None:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    metrics = [Metric(_name(key), float(value), now, 0) for key, value in flatten(read_json(root / "reports" / "evaluation.json")) if _is_number(value)]
+    metrics = [Metric(_name(key), float(value), now, 0) for key, value in flatten(read_report(root / "reports" / "evaluation.json")) if _is_number(value)]
     for phase, folder in (("pretrain", "pretrain"), ("train", "model")):
         history = root / "build" / folder / "history.json"
         for point in _points(read_json(history)) if history.exists() else []:

@@ -127,18 +127,18 @@ def _export(served: _Served, size: int) -> bytes:
 
 
 def parity(model: ResNeXtLSTM, onnx_path: Path, clips: Sequence[NDArray[np.uint8]]) -> float:
-    """Largest difference of p_fake (uncalibrated) between the checkpoint and the exported file over `clips`, each [T, H, W, 3] uint8."""
+    """Largest difference of p_fake (uncalibrated) between the checkpoint and the exported file over `clips`, each [T, H, W, 3] uint8; NaN where either answers NaN."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(Path(onnx_path).read_bytes(), providers=["CPUExecutionProvider"])
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
-    worst = 0.0
+    differences = []
     for clip in clips:
         frames = np.ascontiguousarray(clip.transpose(0, 3, 1, 2)[None], dtype=np.float32) / np.float32(255)
         with torch.no_grad():
             ours = torch.sigmoid(model(torch.from_numpy(frames).to(device)))[0].item()
         exported = session.run([OUTPUTS[0]], {INPUT: frames})[0][0]
-        worst = max(worst, abs(ours - float(1 / (1 + np.exp(-exported)))))
+        differences.append(abs(ours - float(1 / (1 + np.exp(-exported)))))
     model.train(was_training)
-    return worst
+    return float(np.max(differences, initial=0.0))  # NaN stays NaN, which Python's max would drop: a checkpoint of NaN agrees with nothing

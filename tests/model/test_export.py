@@ -96,3 +96,13 @@ def test_every_kind_of_network_exports(tmp_path, settings):
     model = ResNeXtLSTM(ModelSettings(backbone="resnext_tiny", lstm_hidden=8, **settings), SIZE).eval()
     export_onnx(model, tmp_path / "m.onnx")
     assert parity(model, tmp_path / "m.onnx", clips([1, 4])) < 1e-5
+
+
+def test_a_checkpoint_of_nan_agrees_with_nothing(exported):
+    model, path, _ = exported
+    broken = lively_model()
+    broken.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for weight in broken.parameters():
+            weight.fill_(float("nan"))
+    assert np.isnan(parity(broken, path, clips([3, 4])))
