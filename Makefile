@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 export UV_LINK_MODE ?= hardlink
 
-.PHONY: help setup demo test check kills uploads hostile load bench lock clean
+.PHONY: help setup demo test check kills drill uploads hostile load bench lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ check: setup  ## lint, types, import contract
 
 kills: setup  ## SIGKILL drill over the real flow; resumable, results in benchmarks/kills.jsonl
 	$(PYTHON) benchmarks/kills.py
+
+drill: setup  ## planted bad weeks: 32 kinds of cached scores with 10 seeds each, 26 through the whole flow; results in benchmarks/
+	$(PYTHON) benchmarks/gates.py drill
+	$(PYTHON) benchmarks/drill.py
 
 uploads: setup  ## 500 uploads while API, workers and hand-over are killed; results in benchmarks/uploads.jsonl
 	$(PYTHON) benchmarks/uploads.py

@@ -127,7 +127,10 @@ def _export(served: _Served, size: int) -> bytes:
 
 
 def parity(model: ResNeXtLSTM, onnx_path: Path, clips: Sequence[NDArray[np.uint8]]) -> float:
-    """Largest difference of p_fake (uncalibrated) between the checkpoint and the exported file over `clips`, each [T, H, W, 3] uint8; NaN where either answers NaN."""
+    """Largest difference of p_fake (uncalibrated) between the checkpoint and the exported file over `clips`, each [T, H, W, 3] uint8.
+
+    NaN where either answers NaN.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(Path(onnx_path).read_bytes(), providers=["CPUExecutionProvider"])
