@@ -546,6 +546,37 @@ def models_rollback(
     print(roll_back(root, _settings(root), to, who, why))
 
 
+@models_app.command("diff")
+def models_diff(
+    cycles: Annotated[list[str] | None, typer.Argument(help="Two cycles, or `champion` and `previous`; else previous and champion.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What two models learned from, how they were set, and how each did."""
+    from vigil.differences import diff_models, names_of, render_diff
+
+    root = _root(workspace)
+    page = diff_models(root, *names_of(root, cycles or []))
+    _emit(page, render_diff(page), as_json)
+
+
+@models_app.command("override")
+def models_override(
+    gate: Annotated[str, typer.Argument(help="The gate's name, as the report shows it before a colon.")],
+    who: Who,
+    why: Why,
+    days: Annotated[int, typer.Option("--days", min=1, max=31, help="For so long.")] = 7,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Let cycles pass though one gate holds them, for some days. Journalled with your name."""
+    from datetime import UTC, datetime, timedelta
+
+    from workspace.promotion import override
+
+    event = override(_root(workspace), gate, who=who, why=why, until=datetime.now(UTC) + timedelta(days=days))
+    print(f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: vigil retrain --force, or the next week.")
+
+
 UserName = Annotated[str, typer.Argument(help="User name, or e-mail.")]
 
 

@@ -6,6 +6,7 @@ champion of this moment, once a cycle. Aliases of the registry follow from the j
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from workspace.state import Champion, champion, previous, promoted
 
 PASS = "pass"
 NOTHING = "Nothing was promoted."
+# What is wrong with the data or the file itself no person can vouch for.
+NEVER_OVERRIDDEN = ("data", "leak-free", "artifact parity", "score collapse")
+OVERRIDABLE = (
+    "label noise", "accuracy", "not worse than the champion", "better on what is new", "new rows", "worst slice", "drift", "robustness", "forgetting",
+    "generalisation gap", "latency", "size",
+)  # fmt: skip
+LONGEST_OVERRIDE = timedelta(days=31)
 
 
 def promote(root: Path, challenger: Path, *, expected_champion_sha256: str, verdict: Mapping[str, Any], cycle: str, who: str, why: str) -> Event:
@@ -68,6 +76,43 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
     )
     allowed = {**judged, "verdict": PASS, "results": [{"gate": "bootstrap", "verdict": PASS}]}
     return promote(root, challenger, expected_champion_sha256="", verdict=allowed, cycle=cycle, who=who, why=f"bootstrapped: {why}")
+
+
+def override(root: Path, gate: str, *, who: str, why: str, until: datetime) -> Event:
+    """Let cycles be promoted until a moment though this gate holds them; journalled. A person answers for it by name.
+
+    Raises WorkspaceError for a gate that nobody may switch off, a moment without zone or in the past, or a missing name or reason.
+    """
+    _need_words(who, why)
+    now = datetime.now(UTC)
+    if gate in NEVER_OVERRIDDEN or gate not in OVERRIDABLE:
+        allowed = ", ".join(OVERRIDABLE)
+        raise WorkspaceError(f"Gate {gate!r} cannot be overridden. Nothing was changed.", why=f"these can: {allowed}", next_step="Mend what it found.")
+    if until.tzinfo is None or not now < until <= now + LONGEST_OVERRIDE:
+        why_not = f"{until.isoformat()} is not within the next {LONGEST_OVERRIDE.days} days"
+        raise WorkspaceError("An override must expire. Nothing was changed.", why=why_not, next_step="Name fewer days.")
+    return Journal(root).append("override", who=who, why=why, what="gate", gate=gate, until=until.astimezone(UTC).isoformat(timespec="seconds"))
+
+
+def overrides(events: Sequence[Event], now: datetime) -> dict[str, Event]:
+    """The overrides in force, by gate; the latest of each."""
+    found = {str(event["gate"]): event for event in events if event.kind == "override" and event.get("what") == "gate"}
+    return {gate: event for gate, event in found.items() if datetime.fromisoformat(str(event["until"])) > now}
+
+
+def overridden(verdict: Mapping[str, Any], in_force: Mapping[str, Event]) -> tuple[dict[str, Any], list[str]] | None:
+    """The verdict as these overrides make it, with a sentence for each; None where something else holds it, or a gate has no number to override."""
+    rows, used = [], []
+    for row in verdict.get("results") or []:
+        if row.get("verdict") == PASS:
+            rows.append(row)
+            continue
+        event = in_force.get(str(row.get("gate", "")).split(":")[0])
+        if event is None or row.get("measured") is None:
+            return None
+        rows.append({**row, "verdict": PASS, "overridden": {"who": event["who"], "why": event["why"], "until": event["until"], "said": row["verdict"]}})
+        used.append(f"{row['gate']} said {row['verdict']} and was overridden by {event['who']} until {event['until'][:10]}: {event['why']}")
+    return ({**verdict, "verdict": PASS, "results": rows}, used) if used else None
 
 
 def rollback(root: Path, to: str = "previous", *, who: str, why: str) -> Event:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from model.shipped import has_starter
-from tests.system.world import Broken, copy_workspace, events, vigil
+from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
 VERBS = (
@@ -116,3 +116,21 @@ def test_ctrl_c_is_a_pause_and_the_same_command_goes_on(paused: Broken, promoted
     assert paused.code == 130 and "Paused" in paused.said and "Traceback" not in paused.said, paused.said[-2000:]
     assert not [row for row in paused.events if row["kind"] == "cycle_closed"]
     assert len(events(promoted, "cycle_opened")) == len(events(promoted, "cycle_closed")) == 1
+
+
+def test_two_models_are_compared_and_one_that_is_not_here_is_named(promoted: Path, tmp_path: Path):
+    cycle = events(promoted, "promotion")[0]["fields"]["cycle"]
+    page = vigil_json("models", "diff", cycle, "champion", "-w", promoted)
+    assert page["models"] == [cycle, cycle] and page["settings"] == {} and page["clips"]["only_first"] == 0 < page["clips"]["both"]
+    assert page["auc"] and "training clips" in vigil("models", "diff", cycle, "champion", "-w", promoted).stdout
+    for words in (["2020-W01.1", "champion"], []):
+        done = vigil("models", "diff", *words, "-w", promoted, check=False)
+        assert done.returncode == 1 and cycle in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_override_is_journalled_and_what_nobody_may_override_is_refused(promoted: Path, tmp_path: Path):
+    root = copy_workspace(promoted, tmp_path / "w")
+    done = vigil("models", "override", "latency", "--who", "ana", "--why", "a new machine", "--days", "3", "-w", root)
+    assert "until" in done.stdout and events(root, "override")[-1]["fields"]["gate"] == "latency"
+    refused = vigil("models", "override", "data", "--who", "ana", "--why", "x", "-w", root, check=False)
+    assert refused.returncode == 1 and "cannot be overridden" in refused.stderr

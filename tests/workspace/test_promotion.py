@@ -1,6 +1,7 @@
 """Promotion and rollback: who may become champion, once, and against whom."""
 
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,7 +9,7 @@ from tests.workspace.worlds import make_model, start_python, verdict_for
 from workspace.errors import LeaseHeldError, ModelFileError, PromotionConflict, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
-from workspace.promotion import bootstrap, promote, rollback
+from workspace.promotion import bootstrap, overridden, override, overrides, promote, rollback
 from workspace.state import champion
 
 ONE, TWO, THREE = "2026-W46.1", "2026-W47.1", "2026-W48.1"
@@ -263,3 +264,32 @@ def test_bootstrapping_another_file_than_the_judged_one_is_refused(tmp_path):
     with pytest.raises(ModelFileError):
         bootstrap(tmp_path, tmp_path / "models" / ONE, verdict=verdict_for(ONE, "e" * 64), cycle=ONE, who="ann", why="x")
     assert leading(tmp_path) is None
+
+
+# -- overrides --------------------------------------------------------------------------------------------------------------------
+SOON = datetime.now(UTC) + timedelta(days=7)
+LATENCY = {"gate": "latency", "verdict": "fail", "reason": "slow", "measured": 9.0}
+
+
+def test_an_override_needs_a_name_a_reason_an_end_and_a_gate_that_may_be_overridden(tmp_path):
+    for gate, who, why, until in (
+        ("data", "ann", "x", SOON), ("leak-free", "ann", "x", SOON), ("artifact parity", "ann", "x", SOON), ("no such gate", "ann", "x", SOON),
+        ("latency", "", "x", SOON), ("latency", "ann", " ", SOON), ("latency", "ann", "x", datetime.now(UTC) - timedelta(days=1)),
+        ("latency", "ann", "x", datetime.now(UTC) + timedelta(days=400)), ("latency", "ann", "x", datetime.now()),
+    ):  # fmt: skip
+        with pytest.raises(WorkspaceError):
+            override(tmp_path, gate, who=who, why=why, until=until)
+    assert Journal(tmp_path).events() == []
+
+
+def test_an_override_lets_its_gate_pass_until_it_ends_and_no_other(tmp_path):
+    override(tmp_path, "latency", who="ann", why="the new machine comes on Monday", until=SOON)
+    events = Journal(tmp_path).events()
+    in_force = overrides(events, datetime.now(UTC))
+    good = {"gate": "accuracy: AUC", "verdict": "pass", "reason": "good", "measured": 0.9}
+    page, said = overridden(verdict_for(ONE, "d" * 64, verdict="fail", results=[good, LATENCY]), in_force)
+    assert page["verdict"] == "pass" and page["results"][1]["overridden"]["who"] == "ann" and "the new machine" in said[0]
+    assert overridden(verdict_for(ONE, "d" * 64, verdict="fail", results=[{**good, "verdict": "fail"}, LATENCY]), in_force) is None
+    assert overridden(verdict_for(ONE, "d" * 64, verdict="fail", results=[{**LATENCY, "measured": None}]), in_force) is None
+    assert overrides(events, SOON + timedelta(seconds=1)) == {}
+    assert overridden(verdict_for(ONE, "d" * 64), in_force) is None, "nothing was held: nothing is overridden"

@@ -1,0 +1,89 @@
+"""`vigil models diff`: what two models learned from, how they were set, and how each did on the same generators."""
+
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import WorkspaceError
+from workspace.files import read_json
+from workspace.journal import Journal
+from workspace.state import candidates, champion, previous
+
+
+def diff_models(root: Path, first: str, second: str) -> dict[str, Any]:
+    """Cards of two cycles side by side, settings that differ, and AUC on each generator from the cycles' own evaluations."""
+    cards = {cycle: _card(root, cycle) for cycle in (first, second)}
+    one, two = cards[first], cards[second]
+    clips = {cycle: set(card.get("train_clips") or []) for cycle, card in cards.items()}
+    settings = {name: [left, right] for name, (left, right) in _changed(one.get("settings") or {}, two.get("settings") or {}).items()}
+    return {
+        "models": [first, second],
+        "facts": {
+            name: [card.get(name) for card in (one, two)]
+            for name in ("model_sha256", "created", "seed", "threshold", "temperature", "abstain", "engine", "git_revision")
+        },
+        "clips": {"both": len(clips[first] & clips[second]), "only_first": len(clips[first] - clips[second]), "only_second": len(clips[second] - clips[first])},
+        "generators": {
+            "only_first": sorted(set(one.get("generators_seen") or []) - set(two.get("generators_seen") or [])),
+            "only_second": sorted(set(two.get("generators_seen") or []) - set(one.get("generators_seen") or [])),
+        },
+        "settings": settings,
+        "auc": _aucs(root, first, second),
+    }
+
+
+def names_of(root: Path, names: list[str]) -> tuple[str, str]:
+    """The two cycles that are meant: as named, else the champion and the one before it. Raises WorkspaceError."""
+    events = Journal(root).events()
+    leading, before = champion(events), previous(events)
+    known = {"champion": leading.cycle if leading else "", "previous": before.cycle if before else ""}
+    wanted = [known.get(name, name) for name in names or ["previous", "champion"]]
+    if len(wanted) != 2 or not all(wanted):
+        raise WorkspaceError("Two models are needed.", why=f"known: {', '.join(candidates(events)) or 'none'}", next_step="Name two cycles.")
+    return wanted[0], wanted[1]
+
+
+def render_diff(page: dict[str, Any]) -> str:
+    """The differences as text."""
+    first, second = page["models"]
+    lines = [f"{'':<28}{first:<24}{second}"]
+    lines += [f"{name:<28}{_short(left):<24}{_short(right)}" for name, (left, right) in page["facts"].items() if left != right]
+    clips, generators = page["clips"], page["generators"]
+    lines.append(f"training clips              {clips['both']} in both, {clips['only_first']} only in the first, {clips['only_second']} only in the second")
+    lines += [f"generators only in {which}: {', '.join(generators[key])}" for key, which in (("only_first", first), ("only_second", second)) if generators[key]]
+    lines += [f"AUC on {name:<21}{_short(left):<24}{_short(right)}" for name, (left, right) in page["auc"].items()]
+    lines += [f"{name:<28}{_short(left):<24}{_short(right)}" for name, (left, right) in page["settings"].items()]
+    return "\n".join(lines)
+
+
+def _card(root: Path, cycle: str) -> dict[str, Any]:
+    path = root / "models" / cycle / "card.json"
+    if not path.is_file():
+        known = ", ".join(candidates(Journal(root).events())) or "none"
+        raise WorkspaceError(
+            f"There is no model of {cycle} here.", why=f"models: {known}", next_step=f"Name one of them; if it was collected, run dvc pull models/{cycle}.dvc."
+        )
+    return dict(read_json(path))
+
+
+def _aucs(root: Path, first: str, second: str) -> dict[str, list[float | None]]:
+    """From reports/continual.json: each promoted cycle's AUC on each generator, on the holdout as it stood then."""
+    from pipelines.continual import rows_of
+
+    after = {row["cycle"]: row["after"] for row in rows_of(root)}
+    names = sorted({*after.get(first, {}), *after.get(second, {})})
+    return {name: [after.get(cycle, {}).get(name) for cycle in (first, second)] for name in names}
+
+
+def _changed(one: dict[str, Any], two: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in sorted({*one, *two}):
+        left, right = one.get(name), two.get(name)
+        if isinstance(left, dict) and isinstance(right, dict):
+            found |= _changed(left, right, f"{prefix}{name}.")
+        elif left != right:
+            found[f"{prefix}{name}"] = (left, right)
+    return found
+
+
+def _short(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)[:22]
