@@ -232,13 +232,18 @@ def build(work: Path) -> tuple[Path, Path]:
                 if done.returncode:
                     raise SystemExit(f"week {number + 1} of the drill's own workspace was not promoted:\n{done.stdout[-2000:]}")
             else:
-                log = work / "log"
-                with open(log, "wb") as output:  # not a pipe: what Prefect leaves running would keep it open
-                    stopped = subprocess.run([sys.executable, "-c", UP_TO_THE_GATES, str(root)], stdout=output, stderr=output, cwd=HERE.parent)
-                if stopped.returncode != 7:
-                    raise SystemExit(f"the drill's own workspace did not reach its gates:\n{log.read_text()[-2000:]}")
+                up_to_the_gates(root)
         (work / "built").touch()
     return first, ready
+
+
+def up_to_the_gates(root: Path) -> None:
+    """Run what is new up to its last stage, and stop there."""
+    log = root / ".vigil" / "drill.log"
+    with open(log, "wb") as output:  # not a pipe: what Prefect leaves running would keep it open
+        stopped = subprocess.run([sys.executable, "-c", UP_TO_THE_GATES, str(root)], stdout=output, stderr=output, cwd=HERE.parent)
+    if stopped.returncode != 7:
+        raise SystemExit(f"the drill's own workspace did not reach its gates:\n{log.read_text()[-2000:]}")
 
 
 def run_kind(name: str, first: Path, ready: Path, work: Path) -> dict[str, Any]:
