@@ -1,7 +1,8 @@
-"""The two forgers of the sample world, on rendered pictures before the camera. What betrays the one says nothing about the other.
+"""The forgers of the sample world, on rendered pictures before the camera. What betrays the one says nothing about the other.
 
 `BlendSwap` pastes another person's inner face: a seam, another colour, another sharpness. `Upsampler` makes the whole head anew
-with a crude decoder: no seam at all, but the overlap of its transposed convolution prints a faint periodic grid.
+with a crude decoder: no seam at all, but the overlap of its transposed convolution prints a faint periodic grid. The later ones
+(`CoarseUpsampler`, `FineUpsampler`, `Smoother`) are for long runs, in which a new forger comes every few weeks.
 """
 
 from collections.abc import Iterator
@@ -100,6 +101,43 @@ class Upsampler:
             drawn = cv2.warpAffine(layers, to_frame, (scene.shape[1], scene.shape[0]), flags=cv2.INTER_CUBIC)
             bright = np.clip(cv2.blur(scene, (9, 9)).mean(axis=2, keepdims=True) / 110, 0.5, 1.2)  # a decoder's error grows with its output
             yield scene + drawn * bright
+
+
+class CoarseUpsampler(Upsampler):
+    """A decoder of another stride: the same kind of trace at another period."""
+
+    CELL = 8
+
+
+class FineUpsampler(Upsampler):
+    """A decoder of stride 3: a grid as fine as the camera lets through."""
+
+    CELL = 3
+    LUMA = (7.0, 9.0)
+    CHROMA = (7.0, 9.0)
+
+
+class Smoother:
+    """The target's own inner face without its finest detail, and with grain of its own, as a denoising generator leaves it. No grid, hardly a seam."""
+
+    def __init__(self, target: PersonRenderer, rng: np.random.Generator) -> None:
+        self.target = target
+        self.sigma = float(rng.uniform(1.2, 2.0)) * target.take.unit / 90
+        self.reach = float(rng.uniform(0.95, 1.05))
+        self.grain = float(rng.uniform(3.0, 5.0))  # 8-bit values
+        self.rng = rng
+
+    def frames(self) -> Iterator[Floats]:
+        """Forged pictures [height,width,3], RGB, 0..255, in order."""
+        for index in range(self.target.take.frames):
+            scene, goal = self.target.frame(index), self.target.inner_face(index)
+            mask = np.zeros(scene.shape[:2], np.uint8)
+            middle = goal.mean(axis=0)
+            polygon = middle + (goal - middle) * self.reach
+            cv2.fillPoly(mask, np.round(polygon * 16).astype(np.int32)[None], 255, cv2.LINE_AA, 4)
+            cover = cv2.GaussianBlur(mask, (0, 0), 0.05 * self.target.take.unit).astype(np.float32)[..., None] / 255
+            grain = cv2.GaussianBlur(self.rng.normal(0, self.grain, scene.shape).astype(np.float32), (0, 0), 1.2) * 2
+            yield scene + (cv2.GaussianBlur(scene, (0, 0), self.sigma) + grain - scene) * cover
 
 
 def _similarity(start: Floats, goal: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Makes folders of sample media: real takes and two kinds of fakes, with their labels, the same for the same seed."""
+"""Makes folders of sample media: real takes and several kinds of fakes, with their labels, the same for the same seed."""
 
 import csv
 from collections.abc import Callable, Iterable
@@ -12,14 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.synthetic.camera import Camera, Sensor, draw_camera, encode_h264
-from media.synthetic.generators import BlendSwap, Upsampler
+from media.synthetic.generators import BlendSwap, CoarseUpsampler, FineUpsampler, Smoother, Upsampler
 from media.synthetic.motion import draw_motion
 from media.synthetic.people import draw_person
 from media.synthetic.renderer import PersonRenderer, draw_take
 from workspace.errors import DataError
 from workspace.files import atomic_file
 
-GENERATORS = ("blendswap", "upsampler")
+GENERATORS = ("blendswap", "upsampler", "coarse_upsampler", "fine_upsampler", "smoother")  # new ones last: the place seeds their takes
+ALONE: dict[str, type[Upsampler] | type[Smoother]] = {
+    "upsampler": Upsampler,
+    "coarse_upsampler": CoarseUpsampler,
+    "fine_upsampler": FineUpsampler,
+    "smoother": Smoother,
+}  # need no donor
 LABEL_COLUMNS = ("path", "label", "use", "identity", "donor", "generator", "kind", "source", "source_video")
 SOURCE = "sample"
 FEW_JOBS = 12  # fewer are drawn before two processes have started
@@ -124,8 +130,8 @@ def render_take(
         if donor is None:
             raise DataError("Cannot render a blendswap take.", why="no donor was given", next_step="Name another person's number as donor.")
         source = BlendSwap(renderer, PersonRenderer(draw_person(seed, donor), scene, seed), rng).frames()
-    elif generator == "upsampler":
-        source = Upsampler(renderer, rng).frames()
+    elif generator:
+        source = ALONE[generator](renderer, rng).frames()
     else:
         source = renderer.frames()
     return [sensor.record(picture) for picture in source], camera

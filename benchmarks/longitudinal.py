@@ -1,0 +1,134 @@
+"""Half a year: a model that is never renewed against the weekly loop, on the same dated clips, while new forgers come by timetable.
+
+    python benchmarks/longitudinal.py [--seeds 3] [--weeks 26] [--work FOLDER]     resumable; a row a week in benchmarks/longitudinal.jsonl; ends with the table
+
+Rendered people and forgers, the demo profile with a third of its steps: it says whether the loop keeps up with change, and nothing about the world.
+Each week brings new people, real and forged by the newest forger and by those before it. Each week is also measured, before it is learned, on
+clips of further people that no model ever trains on, forged in the same proportions: by the first week's model, frozen, and by the
+champion of that moment. Weeks that the gates hold stay in the record; a person accepts nothing.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+RESULTS = HERE / "longitudinal.jsonl"
+ARRIVALS = {1: "blendswap", 6: "upsampler", 11: "smoother", 16: "coarse_upsampler", 21: "fine_upsampler"}
+PEOPLE, FIRST_PEOPLE, MEASURED = 26, 72, 24
+STEPS = {"pretrain": {"steps": 120, "validate_every": 40}, "train": {"steps": 20, "validate_every": 10}}
+EDGE = 4  # weeks averaged at either end
+
+
+def vigil(*words: object) -> subprocess.CompletedProcess[str]:
+    """One verb of the command line; ends the script on an error."""
+    done = subprocess.run([sys.executable, "-m", "vigil", *map(str, words)], capture_output=True, text=True)
+    if done.returncode not in (0, 3):
+        sys.exit(done.stderr[-2000:])
+    return done
+
+
+def mixture(week: int) -> dict[str, int]:
+    """Forged clips a person of each forger that is known in this week: the newest twice."""
+    known = [name for start, name in ARRIVALS.items() if start <= week]
+    return {name: 2 if name == known[-1] and len(known) > 1 else 1 for name in known[-2:]}
+
+
+def media(folder: Path, people: int, week: int, seed: int, first_person: int) -> Path:
+    """labels.csv of clips of so many further people."""
+    from media.synthetic import make_sample_media
+
+    if not (folder / "labels.csv").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        make_sample_media(folder, people=people, clips_per_person=2, seconds=0.85, seed=seed, fakes=mixture(week), first_person=first_person)
+    return folder / "labels.csv"
+
+
+def scored(model: Path, labels: Path, out: Path) -> dict[str, Any]:
+    """AUC and accuracy of a model on a labelled set."""
+    done = vigil("evaluate", labels, "--model", model, "--out", out, "--json")
+    overall = json.loads(done.stdout)["overall"]
+    return {name: overall[name]["value"] for name in ("auc", "accuracy", "balanced_accuracy")}
+
+
+def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
+    """Go on with a world from its first week that is not in the results."""
+    import yaml
+
+    from workspace.journal import Journal
+    from workspace.state import champion
+
+    root, frozen = work / f"seed{seed}", work / f"seed{seed}-frozen"
+    if not known:
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(frozen, ignore_errors=True)
+        vigil("init", root, "--profile", "demo")
+        params = yaml.safe_load((root / "params.yaml").read_text())
+        for block, values in STEPS.items():
+            params[block] |= values
+        (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for week in range(1, weeks + 1):
+        if week in known:
+            continue
+        row: dict[str, Any] = {"seed": seed, "week": week, "newest": list(mixture(week))[-1]}
+        if frozen.exists():
+            dated = media(work / f"measured-{seed}-{week}", MEASURED, week, seed, 50_000 + 100 * week)
+            leading = champion(Journal(root).events())
+            assert leading is not None
+            row |= {"frozen": scored(frozen, dated, work / "out"), "loop": scored(root / leading.path, dated, work / "out"), "champion": leading.cycle}
+            shutil.rmtree(dated.parent)
+        people = FIRST_PEOPLE if week == 1 else PEOPLE
+        new = media(work / f"new-{seed}-{week}", people, week, seed, 1000 * week)
+        vigil("ingest", new, "--name", f"week{week}", "-w", root)
+        vigil("retrain", "-w", root)
+        leading = champion(Journal(root).events())
+        last = [event for event in Journal(root).events() if event.kind == "cycle_closed"][-1]
+        if not frozen.exists() and leading is not None:
+            shutil.copytree(root / leading.path, frozen)
+        row |= {"outcome": last["outcome"], "reason": "" if last["outcome"] == "promoted" else last["reason"][:160]}
+        shutil.rmtree(new.parent)
+        with open(RESULTS, "a") as out:
+            out.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """What was lost between the first and the last weeks, by each, mean over seeds with its t interval."""
+    from scipy.stats import t
+
+    for figure in ("auc", "accuracy"):
+        for model in ("frozen", "loop"):
+            lost = []
+            for seed in sorted({row["seed"] for row in rows}):
+                mine = [row[model][figure] for row in sorted(rows, key=lambda row: row["week"]) if row["seed"] == seed and model in row]
+                if len(mine) >= 2 * EDGE:
+                    lost.append(mean(mine[:EDGE]) - mean(mine[-EDGE:]))
+            if lost:
+                spread = (sum((one - mean(lost)) ** 2 for one in lost) / max(1, len(lost) - 1)) ** 0.5 / len(lost) ** 0.5
+                reach = float(t.ppf(0.975, len(lost) - 1)) * spread if len(lost) > 1 else float("nan")
+                print(f"{figure:<10}{model:<8} lost {mean(lost):+.3f} [{mean(lost) - reach:+.3f}, {mean(lost) + reach:+.3f}]  n = {len(lost)} seeds")
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--weeks", type=int, default=26)
+    parser.add_argument("--work", type=Path, default=HERE.parent / "longitudinal")
+    asked = parser.parse_args()
+    asked.work.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    for seed in range(1, asked.seeds + 1):
+        live(asked.work, seed, asked.weeks, {row["week"] for row in rows if row["seed"] == seed})
+    table([json.loads(line) for line in RESULTS.read_text().splitlines()])
+
+
+if __name__ == "__main__":
+    main()
