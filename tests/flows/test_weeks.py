@@ -14,7 +14,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 import flows.closing
@@ -283,11 +283,11 @@ class Weeks(RuleBasedStateMachine):
         Weeks.total["deaths"] += self.loop.deaths
 
 
-def simulate(folder: Path, worlds: int, steps: int) -> Counter[str]:
+def simulate(folder: Path, worlds: int, steps: int, phases: Any = tuple(Phase)) -> Counter[str]:
     """Run so many worlds of so many steps; what happened in them."""
     Weeks.folder, Weeks.total = folder, Counter[str]()
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Weeks, settings=settings(max_examples=worlds, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck))
+        Weeks, settings=settings(max_examples=worlds, stateful_step_count=steps, deadline=None, phases=phases, suppress_health_check=list(HealthCheck))
     )
     return Weeks.total
 
@@ -304,4 +304,4 @@ def test_the_machine_notices_a_loop_that_promotes_what_failed(tmp_path: Path, mo
     real = flows.decide.read_json
     monkeypatch.setattr(flows.decide, "read_json", lambda path: real(path) | {"verdict": "pass", "results": [{"gate": "a", "verdict": "pass"}]})
     with pytest.raises(AssertionError, match="was promoted with"):
-        simulate(tmp_path, worlds=40, steps=30)
+        simulate(tmp_path, worlds=40, steps=30, phases=(Phase.generate,))
