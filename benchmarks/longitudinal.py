@@ -2,7 +2,8 @@
 
     python benchmarks/longitudinal.py [--seeds 3] [--weeks 26] [--work FOLDER]     resumable; a row a week in benchmarks/longitudinal.jsonl; ends with the table
 
-Rendered people and forgers, the demo profile with a third of its steps: it says whether the loop keeps up with change, and nothing about the world.
+Rendered people and forgers, the demo profile, from the second week on with a third of its steps: it says whether the loop keeps up
+with change, and nothing about the world.
 Each week brings new people, real and forged by the newest forger and by those before it. Each week is also measured, before it is learned, on
 clips of further people that no model ever trains on, forged in the same proportions: by the first week's model, frozen, and by the
 champion of that moment. Weeks that the gates hold stay in the record; a person accepts nothing.
@@ -70,10 +71,6 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
         shutil.rmtree(root, ignore_errors=True)
         shutil.rmtree(frozen, ignore_errors=True)
         vigil("init", root, "--profile", "demo")
-        params = yaml.safe_load((root / "params.yaml").read_text())
-        for block, values in STEPS.items():
-            params[block] |= values
-        (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for week in range(1, weeks + 1):
         if week in known:
             continue
@@ -84,6 +81,13 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
             assert leading is not None
             row |= {"frozen": scored(frozen, dated, work / "out"), "loop": scored(root / leading.path, dated, work / "out"), "champion": leading.cycle}
             shutil.rmtree(dated.parent)
+        elif week > 1:
+            sys.exit(f"seed {seed}: the first week was not promoted, so there is nothing to freeze")
+        if week == 2:
+            params = yaml.safe_load((root / "params.yaml").read_text())
+            for block, values in STEPS.items():
+                params[block] |= values
+            (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
         people = FIRST_PEOPLE if week == 1 else PEOPLE
         new = media(work / f"new-{seed}-{week}", people, week, seed, 1000 * week)
         vigil("ingest", new, "--name", f"week{week}", "-w", root)
