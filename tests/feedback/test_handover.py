@@ -19,6 +19,7 @@ from feedback.cases import Cases
 from feedback.database import Database
 from feedback.handover import export_reviewed, mark_ingested, media_suffix, source, waiting, within_caps
 from feedback.tables import AUDIT, OUTBOX
+from tests.feedback.buckets import s3_server
 from tests.feedback.databases import KINDS, database_url, drop_postgres, fresh_postgres
 from tests.feedback.killing import killed_at_line
 from tests.feedback.world import JPEG, World, write_settings
@@ -151,21 +152,14 @@ def test_the_ending_comes_from_the_content(tmp_path: Path, head: bytes, suffix: 
     assert media_suffix(tmp_path / "media") == suffix
 
 
-def test_media_in_an_object_store_are_handed_over_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
-    for name, value in (("AWS_ACCESS_KEY_ID", "t"), ("AWS_SECRET_ACCESS_KEY", "t"), ("AWS_DEFAULT_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")):
-        monkeypatch.setenv(name, value)
-    server = moto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="media")
-    world = World(tmp_path / "w", media_url="s3://media/vigil", s3_endpoint_url=endpoint)
-    fill(world)
-    folder = export_reviewed(world.root, world.settings)
+def test_media_in_an_object_store_are_handed_over_too(tmp_path: Path) -> None:
+    with s3_server("media") as (endpoint, _):
+        world = World(tmp_path / "w", media_url="s3://media/vigil", s3_endpoint_url=endpoint)
+        fill(world)
+        folder = export_reviewed(world.root, world.settings)
+        world.close()
     assert folder is not None and not (world.root / ".vigil/media").exists()
     assert all(sha256_bytes((folder / row["path"]).read_bytes()) == row["path"][:64] for row in rows_of(folder)) and len(rows_of(folder)) == 3
-    world.close()
-    server.stop()
 
 
 # -- caps ---------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from feedback.keep import MediaStore
+from tests.feedback.buckets import s3_server
 from tests.feedback.world import write_settings
 from workspace.errors import DataError
 from workspace.files import sha256_bytes
@@ -18,17 +19,9 @@ SHA256 = sha256_bytes(CONTENT)
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
-    with pytest.MonkeyPatch.context() as patch:
-        names = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-        for name, value in {**names, "AWS_MAX_ATTEMPTS": "1"}.items():
-            patch.setenv(name, value)
-        server = moto.ThreadedMotoServer(port=0, verbose=False)
-        server.start()
-        url = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-        boto3.client("s3", endpoint_url=url).create_bucket(Bucket="media")
+    with s3_server("media") as (url, _), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
         yield url
-        server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from feedback.api import references
+from tests.feedback.buckets import s3_server
 from tests.feedback.conftest import Make, ask
 from tests.feedback.test_service import is_problem
 from workspace.files import sha256_bytes
@@ -98,18 +99,11 @@ def test_a_host_or_bucket_that_is_not_listed_or_lies_inside_is_refused(make: Mak
             is_problem(answer, 422)
 
 
-def test_a_file_in_a_listed_bucket_is_fetched(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
-    for name, value in (("AWS_ACCESS_KEY_ID", "t"), ("AWS_SECRET_ACCESS_KEY", "t"), ("AWS_DEFAULT_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")):
-        monkeypatch.setenv(name, value)
-    server = moto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    client = boto3.client("s3", endpoint_url=endpoint)
-    client.create_bucket(Bucket="inbox")
-    client.put_object(Bucket="inbox", Key="a/b.jpg", Body=CONTENT)
-    found, missing, other = send(make, "s3://inbox/a/b.jpg", "s3://inbox/none", "s3://outbox/a/b.jpg", reference_hosts=["s3://inbox"], s3_endpoint_url=endpoint)
-    server.stop()
+def test_a_file_in_a_listed_bucket_is_fetched(make: Make) -> None:
+    with s3_server("inbox") as (endpoint, client):
+        client.put_object(Bucket="inbox", Key="a/b.jpg", Body=CONTENT)
+        names = ("s3://inbox/a/b.jpg", "s3://inbox/none", "s3://outbox/a/b.jpg")
+        found, missing, other = send(make, *names, reference_hosts=["s3://inbox"], s3_endpoint_url=endpoint)
     assert found.status_code == 202 and found.json()["sha256"] == sha256_bytes(CONTENT)
     is_problem(missing, 422)
     is_problem(other, 422)

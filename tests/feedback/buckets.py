@@ -1,0 +1,28 @@
+"""A real S3 server on this machine, for tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+@contextmanager
+def s3_server(*buckets: str) -> Iterator[tuple[str, Any]]:
+    """Its address and a client, with these buckets; credentials are in the environment meanwhile."""
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        server = moto.ThreadedMotoServer(port=0, verbose=False)
+        server.start()
+        try:
+            endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+            client = boto3.client("s3", endpoint_url=endpoint)
+            for bucket in buckets:
+                client.create_bucket(Bucket=bucket)
+            yield endpoint, client
+        finally:
+            server.stop()
