@@ -37,9 +37,9 @@ def vigil(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def mixture(week: int) -> dict[str, int]:
-    """Forged clips a person of each forger that is known in this week: the newest twice."""
+    """Forged clips a person, as they circulate in this week: two of the newest forger, one of that before it."""
     known = [name for start, name in ARRIVALS.items() if start <= week]
-    return {name: 2 if name == known[-1] and len(known) > 1 else 1 for name in known[-2:]}
+    return {name: 2 if name == known[-1] else 1 for name in known[-2:]}
 
 
 def media(folder: Path, people: int, week: int, seed: int, first_person: int) -> Path:
