@@ -206,7 +206,7 @@ KINDS: dict[str, Kind] = {
     "tampered artifact": Kind(tampered, ("artifact",), ("train", "evaluate", "drift")),
     "NaN weights": Kind(nan_weights, ("artifact parity",), ("train",)),
     "another champion meanwhile": Kind(another_champion, ("the champion changed",)),
-    "registry down": Kind(broken_registry, ("registry", "MLflow", "database"), (), mended_registry),
+    "registry down": Kind(broken_registry, ("registry did not answer",), (), mended_registry),
 }
 FRESH = ("empty batch", "all duplicates")  # these come in from the start, over the first week's workspace
 
@@ -278,17 +278,17 @@ def ended(root: Path, before: Any, says: tuple[str, ...]) -> dict[str, Any]:
     events = Journal(root).events()
     now, last = champion(events), cycles(events)[-1]
     said = done.stdout + done.stderr
-    reason = last.reason or done.stderr[-600:]
+    reason = (last.reason or done.stderr[-600:]).replace(str(root), "WORKSPACE")
     complaints = []
     if done.returncode not in (1, 3):
         complaints.append(f"it ended with {done.returncode}")
-    if last.outcome == "promoted" and says[0] != "registry":
+    if last.outcome == "promoted" and says[0] != "registry did not answer":
         complaints.append("it was promoted")
     if "Traceback" in said:
         complaints.append("a traceback was shown")
     if not any(word in reason for word in says):
         complaints.append(f"another reason: {reason[:300]}")
-    if says[0] not in ("registry", "the champion changed") and (now is None or before is None or now.model_sha256 != before.model_sha256):
+    if says[0] not in ("registry did not answer", "the champion changed") and (now is None or before is None or now.model_sha256 != before.model_sha256):
         complaints.append("the champion is another")
     return {"outcome": last.outcome or "error", "code": done.returncode, "reason": reason[:300], "complaints": complaints}
 

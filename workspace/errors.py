@@ -42,7 +42,7 @@ class ModelFileError(VigilError):
 
 
 class RegistryUnavailable(VigilError):
-    """The model registry did not answer. Nothing was promoted."""
+    """The model registry did not answer. What was decided stands in the journal; showing it is made up for later."""
 
 
 class StageFailed(VigilError):

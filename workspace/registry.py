@@ -61,7 +61,7 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
     except Exception as problem:  # MLflow, SQLAlchemy, requests, the file system: the caller can do the same about all of them
         said = str(problem).strip().splitlines() or [type(problem).__name__]
         raise RegistryUnavailable(
-            "The model registry did not answer. Nothing was promoted.",
+            "The model registry did not answer. What was decided stands in the journal (`vigil status`); nothing was lost.",
             why=f"{uri}: {said[0][:300]}",
             next_step="Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
         ) from problem

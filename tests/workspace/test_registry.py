@@ -218,7 +218,7 @@ ACTIONS = {
 def test_a_registry_that_cannot_be_used_is_one_clear_error(tmp_path, action):
     add_model(tmp_path, ONE)
     (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(RegistryUnavailable, match="Nothing was promoted"):
+    with pytest.raises(RegistryUnavailable, match="nothing was lost"):
         ACTIONS[action](tmp_path, make_settings())
 
 
