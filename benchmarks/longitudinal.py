@@ -1,6 +1,8 @@
 """Half a year: a model that is never renewed against the weekly loop, on the same dated clips, while new forgers come by timetable.
 
-    python benchmarks/longitudinal.py [--seeds 3] [--weeks 26] [--work FOLDER]     resumable; a row a week in benchmarks/longitudinal.jsonl; ends with the table
+    python benchmarks/longitudinal.py [--seeds 3] [--weeks 26] [--work FOLDER] [--only SEED]
+
+Resumable; a row a week in benchmarks/longitudinal.jsonl; ends with the table. `--only` lives one seed, so that several can run side by side.
 
 Rendered people and forgers, the demo profile, from the second week on with a third of its steps: it says whether the loop keeps up
 with change, and nothing about the world.
@@ -79,7 +81,7 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
             dated = media(work / f"measured-{seed}-{week}", MEASURED, week, seed, 50_000 + 100 * week)
             leading = champion(Journal(root).events())
             assert leading is not None
-            row |= {"frozen": scored(frozen, dated, work / "out"), "loop": scored(root / leading.path, dated, work / "out"), "champion": leading.cycle}
+            row |= {"frozen": scored(frozen, dated, work / f"out{seed}"), "loop": scored(root / leading.path, dated, work / f"out{seed}"), "champion": leading.cycle}
             shutil.rmtree(dated.parent)
         elif week > 1:
             sys.exit(f"seed {seed}: the first week was not promoted, so there is nothing to freeze")
@@ -126,10 +128,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--weeks", type=int, default=26)
     parser.add_argument("--work", type=Path, default=HERE.parent / "longitudinal")
+    parser.add_argument("--only", type=int, default=0, metavar="SEED")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    for seed in range(1, asked.seeds + 1):
+    for seed in [asked.only] if asked.only else range(1, asked.seeds + 1):
         live(asked.work, seed, asked.weeks, {row["week"] for row in rows if row["seed"] == seed})
     table([json.loads(line) for line in RESULTS.read_text().splitlines()])
 
