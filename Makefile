@@ -34,7 +34,7 @@ check: setup  ## lint, types, import contract
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-kills: setup  ## SIGKILL drill over the real flow; resumable, results in benchmarks/kills.jsonl
+kills: setup  ## 100 SIGKILLs over the real flow; resumable, results in benchmarks/kills.jsonl
 	$(PYTHON) benchmarks/kills.py
 
 drill: setup  ## planted bad weeks: 32 kinds of cached scores with 10 seeds each, 26 through the whole flow; results in benchmarks/

@@ -1,9 +1,10 @@
-"""SIGKILL drill over the real flow: kill the parent, the stage or the whole group, in and between stages, then run again.
+"""SIGKILL drill over the real flow: kill the parent, the stage or the whole group, at random times and in drawn stages, and start again.
 
-    python benchmarks/kills.py [--rounds 100]     resumable; each round appends a line to benchmarks/kills.jsonl
+    python benchmarks/kills.py [--kills 100]     resumable; each life appends a line to benchmarks/kills.jsonl
 
-After each kill the next `vigil retrain` must end orphans, finish, repeat no stage that DVC had recorded, and leave one
-commit, one promotion, no lock and no run that says RUNNING.
+A life is one cycle whose `vigil retrain` dies up to ten times. Each start must end orphans and go on where the one before was; the last
+one must finish. No stage that DVC had recorded may run twice, and there must be one commit, one promotion at most, no lock, no process
+and no run that says RUNNING.
 """
 
 import argparse
@@ -35,11 +36,12 @@ from workspace.state import cycles  # noqa: E402
 TARGETS = ("parent", "stage", "group")
 STAGES = ("faces", "validate", "forge", "assemble", "pretrain", "harden", "train", "evaluate", "drift", "gate")
 PATIENCE_SECONDS = 900
+LONGEST_DELAY_SECONDS = 30.0  # after a start: six seconds go into starting, then the stages follow
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Whom to kill, in which stage, how long after it began. `after` means: in the pause after that stage."""
+    """Whom to kill, in which stage, how long after it began. `after` means: in the pause after that stage. No stage: so long after the start."""
 
     target: str
     stage: str
@@ -95,7 +97,7 @@ def strike(root: Path, plan: Round) -> dict[str, Any]:
     process = start(root)
     leader = psutil.Process(process.pid)
     seen, deadline = False, time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+    while plan.stage and time.monotonic() < deadline and process.poll() is None:
         stage = running_stage(leader)
         here = stage is not None and stage_name(stage) == plan.stage
         seen = seen or here
@@ -200,38 +202,55 @@ def make_template(folder: Path) -> Path:
     return root
 
 
+def draw_round(draw: random.Random) -> Round:
+    """Half of the kills come at a time that knows nothing of stages, half in a drawn stage or the pause after it."""
+    target = draw.choices(TARGETS, (2, 1, 2))[0]  # after a stage's death the flow goes on by itself, and the life soon ends
+    if draw.random() < 0.5:
+        return Round(target, "", draw.uniform(0.5, LONGEST_DELAY_SECONDS))
+    return Round(target, draw.choice(STAGES), draw.random() * draw.choice((0.0, 0.5, 4.0)), after=draw.random() < 0.3)
+
+
+def live(root: Path, number: int, most: int) -> dict[str, Any]:
+    """One cycle that dies up to `most` times; the row of results."""
+    draw = random.Random(f"life {number}")
+    deaths: list[dict[str, Any]] = []
+    for _ in range(most):
+        plan = draw_round(draw)
+        if plan.stage in {name.partition("@")[0] for name in recorded(root)}:
+            plan = Round(plan.target, "", draw.uniform(0.5, LONGEST_DELAY_SECONDS))  # that stage will not run again
+        struck = strike(root, plan)
+        if struck["victim"].startswith("nobody"):
+            break
+        deaths.append(struck | {"target": plan.target, "stage": plan.stage, "delay_seconds": round(plan.delay_seconds, 2)})
+    found = complaints(root, deaths[-1] if deaths else {"runs": 0, "recorded": []})
+    for death in deaths[:-1]:
+        if repeated := sorted(set(runs(root)[death["runs"] :]) & set(death["recorded"])):
+            found.append(f"a death after {len(death['recorded'])} stages: repeated {repeated}")
+    shown = [{name: death[name] for name in ("target", "stage", "delay_seconds", "victim")} | {"finished": len(death["recorded"])} for death in deaths]
+    return {"life": number, "kills": len(deaths), "deaths": shown, "complaints": found}
+
+
 def main() -> int:
-    """Run what is missing of the drill; 1 when any round left a complaint."""
+    """Run what is missing of the drill; 1 when any life left a complaint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--a-life", type=int, default=10, help="kills in one life, at most")
     parser.add_argument("--results", type=Path, default=HERE / "kills.jsonl")
     arguments = parser.parse_args()
     done = [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.exists() else []
     with tempfile.TemporaryDirectory(prefix="vigil-kills-") as scratch:
         template = make_template(Path(scratch))
-        for number in range(len(done), arguments.rounds):
-            draw = random.Random(number)
-            plan = Round(TARGETS[number % 3], draw.choice(STAGES), draw.random() * draw.choice((0.0, 0.5, 4.0)), after=draw.random() < 0.3)
-            root = Path(scratch) / f"round{number}"
+        while (killed := sum(row["kills"] for row in done)) < arguments.kills:
+            root = Path(scratch) / f"life{len(done)}"
             shutil.copytree(template, root, symlinks=True)
-            struck = strike(root, plan)
-            found = complaints(root, struck)
-            row = {
-                "round": number,
-                "target": plan.target,
-                "stage": plan.stage,
-                "after": plan.after,
-                "delay_seconds": round(plan.delay_seconds, 2),
-                "victim": struck["victim"],
-                "complaints": found,
-            }
+            row = live(root, len(done), min(arguments.a_life, arguments.kills - killed))
             with open(arguments.results, "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(row) + "\n")
             done.append(row)
-            print(f"{number + 1}/{arguments.rounds}  {plan.target:<7}{plan.stage:<9} {found or 'ok'}", flush=True)
+            print(f"life {row['life']}: {row['kills']} kills, {killed + row['kills']} of {arguments.kills} in all; {row['complaints'] or 'ok'}", flush=True)
             shutil.rmtree(root)
     bad = [row for row in done if row["complaints"]]
-    print(f"{len(done)} rounds, {len(bad)} with complaints.")
+    print(f"{sum(row['kills'] for row in done)} kills in {len(done)} lives, {len(bad)} lives with complaints.")
     return 1 if bad else 0
 
 

@@ -81,7 +81,11 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
             dated = media(work / f"measured-{seed}-{week}", MEASURED, week, seed, 50_000 + 100 * week)
             leading = champion(Journal(root).events())
             assert leading is not None
-            row |= {"frozen": scored(frozen, dated, work / f"out{seed}"), "loop": scored(root / leading.path, dated, work / f"out{seed}"), "champion": leading.cycle}
+            row |= {
+                "frozen": scored(frozen, dated, work / f"out{seed}"),
+                "loop": scored(root / leading.path, dated, work / f"out{seed}"),
+                "champion": leading.cycle,
+            }
             shutil.rmtree(dated.parent)
         elif week > 1:
             sys.exit(f"seed {seed}: the first week was not promoted, so there is nothing to freeze")
@@ -100,8 +104,8 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
             shutil.copytree(root / leading.path, frozen)
         row |= {"outcome": last["outcome"], "reason": "" if last["outcome"] == "promoted" else last["reason"][:160]}
         shutil.rmtree(new.parent)
-        with open(RESULTS, "a") as out:
-            out.write(json.dumps(row) + "\n")
+        with open(RESULTS, "a") as results:
+            results.write(json.dumps(row) + "\n")
         print(row, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""A few rounds of the kill drill (`make kills` runs many): the next `vigil retrain` finishes what a dead process began."""
+"""Ten kills of the drill (`make kills` runs many): the next `vigil retrain` finishes what a dead process began."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,22 @@ def test_a_killed_stage_is_run_again_by_the_same_command(promoted: Path, struck:
     assert complaints(copy_workspace(promoted, tmp_path / "w"), struck) == []
 
 
-def test_one_cycle_survives_three_deaths_and_repeats_nothing_that_was_finished(ingested: Path, tmp_path: Path):
-    """In a stage, in a later stage with everything around it, and between stages: each start goes on where the one before was."""
+def test_one_cycle_survives_nine_deaths_and_repeats_nothing_that_was_finished(ingested: Path, tmp_path: Path):
+    """In stages, with everything around them, and between stages: each start goes on where the one before was."""
     root = copy_workspace(ingested, tmp_path / "w")
-    plans = (Round("parent", "pretrain", 1.0), Round("group", "evaluate", 2.0), Round("parent", "gate", 1.0, after=True))
+    plans = (
+        Round("parent", "", 2.0),
+        Round("group", "faces", 0.5),
+        Round("parent", "validate", 0.0, after=True),
+        Round("group", "forge", 0.5),
+        Round("parent", "pretrain", 1.0),
+        Round("group", "harden", 0.2),
+        Round("group", "train", 1.0),
+        Round("group", "evaluate", 2.0),
+        Round("parent", "gate", 1.0, after=True),
+    )
     deaths = [strike(root, plan) for plan in plans]
-    assert [death["victim"] for death in deaths] == ["parent", "group", "parent"]
+    assert [death["victim"] for death in deaths] == [plan.target for plan in plans]
     assert complaints(root, deaths[-1]) == []
     for death in deaths:
         assert not set(runs(root)[death["runs"] :]) & set(death["recorded"]), "a finished stage ran again"
