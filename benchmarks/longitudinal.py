@@ -7,8 +7,9 @@ Resumable; a row a week in benchmarks/longitudinal.jsonl; ends with the table. `
 Rendered people and forgers, the demo profile, from the second week on with a third of its steps: it says whether the loop keeps up
 with change, and nothing about the world.
 Each week brings new people, real and forged by the newest forger and by those before it. Each week is also measured, before it is learned, on
-clips of further people that no model ever trains on, forged in the same proportions: by the first week's model, frozen, and by the
-champion of that moment. Weeks that the gates hold stay in the record; a person accepts nothing.
+clips of further people that no model ever trains on, forged in the same proportions: by the first champion, frozen, and by the
+champion of that moment. Weeks that the gates hold stay in the record. Before the first champion a person accepts what was held; after
+it a person accepts nothing.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
     import yaml
 
     from workspace.journal import Journal
-    from workspace.state import champion
+    from workspace.state import batch_states, champion
 
     root, frozen = work / f"seed{seed}", work / f"seed{seed}-frozen"
     if not known:
@@ -87,9 +88,7 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
                 "champion": leading.cycle,
             }
             shutil.rmtree(dated.parent)
-        elif week > 1:
-            sys.exit(f"seed {seed}: the first week was not promoted, so there is nothing to freeze")
-        if week == 2:
+        if frozen.exists():  # the first champion had the profile's own steps
             params = yaml.safe_load((root / "params.yaml").read_text())
             for block, values in STEPS.items():
                 params[block] |= values
@@ -100,7 +99,10 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
         vigil("retrain", "-w", root)
         leading = champion(Journal(root).events())
         last = [event for event in Journal(root).events() if event.kind == "cycle_closed"][-1]
-        if not frozen.exists() and leading is not None:
+        if leading is None:
+            for batch in (name for name, known in batch_states(Journal(root).events()).items() if known.state == "held"):
+                vigil("batches", "accept", batch, "--who", "benchmark", "--why", "nothing serves yet", "-w", root)
+        elif not frozen.exists():
             shutil.copytree(root / leading.path, frozen)
         row |= {"outcome": last["outcome"], "reason": "" if last["outcome"] == "promoted" else last["reason"][:160]}
         shutil.rmtree(new.parent)
