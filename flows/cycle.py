@@ -278,6 +278,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
     """Promote or hold, then publish, report, version, close and commit. Each step is safe to repeat."""
     from feedback.learned import remember
     from flows.decide import decide_outcome
+    from pipelines.decay import record as record_decay
     from pipelines.gate import read_report
     from workspace.repository import dvc_add, push, replace_folder
 
@@ -295,6 +296,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
     settle_batches(root, journal, cycle, decision.outcome, decision.reason)
     remember(root, cycle.cycle)
     if trained:
+        record_decay(root, settings, cycle)
         publish(root, settings, cycle, decision.outcome)
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
         journal.append(

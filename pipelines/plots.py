@@ -185,3 +185,22 @@ def generator_matrix(folder: Path, matrix: Mapping[str, Mapping[str, float | Non
         axes.spines[:].set_visible(False)
 
     return _save(folder, "generators", "AUC by generator, before and after", draw, (max(4.2, 1.1 * len(generators) + 1.5), 2.2 + 0.3 * len(models)))
+
+
+def decay_curve(folder: Path, table: Mapping[str, Any]) -> str:
+    """AUC of each past champion on the new holdout videos of later cycles; `table` as of pipelines/decay.py. Grey is the oldest, blue the newest."""
+    cycles = [line["cycle"] for line in table["lines"]]
+
+    def draw(axes: "Axes") -> None:
+        for number, name in enumerate(table["models"]):
+            points = [(at, line["auc"][number]["value"]) for at, line in enumerate(table["lines"]) if line["auc"][number]]
+            known = [(at, value) for at, value in points if value is not None]
+            share = number / max(1, len(table["models"]) - 1)
+            colour = CHAMPION if number == 0 else CHALLENGER
+            if known:
+                axes.plot(*zip(*known, strict=True), "o-", color=colour, alpha=1.0 if number == 0 else 0.35 + 0.65 * share, label=name, markersize=4)
+        axes.set(ylabel="AUC on that cycle's new videos", ylim=(None, 1.01), xticks=range(len(cycles)))
+        axes.set_xticklabels(cycles, rotation=30, ha="right", fontsize=8)
+        axes.legend(frameon=False, fontsize=8)
+
+    return _save(folder, "decay", "How models age", draw)

@@ -8,6 +8,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from pipelines import decay
 from pipelines.continual import record, rows_of, table_of
 from pipelines.gate import read_report
 from workspace.cycle import Cycle
@@ -15,6 +16,8 @@ from workspace.files import atomic_file
 from workspace.journal import Journal
 
 REPORT = Path("reports/report.html")
+PREDICTIONS = Path("reports/predictions.parquet")
+MISSES_A_LABEL = 5
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 # Claims of the literature for detectors of this kind, with their conditions; printed beside ours, never aimed at.
 CLAIMS = (
@@ -35,6 +38,7 @@ CAPTIONS = {
     "risk_coverage": "Risk and coverage",
     "attack": "Under attack",
     "generators": "By generator",
+    "decay": "How models age: each champion on the new videos of later cycles",
 }
 METRICS = {
     "auc": "AUC",
@@ -67,6 +71,10 @@ CONTINUAL = {
 def write_report(root: Path, cycle: Cycle) -> Path:
     """Write reports/report.html for the cycle and return its path. Safe to repeat; a report of another cycle is never shown as this one's."""
     facts = gather(root, cycle)
+    if facts["decay"]:
+        from pipelines.plots import decay_curve
+
+        facts["pictures"] += pictures(root, [decay_curve(root / "reports/plots", facts["decay"])])
     if facts["outcome"] == "promoted" and facts["evaluation"]:
         facts["continual"] = table_of(record(root, facts["evaluation"]))
     page = render(facts)
@@ -112,6 +120,8 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "pictures": pictures(root, evaluation.get("plots", [])),
         "continual": table_of(rows_of(root)),
         "continual_names": CONTINUAL,
+        "decay": decay.table_of(decay.rows_of(root)),
+        "misses": hardest_misses(root, evaluation),
         "claims": CLAIMS,
         "metrics": METRICS,
     }
@@ -188,6 +198,25 @@ def headlines(evaluation: dict[str, Any]) -> list[str]:
     if whitebox is not None:
         lines.append(f"Under white-box PGD at 2/255 a balanced accuracy of {whitebox:.2f} is left.")
     return lines
+
+
+def hardest_misses(root: Path, evaluation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The judged videos of the holdout that the challenger gets most wrong, reals and fakes apart, the worst first.
+
+    Named, not shown: a face in a page that is committed could never be erased.
+    """
+    if not evaluation or not (root / PREDICTIONS).is_file():
+        return []
+    import pandas as pd
+
+    table = pd.read_parquet(root / PREDICTIONS)
+    table = table[table["fold"] == "holdout"]
+    threshold = evaluation["thresholds"]["challenger"]
+    found = []
+    for label, wrong in (("fake", table["p_challenger"] < threshold), ("real", table["p_challenger"] >= threshold)):
+        rows = table[(table["label"] == label) & wrong].sort_values("p_challenger", ascending=label == "fake", kind="stable")
+        found += rows.head(MISSES_A_LABEL)[["unit", "label", "generator", "source", "p_challenger", "p_champion", "new"]].to_dict("records")
+    return [{**row, "p_champion": None if pd.isna(row["p_champion"]) else row["p_champion"]} for row in found]
 
 
 def pictures(root: Path, names: list[str]) -> list[dict[str, str]]:

@@ -34,7 +34,8 @@ DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autos
 IGNORED = ["/mlflow.db*", "/mlartifacts/", "/feedback.db*", "/build/base/", "/.vigil/", "/reports/report.html", "*.tmp", "/journal.lock", "/mlruns/"]
 COMMITTED = (
     "params.yaml", "dvc.yaml", "dvc.lock", "batches.yaml", "cycle.yaml", "journal.jsonl", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore",
-    "data/raw/*.dvc", "models/*.dvc", "reports/validate/*.json", "reports/evaluation.json", "reports/verdict.json", "reports/continual.json",
+    "data/raw/*.dvc", "models/*.dvc", "reports/validate/*.json", "reports/evaluation.json", "reports/verdict.json",
+    "reports/continual.json", "reports/decay.json",
     "data/.gitignore", "data/*/.gitignore", "build/.gitignore", "reports/.gitignore", "models/.gitignore",
 )  # fmt: skip
 

@@ -308,6 +308,7 @@ class EvaluateSettings(Block):
     resamples: Positive = Field(2000, description="Cluster-bootstrap resamples.")
     target_fpr: float = Field(0.032, gt=0, lt=1, description="The threshold is set on validation to this false-positive rate.")
     abstain: Fraction = Field(0.1, description="Half-width of the band around the threshold that is called uncertain.")
+    past_champions: Positive = Field(4, description="Past champions rescored on each cycle's new holdout videos: the decay curve of the report.")
     attack_eps: tuple[float, ...] = Field(
         (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.05, 16 / 255), strict=False, description="Points of the accuracy-against-eps curve, in pixels of [0,1]."
     )

@@ -7,37 +7,16 @@ import torch
 from pydantic import ValidationError
 
 from model.aggregate import ClipEvidence, aggregate, sigmoid
-from model.card import ModelCard, load_card, write_card
-from model.checkpoint import save_model
-from model.export import export_onnx
+from model.card import load_card, write_card
 from model.inference import ROW, UNLIKE, Engine
-from tests.model.toys import SIZE, SMALL, face_settings, lively_model
+from tests.model.toys import SIZE, lively_model, model_folder
 from workspace.errors import ModelFileError
-
-
-def make_folder(folder, threshold=0.5, abstain=0.1, temperature=2.0, seed=0):
-    model = lively_model(seed)
-    sha, onnx = save_model(model, folder / "model.safetensors"), export_onnx(model, folder / "model.onnx")
-    write_card(
-        folder,
-        ModelCard(
-            model_sha256=sha,
-            onnx_sha256=onnx,
-            cycle="2026-W47.1",
-            faces=face_settings(),
-            model=SMALL,
-            threshold=threshold,
-            temperature=temperature,
-            abstain=abstain,
-        ),
-    )
-    return model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    make_folder(path)
+    model_folder(path)
     return path
 
 

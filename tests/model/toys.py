@@ -1,10 +1,15 @@
 """Small worlds for the tests of the detector: clips whose fakes carry a visible mark, and a network that learns it in seconds."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
 
+from model.card import ModelCard, write_card
+from model.checkpoint import save_model
 from model.data import MemoryClips
+from model.export import export_onnx
 from model.network import ResNeXtLSTM
 from workspace.settings import FaceSettings, ModelSettings
 
@@ -55,3 +60,21 @@ def toy_clips(count: int, seed: int = 0, lengths: tuple[int, ...] = (3,), role: 
 def face_settings() -> FaceSettings:
     """Faces as the small network takes them."""
     return FaceSettings(size_px=SIZE, clip_frames=3, min_clip_frames=1)
+
+
+def model_folder(folder: Path, threshold: float = 0.5, abstain: float = 0.1, temperature: float = 2.0, seed: int = 0) -> ResNeXtLSTM:
+    """Write a lively model as it ships: checkpoint, export and card. Returns the network."""
+    model = lively_model(seed)
+    sha, onnx = save_model(model, folder / "model.safetensors"), export_onnx(model, folder / "model.onnx")
+    card = ModelCard(
+        model_sha256=sha,
+        onnx_sha256=onnx,
+        cycle="2026-W47.1",
+        faces=face_settings(),
+        model=SMALL,
+        threshold=threshold,
+        temperature=temperature,
+        abstain=abstain,
+    )
+    write_card(folder, card)
+    return model

@@ -30,6 +30,14 @@ def test_a_cycle_ends_in_one_commit_and_its_tag(promoted: Path):
     assert leftovers(promoted) == []
 
 
+def test_each_cycle_measures_how_its_champions_age_and_commits_that(promoted: Path):
+    cycle = events(promoted, "promotion")[0]["fields"]["cycle"]
+    (row,) = json.loads(git(promoted, "show", f"vigil/{cycle}:reports/decay.json"))["rows"]
+    assert row["cycle"] == cycle and row["n_real"] >= 2 and row["n_fake"] >= 2
+    (model,) = row["models"]
+    assert model["cycle"] == cycle and 0 <= model["auc"]["value"] <= 1
+
+
 def test_nothing_new_is_said_and_nothing_done(promoted: Path, tmp_path: Path):
     root = copy_workspace(promoted, tmp_path / "w")
     before = (git(root, "rev-parse", "HEAD"), stage_runs(root), (root / "journal.jsonl").read_bytes())

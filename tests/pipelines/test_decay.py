@@ -1,0 +1,89 @@
+"""How models age: which champions are asked, what becomes of one that cannot answer, and the page's table and picture."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from model.card import load_card
+from pipelines import decay
+from pipelines.plots import decay_curve
+from tests.model.toys import model_folder
+from tests.pipelines.small_world import add_batch, demo_settings, second_cycle, write_sets
+from workspace.files import read_json
+from workspace.journal import Journal
+from workspace.state import Champion
+
+SETTINGS = demo_settings({"evaluate": {"past_champions": 2}, "gates": {"min_slice": 2}})
+
+
+def champions(number: int) -> list[Champion]:
+    return [Champion(f"{at:064x}", f"2026-W{at:02}.1", at, f"models/2026-W{at:02}.1") for at in range(1, number + 1)]
+
+
+@pytest.mark.parametrize(("number", "most", "versions"), [(0, 4, []), (3, 4, [1, 2, 3]), (10, 4, [1, 4, 7, 10]), (9, 1, [1]), (2, 1, [1])])
+def test_the_first_the_last_and_some_between_are_asked(number: int, most: int, versions: list[int]) -> None:
+    assert [champion.version for champion in decay.chosen(champions(number), most)] == versions
+
+
+@pytest.fixture
+def aged(tmp_path: Path) -> Path:
+    """A workspace with a new batch on its holdout and two champions: one whose files are here, and one whose are not."""
+    cycle = second_cycle("0" * 64)
+    write_sets(tmp_path, add_batch(tmp_path, "b2", 20), set(cycle.judged))
+    model_folder(tmp_path / "models" / "2026-W45.1")
+    here = load_card(tmp_path / "models" / "2026-W45.1").model_sha256
+    for name, sha256 in (("2026-W45.1", here), ("2026-W46.1", "1" * 64)):
+        Journal(tmp_path).append(
+            "promotion", cycle=name, model_sha256=sha256, path=f"models/{name}", verdict_sha256="", previous_sha256="", who="vigil", why=""
+        )
+    return tmp_path
+
+
+def test_a_champion_is_rescored_on_new_videos_and_one_that_is_not_here_is_named(aged: Path) -> None:
+    row = decay.record(aged, SETTINGS, second_cycle("0" * 64))
+    assert row["why_not"] == "" and row["n_real"] >= 2 and row["n_fake"] >= 2
+    here, gone = row["models"]
+    assert here["cycle"] == "2026-W45.1" and 0 <= here["auc"]["low"] <= here["auc"]["value"] <= here["auc"]["high"] <= 1
+    assert gone["auc"] is None and gone["why_not"] == "its files are not on this machine"
+    decay.record(aged, SETTINGS, second_cycle("0" * 64))  # a cycle that was finished twice
+    assert len(read_json(aged / decay.DECAY)["rows"]) == 1
+
+
+def test_a_damaged_champion_stops_nothing_and_gives_no_figure(aged: Path) -> None:
+    with open(aged / "models" / "2026-W45.1" / "model.onnx", "ab") as handle:
+        handle.write(b"!")
+    row = decay.record(aged, SETTINGS, second_cycle("0" * 64))
+    assert [model["auc"] for model in row["models"]] == [None, None] and "sha256" in row["models"][0]["why_not"]
+
+
+def test_too_few_new_videos_are_no_figure(aged: Path) -> None:
+    row = decay.record(aged, demo_settings({"gates": {"min_slice": 500}}), second_cycle("0" * 64))
+    assert row["models"] == [] and "500 of each are needed" in row["why_not"]
+
+
+def test_the_table_follows_each_model_over_the_dates_and_the_curve_is_drawn(tmp_path: Path) -> None:
+    def row(cycle: str, **aucs: float | None) -> dict:
+        models = [{"cycle": name, "auc": None if value is None else {"value": value, "low": value, "high": value, "n": 40}} for name, value in aucs.items()]
+        return {"cycle": cycle, "n_real": 20, "n_fake": 20, "models": models, "why_not": ""}
+
+    assert decay.table_of([row("c1", a=0.9)]) == {}, "one date is no curve"
+    table = decay.table_of([row("c1", a=0.9), row("c2", a=None, b=0.95), row("c3") | {"models": []}, row("c4", a=0.6, b=0.93)])
+    assert table["models"] == ["a", "b"] and [line["cycle"] for line in table["lines"]] == ["c1", "c2", "c4"]
+    assert [[value and value["value"] for value in line["auc"]] for line in table["lines"]] == [[0.9, None], [None, 0.95], [0.6, 0.93]]
+    assert (tmp_path / decay_curve(tmp_path, table)).stat().st_size > 5000
+
+
+def test_the_page_shows_how_models_age(tmp_path: Path) -> None:
+    from pipelines.report import write_report
+    from workspace.files import write_json
+
+    def line(cycle: str, value: float) -> dict:
+        auc = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 40}
+        return {"cycle": cycle, "n_real": 21, "n_fake": 22, "models": [{"cycle": "2026-W40.1", "auc": auc, "why_not": ""}], "why_not": ""}
+
+    write_json(tmp_path / decay.DECAY, {"rows": [line("2026-W41.1", 0.9), line("2026-W42.1", 0.7)]})
+    page = write_report(tmp_path, second_cycle("0" * 64)).read_text(encoding="utf-8")
+    assert "How models age" in page and "0.700 [0.600, 0.800]" in page and page.count("<figure>") == 1
+    shutil.rmtree(tmp_path / "reports")
+    assert "How models age" not in write_report(tmp_path, second_cycle("0" * 64)).read_text(encoding="utf-8")
