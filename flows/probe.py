@@ -5,14 +5,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workspace.files import read_json
+from workspace.errors import VigilError
+from workspace.files import read_json, write_json
 from workspace.settings import Settings
 
 GOLDEN_CLIPS = 8
+SHADOW = Path("reports/shadow.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
         with open(log, "wb") as output:
             process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT, env=os.environ.copy())
         try:
-            return _ask(process, root, settings, model_dir, ready, log, started)
+            found = _ask(process, root, settings, model_dir, ready, log, started)
         finally:
             process.terminate()
             try:
@@ -60,6 +62,21 @@ def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+    return _shadow(found, root, settings, model_dir) if found.passed else found
+
+
+def _shadow(found: ProbeResult, root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
+    """Answer logged requests again and say what differs. A new model answers otherwise, that is its purpose: this informs and holds nothing."""
+    from feedback.shadow import replay
+
+    try:
+        seen = replay(root, settings, model_dir, settings.serve.shadow_requests)
+    except VigilError as problem:  # such as a database that is not there: the model has shown that it answers
+        return replace(found, reason=f"{found.reason}; logged requests could not be replayed: {problem.what}")
+    write_json(root / SHADOW, {"model_sha256": read_json(model_dir / "card.json")["model_sha256"]} | seen)
+    if not seen["asked"]:
+        return found
+    return replace(found, reason=f"{found.reason}; of {seen['asked']} logged requests {seen['changed']} are answered otherwise")
 
 
 def _ask(process: "subprocess.Popen[bytes]", root: Path, settings: Settings, model_dir: Path, ready: Path, log: Path, started: float) -> ProbeResult:

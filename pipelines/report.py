@@ -117,6 +117,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         else {},
         "card": read_report(root / "build/model/card.json") if verdict else {},
         "drift": read_report(root / "reports/drift/drift.json") if verdict else {},
+        "shadow": shadow(root, evaluation),
         "pictures": pictures(root, evaluation.get("plots", [])),
         "continual": table_of(rows_of(root)),
         "continual_names": CONTINUAL,
@@ -198,6 +199,12 @@ def headlines(evaluation: dict[str, Any]) -> list[str]:
     if whitebox is not None:
         lines.append(f"Under white-box PGD at 2/255 a balanced accuracy of {whitebox:.2f} is left.")
     return lines
+
+
+def shadow(root: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What the challenger would have answered to logged requests, where the promotion's probe asked it."""
+    found = read_report(root / "reports/shadow.json")
+    return found if evaluation and found.get("model_sha256") == evaluation.get("challenger_sha256") and found.get("asked") else {}
 
 
 def hardest_misses(root: Path, evaluation: dict[str, Any]) -> list[dict[str, Any]]:

@@ -31,7 +31,18 @@ IDENTITY = [
     "core.hooksPath=/dev/null",
 ]
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n    hardlink_lock = false\n"
-IGNORED = ["/mlflow.db*", "/mlartifacts/", "/feedback.db*", "/build/base/", "/.vigil/", "/reports/report.html", "*.tmp", "/journal.lock", "/mlruns/"]
+IGNORED = [
+    "/mlflow.db*",
+    "/mlartifacts/",
+    "/feedback.db*",
+    "/build/base/",
+    "/.vigil/",
+    "/reports/report.html",
+    "/reports/shadow.json",
+    "*.tmp",
+    "/journal.lock",
+    "/mlruns/",
+]
 COMMITTED = (
     "params.yaml", "dvc.yaml", "dvc.lock", "batches.yaml", "cycle.yaml", "journal.jsonl", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore",
     "data/raw/*.dvc", "models/*.dvc", "reports/validate/*.json", "reports/evaluation.json", "reports/verdict.json",

@@ -397,6 +397,9 @@ class ServeSettings(Block):
     max_upload_bytes: Positive = Field(512 << 20, description="Larger uploads are refused.")
     reload_seconds: float = Field(5.0, gt=0, description="How often the service looks whether the champion has changed.")
     ready_timeout_seconds: Positive = Field(60, description="The promotion probe waits this long for /readyz.")
+    shadow_requests: int = Field(
+        20, ge=0, description="Logged requests that the promotion probe answers again with the new model, to show what differs; 0 for none."
+    )
     threads: Positive = Field(2, description="ONNX Runtime threads.")
     int8: bool = Field(False, description="Serve the network in 8-bit integers, where on validation clips it stays within gates.max_parity.")
 

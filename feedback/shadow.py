@@ -1,0 +1,98 @@
+"""What would another model have answered? The newest logged requests whose media are still kept, answered again; nothing is written.
+
+Media are opened as the service opens them: in processes with limits and without a network. The answers that were given stay as
+they are; the differences are for people, before and after a promotion.
+"""
+
+import asyncio
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from sqlalchemy import select
+
+from feedback.database import Database, exists
+from feedback.keep import MediaStore
+from feedback.tables import DETECTIONS, MEDIA
+from feedback.work.decoding import ChildFailed, Decoders
+from feedback.work.judging import bound_of
+from model.inference import Engine
+from workspace.errors import DataError
+from workspace.settings import Settings
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One request: what was answered then, and what this model says now (`p_fake` None with a `reason` where it gives no score)."""
+
+    detection: str
+    given_by: str
+    was: str
+    p_was: float
+    verdict: str
+    p_fake: float | None
+    reason: str
+
+
+def replay(root: Path, settings: Settings, model_dir: Path, most: int) -> dict[str, Any]:
+    """Answer the newest `most` scored requests again with the model in `model_dir`.
+
+    Returns {asked, answered, changed, mean_difference, largest}: how many verdicts differ, the mean absolute difference of p_fake, and the
+    requests that differ most. Zeros where nothing was asked yet. Raises ModelFileError for a model whose files are not those of its card.
+    """
+    rows = _logged(root, settings, most) if most else []
+    found = asyncio.run(_answer(root, settings, model_dir, rows)) if rows else []
+    scored = [one for one in found if one.p_fake is not None]
+    differences = [abs(one.p_fake - one.p_was) for one in scored if one.p_fake is not None]
+    silent = [one for one in found if one.p_fake is None]
+    largest = sorted(scored, key=lambda one: -abs((one.p_fake or 0.0) - one.p_was))
+    return {
+        "asked": len(found),
+        "answered": len(scored),
+        "changed": sum(one.verdict != one.was for one in found),
+        "mean_difference": fmean(differences) if differences else None,
+        "largest": [asdict(one) for one in (*silent, *largest)[:SHOWN]],
+    }
+
+
+def _logged(root: Path, settings: Settings, most: int) -> list[dict[str, Any]]:
+    if not exists(root, settings):
+        return []
+    database = Database(root, settings)
+    try:
+        with database.read() as connection:
+            kept = DETECTIONS.join(MEDIA, MEDIA.c.sha256 == DETECTIONS.c.sha256)
+            columns = [DETECTIONS.c[name] for name in ("id", "sha256", "policy", "mode", "verdict", "p_fake", "answer")]
+            query = select(*columns).select_from(kept).where(DETECTIONS.c.state == "done", DETECTIONS.c.p_fake.is_not(None), MEDIA.c.state == "kept")
+            return [dict(row) for row in connection.execute(query.order_by(DETECTIONS.c.number.desc()).limit(most)).mappings()]
+    finally:
+        database.close()
+
+
+async def _answer(root: Path, settings: Settings, model_dir: Path, rows: list[dict[str, Any]]) -> list[Replayed]:
+    engine, media, decoders = Engine(model_dir, threads=settings.serve.threads), MediaStore(root, settings), Decoders(settings.feedback.workers)
+    found = []
+    try:
+        for row in rows:
+            bound = bound_of(settings.feedback, row["policy"], row["mode"], engine.card)
+            faces = engine.card.faces if not bound.mode else engine.card.faces.model_copy(update={"mode": bound.mode})
+            try:
+                with media.local(row["sha256"]) as path:
+                    opened = (await decoders.open(path, faces)).extraction
+            except (DataError, ChildFailed) as problem:  # erased meanwhile, or a limit of the machine: no word about the model
+                found.append(_replayed(row, "none", None, str(problem).partition("\n")[0]))
+                continue
+            scores = engine.score_clips([clip.frames for clip in opened.clips]) if opened.clips else []
+            said = engine.judge(opened, "", scores, bound.threshold, bound.abstain)
+            found.append(_replayed(row, said.verdict, said.p_fake, said.reason))
+    finally:
+        await decoders.stop()
+    return found
+
+
+def _replayed(row: dict[str, Any], verdict: str, p_fake: float | None, reason: str) -> Replayed:
+    given_by = str((row["answer"] or {}).get("model", ""))
+    return Replayed(row["id"], given_by, row["verdict"], round(float(row["p_fake"]), 4), verdict, None if p_fake is None else round(float(p_fake), 4), reason)
