@@ -27,7 +27,12 @@ sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE / "longitudinal.jsonl"
 ARRIVALS = {1: "blendswap", 6: "upsampler", 11: "smoother", 16: "coarse_upsampler", 21: "fine_upsampler"}
 PEOPLE, FIRST_PEOPLE, MEASURED = 26, 72, 24
-STEPS = {"pretrain": {"steps": 120, "validate_every": 40}, "train": {"steps": 20, "validate_every": 10}}
+# After the first champion: a third of the steps, and of the attacks only what the gates read.
+STEPS = {
+    "pretrain": {"steps": 120, "validate_every": 40},
+    "train": {"steps": 20, "validate_every": 10},
+    "evaluate": {"attacks": ["pgd"], "attack_eps": [0.0, 0.00784, 0.05], "attack_steps": 3, "past_champions": 1},
+}
 EDGE = 4  # weeks averaged at either end
 
 
