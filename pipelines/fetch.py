@@ -17,7 +17,7 @@ from workspace.errors import DataError
 from workspace.objectstore import ObjectInfo, fetch, is_s3, list_prefix, split_url
 from workspace.settings import IngestSettings, SourceSettings
 
-TABLES = (".csv",)  # always fetched: without its table nobody knows what an object is
+TABLES = (".csv", ".json", ".jsonl", ".txt")  # always fetched: without its table nobody knows what an object is
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,8 @@ def _ingest_source(
             next_step="Add the column, or choose another rule: folder, pattern, file or unknown.",
         )  # fmt: skip
     counts = SourceCounts(found=len(listing.files) + len(elsewhere), hidden=listing.hidden, known=len(elsewhere))
+    if listing.card:
+        counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": {} if elsewhere else listing.card.compare(listing.files)}
     taken = _measure_all(source, settings, listing, known, seen, counts, progress)
     rows = _rows(taken, source, listing, known, report)
     good = [(row, item) for row, item in rows if not row["quarantine"]]
@@ -178,7 +180,8 @@ def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, known: K
         row = dict.fromkeys(MANIFEST_COLUMNS, "") | {
             "sample_id": measured.sample_id, "path": found.name, "kind": measured.kind or _kind_by_name(found.name), "label": found.label,
             "use": found.use or UNSTATED, "identity": person, "donor": found.donor, "generator": found.generator,
-            "source": source.name, "source_video": found.source_video, "method": found.method, "compression": found.compression, "licence": found.licence,
+            "source": source.name, "source_video": found.source_video, "method": found.method, "compression": found.compression,
+            "licence": found.licence or (listing.card.terms if listing.card else ""),
             "case_id": found.case_id, "bytes": measured.bytes, "offset": 0, "quarantine": measured.problem, "phash": measured.phash,
         }  # fmt: skip
         rows[measured.sample_id] = (row, item)

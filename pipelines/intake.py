@@ -31,6 +31,7 @@ class SourceCounts:
     identities: int = 0
     unknown_identity: int = 0
     conflicts: list[str] = field(default_factory=list)
+    card: dict[str, Any] = field(default_factory=dict)  # of a published data set: title, terms, counts {name: {found, published}}
 
     def count(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Set what follows from the new manifest rows."""
@@ -96,6 +97,9 @@ class IngestReport:
         lines: list[str] = []
         for name, counts in self.sources.items():
             lines.append(f"{name}: {counts.found} files found, {counts.added} new, {counts.known} known, {counts.quarantined} quarantined")
+            if counts.card:
+                beside = ", ".join(f"{pair['found']} of {pair['published']} {what}" for what, pair in counts.card["counts"].items())
+                lines.append(f"  {counts.card['title']}{f': {beside}, as published' if beside else ''}; terms: {counts.card['terms']}")
             if counts.added:
                 people = f"{counts.identities} people" + (f", {counts.unknown_identity} files of unknown people" if counts.unknown_identity else "")
                 lines.append(f"  label: {_words(counts.by_label)}; use: {_words(counts.by_use)}; {people}")

@@ -117,10 +117,10 @@ def flip_labels(table: Path, generator: str) -> None:
 def _live_through(folder: Path, settings: Settings, number: int, week: Week, media: Path, as_json: bool) -> dict[str, Any]:
     from pipelines.report import headlines
     from vigil.cycles import run_cycle
-    from vigil.taking_in import ingest_sources
+    from vigil.taking_in import ingest_sources, named_sources
 
     started = time.monotonic()
-    for report in ingest_sources(folder, settings, [str(media)], "csv", "column", f"week{number}", []):
+    for report in ingest_sources(folder, settings, named_sources([str(media)], "csv", "column", f"week{number}", [])):
         for line in report.lines():
             _print(f"  {line}", as_json)
     outcome = run_cycle(folder, settings)

@@ -70,7 +70,22 @@ class Layout(StrEnum):
     AUTO = "auto"
     FOLDER = "folder"
     CSV = "csv"
+    JSON = "json"
     FACEFORENSICS = "faceforensics"
+    CELEBDF = "celebdf"
+    DFDC = "dfdc"
+    WILDDEEPFAKE = "wilddeepfake"
+    OPENFORENSICS = "openforensics"
+    DEEPFAKEBENCH = "deepfakebench"
+    DF40 = "df40"
+    CELEBA = "celeba"
+
+
+class Split(StrEnum):
+    """Who says what of a published data set is for testing."""
+
+    OFFICIAL = "official"
+    OWN = "own"
 
 
 def main() -> None:
@@ -184,7 +199,7 @@ def ingest(
         list[str] | None, typer.Argument(help="Folders, CSV files or s3://bucket/prefix; none: the sources in params.yaml.", show_default=False)
     ] = None,
     workspace: WorkspaceOption = None,
-    layout: Annotated[Layout, typer.Option(help="auto recognises real/ and fake/<generator>/, a CSV with path,label, and FaceForensics++.")] = Layout.AUTO,
+    layout: Annotated[Layout, typer.Option(help="auto recognises real/ and fake/<generator>/, tables, and the sets of docs/layouts.md.")] = Layout.AUTO,
     identity: Annotated[
         str, typer.Option(help="Who is in a file: column, folder, file, unknown, or pattern:REGEX.", show_default="column for a CSV, else file")
     ] = "",
@@ -192,13 +207,16 @@ def ingest(
     label_map: Annotated[
         list[str] | None, typer.Option("--label", help="What the source's own label means, e.g. --label 1=fake --label 0=real.", show_default=False)
     ] = None,
+    columns: Annotated[list[str] | None, typer.Option("--column", help="What a table calls a column, e.g. --column path=filename.", show_default=False)] = None,
+    split: Annotated[Split, typer.Option(help="own: divide a published data set by person, whatever its authors set aside for testing.")] = Split.OFFICIAL,
     as_json: JsonOption = False,
 ) -> None:
     """Take in what is new. Twice is the same as once."""
-    from vigil.taking_in import ingest_sources
+    from vigil.taking_in import ingest_sources, named_sources
 
     root = _root(workspace)
-    report = ingest_sources(root, _settings(root), sources or [], layout.value, identity, name, label_map or [])
+    named = named_sources(sources or [], layout.value, identity, name, label_map or [], columns, split.value)
+    report = ingest_sources(root, _settings(root), named)
     _emit([part.as_dict() for part in report], "\n".join(line for part in report for line in part.lines()), as_json)
 
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import typer
 
-from vigil.words import parse_identity, parse_labels, source_name
+from vigil.words import parse_columns, parse_identity, parse_labels, source_name
 from workspace.lease import lease
 from workspace.settings import Settings, SourceSettings
 
 
-def named_sources(paths: list[str], layout: str, identity: str, name: str, labels: list[str]) -> list[SourceSettings]:
+def named_sources(
+    paths: list[str], layout: str, identity: str, name: str, labels: list[str], columns: list[str] | None = None, split: str = "official"
+) -> list[SourceSettings]:
     """The sources that a person named. Raises a usage error for what cannot be one."""
     if name and len(paths) > 1:
         raise typer.BadParameter("--name goes with one source")
@@ -24,6 +26,8 @@ def named_sources(paths: list[str], layout: str, identity: str, name: str, label
             "layout": layout,
             "identity": parse_identity(identity, path),
             "label_map": parse_labels(labels),
+            "columns": parse_columns(columns or []),
+            "split": split,
         }
         try:
             found.append(SourceSettings.model_validate(raw))
@@ -32,8 +36,8 @@ def named_sources(paths: list[str], layout: str, identity: str, name: str, label
     return found
 
 
-def ingest_sources(root: Any, settings: Settings, paths: list[str], layout: str, identity: str, name: str, labels: list[str]) -> list[Any]:
-    """Ingest each source under the workspace's lease; one report a source."""
+def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings]) -> list[Any]:
+    """Ingest each named source, or else those of the settings, under the workspace's lease; one report a source."""
     from pipelines.ingest import ingest
     from pipelines.stage import Progress
     from workspace.errors import DataError
@@ -41,7 +45,7 @@ def ingest_sources(root: Any, settings: Settings, paths: list[str], layout: str,
     from workspace.repository import dvc_add
     from workspace.state import batch_states
 
-    sources = named_sources(paths, layout, identity, name, labels) if paths else list(settings.ingest.sources)
+    sources = named or list(settings.ingest.sources)
     if not sources:
         raise DataError(
             "There is nothing to ingest.", why="no source was named and params.yaml lists none", next_step="Run `vigil ingest FOLDER`, or fill ingest.sources."

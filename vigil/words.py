@@ -42,6 +42,14 @@ def parse_labels(words: list[str]) -> dict[str, str]:
     return found
 
 
+def parse_columns(words: list[str]) -> dict[str, str]:
+    """`["path=filename"]` as a mapping. Raises a usage error."""
+    found = dict(word.partition("=")[::2] for word in words)
+    if wrong := next((name for name, theirs in found.items() if not name or not theirs), None):
+        raise typer.BadParameter(f"'{wrong}' is not OURS=THEIRS, e.g. path=filename")
+    return found
+
+
 def source_name(path: str) -> str:
     """A short name for a source: its folder or file name in lower case."""
     stem = Path(path.rstrip("/")).stem if not path.startswith("s3://") else path.removeprefix("s3://").strip("/").replace("/", "-")

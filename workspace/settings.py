@@ -60,17 +60,26 @@ class IdentityRule(Block):
     pattern: str = Field(default="", description="Regular expression with one group, for rule `pattern`.")
 
 
+LayoutName = Literal["auto", "folder", "csv", "json", "faceforensics", "celebdf", "dfdc", "wilddeepfake", "openforensics", "deepfakebench", "df40", "celeba"]
+ColumnName = Literal["path", "label", "use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "case_id", "attributes"]
+
+
 class SourceSettings(Block):
     """One place where media come from."""
 
     name: str = Field(description="Short name; becomes the `source` column and part of the batch name.", pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")
     path: str = Field(description="A folder, a CSV file, or s3://bucket/prefix.")
-    layout: Literal["auto", "folder", "csv", "faceforensics"] = Field(
-        "auto", description="auto: by what lies there; folder: real/ and fake/<generator>/; csv: a table; faceforensics: FaceForensics++."
+    layout: LayoutName = Field(
+        "auto", description="auto: by what lies there; folder: real/ and fake/<generator>/; csv, json: tables; the rest: docs/layouts.md."
     )
     identity: IdentityRule = Field(IdentityRule(), description="Who is in a file.")
     label_map: dict[str, Literal["real", "fake", ""]] = Field(
         default_factory=dict, description="What the source's own labels mean, e.g. {'0': real, '1': fake}."
+    )
+    columns: dict[ColumnName, str] = Field(default_factory=dict, description="What a table calls its columns, e.g. {path: filename, label: target}.")
+    split: Literal["official", "own"] = Field(
+        default="official",
+        description="official: a published set's test part is kept for evaluation; own: Vigil divides it by person. Tables keep their `use`.",
     )
 
 

@@ -1,15 +1,21 @@
-"""One small reader a layout of media on disk. To add one: a module with `recognises` and `read`, and a line in LAYOUTS."""
+"""One small reader a layout of media on disk. To add one: a module with `recognises`, `read` and a CARD, and a line in LAYOUTS."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from pipelines.layouts import csv_table, faceforensics, folder
+from pipelines.layouts import celeba, celebdf, csv_table, deepfakebench, df40, dfdc, faceforensics, folder, json_table, openforensics, wilddeepfake
 from pipelines.layouts.found import Found, Listing
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
 __all__ = ["LAYOUTS", "Found", "Listing", "read_layout"]
 
-LAYOUTS = {"csv": csv_table, "faceforensics": faceforensics, "folder": folder}  # `auto` asks them in this order
+# `auto` asks them in this order: tables know most, and a benchmark's own files more than the folders of the sets it is made of
+LAYOUTS = {
+    "csv": csv_table, "json": json_table, "deepfakebench": deepfakebench, "df40": df40, "faceforensics": faceforensics, "celebdf": celebdf, "dfdc": dfdc,
+    "wilddeepfake": wilddeepfake, "openforensics": openforensics, "celeba": celeba, "folder": folder,
+}  # fmt: skip
+TABLES = ("csv", "json")
 
 
 def read_layout(source: SourceSettings, path: Path) -> Listing:
@@ -23,9 +29,15 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
     if not name:
         raise DataError(
             f"Nothing in {path} says what is real and what is fake.",
-            why="there is neither real/ nor fake/<generator>/, no labels.csv, and no FaceForensics++ folder",
+            why="there is neither real/ nor fake/<generator>/, no labels.csv, and no data set that docs/layouts.md describes",
             next_step="Sort the files into real/ and fake/<generator>/, or give a CSV file with the columns path,label.",
         )
+    if source.columns and name not in TABLES:
+        raise DataError(
+            f"Layout {name} has no columns to name.", why="`columns` says what a table calls its columns", next_step="Leave it out, or give a CSV or JSON file."
+        )
     listing = LAYOUTS[name].read(source, path)
+    if source.split == "own" and name not in TABLES:
+        listing.files = [replace(found, use="" if found.use == "evaluate" else found.use) for found in listing.files]
     listing.files.sort(key=lambda found: found.name)
     return listing

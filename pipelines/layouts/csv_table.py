@@ -1,13 +1,14 @@
 """A table: a CSV file with the columns path,label and whatever else is known. Paths are relative to the table's folder."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.layouts.found import TABLE_NAME, Found, Listing, problem_of
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
-OPTIONAL = ("use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "case_id")
+OPTIONAL = ("use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "case_id", "attributes")
 USES = ("train", "evaluate", "never")
 MOST_NAMED = 5
 
@@ -21,28 +22,52 @@ def read(source: SourceSettings, path: Path) -> Listing:
     """One Found a row; other columns are ignored. Raises DataError for a table whose words cannot be understood.
 
     Labels are real, fake or empty, or go through the source's `label_map`. Numbers without a map are refused: nobody can
-    tell from 0 and 1 which is which.
+    tell from 0 and 1 which is which. The source's `columns` says what the table calls a column.
     """
     table = path / TABLE_NAME if path.is_dir() else path
-    rows = _rows(table)
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as handle:
+            reader = csv.DictReader(handle)
+            columns = [column.strip().lower() for column in reader.fieldnames or []]
+            reader.fieldnames = columns
+            rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str) and not isinstance(value, list)} for row in reader]
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(f"Cannot read the table {table}.", why=str(problem), next_step="Save it as a CSV file in UTF-8.") from problem
+    return listing_of(source, table, rows, columns, first=2, word="line")
+
+
+def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], columns: Sequence[str], *, first: int, word: str) -> Listing:
+    """The files that the rows of a table name. `columns` are its own, in lower case; row `first` is its first `word` with content.
+
+    Raises DataError, naming at most MOST_NAMED mistakes.
+    """
+    called = {str(name): their for name, their in source.columns.items()}
+    theirs = {name: called.get(name, name).strip().lower() for name in ("path", "label", *OPTIONAL)}
+    missing = [theirs[name] for name in ("path", "label", *called) if theirs[name] not in columns]
+    if missing:
+        raise DataError(
+            f"Cannot use the table {table}. Nothing was ingested from it.",
+            why=f"no column {' and no column '.join(dict.fromkeys(missing))}; it has {', '.join(columns) or 'none'}",
+            next_step="Name the columns path,label,use,identity,generator,... or say what yours are called: `--column path=filename`.",
+        )  # fmt: skip
     mistakes: list[str] = []
-    listing = Listing(names_people=bool(rows) and "identity" in rows[0])
+    listing = Listing(names_people=theirs["identity"] in columns)
     seen: set[str] = set()
-    for number, row in enumerate(rows, start=2):
-        name = row.get("path", "").replace("\\", "/")
+    for number, row in enumerate(rows, start=first):
+        row = {name: row.get(their, "") for name, their in theirs.items()}
+        name = row["path"].replace("\\", "/")
         if not name:
-            mistakes.append(f"line {number}: no path")
+            mistakes.append(f"{word} {number}: no path")
         elif name in seen:
-            mistakes.append(f"line {number}: {name} stands in the table twice")
+            mistakes.append(f"{word} {number}: {name} stands in the table twice")
         seen.add(name)
-        label = row.get("label", "")
-        label = source.label_map[label] if label in source.label_map else label.lower()
+        label = source.label_map[row["label"]] if row["label"] in source.label_map else row["label"].lower()
         if label not in ("real", "fake", ""):
-            mistakes.append(f"line {number}: label {label!r} is not real, fake or empty, and label_map does not name it")
-        use = row.get("use", "").lower()
+            mistakes.append(f"{word} {number}: label {label!r} is not real, fake or empty, and label_map does not name it")
+        use = row["use"].lower()
         if use and use not in USES:
-            mistakes.append(f"line {number}: use {use!r} is not one of {', '.join(USES)}")
-        known = {key: row.get(key, "") for key in OPTIONAL if key != "use"}
+            mistakes.append(f"{word} {number}: use {use!r} is not one of {', '.join(USES)}")
+        known = {key: row[key] for key in OPTIONAL if key != "use"}
         file = table.parent / name
         outside = "path leads outside the source" if Path(name).is_absolute() or ".." in Path(name).parts else ""
         person = file.parent.name if "/" in name else ""
@@ -55,22 +80,3 @@ def read(source: SourceSettings, path: Path) -> Listing:
             next_step="Mend these lines, or say what its labels mean: `label_map: {'0': real, '1': fake}` in the source's settings.",
         )
     return listing
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            columns = [column.strip().lower() for column in reader.fieldnames or []]
-            reader.fieldnames = columns
-            missing = [column for column in ("path", "label") if column not in columns]
-            rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str) and not isinstance(value, list)} for row in reader]
-    except (UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(f"Cannot read the table {table}.", why=str(problem), next_step="Save it as a CSV file in UTF-8.") from problem
-    if missing:
-        raise DataError(
-            f"Cannot use the table {table}. Nothing was ingested from it.",
-            why=f"no column {' and no column '.join(missing)}; it has {', '.join(columns) or 'none'}",
-            next_step="Name the columns in its first line: path,label,use,identity,generator,...",
-        )  # fmt: skip
-    return rows

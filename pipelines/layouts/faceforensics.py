@@ -10,13 +10,23 @@ Actors' names (`03__walking_outside`) and DeepFakeDetection's (`03_26__walking__
 import re
 from pathlib import Path
 
-from pipelines.layouts.found import Found, Listing, is_hidden, problem_of, walk
+from pipelines.layouts.card import Card
+from pipelines.layouts.found import Found, Listing, each_file, problem_of
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
 ORIGINAL, MANIPULATED = "original_sequences", "manipulated_sequences"
 SWAPPED = re.compile(r"^(?P<target>\d+)_(?P<source>\d+)(?P<scene>__.+?)?(?:__[0-9A-Z]{8})?$")
 PLAIN = re.compile(r"^(?P<target>\d+)(?P<scene>__.+)?$")
+
+CARD = Card(
+    title="FaceForensics++ (Roessler et al. 2019) with DeepFakeDetection",
+    terms="FaceForensics terms of use: research and education, after signing; no redistribution",
+    where="README of ondyari/FaceForensics (1,000 sequences); table of SCLBD/DeepfakeBench (363 of actors)",
+    published={"videos": 1363},
+    note="Each method has 1,000 fakes a compression, DeepFakeDetection about 3,000. The published train, validation and test lists (JSON files of the "
+    "repository) are no part of the download; Vigil divides by person, which is stricter.",
+)
 
 
 def recognises(folder: Path) -> bool:
@@ -33,13 +43,9 @@ def read(source: SourceSettings, folder: Path) -> Listing:
         raise DataError(
             f"{folder} is not FaceForensics++.", why=f"neither {ORIGINAL}/ nor {MANIPULATED}/ is there", next_step="Name the folder that holds them."
         )
-    listing = Listing(names_people=True)
+    listing = Listing(names_people=True, card=CARD)
     for top in (MANIPULATED, ORIGINAL):
-        for path in walk(folder / top):
-            if is_hidden(path, folder):
-                listing.hidden += 1
-                continue
-            parts = path.relative_to(folder).parts
+        for path, parts in each_file(folder, listing, top):
             if "masks" in parts or "models" in parts:
                 continue
             if len(parts) == 5 and parts[3] == "videos":
@@ -52,13 +58,21 @@ def read(source: SourceSettings, folder: Path) -> Listing:
 def _found(path: Path, parts: tuple[str, ...], folder: Path) -> Found:
     top, group, compression, _, file_name = parts
     fake = top == MANIPULATED
-    people = (SWAPPED if fake else PLAIN).match(Path(file_name).stem)
+    people = people_in(Path(file_name).stem, fake, "actors" if group in ("actors", "DeepFakeDetection") else "youtube")
     problem = problem_of(path, folder) or ("" if people else "its name does not say who is in it")
-    # YouTube videos, actors and their numbers are three sets of people: 003 of one is not 03 of the other.
-    people_of = "actors" if group in ("actors", "DeepFakeDetection") else "youtube"
-    target = f"{people_of}-{people['target']}" if people else ""
     return Found(
-        path=path, name="/".join(parts), label="fake" if fake else "real", identity=target,
-        donor=f"{people_of}-{people['source']}" if people and fake else "", generator=group if fake else "",
-        source_video=target + (people["scene"] or "") if people else "", method=group if fake else "", compression=compression, problem=problem,
+        path=path, name="/".join(parts), label="fake" if fake else "real", generator=group if fake else "", method=group if fake else "",
+        compression=compression, problem=problem, **people,
     )  # fmt: skip
+
+
+def people_in(stem: str, fake: bool, people_of: str) -> dict[str, str]:
+    """`identity`, `donor` and `source_video` by a video's name, or nothing when the name says nothing.
+
+    YouTube videos and actors are two sets of people (`people_of`): 003 of one is not 03 of the other.
+    """
+    people = (SWAPPED if fake else PLAIN).match(stem)
+    if not people:
+        return {}
+    target = f"{people_of}-{people['target']}"
+    return {"identity": target, "donor": f"{people_of}-{people['source']}" if fake else "", "source_video": target + (people["scene"] or "")}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.layouts.found import Found, Listing, is_hidden, problem_of, walk
+from pipelines.layouts.found import Found, Listing, each_file, problem_of
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
@@ -27,11 +27,7 @@ def read(source: SourceSettings, folder: Path) -> Listing:
             next_step="Sort the files into real/ and fake/<generator>/, or give a CSV file with the columns path,label.",
         )
     listing = Listing()
-    for path in walk(folder):
-        if is_hidden(path, folder):
-            listing.hidden += 1
-            continue
-        parts = path.relative_to(folder).parts
+    for path, parts in each_file(folder, listing):
         label = meaning.get(parts[0].lower(), "") if len(parts) > 1 else ""
         own_name = parts[0].lower() not in ("real", "fake")
         generator = (parts[0] if own_name else parts[1] if len(parts) > 2 else "") if label == "fake" else ""

@@ -1,10 +1,17 @@
 """What a layout reader hands to ingest: one value a file, with everything the layout knows about it and nothing measured."""
 
+import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workspace.errors import DataError
+
+if TYPE_CHECKING:
+    from pipelines.layouts.card import Card
 
 TABLE_NAME = "labels.csv"
 
@@ -25,6 +32,7 @@ class Found:
     compression: str = ""
     licence: str = ""
     case_id: str = ""
+    attributes: str = ""  # words that hold for it, with blanks between
     folder: str = ""  # the folder that may be named after the person, for identity rule `folder`
     problem: str = ""
 
@@ -36,6 +44,41 @@ class Listing:
     files: list[Found] = field(default_factory=list)
     hidden: int = 0
     names_people: bool = False  # the source itself says who is in its files (a column, or a naming scheme)
+    card: "Card | None" = None  # of a published data set
+
+
+def each_file(folder: Path, listing: Listing, top: str = "") -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Every file below `folder/top` with its name's parts as seen from `folder`; hidden ones are counted in `listing` and passed over."""
+    for path in walk(folder / top):
+        if is_hidden(path, folder):
+            listing.hidden += 1
+        else:
+            yield path, path.relative_to(folder).parts
+
+
+def refuse_incomplete(folder: Path, needed: Iterable[str], title: str, reason: str) -> None:
+    """Raises DataError when one of the `needed` names is missing in `folder`; `reason` says what would go wrong without it."""
+    missing = [name for name in needed if not (folder / name).exists()]
+    if missing:
+        raise DataError(
+            f"{folder} is not all of {title}. Nothing was ingested from it.", why=f"{', '.join(missing)} is missing: {reason}",
+            next_step="Name the folder that holds the whole data set, or list what you have in a CSV file with the columns path,label.",
+        )  # fmt: skip
+
+
+def read_json_table(path: Path, *kinds: type) -> Any:
+    """The content of a JSON file, one of `kinds` (dict, list). Raises DataError when it is not that."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as problem:
+        raise DataError(f"Cannot read {path}. Nothing was ingested from it.", why=f"not JSON: {problem}", next_step="Download it again.") from problem
+    if not isinstance(content, kinds):
+        raise DataError(
+            f"Cannot use {path}. Nothing was ingested from it.",
+            why=f"it holds no {' and no '.join(kind.__name__ for kind in kinds)} at its top",
+            next_step="Download it again.",
+        )
+    return content
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -1,0 +1,130 @@
+"""DeepfakeBench's arranged data (Yan et al. 2023): JSON files that say what is what, and folders of cropped frames.
+
+    [preprocessing/]dataset_json/<NAME>.json      {name: {label: {split: [{compression:] {video: {"label": ..., "frames": [...]}}}}}
+    [datasets/][rgb/]<NAME>/...                   the frames that these files name
+
+A frame is a sample of its own, an image; frames of one video share `source_video`. Paths in the JSON files begin at folders of other people's
+machines; what counts is the longest end of a path that is here. Frames of a test split are kept for evaluation, and where one frame is in
+several splits, which some of the sets do, test wins. DF40's JSON files have the same form.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipelines.layouts import celebdf, faceforensics
+from pipelines.layouts.card import Card
+from pipelines.layouts.found import Found, Listing, problem_of, read_json_table
+from workspace.errors import DataError
+from workspace.settings import SourceSettings
+
+TABLES = ("dataset_json", "preprocessing/dataset_json")
+ROOTS = ("", "rgb", "datasets", "datasets/rgb")
+USES = {"train": "", "val": "", "test": "evaluate"}
+GENERATORS = {
+    "FF-DF": "Deepfakes",
+    "FF-F2F": "Face2Face",
+    "FF-FS": "FaceSwap",
+    "FF-NT": "NeuralTextures",
+    "FF-FH": "FaceShifter",
+    "DFD_fake": "DeepFakeDetection",
+}
+CARD = Card(
+    title="DeepfakeBench's arranged data (Yan et al. 2023)",
+    terms="CC BY-NC 4.0; copyright of each set stays with its provider, whose terms hold",
+    where="README of SCLBD/DeepfakeBench; it states counts of the videos of each set, none of the frames",
+    note="Frames come in as images. Where a set names nobody (DFDC, UADFV), a video stands for a person.",
+)
+
+
+def recognises(folder: Path) -> bool:
+    """Whether there is a dataset_json/ with a JSON file in it."""
+    return bool(_tables(folder))
+
+
+def read(source: SourceSettings, folder: Path) -> Listing:
+    """Every frame that the JSON files name. Raises DataError when there are none, for words that cannot be understood, or when no frame is here."""
+    tables = _tables(folder)
+    if not tables:
+        raise DataError(
+            f"{folder} is not DeepfakeBench's data.",
+            why="there is no dataset_json/ with JSON files",
+            next_step="Name the folder above dataset_json/ and rgb/.",
+        )
+    found: dict[str, Found] = {}
+    places = _Places(folder)
+    for table in tables:
+        for labels, use, compression, video, frames in _videos(table):
+            known = _known(table, labels, video, source.label_map) | {"compression": compression}
+            for frame in frames:
+                path = places.of(str(frame))
+                name = path.relative_to(folder).as_posix()
+                before = found.get(name)
+                if before is None or (use and not before.use):
+                    found[name] = Found(path=path, name=name, use=use, folder=str(PurePosixPath(name).parent), problem=problem_of(path, folder), **known)
+    listing = Listing(files=list(found.values()), names_people=True, card=CARD)
+    if listing.files and all(one.problem == "file not found" for one in listing.files):
+        raise DataError(
+            f"None of the {len(listing.files)} frames that {folder}'s JSON files name is here. Nothing was ingested.",
+            why=f"the first is {listing.files[0].name[:120]}", next_step="Unpack the frames to rgb/<NAME>/ beside dataset_json/.",
+        )  # fmt: skip
+    return listing
+
+
+class _Places:
+    """Where frames lie: the longest end of a path that exists below the folder. What held for the last one is tried first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last = (0, "")
+
+    def of(self, frame: str) -> Path:
+        parts = [part for part in frame.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        tries = [self.last, *((cut, root) for cut in range(len(parts)) for root in ROOTS)]
+        for cut, root in tries:
+            path = self.folder.joinpath(root, *parts[cut:])
+            if cut < len(parts) and path.is_file():
+                self.last = (cut, root)
+                return path
+        return self.folder.joinpath(*parts)
+
+
+def _tables(folder: Path) -> list[Path]:
+    return next((found for place in TABLES if (found := sorted((folder / place).glob("*.json")))), [])
+
+
+def _videos(table: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
+    """(label, use, compression, video, frames) of a JSON file."""
+    try:
+        for sets in read_json_table(table, dict).values():
+            for label, splits in sets.items():
+                for split, content in splits.items():
+                    use = USES[split]
+                    levels = {"": content} if all("frames" in video for video in content.values()) else content
+                    for compression, videos in levels.items():
+                        for video, about in videos.items():
+                            yield label, use, compression, video, about["frames"]
+    except (AttributeError, KeyError, TypeError) as problem:
+        raise DataError(
+            f"Cannot use {table}. Nothing was ingested from it.", why=f"not of DeepfakeBench's form ({type(problem).__name__}: {problem})",
+            next_step="Make it again with DeepfakeBench's rearrange.py, or move it away.",
+        ) from problem  # fmt: skip
+
+
+def _known(table: Path, label: str, video: str, label_map: dict[str, Any]) -> dict[str, str]:
+    """The columns that a label and a video's name give."""
+    said = label_map.get(label) or ("real" if "real" in label.lower() else "fake" if "fake" in label.lower() or label in GENERATORS else "")
+    if not said:
+        raise DataError(
+            f"Cannot use {table}. Nothing was ingested from it.", why=f"the label {label!r} says neither real nor fake",
+            next_step=f"Say what it means: `--label {label}=fake` or `--label {label}=real`.",
+        )  # fmt: skip
+    fake = said == "fake"
+    people: dict[str, str] = {}
+    if label.startswith(("FF-", "DFD_")):
+        people = faceforensics.people_in(video, fake, "actors" if label.startswith("DFD_") else "youtube")
+    elif label.startswith("CelebDF"):
+        people = celebdf.people_in(video, fake)
+    group = f"{label.removesuffix('_fake').removesuffix('_Fake').removesuffix('_real').removesuffix('_Real')}-{video}"
+    generator = GENERATORS.get(label, label.removesuffix("_fake").removesuffix("_Fake")) if fake else ""
+    return {"label": said, "generator": generator, "method": generator} | (people or {"identity": group, "source_video": group})

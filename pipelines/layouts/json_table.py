@@ -1,0 +1,41 @@
+"""A table as JSON: a list of objects, an object of objects by path, or a line an object (JSON lines). Read like a CSV table."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipelines.layouts.csv_table import listing_of
+from pipelines.layouts.found import Listing, read_json_table
+from workspace.errors import DataError
+from workspace.settings import SourceSettings
+
+SUFFIXES = (".json", ".jsonl")
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is a JSON file; a folder is never taken for one."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def read(source: SourceSettings, path: Path) -> Listing:
+    """One Found an object. Raises DataError for a file that is no such table, or whose words cannot be understood."""
+    if not path.is_file():
+        raise DataError(f"{path} is not a JSON file.", why="layout `json` reads one file", next_step="Name the file itself.")
+    content: Any = _lines(path) if path.suffix.lower() == ".jsonl" else read_json_table(path, list, dict)
+    if isinstance(content, dict):
+        content = [{"path": name, **about} if isinstance(about, dict) else about for name, about in content.items()]
+    if wrong := next((number for number, row in enumerate(content, start=1) if not isinstance(row, dict)), 0):
+        raise DataError(
+            f"Cannot use the table {path}. Nothing was ingested from it.",
+            why=f"entry {wrong} is no object",
+            next_step='Write [{"path": ..., "label": ...}, ...].',
+        )
+    rows = [{str(key).strip().lower(): "" if value is None else str(value).strip() for key, value in row.items()} for row in content]
+    return listing_of(source, path, rows, list(dict.fromkeys(key for row in rows for key in row)), first=1, word="entry")
+
+
+def _lines(path: Path) -> list[Any]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (ValueError, RecursionError) as problem:
+        raise DataError(f"Cannot read the table {path}.", why=f"not JSON lines: {problem}", next_step="Write one JSON object a line, in UTF-8.") from problem

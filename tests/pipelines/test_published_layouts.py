@@ -1,0 +1,306 @@
+"""Data sets as they are published, in miniature: all of them through `vigil ingest` at once, and each with parts missing or wrong."""
+
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.layouts import LAYOUTS, read_layout
+from tests.pipelines.trees import TREES, put, write_json
+from tests.system.world import vigil, vigil_json
+from workspace.errors import DataError
+from workspace.manifest import read_manifest, read_media
+from workspace.settings import SourceSettings
+
+COLUMNS = ("label", "use", "identity", "donor", "generator", "method", "compression", "source_video")
+# path -> the columns above, as published
+EXPECTED: dict[str, dict[str, tuple[str, ...]]] = {
+    "celebdf": {
+        "Celeb-real/id0_0000.mp4": ("real", "train", "celebdf-id0", "", "", "", "", "celebdf-id0_0000"),
+        "Celeb-real/id1_0003.mp4": ("real", "train", "celebdf-id1", "", "", "", "", "celebdf-id1_0003"),
+        "Celeb-synthesis/id0_id1_0000.mp4": ("fake", "train", "celebdf-id0", "celebdf-id1", "Celeb-synthesis", "Celeb-synthesis", "", "celebdf-id0_0000"),
+        "Celeb-synthesis/id1_id0_0003.mp4": ("fake", "evaluate", "celebdf-id1", "celebdf-id0", "Celeb-synthesis", "Celeb-synthesis", "", "celebdf-id1_0003"),
+        "YouTube-real/00170.mp4": ("real", "evaluate", "celebdf-youtube-00170", "", "", "", "", ""),
+    },
+    "dfdc": {
+        "dfdc_train_part_0/aaa.mp4": ("real", "train", "dfdc-aaa", "", "", "", "", "dfdc-aaa"),
+        "dfdc_train_part_0/bbb.mp4": ("fake", "train", "dfdc-aaa", "", "DFDC", "", "", "dfdc-aaa"),
+        "dfdc_train_part_1/ccc.mp4": ("fake", "evaluate", "dfdc-aaa", "", "DFDC", "", "", "dfdc-aaa"),
+    },
+    "wilddeepfake": {
+        f"{part}/{archive}/{part[:4]}/{rest}": (
+            part[:4], use, f"wilddeepfake-{part}-{archive}", "", "WildDeepfake" if part[:4] == "fake" else "", "", "", f"wilddeepfake-{part}-{archive}"
+        )
+        for part, archive, rest, use in (
+            ("real_train", 0, "3/12.png", "train"), ("real_train", 0, "3/13.png", "train"), ("real_test", 1, "0/5.png", "evaluate"),
+            ("fake_train", 7, "0/1.png", "train"), ("fake_train", 7, "4/9.png", "train"), ("fake_test", 2, "0/5.png", "evaluate"),
+        )
+    },
+    "openforensics": {
+        "Images/Train/a.jpg": ("real", "train", "file", "", "", "", "", ""),
+        "Images/Train/b.jpg": ("fake", "train", "file", "", "OpenForensics", "", "", ""),
+        "Images/Train/c.jpg": ("fake", "never", "file", "", "OpenForensics", "", "", ""),
+        "Images/Train/d.jpg": ("", "train", "file", "", "", "", "", ""),
+        "Images/Test-Challenge/e.jpg": ("fake", "evaluate", "file", "", "OpenForensics", "", "", ""),
+    },
+    "deepfakebench": {
+        "rgb/FaceForensics++/original_sequences/youtube/c23/frames/071/000.png": ("real", "train", "youtube-071", "", "", "", "c23", "youtube-071"),
+        "rgb/FaceForensics++/original_sequences/youtube/c23/frames/071/030.png": ("real", "train", "youtube-071", "", "", "", "c23", "youtube-071"),
+        "rgb/FaceForensics++/manipulated_sequences/Deepfakes/c23/frames/054_071/000.png": (
+            "fake", "evaluate", "youtube-054", "youtube-071", "Deepfakes", "Deepfakes", "c23", "youtube-054",
+        ),
+        "rgb/Celeb-DF-v2/Celeb-synthesis/frames/id0_id1_0000/000.png": (
+            "fake", "train", "celebdf-id0", "celebdf-id1", "CelebDFv2", "CelebDFv2", "", "celebdf-id0_0000",
+        ),
+        "rgb/UADFV/fake/frames/0000_fake/000.png": ("fake", "evaluate", "UADFV-0000_fake", "", "UADFV", "UADFV", "", "UADFV-0000_fake"),
+    },
+    "celeba": {
+        "Img/img_align_celeba/000001.jpg": ("real", "train", "celeba-2880", "", "", "", "", ""),
+        "Img/img_align_celeba/000002.jpg": ("real", "train", "celeba-2880", "", "", "", "", ""),
+        "Img/img_align_celeba/000003.jpg": ("real", "evaluate", "celeba-17", "", "", "", "", ""),
+    },
+    "df40": {
+        "DF40_train/simswap/frames/001_870/000.png": ("fake", "train", "youtube-001", "youtube-870", "simswap", "simswap", "", "youtube-001"),
+        "DF40_train/StyleGAN2/001/seed0188.png": ("fake", "train", "youtube-001", "", "StyleGAN2", "StyleGAN2", "", "youtube-001"),
+        "DF40/blendface/cdf/frames/id0_id1_0000/000.png": ("fake", "evaluate", "celebdf-id0", "celebdf-id1", "blendface", "blendface", "", "celebdf-id0_0000"),
+        "DF40/heygen/real/clip7/000.png": ("real", "evaluate", "df40-heygen-real-clip7", "", "", "", "", "df40-heygen-real-clip7"),
+        "DF40/heygen/fake/clip7/000.png": ("fake", "evaluate", "df40-heygen-fake-clip7", "", "heygen", "heygen", "", "df40-heygen-fake-clip7"),
+    },
+    "faceforensics": {
+        "original_sequences/youtube/c23/videos/071.mp4": ("real", "train", "youtube-071", "", "", "", "c23", "youtube-071"),
+        **{
+            f"manipulated_sequences/Deepfakes/{rate}/videos/071_054.mp4": (
+                "fake", "train", "youtube-071", "youtube-054", "Deepfakes", "Deepfakes", rate, "youtube-071",
+            )
+            for rate in ("c23", "c40")
+        },
+    },
+}  # fmt: skip
+# what the card of each tree says: found beside published
+COUNTS = {
+    "celebdf": {"real": (3, 890), "fake": (2, 5639), "test": (2, 518)},
+    "dfdc": {"real": (1, 19154), "fake": (2, 100000)},
+    "wilddeepfake": {"sequences": (5, 7314)},
+    "openforensics": {"files": (5, 115325)},
+    "deepfakebench": {},
+    "celeba": {"files": (3, 202599), "people": (2, 10177)},
+    "df40": {"generators": (4, 40)},
+    "faceforensics": {"videos": (1, 1363)},
+}
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """All trees, taken in by one `vigil ingest` with layout auto: (workspace, folder of the trees, the report's sources by name)."""
+    root, trees = tmp_path_factory.mktemp("published") / "w", tmp_path_factory.mktemp("trees")
+    for name, make in TREES.items():
+        (trees / name).mkdir()
+        make(trees / name)
+    vigil("init", root, "--profile", "demo")
+    reports = vigil_json("ingest", *(trees / name for name in TREES), "-w", root)
+    found: dict[str, Any] = {}
+    for report in reports:
+        assert report["problems"] == {}
+        found |= {name: counts | {"batch": report["batches"][0]} for name, counts in report["sources"].items()}
+    return root, trees, found
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_tree_comes_in_as_published(name: str, ingested: tuple[Path, Path, dict[str, Any]]) -> None:
+    root, trees, reports = ingested
+    folder = root / "data" / "raw" / reports[name]["batch"]
+    rows = read_manifest(folder).to_dict("records")
+    seen = {row["path"]: tuple("file" if column == "identity" and row[column].startswith("file-") else row[column] for column in COLUMNS) for row in rows}
+    assert seen == EXPECTED[name]
+    for row in rows:
+        assert read_media(folder, row["shard"], row["offset"], row["bytes"], row["sample_id"]) == (trees / name / row["path"]).read_bytes()
+        assert row["kind"] == ("video" if row["path"].endswith(".mp4") else "image")
+        assert row["licence"] == LAYOUTS[name].CARD.terms and row["quarantine"] == ""  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_found_counts_stand_beside_the_published_ones(name: str, ingested: tuple[Path, Path, dict[str, Any]]) -> None:
+    card = ingested[2][name]["card"]
+    assert {what: (pair["found"], pair["published"]) for what, pair in card["counts"].items()} == COUNTS[name]
+    assert card["title"] == LAYOUTS[name].CARD.title and card["terms"]  # type: ignore[attr-defined]
+
+
+def test_the_report_for_people_names_the_card_and_a_second_ingest_adds_nothing(ingested: tuple[Path, Path, dict[str, Any]]) -> None:
+    root, trees, _ = ingested
+    said = vigil("ingest", *(trees / name for name in TREES), "-w", root).stdout
+    assert "Celeb-DF v2 (Li et al. 2020): 3 of 890 real, 2 of 5639 fake, 2 of 518 test, as published; terms: Terms to Use Celeb-DF" in said
+    assert said.count(" 0 new, ") == len(TREES) and "new batch" not in said
+
+
+def test_every_published_layout_has_a_tree_and_a_card() -> None:
+    assert set(TREES) == {name for name, module in LAYOUTS.items() if hasattr(module, "CARD")} == set(EXPECTED)
+
+
+def read(folder: Path, **more: object) -> Any:
+    return read_layout(SourceSettings.model_validate({"name": "here", "path": str(folder), **more}), folder)
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    def change(tree: Path) -> None:
+        for name in names:
+            shutil.rmtree(tree / name) if (tree / name).is_dir() else (tree / name).unlink()
+
+    return change
+
+
+def write(name: str, text: str) -> Callable[[Path], None]:
+    return lambda tree: (tree / name).write_text(text) and None  # type: ignore[func-returns-value]
+
+
+def pack(tree: Path) -> None:
+    """WildDeepfake as it arrives: every archive still packed."""
+    for part in tree.iterdir():
+        for archive in list(part.iterdir()):
+            with tarfile.open(part / f"{archive.name}.tar.gz", "w:gz") as packed:
+                packed.add(archive, archive.name)
+            shutil.rmtree(archive)
+
+
+UADFV = "preprocessing/dataset_json/UADFV.json"
+FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "the testing list is missing": ("celebdf", remove("List_of_testing_videos.txt"), "would be trained on"),
+    "a folder is missing": ("celebdf", remove("YouTube-real"), "YouTube-real is missing"),
+    "the testing list is turned round": ("celebdf", write("List_of_testing_videos.txt", "0 YouTube-real/00170.mp4\n"), "in it 1 means real"),
+    "the testing list is something else": ("celebdf", write("List_of_testing_videos.txt", "<html>\n"), "line 1 is '<html>'"),
+    "a part without its table": ("dfdc", remove("dfdc_train_part_1/metadata.json"), "metadata.json is missing"),
+    "a table cut short": ("dfdc", write("dfdc_train_part_0/metadata.json", '{"aaa.mp4": {"label"'), "not JSON"),
+    "a table that is a list": ("dfdc", write("dfdc_train_part_0/metadata.json", "[]"), "holds no dict"),
+    "a label of its own": ("dfdc", write("dfdc_train_part_0/metadata.json", '{"aaa.mp4": {"label": 1}}'), "label 1"),
+    "an entry that leads out": ("dfdc", write("dfdc_train_part_0/metadata.json", '{"../x.mp4": {"label": "REAL"}}'), "entry '../x.mp4'"),
+    "one part of four": ("wilddeepfake", remove("real_test"), "real_test is missing"),
+    "archives not unpacked": ("wilddeepfake", pack, "tar xf"),
+    "pictures without their annotations": ("openforensics", remove("Train_poly.json"), "Images/Train/ has no Train_poly.json"),
+    "annotations without their pictures": ("openforensics", remove("Images/Train"), "its pictures are not"),
+    "annotations of another kind": ("openforensics", write("Train_poly.json", '{"images": [{"id": 1}]}'), "not COCO"),
+    "other categories": (
+        "openforensics", write("Train_poly.json", '{"images": [], "annotations": [], "categories": [{"id": 0, "name": "dog"}]}'), "are dog, not real and fake"
+    ),
+    "frames that are not there": ("deepfakebench", remove("rgb"), "None of the 5 frames"),
+    "JSON of another form": ("deepfakebench", write(UADFV, '{"UADFV": {"UADFV_Fake": {"later": {}}}}'), "not of DeepfakeBench's form"),
+    "a label that says nothing": ("deepfakebench", write(UADFV, '{"U": {"odd": {"train": {"v": {"frames": ["a.png"]}}}}}'), "neither real nor fake"),
+    "no partition": ("celeba", remove("Eval/list_eval_partition.txt"), "would be trained on"),
+    "a partition with a fourth part": ("celeba", write("Eval/list_eval_partition.txt", "000001.jpg 3\n"), "a part '3'"),
+    "attributes cut short": ("celeba", write("Anno/list_attr_celeba.txt", "3\nMale Young\n000001.jpg 1\n"), "1 or -1 for each of 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_or_partial_tree_is_refused_and_says_why(fault: str, tmp_path: Path) -> None:
+    name, change, complaint = FAULTS[fault]
+    TREES[name](tmp_path)
+    change(tmp_path)
+    with pytest.raises(DataError) as refused:
+        read(tmp_path)
+    assert complaint in str(refused.value), str(refused.value)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_named_layout_refuses_a_folder_that_is_something_else(name: str, tmp_path: Path) -> None:
+    put(tmp_path, "real/a.jpg")
+    with pytest.raises(DataError, match=r"is not"):
+        read(tmp_path, layout=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("celebdf", remove("Celeb-synthesis/id1_id0_0003.mp4"), {"Celeb-synthesis/id1_id0_0003.mp4": "file not found"}),
+        ("celebdf", lambda tree: put(tree, "Celeb-real/odd.mp4"), {"Celeb-real/odd.mp4": "its name does not say who is in it"}),
+        ("dfdc", remove("dfdc_train_part_0/bbb.mp4"), {"dfdc_train_part_0/bbb.mp4": "file not found"}),
+        ("dfdc", lambda tree: put(tree, "dfdc_train_part_1/new.mp4"), {"dfdc_train_part_1/new.mp4": "not in metadata.json"}),
+        ("wilddeepfake", lambda tree: put(tree, "real_train/0/fake/3/1.png"), {"real_train/0/fake/3/1.png": "its folders disagree about its label"}),
+        ("openforensics", lambda tree: put(tree, "Images/Train/z.jpg"), {"Images/Train/z.jpg": "not in Train_poly.json"}),
+        ("openforensics", remove("Images/Train/a.jpg"), {"Images/Train/a.jpg": "file not found"}),
+        ("celeba", remove("Img/img_align_celeba/000002.jpg"), {"Img/img_align_celeba/000002.jpg": "file not found"}),
+        ("celeba", lambda tree: put(tree, "Img/img_align_celeba/9.jpg"), {"Img/img_align_celeba/9.jpg": "not in list_eval_partition.txt"}),
+        ("df40", lambda tree: put(tree, "DF40/simswap/a.png"), {"DF40/simswap/a.png": "not at a place of DF40"}),
+    ],
+)  # fmt: skip
+def test_a_single_file_that_does_not_fit_is_put_aside_with_its_reason(
+    name: str, change: Callable[[Path], None], expected: dict[str, str], tmp_path: Path
+) -> None:
+    TREES[name](tmp_path)
+    change(tmp_path)
+    assert {found.name: found.problem for found in read(tmp_path).files if found.problem} == expected
+
+
+def test_without_identities_celeba_knows_nobody(tmp_path: Path) -> None:
+    TREES["celeba"](tmp_path)
+    (tmp_path / "Anno/identity_CelebA.txt").unlink()
+    listing = read(tmp_path)
+    assert listing.names_people and {found.identity for found in listing.files} == {""}
+
+
+@pytest.mark.parametrize("name", ["celebdf", "dfdc", "celeba"])
+def test_the_official_split_gives_way_when_a_person_says_so(name: str, tmp_path: Path) -> None:
+    TREES[name](tmp_path)
+    assert "evaluate" in {found.use for found in read(tmp_path).files}
+    assert {found.use for found in read(tmp_path, split="own").files} == {""}
+
+
+def test_column_names_of_a_table_are_mapped_at_the_front_door(tmp_path: Path, ingested: tuple[Path, Path, dict[str, Any]]) -> None:
+    root = ingested[0]
+    put(tmp_path, "m/one.png", "m/two.png", "n/three.png")
+    (tmp_path / "all.csv").write_text("Filename,Target,Who\nm/one.png,0,anna\nm/two.png,1,bert\n")
+    words = ("--column", "path=filename", "--column", "label=target", "--column", "identity=who", "--label", "0=real", "--label", "1=fake")
+    vigil("ingest", tmp_path / "all.csv", *words, "-w", root)
+    write_json(tmp_path / "all.json", [{"file": "n/three.png", "truth": "fake", "tool": "gan", "note": None}])
+    (said,) = vigil_json(
+        "ingest", tmp_path / "all.json", "--name", "more", "--column", "path=file", "--column", "label=truth", "--column", "generator=tool", "-w", root
+    )
+    rows = [row for batch in (root / "data" / "raw").glob("*-all") for row in read_manifest(batch).to_dict("records")]
+    assert {(row["path"], row["label"], row["identity"]) for row in rows} == {("m/one.png", "real", "anna"), ("m/two.png", "fake", "bert")}
+    (row,) = read_manifest(root / "data" / "raw" / said["batches"][0]).to_dict("records")
+    assert (row["path"], row["label"], row["generator"]) == ("n/three.png", "fake", "gan")
+    wrong = vigil("ingest", tmp_path / "all.csv", "--column", "path=nothing", "-w", root, check=False)
+    assert wrong.returncode == 1 and "no column nothing" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert vigil("ingest", tmp_path / "all.csv", "--column", "weight=x", "-w", root, check=False).returncode == 2
+    assert vigil("ingest", tmp_path / "all.csv", "--column", "path", "-w", root, check=False).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.json", json.dumps({"a.png": {"label": "real", "use": "evaluate"}})),
+        ("t.json", json.dumps([{"Path": "a.png", "label": "REAL", "use": "evaluate"}])),
+        ("t.jsonl", '{"path": "a.png", "label": "real", "use": "evaluate"}\n\n'),
+    ],
+)
+def test_three_forms_of_json_say_the_same(name: str, text: str, tmp_path: Path) -> None:
+    put(tmp_path, "a.png")
+    (tmp_path / name).write_text(text)
+    (found,) = read(tmp_path / name).files
+    assert (found.name, found.label, found.use, found.problem) == ("a.png", "real", "evaluate", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("t.json", "{", "not JSON"),
+        ("t.json", "3", "holds no"),
+        ("t.json", "[1]", "entry 1 is no object"),
+        ("t.json", '[{"file": "a"}]', "no column path"),
+        ("t.json", '[{"path": "a", "label": "maybe"}]', "entry 1: label 'maybe'"),
+        ("t.jsonl", '{"path": "a"\n', "not JSON lines"),
+        ("t.json", "[" * 100_000, "not JSON"),
+    ],
+)
+def test_json_that_is_no_table_is_refused(name: str, text: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=complaint):
+        read(tmp_path / name)
+
+
+def test_columns_go_with_tables_only(tmp_path: Path) -> None:
+    put(tmp_path, "real/a.jpg")
+    with pytest.raises(DataError, match="has no columns"):
+        read(tmp_path, columns={"path": "x"})
