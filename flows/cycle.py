@@ -67,10 +67,11 @@ def may_help_again(task: Any, run: Any, state: Any) -> bool:
 def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -> list[str]:
     """Take what is new from the sources and from the reviewed cases, and take out what people had erased; returns the report's lines."""
     from pipelines.ingest import ingest
+    from pipelines.stage import Progress
     from workspace.repository import dvc_add
 
     every = [*sources, *_reviewed_cases(root, settings)]
-    lines = ingest(root, settings, every).lines() if every else []
+    lines = ingest(root, settings, every, progress=Progress("ingest")).lines() if every else []
     _close_outbox(root, settings)
     lines += _erase_requested(root, settings)
     untracked = [root / "data" / "raw" / name for name in batch_states(Journal(root).events()) if not (root / "data" / "raw" / f"{name}.dvc").exists()]

@@ -5,7 +5,7 @@ run goes on with them.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from pipelines.intake import NotNow
 from pipelines.layouts import Found
 from pipelines.seen import Entry, Seen, Stamp
+from pipelines.stage import Progress
 from workspace.errors import DataError
-from workspace.objectstore import ObjectInfo, fetch, is_s3, list_prefix, split_url
+from workspace.objectstore import ObjectInfo, fetch, is_s3, list_prefix, partial_path, path_problem, split_url
 from workspace.settings import IngestSettings, SourceSettings
 
 TABLES = (".csv", ".json", ".jsonl", ".txt")  # always fetched: without its table nobody knows what an object is
@@ -57,17 +58,21 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
     fresh: dict[str, ObjectInfo] = {}
     refused: list[Found] = []
     known: set[str] = set()
-    for item in _objects(source, settings):
+    objects = _objects(source, settings)
+    folders = {parent.as_posix() for item in objects for parent in PurePosixPath(_name(item.key, source)).parents}
+    for item in objects:
         name = _name(item.key, source)
         if seen.unchanged(source.name, name, Stamp(item.size, item.etag)) and not name.lower().endswith(TABLES):
             known.add(name)
             continue
         fresh[name] = item
-        if problem := "file too big" if item.size > settings.max_file_bytes else "" if _is_safe(name) else "its key leads outside the source":
+        if problem := path_problem(name) or ("a folder has its name" if name in folders else "file too big" if item.size > settings.max_file_bytes else ""):
             refused.append(Found(path=incoming / name, name=name, problem=problem))
     barred = {found.name for found in refused}
+    wanted = {name: item for name, item in fresh.items() if name not in barred}
+    _drop_strays(incoming, wanted)
     try:
-        fetch(_url(source), incoming, settings.s3_endpoint_url, objects=[item for name, item in fresh.items() if name not in barred])
+        fetch(_url(source), incoming, settings.s3_endpoint_url, objects=list(wanted.values()), progress=Progress("fetch"))
     except DataError as problem:
         raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
     for folder in {(incoming / name).parent for name in known}:
@@ -96,6 +101,11 @@ def _name(key: str, source: SourceSettings) -> str:
     return key.removeprefix(split_url(_url(source))[1])
 
 
-def _is_safe(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return bool(parts) and ".." not in parts and "\0" not in name and not PurePosixPath(name).is_absolute()
+def _drop_strays(incoming: Path, wanted: Mapping[str, ObjectInfo]) -> None:
+    """What an interrupted run left stays only while the store still has it: an object that its owner deleted must not come in."""
+    keep = {incoming / name for name in wanted} | {partial_path(incoming / name, item) for name, item in wanted.items()}
+    for path in sorted(incoming.rglob("*"), reverse=True):  # what is in a folder comes before the folder
+        if path.is_dir() and path in keep:
+            path.rmdir()
+        elif not path.is_dir() and path not in keep:
+            path.unlink()

@@ -62,16 +62,19 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
             with fetched(root, source, settings.ingest, seen) as place:
                 _ingest_source(root, settings, source, place, wanted, known, seen, report, progress)
         except (OSError, NotNow) as problem:
-            report.problems[source.name] = f"{problem.what} {problem.why}" if isinstance(problem, NotNow) else problem.strerror or str(problem)
+            report.problems[source.name] = str(problem) if isinstance(problem, NotNow) else problem.strerror or str(problem)
         except DataError as problem:
             if len(sources) == 1:
                 raise
-            report.problems[source.name] = f"{problem.what} {problem.why}"
+            report.problems[source.name] = str(problem)
     return report
 
 
-def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -> int:
-    """How many files of the sources were never looked at, or changed since; reads no media. A source out of reach counts 0."""
+def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], out_of_reach: dict[str, str] | None = None) -> int:
+    """How many files of the sources were never looked at, or changed since; reads no media.
+
+    A source out of reach counts 0; the reason is put into `out_of_reach`.
+    """
     seen, count = Seen(root), 0
     for source in sources:
         try:
@@ -79,7 +82,9 @@ def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
                 count += len(pending_objects(source, settings.ingest, seen))
                 continue
             listing = read_layout(source, located(root, source))
-        except (OSError, VigilError):
+        except (OSError, VigilError) as problem:
+            if out_of_reach is not None:
+                out_of_reach[source.name] = str(problem)
             continue
         count += sum(seen.unchanged(source.name, found.name, stamp_of(found.path)) is None for found in listing.files)
     return count

@@ -1,6 +1,7 @@
 """`vigil retrain`: says at once when nothing is new; else runs the flow and words its outcome."""
 
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     """What a cycle would do, without Prefect, DVC or torch: quick enough to ask every minute."""
     from pipelines.ingest import pending
 
-    waiting = pending(root, settings, settings.ingest.sources) + waiting_reviews(root, settings)
+    out_of_reach: dict[str, str] = {}
+    waiting = pending(root, settings, settings.ingest.sources, out_of_reach) + waiting_reviews(root, settings)
+    for name, why in out_of_reach.items():
+        print(f"{name}: out of reach; {why}", file=sys.stderr, flush=True)
     return make_plan(Journal(root).events(), settings, pending_files=waiting, force=force)
 
 

@@ -218,6 +218,7 @@ def ingest(
     named = named_sources(sources or [], layout.value, identity, name, label_map or [], columns, split.value)
     report = ingest_sources(root, _settings(root), named)
     _emit([part.as_dict() for part in report], "\n".join(line for part in report for line in part.lines()), as_json)
+    raise typer.Exit(1 if any(part.problems for part in report) else 0)
 
 
 @app.command()

@@ -2,26 +2,31 @@
 
 Addresses are `s3://bucket/prefix`; any S3-compatible endpoint works. Credentials come from boto3's standard chain
 (environment, shared files, instance role). Every failure is a DataError that names the address and the reason.
+
+An etag is the md5 of the content, or, of an object uploaded in parts, the md5 of the parts' md5s: the store is then asked how
+long the parts are. Where it does not say, or encrypts with keys of its own (KMS), only size and unchanged etag vouch for a file.
 """
 
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from workspace.errors import DataError
-from workspace.files import CHUNK_BYTES
 
 ATTEMPTS = 3
+CONNECT_SECONDS, READ_SECONDS = 5, 30  # a store that is silent for longer is treated as gone
+CHUNK_BYTES = 64 << 10  # what a cut may cost a second time
+LONGEST_NAME_BYTES = 255  # of a file, on every common file system
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object. `size` is in bytes; `etag` is the md5 of the content unless it holds a dash (multipart upload)."""
+    """One object. `size` is in bytes; `etag` is an md5, or md5-N for an object uploaded in N parts."""
 
     key: str
     size: int
@@ -70,13 +75,11 @@ def fetch(
     targets = [_target(Path(to), prefix, item.key, url) for item in found]
     with _named(url, endpoint):
         store = client(endpoint)
-    done = 0
     with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
         futures = [pool.submit(_fetch_one, store, endpoint, bucket, item, target) for item, target in zip(found, targets, strict=True)]
         try:
-            for future in futures:
+            for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
-                done += 1
                 if progress:
                     progress(done, len(found))
         finally:
@@ -84,47 +87,60 @@ def fetch(
     return targets
 
 
+def path_problem(name: str) -> str:
+    """Why an object's name cannot be the path of a file below a folder; '' when it can."""
+    parts = name.split("/")
+    if "\0" in name or any(part in ("", ".", "..") for part in parts):
+        return "its key leads outside the source"
+    return "its name is too long for a file" if any(len(part.encode()) > LONGEST_NAME_BYTES for part in parts) else ""
+
+
+def partial_path(target: Path, item: ObjectInfo) -> Path:
+    """Where the first bytes of an object wait for the rest. Another content is another file."""
+    return target.with_name(f".{hashlib.sha256(f'{item.key} {item.etag}'.encode()).hexdigest()[:24]}.part")
+
+
 def _target(to: Path, prefix: str, key: str, url: str) -> Path:
     """Where an object lands: its key below the last '/' of the prefix. A key that would leave the folder is refused."""
-    relative = PurePosixPath(key.removeprefix(prefix[: prefix.rfind("/") + 1]))
-    if relative.is_absolute() or ".." in relative.parts or "\0" in key or not relative.parts:
-        raise DataError(f"Refused an object of {url}. Nothing was fetched.", why=f"its key {key!r} points outside the folder", next_step="Rename the object.")
-    return to.joinpath(*relative.parts)
+    name = key.removeprefix(prefix[: prefix.rfind("/") + 1])
+    if problem := path_problem(name):
+        raise DataError(f"Refused an object of {url}. Nothing was fetched.", why=f"{key!r}: {problem}", next_step="Rename the object.")
+    return to / name
 
 
 def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target: Path) -> None:
-    from botocore.exceptions import ConnectionClosedError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+    from botocore.exceptions import ClientError, ConnectionClosedError, FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
+    broken_off = (ConnectionClosedError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError, ConnectionError)
     address = f"s3://{bucket}/{item.key}"
     with _named(address, endpoint):
-        if target.is_file() and not _difference(target, item, check_md5=True):
+        if target.is_file() and target.stat().st_size == item.size and _agrees(client, bucket, item, target):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{hashlib.sha256(item.etag.encode()).hexdigest()[:12]}.part")  # another content, another file
-        why, check_md5 = "", True
+        partial, why = partial_path(target, item), ""
         for _ in range(ATTEMPTS):
             try:
-                check_md5 = _download(client, bucket, item, partial)
-            except (
-                ConnectionClosedError,
-                IncompleteReadError,
-                ReadTimeoutError,
-                ResponseStreamingError,
-                ConnectionError,
-            ) as problem:  # broken off: the next attempt goes on from there
+                etag_is_md5 = _download(client, bucket, item, partial)
+            except broken_off as problem:  # the next attempt goes on from there
                 why = str(problem)
                 continue
-            why = _difference(partial, item, check_md5)
-            if not why:
+            except ClientError as problem:
+                if problem.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+                    raise _failure(address, endpoint, "it changed after it was listed") from problem
+                raise
+            if (came := partial.stat().st_size) < item.size:
+                why = f"{came} of {item.size} bytes came"
+            elif came == item.size and not (etag_is_md5 and _agrees(client, bucket, item, partial) is False):
                 partial.replace(target)
                 return
-            if partial.stat().st_size >= item.size:
+            else:
+                why = f"what came is not what the store promised (etag {item.etag}, {item.size} bytes)"
                 partial.unlink()  # whole and wrong: only a fresh start can help
         raise _failure(address, endpoint, f"after {ATTEMPTS} attempts: {why}")
 
 
 def _download(client: Any, bucket: str, item: ObjectInfo, partial: Path) -> bool:
-    """Append what is missing to `partial`; returns whether the etag is an md5 to check (it is none under KMS encryption)."""
+    """Append what is missing to `partial`; returns whether the etag is made of md5s (it is none under KMS encryption)."""
     have = partial.stat().st_size if partial.exists() else 0
     if have > item.size:
         partial.unlink()
@@ -140,16 +156,50 @@ def _download(client: Any, bucket: str, item: ObjectInfo, partial: Path) -> bool
     return not str(answer.get("ServerSideEncryption", "")).startswith("aws:kms") and not answer.get("SSECustomerAlgorithm")
 
 
-def _difference(path: Path, item: ObjectInfo, check_md5: bool) -> str:
-    """Why a file is not the object; '' when it is, as far as size and etag can tell."""
-    size = path.stat().st_size
-    if size != item.size:
-        return f"{size} of {item.size} bytes came"
-    if check_md5 and re.fullmatch(r"[0-9a-f]{32}", item.etag):
-        with open(path, "rb") as handle:
-            found = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        return "" if found == item.etag else f"its checksum is {found}, the store says {item.etag}"
-    return ""
+def _agrees(client: Any, bucket: str, item: ObjectInfo, path: Path) -> bool | None:
+    """Whether a file of the right size has the etag's checksum; None when nobody can tell."""
+    if re.fullmatch(r"[0-9a-f]{32}", item.etag):
+        return _md5_of_parts(path, [item.size])[0].hex() == item.etag
+    match = re.fullmatch(r"([0-9a-f]{32})-([1-9]\d*)", item.etag)
+    if not match:
+        return None
+    count = int(match[2])
+    first = _part_bytes(client, bucket, item, 1, count)
+    if not first:
+        return None
+    even = [min(first, item.size - first * number) for number in range(count)]
+    if min(even) > 0 and sum(even) == item.size and _etag_of(path, even) == item.etag:
+        return True
+    sizes = [first, *(_part_bytes(client, bucket, item, number, count) for number in range(2, count + 1))]  # parts may be of any length
+    return _etag_of(path, sizes) == item.etag if sum(sizes) == item.size else None
+
+
+def _part_bytes(client: Any, bucket: str, item: ObjectInfo, number: int, count: int) -> int:
+    """How long a part is as the store says, 0 when it does not."""
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = client.head_object(Bucket=bucket, Key=item.key, PartNumber=number)
+    except ClientError:
+        return 0
+    return int(answer["ContentLength"]) if answer.get("PartsCount") == count else 0
+
+
+def _etag_of(path: Path, sizes: Sequence[int]) -> str:
+    digests = _md5_of_parts(path, sizes)
+    return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
+
+
+def _md5_of_parts(path: Path, sizes: Sequence[int]) -> list[bytes]:
+    digests = []
+    with open(path, "rb") as handle:
+        for size in sizes:
+            digest = hashlib.md5(usedforsecurity=False)
+            while size and (chunk := handle.read(min(size, 1 << 20))):
+                digest.update(chunk)
+                size -= len(chunk)
+            digests.append(digest.digest())
+    return digests
 
 
 def client(endpoint: str) -> Any:
@@ -157,7 +207,7 @@ def client(endpoint: str) -> Any:
     import boto3
     from botocore.config import Config
 
-    config = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 2, "mode": "standard"}, max_pool_connections=32)
+    config = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries={"max_attempts": 2, "mode": "standard"}, max_pool_connections=32)
     return boto3.session.Session().client("s3", endpoint_url=endpoint or None, config=config)
 
 
@@ -165,10 +215,11 @@ def client(endpoint: str) -> Any:
 def _named(url: str, endpoint: str) -> Iterator[None]:
     """Turn what boto3 and the file system raise into a DataError that names the address."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
-    except (BotoCoreError, ClientError, OSError, ValueError) as problem:
+    except (BotoCoreError, ClientError, ResponseParserError, OSError, ValueError) as problem:
         raise _failure(url, endpoint, str(problem)) from problem
 
 
