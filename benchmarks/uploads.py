@@ -202,7 +202,7 @@ def take(root: Path) -> int:
         handle.write("".join(f"{row['case_id']}\t{row['label']}\n" for row in fresh))
         handle.flush()
         os.fsync(handle.fileno())
-    mark_ingested(root, settings, {sha256_file(folder / row["path"]): folder.name for row in rows})
+    mark_ingested(root, settings, {(sha256_file(folder / row["path"]), row["label"]): folder.name for row in rows})
     return len(fresh)
 
 

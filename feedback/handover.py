@@ -72,22 +72,24 @@ def source(folder: Path) -> SourceSettings:
     return SourceSettings(name=SOURCE_NAME, path=str(folder / TABLE), layout="csv", identity=IdentityRule(rule="column", pattern=""))
 
 
-def mark_ingested(root: Path, settings: Settings, batch_of: Mapping[str, str]) -> int:
-    """Close the rows whose media ingest has: `batch_of` gives the batch of each sample id in a manifest, known and quarantined ones included.
+def mark_ingested(root: Path, settings: Settings, batch_of: Mapping[tuple[str, str], str]) -> int:
+    """Close the rows whose label ingest has: `batch_of` gives the batch of each (sample id, label) in a manifest, known and quarantined ones included.
 
-    A sample id is the sha256 of the content, as it is here. Returns how many rows were closed; again returns 0.
+    A sample id is the sha256 of the content, as it is here. That a content is known is not enough: its label may be what was asked for.
+    Returns how many rows were closed; again returns 0.
     """
     if not exists(root, settings):
         return 0
     with _lock(root), _database(root, settings) as database:
         with database.write() as connection:
             pending = _not_ingested(connection)
-            closed = [row for row in pending if row["sha256"] in batch_of]
+            closed = [row for row in pending if (row["sha256"], row["label"]) in batch_of]
             moment = now()
             for row in closed:
-                values = {"state": "ingested", "batch": batch_of[row["sha256"]], "ingested_at": moment}
+                batch = batch_of[row["sha256"], row["label"]]
+                values = {"state": "ingested", "batch": batch, "ingested_at": moment}
                 connection.execute(update(OUTBOX).where(OUTBOX.c.case_id == row["case_id"]).values(**values))
-                audit.append(connection, WHO, "case.ingested", f"case:{row['case_id']}", {"batch": batch_of[row["sha256"]], "sha256": row["sha256"]})
+                audit.append(connection, WHO, "case.ingested", f"case:{row['case_id']}", {"batch": batch, "sha256": row["sha256"]})
         if len(closed) == len(pending):
             _remove_other_folders(root, keep="")
         return len(closed)

@@ -29,6 +29,7 @@ from workspace.settings import STAGES, Settings, SourceSettings, load_settings
 from workspace.state import batch_states, cycles, open_cycle
 
 DATA_STAGES = ("faces", "validate")
+UNLABELLED_STAGES = ("forge", "assemble", "drift")  # what came in is measured; nothing is trained
 MODEL_STAGES = tuple(stage for stage in STAGES if stage not in DATA_STAGES)
 
 
@@ -88,13 +89,18 @@ def _reviewed_cases(root: Path, settings: Settings) -> list[SourceSettings]:
 
 
 def _close_outbox(root: Path, settings: Settings) -> None:
+    from feedback.cases import TRAINING_LABELS
     from feedback.handover import mark_ingested
+    from workspace.for_review import is_disputed
     from workspace.manifest import read_manifest
 
-    batch_of: dict[str, str] = {}
+    batch_of: dict[tuple[str, str], str] = {}
     for folder in sorted((root / "data" / "raw").glob("*/")):
         if (folder / "manifest.parquet").exists():
-            batch_of |= dict.fromkeys(read_manifest(folder)["sample_id"], folder.name)
+            table = read_manifest(folder)
+            for sample_id, label, use, quarantine in zip(table["sample_id"], table["label"], table["use"], table["quarantine"], strict=True):
+                for said in TRAINING_LABELS if use == "never" else () if is_disputed({"quarantine": quarantine}) else (label,):
+                    batch_of[sample_id, said] = folder.name  # what may never be used takes no label any more
     mark_ingested(root, settings, batch_of)
 
 
@@ -176,11 +182,12 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
         write_batches(root, plan)
         for name in DATA_STAGES:
             stage(root, name)
-    if cycle.trains:
+    stages = MODEL_STAGES if cycle.trains else UNLABELLED_STAGES if cycle.unlabelled and cycle.base_model else ()
+    if stages:
         place_base_model(root, cycle)
-        for name in MODEL_STAGES:
-            _say(f"{name} ...")
-            stage(root, name)
+    for name in stages:
+        _say(f"{name} ...")
+        stage(root, name)
     return conclude(root, settings, journal, cycle)
 
 
@@ -224,6 +231,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         batches=tuple(sorted({*judged, *plan.accepted})),
         judged=judged,
         refused=tuple(refused),
+        unlabelled=nothing_to_learn(root, judged, plan),
         base_model=plan.base_model,
         base_cycle=plan.base_cycle,
         known_generators=tuple(known_generators(root, plan.base_cycle)),
@@ -242,6 +250,20 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         why=list(plan.reasons),
     )
     return cycle
+
+
+def nothing_to_learn(root: Path, judged: Sequence[str], plan: Plan) -> tuple[str, ...]:
+    """The judged batches where not one of their media has a label and nothing else asks for a training; else none."""
+    teaching = [*judged, *(plan.accepted if plan.regardless else ())]
+    return () if any(_teaches(root, batch) for batch in teaching) else tuple(judged)
+
+
+def _teaches(root: Path, batch: str) -> bool:
+    path = root / "data" / "faces" / batch / "report.json"
+    if not path.exists():  # not on this machine: the stages will say what is missing
+        return True
+    samples = read_json(path)["samples"]
+    return any(one["label"] and one["clips"] and not one["quarantine"] and one["use"] != "never" for one in samples)
 
 
 def known_generators(root: Path, base_cycle: str) -> list[str]:

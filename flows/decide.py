@@ -33,6 +33,8 @@ def decide_outcome(root: Path, settings: Settings, journal: Journal, cycle: Cycl
     promoted = next((event for event in events if event.kind == "promotion" and event["cycle"] == cycle.cycle), None)
     if promoted:
         return Decision("promoted", promoted["why"])
+    if model_dir is None and cycle.unlabelled:
+        return Decision("held", unlabelled_reason(root, cycle))
     if model_dir is None:
         return Decision("held", "no batch passed the data checks; the last good state stays")
     verdict = read_json(root / "reports" / "verdict.json")
@@ -52,6 +54,16 @@ def decide_outcome(root: Path, settings: Settings, journal: Journal, cycle: Cycl
     except PromotionConflict as problem:
         return Decision("held", f"the champion changed while this cycle ran: {problem.why}")
     return Decision("promoted", why)
+
+
+def unlabelled_reason(root: Path, cycle: Cycle) -> str:
+    """Why nothing was trained, and what the unlabelled media look like to the champion."""
+    said = f"nothing to learn from: no label in {', '.join(cycle.unlabelled)}; the last good state stays, and people are asked (`vigil serve`)"
+    path = root / "reports" / "drift" / "drift.json"
+    seen = read_json(path) if cycle.base_model and path.exists() else {}
+    if seen.get("p_value") is None:
+        return f"{said}; drift was not measured: {seen.get('status', 'there is no champion')}"
+    return f"{said}; {'drift' if seen['hold'] else 'no drift to hold for'} (p {seen['p_value']:.2g})"
 
 
 def hold_reason(verdict: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ class Plan:
     base_cycle: str = ""
     fingerprint: str = ""
     reasons: tuple[str, ...] = field(default=())
+    regardless: bool = False  # a changed setting, or force: there is work though nothing that is new can teach
 
     @property
     def needed(self) -> bool:
@@ -68,7 +69,8 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
         reasons.append(f"{len(new)} new {'batch' if len(new) == 1 else 'batches'}: {', '.join(new)}")
     if released:
         reasons.append(f"accepted by a person since: {', '.join(released)}")
-    if closed and accepted and closed[-1].fingerprint != fingerprint:
+    changed = bool(closed and accepted and closed[-1].fingerprint != fingerprint)
+    if changed:
         reasons.append("a setting or a stage version changed")
     if force and (accepted or new):
         reasons.append("forced")
@@ -81,6 +83,7 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
         base_cycle=leading.cycle if leading else "",
         fingerprint=fingerprint,
         reasons=tuple(reasons),
+        regardless=changed or force,
     )
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
-from pipelines.sides import OTHER_DONOR, SIDES, Side, Sides, decide_sides, look_of, split_of
+from pipelines.sides import OTHER_DONOR, SIDES, Side, Sides, decide_sides, look_of, only_standing, split_of, standing
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError
 from workspace.files import atomic_file, read_json, write_json
+from workspace.for_review import UNLABELLED, is_unlabelled
 from workspace.journal import Journal
 from workspace.settings import BudgetSettings, Settings, SplitSettings
 
@@ -27,27 +28,33 @@ NOT_FORGED_FROM = "forged from a sample that is not used"
 
 
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
-    """Write data/sets/{train,validation,holdout}.parquet and report.json; returns the report. Safe to repeat.
+    """Write data/sets/{train,validation,holdout,unlabelled}.parquet and report.json; returns the report. Safe to repeat.
 
     Raises DataError when a batch's faces are missing, or when there is no real or no fake clip to train on.
     """
     batches = acceptance_order(root, cycle)
     samples = {batch: _samples(root, batch) for batch in batches}
-    sides = decide_sides(list(samples.values()), settings.split)
-    collected = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if row["sample_id"] in sides.of_sample]
+    stands = standing(samples)
+    sides = decide_sides(only_standing(samples, stands), settings.split)
+    clips = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if stands.get(row["sample_id"]) == batch]
+    collected = [row for row in clips if row["sample_id"] in sides.of_sample]
+    nameless = {one["sample_id"] for batch in batches for one in samples[batch] if stands[one["sample_id"]] == batch and is_unlabelled(one)}
+    unlabelled = [row for row in clips if row["sample_id"] in nameless]
     forged_excluded: Counter[str] = Counter()
     made = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
     forged = _usable_forged(made, collected, sides, settings.split, forged_excluded)
-    for row in (*collected, *forged):
-        row["split"], row["new"] = sides.of_sample[row["sample_id"]], row["batch"] in cycle.judged
+    for row in (*collected, *forged, *unlabelled):
+        row["split"], row["new"] = sides.of_sample.get(row["sample_id"], UNLABELLED), row["batch"] in cycle.judged
         row["cluster"] = row["identity"] or row["source_video"] or row["sample_id"]
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
     for side in ("validation", "holdout"):
         tables[side] = draw_panel([*collected, *forged], side, batches, cycle, settings)
     _refuse_hopeless(tables["train"])
-    looks = {sample["sample_id"]: look_of(sample) for batch in batches for sample in samples[batch]}
+    looks = {sample["sample_id"]: look_of(sample) for batch in batches for sample in samples[batch] if stands[sample["sample_id"]] == batch}
     report = _report(cycle, tables, sides, forged_excluded, find_leaks(tables, looks))
+    tables[UNLABELLED] = draw_panel(unlabelled, UNLABELLED, batches, cycle, settings)  # for drift alone
+    report["unlabelled"] = {"videos": len(nameless), "drawn": len({row["unit"] for row in tables[UNLABELLED]})}
     out = root / "data" / "sets"
     shutil.rmtree(out, ignore_errors=True)
     for side, rows in tables.items():
@@ -87,7 +94,7 @@ def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: Budge
     return sorted(({**row, "role": role} for rows, role in roles for row in rows), key=lambda row: row["clip_id"])
 
 
-def draw_panel(rows: Iterable[Row], side: Side, batches: Sequence[str], cycle: Cycle, settings: Settings) -> list[Row]:
+def draw_panel(rows: Iterable[Row], side: str, batches: Sequence[str], cycle: Cycle, settings: Settings) -> list[Row]:
     """The evaluation rows of a side: the frozen panel of accepted batches, and beside it, at most as large a slice, what the judged ones bring."""
     mine = [{**row, "role": ""} for row in rows if row["split"] == side]
     cap, key = settings.budget.evaluation_clips_per_slice, settings.split.key
@@ -97,13 +104,15 @@ def draw_panel(rows: Iterable[Row], side: Side, batches: Sequence[str], cycle: C
 
 def _usable_forged(forged: Iterable[Row], collected: Iterable[Row], sides: Sides, split: SplitSettings, excluded: Counter[str]) -> list[Row]:
     """Forged clips whose source is used and whose donor stands on the same side, the donor's sample and the donor as a person."""
-    side_of_clip = {row["clip_id"]: sides.of_sample[row["sample_id"]] for row in collected}
+    side_of_clip = {(row["batch"], row["clip_id"]): sides.of_sample[row["sample_id"]] for row in collected}
     usable = []
     for row in forged:
-        side = side_of_clip.get(row["source_clip"])
+        side = side_of_clip.get((row["batch"], row["source_clip"]))
         if side is None:
             excluded[NOT_FORGED_FROM] += 1
-        elif row["donor_clip"] and (side_of_clip.get(row["donor_clip"]) != side or (row["donor"] and sides.of_person(row["donor"], split) != side)):
+        elif row["donor_clip"] and (
+            side_of_clip.get((row["batch"], row["donor_clip"])) != side or (row["donor"] and sides.of_person(row["donor"], split) != side)
+        ):
             excluded[OTHER_DONOR] += 1
         else:
             usable.append(row)

@@ -1,8 +1,9 @@
 """Stage `drift`: does what came in look like what the holdout covers?
 
 Incoming collected videos of the batches under judgement are compared with earlier ones that no model trained on, by a
-permutation test on embeddings and picture quality. No label takes part in the test. Where it finds drift, the parts that
-drifted are named, and it is asked whether the updated holdout now holds enough of them: then there is no reason to hold.
+permutation test on embeddings and picture quality. No label takes part in the test, so media without one count like the others.
+Where it finds drift, the parts that drifted are named, and it is asked whether the updated holdout now holds enough of them: then
+there is no reason to hold. An unlabelled video is of the part that the champion takes it for.
 Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows?
 """
 
@@ -18,6 +19,7 @@ from pipelines.scoring import read_set, score_rows, unit_scores, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
 from workspace.files import write_json
+from workspace.for_review import UNLABELLED
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("reports/drift")
 QUALITY = ("face_px", "sharpness", "brightness", "yaw_degrees")
-SPLITS = ("train", "validation", "holdout")
+SPLITS = ("train", "validation", "holdout", UNLABELLED)
 LEAST_GROUP = 5  # videos a side, fewer of one group cannot be tested alone
 
 
@@ -34,11 +36,11 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     import pandas as pd
 
     clips = pd.concat([read_set(root, split).assign(split=split) for split in SPLITS], ignore_index=True)
-    clips = clips[(clips["origin"] == "collected") & clips["label"].isin(["real", "fake"])].drop_duplicates("clip_id")
+    clips = clips[(clips["origin"] == "collected") & (clips["label"].isin(["real", "fake"]) | (clips["split"] == UNLABELLED))].drop_duplicates("clip_id")
     clips["unit"] = clips["sample_id"]
     # With a base model nothing incoming was trained on, so all of it may be compared. A first model has trained on its train split.
     base = bool(cycle.base_model)
-    unseen = clips["split"].isin(["validation", "holdout"])
+    unseen = clips["split"].isin(["validation", "holdout", UNLABELLED])
     clips = clips[unseen | clips["new"].astype(bool)] if base else clips[unseen]
     clips = draw(clips, settings.drift.max_samples, cycle.seed)
     model_dir = root / ("build/base" if base else "build/model")
@@ -48,8 +50,10 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         if len(scored)
         else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "split", "p_fake", "embedding", *QUALITY])
     )
-    result = weigh(units, holdout_counts(root), settings, cycle)
-    result["gate_inputs"]["labels"] = result["labels"] = label_noise(units, threshold_of(model_dir) if base else None, cycle)
+    threshold = threshold_of(model_dir)
+    result = weigh(units, holdout_counts(root), settings, cycle, threshold)
+    result["gate_inputs"]["labels"] = result["labels"] = label_noise(units, threshold if base else None, cycle)
+    result["unlabelled"] = {"n_new": int((units["new"].astype(bool) & (units["label"] == "")).sum())}
     sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
     result["columns"] = make_report(sides[0], sides[1], root / FOLDER)
     result["embedded_by"] = "champion" if base else "challenger"
@@ -93,7 +97,7 @@ def label_noise(units: "pd.DataFrame", threshold: float | None, cycle: Cycle) ->
 
     if threshold is None:
         return {"status": "no champion"}
-    fair = units[(units["label"] == "real") | units["generator"].isin(list(cycle.known_generators))]
+    fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin(list(cycle.known_generators)))]
     new = fair["new"].to_numpy(dtype=bool)
     counts = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
     against = (fair["p_fake"].to_numpy(dtype=np.float64) >= threshold) != (fair["label"] == "fake").to_numpy()
@@ -103,10 +107,15 @@ def label_noise(units: "pd.DataFrame", threshold: float | None, cycle: Cycle) ->
     return {"status": "tested", **counts, "rate": float(against[new].mean()), "rate_before": float(against[~new].mean()), **found.as_dict()}
 
 
-def group_of(units: "pd.DataFrame") -> "pd.Series[str]":
-    """The part of the traffic a video belongs to: `real`, or `fake by <generator>`."""
+def group_of(units: "pd.DataFrame", threshold: float = 0.5) -> "pd.Series[str]":
+    """The part of the traffic a video belongs to: `real`, `fake by <generator>`, or of those without a label what the model calls them."""
     named = "fake by " + units["generator"].replace("", "an unknown generator")
-    return named.where(units["label"] == "fake", "real")
+    named = named.where(units["label"] == "fake", "real")
+    return named if (units["label"] != "").all() else named.where(units["label"] != "", f"{UNLABELLED}, called " + _called(units, threshold))
+
+
+def _called(units: "pd.DataFrame", threshold: float) -> "pd.Series[str]":
+    return (units["p_fake"].astype(float) >= threshold).map({True: "fake", False: "real"})
 
 
 def holdout_counts(root: Path) -> dict[str, int]:
@@ -116,11 +125,11 @@ def holdout_counts(root: Path) -> dict[str, int]:
     return {str(group): int(n) for group, n in group_of(rows).value_counts().items()} if len(rows) else {}
 
 
-def weigh(units: "pd.DataFrame", covered_by: dict[str, int], settings: Settings, cycle: Cycle) -> dict[str, Any]:
+def weigh(units: "pd.DataFrame", covered_by: dict[str, int], settings: Settings, cycle: Cycle, threshold: float = 0.5) -> dict[str, Any]:
     """Test incoming against known videos and say whether it is drift, of what, and whether the holdout covers it.
 
-    `units` has columns new, label, generator, cluster, embedding and QUALITY, one row a video; `covered_by` counts the
-    new holdout videos of each group. A group is covered from `gates.min_slice` of them on.
+    `units` has columns new, label, generator, cluster, embedding and QUALITY, and p_fake where a label is missing, one row a video;
+    `covered_by` counts the new holdout videos of each group. A group is covered from `gates.min_slice` of them on.
     """
     new = units["new"].to_numpy(dtype=bool)
     counts: dict[str, Any] = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
@@ -136,7 +145,7 @@ def weigh(units: "pd.DataFrame", covered_by: dict[str, int], settings: Settings,
     except ValueError as problem:
         return _result("too few", counts | {"least": least}) | {"note": str(problem)}
     drifted = tested.p_value < settings.drift.alpha
-    groups = _groups(units, new, settings, cycle.seed) if drifted else []
+    groups = _groups(units, new, settings, cycle.seed, threshold) if drifted else []
     short = [group["group"] for group in groups if group["drifted"] and covered_by.get(group["group"], 0) < settings.gates.min_slice]
     facts = {"least": least, "p_value": tested.p_value, "alpha": settings.drift.alpha, "drifted": bool(drifted), "covered": not short}
     people = {"statistic": tested.statistic, "groups": groups, "not_covered": short, "covered_by": covered_by, "people": tested.blocks}
@@ -155,11 +164,16 @@ def _test(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int)
     return mmd_test(features, new, clusters, permutations=settings.drift.permutations, seed=seed)
 
 
-def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int) -> list[dict[str, Any]]:
-    """What drifted: each group of the incoming against the same group before. One that was never there has drifted."""
-    named, found = group_of(units).to_numpy(dtype=str), []
+def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int, threshold: float) -> list[dict[str, Any]]:
+    """What drifted: each group of the incoming against the same group before. One that was never there has drifted.
+
+    Unlabelled videos are compared with all known ones that the model calls the same: how many of them are fake nobody knows.
+    """
+    named, found = group_of(units, threshold).to_numpy(dtype=str), []
     for group in sorted(set(named[new])):
         mine = named == group
+        if group.startswith(UNLABELLED):
+            mine |= ~new & (_called(units, threshold) == group.rpartition(" ")[2]).to_numpy()
         n_ref, n_new = int((mine & ~new).sum()), int((mine & new).sum())
         p_value: float | None = None
         if min(n_ref, n_new) >= LEAST_GROUP:
@@ -177,7 +191,7 @@ def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: in
             }
         )
     if not any(group["drifted"] for group in found):  # the mixture has shifted, or the groups are too small to say: all must be covered
-        found = [{**group, "drifted": True} for group in found]
+        found = [{**group, "drifted": not group["group"].startswith(UNLABELLED)} for group in found]
     return found
 
 

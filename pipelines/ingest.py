@@ -24,6 +24,7 @@ from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, stamp_of
 from workspace.errors import DataError, VigilError
 from workspace.files import write_json
+from workspace.for_review import TWO_LABELS, add_conflicts, is_disputed
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest, write_media
 from workspace.objectstore import is_s3
@@ -113,10 +114,14 @@ def _ingest_source(
     counts = SourceCounts(found=len(listing.files) + len(elsewhere), hidden=listing.hidden, known=len(elsewhere))
     if listing.card:
         counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": {} if elsewhere else listing.card.compare(listing.files)}
-    taken = _measure_all(source, settings, listing, known, seen, counts, progress)
+    by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote
+    taken = _measure_all(source, settings, listing, known, seen, counts, by_people, progress)
     rows = _rows(taken, source, listing, known, report)
+    for row, _ in rows:
+        if row["sample_id"] in known.labels:
+            row |= _as_recorded(root, row, known)
     good = [(row, item) for row, item in rows if not row["quarantine"]]
-    name = _free_name(root, source, wanted) if good else ""
+    name = _free_name(root, source, wanted) if any(_is_kept(row) for row, _ in rows) else ""
     for row, _ in rows:
         row["batch"] = name
     known.mark_near_duplicates([(row, item.found.path) for row, item in good], settings.ingest.near_duplicate_bits)
@@ -124,6 +129,7 @@ def _ingest_source(
         _write_batch(root, name, source, rows, settings, counts)
         known.add(root / "data" / "raw" / name, [row for row, _ in rows])
         report.batches.append(name)
+    add_conflicts(root, known.contradicted)
     counts.count([row for row, _ in rows])
     for item in taken:
         seen.put(source.name, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
@@ -132,7 +138,14 @@ def _ingest_source(
 
 
 def _measure_all(
-    source: SourceSettings, settings: Settings, listing: Listing, known: Known, seen: Seen, counts: SourceCounts, progress: Progress | None
+    source: SourceSettings,
+    settings: Settings,
+    listing: Listing,
+    known: Known,
+    seen: Seen,
+    counts: SourceCounts,
+    by_people: bool,
+    progress: Progress | None,
 ) -> list[Taken]:
     """What is not in a batch yet, measured; what is, counted. Files that the cache knows are not read."""
     todo: list[tuple[Found, Stamp]] = []
@@ -140,9 +153,9 @@ def _measure_all(
     for found in listing.files:
         stamp = stamp_of(found.path)
         before = seen.unchanged(source.name, found.name, stamp) or (seen.get(source.name, found.name) if found.problem == "file not found" else None)
-        if before and before.sample_id in known.labels:
+        if before and known.holds(before.sample_id, found, by_people):
             counts.known += 1
-            known.compare(before.sample_id, found, counts.conflicts)
+            known.compare(before.sample_id, found, source.name, counts.conflicts)
         elif before and before.problem:
             done.append(Taken(found, Measured(before.sample_id, stamp.bytes, problem=before.problem), stamp))
         else:
@@ -160,9 +173,9 @@ def _measure_all(
                 progress(number, len(todo), source.name)
     fresh = []
     for item in sorted(done, key=lambda item: item.found.name):
-        if item.measured.sample_id in known.labels:
+        if known.holds(item.measured.sample_id, item.found, by_people):
             counts.known += 1
-            known.compare(item.measured.sample_id, item.found, counts.conflicts)
+            known.compare(item.measured.sample_id, item.found, source.name, counts.conflicts)
             seen.put(source.name, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
         else:
             fresh.append(item)
@@ -179,7 +192,7 @@ def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, known: K
             report.copies += 1
             row["use"] = min(row["use"], found.use or UNSTATED, key=STRICTEST.index)
             if found.label != row["label"] and not row["quarantine"]:
-                row["quarantine"] = f"two labels for one content ({row['path']} and {found.name})"
+                row["quarantine"] = f"{TWO_LABELS} ({row['label'] or 'none'}: {row['path']}, {found.label or 'none'}: {found.name})"
             continue
         person = identity_of(found, source.identity, listing.names_people, measured.sample_id)
         row = dict.fromkeys(MANIFEST_COLUMNS, "") | {
@@ -191,6 +204,21 @@ def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, known: K
         }  # fmt: skip
         rows[measured.sample_id] = (row, item)
     return list(rows.values())
+
+
+def _is_kept(row: dict[str, Any]) -> bool:
+    """Whether the media of a row go into the batch: people have to look at what has two labels."""
+    return not row["quarantine"] or is_disputed(row)
+
+
+def _as_recorded(root: Path, row: dict[str, Any], known: Known) -> dict[str, Any]:
+    """What is kept of the earlier row of a content whose label comes now: who is in it and where it may stand, so that it changes no side."""
+    table = read_manifest(root / "data" / "raw" / known.labels[row["sample_id"]][0])
+    before = rows_of(table[table["sample_id"] == row["sample_id"]])[0]
+    kept = {name: before[name] or row[name] for name in ("identity", "source_video", "method", "compression", "licence")}
+    if row["label"] == "fake":
+        kept |= {name: before[name] or row[name] for name in ("donor", "generator")}
+    return kept | {"use": min(row["use"], before["use"], key=STRICTEST.index)}
 
 
 def identity_of(found: Found, rule: IdentityRule, named: bool, sample_id: str) -> str:
@@ -213,7 +241,7 @@ def _write_batch(root: Path, name: str, source: SourceSettings, rows: list[tuple
 
     building = root / ".vigil" / "building" / name
     building.mkdir(parents=True)
-    kept = [(row["sample_id"], item.found.path) for row, item in rows if not row["quarantine"]]
+    kept = [(row["sample_id"], item.found.path) for row, item in rows if _is_kept(row)]
     try:
         places = write_media(building, kept, settings.ingest.shard_bytes)
     except DataError as problem:  # a file is still being copied into the source
@@ -224,7 +252,7 @@ def _write_batch(root: Path, name: str, source: SourceSettings, rows: list[tuple
     write_manifest(pd.DataFrame([row for row, _ in rows], columns=list(MANIFEST_COLUMNS)), building)
     tally = replace(counts)
     tally.count([row for row, _ in rows])
-    write_json(building / "summary.json", {"batch": name, "source": source.name, "samples": len(kept), "quarantined": len(rows) - len(kept), **tally.as_dict()})
+    write_json(building / "summary.json", {"batch": name, "source": source.name, "samples": tally.added, **tally.as_dict()})
     final = root / "data" / "raw" / name
     final.parent.mkdir(parents=True, exist_ok=True)
     os.rename(building, final)

@@ -13,6 +13,7 @@ from pipelines.fingerprint import hash_distances, same_picture
 from pipelines.layouts import Found
 from pipelines.rows import rows_of
 from workspace.errors import VigilError, WorkspaceError
+from workspace.for_review import is_disputed, is_unlabelled
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, read_media
 from workspace.state import batch_states
@@ -42,23 +43,45 @@ class Known:
     """Labels and uses by sample id, and looks in groups of files that claim to be the same kind of thing."""
 
     labels: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # (batch, label, use)
+    unlabelled: set[str] = field(default_factory=set)
+    disputed: set[str] = field(default_factory=set)  # two labels in one ingest
+    reviewed: set[str] = field(default_factory=set)  # a person has decided
+    contradicted: dict[str, list[str]] = field(default_factory=dict)  # what was said of known content, where it differs
     looks: dict[tuple[str, ...], list[Look]] = field(default_factory=dict)
 
     def add(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         """Make the rows of a batch known."""
         for row in rows:
             self.labels[row["sample_id"]] = (row["batch"], row["label"], row["use"])
+            for group, belongs in ((self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"]))):
+                (group.add if belongs else group.discard)(row["sample_id"])
             if row["phash"] and not row["quarantine"]:
                 place = (folder, row["shard"], int(row["offset"]), int(row["bytes"]))
                 self._look(row, Look(row["sample_id"], row["duplicate_of"] or row["sample_id"], int(row["phash"], 16), place))
 
-    def compare(self, sample_id: str, found: Found, conflicts: list[str]) -> None:
+    def holds(self, sample_id: str, found: Found, by_people: bool) -> bool:
+        """Whether this file brings nothing new: its content is known, and so is its label.
+
+        A person's label (`by_people`: handed over by the service) is new where it is not the recorded one; a source's only where none was recorded.
+        """
+        if sample_id not in self.labels:
+            return False
+        _, label, use = self.labels[sample_id]
+        if found.problem or not found.label or use == "never":
+            return True
+        if by_people:
+            return found.label == label and sample_id not in self.disputed
+        return sample_id not in self.unlabelled
+
+    def compare(self, sample_id: str, found: Found, source: str, conflicts: list[str]) -> None:
         """Note where known content comes with other words than before; what was recorded stands."""
         batch, label, use = self.labels[sample_id]
         if found.problem:
             return
         if found.label and found.label != label:
             conflicts.append(f"{found.name} is {found.label} here, {label or 'unlabelled'} in batch {batch}")
+            if label and use != "never" and sample_id not in self.reviewed:
+                self.contradicted[sample_id] = [f"{label} in batch {batch}", f"{found.label} in {source} ({found.name})"]
         if found.use and found.use != use:
             conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")
 

@@ -47,6 +47,30 @@ def look_of(sample: Mapping[str, Any]) -> str:
     return str(sample["duplicate_of"] or sample["sample_id"])
 
 
+def standing(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """The batch whose row of a content stands, by sample id: a person's before any other, one with a label before one without, the earlier before the later."""
+    best: dict[str, tuple[bool, bool]] = {}
+    chosen: dict[str, str] = {}
+    for batch, samples in batches.items():
+        for sample in samples:
+            worth = (bool(sample["case_id"]), bool(sample["label"] and not sample["quarantine"]))
+            if sample["sample_id"] not in best or worth > best[sample["sample_id"]]:
+                best[sample["sample_id"]], chosen[sample["sample_id"]] = worth, batch
+    return chosen
+
+
+def only_standing(batches: Mapping[str, Sequence[Mapping[str, Any]]], stands: Mapping[str, str]) -> list[list[Mapping[str, Any]]]:
+    """The rows that stand, a list a batch. One that corrects an earlier label takes its place in the order: a correction moves nobody to another side."""
+    rows = {sample["sample_id"]: sample for batch, samples in batches.items() for sample in samples if stands[sample["sample_id"]] == batch}
+    placed: set[str] = set()
+    ordered: list[list[Mapping[str, Any]]] = []
+    for batch, samples in batches.items():
+        here = [one for one in samples if one["sample_id"] not in placed and (stands[one["sample_id"]] == batch or (one["label"] and not one["quarantine"]))]
+        placed |= {one["sample_id"] for one in here}
+        ordered.append([rows[one["sample_id"]] for one in here])
+    return ordered
+
+
 def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSettings) -> Sides:
     """The side of every sample. `batches` are entries of the faces reports, in the order in which the batches were accepted.
 

@@ -19,7 +19,7 @@ from workspace.settings import ScheduleSettings
 
 CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<running>[1-9]\d*)")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-NAMES = ("batches", "judged", "refused", "known_generators", "drawn_forgers")
+NAMES = ("batches", "judged", "refused", "unlabelled", "known_generators", "drawn_forgers")
 HEADER = "# What this cycle works on. Written when the cycle opens; do not edit.\n"
 
 
@@ -32,13 +32,14 @@ class Cycle:
     batches: tuple[str, ...]  # accepted and judged, sorted
     judged: tuple[str, ...]  # under judgement in this cycle, sorted
     refused: tuple[str, ...] = ()  # held by the data checks before the cycle opened, sorted
+    unlabelled: tuple[str, ...] = ()  # all that is judged, where none of it has a label: it is measured, and nothing is trained
     base_model: str = ""
     base_cycle: str = ""
     known_generators: tuple[str, ...] = ()  # the base has met them
     drawn_forgers: tuple[str, ...] = ()  # this cycle's share of newly forged clips, in rotation
 
     def __post_init__(self) -> None:
-        for name in ("batches", "judged", "refused", "known_generators"):
+        for name in ("batches", "judged", "refused", "unlabelled", "known_generators"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
         object.__setattr__(self, "drawn_forgers", tuple(dict.fromkeys(self.drawn_forgers)))  # their order is the rotation
         mistakes = list(_mistakes(self))
@@ -52,8 +53,8 @@ class Cycle:
 
     @property
     def trains(self) -> bool:
-        """Whether there is something to learn from: not when the data checks refused all that was new."""
-        return bool(self.judged) or not self.refused
+        """Whether there is something to learn from: not when the data checks refused all that was new, or nothing of it has a label."""
+        return not self.unlabelled and (bool(self.judged) or not self.refused)
 
 
 def _mistakes(cycle: Cycle) -> Iterable[str]:
@@ -63,6 +64,8 @@ def _mistakes(cycle: Cycle) -> Iterable[str]:
         yield f"seed {cycle.seed!r} is not a whole number from 0"
     if extra := set(cycle.judged) - set(cycle.batches):
         yield f"judged batches {sorted(extra)} are not among its batches"
+    if strange := set(cycle.unlabelled) - set(cycle.judged):
+        yield f"unlabelled batches {sorted(strange)} are not under judgement"
     if both := set(cycle.refused) & set(cycle.batches):
         yield f"refused batches {sorted(both)} are among its batches"
     if not re.fullmatch(r"([0-9a-f]{64})?", str(cycle.base_model)):

@@ -108,7 +108,8 @@ class CaseLife(RuleBasedStateMachine):
         for row in taken:
             self.contents.add(row["path"][:64])
             self.trained[row["case_id"]] = row["label"]
-        mark_ingested(self.world.root, self.world.settings, dict.fromkeys(self.contents, "batch"))
+        labels = {(sha256, label): "batch" for sha256 in self.contents for label in ("real", "fake")}
+        mark_ingested(self.world.root, self.world.settings, labels)
 
     @rule(content=FILE)
     def erase(self, content: bytes) -> None:

@@ -70,7 +70,7 @@ def take(root: Path, settings: Settings) -> None:
             taken.setdefault(sha256_bytes((folder / row["path"]).read_bytes()), row)
         with atomic_file(taken_path) as handle:
             json.dump(taken, handle)
-    mark_ingested(root, settings, dict.fromkeys(taken, "2026-11-20-feedback"))
+    mark_ingested(root, settings, {(sha256, row["label"]): "2026-11-20-feedback" for sha256, row in taken.items()})
 
 
 def taken(root: Path) -> list[tuple[str, str]]:
@@ -99,7 +99,7 @@ def test_exporting_twice_gives_the_same_folder_and_marking_closes_it(world: Worl
     first = export_reviewed(root, settings)
     assert first is not None and export_reviewed(root, settings) == first and waiting(root, settings) == 3
     rows = rows_of(first)
-    samples = {row["path"][:64]: "2026-11-20-feedback" for row in rows}
+    samples = {(row["path"][:64], row["label"]): "2026-11-20-feedback" for row in rows}
     assert mark_ingested(root, settings, samples) == 3
     assert mark_ingested(root, settings, samples) == 0
     assert waiting(root, settings) == 0 and export_reviewed(root, settings) is None and not first.exists()
@@ -114,8 +114,10 @@ def test_what_ingest_did_not_confirm_comes_again_with_what_is_new(world: World) 
     root, settings = world.root, world.settings
     first = export_reviewed(root, settings)
     assert first is not None
-    confirmed, *rest = (row["path"][:64] for row in rows_of(first))
-    assert mark_ingested(root, settings, {confirmed: "b"}) == 1
+    (confirmed, *rest), label = (row["path"][:64] for row in rows_of(first)), rows_of(first)[0]["label"]
+    other = "real" if label == "fake" else "fake"
+    assert mark_ingested(root, settings, {(confirmed, other): "a", (confirmed, ""): "a"}) == 0, "known, but not under the label that people gave"
+    assert mark_ingested(root, settings, {(confirmed, label): "b"}) == 1
     late = JPEG + b"late"
     world.decide(world.upload(late)[1], "fake")
     second = export_reviewed(root, settings)
@@ -285,7 +287,7 @@ def _hand_over(root: str, rounds: int, start: Any) -> None:
         have = {}
         if folder is not None:
             try:
-                have = {row["path"][:64]: "batch" for row in rows_of(folder)}
+                have = {(row["path"][:64], row["label"]): "batch" for row in rows_of(folder)}
             except FileNotFoundError:  # the other has closed it meanwhile
                 continue
         mark_ingested(Path(root), settings, have)

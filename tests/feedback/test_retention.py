@@ -86,7 +86,7 @@ def test_media_that_somebody_needs_are_kept(world: World) -> None:
     assert {name: media_state(world, JPEG + name) for name in (b"open", b"held", b"going", b"in work", b"twice")} == {
         b"open": "kept", b"held": "kept", b"going": "kept", b"in work": "kept", b"twice": "deleted",
     }  # fmt: skip
-    mark_ingested(world.root, world.settings, {sha256_bytes(JPEG + b"going"): "b"})
+    mark_ingested(world.root, world.settings, {(sha256_bytes(JPEG + b"going"), "fake"): "b"})
     world.decide(open_id, "real")
     assert retention(world).sweep(later(1000))["deleted"] == 1 and media_state(world, JPEG + b"going") == "deleted"
 
@@ -199,7 +199,7 @@ def test_erasing_reaches_the_batch_its_faces_dvc_and_its_remote(tmp_path: Path) 
     folder = export_reviewed(root, world.settings)
     assert folder is not None
     (batch,) = ingest(root, world.settings, [source(folder)]).batches
-    mark_ingested(root, world.settings, dict.fromkeys(map(sha256_bytes, pictures), batch))
+    mark_ingested(root, world.settings, {(sha256_bytes(one), label): batch for one, label in zip(pictures, ("real", "real", "fake"), strict=True)})
     dvc_add(root, [root / "data" / "raw" / batch])
     (root / "batches.yaml").write_text(yaml.safe_dump({"batches": [batch]}))
     reproduce(root, "faces")

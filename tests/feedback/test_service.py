@@ -64,7 +64,7 @@ def test_an_uncertain_detection_becomes_a_case_and_its_review_next_weeks_data_on
     assert len(rows) == 1
     expected = {"label": "fake", "use": "train", "identity": "person-7", "generator": "reported", "case_id": body["case_id"], "kind": "video", "quarantine": ""}
     assert {name: rows[0][name] for name in expected} == expected and rows[0]["sample_id"] == sha256_bytes(clip)
-    assert mark_ingested(root, settings, {rows[0]["sample_id"]: rows[0]["batch"]}) == 1
+    assert mark_ingested(root, settings, {(rows[0]["sample_id"], "fake"): rows[0]["batch"]}) == 1
     assert waiting(root, settings) == 0 and export_reviewed(root, settings) is None
     assert service.by("rob").get(f"/v1/cases/{body['case_id']}").json()["handover"] == "ingested"
 

@@ -54,7 +54,7 @@ def test_the_same_cycle_gives_the_same_bytes(workspace_copy: Path) -> None:
     for _ in range(2):
         assemble.run(workspace_copy, demo_settings(), cycle(["w1"], ["w1"]))
         made.append({path.name: path.read_bytes() for path in (workspace_copy / "data" / "sets").iterdir()})
-    assert made[0] == made[1] and len(made[0]) == 4
+    assert made[0] == made[1] and len(made[0]) == 5
 
 
 def test_a_batch_without_fakes_trains_with_every_forgery_of_its_reals(tmp_path: Path) -> None:

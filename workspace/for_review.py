@@ -1,0 +1,101 @@
+"""What waits for a person's label: media that came without one, and contents of which the sources say different things.
+
+Both are read from the manifests; what a later source says against a recorded label is in no manifest, so ingest notes it in
+`.vigil/for-review/conflicts.jsonl`. The service makes cases of them (feedback/gathering.py). A person's label comes back as a
+row of its own, in the batch of the reviewed cases, and then stands before the earlier one (pipelines/sides.py).
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workspace.files import atomic_file
+from workspace.journal import Journal
+from workspace.manifest import read_manifest
+from workspace.state import batch_states
+
+CONFLICTS = Path(".vigil/for-review/conflicts.jsonl")
+TWO_LABELS = "two labels for one content"
+UNLABELLED, CONFLICT = "unlabelled", "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A sample that a person has to label. `said` are the statements that contradict each other, none where nothing was said."""
+
+    sample_id: str
+    batch: str
+    source: str
+    kind: str
+    reason: str  # unlabelled | conflict
+    said: tuple[str, ...]
+    shard: str
+    offset: int
+    bytes: int
+
+
+def is_unlabelled(row: Mapping[Any, Any]) -> bool:
+    """Whether a manifest row, or an entry of a faces report, is media without a label that may be used once somebody gives one."""
+    return not (row["label"] or row["quarantine"] or row["duplicate_of"]) and row["use"] != "never"
+
+
+def is_disputed(row: Mapping[Any, Any]) -> bool:
+    """Whether one ingest found this content under two labels: in quarantine, its media kept, until a person decides."""
+    return str(row["quarantine"]).startswith(TWO_LABELS)
+
+
+def waiting_samples(root: Path) -> Iterator[Waiting]:
+    """Every sample of the batches that are not dropped that no person has labelled and somebody should; the oldest batch first."""
+    said = read_conflicts(root)
+    tables = []
+    answered: set[str] = set()
+    for name, batch in batch_states(Journal(root).events()).items():
+        folder = root / "data" / "raw" / name
+        if batch.state == "dropped" or not (folder / "manifest.parquet").is_file():
+            continue
+        table = read_manifest(folder)
+        answered |= set(table.loc[table["case_id"] != "", "sample_id"])
+        answered |= set(table.loc[(table["label"] != "") & (table["quarantine"] == ""), "sample_id"]) - set(said)
+        unclear = (table["label"] == "") | (table["quarantine"] != "") | table["sample_id"].isin(set(said))
+        tables.append((name, table[unclear & (table["shard"] != "") & (table["use"] != "never")]))
+    for name, table in tables:
+        for row in table.to_dict("records"):
+            if row["sample_id"] in answered or not (row["sample_id"] in said or is_unlabelled(row) or is_disputed(row)):
+                continue
+            answered.add(row["sample_id"])
+            statements = [*([row["quarantine"]] if is_disputed(row) else []), *said.get(row["sample_id"], [])]
+            place = (str(row["shard"]), int(row["offset"]), int(row["bytes"]))
+            yield Waiting(row["sample_id"], name, row["source"], row["kind"], CONFLICT if statements else UNLABELLED, tuple(statements), *place)
+
+
+def read_conflicts(root: Path) -> dict[str, list[str]]:
+    """The statements about each content whose recorded label a later source contradicts."""
+    path = root / CONFLICTS
+    if not path.is_file():
+        return {}
+    return {row["sample_id"]: row["said"] for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+
+
+def add_conflicts(root: Path, found: Mapping[str, Sequence[str]]) -> None:
+    """Note statements about contents, each once. The caller holds the workspace's lease."""
+    known = read_conflicts(root)
+    merged = known | {sample_id: list(dict.fromkeys([*known.get(sample_id, []), *said])) for sample_id, said in found.items()}
+    if merged != known:
+        _write(root, merged)
+
+
+def forget_conflicts(root: Path, samples: Collection[str]) -> None:
+    """Take out what was said of these contents: it names files, and perhaps people."""
+    known = read_conflicts(root)
+    if kept := {sample_id: said for sample_id, said in known.items() if sample_id not in samples}:
+        if kept != known:
+            _write(root, kept)
+    else:
+        (root / CONFLICTS).unlink(missing_ok=True)
+
+
+def _write(root: Path, said: Mapping[str, Sequence[str]]) -> None:
+    with atomic_file(root / CONFLICTS) as handle:
+        handle.writelines(json.dumps({"sample_id": sample_id, "said": list(said[sample_id])}) + "\n" for sample_id in sorted(said))
