@@ -19,14 +19,16 @@ from feedback.quality import quality
 from feedback.tables import CASES, DETECTIONS, ERASURES, OUTBOX, REVIEWS, USERS
 from workspace.settings import FeedbackSettings
 
+UNSCORED = ("", "unlabelled", "conflict")  # not asked because of a score
 LABELS = ("real", "fake", "unsure")
 TRAINING_LABELS = ("real", "fake")
+PATIENT = ("uncertain", "unlabelled")  # reasons of which there may be very many: they leave room for the others
 MOST_REVIEWS = 3
 LOOKED_AT = 400  # open cases that an order is made of; the likeness of each to each costs their square
 REMEMBERED = 50  # a reviewer's last answers, from which the next case should differ
 LONGEST_TEXT = 2000
 SHOWN = ("number", "id", "created_at", "state", "reason", "kind", "sha256", "bytes", "p_fake", "novelty", "uncertainty", "model_sha256", "label", "identity",
-         "decided_at", "owner_id", "gold", "why")  # fmt: skip
+         "decided_at", "owner_id", "gold", "why", "said")  # fmt: skip
 
 
 class AlreadyReviewed(Exception):
@@ -48,27 +50,29 @@ class Cases:
         self.database, self.settings, self.key = database, settings, key
 
     # -- opening and looking ------------------------------------------------------------------------------------------------
-    def open_for(self, connection: Connection, detection: Mapping[str, Any], answer: Mapping[str, Any], reason: str) -> str:
+    def open_for(self, connection: Connection, detection: Mapping[str, Any], answer: Mapping[str, Any], reason: str, said: Sequence[str] = ()) -> str:
         """Open a case in the transaction of the verdict, or join the one of the same file; returns its id.
 
-        `reason` is uncertain, novel, disputed or audit. A dispute of an open case becomes its reason; an erased case of the
-        same file is opened anew.
+        `reason` is uncertain, novel, disputed, audit, unlabelled or conflict (`said`: what contradicts each other). A dispute of an
+        open case becomes its reason; one that was opened before its file was scored gets the scores; an erased case of the same file is opened anew.
         """
         known = connection.execute(select(CASES).where(CASES.c.sha256 == detection["sha256"])).mappings().one_or_none()
         measured = {
             "kind": str(answer.get("kind") or detection.get("kind") or ""),
             "p_fake": answer.get("p_fake"),
             "novelty": answer.get("novelty"),
-            "uncertainty": uncertainty_of(answer.get("p_fake"), answer.get("threshold")),
+            "uncertainty": 0.0 if reason in UNSCORED and answer.get("p_fake") is None else uncertainty_of(answer.get("p_fake"), answer.get("threshold")),
             "embedding": answer.get("embedding"),
             "model_sha256": str(answer.get("model_sha256") or ""),
         }
         if known is not None and known["state"] != "erased":
+            if known["state"] == "open" and not known["model_sha256"] and measured["model_sha256"]:
+                connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(**measured))
             if reason == "disputed" and known["state"] == "open" and known["reason"] != "disputed":
                 connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(reason="disputed"))
                 audit.append(connection, "system:cases", "case.dispute", f"case:{known['id']}", {"detection": detection["id"]})
             return str(known["id"])
-        whose = {"owner_id": detection["owner_id"], "source": detection["source"], "reason": reason, "state": "open"}
+        whose = {"owner_id": detection["owner_id"], "source": detection["source"], "reason": reason, "state": "open", "said": list(said)}
         if known is not None:
             case_id = str(known["id"])
             again = {"label": "", "identity": "", "decided_at": "", "gold": "", "why": "", "created_at": now()}
@@ -77,7 +81,7 @@ class Cases:
             case_id = new_id()
             about = {"id": case_id, "created_at": now(), "sha256": detection["sha256"], "bytes": detection["bytes"]}
             connection.execute(CASES.insert().values(**about, **whose, **measured))
-        told = {"sha256": detection["sha256"], "detection": detection["id"], "reason": reason, "model_sha256": measured["model_sha256"]}
+        told = {"sha256": detection["sha256"], "detection": detection["id"], "reason": reason, "model_sha256": measured["model_sha256"], "said": list(said)}
         audit.append(connection, "system:cases", "case.open", f"case:{case_id}", told)
         return case_id
 
@@ -91,8 +95,8 @@ class Cases:
                 fitting += [CASES.c.owner_id != actor.user_id, CASES.c.id.not_in(own)]
             columns = (CASES.c.number, CASES.c.id, CASES.c.reason, CASES.c.uncertainty, CASES.c.novelty, CASES.c.embedding)
             query = select(*columns).where(CASES.c.gold == "", *fitting).order_by(CASES.c.uncertainty.desc(), CASES.c.number)
-            pressing = connection.execute(query.where(CASES.c.reason != "uncertain").limit(LOOKED_AT)).all()
-            open_cases = [Candidate.of(row) for row in (*pressing, *connection.execute(query.where(CASES.c.reason == "uncertain").limit(LOOKED_AT)).all())]
+            pressing = connection.execute(query.where(CASES.c.reason.not_in(PATIENT)).limit(LOOKED_AT)).all()
+            open_cases = [Candidate.of(row) for row in (*pressing, *connection.execute(query.where(CASES.c.reason.in_(PATIENT)).limit(LOOKED_AT)).all())]
             recent = (
                 select(CASES.c.embedding)
                 .join(REVIEWS, REVIEWS.c.case_id == CASES.c.id)

@@ -99,6 +99,15 @@ class Detections:
         with self.database.read() as connection:
             return self._replayed(connection, actor, idempotency_key, fingerprint)
 
+    def put_before_people(self, connection: Connection, owner_id: str, source: str, file: Accepted, kind: str, reason: str, said: Sequence[str] = ()) -> str:
+        """Open a case of a file whose media are kept, and queue it, so that people see it with a score; returns the case's id. Raises MediaGone."""
+        moment = now()
+        self._keep(connection, file, moment)
+        row = {"id": new_id(), "owner_id": owner_id, "source": source, "sha256": file.sha256, "bytes": file.size_bytes}
+        case_id = self.cases.open_for(connection, row, {"kind": kind}, reason, said)
+        connection.execute(DETECTIONS.insert().values(**row, created_at=moment, state="queued", case_id=case_id))
+        return case_id
+
     # -- being looked at --------------------------------------------------------------------------------------------------------
     def claim(self, worker: str) -> dict[str, Any] | None:
         """The oldest job that nobody works on, now this worker's for `workers.lease_seconds`; None where there is none.
@@ -224,8 +233,8 @@ class Detections:
     # -- inside -----------------------------------------------------------------------------------------------------------------
     def _finish(self, connection: Connection, row: dict[str, Any], answer: Mapping[str, Any]) -> None:
         told = {name: value for name, value in answer.items() if name not in ("case_reason", "embedding")}
-        reason, case_id = str(answer.get("case_reason") or ""), None
-        if reason:
+        reason, case_id = str(answer.get("case_reason") or ""), row["case_id"]
+        if reason or case_id:
             case_id = self.cases.open_for(connection, row, answer, reason)
         verdict = {name: answer.get(name) for name in ("verdict", "p_fake", "novelty", "model_sha256", "kind")}
         verdict = {name: value if value is not None or name in ("p_fake", "novelty") else "" for name, value in verdict.items()}

@@ -66,7 +66,7 @@ class MediaStore:
                 raise self._missing(sha256, "there is no such file in .vigil/media")
             yield kept
             return
-        with tempfile.TemporaryDirectory(prefix="media-", dir=self._scratch()) as folder:
+        with tempfile.TemporaryDirectory(prefix="media-", dir=self.scratch()) as folder:
             path = Path(folder) / sha256
             with self._asked(sha256):
                 self._s3().download_file(*self._key(sha256), str(path))
@@ -94,7 +94,8 @@ class MediaStore:
         bucket, prefix = split_url(self.url)
         return bucket, f"{prefix.rstrip('/')}/{_checked(sha256)}".lstrip("/")
 
-    def _scratch(self) -> Path:
+    def scratch(self) -> Path:
+        """A folder for files that are not kept yet, on the disk of the workspace."""
         folder = self.root / ".vigil" / "uploads"
         folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -24,7 +24,7 @@ class Candidate:
     def of(cls, row: Any) -> "Candidate":
         """From a row with number, id, reason, uncertainty, novelty, embedding."""
         use = float(row.uncertainty or 0.0)
-        if row.reason == "disputed":
+        if row.reason in ("disputed", "conflict"):
             use = 1.0
         elif row.reason == "audit":
             use = max(use, AUDIT_USE)

@@ -140,12 +140,13 @@ class Retention:
         if case is not None:
             connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case["id"], OUTBOX.c.state == "waiting"))
             handed_over = connection.execute(select(OUTBOX.c.state).where(OUTBOX.c.case_id == case["id"])).scalar_one_or_none() or ""
-            blank = {
+            blank: dict[str, Any] = {
                 "state": "erased",
                 "label": "",
                 "identity": "",
                 "gold": "",
                 "why": "",
+                "said": [],
                 "p_fake": None,
                 "novelty": None,
                 "embedding": None,

@@ -21,6 +21,7 @@ from feedback.accounts import AccountRefused, Accounts, Session
 from feedback.cases import Cases, disguised
 from feedback.database import Database
 from feedback.detections import Accepted, Detections
+from feedback.gathering import Gathering
 from feedback.keep import MediaStore
 from feedback.policies import POLICIES
 from feedback.report import case_report, report_pdf
@@ -58,6 +59,7 @@ class Service:
         self.webhooks = Webhooks(self.database, secret, settings.feedback)
         self.detections = Detections(self.database, self.media, self.cases, self.webhooks, settings.feedback)
         self.retention = Retention(self.database, self.media, settings.feedback)
+        self.gathering = Gathering(root, self.detections)
 
     def close(self) -> None:
         """Close the database; the service cannot be used after it."""

@@ -120,7 +120,7 @@ CASES = Table(
     Column("kind", String, nullable=False),
     Column("owner_id", String, ForeignKey("users.id"), nullable=False),  # whose upload opened it
     Column("source", String, nullable=False),
-    Column("reason", String, _one_of("reason", "uncertain", "novel", "disputed", "audit"), nullable=False),
+    Column("reason", String, _one_of("reason", "uncertain", "novel", "disputed", "audit", "unlabelled", "conflict"), nullable=False),
     Column("state", String, _one_of("state", "open", "decided", "quarantined", "erased"), nullable=False, index=True),
     Column("label", String, CheckConstraint("label IN ('', 'real', 'fake', 'unsure')", name="label"), nullable=False, default=""),
     Column("identity", String, nullable=False, default=""),
@@ -132,6 +132,7 @@ CASES = Table(
     Column("embedding", JSON),  # of the worst track, float list, for diversity
     Column("model_sha256", String, nullable=False),
     Column("why", String, nullable=False, default=""),  # of a quarantine
+    Column("said", JSON, nullable=False, default=list, server_default="[]"),  # statements about its label that contradict each other
 )
 REVIEWS = Table(
     "reviews",

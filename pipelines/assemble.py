@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
-from pipelines.sides import OTHER_DONOR, SIDES, Side, Sides, decide_sides, look_of, only_standing, split_of, standing
+from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, look_of, only_standing, split_of, standing
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError

@@ -125,7 +125,8 @@ class Case(_Told):
     number: int
     created_at: str
     state: Literal["open", "decided", "quarantined", "erased"]
-    reason: Literal["uncertain", "novel", "disputed", "audit"]
+    reason: Literal["uncertain", "novel", "disputed", "audit", "unlabelled", "conflict"]
+    said: list[str] = Field([], description="Statements about its label that contradict each other.")
     kind: str
     sha256: str
     p_fake: float | None = None

@@ -48,7 +48,7 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         remove_stale_uploads(root)
         await workers.start()
-        tasks = [asyncio.create_task(service.webhooks.deliver_forever()), asyncio.create_task(_sweep(service))]
+        tasks = [asyncio.create_task(part) for part in (service.webhooks.deliver_forever(), _sweep(service), _gather(service))]
         try:
             yield
         finally:
@@ -101,6 +101,18 @@ async def _sweep(service: Service) -> None:
         except VigilError as problem:
             LOG.error("%s", problem)
         await asyncio.sleep(service.settings.feedback.retention.every_minutes * 60)
+
+
+async def _gather(service: Service) -> None:
+    """Bring media that wait for a label before people, as they come in."""
+    while True:
+        try:
+            if (opened := await asyncio.to_thread(service.gathering.gather)) and service.workers is not None:
+                LOG.info("%d media of the batches wait for a label: opened as cases", opened)
+                service.workers.wake()
+        except VigilError as problem:
+            LOG.error("%s", problem)
+        await asyncio.sleep(service.settings.serve.reload_seconds)
 
 
 def _name(route: APIRoute) -> str:

@@ -89,6 +89,7 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
             ("State", STATES.get(found["state"], found["state"])),
             ("Opened because", REASONS.get(found["reason"], found["reason"])),
             ("Opened", moment(found["created_at"])),
+            *([("What was said of it", "; ".join(found["said"]))] if found.get("said") else []),
             ("SHA-256", lambda: tag("code", found["sha256"], "hash")),
         ]
         if not open_to_me:

@@ -15,7 +15,14 @@ from feedback.console.visitor import LoggedOut
 from feedback.service import Service
 
 AT_ONCE = 12
-REASONS = {"uncertain": "the model is unsure", "novel": "unlike what the model knows", "disputed": "somebody disputes the verdict", "audit": "drawn at random"}
+REASONS = {
+    "uncertain": "the model is unsure",
+    "novel": "unlike what the model knows",
+    "disputed": "somebody disputes the verdict",
+    "audit": "drawn at random",
+    "unlabelled": "came without a label",
+    "conflict": "its sources disagree",
+}
 
 
 class Deck(Element, component="review.js"):

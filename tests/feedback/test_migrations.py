@@ -175,3 +175,53 @@ def test_a_migration_that_fails_changes_nothing(kind: str, tmp_path: Path) -> No
         assert set(sa.inspect(connection).get_table_names()) == {"cases", "detections", "reviews", "outbox"}
         assert connection.execute(sa.text("SELECT count(*) FROM detections")).scalar_one() == 1
     engine.dispose()
+
+
+def make_second(url: str) -> None:
+    """A database as the step before 0003 left it: cases without `said`, and with four reasons."""
+    before = sa.MetaData(naming_convention=METADATA.naming_convention)
+    for table in METADATA.sorted_tables:
+        table.to_metadata(before)
+    cases = before.tables["cases"]
+    cases._columns.remove(cases.c.said)  # type: ignore[attr-defined]
+    cases.constraints = {one for one in cases.constraints if str(one.name) not in ("reason", "ck_cases_reason")}
+    cases.c.reason.constraints.clear()
+    cases.append_constraint(sa.CheckConstraint("reason IN ('uncertain', 'novel', 'disputed', 'audit')", name="reason"))
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        before.create_all(connection)
+        connection.execute(USERS.insert().values(id="u", created_at=MOMENT.format(1), name="u", email="u@x", user_name="u", password_hash="", role="viewer"))
+        connection.execute(MEDIA.insert().values(sha256="b" * 64, bytes=7, created_at=MOMENT.format(1)))
+        same = {"created_at": MOMENT.format(2), "sha256": "b" * 64, "bytes": 7, "owner_id": "u", "source": "console"}
+        values = {"number": 9, "id": "c", **same, "kind": "image", "reason": "novel", "state": "decided", "label": "fake", "model_sha256": "a" * 64}
+        values |= {"identity": "p", "decided_at": MOMENT.format(3), "gold": "", "why": "", "uncertainty": 0.5, "embedding": sa.null()}
+        connection.execute(cases.insert().values(values))
+        connection.execute(DETECTIONS.insert().values(number=4, id="d", **same, state="done", case_id="c", answer={"kind": "image"}))
+        connection.execute(REVIEWS.insert().values(id="r", case_id="c", reviewer_id="u", created_at=MOMENT.format(3), label="fake"))
+        connection.execute(OUTBOX.insert().values(case_id="c", created_at=MOMENT.format(3), state="waiting"))
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.stamp(config, "0002")
+        with pytest.raises(sa.exc.IntegrityError), connection.begin_nested():
+            connection.execute(cases.insert().values({**values, "number": 10, "id": "e", "sha256": "e" * 64, "reason": "conflict"}))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cases_from_before_media_without_a_label_stay_as_they_are(kind: str, tmp_path: Path) -> None:
+    url = database_url(kind)
+    make_second((url.replace("postgresql://", "postgresql+psycopg://") if url else "") or f"sqlite:///{tmp_path / 'feedback.db'}")
+    database = Database(tmp_path, write_settings(tmp_path, url))
+    cases = Cases(database, write_settings(tmp_path, url).feedback)
+    found = cases.get("c")
+    assert found is not None and (found["number"], found["label"], found["said"], found["detections"], found["handover"]) == (9, "fake", [], ["d"], "waiting")
+    assert [review["label"] for review in found["reviews"]] == ["fake"]
+    with database.write() as connection:
+        about = {"id": "n", "sha256": "f" * 64, "bytes": 1, "owner_id": "u", "source": "console"}
+        new = cases.open_for(connection, about, {"kind": "image"}, "conflict", ["real here", "fake there"])
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    assert cases.page(None, 9, 10)[0]["id"] == new and cases.get(new)["said"] == ["real here", "fake there"]  # type: ignore[index]
+    database.close()
+    if url:
+        drop_postgres(url)

@@ -1,0 +1,120 @@
+"""Media of the batches that wait for a person's label, brought before people: each a case, once, and a job for the worker.
+
+What waits: media that came in without a label, and contents of which the sources say different things (workspace/for_review.py).
+Such a file is kept, scored and shown like an upload; whose it is, an account of its source says, into which nobody can log in. Of one
+source at most `queue.source_cap_free` such cases are open at a time, so that a large folder leaves room for what people dispute.
+"""
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from feedback import audit
+from feedback.database import new_id, now
+from feedback.detections import Accepted, Detections
+from feedback.tables import CASES, DETECTIONS, ERASURES, USERS
+from workspace.errors import DataError
+from workspace.for_review import CONFLICT, CONFLICTS, Waiting, waiting_samples
+from workspace.manifest import read_media
+
+LOG = logging.getLogger("vigil.gathering")
+WHO = "system:gathering"
+
+
+class Gathering:
+    """The waiting media of one workspace. Belongs to one thread at a time."""
+
+    def __init__(self, root: Path, detections: Detections) -> None:
+        self.root, self.detections = root, detections
+        self._stamp: tuple[Any, ...] = ()
+        self._waiting: list[Waiting] = []
+
+    def gather(self) -> int:
+        """Open what cases may be opened now; returns how many. Cheap where nothing has changed; safe to repeat, and to be killed."""
+        self._look()
+        opened, left, room = 0, [], self._room()
+        for one in self._waiting:
+            if room.get(one.source, self._limit) <= 0 and one.reason != CONFLICT:
+                left.append(one)
+                continue
+            if self.detections.waiting() * 2 >= self.detections.settings.workers.queue_length:  # uploads come first
+                left.append(one)
+                continue
+            if self._open(one):
+                opened += 1
+                room[one.source] = room.get(one.source, self._limit) - 1
+        self._waiting = left
+        return opened
+
+    @property
+    def _limit(self) -> int:
+        return self.detections.settings.queue.source_cap_free
+
+    def _look(self) -> None:
+        """Read the manifests again where the journal, a manifest or the list of conflicts has changed."""
+        files = [self.root / "journal.jsonl", self.root / CONFLICTS, *sorted((self.root / "data" / "raw").glob("*/manifest.parquet"))]
+        stamp = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file())
+        if stamp != self._stamp:
+            self._waiting, self._stamp = list(waiting_samples(self.root)), stamp
+
+    def _room(self) -> dict[str, int]:
+        """How many more cases each source may have open."""
+        query = select(DETECTIONS.c.source, func.count(CASES.c.id.distinct())).join(DETECTIONS, DETECTIONS.c.case_id == CASES.c.id)
+        query = query.where(CASES.c.state == "open", DETECTIONS.c.source.like("source:%")).group_by(DETECTIONS.c.source)
+        with self.detections.database.read() as connection:
+            return {str(source).removeprefix("source:"): self._limit - int(n) for source, n in connection.execute(query).all()}
+
+    def _open(self, one: Waiting) -> bool:
+        """Open one case, or tell an open one of the same file what contradicts it; False where there is nothing to do."""
+        with self.detections.database.read() as connection:
+            if not self._is_new(connection, one):
+                return False
+        try:
+            content = read_media(self.root / "data" / "raw" / one.batch, one.shard, one.offset, one.bytes, one.sample_id)
+        except DataError as problem:  # its batch is on another machine, or was erased meanwhile
+            LOG.warning("%s", problem)
+            return False
+        with tempfile.TemporaryDirectory(prefix="gathered-", dir=self.detections.media.scratch()) as folder:
+            path = Path(folder) / one.sample_id
+            path.write_bytes(content)
+            self.detections.media.put(path, one.sample_id)
+        with self.detections.database.write() as connection:
+            if not self._is_new(connection, one):
+                return False
+            known = connection.execute(select(CASES).where(CASES.c.sha256 == one.sample_id)).mappings().one_or_none()
+            if known is not None:
+                connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(reason=CONFLICT, said=list(one.said)))
+                audit.append(connection, WHO, "case.conflict", f"case:{known['id']}", {"said": list(one.said), "batch": one.batch})
+                return True
+            self.detections.put_before_people(
+                connection, _account(connection, one.source), f"source:{one.source}", Accepted(one.sample_id, one.bytes), one.kind, one.reason, one.said
+            )
+        return True
+
+    def _is_new(self, connection: Connection, one: Waiting) -> bool:
+        """Nobody was asked yet, or not of what contradicts it; and nobody had it erased."""
+        if connection.execute(select(ERASURES.c.sha256).where(ERASURES.c.sha256 == one.sample_id)).first() is not None:
+            return False
+        case = connection.execute(select(CASES.c.state, CASES.c.said).where(CASES.c.sha256 == one.sample_id)).one_or_none()
+        return case is None or (case.state == "open" and one.reason == CONFLICT and not _same(case.said, one.said))
+
+
+def _same(said: Iterable[str] | None, now_said: Iterable[str]) -> bool:
+    return list(said or []) == list(now_said)
+
+
+def _account(connection: Connection, source: str) -> str:
+    """The account that owns what a source brought: disabled, and without a password. Made when it is first needed."""
+    name = f"source-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    known = connection.execute(select(USERS.c.id).where(USERS.c.user_name == name)).scalar_one_or_none()
+    if known is not None:
+        return str(known)
+    row = {"id": new_id(), "created_at": now(), "name": f"source {source}", "email": f"{name}@sources.invalid", "user_name": name}
+    connection.execute(USERS.insert().values(**row, password_hash="", role="viewer", disabled=True))
+    audit.append(connection, WHO, "account.create", f"user:{row['id']}", {"user_name": name, "role": "viewer", "source": source})
+    return str(row["id"])

@@ -1,0 +1,192 @@
+"""What came in without a label, or under two, is put before people; their label reaches the training table once, and only then."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pandas as pd
+import pytest
+
+from feedback.detections import Detections
+from feedback.gathering import Gathering
+from feedback.handover import export_reviewed, source, waiting
+from feedback.retention import Retention
+from feedback.secret import Secret
+from feedback.tables import CASES, DETECTIONS, USERS
+from feedback.webhooks import Webhooks
+from flows.cycle import _close_outbox
+from media.synthetic import render_take
+from pipelines import assemble
+from pipelines.ingest import ingest
+from pipelines.rows import rows_of
+from tests.feedback.conftest import Service, running, wait_for
+from tests.feedback.world import World
+from tests.pipelines.tables import write_batch
+from workspace.batches import set_batch_state
+from workspace.cycle import Cycle
+from workspace.files import sha256_bytes
+from workspace.for_review import waiting_samples
+from workspace.journal import Journal
+from workspace.manifest import read_manifest
+from workspace.settings import Settings, SourceSettings
+from workspace.state import batch_states
+
+
+@pytest.fixture(scope="session")
+def faces() -> list[bytes]:
+    """Six rendered people, one JPEG each."""
+    made = []
+    for person in range(6):
+        frames, _ = render_take(person, 1, 0, 2, size_px=256, fps=12.0)
+        made.append(bytes(cv2.imencode(".jpg", next(iter(frames))[..., ::-1])[1]))
+    return made
+
+
+def table_of(folder: Path, rows: list[tuple[bytes, str, str]]) -> Path:
+    """A source: a labels.csv with (content, label, identity)."""
+    folder.mkdir(parents=True)
+    with open(folder / "labels.csv", "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["path", "label", "identity", "generator"])
+        for number, (content, label, identity) in enumerate(rows):
+            (folder / f"{number}.jpg").write_bytes(content)
+            writer.writerow([f"{number}.jpg", label, identity, "gan" if label == "fake" else ""])
+    return folder / "labels.csv"
+
+
+def take(root: Path, settings: Settings, path: Path, name: str) -> list[str]:
+    return ingest(root, settings, [SourceSettings(name=name, path=str(path))], batch=f"{name}-batch").batches
+
+
+@pytest.fixture
+def filled(root: Path, settings: Settings, faces: list[bytes]) -> Path:
+    """Labelled people 0 and 1, people 2 and 3 without a label, 4 under two labels in one source; then another source calls 0 fake."""
+    take(root, settings, table_of(root.parent / "press", [(faces[0], "real", "p0"), (faces[1], "fake", "p1"), (faces[5], "real", "p5")]), "press")
+    unlabelled = [(faces[2], "", ""), (faces[3], "", ""), (faces[4], "real", "p4"), (faces[4], "fake", "p4")]
+    take(root, settings, table_of(root.parent / "street", unlabelled), "street")
+    assert take(root, settings, table_of(root.parent / "rumour", [(faces[0], "fake", "p0")]), "rumour") == []
+    return root
+
+
+def trained_on(root: Path, settings: Settings) -> dict[str, str]:
+    """Samples in the training table of a cycle over every batch, each sample at most once, with its label. A face is taken as found in each file."""
+    names = [name for name, state in batch_states(Journal(root).events()).items() if state.state != "dropped"]
+    for name in names:
+        write_batch(
+            root, name, [{**row, "clips": 0 if row["quarantine"] or row["use"] == "never" else 1} for row in rows_of(read_manifest(root / "data/raw" / name))]
+        )
+    assemble.run(root, settings, Cycle(cycle="2026-W47.1", seed=1, batches=tuple(names), judged=tuple(names)))
+    sides = pd.concat([pd.read_parquet(root / "data/sets" / f"{side}.parquet") for side in ("train", "validation", "holdout")])
+    mine = sides[sides["origin"] == "collected"]
+    assert max(Counter(mine["clip_id"]).values()) == 1
+    return dict(zip(mine["sample_id"], mine["label"], strict=True))
+
+
+def gathering_of(world: World) -> Gathering:
+    detections = Detections(
+        world.database, world.media, world.cases, Webhooks(world.database, Secret(b"s" * 32), world.settings.feedback), world.settings.feedback
+    )
+    return Gathering(world.root, detections)
+
+
+def cases_by_sha(service: Service) -> dict[str, dict[str, Any]]:
+    return {case["sha256"]: case for case in service.by("rob").get("/v1/cases").json()["cases"]}
+
+
+def test_through_the_service_the_label_of_a_person_trains_and_nothing_else_does(
+    filled: Path, settings: Settings, faces: list[bytes], models: tuple[Path, Path]
+) -> None:
+    ids = [sha256_bytes(content) for content in faces]
+    assert trained_on(filled, settings) == {ids[0]: "real", ids[1]: "fake", ids[5]: "real"}, "without a person's word: what was recorded first, and no more"
+    with running(filled, "--model-dir", str(models[0])) as service:
+        service.until_ready()
+        asked = wait_for(lambda: cases_by_sha(service), lambda found: len(found) == 4 and all(one["p_fake"] is not None for one in found.values()), service.log)
+        assert {sha256: case["reason"] for sha256, case in asked.items()} == {
+            ids[0]: "conflict",
+            ids[2]: "unlabelled",
+            ids[3]: "unlabelled",
+            ids[4]: "conflict",
+        }
+        assert asked[ids[0]]["said"] == ["real in batch press-batch", "fake in rumour (0.jpg)"]
+        (both,) = asked[ids[4]]["said"]
+        assert "real: 2.jpg" in both and "fake: 3.jpg" in both and asked[ids[2]]["said"] == []
+        queue = [case["id"] for case in service.by("rob").get("/v1/queue").json()["cases"]]
+        assert sorted(queue) == sorted(case["id"] for case in asked.values())
+        address = f"/v1/detections/{asked[ids[2]]['detections'][0]}"
+        assert service.by("rob").get(f"{address}/thumbnail").status_code == 200 and service.by("rob").get(address).json()["verdict"] == "uncertain"
+        for number, label in ((0, "fake"), (2, "real"), (4, "fake")):
+            assert service.review(asked[ids[number]]["id"], label).json()["state"] == "decided"
+        assert list(cases_by_sha(service)) == [ids[3]], "each is asked once"
+    for _ in range(2):  # as after a crash before the outbox was closed
+        folder = export_reviewed(filled, settings)
+        assert folder is not None
+        found = ingest(filled, settings, [source(folder)])
+    assert found.added == 0 and waiting(filled, settings) == 3
+    _close_outbox(filled, settings)
+    assert waiting(filled, settings) == 0 and export_reviewed(filled, settings) is None
+    now = trained_on(filled, settings)
+    assert now == {ids[0]: "fake", ids[1]: "fake", ids[2]: "real", ids[4]: "fake", ids[5]: "real"}
+    train = pd.read_parquet(filled / "data/sets/train.parquet")
+    assert not train[train["origin"] == "forged"]["source_clip"].str.startswith(ids[0][:16]).any(), "no forgery is made of what people call forged"
+    assert [one.sample_id for one in waiting_samples(filled)] == [ids[3]]
+    feedback = next(name for name in batch_states(Journal(filled).events()) if "feedback" in name)
+    set_batch_state(filled, feedback, "dropped", who="ada", why="the reviewers were wrong")
+    assert trained_on(filled, settings) == {ids[0]: "real", ids[1]: "fake", ids[5]: "real"}, "a dropped batch of answers takes its answers along"
+
+
+def test_asking_twice_asks_once_and_a_source_keeps_to_its_cap(filled: Path, faces: list[bytes]) -> None:
+    world = World(filled, queue__source_cap_free=1)
+    gathering = gathering_of(world)
+    assert gathering.gather() == 3, "both conflicts, and one of the two without a label"
+    assert gathering.gather() == 0 and gathering_of(world).gather() == 0
+    with world.database.read() as connection:
+        cases = [dict(row) for row in connection.execute(CASES.select()).mappings()]
+        owners = {row.id: row for row in connection.execute(USERS.select()) if row.user_name.startswith("source-")}
+        assert connection.execute(DETECTIONS.select()).mappings().all()[0]["state"] == "queued"
+    assert Counter(case["reason"] for case in cases) == {"conflict": 2, "unlabelled": 1} and {case["owner_id"] for case in cases} <= set(owners)
+    assert all(owner.disabled and owner.password_hash == "" for owner in owners.values())
+    for case in cases:
+        world.decide(case["id"], "real")
+    assert gathering.gather() == 1, "the next of that source, once there is room"
+    world.close()
+
+
+def test_a_conflict_about_an_upload_that_people_look_at_joins_its_case(filled: Path, faces: list[bytes]) -> None:
+    world = World(filled)
+    _, case_id = world.upload(faces[0])
+    _, decided = world.upload(faces[2])
+    world.decide(decided, "fake")
+    gathering_of(world).gather()
+    assert world.case(case_id)["reason"] == "conflict" and "fake in rumour (0.jpg)" in world.case(case_id)["said"]
+    assert world.case(decided)["reason"] == "uncertain" and world.case(decided)["state"] == "decided", "people have answered: nobody asks again"
+    world.close()
+
+
+def test_what_was_erased_dropped_or_labelled_by_a_later_source_is_not_asked(filled: Path, faces: list[bytes], settings: Settings) -> None:
+    world = World(filled)
+    world.upload(faces[2], reason="")
+    Retention(world.database, world.media, world.settings.feedback).erase_file(world.ann, sha256_bytes(faces[2]), "asked to")
+    assert take(filled, settings, table_of(filled.parent / "later", [(faces[3], "fake", "p3")]), "later") == ["later-batch"]
+    row = rows_of(read_manifest(filled / "data/raw/later-batch"))[0]
+    assert (row["label"], row["identity"], row["case_id"]) == ("fake", "p3", "")
+    assert {one.sample_id for one in waiting_samples(filled)} == {sha256_bytes(faces[number]) for number in (0, 2, 4)}
+    set_batch_state(filled, "street-batch", "dropped", who="ada", why="poisoned")
+    assert [one.sample_id for one in waiting_samples(filled)] == [sha256_bytes(faces[0])]
+    assert gathering_of(world).gather() == 1
+    world.close()
+
+
+def test_media_that_are_not_here_are_passed_over_and_the_others_are_asked(filled: Path, faces: list[bytes], caplog: pytest.LogCaptureFixture) -> None:
+    (filled / "data/raw/press-batch/media-000.tar").unlink()
+    world = World(filled)
+    assert gathering_of(world).gather() == 3 and "media-000.tar" in caplog.text
+    world.close()
+
+
+def test_a_column_of_case_ids_in_somebody_s_table_is_no_person_s_word(filled: Path, faces: list[bytes], settings: Settings) -> None:
+    path = table_of(filled.parent / "forged", [(faces[0], "fake", "p0")])
+    path.write_text("path,label,identity,case_id\n0.jpg,fake,p0,0123456789abcdef\n")
+    report = ingest(filled, settings, [SourceSettings(name="forged", path=str(path))])
+    assert report.added == 0 and report.conflicts == ["0.jpg is fake here, real in batch press-batch"]
