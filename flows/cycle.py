@@ -161,7 +161,10 @@ def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False,
 
 
 def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:
+    from workspace.repository import set_remote
+
     journal = Journal(root)
+    set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
     finish_commit(root)
     stage = run_stage.with_options(retries=settings.schedule.retries, retry_delay_seconds=settings.schedule.retry_delay_seconds)
     plan = make_plan(journal.events(), settings, force=force)

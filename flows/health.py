@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.journal import Journal
+from workspace.remote import Verified
 from workspace.settings import Settings
 
 
@@ -94,3 +95,15 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     except Exception as problem:
         row("champion", False, str(problem), "run `vigil doctor --fix`: aliases are rebuilt from the journal, a missing model is pulled")
     return rows
+
+
+def examine_remote(found: Verified) -> list[dict[str, Any]]:
+    """The remote's part of the doctor's page: a row for every object that is not as it should be, else one that says so."""
+    if found.whole:
+        sentence = f"{found.objects} objects, {found.bytes / 1e6:.1f} MB, each read and as its checksum says"
+        return [{"check": "remote", "ok": True, "found": sentence, "next": ""}]
+    again = "in a workspace that has it, run `vigil doctor --remote --push`"
+    bad = [(oid, names, "missing") for oid, names in found.missing.items()] + [(oid, names, "damaged") for oid, names in found.damaged.items()]
+    rows = [f"{', '.join(names)}: {how} on the remote (md5 {oid})" for oid, names, how in bad]
+    rows += [f"{output}: nobody can tell what belongs to it, its list of files is neither on the remote nor here" for output in found.unlisted]
+    return [{"check": "remote", "ok": False, "found": sentence, "next": again} for sentence in rows]

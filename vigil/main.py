@@ -412,14 +412,18 @@ def demo(
 def doctor(
     workspace: WorkspaceOption = None,
     fix: Annotated[bool, typer.Option("--fix", help="End orphans, close stale runs, rebuild aliases, finish a commit.")] = False,
-    push: Annotated[bool, typer.Option("--push", help="Send to the DVC remote what it lacks.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Send to the DVC remote what it lacks; with --remote, also what is damaged there.")] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch from the DVC remote what this clone lacks.")] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Read every object on the DVC remote and compare its checksum; costs as much traffic as a full pull.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find what a dead process left, and with --fix close it."""
     from vigil.mending import examine_and_fix, render_checks
 
     root = _root(workspace)
-    rows, done = examine_and_fix(root, _settings(root), fix=fix, push=push)
+    rows, done = examine_and_fix(root, _settings(root), fix=fix, push=push, pull=pull, remote=remote)
     _emit({"checks": rows, "done": done}, render_checks(rows, done), as_json)
     raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
 

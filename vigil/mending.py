@@ -12,20 +12,28 @@ from workspace.settings import Settings
 from workspace.state import champion, open_cycle
 
 
-def examine_and_fix(root: Path, settings: Settings, *, fix: bool, push: bool) -> tuple[list[dict[str, Any]], list[str]]:
+def examine_and_fix(
+    root: Path, settings: Settings, *, fix: bool, push: bool, pull: bool = False, remote: bool = False
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The doctor's findings, and what was done about them."""
     from flows.environment import prepare_environment
 
     prepare_environment(root)
-    from flows.health import close_stale_runs, examine
+    from flows.health import close_stale_runs, examine, examine_remote
 
+    verified = None
     done: list[str] = []
-    if fix or push:
+    if fix or push or pull or remote:
         from flows.closing import finish_commit
+        from pipelines.stage import Progress
         from workspace import registry, repository
         from workspace.processes import end_orphans
+        from workspace.remote import replace_damaged, send_missing, verify
 
         with lease(root, "doctor"):
+            repository.set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
+            if pull:
+                done.append(f"pulled {repository.pull(root)} files")
             if fix:
                 done += end_orphans(root)
                 done += close_stale_runs(root, settings)
@@ -40,8 +48,11 @@ def examine_and_fix(root: Path, settings: Settings, *, fix: bool, push: bool) ->
                 if tag := finish_commit(root):
                     done.append(f"committed {tag}")
             if push:
-                done.append(f"pushed {repository.push(root)} objects")
-    return examine(root, settings), done
+                done.append(f"pushed {repository.push(root) + send_missing(root)} objects")
+            verified = verify(root, Progress("remote")) if remote else None
+            if verified and push and verified.damaged:
+                done.append(f"replaced {replace_damaged(root, verified)} objects")
+    return examine(root, settings) + (examine_remote(verified) if verified else []), done
 
 
 def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:

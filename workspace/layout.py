@@ -135,10 +135,10 @@ def refuse_code_checkout(folder: Path) -> None:
 
 
 def find_workspace(start: Path) -> Workspace | None:
-    """The workspace that `start` is in (a folder with params.yaml and .vigil, from `start` upwards), or None."""
+    """The workspace that `start` is in (a folder with params.yaml and .vigil or, in a fresh clone, .dvc; from `start` upwards), or None."""
     start = Path(start).resolve()
     for folder in (start, *start.parents):
-        if (folder / "params.yaml").is_file() and (folder / ".vigil").is_dir():
+        if (folder / "params.yaml").is_file() and ((folder / ".vigil").is_dir() or (folder / ".dvc").is_dir()):
             return Workspace(folder)
     return None
 

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ IDENTITY = [
     "-c",
     "core.hooksPath=/dev/null",
 ]
+REMOTE = "store"
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n    hardlink_lock = false\n"
 IGNORED = [
     "/mlflow.db*",
@@ -73,15 +74,33 @@ def init_repository(root: Path, remote_url: str, s3_endpoint_url: str = "") -> N
     (root / ".dvc").mkdir(parents=True, exist_ok=True)
     (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
     (root / ".dvcignore").touch()
-    config = DVC_CONFIG
-    if remote_url:
-        url = remote_url if "://" in remote_url or Path(remote_url).is_absolute() else f"../.vigil/{remote_url}"
-        config += f"    remote = store\n['remote \"store\"']\n    url = {url}\n"
-        if s3_endpoint_url:
-            config += f"    endpointurl = {s3_endpoint_url}\n"
-    (root / ".dvc" / "config").write_text(config, encoding="utf-8")
+    if not (root / ".dvc" / "config").exists():
+        (root / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
+    set_remote(root, remote_url, s3_endpoint_url)
     (root / ".gitignore").write_text("\n".join(IGNORED) + "\n", encoding="utf-8")
     commit(root, "Open a Vigil workspace")
+
+
+def set_remote(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
+    """Make DVC's remote the one that the settings name; whatever else a person has configured stays. Safe to repeat.
+
+    What is fetched is compared with its checksum (`verify`): DVC believes an S3 remote otherwise.
+    """
+    local = "://" not in remote_url
+    wanted = {"url": str(root.resolve() / ".vigil" / Path(remote_url).expanduser()) if local else remote_url, "verify": True}
+    if s3_endpoint_url:
+        wanted["endpointurl"] = s3_endpoint_url
+    with open_dvc(root) as repo:
+        known = repo.config.get("remote", {}).get(REMOTE)
+        if (known if remote_url else {}) == (wanted if remote_url else {}) and bool(known) == bool(remote_url):
+            return
+        with repo.config.edit("repo") as config:
+            config.get("remote", {}).pop(REMOTE, None)
+            if remote_url:
+                config["remote"][REMOTE] = wanted
+                config["core"].setdefault("remote", REMOTE)
+            elif config["core"].get("remote") == REMOTE:
+                del config["core"]["remote"]
 
 
 def commit(root: Path, message: str, tag: str = "") -> str:
@@ -106,7 +125,7 @@ def has_tag(root: Path, tag: str) -> bool:
 
 
 @contextmanager
-def _repo(root: Path) -> Any:
+def open_dvc(root: Path) -> Any:
     """An open DVC repository with our interpreter first on PATH and the workspace as current folder."""
     root, before, path = root.resolve(), Path.cwd(), os.environ.get("PATH", "")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
@@ -127,7 +146,7 @@ def dvc_add(root: Path, paths: Sequence[Path]) -> None:
     """Put folders under DVC (their .dvc files lie beside them). Safe to repeat."""
     if not paths:
         return
-    with _repo(root) as repo:
+    with open_dvc(root) as repo:
         repo.add([str(Path(path).resolve().relative_to(root.resolve())) for path in paths])
 
 
@@ -143,7 +162,7 @@ def reproduce(root: Path, target: str, force: bool = False) -> list[str]:
     from dvc.exceptions import DvcException
 
     try:
-        with _repo(root) as repo:
+        with open_dvc(root) as repo:
             stages = repo.reproduce([target], single_item=True, force=force, on_error="fail")
             return [stage.addressing for stage in stages]
     except DvcException as problem:
@@ -152,7 +171,7 @@ def reproduce(root: Path, target: str, force: bool = False) -> list[str]:
             raise KeyboardInterrupt from problem
         failure = StageFailed(
             f"Stage {said.get('stage', target)} did not finish. Nothing was promoted; finished stages are kept.",
-            why=said.get("text") or f"it ended without a word, as a killed process does ({_root_cause(problem)})",
+            why=said.get("text") or f"it ended without a word, as a killed process does ({root_cause(problem)})",
             next_step="Mend the cause and run `vigil retrain` again; it goes on from this stage.",
         )
         failure.retryable = said.get("retryable", was_killed(problem))  # type: ignore[attr-defined]
@@ -161,11 +180,11 @@ def reproduce(root: Path, target: str, force: bool = False) -> list[str]:
 
 def was_killed(problem: BaseException) -> bool:
     """Whether DVC's complaint names the exit code of a process that a signal ended (negative, or above 128)."""
-    code = re.search(r"exited with (-?\d+)", _root_cause(problem))
+    code = re.search(r"exited with (-?\d+)", root_cause(problem))
     return code is not None and not 0 <= int(code[1]) <= 128
 
 
-def _root_cause(problem: BaseException) -> str:
+def root_cause(problem: BaseException) -> str:
     while problem.__cause__ is not None:
         problem = problem.__cause__
     return str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
@@ -188,19 +207,23 @@ def remove_stale_dvc_files(root: Path) -> list[str]:
 
 def push(root: Path) -> int:
     """Send what the remote lacks; returns the number of objects sent. Raises DataError naming the remote."""
-    with _repo(root) as repo:
+    with open_dvc(root) as repo:
         if not repo.config.get("core", {}).get("remote"):
             return 0
-        from dvc.exceptions import DvcException
-
-        try:
+        with remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):
             return int(repo.push())
-        except (DvcException, OSError) as problem:
-            raise DataError(
-                "The DVC remote could not be written. The models and data of this cycle are kept locally.",
-                why=_root_cause(problem),
-                next_step="Check `remote` in params.yaml, then run `vigil doctor --push`.",
-            ) from problem
+
+
+@contextmanager
+def remote_errors(what: str, then: str) -> Iterator[None]:
+    """Turn whatever DVC and the store behind it raise into a DataError."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except (DvcException, OSError, BotoCoreError, ClientError) as problem:
+        raise DataError(what, why=root_cause(problem), next_step=f"Check `remote` in params.yaml and the credentials, then {then}.") from problem
 
 
 def delete_objects(root: Path, md5s: Collection[str]) -> int:
@@ -208,7 +231,7 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
 
     Raises DataError when the remote cannot be written; the cache then still knows what is left to do.
     """
-    with _repo(root) as repo:
+    with open_dvc(root) as repo:
         there: list[str] = []
         if repo.config.get("core", {}).get("remote") and md5s:
             from dvc.exceptions import DvcException
@@ -221,7 +244,7 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
             except (DvcException, OSError) as problem:
                 raise DataError(
                     "Erased data could not be deleted from the DVC remote. The erasure is not finished.",
-                    why=_root_cause(problem),
+                    why=root_cause(problem),
                     next_step="Check `remote` in params.yaml, then run `vigil erase`; the next cycle tries again too.",
                 ) from problem
         for md5 in md5s:
@@ -231,7 +254,7 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
 
 def pull(root: Path, targets: Iterable[str] = ()) -> int:
     """Fetch and check out what is tracked at the present commit; returns the number of files fetched."""
-    with _repo(root) as repo:
+    with open_dvc(root) as repo, remote_errors("The DVC remote could not be read. What was fetched is kept.", "try again, or run `vigil doctor --remote`"):
         done = repo.pull(list(targets) or None, allow_missing=True)
     return int(done.get("fetched", 0))
 

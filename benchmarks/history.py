@@ -1,0 +1,170 @@
+"""What a cycle costs with 1, 10 and 100 old batches behind it, all of one size: only the new batch may count.
+
+    python benchmarks/history.py [--old 1 10 100] [--rounds 3] [--steps reduced|real] [--work DIR]
+
+Resumable: rendered media and finished workspaces stay in --work, each measured cycle appends a row to benchmarks/history.jsonl.
+A workspace is built with all its old batches accepted by one promoted cycle, and gets one new batch. Copies of the three are then timed
+in turn, a whole `vigil retrain` each: wall seconds, CPU seconds of all its processes, and what each stage took. Budgets of replay and
+panel are those of one batch, so that one old batch fills them as a hundred do; media of a batch are PEOPLE x (one real, one fake) clips.
+`reduced` cuts the training steps so that the rest shows; `real` leaves the demo profile's. Bounds: 1.1 times at 10, 1.2 times at 100.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+RESULTS = HERE / "history.jsonl"
+PEOPLE = 10  # with 8 the first batch has nobody in validation
+BOUNDS = {10: 1.1, 100: 1.2}
+STEPS = {
+    "reduced": {
+        "pretrain": {"steps": 20, "batch": 8, "micro_batch": 8, "validate_every": 10},
+        "train": {"steps": 6, "batch": 4, "micro_batch": 4, "validate_every": 3},
+    },
+    "real": {},
+}  # fmt: skip
+# The clips of one batch fill every budget; every gate is asked and none may hold the cycle that takes the old batches in.
+BUDGET = {"new_clips": 400, "replay_clips": 2 * PEOPLE, "evaluation_clips_per_slice": 2, "attack_clips": 4, "hardened_clips": 4}
+SPLIT = {"train": 0.5, "validation": 0.25, "holdout": 0.25}
+
+
+def vigil(*words: object) -> None:
+    """A command that has to end well."""
+    done = subprocess.run([sys.executable, "-m", "vigil", *map(str, words)], capture_output=True, text=True)
+    if done.returncode not in (0, 3):
+        sys.exit(f"vigil {' '.join(map(str, words))} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+
+
+def media_of(work: Path, number: int) -> Path:
+    """The rendered media of batch `number`; other people in each."""
+    from media.synthetic import make_sample_media
+
+    out = work / "media" / f"{number:03d}"
+    if not (out / "labels.csv").exists():
+        shutil.rmtree(out, ignore_errors=True)
+        make_sample_media(out, people=PEOPLE, clips_per_person=1, seconds=0.85, seed=3, fakes={"blendswap": 1}, first_person=1 + PEOPLE * number)
+    return out / "labels.csv"
+
+
+def build(work: Path, old: int, steps: str) -> Path:
+    """A workspace whose `old` batches were taken in by one promoted cycle, with one new batch waiting."""
+    root = work / f"{steps}-{old}"
+    if (root / ".vigil" / "built").exists():
+        return root
+    from flows.environment import prepare_environment
+    from tests.system.world import WIDE_GATES, change_settings
+
+    shutil.rmtree(root, ignore_errors=True)
+    vigil("init", root, "--profile", "demo")
+    change_settings(root, {"budget": BUDGET, "split": SPLIT, "gates": WIDE_GATES | {"min_per_class": 1, "min_slice": 1}, **STEPS[steps]})
+    for number in range(1, old + 1):
+        vigil("ingest", media_of(work, number), "--name", "weekly", "-w", root)
+    subprocess.run([sys.executable, __file__, "--prepare", root], check=True)
+    vigil("retrain", "-w", root)
+    prepare_environment(root)
+    from workspace.journal import Journal
+    from workspace.state import batch_states
+
+    states = [batch.state for batch in batch_states(Journal(root).events()).values()]
+    if states != ["accepted"] * old:
+        sys.exit(f"{root}: the first cycle did not take in all {old} batches ({states[:5]} ...); see its reports/verdict.json")
+    vigil("ingest", media_of(work, 0), "--name", "weekly", "-w", root)
+    (root / ".vigil" / "built").touch()
+    return root
+
+
+def prepare(root: Path) -> None:
+    """Faces, checks and forgeries of the waiting batches in one process, recorded by DVC: minutes in place of a process a batch and stage."""
+    os.chdir(root)
+    from dvc.repo import Repo
+
+    from flows.cycle import write_batches
+    from flows.plan import make_plan
+    from pipelines import faces, forge, validate
+    from workspace.journal import Journal
+    from workspace.settings import load_settings
+
+    settings = load_settings(root / "params.yaml")
+    plan = make_plan(Journal(root).events(), settings)
+    write_batches(root, plan)
+    for batch in plan.judged:
+        for stage in (faces, validate, forge):
+            stage.run(root, settings, batch)
+    with Repo(str(root)) as repo:
+        for name in ("faces", "validate", "forge"):
+            repo.commit(name, force=True)
+
+
+def measure(root: Path, work: Path) -> dict[str, Any]:
+    """One `vigil retrain` on a copy that goes away."""
+    copy = work / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(root, copy, symlinks=True)
+    before = (copy / ".vigil" / "timings.jsonl").read_text().count("\n")
+    used, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    vigil("retrain", "-w", copy)
+    wall, now = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    stages = [json.loads(line) for line in (copy / ".vigil" / "timings.jsonl").read_text().splitlines()[before:]]
+    sets = json.loads((copy / "data" / "sets" / "report.json").read_text())
+    shutil.rmtree(copy)
+    return {
+        "wall_seconds": round(wall, 2), "cpu_seconds": round(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime, 2),
+        "stages": {stage["stage"].split("@")[0]: stage["seconds"] for stage in stages}, "ran": len(stages),
+        "clips": {side: counts["clips"] for side, counts in sets["counts"].items()},
+    }  # fmt: skip
+
+
+def summary(rows: list[dict[str, Any]], steps: str) -> None:
+    """Medians, and their ratio to the fewest old batches."""
+    mine = [row for row in rows if row["steps"] == steps]
+    counts = sorted({row["old"] for row in mine})
+    for figure in ("wall_seconds", "cpu_seconds"):
+        found = {old: median(row[figure] for row in mine if row["old"] == old) for old in counts}
+        for old in counts:
+            ratio = found[old] / found[counts[0]]
+            bound = f"  at most {BOUNDS[old]}: {'holds' if ratio <= BOUNDS[old] else 'DOES NOT HOLD'}" if old in BOUNDS and counts[0] == 1 else ""
+            print(f"{steps:<8} {figure:<13} {old:>4} old  {found[old]:8.1f} s  x {ratio:.3f}{bound}   n = {sum(row['old'] == old for row in mine)}")
+
+
+def main() -> None:
+    """Build what is missing, measure what is missing, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--old", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", choices=list(STEPS), default="reduced")
+    parser.add_argument("--work", type=Path, default=HERE.parent / "history")
+    parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.prepare:
+        prepare(asked.prepare.resolve())
+        return
+    work = asked.work.resolve()
+    roots = {old: build(work, old, asked.steps) for old in asked.old}
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    for number in range(1, asked.rounds + 1):
+        for old, root in roots.items():
+            if any((row["round"], row["old"], row["steps"]) == (number, old, asked.steps) for row in rows):
+                continue
+            row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "steps": asked.steps, "old": old, "round": number, "cores": os.cpu_count()}
+            row |= measure(root, work)
+            rows.append(row)
+            with open(RESULTS, "a", encoding="utf-8") as out:
+                out.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+    summary(rows, asked.steps)
+
+
+if __name__ == "__main__":
+    main()

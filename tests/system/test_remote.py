@@ -1,0 +1,176 @@
+"""The DVC remote, on a real S3 server and in a folder: pushed, cloned, pulled, and every lost or rotten object named and put back."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.feedback.buckets import s3_server
+from tests.system.world import change_settings, git, vigil
+from tests.workspace.worlds import make_model
+from workspace.journal import Journal
+from workspace.repository import commit, dvc_add
+
+MODEL = "2026-W47.1"
+
+
+class Store:
+    """What is on the remote, whatever it is: by md5, to look at, delete and change."""
+
+    def __init__(self, client: Any = None, folder: Path | None = None) -> None:
+        self.client, self.folder = client, folder
+
+    def key(self, md5: str) -> str:
+        return f"files/md5/{md5[:2]}/{md5[2:]}"
+
+    def read(self, md5: str) -> bytes:
+        if self.folder:
+            return (self.folder / self.key(md5)).read_bytes()
+        return bytes(self.client.get_object(Bucket="past", Key=f"w/{self.key(md5)}")["Body"].read())
+
+    def delete(self, md5: str) -> None:
+        if self.folder:
+            (self.folder / self.key(md5)).unlink()
+        else:
+            self.client.delete_object(Bucket="past", Key=f"w/{self.key(md5)}")
+
+    def write(self, md5: str, content: bytes) -> None:
+        if self.folder:
+            (self.folder / self.key(md5)).chmod(0o644)
+            (self.folder / self.key(md5)).write_bytes(content)
+        else:
+            self.client.put_object(Bucket="past", Key=f"w/{self.key(md5)}", Body=content)
+
+
+@contextmanager
+def remote(kind: str, tmp_path: Path) -> Iterator[tuple[dict[str, str], Store]]:
+    """The settings of a remote and what lies in it."""
+    if kind == "folder":
+        yield {"url": str(tmp_path / "store")}, Store(folder=tmp_path / "store")
+    else:
+        with s3_server("past") as (endpoint, client):
+            yield {"url": "s3://past/w", "s3_endpoint_url": endpoint}, Store(client=client)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight photos, enough for two shards."""
+    folder = tmp_path_factory.mktemp("remote-media")
+    for number in range(8):
+        path = folder / ("real" if number % 2 else "fake/gan") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.random.default_rng(number).integers(0, 255, (96, 96, 3), dtype=np.uint8))
+    return folder
+
+
+def made(root: Path, media: Path, where: dict[str, str]) -> str:
+    """A workspace with one batch of two shards and one kept model, committed; returns the batch's name. The remote is named after `vigil init`."""
+    vigil("init", root, "--profile", "demo")
+    change_settings(root, {"remote": where, "ingest": {"shard_bytes": 130_000}})
+    vigil("ingest", media, "--name", "press", "-w", root)
+    make_model(root, MODEL)
+    dvc_add(root, [root / "models" / MODEL])
+    commit(root, "a batch and a model")
+    return str(Journal(root).events()[0]["batch"])
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def doctor(root: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    done = vigil("doctor", *words, "--json", "-w", root, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def bad(page: dict[str, Any]) -> list[str]:
+    return [row["found"] for row in page["checks"] if row["check"] == "remote" and not row["ok"]]
+
+
+@pytest.mark.parametrize("kind", ["s3", "folder"])
+def test_what_was_pushed_comes_back_in_a_fresh_clone_and_what_rots_is_named_and_put_back(kind: str, tmp_path: Path, media: Path) -> None:
+    root, clone = tmp_path / "w", tmp_path / "clone"
+    with remote(kind, tmp_path) as (where, store):
+        batch = made(root, media, where)
+        code, page = doctor(root, "--remote")
+        assert code == 1 and len(bad(page)) == 9, "nothing was pushed yet: four files of the batch, three of the model, and their lists"
+        code, page = doctor(root, "--push", "--remote")
+        assert code == 0 and not bad(page), page
+        commit(root, "the remote is named")
+
+        git(tmp_path, "clone", "-q", str(root), str(clone))
+        code, page = doctor(clone, "--pull", "--remote")
+        assert code == 0, page
+        files = sorted(path.relative_to(root) for top in ("data/raw", "models") for path in (root / top).rglob("*") if path.is_file())
+        assert len([path for path in files if path.suffix in (".tar", ".parquet", ".json", ".onnx", ".safetensors")]) == 7
+        assert all((clone / path).read_bytes() == (root / path).read_bytes() for path in files)
+
+        lost, rotten = root / "data" / "raw" / batch / "media-001.tar", root / "models" / MODEL / "model.onnx"
+        content = store.read(md5_of(rotten))
+        store.delete(md5_of(lost))
+        store.write(md5_of(rotten), content[:-1] + bytes([content[-1] ^ 4]))
+        assert doctor(root)[0] == 0, "without --remote the remote is not read"
+        code, page = doctor(root, "--remote")
+        assert code == 1
+        assert bad(page) == [
+            f"data/raw/{batch}/media-001.tar: missing on the remote (md5 {md5_of(lost)})",
+            f"models/{MODEL}/model.onnx: damaged on the remote (md5 {md5_of(rotten)})",
+        ]
+        late = tmp_path / "late"
+        git(tmp_path, "clone", "-q", str(root), str(late))
+        pulled = vigil("doctor", "--pull", "-w", late, check=False)
+        assert pulled.returncode == 1 and "Why:" in pulled.stderr and "Traceback" not in pulled.stderr
+        assert not (late / "models" / MODEL / "model.onnx").exists(), "rotten bytes were taken for the model"
+
+        code, page = doctor(root, "--push")
+        assert store.read(md5_of(lost)) == lost.read_bytes() and code == 0
+        code, page = doctor(root, "--push", "--remote")
+        assert code == 0 and not bad(page), page
+        assert kind == "folder" or "replaced 1 objects" in page["done"], "in a folder DVC itself sees that a file was touched"
+        assert store.read(md5_of(rotten)) == rotten.read_bytes()
+        assert doctor(late, "--pull", "--remote")[0] == 0
+
+
+def test_a_lost_list_of_files_and_a_workspace_that_has_it_no_more(tmp_path: Path, media: Path) -> None:
+    root, clone = tmp_path / "w", tmp_path / "clone"
+    with remote("folder", tmp_path) as (where, store):
+        batch = made(root, media, where)
+        doctor(root, "--push")
+        commit(root, "the remote is named")
+        git(tmp_path, "clone", "-q", str(root), str(clone))
+        (listing,) = (line.split()[-1] for line in (root / "data" / "raw" / f"{batch}.dvc").read_text().splitlines() if ".dir" in line)
+        content = store.read(listing)
+        store.write(listing, content.replace(b"media-000", b"media-900"))
+        code, page = doctor(clone, "--remote")
+        assert code == 1 and any("nobody can tell" in line and batch in line for line in bad(page)) and any("damaged" in line for line in bad(page))
+        assert doctor(clone, "--push", "--remote")[0] == 1, "a clone without the data cannot mend it"
+        assert doctor(root, "--push", "--remote")[0] == 0 and store.read(listing) == content
+        assert doctor(clone, "--pull", "--remote")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ({"url": "s3://past/w", "s3_endpoint_url": "http://127.0.0.1:9"}, "127.0.0.1:9"),
+        ({"url": "s3://nobody-has-this/w", "s3_endpoint_url": "SERVER"}, "bucket"),
+        ({"url": ""}, "is empty"),
+    ],
+)
+def test_a_remote_that_cannot_be_used_is_three_lines(tmp_path: Path, media: Path, where: dict[str, str], reason: str) -> None:
+    with s3_server() as (endpoint, _):
+        made(tmp_path / "w", media, {key: value.replace("SERVER", endpoint) for key, value in where.items()})
+        for words in [("--remote",), ("--push",)]:
+            done = vigil("doctor", *words, "-w", tmp_path / "w", check=False)
+            if words == ("--push",) and not where["url"]:
+                assert done.returncode == 0 and "pushed 0 objects" in done.stdout
+                continue
+            said = [line for line in done.stderr.splitlines() if not line.startswith("  remote ")]
+            assert done.returncode == 1 and len(said) == 3 and said[1].startswith("  Why:  ") and said[2].startswith("  Next: "), done.stderr
+            assert reason in said[1], done.stderr

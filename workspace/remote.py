@@ -1,0 +1,167 @@
+"""The DVC remote, object by object: what it must hold for this workspace, whether it does, and which file each object is.
+
+DVC takes a folder to be whole when its list of files is there, and takes an object for what its name says; so a lost or rotten
+object is found neither by push nor by status. What the present commit tracks is looked at: every batch, every kept model, and
+what the stages made of them. All of the older commits that is not in it can be made again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import WorkspaceError
+from workspace.files import CHUNK_BYTES
+from workspace.repository import open_dvc, remote_errors
+
+LIST = ".dir"  # ends the name of an object that is a folder's list of files
+AT_ONCE = 8
+UNREADABLE = "The DVC remote could not be read. Nothing was changed."
+AGAIN = "run `vigil doctor --remote` again"
+
+
+@dataclass(slots=True)
+class Verified:
+    """What a full reading of the remote found. The keys are object ids (md5), the values the files that are this object."""
+
+    objects: int = 0
+    bytes: int = 0
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    damaged: dict[str, list[str]] = field(default_factory=dict)
+    unlisted: list[str] = field(default_factory=list)  # folders whose list of files is neither there nor here
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that the workspace needs is there and right."""
+        return not (self.missing or self.damaged or self.unlisted)
+
+
+def verify(root: Path, progress: Callable[[int, int, str], None] | None = None) -> Verified:
+    """Read every object that the workspace needs from the remote and compare its checksum. Costs the traffic of a full pull.
+
+    Raises WorkspaceError when there is no remote, DataError when it cannot be read.
+    """
+    with open_dvc(root) as repo, remote_errors(UNREADABLE, AGAIN):
+        remote = _remote_of(repo)
+        found = Verified()
+        wanted = _wanted(repo, remote, found)
+        found.objects = len(wanted)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            readings = pool.map(lambda oid: _read(remote, oid), wanted)
+            for number, (oid, (digest, size)) in enumerate(zip(wanted, readings, strict=True), start=1):
+                found.bytes += size
+                if digest != oid.removesuffix(LIST):
+                    (found.damaged if digest else found.missing)[oid] = wanted[oid]
+                if progress:
+                    progress(number, len(wanted), f"{found.bytes / 1e6:.0f} MB")
+        if len(found.missing) == found.objects and remote.fs.protocol == "s3" and not remote.fs.fs.exists(bucket := remote.path.split("/")[0]):
+            raise FileNotFoundError(f"there is no bucket {bucket}")
+    return found
+
+
+def send_missing(root: Path) -> int:
+    """Send the objects that a push of DVC passes over, because their folder's list is there; returns how many. Lists, reads nothing.
+
+    Objects that this workspace does not have, or has damaged, are left out. Raises DataError when the remote cannot be used.
+    """
+    with open_dvc(root) as repo, remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):
+        if not repo.config.get("core", {}).get("remote"):
+            return 0
+        remote = _remote_of(repo)
+        wanted = _wanted(repo, remote, Verified())
+        there = set(remote.oids_exist(list(wanted)))
+        return _send(repo, remote, [oid for oid in wanted if oid not in there])
+
+
+def replace_damaged(root: Path, found: Verified) -> int:
+    """Put right what `verify` found damaged, from this workspace's cache, and strike it from `found`; returns how many objects that were."""
+    with open_dvc(root) as repo, remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):
+        remote = _remote_of(repo)
+        mine = [oid for oid in found.damaged if _is_whole(_cached(repo, oid), oid)]
+        for oid in mine:
+            remote.fs.remove(remote.oid_to_path(oid))
+        _send(repo, remote, mine)
+        right = [oid for oid in mine if _read(remote, oid)[0] == oid.removesuffix(LIST)]
+        for oid in right:
+            del found.damaged[oid]
+        return len(right)
+
+
+def _remote_of(repo: Any) -> Any:
+    if not repo.config.get("core", {}).get("remote"):
+        raise WorkspaceError("This workspace has no DVC remote.", why="`remote.url` in params.yaml is empty", next_step="Name a folder or s3://bucket/prefix.")
+    remote = repo.cloud.get_remote_odb()
+    getattr(remote.fs.fs, "invalidate_cache", lambda: None)()  # listings of before a push
+    return remote
+
+
+def _wanted(repo: Any, remote: Any, found: Verified) -> dict[str, list[str]]:
+    """Object ids and the files that they are; files come before the list that names them, so that a list is never there alone."""
+    names: dict[str, list[str]] = {}
+    lists: dict[str, list[str]] = {}
+    for out in repo.index.outs:
+        if not out.use_cache or not out.hash_info:
+            continue
+        output, oid = Path(out.fs_path).relative_to(repo.root_dir).as_posix(), out.hash_info.value
+        if not oid.endswith(LIST):
+            names.setdefault(oid, []).append(output)
+            continue
+        lists.setdefault(oid, []).append(f"{output}/ (its list of files)")
+        entries = _entries(repo, remote, oid)
+        if entries is None:
+            found.unlisted.append(output)
+        for entry in entries or []:
+            names.setdefault(entry["md5"], []).append(f"{output}/{entry['relpath']}")
+    return names | lists
+
+
+def _entries(repo: Any, remote: Any, oid: str) -> list[dict[str, str]] | None:
+    """The files of a folder, from here or from the remote; None where neither has a list that agrees with its checksum."""
+    here = _cached(repo, oid)
+    if _is_whole(here, oid):
+        entries: list[dict[str, str]] = json.loads(here.read_bytes())
+        return entries
+    try:
+        with remote.fs.open(remote.oid_to_path(oid), "rb") as handle:
+            content = handle.read()
+    except FileNotFoundError:
+        return None
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != oid.removesuffix(LIST):
+        return None
+    entries = json.loads(content)
+    return entries
+
+
+def _read(remote: Any, oid: str) -> tuple[str, int]:
+    """(md5, bytes) of an object on the remote, ('', 0) when it is not there."""
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    try:
+        with remote.fs.open(remote.oid_to_path(oid), "rb") as handle:
+            while chunk := handle.read(CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+    except FileNotFoundError:
+        return "", 0
+    return digest.hexdigest(), size
+
+
+def _cached(repo: Any, oid: str) -> Path:
+    return Path(repo.cache.local.oid_to_path(oid))
+
+
+def _is_whole(path: Path, oid: str) -> bool:
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == oid.removesuffix(LIST)
+    except OSError:
+        return False
+
+
+def _send(repo: Any, remote: Any, oids: Collection[str]) -> int:
+    whole = [oid for oid in oids if _is_whole(_cached(repo, oid), oid)]
+    for oid in whole:
+        remote.add(str(_cached(repo, oid)), repo.cache.local.fs, oid)
+    return len(whole)
