@@ -122,12 +122,20 @@ def _erase_requested(root: Path, settings: Settings) -> list[str]:
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retry_condition_fn=may_help_again)
 def run_stage(root: Path, stage: str) -> list[str]:
-    """Bring one DVC stage up to date; returns what really ran."""
+    """Bring one DVC stage up to date, for every batch that needs it; returns what really ran."""
+    from pipelines.stage import PER_BATCH
     from workspace.processes import end_orphans
     from workspace.repository import reproduce
+    from workspace.settled import batches_of, settle, unsettled
 
     end_orphans(root)
-    return reproduce(root, stage)
+    if stage not in PER_BATCH:
+        return reproduce(root, stage)
+    batches = batches_of(root)
+    todo = unsettled(root, stage, batches)
+    ran = reproduce(root, *(f"{stage}@{batch}" for batch in todo)) if todo else []
+    settle(root, stage, batches)
+    return ran
 
 
 @task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)

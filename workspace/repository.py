@@ -150,8 +150,8 @@ def dvc_add(root: Path, paths: Sequence[Path]) -> None:
         repo.add([str(Path(path).resolve().relative_to(root.resolve())) for path in paths])
 
 
-def reproduce(root: Path, target: str, force: bool = False) -> list[str]:
-    """Bring one stage (or one group of stages) up to date; returns the stages that really ran.
+def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
+    """Bring stages (or groups of stages) up to date, and only these; returns the stages that really ran.
 
     Raises KeyboardInterrupt when the stage was paused, StageFailed when it failed; `.retryable` says whether a
     second attempt may help. A stage that was killed leaves no word and may be tried again.
@@ -163,14 +163,14 @@ def reproduce(root: Path, target: str, force: bool = False) -> list[str]:
 
     try:
         with open_dvc(root) as repo:
-            stages = repo.reproduce([target], single_item=True, force=force, on_error="fail")
+            stages = repo.reproduce(list(targets), single_item=True, force=force, on_error="fail")
             return [stage.addressing for stage in stages]
     except DvcException as problem:
         said = read_json(word) if word.exists() else {}
         if said.get("kind") == "paused":
             raise KeyboardInterrupt from problem
         failure = StageFailed(
-            f"Stage {said.get('stage', target)} did not finish. Nothing was promoted; finished stages are kept.",
+            f"Stage {said.get('stage', ', '.join(targets))} did not finish. Nothing was promoted; finished stages are kept.",
             why=said.get("text") or f"it ended without a word, as a killed process does ({root_cause(problem)})",
             next_step="Mend the cause and run `vigil retrain` again; it goes on from this stage.",
         )
