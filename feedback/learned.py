@@ -28,6 +28,23 @@ def learned_by(root: Path, case_id: str) -> list[dict[str, Any]]:
     return list(_index(root).get(case_id, [])) if case_id else []
 
 
+def learned_from(root: Path, sample_id: str) -> list[dict[str, Any]]:
+    """The promoted models among whose training clips is one of this sample, or one forged with it, as their cards say. Ask before its faces are removed."""
+    import pyarrow.parquet
+
+    clips: set[str] = set()
+    start = f"{sample_id[:16]}-"
+    for index in [*(root / "data").glob("faces/*/index.parquet"), *(root / "data").glob("forged/*/index.parquet")]:
+        rows = pyarrow.parquet.read_table(index, columns=["sample_id", "sha256", "source_clip", "donor_clip"]).to_pylist()
+        clips |= {row["sha256"] for row in rows if row["sample_id"] == sample_id or row["source_clip"].startswith(start) or row["donor_clip"].startswith(start)}
+    found = []
+    for model in promoted(Journal(root).events()).values():
+        card = root / model.path / "card.json"
+        if clips and card.is_file() and clips & set(read_json(card).get("train_clips", [])):
+            found.append({"cycle": model.cycle, "version": model.version, "model_sha256": model.model_sha256})
+    return found
+
+
 def remember(root: Path, cycle: str) -> None:
     """Note what the training table that lies in the workspace holds, for `cycle`, which made it. A table of another cycle is left alone."""
     table = root / "data" / "sets" / TABLE

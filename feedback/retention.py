@@ -12,7 +12,7 @@ One file that several people sent is one file: it stays while another's upload h
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, String, cast, delete, select, update
 
@@ -20,10 +20,13 @@ from feedback import audit
 from feedback.access import Actor
 from feedback.database import Database, now
 from feedback.keep import MediaStore
-from feedback.learned import learned_by
+from feedback.learned import learned_by, learned_from
 from feedback.policies import POLICIES, policy_settings
 from feedback.tables import CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from workspace.settings import FeedbackSettings
+
+if TYPE_CHECKING:
+    from workspace.forgetting import Forgotten
 
 WHO = "system:retention"
 NO_CYCLE = "the next cycle takes it out of the training data"
@@ -97,12 +100,17 @@ class Retention:
                 raise KeyError(detection_id)
             return self._erase(connection, actor, str(row["sha256"]), [dict(row)], why, everywhere=False)
 
-    def erase_file(self, actor: Actor, sha256: str, why: str = "") -> dict[str, Any]:
-        """Erase a file, whoever sent it, out of every batch whatever its source. Returns what `erase` does; raises KeyError for an unknown hash."""
+    def erase_file(self, actor: Actor, sha256: str, why: str = "", in_batches: bool = False) -> dict[str, Any]:
+        """Erase a file, whoever sent it, out of every batch whatever its source. Returns what `erase` does; raises KeyError for an unknown hash.
+
+        `in_batches`: the batches hold it, so it is to be erased though nobody ever sent it to the service.
+        """
         with self.database.write() as connection:
             rows = [dict(row) for row in connection.execute(select(DETECTIONS).where(DETECTIONS.c.sha256 == sha256)).mappings()]
-            if not rows:
+            if not rows and not in_batches:
                 raise KeyError(sha256)
+            if not rows:
+                audit.append(connection, actor.who, "sample.erase", f"media:{sha256}", {"why": why})
             return self._erase(connection, actor, sha256, rows, why, everywhere=True)
 
     def erasures(self) -> list[dict[str, Any]]:
@@ -158,7 +166,7 @@ class Retention:
         before = connection.execute(select(ERASURES).where(ERASURES.c.sha256 == sha256)).mappings().one_or_none()
         earlier: dict[str, Any] = dict(before["detail"]) if before is not None else {}
         case_id = "" if case is None else str(case["id"])
-        models = _joined(earlier.get("models", []), learned_by(self.database.root, case_id))
+        models = _joined(earlier.get("models", []), learned_by(self.database.root, case_id), learned_from(self.database.root, sha256))
         requested = bool(handed_over) or everywhere or (before is not None and before["state"] == "requested")
         detail = {
             **earlier,
@@ -198,12 +206,14 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
     if not asked:
         return []
     case_of = {row["sha256"]: "" if row["detail"].get("everywhere") else str(row["detail"].get("case_id") or "-") for row in asked}
+    learned = {row["sha256"]: learned_from(root, row["sha256"]) for row in asked}  # before the faces go, by which it is known
     forgotten = forget(root, case_of, who)
+    _journal(root, [row for row in asked if row["sha256"] in forgotten.samples], forgotten)
     done = []
     with database.write() as connection:
         for row in asked:
             case_id = str(row["detail"].get("case_id") or "")
-            models = _joined(row["detail"].get("models", []), learned_by(root, case_id))
+            models = _joined(row["detail"].get("models", []), learned_by(root, case_id), learned[row["sha256"]])
             found = row["sha256"] in forgotten.samples
             training = {**forgotten.as_dict(), "samples": [row["sha256"]]} if found else "it was in no batch"
             detail = {**row["detail"], "training": training, "models": models}
@@ -216,6 +226,20 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             audit.append(connection, who, "erasure.done", f"media:{row['sha256']}", told)
             done.append({"sha256": row["sha256"], **told})
     return done
+
+
+def _journal(root: Path, rows: Iterable[Mapping[str, Any]], forgotten: "Forgotten") -> None:
+    """One line a sample and request, for everybody who has the workspace but not the service's database."""
+    from workspace.journal import Journal
+
+    for row in rows:
+        asked = {"sample_id": row["sha256"], "requested_at": row["requested_at"]}
+        fields = {**asked, "batches": forgotten.batches, "tags": forgotten.tags, "who": row["requested_by"], "why": row["why"]}
+        Journal(root).append_if(
+            lambda events, asked=asked, fields=fields: (  # type: ignore[misc]
+                None if any(one.kind == "erased" and asked.items() <= one.fields.items() for one in events) else ("erased", fields)
+            )
+        )
 
 
 def _past(row: Mapping[str, Any], days: float, moment: str) -> bool:

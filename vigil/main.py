@@ -463,15 +463,22 @@ def audit_verify(
 def erase(
     who: Who,
     why: Why,
-    what: Annotated[str, typer.Argument(help="A detection's id, or a file's sha256 (whoever sent it).", show_default="all that was asked for")] = "",
+    what: Annotated[
+        str, typer.Argument(help="A sample's sha256 (whatever source it came from), or a detection's id.", show_default="all that was asked for")
+    ] = "",
     workspace: WorkspaceOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go, and which tags would be lost.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase an upload for good, and what was erased from the training data: media, faces, fakes, DVC's copies. Says what cannot be."""
+    """Erase a sample or an upload for good, training data included: media, faces, fakes, DVC's copies. Says what cannot be."""
     from vigil.people import erase as erase_upload
-    from vigil.people import render_erased
+    from vigil.people import render_erased, render_would_erase, would_erase
 
     root = _root(workspace)
+    if dry_run and what:
+        page = would_erase(root, _settings(root), what)
+        _emit(page, render_would_erase(page), as_json)
+        return
     found = erase_upload(root, _settings(root), what, who, why)
     _emit(found, render_erased(found), as_json)
 
@@ -497,13 +504,16 @@ def verify_report(
 def gc(
     workspace: WorkspaceOption = None,
     delete: Annotated[bool, typer.Option("--delete", help="Really delete; without it, only say what would go.")] = False,
+    without_tag: Annotated[
+        list[str] | None, typer.Option(help="Give this cycle's tag up: what only it needs may go, and it cannot be restored then.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what no tag, batch or running cycle needs: old checkpoints, score caches, fetched originals."""
-    from vigil.mending import collect, render_garbage
+    """Say what everything costs in bytes, what may go and what stays, and why; remove what no tag, branch, batch or running cycle needs."""
+    from vigil.garbage import collect, render_garbage
 
     root = _root(workspace)
-    rows = collect(root, delete)
+    rows = collect(root, _settings(root), delete, without_tag or [])
     _emit(rows, render_garbage(rows, delete), as_json)
 
 

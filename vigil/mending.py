@@ -1,6 +1,5 @@
-"""Verbs that set things right: doctor, gc, batch states, rollback."""
+"""Verbs that set things right: doctor, batch states, rollback."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,35 +84,3 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
         registry.rebuild_aliases(root, settings)
     leading = champion(Journal(root).events())
     return f"{leading.cycle if leading else '?'} is champion again ({who}: {why}). A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
-
-
-def collect(root: Path, delete: bool) -> list[dict[str, Any]]:
-    """What may go, with its bytes; deleted when asked. Raises LeaseHeldError while a cycle runs."""
-    with lease(root, "gc"):
-        running = open_cycle(Journal(root).events())
-        rows = []
-        for folder, what in (
-            (".vigil/checkpoints", "training checkpoints"),
-            (".vigil/scores", "cached scores"),
-            (".vigil/incoming", "fetched originals"),
-            (".vigil/outbox", "handed-over cases"),
-        ):
-            path = root / folder
-            size = sum(one.stat().st_size for one in path.rglob("*") if one.is_file()) if path.exists() else 0
-            kept = f"{running.cycle} is not finished" if running else ""
-            if size:
-                rows.append({"what": what, "path": folder, "bytes": size, "deleted": bool(delete and not kept), "kept": kept})
-            if size and delete and not kept:
-                shutil.rmtree(path)
-    return rows
-
-
-def render_garbage(rows: list[dict[str, Any]], delete: bool) -> str:
-    """What `vigil gc` says."""
-    if not rows:
-        return "Nothing to remove."
-    from vigil.reading import render_table
-
-    total = sum(row["bytes"] for row in rows)
-    tail = "" if delete else "\nNothing was deleted. Next: vigil gc --delete"
-    return render_table(rows) + f"\n{total / 1e6:.1f} MB in all." + tail

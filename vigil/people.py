@@ -20,6 +20,7 @@ from workspace.errors import WorkspaceError
 from workspace.settings import Settings
 
 WHO = "system:command line"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Operator(Actor):
@@ -130,8 +131,39 @@ def render_trail(found: dict[str, Any]) -> str:
     return f"The audit trail is BROKEN at entry {found['broken_at']}: {found['why']}.\n  The {found['entries']} entries before are whole."
 
 
+def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
+    """What `erase` would take out of the workspace for this upload or sample, and which models learned from it; changes nothing."""
+    from feedback.learned import learned_from
+    from feedback.tables import DETECTIONS
+    from workspace.forgetting import would_forget
+    from workspace.lease import lease
+
+    sha256 = what
+    if not SHA256.fullmatch(what):
+        with _database(root, settings) as database, database.read() as connection:
+            found = connection.execute(DETECTIONS.select().where(DETECTIONS.c.id == what)).mappings().one_or_none()
+            sha256 = str(found["sha256"]) if found is not None else ""
+    with lease(root, "erase"):
+        page = would_forget(root, sha256)
+    if not sha256 or not (page["rows"] or page["cached_objects"] or _was_sent(root, settings, sha256)):
+        raise _unknown(what)
+    return {**page, "models": learned_from(root, sha256)}
+
+
+def render_would_erase(page: dict[str, Any]) -> str:
+    """What `vigil erase --dry-run` says."""
+    lines = [f"Would erase {page['sample_id'][:16]}...; nothing was changed."]
+    lines += [f"  {row['batch']}: {row['path']}, {row['bytes']:,} bytes of {row['shard']}, which is packed anew" for row in page["rows"]]
+    lines += [f"  {folder}: removed; the next cycle makes it again without this sample" for folder in page["folders"]]
+    lines.append(f"  {page['cached_objects']} objects of DVC's cache ({page['cached_bytes']:,} bytes), and their copies in its remote")
+    lines += [f"  near duplicate, another file, which stays: {sample_id[:16]}..." for sample_id in page["near_duplicates"]]
+    lines += [f"  {tag} cannot be restored whole any more" for tag in page["tags"]]
+    lines += [f"  cannot be erased: the weights of {model['cycle']} (v{model['version']}), which learned from it" for model in page["models"]]
+    return "\n".join(lines)
+
+
 def erase(root: Path, settings: Settings, what: str, who: str, why: str) -> dict[str, Any]:
-    """Erase an upload (detection id) or a file (sha256) and take what was erased out of the training data; '' only does the latter.
+    """Erase an upload (detection id) or a sample (sha256) and take what was erased out of the training data; '' only does the latter.
 
     Returns {"erased": {...} or None, "training": [...], "left": n}: `left` erasures wait for the end of the cycle that is running.
     """
@@ -143,13 +175,14 @@ def erase(root: Path, settings: Settings, what: str, who: str, why: str) -> dict
         retention = Retention(database, MediaStore(root, settings), settings.feedback)
         erased = None
         if what:
+            operator = Operator("", Role.admin, who)
             try:
-                take = retention.erase_file if re.fullmatch(r"[0-9a-f]{64}", what) else retention.erase
-                erased = take(Operator("", Role.admin, who), what, why)
+                if SHA256.fullmatch(what):
+                    erased = retention.erase_file(operator, what, why, in_batches=_in_batches(root, what))
+                else:
+                    erased = retention.erase(operator, what, why)
             except KeyError:
-                raise WorkspaceError(
-                    "Nothing was erased.", why=f"no upload is called {what!r}", next_step="Give a detection's id, or a file's sha256."
-                ) from None
+                raise _unknown(what) from None
         training = finish_erasures(root, database, WHO)
         left = sum(row["state"] == "requested" for row in retention.erasures())
     return {"erased": erased, "training": training, "left": left}
@@ -168,12 +201,36 @@ def render_erased(found: dict[str, Any]) -> str:
         else:
             objects = f"{done['cached_objects']} objects of DVC's cache and {done['remote_objects']} of its remote deleted"
             lines.append(f"{row['sha256'][:16]}...: taken out of {', '.join(done['batches'])}; {objects}.")
+            lines += [f"  {tag} cannot be restored whole any more." for tag in done["tags"]]
         if row["models"]:
             models = ", ".join(f"{model['cycle']} (v{model['version']})" for model in row["models"])
             lines.append(f"  Cannot be erased: the weights of models that learned from it: {models}.")
     if found["left"]:
         lines.append(f"{found['left']} erasures wait for the end of the cycle that was begun. Next: vigil retrain")
     return "\n".join(lines) or "Nothing is to be erased."
+
+
+def _in_batches(root: Path, sample_id: str) -> bool:
+    from workspace.manifest import read_manifest
+
+    return any(sample_id in set(read_manifest(path.parent)["sample_id"]) for path in (root / "data" / "raw").glob("*/manifest.parquet"))
+
+
+def _was_sent(root: Path, settings: Settings, sha256: str) -> bool:
+    from feedback.database import exists
+    from feedback.tables import MEDIA
+
+    if not exists(root, settings):
+        return False
+    with _database(root, settings) as database, database.read() as connection:
+        return connection.execute(MEDIA.select().where(MEDIA.c.sha256 == sha256, MEDIA.c.state != "deleted")).first() is not None
+
+
+def _unknown(what: str) -> WorkspaceError:
+    why = f"no upload and no sample of the batches is called {what!r}"
+    return WorkspaceError(
+        "Nothing was erased.", why=why, next_step="Give a detection's id, or a sample's sha256 in full, as the manifests and `vigil batches show` have it."
+    )
 
 
 def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.batches import set_batch_state
+from workspace.for_review import forget_conflicts
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, repack_shard, write_manifest
+from workspace.objects import cache_of, objects_in, tags_needing
 from workspace.state import batch_states
 
 if TYPE_CHECKING:
@@ -24,20 +26,24 @@ if TYPE_CHECKING:
 BLANKED = ("identity", "donor", "source_video", "method", "licence", "shard", "phash", "duplicate_of")
 CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
 MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets")
-CACHES = (".vigil/scores",)
+CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building")  # made or fetched again when they are needed
 MOST_JSON_BYTES = 64 << 20
 PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
 
 
 @dataclass(slots=True)
 class Forgotten:
-    """What was done: batches rewritten, folders removed (stages make them again), objects deleted from DVC's cache and its remote."""
+    """What was done: batches rewritten, folders removed (stages make them again), objects deleted from DVC's cache and its remote.
+
+    `tags` are those that can no longer be restored whole.
+    """
 
     samples: list[str] = field(default_factory=list)
     batches: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     cached_objects: int = 0
     remote_objects: int = 0
+    tags: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -49,6 +55,8 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
 
     Raises VigilError where a batch cannot be rewritten; what was done until then stays done, and again ends it.
     """
+    from workspace.repository import delete_objects
+
     report = Forgotten()
     for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
         found = _forget_in_batch(manifest.parent, case_of)
@@ -58,17 +66,42 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
     if not report.samples:
         return report
     wanted = set(report.samples)
-    for pattern in MADE:
-        for folder in sorted(root.glob(pattern)):
-            if any(mentions(path, wanted) for path in folder.rglob("*") if path.is_file()):
-                shutil.rmtree(folder)
-                report.folders.append(str(folder.relative_to(root)))
+    for folder in _made_of(root, wanted):
+        shutil.rmtree(folder)
+        report.folders.append(str(folder.relative_to(root)))
     for name in CACHES:
         shutil.rmtree(root / name, ignore_errors=True)
+    forget_conflicts(root, wanted)
     _version(root, report.batches)
-    report.cached_objects, report.remote_objects = _purge(root, wanted)
+    held = set(_held(root, wanted))
+    report.tags = tags_needing(root, held)
+    report.cached_objects, report.remote_objects = len(held), delete_objects(root, held)
     _drop_empty(root, report.batches, who)
     return report
+
+
+def would_forget(root: Path, sample_id: str) -> dict[str, Any]:
+    """What `forget` would take out, and change nothing: rows with their bytes, folders, objects of DVC's cache with their bytes, tags that would be lost."""
+    rows, alike = [], []
+    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
+        table = read_manifest(manifest.parent)
+        mine = table[table["sample_id"] == sample_id]
+        names = zip(mine["path"], mine["shard"], mine["bytes"], mine["case_id"], strict=True)
+        rows += [
+            {"batch": manifest.parent.name, "path": path, "shard": shard, "bytes": int(size), "case_id": case} for path, shard, size, case in names if shard
+        ]
+        group = {sample_id, *mine["duplicate_of"]} - {""}
+        alike += table.loc[(table["duplicate_of"].isin(group) | table["sample_id"].isin(group)) & (table["sample_id"] != sample_id), "sample_id"].tolist()
+    held = _held(root, {sample_id})
+    made = [str(folder.relative_to(root)) for folder in _made_of(root, {sample_id})]
+    objects = {"cached_objects": len(held), "cached_bytes": sum(path.stat().st_size for path in held.values())}
+    return {"sample_id": sample_id, "rows": rows, "folders": made, **objects, "tags": tags_needing(root, set(held)), "near_duplicates": sorted(set(alike))}
+
+
+def _made_of(root: Path, samples: set[str]) -> list[Path]:
+    """The folders of stages that hold something of the samples."""
+    folders = [folder for pattern in MADE for folder in sorted(root.glob(pattern)) if folder.is_dir()]
+    return [folder for folder in folders if any(mentions(path, samples) for path in folder.rglob("*") if path.is_file())]
 
 
 def mentions(path: Path, samples: Collection[str]) -> bool:
@@ -124,15 +157,11 @@ def _version(root: Path, batches: list[str]) -> None:
         commit(root, f"Erase samples of {', '.join(batches)} on request")
 
 
-def _purge(root: Path, samples: set[str]) -> tuple[int, int]:
-    """Delete every object of DVC's cache, and of its remote, that holds something of the samples; returns how many of each."""
-    from workspace.repository import delete_objects
-
-    cache = root / ".dvc" / "cache" / "files" / "md5"
-    objects = [path for path in sorted(cache.glob("??/*")) if path.is_file() and not path.name.endswith((".dir", ".tmp"))]
-    clips = set(samples).union(*(_clips_of(path, samples) for path in objects if _begins(path, PARQUET)))
-    held = {path.parent.name + path.name for path in objects if mentions(path, clips)}
-    return len(held), delete_objects(root, held)
+def _held(root: Path, samples: set[str]) -> dict[str, Path]:
+    """The objects of DVC's cache that hold something of the samples, by md5."""
+    objects = {md5: path for md5, path in objects_in(cache_of(root)).items() if not md5.endswith(".dir")}
+    clips = set(samples).union(*(_clips_of(path, samples) for path in objects.values() if _begins(path, PARQUET)))
+    return {md5: path for md5, path in objects.items() if mentions(path, clips)}
 
 
 def _drop_empty(root: Path, batches: list[str], who: str) -> None:

@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "batch_state": ("batch", "state", "who", "why"),
     "cycle_opened": ("cycle", "judged", "base_model", "fingerprint", "scheduled", "week"),
     "cycle_closed": ("cycle", "outcome", "reason", "verdict_sha256"),
+    "erased": ("sample_id", "batches", "tags", "who", "why"),
     "week_skipped": ("week", "why"),
     "candidate": ("cycle", "model_sha256", "path"),
     "promotion": ("cycle", "model_sha256", "path", "previous_sha256", "who", "why"),

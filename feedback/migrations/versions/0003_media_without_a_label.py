@@ -15,9 +15,9 @@ def upgrade() -> None:
         return  # the step before has just made every table, as they are now
     if connection.dialect.name == "postgresql":
         op.add_column("cases", sa.Column("said", sa.JSON, nullable=False, server_default="[]"))
-        op.drop_constraint("ck_cases_reason", "cases", type_="check")
+        op.drop_constraint(op.f("ck_cases_reason"), "cases", type_="check")
         reasons = ("uncertain", "novel", "disputed", "audit", "unlabelled", "conflict")
-        op.create_check_constraint("ck_cases_reason", "cases", f"reason IN {reasons}")
+        op.create_check_constraint(op.f("ck_cases_reason"), "cases", f"reason IN {reasons}")
         return
     rows = {}  # SQLite changes no constraint: the tables that name one another are made anew
     for table in TOGETHER:

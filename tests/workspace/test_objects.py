@@ -1,0 +1,63 @@
+"""Who needs which of DVC's objects: never less than DVC itself would keep."""
+
+from pathlib import Path
+
+import pytest
+
+from vigil.opening import open_workspace
+from workspace.errors import DataError
+from workspace.objects import WORKSPACE, cache_of, local_remote, needed_by, objects_in, tags_needing
+from workspace.repository import _repo, commit, dvc_add
+
+
+def version(root: Path, batch: str, content: str, tag: str) -> None:
+    """A batch of two files, versioned and tagged as a cycle's end does it."""
+    folder = root / "data" / "raw" / batch
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "media-000.tar").write_text(content * 50)
+    (folder / "notes.txt").write_text("the same in every batch")
+    dvc_add(root, [folder])
+    if tag:
+        commit(root, tag, tag)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A workspace in which one batch was written three times: under two tags, and as it lies here now; a version of no tag is left over."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    for content, tag in (("first", "vigil/2026-W01.1"), ("second", "vigil/2026-W02.1"), ("left over", ""), ("now", "")):
+        version(root, "b", content, tag)
+    return root
+
+
+def test_what_dvc_would_keep_is_needed_and_what_it_would_collect_is_not(root: Path) -> None:
+    with _repo(root) as repo:
+        theirs = {info.value for infos in repo.used_objs(all_branches=True, all_tags=True).values() for info in infos}
+    needed = needed_by(root)
+    ours = set().union(*needed.values())
+    found = objects_in(cache_of(root))
+    assert theirs == ours & set(found) == ours and len(set(found) - ours) == 2, "the version that is left over: a file, and its folder's list"
+    assert {"main", "vigil/2026-W01.1", "vigil/2026-W02.1", WORKSPACE} == set(needed)
+    shared = next(md5 for md5, path in found.items() if path.read_text() == "the same in every batch")
+    assert all(shared in md5s for md5s in needed.values())
+
+
+def test_the_tags_that_a_loss_touches_are_named(root: Path) -> None:
+    found = objects_in(cache_of(root))
+    of = {path.read_text(): md5 for md5, path in found.items() if not md5.endswith(".dir")}
+    assert tags_needing(root, {of["first" * 50]}) == ["vigil/2026-W01.1"] and tags_needing(root, {of["left over" * 50]}) == []
+    assert tags_needing(root, {of["the same in every batch"]}) == ["vigil/2026-W01.1", "vigil/2026-W02.1"]
+
+
+def test_without_the_list_of_a_folder_nobody_says_what_is_needed(root: Path) -> None:
+    for md5, path in objects_in(cache_of(root)).items():
+        if md5.endswith(".dir"):
+            path.unlink()
+    with pytest.raises(DataError, match="Nothing was deleted"):
+        needed_by(root)
+
+
+def test_only_the_workspace_s_own_folder_is_a_remote_on_this_disk(tmp_path: Path) -> None:
+    assert local_remote(tmp_path, "remote") == tmp_path / ".vigil" / "remote"
+    assert [local_remote(tmp_path, url) for url in ("", "s3://bucket/x", "/mnt/shared")] == [None, None, None]

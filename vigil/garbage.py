@@ -1,0 +1,159 @@
+"""`vigil gc`: what lies in a workspace, what it costs, what may go and what may not, and why. Without `--delete` it only says so."""
+
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import WorkspaceError
+from workspace.journal import Event, Journal
+from workspace.lease import lease
+from workspace.objects import WORKSPACE, cache_of, local_remote, needed_by, objects_in, revisions
+from workspace.settings import Settings
+from workspace.state import batch_states, candidates, champion, open_cycle, previous, promoted
+
+NEVER = "not removed here: "
+
+
+@dataclass(frozen=True, slots=True)
+class Pile:
+    """Files of one kind. `kept` says why they stay, '' where they may go; `why` says why they may."""
+
+    what: str
+    paths: tuple[Path, ...]
+    why: str = ""
+    kept: str = ""
+
+
+def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What may go and what stays, with its bytes, the former deleted when asked: rows {what, path, files, bytes, why, kept, deleted}.
+
+    `without_tags` are cycles' tags that a person gives up: what only they need may go, and they can then not be restored.
+    Raises LeaseHeldError while a cycle runs; keeps everything while one is unfinished. Raises WorkspaceError for a tag that may not be given up.
+    """
+    with lease(root, "gc"):
+        events = Journal(root).events()
+        _refuse_tags(root, events, without_tags)
+        running = open_cycle(events)
+        rows = []
+        for pile in _piles(root, settings, events, without_tags):
+            kept = pile.kept or (f"{running.cycle} is not finished" if running else "")
+            files = [file for path in pile.paths for file in _files(path)]
+            if not files:
+                continue
+            size = sum(file.stat().st_size for file in files)
+            common = pile.paths[0] if len(pile.paths) == 1 else pile.paths[0].parents[1]
+            row = {"what": pile.what, "path": str(common.relative_to(root)), "files": len(files), "bytes": size, "why": pile.why, "kept": kept}
+            rows.append({**row, "deleted": bool(delete and not kept)})
+            if delete and not kept:
+                for path in pile.paths:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return rows
+
+
+def render_garbage(rows: list[dict[str, Any]], delete: bool) -> str:
+    """What `vigil gc` says."""
+    from vigil.reading import render_table
+
+    parts = []
+    for title, mine, reason in (
+        ("deleted" if delete else "may go", [row for row in rows if not row["kept"]], "why"),
+        ("kept", [row for row in rows if row["kept"]], "kept"),
+    ):
+        if mine:
+            shown = [{title: row["what"], "where": row["path"], "files": row["files"], "bytes": f"{row['bytes']:,}", "because": row[reason]} for row in mine]
+            parts.append(f"{render_table(shown)}\n{sum(row['bytes'] for row in mine):,} bytes in all.")
+    if not any(not row["kept"] for row in rows):
+        parts.append("Nothing to remove.")
+    elif not delete:
+        parts.append("Nothing was deleted. Next: vigil gc --delete")
+    return "\n\n".join(parts)
+
+
+def _piles(root: Path, settings: Settings, events: Sequence[Event], without_tags: Sequence[str]) -> Iterator[Pile]:
+    leading = champion(events)
+    private = root / ".vigil"
+    yield Pile("training checkpoints", (private / "checkpoints",), "no cycle is unfinished: nothing will be resumed from them")
+    scores = sorted((private / "scores").glob("*.parquet"))
+    mine = tuple(path for path in scores if leading and path.name.startswith(leading.model_sha256))
+    yield Pile("scores of other models", tuple(set(scores) - set(mine)), "they are made again when they are asked for")
+    yield Pile("scores of the champion", mine, kept="the next cycle compares with them")
+    yield Pile("fetched originals", (private / "incoming",), "what is in a batch is kept there; what is not is fetched again")
+    yield Pile("half-built batches", (private / "building",), "a stopped ingest left them; the next one begins anew")
+    yield Pile("handed-over cases", (private / "outbox",), "the service writes those that are not in a batch again")
+    yield from _batches(root, events)
+    yield from _models(root, events)
+    yield from _objects(root, settings, without_tags)
+    yield Pile("models and reports in MLflow", (root / "mlartifacts",), kept=f"{NEVER}the registry serves models from them")
+    yield Pile("runs in Prefect's database", (private / "prefect",), kept=f"{NEVER}a schedule may be using it")
+    yield Pile("media of the service", (private / "media", private / "derived"), kept=f"{NEVER}feedback.retention says how long they stay")
+
+
+def _batches(root: Path, events: Sequence[Event]) -> Iterator[Pile]:
+    """Faces and forgeries of batches that take part in no cycle; those of a tag stay in the cache."""
+    for name, batch in batch_states(events).items():
+        made = tuple(root / "data" / folder / name for folder in ("faces", "forged"))
+        if batch.state == "dropped":
+            yield Pile(
+                f"faces and fakes of {name}", tuple(path for path in made if path.is_dir()), "the batch is dropped; they are made again if it comes back"
+            )
+
+
+def _models(root: Path, events: Sequence[Event]) -> Iterator[Pile]:
+    """The files of models that were never promoted, where DVC's cache holds them too."""
+    known, ever = candidates(events), promoted(events)
+    for cycle, model in known.items():
+        folder, pointer = root / model.path, (root / model.path).with_name(f"{cycle}.dvc")
+        if cycle in ever or not folder.is_dir():
+            continue
+        cached = objects_in(cache_of(root))
+        whole = pointer.is_file() and _is_cached(root, pointer, cached)
+        kept = "" if whole else "not all of it is in DVC's cache"
+        yield Pile(f"files of the held model of {cycle}", (folder,), f"in DVC's cache: `dvc checkout models/{cycle}.dvc` brings them back", kept)
+
+
+def _is_cached(root: Path, pointer: Path, cached: Collection[str]) -> bool:
+    import json
+    import re
+
+    found = re.search(r"md5: ([0-9a-f]{32}\.dir)", pointer.read_text(encoding="utf-8"))
+    if found is None or found[1] not in cached:
+        return False
+    listed = json.loads(objects_in(cache_of(root))[found[1]].read_bytes())
+    return all(entry["md5"] in cached for entry in listed)
+
+
+def _objects(root: Path, settings: Settings, without_tags: Sequence[str]) -> Iterator[Pile]:
+    """What DVC keeps: what nobody names, what only a tag that is given up names, and the rest, which stays."""
+    needed = needed_by(root)
+    staying = set().union(*(md5s for name, md5s in needed.items() if name not in without_tags))
+    given_up = set().union(*(needed[tag] for tag in without_tags)) - staying
+    stores = [("DVC's cache", cache_of(root))]
+    if (remote := local_remote(root, settings.remote.url)) is not None:
+        stores.append(("the DVC remote on this disk", remote))
+    who = f"{sum(name != WORKSPACE for name in needed) - len(without_tags)} branches and tags, and the batches here"
+    lost = f"{', '.join(without_tags)} cannot be restored any more"
+    if len(stores) == 1 and settings.remote.url:
+        lost = f"{', '.join(without_tags)} can then be restored from {settings.remote.url} only"
+    for place, store in stores:
+        found = objects_in(store)
+        yield Pile(
+            f"{place}: needed by nobody", tuple(path for md5, path in found.items() if md5 not in staying | given_up), "no branch, tag or batch names it"
+        )
+        yield Pile(f"{place}: needed by a tag given up", tuple(path for md5, path in found.items() if md5 in given_up), lost)
+        yield Pile(f"{place}: needed", tuple(path for md5, path in found.items() if md5 in staying), kept=f"{who} need it")
+
+
+def _refuse_tags(root: Path, events: Sequence[Event], tags: Sequence[str]) -> None:
+    needed = {f"vigil/{model.cycle}": what for model, what in ((previous(events), "the model before it"), (champion(events), "the champion")) if model}
+    for tag in tags:
+        if tag in needed or tag not in revisions(root) or not tag.startswith("vigil/"):
+            why = f"it made {needed[tag]}, to which `vigil models rollback` may go" if tag in needed else "there is no such tag of a cycle"
+            raise WorkspaceError(
+                f"The tag {tag!r} cannot be given up. Nothing was deleted.", why=why, next_step="`git tag -l 'vigil/*'` lists the cycles' tags."
+            )
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
