@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-batches_app = typer.Typer(help="List batches; accept, hold or drop one, with who and why.", no_args_is_help=False)
+batches_app = typer.Typer(help="List batches; show one; accept, hold or drop one, with who and why.", no_args_is_help=False)
 models_app = typer.Typer(help="List models; roll back to an earlier one.", no_args_is_help=False)
 app.add_typer(batches_app, name="batches")
 app.add_typer(models_app, name="models")
@@ -520,8 +520,26 @@ def gc(
 @batches_app.callback(invoke_without_command=True)
 def batches_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List batches with their state, who decided and why."""
-    if context.invoked_subcommand:
-        return
+    if not context.invoked_subcommand:
+        _list_batches(workspace, as_json)
+
+
+@batches_app.command("list")
+def batches_listed(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List batches with their state, who decided and why."""
+    _list_batches(workspace, as_json)
+
+
+@batches_app.command("show")
+def batches_show(batch: str, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Show what came in with a batch, what was put aside and why, what became of it, and which models learned from it."""
+    from vigil.batches import batch_page, render_batch
+
+    page = batch_page(_root(workspace), batch)
+    _emit(page, render_batch(page), as_json)
+
+
+def _list_batches(workspace: Path | None, as_json: bool) -> None:
     from vigil.reading import batch_rows, render_table
 
     rows = batch_rows(_root(workspace))

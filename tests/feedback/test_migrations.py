@@ -221,7 +221,7 @@ def test_cases_from_before_media_without_a_label_stay_as_they_are(kind: str, tmp
         about = {"id": "n", "sha256": "f" * 64, "bytes": 1, "owner_id": "u", "source": "console"}
         new = cases.open_for(connection, about, {"kind": "image"}, "conflict", ["real here", "fake there"])
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
-    assert cases.page(None, 9, 10)[0]["id"] == new and cases.get(new)["said"] == ["real here", "fake there"]  # type: ignore[index]
+    assert cases.get(new)["said"] == ["real here", "fake there"]  # type: ignore[index]
     database.close()
     if url:
         drop_postgres(url)

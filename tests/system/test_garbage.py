@@ -1,0 +1,280 @@
+"""`vigil gc`, `vigil batches show` and `vigil erase SAMPLE` at the command line, on a workspace whose cycles are a few commits: nothing is trained."""
+
+import csv
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import yaml
+
+from feedback.database import Database
+from media.synthetic import render_take
+from tests.feedback.buckets import s3_server
+from tests.system.world import copy_workspace, events, git, vigil, vigil_json
+from workspace.batches import set_batch_state
+from workspace.files import sha256_bytes
+from workspace.journal import Journal
+from workspace.lease import lease
+from workspace.manifest import read_manifest
+from workspace.repository import commit, dvc_add, pull, push, reproduce
+from workspace.settings import load_settings
+
+CYCLES = ("2026-W01.1", "2026-W02.1", "2026-W03.1")
+
+
+def picture(person: int) -> bytes:
+    frames, _ = render_take(person, 1, 0, 2, size_px=256, fps=12.0)
+    return bytes(cv2.imencode(".jpg", next(iter(frames))[..., ::-1])[1])
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    """Four rendered people, one JPEG each."""
+    return [picture(person) for person in range(1, 5)]
+
+
+def close(root: Path, cycle: str, outcome: str, judged: list[str]) -> None:
+    """The end of a cycle as the flow leaves it: journal, model under DVC, commit and tag."""
+    journal = Journal(root)
+    journal.append("cycle_opened", cycle=cycle, judged=judged, base_model="", fingerprint="", scheduled=False, week=cycle[:8])
+    model = root / "models" / cycle
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(cycle.encode() * 1000)
+    sha256 = sha256_bytes(cycle.encode() * 1000)
+    (model / "card.json").write_text(json.dumps({"train_clips": [], "cycle": cycle}))
+    dvc_add(root, [model])
+    journal.append("candidate", cycle=cycle, model_sha256=sha256, path=f"models/{cycle}")
+    if outcome == "promoted":
+        journal.append("promotion", cycle=cycle, model_sha256=sha256, path=f"models/{cycle}", previous_sha256="", who="vigil", why="every gate passed")
+    journal.append("cycle_closed", cycle=cycle, outcome=outcome, reason="so", verdict_sha256="")
+    commit(root, cycle, f"vigil/{cycle}")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) -> Path:
+    """A workspace with a batch of four pictures (real, fake, unlabelled, broken), its faces under DVC, three cycles (promoted, held, promoted), all pushed."""
+    root = tmp_path_factory.mktemp("garbage") / "w"
+    vigil("init", root, "--profile", "demo")
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["faces"] |= {"size_px": 64, "clip_frames": 4, "workers": 1}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    media = root.parent / "press"
+    media.mkdir()
+    with open(media / "labels.csv", "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["path", "label", "identity", "generator", "licence"])
+        for number, (content, label) in enumerate(zip([*pictures, b"no picture"], ("real", "fake", "", "real", "real"), strict=True)):
+            (media / f"{number}.jpg").write_bytes(content)
+            writer.writerow([f"{number}.jpg", label, f"p{number}", "gan" if label == "fake" else "", "CC-BY" if number else ""])
+    vigil("ingest", media / "labels.csv", "-w", root)
+    batch = events(root, "batch_added")[0]["fields"]["batch"]
+    (root / "batches.yaml").write_text(yaml.safe_dump({"batches": [batch]}))
+    reproduce(root, "faces")
+    reproduce(root, "forge")
+    close(root, CYCLES[0], "promoted", [batch])
+    set_batch_state(root, batch, "accepted", who="vigil", why="promoted")
+    close(root, CYCLES[1], "held", [])
+    close(root, CYCLES[2], "promoted", [])
+    push(root)
+    return root
+
+
+@pytest.fixture
+def root(template: Path, tmp_path: Path) -> Path:
+    return copy_workspace(template, tmp_path / "w")
+
+
+def batch_of(root: Path) -> str:
+    return str(events(root, "batch_added")[0]["fields"]["batch"])
+
+
+def garbage(root: Path, *words: str) -> dict[str, dict[str, Any]]:
+    return {row["what"]: row for row in vigil_json("gc", *words, "-w", root)}
+
+
+def restored(root: Path, to: Path, tag: str) -> Path:
+    """A clone that has nothing but what git holds and what the workspace's cache gives it, at this tag."""
+    subprocess.run(["git", "clone", "-q", str(root), str(to)], check=True)
+    git(to, "checkout", "-q", tag)
+    (to / ".dvc" / "config").write_text(f"[core]\n    remote = near\n['remote \"near\"']\n    url = {root / '.dvc' / 'cache'}\n")
+    pull(to, [str(path.relative_to(to)) for path in to.glob("*/**/*.dvc")])
+    return to
+
+
+# -- gc -------------------------------------------------------------------------------------------------------------------------
+def test_gc_says_what_everything_costs_and_deletes_only_what_nobody_needs(root: Path, tmp_path: Path) -> None:
+    (root / ".vigil" / "scores").mkdir(parents=True)
+    leading = events(root, "promotion")[-1]["fields"]["model_sha256"]
+    (root / ".vigil" / "scores" / f"{leading}-x.parquet").write_bytes(b"1" * 300)
+    (root / ".vigil" / "scores" / f"{'0' * 64}-x.parquet").write_bytes(b"2" * 500)
+    stray = root / "data" / "raw" / "stray"
+    stray.mkdir()
+    (stray / "media-000.tar").write_bytes(b"stray" * 2000)
+    dvc_add(root, [stray])
+    (root / "data" / "raw" / "stray.dvc").unlink()  # as after a batch that was never committed
+    dry = garbage(root)
+    assert dry["scores of other models"]["bytes"] == 500 and not dry["scores of other models"]["kept"] and not any(row["deleted"] for row in dry.values())
+    assert dry["scores of the champion"]["kept"] and dry["DVC's cache: needed"]["kept"].startswith("4 branches and tags")
+    unneeded = dry["DVC's cache: needed by nobody"]
+    assert unneeded["files"] == 2 and unneeded["bytes"] >= 10_000
+    assert dry[f"files of the held model of {CYCLES[1]}"]["kept"] == "" and f"files of the held model of {CYCLES[0]}" not in dry
+    assert "Nothing was deleted" in vigil("gc", "-w", root).stdout and (root / ".vigil/scores" / f"{'0' * 64}-x.parquet").exists()
+    done = garbage(root, "--delete")
+    assert {name for name, row in done.items() if row["deleted"]} == {name for name, row in dry.items() if not row["kept"]}
+    assert {name for name, row in garbage(root).items() if not row["kept"]} == set(), "nothing is left to remove"
+    assert not (root / "models" / CYCLES[1]).exists() and (root / "models" / CYCLES[0]).exists()
+    for number, cycle in enumerate(CYCLES):
+        there = restored(root, tmp_path / f"clone{number}", f"vigil/{cycle}")
+        assert (there / "models" / cycle / "model.safetensors").read_bytes() == cycle.encode() * 1000
+        assert len(read_manifest(there / "data" / "raw" / batch_of(root))) == 5
+
+
+def test_gc_keeps_everything_while_a_cycle_is_unfinished_and_waits_for_nobody(root: Path) -> None:
+    (root / ".vigil" / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (root / ".vigil" / "checkpoints" / "half.pt").write_bytes(b"x" * 100)
+    Journal(root).append("cycle_opened", cycle="2026-W09.1", judged=[], base_model="", fingerprint="", scheduled=False, week="2026-W09")
+    assert all(row["kept"] and not row["deleted"] for row in garbage(root, "--delete").values())
+    assert (root / ".vigil" / "checkpoints" / "half.pt").exists() and "2026-W09.1 is not finished" in vigil("gc", "-w", root).stdout
+    with lease(root, "retrain"):
+        refused = vigil("gc", "--delete", "-w", root, check=False)
+    assert refused.returncode == 1 and "Next:" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_tag_goes_only_when_it_is_named_and_never_one_to_which_a_rollback_leads(root: Path, tmp_path: Path) -> None:
+    for tag, why in ((f"vigil/{CYCLES[2]}", "champion"), (f"vigil/{CYCLES[0]}", "before it"), ("vigil/2020-W01.1", "no such tag"), ("main", "no such tag")):
+        refused = vigil("gc", "--delete", "--without-tag", tag, "-w", root, check=False)
+        assert refused.returncode == 1 and why in refused.stderr, refused.stderr
+    (root / "models" / f"{CYCLES[1]}.dvc").unlink()  # the batch list of today no longer names the held model; only its own tag does, and later ones
+    commit(root, "without the held model", "vigil/2026-W04.1")
+    for later in (CYCLES[2],):
+        git(root, "tag", "-d", f"vigil/{later}")
+    given = garbage(root, "--without-tag", f"vigil/{CYCLES[1]}")["DVC's cache: needed by a tag given up"]
+    assert given["why"] == f"vigil/{CYCLES[1]} cannot be restored any more" and given["bytes"] > 0
+    assert "DVC's cache: needed by a tag given up" not in garbage(root), "not unless it is asked for"
+    garbage(root, "--delete", "--without-tag", f"vigil/{CYCLES[1]}")
+    assert restored(root, tmp_path / "kept", f"vigil/{CYCLES[0]}").joinpath("models", CYCLES[0], "model.safetensors").exists()
+    with pytest.raises(Exception, match=r"(?i)missing|not exist|checkout|failed"):
+        there = restored(root, tmp_path / "lost", f"vigil/{CYCLES[1]}")
+        assert (there / "models" / CYCLES[1] / "model.safetensors").exists(), "its files are missing"
+
+
+def test_faces_of_a_dropped_batch_may_go(root: Path) -> None:
+    batch = batch_of(root)
+    vigil("batches", "drop", batch, "--who", "ada", "--why", "poisoned", "-w", root)
+    row = garbage(root, "--delete")[f"faces and fakes of {batch}"]
+    assert row["deleted"] and row["bytes"] > 0 and not (root / "data" / "faces" / batch).exists()
+
+
+# -- batches show ---------------------------------------------------------------------------------------------------------------
+def test_a_batch_shows_what_came_in_and_what_became_of_it(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
+    (tmp_path / "other" / "fake").mkdir(parents=True)
+    (tmp_path / "other" / "fake" / "x.jpg").write_bytes(pictures[0])
+    vigil("ingest", tmp_path / "other", "--name", "rumour", "-w", root)
+    batch = batch_of(root)
+    page = vigil_json("batches", "show", batch, "-w", root)
+    assert (page["state"], page["source"], page["samples"]) == ("accepted", "press", 4) and page["bytes"] > sum(map(len, pictures))
+    assert page["by_label"] == {"fake": 1, "real": 2, "unknown": 1} and page["by_generator"] == {"gan": 1} and page["by_kind"] == {"image": 4}
+    assert page["by_licence"] == {"CC-BY": 3, "not stated": 1} and page["identities"] == 4 and page["waiting"] == 1 and sum(page["quarantined"].values()) == 1
+    (conflict,) = page["conflicts"]
+    assert conflict == {"sample_id": sha256_bytes(pictures[0]), "said": [f"real in batch {batch}", "fake in rumour (fake/x.jpg)"]}
+    assert [(one["who"], one["why"]) for one in page["history"]] == [("vigil", "promoted")]
+    assert [one["cycle"] for one in page["judged_by"]] == [CYCLES[0]]
+    assert [(one["cycle"], one["new"]) for one in page["models"]] == [(CYCLES[0], True), (CYCLES[2], False)], "the held one learned, and was not promoted"
+    said = vigil("batches", "show", batch, "-w", root).stdout
+    assert "quarantined: 1 x" in said and "conflict:" in said and "accepted by vigil: promoted" in said
+    assert [row["batch"] for row in vigil_json("batches", "list", "-w", root)] == [batch] == [row["batch"] for row in vigil_json("batches", "-w", root)]
+    refused = vigil("batches", "show", "nothing", "-w", root, check=False)
+    assert refused.returncode == 1 and batch in refused.stderr and "Traceback" not in refused.stderr
+
+
+# -- erasure of one sample --------------------------------------------------------------------------------------------------------
+def places_of(root: Path, *contents: bytes) -> list[str]:
+    """Files of the workspace, DVC's cache and its remote among them, that hold some of the contents."""
+    found = (path for path in root.rglob("*") if path.is_file())
+    return [str(path.relative_to(root)) for path in found if any(content in path.read_bytes() for content in contents)]
+
+
+def packed_clips(root: Path, sample_id: str) -> list[bytes]:
+    """The stored pixels of a sample's faces and of what was forged from them, as the tars hold them."""
+    import pandas as pd
+
+    found = []
+    for index in root.glob("data/*/*/index.parquet"):
+        rows = pd.read_parquet(index)
+        for row in rows[rows["clip_id"].str.startswith(sample_id[:16])].to_dict("records"):
+            found.append((index.parent / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["nbytes"]])
+    return found
+
+
+@pytest.mark.parametrize("store", ["folder", "s3"])
+def test_an_erased_sample_is_nowhere_and_the_stages_go_on_without_it(store: str, root: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    if store == "s3":
+        with s3_server("vault") as (endpoint, client):
+            config = (root / ".dvc" / "config").read_text()
+            (root / ".dvc" / "config").write_text(re.sub(r"url = .*", f"url = s3://vault/store\n    endpointurl = {endpoint}", config))
+            assert push(root) > 0
+            _erase_one(root, pictures)
+            kept = {one["Key"]: client.get_object(Bucket="vault", Key=one["Key"])["Body"].read() for one in client.list_objects_v2(Bucket="vault")["Contents"]}
+            assert not [key for key, content in kept.items() if pictures[0][200:1200] in content]
+            assert [key for key, content in kept.items() if pictures[3][200:1200] in content] == [], "its shard was one with the erased one: pushed anew below"
+            assert push(root) > 0
+            kept = {one["Key"]: client.get_object(Bucket="vault", Key=one["Key"])["Body"].read() for one in client.list_objects_v2(Bucket="vault")["Contents"]}
+            assert [key for key, content in kept.items() if pictures[3][200:1200] in content]
+    else:
+        _erase_one(root, pictures)
+
+
+def _erase_one(root: Path, pictures: list[bytes]) -> None:
+    batch, gone, stays = batch_of(root), sha256_bytes(pictures[0]), sha256_bytes(pictures[3])
+    packed = packed_clips(root, gone)
+    others = packed_clips(root, stays)
+    assert len(packed) >= 2 and len(places_of(root, pictures[0][200:1200])) >= 2 and len(places_of(root, *packed)) >= 4, "faces and what was forged from them"
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and ".git" not in path.parts}
+    page = vigil_json("erase", gone, "--who", "ada", "--why", "asked to", "--dry-run", "-w", root)
+    assert [(row["batch"], row["path"], row["bytes"]) for row in page["rows"]] == [(batch, "0.jpg", len(pictures[0]))]
+    assert page["folders"] == [f"data/faces/{batch}", f"data/forged/{batch}"] and page["cached_objects"] >= 4 and page["cached_bytes"] > len(pictures[0])
+    assert page["tags"] == [f"vigil/{cycle}" for cycle in CYCLES]
+    after = {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and ".git" not in path.parts}
+    assert {path for path in before if after.get(path) != before[path] and path.suffix != ".lock"} - {root / ".vigil" / "lease.json"} == set(), (
+        "a dry run changes nothing"
+    )
+    done = vigil_json("erase", gone, "--who", "ada", "--why", "asked to", "-w", root)
+    (row,) = done["training"]
+    assert row["training"]["batches"] == [batch] and row["training"]["tags"] == page["tags"] and row["training"]["remote_objects"] >= 4 and done["left"] == 0
+    assert places_of(root, pictures[0][200:1200], *packed) == [], "not in the batch, the faces, the fakes, DVC's cache or the remote"
+    assert places_of(root, pictures[3][200:1200]) != []
+    (told,) = events(root, "erased")
+    assert told["fields"] | {"requested_at": ""} == {
+        "sample_id": gone, "requested_at": "", "batches": [batch], "tags": page["tags"], "who": "system:command line (ada)", "why": "asked to",
+    }  # fmt: skip
+    assert vigil_json("audit", "verify", "-w", root)["whole"] and vigil_json("batches", "show", batch, "-w", root)["erased"] == 1
+    reproduce(root, "faces")
+    reproduce(root, "forge")
+    assert packed_clips(root, gone) == [] and len(packed_clips(root, stays)) == len(others)
+    again = vigil_json("erase", gone, "--who", "ada", "--why", "asked to", "-w", root)
+    assert again["training"][0]["training"]["cached_objects"] == 0, "safe to repeat"
+    said = vigil("ingest", root.parents[0] / "again", "-w", root, check=False)
+    assert said.returncode == 1
+    folder = root.parent / "again" / "real"
+    folder.mkdir(parents=True)
+    (folder / "back.jpg").write_bytes(pictures[0])
+    assert "0 new, 1 known" in vigil("ingest", folder.parent, "-w", root).stdout, "it never comes in again"
+
+
+def test_what_is_no_sample_is_refused(root: Path) -> None:
+    for words in (["f" * 64], ["nonsense"], ["f" * 64, "--dry-run"], ["nonsense", "--dry-run"], ["..", "--dry-run"]):
+        refused = vigil("erase", *words, "--who", "ada", "--why", "x", "-w", root, check=False)
+        assert refused.returncode == 1 and "Nothing was erased" in refused.stderr and "Traceback" not in refused.stderr, refused.stderr
+    Database(root, load_settings(root / "params.yaml")).close()
+    assert events(root, "erased") == []
+
+
+def test_an_erasure_waits_for_the_end_of_a_cycle(root: Path, pictures: list[bytes]) -> None:
+    Journal(root).append("cycle_opened", cycle="2026-W09.1", judged=[], base_model="", fingerprint="", scheduled=False, week="2026-W09")
+    done = vigil_json("erase", sha256_bytes(pictures[0]), "--who", "ada", "--why", "asked to", "-w", root)
+    assert done["left"] == 1 and done["training"] == [] and places_of(root, pictures[0][200:1200]) != []
+    assert "vigil retrain" in vigil("erase", "--who", "ada", "--why", "asked to", "-w", root).stdout
