@@ -17,6 +17,7 @@ SIDES: tuple[Side, ...] = ("train", "validation", "holdout")
 OTHER_DONOR = "donor and target on different sides"
 OTHER_VIDEO = "its source video is on another side"
 PERSON_TRAINS = "kept for evaluation, but its person is on another side"
+CLAIMED = ("identity", "donor", "source_video")
 DUPLICATE = "near duplicate of another sample"
 
 
@@ -67,7 +68,7 @@ def only_standing(batches: Mapping[str, Sequence[Mapping[str, Any]]], stands: Ma
     for batch, samples in batches.items():
         here = [one for one in samples if one["sample_id"] not in placed and (stands[one["sample_id"]] == batch or (one["label"] and not one["quarantine"]))]
         placed |= {one["sample_id"] for one in here}
-        ordered.append([rows[one["sample_id"]] for one in here])
+        ordered.append([{**rows[one["sample_id"]], **{name: one[name] or rows[one["sample_id"]][name] for name in CLAIMED}} for one in here])
     return ordered
 
 

@@ -55,6 +55,26 @@ def test_a_known_generator_that_looks_different_must_be_covered_too() -> None:
     assert weighed(units("swap", shift=4.0))["not_covered"] == ["fake by swap"]
 
 
+def without_labels(table: pd.DataFrame, part: str = "new") -> pd.DataFrame:
+    """The same videos with nobody saying what the new ones are; the champion's scores say it well."""
+    score = np.where(table["label"] == "fake", 0.9, 0.1)
+    nameless = table["new"] if part == "new" else table["new"] & (table["label"] == part)
+    return table.assign(p_fake=score, label=table["label"].where(~nameless, ""), generator=table["generator"].where(~nameless, ""))
+
+
+def test_media_without_a_label_count_like_the_others() -> None:
+    same, other = weighed(without_labels(units())), weighed(without_labels(units("neural", shift=4.0)))
+    assert (same["status"], same["drifted"]) == ("tested", False) and same["p_value"] == weighed(units())["p_value"]
+    assert other["drifted"] and other["hold"] and other["not_covered"] == ["unlabelled, called fake"]
+
+
+def test_a_stream_of_only_real_media_without_a_label_is_no_reason_to_hold() -> None:
+    table = without_labels(units(incoming=60), "real")
+    only_real = table[~table["new"] | (table["label"] == "")]
+    found = weighed(only_real)
+    assert found["n_new"] == 30 and not found["hold"] and all(not group["drifted"] for group in found["groups"])
+
+
 def test_labels_take_no_part_in_the_test() -> None:
     table = units(shift=1.0)
     flipped = table.assign(label=np.where(table["label"] == "real", "fake", "real"))

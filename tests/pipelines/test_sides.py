@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.leaks import find_leaks
-from pipelines.sides import DUPLICATE, OTHER_DONOR, OTHER_VIDEO, PERSON_TRAINS, SIDES, decide_sides, look_of, split_of
+from pipelines.sides import DUPLICATE, OTHER_DONOR, OTHER_VIDEO, PERSON_TRAINS, SIDES, decide_sides, look_of, only_standing, split_of, standing
 from tests.pipelines.tables import sample
 from workspace.settings import SplitSettings
 
@@ -139,3 +139,27 @@ def test_a_planted_leak_of_each_kind_is_found() -> None:
     assert [leak["kind"] for leak in find_leaks({"train": [row("a", use="evaluate")]}, {})] == ["use"]
     assert [leak["kind"] for leak in find_leaks({"holdout": [row("a", use="never")]}, {})] == ["use"]
     assert find_leaks({"train": [row("a", identity="x")], "holdout": [row("b", identity="y", use="evaluate")]}, {}) == []
+
+
+@given(weeks, st.data())
+def test_a_person_s_label_stands_alone_and_moves_nobody(batches: list[list[dict[str, Any]]], data: st.DataObject) -> None:
+    assume(sum(map(len, batches)) == len({one["sample_id"] for batch in batches for one in batch}))  # ingest takes a content once
+    known = {one["sample_id"]: one for batch in batches for one in batch if not one["quarantine"] and one["use"] != "never"}
+    corrected = data.draw(st.lists(st.sampled_from(sorted(known)), unique=True, max_size=4)) if known else []
+    flipped = {"real": "fake", "fake": "real", "": "fake"}
+    answers = [{**known[one], "label": flipped[known[one]["label"]], "case_id": f"c-{one[:8]}", "donor": ""} for one in corrected]
+    weekly = {f"w{number}": batch for number, batch in enumerate(batches)}
+    before = decide_sides(only_standing(weekly, standing(weekly)), SPLIT)
+    after_weeks = {**weekly, "answers": answers}
+    stands = standing(after_weeks)
+    rows = only_standing(after_weeks, stands)
+    after = decide_sides(rows, SPLIT)
+    flat = [one for batch in rows for one in batch]
+    assert len({one["sample_id"] for one in flat}) == len(flat), "one row a content"
+    assert {one["sample_id"]: one["label"] for one in flat if one["sample_id"] in corrected} == {one["sample_id"]: one["label"] for one in answers}
+    assert all(stands[one] == "answers" for one in corrected)
+    labelled = {one for one in before.of_sample if known[one]["label"]}
+    assert {one: after.of_sample[one] for one in labelled} == {one: before.of_sample[one] for one in labelled}
+    first = {**weekly, "answers": [{**one, "case_id": ""} for one in answers]}
+    for one in corrected:
+        assert (standing(first)[one] == "answers") == (not known[one]["label"]), "another source's label counts only where none was recorded"
