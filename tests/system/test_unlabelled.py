@@ -26,7 +26,7 @@ def test_the_first_week_without_a_label_ends_and_says_so(media: Path, tmp_path: 
     done = vigil("retrain", "-w", root)
     assert done.returncode == 3 and "nothing to learn from" in done.stdout and "no champion" in done.stdout, done.stdout
     (batch,) = vigil_json("batches", "-w", root)
-    assert batch["state"] == "held" and "no label" in batch["why"] and set(stage_runs(root)) <= {"faces", "validate"}
+    assert batch["state"] == "held" and "no label" in batch["why"] and {name.partition("@")[0] for name in stage_runs(root)} <= {"faces", "validate"}
     assert vigil_json("batches", "show", batch["batch"], "-w", root)["waiting"] == batch["samples"]
     assert git(root, "tag", "-l", "vigil/*") and not vigil_json("retrain", "--dry-run", "-w", root)["needed"], "nothing is left to do"
     vigil("ingest", media, "-w", root)
@@ -40,7 +40,7 @@ def test_with_a_champion_such_a_week_is_measured_for_drift_and_the_champion_stay
     done = vigil("retrain", "-w", root)
     assert done.returncode == 3 and "nothing to learn from" in done.stdout and "drift" in done.stdout, done.stdout
     ran = stage_runs(root)[len(before) :]
-    assert "drift" in ran and "assemble" in ran and not {"pretrain", "harden", "train", "evaluate", "gate"} & set(ran)
+    assert {"drift", "assemble"} <= set(ran) and not {"pretrain", "harden", "train", "evaluate", "gate"} & set(ran)
     found = read_json(root / "reports" / "drift" / "drift.json")
     assert found["unlabelled"]["n_new"] == found["n_new"] > 0
     assert len(events(root, "promotion")) == 1 and len(events(root, "cycle_closed")) == 2
