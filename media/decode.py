@@ -120,7 +120,7 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
             place = _seconds(held, origin)
         if held is None:
             break
-        if following is None and time >= place + _frame_seconds(held, stream) - TIME_SLACK_SECONDS:
+        if following is None and time >= place + max(_frame_seconds(held, stream), 2 * TIME_SLACK_SECONDS) - TIME_SLACK_SECONDS:
             break  # after the end, and so are all later times
         if picture is None:
             picture = _upright(held)

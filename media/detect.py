@@ -19,6 +19,12 @@ STRIDE_PX = 4  # one anchor a cell: 48 x 48 = 2304
 OVERLAP = 0.3  # boxes that overlap more are one face (MediaPipe)
 PRESENCE = 0.5  # least presence of a face that the mesh network reports
 REGION_SCALE = 1.5  # mesh region as a multiple of the box's longer side (MediaPipe)
+# A picture that is one face: on crops of 160 real faces at 0.9 to 1.6 of the mesh's extent a region of 1.2 sides gave presence >= 0.9 in
+# 799 of 800; on 210 squares without a face the highest presence was 0.01. The detector found 3, 66, 140, 156 and 160 of 160.
+WHOLE_REGION = 1.2  # mesh region as a multiple of the picture's longer side
+WHOLE_PRESENCE = 0.9
+WHOLE_SCORE = 1.0  # there is no detector's score
+MOST_OBLONG = 1.5  # longer side over shorter one; more is no crop of a face
 LEFT, RIGHT = 234, 454  # mesh points at the sides of the face, for yaw
 EYE_CORNERS = ((33, 133), (362, 263))
 
@@ -62,6 +68,21 @@ class FaceFinder:
         found = [self._fit(frame, small, ratio, box) for box in boxes]
         faces = [face for face in found if face is not None]
         return sorted(faces, key=lambda face: (-_area(face.box), face.box))
+
+    def fit_whole(self, frame: np.ndarray) -> list[Detection]:
+        """The one face that fills an RGB picture, as in the crops of many data sets, or nothing. For pictures in which `find` finds nothing:
+
+        the detector wants some of a head's surroundings. The mesh says whether it lies on a face.
+        """
+        height, width = frame.shape[:2]
+        if max(height, width) > MOST_OBLONG * min(height, width):
+            return []
+        small = shrunk(frame, self.settings.max_detect_px)
+        ratio = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
+        inset = np.array([small.shape[1], small.shape[0]] * 2, np.float32) * np.array([1, 1, -1, -1]) * (1 - WHOLE_REGION / REGION_SCALE) / 2
+        box = np.array([0, 0, small.shape[1], small.shape[0]], np.float32) + inset
+        face = self._fit(frame, small, ratio, Box(box.astype(np.float32), WHOLE_SCORE, None))
+        return [face] if face is not None and face.presence >= WHOLE_PRESENCE else []
 
     def _fit(self, frame: np.ndarray, small: np.ndarray, ratio: np.ndarray, box: Box) -> Detection | None:
         side = float(max(box.box[2] - box.box[0], box.box[3] - box.box[1])) * REGION_SCALE

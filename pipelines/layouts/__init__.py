@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.layouts import celeba, celebdf, csv_table, deepfakebench, df40, dfdc, faceforensics, folder, json_table, openforensics, wilddeepfake
-from pipelines.layouts.found import Found, Listing
+from pipelines.layouts.found import Found, Listing, readable
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
@@ -39,5 +39,6 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
     listing = LAYOUTS[name].read(source, path)
     if source.split == "own" and name not in TABLES:
         listing.files = [replace(found, use="" if found.use == "evaluate" else found.use) for found in listing.files]
+    listing.files = [readable(found) for found in listing.files]
     listing.files.sort(key=lambda found: found.name)
     return listing

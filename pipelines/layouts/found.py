@@ -4,7 +4,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,13 @@ class Listing:
     hidden: int = 0
     names_people: bool = False  # the source itself says who is in its files (a column, or a naming scheme)
     card: "Card | None" = None  # of a published data set
+
+
+def readable(found: Found) -> Found:
+    """The same with every word as text that can be stored: bytes of a file's name that are no UTF-8 are written as \\xff. `path` still opens it."""
+    texts = {column.name: getattr(found, column.name) for column in fields(found) if column.name != "path"}
+    clean = {name: text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name, text in texts.items()}
+    return found if clean == texts else replace(found, **clean)
 
 
 def each_file(folder: Path, listing: Listing, top: str = "") -> Iterator[tuple[Path, tuple[str, ...]]]:
@@ -105,7 +112,9 @@ def problem_of(path: Path, folder: Path) -> str:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return "broken link" if path.is_symlink() else "file not found"
-    except (OSError, RuntimeError) as problem:
+    except RuntimeError:  # how Python 3.11 says it
+        return "link in a loop"
+    except OSError as problem:
         return f"unreadable ({problem.__class__.__name__})"
     if stat.S_ISDIR(mode):
         return "link to a folder" if path.is_symlink() else "unreadable folder"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from media import networks
-from media.align import crop_transform, place
+from media.align import crop_transform, place, warp
 from media.decode import probe, read_frames, read_image
 from media.detect import FaceFinder, shrunk
 from media.landmarks import FACE_OVAL, INNER_LIPS, LEFT_EYE, MESH_TO_68, OUTER_LIPS, RIGHT_EYE, region_masks, to_68
@@ -134,6 +134,32 @@ def test_region_masks_cover_their_regions(portrait):
     assert at(eyes, LEFT_EYE) > 0.9 and at(eyes, RIGHT_EYE) > 0.9 and at(lips, OUTER_LIPS) > 0.9 and at(skin, [1, 4, 5]) > 0.9
     assert at(skin, LEFT_EYE) < 0.1 and at(eyes, OUTER_LIPS) < 0.1
     assert region_masks(mesh + 5, 128).sum() == 0
+
+
+def tight(picture: np.ndarray, landmarks: np.ndarray, sides: float) -> np.ndarray:
+    """The square of 224 px around a mesh, `sides` times as long as its longer side."""
+    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+    scale, (x, y) = 224 / (sides * (high - low).max()), (low + high) / 2
+    return warp(picture, np.array([[scale, 0, 112 - scale * x], [0, scale, 112 - scale * y]]), 224)
+
+
+def test_a_crop_that_is_all_face_is_fitted_as_a_whole(shared_data):
+    found = {"detector": 0, "either": 0, "of": 0}
+    for path in sorted((shared_data / "real" / "photos").iterdir())[:40]:
+        picture = read_image(path)
+        for face in FINDER.find(picture)[:1]:
+            crop = tight(picture, face.landmarks, 0.9)
+            found = {"detector": found["detector"] + bool(FINDER.find(crop)), "either": found["either"] + bool(FINDER.fit_whole(crop)), "of": found["of"] + 1}
+    assert found["of"] >= 35 and found["detector"] < 0.5 * found["of"] and found["either"] >= 0.95 * found["of"], found
+
+
+def test_a_picture_without_a_face_is_no_crop_of_one(shared_data, portrait):
+    (face,) = FINDER.find(portrait)
+    assert not FINDER.fit_whole(np.hstack([portrait, portrait])), "two faces wide"
+    assert len(FINDER.fit_whole(tight(portrait, face.landmarks, 1.0))) == 1
+    assert not FINDER.fit_whole(np.full((224, 224, 3), 127, np.uint8))
+    frames = [frame for _, frame in read_frames(shared_data / "edge" / "no_face.mp4", [0.0, 0.5, 1.0])]
+    assert not any(FINDER.fit_whole(np.ascontiguousarray(frame[:200, at : at + 200])) for frame in frames for at in (0, 100))
 
 
 def test_haar_finds_the_frontal_face_too(shared_data):
