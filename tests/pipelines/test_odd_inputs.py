@@ -104,7 +104,7 @@ ROWS: dict[str, Row] = {
     "PNG with a palette": ("palette.png", pillow("P", "PNG"), PHOTO),
     "16-bit PNG": ("deep.png", encoded(".png", change=lambda bgr: bgr.astype(np.uint16) * 257), PHOTO),
     "16-bit grey PNG": ("deep-grey.png", encoded(".png", change=lambda bgr: bgr[:, :, 1].astype(np.uint16) * 257), PHOTO),
-    "black and white PNG": ("bits.png", pillow("1", "PNG"), Taken("image", reason="any")),
+    "black and white PNG": ("bits.png", pillow("1", "PNG"), PHOTO),
     "PNG cut": ("cut.png", cut(content(png), 0.5), BROKEN),
     "PNG that claims ten thousand million pixels": ("bomb.png", content(odd.bomb(100_000, 100_000)), TOO_LARGE),
     "PNG of one pixel": ("pixel.png", encoded(".png", change=lambda bgr: bgr[:1, :1]), Taken("image", 1, 1, "no face found")),
@@ -137,7 +137,7 @@ ROWS: dict[str, Row] = {
         Taken("video", 255, 319),
     ),
     "one frame": ("single.mp4", video(frames=1), VIDEO),
-    "three hours": ("long.mp4", odd.long_video, Taken("video", 160, 120, "any")),
+    "three hours": ("long.mp4", odd.long_video, Taken("video", 160, 120)),
     "no length": ("still.mkv", video(frames=1, fps=Fraction(1000), muxer={"live": "1"}), Taken("video", reason="too few frames with a face")),
     "cut, index first": ("cut-front.mp4", cut(video(muxer={"movflags": "faststart"}), 0.7), VIDEO),
     "cut, index last": ("cut-back.mp4", cut(video(), 0.7), BROKEN),
@@ -216,8 +216,7 @@ def test_each_is_right_or_has_a_reason(kind: str, world: World) -> None:
     assert (row["kind"], entry["width"], entry["height"]) == (expected.kind, expected.width, expected.height)
     assert entry["decoded"] and entry["frames_seen"] >= 1
     assert read_media(world.batch, row["shard"], row["offset"], row["bytes"], row["sample_id"]) == (world.source / "real" / os.fsdecode(name)).read_bytes()
-    if expected.reason != "any":
-        assert entry["reason"] == expected.reason and bool(entry["clips"]) == (expected.reason == "")
+    assert entry["reason"] == expected.reason and bool(entry["clips"]) == (expected.reason == "")
 
 
 def test_every_file_is_accounted_for(world: World) -> None:

@@ -5,16 +5,19 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import typer
 
 from pipelines.layouts import LAYOUTS, read_layout
+from pipelines.layouts.page import PAGE, with_cards
 from tests.pipelines.trees import TREES, put, write_json
 from tests.system.world import vigil, vigil_json
+from vigil.taking_in import named_sources
 from workspace.errors import DataError
 from workspace.manifest import read_manifest, read_media
-from workspace.settings import SourceSettings
+from workspace.settings import LayoutName, SourceSettings
 
 COLUMNS = ("label", "use", "identity", "donor", "generator", "method", "compression", "source_video")
 # path -> the columns above, as published
@@ -140,6 +143,14 @@ def test_every_published_layout_has_a_tree_and_a_card() -> None:
     assert set(TREES) == {name for name, module in LAYOUTS.items() if hasattr(module, "CARD")} == set(EXPECTED)
 
 
+def test_the_page_shows_the_cards_and_the_command_line_knows_every_layout() -> None:
+    from vigil.main import Layout
+
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_cards(page) == page, "run `python -m pipelines.layouts.page`"
+    assert {layout.value for layout in Layout} == {"auto", *LAYOUTS} == set(get_args(LayoutName))
+
+
 def read(folder: Path, **more: object) -> Any:
     return read_layout(SourceSettings.model_validate({"name": "here", "path": str(folder), **more}), folder)
 
@@ -263,8 +274,9 @@ def test_column_names_of_a_table_are_mapped_at_the_front_door(tmp_path: Path, in
     assert (row["path"], row["label"], row["generator"]) == ("n/three.png", "fake", "gan")
     wrong = vigil("ingest", tmp_path / "all.csv", "--column", "path=nothing", "-w", root, check=False)
     assert wrong.returncode == 1 and "no column nothing" in wrong.stderr and "Traceback" not in wrong.stderr
-    assert vigil("ingest", tmp_path / "all.csv", "--column", "weight=x", "-w", root, check=False).returncode == 2
-    assert vigil("ingest", tmp_path / "all.csv", "--column", "path", "-w", root, check=False).returncode == 2
+    for word in ("weight=x", "path"):
+        with pytest.raises(typer.BadParameter):
+            named_sources([str(tmp_path / "all.csv")], "auto", "", "", [], [word])
 
 
 @pytest.mark.parametrize(
