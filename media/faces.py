@@ -2,7 +2,8 @@
 
 A video is sampled in windows of frames by time stamp (`dense`: the whole video; `standard`: windows spread over it; `fast`: one frame a second).
 In each window faces are followed; a frame without the face is dropped, a gap longer than `max_gap_frames` or a cut ends the clip. The
-crops of a clip follow a smoothed path. A photo is a clip of one frame; one in which no face is found is tried as a crop that is all face. Whatever is wrong with a file ends as `Extraction.reason`.
+crops of a clip follow a smoothed path. A photo is a clip of one frame; one in which no
+face is found is tried as a crop that is all face. Whatever is wrong with a file ends as `Extraction.reason`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -124,6 +124,20 @@ def test_a_photo_is_a_clip_of_one_frame(person):
     assert [clip.frames.shape for clip in found.clips] == [(1, 64, 64, 3)]
 
 
+def test_a_photo_that_is_all_face_gives_a_clip_and_a_video_of_it_keeps_to_the_detector(tmp_path, person):
+    from media.detect import FaceFinder
+
+    picture = np.ascontiguousarray(person[0])
+    (face,) = FaceFinder(SMALL).find(picture)
+    low, high = face.landmarks.min(axis=0), face.landmarks.max(axis=0)
+    scale, (x, y) = 224 / (0.8 * (high - low).max()), (low + high) / 2
+    crop = warp(picture, np.array([[scale, 0, 112 - scale * x], [0, scale, 112 - scale * y]]), 224)
+    assert not FaceFinder(SMALL).find(crop)
+    found = extract_clips(cv2.imencode(".png", crop[:, :, ::-1])[1].tobytes(), SMALL)
+    assert len(found.clips) == 1 and found.reason == "" and found.clips[0].landmarks.shape == (1, 468, 2)
+    assert extract_clips(write_video(tmp_path / "a.mp4", [crop] * 8), SMALL).reason == "no face found"
+
+
 def test_no_face_has_its_reason(tmp_path):
     noise = [np.random.default_rng(k).integers(0, 256, (96, 96, 3), dtype=np.uint8) for k in range(12)]
     found = extract_clips(write_video(tmp_path / "a.mp4", noise, fps=12), SMALL)

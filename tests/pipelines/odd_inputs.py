@@ -95,7 +95,8 @@ def video(codec: str = "libx264", pixels: str = "yuv420p", form: str | None = No
 
 def video_bytes(
     picture: np.ndarray, codec: str = "libx264", pixels: str = "yuv420p", form: str = "mp4", *,
-    frames: int = 12, fps: Fraction = Fraction(6), first: int = 0, sound: bool = False, options: dict[str, str] | None = None, muxer: dict[str, str] | None = None,
+    frames: int = 12, fps: Fraction = Fraction(6), first: int = 0, sound: bool = False,
+    options: dict[str, str] | None = None, muxer: dict[str, str] | None = None,
 ) -> bytes:  # fmt: skip
     """A video of one face that moves to the side."""
     with (
