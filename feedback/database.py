@@ -136,6 +136,25 @@ def database_url(root: Path, settings: Settings) -> str:
     return parsed.render_as_string(hide_password=False)
 
 
+def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
+    """(what the database has, what this Vigil wants) where opening it would migrate it; None where there is none, or nothing to do. Reads only."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    if not exists(root, settings):
+        return None
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    head = str(ScriptDirectory.from_config(config).get_current_head())
+    engine = create_engine(database_url(root, settings))
+    try:
+        with engine.connect() as connection:
+            now = _revision(connection) or ("0001" if inspect(connection).has_table("detections") else "none")
+    finally:
+        engine.dispose()
+    return None if now == head else (now, head)
+
+
 def exists(root: Path, settings: Settings) -> bool:
     """Whether there is anything to open: another database than the embedded one always counts as there."""
     url = database_url(root, settings)

@@ -11,7 +11,7 @@ from workspace.settings import Settings
 from workspace.state import batch_states, champion, cycles, open_cycle
 
 # A change of these decides nothing about the data or the model.
-NOT_TRAINED_ON = {"ingest", "schedule", "serve", "feedback", "registry", "remote"}
+NOT_TRAINED_ON = {"format", "ingest", "schedule", "serve", "feedback", "registry", "remote"}
 
 
 @dataclass(frozen=True, slots=True)

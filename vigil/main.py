@@ -165,6 +165,19 @@ def init(
 
 
 @app.command()
+def upgrade(
+    workspace: WorkspaceOption = None, dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change.")] = False, as_json: JsonOption = False
+) -> None:
+    """Bring a workspace of an older Vigil up to this one; your settings stay. Safe to repeat."""
+    from vigil.upgrading import upgrade_workspace
+    from workspace.layout import require_workspace
+    from workspace.upgrade import render_upgrade
+
+    plan = upgrade_workspace(require_workspace(workspace or Path.cwd(), any_format=True).root, dry_run)
+    _emit(plan.as_dict(), render_upgrade(plan, dry_run), as_json)
+
+
+@app.command()
 def sample(
     folder: Annotated[Path, typer.Argument(help="Where the clips go.")],
     people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 12,

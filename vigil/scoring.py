@@ -34,15 +34,11 @@ def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]
     """
     if named is not None:
         return named, ""
-    from workspace.layout import require_workspace
+    from workspace.layout import find_workspace, require_workspace
 
-    try:
-        root = require_workspace(workspace or Path.cwd()).root
-    except WorkspaceError:
-        if workspace is not None or not has_starter():
-            raise
+    if workspace is None and has_starter() and find_workspace(Path.cwd()) is None:
         return STARTER, "starter"
-    return _of_workspace(root)
+    return _of_workspace(require_workspace(workspace or Path.cwd()).root)
 
 
 def _of_workspace(root: Path) -> tuple[Path, str]:

@@ -6,7 +6,7 @@ ISO week and a running number, `2026-W47.2`. Whether a scheduled cycle is due is
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,16 @@ def read_cycle(root: Path) -> Cycle:
         return Cycle(**raw)
     except (OSError, TypeError, ValueError, yaml.YAMLError) as problem:
         raise WorkspaceError(f"Cannot read {path}.", why=str(problem), next_step="Run `vigil retrain`: it opens a cycle and writes this file.") from problem
+
+
+def complete_cycle(text: str) -> tuple[str, list[str]] | None:
+    """A cycle.yaml of an older Vigil with the keys that came since, at their defaults, and their names; None where none is missing."""
+    import yaml
+
+    raw = yaml.safe_load(text)
+    missing = [one for one in fields(Cycle) if isinstance(raw, dict) and one.name not in raw and one.default is not MISSING]
+    added = {one.name: list(one.default) if isinstance(one.default, tuple) else one.default for one in missing}
+    return (HEADER + yaml.safe_dump(raw | added, sort_keys=False, allow_unicode=True), list(added)) if added else None
 
 
 def _is_names(value: Any) -> bool:

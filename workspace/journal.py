@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "promotion": ("cycle", "model_sha256", "path", "previous_sha256", "who", "why"),
     "rollback": ("cycle", "model_sha256", "path", "who", "why"),
     "override": ("who", "why"),
+    "upgraded": ("before", "after", "changes"),
 }
 
 

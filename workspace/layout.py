@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workspace.errors import WorkspaceError
+from workspace.format import refuse_other_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,8 @@ def find_workspace(start: Path) -> Workspace | None:
     return None
 
 
-def require_workspace(start: Path) -> Workspace:
-    """The workspace that `start` is in. Raises WorkspaceError when there is none, or when it is the code checkout."""
+def require_workspace(start: Path, *, any_format: bool = False) -> Workspace:
+    """The workspace that `start` is in. Raises WorkspaceError when there is none, when it is the code checkout, or when its format is not ours."""
     found = find_workspace(start)
     if found is None:
         refuse_code_checkout(start)
@@ -154,4 +155,6 @@ def require_workspace(start: Path) -> Workspace:
             next_step="Run `vigil init FOLDER` to make one, or name one with --workspace.",
         )
     refuse_code_checkout(found.root)
+    if not any_format:
+        refuse_other_format(found.params)
     return found

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from workspace.blocks import Block, Rule, every_mistake
 from workspace.errors import SettingsError
+from workspace.format import FORMAT, refuse_other_format
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -531,6 +532,7 @@ class Settings(Block):
         ),
     )
 
+    format: int = Field(FORMAT, ge=FORMAT, le=FORMAT, description="Of the workspace; `vigil upgrade` raises it, nobody else.")
     profile: Literal["full", "small", "demo"] = Field(description="The profile these values came from; a note, not a switch.")
     seed: NotNegative = Field(20261116, description="Of every draw that a cycle makes.")
     ingest: IngestSettings
@@ -558,7 +560,8 @@ class Settings(Block):
 def load_settings(path: Path) -> Settings:
     """Read params.yaml, or stop with one line per mistake.
 
-    Raises SettingsError for a missing file, bad YAML, an unknown key, a wrong type or an impossible combination.
+    Raises SettingsError for a missing file, bad YAML, an unknown key, a wrong type or an impossible combination, WorkspaceError for
+    settings of another format.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -575,6 +578,8 @@ def load_settings(path: Path) -> Settings:
             why=f"not YAML: {problem}",
             next_step="Mend the line named above; `vigil init --print-params` prints a complete example.",
         ) from problem
+    if isinstance(raw, dict) and "profile" in raw:  # else it is no settings file of any format
+        refuse_other_format(Path(path))
     return parse_settings(raw, where=str(path))
 
 

@@ -9,7 +9,7 @@ from workspace.profiles import project_root
 
 def make_workspace(root):
     (root / ".vigil").mkdir(parents=True)
-    (root / "params.yaml").write_text("profile: demo\n", encoding="utf-8")
+    (root / "params.yaml").write_text("format: 2\nprofile: demo\n", encoding="utf-8")
     return root
 
 

@@ -1,0 +1,33 @@
+"""`vigil upgrade`: the workspace's files and its feedback database together, under the lease."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from workspace.lease import lease
+from workspace.upgrade import Upgrade, apply_upgrade, plan_upgrade, uncommitted
+
+
+def upgrade_workspace(root: Path, dry_run: bool) -> Upgrade:
+    """What changes, or would; done when this returns, unless it is a dry run. Raises LeaseHeldError while somebody writes to the workspace."""
+    if dry_run:
+        return _whole_plan(root)
+    from feedback.database import Database
+
+    with lease(root, "upgrade"):
+        plan = _whole_plan(root)
+
+        def migrate() -> None:
+            if "feedback.db" in plan.changes:
+                Database(root, plan.settings).close()  # opening it brings it up to date, in one transaction
+
+        if plan.changes or uncommitted(root):
+            apply_upgrade(root, plan, migrate)
+        return plan
+
+
+def _whole_plan(root: Path) -> Upgrade:
+    from feedback.database import schema_behind
+
+    plan = plan_upgrade(root)
+    behind = schema_behind(root, plan.settings)
+    return replace(plan, changes={**plan.changes, "feedback.db": [f"schema {behind[0]} -> {behind[1]}"]}) if behind else plan

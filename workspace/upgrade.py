@@ -1,0 +1,186 @@
+"""`vigil upgrade`: what an older workspace lacks, and how it gets it without losing a word of its owner's.
+
+The user's values stay. Keys that params.yaml lacks take the value that a new workspace of the same profile has; stage numbers and
+dvc.yaml are the program's own; cycle.yaml gets the keys that came since. The state before is committed and tagged, the feedback
+database copied, and the format is written last: a killed upgrade is simply run again.
+"""
+
+import copy
+import io
+import sqlite3
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workspace.cycle import complete_cycle
+from workspace.errors import SettingsError, WorkspaceError
+from workspace.files import atomic_file
+from workspace.format import FORMAT, LINE, format_of, refuse_other_format
+from workspace.journal import Event, Journal
+from workspace.layout import Workspace
+from workspace.profiles import compose_params, project_root
+from workspace.settings import PROFILES, Settings, parse_settings
+
+BACKUP = Path(".vigil/backup")
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What would change, a sentence each, by file; and the texts that would be written. Nothing to do where `changes` is empty."""
+
+    before: int
+    after: int
+    settings: Settings
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain values, for --json."""
+        return {"before": self.before, "after": self.after, "changes": self.changes}
+
+
+def plan_upgrade(root: Path) -> Upgrade:
+    """What this program would change in the workspace at `root`. Reads only.
+
+    Raises WorkspaceError where the workspace is newer than the program, SettingsError where the user's values and the new ones exclude each other.
+    """
+    space = Workspace(root)
+    before = format_of(space.params)
+    if before > FORMAT:
+        refuse_other_format(space.params)
+    text = space.params.read_text(encoding="utf-8")
+    params, settings, said = upgraded_params(text)
+    changes: dict[str, list[str]] = {}
+    texts: dict[str, str] = {}
+    pipeline = (project_root() / "dvc.yaml").read_text(encoding="utf-8")
+    if not space.pipeline.exists() or space.pipeline.read_text(encoding="utf-8") != pipeline:
+        changes["dvc.yaml"], texts["dvc.yaml"] = ["the stages of this Vigil"], pipeline
+    if space.cycle.exists() and (found := complete_cycle(space.cycle.read_text(encoding="utf-8"))):
+        changes["cycle.yaml"], texts["cycle.yaml"] = [f"{name} is new" for name in found[1]], found[0]
+    if said:
+        changes["params.yaml"], texts["params.yaml"] = said, params  # last: it holds the format
+    return Upgrade(before, FORMAT, settings, changes, texts)
+
+
+def upgraded_params(text: str) -> tuple[str, Settings, list[str]]:
+    """A params.yaml with every key of this program: (its text, the settings, what changed). The user's values, order and comments stay."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 160
+    try:
+        mine = yaml.load(text)
+        profile = mine["profile"] if isinstance(mine, MutableMapping) else None
+    except (YAMLError, KeyError) as problem:
+        raise SettingsError("Cannot upgrade params.yaml. Nothing was changed.", why=f"not settings: {problem}", next_step="Mend the file.") from problem
+    if profile not in PROFILES:
+        raise SettingsError(
+            "Cannot upgrade params.yaml. Nothing was changed.", why=f"profile is {profile!r}, not one of {', '.join(PROFILES)}", next_step="Mend that line."
+        )
+    theirs = yaml.load(compose_params(profile))
+    said = _raise_numbers(mine, theirs) + _add_missing(mine, theirs)
+    written = text
+    if said:
+        out = io.StringIO()
+        yaml.dump(mine, out)
+        written = out.getvalue()
+    return written, parse_settings(YAML(typ="safe", pure=True).load(written), where="params.yaml with the new keys"), said
+
+
+def _raise_numbers(mine: MutableMapping[str, Any], theirs: MutableMapping[str, Any]) -> list[str]:
+    """The format and the stage numbers say what the program is: they are never the user's."""
+    said = []
+    if mine.get("format", 1) != FORMAT and "format" in mine:
+        said.append(f"format {mine['format']} -> {FORMAT}")
+        mine["format"] = FORMAT
+    for stage, number in theirs["stage_versions"].items():
+        if stage in mine.get("stage_versions", {}) and mine["stage_versions"][stage] != number:
+            said.append(f"stage_versions.{stage} {mine['stage_versions'][stage]} -> {number}")
+            mine["stage_versions"][stage] = number
+    return said
+
+
+def _add_missing(mine: Any, theirs: Any, at: str = "") -> list[str]:
+    """Put every key that `mine` lacks behind the one that precedes it in `theirs`."""
+    said = []
+    place = 0
+    for key, value in theirs.items():
+        if key not in mine:
+            mine.insert(place, key, copy.deepcopy(value))
+            said.append(f"{at}{key}: {_shown(value)}")
+        elif isinstance(value, MutableMapping) and isinstance(mine[key], MutableMapping):
+            said += _add_missing(mine[key], value, f"{at}{key}.")
+        place = list(mine).index(key) + 1
+    return said
+
+
+def _shown(value: Any) -> str:
+    text = str(dict(value) if isinstance(value, MutableMapping) else list(value) if isinstance(value, list) else value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def apply_upgrade(root: Path, plan: Upgrade, migrate: Callable[[], None]) -> None:
+    """Carry out `plan`; `migrate` brings the feedback database up to date. The lease must be held. Safe to repeat after a kill at any point."""
+    from workspace.repository import commit, has_tag
+
+    tag = f"vigil/before-format-{plan.after}"
+    if plan.before < plan.after and not has_tag(root, tag):
+        commit(root, f"Before the upgrade to format {plan.after}", tag)
+    keep_database(root, plan)
+    migrate()
+    for name in sorted(plan.texts, key=lambda one: one == "params.yaml"):
+        if name == "params.yaml":
+            Journal(root).append_if(lambda events: _entry(events, plan))
+        with atomic_file(root / name) as handle:
+            handle.write(plan.texts[name])
+    commit(root, f"Upgrade to format {plan.after}")
+
+
+def _entry(events: Sequence[Event], plan: Upgrade) -> tuple[str, dict[str, Any]] | None:
+    """Once a format, however often a killed upgrade is begun again; a change within a format is told each time."""
+    told = any(event.kind == "upgraded" and event["after"] == plan.after for event in events)
+    return None if told and plan.before < plan.after else ("upgraded", {"before": plan.before, "after": plan.after, "changes": plan.changes})
+
+
+def uncommitted(root: Path) -> bool:
+    """Whether an upgrade was killed before its last step: the workspace has this format, its last commit an older one."""
+    from workspace.repository import git
+
+    text = git(root, "show", "HEAD:params.yaml", check=False)
+    found = LINE.search(text)
+    return format_of(root / "params.yaml") == FORMAT and bool(text) and (int(found[1]) if found else 1) < FORMAT
+
+
+def keep_database(root: Path, plan: Upgrade) -> Path | None:
+    """Copy the embedded feedback database as it is before the upgrade, once a format; None where there is none or it stays as it is."""
+    source, kept = root / "feedback.db", root / BACKUP / f"format-{plan.before}" / "feedback.db"
+    if "feedback.db" not in plan.changes or not source.exists() or kept.exists():
+        return None
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    fresh = kept.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    try:
+        old, new = sqlite3.connect(source), sqlite3.connect(fresh)
+        with new:
+            old.backup(new)
+        new.close()
+        old.close()
+    except sqlite3.Error as problem:
+        raise WorkspaceError("The feedback database could not be copied. Nothing was changed.", why=str(problem), next_step="Stop the service.") from problem
+    return fresh.replace(kept)
+
+
+def render_upgrade(plan: Upgrade, dry_run: bool) -> str:
+    """The plan for people."""
+    if not plan.changes:
+        return f"Format {plan.after}: up to date, nothing to change."
+    lines = [f"{'Would upgrade' if dry_run else 'Upgraded'} from format {plan.before} to {plan.after}:"]
+    for name, said in plan.changes.items():
+        lines += [f"  {name}", *(f"    {line}" for line in said)]
+    kept = f"  The state before is tag vigil/before-format-{plan.after}" + (
+        f", the database before {BACKUP}/format-{plan.before}/feedback.db." if "feedback.db" in plan.changes else "."
+    )
+    lines += [kept] if plan.before < plan.after else []
+    return "\n".join([*lines, "  Nothing was changed. Next: stop `vigil serve`, then vigil upgrade" if dry_run else "  Next: vigil status"])
