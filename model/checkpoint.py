@@ -24,6 +24,7 @@ from workspace.settings import ModelSettings
 
 HEADER = "vigil"  # the one metadata key: several would be written in random order
 MODEL_KIND = "resnext-lstm-1"
+FORMER_NAMES = {"lstm": "temporal", "lstm_head": "temporal_head"}  # of modules, before a GRU or a transformer could stand there
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> str:
@@ -73,10 +74,15 @@ def load_model(path: Path, sha256: str | None = None) -> ResNeXtLSTM:
         # the backbone's own start weights are about to be overwritten: their file need not exist any more
         settings = ModelSettings.model_validate_json(json.dumps(info["model"] | {"weights": ""}))
         model = ResNeXtLSTM(settings, int(info["size_px"]))
-        model.load_state_dict(tensors, strict=True)
+        model.load_state_dict({_name_of_now(name): tensor for name, tensor in tensors.items()}, strict=True)
     except (KeyError, ValueError, RuntimeError, ValidationError) as problem:
         raise ModelFileError(f"Refused {path}. Nothing was loaded.", why=str(problem)[:500], next_step="Train again with this version of Vigil.") from problem
     return model.eval()
+
+
+def _name_of_now(name: str) -> str:
+    module, dot, rest = name.partition(".")
+    return f"{FORMER_NAMES.get(module, module)}{dot}{rest}"
 
 
 def warm_start(model: ResNeXtLSTM, base: ResNeXtLSTM) -> list[str]:

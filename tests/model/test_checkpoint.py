@@ -29,6 +29,16 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
     assert torch.equal(again(x), ours(x))
 
 
+def test_a_checkpoint_with_the_names_of_the_first_models_is_read_as_the_same_network(tmp_path):
+    ours, x = lively_model(), torch.rand(2, 3, 3, SIZE, SIZE)
+    save_model(ours, tmp_path / "now")
+    tensors, info = load_tensors(tmp_path / "now")
+    then = {re.sub(r"^temporal(?=[._])", "lstm", name): tensor for name, tensor in tensors.items()}
+    assert {name.split(".")[0] for name in then} > {"lstm", "lstm_head"} and not any(name.startswith("temporal") for name in then)
+    save_tensors(tmp_path / "then", then, info)
+    assert torch.equal(load_model(tmp_path / "then")(x), ours(x))
+
+
 def test_same_model_same_bytes(tmp_path):
     assert save_model(lively_model(), tmp_path / "a") == save_model(lively_model(), tmp_path / "b", {})
     many = {f"t{n}": torch.full((3,), float(n)) for n in range(20)}
