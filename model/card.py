@@ -30,7 +30,12 @@ class ModelCard(BaseModel):
     created: str = Field("", description="UTC time, or empty where the same inputs must give the same bytes.")
     label_map: dict[str, str] = Field(default_factory=lambda: {"positive": "fake"}, description="Which way the logit points.")
     faces: FaceSettings = Field(description="Serving repeats exactly this.")
-    model: ModelSettings
+    model: ModelSettings | None = Field(
+        description="Empty for an imported ONNX file: it is its own identity, has no weights of ours, and cannot be trained on."
+    )
+    imported: dict[str, Any] = Field(
+        default_factory=dict, description="Of a model made elsewhere: file, sha256 of it, contract, what it said when it was probed."
+    )
     threshold: float = Field(ge=0, le=1, description="On calibrated p_fake of a video; set on validation.")
     temperature: float = Field(gt=0, description="Logits are divided by this before the sigmoid.")
     abstain: float = Field(ge=0, le=1, description="Half-width of the uncertain band around the threshold.")
@@ -46,6 +51,11 @@ class ModelCard(BaseModel):
     def model_id(self) -> str:
         """First 12 digits of the sha256: the name shown to people."""
         return self.model_sha256[:12]
+
+
+def trainable(folder: Path) -> bool:
+    """Whether the model in `folder` has weights to go on from. Raises ModelFileError where its card cannot be read."""
+    return load_card(folder).model is not None
 
 
 def write_card(folder: Path, card: ModelCard) -> Path:
@@ -64,9 +74,9 @@ def load_card(folder: Path) -> ModelCard:
 
 
 def verify(folder: Path) -> ModelCard:
-    """The card, once both model files have the sha256 it names. Raises ModelFileError otherwise; nothing is loaded."""
+    """The card, once its model files have the sha256 it names. Raises ModelFileError otherwise; nothing is loaded."""
     card = load_card(folder)
-    for name, expected in ((WEIGHTS, card.model_sha256), (ONNX, card.onnx_sha256)):
+    for name, expected in ((WEIGHTS if card.model else ONNX, card.model_sha256), (ONNX, card.onnx_sha256)):
         path = Path(folder) / name
         if not path.is_file():
             raise ModelFileError(f"Cannot use the model in {folder}.", why=f"{name} is missing", next_step="Restore the folder from DVC, or train again.")

@@ -1,6 +1,7 @@
 """From the predictions table to figures with intervals and to what the gates read. No model runs here.
 
-Which rows are judged: the holdout as it stood before this cycle (all of it for a first model); collected media where they
+Which rows are judged: the holdout as it stood before this cycle (all of it for a first model, and against an
+imported one that knows no batch of this workspace); collected media where they
 hold enough videos of both classes, else collected and forged together, and the report says which.
 """
 
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     from model.card import ModelCard
 
 
-def judged_kinds(holdout: "pd.DataFrame", least: int, champion: bool) -> tuple[str, list[str]]:
+def judged_kinds(holdout: "pd.DataFrame", least: int, apart: bool) -> tuple[str, list[str]]:
     """`collected` where the judged holdout has `least` collected videos of both classes, else `collected+forged`; with its origins."""
-    rows = judged_rows(holdout, ["collected"], champion)
+    rows = judged_rows(holdout, ["collected"], apart)
     enough = min(class_counts(rows).values()) >= least
     return ("collected", ["collected"]) if enough else ("collected+forged", ["collected", "forged"])
 
 
-def judged_rows(holdout: "pd.DataFrame", origins: list[str], champion: bool) -> "pd.DataFrame":
-    """Holdout rows of these origins, without the new ones where there is a champion to compare with."""
+def judged_rows(holdout: "pd.DataFrame", origins: list[str], apart: bool) -> "pd.DataFrame":
+    """Holdout rows of these origins; with `apart` without the new ones, which the champion's own cycles did not know."""
     rows = holdout[holdout["origin"].isin(origins)]
-    return rows[~rows["new"].astype(bool)] if champion else rows
+    return rows[~rows["new"].astype(bool)] if apart else rows
 
 
 def figures(rows: "pd.DataFrame", column: str, threshold: float, settings: Settings, seed: int) -> dict[str, Any]:
@@ -59,8 +60,8 @@ def auc_interval(rows: "pd.DataFrame", column: str, settings: Settings, seed: in
 def gate_inputs(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """What the gates read of the predictions. Only values that some gate needs: each of them missing must hold the cycle."""
     holdout = table[table["fold"] == "holdout"]
-    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, champion is not None)
-    rows = judged_rows(holdout, origins, champion is not None)
+    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, not cycle.judges_all)
+    rows = judged_rows(holdout, origins, not cycle.judges_all)
     everything = holdout[holdout["origin"].isin(origins)]
     inputs: dict[str, Any] = {
         "judged_on": judged_on,
@@ -179,8 +180,8 @@ def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle) -> 
 def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """The figures for people: overall, new, validation, every slice, each generator, with intervals."""
     holdout = table[table["fold"] == "holdout"]
-    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, champion is not None)
-    rows, everything = judged_rows(holdout, origins, champion is not None), holdout[holdout["origin"].isin(origins)]
+    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, not cycle.judges_all)
+    rows, everything = judged_rows(holdout, origins, not cycle.judges_all), holdout[holdout["origin"].isin(origins)]
     models = {"challenger": ("p_challenger", challenger.threshold)} | ({"champion": ("p_champion", champion.threshold)} if champion else {})
     parts = {"overall": rows, "new": everything[everything["new"].astype(bool)], "validation": table[table["fold"] == "validation"]}
     overall = {

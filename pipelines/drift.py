@@ -136,7 +136,7 @@ def weigh(units: "pd.DataFrame", covered_by: dict[str, int], settings: Settings,
     least = settings.drift.min_samples
     if not cycle.judged and not counts["n_new"]:
         return _result("nothing new", counts)
-    if not counts["n_ref"] and not cycle.base_model:
+    if not counts["n_ref"] and cycle.judges_all:
         return _result("no reference", counts)
     if min(counts.values()) < least:
         return _result("too few", counts | {"least": least})

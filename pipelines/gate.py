@@ -29,6 +29,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         settings.gates,
         judged=cycle.judged,
         base_sha256=cycle.base_model,
+        unknown=bool(cycle.base_model) and cycle.judges_all,
     )
     return write_verdict(root, cycle, evaluation, verdict)
 

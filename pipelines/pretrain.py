@@ -11,6 +11,7 @@ from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
 from workspace.files import read_json, write_json
 from workspace.settings import Settings
+from workspace.state import IMPORTED
 
 if TYPE_CHECKING:
     from model.network import ResNeXtLSTM
@@ -86,10 +87,18 @@ def start_model(root: Path, settings: Settings, cycle: Cycle) -> tuple["ResNeXtL
 
 
 def load_base(root: Path, cycle: Cycle) -> "ResNeXtLSTM | None":
-    """The base model, checked against the cycle's sha256; None for a first model."""
+    """The base model, checked against the cycle's sha256; None for a first model, and where the base has no weights (an imported ONNX file)."""
+    from model.card import trainable, verify
     from model.checkpoint import load_model
 
-    return load_model(root / "build/base/model.safetensors", cycle.base_model) if cycle.base_model else None
+    folder = root / "build/base"
+    if not cycle.base_model:
+        return None
+    if cycle.base_cycle == IMPORTED and not trainable(folder):
+        verify(folder)
+        print("The champion is an imported ONNX file: this model starts from nothing.", flush=True)
+        return None
+    return load_model(folder / "model.safetensors", cycle.base_model)
 
 
 if __name__ == "__main__":

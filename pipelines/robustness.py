@@ -49,7 +49,7 @@ def measure(
     if panel.empty:
         return {"n": 0, "challenger": [], "champion": [], "transfer": {}, "gate": {"n": 0}}
     mine = curve(root, "build/model", challenger, panel, settings, cycle.seed)
-    theirs = curve(root, "build/base", champion, panel, settings, cycle.seed) if champion else []
+    theirs = curve(root, "build/base", champion, panel, settings, cycle.seed) if champion and champion.model else []
     transferred = transfers(root, settings, cycle, challenger, champion, panel, tell)
     judged = transferred.get("independent") or transferred["parent"]
     gate = {
@@ -58,7 +58,9 @@ def measure(
         "transfer": judged["attacked"],
         "whitebox": at(mine, WHITEBOX_EPS),
         "challenger_curve": mean_under_attack(mine),
-    } | ({"champion_curve": mean_under_attack(theirs)} if champion else {})
+    }
+    if champion:
+        gate |= {"champion_curve": mean_under_attack(theirs)} if champion.model else {"champion_has_no_gradients": True}
     return {"n": len(panel), "challenger": mine, "champion": theirs, "transfer": transferred, "masked": masked(mine), "gate": gate}
 
 
@@ -74,7 +76,7 @@ def transfers(
     model = load_model(root / "build/model/model.safetensors", challenger.model_sha256).to(best_device())
     parent = (
         load_model(root / "build/base/model.safetensors", champion.model_sha256)
-        if champion
+        if champion and champion.model
         else FrameView(load_model(root / "build/pretrain/model.safetensors")).eval()
     ).to(best_device())
     attackers = {"parent": parent, "independent": train_surrogate(root, settings, cycle, tell)}

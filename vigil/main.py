@@ -610,6 +610,27 @@ def models_rollback(
     print(roll_back(root, _settings(root), to, who, why))
 
 
+@models_app.command("import")
+def models_import(
+    source: Annotated[Path, typer.Argument(help="A model folder of Vigil, its model.safetensors, or an ONNX file of any detector (docs/import.md).")],
+    who: Who,
+    why: Why,
+    words: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="How an ONNX file wants to be asked, KEY=VALUE: says=p_fake, mean=[0.5,0.5,0.5]. May be repeated.", show_default=False),
+    ] = None,
+    card: Annotated[Path | None, typer.Option(help="The same keys in a YAML or JSON file.", show_default=False)] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a model that was made elsewhere as the first champion; later ones come through the gates."""
+    from vigil.importing import import_model, render_import
+
+    root = _root(workspace)
+    found = import_model(root, _settings(root), source, words or [], card, who, why)
+    _emit(found, render_import(found), as_json)
+
+
 @models_app.command("diff")
 def models_diff(
     cycles: Annotated[list[str] | None, typer.Argument(help="Two cycles, or `champion` and `previous`; else previous and champion.")] = None,

@@ -84,7 +84,8 @@ def model_rows(root: Path) -> list[dict[str, Any]]:
             if model.version
             else known[cycle].outcome or "candidate"
         )
-        rows.append({"cycle": cycle, "role": role, "version": model.version or "", "model": model.model_sha256[:12], "why": known[cycle].reason})
+        why = known[cycle].reason if cycle in known else next(str(event["why"]) for event in events if event.kind == "promotion" and event["cycle"] == cycle)
+        rows.append({"cycle": cycle, "role": role, "version": model.version or "", "model": model.model_sha256[:12], "why": why})
     return rows
 
 

@@ -16,6 +16,7 @@ from workspace.errors import WorkspaceError
 from workspace.files import atomic_file
 from workspace.journal import Event
 from workspace.settings import ScheduleSettings
+from workspace.state import IMPORTED
 
 CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<running>[1-9]\d*)")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -50,6 +51,11 @@ class Cycle:
     def week(self) -> str:
         """The ISO week of the id, e.g. `2026-W47`."""
         return self.cycle.rpartition(".")[0]
+
+    @property
+    def judges_all(self) -> bool:
+        """Whether all of the holdout is judged, the new rows too: for a first model, and against an imported one before any batch was known here."""
+        return not self.base_model or (self.base_cycle == IMPORTED and set(self.batches) == set(self.judged))
 
     @property
     def trains(self) -> bool:

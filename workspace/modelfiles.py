@@ -1,4 +1,7 @@
-"""A model on disk, as promotion and registry see it: three files whose hashes agree with the card. Nothing is loaded here."""
+"""A model on disk, as promotion and registry see it: files whose hashes agree with the card. Nothing is loaded here.
+
+Three files; an imported ONNX model, whose card names no network of ours (`model` empty), has no weights and is known by its ONNX file.
+"""
 
 import json
 from pathlib import Path
@@ -12,15 +15,16 @@ MODEL_FILES = (WEIGHTS, EXPORT, CARD)
 
 
 def verify_model_files(folder: Path, model_sha256: str = "") -> dict[str, Any]:
-    """The card of the model in `folder`, once both files have the sha256 it names and it is the model `model_sha256` (when given).
+    """The card of the model in `folder`, once its files have the sha256 it names and it is the model `model_sha256` (when given).
 
     Raises ModelFileError when a file is missing, a hash differs, or it is another model.
     """
     folder = Path(folder)
     try:
         card = read_json(folder / CARD)
-        expected = {WEIGHTS: str(card["model_sha256"]), EXPORT: str(card["onnx_sha256"])}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as problem:
+        weights = EXPORT if card.get("imported") and card.get("model") is None else WEIGHTS
+        expected = {weights: str(card["model_sha256"])} | {EXPORT: str(card["onnx_sha256"])}
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as problem:
         raise _refusal(folder, f"{CARD} cannot be read: {problem!r}") from problem
     for name, sha256 in expected.items():
         try:
@@ -29,8 +33,8 @@ def verify_model_files(folder: Path, model_sha256: str = "") -> dict[str, Any]:
             raise _refusal(folder, f"{name} cannot be read: {problem}") from problem
         if found != sha256:
             raise _refusal(folder, f"{name} has sha256 {found[:12]}..., its card says {sha256[:12]}...")
-    if model_sha256 and expected[WEIGHTS] != model_sha256:
-        raise _refusal(folder, f"it holds model {expected[WEIGHTS][:12]}..., not {model_sha256[:12]}...")
+    if model_sha256 and expected[weights] != model_sha256:
+        raise _refusal(folder, f"it holds model {expected[weights][:12]}..., not {model_sha256[:12]}...")
     return dict(card)
 
 

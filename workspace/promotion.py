@@ -17,7 +17,7 @@ from workspace.journal import Event, Journal
 from workspace.layout import Workspace
 from workspace.lease import holds_lease, lease
 from workspace.modelfiles import verify_model_files
-from workspace.state import Champion, champion, previous, promoted
+from workspace.state import IMPORTED, Champion, champion, previous, promoted
 
 PASS = "pass"
 NOTHING = "Nothing was promoted."
@@ -76,6 +76,39 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
     )
     allowed = {**judged, "verdict": PASS, "results": [{"gate": "bootstrap", "verdict": PASS}]}
     return promote(root, challenger, expected_champion_sha256="", verdict=allowed, cycle=cycle, who=who, why=f"bootstrapped: {why}")
+
+
+def import_champion(root: Path, model: Path, *, model_sha256: str, source_sha256: str, who: str, why: str) -> Event:
+    """Make a model that was made elsewhere the first champion of a workspace, on a person's word; returns the journal's `promotion` event.
+
+    Safe to repeat: the same model returns its first event. Raises PromotionConflict where there is a champion (a later model comes in
+    through a cycle and its gates only), ModelFileError when a file is not what its card says.
+    """
+    _need_words(who, why)
+    verify_model_files(Workspace(root).root / model, model_sha256)
+    path = Workspace(root).relative(model)
+
+    def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
+        now = champion(events)
+        if now and (now.cycle, now.model_sha256) == (IMPORTED, model_sha256):
+            return None
+        if now:
+            raise refuse_import(now)
+        told = {"who": who, "why": f"imported: {why}", "source_sha256": source_sha256}
+        return "promotion", {"cycle": IMPORTED, "model_sha256": model_sha256, "path": path, "previous_sha256": "", **told}
+
+    with _writer(root, "import"):
+        journal = Journal(root)
+        return journal.append_if(decide) or next(event for event in journal.events() if event.kind == "promotion")
+
+
+def refuse_import(now: Champion) -> PromotionConflict:
+    """Why a model cannot be imported beside a champion."""
+    return PromotionConflict(
+        "Nothing was imported.",
+        why=f"{now.cycle} ({now.model_sha256[:12]}) is champion; only a workspace without one takes a model on a person's word",
+        next_step="Compare the two with `vigil evaluate SOURCE --model FOLDER`, or import it into a new workspace (`vigil init`).",
+    )
 
 
 def override(root: Path, gate: str, *, who: str, why: str, until: datetime) -> Event:

@@ -137,7 +137,7 @@ def register(root: Path, settings: Settings, model_dir: Path, *, cycle: str, run
             return known
         own_run = "" if run_id else (find_run(root, settings, cycle) or client.create_run(experiment_id, tags={CYCLE_TAG: cycle}, run_name=cycle).info.run_id)
         run_id = run_id or own_run
-        for name in MODEL_FILES:
+        for name in (name for name in MODEL_FILES if (model_dir / name).is_file()):
             client.log_artifact(run_id, str(model_dir / name), ARTIFACTS)
         if own_run:
             client.set_terminated(own_run, "FINISHED")

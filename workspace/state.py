@@ -6,6 +6,7 @@ from typing import Any
 
 from workspace.journal import Event
 
+IMPORTED = "imported"  # stands where a model's cycle stands, for one that was made elsewhere
 BATCH_STATES = ("new", "accepted", "held", "dropped")
 
 
@@ -103,12 +104,12 @@ def previous(events: Iterable[Event]) -> Champion | None:
 
 
 def candidates(events: Iterable[Event]) -> dict[str, Champion]:
-    """The candidate of each cycle that made one, oldest first; `version` is 0 for those never promoted."""
+    """The candidate of each cycle that made one, and the model that was imported, oldest first; `version` is 0 for those never promoted."""
     events = list(events)
     versions = {cycle: model.version for cycle, model in promoted(events).items()}
     found: dict[str, Champion] = {}
     for event in events:
-        if event.kind == "candidate":
+        if event.kind == "candidate" or (event.kind == "promotion" and event["cycle"] == IMPORTED):
             found[event["cycle"]] = Champion(event["model_sha256"], event["cycle"], versions.get(event["cycle"], 0), event["path"])
     return found
 

@@ -39,12 +39,14 @@ def judge(
     *,
     judged: Sequence[str] | None,
     base_sha256: str | None,
+    unknown: bool = False,
 ) -> Verdict:
     """Weigh every measurement against its bound. Pure: the same inputs give the same verdict.
 
     `evaluation` and `drift` are the stages' reports; only their `gate_inputs` count. `validate` holds one
     `{batch, success, checks}` a batch, `sets` `{leaks: {what: count}}`, `judged` the batches of the cycle, `base_sha256`
-    the champion the cycle was opened against ('' when there is none). An input that is missing, None or NaN makes its
+    the champion the cycle was opened against ('' when there is none). `unknown`: that champion was imported, and nothing here was known
+    before this cycle, so there is no reference for drift or labels. An input that is missing, None or NaN makes its
     gate undecided; only `pass` may promote.
     """
     inputs = Inputs(
@@ -53,7 +55,7 @@ def judge(
             "drift": drift.get("gate_inputs") if isinstance(drift, Mapping) else None,
             "validate": validate,
             "sets": sets,
-            "cycle": {"judged": judged, "base_sha256": base_sha256},
+            "cycle": {"judged": judged, "base_sha256": base_sha256, "unknown": unknown},
         }
     )
     limits = Limits(settings, GateSettings.model_validate({}))

@@ -209,6 +209,9 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
             gate, GateVerdict.PASS, f"{new} incoming videos with labels that the champion can judge: too few to look at ({least}).", n=new, smallest_n=least
         )
         return
+    if before == 0 and inputs.flag("cycle.unknown"):
+        yield GateResult(gate, GateVerdict.PASS, "The champion was imported: no known media yet whose labels it could be weighed on.", n=0, smallest_n=least)
+        return
     if status == "too few" or before < least:
         reason = f"Undecided: {before} known videos to compare with; {least - before} more are needed ({least})."
         yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=before, smallest_n=least)
@@ -229,7 +232,7 @@ def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:
     seen, judged = inputs.node("drift"), inputs.items("cycle.judged")
     status, reference, new = seen.text("status"), seen.count("n_ref"), seen.count("n_new")
     if status == "no reference":
-        if has_champion(inputs):
+        if has_champion(inputs) and not inputs.flag("cycle.unknown"):
             raise Missing("there is a champion, but drift had no reference to compare with")
         yield GateResult(gate, GateVerdict.PASS, "No reference yet: these are the first media.", n=new, smallest_n=0)
         return
@@ -273,7 +276,11 @@ def robustness(gate: str, inputs: Inputs, limits: Limits) -> Results:
     yield limits.check(f"{gate}: transfer", "balanced accuracy lost to transferred PGD at 0.05", drop, "max_transfer_drop", n, least, "clips")
     yield limits.check(f"{gate}: white-box", "balanced accuracy under white-box PGD at 2/255", seen.number("whitebox"), "min_whitebox", n, least, "clips")
     curve = seen.number("challenger_curve")
-    if champion_exists:
+    if champion_exists and isinstance(seen.value, dict) and seen.value.get("champion_has_no_gradients") is True:
+        yield GateResult(
+            f"{gate}: curve", GateVerdict.PASS, "The champion is an imported ONNX file, which cannot be attacked white-box: nothing to compare with."
+        )
+    elif champion_exists:
         loss = seen.number("champion_curve") - curve
         yield limits.check(f"{gate}: curve", "loss of mean robust accuracy against the champion", loss, "max_curve_drop", n, least, "clips")
     else:

@@ -1,0 +1,264 @@
+"""A model that was made elsewhere: what may come in and what is refused, and the first cycle that is judged against it."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+from flows.plan import make_plan
+from model.export import export_onnx
+from model.foreign import Contract, adapt, golden_clips, sniff
+from model.inference import Engine
+from model.shipped import STARTER
+from pipelines import drift, evaluate, gate, harden, pretrain, train
+from tests.model.toys import SIZE, lively_model
+from tests.pipelines.small_world import add_batch, demo_settings, write_data_reports, write_sets
+from vigil.importing import new_card
+from vigil.main import app
+from vigil.opening import open_workspace
+from workspace.cycle import Cycle
+from workspace.errors import ModelFileError, PromotionConflict, SettingsError
+from workspace.files import read_json, sha256_file
+from workspace.journal import Journal
+from workspace.settings import load_settings
+from workspace.state import champion
+
+WHO = ("--who", "ana", "--why", "ours of last year")
+SETTINGS = demo_settings()
+
+
+def foreign(path: Path, shape: list[Any], says: str = "logit", opset: int = 17, scale: float = 4.0) -> Path:
+    """A detector of somebody else: how much brighter the red is than the blue, over all that it is shown."""
+    axes = list(range(1, len(shape)))
+    colours = np.zeros([3, 1, 1], np.float32)
+    colours[0], colours[2] = scale, -scale
+    nodes, tensors = [helper.make_node("Mul", ["pixels", "colours"], ["weighed"])], [numpy_helper.from_array(colours, "colours")]
+    if opset >= 18:
+        tensors.append(numpy_helper.from_array(np.array(axes, np.int64), "axes"))
+        nodes.append(helper.make_node("ReduceMean", ["weighed", "axes"], ["logit"], keepdims=0))
+    else:
+        nodes.append(helper.make_node("ReduceMean", ["weighed"], ["logit"], axes=axes, keepdims=0))
+    answer, dims = "logit", ["B"]
+    if says == "p_fake":
+        nodes, answer = [*nodes, helper.make_node("Sigmoid", ["logit"], ["said"])], "said"
+    if says == "logits":  # real first
+        tensors += [numpy_helper.from_array(np.array([-1, 1], np.int64), "pair"), numpy_helper.from_array(np.array([[-0.5, 0.5]], np.float32), "halves")]
+        nodes += [helper.make_node("Reshape", ["logit", "pair_one"], ["column"]), helper.make_node("Mul", ["column", "halves"], ["said"])]
+        tensors.append(numpy_helper.from_array(np.array([-1, 1], np.int64), "pair_one"))
+        answer, dims = "said", ["B", 2]
+    ins, outs = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape), helper.make_tensor_value_info(answer, TensorProto.FLOAT, dims)
+    model = helper.make_model(helper.make_graph(nodes, "g", [ins], [outs], tensors), opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+def engine_of(folder: Path, content: bytes, size: int, **contract: Any) -> Engine:
+    """The adapted file as an engine."""
+    from model.card import write_card
+    from workspace.files import sha256_bytes
+
+    folder.mkdir(exist_ok=True)
+    made = adapt(content, Contract(**contract), size)
+    (folder / "model.onnx").write_bytes(made)
+    about = demo_settings({"faces": {"size_px": size}})
+    write_card(folder, new_card(about, Contract(**contract), model_sha256=sha256_bytes(made), onnx_sha256=sha256_bytes(made), model=None))
+    return Engine(folder)
+
+
+def redness(clip: np.ndarray) -> float:
+    """What `foreign` answers: mean over all pixels of 4 (red - blue) / 3."""
+    pixels = clip.astype(np.float64) / 255
+    return float(4 * (pixels[..., 0] - pixels[..., 2]).mean() / 3)
+
+
+@given(
+    shape=st.sampled_from(
+        [["B", 3, SIZE, SIZE], ["B", "T", 3, SIZE, SIZE], ["B", 3, "H", "W"], ["B", 3, 16, 16], ["B", 2, 3, SIZE, SIZE], ["B", "T", 3, 16, 16]]
+    ),
+    says=st.sampled_from(["logit", "p_fake", "logits"]),
+    opset=st.sampled_from([13, 17, 18]),
+    channels=st.sampled_from(["rgb", "bgr"]),
+    mean=st.sampled_from([0.0, 0.25]),
+    std=st.sampled_from([1.0, 0.5]),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_adapted_file_says_what_the_original_says_of_the_pixels_it_was_promised(
+    tmp_path_factory: pytest.TempPathFactory, shape: list[Any], says: str, opset: int, channels: str, mean: float, std: float
+) -> None:
+    folder = tmp_path_factory.mktemp("foreign")
+    content = foreign(folder / "f.onnx", shape, says, opset).read_bytes()
+    engine = engine_of(folder / "m", content, SIZE, says=says, channels=channels, mean=(mean,) * 3, std=(std,) * 3)
+    clips = golden_clips(SIZE, 2)
+    if shape[1] == 2:
+        clips = [np.repeat(clip[:1], 5, axis=0) for clip in clips]  # so many frames alike that it does not matter which are drawn
+    for clip, score in zip(clips, engine.score_clips(clips), strict=True):
+        wanted = redness(clip) / std * (1 if channels == "rgb" else -1)  # a mean that is the same for all colours cancels out
+        assert score.logit == pytest.approx(wanted, abs=0.03) and len(score.certainty) == len(clip)
+        assert score.embedding.shape == engine.score_clips(clips[:1])[0].embedding.shape
+
+
+def test_our_own_export_is_taken_as_it_is(tmp_path: Path) -> None:
+    export_onnx(lively_model(), tmp_path / "ours.onnx")
+    content = (tmp_path / "ours.onnx").read_bytes()
+    assert adapt(content, Contract(), SIZE) == content
+
+
+@pytest.mark.parametrize(
+    ("shape", "opset", "says"),
+    [
+        ([1, 3, SIZE, SIZE], 17, "fixed to 1"),
+        (["B", SIZE, SIZE, 3], 17, "not \\[B, 3, H, W\\]"),
+        (["B", 3, SIZE], 17, "not \\[B, 3, H, W\\]"),
+        (["B", 3, SIZE, SIZE], 11, "opset is 11"),
+    ],
+)
+def test_a_file_that_cannot_be_a_detector_is_refused_with_the_reason(tmp_path: Path, shape: list[Any], opset: int, says: str) -> None:
+    with pytest.raises(ModelFileError, match=says):
+        adapt(foreign(tmp_path / "f.onnx", shape, opset=opset).read_bytes(), Contract(), SIZE)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07"])
+def test_what_is_no_onnx_is_refused(content: bytes) -> None:
+    with pytest.raises(ModelFileError, match="Nothing was imported"):
+        adapt(content, Contract(), SIZE)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("m.pt", "torch"), ("m.onnx", "torch"), ("m.safetensors", "pickle"), ("m.bin", "zeros"), ("m.h5", "zeros")])
+def test_pickles_are_refused_unread_whatever_they_are_called(tmp_path: Path, name: str, kind: str) -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "it ran",))
+
+    path = tmp_path / name
+    if kind == "torch":
+        torch.save({"bomb": Bomb()}, path)
+    else:
+        path.write_bytes(pickle.dumps(Bomb()) if kind == "pickle" else bytes(64))
+    with pytest.raises(ModelFileError, match="pickle" if name != "m.h5" else "no .onnx"):
+        sniff(path)
+    assert not (tmp_path / "it ran").exists()
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new workspace whose faces are as large as the small world's, with a registry."""
+    from workspace import registry
+
+    root = tmp_path_factory.mktemp("opened") / "w"
+    open_workspace(root, "demo")
+    text = (root / "params.yaml").read_text().replace("size_px: 64", f"size_px: {SIZE}").replace("clip_frames: 6", "clip_frames: 3")
+    (root / "params.yaml").write_text(text.replace("min_clip_frames: 4", "min_clip_frames: 2"))
+    registry.prepare(root, load_settings(root / "params.yaml"))
+    return root
+
+
+@pytest.fixture
+def root(opened: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(opened, tmp_path / "w", symlinks=True))
+
+
+def run(*words: Any) -> Any:
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout[done.stdout.index("{") :])
+
+
+def test_an_imported_detector_serves_is_journalled_and_stays_the_only_one(root: Path, tmp_path: Path) -> None:
+    source = foreign(tmp_path / "theirs.onnx", ["B", 3, 16, 16], "p_fake")
+    (tmp_path / "card.yaml").write_text("says: p_fake\nmean: [0.5, 0.5, 0.5]\ngenerators_seen: [swap]\n")
+    found = run("models", "import", source, "--card", tmp_path / "card.yaml", "--set", "threshold=0.6", *WHO, "-w", root, "--json")
+    assert found["source_sha256"] == sha256_file(source) and found["trainable"] is False and found["threshold"] == 0.6
+    event = [one for one in Journal(root).events() if one.kind == "promotion"][-1]
+    assert (event["who"], event["why"], event["source_sha256"]) == ("ana", "imported: ours of last year", found["source_sha256"])
+    card = read_json(root / "models/imported/card.json")
+    assert card["imported"]["contract"]["mean"] == [0.5, 0.5, 0.5] and card["model"] is None and card["generators_seen"] == ["swap"]
+
+    from workspace.registry import serving_model
+
+    assert serving_model(root, load_settings(root / "params.yaml")) == root / "models/imported"
+    again = run("models", "import", source, "--card", tmp_path / "card.yaml", "--set", "threshold=0.6", *WHO, "-w", root, "--json")
+    assert again["time"] == found["time"], "twice is once"
+    other = foreign(tmp_path / "other.onnx", ["B", 3, 16, 16], scale=1.0)
+    with pytest.raises(PromotionConflict, match="only a workspace without one"):
+        CliRunner().invoke(app, ["models", "import", str(other), *WHO, "-w", str(root)], catch_exceptions=False)
+    assert champion(Journal(root).events()).model_sha256 == found["model_sha256"]  # type: ignore[union-attr]
+    assert "imported" in CliRunner().invoke(app, ["models", "-w", str(root)]).output
+    plan = make_plan(Journal(root).events(), load_settings(root / "params.yaml"))
+    assert (plan.base_cycle, plan.base_model) == ("imported", found["model_sha256"])
+
+
+def test_a_folder_of_ours_keeps_its_threshold_and_can_be_trained_on(root: Path) -> None:
+    params = root / "params.yaml"
+    size = read_json(STARTER / "card.json")["faces"]["size_px"]
+    with pytest.raises(ModelFileError, match=f"Set faces.size_px to {size}"):
+        CliRunner().invoke(app, ["models", "import", str(STARTER), *WHO, "-w", str(root)], catch_exceptions=False)
+    params.write_text(params.read_text().replace(f"size_px: {SIZE}", f"size_px: {size}"))
+    found = run("models", "import", STARTER, *WHO, "-w", root, "--json")
+    before, after = read_json(STARTER / "card.json"), read_json(root / "models/imported/card.json")
+    assert found["trainable"] and (after["threshold"], after["model_sha256"]) == (before["threshold"], before["model_sha256"])
+    assert (after["cycle"], after["imported"]["cycle"]) == ("imported", before["cycle"])
+
+
+def test_bare_weights_are_exported_anew(root: Path, tmp_path: Path) -> None:
+    from model.checkpoint import save_model
+
+    save_model(lively_model(), tmp_path / "last-year.safetensors")
+    found = run("models", "import", tmp_path / "last-year.safetensors", "--set", "threshold=0.7", *WHO, "-w", root, "--json")
+    assert found["trainable"] and found["threshold"] == 0.7 and found["model_sha256"] == sha256_file(tmp_path / "last-year.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "says"),
+    [
+        (["--set", "says=maybe", "--set", "luck=1"], SettingsError, "luck"),
+        (["--set", "mean"], SettingsError, "KEY=VALUE"),
+        (["--set", "output=nothing"], ModelFileError, "no output"),
+        (["--set", "says=logits"], ModelFileError, "does not run"),
+    ],
+)
+def test_a_wrong_contract_is_refused_and_nothing_is_left(root: Path, tmp_path: Path, words: list[str], error: type[Exception], says: str) -> None:
+    source = foreign(tmp_path / "f.onnx", ["B", 3, 16, 16])
+    with pytest.raises(error, match=says):
+        CliRunner().invoke(app, ["models", "import", str(source), *words, *WHO, "-w", str(root)], catch_exceptions=False)
+    assert champion(Journal(root).events()) is None and not (root / "models/imported").exists()
+
+
+def test_a_constant_model_is_refused(root: Path, tmp_path: Path) -> None:
+    source = foreign(tmp_path / "f.onnx", ["B", 3, 16, 16], scale=0.0)
+    with pytest.raises(ModelFileError, match="whatever it sees"):
+        CliRunner().invoke(app, ["models", "import", str(source), *WHO, "-w", str(root)], catch_exceptions=False)
+
+
+def test_the_next_cycle_starts_from_nothing_and_is_judged_against_an_imported_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.set_num_threads(2)
+    base = tmp_path / "build/base"
+    base.parent.mkdir(parents=True)
+    sha256 = engine_of(base, foreign(tmp_path / "f.onnx", ["B", 3, 16, 16]).read_bytes(), 32).card.model_sha256
+    cycle = Cycle(cycle="2026-W47.1", seed=3, batches=("b1",), judged=("b1",), base_model=sha256, base_cycle="imported")
+    rows = add_batch(tmp_path, "b1", 20)
+    write_sets(tmp_path, rows, {"b1"})
+    write_data_reports(tmp_path, cycle, rows)
+    told = {stage.__name__.rpartition(".")[2]: stage.run(tmp_path, SETTINGS, cycle) for stage in (pretrain, harden, train, evaluate, drift, gate)}
+    assert told["pretrain"]["warm_start"] is False and "starts from nothing" in capsys.readouterr().out and told["harden"]["surrogate"] == "phase 1"
+    table = pd.read_parquet(tmp_path / "reports/predictions.parquet")
+    assert table[table["fold"] == "holdout"]["p_champion"].notna().all() and told["evaluate"]["gate_inputs"]["champion_sha256"] == sha256
+    results = {row["gate"]: row for row in told["gate"]["results"]}
+    compared = results["not worse than the champion: AUC"]
+    assert compared["n"] == 4 and "the champion's" in compared["reason"]
+    assert results["drift"]["verdict"] == results["label noise"]["verdict"] == results["robustness: curve"]["verdict"] == "pass"
+    assert not [row for row in results.values() if "missing" in row["reason"]], "every measurement is there"
+
+    (base / "model.onnx").write_bytes((base / "model.onnx").read_bytes() + b"\0")
+    with pytest.raises(ModelFileError):
+        pretrain.start_model(tmp_path, SETTINGS, cycle)

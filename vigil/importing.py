@@ -1,0 +1,170 @@
+"""`vigil models import`: a model that was made elsewhere becomes the first champion of a workspace, on a person's word."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workspace.errors import ModelFileError, SettingsError
+from workspace.files import atomic_file, sha256_bytes, sha256_file
+from workspace.journal import Journal
+from workspace.lease import lease
+from workspace.settings import Settings
+from workspace.state import IMPORTED, champion
+
+if TYPE_CHECKING:
+    from model.card import ModelCard
+    from model.foreign import Contract
+
+BUILDING = Path(".vigil/building") / IMPORTED
+TAG = f"vigil/{IMPORTED}"
+
+
+def import_model(root: Path, settings: Settings, source: Path, words: list[str], card_file: Path | None, who: str, why: str) -> dict[str, Any]:
+    """Check, adapt and probe the model in `source`, then promote it; returns what `--json` shows. Safe to repeat after a kill.
+
+    Raises ModelFileError for what cannot be a model here, PromotionConflict where there is a champion already.
+    """
+    from model.foreign import probe, sniff
+    from model.inference import Engine
+    from workspace import promotion, registry, repository
+
+    kind = sniff(source)
+    with lease(root, "import"):
+        now = champion(Journal(root).events())
+        if now and now.cycle != IMPORTED:
+            raise promotion.refuse_import(now)
+        contract = read_contract(words, card_file)
+        folder = root / BUILDING
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        if kind == "onnx":
+            card, origin = from_onnx(source, contract, settings, folder)
+        else:
+            card, origin = from_weights(source, contract, settings, folder)
+        card = write_with(folder, card, {"source": source.name, "source_sha256": origin, "contract": contract.model_dump(mode="json"), "who": who, "why": why})
+        probed = probe(Engine(folder, threads=settings.serve.threads))
+        card = write_with(folder, card, {**card.imported, "probe": probed})
+        if now and now.model_sha256 != card.model_sha256:
+            raise promotion.refuse_import(now)
+        place = root / "models" / IMPORTED
+        if not now:
+            repository.replace_folder(folder, place)
+        shutil.rmtree(folder)
+        repository.dvc_add(root, [place])
+        event = promotion.import_champion(root, place, model_sha256=card.model_sha256, source_sha256=origin, who=who, why=why)
+        registry.rebuild_aliases(root, settings)
+        repository.commit(root, f"Import {card.model_id}: {why}", TAG)
+    return {
+        "model_sha256": card.model_sha256, "source": str(source), "source_sha256": origin, "kind": kind, "trainable": card.model is not None,
+        "size_px": card.faces.size_px, "threshold": card.threshold, "probe": probed, "cycle": IMPORTED, "time": event.time,
+    }  # fmt: skip
+
+
+def read_contract(words: list[str], card_file: Path | None) -> "Contract":
+    """The contract of a small YAML or JSON file, with KEY=VALUE words laid over it. Raises SettingsError listing every mistake."""
+    import yaml
+    from pydantic import ValidationError
+
+    from model.foreign import Contract
+
+    try:
+        raw = yaml.safe_load(card_file.read_text(encoding="utf-8")) if card_file else {}
+        if not isinstance(raw, dict):
+            raise ValueError(f"{card_file} is not a mapping")
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals:
+                raise ValueError(f"{word!r} is not KEY=VALUE")
+            raw[key.strip()] = yaml.safe_load(value)
+        return Contract.model_validate(raw)
+    except (OSError, ValueError, yaml.YAMLError) as problem:
+        mistakes = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problem.errors()] if isinstance(problem, ValidationError) else [str(problem)]
+        raise SettingsError(
+            "This model's contract cannot be used. Nothing was imported.", why="\n        ".join(mistakes), next_step="docs/import.md lists the keys."
+        ) from problem
+
+
+def from_onnx(source: Path, contract: "Contract", settings: Settings, folder: Path) -> tuple["ModelCard", str]:
+    """Write model.onnx, adapted to this workspace's crops, into `folder`; its card and the sha256 of the file as it came."""
+    from model.foreign import adapt
+
+    content = source.read_bytes()
+    served = adapt(content, contract, settings.faces.size_px)
+    with atomic_file(folder / "model.onnx", "wb") as handle:
+        handle.write(served)
+    sha256 = sha256_bytes(served)
+    return new_card(settings, contract, model_sha256=sha256, onnx_sha256=sha256, model=None), sha256_bytes(content)
+
+
+def from_weights(source: Path, contract: "Contract", settings: Settings, folder: Path) -> tuple["ModelCard", str]:
+    """Copy a model folder, or export bare weights of our network, into `folder`; its card and the sha256 of the weights.
+
+    A card beside the weights tells crops and threshold; without one they are this workspace's and the contract's.
+    """
+    from model.card import CARD, ONNX, WEIGHTS, verify
+    from model.checkpoint import load_model
+    from model.export import export_onnx, parity
+    from model.foreign import golden_clips
+
+    weights = source / WEIGHTS if source.is_dir() else source
+    beside = weights.parent
+    card = verify(beside) if (beside / CARD).is_file() and weights.name == WEIGHTS else None
+    if source.is_dir() and card is None:
+        raise ModelFileError(f"Refused {source}. Nothing was imported.", why=f"it has no {CARD}", next_step="Name its weights or its ONNX file instead.")
+    if card is not None and card.model is None:
+        raise ModelFileError(f"Refused {source}. Nothing was imported.", why="it is an import itself", next_step="Name the ONNX file that it came from.")
+    sha256 = sha256_file(weights)
+    network = load_model(weights, sha256)
+    size = settings.faces.size_px
+    if network.size_px != size:
+        raise ModelFileError(
+            f"Refused {source}. Nothing was imported.",
+            why=f"it looks at faces of {network.size_px} px, this workspace keeps them at {size} px, so it could not be compared with what is trained here",
+            next_step=f"Set faces.size_px to {network.size_px} in params.yaml, or import into another workspace.",
+        )
+    shutil.copyfile(weights, folder / WEIGHTS)
+    if card is not None:
+        shutil.copyfile(beside / ONNX, folder / ONNX)
+    else:
+        card = new_card(settings, contract, model_sha256=sha256, onnx_sha256=export_onnx(network, folder / ONNX), model=network.settings)
+    moved = parity(network, folder / ONNX, golden_clips(size, settings.faces.clip_frames))
+    if not moved <= settings.gates.max_parity:
+        raise ModelFileError(
+            f"Refused {source}. Nothing was imported.",
+            why=f"its ONNX file and its weights differ by {moved:.2g} of p_fake on golden clips ({settings.gates.max_parity:g} allowed)",
+            next_step="Name the weights alone: they are exported anew.",
+        )
+    return card, sha256
+
+
+def new_card(settings: Settings, contract: "Contract", **named: Any) -> "ModelCard":
+    """A card for a model that brings none."""
+    from model.card import ModelCard
+
+    return ModelCard(
+        format=1, engine="onnxruntime-fp32", created="", cycle=IMPORTED, faces=settings.faces, threshold=contract.threshold, temperature=contract.temperature,
+        abstain=settings.evaluate.abstain, generators_seen=contract.generators_seen, train_clips=(), data_hash="", **named,
+    )  # fmt: skip
+
+
+def write_with(folder: Path, card: "ModelCard", imported: dict[str, Any]) -> "ModelCard":
+    """The card as an import's, written into `folder`; the cycle that trained it elsewhere is kept beside the rest."""
+    from model.card import write_card
+
+    elsewhere = {} if card.cycle == IMPORTED else {"cycle": card.cycle}
+    card = card.model_copy(update={"cycle": IMPORTED, "imported": {**card.imported, **elsewhere, **imported}})
+    write_card(folder, card)
+    return card
+
+
+def render_import(found: dict[str, Any]) -> str:
+    """What was done, for people."""
+    low, high = min(found["probe"]["p_fake"]), max(found["probe"]["p_fake"])
+    lines = [
+        f"{found['model_sha256'][:12]} is champion: {found['source']} (sha256 {found['source_sha256'][:12]}).",
+        f"  It judges faces of {found['size_px']} px at threshold {found['threshold']:g}.",
+        f"  Probed on {found['probe']['clips']} golden clips: p_fake {low:.3f} to {high:.3f}. No gate has measured it; the journal names who answers for it.",
+    ]
+    if not found["trainable"]:
+        lines.append("  It has no weights of ours: the next cycle's model starts from nothing, and is judged against it.")
+    return "\n".join([*lines, "  Next: vigil score FILE, vigil evaluate SOURCE, vigil ingest MEDIA and vigil retrain"])
