@@ -60,8 +60,9 @@ def auc_interval(rows: "pd.DataFrame", column: str, settings: Settings, seed: in
 def gate_inputs(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """What the gates read of the predictions. Only values that some gate needs: each of them missing must hold the cycle."""
     holdout = table[table["fold"] == "holdout"]
-    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, not cycle.judges_all)
-    rows = judged_rows(holdout, origins, not cycle.judges_all)
+    apart = champion is not None and not cycle.judges_all
+    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, apart)
+    rows = judged_rows(holdout, origins, apart)
     everything = holdout[holdout["origin"].isin(origins)]
     inputs: dict[str, Any] = {
         "judged_on": judged_on,
@@ -180,8 +181,9 @@ def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle) -> 
 def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """The figures for people: overall, new, validation, every slice, each generator, with intervals."""
     holdout = table[table["fold"] == "holdout"]
-    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, not cycle.judges_all)
-    rows, everything = judged_rows(holdout, origins, not cycle.judges_all), holdout[holdout["origin"].isin(origins)]
+    apart = champion is not None and not cycle.judges_all
+    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, apart)
+    rows, everything = judged_rows(holdout, origins, apart), holdout[holdout["origin"].isin(origins)]
     models = {"challenger": ("p_challenger", challenger.threshold)} | ({"champion": ("p_champion", champion.threshold)} if champion else {})
     parts = {"overall": rows, "new": everything[everything["new"].astype(bool)], "validation": table[table["fold"] == "validation"]}
     overall = {

@@ -33,7 +33,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     with atomic_file(root / PREDICTIONS, "wb") as handle:
         table.to_parquet(handle, index=False)
     holdout = table[table["fold"] == "holdout"]
-    _, origins = judged_kinds(holdout, settings.gates.min_per_class, not cycle.judges_all)
+    apart = champion is not None and not cycle.judges_all
+    _, origins = judged_kinds(holdout, settings.gates.min_per_class, apart)
     robust = robustness.measure(root, settings, cycle, challenger, champion, origins, Progress("evaluate"))
     probed = probes.measure(root, settings, origins, cycle.seed, Progress("probes"))
     served = artifact.measure(root, settings)
@@ -43,7 +44,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     }
     histories = {phase: history(root / folder) for phase, folder in (("pretrain", "build/pretrain"), ("train", "build/model"))}
     thresholds = {"challenger": challenger.threshold} | ({"champion": champion.threshold} if champion else {})
-    rows = judged_rows(holdout, origins, not cycle.judges_all)
+    rows = judged_rows(holdout, origins, apart)
     (root / PLOTS).mkdir(parents=True, exist_ok=True)
     drawn = draw_all(root / PLOTS, rows, thresholds, histories, robust, matrix)
     report |= {

@@ -1,0 +1,95 @@
+"""The Python API: its page runs as it stands, and importing it costs nothing."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from media.synthetic import make_sample_media
+from model.shipped import has_starter
+from vigil import Detector, open_workspace
+from workspace.errors import ModelFileError, WorkspaceError
+from workspace.journal import Journal
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """real/ and fake/blendswap/ with one clip of each of two people."""
+    out = tmp_path_factory.mktemp("clips") / "media"
+    make_sample_media(out, people=2, clips_per_person=1, seconds=1.0, fakes={"blendswap": 1}, seed=5, workers=1)
+    return out
+
+
+def test_every_block_of_the_page_runs(clips: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 5 and page.count("```") == 2 * len(blocks)
+    shutil.copy(sorted(clips.glob("real/*.mp4"))[0], tmp_path / "clip.mp4")
+    for label, source in (("real", "real"), ("fake/blendswap", "fake/blendswap")):
+        (tmp_path / "media" / label).mkdir(parents=True)
+        shutil.copy(sorted((clips / source).glob("*.mp4"))[0], tmp_path / "media" / label)
+    done = subprocess.run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "vigil init" in done.stdout.splitlines()[-1]
+
+
+def test_importing_vigil_brings_in_nothing() -> None:
+    asked = "import sys, vigil; print([n for n in ('numpy', 'torch', 'pandas', 'typer', 'pydantic', 'onnxruntime', 'vigil.api') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="no attribute 'Oracle'"):
+        __import__("vigil").Oracle  # noqa: B018
+
+
+def test_a_detector_says_what_the_command_line_says_of_paths_bytes_and_arrays(clips: Path, tmp_path: Path) -> None:
+    import cv2
+    from typer.testing import CliRunner
+
+    from vigil.main import app
+
+    clip = sorted(clips.glob("real/*.mp4"))[0]
+    detector = Detector()
+    rows = CliRunner().invoke(app, ["score", str(clip), "--json", "-w", str(make(tmp_path))]).stdout
+    said = detector.score(clip)
+    assert f'"p_fake": {said.p_fake}' in rows and said.worst is not None and said.worst.p_fake == max(one.p_fake for one in said.intervals)
+    assert detector.score(clip.read_bytes(), name=str(clip)) == said
+    found, frame = cv2.VideoCapture(str(clip)).read()
+    assert found
+    picture = detector.score(np.ascontiguousarray(frame[:, :, ::-1]))
+    cv2.imwrite(str(tmp_path / "frame.png"), frame)
+    assert (picture.p_fake, picture.kind) == (detector.score(tmp_path / "frame.png").p_fake, "image") and picture.p_fake is not None
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(TypeError, match="uint8"):
+            detector.score(wrong)
+
+
+def make(folder: Path) -> Path:
+    return open_workspace(folder / "w", profile="demo").root
+
+
+def test_a_workspace_names_its_champion_and_judges_with_it(tmp_path: Path) -> None:
+    import onnx  # noqa: F401  the import verb wants it
+
+    from tests.pipelines.test_import import foreign
+    from vigil.importing import import_model
+
+    workspace = open_workspace(make(tmp_path))
+    assert workspace.champion is None and Detector(workspace).promoted is False
+    import_model(workspace.root, workspace.settings, foreign(tmp_path / "f.onnx", ["B", 3, 48, 48]), [], None, "ana", "ours")
+    leading = workspace.champion
+    assert leading is not None and leading.cycle == "imported" and [row["role"] for row in workspace.models()] == ["champion"]
+    mine, named = workspace.detector(), Detector(workspace.root / "models/imported")
+    assert mine.promoted and not named.promoted and mine.model == named.model == leading.model_sha256[:12]
+    noise = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    assert mine.score_clip(noise) == named.score_clip(noise)
+    with pytest.raises(ModelFileError, match="no operating point"):
+        workspace.detector(fpr=0.01)
+    with pytest.raises(WorkspaceError, match="is not in a workspace"):
+        Detector(tmp_path)
+    assert repr(workspace) == f"Workspace({str(workspace.root)!r})" and len(Journal(workspace.root).events()) == 1
