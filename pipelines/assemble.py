@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
-from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, look_of, only_standing, split_of, standing
+from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError
@@ -51,8 +51,10 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     for side in ("validation", "holdout"):
         tables[side] = draw_panel([*collected, *forged], side, batches, cycle, settings)
     _refuse_hopeless(tables["train"])
-    looks = {sample["sample_id"]: look_of(sample) for batch in batches for sample in samples[batch] if stands[sample["sample_id"]] == batch}
-    report = _report(cycle, tables, sides, forged_excluded, find_leaks(tables, looks))
+    standing_samples = [sample for batch in batches for sample in samples[batch] if stands[sample["sample_id"]] == batch]
+    looks = {sample["sample_id"]: looks_of(sample) for sample in standing_samples}
+    paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
+    report = _report(cycle, tables, sides, forged_excluded, find_leaks(tables, looks, paths))
     tables[UNLABELLED] = draw_panel(unlabelled, UNLABELLED, batches, cycle, settings)  # for drift alone
     report["unlabelled"] = {"videos": len(nameless), "drawn": len({row["unit"] for row in tables[UNLABELLED]})}
     out = root / "data" / "sets"

@@ -99,7 +99,7 @@ def _store(writer: Any, row: dict[str, Any], found: "Extraction | str") -> dict[
 def _entry(row: dict[str, Any], found: dict[str, Any] | None) -> dict[str, Any]:
     """A manifest row's line in the report: all that later stages need of the manifest, and what was found."""
     nothing = {"frames_seen": 0, "frames_with_face": 0, "faces": 0, "clips": 0, "decoded": False, "width": 0, "height": 0}
-    kept = {name: row[name] for name in ("sample_id", "path", "kind", *ABOUT, "quarantine", "duplicate_of")}
+    kept = {name: row[name] for name in ("sample_id", "path", "kind", *ABOUT, "quarantine", "duplicate_of", "looks")}
     return kept | nothing | (found if found is not None else {"reason": row["quarantine"] or NEVER})
 
 

@@ -1,9 +1,11 @@
-"""Which file is this, and does it look like one that is known? A content hash, a header sniff, and a perceptual hash.
+"""Which file is this, and what might it look like? A content hash, a header sniff, and perceptual words.
 
-The 64-bit hash (signs of low DCT frequencies of the middle frame, Zauner 2010) only proposes candidates: two clips of one
-person before one camera often agree in it. Candidates are confirmed by comparing three frames and the duration.
+A word is 64 signs of low DCT frequencies (Zauner 2010) of one patch of one frame. The patches lie around the strongest points of
+SIFT (Lowe 2004), which a crop, another size or a mirror leaves where they are in the picture; so some words of a copy stay. Words
+only propose candidates, since two clips of one person before one wall share the wall: pipelines/lookalike.py compares them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +16,17 @@ from media.decode import MediaInfo, Source, probe, read_frames, read_image
 from workspace.errors import MediaError
 from workspace.files import sha256_bytes, sha256_file
 
-THUMB_PX = 32
-LOWEST, HIGHEST = 1, 9  # DCT rows and columns 1..8: 64 coefficients without the constant ones
-FLAT_SIGMA = 2.0  # a picture with less contrast (of 255) has no hash
-PLACES = (0.25, 0.5, 0.75)  # parts of the duration that are compared
-MOST_DIFFERENCE = 0.08  # of 314 photos at 60% size and JPEG 50 the worst has 0.065; the nearest two different photos 0.27
-DURATION_SLACK_SECONDS = 0.3
-DURATION_SLACK = 0.03
+PICTURE_PX = 192  # longest side of the pictures whose points are sought
+PATCH_PX = 32
+PATCH_SIZES = 3.0  # side of a patch, as a multiple of its point's own size
+LEAST_POINT_PX = 6.0  # smaller points are the first that compression takes away
+LEAST_CONTRAST = 0.01  # of SIFT's own measure; the usual 0.04 leaves smooth portraits without points
+FLAT_SIGMA = 2.0  # a patch with less contrast (of 255) has no word
+IMAGE_POINTS, FRAME_POINTS = 24, 8
+PLACES = tuple((number + 0.5) / 6 for number in range(6))  # parts of the duration: half of a video holds three of them
+_BY_FREQUENCY = sorted(((row, column) for row in range(12) for column in range(12) if row + column), key=lambda one: (one[0] ** 2 + one[1] ** 2, one))
+ROWS, COLUMNS = np.array(_BY_FREQUENCY[:64]).T
+MIRROR = np.packbits(COLUMNS % 2 == 1).view(">u8").astype(np.uint64)[0]  # a mirrored patch has the other sign in odd columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,52 +67,51 @@ def refused(name: str, problem: str) -> Measured:
 
 
 def perceptual_hash(source: Source, info: MediaInfo) -> str:
-    """16 hex digits for the middle frame, or '' where it does not decode or shows nothing."""
-    thumbs = _thumbs(source, info, (0.5,))
-    if not thumbs or thumbs[0].std() < FLAT_SIGMA:
-        return ""
-    low = cv2.dct(thumbs[0])[LOWEST:HIGHEST, LOWEST:HIGHEST].ravel()
-    bits = np.packbits(low > np.median(low))
-    return bits.tobytes().hex()
-
-
-def hash_distances(one: str, others: np.ndarray) -> np.ndarray:
-    """Differing bits between a hash of 16 hex digits and each of `others` [N] uint64."""
-    return np.bitwise_count(others ^ np.uint64(int(one, 16)))
-
-
-def same_picture(one: Source, other: Source) -> bool:
-    """Whether two files show the same: as long, and alike at three places. False where one of them does not decode."""
-    try:
-        infos = probe(one), probe(other)
-        if infos[0].kind != infos[1].kind:
-            return False
-        lengths = [info.duration_seconds for info in infos]
-        if abs(lengths[0] - lengths[1]) > DURATION_SLACK_SECONDS + DURATION_SLACK * max(lengths):
-            return False
-        pairs = list(zip(_thumbs(one, infos[0], PLACES), _thumbs(other, infos[1], PLACES), strict=False))
-    except MediaError:
-        return False
-    return bool(pairs) and all(difference(first, second) <= MOST_DIFFERENCE for first, second in pairs)
-
-
-def difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Root mean square difference of two thumbs [32, 32], each freed of mean and contrast, between 0 and 2."""
-    one, two = ((thumb - thumb.mean()) / max(float(thumb.std()), FLAT_SIGMA) for thumb in (first, second))
-    return float(np.sqrt(np.mean((one - two) ** 2)))
-
-
-def _thumbs(source: Source, info: MediaInfo, places: tuple[float, ...]) -> list[np.ndarray]:
-    """Grey thumbs float32 [32, 32], one a place; a photo has one place."""
+    """The words of a file, 16 hex digits each, sorted and joined by spaces; '' where nothing decodes or all is flat."""
     try:
         if info.kind == "image":
-            pictures = [read_image(source)]
+            pictures, points = [read_image(source)], IMAGE_POINTS
         else:
-            pictures = [frame for _, frame in read_frames(source, [place * info.duration_seconds for place in places])]
+            pictures, points = [frame for _, frame in read_frames(source, [place * info.duration_seconds for place in PLACES])], FRAME_POINTS
     except MediaError:
-        return []
-    grey = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in pictures)
-    return [cv2.resize(picture, (THUMB_PX, THUMB_PX), interpolation=cv2.INTER_AREA) for picture in grey]
+        return ""
+    words = {word for picture in pictures for word in _words(grey_of(picture, PICTURE_PX), points)}
+    return " ".join(f"{word:016x}" for word in sorted(words))
+
+
+def words_of(phash: str) -> np.ndarray:
+    """The words [W] uint64 of a manifest's `phash`."""
+    return np.array([int(word, 16) for word in phash.split()], np.uint64)
+
+
+def mirrored(words: np.ndarray) -> np.ndarray:
+    """The words that the mirrored pictures would have, in the same order."""
+    return words ^ MIRROR
+
+
+def grey_of(picture: np.ndarray, longest_px: int) -> np.ndarray:
+    """A grey copy uint8 [h, w] of an RGB picture [H, W, 3], its longest side `longest_px`."""
+    scale = longest_px / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    return cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def _words(grey: np.ndarray, points: int) -> Iterable[int]:
+    """One word for the picture as a whole, one for each of its strongest large points."""
+    yield from _word(cv2.resize(grey, (PATCH_PX, PATCH_PX), interpolation=cv2.INTER_AREA))
+    found = cv2.SIFT.create(contrastThreshold=LEAST_CONTRAST).detect(grey)  # a point with two directions comes twice
+    places = {(round(point.pt[0]), round(point.pt[1]), round(point.size)): point for point in found if point.size >= LEAST_POINT_PX}
+    for point in sorted(places.values(), key=lambda point: -point.size * point.response)[:points]:
+        side = PATCH_SIZES * point.size
+        step, corner = side / PATCH_PX, side / 2 - side / PATCH_PX / 2  # centre on centre, or a mirrored patch is another
+        to_patch = np.array([[step, 0, point.pt[0] - corner], [0, step, point.pt[1] - corner]])
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        yield from _word(cv2.warpAffine(grey, to_patch, (PATCH_PX, PATCH_PX), flags=how, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _word(patch: np.ndarray) -> Iterable[int]:
+    if patch.std() >= FLAT_SIGMA:
+        yield int(np.packbits(cv2.dct(patch.astype(np.float32))[ROWS, COLUMNS] > 0).view(">u8")[0])
 
 
 def _id_of_name(name: str, size: int) -> str:

@@ -199,7 +199,7 @@ def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, known: K
             "sample_id": measured.sample_id, "path": found.name, "kind": measured.kind or _kind_by_name(found.name), "label": found.label,
             "use": found.use or UNSTATED, "identity": person, "donor": found.donor, "generator": found.generator,
             "source": source.name, "source_video": found.source_video, "method": found.method, "compression": found.compression,
-            "licence": found.licence or (listing.card.terms if listing.card else ""),
+            "licence": found.licence or (listing.card.terms if listing.card else ""), "consent": found.consent,
             "case_id": found.case_id, "bytes": measured.bytes, "offset": 0, "quarantine": measured.problem, "phash": measured.phash,
         }  # fmt: skip
         rows[measured.sample_id] = (row, item)
@@ -215,7 +215,7 @@ def _as_recorded(root: Path, row: dict[str, Any], known: Known) -> dict[str, Any
     """What is kept of the earlier row of a content whose label comes now: who is in it and where it may stand, so that it changes no side."""
     table = read_manifest(root / "data" / "raw" / known.labels[row["sample_id"]][0])
     before = rows_of(table[table["sample_id"] == row["sample_id"]])[0]
-    kept = {name: before[name] or row[name] for name in ("identity", "source_video", "method", "compression", "licence")}
+    kept = {name: before[name] or row[name] for name in ("identity", "source_video", "method", "compression", "licence", "consent")}
     if row["label"] == "fake":
         kept |= {name: before[name] or row[name] for name in ("donor", "generator")}
     return kept | {"use": min(row["use"], before["use"], key=STRICTEST.index)}

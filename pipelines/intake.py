@@ -24,6 +24,7 @@ class SourceCounts:
     added: int = 0
     quarantined: int = 0
     near_duplicates: int = 0
+    lookalikes: int = 0
     by_reason: dict[str, int] = field(default_factory=dict)
     by_label: dict[str, int] = field(default_factory=dict)
     by_generator: dict[str, int] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class SourceCounts:
         good = [row for row in rows if not row["quarantine"]]
         self.added, self.quarantined = len(good), len(rows) - len(good)
         self.near_duplicates = sum(bool(row["duplicate_of"]) for row in good)
+        self.lookalikes = sum(bool(row["looks"]) and not row["duplicate_of"] for row in good)
         self.by_reason = _tally(row["quarantine"] for row in rows if row["quarantine"])
         self.by_label = _tally(row["label"] or "unknown" for row in good)
         self.by_generator = _tally(row["generator"] or "unnamed" for row in good if row["label"] == "fake")
@@ -107,6 +109,10 @@ class IngestReport:
                 lines.append(f"  fakes by generator: {_words(counts.by_generator)}")
             if counts.near_duplicates:
                 lines.append(f"  {counts.near_duplicates} look like a file that is known; they are kept, and not trained on")
+            if counts.lookalikes:
+                lines.append(
+                    f"  {counts.lookalikes} show what a known file shows that has another label, generator or compression; they stay on its side of the split"
+                )
             lines += [f"  quarantined: {number} x {reason}" for reason, number in sorted(counts.by_reason.items())]
             lines += [f"  conflict: {text}" for text in counts.conflicts[:MOST_NAMED]]
             if len(counts.conflicts) > MOST_NAMED:

@@ -1,5 +1,5 @@
 """What the workspace already holds, by content and by looks. Read from the manifests of all batches; their media stay closed
-unless two files look alike and have to be compared."""
+unless two files share words and have to be compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,28 +9,34 @@ from typing import Any
 import numpy as np
 
 from media.decode import Source
-from pipelines.fingerprint import hash_distances, same_picture
+from pipelines.fingerprint import words_of
 from pipelines.layouts import Found
+from pipelines.lookalike import Recording, likeness, open_recording
+from pipelines.neighbours import Neighbours, shared_words
 from pipelines.rows import rows_of
-from workspace.errors import VigilError, WorkspaceError
+from workspace.errors import MediaError, VigilError, WorkspaceError
 from workspace.for_review import is_disputed, is_unlabelled
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, read_media
 from workspace.state import batch_states
 
-MOST_COMPARED = 8  # candidates of one file whose frames are compared, the nearest first
-# Only files that claim to be the same thing can be duplicates: a fake often has its target's middle frame, and
-# FaceForensics++ holds one video in three compressions on purpose.
+MOST_COMPARED = 8  # candidates of one file whose frames are compared, the likeliest first
+# Only files that claim to be the same thing can be duplicates, of which one is used: a fake often has its target's frames, and
+# FaceForensics++ holds one video in three compressions on purpose. What looks the same under other claims is used too, but tied to
+# the same side of the split: a new label must not carry a holdout clip into the training.
 ALIKE = ("kind", "label", "generator", "method", "compression", "donor")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one known sample looks, and where its media are."""
+    """How one sample looks, what it claims to be, and where its media are."""
 
     sample_id: str
+    claims: tuple[str, ...]
+    source_video: str
     original: str  # the first of its near duplicates
-    phash: int
+    groups: frozenset[str]  # the first samples of all that look like it
+    words: np.ndarray
     media: Path | tuple[Path, str, int, int]
 
     def source(self) -> Source:
@@ -40,14 +46,14 @@ class Look:
 
 @dataclass(slots=True)
 class Known:
-    """Labels and uses by sample id, and looks in groups of files that claim to be the same kind of thing."""
+    """Labels and uses by sample id, and the looks of all samples that have any."""
 
     labels: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # (batch, label, use)
     unlabelled: set[str] = field(default_factory=set)
     disputed: set[str] = field(default_factory=set)  # two labels in one ingest
     reviewed: set[str] = field(default_factory=set)  # a person has decided
     contradicted: dict[str, list[str]] = field(default_factory=dict)  # what was said of known content, where it differs
-    looks: dict[tuple[str, ...], list[Look]] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
 
     def add(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         """Make the rows of a batch known."""
@@ -56,8 +62,7 @@ class Known:
             for group, belongs in ((self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"]))):
                 (group.add if belongs else group.discard)(row["sample_id"])
             if row["phash"] and not row["quarantine"]:
-                place = (folder, row["shard"], int(row["offset"]), int(row["bytes"]))
-                self._look(row, Look(row["sample_id"], row["duplicate_of"] or row["sample_id"], int(row["phash"], 16), place))
+                self.looks.append(_look(row, (folder, row["shard"], int(row["offset"]), int(row["bytes"]))))
 
     def holds(self, sample_id: str, found: Found, by_people: bool) -> bool:
         """Whether this file brings nothing new: its content is known, and so is its label.
@@ -86,18 +91,15 @@ class Known:
             conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")
 
     def mark_near_duplicates(self, rows: Sequence[tuple[dict[str, Any], Path]], bits: int) -> None:
-        """Set `duplicate_of` of new rows that show what a known sample, or an earlier new one, shows."""
-        fresh: dict[tuple[str, ...], list[Look]] = {}
-        for row, path in rows:
-            if not row["phash"]:
-                continue
-            group = tuple(row[name] for name in ALIKE)
-            looks = self.looks.get(group, []) + fresh.setdefault(group, [])
-            row["duplicate_of"] = _original(row["phash"], path, looks, bits)
-            fresh[group].append(Look(row["sample_id"], row["duplicate_of"] or row["sample_id"], int(row["phash"], 16), path))
-
-    def _look(self, row: Mapping[str, Any], look: Look) -> None:
-        self.looks.setdefault(tuple(row[name] for name in ALIKE), []).append(look)
+        """Set `duplicate_of` and `looks` of new rows that show what a known sample, or an earlier new one, shows."""
+        rows = [(row, path) for row, path in rows if row["phash"]]
+        looks = [*self.looks, *(_look(row, path) for row, path in rows)]
+        neighbours = Neighbours([look.words for look in looks]) if rows else None
+        for number, (row, path) in enumerate(rows, start=len(self.looks)):
+            assert neighbours is not None
+            candidates = [looks[near] for near in neighbours.of(looks[number].words, number, bits)]
+            row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates, bits)
+            looks[number] = _look(row, path)
 
 
 def read_known(root: Path) -> Known:
@@ -121,16 +123,40 @@ def read_known(root: Path) -> Known:
     return known
 
 
-def _original(phash: str, path: Path, looks: Sequence[Look], bits: int) -> str:
-    if not looks:
-        return ""
-    distances = hash_distances(phash, np.array([look.phash for look in looks], np.uint64))
-    near = np.nonzero(distances <= bits)[0]
-    for index in near[np.argsort(distances[near], kind="stable")][:MOST_COMPARED]:
+def _look(row: Mapping[str, Any], media: Path | tuple[Path, str, int, int]) -> Look:
+    original = row["duplicate_of"] or row["sample_id"]
+    groups = frozenset(row["looks"].split() or [original])
+    return Look(row["sample_id"], tuple(row[name] for name in ALIKE), row["source_video"], original, groups, words_of(row["phash"]), media)
+
+
+def _resembled(new: Look, candidates: Sequence[Look], bits: int) -> tuple[str, str]:
+    """`duplicate_of` and `looks` of a new sample: what it is a copy of, and every group of lookalikes that it belongs to."""
+    original, groups, compared = "", set[str](), 0
+    mine: Recording | None = None
+    for look in candidates:
+        alike = look.claims == new.claims and look.original != new.sample_id  # a corrected label brings known content in again
+        one_video = look.source_video and look.source_video == new.source_video  # tied to one side by that
+        if look.sample_id == new.sample_id or look.claims[0] != new.claims[0]:
+            continue
+        if one_video and (new.claims[0] == "image" or not alike):  # frames of one video are alike without being copies
+            continue
+        if look.groups <= groups and (original or not alike):
+            continue
+        if compared == MOST_COMPARED:
+            break
+        compared += 1
         try:
-            alike = same_picture(path, looks[index].source())
-        except VigilError:  # its media were not pulled: the hashes alone decide, a leak costs more than a clip
-            alike = True
-        if alike:
-            return looks[index].original
-    return ""
+            mine = mine or open_recording(new.source())
+        except MediaError:
+            break
+        if _same(mine, new, look, bits):
+            groups |= look.groups
+            original = original or (look.original if alike else "")
+    return original, " ".join(sorted(groups))
+
+
+def _same(mine: Recording, new: Look, look: Look, bits: int) -> bool:
+    try:
+        return likeness(mine, open_recording(look.source())).same
+    except VigilError:  # its media were not pulled: the words alone decide, a leak costs more than a clip
+        return 2 * shared_words(new.words, look.words, bits) >= min(len(look.words), len(new.words))

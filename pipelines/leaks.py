@@ -13,11 +13,14 @@ SHARED = {
 }
 
 
-def find_leaks(tables: Mapping[str, Iterable[Mapping[str, Any]]], looks: Mapping[str, str]) -> list[dict[str, Any]]:
+def find_leaks(tables: Mapping[str, Iterable[Mapping[str, Any]]], looks: Mapping[str, Iterable[str]], paths: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every person, sample, source video, clip, picture or look on more than one side, and every row that its `use` keeps from where it stands.
 
-    `tables` are the rows of the sides by name; `looks` gives the group of near duplicates of a sample id.
+    `tables` are the rows of the sides by name; `looks` gives the groups of lookalikes of a sample id, `paths` its file: a fake whose
+    source video is a file on another side is a leak too.
     """
+    tables = {side: list(rows) for side, rows in tables.items()}
+    files = {(paths.get(row["sample_id"]), side) for side, rows in tables.items() for row in rows}
     met: dict[tuple[str, str], set[str]] = {}
     misused: list[dict[str, Any]] = []
     for side, rows in tables.items():
@@ -26,7 +29,10 @@ def find_leaks(tables: Mapping[str, Iterable[Mapping[str, Any]]], looks: Mapping
                 for column in columns:
                     if row[column]:
                         met.setdefault((kind, str(row[column])), set()).add(side)
-            met.setdefault(("look", looks.get(row["sample_id"], row["sample_id"])), set()).add(side)
+            for look in looks.get(row["sample_id"], [row["sample_id"]]):
+                met.setdefault(("look", look), set()).add(side)
+            if row["source_video"]:
+                met[("source video", row["source_video"])] |= {other for other in tables if (row["source_video"], other) in files}
             if row["use"] == "never" or (row["use"] == "evaluate" and side != "holdout") or not row["label"]:
                 misused.append({"kind": "use", "key": row["clip_id"], "sides": [side]})
     shared = [{"kind": kind, "key": key, "sides": sorted(sides)} for (kind, key), sides in sorted(met.items()) if len(sides) > 1]

@@ -1,7 +1,8 @@
 """Who stands on which side: train, validation or holdout. People are split by a keyed hash, so that nobody ever moves.
 
 What the hash cannot know is claimed in the order in which batches were accepted: a later batch never takes a person, a source
-video or a look from the side where an earlier one put it. So what once trained always trains, and the holdout only grows.
+video or a look from the side where an earlier one put it, nor a fake of a file to another side than the file's. So what once
+trained always trains, and the holdout only grows.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ Side = Literal["train", "validation", "holdout"]
 SIDES: tuple[Side, ...] = ("train", "validation", "holdout")
 OTHER_DONOR = "donor and target on different sides"
 OTHER_VIDEO = "its source video is on another side"
+OTHER_LOOK = "it shows what a sample on another side shows"
 PERSON_TRAINS = "kept for evaluation, but its person is on another side"
 CLAIMED = ("identity", "donor", "source_video")
 DUPLICATE = "near duplicate of another sample"
@@ -37,15 +39,21 @@ class Sides:
     of_sample: dict[str, Side] = field(default_factory=dict)
     excluded: dict[str, str] = field(default_factory=dict)
     claims: dict[tuple[str, str], Side] = field(default_factory=dict)
+    files: dict[str, set[Side]] = field(default_factory=dict)  # by path: what a fake names as its source video
 
     def of_person(self, identity: str, split: SplitSettings) -> Side:
         """The side of a person: what was claimed, else what the hash says."""
         return self.claims.get(("person", identity)) or split_of(identity, split)
 
 
-def look_of(sample: Mapping[str, Any]) -> str:
-    """The group of near duplicates that a sample belongs to."""
+def original_of(sample: Mapping[str, Any]) -> str:
+    """The first of the near duplicates that a sample is one of; of these one is used."""
     return str(sample["duplicate_of"] or sample["sample_id"])
+
+
+def looks_of(sample: Mapping[str, Any]) -> list[str]:
+    """The groups of lookalikes that a sample belongs to, whatever their labels say. Faces that were cut before there were such groups name none."""
+    return str(sample.get("looks", "")).split() or [original_of(sample)]
 
 
 def standing(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
@@ -87,29 +95,37 @@ def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSet
                 continue
             sides.of_sample[sample["sample_id"]] = side
             sides.claims |= dict.fromkeys(_keys(sample), side)
+            sides.files.setdefault(sample["path"], set()).add(side)
     return sides
 
 
 def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tuple[Side | None, str]:
     unusable = (
         "quarantined" if sample["quarantine"] else "use is never" if sample["use"] == "never" else "no label" if not sample["label"]
-        else "no clip" if not sample["clips"] else DUPLICATE if ("look", look_of(sample)) in sides.claims else ""
+        else "no clip" if not sample["clips"] else DUPLICATE if ("original", original_of(sample)) in sides.claims else ""
     )  # fmt: skip
     if unusable:
         return None, unusable
     if sample["use"] == "evaluate":
-        taken = {sides.claims.get(key, "holdout") for key in _keys(sample)}
-        return ("holdout", "") if taken == {"holdout"} else (None, PERSON_TRAINS)
-    wanted = sides.of_person(sample["identity"], split)
-    if sample["donor"] and sides.of_person(sample["donor"], split) != wanted:
-        return None, OTHER_DONOR
-    if sides.claims.get(("video", sample["source_video"]), wanted) != wanted:
+        wanted: Side = "holdout"
+        if any(sides.claims.get(("person", sample[name]), wanted) != wanted for name in ("identity", "donor")):
+            return None, PERSON_TRAINS
+    else:
+        wanted = sides.of_person(sample["identity"], split)
+        if sample["donor"] and sides.of_person(sample["donor"], split) != wanted:
+            return None, OTHER_DONOR
+    videos = {sides.claims.get(("video", name), wanted) for name in (sample["source_video"], sample["path"])}
+    if videos | sides.files.get(sample["source_video"], set()) != {wanted}:
         return None, OTHER_VIDEO
+    if any(sides.claims.get(("look", look), wanted) != wanted for look in looks_of(sample)):
+        return None, OTHER_LOOK
     return wanted, ""
 
 
 def _keys(sample: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "look", look_of(sample)
+    yield "original", original_of(sample)
+    for look in looks_of(sample):
+        yield "look", look
     for kind, name in (("person", "identity"), ("person", "donor"), ("video", "source_video")):
         if sample[name]:
             yield kind, sample[name]

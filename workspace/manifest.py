@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 # fmt: off
 MANIFEST_COLUMNS = (
     "sample_id", "batch", "path", "kind", "label", "use", "identity", "donor", "generator", "source", "source_video", "method", "compression",
-    "licence", "case_id", "bytes", "shard", "offset", "quarantine", "phash", "duplicate_of",
+    "licence", "consent", "case_id", "bytes", "shard", "offset", "quarantine", "phash", "duplicate_of", "looks",
 )
 # fmt: on
 WHOLE_NUMBERS = ("bytes", "offset")
+ADDED = ("consent", "looks")  # later than the first manifests, which are read as if these were empty
 DOMAINS = {"kind": ("video", "image"), "label": ("real", "fake", ""), "use": ("train", "evaluate", "never")}
-SHAPES = {"sample_id": r"[0-9a-f]{64}", "phash": r"([0-9a-f]{16})?", "duplicate_of": r"([0-9a-f]{64})?", "shard": r"(media-\d{3,}\.tar)?", "batch": r".+"}
+SHAPES = {
+    "sample_id": r"[0-9a-f]{64}",
+    "phash": r"([0-9a-f]{16}( [0-9a-f]{16})*)?",
+    "looks": r"([0-9a-f]{64}( [0-9a-f]{64})*)?",
+    "duplicate_of": r"([0-9a-f]{64})?",
+    "shard": r"(media-\d{3,}\.tar)?",
+    "batch": r".+",
+}
 BLOCK_BYTES = 512
 RECORD_BYTES = 20 * BLOCK_BYTES
 
@@ -41,6 +49,7 @@ def read_manifest(batch_dir: Path) -> "pd.DataFrame":
     path = Path(batch_dir) / "manifest.parquet"
     try:
         frame = pyarrow.parquet.read_table(path).to_pandas()
+        frame = frame.assign(**{name: "" for name in ADDED if name not in frame.columns})
     except (OSError, ValueError) as problem:
         raise DataError(
             f"Cannot read the manifest {path}.", why=str(problem), next_step="Run `dvc checkout` in the workspace, or ingest the source again."

@@ -62,7 +62,9 @@ class IdentityRule(Block):
 
 
 LayoutName = Literal["auto", "folder", "csv", "json", "faceforensics", "celebdf", "dfdc", "wilddeepfake", "openforensics", "deepfakebench", "df40", "celeba"]
-ColumnName = Literal["path", "label", "use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "case_id", "attributes"]
+ColumnName = Literal[
+    "path", "label", "use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "consent", "case_id", "attributes"
+]
 
 
 class SourceSettings(Block):
@@ -91,7 +93,7 @@ class IngestSettings(Block):
 
     sources: tuple[SourceSettings, ...] = Field((), strict=False, description="A scheduled cycle ingests these.")
     max_file_bytes: Positive = Field(8 << 30, description="Larger files are quarantined.")
-    near_duplicate_bits: NotNegative = Field(4, le=32, description="Perceptual hashes (64 bits) at most this far apart are one picture.")
+    near_duplicate_bits: NotNegative = Field(5, le=8, description="Perceptual words (64 bits) at most this far apart count as shared.")
     shard_bytes: Positive = Field(256 << 20, description="Raw media are kept in tar shards of about this size.")
     s3_endpoint_url: str = Field("", description="S3-compatible endpoint; empty means the default of boto3.")
 

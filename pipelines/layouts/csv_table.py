@@ -8,7 +8,7 @@ from pipelines.layouts.found import TABLE_NAME, Found, Listing, problem_of
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
-OPTIONAL = ("use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "case_id", "attributes")
+OPTIONAL = ("use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "consent", "case_id", "attributes")
 USES = ("train", "evaluate", "never")
 MOST_NAMED = 5
 

@@ -31,6 +31,7 @@ class Found:
     method: str = ""
     compression: str = ""
     licence: str = ""
+    consent: str = ""  # what the people in it agreed to, in the source's own words
     case_id: str = ""
     attributes: str = ""  # words that hold for it, with blanks between
     folder: str = ""  # the folder that may be named after the person, for identity rule `folder`

@@ -15,10 +15,11 @@ LANDMARKS = np.zeros((1, 468, 2), "<f2").tobytes()
 
 def sample(name: str, label: str = "real", identity: str = "", clips: int = 1, **more: Any) -> dict[str, Any]:
     """One entry of a faces report. `name` becomes the sample id."""
-    entry = dict.fromkeys(("path", *ABOUT, "quarantine", "duplicate_of"), "") | {"kind": "video", "use": "train", "label": label, "identity": identity}
+    entry = dict.fromkeys(("path", *ABOUT, "quarantine", "duplicate_of", "looks"), "") | {"kind": "video", "use": "train", "label": label, "identity": identity}
     entry |= {"sample_id": sha256_bytes(name.encode()), "path": name, "clips": clips, "generator": "gan" if label == "fake" else ""} | more
     if entry["duplicate_of"]:
         entry["duplicate_of"] = sha256_bytes(entry["duplicate_of"].encode())
+    entry["looks"] = " ".join(sha256_bytes(look.encode()) for look in entry["looks"].split())
     return entry
 
 

@@ -70,7 +70,7 @@ def test_a_table_of_videos_becomes_a_batch_with_its_bytes(root: Path, settings: 
     for row in table.to_dict("records"):
         content = read_media(root / "data" / "raw" / batch, row["shard"], row["offset"], row["bytes"], row["sample_id"])
         assert content == (sample_media / row["path"]).read_bytes()
-        assert row["sample_id"] == sha256_file(sample_media / row["path"]) and row["kind"] == "video" and len(row["phash"]) == 16
+        assert row["sample_id"] == sha256_file(sample_media / row["path"]) and row["kind"] == "video" and len(row["phash"].split()) > 6
     assert set(table["duplicate_of"]) == {""}, "two takes of one person are not duplicates"
     state = batch_states(Journal(root).events())[batch]
     assert (state.state, state.rows, state.quarantined) == ("new", 18, 0)

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.leaks import find_leaks
-from pipelines.sides import DUPLICATE, OTHER_DONOR, OTHER_VIDEO, PERSON_TRAINS, SIDES, decide_sides, look_of, only_standing, split_of, standing
+from pipelines.sides import DUPLICATE, OTHER_DONOR, OTHER_LOOK, OTHER_VIDEO, PERSON_TRAINS, SIDES, decide_sides, looks_of, only_standing, split_of, standing
 from tests.pipelines.tables import sample
 from workspace.settings import SplitSettings
 
@@ -32,9 +32,10 @@ def samples(draw: st.DrawFn) -> dict[str, Any]:
         clips=draw(st.integers(0, 2)),
         use=draw(st.sampled_from(["train", "train", "train", "evaluate", "never"])),
         donor=draw(names) if label == "fake" else "",
-        source_video=draw(st.sampled_from(["", "v1", "v2", "v3"])),
+        source_video=draw(st.sampled_from(["", "v1", "v2", "s1", "s2"])),
         quarantine=draw(st.sampled_from(["", "", "", "empty file"])),
         duplicate_of=draw(st.sampled_from(["", "", "", "s1", "s2"])),
+        looks=draw(st.sampled_from(["", "", "s1", "s3", "s3 s4"])),
     )
 
 
@@ -64,8 +65,9 @@ def without_repeats(batches: list[list[dict[str, Any]]]) -> list[list[dict[str, 
 def test_no_person_video_or_look_is_ever_on_two_sides(batches: list[list[dict[str, Any]]]) -> None:
     batches = without_repeats(batches)
     sides = decide_sides(batches, SPLIT)
-    looks = {one["sample_id"]: look_of(one) for batch in batches for one in batch}
-    assert find_leaks(tables_of(batches, sides.of_sample), looks) == []
+    looks = {one["sample_id"]: looks_of(one) for batch in batches for one in batch}
+    paths = {one["sample_id"]: one["path"] for batch in batches for one in batch}
+    assert find_leaks(tables_of(batches, sides.of_sample), looks, paths) == []
     assert sides.of_sample.keys() | sides.excluded.keys() == looks.keys() and not sides.of_sample.keys() & sides.excluded.keys()
 
 
@@ -121,6 +123,25 @@ def test_each_reason_to_leave_a_sample_out() -> None:
     }  # fmt: skip
 
 
+def test_what_looks_the_same_or_is_made_of_the_same_file_stays_on_one_side() -> None:
+    anna, hugo = person("train"), person("holdout")
+    batches = [
+        [sample("original", identity=hugo, generator=""), sample("cut", identity=anna, generator="")],
+        [
+            sample("relabelled", "fake", identity=anna, looks="original"), sample("fake", "fake", identity=hugo, looks="original"),
+            sample("both", identity=hugo, looks="original cut"), sample("early", "fake", identity=anna, source_video="late"),
+        ],
+        [sample("made", "fake", identity=anna, source_video="original"), sample("made well", "fake", identity=hugo, source_video="original"),
+         sample("late", identity=hugo), sample("asked", identity=person("holdout", 1), use="evaluate", looks="cut")],
+    ]  # fmt: skip
+    sides = decide_sides(batches, SPLIT)
+    said = {one["path"]: sides.excluded.get(one["sample_id"]) or sides.of_sample[one["sample_id"]] for batch in batches for one in batch}
+    assert said == {
+        "original": "holdout", "cut": "train", "relabelled": OTHER_LOOK, "fake": "holdout", "both": OTHER_LOOK, "early": "train",
+        "made": OTHER_VIDEO, "made well": "holdout", "late": OTHER_VIDEO, "asked": OTHER_LOOK,
+    }  # fmt: skip
+
+
 def test_a_planted_leak_of_each_kind_is_found() -> None:
     def row(clip: str, **more: str) -> dict[str, Any]:
         blank = dict.fromkeys(("identity", "donor", "source_video", "source_clip", "donor_clip"), "")
@@ -133,12 +154,16 @@ def test_a_planted_leak_of_each_kind_is_found() -> None:
         ("clip", {"source_clip": "b"}, {}),
         ("pixels", {"sha256": "h"}, {"sha256": "h"}),
     ]:
-        leaks = find_leaks({"train": [row("a", **one)], "holdout": [row("b", **two)]}, {})
+        leaks = find_leaks({"train": [row("a", **one)], "holdout": [row("b", **two)]}, {}, {})
         assert kind in {leak["kind"] for leak in leaks} and leaks[0]["sides"] == ["holdout", "train"]
-    assert [leak["kind"] for leak in find_leaks({"train": [row("a")], "holdout": [row("b")]}, {"s-a": "look", "s-b": "look"})] == ["look"]
-    assert [leak["kind"] for leak in find_leaks({"train": [row("a", use="evaluate")]}, {})] == ["use"]
-    assert [leak["kind"] for leak in find_leaks({"holdout": [row("a", use="never")]}, {})] == ["use"]
-    assert find_leaks({"train": [row("a", identity="x")], "holdout": [row("b", identity="y", use="evaluate")]}, {}) == []
+    assert [leak["kind"] for leak in find_leaks({"train": [row("a")], "holdout": [row("b")]}, {"s-a": ["look"], "s-b": ["look"]}, {})] == ["look"]
+    two_groups = {"s-a": ["one", "two"], "s-b": ["two", "three"]}
+    assert [leak["key"] for leak in find_leaks({"train": [row("a")], "holdout": [row("b")]}, two_groups, {})] == ["two"]
+    made_of = {"train": [row("a", source_video="b.mp4")], "holdout": [row("b")]}
+    assert [leak["kind"] for leak in find_leaks(made_of, {}, {"s-b": "b.mp4"})] == ["source video"] and find_leaks(made_of, {}, {"s-b": "c.mp4"}) == []
+    assert [leak["kind"] for leak in find_leaks({"train": [row("a", use="evaluate")]}, {}, {})] == ["use"]
+    assert [leak["kind"] for leak in find_leaks({"holdout": [row("a", use="never")]}, {}, {})] == ["use"]
+    assert find_leaks({"train": [row("a", identity="x")], "holdout": [row("b", identity="y", use="evaluate")]}, {}, {}) == []
 
 
 @given(weeks, st.data())

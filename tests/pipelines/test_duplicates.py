@@ -1,0 +1,186 @@
+"""A copy is found however it was changed, is kept, and never trains; another take of the same person is no copy."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.duplicates import changed, clip_of, write_clip
+from media.decode import probe
+from media.synthetic.sample import make_sample_media
+from pipelines import faces
+from pipelines.fingerprint import mirrored, perceptual_hash, words_of
+from pipelines.hashindex import HashIndex
+from pipelines.ingest import ingest
+from pipelines.lookalike import likeness, open_recording
+from pipelines.neighbours import Neighbours
+from pipelines.sides import DUPLICATE, OTHER_LOOK, decide_sides, split_of
+from tests.pipelines.small_world import demo_settings
+from tests.pipelines.test_ingest import photo, source
+from workspace.files import read_json, sha256_file
+from workspace.manifest import read_manifest
+
+SETTINGS = demo_settings()
+WORD = st.integers(0, 2**64 - 1)
+CHANGES = ("mirror", "crop", "trim", "crf35", "mirror+crop", "crop+trim")
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(WORD, max_size=12), st.lists(st.tuples(st.integers(0, 11), st.lists(st.integers(0, 63), max_size=10)), max_size=12), WORD, st.integers(0, 8))
+def test_the_index_finds_what_comparing_all_pairs_finds(words: list[int], changes: list[tuple[int, list[int]]], stranger: int, bits: int) -> None:
+    known = np.array(words, np.uint64)
+    asked = [stranger, *(words[place % len(words)] ^ sum(1 << bit for bit in set(flipped)) for place, flipped in changes if words)]
+    queries = np.array(asked, np.uint64)
+    expected = np.nonzero(np.bitwise_count(queries[:, None] ^ known[None]) <= bits)
+    found = HashIndex(known).near(queries, bits)
+    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.lists(WORD, min_size=1, max_size=4), min_size=1, max_size=6), st.integers(0, 6))
+def test_only_earlier_files_are_candidates_and_a_mirrored_one_is_found(files: list[list[int]], before: int) -> None:
+    signatures = [np.array(words, np.uint64) for words in files]
+    neighbours = Neighbours(signatures)
+    for number, words in enumerate(signatures):
+        for asked in (words, mirrored(words)):
+            found = neighbours.of(asked, before, 5)
+            assert (number in found) == (number < before) and all(other < before for other in found)
+    assert Neighbours([]).of(signatures[0], 0, 5) == [] and neighbours.of(np.empty(0, np.uint64), 6, 5) == []
+
+
+def test_the_words_of_a_mirrored_picture_are_the_mirrored_words(takes: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.png", tmp_path / "two.png"
+    picture = clip_of(_clips(takes)[0])[0][5]
+    cv2.imwrite(str(one), picture)
+    cv2.imwrite(str(two), np.ascontiguousarray(picture[:, ::-1]))
+    words, of_mirrored = (words_of(perceptual_hash(path, probe(path))) for path in (one, two))
+    assert len(words) > 4 and (mirrored(mirrored(words)) == words).all()
+    near = [(np.bitwise_count(ours[:, None] ^ of_mirrored).min(1) <= 5).mean() for ours in (mirrored(words), words)]
+    assert near[0] > 0.4 and near[1] < 0.2
+
+
+@pytest.fixture(scope="module")
+def takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two takes of each of two people before their own walls, 3 s each, with a table."""
+    folder = tmp_path_factory.mktemp("takes")
+    make_sample_media(folder, people=2, clips_per_person=2, seconds=3.0, seed=5, fakes={}, size_px=192, fps=15.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def known(takes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which the first person is kept for evaluation."""
+    root = tmp_path_factory.mktemp("known")
+    people = sorted({path.name.split("_")[0] for path in (takes / "real").glob("*.mp4")})
+    lines = [f"real/{path.name},real,{'evaluate' if path.name.startswith(people[0]) else 'train'},{path.name.split('_')[0]}" for path in _clips(takes)]
+    (takes / "labels.csv").write_text("path,label,use,identity\n" + "\n".join(lines) + "\n")
+    ingest(root, SETTINGS, [source(takes, "takes")], batch="w1")
+    return root
+
+
+def _clips(takes: Path) -> list[Path]:
+    return sorted((takes / "real").glob("*.mp4"))
+
+
+def _copy(original: Path, change: str, path: Path) -> None:
+    frames, fps = clip_of(original)
+    made, crf = changed(frames, change, np.random.default_rng(7))
+    write_clip(path, made, fps, crf)
+
+
+def test_two_takes_of_one_person_are_not_copies_of_each_other(known: Path) -> None:
+    rows = read_manifest(known / "data" / "raw" / "w1")
+    assert len(rows) == 4 and set(rows["duplicate_of"]) == {""} and set(rows["looks"]) == {""}
+
+
+def test_a_changed_copy_is_marked_kept_and_not_trained_on_whatever_its_label_says(known: Path, takes: Path, tmp_path: Path) -> None:
+    original = _clips(takes)[0]  # kept for evaluation
+    somebody = next(name for name in (f"n{number}" for number in range(99)) if split_of(name, SETTINGS.split) == "train")
+    table = ["path,label,use,identity,generator"]
+    for change in CHANGES:
+        _copy(original, change, tmp_path / "later" / f"{change}.mp4")
+        table.append(f"{change}.mp4,real,train,{somebody},")
+    _copy(original, "mirror+trim", tmp_path / "later" / "relabelled.mp4")
+    table.append(f"relabelled.mp4,fake,train,{somebody},swap")
+    (tmp_path / "later" / "labels.csv").write_text("\n".join(table) + "\n")
+    report = ingest(known, SETTINGS, [source(tmp_path / "later", "later")], batch="w2")
+    rows = read_manifest(known / "data" / "raw" / "w2").set_index("path")
+    sample_id = sha256_file(original)
+    assert {change: rows.loc[f"{change}.mp4", "duplicate_of"] for change in CHANGES} == dict.fromkeys(CHANGES, sample_id)
+    assert rows.loc["relabelled.mp4", "duplicate_of"] == "" and set(rows["looks"]) == {sample_id} and (rows["shard"] != "").all()
+    said = "\n".join(report.lines())
+    assert "6 look like a file that is known" in said and "1 show what a known file shows that has another label" in said
+    for batch in ("w1", "w2"):
+        faces.run(known, SETTINGS, batch)
+    batches = [read_json(known / "data" / "faces" / batch / "report.json")["samples"] for batch in ("w1", "w2")]
+    assert all(entry["clips"] for entry in batches[0])
+    sides = decide_sides(batches, SETTINGS.split)
+    assert sides.of_sample[sample_id] == "holdout"
+    why = {entry["path"]: sides.excluded.get(entry["sample_id"], "") for entry in batches[1] if entry["clips"]}
+    assert len(why) > 4 and why == dict.fromkeys(why, DUPLICATE) | {"relabelled.mp4": OTHER_LOOK}
+    assert not [entry["path"] for entry in batches[1] if entry["sample_id"] in sides.of_sample]
+
+
+def test_a_recording_that_holds_two_known_cuts_is_tied_to_both(takes: Path, tmp_path: Path) -> None:
+    frames, fps = clip_of(_clips(takes)[2])
+    third = len(frames) // 3
+    write_clip(tmp_path / "cuts" / "real" / "begin.mp4", frames[:third], fps, 23)
+    write_clip(tmp_path / "cuts" / "real" / "end.mp4", frames[-third:], fps, 23)
+    write_clip(tmp_path / "whole" / "real" / "whole.mp4", frames, fps, 30)
+    root = tmp_path / "workspace"
+    ingest(root, SETTINGS, [source(tmp_path / "cuts", "cuts")], batch="w1")
+    assert set(read_manifest(root / "data" / "raw" / "w1")["looks"]) == {""}
+    ingest(root, SETTINGS, [source(tmp_path / "whole", "whole")], batch="w2")
+    (row,) = read_manifest(root / "data" / "raw" / "w2").to_dict("records")
+    both = sorted(sha256_file(tmp_path / "cuts" / "real" / name) for name in ("begin.mp4", "end.mp4"))
+    assert row["duplicate_of"] in both and row["looks"].split() == both
+
+
+def test_where_the_media_are_not_on_this_machine_the_words_decide(tmp_path: Path) -> None:
+    original, root = photo(tmp_path / "one" / "real" / "a.jpg", 1), tmp_path / "workspace"
+    ingest(root, SETTINGS, [source(tmp_path / "one", "one")], batch="w1")
+    for shard in (root / "data" / "raw" / "w1").glob("media-*.tar"):
+        shard.unlink()
+    photo(tmp_path / "two" / "real" / "b.jpg", 1, quality=70)
+    photo(tmp_path / "two" / "real" / "c.jpg", 2)
+    ingest(root, SETTINGS, [source(tmp_path / "two", "two")], batch="w2")
+    marked = read_manifest(root / "data" / "raw" / "w2").set_index("path")["duplicate_of"].to_dict()
+    assert marked == {"real/b.jpg": sha256_file(original), "real/c.jpg": ""}
+
+
+def test_consent_travels_and_a_manifest_from_before_it_is_read(tmp_path: Path) -> None:
+    photo(tmp_path / "m" / "a.jpg", 1)
+    (tmp_path / "m" / "labels.csv").write_text('path,label,licence,consent\na.jpg,real,CC BY 4.0,"signed 2026-03-01, research only"\n')
+    root = tmp_path / "workspace"
+    ingest(root, SETTINGS, [source(tmp_path / "m")], batch="w1")
+    folder = root / "data" / "raw" / "w1"
+    (row,) = read_manifest(folder).to_dict("records")
+    assert (row["licence"], row["consent"]) == ("CC BY 4.0", "signed 2026-03-01, research only")
+    table = pyarrow.parquet.read_table(folder / "manifest.parquet").drop_columns(["consent", "looks"])
+    old = table.set_column(table.schema.get_field_index("phash"), "phash", [["0f" * 8]])
+    pyarrow.parquet.write_table(old, folder / "manifest.parquet")
+    (row,) = read_manifest(folder).to_dict("records")
+    assert (row["consent"], row["looks"], row["phash"]) == ("", "", "0f" * 8)
+    photo(tmp_path / "later" / "real" / "b.jpg", 2)
+    assert ingest(root, SETTINGS, [source(tmp_path / "later", "later")], batch="w2").added == 1
+
+
+@pytest.mark.parametrize("change", ["still", "noise"])
+def test_a_video_in_which_nothing_moves_is_known_by_its_pictures(tmp_path: Path, change: str) -> None:
+    picture = cv2.imread(str(photo(tmp_path / "a.png", 4)))[..., ::-1]
+    rng = np.random.default_rng(1)
+
+    def frames(count: int) -> list[Any]:
+        loud = 2.0 if change == "noise" else 0.0
+        return [np.clip(picture + rng.normal(0, loud, picture.shape), 0, 255).astype(np.uint8) for _ in range(count)]
+
+    write_clip(tmp_path / "one.mp4", frames(30), 15, 20)
+    write_clip(tmp_path / "two.mp4", frames(20), 15, 32)
+    write_clip(tmp_path / "other.mp4", [cv2.GaussianBlur(np.roll(frame, 40, axis=(0, 1)), (0, 0), 9) for frame in frames(20)], 15, 20)
+    one, two, other = (open_recording(tmp_path / f"{name}.mp4") for name in ("one", "two", "other"))
+    assert likeness(one, two).same and likeness(two, one).same and not likeness(one, other).same
