@@ -37,7 +37,7 @@ CLIP_SCHEMA = pa.schema(
             (name, TEXT)
             for name in (
                 "kind", "label", "use", "identity", "donor", "generator", "source", "source_video", "method", "compression",
-                "case_id", "origin", "forger", "source_clip", "donor_clip",
+                "attributes", "case_id", "origin", "forger", "source_clip", "donor_clip",
             )
         ],
     ]

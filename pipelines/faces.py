@@ -20,7 +20,19 @@ from workspace.settings import FaceSettings, Settings
 if TYPE_CHECKING:
     from media.faces import Extraction
 
-ABOUT = ("label", "use", "identity", "donor", "generator", "source", "source_video", "method", "compression", "case_id")  # manifest columns that a clip keeps
+ABOUT = (
+    "label",
+    "use",
+    "identity",
+    "donor",
+    "generator",
+    "source",
+    "source_video",
+    "method",
+    "compression",
+    "case_id",
+    "attributes",
+)  # manifest columns that a clip keeps
 CRASHED = "decoder crashed"
 NEVER = "use is never"
 

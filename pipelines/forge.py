@@ -28,7 +28,7 @@ from workspace.settings import ForgeSettings, PluginSettings, Settings, SplitSet
 
 KEPT = (
     "sample_id", "batch", "track", "start_seconds", "end_seconds", "face_px", "sharpness", "brightness", "yaw_degrees", "score", "kind", "use", "identity",
-    "source", "source_video", "method", "compression", "case_id",
+    "source", "source_video", "method", "compression", "case_id", "attributes",
 )  # fmt: skip
 NO_DONOR = "no other person of its side and kind in the batch"
 TOO_FEW = "too few training faces in the batch for a forger to learn from"

@@ -201,6 +201,7 @@ def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, known: K
             "source": source.name, "source_video": found.source_video, "method": found.method, "compression": found.compression,
             "licence": found.licence or (listing.card.terms if listing.card else ""), "consent": found.consent,
             "case_id": found.case_id, "bytes": measured.bytes, "offset": 0, "quarantine": measured.problem, "phash": measured.phash,
+            "attributes": found.attributes,
         }  # fmt: skip
         rows[measured.sample_id] = (row, item)
     return list(rows.values())

@@ -1,7 +1,7 @@
 """The predictions table: one row a video, with what it is, where it stands, and what champion and challenger say of it.
 
 Every figure and every gate input of a cycle can be recomputed from this table, the two thresholds and the settings.
-Columns: unit, cluster, label, generator, origin, source, kind, compression, face_px, yaw_degrees, brightness, the bands
+Columns: unit, cluster, label, generator, origin, source, kind, compression, attributes, face_px, yaw_degrees, brightness, the bands
 made of the last three, fold (holdout | validation | train), new, p_champion (NaN without one), p_challenger.
 """
 
@@ -17,7 +17,7 @@ from workspace.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-KEPT = ("unit", "cluster", "label", "generator", "origin", "source", "kind", "compression", "new", "face_px", "yaw_degrees", "brightness")
+KEPT = ("unit", "cluster", "label", "generator", "origin", "source", "kind", "compression", "attributes", "new", "face_px", "yaw_degrees", "brightness")
 # column -> name of the band column, edges (Buolamwini & Gebru 2018 call for such slices; edges are ours), names
 BANDS: dict[str, tuple[str, tuple[float, float], tuple[str, str, str]]] = {
     "face_px": ("face_size", (80.0, 160.0), ("small", "medium", "large")),
@@ -89,7 +89,10 @@ def balanced_accuracy(rows: "pd.DataFrame", everything: "pd.DataFrame", column: 
 
 
 def slices(table: "pd.DataFrame", least: int) -> dict[str, "pd.DataFrame"]:
-    """The rows of every slice by name, `generator=swap`; values of one column with fewer than `least` rows are pooled as `others`."""
+    """The rows of every slice by name, `generator=swap`; values of one column with fewer than `least` rows are pooled as `others`.
+
+    Each word of the column `attributes` that `least` rows have is a slice too, `attribute=Male`.
+    """
     found: dict[str, pd.DataFrame] = {"all videos": table}
     for column in ("generator", "compression", "source", "kind", "face_size", "pose", "lighting"):
         rows = table[table["label"] == "fake"] if column == "generator" else table
@@ -101,6 +104,11 @@ def slices(table: "pd.DataFrame", least: int) -> dict[str, "pd.DataFrame"]:
             pooled = rows[rows[column].replace("", "unknown").isin(small)]
             groups = {value: part for value, part in groups.items() if value not in small} | {"others": pooled}
         found |= {f"{column}={value}": part for value, part in groups.items()}
+    marks = [set(text.split()) for text in table["attributes"]] if "attributes" in table else []
+    for word in sorted(set().union(*marks)):
+        part = table[[word in mark for mark in marks]]
+        if len(part) >= least:
+            found[f"attribute={word}"] = part
     return found
 
 

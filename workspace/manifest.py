@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 # fmt: off
 MANIFEST_COLUMNS = (
     "sample_id", "batch", "path", "kind", "label", "use", "identity", "donor", "generator", "source", "source_video", "method", "compression",
-    "licence", "consent", "case_id", "bytes", "shard", "offset", "quarantine", "phash", "duplicate_of", "looks",
+    "licence", "consent", "case_id", "bytes", "shard", "offset", "quarantine", "phash", "duplicate_of", "looks", "attributes",
 )
 # fmt: on
 WHOLE_NUMBERS = ("bytes", "offset")
-ADDED = ("consent", "looks")  # later than the first manifests, which are read as if these were empty
+ADDED = ("consent", "looks", "attributes")  # later than the first manifests, which are read as if these were empty
 DOMAINS = {"kind": ("video", "image"), "label": ("real", "fake", ""), "use": ("train", "evaluate", "never")}
 SHAPES = {
     "sample_id": r"[0-9a-f]{64}",

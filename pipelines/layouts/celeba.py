@@ -21,7 +21,8 @@ CARD = Card(
     terms="CelebA agreement: non-commercial research; no copies to others",
     where="TensorFlow Datasets' page of celeb_a (202,599 images, 10,177 identities)",
     published={"files": 202599, "people": 10177},
-    note="Identities are released on request; without identity_CelebA.txt nobody is known, and such samples only train.",
+    note="The 40 attributes become slices of the report, `attribute=Male`. Identities are released on request; without identity_CelebA.txt nobody is "
+    "known, and such samples only train.",
 )
 
 

@@ -130,6 +130,14 @@ def test_small_slices_of_a_column_are_pooled() -> None:
     assert len(found["compression=c23"]) + len(found["compression=others"]) == len(holdout)
 
 
+def test_each_attribute_of_enough_rows_is_a_slice() -> None:
+    holdout = world()
+    holdout["attributes"] = ["Male Young" if number < 20 else "Male" if number < 23 else "" for number in range(len(holdout))]
+    found = {name: len(part) for name, part in slices(holdout, 23).items() if name.startswith("attribute=")}
+    assert found == {"attribute=Male": 23}
+    assert set(slices(holdout, 20)) - set(slices(holdout, 23)) >= {"attribute=Young"}
+
+
 def test_a_slice_of_one_class_borrows_the_other() -> None:
     rows = table(videos(10, "real", champion=0.2, challenger=0.7), videos(10, "fake", generator="swap", champion=0.8, challenger=0.8))
     fakes = rows[rows["label"] == "fake"]

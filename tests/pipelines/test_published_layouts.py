@@ -244,6 +244,14 @@ def test_a_single_file_that_does_not_fit_is_put_aside_with_its_reason(
     assert {found.name: found.problem for found in read(tmp_path).files if found.problem} == expected
 
 
+def test_attributes_of_photos_become_words_of_the_manifest(ingested: tuple[Path, Path, dict[str, Any]]) -> None:
+    root, _, reports = ingested
+    table = read_manifest(root / "data" / "raw" / reports["celeba"]["batch"])
+    assert {Path(row["path"]).name: row["attributes"] for row in table.to_dict("records")} == {
+        "000001.jpg": "Smiling Young", "000002.jpg": "", "000003.jpg": "Male Young",
+    }  # fmt: skip
+
+
 def test_without_identities_celeba_knows_nobody(tmp_path: Path) -> None:
     TREES["celeba"](tmp_path)
     (tmp_path / "Anno/identity_CelebA.txt").unlink()
