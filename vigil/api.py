@@ -141,9 +141,9 @@ class Workspace:
 
     def ingest(self, *sources: str | Path, layout: str = "auto", identity: str = "", name: str = "", labels: Sequence[str] = ()) -> list["IngestReport"]:
         """Take in what is new, as `vigil ingest` does; a report a source. Without sources: those of params.yaml."""
-        from vigil.taking_in import ingest_sources
+        from vigil.taking_in import ingest_sources, named_sources
 
-        return ingest_sources(self.root, self.settings, [str(one) for one in sources], layout, identity, name, list(labels))
+        return ingest_sources(self.root, self.settings, named_sources([str(one) for one in sources], layout, identity, name, list(labels)))
 
     def set_batch(self, batch: str, state: str, *, who: str, why: str) -> None:
         """Accept, hold or drop a batch (`accepted`, `held`, `dropped`). Raises WorkspaceError while a cycle judges it."""
