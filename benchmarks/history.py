@@ -30,12 +30,13 @@ PEOPLE = 10  # with 8 the first batch has nobody in validation
 BOUNDS = {10: 1.1, 100: 1.2}
 STEPS = {
     "reduced": {
-        "pretrain": {"steps": 20, "batch": 8, "micro_batch": 8, "validate_every": 10},
-        "train": {"steps": 6, "batch": 4, "micro_batch": 4, "validate_every": 3},
+        "pretrain": {"steps": 40, "batch": 16, "micro_batch": 16, "validate_every": 20},
+        "train": {"steps": 6, "batch": 8, "micro_batch": 8, "validate_every": 3},
     },
     "real": {},
 }  # fmt: skip
-# The clips of one batch fill every budget; every gate is asked and none may hold the cycle that takes the old batches in.
+# The clips of one batch fill every budget. Every gate is asked and none may hold: a model of forty steps is not what is measured.
+OVERRIDDEN = ("accuracy", "score collapse")
 BUDGET = {"new_clips": 400, "replay_clips": 2 * PEOPLE, "evaluation_clips_per_slice": 2, "attack_clips": 4, "hardened_clips": 4}
 SPLIT = {"train": 0.5, "validation": 0.25, "holdout": 0.25}
 
@@ -71,6 +72,8 @@ def build(work: Path, old: int, steps: str) -> Path:
     change_settings(root, {"budget": BUDGET, "split": SPLIT, "gates": WIDE_GATES | {"min_per_class": 1, "min_slice": 1}, **STEPS[steps]})
     for number in range(1, old + 1):
         vigil("ingest", media_of(work, number), "--name", "weekly", "-w", root)
+    for gate in OVERRIDDEN:
+        vigil("models", "override", gate, "--who", "bench", "--why", "times are measured, not models", "--days", 31, "-w", root)
     subprocess.run([sys.executable, __file__, "--prepare", root], check=True)
     vigil("retrain", "-w", root)
     prepare_environment(root)
@@ -117,11 +120,13 @@ def measure(root: Path, work: Path) -> dict[str, Any]:
     vigil("retrain", "-w", copy)
     wall, now = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     stages = [json.loads(line) for line in (copy / ".vigil" / "timings.jsonl").read_text().splitlines()[before:]]
+    closed = [event for event in map(json.loads, (copy / "journal.jsonl").read_text().splitlines()) if event["kind"] == "cycle_closed"]
     sets = json.loads((copy / "data" / "sets" / "report.json").read_text())
     shutil.rmtree(copy)
     return {
         "wall_seconds": round(wall, 2), "cpu_seconds": round(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime, 2),
         "stages": {stage["stage"].split("@")[0]: stage["seconds"] for stage in stages}, "ran": len(stages),
+        "outcome": closed[-1]["fields"]["outcome"],
         "clips": {side: counts["clips"] for side, counts in sets["counts"].items()},
     }  # fmt: skip
 
