@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,7 @@ def test_an_erased_sample_is_nowhere_and_the_stages_go_on_without_it(store: str,
         with s3_server("vault") as (endpoint, client):
             config = (root / ".dvc" / "config").read_text()
             (root / ".dvc" / "config").write_text(re.sub(r"url = .*", f"url = s3://vault/store\n    endpointurl = {endpoint}", config))
+            shutil.rmtree(root / ".vigil" / "remote")  # the one before
             assert push(root) > 0
             _erase_one(root, pictures)
             kept = {one["Key"]: client.get_object(Bucket="vault", Key=one["Key"])["Body"].read() for one in client.list_objects_v2(Bucket="vault")["Contents"]}
