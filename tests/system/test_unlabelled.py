@@ -7,22 +7,21 @@ from tests.system.world import copy_workspace, events, git, quick_workspace, sta
 from workspace.files import read_json
 
 
-def unlabelled(media: Path, to: Path, people: str) -> Path:
-    """The real clips of some people as a source that says nothing about them."""
+def unlabelled(media: Path, to: Path, count: int) -> Path:
+    """So many real clips as a source that says nothing about them."""
     to.mkdir(parents=True)
     rows = []
-    for path in sorted((media.parent / "real").rglob("*.mp4")):
-        if path.name.startswith(tuple(people.split())):
-            shutil.copy(path, to / path.name)
-            rows.append(f"{path.name},")
-    assert rows
+    for path in sorted((media.parent / "real").rglob("*.mp4"))[:count]:
+        shutil.copy(path, to / path.name)
+        rows.append(f"{path.name},")
+    assert len(rows) == count
     (to / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
     return to
 
 
 def test_the_first_week_without_a_label_ends_and_says_so(media: Path, tmp_path: Path) -> None:
     root = quick_workspace(tmp_path / "w")
-    vigil("ingest", unlabelled(media, tmp_path / "street", "p000 p001 p002"), "-w", root)
+    vigil("ingest", unlabelled(media, tmp_path / "street", 6), "-w", root)
     done = vigil("retrain", "-w", root)
     assert done.returncode == 3 and "nothing to learn from" in done.stdout and "no champion" in done.stdout, done.stdout
     (batch,) = vigil_json("batches", "-w", root)
@@ -36,7 +35,7 @@ def test_the_first_week_without_a_label_ends_and_says_so(media: Path, tmp_path: 
 def test_with_a_champion_such_a_week_is_measured_for_drift_and_the_champion_stays(promoted: Path, second_media: Path, tmp_path: Path) -> None:
     root = copy_workspace(promoted, tmp_path / "w")
     before = stage_runs(root)
-    vigil("ingest", unlabelled(second_media, tmp_path / "street", "p1"), "--name", "street", "-w", root)
+    vigil("ingest", unlabelled(second_media, tmp_path / "street", 12), "--name", "street", "-w", root)
     done = vigil("retrain", "-w", root)
     assert done.returncode == 3 and "nothing to learn from" in done.stdout and "drift" in done.stdout, done.stdout
     ran = stage_runs(root)[len(before) :]
