@@ -139,11 +139,22 @@ class Workspace:
 
         return model_rows(self.root)
 
-    def ingest(self, *sources: str | Path, layout: str = "auto", identity: str = "", name: str = "", labels: Sequence[str] = ()) -> list["IngestReport"]:
-        """Take in what is new, as `vigil ingest` does; a report a source. Without sources: those of params.yaml."""
+    def ingest(
+        self, *sources: str | Path, layout: str = "auto", identity: str = "", name: str = "", labels: Sequence[str] = (), columns: Sequence[str] = ()
+    ) -> list["IngestReport"]:
+        """Take in what is new, as `vigil ingest` with the options of these names does; a report a source. Without sources: those of params.yaml.
+
+        Raises ValueError for an option that cannot be, DataError for a source that cannot be read.
+        """
+        import typer
+
         from vigil.taking_in import ingest_sources, named_sources
 
-        return ingest_sources(self.root, self.settings, named_sources([str(one) for one in sources], layout, identity, name, list(labels)))
+        try:
+            named = named_sources([str(one) for one in sources], layout, identity, name, list(labels), list(columns))
+        except typer.BadParameter as problem:
+            raise ValueError(problem.message) from problem
+        return ingest_sources(self.root, self.settings, named)
 
     def set_batch(self, batch: str, state: str, *, who: str, why: str) -> None:
         """Accept, hold or drop a batch (`accepted`, `held`, `dropped`). Raises WorkspaceError while a cycle judges it."""

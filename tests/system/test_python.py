@@ -80,6 +80,8 @@ def test_a_workspace_names_its_champion_and_judges_with_it(tmp_path: Path) -> No
     from vigil.importing import import_model
 
     workspace = open_workspace(make(tmp_path))
+    with pytest.raises(ValueError, match="layout"):
+        workspace.ingest(tmp_path, layout="heap")
     assert workspace.champion is None and Detector(workspace).promoted is False
     import_model(workspace.root, workspace.settings, foreign(tmp_path / "f.onnx", ["B", 3, 48, 48]), [], None, "ana", "ours")
     leading = workspace.champion
