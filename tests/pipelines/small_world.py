@@ -89,7 +89,7 @@ def write_sets(root: Path, rows: pd.DataFrame, new: set[str]) -> None:
     rows["split"] = np.where(number < 6, "train", np.where(number < 8, "validation", "holdout"))
     rows["role"] = np.where(rows["split"] != "train", "", np.where(rows["new"], "new", "replay"))
     (root / "data/sets").mkdir(parents=True, exist_ok=True)
-    for split, part in rows.groupby("split"):
+    for split, part in [*rows.groupby("split"), ("unlabelled", rows.iloc[:0])]:
         part.sort_values("clip_id").to_parquet(root / f"data/sets/{split}.parquet")
 
 
