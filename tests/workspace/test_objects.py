@@ -7,7 +7,7 @@ import pytest
 from vigil.opening import open_workspace
 from workspace.errors import DataError
 from workspace.objects import WORKSPACE, cache_of, local_remote, needed_by, objects_in, tags_needing
-from workspace.repository import _repo, commit, dvc_add
+from workspace.repository import commit, dvc_add, open_dvc
 
 
 def version(root: Path, batch: str, content: str, tag: str) -> None:
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_what_dvc_would_keep_is_needed_and_what_it_would_collect_is_not(root: Path) -> None:
-    with _repo(root) as repo:
+    with open_dvc(root) as repo:
         theirs = {info.value for infos in repo.used_objs(all_branches=True, all_tags=True).values() for info in infos}
     needed = needed_by(root)
     ours = set().union(*needed.values())
