@@ -94,9 +94,10 @@ class Known:
         """Set `duplicate_of` and `looks` of new rows that show what a known sample, or an earlier new one, shows."""
         rows = [(row, path) for row, path in rows if row["phash"]]
         looks = [*self.looks, *(_look(row, path) for row, path in rows)]
-        neighbours = Neighbours([look.words for look in looks]) if rows else None
+        if not rows:
+            return
+        neighbours = Neighbours([look.words for look in looks])
         for number, (row, path) in enumerate(rows, start=len(self.looks)):
-            assert neighbours is not None
             candidates = [looks[near] for near in neighbours.of(looks[number].words, number, bits)]
             row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates, bits)
             looks[number] = _look(row, path)

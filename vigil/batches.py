@@ -37,7 +37,7 @@ def render_batch(page: dict[str, Any]) -> str:
         return "\n".join([*lines, f"Its manifest is not here: {page['problem']}. Next: dvc pull"])
     people = f"{page['identities']} people, {page['unknown_identity']} files of unknown people"
     lines.append(f"{page['samples']} samples, {page['bytes']:,} bytes in {page['shards']} shards; {people}")
-    for name in ("label", "use", "kind", "generator", "licence"):
+    for name in ("label", "use", "kind", "generator", "licence", "consent"):
         if page[f"by_{name}"]:
             lines.append(f"  {name}: " + ", ".join(f"{number} {word}" for word, number in page[f"by_{name}"].items()))
     lines += [f"  quarantined: {number} x {reason}" for reason, number in page["quarantined"].items()]
@@ -89,7 +89,7 @@ def _holds(root: Path, batch: str) -> dict[str, Any]:
     good = [row for row in rows if not row["quarantine"]]
     said = read_conflicts(root)
     shards = [path.stat().st_size for path in folder.glob("media-*.tar")]
-    tallies = {f"by_{name}": dict(sorted(Counter(row[name] or "not stated" for row in good).items())) for name in ("kind", "licence")}
+    tallies = {f"by_{name}": dict(sorted(Counter(row[name] or "not stated" for row in good).items())) for name in ("kind", "licence", "consent")}
     return {
         "problem": "", "samples": counts.added, "bytes": sum(shards), "shards": len(shards), "by_label": counts.by_label, "by_use": counts.by_use,
         "by_generator": counts.by_generator, **tallies, "identities": counts.identities, "unknown_identity": counts.unknown_identity,

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from model.shipped import has_starter
@@ -134,3 +136,14 @@ def test_an_override_is_journalled_and_what_nobody_may_override_is_refused(promo
     assert "until" in done.stdout and events(root, "override")[-1]["fields"]["gate"] == "latency"
     refused = vigil("models", "override", "data", "--who", "ana", "--why", "x", "-w", root, check=False)
     assert refused.returncode == 1 and "cannot be overridden" in refused.stderr
+
+
+def test_a_mirrored_copy_is_named_when_it_comes_in(tmp_path: Path) -> None:
+    picture = cv2.resize(np.random.default_rng(3).integers(0, 255, (9, 9, 3), np.uint8), (320, 320), interpolation=cv2.INTER_CUBIC)
+    for folder, shown in (("first", picture), ("later", picture[20:, ::-1])):
+        (tmp_path / folder / "real").mkdir(parents=True)
+        assert cv2.imwrite(str(tmp_path / folder / "real" / "a.jpg"), np.ascontiguousarray(shown))
+    root = tmp_path / "w"
+    vigil("init", root, "--profile", "demo")
+    assert "look like" not in vigil("ingest", tmp_path / "first", "-w", root).stdout
+    assert "1 look like a file that is known" in vigil("ingest", tmp_path / "later", "-w", root).stdout
