@@ -19,8 +19,9 @@ from prefect.cache_policies import NO_CACHE
 from flows.closing import finish_commit
 from flows.environment import prepare_environment
 from flows.plan import Plan, make_plan
+from flows.policy import Start, how_much, what_starts
 from workspace.batches import set_batch_state
-from workspace.cycle import Cycle, due_week, iso_week, next_cycle_id, read_cycle, write_cycle
+from workspace.cycle import Cycle, iso_week, next_cycle_id, read_cycle, write_cycle
 from workspace.errors import VigilError
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
@@ -29,6 +30,7 @@ from workspace.settings import STAGES, Settings, SourceSettings, load_settings
 from workspace.state import batch_states, cycles, open_cycle
 
 FEW = 10  # DVC reads dvc.lock anew for every target: naming each pays where at most one batch in so many has something to do
+NOT_DUE = "this week's scheduled cycle has been run; the next is due at its slot"
 DATA_STAGES = ("faces", "validate")
 UNLABELLED_STAGES = ("forge", "assemble", "drift")  # what came in is measured; nothing is trained
 MODEL_STAGES = tuple(stage for stage in STAGES if stage not in DATA_STAGES)
@@ -177,18 +179,21 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
     set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
     finish_commit(root)
     stage = run_stage.with_options(retries=settings.schedule.retries, retry_delay_seconds=settings.schedule.retry_delay_seconds)
+    start = what_starts(journal.events(), settings, datetime.now(UTC), scheduled=scheduled, reviews=_reviews(root, settings))
+    if not start:
+        return Outcome("nothing new", NOT_DUE)
     plan = make_plan(journal.events(), settings, force=force)
     if not plan.resume:
         for line in take_in(root, settings, sources):
             _say(line)
         plan = make_plan(journal.events(), settings, force=force)
         if not plan.needed:
-            return _skip(journal, settings, scheduled)
+            return _skip(journal, start)
         write_batches(root, plan)
         for name in DATA_STAGES:
             _say(f"{name} ...")
             stage(root, name)
-        cycle = open_new_cycle(root, journal, settings, plan, scheduled)
+        cycle = open_new_cycle(root, journal, settings, plan, start)
     else:
         cycle = read_cycle(root)
         _say(f"going on with {cycle.cycle}")
@@ -204,10 +209,15 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
     return conclude(root, settings, journal, cycle)
 
 
-def _skip(journal: Journal, settings: Settings, scheduled: bool) -> Outcome:
-    week = due_week(journal.events(), settings.schedule, datetime.now(UTC)) if scheduled else None
-    if week:
-        journal.append("week_skipped", week=week, why="nothing new")
+def _reviews(root: Path, settings: Settings) -> int:
+    from feedback.handover import waiting
+
+    return waiting(root, settings) if settings.policy.early_reviews else 0
+
+
+def _skip(journal: Journal, start: Start) -> Outcome:
+    if start.week:
+        journal.append("week_skipped", week=start.week, why="nothing new")
     return Outcome("nothing new", "no new batch, no changed setting or stage version")
 
 
@@ -224,7 +234,7 @@ def _refused(root: Path, plan: Plan) -> list[str]:
     return [batch for batch in plan.judged if read_json(root / "reports" / "validate" / f"{batch}.json").get("success") is not True]
 
 
-def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan, scheduled: bool) -> Cycle:
+def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan, start: Start) -> Cycle:
     """Hold what the data checks refuse, then write cycle.yaml and the journal's `cycle_opened`."""
     refused = _refused(root, plan)
     for batch in refused:
@@ -236,7 +246,9 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         set_batch_state(root, batch, "held", who="vigil", why=f"data checks: {failed or 'no result'}")
         _say(f"held {batch}: {failed}")
     now = datetime.now(UTC)
-    week = (due_week(journal.events(), settings.schedule, now) if scheduled else None) or iso_week(now, settings.schedule.timezone)
+    week = start.week or iso_week(now, settings.schedule.timezone)
+    work = how_much(journal.events(), settings, plan, now)
+    why = (start.why, *plan.reasons, f"{work.kind}: {work.why}")
     judged = tuple(batch for batch in plan.judged if batch not in refused)
     cycle = Cycle(
         cycle=next_cycle_id(journal.events(), week),
@@ -245,6 +257,9 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         judged=judged,
         refused=tuple(refused),
         unlabelled=nothing_to_learn(root, judged, plan),
+        work=work.kind,
+        steps=work.steps,
+        why=why,
         base_model=plan.base_model,
         base_cycle=plan.base_cycle,
         known_generators=tuple(known_generators(root, plan.base_cycle)),
@@ -258,9 +273,11 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         refused=refused,
         base_model=cycle.base_model,
         fingerprint=plan.fingerprint,
-        scheduled=scheduled,
+        scheduled=bool(start.week),
         week=week,
-        why=list(plan.reasons),
+        started_by=start.by,
+        work=work.kind,
+        why=list(why),
     )
     return cycle
 
@@ -335,9 +352,9 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
         record_decay(root, settings, cycle)
         publish(root, settings, cycle, decision.outcome)
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
-        journal.append(
-            "cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, verdict_sha256=sha256_file(verdict) if trained else ""
-        )
+        drifted = bool((trained or cycle.unlabelled) and read_report(root / "reports/drift/drift.json").get("drifted"))
+        told = {"verdict_sha256": sha256_file(verdict) if trained else "", "drifted": drifted}
+        journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, **told)
     try:
         push(root)
     except VigilError as problem:

@@ -11,7 +11,7 @@ from workspace.settings import Settings
 from workspace.state import batch_states, champion, cycles, open_cycle
 
 # A change of these decides nothing about the data or the model.
-NOT_TRAINED_ON = {"format", "ingest", "schedule", "serve", "feedback", "registry", "remote"}
+NOT_TRAINED_ON = {"format", "ingest", "schedule", "policy", "serve", "feedback", "registry", "remote"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,9 @@ class Plan:
     base_cycle: str = ""
     fingerprint: str = ""
     reasons: tuple[str, ...] = field(default=())
+    work: str = ""  # full or fine-tune, with its reason, once it is known when the cycle would run (flows/policy.py)
+    work_why: str = ""
+    due: str = ""  # the ISO week whose scheduled cycle is due
     regardless: bool = False  # a changed setting, or force: there is work though nothing that is new can teach
 
     @property

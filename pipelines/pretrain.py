@@ -4,18 +4,19 @@ The stage keeps what must be the same on every run: the seed, the set, the start
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.scoring import meshes, read_set
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
 from workspace.files import read_json, write_json
-from workspace.settings import Settings
+from workspace.settings import PhaseSettings, Settings
 from workspace.state import IMPORTED
 
 if TYPE_CHECKING:
     from model.network import ResNeXtLSTM
 
+Phase = TypeVar("Phase", bound=PhaseSettings)
 FOLDER, CHECKPOINTS = Path("build/pretrain"), Path(".vigil/checkpoints")
 
 
@@ -47,6 +48,7 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     train_set = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
     val_set = ClipDataset(root, read_set(root, "validation"), size)
     phase = settings.pretrain.model_copy(update={"lr": settings.pretrain.lr * settings.pretrain.warm_lr_factor}) if warm else settings.pretrain
+    phase = shortened(phase, cycle.steps)
     report = pretrain(model, train_set, val_set, phase, cycle.seed, root / CHECKPOINTS, Progress("pretrain"), augment=settings.augment)
     if not leads():
         return {}
@@ -62,6 +64,12 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     }
     write_json(root / FOLDER / "history.json", result)
     return result
+
+
+def shortened(phase: Phase, part: float) -> Phase:
+    """The phase with a part of its steps, at least one; a fine-tune goes on from a champion and needs no more."""
+    steps = max(1, round(phase.steps * part))
+    return phase if part == 1 else phase.model_copy(update={"steps": steps, "validate_every": min(phase.validate_every, steps)})
 
 
 def start_model(root: Path, settings: Settings, cycle: Cycle) -> tuple["ResNeXtLSTM", bool]:

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.pretrain import CHECKPOINTS, load_base
+from pipelines.pretrain import CHECKPOINTS, load_base, shortened
 from pipelines.scoring import collected_where_enough, meshes, read_set, score_rows, unit_evidence, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
@@ -99,7 +99,7 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> None:
         model,
         ClipDataset(root, rows, size, landmarks=meshes(root, settings)),
         ClipDataset(root, read_set(root, "validation"), size),
-        settings.train,
+        shortened(settings.train, cycle.steps),
         cycle.seed,
         root / CHECKPOINTS,
         Progress("train"),

@@ -2,11 +2,14 @@
 
 import os
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flows.plan import Plan, make_plan
+from flows.policy import how_much
+from workspace.cycle import due_week
 from workspace.journal import Journal
 from workspace.settings import Settings
 
@@ -19,7 +22,10 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     waiting = pending(root, settings, settings.ingest.sources, out_of_reach) + waiting_reviews(root, settings)
     for name, why in out_of_reach.items():
         print(f"{name}: out of reach; {why}", file=sys.stderr, flush=True)
-    return make_plan(Journal(root).events(), settings, pending_files=waiting, force=force)
+    events, now = Journal(root).events(), datetime.now(UTC)
+    plan = make_plan(events, settings, pending_files=waiting, force=force)
+    work = how_much(events, settings, plan, now)
+    return replace(plan, work=work.kind, work_why=work.why, due=due_week(events, settings.schedule, now) or "")
 
 
 def waiting_reviews(root: Path, settings: Settings) -> int:
@@ -32,7 +38,7 @@ def waiting_reviews(root: Path, settings: Settings) -> int:
 def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force: bool = False) -> dict[str, Any]:
     """Run one cycle if there is a reason to. Scheduled: only if a week is due."""
     from flows.closing import finish_commit, unfinished
-    from workspace.cycle import due_week
+    from flows.policy import what_starts
     from workspace.lease import lease
 
     if unfinished(root):
@@ -40,9 +46,11 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
             finish_commit(root)
     events = Journal(root).events()
     plan = would_run(root, settings, force)
-    if scheduled and not plan.resume and due_week(events, settings.schedule, datetime.now(UTC)) is None:
+    reviews = waiting_reviews(root, settings) if settings.policy.early_reviews else 0
+    start = what_starts(events, settings, datetime.now(UTC), scheduled=scheduled, reviews=reviews)
+    if not start:
         return {"outcome": "nothing new", "reason": "this week's scheduled cycle has been run; the next is due at its slot", "cycle": ""}
-    if not plan.needed and not scheduled:
+    if not plan.needed and not start.week:
         return {"outcome": "nothing new", "reason": "no new file, batch, setting or stage version; --force runs a cycle all the same", "cycle": ""}
     from flows.environment import prepare_environment, start_private_server
 
@@ -57,6 +65,14 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     from flows.cycle import weekly_retrain
 
     return weekly_retrain(workspace=str(root), scheduled=scheduled, force=force)
+
+
+def describe_plan(plan: dict[str, Any]) -> str:
+    """What would run, how much of it, and why."""
+    if not plan["needed"]:
+        return "Nothing new; nothing would run." + (f" A timer would note {plan['due']} as skipped." if plan["due"] else "")
+    asked = f" (a timer would run it for {plan['due']})" if plan["due"] else " (no week is due: a person must ask)"
+    return f"Would run{asked}: {'; '.join(plan['reasons'])}\n  {plan['work']}: {plan['work_why']}"
 
 
 def describe(outcome: dict[str, Any]) -> str:

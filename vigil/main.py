@@ -243,13 +243,13 @@ def retrain(
     as_json: JsonOption = False,
 ) -> None:
     """Run one cycle: ingest, check, forge, train, judge, then promote or hold. Goes on where a stopped one ended."""
-    from vigil.cycles import describe, run_cycle, would_run
+    from vigil.cycles import describe, describe_plan, run_cycle, would_run
 
     root = _root(workspace)
     settings = _settings(root)
     if dry_run:
         plan = would_run(root, settings, force)
-        _emit(plan.as_dict(), ("Would run: " + "; ".join(plan.reasons)) if plan.needed else "Nothing new; nothing would run.", as_json)
+        _emit(plan.as_dict(), describe_plan(plan.as_dict()), as_json)
         return
     outcome = run_cycle(root, settings, scheduled=scheduled, force=force)
     _emit(outcome, describe(outcome), as_json)

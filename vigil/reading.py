@@ -119,7 +119,7 @@ def render_status(page: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in page["batches"].items() if count)
     lines.append(f"batches   {counts or 'none'}")
     plan = page["next"]
-    lines.append("next      vigil retrain: " + "; ".join(plan["reasons"]) if plan["needed"] else "next      nothing new")
+    lines.append(f"next      vigil retrain ({plan['work']}): " + "; ".join(plan["reasons"]) if plan["needed"] else "next      nothing new")
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from workspace.state import IMPORTED
 
 CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<running>[1-9]\d*)")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-NAMES = ("batches", "judged", "refused", "unlabelled", "known_generators", "drawn_forgers")
+NAMES = ("batches", "judged", "refused", "unlabelled", "known_generators", "drawn_forgers", "why")
 HEADER = "# What this cycle works on. Written when the cycle opens; do not edit.\n"
 
 
@@ -34,6 +34,9 @@ class Cycle:
     judged: tuple[str, ...]  # under judgement in this cycle, sorted
     refused: tuple[str, ...] = ()  # held by the data checks before the cycle opened, sorted
     unlabelled: tuple[str, ...] = ()  # all that is judged, where none of it has a label: it is measured, and nothing is trained
+    work: str = "full"  # or fine-tune
+    steps: float = 1.0  # part of the settings' steps that both phases take
+    why: tuple[str, ...] = ()  # what started it, what is new, and why it does so much
     base_model: str = ""
     base_cycle: str = ""
     known_generators: tuple[str, ...] = ()  # the base has met them
@@ -43,6 +46,7 @@ class Cycle:
         for name in ("batches", "judged", "refused", "unlabelled", "known_generators"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
         object.__setattr__(self, "drawn_forgers", tuple(dict.fromkeys(self.drawn_forgers)))  # their order is the rotation
+        object.__setattr__(self, "why", tuple(self.why))
         mistakes = list(_mistakes(self))
         if mistakes:
             raise WorkspaceError("This cycle cannot be.", why="; ".join(mistakes), next_step="Open a new cycle with `vigil retrain`.")
@@ -68,6 +72,9 @@ def _mistakes(cycle: Cycle) -> Iterable[str]:
         yield f"cycle {cycle.cycle!r} is not of the form 2026-W47.1"
     if isinstance(cycle.seed, bool) or not isinstance(cycle.seed, int) or cycle.seed < 0:
         yield f"seed {cycle.seed!r} is not a whole number from 0"
+    number = isinstance(cycle.steps, int | float) and not isinstance(cycle.steps, bool)
+    if not number or not 0 < cycle.steps <= 1 or cycle.work not in ("full", "fine-tune") or (cycle.work == "full" and cycle.steps != 1):
+        yield f"work {cycle.work!r} with {cycle.steps!r} of the steps is neither a full cycle nor a fine-tune"
     if extra := set(cycle.judged) - set(cycle.batches):
         yield f"judged batches {sorted(extra)} are not among its batches"
     if strange := set(cycle.unlabelled) - set(cycle.judged):

@@ -396,6 +396,16 @@ class ScheduleSettings(Block):
     stage_timeout_seconds: Positive = Field(24 * 3600, description="A stage that takes longer is ended.")
 
 
+class CyclePolicy(Block):
+    """What starts a cycle between two weeks, and how much a cycle trains (flows/policy.py). A timer asks: `vigil retrain --scheduled`."""
+
+    work: Literal["full", "auto"] = Field("full", description="full: each cycle trains with all steps; auto: it fine-tunes the champion where that will do.")
+    fine_tune_steps: float = Field(0.25, gt=0, le=1, description="Part of the steps of both phases that a fine-tune takes.")
+    full_every_weeks: NotNegative = Field(4, description="With `auto`, a full training at least so often; 0: age alone asks for none.")
+    early_reviews: NotNegative = Field(0, description="So many reviewed cases start a cycle before its week; 0: they wait for it.")
+    early_drift: bool = Field(False, description="Whether drift in the last cycle starts the next one before its week, as soon as something is new.")
+
+
 class ServeSettings(Block):
     """The thin service."""
 
@@ -552,6 +562,7 @@ class Settings(Block):
     drift: DriftSettings
     gates: GateSettings
     schedule: ScheduleSettings
+    policy: CyclePolicy = Field(default_factory=_defaults(CyclePolicy))
     serve: ServeSettings
     feedback: FeedbackSettings = Field(default_factory=_defaults(FeedbackSettings))
     registry: RegistrySettings

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from flows.cycle import open_new_cycle
 from flows.plan import make_plan
+from flows.policy import Start
 from workspace.batches import set_batch_state
 from workspace.cycle import read_cycle
 from workspace.files import write_json
@@ -21,7 +22,7 @@ def open_with(root: Path, success: dict[str, bool]) -> Journal:
         journal.append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
         row = {"name": "a face is found", "success": passed, "observed": 0.1, "limit": 0.9}
         write_json(root / "reports" / "validate" / f"{batch}.json", {"batch": batch, "success": passed, "expectations": [row]})
-    open_new_cycle(root, journal, SETTINGS, make_plan(journal.events(), SETTINGS), scheduled=False)
+    open_new_cycle(root, journal, SETTINGS, make_plan(journal.events(), SETTINGS), Start("person", "a person asked"))
     return journal
 
 
@@ -49,5 +50,5 @@ def test_a_cycle_that_was_forced_trains_on_what_is_accepted(tmp_path: Path) -> N
     journal = open_with(tmp_path, {"good": True})
     journal.append("cycle_closed", cycle=cycles(journal.events())[0].cycle, outcome="promoted", reason="", verdict_sha256="")
     set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
-    cycle = open_new_cycle(tmp_path, journal, SETTINGS, make_plan(journal.events(), SETTINGS, force=True), scheduled=False)
+    cycle = open_new_cycle(tmp_path, journal, SETTINGS, make_plan(journal.events(), SETTINGS, force=True), Start("person", "a person asked"))
     assert cycle.trains and cycle.batches == ("good",) and not cycle.judged

@@ -22,7 +22,7 @@ import flows.cycle
 import workspace.repository
 from tests.workspace.worlds import verdict_for
 from workspace.batches import set_batch_state
-from workspace.cycle import iso_week, read_cycle
+from workspace.cycle import due_week, iso_week, read_cycle
 from workspace.errors import WorkspaceError
 from workspace.files import write_json
 from workspace.journal import Journal
@@ -150,7 +150,7 @@ class Loop:
 
     def due(self) -> str | None:
         """The week that is due now."""
-        return flows.cycle.due_week(Journal(self.root).events(), SETTINGS.schedule, Clock.at)
+        return due_week(Journal(self.root).events(), SETTINGS.schedule, Clock.at)
 
 
 class Weeks(RuleBasedStateMachine):

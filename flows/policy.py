@@ -1,0 +1,78 @@
+"""What starts a cycle, and how much it does: pure functions of the journal, the settings and the time, each with its reason.
+
+A week is due by the journal, never by a timer: a timer that fires twice, late, or after the clock was set back changes nothing
+(workspace/cycle.py). Between two weeks drift or enough reviewed cases may start a cycle, where the settings say so; such a cycle does
+not use the week up. A full cycle trains with the steps of the settings; a fine-tune goes on from the champion with a part of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from flows.plan import Plan
+from workspace.cycle import due_week
+from workspace.journal import Event
+from workspace.settings import Settings
+from workspace.state import IMPORTED, cycles, open_cycle
+
+FULL, FINE_TUNE = "full", "fine-tune"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What asks for a cycle: `unfinished`, `week`, `drift`, `reviews`, `person`; '' is nothing. `week` is the ISO week that is due, else ''."""
+
+    by: str = ""
+    why: str = ""
+    week: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.by)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How much a cycle does: `full` or `fine-tune`, the part of the settings' steps, and why."""
+
+    kind: str
+    steps: float
+    why: str
+
+
+def what_starts(events: Sequence[Event], settings: Settings, now: datetime, *, scheduled: bool, reviews: int) -> Start:
+    """What asks for a cycle now; `scheduled` is a timer's question, else a person asks. `reviews` are decided cases that no batch holds."""
+    running = open_cycle(events)
+    if running:
+        return Start("unfinished", f"cycle {running.cycle} was begun and not finished")
+    if not scheduled:
+        return Start("person", "a person asked")
+    if week := due_week(events, settings.schedule, now):
+        return Start("week", f"the cycle of {week} is due", week)
+    closed = [event for event in events if event.kind == "cycle_closed"]
+    if settings.policy.early_drift and closed and closed[-1].get("drifted"):
+        return Start("drift", f"what came in with {closed[-1]['cycle']} had drifted")
+    if 0 < settings.policy.early_reviews <= reviews:
+        return Start("reviews", f"{reviews} reviewed cases wait ({settings.policy.early_reviews} start a cycle)")
+    return Start()
+
+
+def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datetime) -> Work:
+    """Full where the settings ask for nothing else, and wherever a fine-tune would build on what is not there, not the same any more, or too old."""
+    policy = settings.policy
+    learned = {cycle.cycle for cycle in cycles(events) if cycle.outcome == "promoted"}
+    full = [event for event in events if event.kind == "cycle_opened" and event["cycle"] in learned and event.get("work", FULL) == FULL]
+    closed = [cycle for cycle in cycles(events) if cycle.closed]
+    age = now - datetime.fromisoformat(full[-1].time) if full else timedelta(0)
+    if policy.work == FULL:
+        why = "policy.work is full"
+    elif not plan.base_model:
+        why = "there is no champion to go on from"
+    elif plan.base_cycle == IMPORTED or not full:
+        why = "no full training here has been promoted yet"
+    elif plan.regardless or closed[-1].fingerprint != plan.fingerprint:
+        why = "a setting or a stage version changed, or a person forced it"
+    elif policy.full_every_weeks and age >= timedelta(weeks=policy.full_every_weeks):
+        why = f"the last full training, {full[-1]['cycle']}, is {age.days} days old (every {policy.full_every_weeks} weeks)"
+    else:
+        return Work(FINE_TUNE, policy.fine_tune_steps, f"the champion's last full training is {full[-1]['cycle']}, and nothing but media is new")
+    return Work(FULL, 1.0, why)

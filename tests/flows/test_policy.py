@@ -1,0 +1,164 @@
+"""What starts a cycle and how much it does: rules by property over made-up journals, and stories through the front door."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.plan import Plan, make_plan, settings_fingerprint
+from flows.policy import FINE_TUNE, FULL, how_much, what_starts
+from pipelines.pretrain import shortened
+from tests.system.world import vigil, vigil_json
+from vigil.opening import open_workspace
+from workspace.cycle import Cycle, read_cycle, write_cycle
+from workspace.errors import WorkspaceError
+from workspace.journal import NO_HASH, Event, Journal
+from workspace.settings import CyclePolicy, Settings, load_settings
+
+SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
+START = datetime(2026, 1, 5, 12, tzinfo=UTC)
+PRINT = settings_fingerprint(SETTINGS)
+Past = Sequence[tuple[int, str, str, bool]]  # days since the one before, work, outcome, whether it had drifted
+pasts = st.lists(st.tuples(st.integers(0, 20), st.sampled_from([FULL, FINE_TUNE]), st.sampled_from(["promoted", "held"]), st.booleans()), max_size=8)
+
+
+def with_policy(**changes: Any) -> Settings:
+    return SETTINGS.model_copy(update={"policy": CyclePolicy(**changes)})
+
+
+def journal(past: Past, scheduled: bool = False) -> tuple[list[Event], datetime]:
+    """The events of these cycles, and the time after the last."""
+    events, now = [], START
+    for number, (days, work, outcome, drifted) in enumerate(past):
+        now += timedelta(days=days)
+        cycle = f"2026-W{number + 1:02d}.1"
+        opened = {"cycle": cycle, "judged": ["b"], "base_model": "", "fingerprint": PRINT, "scheduled": scheduled, "week": cycle[:8], "work": work}
+        closed = {"cycle": cycle, "outcome": outcome, "reason": "", "verdict_sha256": "", "drifted": drifted}
+        for kind, fields in (("cycle_opened", opened), ("cycle_closed", closed)):
+            events.append(Event(len(events) + 1, now.isoformat(), kind, NO_HASH, NO_HASH, fields))
+    return events, now
+
+
+def plan_of(base: bool = True, **changes: Any) -> Plan:
+    return Plan(
+        **{"judged": ("new",), "base_model": "a" * 64 if base else "", "base_cycle": "2026-W01.1", "fingerprint": PRINT, "reasons": ("1 new",), **changes}
+    )
+
+
+@given(pasts, st.integers(0, 60), st.booleans(), st.booleans())
+def test_by_default_every_cycle_is_full(past: Past, days: int, base: bool, regardless: bool) -> None:
+    events, now = journal(past)
+    work = how_much(events, SETTINGS, plan_of(base, regardless=regardless), now + timedelta(days=days))
+    assert (work.kind, work.steps) == (FULL, 1.0)
+
+
+@given(
+    pasts, st.integers(0, 60), st.integers(0, 6), st.booleans(), st.booleans(), st.sampled_from(["2026-W01.1", "imported"]), st.sampled_from([PRINT, "other"])
+)
+def test_a_fine_tune_needs_a_champion_of_ours_that_is_young_enough_and_the_same_settings(
+    past: Past, days: int, weeks: int, base: bool, regardless: bool, base_cycle: str, fingerprint: str
+) -> None:
+    events, now = journal(past)
+    now += timedelta(days=days)
+    work = how_much(
+        events, with_policy(work="auto", full_every_weeks=weeks), plan_of(base, regardless=regardless, base_cycle=base_cycle, fingerprint=fingerprint), now
+    )
+    full = [event for event, after in zip(events[::2], events[1::2], strict=True) if event["work"] == FULL and after["outcome"] == "promoted"]
+    young = bool(full) and (not weeks or now - datetime.fromisoformat(full[-1].time) < timedelta(weeks=weeks))
+    allowed = base and base_cycle != "imported" and young and not regardless and fingerprint == PRINT
+    assert (work.kind == FINE_TUNE) == allowed and work.steps == (0.25 if allowed else 1.0) and work.why
+
+
+@given(pasts, st.integers(0, 50), st.integers(0, 10), st.booleans(), st.integers(0, 20))
+def test_between_two_weeks_only_what_the_settings_name_starts_a_cycle(past: Past, reviews: int, least: int, drift: bool, hours: int) -> None:
+    events, now = journal(past)
+    now += timedelta(hours=hours)
+    settings = with_policy(early_reviews=least, early_drift=drift)
+    week = what_starts(events, settings, now, scheduled=True, reviews=reviews)
+    assert week.by == "week" and week.week, "no scheduled cycle was run: the week comes first"
+    skipped = [*events, Event(99, now.isoformat(), "week_skipped", NO_HASH, NO_HASH, {"week": week.week, "why": "nothing new"})]
+    start = what_starts(skipped, settings, now, scheduled=True, reviews=reviews)
+    wanted = "drift" if drift and past and past[-1][3] else "reviews" if 0 < least <= reviews else ""
+    assert start.by == wanted and not start.week and bool(start) == bool(wanted)
+    assert not what_starts(skipped, SETTINGS, now, scheduled=True, reviews=reviews), "nothing of the kind by default"
+    assert what_starts(skipped, settings, now, scheduled=False, reviews=0).by == "person"
+
+
+@given(st.lists(st.integers(-24 * 20, 24 * 40), min_size=1, max_size=30))
+def test_a_timer_at_any_times_starts_a_week_once_and_never_an_older_one(hours: list[int]) -> None:
+    events: list[Event] = []
+    now, run = datetime(2026, 3, 20, tzinfo=UTC), []
+    settings = SETTINGS.model_copy(
+        update={"schedule": SETTINGS.schedule.model_copy(update={"timezone": "Europe/Berlin", "weekday": "sunday", "hour": 2, "minute": 30})}
+    )
+    for step in hours:  # the clock jumps, also back, and over the night in which the hour of the slot does not exist
+        now += timedelta(hours=step)
+        start = what_starts(events, settings, now, scheduled=True, reviews=0)
+        if start:
+            run.append(start.week)
+            fields = {"cycle": f"{start.week}.1", "judged": [], "base_model": "", "fingerprint": "", "scheduled": True, "week": start.week}
+            events += [
+                Event(1, now.isoformat(), "cycle_opened", NO_HASH, NO_HASH, fields),
+                Event(2, now.isoformat(), "cycle_closed", NO_HASH, NO_HASH, {**fields, "outcome": "held", "reason": "", "verdict_sha256": ""}),
+            ]
+    assert run == sorted(set(run)) and run
+
+
+def test_an_unfinished_cycle_comes_before_everything() -> None:
+    events, now = journal([(0, FULL, "held", False)])
+    assert what_starts(events[:1], SETTINGS, now, scheduled=True, reviews=0).by == "unfinished"
+
+
+@given(st.integers(1, 500), st.floats(0.01, 1))
+def test_a_fine_tune_takes_a_part_of_the_steps_and_a_full_cycle_the_very_same_settings(steps: int, part: float) -> None:
+    phase = SETTINGS.pretrain.model_copy(update={"steps": steps, "validate_every": min(steps, 50)})
+    assert shortened(phase, 1.0) is phase
+    short = shortened(phase, part)
+    assert 1 <= short.steps <= steps and short.validate_every <= short.steps and abs(short.steps - steps * part) <= 1
+    assert {**short.model_dump(), "steps": 0, "validate_every": 0} == {**phase.model_dump(), "steps": 0, "validate_every": 0}
+
+
+@pytest.mark.parametrize(("work", "steps"), [("full", 0.5), ("fine-tune", 0), ("fine-tune", 1.5), ("nap", 1.0), ("full", True)])
+def test_a_cycle_that_contradicts_itself_cannot_be(work: str, steps: Any) -> None:
+    with pytest.raises(WorkspaceError, match="neither a full cycle nor a fine-tune"):
+        Cycle(cycle="2026-W47.1", seed=1, batches=(), judged=(), work=work, steps=steps)
+
+
+def test_a_cycles_work_and_reasons_survive_its_file(tmp_path: Path) -> None:
+    cycle = Cycle(cycle="2026-W47.1", seed=1, batches=("b",), judged=("b",), work="fine-tune", steps=0.25, why=("the cycle is due", "1 new batch"))
+    write_cycle(tmp_path, cycle)
+    assert read_cycle(tmp_path) == cycle
+
+
+def test_a_dry_run_and_the_status_say_how_much_would_run_and_why(tmp_path: Path) -> None:
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("work: full", "work: auto"))
+    log, settings = Journal(root), load_settings(params)
+    assert "Nothing new" in vigil("retrain", "--dry-run", "-w", root).stdout
+    log.append("batch_added", batch="b1", source="s", samples=3, quarantined=0)
+    said = vigil_json("retrain", "--dry-run", "-w", root)
+    assert (said["work"], said["work_why"]) == ("full", "there is no champion to go on from") and said["due"]
+    log.append(
+        "cycle_opened",
+        cycle="2026-W01.1",
+        judged=["b1"],
+        base_model="",
+        fingerprint=settings_fingerprint(settings),
+        scheduled=True,
+        week=said["due"],
+        work="full",
+    )
+    log.append("promotion", cycle="2026-W01.1", model_sha256="a" * 64, path="models/2026-W01.1", previous_sha256="", who="vigil", why="passed")
+    log.append("batch_state", batch="b1", state="accepted", who="vigil", why="promoted")
+    log.append("cycle_closed", cycle="2026-W01.1", outcome="promoted", reason="passed", verdict_sha256="", drifted=False)
+    log.append("batch_added", batch="b2", source="s", samples=3, quarantined=0)
+    text = vigil("retrain", "--dry-run", "-w", root).stdout
+    assert "fine-tune: the champion's last full training is 2026-W01.1" in text and "no week is due" in text and "1 new batch: b2" in text
+    assert "vigil retrain (fine-tune): 1 new batch" in vigil("status", "-w", root).stdout
+    assert not make_plan(log.events(), settings).work, "how much is known only when it would run"
