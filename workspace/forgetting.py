@@ -23,7 +23,7 @@ from workspace.state import batch_states
 if TYPE_CHECKING:
     import pandas as pd
 
-BLANKED = ("identity", "donor", "source_video", "method", "licence", "consent", "shard", "phash", "duplicate_of", "looks")
+BLANKED = ("identity", "donor", "source_video", "method", "licence", "consent", "attributes", "shard", "phash", "duplicate_of", "looks")
 CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
 MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets")
 CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building")  # made or fetched again when they are needed

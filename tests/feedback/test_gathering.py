@@ -49,10 +49,10 @@ def table_of(folder: Path, rows: list[tuple[bytes, str, str]]) -> Path:
     folder.mkdir(parents=True)
     with open(folder / "labels.csv", "w", newline="") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["path", "label", "identity", "generator"])
+        writer.writerow(["path", "label", "identity", "generator", *(["licence", "consent"] if folder.name == "street" else [])])
         for number, (content, label, identity) in enumerate(rows):
             (folder / f"{number}.jpg").write_bytes(content)
-            writer.writerow([f"{number}.jpg", label, identity, "gan" if label == "fake" else ""])
+            writer.writerow([f"{number}.jpg", label, identity, "gan" if label == "fake" else "", *(["CC-BY", "signed"] if folder.name == "street" else [])])
     return folder / "labels.csv"
 
 
@@ -171,6 +171,7 @@ def test_what_was_erased_dropped_or_labelled_by_a_later_source_is_not_asked(fill
     assert take(filled, settings, table_of(filled.parent / "later", [(faces[3], "fake", "p3")]), "later") == ["later-batch"]
     row = rows_of(read_manifest(filled / "data/raw/later-batch"))[0]
     assert (row["label"], row["identity"], row["case_id"]) == ("fake", "p3", "")
+    assert (row["licence"], row["consent"]) == ("CC-BY", "signed"), "what was recorded before stays with it"
     assert {one.sample_id for one in waiting_samples(filled)} == {sha256_bytes(faces[number]) for number in (0, 2, 4)}
     set_batch_state(filled, "street-batch", "dropped", who="ada", why="poisoned")
     assert [one.sample_id for one in waiting_samples(filled)] == [sha256_bytes(faces[0])]
