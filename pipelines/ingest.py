@@ -216,7 +216,7 @@ def _as_recorded(root: Path, row: dict[str, Any], known: Known) -> dict[str, Any
     """What is kept of the earlier row of a content whose label comes now: who is in it and where it may stand, so that it changes no side."""
     table = read_manifest(root / "data" / "raw" / known.labels[row["sample_id"]][0])
     before = rows_of(table[table["sample_id"] == row["sample_id"]])[0]
-    kept = {name: before[name] or row[name] for name in ("identity", "source_video", "method", "compression", "licence", "consent")}
+    kept = {name: before[name] or row[name] for name in ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")}
     if row["label"] == "fake":
         kept |= {name: before[name] or row[name] for name in ("donor", "generator")}
     return kept | {"use": min(row["use"], before["use"], key=STRICTEST.index)}
