@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import flows.closing
 import flows.cycle
+import pipelines.decay
 import workspace.repository
 from tests.workspace.worlds import verdict_for
 from workspace.batches import set_batch_state
@@ -81,6 +82,8 @@ class Loop:
         patch.setattr(flows.cycle, "finish_commit", lambda _: self.tick())
         patch.setattr(workspace.repository, "dvc_add", lambda *_: self.tick())
         patch.setattr(workspace.repository, "push", lambda _: self.tick())
+        patch.setattr(workspace.repository, "set_remote", lambda *_: self.tick())
+        patch.setattr(pipelines.decay, "record", lambda *_: self.tick())
 
     left: int | None
 
