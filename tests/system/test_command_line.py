@@ -17,7 +17,7 @@ from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
 VERBS = (
     "init", "sample", "ingest", "batches", "retrain", "status", "score", "evaluate", "explain", "models", "report", "schedule", "serve", "demo", "doctor",
-    "gc", "audit", "compare", "search", "users", "keys", "erase", "verify-report",
+    "gc", "audit", "compare", "search", "users", "keys", "erase", "verify-report", "upgrade",
 )  # fmt: skip
 COLUMNS = ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
 
