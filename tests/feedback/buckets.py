@@ -24,5 +24,10 @@ def s3_server(*buckets: str) -> Iterator[tuple[str, Any]]:
             for bucket in buckets:
                 client.create_bucket(Bucket=bucket)
             yield endpoint, client
+            for bucket in buckets:  # all servers of a process share what is stored: the next test must not find ours
+                pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+                for item in [item for page in pages for item in page.get("Contents", [])]:
+                    client.delete_object(Bucket=bucket, Key=item["Key"])
+                client.delete_bucket(Bucket=bucket)
         finally:
             server.stop()

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from pipelines.ingest import ingest, pending
+from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import sha256_file
@@ -282,21 +285,10 @@ def test_a_kill_at_any_time_leaves_nothing_half_taken(root: Path, settings: Sett
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def bucket() -> Iterator[tuple[Any, str]]:
     """A real S3 server in this process, one bucket."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    for key, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(key, value)
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
-    client = boto3.client("s3", endpoint_url=endpoint)
-    client.create_bucket(Bucket="media")
-    yield client, endpoint
-    server.stop()
+    with s3_server("media") as (endpoint, client):
+        yield client, endpoint
 
 
 def test_an_s3_prefix_comes_in_once(root: Path, media: Path, bucket) -> None:  # type: ignore[no-untyped-def]
