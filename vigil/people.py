@@ -170,8 +170,10 @@ def erase(root: Path, settings: Settings, what: str, who: str, why: str) -> dict
     from feedback.keep import MediaStore
     from feedback.retention import Retention, finish_erasures
     from workspace.lease import lease
+    from workspace.repository import set_remote
 
     with lease(root, "erase"), _database(root, settings) as database:
+        set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)  # a copied workspace still names the remote of the first one
         retention = Retention(database, MediaStore(root, settings), settings.feedback)
         erased = None
         if what:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,13 +14,13 @@ import yaml
 from feedback.database import Database
 from media.synthetic import render_take
 from tests.feedback.buckets import s3_server
-from tests.system.world import copy_workspace, events, git, vigil, vigil_json
+from tests.system.world import change_settings, copy_workspace, events, git, vigil, vigil_json
 from workspace.batches import set_batch_state
 from workspace.files import sha256_bytes
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.manifest import read_manifest
-from workspace.repository import commit, dvc_add, pull, push, reproduce
+from workspace.repository import commit, dvc_add, pull, push, reproduce, set_remote
 from workspace.settings import load_settings
 
 CYCLES = ("2026-W01.1", "2026-W02.1", "2026-W03.1")
@@ -215,8 +214,8 @@ def packed_clips(root: Path, sample_id: str) -> list[bytes]:
 def test_an_erased_sample_is_nowhere_and_the_stages_go_on_without_it(store: str, root: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     if store == "s3":
         with s3_server("vault") as (endpoint, client):
-            config = (root / ".dvc" / "config").read_text()
-            (root / ".dvc" / "config").write_text(re.sub(r"url = .*", f"url = s3://vault/store\n    endpointurl = {endpoint}", config))
+            change_settings(root, {"remote": {"url": "s3://vault/store", "s3_endpoint_url": endpoint}})
+            set_remote(root, "s3://vault/store", endpoint)
             shutil.rmtree(root / ".vigil" / "remote")  # the one before
             assert push(root) > 0
             _erase_one(root, pictures)
