@@ -75,6 +75,10 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
     from workspace.state import batch_states, champion
 
     root, frozen = work / f"seed{seed}", work / f"seed{seed}-frozen"
+    if known and not root.exists():  # a world that was lived on another machine cannot be gone on with
+        rows = [line for line in RESULTS.read_text().splitlines() if json.loads(line)["seed"] != seed]
+        RESULTS.write_text("".join(f"{line}\n" for line in rows))
+        known = set()
     if not known:
         shutil.rmtree(root, ignore_errors=True)
         shutil.rmtree(frozen, ignore_errors=True)
