@@ -301,8 +301,8 @@ def test_reviewers_in_processes_and_threads_at_once_settle_each_case_once(world:
     people = [world.user(f"person{n}") for n in range(4)]
     labels = ["fake", "real", "fake", "real"]
     context = multiprocessing.get_context("spawn")
-    start = context.Barrier(3)
-    processes = [context.Process(target=_race, args=(str(world.root), case_ids, people[n], labels[n], start)) for n in range(3)]
+    start = context.Barrier(3, timeout=60)
+    processes = [context.Process(target=_race, args=(str(world.root), case_ids, people[n], labels[n], start), daemon=True) for n in range(3)]
     for process in processes:
         process.start()
 

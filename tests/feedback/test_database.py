@@ -34,8 +34,8 @@ def test_what_a_transaction_read_is_still_so_when_it_writes(kind: str, tmp_path:
     settings = write_settings(tmp_path, databases.database_url(kind))
     database = Database(tmp_path, settings)
     context = multiprocessing.get_context("spawn")
-    start = context.Barrier(3)
-    processes = [context.Process(target=_add_if_few, args=(str(tmp_path), 20, start)) for _ in range(3)]
+    start = context.Barrier(3, timeout=60)
+    processes = [context.Process(target=_add_if_few, args=(str(tmp_path), 20, start), daemon=True) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:

@@ -295,8 +295,8 @@ def _hand_over(root: str, rounds: int, start: Any) -> None:
 
 def test_two_hand_overs_at_once_hand_each_label_over_once(world: World) -> None:
     context = multiprocessing.get_context("spawn")
-    start = context.Barrier(2)
-    both = [context.Process(target=_hand_over, args=(str(world.root), 4, start)) for _ in range(2)]
+    start = context.Barrier(2, timeout=60)
+    both = [context.Process(target=_hand_over, args=(str(world.root), 4, start), daemon=True) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:

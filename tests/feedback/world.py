@@ -8,7 +8,7 @@ from feedback.cases import Cases
 from feedback.database import Database, new_id, now
 from feedback.keep import MediaStore
 from feedback.tables import DETECTIONS, MEDIA, USERS
-from workspace.files import sha256_bytes
+from workspace.files import atomic_file, sha256_bytes
 from workspace.profiles import compose_params
 from workspace.settings import Settings, load_settings
 
@@ -27,7 +27,8 @@ def write_settings(root: Path, database_url: str = "", **feedback: Any) -> Setti
     for name, value in feedback.items():
         inner, _, last = name.rpartition("__")
         (block.setdefault(inner, {}) if inner else block)[last] = value
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    with atomic_file(root / "params.yaml") as handle:  # several processes of one test do this at once
+        handle.write(yaml.safe_dump(params, sort_keys=False))
     return load_settings(root / "params.yaml")
 
 
