@@ -1,6 +1,6 @@
+import ast
 import os
 import pickle
-import ast
 import re
 from pathlib import Path
 
