@@ -44,7 +44,7 @@ from workspace.settings import SourceSettings, load_settings  # noqa: E402
 SETTINGS = load_settings(HERE.parent / "params.yaml")
 Frames = list[np.ndarray]
 MOST_PX = 640  # larger clips are copied at this size at most, which is one more change
-PIECES, LEAST_PIECE_SECONDS, GAP_SECONDS = 4, 1.0, 0.2
+PIECES, LEAST_PIECE_SECONDS, GAP_SECONDS = 8, 1.0, 0.2
 MOST_PHOTOS = 60  # of which copies are made; the first by their hash
 VIDEO_CHANGES = (
     "crop+trim", "half+crf35", "mirror+crop", "trim+crf35", "crf35", "half", "mirror", "crop", "trim", "up",

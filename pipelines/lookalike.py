@@ -31,10 +31,11 @@ LEAST_AGREEING = 8  # points that agree on one place and size
 MOST_RESIZED = 2.5  # beside a resize of the whole, which goes before
 MOST_TURNED = 0.05  # rows and columns of a copy stay what they are
 LEAST_COMMON = 0.35  # part of either picture that the other must show: 15% off each side leave half
-OVERHANG = 0.25  # part of the shorter one that the other need not hold
-LEAST_LIKE = 0.955
+OVERHANG = 0.25  # part of the shorter one that the other need not hold,
+LEAST_FRAMES = 50  # while so many are compared: in a second somebody else may move the same way by chance
+LEAST_LIKE = 0.97
 LEAST_LIKE_IMAGES = 0.99  # the worst of 420 copies of photos has 0.9975, but neighbouring frames kept as images are close too
-LEAST_MOTION = 0.62
+LEAST_MOTION = 0.7
 STILL = 0.015  # what changes by less than this part of a picture's contrast is noise, and its motion says nothing
 LEAST_LIKE_STILL = 0.995
 
@@ -107,8 +108,10 @@ def likeness(one: Recording, other: Recording) -> Likeness:
         return Likeness()
     short, long = sorted((one, other), key=lambda recording: len(recording.pictures))
     laid = [found for mirrored in (False, True) for found in _laid_over(short, long, mirrored, None)]
+    whole = np.diag([ours / theirs for ours, theirs in zip(short.pictures.shape[:0:-1], long.pictures.shape[:0:-1], strict=True)])
+    plain = [(0, mirrored, np.column_stack([whole, np.zeros(2)])) for mirrored in (False, True)]  # too blurred for points, but not cropped
     best = Likeness()
-    for _, mirrored, place in sorted(laid, key=lambda found: -found[0])[:STARTS]:
+    for _, mirrored, place in [*sorted(laid, key=lambda found: -found[0])[:STARTS], *plain]:
         for _ in range(ROUNDS):  # what moved between two times pulls the place aside, and that the time: each is found anew by the other
             shift, found = _in_time(short, long, mirrored, place)
             if found.pictures <= best.pictures:
@@ -175,7 +178,7 @@ def _in_time(short: Recording, long: Recording, mirrored: bool, place: np.ndarra
     laid = (cv2.warpAffine(long.picture(index, mirrored), place, onto[::-1]) for index in range(len(long.pictures)))
     theirs = _normed(np.stack([_coarse(picture)[common] for picture in laid]))
     agree = ours @ theirs.T  # [n, m]
-    spare = 0 if short.spread or len(ours) == 1 else round(OVERHANG * len(ours))
+    spare = 0 if short.spread else max(0, min(round(OVERHANG * len(ours)), len(ours) - LEAST_FRAMES))
     shifts = range(-spare, len(theirs) - len(ours) + spare + 1)
     shift = max(shifts, key=lambda shift: float(np.diagonal(agree, shift).mean()))
     held = np.arange(max(0, -shift), min(len(ours), len(theirs) - shift))
