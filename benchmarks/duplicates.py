@@ -6,7 +6,8 @@ FOLDER holds labels.csv with the columns path,label,identity,kind of real clips 
 (`--half tune`); the figures that count are of the others, on which nothing was chosen. All media of both halves are ingested as known; then, one change at a
 time, the changed copies, by the same `ingest` as everywhere. A copy counts as found when it is marked a duplicate of its own original.
 Different clips of one person are compared directly, as if the search had proposed every pair: the clips and photos of
-each person, and pieces of one clip that share no frame, a second and more long: the same camera, clothes and light, so the hardest. Pairs of one person are not
+each person, and pieces of one clip that share no frame, a second and more long, each with each and with all that comes
+before or after it: the same camera, clothes and light, so the hardest. Pairs of one person are not
 independent, so the intervals (Wilson, 95%) are too narrow by an unknown amount.
 Finished steps are kept in the work folder and not repeated.
 """
@@ -132,13 +133,18 @@ def pairs_of_one_person(data: Path, rows: list[dict[str, str]], folder: Path) ->
         frames, fps = clip_of(data / row["path"])
         gap = round(GAP_SECONDS * fps)
         length = max(round(LEAST_PIECE_SECONDS * fps), (len(frames) - (PIECES - 1) * gap) // PIECES)
-        pieces = [frames[start : start + length] for start in range(0, len(frames) - length + 1, length + gap)]
-        opened = []
-        for piece in pieces:
-            for change in ("crf23", "half+crf35"):
-                made, crf = changed(piece, change, np.random.default_rng(0))
-                write_clip(folder / "piece.mp4", made, fps, crf)
-                opened.append(open_recording(folder / "piece.mp4"))
+        starts = range(0, len(frames) - length + 1, length + gap)
+
+        def opened_as(piece: Frames, change: str, fps: float = fps) -> Recording:
+            made, crf = changed(piece, change, np.random.default_rng(0))
+            write_clip(folder / "piece.mp4", made, fps, crf)
+            return open_recording(folder / "piece.mp4")
+
+        opened = [opened_as(frames[start : start + length], change) for start in starts for change in ("crf23", "half+crf35")]
+        for number, start in enumerate(starts):
+            for rest in (frames[: max(0, start - gap)], frames[start + length + gap :]):
+                if len(rest) > length + gap:
+                    yield "a piece and all that comes before or after it", opened[2 * number], opened_as(rest, "crf23")
         for (first, one), (second, other) in combinations(enumerate(opened), 2):
             if first // 2 != second // 2 and not (first % 2 and second % 2):
                 yield ("pieces of one clip" if first % 2 == second % 2 == 0 else "pieces of one clip, one of them re-encoded and halved"), one, other

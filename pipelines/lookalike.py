@@ -32,10 +32,10 @@ MOST_RESIZED = 2.5  # beside a resize of the whole, which goes before
 MOST_TURNED = 0.05  # rows and columns of a copy stay what they are
 LEAST_COMMON = 0.35  # part of either picture that the other must show: 15% off each side leave half
 OVERHANG = 0.25  # part of the shorter one that the other need not hold,
-LEAST_FRAMES = 50  # while so many are compared: in a second somebody else may move the same way by chance
+LEAST_FRAMES = 50  # while so many are compared
 LEAST_LIKE = 0.97
 LEAST_LIKE_IMAGES = 0.99  # the worst of 420 copies of photos has 0.9975, but neighbouring frames kept as images are close too
-LEAST_MOTION = 0.7
+LEAST_MOTION, LEAST_MOTION_SHORT = 0.7, 0.8  # in less than LEAST_FRAMES another take may move the same way by chance
 STILL = 0.015  # what changes by less than this part of a picture's contrast is noise, and its motion says nothing
 LEAST_LIKE_STILL = 0.995
 
@@ -84,7 +84,7 @@ class Likeness:
             return self.pictures >= LEAST_LIKE_IMAGES
         if self.moving < STILL:
             return self.pictures >= LEAST_LIKE_STILL
-        return self.pictures >= LEAST_LIKE and self.motion >= LEAST_MOTION
+        return self.pictures >= LEAST_LIKE and self.motion >= (LEAST_MOTION if self.frames >= LEAST_FRAMES else LEAST_MOTION_SHORT)
 
 
 def open_recording(source: Source) -> Recording:
