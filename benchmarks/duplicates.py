@@ -10,7 +10,7 @@ each person, and pieces of one clip that share no frame, a second and more long,
 before or after it: the same camera, clothes and light, so the hardest. Pairs of one person are not
 independent, so the intervals (Wilson, 95%) are too narrow by an unknown amount.
 The `report` half is not wholly unseen: a first rule, clean on 480 pairs, took 12 of 819 pieces of a second for one another there. It was then tightened,
-by the pieces of the `tune` half alone, and measured again. The photos' recall was measured before that change, which does not touch how photos are compared by their points.
+by the pieces of the `tune` half alone, and measured again. The recall of photos was measured before that change, which leaves their bounds as they were.
 Finished steps are kept in the work folder and not repeated.
 """
 
