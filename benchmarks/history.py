@@ -25,6 +25,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row, rows_of  # noqa: E402
+
 RESULTS = HERE / "history.jsonl"
 PEOPLE = 16  # with 8 the first batch has nobody in validation
 BOUNDS = {10: 1.1, 100: 1.2}
@@ -63,7 +65,6 @@ def build(work: Path, old: int, steps: str) -> Path:
     root = work / f"{steps}-{old}"
     if (root / ".vigil" / "built").exists():
         return root
-    from flows.environment import prepare_environment
     from tests.system.world import WIDE_GATES, change_settings
 
     shutil.rmtree(root, ignore_errors=True)
@@ -75,7 +76,6 @@ def build(work: Path, old: int, steps: str) -> Path:
     vigil("models", "override", "accuracy", "--who", "bench", "--why", "times are measured, not models", "--days", 31, "-w", root)
     subprocess.run([sys.executable, __file__, "--prepare", root], check=True)
     vigil("retrain", "-w", root)
-    prepare_environment(root)
     from workspace.journal import Journal
     from workspace.state import batch_states
 
@@ -156,7 +156,7 @@ def main() -> None:
         return
     work = asked.work.resolve()
     roots = {old: build(work, old, asked.steps) for old in asked.old}
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    rows = rows_of(RESULTS)
     for number in range(1, asked.rounds + 1):
         for old, root in roots.items():
             if any((row["round"], row["old"], row["steps"]) == (number, old, asked.steps) for row in rows):
@@ -164,8 +164,7 @@ def main() -> None:
             row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "steps": asked.steps, "old": old, "round": number, "cores": os.cpu_count()}
             row |= measure(root, work)
             rows.append(row)
-            with open(RESULTS, "a", encoding="utf-8") as out:
-                out.write(json.dumps(row) + "\n")
+            add_row(RESULTS, row)
             print(json.dumps(row), flush=True)
     summary(rows, asked.steps)
 

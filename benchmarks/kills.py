@@ -29,6 +29,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row, rows_of  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.lease import lease_holder  # noqa: E402
 from workspace.state import cycles  # noqa: E402
@@ -124,6 +125,11 @@ def strike(root: Path, plan: Round) -> dict[str, Any]:
     return {"victim": victim, **before}
 
 
+def repeated(root: Path, struck: dict[str, Any]) -> list[str]:
+    """Stages that were finished at this death and ran again since."""
+    return sorted(set(runs(root)[struck["runs"] :]) & set(struck["recorded"]))
+
+
 def complaints(root: Path, struck: dict[str, Any], cycles_before: int = 0) -> list[str]:
     """What does not hold after the next `vigil retrain`; empty when all is well."""
     found = []
@@ -132,9 +138,8 @@ def complaints(root: Path, struck: dict[str, Any], cycles_before: int = 0) -> li
     )
     if done.returncode not in (0, 3):
         found.append(f"the next retrain ended with {done.returncode}: {done.stderr[-800:]}")
-    after = runs(root)[struck["runs"] :]
-    if repeated := sorted(set(after) & set(struck["recorded"])):
-        found.append(f"repeated finished stages: {repeated}")
+    if again := repeated(root, struck):
+        found.append(f"repeated finished stages: {again}")
     events = Journal(root).events()
     known = cycles(events)[cycles_before:]
     if len(known) != 1 or not known[0].closed:
@@ -224,8 +229,8 @@ def live(root: Path, number: int, most: int) -> dict[str, Any]:
         deaths.append(struck | {"target": plan.target, "stage": plan.stage, "delay_seconds": round(plan.delay_seconds, 2)})
     found = complaints(root, deaths[-1] if deaths else {"runs": 0, "recorded": []})
     for death in deaths[:-1]:
-        if repeated := sorted(set(runs(root)[death["runs"] :]) & set(death["recorded"])):
-            found.append(f"a death after {len(death['recorded'])} stages: repeated {repeated}")
+        if again := repeated(root, death):
+            found.append(f"a death after {len(death['recorded'])} stages: repeated {again}")
     shown = [{name: death[name] for name in ("target", "stage", "delay_seconds", "victim")} | {"finished": len(death["recorded"])} for death in deaths]
     return {"life": number, "kills": len(deaths), "deaths": shown, "complaints": found}
 
@@ -237,15 +242,14 @@ def main() -> int:
     parser.add_argument("--a-life", type=int, default=10, help="kills in one life, at most")
     parser.add_argument("--results", type=Path, default=HERE / "kills.jsonl")
     arguments = parser.parse_args()
-    done = [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.exists() else []
+    done = rows_of(arguments.results)
     with tempfile.TemporaryDirectory(prefix="vigil-kills-") as scratch:
         template = make_template(Path(scratch))
         while (killed := sum(row["kills"] for row in done)) < arguments.kills:
             root = Path(scratch) / f"life{len(done)}"
             shutil.copytree(template, root, symlinks=True)
             row = live(root, len(done), min(arguments.a_life, arguments.kills - killed))
-            with open(arguments.results, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(row) + "\n")
+            add_row(arguments.results, row)
             done.append(row)
             print(f"life {row['life']}: {row['kills']} kills, {killed + row['kills']} of {arguments.kills} in all; {row['complaints'] or 'ok'}", flush=True)
             shutil.rmtree(root)

@@ -20,6 +20,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row, rows_of  # noqa: E402
+
 RESULTS = HERE / "learning.jsonl"
 OLD, NEW = "blendswap", "upsampler"
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
@@ -125,14 +127,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("learning-work"))
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    rows = rows_of(RESULTS)
     table = test_media(work)
     for seed in range(1, arguments.seeds + 1):
         for way in arguments.ways:
             if not any((row["seed"], row["way"]) == (seed, way) for row in rows):
                 rows.append(run(work, seed, way, table) | {"load": os.getloadavg()[0]})
-                with open(RESULTS, "a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(rows[-1]) + "\n")
+                add_row(RESULTS, rows[-1])
                 print(json.dumps(rows[-1]), flush=True)
     show(rows)
 

@@ -24,6 +24,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row, rows_of  # noqa: E402
+
 RESULTS = HERE / "longitudinal.jsonl"
 ARRIVALS = {1: "blendswap", 6: "upsampler", 11: "smoother", 16: "coarse_upsampler", 21: "fine_upsampler"}
 PEOPLE, FIRST_PEOPLE, MEASURED = 26, 72, 24
@@ -69,15 +71,14 @@ def scored(model: Path, labels: Path, out: Path) -> dict[str, Any]:
 
 def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
     """Go on with a world from its first week that is not in the results."""
-    import yaml
-
+    from tests.system.world import change_settings
     from workspace.journal import Journal
     from workspace.state import batch_states, champion
 
     root, frozen = work / f"seed{seed}", work / f"seed{seed}-frozen"
     if known and not root.exists():  # a world that was lived on another machine cannot be gone on with
-        rows = [line for line in RESULTS.read_text().splitlines() if json.loads(line)["seed"] != seed]
-        RESULTS.write_text("".join(f"{line}\n" for line in rows))
+        others = [row for row in rows_of(RESULTS) if row["seed"] != seed]
+        RESULTS.write_text("".join(f"{json.dumps(row)}\n" for row in others))
         known = set()
     if not known:
         shutil.rmtree(root, ignore_errors=True)
@@ -98,10 +99,7 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
             }
             shutil.rmtree(dated.parent)
         if frozen.exists():  # the first champion had the profile's own steps
-            params = yaml.safe_load((root / "params.yaml").read_text())
-            for block, values in STEPS.items():
-                params[block] |= values
-            (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+            change_settings(root, STEPS)
         people = FIRST_PEOPLE if week == 1 else PEOPLE
         new = media(work / f"new-{seed}-{week}", people, week, seed, 1000 * week)
         vigil("ingest", new, "--name", f"week{week}", "-w", root)
@@ -115,8 +113,7 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
             shutil.copytree(root / leading.path, frozen)
         row |= {"outcome": last["outcome"], "reason": "" if last["outcome"] == "promoted" else last["reason"][:160]}
         shutil.rmtree(new.parent)
-        with open(RESULTS, "a") as results:
-            results.write(json.dumps(row) + "\n")
+        add_row(RESULTS, row)
         print(row, flush=True)
 
 
@@ -146,10 +143,10 @@ def main() -> None:
     parser.add_argument("--only", type=int, default=0, metavar="SEED")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    rows = rows_of(RESULTS)
     for seed in [asked.only] if asked.only else range(1, asked.seeds + 1):
         live(asked.work, seed, asked.weeks, {row["week"] for row in rows if row["seed"] == seed})
-    table([json.loads(line) for line in RESULTS.read_text().splitlines()])
+    table(rows_of(RESULTS))
 
 
 if __name__ == "__main__":

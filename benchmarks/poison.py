@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.learning import NEW, OLD, aucs, first_week, test_media, vigil  # noqa: E402
+from benchmarks.results import add_row, rows_of  # noqa: E402
 
 RESULTS = HERE / "poison.jsonl"
 SHARES = (0.0, 0.01, 0.05, 0.10, 0.30)
@@ -71,10 +72,9 @@ def show(rows: list[dict[str, Any]]) -> None:
         if mine:
             lost = {name: [clean[row["seed"]][name] - row[name] for row in mine] for name in ("old", "new")}
             held = sum(row["outcome"] == "held" for row in mine)
-            print(
-                f"{share:4.0%} by {who:<7} n={len(mine)} held {held}   AUC lost: new forger {interval(lost['new'])}, old forger {interval(lost['old'])}", end=""
-            )
-            print(f"   new {mean(row['new'] for row in mine):.3f}")
+            reached = mean(row["new"] for row in mine)
+            told = f"old forger {interval(lost['old'])}, new {interval(lost['new'])} to {reached:.3f}"
+            print(f"{share:4.0%} by {who:<7} n={len(mine)} held {held}   AUC lost: {told}")
 
 
 def main() -> None:
@@ -84,14 +84,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("learning-work"))
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    rows = rows_of(RESULTS)
     measured = test_media(work)
     for seed in range(1, arguments.seeds + 1):
         for who, share in WAYS:
             if not any((row["seed"], row["who"], row["share"]) == (seed, who, share) for row in rows):
                 rows.append(run(work, seed, who, share, measured))
-                with open(RESULTS, "a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(rows[-1]) + "\n")
+                add_row(RESULTS, rows[-1])
                 print(json.dumps(rows[-1]), flush=True)
     show(rows)
 

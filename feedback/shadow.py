@@ -16,7 +16,7 @@ from feedback.database import Database, exists
 from feedback.keep import MediaStore
 from feedback.tables import DETECTIONS, MEDIA
 from feedback.work.decoding import ChildFailed, Decoders
-from feedback.work.judging import bound_of
+from feedback.work.judging import bound_of, faces_of
 from model.inference import Engine
 from workspace.errors import DataError
 from workspace.settings import Settings
@@ -36,6 +36,11 @@ class Replayed:
     p_fake: float | None
     reason: str
 
+    @property
+    def moved(self) -> float:
+        """How far p_fake moves; further than any score can where there is none any more."""
+        return 2.0 if self.p_fake is None else abs(self.p_fake - self.p_was)
+
 
 def replay(root: Path, settings: Settings, model_dir: Path, most: int) -> dict[str, Any]:
     """Answer the newest `most` scored requests again with the model in `model_dir`.
@@ -46,15 +51,12 @@ def replay(root: Path, settings: Settings, model_dir: Path, most: int) -> dict[s
     rows = _logged(root, settings, most) if most else []
     found = asyncio.run(_answer(root, settings, model_dir, rows)) if rows else []
     scored = [one for one in found if one.p_fake is not None]
-    differences = [abs(one.p_fake - one.p_was) for one in scored if one.p_fake is not None]
-    silent = [one for one in found if one.p_fake is None]
-    largest = sorted(scored, key=lambda one: -abs((one.p_fake or 0.0) - one.p_was))
     return {
         "asked": len(found),
         "answered": len(scored),
         "changed": sum(one.verdict != one.was for one in found),
-        "mean_difference": fmean(differences) if differences else None,
-        "largest": [asdict(one) for one in (*silent, *largest)[:SHOWN]],
+        "mean_difference": fmean(one.moved for one in scored) if scored else None,
+        "largest": [asdict(one) for one in sorted(found, key=lambda one: -one.moved)[:SHOWN]],
     }
 
 
@@ -78,10 +80,9 @@ async def _answer(root: Path, settings: Settings, model_dir: Path, rows: list[di
     try:
         for row in rows:
             bound = bound_of(settings.feedback, row["policy"], row["mode"], engine.card)
-            faces = engine.card.faces if not bound.mode else engine.card.faces.model_copy(update={"mode": bound.mode})
             try:
                 with media.local(row["sha256"]) as path:
-                    opened = (await decoders.open(path, faces)).extraction
+                    opened = (await decoders.open(path, faces_of(engine.card, bound))).extraction
             except (DataError, ChildFailed) as problem:  # erased meanwhile, or a limit of the machine: no word about the model
                 found.append(_replayed(row, "none", None, str(problem).partition("\n")[0]))
                 continue

@@ -17,7 +17,7 @@ from workspace.batches import set_batch_state
 from workspace.for_review import forget_conflicts
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, repack_shard, write_manifest
-from workspace.objects import cache_of, objects_in, tags_needing
+from workspace.objects import FOLDER, cache_of, objects_in, tags_needing
 from workspace.state import batch_states
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _version(root: Path, batches: list[str]) -> None:
 
 def _held(root: Path, samples: set[str]) -> dict[str, Path]:
     """The objects of DVC's cache that hold something of the samples, by md5."""
-    objects = {md5: path for md5, path in objects_in(cache_of(root)).items() if not md5.endswith(".dir")}
+    objects = {md5: path for md5, path in objects_in(cache_of(root)).items() if not md5.endswith(FOLDER)}
     clips = set(samples).union(*(_clips_of(path, samples) for path in objects.values() if _begins(path, PARQUET)))
     return {md5: path for md5, path in objects.items() if mentions(path, clips)}
 

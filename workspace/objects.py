@@ -13,7 +13,7 @@ from workspace.repository import git
 
 WORKSPACE = "workspace"
 NAMED = r"md5: [0-9a-f]{32}(\.dir)?"
-FOLDER = ".dir"
+FOLDER = ".dir"  # ends the md5 of a folder's list of files
 
 
 def objects_in(store: Path) -> dict[str, Path]:
@@ -47,8 +47,8 @@ def needed_by(root: Path) -> dict[str, set[str]]:
     stores = objects_in(cache_of(root))
     named = {name: _named_in(root, name) for name in revisions(root)}
     here = [root / "dvc.lock", *root.glob("data/*/*.dvc"), *root.glob("models/*.dvc")]
-    named[WORKSPACE] = {md5 for path in here if path.is_file() for md5 in _hashes(path.read_text(encoding="utf-8"))}
-    return {name: md5s | {inner for md5 in md5s if md5.endswith(FOLDER) for inner in _inside(stores, md5)} for name, md5s in named.items()}
+    named[WORKSPACE] = {md5 for path in here if path.is_file() for md5 in hashes_in(path.read_text(encoding="utf-8"))}
+    return {name: md5s | {inner for md5 in md5s if md5.endswith(FOLDER) for inner in inside(stores, md5)} for name, md5s in named.items()}
 
 
 def tags_needing(root: Path, md5s: set[str]) -> list[str]:
@@ -57,21 +57,23 @@ def tags_needing(root: Path, md5s: set[str]) -> list[str]:
     found = []
     for tag in git(root, "tag", "-l", "vigil/*", "--sort=creatordate").split():
         named = _named_in(root, tag)
-        lists = [_inside(stores, md5) for md5 in named if md5.endswith(FOLDER) and md5 in stores]
+        lists = [inside(stores, md5) for md5 in named if md5.endswith(FOLDER) and md5 in stores]
         if md5s & named.union(*lists):
             found.append(tag)
     return found
 
 
 def _named_in(root: Path, revision: str) -> set[str]:
-    return _hashes(git(root, "grep", "-h", "-o", "-E", NAMED, revision, "--", "*.dvc", "dvc.lock", check=False))
+    return hashes_in(git(root, "grep", "-h", "-o", "-E", NAMED, revision, "--", "*.dvc", "dvc.lock", check=False))
 
 
-def _hashes(text: str) -> set[str]:
+def hashes_in(text: str) -> set[str]:
+    """The md5s that a .dvc file, or dvc.lock, names."""
     return {found.group().removeprefix("md5: ") for found in re.finditer(NAMED, text)}
 
 
-def _inside(stores: dict[str, Path], md5: str) -> set[str]:
+def inside(stores: dict[str, Path], md5: str) -> set[str]:
+    """The md5s of a folder's files, by its list. Raises DataError where the list is not among the `stores`."""
     if md5 not in stores:
         raise DataError(
             "Nobody can say which objects of DVC's cache are needed. Nothing was deleted.",

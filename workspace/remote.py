@@ -15,9 +15,9 @@ from typing import Any
 
 from workspace.errors import WorkspaceError
 from workspace.files import CHUNK_BYTES
+from workspace.objects import FOLDER
 from workspace.repository import open_dvc, remote_errors
 
-LIST = ".dir"  # ends the name of an object that is a folder's list of files
 AT_ONCE = 8
 UNREADABLE = "The DVC remote could not be read. Nothing was changed."
 AGAIN = "run `vigil doctor --remote` again"
@@ -53,7 +53,7 @@ def verify(root: Path, progress: Callable[[int, int, str], None] | None = None) 
             readings = pool.map(lambda oid: _read(remote, oid), wanted)
             for number, (oid, (digest, size)) in enumerate(zip(wanted, readings, strict=True), start=1):
                 found.bytes += size
-                if digest != oid.removesuffix(LIST):
+                if digest != oid.removesuffix(FOLDER):
                     (found.damaged if digest else found.missing)[oid] = wanted[oid]
                 if progress:
                     progress(number, len(wanted), f"{found.bytes / 1e6:.0f} MB")
@@ -84,7 +84,7 @@ def replace_damaged(root: Path, found: Verified) -> int:
         for oid in mine:
             remote.fs.remove(remote.oid_to_path(oid))
         _send(repo, remote, mine)
-        right = [oid for oid in mine if _read(remote, oid)[0] == oid.removesuffix(LIST)]
+        right = [oid for oid in mine if _read(remote, oid)[0] == oid.removesuffix(FOLDER)]
         for oid in right:
             del found.damaged[oid]
         return len(right)
@@ -106,7 +106,7 @@ def _wanted(repo: Any, remote: Any, found: Verified) -> dict[str, list[str]]:
         if not out.use_cache or not out.hash_info:
             continue
         output, oid = Path(out.fs_path).relative_to(repo.root_dir).as_posix(), out.hash_info.value
-        if not oid.endswith(LIST):
+        if not oid.endswith(FOLDER):
             names.setdefault(oid, []).append(output)
             continue
         lists.setdefault(oid, []).append(f"{output}/ (its list of files)")
@@ -129,7 +129,7 @@ def _entries(repo: Any, remote: Any, oid: str) -> list[dict[str, str]] | None:
             content = handle.read()
     except FileNotFoundError:
         return None
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != oid.removesuffix(LIST):
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != oid.removesuffix(FOLDER):
         return None
     entries = json.loads(content)
     return entries
@@ -155,7 +155,7 @@ def _cached(repo: Any, oid: str) -> Path:
 def _is_whole(path: Path, oid: str) -> bool:
     try:
         with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == oid.removesuffix(LIST)
+            return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == oid.removesuffix(FOLDER)
     except OSError:
         return False
 

@@ -26,7 +26,7 @@ from feedback.keep import MediaStore
 from feedback.secret import load_secret
 from feedback.webhooks import Webhooks
 from feedback.work.decoding import ChildFailed, Decoders, Opened
-from feedback.work.judging import bound_of
+from feedback.work.judging import bound_of, faces_of
 from feedback.work.worker import SHOWN_FRAMES, webp
 from workspace.errors import ModelFileError, VigilError
 from workspace.files import read_json, sha256_bytes, write_json
@@ -66,10 +66,9 @@ class Explainer:
 
         card = load_card(folder)
         bound = bound_of(self.settings.feedback, row["policy"], row["mode"], card)
-        faces = card.faces if not bound.mode else card.faces.model_copy(update={"mode": bound.mode})
         try:
             with self.media.local(row["sha256"]) as path:
-                opened = await self.decoders.open(path, faces)
+                opened = await self.decoders.open(path, faces_of(card, bound))
         except ChildFailed as problem:
             raise VigilError("The file could not be opened again.", why=str(problem), next_step="Send it anew.") from problem
         page, made = await asyncio.to_thread(self._make, folder, row, opened)

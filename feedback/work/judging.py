@@ -10,7 +10,7 @@ import numpy as np
 from feedback.policies import Bound, bind
 from model.card import ModelCard
 from model.inference import UNLIKE, ClipScore, FileVerdict, most_telling
-from workspace.settings import FeedbackSettings
+from workspace.settings import FaceSettings, FeedbackSettings
 
 EMBEDDING_DIGITS = 5
 
@@ -19,6 +19,11 @@ def bound_of(settings: FeedbackSettings, policy: str, mode: str, card: ModelCard
     """How this model judges under this policy."""
     points = (card.metrics.get("calibration") or {}).get("points") or []
     return bind(settings, policy, mode, card.threshold, card.abstain, points)
+
+
+def faces_of(card: ModelCard, bound: Bound) -> FaceSettings:
+    """How faces are cut for a model under a policy: as the model was trained, in the policy's mode where it names one."""
+    return card.faces if not bound.mode else card.faces.model_copy(update={"mode": bound.mode})
 
 
 def answer_of(said: FileVerdict, scores: Sequence[ClipScore], bound: Bound, model: Mapping[str, Any]) -> dict[str, Any]:

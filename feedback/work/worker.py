@@ -32,7 +32,7 @@ from feedback.serving import Served, Serving
 from feedback.webhooks import Webhooks
 from feedback.work.batching import Batcher
 from feedback.work.decoding import ChildFailed, Decoders, Opened
-from feedback.work.judging import answer_of, bound_of, case_reason, no_verdict
+from feedback.work.judging import answer_of, bound_of, case_reason, faces_of, no_verdict
 from model.inference import most_telling
 from workspace.errors import DataError, VigilError
 from workspace.files import sha256_bytes
@@ -129,12 +129,11 @@ class Worker:
 
     async def _judge(self, row: dict[str, Any], served: Served, bound: Bound) -> dict[str, Any]:
         card, model = served.engine.card, served.describe()
-        faces = card.faces if not bound.mode else card.faces.model_copy(update={"mode": bound.mode})
         try:
             with self.media.local(row["sha256"]) as path:
                 self.opening += 1
                 try:
-                    opened = await self.decoders.open(path, faces)
+                    opened = await self.decoders.open(path, faces_of(card, bound))
                 finally:
                     self.opening -= 1
         except DataError as problem:
