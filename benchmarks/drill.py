@@ -191,7 +191,7 @@ KINDS: dict[str, Kind] = {
         E,
     ),
     "memorising": Kind(gate_input("generalisation", "train_auc", value=2.5), ("generalisation gap",), E),
-    "transferred attacks work": Kind(gate_input("robustness", "transfer", value=-1.0), ("robustness",), E),
+    "transferred attacks work": Kind(gate_input("robustness", "transfer", "difference", value=-1.96), ("robustness",), E),
     "attacks not measured": Kind(gate_input("robustness", "whitebox", value=None), ("robustness",), E),
     "slow model": Kind(gate_input("latency", "seconds", value=9999.0), ("latency",), E),
     "too large": Kind(gate_input("size_bytes", value=1 << 31), ("size",), E),

@@ -27,7 +27,8 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np  # noqa: E402
 
 from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
-from benchmarks.weeks import good_week  # noqa: E402
+from benchmarks.weeks import STANDS, STANDS_TRANSFER, good_week, robustness  # noqa: E402
+from pipelines.gates.comparative import ROBUSTNESS_TESTS  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
 
 RESAMPLES = 500  # of the paired interval; 2000 in the profile cost four times as much and move its ends by 2%
@@ -80,23 +81,29 @@ def good(weeks: int) -> dict[str, Any]:
 
 # Gate -> how it alarms in a week without any difference; its nominal level is a setting.
 ALARMS = {"label noise": "hold_alpha", "worst slice": "hold_alpha", "forgetting": "hold_alpha", "drift": "drift.alpha"}
+ROBUSTNESS = ("transfer", "white-box", "curve")
 
 
 def level(weeks: int) -> dict[str, Any]:
-    """False alarms of each gate that holds for something shown, at the edge of what it allows: bounds of zero, so that "no difference" is the hardest case.
+    """False alarms of each gate that holds for something shown, at the edge of what it allows: bounds that the true effect just meets, the hardest case.
 
     Non-inferiority errs the other way: how often a challenger that is worse by exactly the margin passes.
     """
     settings = bounds()
-    at_zero = settings.model_copy(update={"gates": settings.gates.model_copy(update={"max_label_noise": 0.0, "max_slice_drop": 0.0, "max_forgetting": 0.0})})
+    edge = {
+        "max_label_noise": 0.0, "max_slice_drop": 0.0, "max_forgetting": 0.0,
+        "max_curve_drop": 0.0, "max_transfer_drop": STANDS[0.0] - STANDS_TRANSFER, "min_whitebox": STANDS[2 / 255],
+    }  # fmt: skip
+    at_zero = settings.model_copy(update={"gates": settings.gates.model_copy(update=edge)})
     alarms: Counter[str] = Counter()
     for seed in range(weeks):
         week = good_week(at_zero, 100_000 + seed)
         week.covered_by = {}  # so that drift, should it be seen, holds
         alarms.update(result.gate for result in week.verdict().results if result.verdict == "fail")
     rows = []
-    for gate, setting in ALARMS.items():
-        nominal = settings.drift.alpha if setting == "drift.alpha" else settings.gates.hold_alpha
+    nominals = {gate: settings.drift.alpha if setting == "drift.alpha" else settings.gates.hold_alpha for gate, setting in ALARMS.items()}
+    nominals |= {f"robustness: {name}": settings.gates.hold_alpha / ROBUSTNESS_TESTS for name in ROBUSTNESS}
+    for gate, nominal in nominals.items():
         rows.append(
             {"gate": gate, "nominal": nominal, "alarms": alarms[gate], "weeks": weeks, "rate": alarms[gate] / weeks, "interval": wilson(alarms[gate], weeks)}
         )
@@ -137,6 +144,8 @@ def power(weeks: int) -> dict[str, Any]:
         ("worst slice", "recall lost on the fakes of one source in three", [(by, _sliding(by)) for by in (0.3, 0.5, 0.8, 1.2)]),
         ("forgetting", "separation lost on one generator", [(by, _forgetting(by)) for by in (0.3, 0.6, 0.9, 1.2)]),
         ("drift", "shift of all embeddings, in standard deviations", [(by, _shifting(by)) for by in (0.1, 0.2, 0.4, 0.8)]),
+        ("robustness: transfer", "share that a transferred attack leaves standing", [(share, _transferring(share)) for share in (0.94, 0.92, 0.9, 0.86)]),
+        ("robustness: curve", "strength lost under attack, in standard deviations", [(by, _softening(by)) for by in (0.1, 0.2, 0.3, 0.5)]),
         ("not worse than the champion: AUC", "separation lost everywhere", [(by, _weakening(by)) for by in (0.1, 0.3, 0.5, 0.8)]),
     ]
     for gate, unit, steps in cases:
@@ -167,6 +176,14 @@ def _flipping(share: float) -> Any:
     from benchmarks.plants import _swap_labels
 
     return lambda week, rng: _swap_labels(week.incoming, week.incoming["new"].to_numpy() & (rng.random(len(week.incoming)) < share))
+
+
+def _transferring(share: float) -> Any:
+    return lambda week, rng: week.measured.update(robustness=robustness(rng, transfer=share))
+
+
+def _softening(by: float) -> Any:
+    return lambda week, rng: week.measured.update(robustness=robustness(rng, moved=by))
 
 
 def _sliding(by: float) -> Any:

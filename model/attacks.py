@@ -30,6 +30,7 @@ class RobustPoint:
     evasion: float | None  # part of the fakes called real
     framing: float | None  # part of the reals called fake
     by_attack: dict[str, float | None] = field(default_factory=dict)  # balanced accuracy under each attack alone
+    right: tuple[bool, ...] = ()  # of each clip, in order: whether the verdict stands
 
 
 class TwoLogits(nn.Module):
@@ -292,9 +293,11 @@ def robust_curve(
 
 def _point(eps: float, margins: Tensor, fake: Tensor) -> RobustPoint:
     # on the border the verdict is 'fake' (p_fake >= threshold), so a margin of 0 is right for fakes and wrong for reals
-    right = torch.where(fake, margins >= 0, margins > 0).float()
+    stands = torch.where(fake, margins >= 0, margins > 0)
+    right = stands.float()
     recall = right[fake].mean().item() if fake.any() else None
     quiet = right[~fake].mean().item() if (~fake).any() else None
     both = None if recall is None or quiet is None else (recall + quiet) / 2
     accuracy = right.mean().item() if len(right) else None
-    return RobustPoint(eps, len(right), accuracy, both, None if recall is None else 1 - recall, None if quiet is None else 1 - quiet)
+    evasion, framing = (None if share is None else 1 - share for share in (recall, quiet))
+    return RobustPoint(eps, len(right), accuracy, both, evasion, framing, right=tuple(stands.tolist()))

@@ -42,10 +42,16 @@ def paired_auc(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, cl
 def paired_balanced_accuracy(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike) -> Paired | None:
     """Difference of the balanced accuracies, from whether each model says fake (bool [N]); with one class alone, of the share it gets right."""
     fake = as_fake(labels)
+    right_new, right_old = (np.asarray(said, dtype=bool) == fake for said in (challenger, champion))
+    return paired_right(labels, right_new, right_old, clusters)
+
+
+def paired_right(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike) -> Paired | None:
+    """As `paired_balanced_accuracy`, from how right each model is about each video: [N] in 0..1, such as a share of attacks that it stands."""
+    fake = as_fake(labels)
     if not fake.size:
         return None
-    right_new, right_old = (np.asarray(said, dtype=bool) == fake for said in (challenger, champion))
-    gain = right_new.astype(np.float64) - right_old.astype(np.float64)
+    gain = np.asarray(challenger, dtype=np.float64) - np.asarray(champion, dtype=np.float64)
     sides = [side for side in (fake, ~fake) if side.any()]
     influence, difference = np.zeros(fake.size), 0.0
     for side in sides:

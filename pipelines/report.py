@@ -11,6 +11,7 @@ from typing import Any
 from pipelines import decay
 from pipelines.continual import record, rows_of, table_of
 from pipelines.gate import read_report
+from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
 from workspace.journal import Journal
@@ -195,9 +196,9 @@ def headlines(evaluation: dict[str, Any]) -> list[str]:
             lines.append(
                 f"New here: {name}. AUC of the champion {interval(row['champion'])}, of the challenger {interval(row['challenger'])}, on {row['n_fake']} fakes."
             )
-    whitebox = evaluation.get("gate_inputs", {}).get("robustness", {}).get("whitebox")
-    if whitebox is not None:
-        lines.append(f"Under white-box PGD at 2/255 a balanced accuracy of {whitebox:.2f} is left.")
+    attacked = point_at(evaluation.get("robustness", {}).get("challenger", []), WHITEBOX_EPS)
+    if attacked and attacked["balanced_accuracy"] is not None:
+        lines.append(f"Under white-box PGD at 2/255 a balanced accuracy of {attacked['balanced_accuracy']:.2f} is left.")
     return lines
 
 

@@ -19,7 +19,9 @@ from workspace.files import read_json, write_json
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from model.card import ModelCard
 
@@ -51,17 +53,41 @@ def measure(
     mine = curve(root, "build/model", challenger, panel, settings, cycle.seed)
     theirs = curve(root, "build/base", champion, panel, settings, cycle.seed) if champion and champion.model else []
     transferred = transfers(root, settings, cycle, challenger, champion, panel, tell)
-    judged = transferred.get("independent") or transferred["parent"]
-    gate = {
+    gate = {"n": len(panel), **gate_input(panel, mine, theirs, transferred.get("independent") or transferred["parent"])}
+    if champion and not champion.model:
+        gate["champion_has_no_gradients"] = True
+    return {
         "n": len(panel),
-        "clean": judged["clean"],
-        "transfer": judged["attacked"],
-        "whitebox": at(mine, WHITEBOX_EPS),
-        "challenger_curve": mean_under_attack(mine),
+        "challenger": [without_clips(point) for point in mine],
+        "champion": [without_clips(point) for point in theirs],
+        "transfer": {name: without_clips(row) for name, row in transferred.items()},
+        "masked": masked(mine),
+        "gate": gate,
     }
-    if champion:
-        gate |= {"champion_curve": mean_under_attack(theirs)} if champion.model else {"champion_has_no_gradients": True}
-    return {"n": len(panel), "challenger": mine, "champion": theirs, "transfer": transferred, "masked": masked(mine), "gate": gate}
+
+
+def gate_input(panel: "pd.DataFrame", mine: list[dict[str, Any]], theirs: list[dict[str, Any]], transferred: dict[str, Any]) -> dict[str, Any]:
+    """`transfer` (what the attacked clips gain, so less than 0), `whitebox` (what stands at 2/255) and, with a champion, `curve` (the challenger's
+    mean over all strengths less the champion's): balanced accuracies, each with its standard error, people counting once.
+    """
+    import numpy as np
+
+    from model.paired import paired_right
+
+    labels, people, nothing = panel["label"], panel["cluster"], np.zeros(len(panel))
+    weak = point_at(mine, WHITEBOX_EPS)
+    pairs = {
+        "transfer": (transferred["right_attacked"], transferred["right_clean"]),
+        "whitebox": (weak["right"] if weak else None, nothing),
+        "curve": (standing(mine), standing(theirs)),
+    }
+    found = {name: paired_right(labels, new, old, people) for name, (new, old) in pairs.items() if new is not None and old is not None}
+    return {name: one.as_dict() for name, one in found.items() if one is not None}
+
+
+def without_clips(row: dict[str, Any]) -> dict[str, Any]:
+    """A point or a transfer as the report shows it: without its verdicts clip by clip."""
+    return {name: value for name, value in row.items() if not name.startswith("right")}
 
 
 def transfers(
@@ -108,15 +134,17 @@ def eps_list(settings: Settings) -> list[float]:
     return sorted(wanted if any(_same(eps, WHITEBOX_EPS) for eps in wanted) else {*wanted, WHITEBOX_EPS})
 
 
-def at(points: list[dict[str, Any]], eps: float) -> float | None:
-    """Balanced accuracy at one strength; None where it was not measured."""
-    return next((point["balanced_accuracy"] for point in points if _same(point["eps"], eps)), None)
+def point_at(points: list[dict[str, Any]], eps: float) -> dict[str, Any] | None:
+    """The point of one strength; None where it was not measured."""
+    return next((point for point in points if _same(point["eps"], eps)), None)
 
 
-def mean_under_attack(points: list[dict[str, Any]]) -> float | None:
-    """Mean balanced accuracy over all strengths above 0; None where one is missing."""
-    found = [point["balanced_accuracy"] for point in points if point["eps"] > 0]
-    return sum(found) / len(found) if found and None not in found else None
+def standing(points: list[dict[str, Any]]) -> "NDArray[np.float64] | None":
+    """Of each clip [N]: the share of the strengths above 0 at which its verdict stands. None where nothing was measured."""
+    import numpy as np
+
+    found = [point["right"] for point in points if point["eps"] > 0]
+    return np.mean(np.array(found, dtype=np.float64), axis=0) if found else None  # type: ignore[no-any-return]
 
 
 def _same(a: float, b: float) -> bool:
@@ -130,7 +158,7 @@ def border(card: "ModelCard") -> float:
 
 
 def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", settings: Settings, seed: int) -> list[dict[str, Any]]:
-    """The worst of the settings' attacks on the clips of `panel`, one point a strength: eps, n, accuracy, balanced_accuracy, evasion, framing, by_attack."""
+    """The worst of the settings' attacks on the clips of `panel`: the fields of RobustPoint, one point a strength."""
     about = [
         card.model_sha256,
         border(card),
@@ -140,6 +168,7 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         settings.evaluate.attack_restarts,
         *settings.evaluate.attacks,
         seed,
+        "clip by clip",
     ]
     path = root / CACHE / f"attack-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
     if path.is_file():
@@ -189,15 +218,18 @@ def transfer(root: Path, attacker: Any, model: Any, limit: float, panel: "pd.Dat
         batch=BATCH,
     )
 
-    def balanced(judge: Any, pixels: Any, at_logit: float) -> float | None:
-        return robust_curve(judge, pixels, fake, [0.0], border=at_logit, lengths=lengths, batch=BATCH)[0].balanced_accuracy
+    def judged(judge: Any, pixels: Any, at_logit: float) -> Any:
+        return robust_curve(judge, pixels, fake, [0.0], border=at_logit, lengths=lengths, batch=BATCH)[0]
 
+    clean, moved = judged(model, clips, limit), judged(model, attacked, limit)
     return {
         "eps": TRANSFER_EPS,
-        "clean": balanced(model, clips, limit),
-        "attacked": balanced(model, attacked, limit),
-        "attacker_clean": balanced(attacker, clips, 0.0),
-        "attacker_attacked": balanced(attacker, attacked, 0.0),
+        "clean": clean.balanced_accuracy,
+        "attacked": moved.balanced_accuracy,
+        "right_clean": list(clean.right),
+        "right_attacked": list(moved.right),
+        "attacker_clean": judged(attacker, clips, 0.0).balanced_accuracy,
+        "attacker_attacked": judged(attacker, attacked, 0.0).balanced_accuracy,
     }
 
 

@@ -12,6 +12,7 @@ from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Miss
 
 NO_CHAMPION = "No champion yet: the absolute gates decide."
 NORMAL = NormalDist()
+ROBUSTNESS_TESTS = 3  # share the level of their gate
 
 
 def has_champion(inputs: Inputs) -> bool:
@@ -271,17 +272,37 @@ def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:
 def robustness(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """Transferred attacks cost little, white-box attacks leave something standing, and the curve is not below the champion's."""
     champion_exists, seen = has_champion(inputs), inputs.node("evaluation.robustness")
-    n, least = seen.count("n"), limits.here.min_slice
-    drop = seen.number("clean") - seen.number("transfer")
-    yield limits.check(f"{gate}: transfer", "balanced accuracy lost to transferred PGD at 0.05", drop, "max_transfer_drop", n, least, "clips")
-    yield limits.check(f"{gate}: white-box", "balanced accuracy under white-box PGD at 2/255", seen.number("whitebox"), "min_whitebox", n, least, "clips")
-    curve = seen.number("challenger_curve")
+    n = seen.count("n")
+    yield _bound_stands(f"{gate}: transfer", "balanced accuracy lost to transferred PGD at 0.05", seen.node("transfer"), "max_transfer_drop", n, limits)
+    yield _bound_stands(f"{gate}: white-box", "balanced accuracy under white-box PGD at 2/255", seen.node("whitebox"), "min_whitebox", n, limits)
     if champion_exists and isinstance(seen.value, dict) and seen.value.get("champion_has_no_gradients") is True:
         yield GateResult(
             f"{gate}: curve", GateVerdict.PASS, "The champion is an imported ONNX file, which cannot be attacked white-box: nothing to compare with."
         )
     elif champion_exists:
-        loss = seen.number("champion_curve") - curve
-        yield limits.check(f"{gate}: curve", "loss of mean robust accuracy against the champion", loss, "max_curve_drop", n, least, "clips")
+        yield _bound_stands(f"{gate}: curve", "loss of mean robust accuracy against the champion", seen.node("curve"), "max_curve_drop", n, limits)
     else:
         yield GateResult(f"{gate}: curve", GateVerdict.PASS, NO_CHAMPION)
+
+
+def _bound_stands(gate: str, what: str, seen: Inputs, setting: str, n: int, limits: Limits) -> GateResult:
+    """Hold a gain with its standard error against a bound. What lies beyond it, but not beyond noise, is undecided: held, and more clips would tell."""
+    from model.paired import needed, p_greater
+
+    gain, se, df, alpha = seen.number("difference"), seen.number("se"), seen.count("df"), limits.here.hold_alpha / ROBUSTNESS_TESTS
+    if se < 0:
+        raise Missing(f"{seen.at}.se is negative")
+    sign = 1.0 if setting.startswith("min_") else -1.0  # a loss is a negative gain
+    result = limits.check(gate, what, sign * gain, setting, n, limits.here.min_slice, "clips")
+    if n < limits.here.min_slice:
+        return result
+    reason = f"{result.reason[:-1]} (standard error {se:.2g})"
+    if result.verdict is GateVerdict.PASS:
+        return replace(result, reason=f"{reason}.")
+    limit = float(getattr(limits.here, setting))
+    p_value = p_greater(-gain, se, df, -sign * limit)
+    if p_value < alpha:
+        return replace(result, reason=f"{reason}: beyond noise (p {p_value:.2g} of {alpha:.2g}).")
+    clips = needed(n, se, abs(sign * gain - limit), alpha, power=0.8) if sign * gain != limit else n
+    told = f"Undecided: {reason}, which may be noise (p {p_value:.2g} of {alpha:.2g}); a loss like this is told from noise with about {clips} clips."
+    return replace(result, verdict=GateVerdict.UNDECIDED, reason=told, smallest_n=max(clips, limits.here.min_slice))

@@ -27,7 +27,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
             "ece": 0.03,
         },
         "new_rows": {"n_real": 40, "n_fake": 40, "challenger_auc": 0.96},
-        "robustness": {"n": 60, "clean": 0.96, "transfer": 0.94, "whitebox": 0.6, "challenger_curve": 0.5},
+        "robustness": {"n": 60, "transfer": {"difference": -0.02, "se": 0.01, "df": 28}, "whitebox": {"difference": 0.6, "se": 0.05, "df": 28}},
         "generalisation": {"n": 60, "train_auc": 0.999, "holdout_auc": 0.99},
         "collapse": {"n": 250, "spread": 0.4, "called_real": 120, "called_fake": 130},
         "latency": {"seconds": 1.5, "runs": 5},
@@ -56,7 +56,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         inputs["new_generators"] = {"count": len(new), "rows": new}
         inputs["slices"] = {"count": len(slices), "rows": slices}
         inputs["forgetting"] = {"count": len(known), "rows": known}
-        inputs["robustness"]["champion_curve"] = 0.48
+        inputs["robustness"]["curve"] = {"difference": 0.02, "se": 0.02, "df": 28}
     seen: dict[str, Any] = {"status": drift, "n_ref": 200, "n_new": 80}
     if drift == "tested":
         seen |= {"p_value": 0.4, "alpha": 0.01, "drifted": False, "covered": True, "least": 20}

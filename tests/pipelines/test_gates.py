@@ -91,9 +91,9 @@ BREAKS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "new rows": ((*EVALUATION, "new_rows", "challenger_auc"), 0.5),
     "worst slice": ((*EVALUATION, "slices", "rows", 1, "difference"), -0.1),
     "drift": ((*DRIFT, "drifted"), True),
-    "robustness: transfer": ((*EVALUATION, "robustness", "transfer"), 0.91),
-    "robustness: white-box": ((*EVALUATION, "robustness", "whitebox"), 0.2),
-    "robustness: curve": ((*EVALUATION, "robustness", "challenger_curve"), 0.4),
+    "robustness: transfer": ((*EVALUATION, "robustness", "transfer", "difference"), -0.1),
+    "robustness: white-box": ((*EVALUATION, "robustness", "whitebox", "difference"), 0.05),
+    "robustness: curve": ((*EVALUATION, "robustness", "curve", "difference"), -0.2),
     "forgetting": ((*EVALUATION, "forgetting", "rows", 0, "difference"), -0.03),
     "generalisation gap": ((*EVALUATION, "generalisation", "holdout_auc"), 0.85),
     "score collapse": ((*EVALUATION, "collapse", "spread"), 0.01),
@@ -252,3 +252,20 @@ def test_labels_are_weighed_only_where_enough_came_in_and_never_without_a_refere
     alone = replaced(passing(), (*DRIFT, "labels"), {"status": "too few", "n_ref": 0, "n_new": 90})
     assert judged(alone).verdict is GateVerdict.UNDECIDED
     assert judged(replaced(passing(), (*DRIFT, "labels"), {"status": "no champion"})).verdict is GateVerdict.UNDECIDED
+
+
+def test_robustness_beyond_its_bound_but_not_beyond_noise_is_undecided_and_says_how_many_clips_would_tell() -> None:
+    path = (*EVALUATION, "robustness", "curve")
+    noisy = judged(replaced(passing(), path, {"difference": -0.08, "se": 0.05, "df": 28}))
+    result = next(result for result in noisy.results if result.gate == "robustness: curve")
+    assert (noisy.verdict, result.verdict) == (GateVerdict.UNDECIDED, GateVerdict.UNDECIDED)
+    assert "may be noise" in result.reason and (result.smallest_n or 0) > 60
+    sure = judged(replaced(passing(), path, {"difference": -0.08, "se": 0.005, "df": 28}))
+    assert sure.verdict is GateVerdict.FAIL and "beyond noise" in sure.reasons()[0]
+
+
+@given(st.floats(-1, 1), st.floats(0, 0.2), st.integers(0, 200), st.sampled_from(["transfer", "whitebox", "curve"]))
+def test_robustness_never_passes_what_lies_beyond_its_bound(difference: float, se: float, df: int, name: str) -> None:
+    verdict = judged(replaced(passing(), (*EVALUATION, "robustness", name), {"difference": difference, "se": se, "df": df}))
+    bound = {"transfer": -SETTINGS.max_transfer_drop, "whitebox": SETTINGS.min_whitebox, "curve": -SETTINGS.max_curve_drop}[name]
+    assert (verdict.verdict is GateVerdict.PASS) == (difference >= bound)

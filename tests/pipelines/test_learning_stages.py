@@ -164,6 +164,11 @@ def test_the_first_model_has_no_comparison_and_the_second_has_all(story: Any) ->
     assert set(after["evaluate"]["forgetting_row"]) == {"swap", "neural"}
 
 
+def _mean_standing(points: list[dict[str, Any]]) -> float:
+    attacked = [point["balanced_accuracy"] for point in points if point["eps"] > 0]
+    return sum(attacked) / len(attacked)
+
+
 def test_attacks_only_ever_hurt_and_both_models_are_measured(story: Any) -> None:
     robust = story[4]["evaluate"]["robustness"]
     for model in ("challenger", "champion"):
@@ -171,7 +176,11 @@ def test_attacks_only_ever_hurt_and_both_models_are_measured(story: Any) -> None
         assert curve == sorted(curve, reverse=True) and len(curve) == 3
     assert {"independent", "parent"} == set(robust["transfer"])
     judged = story[4]["evaluate"]["gate_inputs"]["robustness"]
-    assert (judged["clean"], judged["transfer"]) == (robust["transfer"]["independent"]["clean"], robust["transfer"]["independent"]["attacked"])
+    attacked = robust["transfer"]["independent"]
+    assert judged["transfer"]["difference"] == pytest.approx(attacked["attacked"] - attacked["clean"])
+    assert judged["curve"]["difference"] == pytest.approx(_mean_standing(robust["challenger"]) - _mean_standing(robust["champion"]))
+    assert judged["whitebox"]["difference"] == pytest.approx(robust["challenger"][1]["balanced_accuracy"])
+    assert all(judged[name]["se"] >= 0 and judged[name]["df"] >= 1 for name in ("transfer", "curve", "whitebox"))
     for row in robust["transfer"].values():
         assert row["attacker_attacked"] < row["attacker_clean"]  # the attack works where it was made
 
