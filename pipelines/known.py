@@ -20,6 +20,7 @@ from workspace.journal import Journal
 from workspace.manifest import read_manifest, read_media
 from workspace.state import batch_states
 
+MOST_OPENED = 16  # recordings kept open: a minute of video is 30 MB
 MOST_COMPARED = 8  # candidates of one file whose frames are compared, the likeliest first
 # Only files that claim to be the same thing can be duplicates, of which one is used: a fake often has its target's frames, and
 # FaceForensics++ holds one video in three compressions on purpose. What looks the same under other claims is used too, but tied to
@@ -96,10 +97,10 @@ class Known:
         looks = [*self.looks, *(_look(row, path) for row, path in rows)]
         if not rows:
             return
-        neighbours = Neighbours([look.words for look in looks])
+        neighbours, opened = Neighbours([look.words for look in looks]), Opened()
         for number, (row, path) in enumerate(rows, start=len(self.looks)):
             candidates = [looks[near] for near in neighbours.of(looks[number].words, number, bits)]
-            row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates, bits)
+            row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates, bits, opened)
             looks[number] = _look(row, path)
 
 
@@ -130,7 +131,22 @@ def _look(row: Mapping[str, Any], media: Path | tuple[Path, str, int, int]) -> L
     return Look(row["sample_id"], tuple(row[name] for name in ALIKE), row["source_video"], original, groups, words_of(row["phash"]), media)
 
 
-def _resembled(new: Look, candidates: Sequence[Look], bits: int) -> tuple[str, str]:
+class Opened:
+    """Recordings that were compared lately: who is like one newcomer is often like the next."""
+
+    def __init__(self) -> None:
+        self._recordings: dict[str, Recording] = {}
+
+    def of(self, look: Look) -> Recording:
+        """What is to be compared of a file. Raises VigilError where it is not on this machine or does not decode."""
+        found = self._recordings.pop(look.sample_id, None) or open_recording(look.source())
+        self._recordings[look.sample_id] = found  # the last one asked for stands last
+        if len(self._recordings) > MOST_OPENED:
+            del self._recordings[next(iter(self._recordings))]
+        return found
+
+
+def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened) -> tuple[str, str]:
     """`duplicate_of` and `looks` of a new sample: what it is a copy of, and every group of lookalikes that it belongs to."""
     original, groups, compared = "", set[str](), 0
     mine: Recording | None = None
@@ -147,17 +163,17 @@ def _resembled(new: Look, candidates: Sequence[Look], bits: int) -> tuple[str, s
             break
         compared += 1
         try:
-            mine = mine or open_recording(new.source())
+            mine = mine or opened.of(new)
         except MediaError:
             break
-        if _same(mine, new, look, bits):
+        if _same(mine, new, look, bits, opened):
             groups |= look.groups
             original = original or (look.original if alike else "")
     return original, " ".join(sorted(groups))
 
 
-def _same(mine: Recording, new: Look, look: Look, bits: int) -> bool:
+def _same(mine: Recording, new: Look, look: Look, bits: int, opened: Opened) -> bool:
     try:
-        return likeness(mine, open_recording(look.source())).same
+        return likeness(mine, opened.of(look)).same
     except VigilError:  # its media were not pulled: the words alone decide, a leak costs more than a clip
         return 2 * shared_words(new.words, look.words, bits) >= min(len(look.words), len(new.words))

@@ -20,8 +20,8 @@ FRAMES_A_SECOND = 25.0
 LONGEST_CUT_SECONDS = 60.0  # of a longer video only copies of the whole are recognised, by so many frames
 SPREAD_FRAMES = 24
 LENGTH_SLACK = 0.03
-OURS = (0.1, 0.5, 0.9)  # parts of the shorter one whose pictures are laid over the other's
-THEIRS = tuple((number + 0.5) / 12 for number in range(12))
+OURS = (0.1, 0.5, 0.9)  # parts of the shorter one whose pictures are laid over the other's,
+THEIRS = 12  # over so many pictures of it, evenly spread, but not closer together than STEP
 STEP = 5  # pictures: what changes within a fifth of a second tells one nod from another
 POINTS, LEAST_CONTRAST = 300, 0.02  # of SIFT
 STARTS, ROUNDS = 3, 3
@@ -130,7 +130,8 @@ def _laid_over(short: Recording, long: Recording, mirrored: bool, shift: int | N
     """
     last = len(short.pictures) - 1, len(long.pictures) - 1
     ours = sorted({round(place * last[0]) for place in OURS})
-    theirs = sorted({round(place * last[1]) for place in THEIRS})
+    tried = THEIRS if long.spread else min(THEIRS, -(-len(long.pictures) // STEP))
+    theirs = sorted({round((number + 0.5) / tried * last[1]) for number in range(tried)})
     pairs = list(product(ours, theirs)) if shift is None else [(index, min(max(0, index + shift), last[1])) for index in ours]
     matches = [_matches(short.points_of(index, False), long.points_of(at, mirrored)) for index, at in pairs]
     if shift is not None:
