@@ -94,31 +94,39 @@ class Retention:
 
         `held`: others sent the same file; this upload and its verdict are gone, the file stays for theirs. Raises KeyError for no such upload.
         """
+        wanted = select(DETECTIONS).where(DETECTIONS.c.id == detection_id)
+        with self.database.read() as connection:
+            row = connection.execute(wanted).mappings().one_or_none()
+        if row is None:
+            raise KeyError(detection_id)
+        sha256 = str(row["sha256"])
+        models = learned_from(self.database.root, sha256)  # reads many files: not while others wait to write
         with self.database.write() as connection:
-            row = connection.execute(select(DETECTIONS).where(DETECTIONS.c.id == detection_id)).mappings().one_or_none()
-            if row is None:
-                raise KeyError(detection_id)
-            return self._erase(connection, actor, str(row["sha256"]), [dict(row)], why, everywhere=False)
+            row = connection.execute(wanted).mappings().one()  # as it is by now
+            return self._erase(connection, actor, sha256, [dict(row)], why, models, everywhere=False)
 
     def erase_file(self, actor: Actor, sha256: str, why: str = "", in_batches: bool = False) -> dict[str, Any]:
         """Erase a file, whoever sent it, out of every batch whatever its source. Returns what `erase` does; raises KeyError for an unknown hash.
 
         `in_batches`: the batches hold it, so it is to be erased though nobody ever sent it to the service.
         """
+        models = learned_from(self.database.root, sha256)
         with self.database.write() as connection:
             rows = [dict(row) for row in connection.execute(select(DETECTIONS).where(DETECTIONS.c.sha256 == sha256)).mappings()]
             if not rows and not in_batches:
                 raise KeyError(sha256)
             if not rows:
                 audit.append(connection, actor.who, "sample.erase", f"media:{sha256}", {"why": why})
-            return self._erase(connection, actor, sha256, rows, why, everywhere=True)
+            return self._erase(connection, actor, sha256, rows, why, models, everywhere=True)
 
     def erasures(self) -> list[dict[str, Any]]:
         """Every erased file: by hash, when, who, why, and what was done; the oldest first."""
         with self.database.read() as connection:
             return [dict(row) for row in connection.execute(select(ERASURES).order_by(ERASURES.c.requested_at, ERASURES.c.sha256)).mappings()]
 
-    def _erase(self, connection: Connection, actor: Actor, sha256: str, rows: list[dict[str, Any]], why: str, everywhere: bool) -> dict[str, Any]:
+    def _erase(
+        self, connection: Connection, actor: Actor, sha256: str, rows: list[dict[str, Any]], why: str, models: list[dict[str, Any]], everywhere: bool
+    ) -> dict[str, Any]:
         ids = [row["id"] for row in rows]
         fresh = [row["id"] for row in rows if row["state"] != "erased"]
         blank = {"state": "erased", "verdict": "", "answer": None, "p_fake": None, "novelty": None, "lease_by": "", "lease_until": "", "progress": 0.0}
@@ -134,14 +142,22 @@ class Retention:
                 connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(owner_id=others[0].owner_id, source=others[0].source))
             outcome: dict[str, Any] = {"state": "held", "training": "", "models": [], "next": "The same file was sent by others too; it stays for them."}
         else:
-            outcome = self._erase_last(connection, actor, sha256, None if case is None else dict(case), ids, why, everywhere)
+            outcome = self._erase_last(connection, actor, sha256, None if case is None else dict(case), ids, why, models, everywhere)
         if fresh:
             for detection_id in fresh:
                 audit.append(connection, actor.who, "detection.erase", f"detection:{detection_id}", told)
         return {"sha256": sha256, "held_by": len(others), **outcome}
 
     def _erase_last(
-        self, connection: Connection, actor: Actor, sha256: str, case: dict[str, Any] | None, ids: list[str], why: str, everywhere: bool
+        self,
+        connection: Connection,
+        actor: Actor,
+        sha256: str,
+        case: dict[str, Any] | None,
+        ids: list[str],
+        why: str,
+        models: list[dict[str, Any]],
+        everywhere: bool,
     ) -> dict[str, Any]:
         """Nobody holds the file any more: its media, its case, and the word to training."""
         handed_over = ""
@@ -166,7 +182,7 @@ class Retention:
         before = connection.execute(select(ERASURES).where(ERASURES.c.sha256 == sha256)).mappings().one_or_none()
         earlier: dict[str, Any] = dict(before["detail"]) if before is not None else {}
         case_id = "" if case is None else str(case["id"])
-        models = _joined(earlier.get("models", []), learned_by(self.database.root, case_id), learned_from(self.database.root, sha256))
+        models = _joined(earlier.get("models", []), learned_by(self.database.root, case_id), models)
         requested = bool(handed_over) or everywhere or (before is not None and before["state"] == "requested")
         detail = {
             **earlier,
