@@ -6,7 +6,9 @@ crops of a clip follow a smoothed path. A photo is a clip of one frame; one in w
 face is found is tried as a crop that is all face. Whatever is wrong with a file ends as `Extraction.reason`.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -58,19 +60,21 @@ class Extraction:
     faces_too_small: int = 0  # sightings below min_face_px
 
 
-def extract_clips(source: Source, faces: FaceSettings) -> Extraction:
+def extract_clips(source: Source, faces: FaceSettings, threads: int = 1) -> Extraction:
     """Every clip of a file that the settings ask for. Never raises for bad media: `reason` says what was wrong.
 
-    Deterministic: the same bytes and settings give the same clips. Raises ModelFileError when the detector is not installed.
+    Deterministic: the same bytes and settings give the same clips, with however many `threads` faces are looked for; only what the
+    decoder makes up for damaged parts of a file differs from run to run.
+    Raises ModelFileError when the detector is not installed.
     """
     result = Extraction()
     try:
         result.info = probe(source)
         result.kind = result.info.kind
         if result.kind == "image":
-            _collect(result, [[0.0]], source, faces)
+            _collect(result, [[0.0]], source, faces, 1)
         else:
-            _collect_video(result, source, faces)
+            _collect_video(result, source, faces, threads)
     except MediaError as problem:
         result.reason = problem.why
     except cv2.error:
@@ -102,16 +106,16 @@ def _window(start: float, step: float, frames: int) -> list[float]:
     return [start + k * step for k in range(frames)]
 
 
-def _collect_video(result: Extraction, source: Source, faces: FaceSettings) -> None:
+def _collect_video(result: Extraction, source: Source, faces: FaceSettings, threads: int) -> None:
     assert result.info is not None
     duration = result.info.duration_seconds
     plan = windows(duration, faces)
-    _collect(result, plan, source, faces)
+    _collect(result, plan, source, faces, threads)
     if result.clips:
         return
     if (measured := measured_seconds(source)) < 0.9 * duration:  # the header lies: most windows lay after the end
         duration = measured
-        _collect(result, windows(duration, faces), source, faces)
+        _collect(result, windows(duration, faces), source, faces, threads)
     if result.clips or faces.mode != "standard" or duration <= len(plan) * faces.clip_frames / faces.fps:
         return
     # the windows met nobody: look once through the whole video, and go where a face is
@@ -120,7 +124,7 @@ def _collect_video(result: Extraction, source: Source, faces: FaceSettings) -> N
     hits = [time for time, frame in read_frames(source, times) if finder.find(frame)]
     plan = _apart([max(0.0, time - faces.clip_frames / faces.fps / 2) for time in hits], faces)
     if plan:
-        _collect(result, plan, source, faces)
+        _collect(result, plan, source, faces, threads)
 
 
 def _apart(starts: list[float], faces: FaceSettings) -> list[list[float]]:
@@ -140,10 +144,10 @@ def _frames(source: Source, kind: str, plan: list[list[float]]) -> Iterator[tupl
         yield from read_frames(source, [time for window in plan for time in window])
 
 
-def _collect(result: Extraction, plan: list[list[float]], source: Source, faces: FaceSettings) -> None:
+def _collect(result: Extraction, plan: list[list[float]], source: Source, faces: FaceSettings, threads: int) -> None:
     """Goes through the frames of all windows once and fills `result`."""
     least = 1 if result.kind == "image" else faces.min_clip_frames
-    finder, tracker = FaceFinder(faces), Tracker(faces.max_gap_frames)
+    tracker = Tracker(faces.max_gap_frames)
     found: list[tuple[FaceClip, Appearance]] = []
 
     def close(scene: np.ndarray) -> None:
@@ -152,8 +156,10 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
                 found.append(_cut_clip(tracklet, faces, scene))
 
     steps = [(number, step) for number, window in enumerate(plan) for step in range(len(window))]
-    window, picture, scene, seen = 0, None, np.zeros(0), []
-    for (number, step), (time, frame) in zip(steps, _frames(source, result.kind, plan), strict=False):
+    window, picture, scene = 0, None, np.zeros(0)
+    seen: list[Sighting] = []
+    looked_at = _looked_at(_frames(source, result.kind, plan), faces, result.kind, threads)
+    for (number, step), (time, frame, sightings) in zip(steps, looked_at, strict=False):
         moved = 0.0
         if number != window:
             close(scene)
@@ -163,7 +169,8 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
             moved = change(before, scene) if before.size else 0.0
             if moved > CUT:
                 close(before)
-            seen = _sightings(finder, frame, faces, result)
+            seen, too_small = sightings.result()
+            result.faces_too_small += too_small
             result.frames_seen += 1
             result.frames_with_face += bool(seen)
             picture = frame
@@ -172,12 +179,36 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
     result.clips, result.faces = _numbered(found, faces.max_tracks)
 
 
-def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, result: Extraction) -> list[Sighting]:
-    seen = []
-    for face in finder.find(frame) or (finder.fit_whole(frame) if result.kind == "image" else []):
+Seen = tuple[list[Sighting], int]
+
+
+def _looked_at(frames: Iterator[tuple[float, np.ndarray]], faces: FaceSettings, kind: str, threads: int) -> Iterator[tuple[float, np.ndarray, "Future[Seen]"]]:
+    """Each frame with what will be seen in it; faces are looked for in frames ahead, while the next ones are decoded. A frame that stands is looked at once."""
+    waiting: deque[tuple[float, np.ndarray, Future[Seen]]] = deque()
+    finder, broken = FaceFinder(faces), None
+    with ThreadPoolExecutor(threads) as pool:
+        while broken is None:
+            try:
+                time, frame = next(frames)
+            except (StopIteration, MediaError, cv2.error) as problem:
+                broken = problem  # what came before it counts
+                break
+            same = waiting and waiting[-1][1] is frame
+            waiting.append((time, frame, waiting[-1][2] if same else pool.submit(_sightings, finder, frame, faces, kind)))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft()
+        yield from waiting
+    if not isinstance(broken, StopIteration):
+        raise broken
+
+
+def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, kind: str) -> Seen:
+    """The faces of a frame, the largest first, and how many others are too small."""
+    seen, too_small = [], 0
+    for face in finder.find(frame) or (finder.fit_whole(frame) if kind == "image" else []):
         where = place(face.landmarks)
         if where[2] < faces.min_face_px:
-            result.faces_too_small += 1
+            too_small += 1
             continue
         part, shift, factor = reduced(frame, crop_transform(where, faces.margin, faces.size_px), faces.size_px, extra=PATH_SLACK)
         if np.shares_memory(part, frame):
@@ -185,7 +216,7 @@ def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, resul
         if part.size:
             inside = np.array([*((where[:2] - shift) * factor), where[2] * factor.mean(), where[3]])
             seen.append(Sighting(0, 0.0, face, where, look(part, inside), part, shift, factor))
-    return sorted(seen, key=lambda one: -one.place[2])[: 2 * faces.max_tracks]
+    return sorted(seen, key=lambda one: -one.place[2])[: 2 * faces.max_tracks], too_small
 
 
 def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tuple[FaceClip, Appearance]:

@@ -26,42 +26,51 @@ INPUT_PX = 192  # side of the picture that both networks take
 
 
 class Networks:
-    """The interpreters of this process; the lock is held while one runs, since they are not safe between threads."""
+    """The interpreters of this process. None is safe between threads, so each is lent to one thread at a time; there are as many as were needed at once."""
 
     def __init__(self) -> None:
+        self._starting, self._alone = threading.Lock(), threading.Lock()
+        self._idle: dict[str, list[Any]] = {name: [self._started(name)] for name in (DETECTOR_FILE, MESH_FILE)}
+        self._cascade: Any = None
+
+    def _started(self, name: str) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
-        self.lock = threading.Lock()
-        files = [str(network_file(DETECTOR_FILE)), str(network_file(MESH_FILE))]
-        with _no_native_log():
-            self._detector, self._mesh = (Interpreter(model_path=name, num_threads=1) for name in files)
-            for interpreter in (self._detector, self._mesh):
-                interpreter.allocate_tensors()
-        self._cascade: Any = None
+        with self._starting, _no_native_log():
+            interpreter = Interpreter(model_path=str(network_file(name)), num_threads=1)
+            interpreter.allocate_tensors()
+        return interpreter
 
     def run_detector(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """picture [192, 192, 3] in -1..1. Returns raw boxes [2304, 16] and logits [2304]."""
-        raw, logits = self._run(self._detector, picture)
+        raw, logits = self._run(DETECTOR_FILE, picture)
         return raw[0], logits[0, :, 0]
 
     def run_mesh(self, picture: np.ndarray) -> tuple[np.ndarray, float]:
         """picture [192, 192, 3] in 0..1. Returns x, y, z of 468 points in input pixels, flat, and the logit of presence."""
-        points, presence = self._run(self._mesh, picture)
+        points, presence = self._run(MESH_FILE, picture)
         return points.ravel(), float(presence.ravel()[0])
 
     def run_cascade(self, grey: np.ndarray) -> list[tuple[int, int, int, int]]:
         """Frontal faces of a grey picture as x, y, width, height."""
-        with self.lock:
+        with self._alone:
             if self._cascade is None:
                 self._cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / HAAR_FILE))
             found = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=4, minSize=(24, 24))
         return [(int(x), int(y), int(width), int(height)) for x, y, width, height in found]
 
-    def _run(self, interpreter: Any, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with self.lock:
+    def _run(self, name: str, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        idle = self._idle[name]
+        try:
+            interpreter = idle.pop()  # one step of the interpreter: no other thread gets the same
+        except IndexError:
+            interpreter = self._started(name)
+        try:
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture[None])
             interpreter.invoke()
             first, second = (interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details())
+        finally:
+            idle.append(interpreter)
         return first, second
 
 

@@ -74,7 +74,7 @@ class Engine:
     def __init__(self, model_dir: Path, threads: int = 2) -> None:
         import onnxruntime
 
-        self.model_dir = Path(model_dir)
+        self.model_dir, self._threads = Path(model_dir), threads
         self.card: ModelCard = load_card(self.model_dir)
         weights = self.model_dir / WEIGHTS
         if weights.is_file():
@@ -151,7 +151,7 @@ class Engine:
         try:
             from media.faces import extract_clips
 
-            return self.judge(extract_clips(source, faces), file)
+            return self.judge(extract_clips(source, faces, self._threads), file)
         except ModelFileError:
             raise
         except Exception as problem:  # a file from anywhere may break a decoder in ways nobody listed; its row must still appear

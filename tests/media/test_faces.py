@@ -55,8 +55,9 @@ def test_a_video_gives_aligned_clips(video):
             assert 0.35 < (left[0] + right[0]) / 2 < 0.65 and 0.25 < left[1] < 0.5 and 0.5 < mouth[1] < 0.85
 
 
-def test_the_same_file_gives_the_same_clips(video):
-    one, two = extract_clips(video, SMALL), extract_clips(video.read_bytes(), SMALL)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_same_file_gives_the_same_clips_with_however_many_threads(video, threads):
+    one, two = extract_clips(video, SMALL), extract_clips(video.read_bytes(), SMALL, threads)
     assert [clip.frames.tobytes() for clip in one.clips] == [clip.frames.tobytes() for clip in two.clips]
     assert [clip.landmarks.tobytes() for clip in one.clips] == [clip.landmarks.tobytes() for clip in two.clips]
 
@@ -278,5 +279,5 @@ def test_damaged_files_never_raise(video):
             hurt[at] ^= int(rng.integers(1, 256))
         if turn % 3 == 0:
             hurt = hurt[: int(rng.integers(1, len(hurt)))]
-        found = extract_clips(bytes(hurt), SMALL)
+        found = extract_clips(bytes(hurt), SMALL, 1 + turn % 3)
         assert bool(found.clips) != bool(found.reason)
