@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from feedback import audit, learned, models_page
+from feedback import audit, estimate, learned, models_page
 from feedback.access import ACTIONS, Actor, Forbidden, Role, authorize, may
 from feedback.accounts import AccountRefused, Accounts, Session
 from feedback.cases import Cases, disguised
@@ -332,9 +332,14 @@ class Service:
         return done.stdout.strip()
 
     def charts(self, actor: Actor, days: int = 56) -> dict[str, Any]:
-        """Volume, verdicts and uncertainty by day; drift and accuracy by cycle."""
+        """Volume, verdicts and uncertainty by day; estimated accuracy by model; drift and accuracy by cycle."""
         authorize(actor, "chart.read")
-        return {"days": self.detections.by_day(days), "cases": self.cases.counts(), "cycles": models_page.figures(self.root)}
+        return {
+            "days": self.detections.by_day(days),
+            "cases": self.cases.counts(),
+            "estimated": estimate.by_model(self.database, days),
+            "cycles": models_page.figures(self.root),
+        }
 
     # -- webhooks, the trail ----------------------------------------------------------------------------------------------------
     def create_webhook(self, actor: Actor, url: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ permutation test on embeddings and picture quality. No label takes part in the t
 Where it finds drift, the parts that drifted are named, and it is asked whether the updated holdout now holds enough of them: then
 there is no reason to hold. An unlabelled video is of the part that the champion takes it for.
 Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows?
+And how often is the champion right on what came in: by its own probabilities before labels are there, and on what has one.
 """
 
 import hashlib
@@ -53,6 +54,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     threshold = threshold_of(model_dir)
     result = weigh(units, holdout_counts(root), settings, cycle, threshold)
     result["gate_inputs"]["labels"] = result["labels"] = label_noise(units, threshold if base else None, cycle)
+    result["estimated"] = champion_accuracy(units[units["new"].astype(bool)], threshold) if base else None
     result["unlabelled"] = {"n_new": int((units["new"].astype(bool) & (units["label"] == "")).sum())}
     sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
     result["columns"] = make_report(sides[0], sides[1], root / FOLDER)
@@ -105,6 +107,26 @@ def label_noise(units: "pd.DataFrame", threshold: float | None, cycle: Cycle) ->
     if found is None:
         return {"status": "too few", **counts}
     return {"status": "tested", **counts, "rate": float(against[new].mean()), "rate_before": float(against[~new].mean()), **found.as_dict()}
+
+
+def champion_accuracy(incoming: "pd.DataFrame", threshold: float) -> dict[str, Any] | None:
+    """How often the champion is right on incoming videos: `estimated` from its probabilities alone, `observed` where a label is known. None without any.
+
+    Labels of a batch are no random draw, so one does not correct the other; where they are apart, either the calibration or the labels are wrong.
+    On the service's traffic audited verdicts are a random draw: feedback/estimate.py.
+    """
+    from model.estimate import Moments, estimate, expected_right
+    from model.metrics import wilson
+
+    p_fake = incoming["p_fake"].to_numpy(dtype=np.float64)
+    found = estimate(Moments.of(expected_right(p_fake, p_fake >= threshold)), [], [])
+    if found is None:
+        return None
+    known = (incoming["label"] != "").to_numpy()
+    right = int(((p_fake >= threshold) == (incoming["label"] == "fake").to_numpy())[known].sum())
+    low, high = wilson(right, int(known.sum())) or (None, None)
+    observed = {"n": int(known.sum()), "value": right / int(known.sum()) if known.any() else None, "low": low, "high": high}
+    return {"estimated": {name: getattr(found, name) for name in ("n", "value", "low", "high")}, "observed": observed}
 
 
 def group_of(units: "pd.DataFrame", threshold: float = 0.5) -> "pd.Series[str]":

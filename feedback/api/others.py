@@ -172,9 +172,9 @@ def rest(door: Door, callers: Callers) -> APIRouter:
         """Serve an earlier champion again."""
         return json_response({"done": await door.do(service.rollback, actor, given.why, given.to)})
 
-    @routes.get("/charts", responses={200: {"description": "By day, and by cycle."}})
+    @routes.get("/charts", responses={200: {"description": "By day, by model, and by cycle."}})
     async def charts(actor: Caller, days: Annotated[int, Query(ge=1, le=3660)] = 56) -> Response:
-        """Volume, verdicts and uncertainty by day; drift and accuracy by cycle."""
+        """Volume, verdicts and uncertainty by day; estimated accuracy by model; drift and accuracy by cycle."""
         return json_response(await door.do(service.charts, actor, days))
 
     @routes.get("/webhooks", responses={200: {"description": "Webhooks with what was sent."}})

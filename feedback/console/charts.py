@@ -6,6 +6,7 @@ from feedback.console import figures
 from feedback.console.layout import View, page
 from feedback.console.parts import drawing, empty, facts, percent, table, tag
 from feedback.service import Service
+from model.estimate import LEAST_LABELS
 
 DAYS = 56
 KINDS = ("real", "fake", "uncertain", "none")
@@ -21,6 +22,7 @@ def add(service: Service) -> None:
         tag("p", "The last eight weeks of uploads, and every cycle that judged a model.", "lead")
         _cases(found["cases"])
         _days(found["days"])
+        _estimated(found["estimated"])
         _cycles(found["cycles"])
 
 
@@ -60,6 +62,23 @@ def _days(days: list[dict[str, Any]]) -> None:
         with tag("details", "", "card"):
             tag("summary", "These days as a table")
             table("Verdicts by day", ["Day", "Real", "Fake", "Uncertain", "No verdict", "Uncertain share", "Mean p_fake"], rows)
+
+
+def _estimated(models: list[dict[str, Any]]) -> None:
+    with tag("section", "", "card"):
+        tag("h2", "Right verdicts, estimated")
+        if not models:
+            empty("No verdict of real or fake yet.", "How many are right is estimated here, before anybody has looked at them.")
+            return
+        words = "From each model's own probabilities; verdicts that were drawn at random and looked at by people correct it. Uncertain verdicts do not count."
+        tag("p", words, "hint")
+        rows = []
+        for row in models:
+            looked = f"{row['right']} of {row['labels']} right" if row["labels"] else "none yet"
+            trust = "corrected by them" if row["corrected"] else f"not corrected: {LEAST_LABELS - row['labels']} more are needed"
+            between = f"{percent(row['value'], 1)} ({percent(row['low'], 1)} to {percent(row['high'], 1)})"
+            rows.append([row["model_sha256"][:12], f"{row['n']:,}", between, looked, trust])
+        table("Estimated accuracy by model", ["Model", "Verdicts", "Right, estimated", "Looked at", "Estimate"], rows)
 
 
 def _cycles(cycles: list[dict[str, Any]]) -> None:

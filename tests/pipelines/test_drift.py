@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.drift import draw, group_of, weigh
+from pipelines.drift import champion_accuracy, draw, group_of, weigh
 from pipelines.drift_report import make_report
 from tests.pipelines.small_world import demo_settings
 from workspace.cycle import Cycle
@@ -130,3 +130,15 @@ def test_with_nothing_to_compare_the_page_says_so(tmp_path: Path) -> None:
 def test_nothing_under_judgement_is_no_drift(known: int) -> None:
     idle = Cycle(cycle="2026-W48.1", seed=1, batches=("b1",), judged=(), base_model="a" * 64)
     assert weigh(units(known=known, incoming=0), {}, SETTINGS, idle)["status"] == "nothing new"
+
+
+def test_the_champions_accuracy_is_estimated_without_labels_and_observed_where_there_are_some() -> None:
+    incoming = pd.DataFrame({"p_fake": [0.9, 0.8, 0.1, 0.3], "label": ["fake", "real", "real", ""]})
+    found = champion_accuracy(incoming, 0.5)
+    assert found is not None
+    assert (found["estimated"]["n"], found["observed"]["n"]) == (4, 3)
+    assert found["estimated"]["value"] == pytest.approx((0.9 + 0.8 + 0.9 + 0.7) / 4) and found["observed"]["value"] == pytest.approx(2 / 3)
+    assert found["observed"]["low"] < 2 / 3 < found["observed"]["high"]
+    blind = champion_accuracy(incoming.assign(label=""), 0.5)
+    assert blind is not None and blind["estimated"] == found["estimated"] and blind["observed"]["value"] is None
+    assert champion_accuracy(incoming.head(0), 0.5) is None

@@ -1,0 +1,82 @@
+"""How often a model is right on media whose labels nobody knows yet, and how a few labels of a random draw correct that.
+
+Without labels: a calibrated p_fake says how likely its own verdict is right; the mean over all verdicts is the estimate (confidence-based
+performance estimation). It holds as long as calibration holds, and just that is in doubt when the traffic changes. With the
+labels of a random draw the mean error of those probabilities is measured and taken off (prediction-powered inference, Angelopoulos et al.
+2023, section 2): right on average whatever the probabilities are worth, and sharper the better they are.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+LEAST_LABELS = 10  # of a random draw; fewer correct nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """A share of right verdicts with its 95% interval. Without correction the interval knows of chance alone, not of a wrong calibration."""
+
+    value: float
+    low: float
+    high: float
+    n: int  # verdicts
+    labels: int  # of the random draw
+    right: int  # of these
+    corrected: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What an estimate needs of the probabilities of all verdicts: how many, their mean, and their variance."""
+
+    n: int
+    mean: float
+    variance: float
+
+    @classmethod
+    def of(cls, values: ArrayLike) -> "Moments":
+        """Of values [N]."""
+        found = np.asarray(values, np.float64)
+        return cls(len(found), float(found.mean()) if len(found) else math.nan, _variance(found))
+
+
+def expected_right(p_fake: ArrayLike, said_fake: ArrayLike) -> np.ndarray:
+    """The probability [N] that each verdict is right, if p_fake is calibrated."""
+    p = np.asarray(p_fake, dtype=np.float64)
+    return np.where(np.asarray(said_fake, dtype=bool), p, 1 - p)
+
+
+def estimate(expected: Moments, drawn_expected: ArrayLike, drawn_right: ArrayLike) -> Estimated | None:
+    """The share of right verdicts, from the probabilities of all of them and those [n] of a random draw with whether each was right (bool [n]).
+
+    None without a verdict. The interval is Student's; where hardly an error was drawn, the spread is that of a share with two more
+    of each kind (Agresti and Coull 1998), so that a draw without an error does not make it certain.
+    """
+    from scipy.stats import norm, t
+
+    drawn, right = np.asarray(drawn_expected, np.float64), np.asarray(drawn_right, bool)
+    if not expected.n:
+        return None
+    seen = len(right)
+    value, variance, reach = expected.mean, expected.variance / expected.n, float(norm.ppf(0.975))
+    corrected = seen >= LEAST_LABELS
+    if corrected:
+        error = right.astype(np.float64) - drawn
+        share = (int(right.sum()) + 2) / (seen + 4)
+        value += float(error.mean())
+        variance += max(_variance(error), share * (1 - share)) / seen
+        reach = float(t.ppf(0.975, seen - 1))
+    low, high = (min(1.0, max(0.0, value + side * reach * math.sqrt(variance))) for side in (-1, 1))
+    return Estimated(min(1.0, max(0.0, value)), low, high, expected.n, seen, int(right.sum()), corrected)
+
+
+def _variance(values: np.ndarray) -> float:
+    return float(values.var(ddof=1)) if len(values) > 1 else 0.25

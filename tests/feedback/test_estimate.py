@@ -1,0 +1,60 @@
+"""Accuracy before anybody has looked, and after some have: on SQLite and PostgreSQL."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from feedback import estimate
+from model.estimate import LEAST_LABELS
+from tests.feedback.databases import KINDS, database_url
+from tests.feedback.world import JPEG, World
+
+DAYS = 7
+
+
+@pytest.fixture(params=KINDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path / "w", database_url(request.param))
+    yield made
+    made.close()
+
+
+def picture(number: int) -> bytes:
+    return JPEG + number.to_bytes(4, "big")
+
+
+def test_nothing_is_estimated_of_nothing(world: World) -> None:
+    assert estimate.by_model(world.database, DAYS) == []
+
+
+def test_without_labels_the_probabilities_speak_and_uncertain_verdicts_do_not_count(world: World) -> None:
+    world.upload(picture(1), verdict="fake", reason="", p_fake=0.9)
+    world.upload(picture(2), verdict="real", reason="", p_fake=0.2)
+    world.upload(picture(3), verdict="uncertain", p_fake=0.5)
+    (found,) = estimate.by_model(world.database, DAYS)
+    assert (found["n"], found["labels"], found["corrected"]) == (2, 0, False)
+    assert found["value"] == pytest.approx(0.85) and found["low"] < 0.85 < found["high"]
+
+
+def test_a_file_that_comes_again_counts_once_a_model(world: World) -> None:
+    for _ in range(3):
+        world.upload(picture(1), verdict="fake", reason="", p_fake=0.9)
+    assert [row["n"] for row in estimate.by_model(world.database, DAYS)] == [1]
+
+
+def test_audited_verdicts_correct_it_and_chosen_ones_do_not(world: World) -> None:
+    for number in range(2 * LEAST_LABELS):
+        world.upload(picture(number), verdict="fake", reason="", p_fake=0.95)
+    before = estimate.by_model(world.database, DAYS)[0]
+    for number in range(LEAST_LABELS):  # disputed ones are chosen for being wrong
+        _, case_id = world.upload(picture(100 + number), verdict="fake", reason="disputed", p_fake=0.95)
+        world.decide(case_id, "real")
+    still = estimate.by_model(world.database, DAYS)[0]
+    assert not still["corrected"] and still["value"] == pytest.approx(before["value"])
+    for number in range(LEAST_LABELS):
+        _, case_id = world.upload(picture(200 + number), verdict="fake", reason="audit", p_fake=0.95)
+        world.decide(case_id, "real" if number % 2 else "fake")
+    after = estimate.by_model(world.database, DAYS)[0]
+    assert after["corrected"] and (after["labels"], after["right"]) == (LEAST_LABELS, LEAST_LABELS // 2)
+    assert after["value"] == pytest.approx(0.5) and after["low"] < 0.5 < after["high"] < before["low"]

@@ -1,0 +1,64 @@
+"""Accuracy without labels: right where the probabilities are, and made right by a random draw where they are not."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.estimate import LEAST_LABELS, Moments, estimate, expected_right
+
+THRESHOLD = 0.5
+
+
+def world(rng: np.random.Generator, verdicts: int, heat: float) -> tuple[np.ndarray, np.ndarray]:
+    """(expected, right) of verdicts whose true log-odds are `heat` times what the model believes: below 1 it is too sure of itself."""
+    believed = rng.normal(0, 3, verdicts)
+    truth = rng.random(verdicts) < 1 / (1 + np.exp(-heat * believed))
+    p_fake = 1 / (1 + np.exp(-believed))
+    return expected_right(p_fake, p_fake >= THRESHOLD), truth == (p_fake >= THRESHOLD)
+
+
+def test_an_expected_verdict_is_as_right_as_its_probability() -> None:
+    assert expected_right([0.9, 0.9, 0.2], [True, False, False]).tolist() == pytest.approx([0.9, 0.1, 0.8])
+
+
+def test_calibrated_probabilities_need_no_label() -> None:
+    expected, right = world(np.random.default_rng(1), 20_000, 1.0)
+    found = estimate(Moments.of(expected), [], [])
+    assert found is not None and not found.corrected and found.labels == 0
+    assert found.value == pytest.approx(right.mean(), abs=0.01)
+
+
+def test_a_model_that_is_too_sure_is_found_out_by_the_draw() -> None:
+    expected, right = world(np.random.default_rng(2), 20_000, 0.2)
+    blind, seen = estimate(Moments.of(expected), [], []), estimate(Moments.of(expected), expected[:400], right[:400])
+    assert blind is not None and seen is not None and seen.corrected
+    assert blind.low > right.mean() + 0.1  # sure, and wrong
+    assert seen.low < right.mean() < seen.high and abs(seen.value - right.mean()) < 0.05
+
+
+@pytest.mark.parametrize("heat", [1.0, 0.4, 0.1])
+@pytest.mark.parametrize("labels", [LEAST_LABELS, 40, 150])
+def test_the_interval_holds_the_truth_as_often_as_it_says(heat: float, labels: int) -> None:
+    held = 0
+    for seed in range(300):
+        expected, right = world(np.random.default_rng([seed, labels]), 1000, heat)
+        found = estimate(Moments.of(expected), expected[:labels], right[:labels])
+        assert found is not None
+        held += found.low <= right.mean() <= found.high
+    assert held / 300 > 0.92  # 0.95 less three standard errors
+
+
+def test_a_draw_without_an_error_is_not_certainty() -> None:
+    found = estimate(Moments.of(np.full(1000, 0.999)), np.full(20, 0.999), np.full(20, True))
+    assert found is not None and found.low < 0.95 and found.high <= 1.0
+
+
+@given(st.lists(st.floats(0, 1), max_size=40), st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40))
+def test_it_is_a_share_with_an_interval_around_it_or_nothing(expected: list[float], drawn: list[tuple[float, bool]]) -> None:
+    found = estimate(Moments.of(expected), [one for one, _ in drawn], [right for _, right in drawn])
+    if not expected:
+        assert found is None
+        return
+    assert found is not None and 0 <= found.low <= found.value <= found.high <= 1
+    assert found.n == len(expected) and found.labels == len(drawn) and found.corrected == (len(drawn) >= LEAST_LABELS)
