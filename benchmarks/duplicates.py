@@ -48,7 +48,7 @@ SETTINGS = load_settings(HERE.parent / "params.yaml")
 Frames = list[np.ndarray]
 MOST_PX = 640  # larger clips are copied at this size at most, which is one more change
 PIECES, LEAST_PIECE_SECONDS, GAP_SECONDS = 8, 1.0, 0.2
-FINE_SECONDS = 0.4  # from the start of one piece of a second to the next, where they are cut finely
+FINE_SECONDS = 0.3  # from the start of one piece of a second to the next, where they are cut finely
 MOST_PHOTOS = 60  # of which copies are made; the first by their hash
 VIDEO_CHANGES = (
     "crop+trim", "half+crf35", "mirror+crop", "trim+crf35", "crf35", "half", "mirror", "crop", "trim", "up",

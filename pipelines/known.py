@@ -20,7 +20,7 @@ from workspace.journal import Journal
 from workspace.manifest import read_manifest, read_media
 from workspace.state import batch_states
 
-MOST_OPENED = 16  # recordings kept open: a minute of video is 30 MB
+MOST_OPENED = 6000  # pictures kept open: 120 MB and their points
 MOST_COMPARED = 8  # candidates of one file whose frames are compared, the likeliest first
 # Only files that claim to be the same thing can be duplicates, of which one is used: a fake often has its target's frames, and
 # FaceForensics++ holds one video in three compressions on purpose. What looks the same under other claims is used too, but tied to
@@ -141,7 +141,7 @@ class Opened:
         """What is to be compared of a file. Raises VigilError where it is not on this machine or does not decode."""
         found = self._recordings.pop(look.sample_id, None) or open_recording(look.source())
         self._recordings[look.sample_id] = found  # the last one asked for stands last
-        if len(self._recordings) > MOST_OPENED:
+        while len(self._recordings) > 2 and sum(len(one.pictures) for one in self._recordings.values()) > MOST_OPENED:
             del self._recordings[next(iter(self._recordings))]
         return found
 
@@ -173,7 +173,9 @@ def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened)
 
 
 def _same(mine: Recording, new: Look, look: Look, bits: int, opened: Opened) -> bool:
+    shared = shared_words(new.words, look.words, bits)
+    ways = tuple(way for way, words in zip((False, True), shared, strict=True) if 2 * words >= max(shared))  # faces are half like their mirror images
     try:
-        return likeness(mine, opened.of(look)).same
+        return likeness(mine, opened.of(look), ways).same
     except VigilError:  # its media were not pulled: the words alone decide, a leak costs more than a clip
-        return 2 * shared_words(new.words, look.words, bits) >= min(len(look.words), len(new.words))
+        return 2 * max(shared) >= min(len(look.words), len(new.words))

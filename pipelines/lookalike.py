@@ -100,16 +100,16 @@ def open_recording(source: Source) -> Recording:
     return Recording("video", seconds, np.stack([grey_of(frame, GREY_PX) for _, frame in read_frames(source, list(times))]))
 
 
-def likeness(one: Recording, other: Recording) -> Likeness:
-    """How alike two recordings are; nothing is alike that cannot be laid over each other."""
+def likeness(one: Recording, other: Recording, ways: tuple[bool, ...] = (False, True)) -> Likeness:
+    """How alike two recordings are, laid over each other in these `ways` (True: mirrored); nothing is alike that cannot be laid over each other."""
     if one.kind != other.kind or one.spread != other.spread:
         return Likeness()
     if one.spread and abs(one.seconds - other.seconds) > LENGTH_SLACK * max(one.seconds, other.seconds):
         return Likeness()
     short, long = sorted((one, other), key=lambda recording: len(recording.pictures))
-    laid = [found for mirrored in (False, True) for found in _laid_over(short, long, mirrored, None)]
+    laid = [found for mirrored in ways for found in _laid_over(short, long, mirrored, None)]
     whole = np.diag([ours / theirs for ours, theirs in zip(short.pictures.shape[:0:-1], long.pictures.shape[:0:-1], strict=True)])
-    plain = [(0, mirrored, np.column_stack([whole, np.zeros(2)])) for mirrored in (False, True)]  # too blurred for points, but not cropped
+    plain = [(0, mirrored, np.column_stack([whole, np.zeros(2)])) for mirrored in ways]  # too blurred for points, but not cropped
     best = Likeness()
     for _, mirrored, place in [*sorted(laid, key=lambda found: -found[0])[:STARTS], *plain]:
         for _ in range(ROUNDS):  # what moved between two times pulls the place aside, and that the time: each is found anew by the other

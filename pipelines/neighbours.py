@@ -31,6 +31,7 @@ class Neighbours:
         return [int(number) for number in enough[np.argsort(-rarity[enough], kind="stable")]]
 
 
-def shared_words(ours: np.ndarray, theirs: np.ndarray, bits: int) -> int:
-    """How many of our words [N] the others [M] have within `bits`, as they are or all mirrored."""
-    return max(int((np.bitwise_count(words[:, None] ^ theirs).min(1) <= bits).sum()) for words in (ours, mirrored(ours)))
+def shared_words(ours: np.ndarray, theirs: np.ndarray, bits: int) -> tuple[int, int]:
+    """How many of our words [N] the others [M] have within `bits`: as they are, and all mirrored."""
+    plain, turned = (int((np.bitwise_count(words[:, None] ^ theirs).min(1) <= bits).sum()) for words in (ours, mirrored(ours)))
+    return plain, turned
