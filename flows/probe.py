@@ -26,12 +26,15 @@ class ProbeResult:
     ready_seconds: float | None = None
     clips: int = 0
     largest_difference: float | None = None
+    clip_seconds: float | None = None  # median of the answers to golden clips
+    memory_bytes: int | None = None  # of the service's processes after them
 
 
 def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
     """Start the service on `model_dir` in a process of its own, score golden clips over HTTP, compare, stop it.
 
-    The golden clips are the first of the holdout; the checkpoint is scored here, the export there.
+    The golden clips are the first of the holdout; the checkpoint is scored here, the export there. The clips of a video must be answered
+    within `gates.max_latency_seconds`, and the service must keep to `gates.max_serving_bytes` meanwhile.
     """
     with tempfile.TemporaryDirectory(prefix="vigil-probe-") as scratch:
         ready, log = Path(scratch) / "ready.json", Path(scratch) / "serve.log"
@@ -98,7 +101,29 @@ def _ask(process: "subprocess.Popen[bytes]", root: Path, settings: Settings, mod
         expected_sha256 = read_json(model_dir / "card.json")["model_sha256"]
         if answer.json().get("model_sha256") != expected_sha256:
             return ProbeResult(False, "the service loaded another model than the one asked for", seconds)
-        return _compare(client, root, model_dir, seconds, settings.gates.max_parity)
+        found = _compare(client, root, model_dir, seconds, settings.gates.max_parity)
+    return _bounded(replace(found, memory_bytes=_resident(process.pid)), settings) if found.passed else found
+
+
+def _bounded(found: ProbeResult, settings: Settings) -> ProbeResult:
+    """Golden clips were answered rightly; were they answered in time, and in how much memory?"""
+    clips, most = settings.faces.clips_per_video, settings.gates.max_latency_seconds
+    assert found.clip_seconds is not None and found.memory_bytes is not None
+    if found.clip_seconds * clips > most:
+        why = f"a clip was answered in {found.clip_seconds:.2f} s, the {clips} of a video in {found.clip_seconds * clips:.1f} s (at most {most:g})"
+        return replace(found, passed=False, reason=why)
+    if found.memory_bytes > settings.gates.max_serving_bytes:
+        why = f"the service takes {found.memory_bytes >> 20:,} MB (at most {settings.gates.max_serving_bytes >> 20:,})"
+        return replace(found, passed=False, reason=why)
+    return replace(found, reason=f"{found.reason}, {found.clip_seconds * 1000:.0f} ms each, {found.memory_bytes >> 20:,} MB")
+
+
+def _resident(pid: int) -> int:
+    """Memory of a process and its children, in bytes: resident, so that what they share counts twice."""
+    import psutil
+
+    process = psutil.Process(pid)
+    return sum(int(one.memory_info().rss) for one in (process, *process.children(recursive=True)))
 
 
 def _compare(client: Any, root: Path, model_dir: Path, seconds: float, tolerance: float) -> ProbeResult:
@@ -113,10 +138,12 @@ def _compare(client: Any, root: Path, model_dir: Path, seconds: float, tolerance
     if not len(table):
         return ProbeResult(False, "there is no holdout clip to probe with", seconds)
     network = load_model(model_dir / "model.safetensors").eval()
-    differences = []
+    differences, took = [], []
     for row in table.to_dict("records"):
         clip = read_clip(root, row)
+        asked = time.monotonic()
         answer = client.post("/v1/clips", content=np.ascontiguousarray(clip).tobytes(), headers={"X-Shape": ",".join(map(str, clip.shape[:3])) + ",3"})
+        took.append(time.monotonic() - asked)
         if answer.status_code != 200:
             return ProbeResult(False, f"golden clip {row['clip_id']} was answered with {answer.status_code}: {answer.text[:200]}", seconds)
         with torch.no_grad():
@@ -128,7 +155,8 @@ def _compare(client: Any, root: Path, model_dir: Path, seconds: float, tolerance
         return ProbeResult(
             False, f"the export differs from the checkpoint by {worst:.2g} on a golden clip (at most {tolerance:g})", seconds, len(differences), worst
         )
-    return ProbeResult(True, f"ready in {seconds:.1f} s, {len(differences)} golden clips within {worst:.1g}", seconds, len(differences), worst)
+    told = f"ready in {seconds:.1f} s, {len(differences)} golden clips within {worst:.1g}"
+    return ProbeResult(True, told, seconds, len(differences), worst, float(np.median(took)))
 
 
 def _last_line(log: Path) -> str:

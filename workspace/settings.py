@@ -377,6 +377,7 @@ class GateSettings(Block):
     max_curve_drop: Fraction = Field(0.05, description="Largest loss of mean robust accuracy against the champion.")
     max_latency_seconds: float = Field(5.0, gt=0, description="A 10 s clip, mode `standard`, two cores.")
     max_model_bytes: Positive = Field(200 << 20, description="Size of the exported model.")
+    max_serving_bytes: Positive = Field(1536 << 20, description="Memory of a service process that has answered golden clips with it.")
     max_parity: float = Field(1e-3, gt=0, description="Largest difference of p_fake between checkpoint and export on golden clips.")
     max_label_noise: Fraction = Field(0.01, description="Incoming labels that the champion is shown to contradict more often than this beyond known ones hold.")
     hold_on_drift: bool = Field(True, description="Whether drift that no holdout slice covers holds the model back.")
