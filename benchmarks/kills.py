@@ -32,10 +32,10 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks.results import add_row, rows_of  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.lease import lease_holder  # noqa: E402
+from workspace.settings import STAGES  # noqa: E402
 from workspace.state import cycles  # noqa: E402
 
 TARGETS = ("parent", "stage", "group")
-STAGES = ("faces", "validate", "forge", "assemble", "pretrain", "harden", "train", "evaluate", "drift", "gate")
 PATIENCE_SECONDS = 900
 LONGEST_DELAY_SECONDS = 30.0  # after a start: six seconds go into starting, then the stages follow
 

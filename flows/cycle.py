@@ -17,6 +17,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.closing import finish_commit
+from flows.decide import decide_outcome, refused_untrained
 from flows.environment import prepare_environment
 from flows.plan import Plan, make_plan
 from flows.policy import Start, how_much, what_starts
@@ -203,10 +204,13 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
     stages = MODEL_STAGES if cycle.trains else UNLABELLED_STAGES if cycle.unlabelled and cycle.base_model else ()
     if stages:
         place_base_model(root, cycle)
+    refused = ""
     for name in stages:
         _say(f"{name} ...")
         stage(root, name)
-    return conclude(root, settings, journal, cycle)
+        if name == "drift" and cycle.trains and (refused := refused_untrained(root, settings, journal, cycle)):
+            break
+    return conclude(root, settings, journal, cycle, refused)
 
 
 def _reviews(root: Path, settings: Settings) -> int:
@@ -327,10 +331,9 @@ def place_base_model(root: Path, cycle: Cycle) -> None:
     write_json(marker, {"model_sha256": cycle.base_model})
 
 
-def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> Outcome:
-    """Promote or hold, then publish, report, version, close and commit. Each step is safe to repeat."""
+def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, refused: str = "") -> Outcome:
+    """Promote or hold, then publish, report, version, close and commit. Each step is safe to repeat. `refused`: why nothing was trained."""
     from feedback.learned import remember
-    from flows.decide import decide_outcome
     from pipelines.decay import record as record_decay
     from pipelines.gate import read_report
     from workspace.repository import dvc_add, push, replace_folder
@@ -345,14 +348,14 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> 
         dvc_add(root, [model_dir])
         if not any(event.kind == "candidate" and event["cycle"] == cycle.cycle for event in journal.events()):
             journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
-    decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe)
+    decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe, refused)
     settle_batches(root, journal, cycle, decision.outcome, decision.reason)
     remember(root, cycle.cycle)
     if trained:
         record_decay(root, settings, cycle)
         publish(root, settings, cycle, decision.outcome)
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
-        drifted = bool((trained or cycle.unlabelled) and read_report(root / "reports/drift/drift.json").get("drifted"))
+        drifted = bool((trained or refused or cycle.unlabelled) and read_report(root / "reports/drift/drift.json").get("drifted"))
         told = {"verdict_sha256": sha256_file(verdict) if trained else "", "drifted": drifted}
         journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, **told)
     try:

@@ -22,8 +22,24 @@ class Decision:
     reason: str
 
 
-def decide_outcome(root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path | None, probe: Callable[..., Any]) -> Decision:
-    """Promote when every gate passed and the real server took the model; else hold. A repeated call gives the first answer."""
+def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> str:
+    """Why there is no point in training: what came in fails a gate that no model can mend, and nobody has overridden it. '' where there is none."""
+    from pipelines.gate import refusals
+    from workspace.promotion import overridden, overrides
+
+    failed = {"results": refusals(root, settings, cycle)}
+    if not failed["results"] or overridden(failed, overrides(journal.events(), datetime.now(UTC))):
+        return ""
+    return f"nothing was trained: {hold_reason(failed)}"
+
+
+def decide_outcome(
+    root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path | None, probe: Callable[..., Any], refused: str = ""
+) -> Decision:
+    """Promote when every gate passed and the real server took the model; else hold, with `refused` where it never came to a model.
+
+    A repeated call gives the first answer.
+    """
     from workspace.promotion import overridden, overrides, promote
 
     events = journal.events()
@@ -33,6 +49,8 @@ def decide_outcome(root: Path, settings: Settings, journal: Journal, cycle: Cycl
     promoted = next((event for event in events if event.kind == "promotion" and event["cycle"] == cycle.cycle), None)
     if promoted:
         return Decision("promoted", promoted["why"])
+    if refused:
+        return Decision("held", refused)
     if model_dir is None and cycle.unlabelled:
         return Decision("held", unlabelled_reason(root, cycle))
     if model_dir is None:

@@ -1,11 +1,11 @@
-"""Stage `drift`: does what came in look like what the holdout covers?
+"""Stage `drift`: does what came in look like what the holdout covers, and do its labels look right? Asked before anything is trained.
 
-Incoming collected videos of the batches under judgement are compared with earlier ones that no model trained on, by a
-permutation test on embeddings and picture quality. No label takes part in the test, so media without one count like the others.
-Where it finds drift, the parts that drifted are named, and it is asked whether the updated holdout now holds enough of them: then
-there is no reason to hold. An unlabelled video is of the part that the champion takes it for.
-Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows?
-And how often is the champion right on what came in: by its own probabilities before labels are there, and on what has one.
+The champion is asked; without one nothing serves that could have drifted. Incoming collected videos of the batches under judgement are
+compared with earlier ones that no model trained on, by a permutation test on the champion's embeddings and on picture quality. No label
+takes part in the test, so media without one count like the others. Where it finds drift, the parts that drifted are named, and it is asked
+whether the updated holdout now holds enough of them: then there is no reason to hold. An unlabelled video is of the part that the champion
+takes it for. Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows? And how often
+is it right on what came in: by its own probabilities before labels are there, and on what has one.
 """
 
 import hashlib
@@ -39,26 +39,26 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     clips = pd.concat([read_set(root, split).assign(split=split) for split in SPLITS], ignore_index=True)
     clips = clips[(clips["origin"] == "collected") & (clips["label"].isin(["real", "fake"]) | (clips["split"] == UNLABELLED))].drop_duplicates("clip_id")
     clips["unit"] = clips["sample_id"]
-    # With a base model nothing incoming was trained on, so all of it may be compared. A first model has trained on its train split.
-    base = bool(cycle.base_model)
-    unseen = clips["split"].isin(["validation", "holdout", UNLABELLED])
-    clips = clips[unseen | clips["new"].astype(bool)] if base else clips[unseen]
-    clips = draw(clips, settings.drift.max_samples, cycle.seed)
-    model_dir = root / ("build/base" if base else "build/model")
-    scored = score_rows(root, model_dir, clips, threads=settings.serve.threads, tell=Progress("drift")) if len(clips) else clips
+    base, new = root / "build/base", clips["new"].astype(bool)
+    clips_of_cycle = clips[new]["unit"].nunique()
+    unseen = clips["split"].isin(["validation", "holdout", UNLABELLED])  # the champion has not trained on these, nor on anything new
+    clips = draw(clips[unseen | new], settings.drift.max_samples, cycle.seed) if cycle.base_model else clips.head(0)
     units = (
-        combine(scored, model_dir)
-        if len(scored)
+        combine(score_rows(root, base, clips, threads=settings.serve.threads, tell=Progress("drift")), base)
+        if len(clips)
         else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "split", "p_fake", "embedding", *QUALITY])
     )
-    threshold = threshold_of(model_dir)
-    result = weigh(units, holdout_counts(root), settings, cycle, threshold)
-    result["gate_inputs"]["labels"] = result["labels"] = label_noise(units, threshold if base else None, cycle)
-    result["estimated"] = champion_accuracy(units[units["new"].astype(bool)], threshold) if base else None
+    if cycle.base_model:
+        threshold = threshold_of(base)
+        result = weigh(units, holdout_counts(root), settings, cycle, threshold)
+        labels = label_noise(units, threshold, cycle)
+        result["estimated"] = champion_accuracy(units[units["new"].astype(bool)], threshold)
+    else:
+        result, labels = _result("no reference", {"n_ref": 0, "n_new": int(clips_of_cycle)}), {"status": "no champion"}
+    result["gate_inputs"]["labels"] = result["labels"] = labels
     result["unlabelled"] = {"n_new": int((units["new"].astype(bool) & (units["label"] == "")).sum())}
     sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
     result["columns"] = make_report(sides[0], sides[1], root / FOLDER)
-    result["embedded_by"] = "champion" if base else "challenger"
     write_json(root / FOLDER / "drift.json", result)
     return result
 
@@ -89,7 +89,7 @@ def threshold_of(model_dir: Path) -> float:
     return load_card(model_dir).threshold
 
 
-def label_noise(units: "pd.DataFrame", threshold: float | None, cycle: Cycle) -> dict[str, Any]:
+def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[str, Any]:
     """How much more often the champion contradicts the labels of what came in than the labels it has not trained on before.
 
     Reals and fakes of generators it knows; on others it may well be wrong. A champion that is right on a share a of the videos contradicts
@@ -97,8 +97,6 @@ def label_noise(units: "pd.DataFrame", threshold: float | None, cycle: Cycle) ->
     """
     from model.paired import shift_of_mean
 
-    if threshold is None:
-        return {"status": "no champion"}
     fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin(list(cycle.known_generators)))]
     new = fair["new"].to_numpy(dtype=bool)
     counts = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}

@@ -6,10 +6,11 @@ A report that is missing or cannot be read leaves its gates undecided; it never 
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipelines.gates import Verdict, judge
+from pipelines.gates import GateVerdict, Verdict, judge, judge_data
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.files import read_json, write_json
@@ -21,17 +22,23 @@ VERDICT = Path("reports/verdict.json")
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """Write reports/verdict.json and return it. Safe to repeat: the same reports give the same bytes."""
     evaluation = read_report(root / "reports/evaluation.json")
-    verdict = judge(
-        evaluation,
-        read_report(root / "reports/drift/drift.json"),
-        [validation_inputs(batch, read_report(root / f"reports/validate/{batch}.json")) for batch in cycle.judged],
-        leak_inputs(read_report(root / "data/sets/report.json")),
-        settings.gates,
-        judged=cycle.judged,
-        base_sha256=cycle.base_model,
-        unknown=bool(cycle.base_model) and cycle.judges_all,
-    )
-    return write_verdict(root, cycle, evaluation, verdict)
+    return write_verdict(root, cycle, evaluation, judge(evaluation, *_data(root, cycle), settings.gates, **_about(cycle)))
+
+
+def refusals(root: Path, settings: Settings, cycle: Cycle) -> list[dict[str, Any]]:
+    """Gates that the data alone fail, before anything is trained, as rows of a verdict. What is undecided may still be decided."""
+    found = judge_data(*_data(root, cycle), settings.gates, **_about(cycle))
+    return [{**asdict(result), "verdict": str(result.verdict)} for result in found if result.verdict is GateVerdict.FAIL]
+
+
+def _data(root: Path, cycle: Cycle) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    drift = read_report(root / "reports/drift/drift.json")
+    checks = [validation_inputs(batch, read_report(root / f"reports/validate/{batch}.json")) for batch in cycle.judged]
+    return drift, checks, leak_inputs(read_report(root / "data/sets/report.json"))
+
+
+def _about(cycle: Cycle) -> dict[str, Any]:
+    return {"judged": cycle.judged, "base_sha256": cycle.base_model, "unknown": bool(cycle.base_model) and cycle.judges_all}
 
 
 def write_verdict(root: Path, cycle: Cycle, evaluation: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:

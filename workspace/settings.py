@@ -19,7 +19,7 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 PROFILES = ("full", "small", "demo")
 STAGES = (
-    "faces", "validate", "forge", "assemble", "pretrain", "harden", "train", "evaluate", "drift", "gate",
+    "faces", "validate", "forge", "assemble", "drift", "pretrain", "harden", "train", "evaluate", "gate",
 )  # fmt: skip
 
 

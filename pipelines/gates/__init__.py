@@ -7,7 +7,7 @@ from pipelines.gates import absolute, comparative
 from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Verdict, decide
 from workspace.settings import GateSettings
 
-__all__ = ["GATES", "GateResult", "GateVerdict", "Verdict", "decide", "judge"]
+__all__ = ["BEFORE_TRAINING", "GATES", "GateResult", "GateVerdict", "Verdict", "decide", "judge", "judge_data"]
 
 # Name shown to people -> the function that judges. A function yields one or several results and may raise Missing.
 GATES = {
@@ -28,6 +28,26 @@ GATES = {
     "size": absolute.size,
     "artifact parity": absolute.artifact_parity,
 }
+
+
+# What can be judged before anything is trained: no model could mend it.
+BEFORE_TRAINING = ("data", "leak-free", "label noise")
+
+
+def judge_data(
+    drift: Mapping[str, Any],
+    validate: Sequence[Mapping[str, Any]],
+    sets: Mapping[str, Any],
+    settings: GateSettings,
+    *,
+    judged: Sequence[str],
+    base_sha256: str,
+    unknown: bool,
+) -> list[GateResult]:
+    """What the gates of BEFORE_TRAINING say; arguments as of `judge`."""
+    nobody_yet = {"gate_inputs": {"champion_sha256": base_sha256, "challenger_sha256": "not trained"}}
+    verdict = judge(nobody_yet, drift, validate, sets, settings, judged=judged, base_sha256=base_sha256, unknown=unknown)
+    return [result for result in verdict.results if result.gate in BEFORE_TRAINING]
 
 
 def judge(

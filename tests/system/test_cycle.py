@@ -1,5 +1,6 @@
 """The whole loop through the front door: one cycle, a second one, nothing new, a refused batch, and the way back."""
 
+import csv
 import json
 import sqlite3
 import subprocess
@@ -206,3 +207,48 @@ def test_a_killed_stage_without_retries_ends_the_run_with_an_error(ingested: Pat
 def test_outside_a_workspace_every_verb_says_what_to_do(tmp_path: Path, words: list[str]):
     done = vigil(*words, cwd=tmp_path, check=False)
     assert done.returncode == 1 and "Next:" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("bound", "says"), [({"max_serving_bytes": 20 << 20}, "MB (at most 20)"), ({"max_latency_seconds": 1e-6}, "s (at most 1e-06)")])
+def test_a_service_that_is_too_large_or_too_slow_is_not_promoted(promoted: Path, bound: dict[str, float], says: str):
+    from flows.probe import probe_model
+    from workspace.settings import load_settings
+
+    settings = load_settings(promoted / "params.yaml")
+    model = promoted / events(promoted, "candidate")[0]["fields"]["path"]
+    fine = probe_model(promoted, settings, model)
+    assert fine.passed and fine.memory_bytes and fine.memory_bytes > 20 << 20 and fine.clip_seconds and fine.clips == 8, fine.reason
+    gates = settings.gates.model_copy(update=bound)
+    refused = probe_model(promoted, settings.model_copy(update={"gates": gates}), model)
+    assert not refused.passed and says in refused.reason
+
+
+def test_wrong_labels_end_a_cycle_before_anything_is_trained_unless_a_person_lets_them(promoted: Path, tmp_path: Path):
+    from media.synthetic import make_sample_media
+
+    root = copy_workspace(promoted, tmp_path / "w")
+    change_settings(root, {"gates": {"max_label_noise": 0.0, "hold_alpha": 0.99, "min_slice": 2}})  # so that the small champion of this world is heard
+    make_sample_media(tmp_path / "m", people=12, clips_per_person=2, seconds=1.0, fakes={"blendswap": 2}, seed=77, first_person=700)
+    table = tmp_path / "m" / "labels.csv"
+    with open(table, encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    for row in rows:
+        row["label"] = "real" if row["label"] == "fake" else "fake"
+    with open(table, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    vigil("ingest", table, "-w", root)
+    before = len(stage_runs(root))
+    done = vigil("retrain", "-w", root)
+    ran = [name.split("@")[0] for name in stage_runs(root)[before:]]
+    assert done.returncode == 3 and ran[-1] == "drift" and "train" not in ran, (done.stdout, ran)
+    last = events(root, "cycle_closed")[-1]["fields"]
+    assert last["outcome"] == "held" and "nothing was trained: label noise" in last["reason"]
+    assert vigil_json("status", "-w", root)["batches"]["held"] == 1 and leftovers(root) == []
+    vigil("models", "override", "label noise", "--who", "ann", "--why", "looked at each", "--days", 1, "-w", root)
+    batch = events(root, "batch_added")[-1]["fields"]["batch"]
+    vigil("batches", "accept", batch, "--who", "ann", "--why", "looked at each", "-w", root)
+    before = len(stage_runs(root))
+    vigil("retrain", "-w", root)
+    assert "train" in [name.split("@")[0] for name in stage_runs(root)[before:]]
