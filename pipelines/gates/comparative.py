@@ -235,7 +235,7 @@ def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:
     if status == "no reference":
         if has_champion(inputs) and not inputs.flag("cycle.unknown"):
             raise Missing("there is a champion, but drift had no reference to compare with")
-        known = "The champion was imported: nothing known yet to compare with." if has_champion(inputs) else "No champion yet whose media these could be unlike."
+        known = "The champion was imported: nothing known yet to compare with." if has_champion(inputs) else "No champion yet that these could be unlike."
         yield GateResult(gate, GateVerdict.PASS, known, n=new, smallest_n=0)
         return
     if status == "nothing new":
