@@ -155,11 +155,11 @@ def _score(rng: np.random.Generator, table: "pd.DataFrame", shares: dict[str, fl
 def _measured(rng: np.random.Generator, settings: Settings) -> dict[str, Any]:
     """What is not a score: robustness of both models on the same clips, latency, size, parity."""
     return {
-        "robustness": robustness(rng), "latency": {"seconds": 2.1, "runs": 5}, "size_bytes": 90_000_000, "parity": {"clips": 8, "max_difference": 2e-6},
+        "robustness": robustness(rng, settings.budget.attack_clips), "latency": {"seconds": 2.1, "runs": 5}, "size_bytes": 90_000_000, "parity": {"clips": 8, "max_difference": 2e-6},
     }  # fmt: skip
 
 
-def robustness(rng: np.random.Generator, clips: int = 200, moved: float = 0.0, transfer: float = STANDS_TRANSFER) -> dict[str, Any]:
+def robustness(rng: np.random.Generator, clips: int = 400, moved: float = 0.0, transfer: float = STANDS_TRANSFER) -> dict[str, Any]:
     """Attacks on a clip a video: each stands up to a strength of its own, in part common to both models and to the videos of one person.
 
     `moved` lowers the challenger's, in standard deviations; `transfer` is the share that a transferred attack leaves standing, of STANDS[0.0] without.
