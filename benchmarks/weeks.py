@@ -155,8 +155,11 @@ def _score(rng: np.random.Generator, table: "pd.DataFrame", shares: dict[str, fl
 def _measured(rng: np.random.Generator, settings: Settings) -> dict[str, Any]:
     """What is not a score: robustness of both models on the same clips, latency, size, parity."""
     return {
-        "robustness": robustness(rng, settings.budget.attack_clips), "latency": {"seconds": 2.1, "runs": 5}, "size_bytes": 90_000_000, "parity": {"clips": 8, "max_difference": 2e-6},
-    }  # fmt: skip
+        "robustness": robustness(rng, settings.budget.attack_clips),
+        "latency": {"seconds": 2.1, "runs": 5},
+        "size_bytes": 90_000_000,
+        "parity": {"clips": 8, "max_difference": 2e-6},
+    }
 
 
 def robustness(rng: np.random.Generator, clips: int = 400, moved: float = 0.0, transfer: float = STANDS_TRANSFER) -> dict[str, Any]:
