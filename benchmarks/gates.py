@@ -136,8 +136,8 @@ def _auc(separation: float) -> float:
     return NormalDist().cdf(separation / math.sqrt(2))
 
 
-def power(weeks: int) -> dict[str, Any]:
-    """How often each gate speaks at a true effect of a given size."""
+def power(weeks: int, only: str = "") -> dict[str, Any]:
+    """How often each gate (`only`: those whose name begins so) speaks at a true effect of a given size."""
     settings, rows = bounds(), []
     cases: list[tuple[str, str, list[tuple[float, Any]]]] = [
         ("label noise", "share of labels flipped", [(share, _flipping(share)) for share in (0.01, 0.02, 0.03, 0.05, 0.1)]),
@@ -148,7 +148,7 @@ def power(weeks: int) -> dict[str, Any]:
         ("robustness: curve", "strength lost under attack, in standard deviations", [(by, _softening(by)) for by in (0.1, 0.2, 0.3, 0.5)]),
         ("not worse than the champion: AUC", "separation lost everywhere", [(by, _weakening(by)) for by in (0.1, 0.3, 0.5, 0.8)]),
     ]
-    for gate, unit, steps in cases:
+    for gate, unit, steps in (case for case in cases if case[0].startswith(only)):
         for size, change in steps:
             spoke, effects = 0, []
             for seed in range(weeks):
@@ -285,10 +285,11 @@ def main() -> None:
     parser.add_argument("study", choices=["drill", "good", "level", "power", "poison", "time"])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--weeks", type=int, default=0, help="Weeks drawn; else as above.")
+    parser.add_argument("--gate", default="", help="Of `power`: only gates whose name begins so.")
     asked = parser.parse_args()
     studies: dict[str, Any] = {
         "drill": lambda: drill(asked.seeds), "good": lambda: good(asked.weeks or 200), "level": lambda: level(asked.weeks or 400),
-        "power": lambda: power(asked.weeks or 60), "poison": lambda: poison(asked.weeks or 60), "time": timed,
+        "power": lambda: power(asked.weeks or 60, asked.gate), "poison": lambda: poison(asked.weeks or 60), "time": timed,
     }  # fmt: skip
     row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **studies[asked.study]()}
     with open(HERE / "gates.jsonl", "a") as out:
