@@ -1,12 +1,13 @@
 """What a cycle costs with 1, 10 and 100 old batches behind it, all of one size: only the new batch may count.
 
-    python benchmarks/history.py [--old 1 10 100] [--rounds 3] [--steps reduced|real] [--work DIR]
+    python benchmarks/history.py [--old 1 10 100] [--rounds 3] [--steps real|reduced] [--work DIR]
 
 Resumable: rendered media and finished workspaces stay in --work, each measured cycle appends a row to benchmarks/history.jsonl.
 A workspace is built with all its old batches accepted by one promoted cycle, and gets one new batch. Copies of the three are then timed
-in turn, a whole `vigil retrain` each: wall seconds, CPU seconds of all its processes, and what each stage took. Budgets of replay and
+in turn, a whole `vigil retrain` each: wall seconds, CPU seconds of all its processes, and what each stage took. A copy is looked through
+by DVC beforehand, as a workspace that lived on has been: both go by inodes and time stamps, which a copy has anew. Budgets of replay and
 panel are those of one batch, so that one old batch fills them as a hundred do; media of a batch are PEOPLE x (one real, one fake) clips.
-`reduced` cuts the training steps so that the rest shows; `real` leaves the demo profile's. Bounds: 1.1 times at 10, 1.2 times at 100.
+`real` trains with the demo profile's steps; `reduced` cuts them so that the rest shows. Bounds: 1.1 times at 10, 1.2 times at 100.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import yaml
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -60,9 +63,9 @@ def media_of(work: Path, number: int) -> Path:
     return out / "labels.csv"
 
 
-def build(work: Path, old: int, steps: str) -> Path:
+def build(work: Path, old: int) -> Path:
     """A workspace whose `old` batches were taken in by one promoted cycle, with one new batch waiting."""
-    root = work / f"{steps}-{old}"
+    root = work / f"old-{old}"
     if (root / ".vigil" / "built").exists():
         return root
     from tests.system.world import WIDE_GATES, change_settings
@@ -70,7 +73,9 @@ def build(work: Path, old: int, steps: str) -> Path:
     shutil.rmtree(root, ignore_errors=True)
     vigil("init", root, "--profile", "demo")
     evaluate = {"target_fpr": 0.5, "resamples": 100}  # a panel of 8 videos a slice sets no finer threshold
-    change_settings(root, {"evaluate": evaluate, "budget": BUDGET, "split": SPLIT, "gates": WIDE_GATES | {"min_per_class": 1, "min_slice": 1}, **STEPS[steps]})
+    change_settings(
+        root, {"evaluate": evaluate, "budget": BUDGET, "split": SPLIT, "gates": WIDE_GATES | {"min_per_class": 1, "min_slice": 1}, **STEPS["reduced"]}
+    )
     for number in range(1, old + 1):
         vigil("ingest", media_of(work, number), "--name", "weekly", "-w", root)
     vigil("models", "override", "accuracy", "--who", "bench", "--why", "times are measured, not models", "--days", 31, "-w", root)
@@ -109,11 +114,32 @@ def prepare(root: Path) -> None:
             repo.commit(name, force=True)
 
 
-def measure(root: Path, work: Path) -> dict[str, Any]:
+def warm(root: Path) -> None:
+    """Let DVC and workspace/settled.py see a copy as they saw the original."""
+    os.chdir(root)
+    from dvc.repo import Repo
+
+    from workspace.settled import batches_of, settle
+
+    batches = [batch for batch in batches_of(root) if (root / "reports" / "validate" / f"{batch}.json").exists()]
+    with Repo(str(root)) as repo:
+        repo.status()
+    for name in ("faces", "validate", "forge"):
+        settle(root, name, batches)
+
+
+def measure(root: Path, work: Path, steps: str) -> dict[str, Any]:
     """One `vigil retrain` on a copy that goes away."""
+    from tests.system.world import change_settings
+    from workspace.profiles import compose_params
+
     copy = work / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(root, copy, symlinks=True)
+    if steps == "real":
+        demo = yaml.safe_load(compose_params("demo"))
+        change_settings(copy, {block: {name: demo[block][name] for name in cut} for block, cut in STEPS["reduced"].items()})
+    subprocess.run([sys.executable, __file__, "--warm", copy], check=True)
     before = (copy / ".vigil" / "timings.jsonl").read_text().count("\n")
     used, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     vigil("retrain", "-w", copy)
@@ -147,22 +173,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", type=int, nargs="+", default=[1, 10, 100])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", choices=list(STEPS), default="reduced")
+    parser.add_argument("--steps", choices=list(STEPS), default="real")
     parser.add_argument("--work", type=Path, default=HERE.parent / "history")
     parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--warm", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.prepare:
         prepare(asked.prepare.resolve())
         return
+    if asked.warm:
+        warm(asked.warm.resolve())
+        return
     work = asked.work.resolve()
-    roots = {old: build(work, old, asked.steps) for old in asked.old}
+    roots = {old: build(work, old) for old in asked.old}
     rows = rows_of(RESULTS)
     for number in range(1, asked.rounds + 1):
         for old, root in roots.items():
             if any((row["round"], row["old"], row["steps"]) == (number, old, asked.steps) for row in rows):
                 continue
             row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "steps": asked.steps, "old": old, "round": number, "cores": os.cpu_count()}
-            row |= measure(root, work)
+            row |= measure(root, work, asked.steps)
             rows.append(row)
             add_row(RESULTS, row)
             print(json.dumps(row), flush=True)
