@@ -4,19 +4,20 @@ DVC runs in-process (its command takes two seconds to say that nothing is new); 
 own, hooks and signing off, so that a user's set-up cannot stop or change a cycle's commit.
 """
 
+import io
 import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from workspace.errors import DataError, StageFailed, WorkspaceError
-from workspace.files import read_json
+from workspace.files import atomic_file, read_json
 
 IDENTITY = [
     "-c",
@@ -135,11 +136,53 @@ def open_dvc(root: Path) -> Any:
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.WARNING)  # it advises git commands that the cycle runs itself
+        _write_lock_quickly()
         with Repo(str(root)) as repo:
             yield repo
     finally:
         os.chdir(before)
         os.environ["PATH"] = path
+
+
+def _write_lock_quickly() -> None:
+    """Have DVC write dvc.lock as ruamel.yaml's C parser does, and whole or not at all.
+
+    DVC parses and writes the file for each finished stage so that comments survive; there are none in it, and with a hundred batches that is
+    two seconds a stage. The bytes are the same (tests/workspace/test_repository.py).
+    """
+    from dvc import dvcfile
+
+    as_dvc_does = dvcfile.modify_yaml
+    if getattr(as_dvc_does, "quick", False):
+        return
+
+    @contextmanager
+    def modify(path: Any, fs: Any = None) -> Iterator[Any]:
+        if Path(path).name != dvcfile.LOCK_FILE:
+            with as_dvc_does(path, fs=fs) as data:
+                yield data
+            return
+        from ruamel.yaml import YAML
+
+        yaml = YAML(typ="safe")
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        found = (yaml.load(Path(path)) if Path(path).exists() else None) or {}
+        yield found
+        text = io.StringIO()
+        yaml.dump(_plain(found), text)
+        with atomic_file(Path(path)) as handle:
+            handle.write(text.getvalue())
+
+    modify.quick = True  # type: ignore[attr-defined]
+    dvcfile.modify_yaml = modify
+
+
+def _plain(value: Any) -> Any:
+    """Mappings of any kind as dict, in their order."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def dvc_add(root: Path, paths: Sequence[Path]) -> None:

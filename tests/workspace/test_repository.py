@@ -1,0 +1,106 @@
+"""dvc.lock, written quickly: what DVC would have written, and never half of it."""
+
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc import dvcfile
+from dvc.utils.serialize import dumps_yaml, load_yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workspace.repository import open_dvc
+
+HASH = "0123456789abcdef0123456789abcdef"
+# Words that some YAML takes for a number, a truth or a time; hashes of digits and one e are among them.
+ODD = [
+    "123e45",
+    "1234567e8",
+    "yes",
+    "on",
+    "12:30:45",
+    "0o17",
+    "017",
+    "1_000",
+    "null",
+    "~",
+    "1.5",
+    "true",
+    "2026-11-21",
+    ".5",
+    "=",
+    "<<",
+    "0x1f",
+    "",
+    " a",
+    "a: b",
+    "é",
+]
+VALUES = st.recursive(
+    st.sampled_from(ODD)
+    | st.integers()
+    | st.booleans()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=30),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*ODD, "md5", "path"]), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.system.world import vigil
+
+    made = tmp_path_factory.mktemp("repository") / "w"
+    vigil("init", made, "--profile", "demo")
+    with open_dvc(made):
+        assert dvcfile.modify_yaml.quick  # type: ignore[attr-defined]
+    return made
+
+
+def written(path: Path, data: dict[str, Any]) -> str:
+    path.unlink(missing_ok=True)
+    with dvcfile.modify_yaml(str(path)) as found:
+        found.update(data)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("batches", [1, 30])
+def test_a_lock_file_has_the_bytes_that_dvc_writes(root: Path, batches: int) -> None:
+    entry = OrderedDict(
+        cmd="python -P -m pipelines.faces",
+        deps=[OrderedDict(path="data/raw/b", md5=f"{HASH}.dir", hash="md5", size=31_000_000, nfiles=12)],
+        params={"params.yaml": {"faces": {"size_px": 224, "fps": 30.0, "margin": 0.15, "mode": "standard", "odd": ODD, "rate": 1e-7, "on": True}}},
+        outs=[OrderedDict(path="data/faces/b", md5=f"{HASH}.dir", hash="md5", size=2, nfiles=3)],
+    )
+    lock = {"schema": "2.0", "stages": {f"faces@2026-11-{number:02d}-weekly": entry for number in range(1, batches + 1)}}
+    plain = json.loads(json.dumps(lock))
+    text = written(root / "dvc.lock", lock)
+    assert text == dumps_yaml(plain)
+    with dvcfile.modify_yaml(str(root / "dvc.lock")) as again:  # read and written back: nothing moves
+        assert again == plain
+    assert (root / "dvc.lock").read_text(encoding="utf-8") == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from([*ODD, "stages"]), VALUES, max_size=4))
+def test_dvc_reads_back_whatever_was_written(root: Path, data: dict[str, Any]) -> None:
+    written(root / "dvc.lock", data)
+    assert load_yaml(str(root / "dvc.lock")) == data
+
+
+def test_a_death_in_between_leaves_the_lock_file_as_it_was(root: Path) -> None:
+    before = written(root / "dvc.lock", {"schema": "2.0", "stages": {"a": {"cmd": "b"}}})
+    with pytest.raises(KeyboardInterrupt), dvcfile.modify_yaml(str(root / "dvc.lock")) as found:
+        found["stages"]["c"] = {"cmd": "d"}
+        raise KeyboardInterrupt
+    assert (root / "dvc.lock").read_text(encoding="utf-8") == before
+
+
+def test_other_files_keep_their_comments(root: Path) -> None:
+    (root / "other.yaml").write_text("# why\na: 1 # because\n", encoding="utf-8")
+    with dvcfile.modify_yaml(str(root / "other.yaml")) as found:
+        found["b"] = 2
+    assert (root / "other.yaml").read_text(encoding="utf-8") == "# why\na: 1 # because\nb: 2\n"
