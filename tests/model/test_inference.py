@@ -141,7 +141,7 @@ def test_media_unlike_what_the_model_knows_are_uncertain(folder, engine, sample,
 
 
 def test_an_unforeseen_failure_of_a_decoder_is_a_reason_and_no_traceback(engine, sample, monkeypatch):
-    def broken(source, faces):
+    def broken(*_):
         raise ZeroDivisionError("in a codec")
 
     monkeypatch.setattr("media.faces.extract_clips", broken)
