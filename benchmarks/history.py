@@ -100,6 +100,7 @@ def prepare(root: Path) -> None:
     from flows.cycle import write_batches
     from flows.plan import make_plan
     from pipelines import faces, forge, validate
+    from pipelines.stage import PER_BATCH
     from workspace.journal import Journal
     from workspace.settings import load_settings
 
@@ -110,7 +111,7 @@ def prepare(root: Path) -> None:
         for stage in (faces, validate, forge):
             stage.run(root, settings, batch)
     with Repo(str(root)) as repo:
-        for name in ("faces", "validate", "forge"):
+        for name in PER_BATCH:
             repo.commit(name, force=True)
 
 
@@ -119,12 +120,13 @@ def warm(root: Path) -> None:
     os.chdir(root)
     from dvc.repo import Repo
 
+    from pipelines.stage import PER_BATCH
     from workspace.settled import batches_of, settle
 
     batches = [batch for batch in batches_of(root) if (root / "reports" / "validate" / f"{batch}.json").exists()]
     with Repo(str(root)) as repo:
         repo.status()
-    for name in ("faces", "validate", "forge"):
+    for name in PER_BATCH:
         settle(root, name, batches)
 
 

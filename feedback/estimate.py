@@ -10,28 +10,27 @@ from typing import Any
 
 from sqlalchemy import case, func, select
 
+from feedback.cases import TRAINING_LABELS
 from feedback.database import Database
 from feedback.tables import CASES, DETECTIONS
 from model.estimate import Moments, estimate
-
-DECIDED = ("real", "fake")
 
 
 def by_model(database: Database, days: int) -> list[dict[str, Any]]:
     """Of the last days, the model that answered last first: {"model_sha256", "last", and what model/estimate.py's Estimated holds}."""
     first = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
-    said = (DETECTIONS.c.state == "done") & DETECTIONS.c.verdict.in_(DECIDED) & DETECTIONS.c.p_fake.is_not(None) & (DETECTIONS.c.created_at >= first)
+    said = (DETECTIONS.c.state == "done") & DETECTIONS.c.verdict.in_(TRAINING_LABELS) & DETECTIONS.c.p_fake.is_not(None) & (DETECTIONS.c.created_at >= first)
     once = select(func.max(DETECTIONS.c.number)).where(said).group_by(DETECTIONS.c.model_sha256, DETECTIONS.c.sha256)
     expected = case((DETECTIONS.c.verdict == "fake", DETECTIONS.c.p_fake), else_=1.0 - DETECTIONS.c.p_fake)
     model, mine = DETECTIONS.c.model_sha256, DETECTIONS.c.number.in_(once)
     moments = select(model, func.count(), func.avg(expected), func.avg(expected * expected), func.max(DETECTIONS.c.created_at)).where(mine).group_by(model)
-    audited = (CASES.c.reason == "audit") & (CASES.c.state == "decided") & CASES.c.label.in_(DECIDED) & (CASES.c.gold == "")
+    audited = (CASES.c.reason == "audit") & (CASES.c.state == "decided") & CASES.c.label.in_(TRAINING_LABELS) & (CASES.c.gold == "")
     drawn = select(model, expected, DETECTIONS.c.verdict == CASES.c.label).join(CASES, CASES.c.sha256 == DETECTIONS.c.sha256).where(mine, audited)
     with database.read() as connection:
         totals, labels = connection.execute(moments).all(), connection.execute(drawn).all()
     found = []
     for sha256, n, mean, square, last in totals:
-        of_all = Moments(n, float(mean), max(0.0, float(square) - float(mean) ** 2) * n / (n - 1) if n > 1 else 0.25)
+        of_all = Moments.of_sums(n, float(mean), float(square))
         known = [(float(one), bool(right)) for name, one, right in labels if name == sha256]
         one = estimate(of_all, [one for one, _ in known], [right for _, right in known])
         if one is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+UNKNOWN_VARIANCE = 0.25  # of a share of which there is one value: the largest there can be
 LEAST_LABELS = 10  # of a random draw; fewer correct nothing
 
 
@@ -47,6 +48,11 @@ class Moments:
         found = np.asarray(values, np.float64)
         return cls(len(found), float(found.mean()) if len(found) else math.nan, _variance(found))
 
+    @classmethod
+    def of_sums(cls, n: int, mean: float, mean_square: float) -> "Moments":
+        """Of n values whose mean and mean square a database has worked out."""
+        return cls(n, mean, max(0.0, mean_square - mean**2) * n / (n - 1) if n > 1 else UNKNOWN_VARIANCE)
+
 
 def expected_right(p_fake: ArrayLike, said_fake: ArrayLike) -> np.ndarray:
     """The probability [N] that each verdict is right, if p_fake is calibrated."""
@@ -79,4 +85,4 @@ def estimate(expected: Moments, drawn_expected: ArrayLike, drawn_right: ArrayLik
 
 
 def _variance(values: np.ndarray) -> float:
-    return float(values.var(ddof=1)) if len(values) > 1 else 0.25
+    return float(values.var(ddof=1)) if len(values) > 1 else UNKNOWN_VARIANCE

@@ -19,6 +19,8 @@ import pytest
 from fastapi import FastAPI
 
 from model.card import ModelCard, write_card
+from tests.feedback.databases import KINDS, database_url
+from tests.feedback.world import World
 from workspace.files import sha256_file
 from workspace.profiles import compose_params, project_root
 from workspace.settings import Settings, load_settings
@@ -282,3 +284,11 @@ def ask(app: FastAPI, *requests: tuple[str, str, dict[str, Any]], key: str = "",
             return [await client.request(method, path, **more) for method, path, more in requests]
 
     return asyncio.run(send())
+
+
+@pytest.fixture(params=KINDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """What the service knows without a process of its own: on SQLite, then on PostgreSQL."""
+    made = World(tmp_path / "w", database_url(request.param))
+    yield made
+    made.close()

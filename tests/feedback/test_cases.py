@@ -3,7 +3,6 @@
 import multiprocessing
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,9 @@ from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_ident
 from feedback.handover import claim
 from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of
 from feedback.tables import AUDIT, CASES, OUTBOX, REVIEWS
-from tests.feedback.databases import KINDS, database_url
 from tests.feedback.world import JPEG, World
 
 LABELS = st.lists(st.sampled_from(["real", "fake", "unsure"]), max_size=3)
-
-
-@pytest.fixture(params=KINDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "w", database_url(request.param))
-    yield made
-    made.close()
 
 
 def actions(world: World, object_: str) -> list[str]:

@@ -1,23 +1,12 @@
 """Accuracy before anybody has looked, and after some have: on SQLite and PostgreSQL."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from feedback import estimate
 from model.estimate import LEAST_LABELS
-from tests.feedback.databases import KINDS, database_url
 from tests.feedback.world import JPEG, World
 
 DAYS = 7
-
-
-@pytest.fixture(params=KINDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "w", database_url(request.param))
-    yield made
-    made.close()
 
 
 def picture(number: int) -> bytes:

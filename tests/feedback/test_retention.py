@@ -1,6 +1,5 @@
 """What is kept how long, and what erasing an upload takes with it: the service's part on both databases, training's part with real DVC."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,8 @@ from feedback.access import Role
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
 from feedback.retention import Retention, finish_erasures
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
-from tests.feedback.databases import KINDS, database_url
 from tests.feedback.world import JPEG, World
 from workspace.files import read_json, sha256_bytes
-
-
-@pytest.fixture(params=KINDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "w", database_url(request.param))
-    yield made
-    made.close()
 
 
 def retention(world: World) -> Retention:

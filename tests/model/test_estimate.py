@@ -62,3 +62,9 @@ def test_it_is_a_share_with_an_interval_around_it_or_nothing(expected: list[floa
         return
     assert found is not None and 0 <= found.low <= found.value <= found.high <= 1
     assert found.n == len(expected) and found.labels == len(drawn) and found.corrected == (len(drawn) >= LEAST_LABELS)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_a_databases_sums_say_what_the_values_say(values: list[float]) -> None:
+    one, two = Moments.of(values), Moments.of_sums(len(values), float(np.mean(values)), float(np.mean(np.square(values))))
+    assert (one.n, one.mean) == (two.n, two.mean) and one.variance == pytest.approx(two.variance, abs=1e-9)
