@@ -217,9 +217,8 @@ def test_a_session_may_look_and_changes_with_its_token_alone(make: Make) -> None
 
 # -- the connection itself, against a real server -----------------------------------------------------------------------------------
 @pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+def address() -> Iterator[tuple[str, int]]:
     """A server with the protocol of the service and an app that tells how much it was sent."""
-    monkeypatch.setattr(feedback.api.limits, "HEAD_SECONDS", 1.0)
 
     async def whole(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -276,7 +275,8 @@ def test_a_head_that_never_ends_is_ended(address: tuple[str, int]) -> None:
     assert speak(address, LAST).endswith(b'{"bytes": 3}')
 
 
-def test_a_head_that_never_comes_is_not_waited_for(address: tuple[str, int]) -> None:
+def test_a_head_that_never_comes_is_not_waited_for(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback.api.limits, "HEAD_SECONDS", 1.0)
     for begun in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nX: y\r\n"):
         assert speak(address, begun).startswith(b"HTTP/1.1 408"), begun
     first_one_was_whole = speak(address, LAST.replace(b"Connection: close\r\n", b""), b"GET / HT")
