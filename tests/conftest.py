@@ -32,6 +32,15 @@ from workspace.quiet import set_quiet_environment  # noqa: E402
 set_quiet_environment()  # before any test imports torch
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where the suite runs in several processes: the system tests first and all in one, since they share one costly workspace; else a file in one."""
+    items.sort(key=lambda item: ROOT / "tests" / "system" not in item.path.parents)
+    for item in items:
+        group = "system" if ROOT / "tests" / "system" in item.path.parents else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_calls_home() -> Iterator[None]:
     """The suite fails if any process of it tried to reach anything but loopback."""
