@@ -7,8 +7,11 @@ attacked clips meet the same network, and small micro-batches sum to exactly the
 be killed at any time and go on where they were (model/loop.py).
 """
 
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -26,9 +29,12 @@ from model.metrics import auc
 from model.network import ResNeXtLSTM
 from model.sampling import balanced_batches
 from model.views import View, Views
+from workspace.errors import SettingsError
 from workspace.settings import AugmentSettings, PhaseSettings, PretrainSettings, TrainSettings
 
 PRETRAIN_CLIP_NORM = 5.0
+MOST_THREADS = 8  # that make clips: a large machine needs no more to keep a GPU busy, and each waits for Python's lock
+LITTLE = 0.1  # of a step
 DROP, ATTACK, CRITIC = 2, 3, 5  # streams of random numbers; 1 and 4 are model/views.py's
 
 
@@ -57,10 +63,6 @@ def pretrain(
         nn.init.zeros_(parameter)
     learning = nn.ModuleDict({"network": model, "locator": locator}) if grid else model
     loop = Loop(learning, settings, ema=settings.ema, clip_norm=PRETRAIN_CLIP_NORM, folder=Path(checkpoint_dir) / f"pretrain-{key}")
-
-    def prepare(step: int) -> tuple[list[int], list[View]]:
-        chosen = batches.at(step)
-        return chosen, views.make(step, chosen, _slots(len(chosen)))
 
     def losses(shown: list[View], truth: Tensor) -> tuple[Tensor, Tensor]:
         """Of each picture: cross-entropy, and how badly the forged places were found (0 where they are not known)."""
@@ -95,7 +97,11 @@ def pretrain(
 
         return _validate(model, val_set, logits, settings.micro_batch)
 
-    with torch.random.fork_rng(devices=_cuda(device)), Ahead(prepare, settings.steps) as ahead:
+    with (
+        compiled(model.backbone, settings.compile),
+        torch.random.fork_rng(devices=_cuda(device)),
+        Ahead(batches.at, views.make, settings.steps, device) as ahead,
+    ):
         return loop.run(work, validate, progress, looked)
 
 
@@ -130,7 +136,7 @@ def fit(
         return _validate(model, val_set, logits, settings.micro_batch)
 
     try:
-        with torch.random.fork_rng(devices=_cuda(device)), task.ahead:
+        with compiled(model.backbone, settings.compile), torch.random.fork_rng(devices=_cuda(device)), task.ahead:
             return loop.run(task.work, validate, progress, looked)
     finally:
         model.backbone.requires_grad_(True)
@@ -150,16 +156,12 @@ class _Fit:
         self.learning = model if self.critic is None else nn.ModuleDict({"network": model, "critic": self.critic})  # the critic is not kept
         self.batches = _Batches(train_set, settings.batch, seed)
         self.views = Views(train_set, augment, seed, pairs=settings.pairs)
-        self.ahead = Ahead(self.prepare, settings.steps)
-
-    def prepare(self, step: int) -> tuple[list[int], list[Tensor]]:
-        """The clips of step `step`: their positions and their augmented pixels."""
-        chosen = self.batches.at(step)
-        return chosen, [view.frames for view in self.views.make(step, chosen, _slots(len(chosen)))]
+        self.ahead = Ahead(self.batches.at, self.views.make, settings.steps, self.device)
 
     def work(self, step: int) -> Mapping[str, float]:
         """Add the gradient of step `step` to the model; return its figures."""
-        chosen, clips = self.ahead.at(step)
+        chosen, shown = self.ahead.at(step)
+        clips = [view.frames for view in shown]
         fake = torch.from_numpy(self.fake[chosen]).to(self.device)
         replay = torch.from_numpy(self.replay[chosen]).to(self.device)
         attacked = self._attacked(len(chosen), step)
@@ -226,7 +228,9 @@ class _Fit:
             return clips
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, step, ATTACK, start))
         s, frames = self.settings, None if lengths is None else lengths[places]
-        found = training_attack(self.model, clips[places], fake[places], eps=s.adversarial_eps, steps=s.adversarial_steps, generator=generator, lengths=frames)
+        wanted = {"eps": s.adversarial_eps, "steps": s.adversarial_steps, "generator": generator, "lengths": frames}
+        with eager(self.model.backbone):
+            found = training_attack(self.model, clips[places], fake[places], **wanted)
         return clips.index_copy(0, places, found)
 
 
@@ -242,6 +246,40 @@ def train_mode(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
+
+
+@contextmanager
+def compiled(backbone: nn.Module, wanted: bool = True) -> Iterator[None]:
+    """Within, `backbone` runs as torch.compile made it, where that is `wanted`; its weights and their names stay.
+
+    Raises SettingsError where it cannot be compiled on this machine.
+    """
+    if not wanted:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException  # loads the compiler: seconds
+
+    backbone.compile()
+    try:
+        yield
+    except TorchDynamoException as problem:
+        raise SettingsError(
+            "The backbone cannot be compiled on this machine. Nothing was trained.",
+            why=str(problem).strip().splitlines()[0][:300],
+            next_step="Install a C++ compiler (g++), or set compile: false under pretrain and train in params.yaml.",
+        ) from problem
+    finally:
+        backbone._compiled_call_impl = None  # as it was: an export must not meet compiled code, and torch offers no other way back
+
+
+@contextmanager
+def eager(backbone: nn.Module) -> Iterator[None]:
+    """Within, `backbone` runs as it was written: compiled, its gradient by the pixels fails at replicated borders (torch 2.14, on a CPU)."""
+    kept, backbone._compiled_call_impl = backbone._compiled_call_impl, None
+    try:
+        yield
+    finally:
+        backbone._compiled_call_impl = kept
 
 
 def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: int) -> Mapping[str, float] | None:
@@ -264,25 +302,48 @@ Made = TypeVar("Made")
 
 
 class Ahead(Generic[Made]):
-    """Makes the clips of the next step in a thread while the network works on the present one. Which clips, does not depend on the clock."""
+    """Makes what a step is shown in threads, while the network works on the step before it: on a GPU in several, a part of the batch each.
 
-    def __init__(self, make: Callable[[int], Made], steps: int) -> None:
-        self._make, self._steps = make, steps
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clips")
-        self._waiting: dict[int, Future[Made]] = {}
+    On a CPU the network's own threads wait for one another at every layer, and whoever takes a core from one of them stops them all. So it is
+    one thread there, and where a batch is made in less than LITTLE of a step, all threads together between two steps.
+    `choose` gives the positions of a step's batch and is asked in rising order; `make` what is shown in some of its slots, whichever are
+    asked for together. What comes out does not depend on the clock or on the number of threads.
+    """
 
-    def at(self, step: int) -> Made:
-        """What `make` gives for `step`; asked for in rising order. An exception of `make` comes out here."""
-        made = self._waiting.pop(step, None) or self._thread.submit(self._make, step)
-        if step + 1 < self._steps:
-            self._waiting[step + 1] = self._thread.submit(self._make, step + 1)
-        return made.result()
+    def __init__(self, choose: Callable[[int], list[int]], make: Callable[[int, list[int], range], list[Made]], steps: int, device: torch.device) -> None:
+        self._choose, self._make, self._steps, self._gpu = choose, make, steps, device.type != "cpu"
+        self._count = min(MOST_THREADS, os.cpu_count() or 1)
+        # a thread that makes clips must not start a team of its own beside the network's
+        self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="clips", initializer=torch.set_num_threads, initargs=(1,))
+        self._waiting: dict[int, tuple[list[int], list[Future[tuple[list[Made], float]]]]] = {}
+        self._asked, self._seconds = time.monotonic(), 0.0
+
+    def at(self, step: int) -> tuple[list[int], list[Made]]:
+        """Positions of the batch of `step`, and what this process shows of it; asked for in rising order. An exception of `make` comes out here."""
+        since, self._asked = time.monotonic() - self._asked, time.monotonic()
+        chosen, parts = self._waiting.pop(step) if step in self._waiting else self._begin(step, self._count)
+        if step + 1 < self._steps and (self._gpu or self._seconds > LITTLE * since):
+            self._waiting[step + 1] = self._begin(step + 1, self._count if self._gpu else 1)
+        made = [part.result() for part in parts]
+        self._seconds = sum(seconds for _, seconds in made)
+        return chosen, [one for part, _ in made for one in part]
+
+    def _begin(self, step: int, count: int) -> tuple[list[int], list[Future[tuple[list[Made], float]]]]:
+        chosen = self._choose(step)
+        mine = parallel.share(len(chosen))
+        parts = _parts(mine, -(-(mine.stop - mine.start) // count))
+        return chosen, [self._threads.submit(self._timed, step, chosen, range(part.start, part.stop)) for part in parts]
+
+    def _timed(self, step: int, chosen: list[int], slots: range) -> tuple[list[Made], float]:
+        began = time.monotonic()
+        return self._make(step, chosen, slots), time.monotonic() - began
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(torch.get_num_threads())  # this thread's own number, again that of threads to come
 
 
 class _Batches:
@@ -316,12 +377,6 @@ def _depends(
 def _parts(places: slice, size: int) -> Iterator[slice]:
     for start in range(places.start, places.stop, size):
         yield slice(start, min(start + size, places.stop))
-
-
-def _slots(count: int) -> range:
-    """The places of the batch whose clips this process makes."""
-    mine = parallel.share(count)
-    return range(mine.start, mine.stop)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -111,10 +111,10 @@ class FaceSettings(Block):
     size_px: int = Field(224, ge=32, le=512, description="Side of the aligned crop.")
     margin: float = Field(1.3, ge=1, le=3, description="Side of the crop as a multiple of the face's own extent.")
     mode: Literal["dense", "standard", "fast"] = Field("standard", description="dense: whole video; standard: clips spread over it; fast: 1 fps.")
-    fps: float = Field(30.0, gt=0, le=120, description="Frames a second within a clip, taken by time stamp.")
-    clip_frames: Positive = Field(30, le=120, description="Frames a clip (T).")
+    fps: float = Field(5.0, gt=0, le=120, description="Frames a second within a clip, taken by time stamp.")
+    clip_frames: Positive = Field(5, le=120, description="Frames a clip (T).")
     clips_per_video: Positive = Field(4, description="Clips spread over a video in mode `standard`.")
-    min_clip_frames: Positive = Field(5, description="Shorter runs of one face give no clip.")
+    min_clip_frames: Positive = Field(3, description="Shorter runs of one face give no clip.")
     min_face_px: Positive = Field(40, description="Smaller faces are not judged.")
     min_score: Fraction = Field(0.5, description="Least score of the face detector.")
     max_gap_frames: NotNegative = Field(2, description="A longer gap in a track ends its clip.")
@@ -265,6 +265,7 @@ class PhaseSettings(Block):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="Of the forward pass; `auto` is bf16 on a GPU and on processors with bf16 instructions, else fp32."
     )
+    compile: bool = Field(False, description="The backbone goes through torch.compile: faster after a first minute; asks for a C++ compiler.")
 
 
 class PretrainSettings(PhaseSettings):

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,12 @@ import pytest
 import torch
 
 from model import loop as loop_module
+from model.export import export_onnx
 from model.loop import learning_rate
 from model.metrics import auc
 from model.training import _Fit, fit, pretrain, train_mode
 from tests.model.toys import small_model, toy_clips
-from workspace.errors import DataError, ModelFileError
+from workspace.errors import DataError, ModelFileError, SettingsError
 from workspace.settings import AugmentSettings, PretrainSettings, TrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -245,3 +247,31 @@ def test_a_frozen_backbone_stands_still_for_its_part_of_the_steps_and_then_learn
     assert not same(still, small_model(1)), "the rest learned"
     assert any(not torch.equal(tensor, start[name]) for name, tensor in later.backbone.named_parameters())
     assert all(parameter.requires_grad for parameter in later.parameters())
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: torch.compile has nothing to compile with")
+def test_a_compiled_backbone_learns_the_same_and_leaves_no_trace(tmp_path):
+    learned = []
+    for wanted in (False, True):
+        model, folder = small_model(1, backbone="meso4"), tmp_path / str(wanted)
+        changed = {"steps": 3, "validate_every": 3, "compile": wanted}
+        pretrain(model, toy_clips(16), toy_clips(8, seed=9), PHASE1.model_copy(update=changed), 3, folder, augment=AUGMENT)
+        fit(model, toy_clips(16), toy_clips(8, seed=9), PHASE2.model_copy(update=changed), 3, folder, augment=AUGMENT)
+        learned.append(model.state_dict())
+    assert learned[0].keys() == learned[1].keys()
+    for name, tensor in learned[0].items():
+        assert torch.allclose(learned[1][name], tensor, atol=2e-3), name
+    export_onnx(model.eval(), tmp_path / "model.onnx")
+
+
+def test_where_nothing_can_be_compiled_the_reason_and_the_way_out_are_said(tmp_path, monkeypatch):
+    import torch._inductor.config
+
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/g++",))
+    torch._dynamo.reset()
+    model = small_model(1, backbone="meso4")
+    with pytest.raises(SettingsError, match="cannot be compiled") as refusal:
+        pretrain(model, toy_clips(16), toy_clips(8), PHASE1.model_copy(update={"compile": True}), 3, tmp_path, augment=AUGMENT)
+    assert "compile: false" in str(refusal.value.next_step)
+    assert model.backbone._compiled_call_impl is None
