@@ -7,8 +7,9 @@ face is found is tried as a crop that is all face. Whatever is wrong with a file
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -158,23 +159,24 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
     steps = [(number, step) for number, window in enumerate(plan) for step in range(len(window))]
     window, picture, scene = 0, None, np.zeros(0)
     seen: list[Sighting] = []
-    looked_at = _looked_at(_frames(source, result.kind, plan), faces, result.kind, threads)
-    for (number, step), (time, frame, sightings) in zip(steps, looked_at, strict=False):
-        moved = 0.0
-        if number != window:
-            close(scene)
-            window = number
-        if frame is not picture:
-            before, scene = scene, thumbnail(frame)
-            moved = change(before, scene) if before.size else 0.0
-            if moved > CUT:
-                close(before)
-            seen, too_small = sightings.result()
-            result.faces_too_small += too_small
-            result.frames_seen += 1
-            result.frames_with_face += bool(seen)
-            picture = frame
-        tracker.add([replace(one, step=step, time=time) for one in seen], moved)
+    frames = _frames(source, result.kind, plan)
+    with closing(_looked_at(frames, faces, result.kind, threads)) as looked_at:  # whatever happens, its threads end here and now
+        for (number, step), (time, frame, sightings) in zip(steps, looked_at, strict=False):
+            moved = 0.0
+            if number != window:
+                close(scene)
+                window = number
+            if frame is not picture:
+                before, scene = scene, thumbnail(frame)
+                moved = change(before, scene) if before.size else 0.0
+                if moved > CUT:
+                    close(before)
+                seen, too_small = sightings.result()
+                result.faces_too_small += too_small
+                result.frames_seen += 1
+                result.frames_with_face += bool(seen)
+                picture = frame
+            tracker.add([replace(one, step=step, time=time) for one in seen], moved)
     close(scene)
     result.clips, result.faces = _numbered(found, faces.max_tracks)
 
@@ -182,7 +184,9 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
 Seen = tuple[list[Sighting], int]
 
 
-def _looked_at(frames: Iterator[tuple[float, np.ndarray]], faces: FaceSettings, kind: str, threads: int) -> Iterator[tuple[float, np.ndarray, "Future[Seen]"]]:
+def _looked_at(
+    frames: Iterator[tuple[float, np.ndarray]], faces: FaceSettings, kind: str, threads: int
+) -> Generator[tuple[float, np.ndarray, "Future[Seen]"], None, None]:
     """Each frame with what will be seen in it; faces are looked for in frames ahead, while the next ones are decoded. A frame that stands is looked at once."""
     waiting: deque[tuple[float, np.ndarray, Future[Seen]]] = deque()
     finder, broken = FaceFinder(faces), None

@@ -1,6 +1,7 @@
 """From a file to steady, aligned clips of each face, or to the reason why there are none."""
 
 import struct
+import threading
 from itertools import pairwise
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from media.align import crop_transform, place, smooth, warp
+from media.detect import FaceFinder
 from media.faces import extract_clips, windows
 from media.landmarks import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from media.synthetic import render_take
@@ -62,6 +64,22 @@ def test_the_same_file_gives_the_same_clips_with_however_many_threads(video, thr
     assert [clip.landmarks.tobytes() for clip in one.clips] == [clip.landmarks.tobytes() for clip in two.clips]
 
 
+def test_a_search_that_fails_ends_its_threads_before_the_error_is_seen(video, monkeypatch):
+    looked = []
+
+    def find(finder, frame):
+        looked.append(frame)
+        if len(looked) == 5:
+            raise RuntimeError("broken")
+        return []
+
+    monkeypatch.setattr(FaceFinder, "find", find)
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError, match="broken") as seen:
+        extract_clips(video, FaceSettings(size_px=96, fps=8.0, clip_frames=8), 3)
+    assert set(threading.enumerate()) == before, seen.value
+
+
 def test_landmarks_fit_the_crop(video):
     """The mesh, found again in the finished crop, lies where the clip says."""
     from media.detect import FaceFinder
@@ -71,13 +89,16 @@ def test_landmarks_fit_the_crop(video):
     assert np.abs(again.landmarks / 224 - clip.landmarks[2]).mean() < 0.025
 
 
+SECONDS_OF_30 = {"fps": 30.0, "clip_frames": 30}
+
+
 def test_dense_covers_the_video_standard_spreads_fast_takes_one_a_second():
-    dense = windows(10.0, FaceSettings(mode="dense"))
+    dense = windows(10.0, FaceSettings(mode="dense", **SECONDS_OF_30))
     assert len(dense) == 10 and dense[9][0] == pytest.approx(9) and {len(window) for window in dense} == {30}
-    standard = windows(10.0, FaceSettings(mode="standard", clips_per_video=4))
+    standard = windows(10.0, FaceSettings(mode="standard", clips_per_video=4, **SECONDS_OF_30))
     starts = [window[0] for window in standard]
     assert len(standard) == 4 and starts[0] > 0 and standard[3][-1] < 10 and np.allclose(np.diff(starts), 2.5)
-    fast = windows(70.0, FaceSettings(mode="fast"))
+    fast = windows(70.0, FaceSettings(mode="fast", **SECONDS_OF_30))
     assert [len(window) for window in fast] == [30, 30, 10] and np.allclose(np.diff(fast[0]), 1)
 
 
