@@ -106,7 +106,7 @@ def test_the_prior_lies_on_the_eyes_and_lips_of_real_faces(shared_data):
     from workspace.settings import FaceSettings
 
     found = extract_clips(
-        next(iter(sorted((shared_data / "real" / "clips").glob("id0[1-4]*.mp4")))), FaceSettings(size_px=64, clip_frames=6, min_clip_frames=1)
+        next(iter(sorted((shared_data / "real" / "clips").glob("id0[1-4]*.mp4")))), FaceSettings(size_px=64, fps=30.0, clip_frames=6, min_clip_frames=1)
     )
     assert found.clips, found.reason
     mesh = np.mean([clip.landmarks.mean(0) for clip in found.clips], axis=0)
