@@ -35,7 +35,7 @@ STEPS = {
     "train": {"steps": 20, "validate_every": 10},
     "evaluate": {"attacks": ["pgd"], "attack_eps": [0.0, 0.00784, 0.05], "attack_steps": 3, "past_champions": 1},
 }
-EDGE = 4  # weeks averaged at either end
+EDGE = 4  # last weeks averaged
 
 
 def vigil(*words: object) -> subprocess.CompletedProcess[str]:
@@ -118,20 +118,25 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> None:
-    """What was lost between the first and the last weeks, by each, mean over seeds with its t interval."""
+    """What was lost between the weeks before the second forger and the last weeks, by each, mean over seeds with its t interval."""
     from scipy.stats import t
 
+    second = sorted(ARRIVALS)[1]
     for figure in ("auc", "accuracy"):
         for model in ("frozen", "loop"):
             lost = []
             for seed in sorted({row["seed"] for row in rows}):
-                mine = [row[model][figure] for row in sorted(rows, key=lambda row: row["week"]) if row["seed"] == seed and model in row]
-                if len(mine) >= 2 * EDGE:
-                    lost.append(mean(mine[:EDGE]) - mean(mine[-EDGE:]))
+                mine = [row for row in sorted(rows, key=lambda row: row["week"]) if row["seed"] == seed and model in row]
+                first, last = [row for row in mine if row["week"] < second], [row for row in mine if row["week"] >= second][-EDGE:]
+                if first and last:
+                    lost.append(mean(row[model][figure] for row in first) - mean(row[model][figure] for row in last))
             if lost:
                 spread = (sum((one - mean(lost)) ** 2 for one in lost) / max(1, len(lost) - 1)) ** 0.5 / len(lost) ** 0.5
                 reach = float(t.ppf(0.975, len(lost) - 1)) * spread if len(lost) > 1 else float("nan")
-                print(f"{figure:<10}{model:<8} lost {mean(lost):+.3f} [{mean(lost) - reach:+.3f}, {mean(lost) + reach:+.3f}]  n = {len(lost)} seeds")
+                weeks = min(max(row["week"] for row in rows if row["seed"] == seed) for seed in {row["seed"] for row in rows})
+                print(
+                    f"{figure:<10}{model:<8} lost {mean(lost):+.3f} [{mean(lost) - reach:+.3f}, {mean(lost) + reach:+.3f}]  n = {len(lost)} seeds, {weeks} weeks"
+                )
 
 
 def main() -> None:
