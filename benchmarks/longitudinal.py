@@ -122,6 +122,7 @@ def table(rows: list[dict[str, Any]]) -> None:
     from scipy.stats import t
 
     second = sorted(ARRIVALS)[1]
+    weeks = min((max(row["week"] for row in rows if row["seed"] == seed) for seed in {row["seed"] for row in rows}), default=0)
     for figure in ("auc", "accuracy"):
         for model in ("frozen", "loop"):
             lost = []
@@ -133,10 +134,8 @@ def table(rows: list[dict[str, Any]]) -> None:
             if lost:
                 spread = (sum((one - mean(lost)) ** 2 for one in lost) / max(1, len(lost) - 1)) ** 0.5 / len(lost) ** 0.5
                 reach = float(t.ppf(0.975, len(lost) - 1)) * spread if len(lost) > 1 else float("nan")
-                weeks = min(max(row["week"] for row in rows if row["seed"] == seed) for seed in {row["seed"] for row in rows})
-                print(
-                    f"{figure:<10}{model:<8} lost {mean(lost):+.3f} [{mean(lost) - reach:+.3f}, {mean(lost) + reach:+.3f}]  n = {len(lost)} seeds, {weeks} weeks"
-                )
+                low, high = mean(lost) - reach, mean(lost) + reach
+                print(f"{figure:<10}{model:<8} lost {mean(lost):+.3f} [{low:+.3f}, {high:+.3f}]  n = {len(lost)} seeds, at least {weeks} weeks")
 
 
 def main() -> None:
