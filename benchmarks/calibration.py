@@ -2,9 +2,10 @@
 
     python benchmarks/calibration.py -w demo [--people 500] [--mixture blendswap=1 ...]     appends a row to benchmarks/calibration.jsonl
 
-Rendered people whom no model met, one real and one forged clip of each, forged by the mixture that the workspace learned. Nothing is fitted here: the
-temperature is the card's, from its validation. ECE is biased upwards by chance alone, more so on few videos: beside it stands what a
-model would give whose every probability is exactly right, and what that model would give on the videos of one cycle.
+Rendered people whom no model met, one real and one forged clip of each, forged as `--mixture` says: a model's own domain is
+what its validation held. Nothing is fitted here: the temperature is the card's, from its validation. ECE is biased upwards by
+chance alone, more so on few videos: beside it stands what a model would give whose every probability is exactly right, and what
+that model would give on the videos of one cycle.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def main() -> None:
     asked = parser.parse_args()
     parts = {name: int(part) for name, _, part in (one.partition("=") for one in asked.mixture)}
     engine = Engine(choose_model(asked.workspace, None)[0])
-    labels, before, after, who = [], [], [], []
+    labels, after, who = [], [], []
     with tempfile.TemporaryDirectory(prefix="vigil-calibration-") as scratch:
         first = FIRST
         for name, part in parts.items():
@@ -73,7 +74,8 @@ def main() -> None:
                 after.append(said.p_fake)
     p, known = np.array(after), np.array(labels)
     before = 1 / (1 + (p / (1 - p)) ** -engine.card.temperature)  # one clip a video: the temperature is taken back exactly
-    cycle = int(engine.card.metrics.get("calibration", {}).get("n_real", 0) + engine.card.metrics.get("calibration", {}).get("n_fake", 0))
+    fitted = engine.card.metrics.get("calibration", {})
+    cycle = int(fitted.get("n_real", 0) + fitted.get("n_fake", 0))
     ece = cluster_interval(expected_calibration_error, known, p, np.array(who))
     curve = risk_coverage(known, p, engine.card.threshold)
     assert curve is not None

@@ -121,12 +121,12 @@ def table(rows: list[dict[str, Any]]) -> None:
     """What was lost between the weeks before the second forger and the last weeks, by each, mean over seeds with its t interval."""
     from scipy.stats import t
 
-    second = sorted(ARRIVALS)[1]
-    weeks = min((max(row["week"] for row in rows if row["seed"] == seed) for seed in {row["seed"] for row in rows}), default=0)
+    second, seeds = sorted(ARRIVALS)[1], sorted({row["seed"] for row in rows})
+    weeks = min((max(row["week"] for row in rows if row["seed"] == seed) for seed in seeds), default=0)
     for figure in ("auc", "accuracy"):
         for model in ("frozen", "loop"):
             lost = []
-            for seed in sorted({row["seed"] for row in rows}):
+            for seed in seeds:
                 mine = [row for row in sorted(rows, key=lambda row: row["week"]) if row["seed"] == seed and model in row]
                 first, last = [row for row in mine if row["week"] < second], [row for row in mine if row["week"] >= second][-EDGE:]
                 if first and last:

@@ -249,7 +249,7 @@ def train_mode(model: nn.Module) -> None:
 
 
 @contextmanager
-def compiled(backbone: nn.Module, wanted: bool = True) -> Iterator[None]:
+def compiled(backbone: nn.Module, wanted: bool) -> Iterator[None]:
     """Within, `backbone` runs as torch.compile made it, where that is `wanted`; its weights and their names stay.
 
     Raises SettingsError where it cannot be compiled on this machine.

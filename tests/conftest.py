@@ -35,10 +35,13 @@ set_quiet_environment()  # before any test imports torch
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where the suite runs in several processes: the system tests first and all in one, since they share one costly workspace; else a file in one."""
-    items.sort(key=lambda item: ROOT / "tests" / "system" not in item.path.parents)
+
+    def group(item: pytest.Item) -> str:
+        return "system" if ROOT / "tests" / "system" in item.path.parents else item.path.relative_to(ROOT).as_posix()
+
+    items.sort(key=lambda item: group(item) != "system")
     for item in items:
-        group = "system" if ROOT / "tests" / "system" in item.path.parents else item.path.relative_to(ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
 @pytest.fixture(scope="session", autouse=True)
