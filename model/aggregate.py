@@ -2,11 +2,20 @@
 
 Within a face track the clips' odds are averaged in a soft maximum, each clip weighted by its mean frame certainty:
 
-    z_track = S * log( sum_i w_i exp(z_i / (S * T)) / sum_i w_i ),   w_i = FLOOR + (1 - FLOOR) * certainty_i
+    z_all = S * log( sum_i w_i exp(z_i / (S * T)) / sum_i w_i ),   w_i = FLOOR + (1 - FLOOR) * certainty_i
 
 With S = 1/2 a forged second among ten is not averaged away (nine clips at logit -4, one at +4: 0.94, where the plain
-mean says 0.04), while clips that agree give their own value back, whatever their number. The video is its worst track.
-T is the calibration temperature, fitted through this very rule (model/calibration.py). Plain NumPy.
+mean says 0.04), while clips that agree give their own value back, whatever their number.
+
+People differ more from one another than one of them does from second to second. So where a track has three clips or more, its most
+suspicious clip is also weighed against the others: how far it stands out of their median, beyond half of the way from a typical real
+to a typical fake. A median below the typical real counts as typical, so nobody is suspected for having been found very real so far:
+
+    z_part = K * (max_i z_i - max(median_i z_i, real) - (fake - real) / 2) / T,   z_track = max(z_all, z_part)
+
+`real` and `fake` are the model's levels: the logits of the median real and the median fake validation video. K = 2 was chosen on
+rendered people (docs/evaluation.md). The video is its worst track. T is the calibration temperature, fitted through this very rule
+(model/calibration.py). Plain NumPy.
 """
 
 from collections.abc import Sequence
@@ -16,6 +25,9 @@ import numpy as np
 
 SOFTNESS = 0.5  # S: 0 would be the maximum, infinity the mean
 FLOOR = 0.1  # a clip of no certainty at all still counts a tenth
+STANDING_OUT = 2.0  # K
+FEWEST = 3  # clips of a track that have a median to stand out of
+UNKNOWN = (0.0, 0.0)  # the levels of a model that has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +54,30 @@ def sigmoid(logit: float) -> float:
     return float(0.5 * (1.0 + np.tanh(0.5 * logit)))
 
 
-def track_logit(logits: Sequence[float], certainty: Sequence[float], temperature: float = 1.0) -> float:
+def track_logit(logits: Sequence[float], certainty: Sequence[float], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN) -> float:
     """Calibrated logit of one face track from its clips (rule above). At least one clip."""
-    scaled = np.asarray(logits, dtype=np.float64) / (temperature * SOFTNESS)
+    values = np.asarray(logits, dtype=np.float64)
+    scaled = values / (temperature * SOFTNESS)
     weights = FLOOR + (1.0 - FLOOR) * np.asarray(certainty, dtype=np.float64)
     top = scaled.max()
-    return float(SOFTNESS * (top + np.log(np.sum(weights * np.exp(scaled - top)) / weights.sum())))
+    whole = float(SOFTNESS * (top + np.log(np.sum(weights * np.exp(scaled - top)) / weights.sum())))
+    real, fake = levels
+    if fake <= real or values.size < FEWEST:
+        return whole
+    return max(whole, float(STANDING_OUT * (values.max() - max(np.median(values), real) - (fake - real) / 2) / temperature))
 
 
-def aggregate(clips: Sequence[ClipEvidence], temperature: float = 1.0) -> VideoScore:
-    """The verdict's number for one video. Raises ValueError without clips: no clip means no verdict, not a number."""
+def aggregate(clips: Sequence[ClipEvidence], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN) -> VideoScore:
+    """The verdict's number for one video; `levels` (real, fake) are raw logits, and a model without them weighs no clip against the others.
+
+    Raises ValueError without clips: no clip means no verdict, not a number.
+    """
     if not clips:
         raise ValueError("a video without clips has no score")
     tracks = {}
     for track in sorted({clip.track for clip in clips}):
         own = [clip for clip in clips if clip.track == track]
-        tracks[track] = sigmoid(track_logit([clip.logit for clip in own], [clip.certainty for clip in own], temperature))
+        tracks[track] = sigmoid(track_logit([clip.logit for clip in own], [clip.certainty for clip in own], temperature, levels))
     worst = max(tracks, key=lambda track: tracks[track])
     worst_clip = max((position for position, clip in enumerate(clips) if clip.track == worst), key=lambda position: clips[position].logit)
     return VideoScore(p_fake=tracks[worst], track=worst, worst_clip=worst_clip, tracks=tracks)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from model.aggregate import ClipEvidence, aggregate
+from model.aggregate import UNKNOWN, ClipEvidence, aggregate
 from model.metrics import as_fake, brier, expected_calibration_error, log_loss, threshold_metrics
 from workspace.errors import DataError
 
@@ -37,6 +37,7 @@ class Calibration:
     """What the model card keeps, and the figures that belong to it (on validation; n in videos)."""
 
     temperature: float
+    levels: tuple[float, float]  # raw logits of the median real and the median fake video
     threshold: float
     target_fpr: float
     fpr: float | None
@@ -82,6 +83,14 @@ def fit_temperature(labels: ArrayLike, p_at: Callable[[float], np.ndarray]) -> f
     return float(np.exp((low + high) / 2))
 
 
+def typical_logits(fake: np.ndarray, videos: Sequence[Sequence[ClipEvidence]]) -> tuple[float, float]:
+    """Raw logits of the median real and the median fake video, a video being the median of its clips. UNKNOWN without both classes."""
+    if fake.all() or not fake.any():
+        return UNKNOWN
+    medians = np.array([np.median([clip.logit for clip in clips]) for clips in videos])
+    return float(np.median(medians[~fake])), float(np.median(medians[fake]))
+
+
 def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) -> float:
     """The lowest threshold at which at most `target_fpr` of the reals are called fake (p_fake >= threshold).
 
@@ -101,7 +110,7 @@ def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) ->
 
 
 def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], target_fpr: float) -> Calibration:
-    """Temperature and threshold from validation videos, each a list of its clips' evidence.
+    """Levels, temperature and threshold from validation videos, each a list of its clips' evidence.
 
     Raises DataError where no real video is there to set the threshold with.
     """
@@ -109,15 +118,17 @@ def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], targe
     if fake.size != len(videos):
         raise DataError("Labels and videos do not fit.", why=f"{fake.size} labels, {len(videos)} videos", next_step="Pass one label for each video.")
 
+    levels = typical_logits(fake, videos)
+
     def p_at(temperature: float) -> np.ndarray:
-        return np.array([aggregate(clips, temperature).p_fake for clips in videos])
+        return np.array([aggregate(clips, temperature, levels).p_fake for clips in videos])
 
     temperature = fit_temperature(fake, p_at)
     before, after = p_at(1.0), p_at(temperature)
     threshold = threshold_at_fpr(fake, after, target_fpr)
     at = threshold_metrics(fake, after, threshold)
     return Calibration(
-        temperature, threshold, target_fpr, at["fpr"], at["recall"], int((~fake).sum()), int(fake.sum()),
+        temperature, levels, threshold, target_fpr, at["fpr"], at["recall"], int((~fake).sum()), int(fake.sum()),
         log_loss(fake, before), log_loss(fake, after), expected_calibration_error(fake, before), expected_calibration_error(fake, after),
         brier(fake, before), brier(fake, after), operating_points(fake, after),
     )  # fmt: skip

@@ -38,6 +38,7 @@ class ModelCard(BaseModel):
     )
     threshold: float = Field(ge=0, le=1, description="On calibrated p_fake of a video; set on validation.")
     temperature: float = Field(gt=0, description="Logits are divided by this before the sigmoid.")
+    levels: tuple[float, float] = Field(default=(0.0, 0.0), description="Raw logits of a typical real and a typical fake (model/aggregate.py); equal: unknown.")
     abstain: float = Field(ge=0, le=1, description="Half-width of the uncertain band around the threshold.")
     generators_seen: tuple[str, ...] = Field((), description="Generators and forgers among the training clips.")
     train_clips: tuple[str, ...] = Field((), description="sha256 of every training clip's pixels, in training order of epoch 0.")

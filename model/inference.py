@@ -170,7 +170,7 @@ class Engine:
             scores = self.score_clips([clip.frames for clip in found.clips])
         threshold, abstain = self.card.threshold if threshold is None else threshold, self.card.abstain if abstain is None else abstain
         evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, found.clips, strict=True)]
-        video = aggregate(evidence, self.card.temperature)
+        video = aggregate(evidence, self.card.temperature, self.card.levels)
         rows: list[dict[str, Any]] = [
             {"track": clip.track, "start_seconds": clip.start_seconds, "end_seconds": clip.end_seconds, "p_fake": score.p_fake, "place": _place(found, clip)}
             for score, clip in zip(scores, found.clips, strict=True)

@@ -93,7 +93,7 @@ def _figures(root: Path, champion: Champion, clips: "pd.DataFrame", settings: Se
     except VigilError as problem:
         return {"auc": None, "balanced_accuracy": None, "why_not": problem.why}
     units = unit_table(clips).set_index("unit", drop=False)
-    units["p_fake"] = unit_scores(scored, card.temperature)
+    units["p_fake"] = unit_scores(scored, card)
     return {
         "auc": auc_interval(units, "p_fake", settings, seed),
         "balanced_accuracy": balanced_accuracy(units, units, "p_fake", card.threshold),

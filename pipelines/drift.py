@@ -76,7 +76,7 @@ def combine(scored: "pd.DataFrame", model_dir: Path) -> "pd.DataFrame":
     from model.card import load_card
 
     units = unit_table(scored.drop(columns=["embedding"])).set_index("unit")
-    units["p_fake"] = unit_scores(scored, load_card(model_dir).temperature)
+    units["p_fake"] = unit_scores(scored, load_card(model_dir))
     means = {str(unit): np.mean(np.stack(list(part)), axis=0) for unit, part in scored.groupby("unit")["embedding"]}
     units["embedding"] = [means[str(unit)] for unit in units.index]
     return units.reset_index()

@@ -64,7 +64,7 @@ def _scores(root: Path, folder: str, panel: "pd.DataFrame", settings: Settings, 
     from model.card import load_card
 
     scored = score_rows(root, root / folder, panel, threads=settings.serve.threads, tell=tell)
-    return unit_scores(scored, load_card(root / folder).temperature)
+    return unit_scores(scored, load_card(root / folder))
 
 
 def add_bands(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -15,6 +15,7 @@ from workspace.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from model.card import ModelCard
     from workspace.settings import Settings
 
 CACHE = Path(".vigil/scores")
@@ -79,14 +80,14 @@ def _store(path: Path, table: "pd.DataFrame") -> None:
         table.sort_values("sha256").to_parquet(handle)
 
 
-def unit_scores(scored: "pd.DataFrame", temperature: float) -> "pd.Series[float]":
+def unit_scores(scored: "pd.DataFrame", card: "ModelCard") -> "pd.Series[float]":
     """p_fake of each video: `scored` clips (columns unit, track, logit, certainty) through the rule that serving uses."""
     import pandas as pd
 
     from model.aggregate import aggregate
 
     evidence = unit_evidence(scored)
-    return pd.Series({unit: aggregate(clips, temperature).p_fake for unit, clips in evidence.items()}, name="p_fake", dtype=float)
+    return pd.Series({unit: aggregate(clips, card.temperature, card.levels).p_fake for unit, clips in evidence.items()}, name="p_fake", dtype=float)
 
 
 def unit_evidence(scored: "pd.DataFrame") -> dict[str, list[Any]]:

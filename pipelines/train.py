@@ -171,7 +171,7 @@ def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.Dat
     metrics = {"calibration": found.as_dict(), "best_step": history["best_step"], "validation_loss": history["best_loss"], "train_clips": len(rows)}
     metrics |= {"int8": history["int8"]} if "int8" in history else {}
     metrics["novelty"] = fit_novelty(scored["embedding"].to_list(), scored["cluster"].to_list())
-    write_card(folder, card.model_copy(update={"threshold": found.threshold, "temperature": found.temperature, "metrics": metrics}))
+    write_card(folder, card.model_copy(update={"threshold": found.threshold, "temperature": found.temperature, "levels": found.levels, "metrics": metrics}))
     return found.as_dict()
 
 

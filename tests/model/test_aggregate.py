@@ -40,6 +40,45 @@ def test_a_clip_that_looks_more_fake_never_lowers_the_video(video, place, more):
     assert aggregate(raised).p_fake >= aggregate(video).p_fake - 1e-9
 
 
+LEVELS = (-2.0, 2.0)  # a typical real, a typical fake
+
+
+def people(usual: float, standing_out: float, clips: int = 10) -> list[ClipEvidence]:
+    return [ClipEvidence(usual, 0.5)] * (clips - 1) + [ClipEvidence(usual + standing_out, 0.5)]
+
+
+def test_a_forged_second_is_told_from_a_person_who_looks_a_little_forged_throughout():
+    forged, odd = people(-1.5, 3.0), people(0.9, 0.3)
+    assert aggregate(forged).p_fake < aggregate(odd).p_fake + 0.05  # by the clips alone the two are the same
+    assert aggregate(forged, 1.0, LEVELS).p_fake > 0.85 > aggregate(odd, 1.0, LEVELS).p_fake
+
+
+def test_what_was_very_real_so_far_is_no_reason_for_suspicion():
+    assert aggregate(people(-9.0, 6.0), 1.0, LEVELS).p_fake < 0.1
+
+
+def test_two_clips_have_no_others_to_stand_out_of():
+    assert aggregate(people(-1.5, 3.0, clips=2), 1.0, LEVELS) == aggregate(people(-1.5, 3.0, clips=2))
+
+
+@given(clips)
+def test_a_model_without_levels_or_with_turned_ones_judges_no_part(video):
+    assert aggregate(video, 1.0, (2.0, -2.0)) == aggregate(video, 1.0, (0.0, 0.0)) == aggregate(video)
+
+
+@given(clips, st.floats(0.2, 5))
+def test_a_part_only_adds_and_needs_a_clip_beyond_the_middle(video, temperature):
+    plain, found = aggregate(video, temperature), aggregate(video, temperature, LEVELS)
+    assert found.p_fake >= plain.p_fake - 1e-12
+    if max(clip.logit for clip in video) <= 0:  # the middle of the levels
+        assert found.p_fake <= sigmoid(max(clip.logit for clip in video) / temperature) + 1e-9
+
+
+@given(st.floats(-12, 12), st.integers(1, 30), st.floats(0.2, 5))
+def test_clips_that_agree_are_no_part_of_anything(logit, count, temperature):
+    assert aggregate([ClipEvidence(logit, 0.5)] * count, temperature, LEVELS).p_fake == pytest.approx(sigmoid(logit / temperature), abs=1e-9)
+
+
 def test_an_uncertain_clip_counts_less():
     sure, unsure = ([ClipEvidence(-2.0, 0.9), ClipEvidence(2.0, certainty)] for certainty in (0.9, 0.0))
     assert aggregate(unsure).p_fake < aggregate(sure).p_fake

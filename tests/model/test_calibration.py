@@ -75,3 +75,12 @@ def test_a_lower_false_positive_rate_costs_fakes_and_what_n_cannot_show_is_said(
     assert [point.threshold for point in points] == sorted((point.threshold for point in points), reverse=True)
     assert [point.recall for point in points] == sorted(point.recall for point in points) and points[0].recall < points[-1].recall
     assert [point.shown for point in points] == [point.target_fpr >= 1 / 60 for point in points]
+
+
+def test_the_levels_are_the_median_real_and_the_median_fake_video():
+    def video(*logits):
+        return [ClipEvidence(logit, 0.5) for logit in logits]
+
+    found = calibrate(["real", "real", "real", "fake"], [video(-3.0), video(-1.0, -2.0, 9.0), video(0.0), video(2.0, 4.0)], 0.1)
+    assert found.levels == (-1.0, 3.0)
+    assert calibrate(["real", "real"], [video(-3.0), video(-1.0)], 0.1).levels == (0.0, 0.0)  # one class shows no way between two

@@ -116,7 +116,8 @@ def test_the_threshold_comes_from_validation_videos_alone(story: Any) -> None:
     evidence = unit_evidence(scored)
     found = calibrate(labels.loc[list(evidence)].to_numpy(dtype=object), list(evidence.values()), SETTINGS.evaluate.target_fpr)
     card = load_card(root / "build/model")
-    assert (card.threshold, card.temperature) == (found.threshold, found.temperature)
+    assert (card.threshold, card.temperature, card.levels) == (found.threshold, found.temperature, found.levels)
+    assert card.levels[0] != card.levels[1]
 
 
 def test_what_the_gates_read_can_be_recomputed_from_the_predictions(story: Any) -> None:
