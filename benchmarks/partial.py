@@ -4,7 +4,8 @@
 
 Rendered people whom no model met, ten seconds each, scored in mode dense. The threshold is the 95th percentile of a first group's
 real videos; the second group's real videos give the false alarms, the same videos with a forged second (same motion, light and
-camera, so no cut gives it away) the part found. Three people side by side the same way, with a threshold of their own.
+camera, so no cut gives it away) the part found. Three people side by side the same way, with a threshold of their own. Beside it, from
+the same clips, what is found where no clip is weighed against the rest of its video (`without_rest`).
 """
 
 import argparse
@@ -84,17 +85,29 @@ def make_videos(folder: Path, people: range, only_real: bool) -> dict[str, list[
     return made
 
 
-def scored(engine: Any, videos: list[tuple[Path, float]]) -> tuple[list[float], list[bool]]:
-    """p_fake of each video that got a verdict, and whether its most suspicious clip overlaps the forged second."""
-    scores, named = [], []
+def scored(engine: Any, videos: list[tuple[Path, float]]) -> tuple[Any, Any, list[bool]]:
+    """p_fake of each video that got a verdict, p_fake by its clips alone, and whether its most suspicious clip overlaps the forged second."""
+    import copy
+
+    import numpy as np
+
+    from media.faces import extract_clips
+
+    alone = copy.copy(engine)
+    alone.card = engine.card.model_copy(update={"levels": (0.0, 0.0)})
+    faces = engine.card.faces.model_copy(update={"mode": "dense"})
+    scores, without, named = [], [], []
     for path, start in videos:
-        said = engine.score_file(path, "dense")
+        found = extract_clips(path, faces, os.cpu_count() or 2)
+        clips = engine.score_clips([clip.frames for clip in found.clips])
+        said = engine.judge(found, str(path), clips)
         if said.p_fake is None:
             continue
         worst = max(said.clips, key=lambda row: row["p_fake"])
         scores.append(said.p_fake)
+        without.append(alone.judge(found, str(path), clips).p_fake)
         named.append(worst["start_seconds"] < start + 1 and worst["end_seconds"] > start)
-    return scores, named
+    return np.array(scores), np.array(without), named
 
 
 def main() -> None:
@@ -110,19 +123,18 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=60, help="of each of the two groups")
     arguments = parser.parse_args()
     engine = Engine(choose_model(arguments.workspace, None)[0], threads=os.cpu_count() or 2)
-    row: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "model": engine.model_id, "mode": "dense"}
+    row: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "model": engine.model_id, "mode": "dense", "levels": engine.card.levels}
     with tempfile.TemporaryDirectory(prefix="vigil-partial-") as scratch:
         first = make_videos(Path(scratch), range(FIRST, FIRST + arguments.people), only_real=True)
         second = make_videos(Path(scratch), range(FIRST + 1000, FIRST + 1000 + arguments.people), only_real=False)
         for kind, real in (("second", "real"), ("three", "three real")):
-            threshold = float(np.quantile(scored(engine, first[real])[0], 1 - ALARMS))
-            alarms = [p > threshold for p in scored(engine, second[real])[0]]
-            scores, named = scored(engine, second[kind])
-            found = [p > threshold for p in scores]
-            row[kind] = {"threshold": round(threshold, 4), "n": len(found), "found": float(np.mean(found)), "interval": wilson(sum(found), len(found))}
-            row[kind] |= {"false_alarms": float(np.mean(alarms)), "of": len(alarms)}
+            (quiet, quiet_alone, _), (others, _, _), (scores, alone, named) = (scored(engine, videos) for videos in (first[real], second[real], second[kind]))
+            threshold = float(np.quantile(quiet, 1 - ALARMS))
+            found, alarms = scores > threshold, others > threshold
+            row[kind] = {"threshold": round(threshold, 4), "n": len(found), "found": float(found.mean()), "interval": wilson(int(found.sum()), len(found))}
+            row[kind] |= {"false_alarms": float(alarms.mean()), "of": len(alarms), "without_rest": float((alone > np.quantile(quiet_alone, 1 - ALARMS)).mean())}
             if kind == "second":
-                row[kind]["named_in_time"] = float(np.mean([name for name, one in zip(named, found, strict=True) if one])) if any(found) else None
+                row[kind]["named_in_time"] = float(np.array(named)[found].mean()) if found.any() else None
     with open(HERE / "partial.jsonl", "a", encoding="utf-8") as handle:
         handle.write(json.dumps(row) + "\n")
     print(json.dumps(row, indent=1))
