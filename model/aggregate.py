@@ -7,15 +7,15 @@ Within a face track the clips' odds are averaged in a soft maximum, each clip we
 With S = 1/2 a forged second among ten is not averaged away (nine clips at logit -4, one at +4: 0.94, where the plain
 mean says 0.04), while clips that agree give their own value back, whatever their number.
 
-People differ more from one another than one of them does from second to second. So where a track has three clips or more, its most
-suspicious clip is also weighed against the others: how far it stands out of their median, beyond half of the way from a typical real
-to a typical fake. A median below the typical real counts as typical, so nobody is suspected for having been found very real so far:
+People differ more from one another than one of them does from second to second. So where a track has three clips or more and the
+model's levels are known, the logits of the median real and the median fake validation video, its most suspicious clip is weighed against
+the others: how far it stands out of their median, beyond a third of the way from a real to a fake. A median below the typical
+real counts as typical, so nobody is suspected for having been found very real so far. The whole is then nearly a mean, S = 2:
 
-    z_part = K * (max_i z_i - max(median_i z_i, real) - (fake - real) / 2) / T,   z_track = max(z_all, z_part)
+    z_part = K * (max_i z_i - max(median_i z_i, real) - (fake - real) / 3) / T,   z_track = max(z_all, z_part)
 
-`real` and `fake` are the model's levels: the logits of the median real and the median fake validation video. K = 2 was chosen on
-rendered people (docs/evaluation.md). The video is its worst track. T is the calibration temperature, fitted through this very rule
-(model/calibration.py). Plain NumPy.
+The video is its worst track. T is the calibration temperature, fitted through this very rule (model/calibration.py). K, the third and S
+were chosen on rendered people (docs/evaluation.md). Plain NumPy.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 
 SOFTNESS = 0.5  # S: 0 would be the maximum, infinity the mean
+SOFTNESS_BESIDE_PART = 2.0  # S where a part is weighed apart
 FLOOR = 0.1  # a clip of no certainty at all still counts a tenth
 STANDING_OUT = 2.0  # K
+FAR_ENOUGH = 1 / 3  # of the way from a typical real to a typical fake
 FEWEST = 3  # clips of a track that have a median to stand out of
 UNKNOWN = (0.0, 0.0)  # the levels of a model that has none
 
@@ -57,14 +59,17 @@ def sigmoid(logit: float) -> float:
 def track_logit(logits: Sequence[float], certainty: Sequence[float], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN) -> float:
     """Calibrated logit of one face track from its clips (rule above). At least one clip."""
     values = np.asarray(logits, dtype=np.float64)
-    scaled = values / (temperature * SOFTNESS)
-    weights = FLOOR + (1.0 - FLOOR) * np.asarray(certainty, dtype=np.float64)
-    top = scaled.max()
-    whole = float(SOFTNESS * (top + np.log(np.sum(weights * np.exp(scaled - top)) / weights.sum())))
     real, fake = levels
     if fake <= real or values.size < FEWEST:
-        return whole
-    return max(whole, float(STANDING_OUT * (values.max() - max(np.median(values), real) - (fake - real) / 2) / temperature))
+        return _soft_maximum(values / temperature, certainty, SOFTNESS)
+    part = STANDING_OUT * (values.max() - max(float(np.median(values)), real) - FAR_ENOUGH * (fake - real)) / temperature
+    return max(_soft_maximum(values / temperature, certainty, SOFTNESS_BESIDE_PART), float(part))
+
+
+def _soft_maximum(values: np.ndarray, certainty: Sequence[float], softness: float) -> float:
+    weights = FLOOR + (1.0 - FLOOR) * np.asarray(certainty, dtype=np.float64)
+    top = values.max()
+    return float(top + softness * np.log(np.sum(weights * np.exp((values - top) / softness)) / weights.sum()))
 
 
 def aggregate(clips: Sequence[ClipEvidence], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN) -> VideoScore:

@@ -67,11 +67,19 @@ def test_a_model_without_levels_or_with_turned_ones_judges_no_part(video):
 
 
 @given(clips, st.floats(0.2, 5))
-def test_a_part_only_adds_and_needs_a_clip_beyond_the_middle(video, temperature):
-    plain, found = aggregate(video, temperature), aggregate(video, temperature, LEVELS)
-    assert found.p_fake >= plain.p_fake - 1e-12
-    if max(clip.logit for clip in video) <= 0:  # the middle of the levels
-        assert found.p_fake <= sigmoid(max(clip.logit for clip in video) / temperature) + 1e-9
+def test_a_part_needs_a_clip_beyond_a_third_of_the_way(video, temperature):
+    found, top = aggregate(video, temperature, LEVELS).p_fake, max(clip.logit for clip in video)
+    assert found >= sigmoid(min(clip.logit for clip in video) / temperature) - 1e-9
+    assert found <= sigmoid(max(top, 2 * (top + 2 - 4 / 3)) / temperature) + 1e-9
+    if top <= -2 + 4 / 3:  # the most that a part could then say is below even
+        assert found <= max(0.5, sigmoid(top / temperature)) + 1e-9
+
+
+@given(clips, st.floats(0, 5), st.floats(0.2, 5))
+def test_a_worst_clip_that_looks_more_fake_never_lowers_the_video(video, more, temperature):
+    place = max(range(len(video)), key=lambda n: video[n].logit)
+    raised = [ClipEvidence(c.logit + more, c.certainty, c.track) if n == place else c for n, c in enumerate(video)]
+    assert aggregate(raised, temperature, LEVELS).p_fake >= aggregate(video, temperature, LEVELS).p_fake - 1e-9
 
 
 @given(st.floats(-12, 12), st.integers(1, 30), st.floats(0.2, 5))
