@@ -2,7 +2,7 @@
 
     python benchmarks/partial.py -w demo        a workspace whose champion knows blendswap; appends a row to benchmarks/partial.jsonl
 
-Rendered people whom no model met, ten seconds each, scored in mode dense. The threshold is the 95th percentile of a first group's
+Rendered people whom no model met, ten seconds each, scored in mode dense. The threshold is the 95th percentile of a first, larger group's
 real videos; the second group's real videos give the false alarms, the same videos with a forged second (same motion, light and
 camera, so no cut gives it away) the part found. Three people side by side the same way, with a threshold of their own. Beside it, from
 the same clips, what is found where no clip is weighed against the rest of its video (`without_rest`).
@@ -28,8 +28,8 @@ SEED, FIRST, SECONDS, FPS, SIZE = 91, 9000, 10, 12.0, 256
 ALARMS = 0.05
 
 
-def both_takes(person: int, donor: int) -> tuple[list[Any], list[Any], Any]:
-    """Recorded frames of a real take, of the same take with the donor's face, and the camera."""
+def both_takes(person: int, donor: int | None) -> tuple[list[Any], list[Any]]:
+    """Recorded frames of a real take, and of the same take with the donor's face; without a donor of the first alone."""
     from media.synthetic.camera import Sensor, draw_camera
     from media.synthetic.generators import BlendSwap
     from media.synthetic.motion import draw_motion
@@ -43,12 +43,14 @@ def both_takes(person: int, donor: int) -> tuple[list[Any], list[Any], Any]:
     shown = draw_person(SEED, person)
     scene = draw_take(rng, shown, motion, camera.width, camera.height)
     renderer = PersonRenderer(shown, scene, SEED)
-    swap = BlendSwap(renderer, PersonRenderer(draw_person(SEED, donor), scene, SEED), rng)
+    sources = [renderer.frames()]
+    if donor is not None:
+        sources.append(BlendSwap(renderer, PersonRenderer(draw_person(SEED, donor), scene, SEED), rng).frames())
     recorded = []
-    for source in (renderer.frames(), swap.frames()):
+    for source in sources:
         sensor = Sensor(camera, take_generator(SEED, person, 1, ""))  # the same noise in both
         recorded.append([sensor.record(picture) for picture in source])
-    return recorded[0], recorded[1], camera
+    return recorded[0], recorded[-1]
 
 
 def make_videos(folder: Path, people: range, only_real: bool) -> dict[str, list[tuple[Path, float]]]:
@@ -66,7 +68,7 @@ def make_videos(folder: Path, people: range, only_real: bool) -> dict[str, list[
         made[kind].append((path, start))
 
     for person in people:
-        real, fake, _ = both_takes(person, person + 500)
+        real, fake = both_takes(person, None if only_real else person + 500)
         start = float(np.random.default_rng([SEED, person]).uniform(0.5, SECONDS - 1.5))
         first, last = round(start * FPS), round((start + 1) * FPS)
         write("real", str(person), real, -1.0)
@@ -120,12 +122,12 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)
-    parser.add_argument("--people", type=int, default=60, help="of each of the two groups")
+    parser.add_argument("--people", type=int, default=60, help="of the second group; the first is three times as many")
     arguments = parser.parse_args()
     engine = Engine(choose_model(arguments.workspace, None)[0], threads=os.cpu_count() or 2)
     row: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "model": engine.model_id, "mode": "dense", "levels": engine.card.levels}
     with tempfile.TemporaryDirectory(prefix="vigil-partial-") as scratch:
-        first = make_videos(Path(scratch), range(FIRST, FIRST + arguments.people), only_real=True)
+        first = make_videos(Path(scratch), range(FIRST, FIRST + 3 * arguments.people), only_real=True)
         second = make_videos(Path(scratch), range(FIRST + 1000, FIRST + 1000 + arguments.people), only_real=False)
         for kind, real in (("second", "real"), ("three", "three real")):
             (quiet, quiet_alone, _), (others, _, _), (scores, alone, named) = (scored(engine, videos) for videos in (first[real], second[real], second[kind]))
