@@ -119,7 +119,7 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
 
 def table(rows: list[dict[str, Any]]) -> None:
     """What was lost between the weeks before the second forger and the last weeks, by each, mean over seeds with its t interval."""
-    from scipy.stats import t
+    from benchmarks.forgers import interval
 
     second, seeds = sorted(ARRIVALS)[1], sorted({row["seed"] for row in rows})
     weeks = min((max(row["week"] for row in rows if row["seed"] == seed) for seed in seeds), default=0)
@@ -132,10 +132,7 @@ def table(rows: list[dict[str, Any]]) -> None:
                 if first and last:
                     lost.append(mean(row[model][figure] for row in first) - mean(row[model][figure] for row in last))
             if lost:
-                spread = (sum((one - mean(lost)) ** 2 for one in lost) / max(1, len(lost) - 1)) ** 0.5 / len(lost) ** 0.5
-                reach = float(t.ppf(0.975, len(lost) - 1)) * spread if len(lost) > 1 else float("nan")
-                low, high = mean(lost) - reach, mean(lost) + reach
-                print(f"{figure:<10}{model:<8} lost {mean(lost):+.3f} [{low:+.3f}, {high:+.3f}]  n = {len(lost)} seeds, at least {weeks} weeks")
+                print(f"{figure:<10}{model:<8} lost {interval(lost)}, at least {weeks} weeks")
 
 
 def main() -> None:

@@ -94,9 +94,10 @@ def scored(engine: Any, videos: list[tuple[Path, float]]) -> tuple[Any, Any, lis
     import numpy as np
 
     from media.faces import extract_clips
+    from model.aggregate import UNKNOWN
 
     alone = copy.copy(engine)
-    alone.card = engine.card.model_copy(update={"levels": (0.0, 0.0)})
+    alone.card = engine.card.model_copy(update={"levels": UNKNOWN})
     faces = engine.card.faces.model_copy(update={"mode": "dense"})
     scores, without, named = [], [], []
     for path, start in videos:
@@ -116,6 +117,7 @@ def main() -> None:
     """Make, score, append."""
     import numpy as np
 
+    from benchmarks.results import add_row
     from model.inference import Engine
     from model.metrics import wilson
     from vigil.scoring import choose_model
@@ -137,8 +139,7 @@ def main() -> None:
             row[kind] |= {"false_alarms": float(alarms.mean()), "of": len(alarms), "without_rest": float((alone > np.quantile(quiet_alone, 1 - ALARMS)).mean())}
             if kind == "second":
                 row[kind]["named_in_time"] = float(np.array(named)[found].mean()) if found.any() else None
-    with open(HERE / "partial.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
+    add_row(HERE / "partial.jsonl", row)
     print(json.dumps(row, indent=1))
 
 
