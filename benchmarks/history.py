@@ -28,6 +28,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import vigil  # noqa: E402
 from benchmarks.results import add_row, rows_of  # noqa: E402
 
 RESULTS = HERE / "history.jsonl"
@@ -43,13 +44,6 @@ STEPS = {
 # The clips of one batch fill every budget. Every gate is asked and none may hold: a model of forty steps is not what is measured.
 BUDGET = {"new_clips": 400, "replay_clips": 2 * PEOPLE, "evaluation_clips_per_slice": 8, "attack_clips": 4, "hardened_clips": 4}
 SPLIT = {"train": 0.5, "validation": 0.25, "holdout": 0.25}
-
-
-def vigil(*words: object) -> None:
-    """A command that has to end well."""
-    done = subprocess.run([sys.executable, "-m", "vigil", *map(str, words)], capture_output=True, text=True)
-    if done.returncode not in (0, 3):
-        sys.exit(f"vigil {' '.join(map(str, words))} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
 
 
 def media_of(work: Path, number: int) -> Path:

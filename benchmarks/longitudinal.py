@@ -9,14 +9,14 @@ with change, and nothing about the world.
 Each week brings new people, real and forged by the newest forger and by those before it. Each week is also measured, before it is learned, on
 clips of further people that no model ever trains on, forged in the same proportions: by the first champion, frozen, and by the
 champion of that moment. Weeks that the gates hold stay in the record. Before the first champion a person accepts what was held; after
-it a person accepts nothing.
+it a person accepts nothing. No clip comes twice here, so none is looked for (`ingest.near_duplicate_bits: 0`).
 """
 
 import argparse
 import json
 import shutil
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import prefect_server, vigil  # noqa: E402
 from benchmarks.results import add_row, rows_of  # noqa: E402
 
 RESULTS = HERE / "longitudinal.jsonl"
@@ -31,19 +32,12 @@ ARRIVALS = {1: "blendswap", 6: "upsampler", 11: "smoother", 16: "coarse_upsample
 PEOPLE, FIRST_PEOPLE, MEASURED = 26, 72, 24
 # After the first champion: a third of the steps, and of the attacks only what the gates read.
 STEPS = {
+    "ingest": {"near_duplicate_bits": 0},
     "pretrain": {"steps": 120, "validate_every": 40},
     "train": {"steps": 20, "validate_every": 10},
     "evaluate": {"attacks": ["pgd"], "attack_eps": [0.0, 0.00784, 0.05], "attack_steps": 3, "past_champions": 1},
 }
 EDGE = 4  # last weeks averaged
-
-
-def vigil(*words: object) -> subprocess.CompletedProcess[str]:
-    """One verb of the command line; ends the script on an error."""
-    done = subprocess.run([sys.executable, "-m", "vigil", *map(str, words)], capture_output=True, text=True)
-    if done.returncode not in (0, 3):
-        sys.exit(done.stderr[-2000:])
-    return done
 
 
 def mixture(week: int) -> dict[str, int]:
@@ -60,6 +54,13 @@ def media(folder: Path, people: int, week: int, seed: int, first_person: int) ->
         shutil.rmtree(folder, ignore_errors=True)
         make_sample_media(folder, people=people, clips_per_person=2, seconds=0.85, seed=seed, fakes=mixture(week), first_person=first_person)
     return folder / "labels.csv"
+
+
+def week_media(work: Path, seed: int, week: int) -> tuple[Path, Path]:
+    """What comes in in a week, and what it is measured on before."""
+    people = FIRST_PEOPLE if week == 1 else PEOPLE
+    new = media(work / f"new-{seed}-{week}", people, week, seed, 1000 * week)
+    return new, media(work / f"measured-{seed}-{week}", MEASURED, week, seed, 50_000 + 100 * week)
 
 
 def scored(model: Path, labels: Path, out: Path) -> dict[str, Any]:
@@ -84,37 +85,36 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
         shutil.rmtree(root, ignore_errors=True)
         shutil.rmtree(frozen, ignore_errors=True)
         vigil("init", root, "--profile", "demo")
-    for week in range(1, weeks + 1):
-        if week in known:
-            continue
-        row: dict[str, Any] = {"seed": seed, "week": week, "newest": list(mixture(week))[-1]}
-        if frozen.exists():
-            dated = media(work / f"measured-{seed}-{week}", MEASURED, week, seed, 50_000 + 100 * week)
+    with ThreadPoolExecutor(3) as side:  # what does not depend on one another is done at once
+        ahead = {week: side.submit(week_media, work, seed, week) for week in [min(set(range(1, weeks + 1)) - known, default=0)] if week}
+        for week in range(1, weeks + 1):
+            if week in known:
+                continue
+            row: dict[str, Any] = {"seed": seed, "week": week, "newest": list(mixture(week))[-1]}
+            new, dated = ahead.pop(week).result()
+            leading, measured = champion(Journal(root).events()), {}
+            if leading is not None:
+                models = {"frozen": frozen, "loop": root / leading.path}
+                measured = {name: side.submit(scored, model, dated, work / f"out{seed}-{name}") for name, model in models.items()}
+                row["champion"] = leading.cycle
+                change_settings(root, STEPS)  # the first champion had the profile's own steps
+            vigil("ingest", new, "--name", f"week{week}", "-w", root)
+            row |= {name: found.result() for name, found in measured.items()}
+            if week < weeks:
+                ahead[week + 1] = side.submit(week_media, work, seed, week + 1)
+            vigil("retrain", "-w", root)
             leading = champion(Journal(root).events())
-            assert leading is not None
-            row |= {
-                "frozen": scored(frozen, dated, work / f"out{seed}"),
-                "loop": scored(root / leading.path, dated, work / f"out{seed}"),
-                "champion": leading.cycle,
-            }
+            last = [event for event in Journal(root).events() if event.kind == "cycle_closed"][-1]
+            if leading is None:
+                for batch in (name for name, known in batch_states(Journal(root).events()).items() if known.state == "held"):
+                    vigil("batches", "accept", batch, "--who", "benchmark", "--why", "nothing serves yet", "-w", root)
+            elif not frozen.exists():
+                shutil.copytree(root / leading.path, frozen)
+            row |= {"outcome": last["outcome"], "reason": "" if last["outcome"] == "promoted" else last["reason"][:160]}
+            shutil.rmtree(new.parent)
             shutil.rmtree(dated.parent)
-        if frozen.exists():  # the first champion had the profile's own steps
-            change_settings(root, STEPS)
-        people = FIRST_PEOPLE if week == 1 else PEOPLE
-        new = media(work / f"new-{seed}-{week}", people, week, seed, 1000 * week)
-        vigil("ingest", new, "--name", f"week{week}", "-w", root)
-        vigil("retrain", "-w", root)
-        leading = champion(Journal(root).events())
-        last = [event for event in Journal(root).events() if event.kind == "cycle_closed"][-1]
-        if leading is None:
-            for batch in (name for name, known in batch_states(Journal(root).events()).items() if known.state == "held"):
-                vigil("batches", "accept", batch, "--who", "benchmark", "--why", "nothing serves yet", "-w", root)
-        elif not frozen.exists():
-            shutil.copytree(root / leading.path, frozen)
-        row |= {"outcome": last["outcome"], "reason": "" if last["outcome"] == "promoted" else last["reason"][:160]}
-        shutil.rmtree(new.parent)
-        add_row(RESULTS, row)
-        print(row, flush=True)
+            add_row(RESULTS, row)
+            print(row, flush=True)
 
 
 def table(rows: list[dict[str, Any]]) -> None:
@@ -145,8 +145,9 @@ def main() -> None:
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     rows = rows_of(RESULTS)
-    for seed in [asked.only] if asked.only else range(1, asked.seeds + 1):
-        live(asked.work, seed, asked.weeks, {row["week"] for row in rows if row["seed"] == seed})
+    with prefect_server(asked.work):
+        for seed in [asked.only] if asked.only else range(1, asked.seeds + 1):
+            live(asked.work, seed, asked.weeks, {row["week"] for row in rows if row["seed"] == seed})
     table(rows_of(RESULTS))
 
 

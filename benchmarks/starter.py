@@ -11,7 +11,6 @@ import argparse
 import csv
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,20 +21,13 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import vigil  # noqa: E402
 from pipelines.sides import split_of  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
 from workspace.state import candidates  # noqa: E402
 
 KEPT = ("model.safetensors", "model.onnx")
-
-
-def vigil(*words: object) -> int:
-    """One verb of the command line; returns its exit code, ends the script on an error."""
-    code = subprocess.run([sys.executable, "-m", "vigil", *map(str, words)]).returncode
-    if code not in (0, 3):
-        sys.exit(code)
-    return code
 
 
 def measured_set(table: Path, settings: Settings, out: Path) -> Path:
@@ -157,13 +149,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("starter-work"))
     parser.add_argument("--out", type=Path, default=HERE.parent / "model" / "starter")
     arguments = parser.parse_args()
-    vigil("init", arguments.work, "--profile", "small", "--recipe", "starter")
+    vigil("init", arguments.work, "--profile", "small", "--recipe", "starter", shown=True)
     settings = load_settings(arguments.work / "params.yaml")
-    vigil("ingest", arguments.table, "-w", arguments.work)
-    vigil("retrain", "-w", arguments.work)
+    vigil("ingest", arguments.table, "-w", arguments.work, shown=True)
+    vigil("retrain", "-w", arguments.work, shown=True)
     card = package(arguments.work, arguments.out)
     table = measured_set(arguments.table.resolve(), settings, arguments.work / "measured-set")
-    vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / "measured")
+    vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / "measured", shown=True)
     report = json.loads((arguments.work / "measured" / "evaluation.json").read_text())
     (arguments.out / "figures.json").write_text(json.dumps({"seed": card["seed"], "overall": report["overall"], "by_kind": report["by_kind"]}, indent=1) + "\n")
     own = json.loads((arguments.work / "reports" / "evaluation.json").read_text())
