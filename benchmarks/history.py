@@ -67,9 +67,8 @@ def build(work: Path, old: int) -> Path:
     shutil.rmtree(root, ignore_errors=True)
     vigil("init", root, "--profile", "demo")
     evaluate = {"target_fpr": 0.5, "resamples": 100}  # a panel of 8 videos a slice sets no finer threshold
-    change_settings(
-        root, {"evaluate": evaluate, "budget": BUDGET, "split": SPLIT, "gates": WIDE_GATES | {"min_per_class": 1, "min_slice": 1}, **STEPS["reduced"]}
-    )
+    gates = WIDE_GATES | {"min_per_class": 1, "min_slice": 1}
+    change_settings(root, {"evaluate": evaluate, "budget": BUDGET, "split": SPLIT, "gates": gates, **STEPS["reduced"]})
     for number in range(1, old + 1):
         vigil("ingest", media_of(work, number), "--name", "weekly", "-w", root)
     vigil("models", "override", "accuracy", "--who", "bench", "--why", "times are measured, not models", "--days", 31, "-w", root)

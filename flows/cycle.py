@@ -17,23 +17,25 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.closing import finish_commit
-from flows.decide import decide_outcome, refused_untrained
+from flows.decide import decide_outcome, decided, refused_untrained
 from flows.environment import prepare_environment
 from flows.plan import Plan, make_plan
 from flows.policy import Start, how_much, what_starts
 from workspace.batches import set_batch_state
-from workspace.cycle import Cycle, iso_week, next_cycle_id, read_cycle, write_cycle
-from workspace.errors import VigilError
+from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write_cycle
+from workspace.errors import SettingsError, StageFailed, VigilError
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
 from workspace.lease import lease
+from workspace.modelfiles import MODEL_FILES
 from workspace.settings import STAGES, Settings, SourceSettings, load_settings
-from workspace.state import batch_states, cycles, open_cycle
+from workspace.state import IMPORTED, batch_states, candidates, cycles, open_cycle
 
 FEW = 10  # DVC reads dvc.lock anew for every target: naming each pays where at most one batch in so many has something to do
 NOT_DUE = "this week's scheduled cycle has been run; the next is due at its slot"
 DATA_STAGES = ("faces", "validate")
 UNLABELLED_STAGES = ("forge", "assemble", "drift")  # what came in is measured; nothing is trained
+CROPS = ("size_px", "detector", "margin", "fps", "clip_frames")  # what a model sees of a face
 MODEL_STAGES = tuple(stage for stage in STAGES if stage not in DATA_STAGES)
 
 
@@ -68,20 +70,28 @@ def may_help_again(task: Any, run: Any, state: Any) -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an ingest says for people, and the sources that could not be read."""
+
+    lines: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
 @task(name="ingest", cache_policy=NO_CACHE)
-def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -> list[str]:
-    """Take what is new from the sources and from the reviewed cases, and take out what people had erased; returns the report's lines."""
+def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -> Taken:
+    """Take what is new from the sources and from the reviewed cases, and take out what people had erased."""
     from pipelines.ingest import ingest
     from pipelines.stage import Progress
     from workspace.repository import dvc_add
 
     every = [*sources, *_reviewed_cases(root, settings)]
-    lines = ingest(root, settings, every, progress=Progress("ingest")).lines() if every else []
+    report = ingest(root, settings, every, progress=Progress("ingest")) if every else None
     _close_outbox(root, settings)
-    lines += _erase_requested(root, settings)
+    lines = [*(report.lines() if report else ()), *_erase_requested(root, settings)]
     untracked = [root / "data" / "raw" / name for name in batch_states(Journal(root).events()) if not (root / "data" / "raw" / f"{name}.dvc").exists()]
     dvc_add(root, [folder for folder in untracked if folder.exists()])
-    return lines
+    return Taken(tuple(lines), tuple(f"{source}: {why}" for source, why in report.problems.items()) if report else ())
 
 
 def _reviewed_cases(root: Path, settings: Settings) -> list[SourceSettings]:
@@ -174,6 +184,17 @@ def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False,
 
 
 def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:
+    """One cycle. A timer's tick that finds one unfinished ends it, and then asks for its own week: the next tick may be a week away."""
+    resumed = open_cycle(Journal(root).events()) is not None
+    outcome = _one_cycle(root, settings, scheduled, force, sources)
+    if not (scheduled and resumed):
+        return outcome
+    _say(f"{outcome.cycle} {outcome.outcome}: {outcome.reason}")
+    own = _one_cycle(root, settings, scheduled, force, sources)
+    return own if own.cycle else outcome
+
+
+def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:
     from workspace.repository import set_remote
 
     journal = Journal(root)
@@ -185,19 +206,24 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
         return Outcome("nothing new", NOT_DUE)
     plan = make_plan(journal.events(), settings, force=force)
     if not plan.resume:
-        for line in take_in(root, settings, sources):
+        taken = take_in(root, settings, sources)
+        for line in taken.lines:
             _say(line)
         plan = make_plan(journal.events(), settings, force=force)
         if not plan.needed:
-            return _skip(journal, start)
+            return _nothing_new(journal, start, taken)
+        refuse_other_crops(root, settings, plan.base_cycle)
         write_batches(root, plan)
         for name in DATA_STAGES:
             _say(f"{name} ...")
             stage(root, name)
         cycle = open_new_cycle(root, journal, settings, plan, start)
     else:
-        cycle = read_cycle(root)
+        cycle = restore_cycle(root, journal.events(), plan.resume)
         _say(f"going on with {cycle.cycle}")
+        if decided(journal.events(), cycle.cycle):
+            return conclude(root, settings, journal, cycle)
+        refuse_other_crops(root, settings, cycle.base_cycle)
         write_batches(root, plan)
         for name in DATA_STAGES:
             stage(root, name)
@@ -207,7 +233,13 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
     refused = ""
     for name in stages:
         _say(f"{name} ...")
-        stage(root, name)
+        try:
+            stage(root, name)
+        except StageFailed as problem:
+            if not problem.too_little:
+                raise
+            refused = f"{name}: {problem.too_little}"  # other media mend it, and they can only come in once this cycle has ended
+            break
         if name == "drift" and cycle.trains and (refused := refused_untrained(root, settings, journal, cycle)):
             break
     return conclude(root, settings, journal, cycle, refused)
@@ -219,10 +251,30 @@ def _reviews(root: Path, settings: Settings) -> int:
     return waiting(root, settings) if settings.policy.early_reviews else 0
 
 
-def _skip(journal: Journal, start: Start) -> Outcome:
+def _nothing_new(journal: Journal, start: Start, taken: Taken) -> Outcome:
+    if taken.problems:  # the week stays due: the timer's next tick asks the source again
+        return Outcome("nothing new", f"not every source could be read: {'; '.join(taken.problems)}")
     if start.week:
         journal.append("week_skipped", week=start.week, why="nothing new")
     return Outcome("nothing new", "no new batch, no changed setting or stage version")
+
+
+def refuse_other_crops(root: Path, settings: Settings, base_cycle: str) -> None:
+    """Raise SettingsError where the settings cut faces another way than the champion's were: on such crops nobody could compare the two.
+
+    Of an imported model only the size has to agree (`vigil models import` says so): its crops are the workspace's from then on.
+    """
+    card = root / "models" / base_cycle / "card.json"
+    if not base_cycle or not card.exists():
+        return
+    its, ours = read_json(card).get("faces", {}), settings.faces.model_dump(mode="json")
+    names = CROPS[:1] if base_cycle == IMPORTED else CROPS
+    other = [f"faces.{name} is {ours[name]}, the champion's {its[name]}" for name in names if name in its and its[name] != ours[name]]
+    if other:
+        raise SettingsError(
+            "No cycle was opened: faces would be cut another way than the champion looks at them.", why="; ".join(other),
+            next_step="Set them back, or begin a workspace of its own for the other crops (`vigil init`) and ingest there.",
+        )  # fmt: skip
 
 
 def write_batches(root: Path, plan: Plan) -> None:
@@ -272,16 +324,11 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
     write_cycle(root, cycle)
     journal.append(
         "cycle_opened",
-        cycle=cycle.cycle,
-        judged=list(cycle.judged),
-        refused=refused,
-        base_model=cycle.base_model,
+        **cycle.as_dict(),  # whole: a lost cycle.yaml is written again from it
         fingerprint=plan.fingerprint,
         scheduled=bool(start.week),
         week=week,
         started_by=start.by,
-        work=work.kind,
-        why=list(why),
     )
     return cycle
 
@@ -336,18 +383,13 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     from feedback.learned import remember
     from pipelines.decay import record as record_decay
     from pipelines.gate import read_report
-    from workspace.repository import dvc_add, push, replace_folder
+    from workspace.repository import push
 
     verdict = root / "reports" / "verdict.json"
-    trained = verdict.exists() and read_json(verdict).get("cycle") == cycle.cycle
+    trained = not refused and verdict.exists() and read_json(verdict).get("cycle") == cycle.cycle
     model_dir = root / "models" / cycle.cycle
-    if trained:
-        sha256 = read_json(root / "build" / "model" / "card.json")["model_sha256"]
-        if not (model_dir / "model.safetensors").exists() or sha256_file(model_dir / "model.safetensors") != sha256:
-            replace_folder(root / "build" / "model", model_dir)
-        dvc_add(root, [model_dir])
-        if not any(event.kind == "candidate" and event["cycle"] == cycle.cycle for event in journal.events()):
-            journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
+    if trained and not decided(journal.events(), cycle.cycle):
+        keep_candidate(root, journal, cycle, model_dir)
     decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe, refused)
     settle_batches(root, journal, cycle, decision.outcome, decision.reason)
     remember(root, cycle.cycle)
@@ -355,7 +397,8 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
         record_decay(root, settings, cycle)
         publish(root, settings, cycle, decision.outcome)
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
-        drifted = bool((trained or refused or cycle.unlabelled) and read_report(root / "reports/drift/drift.json").get("drifted"))
+        drift = read_report(root / "reports/drift/drift.json")
+        drifted = drift.get("cycle") == cycle.cycle and bool(drift.get("drifted"))
         told = {"verdict_sha256": sha256_file(verdict) if trained else "", "drifted": drifted}
         journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, **told)
     try:
@@ -366,6 +409,23 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     report = root / "reports" / "report.html"
     figures = read_report(root / "reports" / "evaluation.json") if trained else {}
     return Outcome(decision.outcome, decision.reason, cycle.cycle, cycle.judged, figures, os.path.relpath(report, Path.cwd()))
+
+
+def keep_candidate(root: Path, journal: Journal, cycle: Cycle, model_dir: Path) -> None:
+    """Lay the model that was judged, every file of it, where it can serve from, and journal it.
+
+    A changed setting may leave the weights as they were and give another threshold or another export.
+    """
+    from workspace.repository import dvc_add, replace_folder
+
+    made = root / "build" / "model"
+    if any(not (model_dir / name).exists() or sha256_file(model_dir / name) != sha256_file(made / name) for name in MODEL_FILES):
+        replace_folder(made, model_dir)
+    dvc_add(root, [model_dir])
+    sha256 = read_json(made / "card.json")["model_sha256"]
+    known = candidates(journal.events()).get(cycle.cycle)
+    if known is None or known.model_sha256 != sha256:
+        journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
 
 
 def settle_batches(root: Path, journal: Journal, cycle: Cycle, outcome: str, reason: str) -> None:

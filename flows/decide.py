@@ -1,6 +1,6 @@
 """From verdict to outcome: probe the export in a real service, then promote once, or hold with the reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +9,8 @@ from typing import Any
 from workspace.cycle import Cycle
 from workspace.errors import PromotionConflict
 from workspace.files import read_json
-from workspace.journal import Journal
+from workspace.journal import Event, Journal
 from workspace.settings import Settings
-from workspace.state import cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +32,36 @@ def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: C
     return f"nothing was trained: {hold_reason(failed)}"
 
 
+def decided(events: Sequence[Event], cycle: str) -> Decision | None:
+    """What was decided about a cycle, as journalled: from then on no setting, override or better day changes it."""
+    for event in events:
+        if event.kind == "promotion" and event["cycle"] == cycle:
+            return Decision("promoted", event["why"])
+        if event.kind == "cycle_held" and event["cycle"] == cycle:
+            return Decision("held", event["reason"])
+        if event.kind == "cycle_closed" and event["cycle"] == cycle:
+            return Decision(event["outcome"], event["reason"])
+    return None
+
+
 def decide_outcome(
     root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path | None, probe: Callable[..., Any], refused: str = ""
 ) -> Decision:
     """Promote when every gate passed and the real server took the model; else hold, with `refused` where it never came to a model.
 
-    A repeated call gives the first answer.
+    Either is in the journal when this returns, and a repeated call gives the first answer.
     """
+    if known := decided(journal.events(), cycle.cycle):
+        return known
+    decision = _decide(root, settings, journal, cycle, model_dir, probe, refused)
+    if decision.outcome == "held":
+        journal.append("cycle_held", cycle=cycle.cycle, reason=decision.reason)
+    return decision
+
+
+def _decide(root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path | None, probe: Callable[..., Any], refused: str) -> Decision:
     from workspace.promotion import overridden, overrides, promote
 
-    events = journal.events()
-    known = next((one for one in cycles(events) if one.cycle == cycle.cycle and one.closed), None)
-    if known:
-        return Decision(known.outcome, known.reason)
-    promoted = next((event for event in events if event.kind == "promotion" and event["cycle"] == cycle.cycle), None)
-    if promoted:
-        return Decision("promoted", promoted["why"])
     if refused:
         return Decision("held", refused)
     if model_dir is None and cycle.unlabelled:
@@ -58,7 +71,7 @@ def decide_outcome(
     verdict = read_json(root / "reports" / "verdict.json")
     passed = "every gate passed"
     if verdict.get("verdict") != "pass":
-        allowed = overridden(verdict, overrides(events, datetime.now(UTC)))
+        allowed = overridden(verdict, overrides(journal.events(), datetime.now(UTC)))
         if allowed is None:
             return Decision("held", hold_reason(verdict))
         verdict, used = allowed

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from workspace.cycle import iso_week, week_ahead
 from workspace.journal import Journal
 from workspace.remote import Verified
 from workspace.settings import Settings
@@ -57,6 +59,17 @@ async def _crash_tasks(client: Any, flow_run_id: Any) -> None:
         await client.set_task_run_state(run.id, Crashed(message="Its process is gone; closed by Vigil."), force=True)
 
 
+def count_weeks_from_now(root: Path, settings: Settings) -> list[str]:
+    """Where a clock that was ahead used up weeks to come, journal that it was mended; returns what was done."""
+    now = datetime.now(UTC)
+    ahead = week_ahead(Journal(root).events(), settings.schedule, now)
+    if not ahead:
+        return []
+    week = iso_week(now, settings.schedule.timezone)
+    Journal(root).append("clock_mended", week=week, why=f"{ahead} was used up, and this is {week}")
+    return [f"weeks count from {week} on again, {ahead} is not used up"]
+
+
 def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     """Every check of `vigil doctor` as {check, ok, found, next}; nothing is changed."""
     from workspace import registry
@@ -81,6 +94,14 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
         running is None,
         f"{running.cycle} was begun and not finished" if running else f"{len(cycles(events))} cycles, none open",
         "run `vigil retrain`: it goes on",
+    )
+    now = datetime.now(UTC)
+    ahead = week_ahead(events, settings.schedule, now)
+    row(
+        "schedule",
+        not ahead,
+        f"the cycle of {ahead} is used up, though it is {now:%Y-%m-%d} here: nothing is due until then" if ahead else "no week to come is used up",
+        "set the clock if it is wrong; if it is right, run `vigil doctor --fix`: weeks count from now on again",
     )
     leading = champion(events)
     if leading is None:

@@ -36,6 +36,9 @@ def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
     The golden clips are the first of the holdout; the checkpoint is scored here, the export there. The clips of a video must be answered
     within `gates.max_latency_seconds`, and the service must keep to `gates.max_serving_bytes` meanwhile.
     """
+    import httpx
+    import psutil
+
     with tempfile.TemporaryDirectory(prefix="vigil-probe-") as scratch:
         ready, log = Path(scratch) / "ready.json", Path(scratch) / "serve.log"
         command = [
@@ -58,6 +61,10 @@ def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
             process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT, env=os.environ.copy())
         try:
             found = _ask(process, root, settings, model_dir, ready, log, started)
+        except (httpx.HTTPError, psutil.Error) as problem:  # the model ended its service, or hangs it
+            code = process.poll()
+            how = "did not answer" if code is None else f"ended with code {code}"
+            found = ProbeResult(False, f"the service {how} while it was asked ({type(problem).__name__}: {problem}): {_last_line(log)}")
         finally:
             process.terminate()
             try:

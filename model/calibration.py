@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from model.aggregate import UNKNOWN, ClipEvidence, aggregate
 from model.metrics import as_fake, brier, expected_calibration_error, log_loss, threshold_metrics
-from workspace.errors import DataError
+from workspace.errors import DataError, TooLittleData
 
 COLDEST, HOTTEST = 0.05, 20.0
 OPERATING_FPRS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -95,12 +95,12 @@ def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) ->
     """The lowest threshold at which at most `target_fpr` of the reals are called fake (p_fake >= threshold).
 
     It lies midway between the highest real that must stay below and the next higher score, so that neither class sits
-    on the border. Raises DataError without a real: a threshold cannot be known then.
+    on the border. Raises TooLittleData without a real: a threshold cannot be known then.
     """
     fake, values = as_fake(labels), np.asarray(p_fake, dtype=np.float64)
     reals = np.sort(values[~fake])[::-1]
     if not reals.size:
-        raise DataError("No threshold can be set.", why="validation holds no real video", next_step="Add real media with known identities.")
+        raise TooLittleData("No threshold can be set.", why="validation holds no real video", next_step="Add real media with known identities.")
     allowed = int(np.floor(target_fpr * reals.size + 1e-9))
     if allowed >= reals.size:
         return 0.0
@@ -112,7 +112,7 @@ def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) ->
 def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], target_fpr: float) -> Calibration:
     """Levels, temperature and threshold from validation videos, each a list of its clips' evidence.
 
-    Raises DataError where no real video is there to set the threshold with.
+    Raises TooLittleData where no real video is there to set the threshold with.
     """
     fake = as_fake(labels)
     if fake.size != len(videos):
@@ -135,7 +135,7 @@ def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], targe
 
 
 def operating_points(labels: ArrayLike, p_fake: ArrayLike, targets: Sequence[float] = OPERATING_FPRS) -> tuple[OperatingPoint, ...]:
-    """The threshold for each target false-positive rate, lowest rate first. Raises DataError without a real."""
+    """The threshold for each target false-positive rate, lowest rate first. Raises TooLittleData without a real."""
     fake, points = as_fake(labels), []
     for target in sorted(targets):
         threshold = threshold_at_fpr(fake, p_fake, target)

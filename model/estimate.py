@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 UNKNOWN_VARIANCE = 0.25  # of a share of which there is one value: the largest there can be
+HARDLY_ANY = 5  # errors drawn, or right verdicts: fewer say little about their spread
 LEAST_LABELS = 10  # of a random draw; fewer correct nothing
 
 
@@ -76,9 +77,9 @@ def estimate(expected: Moments, drawn_expected: ArrayLike, drawn_right: ArrayLik
     corrected = seen >= LEAST_LABELS
     if corrected:
         error = right.astype(np.float64) - drawn
-        share = (int(right.sum()) + 2) / (seen + 4)
+        share, wrong = (int(right.sum()) + 2) / (seen + 4), seen - int(right.sum())
         value += float(error.mean())
-        variance += max(_variance(error), share * (1 - share)) / seen
+        variance += (max(_variance(error), share * (1 - share)) if min(wrong, seen - wrong) < HARDLY_ANY else _variance(error)) / seen
         reach = float(t.ppf(0.975, seen - 1))
     low, high = (min(1.0, max(0.0, value + side * reach * math.sqrt(variance))) for side in (-1, 1))
     return Estimated(min(1.0, max(0.0, value)), low, high, expected.n, seen, int(right.sum()), corrected)

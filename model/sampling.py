@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.data import epoch_order, labels_of
-from workspace.errors import DataError
+from workspace.errors import TooLittleData
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +63,11 @@ def _turns(groups: Sequence["np.ndarray"]) -> list[int]:
 def balanced_batches(rows: "pd.DataFrame", batch: int, seed: int) -> Iterator[list[int]]:
     """Batches of positions of `rows` without end, the same for the same clips, seed and size.
 
-    Raises DataError without both classes: nothing can be learned from one.
+    Raises TooLittleData without both classes: nothing can be learned from one.
     """
     fake = labels_of(rows)
     if not fake.any() or fake.all():
-        raise DataError(
+        raise TooLittleData(
             "There is nothing to train on.",
             why=f"the training set holds {int((~fake).sum())} real and {int(fake.sum())} fake clips; it needs both",
             next_step="Ingest the missing class, or switch forgers on so that fakes are made from the reals.",

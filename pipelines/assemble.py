@@ -15,13 +15,14 @@ from pipelines.leaks import find_leaks
 from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
-from workspace.errors import DataError
+from workspace.errors import DataError, TooLittleData
 from workspace.files import atomic_file, read_json, write_json
 from workspace.for_review import UNLABELLED, is_unlabelled
 from workspace.journal import Journal
 from workspace.settings import BudgetSettings, Settings, SplitSettings
+from workspace.state import cycles, promoted
 
-__all__ = ["acceptance_order", "draw_panel", "draw_training", "run", "split_of"]
+__all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
 
 Row = dict[str, Any]
 NOT_FORGED_FROM = "forged from a sample that is not used"
@@ -30,9 +31,9 @@ NOT_FORGED_FROM = "forged from a sample that is not used"
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """Write data/sets/{train,validation,holdout,unlabelled}.parquet and report.json; returns the report. Safe to repeat.
 
-    Raises DataError when a batch's faces are missing, or when there is no real or no fake clip to train on.
+    Raises DataError when a batch's faces are missing, TooLittleData when there is no real or no fake clip to train on, or no real one to validate with.
     """
-    batches = acceptance_order(root, cycle)
+    batches = learning_order(root, cycle)
     samples = {batch: _samples(root, batch) for batch in batches}
     stands = standing(samples)
     sides = decide_sides(only_standing(samples, stands), settings.split)
@@ -50,7 +51,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
     for side in ("validation", "holdout"):
         tables[side] = draw_panel([*collected, *forged], side, batches, cycle, settings)
-    _refuse_hopeless(tables["train"])
+    _refuse_hopeless(tables["train"], tables["validation"])
     standing_samples = [sample for batch in batches for sample in samples[batch] if stands[sample["sample_id"]] == batch]
     looks = {sample["sample_id"]: looks_of(sample) for sample in standing_samples}
     paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
@@ -65,15 +66,19 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     return report
 
 
-def acceptance_order(root: Path, cycle: Cycle) -> list[str]:
-    """The cycle's batches: accepted ones as the journal accepted them, then the judged ones by name."""
-    accepted: dict[str, int] = {}
-    for event in Journal(root).events():
-        if event.kind == "batch_state":
-            accepted.pop(event["batch"], None)
-            if event["state"] == "accepted":
-                accepted[event["batch"]] = event.seq
-    return sorted(cycle.batches, key=lambda batch: (batch in cycle.judged, accepted.get(batch, 0) if batch not in cycle.judged else 0, batch))
+def learning_order(root: Path, cycle: Cycle) -> list[str]:
+    """The cycle's batches in the order in which promoted cycles learned them, then those that none has learned; by name within a cycle.
+
+    Who comes first keeps its side of the split. This order never changes, whatever people decide about a batch and when: by the moment
+    of acceptance, a batch that a person had released stood behind the others in its own cycle and before them in the next.
+    """
+    events = Journal(root).events()
+    learned: dict[str, int] = {}
+    ever = promoted(events)
+    for number, known in enumerate(one for one in cycles(events) if one.cycle in ever):
+        for batch in known.judged:
+            learned.setdefault(batch, number)
+    return sorted(cycle.batches, key=lambda batch: (learned.get(batch, len(events)), batch))
 
 
 def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: BudgetSettings, cycle: Cycle) -> list[Row]:
@@ -169,13 +174,20 @@ def _write_table(root: Path, path: Path, rows: Sequence[Row]) -> None:
         pyarrow.parquet.write_table(full, handle, compression="zstd")
 
 
-def _refuse_hopeless(train: Sequence[Row]) -> None:
+def _refuse_hopeless(train: Sequence[Row], validation: Sequence[Row]) -> None:
+    more = "Ingest more media (`vigil ingest`), or look at what was left out in data/faces/<batch>/report.json."
     missing = [label for label in ("real", "fake") if not any(row["label"] == label for row in train)]
     if missing:
-        raise DataError(
+        raise TooLittleData(
             f"There is no {' and no '.join(missing)} clip to train on. Nothing was written.",
             why="no sample with this label has a face, may be used for training, and belongs to a person of the training side",
-            next_step="Ingest more media (`vigil ingest`), or look at what was left out in data/faces/<batch>/report.json.",
+            next_step=more,
+        )
+    if not any(row["label"] == "real" for row in validation):
+        raise TooLittleData(
+            "There is no real clip to set the threshold with. Nothing was written.",
+            why="no real sample with a face belongs to a person of the validation side; samples of people unknown only train",
+            next_step=more,
         )
 
 

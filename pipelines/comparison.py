@@ -104,19 +104,10 @@ def _collapse(rows: "pd.DataFrame", threshold: float) -> dict[str, Any]:
 def _against(
     champion: "ModelCard", challenger: "ModelCard", rows: "pd.DataFrame", holdout: "pd.DataFrame", everything: "pd.DataFrame", settings: Settings, cycle: Cycle
 ) -> dict[str, Any]:
-    from model.intervals import paired_difference
     from model.paired import log_losses, paired_mean
 
     labels, clusters = rows["label"].to_numpy(dtype=str), rows["cluster"].to_numpy(dtype=str)
-    paired = paired_difference(
-        labels,
-        rows["p_challenger"],
-        rows["p_champion"],
-        clusters,
-        resamples=settings.evaluate.resamples,
-        seed=cycle.seed,
-        confidence=1 - 2 * settings.gates.alpha,
-    )
+    lower, upper = auc_change_bounds(rows, settings, cycle.seed)
     loss = paired_mean(labels, log_losses(labels, rows["p_challenger"]), log_losses(labels, rows["p_champion"]), clusters)
     known = [{"generator": name, **class_counts(part), **_auc_change(part)} for name, part in rows_by_generator(rows).items()]
     new = [
@@ -133,14 +124,33 @@ def _against(
             **class_counts(rows),
             "champion_auc": auc_of(rows, "p_champion"),
             "challenger_auc": auc_of(rows, "p_challenger"),
-            "lower": paired.low,
-            "upper": paired.high,
+            "people": min((int(rows.loc[rows["label"] == label, "cluster"].nunique()) for label in ("real", "fake")), default=0),
+            "lower": lower,
+            "upper": upper,
             "log_loss": loss.as_dict() if loss else None,
         },
         "forgetting": {"count": len(known), "rows": known},
         "new_generators": {"count": len(new), "rows": new},
         "slices": {"count": len(cut), "rows": cut},
     }
+
+
+def auc_change_bounds(rows: "pd.DataFrame", settings: Settings, seed: int) -> tuple[float | None, float | None]:
+    """What the AUC may have changed by, at both one-sided levels `gates.alpha`: the wider of a cluster bootstrap and of the clustered DeLong interval.
+
+    Each is too narrow somewhere: the percentile bootstrap where people are few (with two, one worse challenger in three passed), DeLong's where
+    an AUC is near 1 and few videos have any influence. None where either says nothing, as with one person of a class.
+    """
+    from model.intervals import paired_difference
+    from model.paired import paired_auc
+
+    columns = rows["label"].to_numpy(dtype=str), rows["p_challenger"], rows["p_champion"], rows["cluster"].to_numpy(dtype=str)
+    drawn = paired_difference(*columns, resamples=settings.evaluate.resamples, seed=seed, confidence=1 - 2 * settings.gates.alpha)
+    summed = paired_auc(*columns)
+    if drawn.low is None or drawn.high is None or summed is None or summed.df < 1:
+        return None, None
+    reach = summed.reach(settings.gates.alpha)
+    return min(drawn.low, summed.difference - reach), max(drawn.high, summed.difference + reach)
 
 
 def _auc_change(rows: "pd.DataFrame") -> dict[str, Any]:

@@ -55,6 +55,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         result["estimated"] = champion_accuracy(units[units["new"].astype(bool)], threshold)
     else:
         result, labels = _result("no reference", {"n_ref": 0, "n_new": int(clips_of_cycle)}), {"status": "no champion"}
+    result["cycle"] = cycle.cycle
     result["gate_inputs"]["labels"] = result["labels"] = labels
     result["unlabelled"] = {"n_new": int((units["new"].astype(bool) & (units["label"] == "")).sum())}
     sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
@@ -163,7 +164,7 @@ def weigh(units: "pd.DataFrame", covered_by: dict[str, int], settings: Settings,
     try:
         tested = _test(units, new, settings, cycle.seed)
     except ValueError as problem:
-        return _result("too few", counts | {"least": least}) | {"note": str(problem)}
+        return _result("too few", counts | {"least": least, "note": str(problem)})
     drifted = tested.p_value < settings.drift.alpha
     groups = _groups(units, new, settings, cycle.seed, threshold) if drifted else []
     short = [group["group"] for group in groups if group["drifted"] and covered_by.get(group["group"], 0) < settings.gates.min_slice]
@@ -185,7 +186,7 @@ def _test(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int)
 
 
 def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int, threshold: float) -> list[dict[str, Any]]:
-    """What drifted: each group of the incoming against the same group before. One that was never there has drifted.
+    """What drifted: each group of the incoming against the same group before. One that was never there, or hardly, has drifted.
 
     Unlabelled videos are compared with all known ones that the model calls the same: how many of them are fake nobody knows.
     """
@@ -196,6 +197,7 @@ def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: in
             mine |= ~new & (_called(units, threshold) == group.rpartition(" ")[2]).to_numpy()
         n_ref, n_new = int((mine & ~new).sum()), int((mine & new).sum())
         p_value: float | None = None
+        unknown = n_ref < LEAST_GROUP <= n_new or not n_ref  # nothing to be tested against: as if never seen
         if min(n_ref, n_new) >= LEAST_GROUP:
             try:
                 p_value = float(_test(units[mine], new[mine], settings, seed).p_value)
@@ -207,7 +209,7 @@ def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: in
                 "n_ref": n_ref,
                 "n_new": n_new,
                 "p_value": p_value,
-                "drifted": n_ref == 0 or (p_value is not None and p_value < settings.drift.alpha),
+                "drifted": unknown or (p_value is not None and p_value < settings.drift.alpha),
             }
         )
     if not any(group["drifted"] for group in found):  # the mixture has shifted, or the groups are too small to say: all must be covered

@@ -14,7 +14,7 @@ from pipelines.predictions import predict
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
 from workspace.errors import ModelFileError
-from workspace.files import atomic_file, read_json, write_json
+from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         "probes": probed,
         "artifact": served,
         "plots": drawn,
-        "gate_inputs": gate_inputs(table, champion, challenger, settings, cycle) | {"robustness": robust["gate"]} | served["gate"],
+        "gate_inputs": gate_inputs(table, champion, challenger, settings, cycle)
+        | {"card_sha256": sha256_file(root / "build/model/card.json"), "robustness": robust["gate"]}
+        | served["gate"],
     }
     write_json(root / EVALUATION, report)
     return report

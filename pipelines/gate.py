@@ -21,7 +21,7 @@ VERDICT = Path("reports/verdict.json")
 
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """Write reports/verdict.json and return it. Safe to repeat: the same reports give the same bytes."""
-    evaluation = read_report(root / "reports/evaluation.json")
+    evaluation = _of(cycle, root / "reports/evaluation.json")
     return write_verdict(root, cycle, evaluation, judge(evaluation, *_data(root, cycle), settings.gates, **_about(cycle)))
 
 
@@ -32,9 +32,15 @@ def refusals(root: Path, settings: Settings, cycle: Cycle) -> list[dict[str, Any
 
 
 def _data(root: Path, cycle: Cycle) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-    drift = read_report(root / "reports/drift/drift.json")
+    drift = _of(cycle, root / "reports/drift/drift.json")
     checks = [validation_inputs(batch, read_report(root / f"reports/validate/{batch}.json")) for batch in cycle.judged]
-    return drift, checks, leak_inputs(read_report(root / "data/sets/report.json"))
+    return drift, checks, leak_inputs(_of(cycle, root / "data/sets/report.json"))
+
+
+def _of(cycle: Cycle, path: Path) -> dict[str, Any]:
+    """A report of this cycle; one of another is as good as none."""
+    found = read_report(path)
+    return found if found.get("cycle") == cycle.cycle else {}
 
 
 def _about(cycle: Cycle) -> dict[str, Any]:
@@ -42,9 +48,10 @@ def _about(cycle: Cycle) -> dict[str, Any]:
 
 
 def write_verdict(root: Path, cycle: Cycle, evaluation: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
-    """Store the verdict with the two models it is about: promotion compares and sets on exactly these."""
+    """Store the verdict with the two models it is about, and the card that holds the challenger's threshold: promotion takes exactly these."""
     inputs = evaluation.get("gate_inputs") or {}
-    page = {"cycle": cycle.cycle, "challenger_sha256": inputs.get("challenger_sha256") or "", "base_sha256": cycle.base_model, **verdict.as_dict()}
+    about = {name: inputs.get(name) or "" for name in ("challenger_sha256", "card_sha256")}
+    page = {"cycle": cycle.cycle, **about, "base_sha256": cycle.base_model, **verdict.as_dict()}
     write_json(root / VERDICT, page)
     return page
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import VigilError
+from workspace.errors import TooLittleData, VigilError
 from workspace.files import write_json
 from workspace.quiet import set_quiet_environment
 
@@ -67,7 +67,8 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
         write_json(failure_path(root), {"stage": label, "kind": "paused", "text": "paused by Ctrl-C", "retryable": False})
         sys.exit(PAUSED)
     except VigilError as problem:
-        write_json(failure_path(root), {"stage": label, "kind": "error", "text": str(problem), "retryable": False})
+        too_little = f"{problem.what} Why: {problem.why}" if isinstance(problem, TooLittleData) else ""
+        write_json(failure_path(root), {"stage": label, "kind": "error", "text": str(problem), "retryable": False, "too_little": too_little})
         print(problem, file=sys.stderr)
         sys.exit(FAILED)
     except Exception as problem:
@@ -84,13 +85,17 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
 
 def _run_locked(root: Path, name: str, label: str, batch: str | None, run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     from workspace.cycle import read_cycle
-    from workspace.processes import stage_lock, start_parent_watchdog
+    from workspace.processes import stage_lock, start_deadline, start_parent_watchdog
     from workspace.settings import load_settings
 
     if parent := os.environ.get("VIGIL_PARENT"):
         start_parent_watchdog(parent)
     settings = load_settings(root / "params.yaml")
+    longest = settings.schedule.stage_timeout_seconds
+    word = {"stage": label, "kind": "timeout", "text": f"it took longer than schedule.stage_timeout_seconds ({longest} s) and was ended", "retryable": False}
+    deadline = start_deadline(longest, lambda: write_json(failure_path(root), word))
     with stage_lock(root, label):
         started = time.monotonic()
         result = run(root, settings, batch) if batch else run(root, settings, read_cycle(root))
+        deadline.cancel()
         return {**(result or {}), "seconds": time.monotonic() - started}

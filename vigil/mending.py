@@ -18,7 +18,7 @@ def examine_and_fix(
     from flows.environment import prepare_environment
 
     prepare_environment(root)
-    from flows.health import close_stale_runs, examine, examine_remote
+    from flows.health import close_stale_runs, count_weeks_from_now, examine, examine_remote
 
     verified = None
     done: list[str] = []
@@ -36,6 +36,7 @@ def examine_and_fix(
             if fix:
                 done += end_orphans(root)
                 done += close_stale_runs(root, settings)
+                done += count_weeks_from_now(root, settings)
                 done += [f"removed {name}" for name in repository.remove_stale_dvc_files(root)]
                 leading = champion(Journal(root).events())
                 if leading and not (root / leading.path).exists():
@@ -79,8 +80,7 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
     from workspace import registry
     from workspace.promotion import rollback
 
-    with lease(root, "rollback"):
-        rollback(root, to or "previous", who=who, why=why)
-        registry.rebuild_aliases(root, settings)
+    rollback(root, to or "previous", who=who, why=why)  # beside a running cycle, too: that one then cannot promote what it judged against another
+    registry.rebuild_aliases(root, settings)
     leading = champion(Journal(root).events())
     return f"{leading.cycle if leading else '?'} is champion again ({who}: {why}). A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."

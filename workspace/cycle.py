@@ -13,12 +13,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from workspace.errors import WorkspaceError
-from workspace.files import atomic_file
+from workspace.files import atomic_file, sync_folder
 from workspace.journal import Event
 from workspace.settings import ScheduleSettings
 from workspace.state import IMPORTED
 
 CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<running>[1-9]\d*)")
+AHEAD = timedelta(weeks=2)  # a clock that is set back by days is no clock that was years ahead
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 NAMES = ("batches", "judged", "refused", "unlabelled", "known_generators", "drawn_forgers", "why")
 HEADER = "# What this cycle works on. Written when the cycle opens; do not edit.\n"
@@ -50,6 +51,10 @@ class Cycle:
         mistakes = list(_mistakes(self))
         if mistakes:
             raise WorkspaceError("This cycle cannot be.", why="; ".join(mistakes), next_step="Open a new cycle with `vigil retrain`.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as cycle.yaml and the journal hold them."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @property
     def week(self) -> str:
@@ -89,10 +94,33 @@ def write_cycle(root: Path, cycle: Cycle) -> Path:
     """Write `cycle.yaml` whole or not at all; the same cycle gives the same bytes."""
     import yaml
 
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(cycle).items()}
     with atomic_file(Path(root) / "cycle.yaml") as handle:
-        handle.write(HEADER + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        handle.write(HEADER + yaml.safe_dump(cycle.as_dict(), sort_keys=False, allow_unicode=True))
+    sync_folder(Path(root))  # the journal, written next, must not outlive it in a power cut
     return Path(root) / "cycle.yaml"
+
+
+def restore_cycle(root: Path, events: Iterable[Event], name: str) -> Cycle:
+    """The open cycle `name` as cycle.yaml has it; written anew from the journal where the file is missing or another cycle's.
+
+    Raises WorkspaceError where the journal is of an older Vigil and does not tell it whole.
+    """
+    try:
+        if (found := read_cycle(root)).cycle == name:
+            return found
+        why = f"it is about {found.cycle}, and {name} is open"
+    except WorkspaceError as problem:
+        why = problem.why
+    opened = next(event for event in events if event.kind == "cycle_opened" and event["cycle"] == name)
+    if missing := [one.name for one in fields(Cycle) if one.name not in opened.fields]:
+        raise WorkspaceError(
+            f"Cannot go on with {name}: cycle.yaml is not its own. Nothing was changed.", why=f"{why}; the journal lacks {', '.join(missing)}",
+            next_step=f"Put the cycle.yaml of {name} back, such as from a backup of the workspace.",
+        )  # fmt: skip
+    told: dict[str, Any] = {one.name: tuple(value) if isinstance(value := opened[one.name], list) else value for one in fields(Cycle)}
+    cycle = Cycle(**told)
+    write_cycle(root, cycle)
+    return cycle
 
 
 def read_cycle(root: Path) -> Cycle:
@@ -161,12 +189,26 @@ def due_week(events: Iterable[Event], schedule: ScheduleSettings, now: datetime)
     machine that was off catches up once, with the latest missed week only. A scheduled cycle opened for that week *or
     a later one* means that nothing is due: an hour repeated in autumn, a clock set back or a dead clock battery start no second run.
     An hour skipped in spring is taken at the first moment after the gap. Cycles started by hand do not count;
-    a week journalled as skipped (nothing was new) does.
+    a week journalled as skipped (nothing was new) does. One that a clock far ahead had journalled blocks all until then, unless a
+    person has said that the clock was mended (`vigil doctor --fix`).
     """
-    slot = _latest_slot(schedule, now)
-    week = iso_week(slot, schedule.timezone)
-    used = [str(event.get("week", "")) for event in events if event.kind == "week_skipped" or (event.kind == "cycle_opened" and event.get("scheduled"))]
-    return None if any(done >= week for done in used) else week  # text order is time order: 2026-W53 < 2027-W01
+    week = iso_week(_latest_slot(schedule, now), schedule.timezone)
+    return None if any(done >= week for done in _weeks_used(events)) else week  # text order is time order: 2026-W53 < 2027-W01
+
+
+def week_ahead(events: Iterable[Event], schedule: ScheduleSettings, now: datetime) -> str:
+    """The latest week that is used up though it is far from now, '' where there is none: the clock was, or is, wrong."""
+    return max((week for week in _weeks_used(events) if week > iso_week(now + AHEAD, schedule.timezone)), default="")
+
+
+def _weeks_used(events: Iterable[Event]) -> list[str]:
+    used: list[str] = []
+    for event in events:
+        if event.kind == "clock_mended":
+            used = [week for week in used if week <= event["week"]]
+        elif event.kind == "week_skipped" or (event.kind == "cycle_opened" and event.get("scheduled")):
+            used.append(str(event.get("week", "")))
+    return used
 
 
 def _latest_slot(schedule: ScheduleSettings, now: datetime) -> datetime:

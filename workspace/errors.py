@@ -33,6 +33,10 @@ class DataError(VigilError):
     """Rows, labels or files that were handed in cannot be used."""
 
 
+class TooLittleData(DataError):
+    """What came in cannot teach a model: a class, or a side of the split, is empty. Other media mend it; another try does not."""
+
+
 class MediaError(VigilError):
     """A media file cannot be read; `why` is the reason a result row shows."""
 
@@ -46,4 +50,11 @@ class RegistryUnavailable(VigilError):
 
 
 class StageFailed(VigilError):
-    """A stage of the cycle ended with an error; finished stages are kept."""
+    """A stage of the cycle ended with an error; finished stages are kept.
+
+    `retryable`: a second attempt may help. `too_little`: the sentence of TooLittleData, where the data are the reason, else ''.
+    """
+
+    def __init__(self, what: str, *, why: str, next_step: str, retryable: bool = False, too_little: str = "") -> None:
+        super().__init__(what, why=why, next_step=next_step)
+        self.retryable, self.too_little = retryable, too_little

@@ -14,8 +14,8 @@ CARD, WEIGHTS, EXPORT = "card.json", "model.safetensors", "model.onnx"
 MODEL_FILES = (WEIGHTS, EXPORT, CARD)
 
 
-def verify_model_files(folder: Path, model_sha256: str = "") -> dict[str, Any]:
-    """The card of the model in `folder`, once its files have the sha256 it names and it is the model `model_sha256` (when given).
+def verify_model_files(folder: Path, model_sha256: str = "", *, card_sha256: str = "") -> dict[str, Any]:
+    """The card of the model in `folder`, once its files have the sha256 it names; it is the model `model_sha256` with the card `card_sha256` (when given).
 
     Raises ModelFileError when a file is missing, a hash differs, or it is another model.
     """
@@ -35,6 +35,8 @@ def verify_model_files(folder: Path, model_sha256: str = "") -> dict[str, Any]:
             raise _refusal(folder, f"{name} has sha256 {found[:12]}..., its card says {sha256[:12]}...")
     if model_sha256 and expected[weights] != model_sha256:
         raise _refusal(folder, f"it holds model {expected[weights][:12]}..., not {model_sha256[:12]}...")
+    if card_sha256 and (found := sha256_file(folder / CARD)) != card_sha256:
+        raise _refusal(folder, f"its {CARD}, with the threshold, has sha256 {found[:12]}..., the one that was judged {card_sha256[:12]}...")
     return dict(card)
 
 

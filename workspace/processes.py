@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -82,13 +82,33 @@ def start_parent_watchdog(parent: str) -> threading.Thread:
 def _watch(watched: "psutil.Process | None") -> None:
     while watched is not None and _lives(watched):  # is_running compares start times since boot: safe from clock changes
         time.sleep(POLL_SECONDS)
+    _end_family(PARENT_GONE)
+
+
+def start_deadline(seconds: float, last_word: Callable[[], object]) -> threading.Timer:
+    """End this process, its children first, with code 1 after so many seconds, whatever it is doing then; `last_word` is called before."""
+
+    def end() -> None:
+        try:
+            last_word()
+        finally:
+            _end_family(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.name, timer.daemon = "deadline", True
+    timer.start()
+    return timer
+
+
+def _end_family(code: int) -> None:
+    """End our children, then ourselves at once."""
     try:
         import psutil
 
         while children := [child for child in psutil.Process().children(recursive=True) if _lives(child)]:  # one may be starting another
             end_processes(children)
     finally:
-        os._exit(PARENT_GONE)
+        os._exit(code)
 
 
 def end_processes(processes: "list[psutil.Process]", grace_seconds: float = GRACE_SECONDS) -> None:

@@ -41,7 +41,7 @@ def promote(root: Path, challenger: Path, *, expected_champion_sha256: str, verd
     _need_words(who, why)
     _check_verdict(verdict, cycle, expected_champion_sha256)
     sha256 = str(verdict["challenger_sha256"])
-    verify_model_files(Workspace(root).root / challenger, sha256)
+    verify_model_files(Workspace(root).root / challenger, sha256, card_sha256=str(verdict["card_sha256"]))
     path = Workspace(root).relative(challenger)
 
     def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
@@ -203,6 +203,8 @@ def _check_verdict(verdict: Mapping[str, Any], cycle: str, expected_champion_sha
         mistakes.append(f"it is about cycle {verdict.get('cycle')!r}, not {cycle!r}")
     if len(str(verdict.get("challenger_sha256") or "")) != 64:
         mistakes.append("it does not say which model was judged")
+    if len(str(verdict.get("card_sha256") or "")) != 64:
+        mistakes.append("it does not say which card was judged, and with it which threshold")
     if verdict.get("base_sha256") != expected_champion_sha256:
         mistakes.append(f"it judged against {verdict.get('base_sha256')!r}, not {expected_champion_sha256!r}")
     if mistakes:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError
 from workspace.journal import Journal
 from workspace.layout import Workspace
+from workspace.lease import hold_lock
 from workspace.modelfiles import MODEL_FILES, verify_model_files
 from workspace.quiet import set_quiet_environment
 from workspace.settings import RegistrySettings, Settings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ALIASES = ("champion", "challenger", "previous")
+ALIAS_SECONDS = 60.0  # that one waits for another who sets them
 CYCLE_TAG = "cycle"
 ARTIFACTS = "model"
 
@@ -168,10 +170,15 @@ def read_alias(root: Path, settings: Settings, alias: str = "champion") -> Regis
 def rebuild_aliases(root: Path, settings: Settings) -> dict[str, str]:
     """Make the aliases follow the journal, registering models that the registry lacks; returns {alias: version or ''}.
 
-    champion and previous as the journal says; challenger is the latest candidate unless it was promoted. Safe to repeat.
-    Raises RegistryUnavailable, and ModelFileError when the champion must be registered and its files are missing or changed;
-    the other two aliases are then left unset.
+    champion and previous as the journal says; challenger is the latest candidate unless it was promoted. Safe to repeat, and one at a
+    time: a rollback does not wait for a running cycle, and whoever comes last reads the journal last. Raises RegistryUnavailable, and
+    ModelFileError when the champion must be registered and its files are missing or changed; the other two aliases are then left unset.
     """
+    with hold_lock(Path(root).resolve() / ".vigil/locks/aliases.lock", "aliases", ALIAS_SECONDS, "The registry's aliases could not be set."):
+        return _rebuild_aliases(root, settings)
+
+
+def _rebuild_aliases(root: Path, settings: Settings) -> dict[str, str]:
     events = Journal(root).events()
     latest = list(candidates(events).values())[-1:]
     wanted = {"champion": champion(events), "previous": previous(events), "challenger": latest[0] if latest and not latest[0].version else None}

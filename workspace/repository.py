@@ -212,13 +212,13 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
         said = read_json(word) if word.exists() else {}
         if said.get("kind") == "paused":
             raise KeyboardInterrupt from problem
-        failure = StageFailed(
+        raise StageFailed(
             f"Stage {said.get('stage', ', '.join(targets))} did not finish. Nothing was promoted; finished stages are kept.",
             why=said.get("text") or f"it ended without a word, as a killed process does ({root_cause(problem)})",
             next_step="Mend the cause and run `vigil retrain` again; it goes on from this stage.",
-        )
-        failure.retryable = said.get("retryable", was_killed(problem))  # type: ignore[attr-defined]
-        raise failure from None
+            retryable=said.get("retryable", was_killed(problem)),
+            too_little=said.get("too_little", ""),
+        ) from None
 
 
 def was_killed(problem: BaseException) -> bool:

@@ -354,6 +354,7 @@ class GateSettings(Block):
     """Limits a challenger must meet. Fractions are 0..1. Production values are the defaults."""
 
     min_per_class: Positive = Field(94, description="Least real and fake videos; 94 with no false alarm is the fewest that can show 3.2%.")
+    min_people: Positive = Field(10, description="People of either class on whom champion and challenger are compared; of fewer no interval keeps its level.")
     min_auc: Fraction = Field(0.90, description="Area under the ROC curve on the holdout.")
     min_balanced_accuracy: Fraction = Field(0.90, description="Mean of the true-positive and true-negative rates.")
     min_precision: Fraction = Field(0.90, description="At the shipped threshold.")
@@ -395,7 +396,7 @@ class ScheduleSettings(Block):
     timezone: str = Field("UTC", description="Zone of the day and hour, e.g. Europe/Berlin.")
     retries: NotNegative = Field(2, description="Prefect retries a stage this often when the failure may pass.")
     retry_delay_seconds: NotNegative = Field(10, description="Pause before a retry.")
-    stage_timeout_seconds: Positive = Field(24 * 3600, description="A stage that takes longer is ended.")
+    stage_timeout_seconds: Positive = Field(24 * 3600, description="A stage that takes longer is ended; the next `vigil retrain` goes on from there.")
 
 
 class CyclePolicy(Block):

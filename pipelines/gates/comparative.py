@@ -35,6 +35,11 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
         return
     seen = inputs.node("evaluation.comparison")
     n, least = min(seen.count("n_real"), seen.count("n_fake")), limits.here.min_per_class
+    people, fewest = seen.count("people"), limits.here.min_people
+    if people < fewest:
+        reason = f"Undecided: of the rarer class there are videos of {people} people; {fewest - people} more people are needed ({fewest})."
+        yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=people, smallest_n=fewest)
+        return
     champion, challenger = seen.number("champion_auc"), seen.number("challenger_auc")
     lower, upper, alpha = seen.number("lower"), seen.number("upper"), limits.here.alpha
     if upper < lower:
@@ -220,6 +225,10 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
     rise, se, df = seen.number("difference"), seen.number("se"), seen.count("df")
     if se < 0:
         raise Missing("drift.labels.se is negative")
+    if df < 1:
+        reason = f"Undecided: the {new} incoming or the {before} known videos with labels are all of one person; others are needed to tell what is usual."
+        yield GateResult(gate, GateVerdict.UNDECIDED, reason, rise, bound, production, new, least, "at most")
+        return
     rates = f"the champion contradicts {seen.number('rate'):.1%} of the labels that came in and {seen.number('rate_before'):.1%} of the known ones"
     p_value, alpha = p_greater(rise, se, df, bound), limits.here.hold_alpha
     failed = p_value < alpha
@@ -247,6 +256,10 @@ def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:
     if new < least <= reference:
         # Some reviewed cases a week must be able to train: so few cannot move the traffic, and every other gate still looks at what they taught.
         yield GateResult(gate, GateVerdict.PASS, f"Only {new} videos came in: too few to move the traffic (a test needs {least}).", n=new, smallest_n=least)
+        return
+    if status == "too few" and min(reference, new) >= least:
+        reason = f"Undecided: {reference} known and {new} incoming videos, but {seen.text('note')}."
+        yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=min(reference, new), smallest_n=least)
         return
     if status == "too few" or min(reference, new) < least:
         short = max(0, least - min(reference, new))

@@ -14,6 +14,7 @@ from model.shipped import STARTER, has_starter
 from tests.feedback.conftest import PATIENCE_SECONDS, Service, model_sha256, running, wait_for
 from tests.feedback.test_service import is_problem
 from workspace import registry
+from workspace.files import sha256_file
 from workspace.journal import Journal
 from workspace.profiles import compose_params
 from workspace.promotion import promote, rollback
@@ -44,7 +45,8 @@ def make_champion(root: Path, model_dir: Path) -> str:
     base = leading.model_sha256 if leading else ""
     kept = root / "models" / cycle
     shutil.copytree(model_dir, kept)
-    verdict = {"verdict": "pass", "results": [{"gate": "all", "verdict": "pass"}], "cycle": cycle, "challenger_sha256": sha256, "base_sha256": base}
+    judged = {"challenger_sha256": sha256, "card_sha256": sha256_file(kept / "card.json")}
+    verdict = {"verdict": "pass", "results": [{"gate": "all", "verdict": "pass"}], "cycle": cycle, **judged, "base_sha256": base}
     promote(root, kept, expected_champion_sha256=base, verdict=verdict, cycle=cycle, who="test", why="a drill")
     return sha256
 

@@ -27,15 +27,36 @@ def decided(root: Path, passed: bool = True) -> Decision:
     return decide_outcome(root, SETTINGS, Journal(root), CYCLE, root / "models" / ONE, probe)
 
 
+def slow(root: Path) -> Path:
+    """A workspace whose candidate is too slow."""
+    write_json(root / "reports" / "verdict.json", verdict_for(ONE, make_model(root, ONE), verdict="fail", results=[SLOW]))
+    return root
+
+
+def let_through(root: Path) -> None:
+    override(root, "latency", who="ann", why="the new machine comes on Monday", until=datetime.now(UTC) + timedelta(days=7))
+
+
 def test_an_overridden_gate_promotes_and_the_journal_says_by_whom(tmp_path: Path) -> None:
-    write_json(tmp_path / "reports" / "verdict.json", verdict_for(ONE, make_model(tmp_path, ONE), verdict="fail", results=[SLOW]))
-    assert decided(tmp_path).outcome == "held" and champion(Journal(tmp_path).events()) is None
-    override(tmp_path, "latency", who="ann", why="the new machine comes on Monday", until=datetime.now(UTC) + timedelta(days=7))
-    assert decided(tmp_path, passed=False).outcome == "held", "a model that does not load serves nobody, whoever says so"
-    found = decided(tmp_path)
+    root = slow(tmp_path)
+    let_through(root)
+    found = decided(root)
     assert found.outcome == "promoted" and "overridden by ann" in found.reason and "new machine" in found.reason
-    promotion = next(event for event in Journal(tmp_path).events() if event.kind == "promotion")
+    promotion = next(event for event in Journal(root).events() if event.kind == "promotion")
     assert "overridden by ann" in promotion["why"]
+
+
+def test_a_model_that_does_not_load_serves_nobody_whoever_says_so(tmp_path: Path) -> None:
+    root = slow(tmp_path)
+    let_through(root)
+    assert decided(root, passed=False).outcome == "held" and champion(Journal(root).events()) is None
+
+
+def test_an_override_is_for_later_cycles_not_for_one_that_was_decided(tmp_path: Path) -> None:
+    root = slow(tmp_path)
+    assert decided(root).outcome == "held"
+    let_through(root)
+    assert decided(root).outcome == "held" and champion(Journal(root).events()) is None
 
 
 def test_another_gate_still_holds(tmp_path: Path) -> None:

@@ -21,11 +21,12 @@ import flows.closing
 import flows.cycle
 import pipelines.decay
 import workspace.repository
+from flows.cycle import Taken
 from tests.workspace.worlds import verdict_for
 from workspace.batches import set_batch_state
 from workspace.cycle import due_week, iso_week, read_cycle
 from workspace.errors import WorkspaceError
-from workspace.files import write_json
+from workspace.files import sha256_file, write_json
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.modelfiles import verify_model_files
@@ -96,7 +97,7 @@ class Loop:
                 self.deaths += 1
                 raise Killed
 
-    def take_in(self, root: Path, settings: Settings, sources: Any) -> list[str]:
+    def take_in(self, root: Path, settings: Settings, sources: Any) -> Taken:
         """Ingest: what waits becomes batches. A death between two leaves the rest waiting."""
         while self.waiting:
             batch, quality = self.waiting[0]
@@ -104,7 +105,7 @@ class Loop:
                 self.quality[batch] = quality
                 Journal(root).append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
             self.waiting.pop(0)
-        return []
+        return Taken()
 
     def with_options(self, **_: Any) -> Callable[[Path, str], None]:
         """In place of the Prefect task."""
@@ -132,7 +133,7 @@ class Loop:
             cycle = read_cycle(root)
             sha256 = json.loads((root / "build/model/card.json").read_text())["model_sha256"]
             passes = all(self.quality[batch] == GOOD for batch in cycle.judged)
-            page = verdict_for(cycle.cycle, sha256, cycle.base_model)
+            page = verdict_for(cycle.cycle, sha256, cycle.base_model, card_sha256=sha256_file(root / "build/model/card.json"))
             if not passes:
                 page |= {"verdict": "fail", "results": [{"gate": "accuracy", "verdict": "fail", "reason": "bad labels"}]}
             write_json(root / "reports/verdict.json", page)

@@ -47,6 +47,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         inputs["comparison"] = {
             "n_real": 120,
             "n_fake": 130,
+            "people": 60,
             "champion_auc": 0.985,
             "challenger_auc": 0.99,
             "lower": -0.002,

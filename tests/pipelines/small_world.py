@@ -22,7 +22,7 @@ TINY = {
     "harden": {"steps": 5},
     "evaluate": {"resamples": 40, "attack_steps": 2, "attack_eps": [0.0, 0.00784, 0.05]},
     "drift": {"permutations": 199, "min_samples": 8},
-    "gates": {"min_per_class": 4, "min_slice": 4},
+    "gates": {"min_per_class": 4, "min_people": 2, "min_slice": 4},
 }
 
 

@@ -12,7 +12,7 @@ from pipelines.sides import split_of
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.tables import sample, write_batch
 from workspace.cycle import Cycle
-from workspace.errors import DataError
+from workspace.errors import DataError, TooLittleData
 from workspace.files import read_json
 from workspace.journal import Journal
 from workspace.settings import Settings
@@ -112,6 +112,35 @@ def test_the_seed_of_the_cycle_draws_other_replay_but_the_holdout_stays(tmp_path
     assert made[0][0] != made[1][0] and made[0][1] == made[1][1]
 
 
+def learn(journal: Journal, number: int, *batches: str) -> None:
+    """A cycle was promoted that judged these batches."""
+    name = f"2026-W{number + 10}.1"
+    journal.append("cycle_opened", cycle=name, judged=list(batches), base_model="", fingerprint="f", scheduled=False, week=name[:8])
+    journal.append("promotion", cycle=name, model_sha256="a" * 64, path=f"models/{name}", previous_sha256="", who="vigil", why="passed")
+
+
+def test_a_batch_that_a_person_released_keeps_its_place_in_later_cycles(tmp_path: Path) -> None:
+    """Were the order that of acceptance, it would stand behind the new batch of its own cycle and before it in the next."""
+    journal = Journal(tmp_path)
+    for batch in ("a", "z"):
+        journal.append("batch_added", batch=batch, source="x", samples=1, quarantined=0)
+    for batch, state in (("z", "held"), ("z", "accepted"), ("a", "accepted"), ("z", "held"), ("z", "accepted")):
+        journal.append("batch_state", batch=batch, state=state, who="ana", why="looked at")
+    in_its_cycle = assemble.learning_order(tmp_path, cycle(["a", "z"], ["a", "z"]))
+    learn(journal, 1, "a", "z")
+    later = assemble.learning_order(tmp_path, cycle(["0-new", "a", "z"], ["0-new"]))
+    assert later == [*in_its_cycle, "0-new"]
+
+
+@pytest.mark.parametrize("identity", ["unknown", "one person of the training side"])
+def test_without_a_real_clip_to_validate_with_nothing_is_trained(tmp_path: Path, identity: str) -> None:
+    split = demo_settings().split
+    trains = next(f"p{number}" for number in range(99) if split_of(f"p{number}", split) == "train")
+    write_batch(tmp_path, "b1", [one | {"identity": "" if identity == "unknown" else trains} for one in week("a", 30, 30)])
+    with pytest.raises(TooLittleData, match="threshold"):
+        assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
+
+
 def test_a_new_batch_never_swaps_a_member_of_the_frozen_panel(tmp_path: Path) -> None:
     settings = budget(evaluation_clips_per_slice=8)
     journal = Journal(tmp_path)
@@ -127,7 +156,7 @@ def test_a_new_batch_never_swaps_a_member_of_the_frozen_panel(tmp_path: Path) ->
         assert holdout[~holdout["new"]].groupby(["label", "generator"])["unit"].nunique().max() <= 8 if number else holdout["new"].all()
         assert set(holdout.loc[holdout["new"], "batch"]) == {names[-1]}
         assert holdout[holdout["new"]].groupby(["label", "generator"])["unit"].nunique().max() <= 8
-        journal.append("batch_state", batch=names[-1], state="accepted", who="cycle", why="promoted")
+        learn(journal, number, names[-1])
         frozen = set(holdout.loc[~holdout["new"], "clip_id"])
     assert len(frozen) == 24  # real, gan and self_blend
 
@@ -137,11 +166,10 @@ def test_a_batch_accepted_late_takes_nobody_from_where_they_are(tmp_path: Path) 
     write_batch(tmp_path, "b1", [*week("a", 30, 30), sample("kept", "fake", person, use="evaluate")])
     write_batch(tmp_path, "b2", [*week("b", 30, 30), sample("trains", identity=person)])
     journal = Journal(tmp_path)
-    for batch in ("b1", "b2"):
-        journal.append("batch_added", batch=batch, source="x", samples=61, quarantined=0)
-    for batch, state in (("b1", "held"), ("b2", "accepted"), ("b1", "accepted")):
-        journal.append("batch_state", batch=batch, state=state, who="anna", why="looked at")
-    report = assemble.run(tmp_path, budget(replay_clips=400), cycle(["b1", "b2"], []))
+    learn(journal, 1, "b2")  # b1 was held
+    for judged in (["b1"], []):  # a person accepts it, and in the cycle after that nobody has changed places
+        report = assemble.run(tmp_path, budget(replay_clips=400), cycle(["b1", "b2"], judged))
+        learn(journal, 2, "b1")
     assert person in set(table(tmp_path, "train")["identity"]) and person not in set(table(tmp_path, "holdout")["identity"])
     assert report["excluded"] == {"kept for evaluation, but its person is on another side": 1} and report["leaks"] == []
 
@@ -180,12 +208,12 @@ def test_a_leak_that_the_split_missed_is_in_the_report(tmp_path: Path, monkeypat
 
     def broken(batches: Any, split: Any) -> Any:
         sides = decide(batches, split)
-        sides.of_sample = {name: ("train", "holdout")[next(turn) % 2] for name in sides.of_sample}
+        sides.of_sample = {name: ("train", "validation", "holdout")[next(turn) % 3] for name in sides.of_sample}
         return sides
 
     monkeypatch.setattr(assemble, "decide_sides", broken)
     report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
-    assert {"kind": "person", "key": "one person", "sides": ["holdout", "train"]} in report["leaks"]
+    assert {"kind": "person", "key": "one person", "sides": ["holdout", "train", "validation"]} in report["leaks"]
 
 
 def test_what_cannot_train_a_detector_is_refused(tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ REPORTS = ("reports/evaluation.json", "reports/drift/drift.json", "reports/valid
 @pytest.fixture
 def world(tmp_path: Path) -> tuple[Path, Settings, Cycle]:
     example: dict[str, Any] = passing()
+    mine = {"cycle": "2026-W47.2"}
     reports = (
-        example["evaluation"],
-        example["drift"],
+        example["evaluation"] | mine,
+        example["drift"] | mine,
         {"batch": "b2", "success": True, "expectations": [{"name": "labels are known", "success": True, "detail": "40 rows"}]},
-        {"train_rows": 900, "leaks": []},
+        {"train_rows": 900, "leaks": []} | mine,
     )
     for name, report in zip(REPORTS, reports, strict=True):
         write_json(tmp_path / name, report)
@@ -56,6 +57,13 @@ def test_a_report_that_cannot_be_read_never_promotes(world: tuple[Path, Settings
     assert gate.run(*world)["verdict"] == "undecided"
 
 
+@pytest.mark.parametrize("name", [name for name in REPORTS if "validate" not in name])
+def test_a_report_of_another_cycle_never_promotes(world: tuple[Path, Settings, Cycle], name: str) -> None:
+    write_json(world[0] / name, read_json(world[0] / name) | {"cycle": "2026-W46.1"})
+    page = gate.run(*world)
+    assert page["verdict"] == "undecided" and "missing" in " ".join(page["reasons"])
+
+
 def test_a_failing_expectation_holds_the_cycle(world: tuple[Path, Settings, Cycle]) -> None:
     write_json(world[0] / "reports/validate/b2.json", {"batch": "b2", "success": True, "expectations": [{"name": "files decode", "success": False}]})
     page = gate.run(*world)
@@ -63,7 +71,10 @@ def test_a_failing_expectation_holds_the_cycle(world: tuple[Path, Settings, Cycl
 
 
 def test_a_person_on_both_sides_holds_the_cycle(world: tuple[Path, Settings, Cycle]) -> None:
-    write_json(world[0] / "data/sets/report.json", {"train_rows": 900, "leaks": [{"kind": "person", "key": "anna", "sides": ["holdout", "train"]}]})
+    write_json(
+        world[0] / "data/sets/report.json",
+        {"cycle": "2026-W47.2", "train_rows": 900, "leaks": [{"kind": "person", "key": "anna", "sides": ["holdout", "train"]}]},
+    )
     page = gate.run(*world)
     assert page["verdict"] == "fail" and "anna" in page["reasons"][0]
 

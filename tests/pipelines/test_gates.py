@@ -249,6 +249,11 @@ def test_among_many_slices_one_unlucky_one_is_expected() -> None:
 def test_labels_are_weighed_only_where_enough_came_in_and_never_without_a_reference() -> None:
     few = replaced(passing(), (*DRIFT, "labels"), {"status": "tested", "n_ref": 200, "n_new": 29, "rate": 1.0, "difference": 0.9, "se": 0.01, "df": 9})
     assert next(result for result in judged(few).results if result.gate == "label noise").verdict is GateVerdict.PASS
+    one = replaced(
+        passing(), (*DRIFT, "labels"), {"status": "tested", "n_ref": 200, "n_new": 500, "rate": 1.0, "rate_before": 0.0, "difference": 1.0, "se": 0.0, "df": 0}
+    )
+    found = next(result for result in judged(one).results if result.gate == "label noise")
+    assert found.verdict is GateVerdict.UNDECIDED and "one person" in found.reason
     alone = replaced(passing(), (*DRIFT, "labels"), {"status": "too few", "n_ref": 0, "n_new": 90})
     assert judged(alone).verdict is GateVerdict.UNDECIDED
     assert judged(replaced(passing(), (*DRIFT, "labels"), {"status": "no champion"})).verdict is GateVerdict.UNDECIDED
@@ -269,3 +274,9 @@ def test_robustness_never_passes_what_lies_beyond_its_bound(difference: float, s
     verdict = judged(replaced(passing(), (*EVALUATION, "robustness", name), {"difference": difference, "se": se, "df": df}))
     bound = {"transfer": -SETTINGS.max_transfer_drop, "whitebox": SETTINGS.min_whitebox, "curve": -SETTINGS.max_curve_drop}[name]
     assert (verdict.verdict is GateVerdict.PASS) == (difference >= bound)
+
+
+def test_too_few_people_decide_nothing_however_many_their_videos() -> None:
+    few = judged(replaced(passing(), (*EVALUATION, "comparison", "people"), 9))
+    found = next(result for result in few.results if result.gate == "not worse than the champion")
+    assert few.verdict is GateVerdict.UNDECIDED and "1 more people" in found.reason and (found.n, found.smallest_n) == (9, 10)

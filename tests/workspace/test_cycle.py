@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workspace.cycle import Cycle, cycle_id, due_week, iso_week, next_cycle_id, read_cycle, write_cycle
+from workspace.cycle import Cycle, cycle_id, due_week, iso_week, next_cycle_id, read_cycle, week_ahead, write_cycle
 from workspace.errors import WorkspaceError
 from workspace.journal import NO_HASH, Event
 from workspace.settings import ScheduleSettings
@@ -172,3 +172,16 @@ def test_what_is_due_was_planned_within_the_last_week(schedule, now):
     week = due_week([], schedule, now)
     zone = ZoneInfo(schedule.timezone)
     assert week in (iso_week(now, zone), iso_week(now - timedelta(days=7), zone))
+
+
+def test_a_clock_that_was_years_ahead_blocks_the_weeks_until_it_is_said_to_be_mended() -> None:
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    events = [Event(1, "", "week_skipped", NO_HASH, NO_HASH, {"week": "2035-W01", "why": "nothing new"})]
+    assert due_week(events, ScheduleSettings(), now) is None and week_ahead(events, ScheduleSettings(), now) == "2035-W01"
+    events.append(Event(2, "", "clock_mended", NO_HASH, NO_HASH, {"week": "2026-W48", "why": "2035-W01 was used up"}))
+    assert due_week(events, ScheduleSettings(), now) == "2026-W48" and week_ahead(events, ScheduleSettings(), now) == ""
+
+
+def test_a_clock_that_is_set_back_by_days_is_no_reason_to_ask() -> None:
+    events = [Event(1, "", "week_skipped", NO_HASH, NO_HASH, {"week": "2026-W48", "why": "nothing new"})]
+    assert week_ahead(events, ScheduleSettings(), datetime(2026, 11, 14, 12, tzinfo=UTC)) == ""

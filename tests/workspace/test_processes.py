@@ -186,3 +186,27 @@ def test_a_stage_that_runs_is_not_started_again_and_the_refusal_names_it(tmp_pat
 def test_a_stage_name_cannot_leave_the_folder_of_locks(tmp_path):
     with stage_lock(tmp_path, "faces@../../x", wait_seconds=0):
         assert [path.name for path in (tmp_path / ".vigil" / "locks").glob("*.lock")] == ["faces@.._.._x.lock"]
+
+
+def test_a_stage_that_takes_too_long_says_so_and_ends_with_its_workers(tmp_path, started):
+    code = """
+        import os, subprocess, sys, time
+        from pathlib import Path
+        from workspace.processes import start_deadline
+        worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        print(worker.pid, flush=True)
+        start_deadline(1.0, lambda: Path(sys.argv[1]).write_text("too long"))
+        while True:
+            time.sleep(0.1)
+    """
+    stage = start_python(code, tmp_path / "word")
+    started.append(stage)
+    worker = int(stage.stdout.readline())
+    started.append(worker)
+    assert stage.wait(30) == 1 and (tmp_path / "word").read_text() == "too long"
+    wait_until(lambda: gone(worker))
+
+
+def test_a_deadline_that_is_called_off_ends_nobody(tmp_path):
+    done = start_python("import time; from workspace.processes import start_deadline; start_deadline(0.5, print).cancel(); time.sleep(1.5); print('lives')")
+    assert done.communicate(timeout=60)[0].strip() == "lives" and done.returncode == 0

@@ -1,5 +1,6 @@
 """Promotion and rollback: who may become champion, once, and against whom."""
 
+import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.workspace.worlds import make_model, start_python, verdict_for
 from workspace.errors import LeaseHeldError, ModelFileError, PromotionConflict, WorkspaceError
+from workspace.files import sha256_file
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.promotion import bootstrap, overridden, override, overrides, promote, rollback
@@ -74,6 +76,8 @@ def test_a_rerun_after_a_rollback_does_not_promote_again(tmp_path):
         {"cycle": "2026-W40.1"},
         {"challenger_sha256": ""},
         {"challenger_sha256": None},
+        {"card_sha256": ""},
+        {"card_sha256": None},
         {"base_sha256": "f" * 64},
         {"base_sha256": None},
     ],
@@ -85,7 +89,7 @@ def test_anything_but_a_whole_pass_verdict_promotes_nothing(tmp_path, changes):
     assert Journal(tmp_path).events() == []
 
 
-@pytest.mark.parametrize("key", ["verdict", "results", "cycle", "challenger_sha256", "base_sha256"])
+@pytest.mark.parametrize("key", ["verdict", "results", "cycle", "challenger_sha256", "card_sha256", "base_sha256"])
 def test_a_verdict_with_a_key_missing_promotes_nothing(tmp_path, key):
     verdict = verdict_for(ONE, make_model(tmp_path, ONE))
     del verdict[key]
@@ -110,6 +114,15 @@ def test_a_model_other_than_the_judged_one_is_refused(tmp_path):
     other = make_model(tmp_path, TWO)
     with pytest.raises(ModelFileError, match="it holds model"):
         promote(tmp_path, tmp_path / "models" / ONE, expected_champion_sha256="", verdict=verdict_for(ONE, other), cycle=ONE, who="x", why="y")
+
+
+def test_a_card_other_than_the_judged_one_is_refused(tmp_path):
+    sha256 = make_model(tmp_path, ONE)
+    card = tmp_path / "models" / ONE / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"threshold": 0.01}))
+    with pytest.raises(ModelFileError, match="with the threshold"):
+        promote(tmp_path, tmp_path / "models" / ONE, expected_champion_sha256="", verdict=verdict_for(ONE, sha256), cycle=ONE, who="x", why="y")
+    assert Journal(tmp_path).events() == []
 
 
 def test_a_model_outside_the_workspace_is_refused(tmp_path):
@@ -141,8 +154,9 @@ def test_a_rollback_while_a_cycle_runs_makes_its_promotion_a_conflict(tmp_path):
 def test_a_cycle_cannot_promote_a_second_model(tmp_path):
     _, first = promote_next(tmp_path, ONE)
     sha256 = make_model(tmp_path, TWO)
+    verdict = verdict_for(ONE, sha256, first, card_sha256=sha256_file(tmp_path / "models" / TWO / "card.json"))
     with pytest.raises(PromotionConflict, match="already promoted"):
-        promote(tmp_path, tmp_path / "models" / TWO, expected_champion_sha256=first, verdict=verdict_for(ONE, sha256, first), cycle=ONE, who="x", why="y")
+        promote(tmp_path, tmp_path / "models" / TWO, expected_champion_sha256=first, verdict=verdict, cycle=ONE, who="x", why="y")
 
 
 @pytest.mark.parametrize(("who", "why"), [("", "y"), ("x", " ")])

@@ -17,19 +17,23 @@ def make_model(root: Path, cycle: str) -> str:
     """A model folder models/<cycle> with files that agree with its card; returns the sha256 of its weights."""
     folder = root / "models" / cycle
     folder.mkdir(parents=True)
-    hashes = {}
-    for name, key in (("model.safetensors", "model_sha256"), ("model.onnx", "onnx_sha256")):
-        content = f"{name} of {cycle}".encode()
-        (folder / name).write_bytes(content)
-        hashes[key] = hashlib.sha256(content).hexdigest()
-    (folder / "card.json").write_text(json.dumps({**hashes, "cycle": cycle}), encoding="utf-8")
-    return hashes["model_sha256"]
+    for name in ("model.safetensors", "model.onnx"):
+        (folder / name).write_bytes(f"{name} of {cycle}".encode())
+    (folder / "card.json").write_text(card_of(cycle), encoding="utf-8")
+    return str(json.loads(card_of(cycle))["model_sha256"])
+
+
+def card_of(cycle: str) -> str:
+    """The card that `make_model` writes."""
+    names = (("model.safetensors", "model_sha256"), ("model.onnx", "onnx_sha256"))
+    return json.dumps({key: hashlib.sha256(f"{name} of {cycle}".encode()).hexdigest() for name, key in names} | {"cycle": cycle})
 
 
 def verdict_for(cycle: str, challenger: str, base: str = "", **changes: Any) -> dict[str, Any]:
     """A verdict page as stage `gate` writes it: two gates, both passed."""
     results = [{"gate": "accuracy", "verdict": "pass", "reason": "good"}, {"gate": "forgetting", "verdict": "pass", "reason": "none"}]
-    return {"cycle": cycle, "challenger_sha256": challenger, "base_sha256": base, "verdict": "pass", "results": results, **changes}
+    card = hashlib.sha256(card_of(cycle).encode()).hexdigest()
+    return {"cycle": cycle, "challenger_sha256": challenger, "card_sha256": card, "base_sha256": base, "verdict": "pass", "results": results, **changes}
 
 
 def start_python(code: str, *arguments: object, **options: Any) -> "subprocess.Popen[str]":

@@ -1,0 +1,163 @@
+"""However a cycle is interrupted, it ends, once, in what was decided; and what serves is what was judged. The loop of test_weeks.py, by hand."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flows.cycle
+from flows.cycle import Taken
+from tests.flows.test_weeks import Clock, Loop
+from vigil.mending import set_batch_state
+from workspace.cycle import read_cycle
+from workspace.errors import RegistryUnavailable, SettingsError, StageFailed
+from workspace.files import write_json
+from workspace.journal import Journal
+from workspace.state import batch_states, champion, cycles, open_cycle
+
+HELD = {"verdict": "fail", "results": [{"gate": "accuracy: false-positive rate", "verdict": "fail", "reason": "fpr 0.08"}]}
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    Clock.at = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    with pytest.MonkeyPatch.context() as patch:
+        yield Loop(tmp_path, patch)
+
+
+def last(loop: Loop) -> Any:
+    return cycles(Journal(loop.root).events())[-1]
+
+
+def unreachable(*_: Any) -> None:
+    raise RegistryUnavailable("The model registry did not answer.", why="it is down", next_step="Start it.")
+
+
+def after(loop: Loop, name: str, change: Any) -> None:
+    """Do something more at the end of a stage."""
+    stage = loop.stage
+
+    def played(root: Path, which: str) -> None:
+        stage(root, which)
+        if which == name:
+            change(root)
+
+    loop.stage = played  # type: ignore[method-assign]
+
+
+def merge(path: Path, values: dict[str, Any]) -> None:
+    write_json(path, json.loads(path.read_text()) | values)
+
+
+def test_media_that_cannot_teach_end_their_cycle_and_the_next_media_come_in(loop: Loop) -> None:
+    def hopeless(root: Path) -> None:
+        if read_cycle(root).batches == ("b001",):
+            said = "There is no real clip to train on. Why: no sample with this label has a face"
+            raise StageFailed("Stage assemble did not finish.", why="no real clip", next_step="Ingest more media.", too_little=said)
+
+    after(loop, "assemble", hopeless)
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "held" and "no real clip to train on" in last(loop).reason
+    assert batch_states(Journal(loop.root).events())["b001"].state == "held"
+    loop.waiting.append(("b002", "good"))
+    assert loop.run(False, None) == "promoted"
+    set_batch_state(loop.root, "b001", "accepted", "ana", "now there are reals beside it")
+    assert loop.run(False, None) == "promoted" and last(loop).judged == ("b001",)
+
+
+def test_another_failure_of_a_stage_is_no_verdict_about_the_data(loop: Loop) -> None:
+    def broken(root: Path) -> None:
+        raise StageFailed("Stage train did not finish.", why="the disk is full", next_step="Mend it.")
+
+    after(loop, "train", broken)
+    loop.waiting.append(("b001", "good"))
+    with pytest.raises(StageFailed, match="disk is full"):
+        loop.run(False, None)
+    assert open_cycle(Journal(loop.root).events()) and batch_states(Journal(loop.root).events())["b001"].state == "new"
+
+
+def test_a_held_cycle_stays_held_however_it_goes_on(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = {"now": False}
+    after(loop, "gate", lambda root: None if passes["now"] else merge(root / "reports/verdict.json", HELD))
+    monkeypatch.setattr(flows.cycle, "publish", unreachable)
+    loop.waiting.append(("b001", "good"))
+    with pytest.raises(RegistryUnavailable):
+        loop.run(False, None)
+    assert open_cycle(Journal(loop.root).events()) is not None
+    passes["now"] = True  # a setting was changed, a gate overridden, the probe has a better day
+    monkeypatch.setattr(flows.cycle, "publish", lambda *_: None)
+    assert loop.run(False, None) == "held" and "fpr 0.08" in last(loop).reason
+    assert champion(Journal(loop.root).events()) is None and batch_states(Journal(loop.root).events())["b001"].state == "held"
+
+
+def test_the_card_that_serves_is_the_card_that_was_judged(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    threshold = {"is": 0.3}
+    after(loop, "train", lambda root: merge(root / "build/model/card.json", {"threshold": threshold["is"]}))
+    killed = {"in": True}
+
+    def probe(*_: Any) -> Any:
+        if killed.pop("in", False):
+            raise KeyboardInterrupt  # the candidate is kept, nothing decided
+        return type("Passed", (), {"passed": True, "reason": "ready"})()
+
+    monkeypatch.setattr(flows.cycle, "probe", probe)
+    loop.waiting.append(("b001", "good"))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(False, None)
+    threshold["is"] = 0.9  # evaluate.target_fpr was lowered: the same weights, another threshold
+    assert loop.run(False, None) == "promoted"
+    leading = champion(Journal(loop.root).events())
+    assert leading is not None and json.loads((loop.root / leading.path / "card.json").read_text())["threshold"] == 0.9
+
+
+@pytest.mark.parametrize("lost", ["an older one", "gone", "torn"])
+def test_a_lost_cycle_file_is_written_again_from_the_journal(loop: Loop, lost: str) -> None:
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    path = loop.root / "cycle.yaml"
+    old = path.read_bytes()
+    loop.waiting.append(("b002", "good"))
+    assert loop.run(False, 17) == "killed" and open_cycle(Journal(loop.root).events())
+    right = path.read_bytes()
+    if lost == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(old if lost == "an older one" else right[:20])
+    assert loop.run(False, None) == "promoted" and last(loop).judged == ("b002",)
+    assert path.read_bytes() == right and open_cycle(Journal(loop.root).events()) is None
+
+
+def test_a_week_whose_source_was_down_stays_due(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(True, None) == "promoted"
+    Clock.at += timedelta(days=7)
+    down = {"is": True}
+    take_in = loop.take_in
+    monkeypatch.setattr(flows.cycle, "take_in", lambda *words: Taken((), ("press: no answer",)) if down["is"] else take_in(*words))
+    loop.waiting.append(("b002", "good"))
+    assert loop.run(True, None) == "nothing new" and loop.due() is not None
+    down["is"] = False
+    assert loop.run(True, None) == "promoted" and loop.due() is None
+
+
+def test_a_tick_that_ends_an_unfinished_cycle_runs_its_own_week_too(loop: Loop) -> None:
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, 17) == "killed"
+    Clock.at += timedelta(days=7)
+    loop.waiting.append(("b002", "good"))
+    assert loop.run(True, None) == "promoted"
+    first, second = cycles(Journal(loop.root).events())
+    assert not first.scheduled and first.judged == ("b001",) and second.scheduled and second.judged == ("b002",) and loop.due() is None
+
+
+def test_crops_that_the_champion_never_saw_open_no_cycle(loop: Loop) -> None:
+    after(loop, "train", lambda root: merge(root / "build/model/card.json", {"faces": {"size_px": 112, "fps": 5.0}}))
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    loop.waiting.append(("b002", "good"))
+    with pytest.raises(SettingsError, match=r"faces\.size_px is 224, the champion's 112"):
+        loop.run(False, None)
+    assert open_cycle(Journal(loop.root).events()) is None and batch_states(Journal(loop.root).events())["b002"].state == "new"
