@@ -13,6 +13,8 @@ import pytest
 import typer.main
 import yaml
 
+from feedback.secret import SHORTEST, VARIABLE, load_secret
+from feedback.serve import is_local
 from workspace.profiles import compose_params, project_root
 from workspace.settings import parse_settings
 
@@ -48,7 +50,7 @@ def test_compose_services_run_commands_that_exist_and_can_be_watched() -> None:
         assert service["healthcheck"]["test"][:3] == ["CMD", "python", "-c"], name
         compile(service["healthcheck"]["test"][3], name, "exec")
         assert service["security_opt"] == ["no-new-privileges:true"] and service["cap_drop"] == ["ALL"], name
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "nothing asks who is calling"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "Prefect asks nobody who is calling, the service has no TLS"
         for volume in service["volumes"]:
             source = volume.split(":")[0]
             assert source in page["volumes"] or source.startswith("${"), volume
@@ -57,6 +59,21 @@ def test_compose_services_run_commands_that_exist_and_can_be_watched() -> None:
     assert services["prefect"]["entrypoint"] == ["prefect"] and services["prefect"]["command"][:2] == ["server", "start"]
     assert services["schedule"]["depends_on"]["prefect"]["condition"] == "service_healthy"
     assert services["schedule"]["environment"]["PREFECT_API_URL"].startswith("http://prefect:4200/")
+
+
+def test_every_container_of_vigil_has_the_secret_that_the_service_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it `serve --host 0.0.0.0` ends at once, and keys that `vigil keys add` makes in another container open nothing."""
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    assert "0.0.0.0" in services["serve"]["command"] and not is_local("0.0.0.0")
+    monkeypatch.setenv(VARIABLE, "5" * SHORTEST)
+    wanted = load_secret(tmp_path, local=False).key("probe")
+    for name in ("serve", "schedule"):
+        monkeypatch.delenv(VARIABLE)
+        for variable, value in services[name].get("environment", {}).items():
+            # As compose fills it in: from the shell that starts it, which must have set what stands before `:?`.
+            monkeypatch.setenv(variable, re.sub(r"\$\{VIGIL_SECRET:\?[^}]+\}", "5" * SHORTEST, value))
+        assert load_secret(tmp_path, local=False).key("probe") == wanted, name
+    assert f"export {VARIABLE}=" in (INFRA / "README.md").read_text()
 
 
 def test_the_parser_used_here_refuses_what_does_not_exist() -> None:
