@@ -7,9 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workspace.errors import WorkspaceError
 from workspace.settings import ScheduleSettings, Settings
+
+if TYPE_CHECKING:
+    from prefect.schedules import Schedule
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -72,17 +76,30 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
 
     prepare_environment(root)
     with prefect_server(root) as address:
-        from prefect.schedules import Cron
-
         from flows.cycle import weekly_retrain
 
         line = cron or cron_line(settings.schedule)
+        slot = _slot(line, settings.schedule.timezone)
         print(f"Serving weekly-retrain/{root.name} at `{line}` ({settings.schedule.timezone}); Prefect's API: {address}. Ctrl-C stops.", flush=True)
         weekly_retrain.serve(
             name=root.name,
-            schedule=Cron(line, timezone=settings.schedule.timezone),
+            schedule=slot,
             parameters={"workspace": str(root.resolve()), "scheduled": True},
             tags=["vigil"],
             print_starting_message=False,
             limit=1,
         )
+
+
+def _slot(line: str, timezone: str) -> "Schedule":
+    """The line as Prefect reads it. Call once its server's address is known: the first import of Prefect settles where it looks."""
+    from prefect.schedules import Cron
+
+    try:
+        return Cron(line, timezone=timezone)
+    except ValueError as problem:
+        raise WorkspaceError(
+            f"Cannot use the cron line {line!r}. Nothing was scheduled.",
+            why=str(problem),
+            next_step="Five fields: minute, hour, day, month, weekday, such as `0 3 * * 1`.",
+        ) from problem

@@ -31,3 +31,9 @@ def test_a_timer_twice_in_a_week_makes_one_cycle(promoted: Path, tmp_path: Path)
 def test_the_slot_of_the_settings_as_a_cron_line():
     assert cron_line(ScheduleSettings(weekday="monday", hour=3, minute=5)) == "5 3 * * 1"
     assert cron_line(ScheduleSettings(weekday="sunday", hour=0, minute=0)) == "0 0 * * 0"
+
+
+def test_a_line_that_is_no_cron_line_is_named(tmp_path: Path):
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    done = vigil("schedule", "--cron", "bad", "-w", tmp_path / "w", check=False, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert done.returncode == 1 and done.stderr.startswith("Cannot use the cron line 'bad'") and "0 3 * * 1" in done.stderr
