@@ -115,7 +115,6 @@ def flip_labels(table: Path, generator: str) -> None:
 
 
 def _live_through(folder: Path, settings: Settings, number: int, week: Week, media: Path, as_json: bool) -> dict[str, Any]:
-    from pipelines.report import headlines
     from vigil.cycles import run_cycle
     from vigil.taking_in import ingest_sources, named_sources
 
@@ -124,7 +123,6 @@ def _live_through(folder: Path, settings: Settings, number: int, week: Week, med
         for line in report.lines():
             _print(f"  {line}", as_json)
     outcome = run_cycle(folder, settings)
-    figures = read_json(folder / "reports" / "evaluation.json")
     row = {
         "week": number,
         "what": week.title,
@@ -133,12 +131,21 @@ def _live_through(folder: Path, settings: Settings, number: int, week: Week, med
         "expected": week.expected,
         "reason": outcome["reason"],
         "seconds": round(time.monotonic() - started, 1),
-        "figures": headlines(figures),
+        "figures": figures_of(folder, outcome["cycle"]),
     }
     for line in row["figures"]:
         _print(f"  {line}", as_json)
     _print(f"  {outcome['outcome'].upper()}: {outcome['reason']}  ({row['seconds']} s)", as_json)
     return row
+
+
+def figures_of(folder: Path, cycle: str) -> list[str]:
+    """What `cycle` measured, in a few sentences; none where it was held before anything was measured: the page is then an earlier cycle's."""
+    from pipelines.report import headlines
+
+    page = folder / "reports" / "evaluation.json"
+    evaluation = read_json(page) if page.exists() else {}
+    return headlines(evaluation) if evaluation.get("cycle") == cycle else []
 
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:

@@ -399,14 +399,14 @@ def schedule(
 def serve(
     workspace: WorkspaceOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on.", show_default="from params.yaml")] = "",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", show_default="from params.yaml")] = -1,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", show_default="from params.yaml")] = None,
 ) -> None:
     """Answer detections over HTTP with the champion; uncertain ones become cases."""
     from feedback.serve import serve as run_server
 
     root = _root(workspace)
     settings = _settings(root)
-    run_server(root, settings, host or settings.serve.host, settings.serve.port if port < 0 else port)
+    run_server(root, settings, host or settings.serve.host, settings.serve.port if port is None else port)
 
 
 @app.command()

@@ -13,6 +13,8 @@ import pytest
 
 from model.shipped import has_starter
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
+from vigil.demo import figures_of
+from workspace.files import write_json
 
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
 VERBS = (
@@ -98,7 +100,15 @@ def test_scores_on_the_edge_files_of_the_shared_media(promoted: Path, shared_dat
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(["scoer"], 2), (["init", "--profile", "huge"], 2), (["score"], 2), (["sample", "x", "--fake", "nobody"], 2), (["sample", "x", "--fake", "nobody=1"], 1)],
+    [
+        (["scoer"], 2),
+        (["init", "--profile", "huge"], 2),
+        (["score"], 2),
+        (["sample", "x", "--fake", "nobody"], 2),
+        (["sample", "x", "--fake", "nobody=1"], 1),
+        (["serve", "--port", "99999"], 2),
+        (["serve", "--port", "-1"], 2),
+    ],
     ids=str,
 )
 def test_mistakes_are_told_without_a_traceback(tmp_path: Path, words: list[str], code: int):
@@ -147,3 +157,13 @@ def test_a_mirrored_copy_is_named_when_it_comes_in(tmp_path: Path) -> None:
     vigil("init", root, "--profile", "demo")
     assert "look like" not in vigil("ingest", tmp_path / "first", "-w", root).stdout
     assert "1 look like a file that is known" in vigil("ingest", tmp_path / "later", "-w", root).stdout
+
+
+def test_the_demo_shows_no_figures_of_an_earlier_cycle(tmp_path: Path) -> None:
+    """A cycle that is held before training writes no evaluation: the page that lies there is the cycle's before."""
+    assert figures_of(tmp_path, "2026-W01.1") == []
+    reading = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 8}
+    overall = {"challenger": {"auc": reading}, "champion": {}}
+    page = {"cycle": "2026-W01.1", "overall": overall, "counts": {"overall": {"n_real": 4, "n_fake": 4}}, "judged_on": "videos"}
+    write_json(tmp_path / "reports" / "evaluation.json", page)
+    assert figures_of(tmp_path, "2026-W01.1") and figures_of(tmp_path, "2026-W02.1") == []
