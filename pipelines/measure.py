@@ -40,8 +40,8 @@ def measure(engine: "Engine", source: SourceSettings, out: Path, mode: str | Non
         raise DataError(
             f"Nothing in {source.path} can be measured.", why="no file has a label real or fake", next_step="Name a folder with real/ and fake/, or a CSV."
         )
+    out.mkdir(parents=True, exist_ok=True)  # before the hours of scoring, not after
     rows = _scored(engine, files, mode, tell)
-    out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / "predictions.csv") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         writer.writeheader()

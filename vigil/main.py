@@ -4,7 +4,7 @@ import json as jsonlib
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -105,6 +105,16 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as problem:
+        if problem.filename is None:
+            _unexpected(problem)
+        unusable = VigilError(  # a path that a person named, as a rule
+            f"Cannot use {problem.filename}.",
+            why=problem.strerror or str(problem),
+            next_step=f"Name a path that can be read and written, and is a file or a folder as the command asks. {_account()}".rstrip(),
+        )
+        print(unusable, file=sys.stderr)
+        sys.exit(1)
     except Exception as problem:
         if hasattr(problem, "format_message"):  # a usage mistake, as the parser words it
             problem.show()  # type: ignore[attr-defined]
@@ -112,16 +122,20 @@ def main() -> None:
         _unexpected(problem)
 
 
-def _unexpected(problem: Exception) -> None:
+def _account() -> str:
+    """Where the traceback of the exception in hand was written: only where a workspace is around, else nowhere."""
     import traceback
 
     log = Path.cwd() / ".vigil" / "last-error.txt"
-    where = ""
-    if log.parent.is_dir():
-        log.write_text(traceback.format_exc(), encoding="utf-8")
-        where = f"The full account is in {log}. "
+    if not log.parent.is_dir():
+        return ""
+    log.write_text(traceback.format_exc(), encoding="utf-8")
+    return f"The full account is in {log}. "
+
+
+def _unexpected(problem: Exception) -> NoReturn:
     print(f"Something unexpected went wrong: {type(problem).__name__}: {problem}\n  Why:  this is a mistake in Vigil, not in your data.", file=sys.stderr)
-    print(f"  Next: {where}Run `vigil doctor`; nothing that was finished is lost.", file=sys.stderr)
+    print(f"  Next: {_account()}Run `vigil doctor`; nothing that was finished is lost.", file=sys.stderr)
     sys.exit(1)
 
 
@@ -321,9 +335,10 @@ def evaluate(
     if cross or len(sources) > 1 or len(models) > 1:
         found = evaluate_cross(sources, layout.value, label_map or [], workspace, models, out, mode, history=cross and not models)
         _emit(found, render_cross(found), as_json)
-        return
+        raise typer.Exit(0 if all(cell["n"] for row in found["models"] for cell in row["cells"]) else HELD)
     found = evaluate_source(sources[0], layout.value, label_map or [], workspace, models[0] if models else None, out, mode)
     _emit(found, render(found), as_json)
+    raise typer.Exit(0 if found["answered"]["n"] else HELD)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from vigil.scoring import choose_model
+from vigil.scoring import choose_model, model_folder
 from vigil.taking_in import named_sources
 from workspace.errors import WorkspaceError
 from workspace.files import write_json
@@ -35,7 +35,7 @@ def evaluate_cross(
     from pipelines.stage import Progress
 
     sources = named_sources(paths, layout, "", "", labels)
-    folders = [*(promoted_models(workspace) if history else []), *models] or [choose_model(workspace, None)[0]]
+    folders = [*(promoted_models(workspace) if history else []), *map(model_folder, models)] or [choose_model(workspace, None)[0]]
     rows = []
     for folder in folders:
         engine = Engine(folder)

@@ -16,7 +16,7 @@ from feedback.access import Actor, Role
 from feedback.accounts import AccountRefused, Accounts
 from feedback.database import Database, now
 from feedback.secret import FILE, VARIABLE, load_secret
-from workspace.errors import WorkspaceError
+from workspace.errors import DataError, WorkspaceError
 from workspace.settings import Settings
 
 WHO = "system:command line"
@@ -239,6 +239,9 @@ def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:
     """Verify a report against a key, else against this workspace's own: {"valid", "trusted", "key", "why", "detection", "sha256", "verdict", "p_fake"}."""
     from feedback.report import public_key, verify_report
 
+    if not file.is_file():  # nothing to doubt: a report that does not hold is another thing
+        why = "it is a folder" if file.is_dir() else "there is no such file"
+        raise DataError(f"There is no report to verify at {file}.", why=why, next_step="Name the JSON file that the service gave out.")
     if not key and root is not None and (os.environ.get(VARIABLE) or (root / FILE).is_file()):
         key = public_key(load_secret(root))
     found = verify_report(file, key)

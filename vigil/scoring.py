@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.shipped import STARTER, has_starter
-from workspace.errors import VigilError, WorkspaceError
+from workspace.errors import ModelFileError, VigilError, WorkspaceError
 
 COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 NO_VERDICT = 3
@@ -30,15 +30,23 @@ def expand(paths: Iterable[Path]) -> Iterator[Path]:
 def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]:
     """The model's folder and a mark for people: --model, else the champion, else the latest candidate `not promoted`, else the `starter`.
 
-    Raises WorkspaceError when there is none of these, or `workspace` was named and is none.
+    Raises WorkspaceError when there is none of these, or `workspace` was named and is none, ModelFileError when `named` is no model's folder.
     """
     if named is not None:
-        return named, ""
+        return model_folder(named), ""
     from workspace.layout import find_workspace, require_workspace
 
     if workspace is None and has_starter() and find_workspace(Path.cwd()) is None:
         return STARTER, "starter"
     return _of_workspace(require_workspace(workspace or Path.cwd()).root)
+
+
+def model_folder(named: Path) -> Path:
+    """The folder that a person named, once it looks like a model's. Raises ModelFileError."""
+    if not (named / "card.json").is_file():
+        why = "it has no card.json" if named.is_dir() else "there is no such folder"
+        raise ModelFileError(f"There is no model in {named}.", why=why, next_step="Name a folder with model.onnx and card.json.")
+    return named
 
 
 def _of_workspace(root: Path) -> tuple[Path, str]:

@@ -20,8 +20,13 @@ def format_of(params: Path) -> int:
 
 
 def refuse_other_format(params: Path) -> None:
-    """Raise WorkspaceError unless the workspace of this params.yaml has this program's format."""
+    """Raise WorkspaceError unless the workspace of this params.yaml has this program's format.
+
+    A file that is no settings of any Vigil (empty, or a list) passes: who reads it says what is wrong with it.
+    """
     found = format_of(params)
+    if found < FORMAT and "profile" not in params.read_text(encoding="utf-8", errors="replace"):  # every format asks for this key
+        return
     if found < FORMAT:
         raise WorkspaceError(
             f"{params.parent} was made by an older Vigil. Nothing was changed.",

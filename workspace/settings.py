@@ -601,6 +601,12 @@ def load_settings(path: Path) -> Settings:
 
 def parse_settings(raw: Any, where: str = "params.yaml") -> Settings:
     """Check a mapping against the settings. Raises SettingsError listing every mistake."""
+    if not isinstance(raw, dict):
+        raise SettingsError(
+            f"Cannot use {where}. Nothing was changed.",
+            why="it is empty, or holds something else than `key: value` lines",
+            next_step="Bring it back (`git checkout params.yaml`), or start from `vigil init --print-params`.",
+        )
     try:
         return Settings.model_validate(raw)
     except ValidationError as problem:

@@ -23,6 +23,10 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
 
     Raises DataError when the layout does not fit what is there, and OSError when it cannot be read.
     """
+    if not path.exists():
+        raise DataError(
+            f"There is nothing at {path}.", why="no file and no folder has this name", next_step="Check the path; a relative one is seen from here."
+        )
     name: str = source.layout
     if name == "auto":
         name = next((candidate for candidate, module in LAYOUTS.items() if module.recognises(path)), "")

@@ -43,12 +43,13 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
     """
     called = {str(name): their for name, their in source.columns.items()}
     theirs = {name: called.get(name, name).strip().lower() for name in ("path", "label", *OPTIONAL)}
-    missing = [theirs[name] for name in ("path", "label", *called) if theirs[name] not in columns]
+    missing = {name: theirs[name] for name in ("path", "label", *called) if theirs[name] not in columns}
     if missing:
+        words = " ".join(f"--column {name}=..." for name in missing)
         raise DataError(
             f"Cannot use the table {table}. Nothing was ingested from it.",
-            why=f"no column {' and no column '.join(dict.fromkeys(missing))}; it has {', '.join(columns) or 'none'}",
-            next_step="Name the columns path,label,use,identity,generator,... or say what yours are called: `--column path=filename`.",
+            why=f"no column {' and no column '.join(dict.fromkeys(missing.values()))}; it has {', '.join(columns) or 'none'}",
+            next_step=f"Name the columns path,label,use,identity,generator,... or say what yours are called: `{words}`.",
         )  # fmt: skip
     mistakes: list[str] = []
     listing = Listing(names_people=theirs["identity"] in columns)

@@ -92,6 +92,12 @@ def test_a_table_that_cannot_be_understood_is_refused(tmp_path: Path, text: str,
         read_layout(source(tmp_path), tmp_path)
 
 
+def test_the_column_that_is_missing_is_the_one_to_name(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,lable\na.mp4,real\n")
+    with pytest.raises(DataError, match="--column label="):
+        read_layout(source(tmp_path), tmp_path)
+
+
 def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"path,label\n\xff\xfe\x00,real\n")
     with pytest.raises(DataError, match="UTF-8"):

@@ -116,6 +116,36 @@ def test_mistakes_are_told_without_a_traceback(tmp_path: Path, words: list[str],
     assert done.returncode == code and "Traceback" not in done.stderr and done.stderr.strip()
 
 
+def test_a_path_that_cannot_be_used_is_no_mistake_of_vigil(tmp_path: Path):
+    (tmp_path / "note.txt").write_text("a line")
+    for words in (["init", "/proc/x"], ["sample", "/proc/x", "--people", "2"], ["sample", "note.txt", "--people", "2"], ["demo", "note.txt"]):
+        done = vigil(*words, cwd=tmp_path, check=False)
+        assert done.returncode == 1 and done.stderr.startswith(f"Cannot use {'/proc/x' if '/proc/x' in words else ''}"), done.stderr
+        assert "mistake in Vigil" not in done.stderr and words[1] in done.stderr and "Next:" in done.stderr
+
+
+def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    told = {
+        ("evaluate", "nowhere"): "There is nothing at",
+        ("score", "a.jpg", "--model", "nowhere"): "Name a folder with model.onnx and card.json",
+        ("evaluate", "w", "--cross", "--model", "nowhere"): "Name a folder with model.onnx and card.json",
+        ("verify-report", "nowhere.json"): "There is no report to verify",
+        ("ingest", "nowhere", "-w", "w"): "Next: check the path",
+    }
+    for words, expected in told.items():
+        done = vigil(*words, cwd=tmp_path, check=False)
+        assert done.returncode == 1 and expected in done.stderr + done.stdout, (words, done.stdout, done.stderr)
+
+
+def test_settings_that_are_empty_or_a_list_are_not_those_of_an_older_vigil(tmp_path: Path):
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    for text in ("", "- 1\n"):
+        (tmp_path / "w" / "params.yaml").write_text(text)
+        done = vigil("status", "-w", tmp_path / "w", check=False)
+        assert done.returncode == 1 and "it is empty" in done.stderr and "older" not in done.stderr
+
+
 def test_a_folder_with_other_things_in_it_is_never_made_a_workspace(tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("years of work")
     for words in (["init", tmp_path], ["demo", tmp_path]):

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from model.metrics import auc, summarise
+from model.shipped import STARTER, has_starter
+from pipelines.measure import measure
 from tests.system.world import git, vigil, vigil_json
+from workspace.settings import SourceSettings
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,25 @@ def test_every_past_champion_on_every_source(twice: Path, source: Path, media: P
             assert json.loads((folder / "evaluation.json").read_text())["overall"]["auc"] == cell["auc"]
     done = vigil("evaluate", first, "--cross", "-w", tmp_path, "--out", tmp_path / "no", check=False)
     assert done.returncode == 1 and "Next:" in done.stderr
+
+
+@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
+def test_a_source_of_which_no_file_got_a_verdict_is_not_a_success(tmp_path: Path) -> None:
+    for kind in ("real", "fake/x"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        (tmp_path / "set" / kind / "broken.mp4").write_bytes(b"\x00" * 3000)
+    for words in (["set"], ["set", "--cross", "--model", STARTER]):
+        done = vigil("evaluate", *words, cwd=tmp_path, check=False)
+        assert done.returncode == 3, done.stdout + done.stderr
+
+
+def test_where_the_figures_go_is_settled_before_anything_is_scored(tmp_path: Path) -> None:
+    (tmp_path / "set" / "real").mkdir(parents=True)
+    (tmp_path / "set" / "real" / "a.mp4").write_bytes(b"x")
+    (tmp_path / "taken").write_text("a file, and no folder")
+    source = SourceSettings(name="set", path=str(tmp_path / "set"))
+    with pytest.raises(FileExistsError, match="taken"):
+        measure(None, source, tmp_path / "taken")  # type: ignore[arg-type]  # no engine: it is not come to
 
 
 def test_a_source_without_labels_says_what_to_do(promoted: Path, tmp_path: Path) -> None:
