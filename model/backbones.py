@@ -102,6 +102,20 @@ def build_backbone(name: str, weights: str = "", size_px: int = 224) -> nn.Modul
     return encoder
 
 
+def refuse_unknown_backbone(name: str) -> None:
+    """Raise SettingsError unless `name` is one of ours or a torchvision classifier."""
+    if name in OWN or name in WRITTEN:
+        return
+    import torchvision
+
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise SettingsError(
+            f"Unknown backbone {name!r}.",
+            why="it is neither one of ours nor a torchvision classifier",
+            next_step=f"Use {', '.join([*OWN, *WRITTEN])}, resnext50_32x4d or another as model.backbone in params.yaml.",
+        )
+
+
 def _from_scratch(name: str, size_px: int) -> nn.Module:
     if name in OWN:
         return SmallResNeXt(name)
@@ -167,12 +181,7 @@ def _classifier(name: str, size_px: int) -> nn.Module:
     """torchvision's classifier of this name, from scratch. Raises SettingsError where there is none."""
     import torchvision
 
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise SettingsError(
-            f"Unknown backbone {name!r}.",
-            why="it is neither one of ours nor a torchvision classifier",
-            next_step=f"Use {', '.join([*OWN, *WRITTEN])}, resnext50_32x4d or another.",
-        )
+    refuse_unknown_backbone(name)
     sized = {"image_size": size_px} if name.startswith("vit_") else {}  # its places are learned: it works at one size
     return torchvision.models.get_model(name, weights=None, **sized)
 

@@ -52,9 +52,7 @@ class ForgeJob:
 
 def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     """Write data/forged/<batch>/ and return its report. Safe to repeat; raises DataError for an unknown forger or missing faces."""
-    known = _known(settings.forge)
-    if unknown := sorted(set(settings.forge.forgers) - known):
-        raise DataError(f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(known))}", next_step="Mend forge.forgers.")
+    refuse_unknown_forgers(settings.forge)
     folder, out = root / "data" / "faces" / batch, root / "data" / "forged" / batch
     excluded: Counter[str] = Counter()
     clips = _real_clips(folder)
@@ -76,6 +74,15 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
         report["plugins"] = {plugin.name: sha256_file(Path(plugin.onnx)) if plugin.onnx else list(plugin.command) for plugin in settings.forge.plugins}
     write_json(out / "report.json", report)
     return report
+
+
+def refuse_unknown_forgers(forge: ForgeSettings) -> None:
+    """Raise DataError unless each of forge.forgers is a forger of ours or of a plugin."""
+    known = _known(forge)
+    if unknown := sorted(set(forge.forgers) - known):
+        raise DataError(
+            f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(known))}", next_step="Mend forge.forgers in params.yaml."
+        )
 
 
 def _known(forge: ForgeSettings) -> set[str]:

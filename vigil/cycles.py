@@ -52,6 +52,9 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
         return {"outcome": "nothing new", "reason": "this week's scheduled cycle has been run; the next is due at its slot", "cycle": ""}
     if not plan.needed and not start.week:
         return {"outcome": "nothing new", "reason": "no new file, batch, setting or stage version; --force runs a cycle all the same", "cycle": ""}
+    from pipelines.names import refuse_unknown_names
+
+    refuse_unknown_names(settings)  # before anything is taken in
     from flows.environment import prepare_environment, start_private_server
 
     prepare_environment(root)

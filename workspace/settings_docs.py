@@ -10,7 +10,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from workspace.blocks import Block
-from workspace.settings import Settings, SourceSettings
+from workspace.settings import PluginSettings, Settings, SourceSettings
+
+ENTRIES: dict[str, type[Block]] = {"ingest.sources": SourceSettings, "forge.plugins": PluginSettings}  # lists of blocks: a table each
 
 INTRODUCTION = """# Settings
 
@@ -28,8 +30,11 @@ def settings_table() -> str:
         if block is not None:
             key = str(field.alias or name)
             parts.append(_table(f"`{key}`", f"{key}.", list(_rows(block)), block.__doc__ or ""))
-            if key == "ingest":
-                parts.append(_table("One entry of `ingest.sources`", "", list(_rows(SourceSettings)), SourceSettings.__doc__ or ""))
+            parts += [
+                _table(f"One entry of `{place}`", "", list(_rows(entry)), entry.__doc__ or "")
+                for place, entry in ENTRIES.items()
+                if place.startswith(f"{key}.")
+            ]
     return "\n".join(parts)
 
 
@@ -70,7 +75,8 @@ def _type(kind: Any) -> str:
         return f"mapping of {_type(inner[0])} to {_type(inner[1])}"
     if origin is not None and inner:
         return _type(inner[0])
-    names = {int: "whole number", float: "number", str: "text", bool: "true or false", SourceSettings: "sources (below)"}
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false", types.NoneType: "null"}
+    names |= {entry: f"{place.rpartition('.')[2]} (below)" for place, entry in ENTRIES.items()}
     return names.get(kind, getattr(kind, "__name__", str(kind)))
 
 
@@ -87,6 +93,8 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "`null`"  # as YAML writes it
     if isinstance(value, float):
         return f"`{value:.6g}`"
     if isinstance(value, tuple):

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from model.backbones import refuse_unknown_backbone
 from model.shipped import has_starter
+from pipelines.names import USUAL
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of
 from workspace.files import write_json
@@ -197,3 +199,23 @@ def test_the_demo_shows_no_figures_of_an_earlier_cycle(tmp_path: Path) -> None:
     page = {"cycle": "2026-W01.1", "overall": overall, "counts": {"overall": {"n_real": 4, "n_fake": 4}}, "judged_on": "videos"}
     write_json(tmp_path / "reports" / "evaluation.json", page)
     assert figures_of(tmp_path, "2026-W01.1") and figures_of(tmp_path, "2026-W02.1") == []
+
+
+@pytest.mark.parametrize(("key", "name"), [("  forgers:\n", "  forgers:\n  - nope\n"), ("  backbone: resnext_tiny", "  backbone: resnext_giant")])
+def test_a_name_that_nobody_has_is_refused_before_a_cycle_begins(tmp_path: Path, key: str, name: str) -> None:
+    root = tmp_path / "w"
+    vigil("init", root, "--profile", "demo")
+    (tmp_path / "media" / "real").mkdir(parents=True)
+    assert cv2.imwrite(str(tmp_path / "media" / "real" / "a.jpg"), np.random.default_rng(3).integers(0, 255, (64, 64, 3), np.uint8))
+    vigil("ingest", tmp_path / "media", "-w", root)
+    params = (root / "params.yaml").read_text()
+    assert params.count(key) == 1
+    (root / "params.yaml").write_text(params.replace(key, name))
+    done = vigil("retrain", "-w", root, check=False)
+    assert done.returncode == 1 and ("nope" in done.stderr or "resnext_giant" in done.stderr) and "in params.yaml" in done.stderr
+    assert not events(root, "cycle_opened")
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_the_backbones_that_are_known_without_torch_are_there(name: str) -> None:
+    refuse_unknown_backbone(name)

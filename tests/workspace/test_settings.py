@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from workspace.errors import SettingsError
 from workspace.profiles import compose_params, project_root, recipes
-from workspace.settings import PROFILES, STAGES, GateSettings, Settings, StageVersions, load_settings, parse_settings
+from workspace.settings import PROFILES, STAGES, GateSettings, PluginSettings, Settings, SourceSettings, StageVersions, load_settings, parse_settings
 from workspace.settings_docs import settings_table
 
 
@@ -219,6 +219,9 @@ def test_the_settings_page_describes_every_key():
                 assert f"{at}{alias}" in keys
 
     walk(Settings.model_validate(params()), "")
+    for entry in (SourceSettings, PluginSettings):  # blocks that only a list holds
+        assert set(entry.model_fields) <= {key.partition(".")[0] for key in keys}
+    assert not [row for row in rows if "None" in row], "YAML says null"
 
 
 def test_reading_is_safe_with_a_path_given_as_text(tmp_path):
