@@ -176,9 +176,12 @@ def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False,
     1. Take in new media and reviewed cases. 2. Faces and data checks of every new batch. 3. Open the cycle.
     4. Forge, assemble, train, evaluate, drift, gate. 5. Probe and promote, or hold. 6. Publish, report, commit, tag.
     """
+    from pipelines.names import refuse_unknown_names
+
     root = Path(workspace).resolve()
     prepare_environment(root)
     settings = load_settings(root / "params.yaml")
+    refuse_unknown_names(settings)
     with lease(root, "retrain"):
         return _run(root, settings, scheduled, force, settings.ingest.sources if sources is None else sources).as_dict()
 
