@@ -118,7 +118,7 @@ def _ingest_source(
     taken = _measure_all(source, settings, listing, known, seen, counts, by_people, progress)
     rows = _rows(taken, source, listing, known, report)
     for row, _ in rows:
-        if row["sample_id"] in known.labels:
+        if known.batch_of(row["sample_id"]):
             row |= _as_recorded(root, row, known)
     good = [(row, item) for row, item in rows if not row["quarantine"]]
     name = _free_name(root, source, wanted) if any(_is_kept(row) for row, _ in rows) else ""
@@ -213,12 +213,16 @@ def _is_kept(row: dict[str, Any]) -> bool:
 
 
 def _as_recorded(root: Path, row: dict[str, Any], known: Known) -> dict[str, Any]:
-    """What is kept of the earlier row of a content whose label comes now: who is in it and where it may stand, so that it changes no side."""
-    table = read_manifest(root / "data" / "raw" / known.labels[row["sample_id"]][0])
+    """What is kept of the earlier row of a content whose label comes now: who is in it and where it may stand, so that it changes no side.
+
+    What only a dropped batch said, perhaps wrongly, fills the gaps of what is said now.
+    """
+    table = read_manifest(root / "data" / "raw" / known.batch_of(row["sample_id"]))
     before = rows_of(table[table["sample_id"] == row["sample_id"]])[0]
-    kept = {name: before[name] or row[name] for name in ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")}
+    first, then = (before, row) if row["sample_id"] in known.labels else (row, before)
+    kept = {name: first[name] or then[name] for name in ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")}
     if row["label"] == "fake":
-        kept |= {name: before[name] or row[name] for name in ("donor", "generator")}
+        kept |= {name: first[name] or then[name] for name in ("donor", "generator")}
     return kept | {"use": min(row["use"], before["use"], key=STRICTEST.index)}
 
 

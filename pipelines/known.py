@@ -47,23 +47,38 @@ class Look:
 
 @dataclass(slots=True)
 class Known:
-    """Labels and uses by sample id, and the looks of all samples that have any."""
+    """Labels and uses by sample id, and the looks of all samples that have any.
+
+    What dropped batches say of a content is nobody's word any more, so it is not among the labels: a person's label comes in, and so does a
+    source's other one. What they said before is known all the same, or the next ingest would bring a dropped batch back from its source.
+    """
 
     labels: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # (batch, label, use)
+    dropped: dict[str, dict[str, str]] = field(default_factory=dict)  # of dropped batches: the batch that said it, by label
     unlabelled: set[str] = field(default_factory=set)
     disputed: set[str] = field(default_factory=set)  # two labels in one ingest
     reviewed: set[str] = field(default_factory=set)  # a person has decided
     contradicted: dict[str, list[str]] = field(default_factory=dict)  # what was said of known content, where it differs
     looks: list[Look] = field(default_factory=list)
 
-    def add(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Make the rows of a batch known."""
+    def add(self, folder: Path, rows: Sequence[Mapping[str, Any]], dropped: bool = False) -> None:
+        """Make the rows of a batch known. Of a dropped one the looks count, since it may come back, and what may never be used."""
         for row in rows:
-            self.labels[row["sample_id"]] = (row["batch"], row["label"], row["use"])
-            for group, belongs in ((self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"]))):
-                (group.add if belongs else group.discard)(row["sample_id"])
+            sample_id = row["sample_id"]
+            if dropped and row["use"] != "never":
+                for label in ("real", "fake") if is_disputed(row) else (row["label"],):
+                    self.dropped.setdefault(sample_id, {})[label] = row["batch"]
+            else:
+                self.labels[sample_id] = (row["batch"], row["label"], row["use"])
+                for group, belongs in ((self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"]))):
+                    (group.add if belongs else group.discard)(sample_id)
             if row["phash"] and not row["quarantine"]:
                 self.looks.append(_look(row, (folder, row["shard"], int(row["offset"]), int(row["bytes"]))))
+
+    def batch_of(self, sample_id: str) -> str:
+        """The batch with what is known of a content, '' for new content; a dropped batch where no other holds it."""
+        said = [*self.dropped.get(sample_id, {}).values()]
+        return self.labels[sample_id][0] if sample_id in self.labels else said[-1] if said else ""
 
     def holds(self, sample_id: str, found: Found, by_people: bool) -> bool:
         """Whether this file brings nothing new: its content is known, and so is its label.
@@ -71,7 +86,7 @@ class Known:
         A person's label (`by_people`: handed over by the service) is new where it is not the recorded one; a source's only where none was recorded.
         """
         if sample_id not in self.labels:
-            return False
+            return not by_people and found.label in self.dropped.get(sample_id, {})
         _, label, use = self.labels[sample_id]
         if found.problem or not found.label or use == "never":
             return True
@@ -81,9 +96,9 @@ class Known:
 
     def compare(self, sample_id: str, found: Found, source: str, conflicts: list[str]) -> None:
         """Note where known content comes with other words than before; what was recorded stands."""
-        batch, label, use = self.labels[sample_id]
-        if found.problem:
+        if found.problem or sample_id not in self.labels:
             return
+        batch, label, use = self.labels[sample_id]
         if found.label and found.label != label:
             conflicts.append(f"{found.name} is {found.label} here, {label or 'unlabelled'} in batch {batch}")
             if label and use != "never" and sample_id not in self.reviewed:
@@ -111,10 +126,10 @@ def read_known(root: Path) -> Known:
     """
     known = Known()
     missing = []
-    for batch in batch_states(Journal(root).events()):
+    for batch, told in batch_states(Journal(root).events()).items():
         folder = root / "data" / "raw" / batch
         if (folder / "manifest.parquet").is_file():
-            known.add(folder, rows_of(read_manifest(folder)))
+            known.add(folder, rows_of(read_manifest(folder)), dropped=told.state == "dropped")
         else:
             missing.append(batch)
     if missing:

@@ -28,8 +28,10 @@ from workspace.batches import set_batch_state
 from workspace.cycle import Cycle
 from workspace.files import sha256_bytes
 from workspace.for_review import waiting_samples
+from workspace.forgetting import forget
 from workspace.journal import Journal
 from workspace.manifest import read_manifest
+from workspace.repository import init_repository
 from workspace.settings import Settings, SourceSettings
 from workspace.state import batch_states
 
@@ -191,3 +193,26 @@ def test_a_column_of_case_ids_in_somebody_s_table_is_no_person_s_word(filled: Pa
     path.write_text("path,label,identity,case_id\n0.jpg,fake,p0,0123456789abcdef\n")
     report = ingest(filled, settings, [SourceSettings(name="forged", path=str(path))])
     assert report.added == 0 and report.conflicts == ["0.jpg is fake here, real in batch press-batch"]
+
+
+def test_a_label_for_what_only_a_dropped_batch_holds_comes_in_and_erased_content_stays_out(tmp_path: Path, faces: list[bytes]) -> None:
+    root = tmp_path / "workspace"
+    world = World(root)
+    init_repository(root, "")
+    take(root, world.settings, table_of(tmp_path / "press", [(faces[0], "fake", "p0"), (faces[1], "fake", "p1")]), "press")
+    set_batch_state(root, "press-batch", "dropped", who="ada", why="poisoned")
+    cases = [world.upload(content)[1] for content in faces[:2]]
+    for case in cases:
+        world.decide(case, "fake")
+    forget(root, {sha256_bytes(faces[1]): ""}, "ada")
+    for comes in (["fake"], []):  # twice, as after a crash before the outbox was closed
+        folder = export_reviewed(root, world.settings)
+        assert folder is not None
+        batches = ingest(root, world.settings, [source(folder)]).batches
+        assert [row["label"] for name in batches for row in rows_of(read_manifest(root / "data/raw" / name))] == comes
+        feedback = [*batch_states(Journal(root).events())][-1]
+    _close_outbox(root, world.settings)
+    assert [(world.case(case)["handover"], world.case(case)["batch"]) for case in cases] == [("ingested", feedback), ("ingested", "press-batch")]
+    (row,) = rows_of(read_manifest(root / "data/raw" / feedback))
+    assert (row["sample_id"], row["case_id"], row["identity"]) == (sha256_bytes(faces[0]), cases[0], "p0"), "who is in it is known from before"
+    world.close()

@@ -17,6 +17,7 @@ import pytest
 from pipelines.ingest import ingest, pending
 from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
+from workspace.batches import set_batch_state
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import sha256_file
 from workspace.journal import Journal
@@ -117,6 +118,22 @@ def test_known_content_with_another_label_is_reported_and_the_first_word_stands(
     assert report.added == 0 and report.batches == []
     assert report.conflicts == ["fake/x.jpg is fake here, real in batch w1"]
     assert any("conflict" in line for line in report.lines())
+
+
+def test_a_dropped_batch_stays_out_while_its_source_says_the_same_and_comes_in_with_other_labels(root: Path, settings: Settings, media: Path) -> None:
+    table = media / "labels.csv"
+    table.write_text("path,label,identity\nreal/r0.jpg,fake,ann\nreal/r1.jpg,real,ann\nreal/r2.jpg,,\n")
+    ingest(root, settings, [source(media)], batch="w1")
+    set_batch_state(root, "w1", "dropped", who="ada", why="labels of another table")
+    again = ingest(root, settings, [source(media)])
+    assert (again.added, again.known, again.conflicts) == (0, 3, []), "what a person has dropped does not come back by itself"
+    table.write_text("path,label,identity\nreal/r0.jpg,real,bob\nreal/r1.jpg,real,bob\nreal/r2.jpg,fake,\n")
+    mended = ingest(root, settings, [source(media)], batch="w2")
+    assert (mended.added, mended.known, mended.conflicts) == (2, 1, [])
+    rows = read_manifest(root / "data" / "raw" / "w2").set_index("path")
+    assert rows["label"].to_dict() == {"real/r0.jpg": "real", "real/r2.jpg": "fake"} and rows["duplicate_of"].tolist() == ["", ""]
+    assert rows.loc["real/r0.jpg", "identity"] == "bob", "what is said now, where a dropped batch said something else"
+    assert ingest(root, settings, [source(media)]).known == 3
 
 
 def test_one_content_with_two_labels_in_one_source_is_quarantined(root: Path, settings: Settings, media: Path) -> None:
