@@ -1,15 +1,17 @@
 """Bring a source to this machine: a local path as it is, an S3 prefix by fetching what was never looked at.
 
-Fetched objects lie in `.vigil/incoming/<source>` until they are in a batch; a cut connection leaves them there, and the next
-run goes on with them.
+An empty file stands for what was looked at before, so that a layout sees the whole source; where it says something new of such
+an object, `Place.bring` fetches it after all. Fetched objects lie in `.vigil/incoming/<source>` until they are in a batch; a cut
+connection leaves them there, and the next run goes on with them.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from pipelines.fingerprint import TOO_BIG
 from pipelines.intake import NotNow
 from pipelines.layouts import Found
 from pipelines.seen import Entry, Seen, Stamp
@@ -23,11 +25,15 @@ TABLES = (".csv", ".json", ".jsonl", ".txt")  # always fetched: without its tabl
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a source lies on this machine, which of its objects may not be fetched (`problem` says why), and which need not be."""
+    """Where a source lies on this machine, which of its objects may not be fetched (`problem` says why), and which were not.
+
+    `known` are the stamps of the latter, by path: empty files lie there until `bring` fetches them.
+    """
 
     path: Path
     refused: tuple[Found, ...] = ()
-    known: frozenset[str] = frozenset()
+    known: Mapping[Path, Stamp] = field(default_factory=dict)
+    bring: Callable[[Sequence[Path]], None] = lambda paths: None
 
 
 def located(root: Path, source: SourceSettings) -> Path:
@@ -55,34 +61,47 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
         return
     incoming = root / ".vigil" / "incoming" / source.name
     incoming.mkdir(parents=True, exist_ok=True)
-    fresh: dict[str, ObjectInfo] = {}
+    objects = {_name(item.key, source): item for item in _objects(source, settings)}
+    folders = {parent.as_posix() for name in objects for parent in PurePosixPath(name).parents}
     refused: list[Found] = []
-    known: set[str] = set()
-    objects = _objects(source, settings)
-    folders = {parent.as_posix() for item in objects for parent in PurePosixPath(_name(item.key, source)).parents}
-    for item in objects:
-        name = _name(item.key, source)
-        if seen.unchanged(source.name, name, Stamp(item.size, item.etag)) and not name.lower().endswith(TABLES):
-            known.add(name)
-            continue
-        fresh[name] = item
-        if problem := path_problem(name) or ("a folder has its name" if name in folders else "file too big" if item.size > settings.max_file_bytes else ""):
+    known: dict[Path, Stamp] = {}
+    wanted: dict[str, ObjectInfo] = {}
+    for name, item in objects.items():
+        stamp = Stamp(item.size, item.etag)
+        before = seen.unchanged(source.name, name, stamp)
+        too_big = item.size > settings.max_file_bytes and (before is None or before.problem == TOO_BIG)
+        if problem := path_problem(name) or ("a folder has its name" if name in folders else TOO_BIG if too_big else ""):
             refused.append(Found(path=incoming / name, name=name, problem=problem))
-    barred = {found.name for found in refused}
-    wanted = {name: item for name, item in fresh.items() if name not in barred}
+        elif before and not name.lower().endswith(TABLES):
+            known[incoming / name] = stamp
+        else:
+            wanted[name] = item
+    fresh = {**wanted, **{found.name: objects[found.name] for found in refused}}
     _drop_strays(incoming, wanted)
-    try:
-        fetch(_url(source), incoming, settings.s3_endpoint_url, objects=list(wanted.values()), progress=Progress("fetch"))
-    except DataError as problem:
-        raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
-    for folder in {(incoming / name).parent for name in known}:
-        folder.mkdir(parents=True, exist_ok=True)  # a layout is recognised by its folders, whatever of it is new
-    yield Place(incoming, tuple(refused), frozenset(known))
+    _fetch(source, settings, incoming, [*wanted.values()])
+    for path in known:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def bring(paths: Sequence[Path]) -> None:
+        again = {(name := path.relative_to(incoming).as_posix()): objects[name] for path in paths}
+        fresh.update(again)
+        if again:
+            _fetch(source, settings, incoming, [*again.values()])
+
+    yield Place(incoming, tuple(refused), known, bring)
     for name, item in fresh.items():
         taken = seen.get(source.name, name)
         seen.put(source.name, name, Entry(Stamp(item.size, item.etag), taken.sample_id if taken else "", taken.problem if taken else ""))
     seen.save()
     shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _fetch(source: SourceSettings, settings: IngestSettings, incoming: Path, objects: Sequence[ObjectInfo]) -> None:
+    try:
+        fetch(_url(source), incoming, settings.s3_endpoint_url, objects=objects, progress=Progress("fetch"))
+    except DataError as problem:
+        raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
 
 
 def _objects(source: SourceSettings, settings: IngestSettings) -> list[ObjectInfo]:

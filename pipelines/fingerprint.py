@@ -16,6 +16,7 @@ from media.decode import MediaInfo, Source, probe, read_frames, read_image
 from workspace.errors import MediaError
 from workspace.files import sha256_bytes, sha256_file
 
+TOO_BIG = "file too big"
 PICTURE_PX = 192  # longest side of the pictures whose points are sought
 PATCH_PX = 32
 PATCH_SIZES = 3.0  # side of a patch, as a multiple of its point's own size
@@ -50,7 +51,7 @@ def measure(path: Path, name: str, max_bytes: int) -> Measured:
         if size == 0:
             return Measured(_id_of_name(name, 0), 0, problem="empty file")
         if size > max_bytes:
-            return Measured(_id_of_name(name, size), size, problem="file too big")
+            return Measured(_id_of_name(name, size), size, problem=TOO_BIG)
         sample_id = sha256_file(path)
     except OSError as problem:
         return Measured(_id_of_name(name, 0), 0, problem=f"unreadable ({problem.__class__.__name__})")

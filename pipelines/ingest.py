@@ -105,17 +105,16 @@ def _ingest_source(
     listing = read_layout(source, place.path)
     refused_names = {found.name for found in place.refused}
     listing.files = [found for found in listing.files if found.name not in refused_names] + list(place.refused)
-    elsewhere = place.known - {found.name for found in listing.files}
     if source.identity.rule == "column" and not listing.names_people:
         raise DataError(
             f"Source {source.name} does not say who is in its files.", why="identity rule `column` needs a column `identity`",
             next_step="Add the column, or choose another rule: folder, pattern, file or unknown.",
         )  # fmt: skip
-    counts = SourceCounts(found=len(listing.files) + len(elsewhere), hidden=listing.hidden, known=len(elsewhere))
+    counts = SourceCounts(found=len(listing.files), hidden=listing.hidden)
     if listing.card:
-        counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": {} if elsewhere else listing.card.compare(listing.files)}
+        counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.card.compare(listing.files)}
     by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote
-    taken = _measure_all(source, settings, listing, known, seen, counts, by_people, progress)
+    taken = _measure_all(source, settings, place, listing, known, seen, counts, by_people, progress)
     rows = _rows(taken, source, listing, known, report)
     for row, _ in rows:
         if known.batch_of(row["sample_id"]):
@@ -140,6 +139,7 @@ def _ingest_source(
 def _measure_all(
     source: SourceSettings,
     settings: Settings,
+    place: Place,
     listing: Listing,
     known: Known,
     seen: Seen,
@@ -151,7 +151,7 @@ def _measure_all(
     todo: list[tuple[Found, Stamp]] = []
     done: list[Taken] = []
     for found in listing.files:
-        stamp = stamp_of(found.path)
+        stamp = place.known.get(found.path) or stamp_of(found.path)
         before = seen.unchanged(source.name, found.name, stamp) or (seen.get(source.name, found.name) if found.problem == "file not found" else None)
         if before and known.holds(before.sample_id, found, by_people):
             counts.known += 1
@@ -160,6 +160,7 @@ def _measure_all(
             done.append(Taken(found, Measured(before.sample_id, stamp.bytes, problem=before.problem), stamp))
         else:
             todo.append((found, stamp))
+    place.bring([found.path for found, _ in todo if found.path in place.known and not found.problem])
 
     def look(job: tuple[Found, Stamp]) -> Taken:
         found, stamp = job

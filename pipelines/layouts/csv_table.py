@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipelines.layouts.found import TABLE_NAME, Found, Listing, problem_of
 from workspace.errors import DataError
@@ -56,7 +56,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
     seen: set[str] = set()
     for number, row in enumerate(rows, start=first):
         row = {name: row.get(their, "") for name, their in theirs.items()}
-        name = row["path"].replace("\\", "/")
+        name = PurePosixPath(row["path"].replace("\\", "/")).as_posix() if row["path"] else ""  # ./a.jpg is a.jpg
         if not name:
             mistakes.append(f"{word} {number}: no path")
         elif name in seen:

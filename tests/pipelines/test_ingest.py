@@ -1,5 +1,6 @@
 """Ingest through its front door, on rendered media."""
 
+import json
 import os
 import shutil
 import signal
@@ -345,6 +346,52 @@ def test_an_s3_table_is_read_again_with_what_was_added_to_it(root: Path, media: 
     second = ingest(root, settings, [remote], batch="w2")
     assert (second.added, second.quarantined) == (1, 0)
     assert read_manifest(root / "data" / "raw" / "w2")[["path", "label", "identity"]].values.tolist() == [["b.jpg", "fake", "bert"]]
+
+
+def test_what_an_s3_table_says_later_of_objects_that_were_looked_at_comes_in(root: Path, media: Path, bucket) -> None:  # type: ignore[no-untyped-def]
+    client, endpoint = bucket
+    settings = demo_settings({"ingest": {"s3_endpoint_url": endpoint}})
+    remote = source(Path("x"), "cloud").model_copy(update={"path": "s3://media/press"})
+
+    def says(text: str) -> None:
+        client.put_object(Bucket="media", Key="press/labels.csv", Body=f"path,label\n{text}".encode())
+
+    for number, name in enumerate("abc"):
+        client.upload_file(str(media / "real" / f"r{number}.jpg"), "media", f"press/{name}.jpg")
+    says("./a.jpg,\nb.jpg,real\n")
+    assert ingest(root, settings, [remote], batch="w1").added == 2
+    says("./a.jpg,fake\nb.jpg,fake\nc.jpg,real\n")
+    report = ingest(root, settings, [remote], batch="w2")
+    assert (report.added, report.known, report.quarantined) == (2, 1, 0) and report.conflicts == ["b.jpg is fake here, real in batch w1"]
+    folder = root / "data" / "raw" / "w2"
+    rows = {row["path"]: row for row in read_manifest(folder).to_dict("records")}
+    assert {name: row["label"] for name, row in rows.items()} == {"a.jpg": "fake", "c.jpg": "real"}
+    for row in rows.values():
+        read_media(folder, row["shard"], row["offset"], row["bytes"], row["sample_id"])
+    assert pending(root, settings, [remote]) == 0
+    again = ingest(root, settings, [remote])
+    assert (again.batches, again.known, again.quarantined) == ([], 3, 0)
+
+
+def test_frames_of_deepfakebench_on_s3_come_in_once_beside_new_ones(root: Path, media: Path, bucket) -> None:  # type: ignore[no-untyped-def]
+    client, endpoint = bucket
+    settings = demo_settings({"ingest": {"s3_endpoint_url": endpoint}})
+    remote = source(Path("x"), "cloud").model_copy(update={"path": "s3://media/bench"})
+
+    def publish(count: int) -> None:
+        videos = {f"v{number}": {"label": "UADFV_Real", "frames": [f"UADFV\\real\\v{number}\\0.jpg"]} for number in range(count)}
+        for number in range(count):
+            client.upload_file(str(media / "real" / f"r{number}.jpg"), "media", f"bench/rgb/UADFV/real/v{number}/0.jpg")
+        client.put_object(Bucket="media", Key="bench/dataset_json/UADFV.json", Body=json.dumps({"UADFV": {"UADFV_Real": {"train": videos}}}).encode())
+
+    publish(2)
+    assert ingest(root, settings, [remote], batch="w1").added == 2
+    again = ingest(root, settings, [remote])
+    assert (again.batches, again.known) == ([], 2)
+    publish(3)
+    report = ingest(root, settings, [remote], batch="w2")
+    assert (report.added, report.known, report.quarantined) == (1, 2, 0)
+    assert read_manifest(root / "data" / "raw" / "w2")["path"].tolist() == ["rgb/UADFV/real/v2/0.jpg"]
 
 
 def test_an_object_store_that_does_not_answer_is_a_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
