@@ -115,7 +115,7 @@ def _ingest_source(
         counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.card.compare(listing.files)}
     by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote
     taken = _measure_all(source, settings, place, listing, known, seen, counts, by_people, progress)
-    rows = _rows(taken, source, listing, known, report)
+    rows = _rows(taken, source, listing, by_people, report)
     for row, _ in rows:
         if known.batch_of(row["sample_id"]):
             row |= _as_recorded(root, row, known)
@@ -183,7 +183,7 @@ def _measure_all(
     return fresh
 
 
-def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, known: Known, report: IngestReport) -> list[tuple[dict[str, Any], Taken]]:
+def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, by_people: bool, report: IngestReport) -> list[tuple[dict[str, Any], Taken]]:
     """Manifest rows, one a content: of equal files the first stands, the strictest `use` wins, and two labels mean quarantine."""
     rows: dict[str, tuple[dict[str, Any], Taken]] = {}
     for item in taken:
@@ -201,7 +201,7 @@ def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, known: K
             "use": found.use or UNSTATED, "identity": person, "donor": found.donor, "generator": found.generator,
             "source": source.name, "source_video": found.source_video, "method": found.method, "compression": found.compression,
             "licence": found.licence or (listing.card.terms if listing.card else ""), "consent": found.consent,
-            "case_id": found.case_id, "bytes": measured.bytes, "offset": 0, "quarantine": measured.problem, "phash": measured.phash,
+            "case_id": found.case_id if by_people else "", "bytes": measured.bytes, "offset": 0, "quarantine": measured.problem, "phash": measured.phash,
             "attributes": found.attributes,
         }  # fmt: skip
         rows[measured.sample_id] = (row, item)

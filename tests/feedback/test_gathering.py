@@ -21,6 +21,7 @@ from media.synthetic import render_take
 from pipelines import assemble
 from pipelines.ingest import ingest
 from pipelines.rows import rows_of
+from pipelines.sides import standing
 from tests.feedback.conftest import Service, running, wait_for
 from tests.feedback.world import World
 from tests.pipelines.tables import write_batch
@@ -215,4 +216,23 @@ def test_a_label_for_what_only_a_dropped_batch_holds_comes_in_and_erased_content
     assert [(world.case(case)["handover"], world.case(case)["batch"]) for case in cases] == [("ingested", feedback), ("ingested", "press-batch")]
     (row,) = rows_of(read_manifest(root / "data/raw" / feedback))
     assert (row["sample_id"], row["case_id"], row["identity"]) == (sha256_bytes(faces[0]), cases[0], "p0"), "who is in it is known from before"
+    world.close()
+
+
+def test_a_column_case_id_of_a_source_is_no_persons_word(tmp_path: Path, faces: list[bytes]) -> None:
+    root = tmp_path / "workspace"
+    world = World(root)
+    court = table_of(tmp_path / "court", [(faces[0], "real", "p0")])
+    court.write_text("path,label,case_id\n0.jpg,real,2024-CV-17\n")
+    take(root, world.settings, court, "court")
+    take(root, world.settings, table_of(tmp_path / "rumour", [(faces[0], "fake", "p0")]), "rumour")
+    assert [one.sample_id for one in waiting_samples(root)] == [sha256_bytes(faces[0])], "a file's number at a court settles nothing"
+    _, case = world.upload(faces[0])
+    world.decide(case, "fake")
+    folder = export_reviewed(root, world.settings)
+    assert folder is not None
+    (answers,) = ingest(root, world.settings, [source(folder)]).batches
+    rows = {name: rows_of(read_manifest(root / "data/raw" / name)) for name in ("court-batch", answers)}
+    assert {name: row["case_id"] for name, (row,) in rows.items()} == {"court-batch": "", answers: case}
+    assert standing(rows) == {sha256_bytes(faces[0]): answers}
     world.close()
