@@ -6,7 +6,7 @@ The answer that decided a case wrote its outbox row in its own transaction. From
    answer back), writes them to `.vigil/outbox/<batch>/` (media and labels.csv) and returns the folder; `source(folder)` says
    how `ingest` reads it.
 2. `ingest` takes it like any other source; its samples are known by content hash, so twice is the same as once.
-3. `mark_ingested(root, settings, batch_of)` closes the rows whose media are in a manifest, and removes the folder.
+3. `mark_ingested(root, settings, batch_of)` closes the rows whose media are in a manifest, and removes the folder with the last of them.
 
 A crash before 3 means that 1 and 2 run again and add nothing; a crash inside 1 leaves a hidden folder that the next run
 removes. A batch is named by what it holds: the same rows give the same folder. Two at once wait for one another.
@@ -90,7 +90,8 @@ def mark_ingested(root: Path, settings: Settings, batch_of: Mapping[tuple[str, s
                 values = {"state": "ingested", "batch": batch, "ingested_at": moment}
                 connection.execute(update(OUTBOX).where(OUTBOX.c.case_id == row["case_id"]).values(**values))
                 audit.append(connection, WHO, "case.ingested", f"case:{row['case_id']}", {"batch": batch, "sha256": row["sha256"]})
-        if len(closed) == len(pending):
+        left = [row for row in pending if row["state"] == "exported" and (row["sha256"], row["label"]) not in batch_of]
+        if not left:  # those that wait for the next batch are in no folder
             _remove_other_folders(root, keep="")
         return len(closed)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BLANKED = ("identity", "donor", "source_video", "method", "licence", "consent", "attributes", "shard", "phash", "duplicate_of", "looks")
 CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
 MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets")
-CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building")  # made or fetched again when they are needed
+CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox")  # made, fetched or handed over again when they are needed
 MOST_JSON_BYTES = 64 << 20
 PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
 
@@ -63,14 +63,14 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
         if found:
             report.samples += found
             report.batches.append(manifest.parent.name)
+    for name in CACHES:  # what was on its way into a batch lies in none
+        shutil.rmtree(root / name, ignore_errors=True)
     if not report.samples:
         return report
     wanted = set(report.samples)
     for folder in _made_of(root, wanted):
         shutil.rmtree(folder)
         report.folders.append(str(folder.relative_to(root)))
-    for name in CACHES:
-        shutil.rmtree(root / name, ignore_errors=True)
     forget_conflicts(root, wanted)
     _version(root, report.batches)
     held = set(_held(root, wanted))

@@ -277,19 +277,12 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
     with open_dvc(root) as repo:
         there: list[str] = []
         if repo.config.get("core", {}).get("remote") and md5s:
-            from dvc.exceptions import DvcException
-
-            try:
+            what = "Erased data could not be deleted from the DVC remote. The erasure is not finished."
+            with remote_errors(what, "run `vigil erase`; the next cycle tries again too"):
                 remote = repo.cloud.get_remote_odb()
                 there = [path for path in map(remote.oid_to_path, sorted(md5s)) if remote.fs.exists(path)]
                 for path in there:
                     remote.fs.remove(path)
-            except (DvcException, OSError) as problem:
-                raise DataError(
-                    "Erased data could not be deleted from the DVC remote. The erasure is not finished.",
-                    why=root_cause(problem),
-                    next_step="Check `remote` in params.yaml, then run `vigil erase`; the next cycle tries again too.",
-                ) from problem
         for md5 in md5s:
             Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
     return len(there)

@@ -110,6 +110,17 @@ def test_exporting_twice_gives_the_same_folder_and_marking_closes_it(world: Worl
     assert told[-2:] == ["case.handover", "case.ingested"] and told.count("case.handover") == 1
 
 
+def test_a_folder_goes_once_all_of_it_is_in_a_batch_whatever_was_decided_meanwhile(world: World) -> None:
+    root, settings = world.root, world.settings
+    folder = export_reviewed(root, settings)
+    assert folder is not None
+    rows = rows_of(folder)
+    world.decide(world.upload(JPEG + b"late")[1], "fake")
+    assert mark_ingested(root, settings, {(row["path"][:64], row["label"]): "b" for row in rows[1:]}) == len(rows) - 1 and folder.exists()
+    assert mark_ingested(root, settings, {(row["path"][:64], row["label"]): "b" for row in rows}) == 1 and not folder.exists()
+    assert waiting(root, settings) == 1
+
+
 def test_what_ingest_did_not_confirm_comes_again_with_what_is_new(world: World) -> None:
     root, settings = world.root, world.settings
     first = export_reviewed(root, settings)

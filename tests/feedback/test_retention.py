@@ -163,6 +163,22 @@ def test_an_erased_case_on_its_way_to_training_is_taken_back(world: World) -> No
     assert finish_erasures(world.root, world.database) == []
 
 
+def test_a_finished_erasure_leaves_nothing_in_the_outbox_and_the_others_are_handed_over_again(world: World) -> None:
+    gone, kept = JPEG + b"gone", JPEG + b"kept"
+    detection_id, case_id = world.upload(gone)
+    for one in (case_id, world.upload(kept)[1]):
+        world.decide(one, "fake")
+    folder = export_reviewed(world.root, world.settings)
+    assert folder is not None
+    retention(world).erase(world.sender, detection_id)
+    finish_erasures(world.root, world.database)
+    assert row(world, ERASURES)["state"] == "done"
+    assert [path for path in world.root.rglob("*") if path.is_file() and sha256_bytes(gone) in path.name] == [] and not folder.exists()
+    again = export_reviewed(world.root, world.settings)
+    assert again is not None and [path.stem for path in again.glob("*.jpg")] == [sha256_bytes(kept)]
+    assert mark_ingested(world.root, world.settings, {(sha256_bytes(kept), "fake"): "b"}) == 1
+
+
 # -- training's part ----------------------------------------------------------------------------------------------------------
 def test_erasing_reaches_the_batch_its_faces_dvc_and_its_remote(tmp_path: Path) -> None:
     import cv2

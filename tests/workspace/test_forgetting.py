@@ -14,6 +14,8 @@ from workspace.errors import DataError
 from workspace.files import sha256_bytes
 from workspace.forgetting import _forget_in_batch, mentions
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, read_media, repack_shard, write_manifest, write_media
+from workspace.objects import cache_of, objects_in
+from workspace.repository import delete_objects, dvc_add, init_repository
 
 CONTENTS = [f"media number {number} ".encode() * 400 for number in range(6)]
 SAMPLES = [sha256_bytes(content) for content in CONTENTS]
@@ -93,3 +95,17 @@ def test_a_damaged_shard_is_not_packed_anew(batch: Path) -> None:
     (batch / shard).write_bytes((batch / shard).read_bytes()[:700])
     with pytest.raises(DataError, match="cannot be packed anew"):
         repack_shard(batch, shard, {SAMPLES[0], SAMPLES[1], SAMPLES[2]})
+
+
+def test_a_remote_out_of_reach_is_said_and_the_cache_still_knows_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(key, value)
+    init_repository(tmp_path, "s3://bucket/vigil", "http://127.0.0.1:9")
+    (tmp_path / "data" / "raw" / "b").mkdir(parents=True)
+    (tmp_path / "data" / "raw" / "b" / "media.tar").write_bytes(b"media")
+    dvc_add(tmp_path, [tmp_path / "data" / "raw" / "b"])
+    held = objects_in(cache_of(tmp_path))
+    assert held
+    with pytest.raises(DataError, match="erasure is not finished"):
+        delete_objects(tmp_path, held)
+    assert all(path.exists() for path in held.values())
