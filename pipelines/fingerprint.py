@@ -16,7 +16,7 @@ from media.decode import MediaInfo, Source, probe, read_frames, read_image
 from workspace.errors import MediaError
 from workspace.files import sha256_bytes, sha256_file
 
-TOO_BIG = "file too big"
+TOO_BIG, UNREADABLE = "file too big", "unreadable"
 PICTURE_PX = 192  # longest side of the pictures whose points are sought
 PATCH_PX = 32
 PATCH_SIZES = 3.0  # side of a patch, as a multiple of its point's own size
@@ -54,7 +54,7 @@ def measure(path: Path, name: str, max_bytes: int) -> Measured:
             return Measured(_id_of_name(name, size), size, problem=TOO_BIG)
         sample_id = sha256_file(path)
     except OSError as problem:
-        return Measured(_id_of_name(name, 0), 0, problem=f"unreadable ({problem.__class__.__name__})")
+        return Measured(_id_of_name(name, 0), 0, problem=f"{UNREADABLE} ({problem.__class__.__name__})")
     try:
         info = probe(path)
     except MediaError as problem:

@@ -56,7 +56,7 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
         raise DataError(f"{batch!r} cannot name a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
     shutil.rmtree(root / ".vigil" / "building", ignore_errors=True)
     _journal_unjournalled(root)
-    known, seen, report = read_known(root), Seen(root), IngestReport()
+    known, seen, report = read_known(root), Seen(root, settings.ingest.max_file_bytes), IngestReport()
     for number, source in enumerate(sources):
         wanted = batch if batch is None or number == 0 else f"{batch}-{source.name}"
         try:
@@ -72,11 +72,11 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
 
 
 def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], out_of_reach: dict[str, str] | None = None) -> int:
-    """How many files of the sources were never looked at, or changed since; reads no media.
+    """How many files of the sources were never looked at, changed since, or can be read now; reads no media.
 
     A source out of reach counts 0; the reason is put into `out_of_reach`.
     """
-    seen, count = Seen(root), 0
+    seen, count = Seen(root, settings.ingest.max_file_bytes), 0
     for source in sources:
         try:
             if is_s3(source.path):
@@ -87,8 +87,17 @@ def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], o
             if out_of_reach is not None:
                 out_of_reach[source.name] = str(problem)
             continue
-        count += sum(seen.unchanged(source.name, found.name, stamp_of(found.path)) is None for found in listing.files)
+        again = [found for found in listing.files if _measured_before(seen, source, found, stamp_of(found.path)) is None]
+        count += sum(seen.get(source.name, found.name) is None or os.access(found.path, os.R_OK) for found in again)  # what stays closed or gone is not new
     return count
+
+
+def _measured_before(seen: Seen, source: SourceSettings, found: Found, stamp: Stamp) -> Entry | None:
+    """What is known of exactly this file, None where it has to be looked at again: also where its layout barred it and now does not, or for another reason."""
+    entry = seen.unchanged(source.name, found.name, stamp)
+    if entry and entry.problem != found.problem and entry.sample_id == refused(f"{source.name}/{found.name}", entry.problem).sample_id:
+        return None
+    return entry
 
 
 def _ingest_source(
@@ -152,7 +161,7 @@ def _measure_all(
     done: list[Taken] = []
     for found in listing.files:
         stamp = place.known.get(found.path) or stamp_of(found.path)
-        before = seen.unchanged(source.name, found.name, stamp) or (seen.get(source.name, found.name) if found.problem == "file not found" else None)
+        before = _measured_before(seen, source, found, stamp) or (seen.get(source.name, found.name) if found.problem == "file not found" else None)
         if before and known.holds(before.sample_id, found, by_people):
             counts.known += 1
             known.compare(before.sample_id, found, source.name, counts.conflicts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.fingerprint import TOO_BIG, UNREADABLE
 from workspace.files import read_json, write_json
 
 
@@ -41,10 +42,11 @@ def stamp_of(path: Path) -> Stamp:
 
 
 class Seen:
-    """The cache of one workspace. Read at once, written whole or not at all."""
+    """The cache of one workspace, under its present limit for a file. Read at once, written whole or not at all."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, max_file_bytes: int) -> None:
         self.path = root / ".vigil" / "seen.json"
+        self.max_file_bytes = max_file_bytes
         self._sources: dict[str, dict[str, list[Any]]] = {}
         try:
             stored = read_json(self.path)
@@ -58,9 +60,12 @@ class Seen:
         return Entry(Stamp(int(row[0]), str(row[1])), str(row[2]), str(row[3])) if row and len(row) == 4 else None
 
     def unchanged(self, source: str, name: str, stamp: Stamp) -> Entry | None:
-        """What was measured of exactly this file, or None."""
+        """What was measured of exactly this file, or None; also where it could not be read, or was too big under a lower limit."""
         entry = self.get(source, name)
-        return entry if entry and entry.stamp == stamp else None
+        if entry is None or entry.stamp != stamp:
+            return None
+        now_fits = entry.problem == TOO_BIG and stamp.bytes <= self.max_file_bytes
+        return None if now_fits or entry.problem.startswith(UNREADABLE) else entry  # a disk that is mended changes no time stamp
 
     def put(self, source: str, name: str, entry: Entry) -> None:
         """Remember a file until `save`."""

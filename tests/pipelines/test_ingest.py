@@ -1,5 +1,6 @@
 """Ingest through its front door, on rendered media."""
 
+import errno
 import json
 import os
 import shutil
@@ -168,6 +169,50 @@ def test_whatever_is_wrong_with_a_file_ends_as_a_reason(root: Path, settings: Se
     assert set(table.loc[table["quarantine"] != "", "shard"]) == {""}
     again = ingest(root, small, [source(media)])
     assert again.batches == [] and again.added == 0 and again.quarantined == 0 and again.known == 11
+
+
+def test_what_could_not_be_read_or_was_too_big_comes_in_once_it_can(root: Path, settings: Settings, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pipelines.fingerprint as fingerprint
+
+    def failing_disk(path: Path) -> str:
+        if path.name == "r0.jpg":
+            raise OSError(errno.EIO, "Input/output error")
+        return sha256_file(path)
+
+    largest = max(media.rglob("*.jpg"), key=lambda path: path.stat().st_size)
+    assert largest.name != "r0.jpg"
+    small = demo_settings({"ingest": {"max_file_bytes": largest.stat().st_size - 1}})
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "sha256_file", failing_disk)
+        first = ingest(root, small, [source(media)], batch="w1")
+        again = ingest(root, small, [source(media)])
+    assert (first.added, first.by_reason) == (3, {"file too big": 1, "unreadable (OSError)": 1}) and (again.batches, again.known) == ([], 5)
+    assert pending(root, small, [source(media)]) == 1 and pending(root, settings, [source(media)]) == 2
+    assert ingest(root, settings, [source(media)], batch="w2").added == 2
+    paths = read_manifest(root / "data" / "raw" / "w2")["path"]
+    assert sorted(paths) == sorted(["real/r0.jpg", largest.relative_to(media).as_posix()])
+    assert pending(root, settings, [source(media)]) == 0
+
+
+def test_a_file_that_a_table_names_and_that_is_gone_by_now_waits_for_nothing(root: Path, settings: Settings, media: Path) -> None:
+    (media / "labels.csv").write_text("path,label\nreal/r0.jpg,real\nreal/r1.jpg,real\n")
+    ingest(root, settings, [source(media)], batch="w1")
+    (media / "real" / "r0.jpg").unlink()
+    assert pending(root, settings, [source(media)]) == 0
+    assert ingest(root, settings, [source(media)]).known == 2
+
+
+def test_a_photo_that_its_layout_barred_comes_in_once_the_tables_name_it(root: Path, settings: Settings, media: Path, tmp_path: Path) -> None:
+    celeba = source(tmp_path / "celeba")
+    (tmp_path / "celeba").mkdir()
+    shutil.copytree(media / "real", tmp_path / "celeba" / "img_align_celeba")
+    table = tmp_path / "celeba" / "list_eval_partition.txt"
+    table.write_text("r0.jpg 0\nr1.jpg 0\n")
+    report = ingest(root, settings, [celeba], batch="w1")
+    assert (report.added, report.by_reason) == (2, {"not in list_eval_partition.txt": 1}) and pending(root, settings, [celeba]) == 0
+    table.write_text("r0.jpg 0\nr1.jpg 0\nr2.jpg 0\n")
+    assert pending(root, settings, [celeba]) == 1
+    assert ingest(root, settings, [celeba], batch="w2").added == 1
 
 
 def test_files_that_are_all_useless_make_no_batch_but_are_named_each_time(root: Path, settings: Settings, tmp_path: Path) -> None:
