@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from media.decode import Source
@@ -22,6 +23,7 @@ from workspace.state import batch_states
 
 MOST_OPENED = 6000  # pictures kept open: 120 MB and their points
 MOST_COMPARED = 8  # candidates of one file whose frames are compared, the likeliest first
+ODD = (cv2.error, ValueError)  # what OpenCV and NumPy say of odd pictures, e.g. frames of two sizes: one file must not stop the ingest of the others
 # Only files that claim to be the same thing can be duplicates, of which one is used: a fake often has its target's frames, and
 # FaceForensics++ holds one video in three compressions on purpose. What looks the same under other claims is used too, but tied to
 # the same side of the split: a new label must not carry a holdout clip into the training.
@@ -179,7 +181,7 @@ def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened)
         compared += 1
         try:
             mine = mine or opened.of(new)
-        except MediaError:
+        except (MediaError, *ODD):
             break
         if _same(mine, new, look, bits, opened):
             groups |= look.groups
@@ -192,5 +194,5 @@ def _same(mine: Recording, new: Look, look: Look, bits: int, opened: Opened) -> 
     ways = tuple(way for way, words in zip((False, True), shared, strict=True) if 2 * words >= max(shared))  # faces are half like their mirror images
     try:
         return likeness(mine, opened.of(look), ways).same
-    except VigilError:  # its media were not pulled: the words alone decide, a leak costs more than a clip
+    except (VigilError, *ODD):  # as where its media were not pulled: the words alone decide, a leak costs more than a clip
         return 2 * max(shared) >= min(len(look.words), len(new.words))

@@ -175,6 +175,8 @@ def _in_time(short: Recording, long: Recording, mirrored: bool, place: np.ndarra
     """The shift, in pictures, at which the two agree best, and how well they do there."""
     onto = short.pictures.shape[1:]
     common = _common(place, onto, long.pictures.shape[1:])
+    if not common.any():  # of a picture one pixel high nothing may be left
+        return 0, Likeness()
     ours = _normed(np.stack([_coarse(picture)[common] for picture in short.pictures]))
     laid = (cv2.warpAffine(long.picture(index, mirrored), place, onto[::-1]) for index in range(len(long.pictures)))
     theirs = _normed(np.stack([_coarse(picture)[common] for picture in laid]))
@@ -195,7 +197,8 @@ def _agreement(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def _coarse(picture: np.ndarray) -> np.ndarray:
-    return cv2.resize(picture, (picture.shape[1] // COARSE, picture.shape[0] // COARSE), interpolation=cv2.INTER_AREA)
+    high, wide = (max(1, side // COARSE) for side in picture.shape)  # a banner may be three pixels high
+    return cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA)
 
 
 def _normed(pictures: np.ndarray) -> np.ndarray:

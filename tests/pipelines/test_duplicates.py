@@ -1,5 +1,6 @@
 """A copy is found however it was changed, is kept, and never trains; another take of the same person is no copy."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pipelines.known
 from benchmarks.duplicates import changed, clip_of, write_clip
 from media.decode import probe
 from media.synthetic.sample import make_sample_media
@@ -184,3 +186,42 @@ def test_a_video_in_which_nothing_moves_is_known_by_its_pictures(tmp_path: Path,
     write_clip(tmp_path / "other.mp4", [cv2.GaussianBlur(np.roll(frame, 40, axis=(0, 1)), (0, 0), 9) for frame in frames(20)], 15, 20)
     one, two, other = (open_recording(tmp_path / f"{name}.mp4") for name in ("one", "two", "other"))
     assert likeness(one, two).same and likeness(two, one).same and not likeness(one, other).same
+
+
+def test_pictures_a_few_pixels_high_are_compared_like_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+
+    def banner(name: str, high: int, wide: int, turned: bool = False) -> Path:
+        path = tmp_path / "thin" / "real" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = cv2.resize(rng.integers(0, 256, (4, 60, 3), dtype=np.uint8), (wide, high), interpolation=cv2.INTER_CUBIC)
+        assert cv2.imwrite(str(path), picture.swapaxes(0, 1) if turned else picture)
+        return path
+
+    first, other = banner("a.png", 30, 1920), banner("other.png", 30, 1920)
+    assert cv2.imwrite(str(first.with_name("copy.jpg")), cv2.imread(str(first)))
+    lines, square = [banner("line.png", 1, 400), banner("column.png", 1, 400, turned=True)], photo(tmp_path / "square.png", 1)
+    root = tmp_path / "workspace"
+    assert ingest(root, SETTINGS, [source(tmp_path / "thin")], batch="w1").added == 5
+    rows = read_manifest(root / "data" / "raw" / "w1").set_index("path")
+    assert rows.loc["real/copy.jpg", "duplicate_of"] == sha256_file(first) and not rows.loc["real/other.png", "duplicate_of"]
+    opened = [open_recording(path) for path in (first, other, *lines, square)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [[likeness(one, two).same for two in opened] for one in opened] == np.eye(5, dtype=bool).tolist()
+
+
+@pytest.mark.parametrize("problem", [cv2.error("odd"), ValueError("frames of two sizes")])
+def test_a_file_that_cannot_be_compared_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
+    def fails(media: Any) -> Any:
+        if media == odd:
+            raise problem
+        return open_recording(media)
+
+    odd = photo(tmp_path / "m" / "real" / "a.jpg", 1, quality=70)
+    for name, quality in (("b.jpg", 90), ("c.jpg", 50)):
+        photo(tmp_path / "m" / "real" / name, 1, quality=quality)
+    monkeypatch.setattr(pipelines.known, "open_recording", fails)
+    assert ingest(tmp_path / "w", SETTINGS, [source(tmp_path / "m")], batch="w1").added == 3
+    rows = read_manifest(tmp_path / "w" / "data" / "raw" / "w1").set_index("path")["duplicate_of"].to_dict()
+    assert rows == {"real/a.jpg": "", "real/b.jpg": sha256_file(odd), "real/c.jpg": sha256_file(odd)}, "where pictures cannot tell, the words do"
