@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.shipped import STARTER, has_starter
+from pipelines.layouts.found import is_hidden
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 
 COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
@@ -19,10 +20,10 @@ WARNINGS = {
 
 
 def expand(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files that were named, and every file below folders that were named, in order."""
+    """The files that were named, and every file below folders that were named, in order; hidden ones, and what hidden folders hold, only by their own name."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
+            yield from sorted(one for one in path.rglob("*") if one.is_file() and not is_hidden(one, path))
         else:
             yield path
 

@@ -16,6 +16,7 @@ from model.shipped import has_starter
 from pipelines.names import USUAL
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of
+from vigil.scoring import expand
 from workspace.files import write_json
 
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
@@ -41,6 +42,15 @@ def bad_files(folder: Path) -> list[Path]:
     (folder / "random.mp4").write_bytes(bytes(range(256)) * 40)
     (folder / 'words, with "quotes".txt').write_text("not a picture")
     return [*sorted(folder.iterdir()), folder / "absent.mp4"]
+
+
+def test_a_folder_to_score_is_read_without_what_is_hidden_unless_it_is_named(tmp_path: Path):
+    for name in ("b/clip.mp4", "a.mp4", ".cut.part", ".git/objects/ab", ".vigil/media/seen.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(expand([tmp_path])) == [tmp_path / "a.mp4", tmp_path / "b" / "clip.mp4"]
+    named = [tmp_path / ".vigil" / "media", tmp_path / ".cut.part"]
+    assert list(expand(named)) == [named[0] / "seen.mp4", named[1]]
 
 
 def test_csv_has_exactly_its_columns_and_a_row_a_file(promoted: Path, media: Path, tmp_path: Path):
