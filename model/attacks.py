@@ -10,6 +10,7 @@ tests/model/test_attacks.py.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,10 @@ class TwoLogits(nn.Module):
         logit = logit / (logit.detach().abs() / STRAIGHT).clamp_min(1.0)
         return torch.stack([torch.zeros_like(logit), logit], dim=1)
 
+    def train(self, mode: bool = True) -> Self:
+        """Nothing: `attackable` alone says in which mode a module stands. torchattacks would switch all of them, at every call."""
+        return self
+
 
 class Stacked(nn.Module):
     """TwoLogits for attacks that know pictures only: a clip's frames are its channels, [B, 3T, H, W]."""
@@ -61,6 +66,10 @@ class Stacked(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """pictures [B, 3T, H, W] -> [B, 2]."""
         return self.view(pictures.unflatten(1, (self.frames, 3)))
+
+    def train(self, mode: bool = True) -> Self:
+        """Nothing, as TwoLogits."""
+        return self
 
 
 ATTACKS = ("pgd", "apgd", "square")
@@ -76,8 +85,6 @@ def _made(kind: str, model: nn.Module, lengths: Tensor | None, eps: float, steps
     if kind in ("fgsm", "pgd"):
         view = TwoLogits(model, lengths)
         made = torchattacks.FGSM(view, eps=eps) if kind == "fgsm" else torchattacks.PGD(view, eps=eps, alpha=step_size, steps=steps, random_start=True)
-        if next(model.parameters()).is_cuda:
-            made.set_model_training_mode(model_training=True, batchnorm_training=False, dropout_training=False)
         return made  # type: ignore[no-any-return]
 
     def attack(clips: Tensor, labels: Tensor) -> Tensor:
@@ -98,6 +105,11 @@ def _made(kind: str, model: nn.Module, lengths: Tensor | None, eps: float, steps
     return attack
 
 
+def by_cudnn(module: nn.RNNBase) -> bool:
+    """Whether cuDNN computes it, which gives no gradient in eval mode ("cudnn RNN backward can only be called in training mode")."""
+    return bool(next(module.parameters()).is_cuda)
+
+
 @contextmanager
 def attackable(model: nn.Module) -> Iterator[None]:
     """Batch norm and dropout frozen, parameters without gradients, and everything put back afterwards.
@@ -109,7 +121,7 @@ def attackable(model: nn.Module) -> Iterator[None]:
     try:
         model.eval()
         for module in model.modules():
-            if isinstance(module, nn.RNNBase) and next(module.parameters()).is_cuda:
+            if isinstance(module, nn.RNNBase) and by_cudnn(module):
                 module.training = True
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
@@ -164,7 +176,6 @@ def _attack(
                 torch.manual_seed(own_seed)
                 found = attack(part, truth.long()).detach()
                 found = torch.minimum(torch.maximum(found, part - eps), part + eps).clamp(0, 1)  # float rounding cannot leave the ball
-                model.eval()
                 margins = _margins(model, found, truth, frames)
                 better = margins < least
                 least = torch.where(better, margins, least)

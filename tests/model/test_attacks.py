@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 
-from model.attacks import ATTACKS, TwoLogits, attack_clips, attackable, fgsm, pgd, robust_curve, to_uint8, training_attack
+from model.attacks import ATTACKS, Stacked, TwoLogits, attack_clips, attackable, fgsm, pgd, robust_curve, to_uint8, training_attack
 from model.network import IMAGENET_MEAN, IMAGENET_STD
 from tests.model.toys import SIZE, lively_model, toy_clips
 
@@ -117,6 +118,50 @@ def test_modes_gradients_and_random_numbers_are_as_they_were():
     assert [(m.training, [p.requires_grad for p in m.parameters(recurse=False)]) for m in model.modules()] == before
     assert all(p.grad is None for p in model.parameters()) and torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(b, buffers[name]) for name, b in model.named_buffers())
+
+
+class Recurrent(nn.Module):
+    """Frames through stochastic depth, then an LSTM; remembers in which modes its modules stood at each pass, and whether a gradient was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.frame, self.depth = nn.Linear(3 * SIZE * SIZE, 8), StochasticDepth(0.5, "row")
+        self.lstm, self.head, self.seen = nn.LSTM(8, 4, batch_first=True), nn.Linear(4, 1), set()
+
+    def forward(self, x, lengths=None):
+        self.seen.add((self.lstm.training, self.frame.training or self.depth.training or self.head.training, x.requires_grad))
+        return self.head(self.lstm(self.depth(self.frame(x.flatten(2))))[0][:, -1]).squeeze(1)
+
+
+@pytest.mark.parametrize("kind", ["fgsm", *ATTACKS, "training"])
+def test_an_lstm_on_a_gpu_is_in_training_mode_at_each_gradient_and_nothing_else_is(kind, monkeypatch):
+    """cuDNN refuses the gradient of an LSTM in eval mode; stochastic depth in training mode makes one random. torchattacks switches modes as it likes."""
+    monkeypatch.setattr("model.attacks.by_cudnn", lambda module: True)
+    model, x = Recurrent().eval(), clips()
+    with torch.no_grad():
+        truth = model(x) > 0  # right on all: APGD and Square leave alone what is wrong already
+    model.seen.clear()
+    if kind == "training":
+        training_attack(model, x, truth, eps=EPS, steps=2, generator=torch.Generator().manual_seed(0))
+    elif kind == "fgsm":
+        fgsm(model, x, truth, eps=EPS)
+    else:
+        attack_clips(kind, model, x, truth, eps=EPS, steps=2)
+    assert {(lstm, others) for lstm, others, _ in model.seen} == {(True, False)}
+    assert any(gradient for *_, gradient in model.seen) == (kind != "square")
+    assert not any(module.training for module in model.modules())
+
+
+def test_torchattacks_may_not_switch_the_modes_of_a_detector():
+    model = Recurrent().eval()
+    for view in (TwoLogits(model), Stacked(TwoLogits(model), 2)):
+        view.train()
+        assert not any(module.training for module in model.modules())
+    model.train()
+    for view in (TwoLogits(model), Stacked(TwoLogits(model), 2)):
+        view.eval()
+        assert all(module.training for module in model.modules())
 
 
 def test_a_failing_attack_leaves_the_model_as_it_was():
