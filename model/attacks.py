@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from model.data import mixed_seed
 
-STRAIGHT = 4.0  # logits beyond this are scaled back in the attacked view: a saturated loss has no gradient (and hides weakness)
-
 
 @dataclass(frozen=True, slots=True)
 class RobustPoint:
@@ -35,21 +33,21 @@ class RobustPoint:
 
 
 class TwoLogits(nn.Module):
-    """The detector as torchattacks wants it: two logits [B, 2], 'real' fixed at 0, 'fake' its own.
+    """The detector as torchattacks wants it: two logits [B, 2] float64, 'real' fixed at 0, 'fake' asinh(its own - border).
 
-    Beyond STRAIGHT the fake logit is divided by its own (detached) size: directions of the gradient stay, but no
-    confidence of the detector can make them vanish in float32.
+    The larger of the two is then the verdict at `border`, the raw logit of the shipped threshold: APGD and Square leave alone what
+    they believe wrong already. asinh grows like a logarithm, so in float64 cross-entropy neither loses its gradient nor stops
+    moving however sure the detector is (a saturated loss hides weakness), and what lies nearer to the border still looks nearer.
     """
 
-    def __init__(self, model: nn.Module, lengths: Tensor | None = None) -> None:
+    def __init__(self, model: nn.Module, lengths: Tensor | None = None, border: float = 0.0) -> None:
         super().__init__()
-        self.model, self.lengths = model, lengths
+        self.model, self.lengths, self.border = model, lengths, border
 
     def forward(self, clips: Tensor) -> Tensor:
         """clips [B, T, 3, H, W] -> [B, 2]."""
-        logit = self.model(clips, self.lengths)
-        logit = logit / (logit.detach().abs() / STRAIGHT).clamp_min(1.0)
-        return torch.stack([torch.zeros_like(logit), logit], dim=1)
+        beyond = torch.asinh(self.model(clips, self.lengths).double() - self.border)
+        return torch.stack([torch.zeros_like(beyond), beyond], dim=1)
 
     def train(self, mode: bool = True) -> Self:
         """Nothing: `attackable` alone says in which mode a module stands. torchattacks would switch all of them, at every call."""
@@ -76,14 +74,16 @@ ATTACKS = ("pgd", "apgd", "square")
 QUERIES_PER_STEP = 10  # of Square, for each gradient step of the others
 
 
-def _made(kind: str, model: nn.Module, lengths: Tensor | None, eps: float, steps: int, step_size: float, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
+def _made(
+    kind: str, model: nn.Module, lengths: Tensor | None, border: float, eps: float, steps: int, step_size: float, seed: int
+) -> Callable[[Tensor, Tensor], Tensor]:
     """The attack as torchattacks has it, on clips [B, T, 3, H, W] of these lengths."""
     import torchattacks
 
     if kind not in ("fgsm", *ATTACKS):
         raise ValueError(f"no attack is called {kind!r}; there are {', '.join(ATTACKS)}")
     if kind in ("fgsm", "pgd"):
-        view = TwoLogits(model, lengths)
+        view = TwoLogits(model, lengths, border)
         made = torchattacks.FGSM(view, eps=eps) if kind == "fgsm" else torchattacks.PGD(view, eps=eps, alpha=step_size, steps=steps, random_start=True)
         return made  # type: ignore[no-any-return]
 
@@ -93,7 +93,7 @@ def _made(kind: str, model: nn.Module, lengths: Tensor | None, eps: float, steps
         frames = torch.full((len(clips),), clips.shape[1], device=clips.device) if lengths is None else lengths
         for length in frames.unique().tolist():
             chosen = frames == length
-            seen = Stacked(TwoLogits(model), length)
+            seen = Stacked(TwoLogits(model, border=border), length)
             if kind == "apgd":
                 plain = torchattacks.APGD(seen, norm="Linf", eps=eps, steps=steps, n_restarts=1, seed=seed % 2**31, loss="ce")
             else:
@@ -154,6 +154,7 @@ def _attack(
     fake: Tensor,
     lengths: Tensor | None,
     *,
+    border: float = 0.0,
     eps: float,
     steps: int,
     step_size: float,
@@ -172,7 +173,7 @@ def _attack(
             best, least = part.clone(), _margins(model, part, truth, frames)
             for restart in range(restarts):
                 own_seed = mixed_seed(seed, restart, start)
-                attack = _made(kind, model, frames, eps, steps, step_size, own_seed)
+                attack = _made(kind, model, frames, border, eps, steps, step_size, own_seed)
                 torch.manual_seed(own_seed)
                 found = attack(part, truth.long()).detach()
                 found = torch.minimum(torch.maximum(found, part - eps), part + eps).clamp(0, 1)  # float rounding cannot leave the ball
@@ -214,11 +215,16 @@ def attack_clips(
     steps: int,
     restarts: int = 1,
     seed: int = 0,
+    border: float = 0.0,
     lengths: Tensor | None = None,
     batch: int = 8,
 ) -> Tensor:
-    """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps (Madry et al. 2018), Square asks QUERIES_PER_STEP times a step."""
-    return _attack(kind, model, clips, fake, lengths, eps=eps, steps=steps, step_size=2.5 * eps / steps, restarts=restarts, seed=seed, batch=batch)
+    """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps (Madry et al. 2018), Square asks QUERIES_PER_STEP times a step.
+
+    APGD and Square only push a clip over `border`, the raw logit at which the verdict turns.
+    """
+    force = {"eps": eps, "steps": steps, "step_size": 2.5 * eps / steps, "restarts": restarts, "seed": seed}
+    return _attack(kind, model, clips, fake, lengths, border=border, batch=batch, **force)
 
 
 def fgsm(model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, lengths: Tensor | None = None, batch: int = 8) -> Tensor:
@@ -285,7 +291,7 @@ def robust_curve(
     alone: dict[str, Tensor] = {}
     for eps in sorted(eps_list):
         for kind in attacks:
-            found = attack_clips(kind, model, clips, fake, eps=eps, steps=steps, restarts=restarts, seed=seed, lengths=lengths, batch=batch)
+            found = attack_clips(kind, model, clips, fake, eps=eps, steps=steps, restarts=restarts, seed=seed, border=border, lengths=lengths, batch=batch)
             model.eval()
             parts = [
                 _margins(model, part.to(device), truth.to(device), None if frames is None else frames.to(device), border).cpu()

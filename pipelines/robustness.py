@@ -2,7 +2,7 @@
 
 Every model is attacked in its own shipped state: the border is its threshold through its temperature. Attacks may push a
 fake to look real (evasion) and a real to look fake (framing); both are reported. What was measured before, with the same
-model, clips and settings, is read from .vigil/scores.
+model, clips, settings and version of the stage, is read from .vigil/scores.
 """
 
 import hashlib
@@ -168,7 +168,7 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         settings.evaluate.attack_restarts,
         *settings.evaluate.attacks,
         seed,
-        "clip by clip",
+        settings.stage_versions.evaluate,  # raised where the attacks became others
     ]
     path = root / CACHE / f"attack-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
     if path.is_file():
