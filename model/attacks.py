@@ -72,6 +72,7 @@ class Stacked(nn.Module):
 
 ATTACKS = ("pgd", "apgd", "square")
 QUERIES_PER_STEP = 10  # of Square, for each gradient step of the others
+BATCH_CLIPS, BATCH_PIXELS = 8, 40 * 224 * 224  # frames at once: at 224 px ResNeXt-50 keeps 112 MB of each for the gradient (fp32), 4.5 GB of 40
 
 
 def _made(
@@ -141,48 +142,58 @@ def _margins(model: nn.Module, clips: Tensor, fake: Tensor, lengths: Tensor | No
     return torch.where(fake, logit - border, border - logit)
 
 
-def _batches(clips: Tensor, fake: Tensor, lengths: Tensor | None, batch: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
-    for start in range(0, clips.shape[0], batch):
-        part = slice(start, start + batch)
-        yield start, clips[part], fake[part], None if lengths is None else lengths[part]
+def at_once(frames: int, side_px: int) -> int:
+    """Clips of so many frames that are attacked together: what a gradient keeps of their frames must fit beside the network."""
+    return max(1, min(BATCH_CLIPS, BATCH_PIXELS // (frames * side_px**2)))
 
 
-def _attack(
-    kind: str,
-    model: nn.Module,
-    clips: Tensor,
-    fake: Tensor,
-    lengths: Tensor | None,
-    *,
-    border: float = 0.0,
-    eps: float,
-    steps: int,
-    step_size: float,
-    restarts: int,
-    seed: int,
-    batch: int,
-) -> Tensor:
-    device, worst = next(model.parameters()).device, clips.detach().clone()
-    if eps <= 0 or not len(clips):
-        return worst
-    devices = [device] if device.type == "cuda" else []
-    with attackable(model), torch.random.fork_rng(devices=devices):
-        for start, part, truth, frames in _batches(clips.detach(), fake, lengths, batch):
-            part, truth = part.to(device), truth.to(device)
-            frames = None if frames is None else frames.to(device)
-            best, least = part.clone(), _margins(model, part, truth, frames)
-            for restart in range(restarts):
-                own_seed = mixed_seed(seed, restart, start)
-                attack = _made(kind, model, frames, border, eps, steps, step_size, own_seed)
-                torch.manual_seed(own_seed)
-                found = attack(part, truth.long()).detach()
-                found = torch.minimum(torch.maximum(found, part - eps), part + eps).clamp(0, 1)  # float rounding cannot leave the ball
-                margins = _margins(model, found, truth, frames)
-                better = margins < least
-                least = torch.where(better, margins, least)
-                best = torch.where(better.view(-1, 1, 1, 1, 1), found, best)
-            worst[start : start + len(part)] = best.to(worst.device)
-    return worst
+def _batches(clips: Tensor, fake: Tensor, lengths: Tensor | None, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
+    """Where each batch begins, and on `device` its pixels in [0,1], its truth and its lengths."""
+    count = at_once(clips.shape[1], clips.shape[-1])
+    for start in range(0, clips.shape[0], count):
+        part = slice(start, start + count)
+        pixels = clips[part].detach().to(device)
+        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        yield start, pixels, fake[part].to(device), None if lengths is None else lengths[part].to(device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Force:
+    """What an attack may do: pixels move by `eps` at most, in `steps` of `step_size`, begun `restarts` times."""
+
+    eps: float
+    steps: int
+    step_size: float
+    restarts: int
+    seed: int
+
+
+def _worst(kind: str, model: nn.Module, clips: Tensor, fake: Tensor, lengths: Tensor | None, force: _Force, start: int, border: float = 0.0) -> Tensor:
+    """The worst of one batch [B, T, 3, H, W], the one that begins at `start`, and all its restarts; on the model's device."""
+    if force.eps <= 0:
+        return clips
+    eps, device = force.eps, clips.device
+    with attackable(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        best, least = clips.clone(), _margins(model, clips, fake, lengths)
+        for restart in range(force.restarts):
+            own_seed = mixed_seed(force.seed, restart, start)
+            attack = _made(kind, model, lengths, border, eps, force.steps, force.step_size, own_seed)
+            torch.manual_seed(own_seed)
+            found = attack(clips, fake.long()).detach()
+            found = torch.minimum(torch.maximum(found, clips - eps), clips + eps).clamp(0, 1)  # float rounding cannot leave the ball
+            margins = _margins(model, found, fake, lengths)
+            better = margins < least
+            least = torch.where(better, margins, least)
+            best = torch.where(better.view(-1, 1, 1, 1, 1), found, best)
+    return best
+
+
+def _attack(kind: str, model: nn.Module, clips: Tensor, fake: Tensor, lengths: Tensor | None, force: _Force, border: float = 0.0) -> Tensor:
+    device = next(model.parameters()).device
+    parts = [
+        _worst(kind, model, part, truth, frames, force, start, border).to(clips.device) for start, part, truth, frames in _batches(clips, fake, lengths, device)
+    ]
+    return torch.cat(parts) if parts else clips.detach().float()
 
 
 def pgd(
@@ -196,13 +207,12 @@ def pgd(
     restarts: int = 1,
     seed: int = 0,
     lengths: Tensor | None = None,
-    batch: int = 8,
 ) -> Tensor:
     """Adversarial clips [N, T, 3, H, W] in [0,1], each within eps (largest pixel change) of its clean clip.
 
-    clips in [0,1]; fake [N] bool. Deterministic by seed. Worst case over `restarts` random starts and the clean clip.
+    clips in [0,1], or 8-bit pixels (uint8); fake [N] bool. Deterministic by seed. Worst case over `restarts` random starts and the clean clip.
     """
-    return _attack("pgd", model, clips, fake, lengths, eps=eps, steps=steps, step_size=step_size, restarts=restarts, seed=seed, batch=batch)
+    return _attack("pgd", model, clips, fake, lengths, _Force(eps, steps, step_size, restarts, seed))
 
 
 def attack_clips(
@@ -217,19 +227,17 @@ def attack_clips(
     seed: int = 0,
     border: float = 0.0,
     lengths: Tensor | None = None,
-    batch: int = 8,
 ) -> Tensor:
     """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps (Madry et al. 2018), Square asks QUERIES_PER_STEP times a step.
 
     APGD and Square only push a clip over `border`, the raw logit at which the verdict turns.
     """
-    force = {"eps": eps, "steps": steps, "step_size": 2.5 * eps / steps, "restarts": restarts, "seed": seed}
-    return _attack(kind, model, clips, fake, lengths, border=border, batch=batch, **force)
+    return _attack(kind, model, clips, fake, lengths, _Force(eps, steps, 2.5 * eps / steps, restarts, seed), border)
 
 
-def fgsm(model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, lengths: Tensor | None = None, batch: int = 8) -> Tensor:
+def fgsm(model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, lengths: Tensor | None = None) -> Tensor:
     """As `pgd`, one full step along the gradient's sign (Goodfellow et al. 2015)."""
-    return _attack("fgsm", model, clips, fake, lengths, eps=eps, steps=1, step_size=eps, restarts=1, seed=0, batch=batch)
+    return _attack("fgsm", model, clips, fake, lengths, _Force(eps, 1, eps, 1, 0))
 
 
 def training_attack(
@@ -266,6 +274,34 @@ def to_uint8(adversarial: Tensor, clean: Tensor, eps: float) -> Tensor:
     return torch.minimum(torch.maximum(moved, base - levels), base + levels).clamp(0, 255).to(torch.uint8)
 
 
+def attacked_margins(
+    kind: str,
+    model: nn.Module,
+    judges: Sequence[tuple[nn.Module, float]],
+    clips: Tensor,
+    fake: Tensor,
+    *,
+    eps: float,
+    steps: int,
+    restarts: int = 1,
+    seed: int = 0,
+    border: float = 0.0,
+    lengths: Tensor | None = None,
+) -> list[Tensor]:
+    """Attack clips through `model` as `attack_clips` does; how far [N] each then lies on the right side of each judge's border; negative: a wrong verdict.
+
+    `judges` are models, each with the raw logit of its border. Attacked clips are forgotten batch by batch: a whole panel of them is gigabytes.
+    """
+    force, device = _Force(eps, steps, 2.5 * eps / steps, restarts, seed), next(model.parameters()).device
+    found: list[list[Tensor]] = [[torch.zeros(0)] for _ in judges]
+    for start, part, truth, frames in _batches(clips, fake, lengths, device):
+        worst = _worst(kind, model, part, truth, frames, force, start, border)
+        for kept, (judge, limit) in zip(found, judges, strict=True):
+            with attackable(judge):
+                kept.append(_margins(judge, worst, truth, frames, limit).cpu())
+    return [torch.cat(kept) for kept in found]
+
+
 def robust_curve(
     model: nn.Module,
     clips: Tensor,
@@ -277,7 +313,6 @@ def robust_curve(
     seed: int = 0,
     border: float = 0.0,
     lengths: Tensor | None = None,
-    batch: int = 8,
     attacks: Sequence[str] = ("pgd",),
 ) -> list[RobustPoint]:
     """Accuracy under the worst of `attacks` at each eps, smallest first. Attacks are worst-case over smaller eps too.
@@ -286,29 +321,23 @@ def robust_curve(
     follow gradients, gradients are masked, and the curve flatters. `border` is the raw logit of the shipped threshold:
     temperature * logit(threshold). eps 0 is clean accuracy.
     """
-    device, least, points = next(model.parameters()).device, None, []
-    modes = [(module, module.training) for module in model.modules()]
+    least, points = None, []
     alone: dict[str, Tensor] = {}
     for eps in sorted(eps_list):
         for kind in attacks:
-            found = attack_clips(kind, model, clips, fake, eps=eps, steps=steps, restarts=restarts, seed=seed, border=border, lengths=lengths, batch=batch)
-            model.eval()
-            parts = [
-                _margins(model, part.to(device), truth.to(device), None if frames is None else frames.to(device), border).cpu()
-                for _, part, truth, frames in _batches(found, fake, lengths, batch)
-            ]
-            margins = torch.cat(parts) if parts else torch.zeros(0)
+            (margins,) = attacked_margins(
+                kind, model, [(model, border)], clips, fake, eps=eps, steps=steps, restarts=restarts, seed=seed, border=border, lengths=lengths
+            )
             alone[kind] = margins if kind not in alone else torch.minimum(alone[kind], margins)
             least = margins if least is None else torch.minimum(least, margins)
         assert least is not None  # attacks is not empty
-        each = {kind: _point(eps, margins, fake.cpu()).balanced_accuracy for kind, margins in alone.items()}
-        points.append(replace(_point(eps, least, fake.cpu()), by_attack=each))
-    for module, training in modes:
-        module.training = training
+        each = {kind: robust_point(eps, margins, fake.cpu()).balanced_accuracy for kind, margins in alone.items()}
+        points.append(replace(robust_point(eps, least, fake.cpu()), by_attack=each))
     return points
 
 
-def _point(eps: float, margins: Tensor, fake: Tensor) -> RobustPoint:
+def robust_point(eps: float, margins: Tensor, fake: Tensor) -> RobustPoint:
+    """What margins [N] of clips say, fake [N] bool being the truth: see `attacked_margins`."""
     # on the border the verdict is 'fake' (p_fake >= threshold), so a margin of 0 is right for fakes and wrong for reals
     stands = torch.where(fake, margins >= 0, margins > 0)
     right = stands.float()

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = Path("data/hardened")
-BATCH = 8
 LEAST_KEPT = 0.9  # part of the attack's effect that must survive storage
 
 
@@ -39,7 +38,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     model, surrogate = surrogate_model(root, cycle)
     tell, measured = Progress("harden"), []
     with ShardWriter(root / FOLDER) as shards:
-        for part in same_length(rows, BATCH):
+        for part in same_length(rows):
             pixels = [read_clip(root, row) for row in part]
             clean8, clean = _tensors(pixels)
             fake = _fake(part)
@@ -52,7 +51,6 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
                 step_size=settings.harden.step_size,
                 restarts=settings.harden.restarts,
                 seed=_seed(cycle.seed, part),
-                batch=BATCH,
             )
             stored8 = to_uint8(attacked, clean8, settings.harden.eps)
             for row, frames in zip(part, stored8.permute(0, 1, 3, 4, 2).numpy(), strict=True):
@@ -94,11 +92,16 @@ def draw(rows: "pd.DataFrame", most: int, seed: int) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in drawn.to_dict("records")]
 
 
-def same_length(rows: list[dict[str, Any]], batch: int) -> list[list[dict[str, Any]]]:
-    """The rows in batches of clips of one length, so that nothing is padded."""
-    lengths = sorted({int(row["frames"]) for row in rows})
-    alike = [[row for row in rows if int(row["frames"]) == length] for length in lengths]
-    return [group[start : start + batch] for group in alike for start in range(0, len(group), batch)]
+def same_length(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows in batches that may be attacked at once, of clips of one length, so that nothing is padded."""
+    from model.attacks import at_once
+
+    parts = []
+    for length in sorted({int(row["frames"]) for row in rows}):
+        group = [row for row in rows if int(row["frames"]) == length]
+        count = at_once(length, int(group[0]["size_px"]))
+        parts += [group[start : start + count] for start in range(0, len(group), count)]
+    return parts
 
 
 def surrogate_model(root: Path, cycle: Cycle) -> tuple[Any, str]:
@@ -119,7 +122,7 @@ def read_back(root: Path, settings: Settings, rows: list[dict[str, Any]], model:
 
     index = {row["clip_id"]: row for row in read_index(root / FOLDER).to_dict("records")}
     largest, stored = 0, []
-    for part in same_length(rows, BATCH):
+    for part in same_length(rows):
         clean = [read_clip(root, row) for row in part]
         kept = [read_clip_at(root / FOLDER, index[f"{row['clip_id']}+pgd"], verify=True) for row in part]
         largest = max(largest, *(int(np.abs(a.astype(np.int16) - b.astype(np.int16)).max()) for a, b in zip(clean, kept, strict=True)))

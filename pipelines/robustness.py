@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 WHITEBOX_EPS = 2 / 255
 TRANSFER_EPS = 0.05  # pixels of [0,1]; the bound of the mission's own adversarial data
-BATCH = 8
 HUGE_EPS, STANDING = 0.05, 0.3  # from there on no more than this may be left of an attacked model
 
 
@@ -190,7 +189,6 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         seed=seed,
         border=border(card),
         lengths=lengths,
-        batch=BATCH,
         attacks=settings.evaluate.attacks,
     )
     write_json(path, [asdict(point) for point in found])
@@ -202,43 +200,32 @@ def transfer(root: Path, attacker: Any, model: Any, limit: float, panel: "pd.Dat
 
     `attacker_clean` and `attacker_attacked` say how good the attacker's own model is, and how hard its attack hits itself.
     """
-    from model.attacks import attack_clips, robust_curve
+    from model.attacks import attacked_margins, robust_point
 
     clips, fake, lengths = load_clips(root, panel)
-    attacked = attack_clips(
-        "pgd",
-        attacker,
-        clips,
-        fake,
-        eps=TRANSFER_EPS,
-        steps=settings.evaluate.attack_steps,
-        restarts=settings.evaluate.attack_restarts,
-        seed=seed,
-        lengths=lengths,
-        batch=BATCH,
+    force = {"steps": settings.evaluate.attack_steps, "restarts": settings.evaluate.attack_restarts, "seed": seed, "lengths": lengths}
+    judges = [(model, limit), (attacker, 0.0)]
+    (clean, own_clean), (moved, own_moved) = (
+        [robust_point(eps, margins, fake) for margins in attacked_margins("pgd", attacker, judges, clips, fake, eps=eps, **force)]
+        for eps in (0.0, TRANSFER_EPS)
     )
-
-    def judged(judge: Any, pixels: Any, at_logit: float) -> Any:
-        return robust_curve(judge, pixels, fake, [0.0], border=at_logit, lengths=lengths, batch=BATCH)[0]
-
-    clean, moved = judged(model, clips, limit), judged(model, attacked, limit)
     return {
         "eps": TRANSFER_EPS,
         "clean": clean.balanced_accuracy,
         "attacked": moved.balanced_accuracy,
         "right_clean": list(clean.right),
         "right_attacked": list(moved.right),
-        "attacker_clean": judged(attacker, clips, 0.0).balanced_accuracy,
-        "attacker_attacked": judged(attacker, attacked, 0.0).balanced_accuracy,
+        "attacker_clean": own_clean.balanced_accuracy,
+        "attacker_attacked": own_moved.balanced_accuracy,
     }
 
 
 def load_clips(root: Path, panel: "pd.DataFrame") -> tuple[Any, Any, Any]:
-    """Pixels [N, T, 3, H, W] in 0..1, fake [N] bool, lengths [N] (None where all are equally long)."""
+    """8-bit pixels [N, T, 3, H, W], fake [N] bool, lengths [N] (None where all are equally long). As floats 400 clips of 30 frames would be 7 GB."""
     import torch
 
     from media.shards import read_clip
-    from model.data import stack, to_tensor
+    from model.data import stack
 
-    clips, lengths = stack([to_tensor(read_clip(root, row)) for row in panel.to_dict("records")])
+    clips, lengths = stack([torch.from_numpy(read_clip(root, row).transpose(0, 3, 1, 2).copy()) for row in panel.to_dict("records")])
     return clips, torch.tensor((panel["label"] == "fake").to_numpy()), lengths

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from model.attacks import ATTACKS, Stacked, TwoLogits, attack_clips, attackable, fgsm, pgd, robust_curve, to_uint8, training_attack
+from model.attacks import ATTACKS, Stacked, TwoLogits, at_once, attack_clips, attackable, attacked_margins, fgsm, pgd, robust_curve, to_uint8, training_attack
 from model.network import IMAGENET_MEAN, IMAGENET_STD
 from tests.model.toys import SIZE, lively_model, toy_clips
 
@@ -341,3 +341,30 @@ def test_masked_gradients_are_uncovered_by_square_alone():
 def test_an_unknown_attack_is_refused():
     with pytest.raises(ValueError, match="no attack is called 'prayer'"):
         attack_clips("prayer", lively_model(), clips(), FAKE, eps=EPS, steps=1)
+
+
+@pytest.mark.parametrize(("frames", "side", "clips"), [(5, 224, 8), (30, 224, 1), (90, 224, 1), (30, 112, 5), (1, 64, 8)])
+def test_no_more_clips_are_attacked_at_once_than_40_frames_of_224_px(frames, side, clips):
+    """Eight clips of 30 frames kept 27 GB for the gradient of ResNeXt-50."""
+    assert at_once(frames, side) == clips
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([3, 2, 3, 3, 1, 3])])
+def test_a_curve_of_8_bit_clips_is_that_of_their_floats_and_shows_the_network_few_frames_at_once(lengths, monkeypatch):
+    monkeypatch.setattr("model.attacks.BATCH_PIXELS", 7 * SIZE * SIZE)  # two clips of three frames
+    model, stored, shown = lively_model(), (clips(6, 3) * 255).round().to(torch.uint8), []
+    model.register_forward_pre_hook(lambda module, given: shown.append(len(given[0].flatten(0, 1))))
+    force = {"steps": 2, "attacks": ATTACKS, "lengths": lengths}
+    points = robust_curve(model, stored, FAKE, [0.0, EPS], **force)
+    assert points == robust_curve(model, stored.float() / 255, FAKE, [0.0, EPS], **force)
+    assert max(shown) == 6 and len(points[0].right) == 6
+
+
+def test_attacked_clips_are_judged_by_each_judge_as_if_they_had_been_kept():
+    """A panel of 400 clips of 30 frames is 7 GB as floats: attacked clips are judged batch by batch."""
+    attacker, judge, x = lively_model(), lively_model(seed=1).train(), clips()
+    first, second = attacked_margins("pgd", attacker, [(attacker, 0.0), (judge, 0.5)], x, FAKE, eps=EPS, steps=3, seed=2)
+    assert judge.training
+    kept = attack_clips("pgd", attacker, x, FAKE, eps=EPS, steps=3, seed=2)
+    torch.testing.assert_close(first, margins(attacker, kept, FAKE))
+    torch.testing.assert_close(second, margins(judge.eval(), kept, FAKE) - torch.where(FAKE, 0.5, -0.5))

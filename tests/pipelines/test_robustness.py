@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from media.shards import ShardWriter, read_index
 from model.attacks import RobustPoint
 from pipelines import robustness
-from tests.model.toys import model_folder
+from pipelines.harden import same_length
+from tests.model.toys import model_folder, toy_clip
 from tests.pipelines.small_world import demo_settings
 from workspace.settings import Settings
 
@@ -49,3 +53,19 @@ def test_the_attacks_aim_at_the_raw_logit_of_the_shipped_threshold(attacked: Any
     draw, made = attacked
     draw(demo_settings())
     assert made == [pytest.approx(2.0 * 0.8473, abs=1e-3)]
+
+
+def test_clips_wait_for_their_attack_in_8_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    made = [toy_clip(False, rng, frames) for frames in (3, 1)]
+    with ShardWriter(tmp_path / "data/faces/b") as writer:
+        for number, clip in enumerate(made):
+            writer.add({"clip_id": f"c{number}", "label": "fake" if number else "real"}, clip, np.zeros((len(clip), 468, 2)))
+    clips, fake, lengths = robustness.load_clips(tmp_path, read_index(tmp_path / "data/faces/b").assign(store="data/faces/b"))
+    assert clips.dtype == torch.uint8 and clips.shape == (2, 3, 3, 32, 32) and fake.tolist() == [False, True] and lengths.tolist() == [3, 1]
+    assert np.array_equal(clips[0].permute(0, 2, 3, 1).numpy(), made[0])
+
+
+def test_clips_to_harden_are_attacked_in_batches_of_one_length_that_fit_the_memory() -> None:
+    rows = [{"clip_id": str(n), "frames": 30 if n % 2 else 5, "size_px": 224} for n in range(20)]
+    assert [[row["frames"] for row in part] for part in same_length(rows)] == [[5] * 8, [5] * 2, *[[30]] * 10]
