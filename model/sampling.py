@@ -4,10 +4,13 @@ Known clips are replayed and forged ones. Fakes come from their generators in ro
 forged ones take one known place in four, so that they do not push the collected ones out (a demo that gave them most
 places forgot: AUC on its first forger fell from 0.98 to 0.92 in the next cycle). Where a real clip is drawn, one time in
 four a fake made from it takes a fake's place, and every time where all fakes are forged: the network then sees the
-difference that forgery makes, not the difference between two people. Real videos and real pictures come equally often,
-within bounds: where most reals are crisp press photos, a network takes the look of a photo for a mark of the real.
+difference that forgery makes, not the difference between two people. Each maker's videos and pictures come equally often,
+and reals follow: each is of the kind of which most fakes drawn so far lack a real. All this within bounds, since a rare kind
+must not be learned by heart. Where a class has more pictures than the other, a network takes a clip of one frame, or the look
+of a press photo, for a mark of that class.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 
 FORGED_SHARE = 4  # forged clips take one place in so many
-MOST_OFTEN = 4  # a clip of the rarer kind of reals is not drawn more than so many times as often as one of the other
+MOST_OFTEN = 4  # a clip of one kind is not drawn more than so many times as often as one of the other beside it
 
 
 class _Queue:
@@ -42,7 +45,7 @@ class _Queue:
 class _Rotation:
     """Endless positions from several queues in turn."""
 
-    def __init__(self, queues: "Sequence[_Queue | _Rotation]") -> None:
+    def __init__(self, queues: "Sequence[_Kinds | _Rotation]") -> None:
         self._queues, self._turn = queues, 0
 
     def take(self) -> int:
@@ -50,14 +53,23 @@ class _Rotation:
         return self._queues[(self._turn - 1) % len(self._queues)].take()
 
 
-def _groups(members: "np.ndarray", names: "np.ndarray") -> list["np.ndarray"]:
-    return [members & (names == name) for name in sorted(set(names[members]))]
+class _Kinds:
+    """Endless positions of clips of several kinds, each of the kind that is most `wanted`, else of the one that came least, but none too often."""
+
+    def __init__(self, queues: Mapping[str, _Queue], sizes: Mapping[str, int], wanted: Mapping[str, int]) -> None:
+        self._queues, self._sizes, self._wanted = queues, sizes, wanted
+        self._taken = dict.fromkeys(queues, 0)
+
+    def take(self) -> int:
+        rarest = min((self._taken[kind] + 1) / size for kind, size in self._sizes.items())  # times that a clip of it will have come
+        allowed = [kind for kind, size in self._sizes.items() if self._taken[kind] / size <= MOST_OFTEN * rarest]
+        kind = max(allowed, key=lambda kind: (self._wanted[kind], -self._taken[kind]))
+        self._taken[kind] += 1
+        return self._queues[kind].take()
 
 
-def _turns(groups: Sequence["np.ndarray"]) -> list[int]:
-    """How many turns of a rotation each group of reals has: one, but more than the rarest where that is rarer than MOST_OFTEN allows."""
-    sizes = [int(group.sum()) for group in groups]
-    return [max(1, -(-size // (MOST_OFTEN * min(sizes)))) for size in sizes]
+def _groups(members: "np.ndarray", names: "np.ndarray") -> dict[str, "np.ndarray"]:
+    return {str(name): members & (names == name) for name in sorted(set(names[members]))}
 
 
 def balanced_batches(rows: "pd.DataFrame", batch: int, seed: int) -> Iterator[list[int]]:
@@ -85,21 +97,26 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
     forged = (rows["forger"] != "").to_numpy()
     makers = np.where(rows["generator"] != "", rows["generator"], rows["forger"])
     media = rows["kind"].to_numpy(dtype=str)
+    unmatched = Counter[str]()  # of each kind: fakes drawn so far less reals
 
-    def queue(members: "np.ndarray", spread: bool) -> _Rotation | None:
+    def kinds(members: "np.ndarray", wanted: Mapping[str, int]) -> _Kinds:
+        groups = _groups(members, media)
+        queues = {kind: _Queue(order[group[order]], seed) for kind, group in groups.items()}
+        return _Kinds(queues, {kind: int(group.sum()) for kind, group in groups.items()}, wanted)
+
+    def pool(is_new: bool, is_fake: bool) -> _Rotation | _Kinds | None:
+        members = (new == is_new) & (fake == is_fake)
         if not members.any():
             return None
-        if not spread:
-            groups = _groups(members, media)
-            queues = [_Queue(order[group[order]], seed) for group in groups]
-            return _Rotation([queue for queue, turns in zip(queues, _turns(groups), strict=True) for _ in range(turns)])
+        if not is_fake:
+            return kinds(members, unmatched)
         parts = [part for part in (members & ~forged, members & forged) if part.any()]
-        sides = [_Rotation([_Queue(order[group[order]], seed) for group in _groups(part, makers)]) for part in parts]
+        sides = [_Rotation([kinds(group, Counter()) for group in _groups(part, makers).values()]) for part in parts]
         return _Rotation([*sides[:1] * (FORGED_SHARE - 1), *sides[-1:]])
 
-    pools = {(is_new, is_fake): queue((new == is_new) & (fake == is_fake), spread=is_fake) for is_new in (True, False) for is_fake in (True, False)}
+    pools = {(is_new, is_fake): pool(is_new, is_fake) for is_new in (True, False) for is_fake in (True, False)}
     # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
-    pools = {(n, f): pool or pools[(not n, f)] for (n, f), pool in pools.items()}
+    pools = {(n, f): found or pools[(not n, f)] for (n, f), found in pools.items()}
     pair_every = 1 if forged[fake].all() else FORGED_SHARE
     halves = [True, False] if new.any() and not new.all() else [bool(new.all())]
     turn, draws = 0, 0
@@ -107,17 +124,18 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
         chosen: list[int] = []
         for slot in range(batch):
             is_new, is_fake = halves[slot % len(halves)], bool((slot // len(halves) + turn) % 2)
+            source = pools[(is_new, is_fake)]
+            assert source is not None  # both classes exist, so every pool found one to stand in
+            child = None
             may_pair = is_fake and (not is_new or pair_every == 1)
             real = _unpaired(chosen, clip_ids, forged_from) if may_pair else None
             if real is not None:
                 draws += 1
-                children = [child for child in forged_from[clip_ids[real]] if child not in chosen]
+                children = [one for one in forged_from[clip_ids[real]] if one not in chosen]
                 if children and draws % pair_every == 1 % pair_every:
-                    chosen.append(children[(draws // pair_every) % len(children)])
-                    continue
-            pool = pools[(is_new, is_fake)]
-            assert pool is not None  # both classes exist, so every pool found one to stand in
-            chosen.append(pool.take())
+                    child = children[(draws // pair_every) % len(children)]
+            chosen.append(source.take() if child is None else child)
+            unmatched[media[chosen[-1]]] += 1 if is_fake else -1
         turn += 1 if batch % (2 * len(halves)) else 0  # an odd batch gives the spare place to each class in turn
         yield chosen
 

@@ -68,14 +68,36 @@ def test_rare_generators_come_as_often_as_common_ones():
     assert abs(counts["common"] - counts["rare"]) <= 1
 
 
-@pytest.mark.parametrize(("videos", "pictures", "share"), [(10, 26, 0.5), (26, 10, 0.5), (40, 4, 1 / 4), (80, 2, 1 / 11), (20, 0, 0.0)])
-def test_real_videos_and_pictures_come_equally_often_unless_one_is_rare(videos, pictures, share):
+@pytest.mark.parametrize(("videos", "pictures", "most"), [(10, 26, 0.5), (26, 10, 0.5), (40, 4, 2 / 7), (80, 2, 1 / 11), (20, 0, 0.0)])
+def test_videos_and_pictures_come_equally_often_where_fakes_are_made_from_all_reals_unless_one_is_rare(videos, pictures, most):
     """A rare one at most four times as often as its number says, so that three photos among thousands of videos are not learned by heart."""
-    rows = table((videos + pictures, "real", "new", True, ""), (20, "fake", "new", True, "g"))
-    rows.loc[: videos + pictures - 1, "kind"] = ["video"] * videos + ["image"] * pictures
+    rows = table((videos + pictures, "real", "new", True, ""), (videos + pictures, "fake", "forged", True, "g"))
+    rows["kind"] = (["video"] * videos + ["image"] * pictures) * 2
+    real, fake = shares_of_pictures(rows)
+    assert real == pytest.approx(fake, abs=0.02) and most / 2 <= real <= most + 0.02
+
+
+@pytest.mark.parametrize(("videos", "pictures", "fake_videos", "fake_pictures"), [(800, 200, 800, 0), (300, 700, 400, 400), (300, 300, 550, 50)])
+def test_pictures_are_as_large_a_part_of_the_reals_as_of_the_fakes(videos, pictures, fake_videos, fake_pictures):
+    """A network sees at once that a clip has one frame: where half of the reals were pictures and 7% of the fakes, one frame spoke for `real`."""
+    rows = table((videos + pictures, "real", "new", True, ""), (fake_videos + fake_pictures, "fake", "new", True, "swap"))
+    made = rows[: videos + pictures].assign(clip_id=lambda t: t["clip_id"] + "+x", label="fake", role="forged", generator="x", forger="x")
+    rows["kind"] = ["video"] * videos + ["image"] * pictures + ["video"] * fake_videos + ["image"] * fake_pictures
+    rows = pd.concat([rows, made.assign(kind=rows["kind"], source_clip=rows["clip_id"])], ignore_index=True)
+    real, fake = shares_of_pictures(rows)
+    assert real == pytest.approx(fake, abs=0.02) and real > 0.1
+
+
+def test_reals_without_a_fake_of_their_kind_are_still_seen():
+    rows = table((100, "real", "new", True, ""), (20, "fake", "new", True, "g"))
+    rows["kind"] = ["image"] * 50 + ["video"] * 70
+    assert shares_of_pictures(rows) == pytest.approx((1 / 5, 0.0), abs=0.02)  # each picture once while each video comes four times
+
+
+def shares_of_pictures(rows):
+    """Part of the reals and of the fakes drawn that are pictures."""
     drawn = pd.concat([rows.iloc[chosen] for chosen in take(rows, 8, 220)])
-    kinds = drawn.loc[drawn["label"] == "real", "kind"]
-    assert (kinds == "image").mean() == pytest.approx(share, abs=0.02)
+    return tuple((drawn.loc[drawn["label"] == label, "kind"] == "image").mean() for label in ("real", "fake"))
 
 
 def test_every_clip_is_seen():
