@@ -48,13 +48,15 @@ def pretrain(
     progress: Progress | None = None,
     *,
     augment: AugmentSettings | None = None,
+    version: int = 1,
     looked: Looked | None = None,
 ) -> TrainReport:
     """Phase 1: the frame head learns single frames; the LSTM is not touched. The model ends with its best averaged weights.
 
-    One random frame of each clip drawn. Trains on the device the model is on. Raises DataError without both classes.
+    One random frame of each clip drawn. Trains on the device the model is on. `version` is that of the stage (stage_versions):
+    a checkpoint of another is not gone on from. Raises DataError without both classes.
     """
-    key = run_key(model, _depends("pretrain", model, train_set, val_set, settings, seed, augment))
+    key = run_key(model, _depends("pretrain", model, train_set, val_set, settings, seed, augment, version))
     device, fake, batches = _device(model), labels_of(train_set.rows), _Batches(train_set, settings.batch, seed)
     grid = model.side if settings.locate > 0 else 0
     views = Views(train_set, augment, seed, single=True, pairs=settings.pairs, grid=grid)
@@ -116,14 +118,15 @@ def fit(
     *,
     augment: AugmentSettings | None = None,
     base: ResNeXtLSTM | None = None,
+    version: int = 1,
     looked: Looked | None = None,
 ) -> TrainReport:
-    """Phase 2: the whole network learns clips. `base` is the teacher on replayed rows (role 'replay'); None: no distillation.
+    """Phase 2: the whole network learns clips. `base` is the teacher on replayed rows (role 'replay'); None: no distillation. `version` as in `pretrain`.
 
     The model ends with its best averaged weights, in eval mode; history rows: step, lr, loss, cross_entropy, wasserstein,
     distillation, attacked, val_loss, val_auc (validation figures absent where val_set lacks a class).
     """
-    depends = _depends("fit", model, train_set, val_set, settings, seed, augment) | {"base": run_key(base, {}) if base is not None else ""}
+    depends = _depends("fit", model, train_set, val_set, settings, seed, augment, version) | {"base": run_key(base, {}) if base is not None else ""}
     task = _Fit(model, train_set, settings, seed, augment, base if settings.distillation > 0 else None)
     loop = Loop(task.learning, settings, ema=settings.ema, clip_norm=settings.clip_norm, folder=Path(checkpoint_dir) / f"fit-{run_key(model, depends)}")
     device = task.device
@@ -361,16 +364,26 @@ class _Batches:
 
 
 def _depends(
-    phase: str, model: ResNeXtLSTM, train_set: ClipSource, val_set: ClipSource, settings: PhaseSettings, seed: int, augment: AugmentSettings | None
+    phase: str,
+    model: ResNeXtLSTM,
+    train_set: ClipSource,
+    val_set: ClipSource,
+    settings: PhaseSettings,
+    seed: int,
+    augment: AugmentSettings | None,
+    version: int,
 ) -> dict[str, Any]:
-    """All that decides the outcome, beside the starting weights: what is not in them (dropout, a fixed fusion) comes with the model's settings."""
+    """All that decides the outcome, beside the starting weights: what is not in them (dropout, a fixed fusion) comes with the model's settings.
+
+    For the code stands the version of the stage: else a finished checkpoint would give the weights of before an upgrade, in no steps.
+    """
 
     def rows(source: ClipSource) -> list[list[str]]:
         table = source.rows.iloc[epoch_order(source.rows, seed, 0)]
         return table[["clip_id", "sha256", "label", "role", "new", "generator", "forger", "source_clip"]].astype(str).to_numpy().tolist()
 
     shown = None if augment is None else augment.model_dump()
-    told = {"phase": phase, "model": model.settings.model_dump(), "settings": settings.model_dump(), "augment": shown, "seed": seed}
+    told = {"phase": phase, "version": version, "model": model.settings.model_dump(), "settings": settings.model_dump(), "augment": shown, "seed": seed}
     return told | {"train": rows(train_set), "val": rows(val_set)}
 
 

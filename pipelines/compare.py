@@ -134,13 +134,14 @@ def train_anew(root: Path, settings: Settings, seed: int, tell: Tell, *, three_d
     network.to(best_device())
     train = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
     judged = ClipDataset(root, read_set(root, "validation") if validate else train.rows.head(0), size)
-    first = pretrain(network, train, judged, settings.pretrain, seed, root / CHECKPOINTS, tell, augment=settings.augment, looked=looked)
+    folder, augment, versions = root / CHECKPOINTS, settings.augment, settings.stage_versions
+    first = pretrain(network, train, judged, settings.pretrain, seed, folder, tell, augment=augment, version=versions.pretrain, looked=looked)
 
     def looked_later(row: Mapping[str, Any]) -> None:
         if looked is not None:
             looked({**row, "step": settings.pretrain.steps + row["step"]})
 
-    second = fit(network, train, judged, settings.train, seed, root / CHECKPOINTS, tell, augment=settings.augment, looked=looked_later)
+    second = fit(network, train, judged, settings.train, seed, folder, tell, augment=augment, version=versions.train, looked=looked_later)
     for done in (first, second):
         shutil.rmtree(done.folder, ignore_errors=True)
     return network

@@ -49,7 +49,8 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     val_set = ClipDataset(root, read_set(root, "validation"), size)
     phase = settings.pretrain.model_copy(update={"lr": settings.pretrain.lr * settings.pretrain.warm_lr_factor}) if warm else settings.pretrain
     phase = shortened(phase, cycle.steps)
-    report = pretrain(model, train_set, val_set, phase, cycle.seed, root / CHECKPOINTS, Progress("pretrain"), augment=settings.augment)
+    folder, tell, version = root / CHECKPOINTS, Progress("pretrain"), settings.stage_versions.pretrain
+    report = pretrain(model, train_set, val_set, phase, cycle.seed, folder, tell, augment=settings.augment, version=version)
     if not leads():
         return {}
     (root / FOLDER).mkdir(parents=True, exist_ok=True)

@@ -40,5 +40,5 @@ def train_surrogate(root: Path, settings: Settings, cycle: Cycle, tell: Tell = s
     steps = max(LEAST_STEPS, settings.pretrain.steps // PART_OF_PHASE_1)
     phase = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps})
     clips = ClipDataset(root, rows, settings.faces.size_px)
-    pretrain(network, clips, clips, phase, seed, root / CHECKPOINTS, tell)
+    pretrain(network, clips, clips, phase, seed, root / CHECKPOINTS, tell, version=settings.stage_versions.evaluate)
     return FrameView(network).eval()

@@ -114,6 +114,16 @@ def test_a_checkpoint_of_another_run_is_never_taken(tmp_path, changed):
     assert other.resumed_from == 0 and other.folder != one.folder
 
 
+@pytest.mark.parametrize(("phase", "settings"), [(pretrain, PHASE1), (fit, PHASE2)])
+def test_a_raised_version_of_the_stage_trains_anew(phase, settings, tmp_path):
+    """After an upgrade a held cycle has the same rows, seed and base: a finished checkpoint gave the old weights back in no steps."""
+
+    def go(version):
+        return phase(small_model(1), toy_clips(8), toy_clips(4), settings.model_copy(update={"steps": 1}), 3, tmp_path, version=version)
+
+    assert go(4).resumed_from == 0 and go(4).resumed_from == 1 and go(5).resumed_from == 0
+
+
 def test_checkpoints_depend_on_the_data_and_on_where_training_starts(tmp_path):
     def go(model, train):
         return fit(model, train, toy_clips(8, seed=9), PHASE2.model_copy(update={"steps": 1}), 3, tmp_path).folder

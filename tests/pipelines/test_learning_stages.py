@@ -196,6 +196,20 @@ def test_probes_see_what_the_model_goes_by(story: Any) -> None:
     assert "Probes" in (write_report(story[0], story[2])).read_text()
 
 
+@pytest.mark.parametrize(("stage", "phase"), [("pretrain", "pretrain"), ("train", "fit"), ("evaluate", "pretrain")])
+def test_each_stage_that_trains_tells_its_version_to_the_training(story: Any, monkeypatch: pytest.MonkeyPatch, stage: str, phase: str) -> None:
+    from pipelines.surrogate import train_surrogate
+
+    def train_nothing(*_: Any, version: int, **__: Any) -> None:
+        raise RuntimeError(f"version {version}")
+
+    monkeypatch.setattr(f"model.training.{phase}", train_nothing)
+    settings = SETTINGS.model_copy(update={"stage_versions": SETTINGS.stage_versions.model_copy(update={stage: 77})})
+    learn = {"pretrain": pretrain.learn, "train": train.learn, "evaluate": train_surrogate}[stage]
+    with pytest.raises(RuntimeError, match="version 77"):
+        learn(story[0], settings, story[2])
+
+
 def test_the_attackers_model_shares_nothing_with_the_ones_it_attacks(story: Any) -> None:
     from model.checkpoint import load_model
     from pipelines.surrogate import train_surrogate
