@@ -96,7 +96,8 @@ def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: Budge
     chosen = {row["clip_id"]: row for row in candidates if row["batch"] in real - fake}
     wanted = round(budget.forged_fraction / (1 - budget.forged_fraction) * len(drawn)) if budget.forged_fraction < 1 else len(candidates)
     rest = [row for row in candidates if row["clip_id"] not in chosen and (not cycle.drawn_forgers or row["forger"] in cycle.drawn_forgers)]
-    newly = in_rotation(rest, lambda row: row["forger"])[: max(0, wanted - len(chosen))]
+    turn = {forger: place for place, forger in enumerate(cycle.drawn_forgers)}  # where there are fewer places than forgers, the first have them
+    newly = in_rotation(rest, lambda row: (turn.get(row["forger"], 0), row["forger"]))[: max(0, wanted - len(chosen))]
     roles = [(fresh, "new"), (replay, "replay"), ([*chosen.values(), *newly], "forged")]
     return sorted(({**row, "role": role} for rows, role in roles for row in rows), key=lambda row: row["clip_id"])
 

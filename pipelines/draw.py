@@ -1,7 +1,7 @@
 """Seeded draws of clips: balanced for training, frozen for evaluation. The same names and seed give the same draw."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
@@ -19,12 +19,12 @@ def shuffled(rows: Iterable[Row], seed: int | str) -> list[Row]:
     return sorted(rows, key=lambda row: (rank(seed, row["clip_id"]), row["clip_id"]))
 
 
-def in_rotation(rows: Iterable[Row], group: Callable[[Row], Hashable]) -> list[Row]:
-    """One row of each group in turn, groups in the order of their names, until all are used up."""
-    groups: dict[Hashable, list[Row]] = {}
+def in_rotation(rows: Iterable[Row], group: Callable[[Row], Any]) -> list[Row]:
+    """One row of each group in turn, groups in the order of what `group` says (names, numbers), until all are used up."""
+    groups: dict[Any, list[Row]] = {}
     for row in rows:
         groups.setdefault(group(row), []).append(row)
-    return _interleaved([groups[name] for name in sorted(groups, key=str)])
+    return _interleaved([groups[name] for name in sorted(groups)])
 
 
 def draw_balanced(rows: Iterable[Row], budget: int, seed: int | str) -> list[Row]:

@@ -77,6 +77,16 @@ def test_a_tenth_of_the_drawn_clips_is_newly_forged_by_the_forgers_of_the_cycle(
     assert abs(both["self_blend"] - both["landmark_swap"]) <= 1, "forgers in rotation"
 
 
+def test_where_there_are_more_forgers_than_places_those_forge_whose_turn_it_is(tmp_path: Path) -> None:
+    names = ("self_blend", "landmark_swap", "reenact", "upsample", "restore")
+    write_batch(tmp_path, "b1", week("a", 20, 20), forgers=names)
+    for start in range(len(names)):
+        turns = (*names[start:], *names[:start])
+        assemble.run(tmp_path, budget(new_clips=14, forged_fraction=0.125), cycle(["b1"], ["b1"], forgers=turns))
+        train = table(tmp_path, "train")
+        assert set(train.loc[train["role"] == "forged", "forger"]) == set(turns[:2])
+
+
 def test_the_draw_keeps_to_its_budget_and_replay_is_balanced(tmp_path: Path) -> None:
     write_batch(tmp_path, "b1", week("a", 200, 30, "old") + week("b", 0, 120, "older"))
     write_batch(tmp_path, "b2", week("c", 80, 80, "new"))
