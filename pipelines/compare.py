@@ -41,10 +41,13 @@ def compare(
     """Train and measure what is missing; rows name, seed, auc, accuracy, f1, n_real, n_fake, parameters, megabytes, clip_ms, seconds.
 
     A name is a backbone, `r3d_18` (a 3D network in place of CNN and LSTM), or `temporal:KIND` on the settings' own backbone.
-    `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks and distillation are off, and every network
-    keeps its last averaged weights. Raises DataError before the first cycle, SettingsError for an unknown name.
+    `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks, distillation and the places of forgeries
+    (`pretrain.locate`) are off, and every network keeps its last averaged weights. Raises DataError before the first cycle,
+    SettingsError for an unknown name.
     """
     _refuse_unknown(names)
+    # a 3D network has no map of each frame in which a forgery could be found, so that none of them is taught that way
+    settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0})})
     blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
     key = run_key(root, {"settings": blocks, "steps": [steps, fit_steps]})
     path = root / RESULTS

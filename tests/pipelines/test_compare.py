@@ -31,6 +31,13 @@ def test_each_network_is_trained_measured_and_not_trained_again(root: Path) -> N
     assert row["seeds"] == 2 and row["auc"] == pytest.approx(sum(one["auc"] for one in other) / 2)
 
 
+def test_no_network_is_taught_the_places_of_forgeries_which_a_3d_network_cannot_tell(root: Path) -> None:
+    """With `pretrain.locate`, as the profile `full` has it, r3d_18 had no map to find them in, and the comparison ended there."""
+    places, none = (demo_settings({"pretrain": {"pairs": True, "locate": weight}}) for weight in (1.0, 0.0))
+    (row,) = compare(root, places, ["r3d_18"], 1, 1, [1])
+    assert compare(root, none, ["r3d_18"], 1, 1, [1]) == [row], "and so it is the same comparison"
+
+
 @pytest.mark.parametrize("name", ["resnext_99", "temporal:abacus"])
 def test_unknown_networks_are_refused_before_anything_is_trained(root: Path, name: str) -> None:
     with pytest.raises(SettingsError):
