@@ -4,7 +4,8 @@ In a pair the fake was made from the real that stands in the same batch, and bot
 augmentation and the same degradation: what differs between them is the forgery and nothing else, and where they differ is known
 (Shiohara & Yamasaki 2022 train on such pairs; Li et al. 2020, Face X-ray, on where). Two degradations come before all others:
 `poor_sources` of a real clip and of what its fake is forged from, alike, so that how good the source was says nothing while the
-forgery's own trace stays whole; and `poor_reals` of real clips alone, since forging softens a picture.
+forgery's own trace stays whole; and `poor_reals` of real clips alone, since forging softens a picture. Hardened clips are spared both,
+real and fake: their attack would not survive, and where it did for one class alone it would speak for that class.
 """
 
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ class Views:
         if self._augment is None:
             return to_tensor(frames), False
         given = frames
-        if poor and not self._fake[position]:
+        if poor and not self._fake[position] and self._clips.rows["role"].iat[position] != "hardened":
             frames = impoverish(frames, self._augment.poor_reals, self._augment, np.random.default_rng([self._seed, step, POOR, slot]))
         return augment_clip(frames, self._augment, rng), frames is not given
 

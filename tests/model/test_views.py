@@ -63,6 +63,15 @@ def test_a_real_clip_that_was_made_poorer_leaves_the_difference_as_it_was(clips:
     assert not torch.equal(plain[0].frames, poorer[0].frames)
 
 
+@pytest.mark.parametrize(("role", "changed"), [("new", [True, False]), ("hardened", [False, False])])
+def test_hardened_reals_keep_their_attack_as_hardened_fakes_do(clips: MemoryClips, role: str, changed: list[bool]) -> None:
+    """A third of the hardened reals lost it and no hardened fake: what was left of adversarial noise spoke for `fake`."""
+    nothing_else = dict.fromkeys((*STILL, "noise_sigma", "brightness", "contrast", "saturation"), 0.0) | {"degrade": 1e-9, "poor_sources": 0.0}
+    alike = MemoryClips(clips.rows.assign(role=role), [clips.clip(position) for position in range(3)])
+    plain, poorer = (Views(alike, ALL.model_copy(update={**nothing_else, "poor_reals": chance}), 1).make(0, [REAL, FAKE], [0, 1]) for chance in (0.0, 1.0))
+    assert [not torch.equal(before.frames, after.frames) for before, after in zip(plain, poorer, strict=True)] == changed
+
+
 def test_a_poor_source_is_poor_for_both_and_is_forged_after(clips: MemoryClips) -> None:
     """Degraded alike before the forgery: what differs stays where it was, and outside of it nothing does."""
     plain = AugmentSettings(reforge=0.0, poor_reals=0.0, noise_sigma=0.0, brightness=0.0, contrast=0.0, saturation=0.0, degrade=1e-9, h264=0.0)
