@@ -131,9 +131,9 @@ def _wrap(proto: "ModelProto", entry: str, answer: str, shape: list[int | None],
         pixels = node(kind, [pixels, const(name, np.reshape(values, (1, 3, 1, 1)), np.float32)], f"ours/after_{name}")
     if len(shape) == 5:
         clips = node("Reshape", [pixels, node("Concat", [pairs, const("frame", [3, *side])], "ours/clip_shape", axis=0)], "ours/clips")
-        if shape[1] is not None:  # so many frames, spread over the clip, some of them twice where it is shorter
+        if shape[1] is not None:  # so many frames, spread over the clip, some of them twice where it is shorter; middles, since float32 may round a border down
             length = node("Cast", [part["T"]], "ours/length", to=TensorProto.FLOAT)
-            places = node("Mul", [const("places", np.arange(shape[1]) / shape[1], np.float32), length], "ours/places_in_clip")
+            places = node("Mul", [const("places", (np.arange(shape[1]) + 0.5) / shape[1], np.float32), length], "ours/places_in_clip")
             clips = node("Gather", [clips, node("Cast", [node("Floor", [places], "ours/floor")], "ours/chosen", to=TensorProto.INT64)], "ours/frames", axis=1)
         node("Identity", [clips], entry)
     else:

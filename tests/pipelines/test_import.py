@@ -108,6 +108,17 @@ def test_the_adapted_file_says_what_the_original_says_of_the_pixels_it_was_promi
         assert score.embedding.shape == engine.score_clips(clips[:1])[0].embedding.shape
 
 
+@pytest.mark.parametrize("frames", [3, 29, 58])
+def test_a_clip_model_of_a_fixed_length_gets_each_frame_of_such_a_clip_once(tmp_path: Path, frames: int) -> None:
+    """Of 29 frames it was given 14 twice and 15 never, as of half of all lengths up to 120."""
+    content = foreign(tmp_path / "f.onnx", ["B", frames, 3, SIZE, SIZE]).read_bytes()
+    engine = engine_of(tmp_path / "m", content, SIZE)
+    red = np.random.default_rng(0).integers(0, 256, frames)
+    clip = np.zeros((frames, SIZE, SIZE, 3), np.uint8)
+    clip[..., 0] = red[:, None, None]
+    assert engine.score_clips([clip])[0].logit == pytest.approx(redness(clip), abs=1e-4)
+
+
 def test_our_own_export_is_taken_as_it_is(tmp_path: Path) -> None:
     export_onnx(lively_model(), tmp_path / "ours.onnx")
     content = (tmp_path / "ours.onnx").read_bytes()
