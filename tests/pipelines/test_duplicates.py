@@ -200,7 +200,7 @@ def test_pictures_a_few_pixels_high_are_compared_like_others(tmp_path: Path) -> 
 
     first, other = banner("a.png", 30, 1920), banner("other.png", 30, 1920)
     assert cv2.imwrite(str(first.with_name("copy.jpg")), cv2.imread(str(first)))
-    lines, square = [banner("line.png", 1, 400), banner("column.png", 1, 400, turned=True)], photo(tmp_path / "square.png", 1)
+    lines, square = [banner("line.png", 1, 400), banner("column.png", 1, 400, turned=True)], photo(tmp_path / "square.jpg", 1)
     root = tmp_path / "workspace"
     assert ingest(root, SETTINGS, [source(tmp_path / "thin")], batch="w1").added == 5
     rows = read_manifest(root / "data" / "raw" / "w1").set_index("path")
