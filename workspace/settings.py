@@ -396,7 +396,7 @@ class ScheduleSettings(Block):
     timezone: str = Field("UTC", description="Zone of the day and hour, e.g. Europe/Berlin.")
     retries: NotNegative = Field(2, description="Prefect retries a stage this often when the failure may pass.")
     retry_delay_seconds: NotNegative = Field(10, description="Pause before a retry.")
-    stage_timeout_seconds: Positive = Field(24 * 3600, description="A stage that takes longer is ended; the next `vigil retrain` goes on from there.")
+    stage_timeout_seconds: Positive = Field(7 * 24 * 3600, description="A stage that takes longer is ended; the next `vigil retrain` goes on from there.")
 
 
 class CyclePolicy(Block):

@@ -37,7 +37,7 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     n, least = min(seen.count("n_real"), seen.count("n_fake")), limits.here.min_per_class
     people, fewest = seen.count("people"), limits.here.min_people
     if people < fewest:
-        reason = f"Undecided: of the rarer class there are videos of {people} people; {fewest - people} more people are needed ({fewest})."
+        reason = f"Undecided: the rarer class has videos of {people} people; at least {fewest} are needed."
         yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=people, smallest_n=fewest)
         return
     champion, challenger = seen.number("champion_auc"), seen.number("challenger_auc")
