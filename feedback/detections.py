@@ -5,7 +5,7 @@ verdict, its audit entry, the case that it opens and what webhooks are told are 
 accepted upload has its verdict once, or is still queued.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -69,10 +69,8 @@ class Detections:
     ) -> list[dict[str, Any]]:
         """Queue files whose media are kept; the rows, in their order. The same key and fingerprint give the rows of the first time.
 
-        Raises QueueFull, KeyReused, MediaGone, ValueError for an unknown mode.
+        Raises QueueFull, KeyReused, MediaGone.
         """
-        if mode not in MODES:
-            raise ValueError(f"There is no mode {mode!r}; the modes are {', '.join(filter(None, MODES))}.")
         moment, group = now(), new_id() if len(files) > 1 else ""
         with self.database.write() as connection:
             if idempotency_key and (before := self._replayed(connection, actor, idempotency_key, fingerprint)) is not None:
@@ -98,6 +96,16 @@ class Detections:
         """The rows made under this key before; None where it is new. Raises KeyReused."""
         with self.database.read() as connection:
             return self._replayed(connection, actor, idempotency_key, fingerprint)
+
+    def remove_unkept(self, hashes: Iterable[str]) -> None:
+        """Delete stored files that no row says are kept: what was stored and then refused, or was erased before. Again is harmless."""
+        with self.database.read() as connection:
+            stored = _unkept(connection, hashes)
+        if not stored:  # as ever, after an upload that was accepted: no write lock for it
+            return
+        with self.database.write() as connection:
+            for sha256 in _unkept(connection, stored):
+                self.media.delete(sha256)
 
     def put_before_people(self, connection: Connection, owner_id: str, source: str, file: Accepted, kind: str, reason: str, said: Sequence[str] = ()) -> str:
         """Open a case of a file whose media are kept, and queue it, so that people see it with a score; returns the case's id. Raises MediaGone."""
@@ -264,6 +272,12 @@ class Detections:
         if found["fingerprint"] != fingerprint:
             raise KeyReused(key)
         return [row for detection_id in found["detection_ids"] if (row := _one(connection, detection_id)) is not None]
+
+
+def _unkept(connection: Connection, hashes: Iterable[str]) -> list[str]:
+    wanted = sorted(set(hashes))
+    kept = connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.sha256.in_(wanted), MEDIA.c.state != "deleted")).scalars().all()
+    return sorted(set(wanted) - set(kept))
 
 
 def _free(moment: str) -> Any:

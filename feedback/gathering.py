@@ -82,7 +82,14 @@ class Gathering:
         with tempfile.TemporaryDirectory(prefix="gathered-", dir=self.detections.media.scratch()) as folder:
             path = Path(folder) / one.sample_id
             path.write_bytes(content)
-            self.detections.media.put(path, one.sample_id)
+            try:
+                self.detections.media.put(path, one.sample_id)
+                return self._tell(one)
+            finally:
+                self.detections.remove_unkept([one.sample_id])  # erased in the moment between
+
+    def _tell(self, one: Waiting) -> bool:
+        """Open the case of media that are stored, or tell an open one; False where nobody is to be asked any more."""
         with self.detections.database.write() as connection:
             if not self._is_new(connection, one):
                 return False

@@ -20,7 +20,7 @@ from feedback.access import ACTIONS, Actor, Forbidden, Role, authorize, may
 from feedback.accounts import AccountRefused, Accounts, Session
 from feedback.cases import Cases, disguised
 from feedback.database import Database
-from feedback.detections import Accepted, Detections
+from feedback.detections import MODES, Accepted, Detections
 from feedback.gathering import Gathering
 from feedback.keep import MediaStore
 from feedback.policies import POLICIES
@@ -138,18 +138,25 @@ class Service:
     def detect(
         self, actor: Actor, files: Sequence[tuple[Path, str, int]], policy: str = "", mode: str = "", idempotency_key: str = "", fingerprint: str = ""
     ) -> list[dict[str, Any]]:
-        """Take in received files (path, sha256, bytes) for a verdict: stored first, then queued in one transaction.
+        """Take in received files (path, sha256, bytes) for a verdict: stored first, then queued in one transaction. Nothing of a refused request stays.
 
-        The files at `path` stay the caller's. Raises QueueFull, KeyReused, ValueError for an unknown policy.
+        The files at `path` stay the caller's. Raises QueueFull, KeyReused, MediaGone, ValueError for an unknown policy or mode.
         """
         authorize(actor, "detection.create")
         if policy and policy not in POLICIES:
             raise ValueError(f"There is no policy {policy!r}; the policies are {', '.join(POLICIES)}.")
+        if mode not in MODES:
+            raise ValueError(f"There is no mode {mode!r}; the modes are {', '.join(filter(None, MODES))}.")
+        if idempotency_key and (before := self.replayed(actor, idempotency_key, fingerprint)) is not None:
+            return before
         self.detections.make_room(len(files))
-        for path, sha256, _ in files:
-            self.media.put(path, sha256)
-        accepted = [Accepted(sha256, size) for _, sha256, size in files]
-        rows = self.detections.accept(actor, accepted, policy, mode, idempotency_key, fingerprint)
+        try:
+            for path, sha256, _ in files:
+                self.media.put(path, sha256)
+            accepted = [Accepted(sha256, size) for _, sha256, size in files]
+            rows = self.detections.accept(actor, accepted, policy, mode, idempotency_key, fingerprint)
+        finally:
+            self.detections.remove_unkept([sha256 for _, sha256, _ in files])  # refused after all, or answered before
         if self.workers is not None:
             self.workers.wake()
         return [self._shown(row) for row in rows]

@@ -189,6 +189,20 @@ def test_media_that_are_not_here_are_passed_over_and_the_others_are_asked(filled
     world.close()
 
 
+def test_what_is_erased_while_it_is_being_brought_leaves_no_copy(filled: Path, faces: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(filled)
+    gone, put = sha256_bytes(faces[2]), world.media.put
+
+    def late(path: Path, sha256: str) -> None:
+        if sha256 == gone:
+            Retention(world.database, world.media, world.settings.feedback).erase_file(world.ann, gone, "asked to", in_batches=True)
+        put(path, sha256)
+
+    monkeypatch.setattr(world.media, "put", late)
+    assert gathering_of(world).gather() == 3 and not world.media.has(gone)
+    world.close()
+
+
 def test_a_column_of_case_ids_in_somebody_s_table_is_no_person_s_word(filled: Path, faces: list[bytes], settings: Settings) -> None:
     path = table_of(filled.parent / "forged", [(faces[0], "fake", "p0")])
     path.write_text("path,label,identity,case_id\n0.jpg,fake,p0,0123456789abcdef\n")

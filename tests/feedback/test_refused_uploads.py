@@ -1,0 +1,99 @@
+"""What is refused, or was answered before, leaves nothing on the disk: files are stored before their upload is accepted, and it may not be."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from feedback.access import Actor, Role
+from tests.feedback.conftest import Make, ask
+from tests.feedback.test_service import is_problem
+from workspace.files import sha256_bytes
+
+
+def stored(app: FastAPI) -> list[str]:
+    """The names in the media folder."""
+    return sorted(path.name for path in (app.state.service.root / ".vigil/media").glob("*"))
+
+
+def send(app: FastAPI, who: tuple[str, str], content: bytes, idempotency_key: str = "", **fields: str) -> httpx.Response:
+    more = {"files": {"file": ("a.jpg", content)}, "data": fields, "headers": {"Idempotency-Key": idempotency_key} if idempotency_key else {}}
+    return ask(app, ("POST", "/v1/detections?wait=0", more), key=who[1])[0]
+
+
+def erase(app: FastAPI, who: tuple[str, str], detection_id: str) -> None:
+    assert ask(app, ("DELETE", f"/v1/detections/{detection_id}", {}), key=who[1])[0].json()["state"] == "erased"
+
+
+def meanwhile(app: FastAPI, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Any]) -> None:
+    """Let something happen once, when a file that was not refused so far is about to be stored."""
+    media, put, left = app.state.service.media, app.state.service.media.put, [happens]
+
+    def late(path: Path, sha256: str) -> None:
+        if left:
+            left.pop()()
+        put(path, sha256)
+
+    monkeypatch.setattr(media, "put", late)
+
+
+def test_a_mode_that_is_none_is_refused_and_its_file_not_kept(make: Make) -> None:
+    app, people = make()
+    for number in range(3):
+        assert "'bogus'" in is_problem(send(app, people["vera"], b"file %d" % number, mode="bogus"), 422)["detail"]
+    assert stored(app) == []
+
+
+def test_an_erased_upload_that_is_sent_again_with_its_key_stays_erased(make: Make) -> None:
+    # Once the bytes were stored before anybody asked whether the key was new: an ordinary retry brought them back for good.
+    app, people = make()
+    first = send(app, people["vera"], b"private", "key").json()
+    assert stored(app) == [sha256_bytes(b"private")]
+    erase(app, people["vera"], first["id"])
+    again = send(app, people["vera"], b"private", "key").json()
+    assert (again["id"], again["state"]) == (first["id"], "erased") and stored(app) == []
+
+
+def test_a_key_that_comes_with_another_file_keeps_only_the_first(make: Make) -> None:
+    app, people = make()
+    send(app, people["vera"], b"one", "key")
+    is_problem(send(app, people["vera"], b"another", "key"), 422)
+    assert stored(app) == [sha256_bytes(b"one")]
+
+
+def test_a_retry_that_overtakes_its_first_request_brings_back_nothing_that_was_erased(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app, people = make()
+    service, vera = app.state.service, Actor(people["vera"][0], Role.viewer, "vera")
+    file = tmp_path / "file"
+    file.write_bytes(b"private")
+    given = [(file, sha256_bytes(b"private"), 7)]
+
+    def the_other_one() -> None:
+        row = service.detect(vera, given, idempotency_key="key", fingerprint="same")[0]
+        service.erase(vera, row["id"])
+
+    meanwhile(app, monkeypatch, the_other_one)
+    assert service.detect(vera, given, idempotency_key="key", fingerprint="same")[0]["state"] == "erased" and stored(app) == []
+
+
+def test_a_queue_that_fills_in_the_last_moment_keeps_nothing_of_who_came_late(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app, people = make(workers__queue_length=1)
+    service = app.state.service
+    file = tmp_path / "file"
+    file.write_bytes(b"early")
+    early = [(file, sha256_bytes(b"early"), 5)]
+    meanwhile(app, monkeypatch, lambda: service.detect(Actor(people["rob"][0], Role.reviewer, "rob"), early))
+    is_problem(send(app, people["vera"], b"late"), 429)
+    assert stored(app) == [sha256_bytes(b"early")]
+
+
+def test_what_somebody_else_sent_stays_when_the_same_file_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, people = make(workers__queue_length=1)
+    service = app.state.service
+    send(app, people["rob"], b"shared")
+    monkeypatch.setattr(service.detections, "make_room", lambda files: None)  # as where both came at the same moment
+    is_problem(send(app, people["vera"], b"shared"), 429)
+    assert stored(app) == [sha256_bytes(b"shared")] and service.media.has(sha256_bytes(b"shared"))
