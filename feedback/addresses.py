@@ -37,6 +37,8 @@ class Target:
 
 def checked(url: str, allowed: Sequence[str], allow_private: bool) -> Target:
     """Where a connection to `url` may go. Raises AddressRefused for anything but http(s) to a listed host at a public address."""
+    import httpx  # imported late: the worker knows webhooks and sends none
+
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -53,7 +55,12 @@ def checked(url: str, allowed: Sequence[str], allow_private: bool) -> Target:
     place = f"[{address}]" if ":" in address else address
     netloc = place if port is None else f"{place}:{port}"
     shown = parts.netloc.rsplit("@", 1)[-1]
-    return Target(urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, "")), shown, parts.scheme, address)
+    target = Target(urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, "")), shown, parts.scheme, address)
+    try:
+        httpx.Request("GET", target.url, headers=target.headers)
+    except (httpx.InvalidURL, UnicodeError) as problem:  # control characters, or too long: better refused here than by each request that is sent there
+        raise AddressRefused(f"This is not an address: {problem}.") from None
+    return target
 
 
 def is_public(address: str) -> bool:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from feedback import addresses, webhooks
-from feedback.addresses import AddressRefused, checked, is_public
+from feedback.addresses import AddressRefused, Target, checked, is_public
 from feedback.audit import verify
 from feedback.database import now
 from feedback.secret import load_secret
@@ -154,6 +154,24 @@ def test_one_slow_receiver_does_not_hold_up_the_others(sender: Sender, receiver:
     assert sorted(row["state"] for row in sender.rows()) == ["sent", "waiting"] and len(receiver.got) == 1
 
 
+@pytest.mark.parametrize("refused", [True, False])
+def test_an_address_that_cannot_be_sent_to_stops_nobody_else(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
+    # One of the time before such addresses were refused. Once it ended every delivery of every account, also after a restart.
+    if not refused:  # as if the check knew nothing of what the client cannot send
+        monkeypatch.setattr(webhooks, "checked", lambda url, *_: Target(url, f"127.0.0.1:{receiver.server_port}", "http", "127.0.0.1"))
+    sender = Sender(tmp_path)
+    broken = sender.hooks.create(sender.world.sender, receiver.url)["id"]
+    with sender.world.database.write() as connection:
+        connection.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == broken).values(url="http://127.0.0.1:9/a\x01b"))
+    sender.hooks.create(sender.world.sender, receiver.url)
+    for number in ("1", "2"):
+        sender.tell(id=number)
+    assert sender.deliver() == 4 and len(receiver.got) == 2
+    assert sorted((row["state"], row["attempts"]) for row in sender.rows()) == [("sent", 1), ("sent", 1), ("waiting", 1), ("waiting", 1)]
+    assert all(row["last_error"] for row in sender.rows() if row["state"] == "waiting")
+    sender.world.close()
+
+
 def test_an_ended_webhook_gets_nothing_more(sender: Sender, receiver: Receiver) -> None:
     made = sender.hooks.create(sender.world.sender, receiver.url)
     sender.tell(id="1")
@@ -188,6 +206,7 @@ def test_an_address_that_was_allowed_and_is_no_longer_gets_nothing(tmp_path: Pat
         "ftp://media.example/x", "file:///etc/passwd", "http://", "http:///x", "//media.example/x", "http://user:pw@media.example/", "http://other.example/",
         "http://media.example@other.example/", "http://media.example.other.example/", "http://media.example:99999/", "http://[::1", "gopher://media.example/",
         "http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://media.example\\@other.example/", "javascript:alert(1)", "http://medi\u0430.example/",
+        "http://media.example/a\x01b", "http://media.example/a?b=\x7f", "http://media.example/" + "a" * 70_000,
     ],
 )  # fmt: skip
 def test_what_is_not_on_the_list_is_not_connected_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
