@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import hmac
 import json
-import logging
 import secrets
 import time
 from collections.abc import Mapping
@@ -21,12 +20,12 @@ from feedback import audit
 from feedback.access import Actor
 from feedback.addresses import AddressRefused, checked
 from feedback.database import Database, new_id, now
+from feedback.forever import forever
 from feedback.secret import Secret
 from feedback.tables import DELIVERIES, WEBHOOKS
 from workspace.errors import VigilError
 from workspace.settings import FeedbackSettings
 
-LOG = logging.getLogger("vigil.webhooks")
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MOST_ATTEMPTS = 10.0, 3600.0, 12
 SEND_SECONDS, LOOK_SECONDS, AT_ONCE = 10.0, 1.0, 20
 MOST_WEBHOOKS = 20  # of one account
@@ -91,14 +90,11 @@ class Webhooks:
     # -- sending ----------------------------------------------------------------------------------------------------------------
     async def deliver_forever(self) -> None:
         """Send what is due until cancelled."""
-        while True:
-            try:
-                sent = await self.deliver_due()
-            except VigilError as problem:
-                LOG.error("%s", problem)
-                sent = 0
-            if not sent:
-                await asyncio.sleep(LOOK_SECONDS)
+
+        async def deliver() -> float:
+            return 0.0 if await self.deliver_due() else LOOK_SECONDS
+
+        await forever("webhooks", deliver)
 
     async def deliver_due(self) -> int:
         """Send what is due now; returns how many were tried."""

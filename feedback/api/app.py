@@ -20,10 +20,10 @@ from feedback.api.guard import Guard
 from feedback.api.measured import Figures, Measured
 from feedback.api.problems import Problem, install_problem_handlers
 from feedback.api.uploads import remove_stale_uploads
+from feedback.forever import forever
 from feedback.secret import Secret
 from feedback.service import Service
 from feedback.work.supervisor import Workers
-from workspace.errors import VigilError
 from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.serve")
@@ -48,7 +48,12 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         remove_stale_uploads(root)
         await workers.start()
-        tasks = [asyncio.create_task(part) for part in (service.webhooks.deliver_forever(), _sweep(service), _gather(service))]
+        behind = (
+            service.webhooks.deliver_forever(),
+            forever("retention", lambda: _sweep(service)),
+            forever("gathering media without a label", lambda: _gather(service)),
+        )
+        tasks = [asyncio.create_task(part) for part in behind]
         try:
             yield
         finally:
@@ -91,28 +96,20 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
     return app
 
 
-async def _sweep(service: Service) -> None:
-    """Delete and quarantine what is due, by age."""
-    while True:
-        try:
-            done = await asyncio.to_thread(service.retention.sweep)
-            if any(done.values()):
-                LOG.info("retention: %s", done)
-        except VigilError as problem:
-            LOG.error("%s", problem)
-        await asyncio.sleep(service.settings.feedback.retention.every_minutes * 60)
+async def _sweep(service: Service) -> float:
+    """Delete and quarantine what is due, by age; seconds until the next look."""
+    done = await asyncio.to_thread(service.retention.sweep)
+    if any(done.values()):
+        LOG.info("retention: %s", done)
+    return service.settings.feedback.retention.every_minutes * 60.0
 
 
-async def _gather(service: Service) -> None:
-    """Bring media that wait for a label before people, as they come in."""
-    while True:
-        try:
-            if (opened := await asyncio.to_thread(service.gathering.gather)) and service.workers is not None:
-                LOG.info("%d media of the batches wait for a label: opened as cases", opened)
-                service.workers.wake()
-        except VigilError as problem:
-            LOG.error("%s", problem)
-        await asyncio.sleep(service.settings.serve.reload_seconds)
+async def _gather(service: Service) -> float:
+    """Bring media that wait for a label before people, as they come in; seconds until the next look."""
+    if (opened := await asyncio.to_thread(service.gathering.gather)) and service.workers is not None:
+        LOG.info("%d media of the batches wait for a label: opened as cases", opened)
+        service.workers.wake()
+    return service.settings.serve.reload_seconds
 
 
 def _name(route: APIRoute) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from feedback.forever import forever
 from workspace.errors import WorkspaceError
 from workspace.settings import Settings
 
@@ -39,10 +40,11 @@ class Workers:
         self._idle: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._pause = RESTART_SECONDS
 
     async def start(self) -> None:
         """Start the worker; returns at once, `model` is set once it has answered on its golden clip."""
-        self._task = asyncio.create_task(self._keep_alive())
+        self._task = asyncio.create_task(forever("the worker", self._keep_alive))
 
     async def stop(self) -> None:
         """End the processes; jobs in work go back to the queue."""
@@ -86,23 +88,27 @@ class Workers:
         return dict(answer["explanation"])
 
     # -- inside -----------------------------------------------------------------------------------------------------------------
-    async def _keep_alive(self) -> None:
-        pause = RESTART_SECONDS
-        while not self._stopping:
-            started = asyncio.get_running_loop().time()
+    async def _keep_alive(self) -> float:
+        """Start a worker and listen to it to its end; seconds until the next one."""
+        if self._stopping:
+            return LONGEST_RESTART_SECONDS
+        started, self._worker = asyncio.get_running_loop().time(), None
+        try:
             self._worker = await self._spawn("feedback.work.worker", "--name", worker_name(self.root))
             assert self._worker.stdout is not None
             while line := await self._worker.stdout.readline():
                 with contextlib.suppress(ValueError):
                     self._said(json.loads(line))
-            code = await self._worker.wait()
-            if self._stopping:
-                return
-            self.restarts += 1
+        finally:
+            await _end(self._worker)  # it has ended already, unless what it said could not be read
+            code = "none" if self._worker is None else self._worker.returncode
             self.model, self.why, self.next_step = None, f"the worker ended (code {code}) and is being started again", "Ask again in a few seconds."
+        if not self._stopping:
+            self.restarts += 1
             LOG.error("the worker ended with code %s; starting another", code)
-            pause = RESTART_SECONDS if asyncio.get_running_loop().time() - started > 30 else min(pause * 2, LONGEST_RESTART_SECONDS)
-            await asyncio.sleep(pause)
+        long_lived = asyncio.get_running_loop().time() - started > 30
+        self._pause = RESTART_SECONDS if long_lived else min(self._pause * 2, LONGEST_RESTART_SECONDS)
+        return self._pause
 
     def _said(self, message: dict[str, Any]) -> None:
         if "model" in message:
@@ -164,7 +170,8 @@ async def _end(process: asyncio.subprocess.Process | None) -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        async with asyncio.timeout(STOP_SECONDS):  # not wait_for: of Python 3.11, it swallows a cancellation that comes as the process ends
+            await process.wait()
     except TimeoutError:
         process.kill()
         await process.wait()

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
+from feedback.forever import forever
 from feedback.keep import MediaStore
 from feedback.policies import Bound
 from feedback.secret import load_secret
@@ -62,18 +63,22 @@ class Worker:
         self.opening = 0
         self.batcher = Batcher(limits.batch_clips, limits.batch_wait_ms / 1000, lambda: self.opening)
         self.progress: dict[str, float] = {}
+        self.told: dict[str, float] = {}  # the progress with which leases were last renewed
+        self.told_at = 0.0  # by the loop's clock
+        self.failed: BaseException | None = None
         self.woken, self.stopping = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
-        """Work until stdin ends or SIGTERM comes."""
+        """Work until stdin ends or SIGTERM comes. Raises what ended a part of it, which ends the whole."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         await asyncio.to_thread(self.detections.drop_lease, self.name)  # of one of this name that died
-        tasks = [
-            asyncio.create_task(part) for part in (self.serving.watch(), self._tell_model(), self._listen(), self._renew(), self.batcher.run(), self._claim())
-        ]
-        tasks.append(asyncio.create_task(self.decoders.start()))
+        parts = (self.serving.watch(), self._tell_model(), self._listen(), forever("renewing leases", self._renew), self.batcher.run(), self._claim())
+        tasks = [asyncio.create_task(part) for part in parts]
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        tasks.append(asyncio.create_task(self.decoders.start()))  # ahead of the first file; where it fails, that file starts one
         try:
             await self.stopping.wait()
         finally:
@@ -84,26 +89,43 @@ class Worker:
             await self.decoders.stop()
             self.batcher.close()
             self.database.close()
+        if self.failed is not None:
+            raise self.failed
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """A part that failed takes the whole process along: half a worker looks alive and works no more, a dead one is started again."""
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            LOG.error("a part of the worker failed, so it ends: %r", problem)
+            self.failed = problem
+            self.stopping.set()
 
     async def _claim(self) -> None:
         await self.serving.tried.wait()
         room = asyncio.Semaphore(self.settings.feedback.workers.decoders + 2)  # files open or being scored; the others stay in the queue
         jobs: set[asyncio.Task[None]] = set()
-        try:
-            while True:
-                await room.acquire()
-                row = None
+
+        async def claim() -> float:
+            await room.acquire()
+            row = None
+            try:
                 if self.serving.current is not None:
                     row = await asyncio.to_thread(self.detections.claim, self.name)
+            finally:
                 if row is None:
                     room.release()
-                    self.woken.clear()
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self.woken.wait(), POLL_SECONDS)
-                    continue
-                job = asyncio.create_task(self._job(row, self.serving.current))
-                jobs.add(job)
-                job.add_done_callback(lambda done: (jobs.discard(done), room.release()))  # type: ignore[func-returns-value]
+            if row is None:
+                self.woken.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):  # not wait_for, which may swallow a cancellation: this goes on until one
+                        await self.woken.wait()
+                return 0.0
+            job = asyncio.create_task(self._job(row, self.serving.current))
+            jobs.add(job)
+            job.add_done_callback(lambda done: (jobs.discard(done), room.release()))  # type: ignore[func-returns-value]
+            return 0.0
+
+        try:
+            await forever("claiming uploads", claim)
         finally:
             for job in jobs:
                 job.cancel()
@@ -192,17 +214,13 @@ class Worker:
             self.woken.set()
         self.stopping.set()
 
-    async def _renew(self) -> None:
-        told: dict[str, float] = {}
-        pause = min(1.0, self.settings.feedback.workers.lease_seconds / 4)
-        since = 0.0
-        while True:
-            await asyncio.sleep(pause)
-            since += pause
-            if self.progress and (self.progress != told or since > self.settings.feedback.workers.lease_seconds / 3):
-                told, since = dict(self.progress), 0.0
-                with contextlib.suppress(VigilError):
-                    await asyncio.to_thread(self.detections.renew, self.name, told)
+    async def _renew(self) -> float:
+        lease, moment = self.settings.feedback.workers.lease_seconds, asyncio.get_running_loop().time()
+        if self.progress and (self.progress != self.told or moment > self.told_at + lease / 3):
+            told = dict(self.progress)
+            await asyncio.to_thread(self.detections.renew, self.name, told)
+            self.told, self.told_at = told, moment
+        return min(1.0, lease / 4)
 
     def _at(self, detection_id: str, progress: float) -> None:
         self.progress[detection_id] = progress

@@ -1,0 +1,161 @@
+"""What works behind the service goes on after an error, or ends loudly enough to be started again; it never stops without a word."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback.access import Actor, Role
+from feedback.database import Database
+from feedback.detections import Accepted
+from feedback.work.supervisor import Workers
+from feedback.work.worker import Worker
+from tests.feedback.conftest import PATIENCE_SECONDS, Make, ask
+from tests.feedback.test_webhooks import Receiver
+from tests.feedback.world import World
+from workspace.files import sha256_bytes
+from workspace.settings import Settings
+
+WAITS = 'import sys; print(\'{"model": {"model": "m"}}\', flush=True); sys.stdin.read()'
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an error the next attempt comes soon."""
+    monkeypatch.setattr("feedback.forever.TROUBLE_SECONDS", 0.05)
+
+
+@contextmanager
+def out_of_order(database: Database, *tables: str) -> Iterator[None]:
+    """A database that answers questions about these tables with an error."""
+
+    def rename(before: str, after: str) -> None:
+        with database.write() as connection:
+            for table in tables:
+                connection.exec_driver_sql(f"ALTER TABLE {before.format(table)} RENAME TO {after.format(table)}")
+
+    rename("{}", "{}_elsewhere")
+    try:
+        yield
+    finally:
+        rename("{}_elsewhere", "{}")
+
+
+async def until(good: Callable[[], Any], task: "asyncio.Task[None] | None" = None) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not good():
+            assert task is None or not task.done(), "it has ended"
+            await asyncio.sleep(0.02)
+
+
+async def waiting_process(*_: Any) -> asyncio.subprocess.Process:
+    """In the worker's place: says that a model answers, and ends with its stdin."""
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", WAITS, stdin=pipe, stdout=pipe)
+
+
+def test_webhooks_retention_and_gathering_outlive_a_database_error(make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    # Once the first error ended each of them for as long as the service lived; it answered 200 all the while.
+    monkeypatch.setattr(Workers, "_spawn", waiting_process)
+    app, people = make(webhook_hosts=["127.0.0.1"], allow_private_addresses=True, retention__none_days=0)
+    service, vera, receiver = app.state.service, Actor(people["vera"][0], Role.viewer, "vera"), Receiver()
+    service.create_webhook(vera, receiver.url)
+    sent = ask(app, ("POST", "/v1/detections?wait=0", {"files": {"file": ("a", b"no picture")}}), key=people["vera"][1])[0].json()
+    service.detections.claim("w")
+    service.detections.finish(sent["id"], "w", {"verdict": "none", "p_fake": None, "reason": "no face", "kind": "", "model_sha256": ""})
+
+    async def go() -> None:
+        with out_of_order(service.database, "media", "cases", "deliveries"):
+            serving = app.router.lifespan_context(app)
+            await serving.__aenter__()
+            await until(lambda: all(caplog.text.count(what) > 1 for what in ("webhooks: ", "retention: ", "gathering media without a label: ")))
+        await until(lambda: receiver.got and not service.media.has(sent["sha256"]))
+        await serving.__aexit__(None, None, None)
+
+    try:
+        asyncio.run(go())
+    finally:
+        receiver.shutdown()
+        receiver.server_close()
+
+
+@pytest.fixture
+def worker(tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Worker, World, Callable[[], None]]]:
+    """A worker that can be run here, its world, and how its service goes away."""
+    world = World(tmp_path / "w")
+    ours, its = os.pipe()
+    with os.fdopen(ours, "rb") as stdin, os.fdopen(its, "wb") as service:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield Worker(world.root, world.settings, "w", models[0]), world, service.close
+    world.close()
+
+
+def test_a_worker_goes_on_claiming_after_a_database_error(
+    worker: tuple[Worker, World, Callable[[], None]], picture: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    working, world, leave = worker
+    (world.root / "file").write_bytes(picture)
+    world.media.put(world.root / "file", sha256_bytes(picture))
+    row = working.detections.accept(world.sender, [Accepted(sha256_bytes(picture), len(picture))])[0]
+
+    async def go() -> None:
+        await working.serving.watch()
+        with out_of_order(world.database, "detections"):
+            claiming = asyncio.create_task(working._claim())
+            await until(lambda: caplog.text.count("claiming uploads: ") > 1, claiming)
+        scoring = asyncio.create_task(working.batcher.run())
+        await until(lambda: (working.detections.get(row["id"]) or {})["state"] == "done", claiming)
+        for task in (claiming, scoring):
+            task.cancel()
+        await asyncio.gather(claiming, scoring, return_exceptions=True)
+        await working.decoders.stop()
+        working.batcher.close()
+
+    asyncio.run(go())
+    assert (working.detections.get(row["id"]) or {})["verdict"] == "uncertain"
+    leave()
+
+
+def test_a_worker_of_which_a_part_fails_ends_whole_so_that_another_is_started(
+    worker: tuple[Worker, World, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, _, leave = worker
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(working.batcher, "run", broken)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(asyncio.wait_for(working.run(), PATIENCE_SECONDS))
+    leave()
+
+
+def test_a_worker_whose_service_goes_away_ends_well(worker: tuple[Worker, World, Callable[[], None]]) -> None:
+    working, _, leave = worker
+    leave()
+    asyncio.run(asyncio.wait_for(working.run(), PATIENCE_SECONDS))
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, failed = Workers(root, settings, None, lambda _: None), []
+
+    async def spawn(*_: Any) -> asyncio.subprocess.Process:
+        if not failed:
+            failed.append(1)
+            raise BlockingIOError("no more processes")
+        return await waiting_process()
+
+    monkeypatch.setattr(workers, "_spawn", spawn)
+
+    async def go() -> None:
+        await workers.start()
+        await until(lambda: workers.model is not None)
+        await workers.stop()
+
+    asyncio.run(go())
+    assert failed
