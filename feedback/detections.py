@@ -170,11 +170,17 @@ class Detections:
         becomes a case; `digests` are the sha256 of the derived files.
         """
         with self.database.write() as connection:
-            row = connection.execute(select(DETECTIONS).where(DETECTIONS.c.id == detection_id)).mappings().one_or_none()
-            if row is None or row["state"] != "running" or row["lease_by"] != worker:
+            row = self.held(connection, detection_id, worker)
+            if row is None:
                 return None
-            self._finish(connection, dict(row), answer)
+            self._finish(connection, row, answer)
             return _one(connection, detection_id)
+
+    def held(self, connection: Connection, detection_id: str, worker: str) -> dict[str, Any] | None:
+        """The job where it is still this worker's; None where it was given to another, or its upload erased, meanwhile."""
+        mine = (DETECTIONS.c.id == detection_id) & (DETECTIONS.c.state == "running") & (DETECTIONS.c.lease_by == worker)
+        row = connection.execute(select(DETECTIONS).where(mine)).mappings().one_or_none()
+        return None if row is None else dict(row)
 
     # -- looking ----------------------------------------------------------------------------------------------------------------
     def get(self, detection_id: str) -> dict[str, Any] | None:

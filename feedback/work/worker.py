@@ -169,11 +169,11 @@ class Worker:
         said = served.engine.judge(found, "", scores, bound.threshold, bound.abstain)
         answer = answer_of(said, scores, bound, model)
         shown = found.clips[most_telling(said)].frames if said.p_fake is not None else None
-        answer["pictures"], answer["digests"] = await asyncio.to_thread(self._keep_pictures, row["sha256"], served.engine.model_id, opened, shown)
+        answer["pictures"], answer["digests"] = await asyncio.to_thread(self._keep_pictures, row, served.engine.model_id, opened, shown)
         return answer
 
-    def _keep_pictures(self, sha256: str, model: str, opened: Opened, shown: NDArray[np.uint8] | None) -> tuple[dict[str, Any], dict[str, str]]:
-        """Write thumbnail, preview and face frames; what there is now, and the digest of each file."""
+    def _keep_pictures(self, row: dict[str, Any], model: str, opened: Opened, shown: NDArray[np.uint8] | None) -> tuple[dict[str, Any], dict[str, str]]:
+        """Write thumbnail, preview and face frames, unless the upload was erased or given to another meanwhile; what there is, and the digest of each file."""
         made: dict[str, bytes] = {}
         if opened.picture is not None:
             made["picture.webp"] = webp(opened.picture)
@@ -184,13 +184,14 @@ class Worker:
             made |= {f"{model}-face-{number}.webp": webp(shown[place]) for number, place in enumerate(picks)}
         elif opened.picture is not None:
             made["thumbnail.webp"] = made["picture.webp"]
-        folder = self.media.derived(sha256)
-        if made:
-            folder.mkdir(parents=True, exist_ok=True)
-        for name, content in made.items():
-            part = folder / f".{name}.{os.getpid()}.part"
-            part.write_bytes(content)
-            os.replace(part, folder / name)
+        folder = self.media.derived(row["sha256"])
+        with self.database.write() as connection:  # nothing is erased while this lock is held, and what is erased later takes the folder along
+            if made and self.detections.held(connection, row["id"], self.name) is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                for name, content in made.items():
+                    part = folder / f".{name}.{os.getpid()}.part"
+                    part.write_bytes(content)
+                    os.replace(part, folder / name)
         kinds = {"thumbnail": "thumbnail.webp" in made, "picture": "picture.webp" in made, "faces": len(picks)}
         return kinds, {name: sha256_bytes(content) for name, content in made.items()}
 
