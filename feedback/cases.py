@@ -91,8 +91,8 @@ class Cases:
             answered = select(REVIEWS.c.case_id).where(REVIEWS.c.reviewer_id == actor.user_id, REVIEWS.c.undone_at == "")
             fitting = [CASES.c.state == "open", CASES.c.id.not_in(answered)]
             if not self.settings.queue.review_own:
-                own = select(DETECTIONS.c.case_id).where(DETECTIONS.c.owner_id == actor.user_id, DETECTIONS.c.case_id.is_not(None))
-                fitting += [CASES.c.owner_id != actor.user_id, CASES.c.id.not_in(own)]
+                own = select(DETECTIONS.c.sha256).where(DETECTIONS.c.owner_id == actor.user_id)
+                fitting += [CASES.c.owner_id != actor.user_id, CASES.c.sha256.not_in(own)]
             columns = (CASES.c.number, CASES.c.id, CASES.c.reason, CASES.c.uncertainty, CASES.c.novelty, CASES.c.embedding)
             query = select(*columns).where(CASES.c.gold == "", *fitting).order_by(CASES.c.uncertainty.desc(), CASES.c.number)
             pressing = connection.execute(query.where(CASES.c.reason.not_in(PATIENT)).limit(LOOKED_AT)).all()
@@ -228,7 +228,8 @@ class Cases:
         if case["state"] != "open":
             raise NotReviewable(f"This case is {case['state']} and takes no more answers.")
         if not self.settings.queue.review_own:
-            sent = select(DETECTIONS.c.id).where(DETECTIONS.c.case_id == case["id"], DETECTIONS.c.owner_id == actor.user_id).limit(1)
+            # By content: an upload of the same file may have no case of its own, or be erased by now.
+            sent = select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == case["sha256"], DETECTIONS.c.owner_id == actor.user_id).limit(1)
             if case["owner_id"] == actor.user_id or connection.execute(sent).one_or_none() is not None:
                 raise NotReviewable("You sent this file in yourself; somebody else answers it.")
 

@@ -15,6 +15,7 @@ from feedback.access import Actor
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_identity, decided, disguised
 from feedback.handover import claim
 from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of
+from feedback.retention import Retention
 from feedback.tables import AUDIT, CASES, OUTBOX, REVIEWS
 from tests.feedback.world import JPEG, World
 
@@ -102,6 +103,23 @@ def test_nobody_answers_twice_their_own_or_a_settled_case(world: World) -> None:
         world.cases.review(world.user("dora"), case_id, "maybe")
     assert world.cases.review(world.ann, "no-such-case", "real") is None
     assert world.case(case_id)["answers"] == 2
+
+
+@pytest.mark.parametrize("story", ["before the case", "after the case", "erased since"])
+def test_who_sent_a_file_never_answers_for_it_though_their_own_upload_opened_no_case(world: World, story: str) -> None:
+    # An upload of which the model was sure has no case. Another of the same file, drawn for the audit, opens one.
+    content, mine = JPEG + b"shared", ""
+    if story != "after the case":
+        mine, _ = world.upload(content, owner=world.ann, verdict="real", reason="")
+    _, case_id = world.upload(content, verdict="real", reason="audit")
+    if story == "after the case":
+        world.upload(content, owner=world.ann, verdict="real", reason="")
+    if story == "erased since":
+        assert Retention(world.database, world.media, world.settings.feedback).erase(world.ann, mine)["state"] == "held"
+    assert world.cases.queue(world.ann) == [] and [case["id"] for case in world.cases.queue(world.bob)] == [case_id]
+    with pytest.raises(NotReviewable, match="yourself"):
+        world.cases.review(world.ann, case_id, "real")
+    assert world.cases.review(world.bob, case_id, "real") is not None
 
 
 def test_people_may_review_their_own_where_the_settings_say_so(tmp_path: Path) -> None:
