@@ -5,6 +5,7 @@ not wait), except what talks to the worker processes. An object that does not ex
 give the same answer, NotFound, so that ids cannot be guessed at; an action that its role may never do is Forbidden.
 """
 
+import contextlib
 import csv
 import io
 import os
@@ -252,11 +253,11 @@ class Service:
         return case_report(self._shown(row), self.secret)
 
     def report_page(self, actor: Actor, detection_id: str) -> bytes:
-        """The same as PDF."""
-        signed = self.report(actor, detection_id)
-        row = self._detection(actor, "detection.report", detection_id)
-        thumbnail = self.media.derived(row["sha256"]) / "thumbnail.webp"
-        return report_pdf(signed, thumbnail if thumbnail.is_file() else None)
+        """The same as PDF, with the thumbnail where this actor may see it."""
+        signed, thumbnail = self.report(actor, detection_id), None
+        with contextlib.suppress(Gone, NotFound):  # in quarantine, deleted, or never made
+            thumbnail = self.media_file(actor, detection_id, "thumbnail")
+        return report_pdf(signed, thumbnail)
 
     # -- cases ----------------------------------------------------------------------------------------------------------------
     def queue(self, actor: Actor, limit: int = 20) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,29 @@ def test_the_page_is_a_pdf_that_carries_the_signed_report(signed: dict[str, Any]
     page = report_pdf(signed, tmp_path / "thumbnail.webp")
     assert page.startswith(b"%PDF-") and b"report.json" in page and page == report_pdf(signed, tmp_path / "thumbnail.webp")
     assert page.count(b"/Type /Page\n") == 1, "a report of one face fits one page"
+
+
+def test_the_page_shows_no_picture_in_quarantine_to_who_sent_it(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from feedback.service import Gone, Service
+    from tests.feedback.world import World
+    from workspace.files import sha256_bytes
+
+    world = World(tmp_path / "w")
+    service = Service(world.root, world.settings, OURS)
+    detection_id, _ = world.upload(b"a fake", verdict="fake", reason="")
+    folder = service.media.derived(sha256_bytes(b"a fake"))
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 48), (200, 180, 160)).save(folder / "thumbnail.webp")
+    shown = [b"/Subtype /Image" in service.report_page(who, detection_id) for who in (world.sender, world.ann)]
+    assert service.retention.sweep((datetime.now(UTC) + timedelta(hours=2)).isoformat())["quarantined"] == 1
+    with pytest.raises(Gone, match="quarantine"):
+        service.media_file(world.sender, detection_id, "thumbnail")
+    hidden = [b"/Subtype /Image" in service.report_page(who, detection_id) for who in (world.sender, world.ann)]
+    assert (shown, hidden) == ([True, True], [False, True])
+    service.close()
+    world.close()
 
 
 @pytest.mark.parametrize(
