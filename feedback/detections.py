@@ -5,6 +5,7 @@ verdict, its audit entry, the case that it opens and what webhooks are told are 
 accepted upload has its verdict once, or is still queued.
 """
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from feedback.access import Actor
 from feedback.database import Database, new_id, now
 from feedback.keep import MediaStore
 from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA
+from workspace.files import sha256_file
 from workspace.settings import FeedbackSettings
 
 if TYPE_CHECKING:
@@ -106,6 +108,18 @@ class Detections:
         with self.database.write() as connection:
             for sha256 in _unkept(connection, stored):
                 self.media.delete(sha256)
+
+    def remove_leftovers(self) -> int:
+        """Delete what killed processes left on the disk, and media that were stored of it without ever being accepted; returns how many were found.
+
+        What was on its way in still lies in `.vigil/uploads`, and its content names what may have been stored of it.
+        """
+        left = self.media.leftovers()
+        for path in left:
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            self.remove_unkept([sha256_file(file) for file in files])
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return len(left)
 
     def put_before_people(self, connection: Connection, owner_id: str, source: str, file: Accepted, kind: str, reason: str, said: Sequence[str] = ()) -> str:
         """Open a case of a file whose media are kept, and queue it, so that people see it with a score; returns the case's id. Raises MediaGone."""

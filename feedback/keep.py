@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from workspace.objectstore import client, is_s3, split_url
 from workspace.settings import Settings
 
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
+UPLOADS = Path(".vigil/uploads")
+STALE_SECONDS = 3600  # longer than any request takes
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -82,6 +85,17 @@ class MediaStore:
             self._path(sha256).unlink(missing_ok=True)
         shutil.rmtree(self.derived(sha256), ignore_errors=True)
 
+    def leftovers(self, older_than_seconds: float = STALE_SECONDS) -> list[Path]:
+        """What killed processes left: uploads on their way in, folders of borrowed and gathered media, copies that were not finished."""
+        left = [*(self.root / UPLOADS).glob("*.part"), *(self.root / UPLOADS).glob("gathered-*"), *(self.root / UPLOADS).glob("media-*")]
+        left += (self.root / FOLDER).glob(".*.tmp")
+        old = []
+        for path in left:
+            with suppress(FileNotFoundError):  # it was no leftover: its request has just ended
+                if time.time() - path.stat().st_mtime > older_than_seconds:
+                    old.append(path)
+        return old
+
     def derived(self, sha256: str) -> Path:
         """The folder for thumbnail, heatmaps and timeline; it need not exist."""
         return self.root / DERIVED / _checked(sha256)
@@ -96,7 +110,7 @@ class MediaStore:
 
     def scratch(self) -> Path:
         """A folder for files that are not kept yet, on the disk of the workspace."""
-        folder = self.root / ".vigil" / "uploads"
+        folder = self.root / UPLOADS
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -19,7 +19,6 @@ from feedback.api.events import Changes
 from feedback.api.guard import Guard
 from feedback.api.measured import Figures, Measured
 from feedback.api.problems import Problem, install_problem_handlers
-from feedback.api.uploads import remove_stale_uploads
 from feedback.forever import forever
 from feedback.secret import Secret
 from feedback.service import Service
@@ -46,7 +45,6 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        remove_stale_uploads(root)
         await workers.start()
         behind = (
             service.webhooks.deliver_forever(),
@@ -97,7 +95,8 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
 
 
 async def _sweep(service: Service) -> float:
-    """Delete and quarantine what is due, by age; seconds until the next look."""
+    """Delete and quarantine what is due, by age, and what killed processes left; seconds until the next look."""
+    await asyncio.to_thread(service.detections.remove_leftovers)
     done = await asyncio.to_thread(service.retention.sweep)
     if any(done.values()):
         LOG.info("retention: %s", done)

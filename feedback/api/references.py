@@ -12,7 +12,8 @@ import httpx
 
 from feedback.addresses import AddressRefused, checked
 from feedback.api.problems import Problem
-from feedback.api.uploads import UPLOADS, Upload
+from feedback.api.uploads import Upload
+from feedback.keep import UPLOADS
 from workspace.settings import Settings
 
 FETCH_SECONDS, CONNECT_SECONDS = 60.0, 10.0

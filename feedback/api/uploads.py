@@ -21,14 +21,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Message
 
 from feedback.api.problems import Problem
+from feedback.keep import UPLOADS
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-UPLOADS = Path(".vigil/uploads")
 FORM_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around the file
 DRAIN_BYTES = 64 << 20  # read and thrown away after a refusal, so that an ordinary client sees the 413 and not a reset connection
-STALE_SECONDS = 3600
 IDLE_SECONDS, GRACE_SECONDS, SLOWEST_BYTES_A_SECOND = 30.0, 60.0, 1000  # a sender that trickles holds a connection and a file
 OTHERS_TOLD = 5
 LONGEST_BOUNDARY = 70
@@ -87,16 +86,6 @@ def clean_file_name(name: str) -> str:
     """A client's file name fit for an answer: its last part, printable, at most 255 characters."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(letter for letter in last if letter.isprintable())[:255]
-
-
-def remove_stale_uploads(root: Path, older_than_seconds: float = STALE_SECONDS) -> int:
-    """Delete what a killed server left under `.vigil/uploads`; returns how many files."""
-    removed = 0
-    for path in (root / UPLOADS).glob("*.part"):
-        if time.time() - path.stat().st_mtime > older_than_seconds:
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
 
 
 @dataclass(slots=True)

@@ -1,5 +1,7 @@
 """What is refused, or was answered before, leaves nothing on the disk: files are stored before their upload is accepted, and it may not be."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,3 +99,44 @@ def test_what_somebody_else_sent_stays_when_the_same_file_is_refused(make: Make,
     monkeypatch.setattr(service.detections, "make_room", lambda files: None)  # as where both came at the same moment
     is_problem(send(app, people["vera"], b"shared"), 429)
     assert stored(app) == [sha256_bytes(b"shared")] and service.media.has(sha256_bytes(b"shared"))
+
+
+# -- what is killed -----------------------------------------------------------------------------------------------------------
+def test_what_was_stored_and_never_accepted_goes_once_its_leftovers_are_old(make: Make) -> None:
+    app, people = make()
+    service, vera = app.state.service, Actor(people["vera"][0], Role.viewer, "vera")
+    uploads = service.media.scratch()
+    for name, content in (("a.part", b"accepted"), ("b.part", b"killed")):
+        (uploads / name).write_bytes(content)
+    service.detect(vera, [(uploads / "a.part", sha256_bytes(b"accepted"), 8)])
+    put = service.media.put
+    if os.fork() == 0:
+
+        def killed(path: Path, sha256: str) -> None:
+            put(path, sha256)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        service.media.put = killed
+        service.detect(vera, [(uploads / "b.part", sha256_bytes(b"killed"), 6)])
+    os.wait()
+    assert stored(app) == sorted([sha256_bytes(b"accepted"), sha256_bytes(b"killed")])
+    assert service.detections.remove_leftovers() == 0, "fresh ones may belong to another server"
+    for name in ("a.part", "b.part"):
+        os.utime(uploads / name, (0, 0))
+    assert service.detections.remove_leftovers() == 2
+    assert stored(app) == [sha256_bytes(b"accepted")] and list(uploads.iterdir()) == []
+
+
+def test_folders_and_half_copies_of_killed_processes_go_too(make: Make) -> None:
+    app, _ = make()
+    service = app.state.service
+    left = [service.media.scratch() / name for name in ("gathered-x1", "media-x2")] + [service.root / ".vigil/media" / f".{'a' * 64}.x3.tmp"]
+    for folder in left[:2]:
+        folder.mkdir()
+        (folder / ("b" * 64)).write_bytes(b"a face")
+    left[2].parent.mkdir()
+    left[2].write_bytes(b"half a")
+    assert service.detections.remove_leftovers() == 0
+    for path in left:
+        os.utime(path, (0, 0))
+    assert service.detections.remove_leftovers() == 3 and not any(path.exists() for path in left)

@@ -225,7 +225,8 @@ def test_a_server_that_was_killed_leaves_uploads_that_the_next_one_removes(root:
         path.write_bytes(b"x")
     os.utime(stale, (0, 0))
     with running(root, "--model-dir", str(models[0])):
-        assert not stale.exists() and fresh.exists(), "a fresh one may belong to another server"
+        wait_for(stale.exists, lambda there: not there)
+        assert fresh.exists(), "a fresh one may belong to another server"
 
 
 def test_an_address_that_is_taken_is_one_clear_error(root: Path, service: Service, settings: Settings) -> None:
