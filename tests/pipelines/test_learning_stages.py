@@ -128,7 +128,7 @@ def test_what_the_gates_read_can_be_recomputed_from_the_predictions(story: Any) 
     again = gate_inputs(table, load_card(root / "build/base"), load_card(root / "build/model"), SETTINGS, second)
     written = read_json(root / "reports/evaluation.json")["gate_inputs"]
     assert all(_same(written[name], value) for name, value in again.items())
-    assert {"robustness", "latency", "size_bytes", "parity"} == set(written) - set(again)
+    assert {"card_sha256", "robustness", "latency", "size_bytes", "parity"} == set(written) - set(again)
     assert after["evaluate"]["gate_inputs"]["champion_sha256"] == second.base_model
 
 
