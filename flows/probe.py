@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
         try:
             found = _ask(process, root, settings, model_dir, ready, log, started)
         except (httpx.HTTPError, psutil.Error) as problem:  # the model ended its service, or hangs it
-            code = process.poll()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)  # one that is about to end has not always ended when its line goes dead
+            code = process.returncode
             how = "did not answer" if code is None else f"ended with code {code}"
             found = ProbeResult(False, f"the service {how} while it was asked ({type(problem).__name__}: {problem}): {_last_line(log)}")
         finally:

@@ -8,14 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import psutil
 import pytest
 
+import flows.probe
 from feedback.serving import golden_clip
 from model.inference import Engine
 from tests.feedback.conftest import command, environment, model_sha256, running, wait_for
 from tests.feedback.test_service import is_problem
+from workspace.settings import Settings
 
 
 def test_the_probe_scores_raw_clips_exactly_as_the_engine_does(root: Path, models: tuple[Path, Path]) -> None:
@@ -80,3 +83,23 @@ def test_a_probe_ends_when_its_parent_is_killed(root: Path, models: tuple[Path, 
     finally:
         if parent.poll() is None:
             parent.kill()
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_a_service_that_dies_or_hangs_while_it_is_asked_holds_and_says_so(
+    root: Path, models: tuple[Path, Path], settings: Settings, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Before, the error left the flow, and every later run met it again: the cycle could never end."""
+
+    def spoiled(client: httpx.Client, *_: object) -> None:
+        (served,) = [one for one in psutil.Process().children() if "feedback.serve" in one.cmdline()]
+        served.send_signal(signal.SIGKILL if how == "dies" else signal.SIGSTOP)
+        try:
+            client.get("/readyz", timeout=2.0)
+        finally:
+            if how == "hangs":
+                served.send_signal(signal.SIGCONT)
+
+    monkeypatch.setattr(flows.probe, "_compare", spoiled)
+    found = flows.probe.probe_model(root, settings, models[0])
+    assert not found.passed and ("ended with code -9" if how == "dies" else "did not answer") in found.reason
