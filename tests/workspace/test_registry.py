@@ -7,9 +7,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.workspace.worlds import make_model, start_python, verdict_for
+from vigil.mending import roll_back
 from workspace import registry
 from workspace.errors import ModelFileError, RegistryUnavailable, WorkspaceError
 from workspace.journal import Journal
+from workspace.lease import lease
 from workspace.profiles import compose_params
 from workspace.promotion import promote, rollback
 from workspace.settings import Settings, parse_settings
@@ -245,3 +247,17 @@ def test_what_is_written_is_a_database_of_the_version_that_is_pinned(world):
     root, _ = world
     with sqlite3.connect(root / "mlflow.db") as database:
         assert database.execute("select count(*) from alembic_version").fetchone() == (1,)
+
+
+def test_a_person_rolls_back_while_a_long_cycle_runs_and_the_alias_follows_at_once(world, monkeypatch):
+    monkeypatch.setattr("flows.environment.prepare_environment", lambda root: None)  # it would stay in this process
+    root, settings = world
+    first = add_model(root, ONE)
+    add_model(root, TWO, first)
+    registry.rebuild_aliases(root, settings)
+    (root / ".vigil").mkdir(exist_ok=True)
+    with lease(root, "retrain"):
+        said = roll_back(root, settings, "previous", "ann", "false alarms")
+    assert f"{ONE} is champion again" in said
+    found = registry.read_alias(root, settings)
+    assert found is not None and found.cycle == ONE
