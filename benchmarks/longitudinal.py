@@ -24,7 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import prefect_server, vigil  # noqa: E402
+from benchmarks.commands import one_prefect_server, vigil  # noqa: E402
 from benchmarks.results import add_row, rows_of  # noqa: E402
 
 RESULTS = HERE / "longitudinal.jsonl"
@@ -145,7 +145,7 @@ def main() -> None:
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     rows = rows_of(RESULTS)
-    with prefect_server(asked.work):
+    with one_prefect_server(asked.work):
         for seed in [asked.only] if asked.only else range(1, asked.seeds + 1):
             live(asked.work, seed, asked.weeks, {row["week"] for row in rows if row["seed"] == seed})
     table(rows_of(RESULTS))

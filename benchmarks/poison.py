@@ -19,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import prefect_server, vigil  # noqa: E402
+from benchmarks.commands import one_prefect_server, vigil  # noqa: E402
 from benchmarks.learning import NEW, OLD, aucs, first_week, test_media  # noqa: E402
 from benchmarks.results import add_row, rows_of  # noqa: E402
 
@@ -87,7 +87,7 @@ def main() -> None:
     work = arguments.work.resolve()
     rows = rows_of(RESULTS)
     measured = test_media(work)
-    with prefect_server(work):
+    with one_prefect_server(work):
         for seed in range(1, arguments.seeds + 1):
             for who, share in WAYS:
                 if not any((row["seed"], row["who"], row["share"]) == (seed, who, share) for row in rows):

@@ -388,7 +388,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     """Promote or hold, then publish, report, version, close and commit. Each step is safe to repeat. `refused`: why nothing was trained."""
     from feedback.learned import remember
     from pipelines.decay import record as record_decay
-    from pipelines.gate import read_report
+    from pipelines.gate import read_report, report_of
     from workspace.repository import push
 
     verdict = root / "reports" / "verdict.json"
@@ -403,8 +403,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
         record_decay(root, settings, cycle)
         publish(root, settings, cycle, decision.outcome)
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
-        drift = read_report(root / "reports/drift/drift.json")
-        drifted = drift.get("cycle") == cycle.cycle and bool(drift.get("drifted"))
+        drifted = bool(report_of(cycle.cycle, root / "reports/drift/drift.json").get("drifted"))
         told = {"verdict_sha256": sha256_file(verdict) if trained else "", "drifted": drifted}
         journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, **told)
     try:

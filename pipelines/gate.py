@@ -21,7 +21,7 @@ VERDICT = Path("reports/verdict.json")
 
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """Write reports/verdict.json and return it. Safe to repeat: the same reports give the same bytes."""
-    evaluation = _of(cycle, root / "reports/evaluation.json")
+    evaluation = report_of(cycle.cycle, root / "reports/evaluation.json")
     return write_verdict(root, cycle, evaluation, judge(evaluation, *_data(root, cycle), settings.gates, **_about(cycle)))
 
 
@@ -32,15 +32,9 @@ def refusals(root: Path, settings: Settings, cycle: Cycle) -> list[dict[str, Any
 
 
 def _data(root: Path, cycle: Cycle) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-    drift = _of(cycle, root / "reports/drift/drift.json")
+    drift = report_of(cycle.cycle, root / "reports/drift/drift.json")
     checks = [validation_inputs(batch, read_report(root / f"reports/validate/{batch}.json")) for batch in cycle.judged]
-    return drift, checks, leak_inputs(_of(cycle, root / "data/sets/report.json"))
-
-
-def _of(cycle: Cycle, path: Path) -> dict[str, Any]:
-    """A report of this cycle; one of another is as good as none."""
-    found = read_report(path)
-    return found if found.get("cycle") == cycle.cycle else {}
+    return drift, checks, leak_inputs(report_of(cycle.cycle, root / "data/sets/report.json"))
 
 
 def _about(cycle: Cycle) -> dict[str, Any]:
@@ -63,6 +57,12 @@ def read_report(path: Path) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def report_of(cycle: str, path: Path) -> dict[str, Any]:
+    """The report of this cycle at `path`; one of another cycle is as good as none."""
+    found = read_report(path)
+    return found if found.get("cycle") == cycle else {}
 
 
 def validation_inputs(batch: str, report: Mapping[str, Any]) -> dict[str, Any]:

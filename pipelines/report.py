@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines import decay
 from pipelines.continual import record, rows_of, table_of
-from pipelines.gate import read_report
+from pipelines.gate import read_report, report_of
 from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
@@ -95,9 +95,7 @@ def render(facts: dict[str, Any]) -> str:
 
 def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
     """Everything the page shows, from the files of the stages and the journal."""
-    evaluation, verdict = read_report(root / "reports/evaluation.json"), read_report(root / "reports/verdict.json")
-    evaluation = evaluation if evaluation.get("cycle") == cycle.cycle else {}
-    verdict = verdict if verdict.get("cycle") == cycle.cycle else {}
+    evaluation, verdict = (report_of(cycle.cycle, root / f"reports/{name}.json") for name in ("evaluation", "verdict"))
     order = {"fail": 0, "undecided": 1}  # what holds a model back comes first; within a verdict the order of the gates stays
     verdict |= {"results": [{**row, "order": order.get(row["verdict"], 2)} for row in verdict["results"]]} if verdict else {}
     sets = read_report(root / "data/sets/report.json") if verdict else {}

@@ -15,7 +15,7 @@ from typing import Any
 
 from vigil.opening import open_workspace
 from workspace.errors import WorkspaceError
-from workspace.files import atomic_file, read_json, write_json
+from workspace.files import atomic_file, write_json
 from workspace.settings import Settings, load_settings
 
 MARK = "demo.json"
@@ -141,11 +141,10 @@ def _live_through(folder: Path, settings: Settings, number: int, week: Week, med
 
 def figures_of(folder: Path, cycle: str) -> list[str]:
     """What `cycle` measured, in a few sentences; none where it was held before anything was measured: the page is then an earlier cycle's."""
+    from pipelines.gate import report_of
     from pipelines.report import headlines
 
-    page = folder / "reports" / "evaluation.json"
-    evaluation = read_json(page) if page.exists() else {}
-    return headlines(evaluation) if evaluation.get("cycle") == cycle else []
+    return headlines(report_of(cycle, folder / "reports" / "evaluation.json"))
 
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:

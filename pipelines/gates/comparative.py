@@ -30,6 +30,8 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
 
     An interval that reaches beyond the margin but does not lie beyond it is undecided, and it is said how many videos would decide.
     """
+    from model.paired import Paired
+
     if not has_champion(inputs):
         yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
         return
@@ -52,7 +54,7 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     rise, spread, df = loss.number("difference"), loss.number("se"), loss.count("df")
     if spread < 0 or df < 1:
         raise Missing("the log-loss of this comparison has no standard error")
-    reach = float(student(1 - alpha, df)) * spread
+    reach = Paired(rise, spread, df).reach(alpha)
     margins = (limits.here.max_log_loss_rise, limits.production.max_log_loss_rise)
     story = f"Log-loss {rise:+.3f} against the champion's, between {rise - reach:+.3f} and {rise + reach:+.3f}"
     yield _bounded(f"{gate}: log-loss", story, (rise - reach, rise + reach), margins, n, least, _wanted(n, spread, margins[0], alpha))
@@ -78,13 +80,6 @@ def _bounded(gate: str, story: str, loss: tuple[float, float], margins: tuple[fl
         return GateResult(gate, GateVerdict.FAIL, f"{story}: more than {margin:.3g} is lost.", *facts)
     reason = f"Undecided: {story}; a loss of {margin:.3g} is not ruled out. About {wanted} videos of the rarer class would decide, there are {n}."
     return GateResult(gate, GateVerdict.UNDECIDED, reason, *facts)
-
-
-def student(p: float, df: int) -> float:
-    """Quantile of Student's t."""
-    from scipy.stats import t
-
-    return float(t.ppf(p, df))
 
 
 @dataclass(frozen=True, slots=True)
