@@ -37,6 +37,7 @@ STEPS = {
     "train": {"steps": 20, "validate_every": 10},
     "evaluate": {"attacks": ["pgd"], "attack_eps": [0.0, 0.00784, 0.05], "attack_steps": 3, "past_champions": 1},
 }
+FIGURES = ("auc", "accuracy", "balanced_accuracy")
 EDGE = 4  # last weeks averaged
 
 
@@ -63,11 +64,11 @@ def week_media(work: Path, seed: int, week: int) -> tuple[Path, Path]:
     return new, media(work / f"measured-{seed}-{week}", MEASURED, week, seed, 50_000 + 100 * week)
 
 
-def scored(model: Path, labels: Path, out: Path) -> dict[str, Any]:
-    """AUC and accuracy of a model on a labelled set."""
-    done = vigil("evaluate", labels, "--model", model, "--out", out, "--json")
-    overall = json.loads(done.stdout)["overall"]
-    return {name: overall[name]["value"] for name in ("auc", "accuracy", "balanced_accuracy")}
+def scored(models: dict[str, Path], labels: Path, out: Path) -> dict[str, dict[str, float]]:
+    """AUC and accuracies of each model on a labelled set."""
+    told = vigil("evaluate", labels, "--cross", *(word for model in models.values() for word in ("--model", model)), "--out", out, "--json")
+    cells = [row["cells"][0] for row in json.loads(told.stdout)["models"]]
+    return {name: {figure: cell[figure]["value"] for figure in FIGURES} for name, cell in zip(models, cells, strict=True)}
 
 
 def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
@@ -85,21 +86,20 @@ def live(work: Path, seed: int, weeks: int, known: set[int]) -> None:
         shutil.rmtree(root, ignore_errors=True)
         shutil.rmtree(frozen, ignore_errors=True)
         vigil("init", root, "--profile", "demo")
-    with ThreadPoolExecutor(3) as side:  # what does not depend on one another is done at once
+    with ThreadPoolExecutor(2) as side:  # what does not depend on one another is done at once
         ahead = {week: side.submit(week_media, work, seed, week) for week in [min(set(range(1, weeks + 1)) - known, default=0)] if week}
         for week in range(1, weeks + 1):
             if week in known:
                 continue
             row: dict[str, Any] = {"seed": seed, "week": week, "newest": list(mixture(week))[-1]}
             new, dated = ahead.pop(week).result()
-            leading, measured = champion(Journal(root).events()), {}
+            leading, measured = champion(Journal(root).events()), None
             if leading is not None:
-                models = {"frozen": frozen, "loop": root / leading.path}
-                measured = {name: side.submit(scored, model, dated, work / f"out{seed}-{name}") for name, model in models.items()}
+                measured = side.submit(scored, {"frozen": frozen, "loop": root / leading.path}, dated, work / f"out{seed}")
                 row["champion"] = leading.cycle
                 change_settings(root, STEPS)  # the first champion had the profile's own steps
             vigil("ingest", new, "--name", f"week{week}", "-w", root)
-            row |= {name: found.result() for name, found in measured.items()}
+            row |= measured.result() if measured else {}
             if week < weeks:
                 ahead[week + 1] = side.submit(week_media, work, seed, week + 1)
             vigil("retrain", "-w", root)

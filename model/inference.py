@@ -74,7 +74,7 @@ class Engine:
     def __init__(self, model_dir: Path, threads: int = 2) -> None:
         import onnxruntime
 
-        self.model_dir, self._threads = Path(model_dir), threads
+        self.model_dir, self.threads = Path(model_dir), threads
         self.card: ModelCard = load_card(self.model_dir)
         weights = self.model_dir / WEIGHTS
         if weights.is_file():
@@ -146,16 +146,11 @@ class Engine:
         Whatever the file is, there is a verdict, 'none' with a reason at the least. Raises ModelFileError where the face
         detector is not installed, pydantic's ValidationError for an unknown mode: neither is the file's fault.
         """
-        file = name if name is not None else ("" if isinstance(source, bytes) else str(source))
-        faces = self.card.faces if mode is None else FaceSettings.model_validate(self.card.faces.model_dump() | {"mode": mode})
-        try:
-            from media.faces import extract_clips
+        return score_file_with([self], source, mode, name)[0]
 
-            return self.judge(extract_clips(source, faces, self._threads), file)
-        except ModelFileError:
-            raise
-        except Exception as problem:  # a file from anywhere may break a decoder in ways nobody listed; its row must still appear
-            return FileVerdict(file, None, "none", 0, 0, f"could not be read: {type(problem).__name__}: {problem}"[:300], self.model_id, "", self.card.engine)
+    def faces_in(self, mode: str | None) -> FaceSettings:
+        """How this model looks at faces: as its card says, but for a `mode` that replaces the card's."""
+        return self.card.faces if mode is None else FaceSettings.model_validate(self.card.faces.model_dump() | {"mode": mode})
 
     def judge(
         self, found: "Extraction", file: str, scores: Sequence[ClipScore] | None = None, threshold: float | None = None, abstain: float | None = None
@@ -187,6 +182,28 @@ class Engine:
         reason = reason or _reason(said, rows, video.worst_clip)
         novelty = video_novelty(known, seen) if known and known["centre"] else None
         return FileVerdict(file, video.p_fake, said, found.frames_seen, found.faces, reason, self.model_id, found.kind, self.card.engine, tracks, rows, novelty)
+
+
+def score_file_with(engines: Sequence[Engine], source: Path | bytes, mode: str | None = None, name: str | None = None) -> list[FileVerdict]:
+    """What each of the models says of one file, as Engine.score_file: it is decoded once for all that look at faces the same way."""
+    from media.faces import extract_clips
+
+    file = name if name is not None else ("" if isinstance(source, bytes) else str(source))
+    extracted: dict[str, Extraction] = {}
+    said = []
+    for engine in engines:
+        faces = engine.faces_in(mode)
+        way = faces.model_dump_json()
+        try:
+            if way not in extracted:
+                extracted[way] = extract_clips(source, faces, engine.threads)
+            said.append(engine.judge(extracted[way], file))
+        except ModelFileError:
+            raise
+        except Exception as problem:  # a file from anywhere may break a decoder in ways nobody listed; its row must still appear
+            why = f"could not be read: {type(problem).__name__}: {problem}"[:300]
+            said.append(FileVerdict(file, None, "none", 0, 0, why, engine.model_id, "", engine.card.engine))
+    return said
 
 
 def most_telling(said: FileVerdict) -> int:

@@ -1,4 +1,4 @@
-"""Measure a model on any labelled data set: nothing enters the workspace, nothing is chosen, everything can be recomputed.
+"""Measure models on any labelled data set: nothing enters the workspace, nothing is chosen, everything can be recomputed.
 
 Every file of the source gets a row in predictions.csv, those without a verdict too; evaluation.json holds each figure with
 its cluster-bootstrap interval and n, overall, for stills and videos apart, and for each generator against all reals. The
@@ -7,7 +7,7 @@ threshold is the one that the model was shipped with; a source never moves it.
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from pipelines.scoring import Tell
 
 COLUMNS = ("file", "label", "generator", "identity", "compression", "kind", "p_fake", "verdict", "frames", "faces", "model", "reason")
+SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason")
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
 
 
-def measure(engine: "Engine", source: SourceSettings, out: Path, mode: str | None = None, tell: "Tell | None" = None) -> dict[str, Any]:
-    """Score the source's labelled files, write predictions.csv and evaluation.json into `out`; returns what evaluation.json holds.
+def measure(
+    engines: "Sequence[Engine]", source: SourceSettings, outs: Sequence[Path], mode: str | None = None, tell: "Tell | None" = None
+) -> list[dict[str, Any]]:
+    """Score the source's labelled files with each model, write its predictions.csv and evaluation.json into its folder of `outs`.
 
-    Raises DataError when the layout does not fit or no file has a label.
+    Returns what each evaluation.json holds. A file is decoded once for all models that look at faces the same way. Raises DataError
+    when the layout does not fit or no file has a label.
     """
     listing = read_layout(source, Path(source.path))
     files = [found for found in listing.files if found.label in ("real", "fake") and found.use != "never"]
@@ -40,8 +44,15 @@ def measure(engine: "Engine", source: SourceSettings, out: Path, mode: str | Non
         raise DataError(
             f"Nothing in {source.path} can be measured.", why="no file has a label real or fake", next_step="Name a folder with real/ and fake/, or a CSV."
         )
-    out.mkdir(parents=True, exist_ok=True)  # before the hours of scoring, not after
-    rows = _scored(engine, files, mode, tell)
+    for out in outs:
+        out.mkdir(parents=True, exist_ok=True)  # before the hours of scoring, not after
+    not_measured = {"unlabelled": sum(not found.label for found in listing.files), "never": sum(found.use == "never" for found in listing.files)}
+    scored = _scored(engines, files, mode, tell)
+    return [_write(engine, [row[number] for row in scored], source, outs[number], mode, not_measured) for number, engine in enumerate(engines)]
+
+
+def _write(engine: "Engine", rows: list[dict[str, Any]], source: SourceSettings, out: Path, mode: str | None, not_measured: dict[str, int]) -> dict[str, Any]:
+    """One model's predictions.csv and evaluation.json."""
     with atomic_file(out / "predictions.csv") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -53,19 +64,22 @@ def measure(engine: "Engine", source: SourceSettings, out: Path, mode: str | Non
         "mode": mode or engine.card.faces.mode,
         **figures(rows, engine.card.threshold),
         "no_verdict": _reasons(rows),
-        "not_measured": {"unlabelled": sum(not found.label for found in listing.files), "never": sum(found.use == "never" for found in listing.files)},
+        "not_measured": not_measured,
     }
     write_json(out / "evaluation.json", report)
     return report
 
 
-def _scored(engine: "Engine", files: list[Found], mode: str | None, tell: "Tell | None") -> list[dict[str, Any]]:
-    def one(found: Found) -> dict[str, Any]:
+def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, tell: "Tell | None") -> list[list[dict[str, Any]]]:
+    """Of each file a row a model."""
+    from model.inference import score_file_with
+
+    def one(found: Found) -> list[dict[str, Any]]:
         about = {"file": found.name, "label": found.label, "generator": found.generator, "identity": found.identity, "compression": found.compression}
         if found.problem:
-            return about | {"kind": "", "p_fake": None, "verdict": "none", "frames": 0, "faces": 0, "model": engine.model_id, "reason": found.problem}
-        said = engine.score_file(found.path, mode)
-        return about | {name: getattr(said, name) for name in ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason")}
+            nothing = {"kind": "", "p_fake": None, "verdict": "none", "frames": 0, "faces": 0, "reason": found.problem}
+            return [about | nothing | {"model": engine.model_id} for engine in engines]
+        return [about | {name: getattr(said, name) for name in SAID} for said in score_file_with(engines, found.path, mode)]
 
     rows = []
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -1,13 +1,18 @@
 """`vigil evaluate`: a model on any labelled data set, or every model on every data set."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vigil.scoring import choose_model, model_folder
 from vigil.taking_in import named_sources
 from workspace.errors import WorkspaceError
 from workspace.files import write_json
 
+if TYPE_CHECKING:
+    from model.inference import Engine
+
+AT_ONCE = 4  # models that share one reading of a source: more would be in memory together
+COMPARED = ("auc", "accuracy", "balanced_accuracy")
 SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 
 
@@ -19,7 +24,7 @@ def evaluate_source(path: str, layout: str, labels: list[str], workspace: Path |
 
     (source,) = named_sources([path], layout, "", "", labels)
     folder, mark = choose_model(workspace, model)
-    report = measure(Engine(folder), source, out, mode or None, Progress("evaluate"))
+    (report,) = measure([Engine(folder)], source, [out], mode or None, Progress("evaluate"))
     return report | {"mark": mark, "out": str(out)}
 
 
@@ -37,16 +42,25 @@ def evaluate_cross(
     sources = named_sources(paths, layout, "", "", labels)
     folders = [*(promoted_models(workspace) if history else []), *map(model_folder, models)] or [choose_model(workspace, None)[0]]
     rows = []
-    for folder in folders:
-        engine = Engine(folder)
-        cells = []
+    for first in range(0, len(folders), AT_ONCE):
+        engines = [Engine(folder) for folder in folders[first : first + AT_ONCE]]
+        cells: list[list[dict[str, Any]]] = [[] for _ in engines]
         for number, source in enumerate(sources, start=1):
-            report = measure(engine, source, out / engine.model_id / f"{number}-{source.name}", mode or None, Progress(f"{engine.model_id} on {source.name}"))
-            cells.append({"source": source.path, **report["answered"], "auc": report["overall"].get("auc")})
-        rows.append({"model": engine.model_id, "cycle": engine.card.cycle, "learned": list(engine.card.generators_seen), "cells": cells})
+            outs = [out / engine.model_id / f"{number}-{source.name}" for engine in engines]
+            reports = measure(engines, source, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"))
+            for mine, report in zip(cells, reports, strict=True):
+                mine.append({"source": source.path, **report["answered"], **{name: report["overall"].get(name) for name in COMPARED}})
+        rows += [
+            {"model": engine.model_id, "cycle": engine.card.cycle, "learned": list(engine.card.generators_seen), "cells": mine}
+            for engine, mine in zip(engines, cells, strict=True)
+        ]
     found = {"sources": [source.path for source in sources], "models": rows, "out": str(out)}
     write_json(out / "cross.json", found)
     return found
+
+
+def _told(engines: list["Engine"]) -> str:
+    return engines[0].model_id if len(engines) == 1 else f"{len(engines)} models"
 
 
 def promoted_models(workspace: Path | None) -> list[Path]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from model.aggregate import ClipEvidence, aggregate, sigmoid
 from model.card import load_card, write_card
-from model.inference import ROW, UNLIKE, Engine
+from model.inference import ROW, UNLIKE, Engine, score_file_with
 from tests.model.toys import SIZE, lively_model, model_folder
 from workspace.errors import ModelFileError
 
@@ -204,3 +204,21 @@ def test_an_operating_point_of_the_card_replaces_its_threshold_and_an_unknown_on
     with pytest.raises(ModelFileError, match=r"its card has 0\.01"):
         engine.at_fpr(0.3)
     write_card(folder, card)
+
+
+def test_models_that_look_the_same_way_share_one_reading_and_each_answers_as_alone(folder, sample, tmp_path, monkeypatch):
+    from media import faces
+
+    engines = [Engine(folder), Engine(folder), Engine(folder)]
+    engines[1].card = engines[1].card.model_copy(update={"threshold": 0.999})
+    engines[2].card = engines[2].card.model_copy(update={"faces": engines[2].card.faces.model_copy(update={"fps": 2.0})})
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"\0" * 3000)
+    alone = {source: [engine.score_file(source).as_dict() for engine in engines] for source in (*sample, broken)}
+    read, extract = [], faces.extract_clips
+    monkeypatch.setattr(faces, "extract_clips", lambda *given: read.append(given[1].fps) or extract(*given))
+    for source, said in alone.items():
+        read.clear()
+        assert [one.as_dict() for one in score_file_with(engines, source)] == said
+        assert sorted(read) == sorted({engine.card.faces.fps for engine in engines})
+    assert score_file_with([], sample[0]) == []

@@ -87,7 +87,7 @@ def test_where_the_figures_go_is_settled_before_anything_is_scored(tmp_path: Pat
     (tmp_path / "taken").write_text("a file, and no folder")
     source = SourceSettings(name="set", path=str(tmp_path / "set"))
     with pytest.raises(FileExistsError, match="taken"):
-        measure(None, source, tmp_path / "taken")  # type: ignore[arg-type]  # no engine: it is not come to
+        measure([], source, [tmp_path / "taken"])
 
 
 def test_a_source_without_labels_says_what_to_do(promoted: Path, tmp_path: Path) -> None:
