@@ -112,7 +112,7 @@ def _against(
     known = [{"generator": name, **class_counts(part), **_auc_change(part)} for name, part in rows_by_generator(rows).items()]
     new = [
         {"generator": name, **class_counts(part), "champion_auc": auc_of(part, "p_champion"), "challenger_auc": auc_of(part, "p_challenger")}
-        for name, part in unmet(holdout, everything, cycle).items()
+        for name, part in unmet(holdout, everything, cycle, settings.gates.min_slice).items()
     ]
     cut = [
         {"slice": name, "n": len(part), **change}
@@ -178,14 +178,20 @@ def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, 
     return {**found.as_dict(), "champion": balanced_accuracy(part, rows, "p_champion", before)}
 
 
-def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle) -> dict[str, "pd.DataFrame"]:
-    """Collected generators among the new rows that the base has not met, each with its fakes and all judged reals, new ones too."""
+def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle, least: int) -> dict[str, "pd.DataFrame"]:
+    """Collected generators among the new rows that nobody was judged on yet, each with its fakes and all judged reals, new ones too.
+
+    The base has not met them, or the holdout had fewer than `least` of their fakes until now: a generator that comes in by threes and fours is
+    judged once there are enough.
+    """
     import pandas as pd
 
-    fakes = holdout[(holdout["label"] == "fake") & (holdout["origin"] == "collected") & holdout["new"].astype(bool)]
-    fakes = fakes[~fakes["generator"].isin(["", *cycle.known_generators])]
+    fakes = holdout[(holdout["label"] == "fake") & (holdout["origin"] == "collected") & (holdout["generator"] != "")]
+    is_new = fakes["new"].astype(bool)
+    before = fakes.loc[~is_new, "generator"].value_counts()
+    due = [name for name in fakes.loc[is_new, "generator"].unique() if name not in cycle.known_generators or before.get(name, 0) < least]
     reals = everything[everything["label"] == "real"]
-    return {str(name): pd.concat([reals, part]) for name, part in fakes.groupby("generator")}
+    return {str(name): pd.concat([reals, part]) for name, part in fakes[fakes["generator"].isin(due)].groupby("generator")}
 
 
 def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
@@ -209,7 +215,7 @@ def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "M
     }
     new = {
         name: class_counts(part) | {model: auc_interval(part, column, settings, cycle.seed) for model, (column, _) in models.items()}
-        for name, part in unmet(holdout, everything, cycle).items()
+        for name, part in unmet(holdout, everything, cycle, settings.gates.min_slice).items()
     }
     return {
         "judged_on": judged_on,

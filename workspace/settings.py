@@ -370,7 +370,7 @@ class GateSettings(Block):
     hold_alpha: float = Field(0.01, gt=0, lt=0.5, description="Level of each gate that holds for a shown loss: how often noise alone may hold a model.")
     min_slice: Positive = Field(30, description="Fewer videos in a slice: reported, pooled, not judged alone.")
     max_slice_drop: Fraction = Field(0.02, description="A slice that is shown to lose more balanced accuracy against the champion holds the model.")
-    min_new_auc: Fraction = Field(0.90, description="On a generator the champion has not met.")
+    min_new_auc: Fraction = Field(0.90, description="On a generator new to the champion, or to a holdout that had fewer than min_slice of it.")
     max_forgetting: Fraction = Field(0.01, description="A generator known before that is shown to lose more AUC holds the model.")
     max_generalisation_gap: Fraction = Field(0.10, description="Train AUC minus holdout AUC.")
     min_score_spread: Fraction = Field(0.05, description="Least standard deviation of p_fake on the holdout.")

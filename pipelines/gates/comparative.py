@@ -130,22 +130,26 @@ def _shown_losses(gate: str, what: str, setting: str, read: list[_Loss], limits:
 
 
 def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
-    """On each generator the champion has not met: good in itself, and better than the champion.
+    """On each generator that nobody was judged on yet: good in itself, and better than the champion.
 
-    Where the champion, though it never met the generator, already reaches the bound, there is nothing to gain: the
-    challenger must then not lose more than the margin.
+    Where the champion already reaches the bound, there is nothing to gain: the challenger must then not lose more than the margin. One with
+    too few videos is only reported: it counts as new until there are enough, and what it teaches must not wait that long.
     """
     if not has_champion(inputs):
         yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
         return
     rows = inputs.rows("evaluation.new_generators")
     if not rows:
-        yield GateResult(gate, GateVerdict.PASS, "Nothing new: the new rows hold no generator that the champion has not met.")
+        yield GateResult(gate, GateVerdict.PASS, "Nothing new: the new rows hold no generator that nobody was judged on yet.")
     for row in rows:
-        name, n = row.text("generator"), min(row.count("n_real"), row.count("n_fake"))
+        name, n, least = row.text("generator"), min(row.count("n_real"), row.count("n_fake")), limits.here.min_slice
         champion, challenger = row.number("champion_auc"), row.number("challenger_auc")
-        what = f"AUC on the new generator {name or 'without a name'} (champion {champion:.3f})"
-        result = limits.check(f"{gate}: {name}", what, challenger, "min_new_auc", n, limits.here.min_slice, "videos of the rarer class")
+        what = f"AUC on the new generator {name} (champion {champion:.3f})"
+        if n < least:
+            reason = f"{what} is {challenger:.3f} on {n} videos of the rarer class: too few to be judged ({least}). It counts as new until there are as many."
+            yield GateResult(f"{gate}: {name}", GateVerdict.PASS, reason, n=n, smallest_n=least)
+            continue
+        result = limits.check(f"{gate}: {name}", what, challenger, "min_new_auc", n, least, "videos of the rarer class")
         kept = champion >= limits.here.min_new_auc and challenger >= champion - limits.here.margin
         if result.verdict is GateVerdict.PASS and challenger <= champion and not kept:
             reason = f"{what} is {challenger:.3f}: no better than the champion."

@@ -86,7 +86,18 @@ def test_a_generator_is_new_when_the_base_has_not_met_it_and_nobody_forged_it_he
 def test_fakes_without_a_named_generator_are_not_called_a_new_one() -> None:
     rows = table(world(), videos(9, "fake", new=True, champion=0.5, challenger=0.9))
     holdout = rows[rows["fold"] == "holdout"]
-    assert list(unmet(holdout, holdout, CYCLE)) == ["neural"]
+    assert list(unmet(holdout, holdout, CYCLE, 1)) == ["neural"]
+
+
+@pytest.mark.parametrize(("had", "comes", "judged_on"), [(0, 4, 4), (4, 3, 7), (9, 6, 15), (10, 6, None), (9, 0, None)])
+def test_a_generator_counts_as_new_until_the_holdout_has_enough_of_it_though_the_base_has_met_it(had: int, comes: int, judged_on: int | None) -> None:
+    """It came in by few: no gate has ever asked how well it is told."""
+    mine = {"generator": "blend", "champion": 0.5, "challenger": 0.9}
+    reals = [videos(20, "real", champion=0.2, challenger=0.2), videos(30, "fake", generator="swap", champion=0.8, challenger=0.8)]
+    rows = table(*reals, *([videos(had, "fake", **mine)] if had else []), *([videos(comes, "fake", new=True, **mine)] if comes else []))
+    holdout = rows[rows["fold"] == "holdout"]
+    found = unmet(holdout, holdout, CYCLE, 10)
+    assert {name: int((part["label"] == "fake").sum()) for name, part in found.items()} == ({"blend": judged_on} if judged_on else {})
 
 
 def test_forgetting_is_told_for_each_generator_against_the_frozen_reals() -> None:

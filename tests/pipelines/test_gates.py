@@ -123,7 +123,6 @@ def test_each_gate_alone_holds_a_model_back(gate: str) -> None:
         ("accuracy: false-positive rate", ("accuracy", "n_real"), 93),
         ("accuracy: recall", ("accuracy", "n_fake"), 93),
         ("not worse than the champion: AUC", ("comparison", "n_real"), 93),
-        ("better on what is new: neural", ("new_generators", "rows", 0, "n_fake"), 29),
         ("robustness: white-box", ("robustness", "n"), 29),
         ("generalisation gap", ("generalisation", "n"), 29),
         ("score collapse", ("collapse", "n"), 29),
@@ -148,6 +147,16 @@ def test_a_new_generator_that_the_champion_catches_anyway_needs_no_gain_but_no_l
     as_good = replaced(replaced(passing(), (*new, "champion_auc"), 1.0), (*new, "challenger_auc"), 1.0)
     assert judged(as_good).verdict is GateVerdict.PASS
     assert judged(replaced(as_good, (*new, "challenger_auc"), 0.98)).verdict is GateVerdict.FAIL
+
+
+def test_a_new_generator_with_too_few_videos_is_reported_and_holds_nothing_unless_its_figures_are_missing() -> None:
+    new = (*EVALUATION, "new_generators", "rows", 0)
+    few = replaced(replaced(passing(), (*new, "n_fake"), 29), (*new, "challenger_auc"), 0.5)
+    verdict = judged(few)
+    result = next(result for result in verdict.results if result.gate == "better on what is new: neural")
+    assert verdict.verdict is GateVerdict.PASS and (result.n, result.smallest_n) == (29, 30) and "counts as new until" in result.reason
+    assert judged(replaced(few, (*new, "n_fake"), 30)).verdict is GateVerdict.FAIL
+    assert judged(replaced(few, (*new, "challenger_auc"), None)).verdict is GateVerdict.UNDECIDED
 
 
 def test_calling_everything_fake_is_a_collapse() -> None:
