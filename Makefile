@@ -26,7 +26,7 @@ demo: setup  ## four weeks of the loop on sample media, in ./demo
 	.venv/bin/vigil demo demo
 
 test: setup  ## every test (about 25 minutes on two cores)
-	$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTHON) -m pytest -n 2 --no-loadscope-reorder
 
 check: setup  ## lint, types, import contract
 	.venv/bin/ruff check .

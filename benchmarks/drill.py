@@ -27,6 +27,7 @@ sys.path.insert(0, str(HERE.parent))
 from tests.system.world import change_settings, copy_workspace, quick_workspace, vigil  # noqa: E402
 from workspace.files import read_json, sha256_file  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
+from workspace.processes import end_orphans  # noqa: E402
 from workspace.state import champion, cycles  # noqa: E402
 
 # The second week stops after its last stage, as a power cut there would leave it.
@@ -244,6 +245,7 @@ def up_to_the_gates(root: Path) -> None:
         stopped = subprocess.run([sys.executable, "-c", UP_TO_THE_GATES, str(root)], stdout=output, stderr=output, cwd=HERE.parent)
     if stopped.returncode != 7:
         raise SystemExit(f"the drill's own workspace did not reach its gates:\n{log.read_text()[-2000:]}")
+    end_orphans(root)  # Prefect's server, which outlives a flow that is broken off
 
 
 def run_kind(name: str, first: Path, ready: Path, work: Path) -> dict[str, Any]:

@@ -6,8 +6,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # A shell that starts the suite in the background lets it ignore Ctrl-C, and every child would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -32,16 +34,26 @@ from workspace.quiet import set_quiet_environment  # noqa: E402
 set_quiet_environment()  # before any test imports torch
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+class InRooms(LoadScopeScheduling):
+    """Where the suite runs in several processes: the system tests all in one, since they share one costly workspace; of the others a file in one.
+
+    Not by xdist's `loadgroup`, which pytest 9.2 broke in silence: each process made that workspace for itself.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "system" if file.startswith("tests/system/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InRooms:
+    """The scheduler of `make test`."""
+    return InRooms(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where the suite runs in several processes: the system tests first and all in one, since they share one costly workspace; else a file in one."""
-
-    def group(item: pytest.Item) -> str:
-        return "system" if ROOT / "tests" / "system" in item.path.parents else item.path.relative_to(ROOT).as_posix()
-
-    items.sort(key=lambda item: group(item) != "system")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+    """The system tests first: they take longest, and the other process has the rest meanwhile."""
+    items.sort(key=lambda item: ROOT / "tests" / "system" not in item.path.parents)
 
 
 @pytest.fixture(scope="session", autouse=True)

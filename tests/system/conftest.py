@@ -18,6 +18,18 @@ from tests.system.world import Asked, Broken, copy_workspace, events, key_of, qu
 from workspace.files import read_json, sha256_bytes, write_json
 
 
+@pytest.fixture(scope="session", autouse=True)
+def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where the suite runs in several processes, one has all tests of this folder: what they share takes minutes to make."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        mark = tmp_path_factory.getbasetemp().parent / "system-tests"  # the folder of all processes
+        with open(mark, "a+") as handle:
+            handle.seek(0)
+            others = set(handle.read().split()) - {worker}
+            assert not others, f"{worker} runs system tests, and so do {others}"
+            handle.write(f"{worker}\n")
+
+
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labels.csv of 16 rendered people, two real clips and two blendswaps each."""
