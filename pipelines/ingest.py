@@ -62,8 +62,11 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
         try:
             with fetched(root, source, settings.ingest, seen) as place:
                 _ingest_source(root, settings, source, place, wanted, known, seen, report, progress)
-        except (OSError, NotNow) as problem:
-            report.problems[source.name] = str(problem) if isinstance(problem, NotNow) else problem.strerror or str(problem)
+        except OSError as problem:
+            there = "Check the path, and that its disk or share is there; then run the same again."
+            report.problems[source.name] = str(NotNow(f"{source.path} cannot be read.", why=problem.strerror or str(problem), next_step=there))
+        except NotNow as problem:
+            report.problems[source.name] = str(problem)
         except DataError as problem:
             if len(sources) == 1:
                 raise

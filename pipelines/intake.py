@@ -122,9 +122,7 @@ class IngestReport:
         if self.copies:
             lines.append(f"{self.copies} files have the content of another new one")
         for name, reason in self.problems.items():
-            lines.append(f"{name}: nothing taken in; {reason}")
-            if "Next:" not in reason:  # what the machine said of a path, rather than a message of ours
-                lines.append("  Next: check the path, and that its disk or share is there; then run the same again.")
+            lines.append(f"{name}: nothing taken in. {reason}")
         lines += [f"new batch: {name}" for name in self.batches]
         return lines or ["no sources"]
 

@@ -47,6 +47,9 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
                 found: list[dict[str, Any]] = await door.do(service.detect, actor, given, policy, mode, key, fingerprint)
             except MediaGone:  # deleted by age in the moment between; the file is still in our hands
                 found = await door.do(service.detect, actor, given, policy, mode, key, fingerprint)
+        except MediaGone as problem:
+            gone = "The file's copy was deleted twice while it was taken in; nothing was accepted."
+            raise Problem(503, gone, next_step="Send it again.", retry_after_seconds=1) from problem
         except ValueError as problem:
             raise Problem(422, str(problem)) from problem
         return found

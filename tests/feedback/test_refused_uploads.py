@@ -140,3 +140,23 @@ def test_folders_and_half_copies_of_killed_processes_go_too(make: Make) -> None:
     for path in left:
         os.utime(path, (0, 0))
     assert service.detections.remove_leftovers() == 3 and not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_media_that_go_while_they_are_taken_in_are_stored_once_more_and_then_asked_for_again(make: Make, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    app, people = make()
+    media, put, left = app.state.service.media, app.state.service.media.put, [None] * times
+
+    def gone_at_once(path: Path, sha256: str) -> None:
+        put(path, sha256)
+        if left:
+            left.pop()
+            media.delete(sha256)
+
+    monkeypatch.setattr(media, "put", gone_at_once)
+    said = send(app, people["vera"], b"one")
+    if times == 1:
+        assert said.status_code == 202 and stored(app) == [sha256_bytes(b"one")]
+    else:
+        assert is_problem(said, 503)["next_step"] == "Send it again." and said.headers["Retry-After"] == "1" and stored(app) == []
+        assert send(app, people["vera"], b"one").status_code == 202
