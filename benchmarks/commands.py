@@ -28,3 +28,16 @@ def one_prefect_server(home: Path) -> Iterator[None]:
             yield
     finally:
         del os.environ["PREFECT_HOME"]
+
+
+def code_hash() -> str:
+    """First 12 digits of a hash over the code and settings that a cycle runs: rows of different code do not belong into one table unsaid."""
+    import hashlib
+
+    home = Path(__file__).resolve().parents[1]
+    rooms = ("media", "model", "pipelines", "flows", "workspace", "vigil")
+    files = sorted(path for room in rooms for path in (home / room).rglob("*") if path.suffix in (".py", ".yaml"))
+    digest = hashlib.sha256()
+    for path in [home / "params.yaml", home / "dvc.yaml", *files]:
+        digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]

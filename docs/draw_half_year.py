@@ -32,7 +32,7 @@ def main() -> None:
             for seed in seeds:
                 mine = [row for row in rows if row["seed"] == seed]
                 place.plot([row["week"] for row in mine], [row[model][figure_name] for row in mine], color=colour, lw=0.7, alpha=0.4)
-            weeks = sorted({row["week"] for row in rows if row["week"] > 1})
+            weeks = [week for week in sorted({row["week"] for row in rows}) if sum(row["week"] == week for row in rows) == len(seeds)]  # lived by all
             place.plot(weeks, [mean(row[model][figure_name] for row in rows if row["week"] == week) for week in weeks], color=colour, lw=2.2, label=label)
         for start, name in ARRIVALS.items():
             place.axvline(start, color=INK, lw=0.8, ls=":")

@@ -1,6 +1,6 @@
 """Who stands on which side: train, validation or holdout. People are split by a keyed hash, so that nobody ever moves.
 
-What the hash cannot know is claimed in the order in which batches were accepted: a later batch never takes a person, a source
+What the hash cannot know is claimed in the order in which batches were learned: a later batch never takes a person, a source
 video or a look from the side where an earlier one put it, nor a fake of a file to another side than the file's. So what once
 trained always trains, and the holdout only grows.
 """
