@@ -21,6 +21,7 @@ from workspace.settings import AugmentSettings
 
 CHANCE = 0.5  # of a geometric change, and of noise
 TILTED = 0.7  # chance of a tilt, where there is one at all
+MID_GREY = 0.5
 KNOTS = 5  # of the curve of a tilt, from a few periods a picture to the finest detail
 LEAST_DB, MOST_DB = -24.0, 10.0
 
@@ -42,8 +43,7 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
         frames = _move(frames, settings, rng)
     frames = frames * (1.0 + settings.brightness * rng.uniform(-1, 1))
     if settings.contrast > 0:
-        mean = frames.mean()
-        frames = mean + (frames - mean) * (1.0 + settings.contrast * rng.uniform(-1, 1))
+        frames = MID_GREY + (frames - MID_GREY) * (1.0 + settings.contrast * rng.uniform(-1, 1))  # about its own mean a pair would differ everywhere
     if settings.saturation > 0:
         grey = frames.mean(1, keepdim=True)
         frames = grey + (frames - grey) * (1.0 + settings.saturation * rng.uniform(-1, 1))

@@ -33,12 +33,19 @@ class Reforger:
         self._recipes = _recipes(clips) if chance > 0 else {}
 
     def take(
-        self, position: int, rng: np.random.Generator, single: bool = False, at: int | None = None, spoil: Callable[[Frames], Frames] = lambda frames: frames
+        self,
+        position: int,
+        rng: np.random.Generator,
+        single: bool = False,
+        at: int | None = None,
+        spoil: Callable[[Frames], Frames] = lambda frames: frames,
+        spoil_donor: Callable[[Frames], Frames] = lambda frames: frames,
     ) -> Frames:
         """Pixels [T, H, W, 3] of the clip at `position`, or with `single` [1, H, W, 3] of one frame: number `at`, or one that `rng` chooses.
 
         `spoil` is done to what is forged anew before it is forged, so that the forgery's trace stays whole, else to the clip itself; a hardened
-        clip is spared, since its attack would not survive.
+        clip is spared, since its attack would not survive. `spoil_donor` is done to who gives a face: always better than what is round it,
+        it would give itself away.
         """
         recipe = self._recipes.get(position)
         if recipe is None or rng.random() >= self._chance:
@@ -50,7 +57,7 @@ class Reforger:
             chosen = _frame(frames, rng, at)
             frames, points = frames[chosen : chosen + 1], points[chosen : chosen + 1]
         frames = spoil(frames)
-        donor = None if recipe.donor is None else (self._clips.clip(recipe.donor), self._points(recipe.donor))
+        donor = None if recipe.donor is None else (spoil_donor(self._clips.clip(recipe.donor)), self._points(recipe.donor))
         return forge_clip(recipe.forger, frames, points, rng, donor)[0]
 
     def _points(self, position: int) -> NDArray[np.float32]:

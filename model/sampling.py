@@ -7,7 +7,8 @@ four a fake made from it takes a fake's place, and every time where all fakes ar
 difference that forgery makes, not the difference between two people. Each maker's videos and pictures come equally often,
 and reals follow: each is of the kind of which most fakes drawn so far lack a real. All this within bounds, since a rare kind
 must not be learned by heart. Where a class has more pictures than the other, a network takes a clip of one frame, or the look
-of a press photo, for a mark of that class.
+of a press photo, for a mark of that class. Hardened clips take as many of the real places as of the fake ones, about as many as their part of all
+clips: where one class had more of them, adversarial noise would be its mark. Without hardened clips of both classes none is drawn.
 """
 
 from collections import Counter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 FORGED_SHARE = 4  # forged clips take one place in so many
+LEAST_BETWEEN = 2  # at most one place of a class in so many is a hardened clip's
 MOST_OFTEN = 4  # a clip of one kind is not drawn more than so many times as often as one of the other beside it
 
 
@@ -89,15 +91,18 @@ def balanced_batches(rows: "pd.DataFrame", batch: int, seed: int) -> Iterator[li
 
 def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) -> Iterator[list[int]]:
     new = rows["new"].to_numpy(dtype=bool) & (rows["role"] != "forged").to_numpy() if rows["new"].any() else (rows["role"] == "new").to_numpy()
+    hardened = (rows["role"] == "hardened").to_numpy()
     forged_from: dict[str, list[int]] = {}
-    for position in np.flatnonzero(fake & (rows["source_clip"] != "").to_numpy()):
+    for position in np.flatnonzero(fake & ~hardened & (rows["source_clip"] != "").to_numpy()):
         forged_from.setdefault(str(rows["source_clip"].iloc[position]), []).append(int(position))
     clip_ids = rows["clip_id"].astype(str).tolist()
     order = np.array(epoch_order(rows, seed, 0), dtype=np.intp)
     forged = (rows["forger"] != "").to_numpy()
+    pair_every = 1 if forged[fake & ~hardened].all() else FORGED_SHARE
     makers = np.where(rows["generator"] != "", rows["generator"], rows["forger"])
     media = rows["kind"].to_numpy(dtype=str)
-    unmatched = Counter[str]()  # of each kind: fakes drawn so far less reals
+    ahead = {is_fake: Counter[str]() for is_fake in (True, False)}  # of each kind: clips of the other class drawn so far, less those of this one
+    follower = pair_every == 1  # who makes up for a kind: where each real has its fake, the fakes of those that have none; else the reals
 
     def kinds(members: "np.ndarray", wanted: Mapping[str, int]) -> _Kinds:
         groups = _groups(members, media)
@@ -105,43 +110,51 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
         return _Kinds(queues, {kind: int(group.sum()) for kind, group in groups.items()}, wanted)
 
     def pool(is_new: bool, is_fake: bool) -> _Rotation | _Kinds | None:
-        members = (new == is_new) & (fake == is_fake)
+        members = (new == is_new) & (fake == is_fake) & ~hardened
         if not members.any():
             return None
+        wanted = ahead[is_fake] if is_fake == follower else Counter[str]()
         if not is_fake:
-            return kinds(members, unmatched)
+            return kinds(members, wanted)
         parts = [part for part in (members & ~forged, members & forged) if part.any()]
-        sides = [_Rotation([kinds(group, Counter()) for group in _groups(part, makers).values()]) for part in parts]
+        sides = [_Rotation([kinds(group, wanted) for group in _groups(part, makers).values()]) for part in parts]
         return _Rotation([*sides[:1] * (FORGED_SHARE - 1), *sides[-1:]])
 
     pools = {(is_new, is_fake): pool(is_new, is_fake) for is_new in (True, False) for is_fake in (True, False)}
     # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
     pools = {(n, f): found or pools[(not n, f)] for (n, f), found in pools.items()}
-    pair_every = 1 if forged[fake].all() else FORGED_SHARE
+    attacked = {is_fake: hardened & (fake == is_fake) for is_fake in (True, False)}
+    spare = {is_fake: kinds(members, Counter()) for is_fake, members in attacked.items()} if all(members.any() for members in attacked.values()) else {}
+    between = max(LEAST_BETWEEN, round(len(hardened) / hardened.sum())) if spare else 0
     halves = [True, False] if new.any() and not new.all() else [bool(new.all())]
-    turn, draws = 0, 0
+    turn, draws, places = 0, 0, Counter[bool]()
     while True:
         chosen: list[int] = []
         for slot in range(batch):
             is_new, is_fake = halves[slot % len(halves)], bool((slot // len(halves) + turn) % 2)
+            places[is_fake] += 1
+            if between and places[is_fake] % between == 0:
+                chosen.append(spare[is_fake].take())
+                continue
             source = pools[(is_new, is_fake)]
             assert source is not None  # both classes exist, so every pool found one to stand in
             child = None
             may_pair = is_fake and (not is_new or pair_every == 1)
-            real = _unpaired(chosen, clip_ids, forged_from) if may_pair else None
+            real = _unpaired(chosen, clip_ids, forged_from, pair_every > 1) if may_pair else None
             if real is not None:
                 draws += 1
                 children = [one for one in forged_from[clip_ids[real]] if one not in chosen]
                 if children and draws % pair_every == 1 % pair_every:
                     child = children[(draws // pair_every) % len(children)]
             chosen.append(source.take() if child is None else child)
-            unmatched[media[chosen[-1]]] += 1 if is_fake else -1
+            ahead[is_fake][media[chosen[-1]]] -= 1
+            ahead[not is_fake][media[chosen[-1]]] += 1
         turn += 1 if batch % (2 * len(halves)) else 0  # an odd batch gives the spare place to each class in turn
         yield chosen
 
 
-def _unpaired(chosen: Sequence[int], clip_ids: Sequence[str], forged_from: Mapping[str, Sequence[int]]) -> int | None:
-    """The latest real clip of the batch that no fake made from it stands beside yet, else the latest that has fakes at all."""
+def _unpaired(chosen: Sequence[int], clip_ids: Sequence[str], forged_from: Mapping[str, Sequence[int]], again: bool) -> int | None:
+    """The latest real clip of the batch that no fake made from it stands beside yet, else, with `again`, the latest that has fakes at all."""
     reals = [position for position in reversed(chosen) if clip_ids[position] in forged_from]
     alone = (position for position in reals if not set(forged_from[clip_ids[position]]) & set(chosen))
-    return next(alone, reals[0] if reals else None)
+    return next(alone, reals[0] if reals and again else None)

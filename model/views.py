@@ -4,12 +4,14 @@ In a pair the fake was made from the real that stands in the same batch, and bot
 augmentation and the same degradation: what differs between them is the forgery and nothing else, and where they differ is known
 (Shiohara & Yamasaki 2022 train on such pairs; Li et al. 2020, Face X-ray, on where). Two degradations come before all others:
 `poor_sources` of a real clip and of what its fake is forged from, alike, so that how good the source was says nothing while the
-forgery's own trace stays whole; and `poor_reals` of real clips alone, since forging softens a picture. Hardened clips are spared both,
-real and fake: their attack would not survive, and where it did for one class alone it would speak for that class.
+forgery's own trace stays whole (a donor has a draw of its own; fakes that are not forged anew are degraded as they are); and
+`poor_reals` of real clips alone, since forging softens a picture. Hardened clips are spared both, real and fake: their attack would not
+survive, and where it did for one class alone it would speak for that class.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from model.data import ClipSource, labels_of, to_tensor
 from model.reforge import Reforger
 from workspace.settings import AugmentSettings
 
-DATA, POOR, SOURCE = 1, 4, 6  # streams of random numbers of one slot of a step
+DATA, POOR, SOURCE, DONOR = 1, 4, 6, 7  # streams of random numbers of one slot of a step
 LEAST_CHANGE, FULL_CHANGE = 1.5 / 255, 4.5 / 255  # mean difference of a cell's pixels: below the one nothing was forged, from the other on all of it
 
 
@@ -63,18 +65,19 @@ class Views:
         """The clip at `position`, drawn for `slot` and augmented as `leader` is, and whether, a real one and with `poor`, it was degraded first."""
         rng = np.random.default_rng([self._seed, step, DATA, slot])
 
-        def spoil(clip: np.ndarray) -> np.ndarray:
+        def spoil(clip: np.ndarray, stream: tuple[int, int] = (SOURCE, leader)) -> np.ndarray:
             settings = self._augment
             if settings is None or settings.poor_sources <= 0:
                 return clip
-            return impoverish(clip, settings.poor_sources, settings, np.random.default_rng([self._seed, step, SOURCE, leader]))
+            return impoverish(clip, settings.poor_sources, settings, np.random.default_rng([self._seed, step, *stream]))
 
+        spoils = {"spoil": spoil, "spoil_donor": partial(spoil, stream=(DONOR, slot))}
         if leader == slot:
-            frames = self._reforger.take(position, rng, single=self._single, spoil=spoil)
+            frames = self._reforger.take(position, rng, single=self._single, **spoils)
         else:
             own, rng = rng, np.random.default_rng([self._seed, step, DATA, leader])  # from here on what the real clip drew, draw by draw
             at = int(rng.integers(self._clips.clip(self._source[position]).shape[0])) if self._single else None
-            frames = self._reforger.take(position, own, single=self._single, at=at, spoil=spoil)
+            frames = self._reforger.take(position, own, single=self._single, at=at, **spoils)
         if self._augment is None:
             return to_tensor(frames), False
         given = frames

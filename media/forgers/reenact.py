@@ -38,6 +38,7 @@ class _Draw:
     grain: float
     teeth: float
     kind: str
+    moment: float  # of the clip, that a single frame shows: the height of the blink would be a mark of single frames
 
 
 def _draw(rng: np.random.Generator) -> _Draw:
@@ -56,6 +57,7 @@ def _draw(rng: np.random.Generator) -> _Draw:
         grain=float(rng.uniform(0.4, 1.0)) if rng.random() < 0.5 else 0.0,
         teeth=float(rng.uniform(0.3, 1.0)),
         kind="lower" if rng.random() < 0.5 else "whole",
+        moment=float(rng.random()),
     )
 
 
@@ -88,7 +90,7 @@ def reenact(
 def _driven(own: Floats, draw: _Draw) -> Floats:
     """The mesh [T,468,2] with speech, a blink and, on the whole picture, a sway of the head added to its own motion."""
     goal = own.copy()
-    times = np.linspace(0, 1, len(own), endpoint=False) if len(own) > 1 else np.array([draw.blink_at])
+    times = np.linspace(0, 1, len(own), endpoint=False) if len(own) > 1 else np.array([draw.moment])
     for index, at in enumerate(times):
         points = goal[index]
         axis = points[CHIN] - points[FOREHEAD]

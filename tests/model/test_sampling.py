@@ -203,3 +203,46 @@ def test_rows_without_a_label_cannot_train():
     with pytest.raises(DataError, match="expected 'real' and 'fake'"):
         MemoryClips(pd.DataFrame({"clip_id": ["a"], "label": [""]}), [toy_clip(False, np.random.default_rng(0))])
     assert len(toy_clips(4).rows) == 4
+
+
+def hardened(rows, reals, fakes):
+    """The rows and hardened versions of so many reals and fakes, as new as what they were made from."""
+    made = [rows[rows["label"] == label].head(count).assign(role="hardened", origin="hardened") for label, count in (("real", reals), ("fake", fakes)) if count]
+    made = [part.assign(source_clip=part["clip_id"], clip_id=part["clip_id"] + "+pgd") for part in made]
+    return with_columns(pd.concat([rows, *made], ignore_index=True))
+
+
+ALL_FORGED = table((40, "real", "new", True, ""), (120, "fake", "forged", False, "blend"), (20, "fake", "forged", True, "warp"))
+
+
+@pytest.mark.parametrize(("rows", "each"), [(WEEK, 6), (ALL_FORGED, 12), (ALL_FORGED, 40)])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_hardened_clips_take_as_many_places_of_the_reals_as_of_the_fakes_and_no_more_than_their_part(rows, each, seed):
+    """Else adversarial noise is a mark of the class that has more of it."""
+    given = hardened(rows, each, each)
+    taken = pd.concat([given.iloc[chosen] for chosen in take(given, 16, 200, seed)])
+    counts = taken[taken["role"] == "hardened"]["label"].value_counts()
+    part = 2 * each / len(given)
+    assert abs(counts["real"] - counts["fake"]) <= 1
+    assert 0.7 * part <= counts.sum() / len(taken) <= 1.4 * part
+    assert taken["label"].value_counts()["fake"] == len(taken) / 2
+
+
+@pytest.mark.parametrize(("reals", "fakes"), [(6, 0), (0, 6)])
+def test_hardened_clips_of_one_class_alone_are_not_drawn(reals, fakes):
+    given = hardened(ALL_FORGED, reals, fakes)
+    assert not any((given.iloc[chosen]["role"] == "hardened").any() for chosen in take(given, 16, 50))
+
+
+@pytest.mark.parametrize("childless", [1, 3, 8])
+def test_a_real_without_a_fake_of_its_own_does_not_tip_the_kinds(childless):
+    """A mismatched pair was asked to be made up for by every real after it, whose own fake brought the debt back."""
+    rows = table((60, "real", "new", True, ""), (200, "fake", "forged", True, "blend"))
+    rows["kind"] = np.where(rows["clip_id"].str.extract(r"(\d+)$")[0].astype(int) % 60 < 30, "image", "video")
+    source_kind = dict(zip(rows["clip_id"], rows["kind"], strict=True))
+    rows["kind"] = [source_kind.get(source, kind) for source, kind in zip(rows["source_clip"], rows["kind"], strict=True)]
+    alone = rows.loc[(rows["label"] == "real") & (rows["kind"] == "image"), "clip_id"].head(childless)
+    rows = rows[~rows["source_clip"].isin(alone)].reset_index(drop=True)
+    taken = pd.concat([rows.iloc[chosen] for chosen in take(rows, 16, 400)])
+    shares = taken.groupby("label")["kind"].value_counts(normalize=True)
+    assert abs(shares["real", "image"] - 0.5) < 0.03 and abs(shares["fake", "image"] - 0.5) < 0.06
