@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,19 +66,21 @@ class Views:
         """The clip at `position`, drawn for `slot` and augmented as `leader` is, and whether, a real one and with `poor`, it was degraded first."""
         rng = np.random.default_rng([self._seed, step, DATA, slot])
 
-        def spoil(clip: np.ndarray, stream: tuple[int, int] = (SOURCE, leader)) -> np.ndarray:
+        def spoil(clip: NDArray[np.uint8], stream: tuple[int, int]) -> NDArray[np.uint8]:
             settings = self._augment
             if settings is None or settings.poor_sources <= 0:
                 return clip
             return impoverish(clip, settings.poor_sources, settings, np.random.default_rng([self._seed, step, *stream]))
 
-        spoils = {"spoil": spoil, "spoil_donor": partial(spoil, stream=(DONOR, slot))}
+        take = partial(
+            self._reforger.take, single=self._single, spoil=partial(spoil, stream=(SOURCE, leader)), spoil_donor=partial(spoil, stream=(DONOR, slot))
+        )
         if leader == slot:
-            frames = self._reforger.take(position, rng, single=self._single, **spoils)
+            frames = take(position, rng)
         else:
             own, rng = rng, np.random.default_rng([self._seed, step, DATA, leader])  # from here on what the real clip drew, draw by draw
             at = int(rng.integers(self._clips.clip(self._source[position]).shape[0])) if self._single else None
-            frames = self._reforger.take(position, own, single=self._single, at=at, **spoils)
+            frames = take(position, own, at=at)
         if self._augment is None:
             return to_tensor(frames), False
         given = frames

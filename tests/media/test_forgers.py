@@ -120,3 +120,18 @@ def test_real_faces_are_forged_too(shared_data: Path) -> None:
     for name in FORGERS:
         forged, _ = forge_clip(name, found[0].frames, found[0].landmarks, np.random.default_rng(0), (found[1].frames, found[1].landmarks))
         assert np.abs(forged.astype(int) - found[0].frames).mean() > 0.3
+
+
+def test_single_frames_are_reenacted_with_eyes_as_often_closed_as_those_of_a_clip(clips: list[Clip]) -> None:
+    """A blink at its height in each single frame, and nowhere among real ones, would be the mark of a fake."""
+    from media.forgers.reenact import LOWER_LIDS, UPPER_LIDS, reenact
+
+    frames, points = clips[0]
+    middle = len(UPPER_LIDS) // 4  # of the first eye
+    gap = lambda mesh: np.linalg.norm(mesh[UPPER_LIDS[middle]] - mesh[LOWER_LIDS[middle]])  # noqa: E731
+
+    def closed(count: int) -> float:
+        found = [reenact(frames[:count], points[:count], np.random.default_rng([7, seed]))[1] for seed in range(120)]
+        return float(np.mean([gap(mesh) < 0.5 * gap(points[0]) for meshes in found for mesh in meshes]))
+
+    assert closed(1) < 0.25 and closed(1) < closed(len(frames)) + 0.12

@@ -76,3 +76,21 @@ def test_a_stored_clip_is_spoiled_itself_and_a_hardened_one_not_at_all(clips: li
     for role, grey in (("forged", 64), ("hardened", 128)):
         found = Reforger(memory(clips, fake_of("portrait", role=role)), 1.0).take(2, np.random.default_rng(0), spoil=lambda clip: clip // 2)
         assert (found == grey).all()
+
+
+def test_source_and_donor_are_spoilt_each_in_its_own_way_before_the_swap(clips: list[Clip]) -> None:
+    reforger = Reforger(memory(clips, fake_of("landmark_swap", donor="b")), 1.0)
+    plain = reforger.take(2, np.random.default_rng(4))
+    seen: dict[str, np.ndarray] = {}
+
+    def spoil(name: str, level: int):
+        def done(frames: np.ndarray) -> np.ndarray:
+            seen[name] = frames
+            return np.full_like(frames, level)
+
+        return done
+
+    donor_alone = reforger.take(2, np.random.default_rng(4), spoil_donor=spoil("donor", 90))
+    assert np.array_equal(seen["donor"], clips[1][0]) and not np.array_equal(donor_alone, plain)
+    reforger.take(2, np.random.default_rng(4), spoil=spoil("source", 60), spoil_donor=spoil("donor", 90))
+    assert np.array_equal(seen["source"], clips[0][0])
