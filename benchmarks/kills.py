@@ -3,8 +3,9 @@
     python benchmarks/kills.py [--kills 100]     resumable; each life appends a line to benchmarks/kills.jsonl
 
 A life is one cycle whose `vigil retrain` dies up to ten times. Each start must end orphans and go on where the one before was; the last
-one must finish. No stage that DVC had recorded may run twice, and there must be one commit, one promotion at most, no lock, no process
-and no run that says RUNNING.
+one must finish, and end as the same cycle does when nothing kills it: promoted. No stage that DVC had recorded may run twice, and there must be
+one commit, one promotion, one run and one version in MLflow, a champion that loads, no batch undecided, no lock, no process and no run that says
+RUNNING. Whatever goes wrong in a life, also in the drill itself, is a complaint in its row. Rows of other code are not counted.
 """
 
 import argparse
@@ -29,11 +30,13 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.results import add_row, rows_of  # noqa: E402
+from benchmarks.commands import code_hash  # noqa: E402
+from benchmarks.results import add_row, rows_of_code  # noqa: E402
+from workspace.errors import VigilError  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.lease import lease_holder  # noqa: E402
 from workspace.settings import STAGES  # noqa: E402
-from workspace.state import cycles  # noqa: E402
+from workspace.state import batch_states, champion, cycles, open_cycle  # noqa: E402
 
 TARGETS = ("parent", "stage", "group")
 PATIENCE_SECONDS = 900
@@ -118,7 +121,7 @@ def strike(root: Path, plan: Round) -> dict[str, Any]:
         else:
             victim = "parent"
             process.kill()
-    before = {"recorded": sorted(recorded(root)), "runs": len(runs(root))}
+    before = {"recorded": sorted(recorded(root)), "runs": len(runs(root)), "cycle_open": open_cycle(Journal(root).events()) is not None}
     if victim.startswith("stage"):
         process.wait(PATIENCE_SECONDS)  # the flow's own retry has to mend this
     process.wait(PATIENCE_SECONDS)
@@ -136,14 +139,14 @@ def complaints(root: Path, struck: dict[str, Any], cycles_before: int = 0) -> li
     done = subprocess.run(
         [sys.executable, "-m", "vigil", "retrain", "-w", str(root)], capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=environment()
     )
-    if done.returncode not in (0, 3):
+    if done.returncode != 0:
         found.append(f"the next retrain ended with {done.returncode}: {done.stderr[-800:]}")
     if again := repeated(root, struck):
         found.append(f"repeated finished stages: {again}")
     events = Journal(root).events()
     known = cycles(events)[cycles_before:]
-    if len(known) != 1 or not known[0].closed:
-        found.append(f"cycles: {[(one.cycle, one.outcome) for one in known]}")
+    if len(known) != 1 or not known[0].closed or known[0].outcome != "promoted":
+        found.append(f"cycles: {[(one.cycle, one.outcome, one.reason[:200]) for one in known]}")
     promotions = [event["cycle"] for event in events if event.kind == "promotion"]
     if len(promotions) != len(set(promotions)):
         found.append(f"promoted twice: {promotions}")
@@ -151,7 +154,32 @@ def complaints(root: Path, struck: dict[str, Any], cycles_before: int = 0) -> li
         tags = subprocess.run(["git", "log", "--format=%s", f"--grep=^{one.cycle} "], cwd=root, capture_output=True, text=True).stdout.splitlines()
         if len(tags) != 1:
             found.append(f"{len(tags)} commits for {one.cycle}")
-    found += leftovers(root)
+    return [*found, *undone(root), *leftovers(root)]
+
+
+def undone(root: Path) -> list[str]:
+    """What a finished workspace lacks, or has twice: a champion that loads, its run and its version, batches decided."""
+    from model.inference import Engine
+
+    events, found = Journal(root).events(), []
+    leading = champion(events)
+    if leading is None:
+        return ["there is no champion"]
+    try:
+        if Engine(root / leading.path).card.model_sha256 != leading.model_sha256:
+            found.append("the champion's folder holds another model")
+    except VigilError as problem:
+        found.append(f"the champion does not load: {problem}")
+    found += [f"batch {name} is {told.state}" for name, told in batch_states(events).items() if told.state != "accepted"]
+    with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True) as database:
+        for cycle in [event["cycle"] for event in events if event.kind == "promotion"]:
+            active = (
+                "select r.run_uuid from runs r join tags t on t.run_uuid = r.run_uuid where t.key = 'cycle' and t.value = ? and r.lifecycle_stage = 'active'"
+            )
+            made = [row[0] for row in database.execute(active, (cycle,))]
+            versions = sum(database.execute("select count(*) from model_versions where run_id = ?", (run,)).fetchone()[0] for run in made)
+            if (len(made), versions) != (1, 1):
+                found.append(f"MLflow has {len(made)} runs and {versions} versions of {cycle}")
     return found
 
 
@@ -219,20 +247,38 @@ def live(root: Path, number: int, most: int) -> dict[str, Any]:
     """One cycle that dies up to `most` times; the row of results."""
     draw = random.Random(f"life {number}")
     deaths: list[dict[str, Any]] = []
-    for _ in range(most):
-        plan = draw_round(draw)
-        if plan.stage in {name.partition("@")[0] for name in recorded(root)}:
-            plan = Round(plan.target, "", draw.uniform(0.5, LONGEST_DELAY_SECONDS))  # that stage will not run again
-        struck = strike(root, plan)
-        if struck["victim"].startswith("nobody"):
-            break
-        deaths.append(struck | {"target": plan.target, "stage": plan.stage, "delay_seconds": round(plan.delay_seconds, 2)})
-    found = complaints(root, deaths[-1] if deaths else {"runs": 0, "recorded": []})
-    for death in deaths[:-1]:
-        if again := repeated(root, death):
-            found.append(f"a death after {len(death['recorded'])} stages: repeated {again}")
-    shown = [{name: death[name] for name in ("target", "stage", "delay_seconds", "victim")} | {"finished": len(death["recorded"])} for death in deaths]
+    found: list[str] = []
+    try:
+        for _ in range(most):
+            plan = draw_round(draw)
+            if plan.stage in {name.partition("@")[0] for name in recorded(root)}:
+                plan = Round(plan.target, "", draw.uniform(0.5, LONGEST_DELAY_SECONDS))  # that stage will not run again
+            struck = strike(root, plan)
+            if struck["victim"].startswith("nobody"):
+                break
+            deaths.append(struck | {"target": plan.target, "stage": plan.stage, "delay_seconds": round(plan.delay_seconds, 2)})
+        found += complaints(root, deaths[-1] if deaths else {"runs": 0, "recorded": []})
+        for death in deaths[:-1]:
+            if again := repeated(root, death):
+                found.append(f"a death after {len(death['recorded'])} stages: repeated {again}")
+    except Exception as problem:  # a hang, a journal that cannot be read: the worst that can come out must not be the one that leaves no row
+        found.append(f"the drill broke off: {type(problem).__name__}: {problem}"[:800])
+    finally:
+        end_all(root)
+    shown = [
+        {name: death[name] for name in ("target", "stage", "delay_seconds", "victim", "cycle_open")} | {"finished": len(death["recorded"])} for death in deaths
+    ]
     return {"life": number, "kills": len(deaths), "deaths": shown, "complaints": found}
+
+
+def end_all(root: Path) -> None:
+    """End whatever still runs for this workspace: after Ctrl-C, or a life that broke off."""
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("VIGIL_WORKSPACE") == str(root.resolve()) or str(root) in process.cmdline():
+                process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
 
 
 def main() -> int:
@@ -242,19 +288,21 @@ def main() -> int:
     parser.add_argument("--a-life", type=int, default=10, help="kills in one life, at most")
     parser.add_argument("--results", type=Path, default=HERE / "kills.jsonl")
     arguments = parser.parse_args()
-    done = rows_of(arguments.results)
+    code = code_hash()
+    done = rows_of_code(arguments.results, code)
     with tempfile.TemporaryDirectory(prefix="vigil-kills-") as scratch:
-        template = make_template(Path(scratch))
-        while (killed := sum(row["kills"] for row in done)) < arguments.kills:
+        template = make_template(Path(scratch)) if sum(row["kills"] for row in done) < arguments.kills else None
+        while template and (killed := sum(row["kills"] for row in done)) < arguments.kills:
             root = Path(scratch) / f"life{len(done)}"
             shutil.copytree(template, root, symlinks=True)
-            row = live(root, len(done), min(arguments.a_life, arguments.kills - killed))
+            row = live(root, len(done), min(arguments.a_life, arguments.kills - killed)) | {"code": code}
             add_row(arguments.results, row)
             done.append(row)
             print(f"life {row['life']}: {row['kills']} kills, {killed + row['kills']} of {arguments.kills} in all; {row['complaints'] or 'ok'}", flush=True)
             shutil.rmtree(root)
-    bad = [row for row in done if row["complaints"]]
-    print(f"{sum(row['kills'] for row in done)} kills in {len(done)} lives, {len(bad)} lives with complaints.")
+    bad, deaths = [row for row in done if row["complaints"]], [death for row in done for death in row["deaths"]]
+    early = sum(not death["cycle_open"] and not death["finished"] for death in deaths)
+    print(f"{len(deaths)} kills in {len(done)} lives, {early} of them before any stage had finished or a cycle was open; {len(bad)} lives with complaints.")
     return 1 if bad else 0
 
 

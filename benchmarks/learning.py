@@ -4,7 +4,7 @@
 
 Two weeks of the demo on rendered people: week 1 brings a forger, week 2 another. After week 1 the workspace is copied, and each
 copy lives through week 2 in its own way. Measured apart, on people who are in neither week: 100 clips of the new forger, 100 of the
-old, 100 real. Nothing is chosen on them.
+old, 100 real. Nothing is chosen on them. Each seed is another world: people, training seed and split key. Rows of other code are not counted.
 """
 
 import argparse
@@ -19,16 +19,15 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import one_prefect_server, vigil  # noqa: E402
-from benchmarks.results import add_row, rows_of  # noqa: E402
+from benchmarks.commands import code_hash, one_prefect_server, vigil  # noqa: E402
+from benchmarks.results import add_row, rows_of_code  # noqa: E402
 
 RESULTS = HERE / "learning.jsonl"
 OLD, NEW = "blendswap", "upsampler"
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "as it is": {},
     "no distillation": {"train": {"distillation": 0.0}},
-    "no replay": {"budget": {"replay_clips": 0}},
-    "neither": {"train": {"distillation": 0.0}, "budget": {"replay_clips": 0}},
+    "no replay": {"budget": {"replay_clips": 0}},  # and so no distillation, which looks at replayed clips
 }
 NO_COPIES = {"ingest": {"near_duplicate_bits": 0}}  # no clip comes twice here, so none is looked for
 TESTED = 100  # clips a kind
@@ -45,36 +44,48 @@ def test_media(work: Path) -> Path:
 
 
 def first_week(work: Path, seed: int) -> Path:
-    """A workspace that has lived through week 1, and week 2's media beside it."""
+    """A workspace that has promoted a model in week 1, and week 2's media beside it."""
     from tests.system.world import change_settings
     from vigil.demo import WEEKS, render_week
     from vigil.opening import open_workspace
+    from workspace.journal import Journal
     from workspace.settings import load_settings
+    from workspace.state import champion
 
-    root = work / f"seed{seed}"
-    if (root / ".vigil" / "lived").is_file():
+    root, code = work / f"seed{seed}", code_hash()
+    mark = root / ".vigil" / "lived"
+    if mark.is_file() and mark.read_text() == code:
         return root
     shutil.rmtree(root, ignore_errors=True)
     open_workspace(root, "demo")
+    change_settings(root, {**NO_COPIES, "seed": 20261116 + seed, "split": {"key": f"world {seed}"}})
     settings = load_settings(root / "params.yaml")
-    change_settings(root, NO_COPIES)
     first = render_week(root, settings, WEEKS[0], 1, 1, seed)
     render_week(root, settings, WEEKS[1], 2, 1 + WEEKS[0].people, seed)
     vigil("ingest", first, "-w", root, "--name", "week1")
     vigil("retrain", "-w", root)
-    (root / ".vigil" / "lived").write_text("week 1\n")
+    if champion(Journal(root).events()) is None:
+        sys.exit(f"Week 1 of seed {seed} was not promoted, so that there is nothing to start from: see `vigil report -w {root}`.")
+    mark.write_text(code)
     return root
 
 
 def aucs(root: Path, out: Path, table: Path) -> dict[str, float]:
-    """AUC of the last candidate on each forger of the measured set, and its `ece` on all of it."""
-    from workspace.journal import Journal
-    from workspace.state import candidates
+    """AUC of the model that the last cycle made on each forger of the measured set, its `ece` on all of it, and the `n` that got a verdict.
 
-    made = list(candidates(Journal(root).events()).values())[-1]
+    Empty where that cycle trained nothing.
+    """
+    from workspace.journal import Journal
+    from workspace.state import candidates, cycles
+
+    events = Journal(root).events()
+    made = candidates(events).get(cycles(events)[-1].cycle)
+    if made is None:
+        return {}
     vigil("evaluate", table, "--model", root / made.path, "--out", out)
     report = json.loads((out / "evaluation.json").read_text())
-    return {name: part["auc"]["value"] for name, part in report["by_generator"].items()} | {"ece": report["overall"]["ece"]["value"]}
+    found = {name: part["auc"]["value"] for name, part in report["by_generator"].items()}
+    return found | {"ece": report["overall"]["ece"]["value"], "n": report["answered"]["n"]}
 
 
 def run(work: Path, seed: int, way: str, table: Path) -> dict[str, Any]:
@@ -89,6 +100,8 @@ def run(work: Path, seed: int, way: str, table: Path) -> dict[str, Any]:
     vigil("ingest", copy / ".vigil" / "media" / "week2" / "labels.csv", "-w", copy, "--name", "week2")
     vigil("retrain", "-w", copy)
     after = aucs(copy, work / "after", table)
+    if not before or not after:
+        sys.exit(f"A week of seed {seed} ({way}) trained nothing: see `vigil report -w {copy}`.")
     return {
         "seed": seed,
         "way": way,
@@ -97,6 +110,7 @@ def run(work: Path, seed: int, way: str, table: Path) -> dict[str, Any]:
         "old_after": after[OLD],
         "new_after": after[NEW],
         "ece_after": after["ece"],
+        "n": after["n"],
     }
 
 
@@ -123,13 +137,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("learning-work"))
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    rows = rows_of(RESULTS)
+    code = code_hash()
+    rows = rows_of_code(RESULTS, code)
     table = test_media(work)
     with one_prefect_server(work):
         for seed in range(1, arguments.seeds + 1):
             for way in arguments.ways:
                 if not any((row["seed"], row["way"]) == (seed, way) for row in rows):
-                    rows.append(run(work, seed, way, table) | {"load": os.getloadavg()[0]})
+                    rows.append(run(work, seed, way, table) | {"load": os.getloadavg()[0], "code": code})
                     add_row(RESULTS, rows[-1])
                     print(json.dumps(rows[-1]), flush=True)
     show(rows)

@@ -1,9 +1,12 @@
-"""What wrong feedback costs where it passes: a second week with flipped labels, trained all the way, beside the same week with right ones.
+"""What wrong labels cost where they pass: a second week with flipped labels beside the same week with right ones.
 
     python benchmarks/poison.py [--seeds 3] [--work FOLDER]     resumable; a row a run in benchmarks/poison.jsonl; ends with the table
 
-The weeks and the measured set are those of benchmarks/learning.py. `many` flips labels anywhere in the second week; `one` flips those of as
-few people as it takes, as a single reporter would who sends one story. The model is measured whether the gates let it through or not.
+Week 1 is that of benchmarks/learning.py, week 2 has its own media: a forger that is known and one that is new, each of 38 new people twice real.
+`many` flips labels anywhere; `one` those of as few people as it takes, as a single reporter would who sends one story, and no more than `queue.source_cap` of
+the week, which is what one account can hand over. A flipped label is one that the data checks let in: a real becomes a fake of the new
+forger, a fake becomes a real without forger and donor. Where nothing was trained nothing can be lost, and the row says so; else the model is
+measured on people of neither week, whether the gates let it through or not. Rows of other code are not counted.
 """
 
 import argparse
@@ -19,13 +22,25 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import one_prefect_server, vigil  # noqa: E402
+from benchmarks.commands import code_hash, one_prefect_server, vigil  # noqa: E402
 from benchmarks.learning import NEW, OLD, aucs, first_week, test_media  # noqa: E402
-from benchmarks.results import add_row, rows_of  # noqa: E402
+from benchmarks.results import add_row, rows_of_code  # noqa: E402
 
 RESULTS = HERE / "poison.jsonl"
 SHARES = (0.0, 0.01, 0.05, 0.10, 0.30)
 WAYS = [("nobody", 0.0), *((who, share) for share in SHARES[1:] for who in ("many", "one"))]
+
+
+def second_week(root: Path, seed: int) -> Path:
+    """labels.csv of week 2's media, in the workspace that has lived through week 1; made once."""
+    from vigil.demo import WEEKS, Week, render_week
+    from workspace.settings import load_settings
+
+    table = root / ".vigil" / "media" / "week3" / "labels.csv"
+    if table.is_file():
+        return table
+    week = Week("a known forger and a new one", WEEKS[1].people, {OLD: 1, NEW: 1}, False, "promoted")
+    return render_week(root, load_settings(root / "params.yaml"), week, 3, 1 + WEEKS[0].people + WEEKS[1].people, seed)
 
 
 def flip(table: Path, who: str, share: float, seed: int) -> tuple[int, int]:
@@ -38,7 +53,8 @@ def flip(table: Path, who: str, share: float, seed: int) -> tuple[int, int]:
     draw.shuffle(people)
     order = sorted(range(len(rows)), key=lambda at: (people.index(rows[at]["identity"]) if who == "one" else 0, draw.random()))
     for at in order[:wanted]:
-        rows[at]["label"] = "real" if rows[at]["label"] == "fake" else "fake"
+        was_real = rows[at]["label"] == "real"
+        rows[at]["label"], rows[at]["generator"], rows[at]["donor"] = ("fake", NEW, "") if was_real else ("real", "", "")
     with open(table, "w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()
@@ -49,33 +65,42 @@ def flip(table: Path, who: str, share: float, seed: int) -> tuple[int, int]:
 def run(work: Path, seed: int, who: str, share: float, measured: Path) -> dict[str, Any]:
     """One second week."""
     from workspace.journal import Journal
+    from workspace.settings import load_settings
 
-    copy = work / f"poisoned-{seed}"
+    root, copy = first_week(work, seed), work / f"poisoned-{seed}"
+    second_week(root, seed)
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(first_week(work, seed), copy, symlinks=True)
-    table = copy / ".vigil" / "media" / "week2" / "labels.csv"
-    flipped, rows = flip(table, who, share, seed)
+    shutil.copytree(root, copy, symlinks=True)
+    table = copy / ".vigil" / "media" / "week3" / "labels.csv"
+    cap = load_settings(copy / "params.yaml").feedback.queue.source_cap
+    flipped, rows = flip(table, who, min(share, cap) if who == "one" else share, seed)
     vigil("ingest", table, "-w", copy, "--name", "week2")
     vigil("retrain", "-w", copy)
     last = [event for event in Journal(copy).events() if event.kind == "cycle_closed"][-1]
+    if "data checks" in last["reason"]:
+        sys.exit(f"The data checks refused the week, and not for its labels: {last['reason']}. No row was written.")
     found = aucs(copy, work / f"out-{seed}", measured)
-    row = {"seed": seed, "who": who, "share": share, "flipped": flipped, "rows": rows, "outcome": last["outcome"], "reason": last["reason"][:200]}
-    return row | {"old": found[OLD], "new": found[NEW], "ece": found["ece"]}
+    row = {"seed": seed, "who": who, "share": share, "flipped": flipped, "rows": rows, "outcome": last["outcome"], "reason": last["reason"][:300]}
+    return row | {"trained": bool(found)} | ({"old": found[OLD], "new": found[NEW], "ece": found["ece"], "n": found["n"]} if found else {})
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """AUC lost against the same week with right labels, mean over seeds with t interval, and how often it was held."""
+    """How often the week was held, before or after training, and the AUC lost against the same week with right labels, mean over seeds with t interval."""
     from benchmarks.forgers import interval
 
-    clean = {row["seed"]: row for row in rows if row["who"] == "nobody"}
+    clean = {row["seed"]: row for row in rows if row["who"] == "nobody" and row["trained"]}
     for who, share in WAYS:
-        mine = [row for row in rows if (row["who"], row["share"]) == (who, share) and row["seed"] in clean]
-        if mine:
-            lost = {name: [clean[row["seed"]][name] - row[name] for row in mine] for name in ("old", "new")}
-            held = sum(row["outcome"] == "held" for row in mine)
-            reached = mean(row["new"] for row in mine)
-            told = f"old forger {interval(lost['old'])}, new {interval(lost['new'])} to {reached:.3f}"
-            print(f"{share:4.0%} by {who:<7} n={len(mine)} held {held}   AUC lost: {told}")
+        mine = [row for row in rows if (row["who"], row["share"]) == (who, share)]
+        if not mine:
+            continue
+        held = sum(row["outcome"] == "held" for row in mine)
+        untrained = sum(not row["trained"] for row in mine)
+        told = f"{share:4.0%} by {who:<7} n={len(mine)} held {held}, of them before training {untrained}"
+        both = [(row, clean[row["seed"]]) for row in mine if row["trained"] and row["seed"] in clean]
+        if both:
+            lost = {name: interval([one[name] - row[name] for row, one in both]) for name in ("old", "new")}
+            told += f"   AUC lost where trained: old forger {lost['old']}, new {lost['new']} to {mean(row['new'] for row, _ in both):.3f}"
+        print(told)
 
 
 def main() -> None:
@@ -84,14 +109,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("learning-work"))
     arguments = parser.parse_args()
-    work = arguments.work.resolve()
-    rows = rows_of(RESULTS)
+    work, code = arguments.work.resolve(), code_hash()
+    rows = rows_of_code(RESULTS, code)
     measured = test_media(work)
     with one_prefect_server(work):
         for seed in range(1, arguments.seeds + 1):
             for who, share in WAYS:
                 if not any((row["seed"], row["who"], row["share"]) == (seed, who, share) for row in rows):
-                    rows.append(run(work, seed, who, share, measured))
+                    rows.append(run(work, seed, who, share, measured) | {"code": code})
                     add_row(RESULTS, rows[-1])
                     print(json.dumps(rows[-1]), flush=True)
     show(rows)

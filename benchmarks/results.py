@@ -14,3 +14,8 @@ def add_row(path: Path, row: dict[str, Any]) -> None:
     """Append a row."""
     with open(path, "a", encoding="utf-8") as handle:
         handle.write(json.dumps(row) + "\n")
+
+
+def rows_of_code(path: Path, code: str) -> list[dict[str, Any]]:
+    """The rows that this code made; those of other code stay in the file, and are neither counted nor shown beside them."""
+    return [row for row in rows_of(path) if row.get("code") == code]
