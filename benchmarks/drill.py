@@ -3,8 +3,10 @@
     python benchmarks/drill.py [--kinds NAME ...] [--keep FOLDER]     resumable; each kind appends a line to benchmarks/drill.jsonl
 
 A first week is promoted and a second one trained up to its gates, once. Then for each kind a copy is spoiled and `vigil retrain` run: gates,
-the probe in a real service, promotion, MLflow, report, commit. Nothing bad may be promoted, the reason must be one that was
-named beforehand, the champion must serve on, and no traceback be seen. The same copy, not spoiled, must be promoted.
+the probe in a real service, promotion, MLflow, report, commit. Nothing bad may be promoted, the first reason must be the one that was
+named beforehand, the cycle must have ended as held (but for a registry that is down, where it waits), the champion must serve on, and no
+traceback be seen. The same copy, not spoiled, must be promoted. What most kinds plant is the figure or file that a gate reads: that a gate
+finds what a bad model does to its scores is shown by benchmarks/gates.py. Rows of other code are not counted.
 """
 
 import argparse
@@ -24,6 +26,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import code_hash  # noqa: E402
+from benchmarks.results import add_row, rows_of_code  # noqa: E402
 from tests.system.world import change_settings, copy_workspace, quick_workspace, vigil  # noqa: E402
 from workspace.files import read_json, sha256_file  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
@@ -47,10 +51,10 @@ SERVABLE = {"min_score_spread": 0.001, "min_whitebox": 0.0}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is spoiled, what the reason must mention, which stages' results are declared to be as spoiled, and how to mend it (registry)."""
+    """What is spoiled, how the first reason must begin, which stages' results are declared to be as spoiled, and how to mend it (registry)."""
 
     spoil: Callable[[Path], None]
-    says: tuple[str, ...]
+    says: str
     commit: tuple[str, ...] = ()
     mend: Callable[[Path], None] | None = None
 
@@ -143,9 +147,12 @@ def leak(page: dict[str, Any]) -> None:
 
 
 def forged_verdict(root: Path) -> None:
-    """A failing week whose verdict somebody has rewritten by hand."""
+    """A failing week that the gates have held, and whose verdict somebody has rewritten by hand then."""
     gate_input("latency", "seconds", value=9999.0)(root)
+    for words in (["commit", "-q", "-f", "evaluate"], ["repro", "-q", "-s", "gate"]):
+        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, check=True, capture_output=True)
     page = read_json(root / "reports/verdict.json")
+    assert page["verdict"] == "fail", "the gates were to hold it first"
     for row in page["results"]:
         row["verdict"] = "pass"
     replace(root / "reports/verdict.json", json.dumps(page | {"verdict": "pass", "reasons": []}).encode())
@@ -175,49 +182,55 @@ def labels_of(**values: Any) -> Callable[[Path], None]:
 
 
 E = ("evaluate",)
+CHANGED = "the champion changed"
+UNCAUGHT = ("Traceback", "Something unexpected went wrong")
+REGISTRY = "The model registry did not answer"
 KINDS: dict[str, Kind] = {
-    "half-written evaluation": Kind(cut("reports/evaluation.json"), ("undecided",), E),
-    "half-written drift report": Kind(cut("reports/drift/drift.json"), ("undecided",), ("drift",)),
-    "half-written data checks": Kind(half_validated, ("data",), ("validate",)),
-    "collapsed scores": Kind(gate_input("collapse", "spread", value=0.0), ("score collapse",), E),
-    "NaN in a figure": Kind(gate_input("accuracy", "auc", value=None), ("accuracy",), E),
-    "a champion of another evaluation": Kind(gate_input("champion_sha256", value="e" * 64), ("the cycle's is",), E),
-    "worse than the champion": Kind(gate_input("comparison", "lower", value=-1.1), ("not worse",), E),
+    "half-written evaluation": Kind(cut("reports/evaluation.json"), "label noise undecided: Undecided: evaluation is missing", E),
+    "half-written drift report": Kind(cut("reports/drift/drift.json"), "label noise undecided: Undecided: drift is missing", ("drift",)),
+    "half-written data checks": Kind(half_validated, "data undecided", ("validate",)),
+    "collapsed scores": Kind(gate_input("collapse", "spread", value=0.0), "score collapse fail", E),
+    "NaN in a figure": Kind(gate_input("accuracy", "auc", value=None), "accuracy undecided", E),
+    "a champion of another evaluation": Kind(
+        gate_input("champion_sha256", value="e" * 64), "label noise undecided: Undecided: the evaluation compared with champion", E
+    ),
+    "worse than the champion": Kind(gate_input("comparison", "lower", value=-1.1), "not worse than the champion: AUC", E),
     "slice ruined": Kind(
-        edit("reports/evaluation.json", lambda page: page["gate_inputs"]["slices"]["rows"][0].update(difference=-1.2, se=0.01, df=9)), ("worst slice",), E
+        edit("reports/evaluation.json", lambda page: page["gate_inputs"]["slices"]["rows"][0].update(difference=-1.2, se=0.01, df=9)), "worst slice fail", E
     ),
     "forgetting": Kind(
         edit("reports/evaluation.json", lambda page: page["gate_inputs"]["forgetting"]["rows"][0].update(difference=-1.2, se=0.01, df=9, n_fake=9, n_real=9)),
-        ("forgetting",),
+        "forgetting fail",
         E,
     ),
-    "memorising": Kind(gate_input("generalisation", "train_auc", value=2.5), ("generalisation gap",), E),
-    "transferred attacks work": Kind(gate_input("robustness", "transfer", "difference", value=-1.96), ("robustness",), E),
-    "attacks not measured": Kind(gate_input("robustness", "whitebox", value=None), ("robustness",), E),
-    "slow model": Kind(gate_input("latency", "seconds", value=9999.0), ("latency",), E),
-    "too large": Kind(gate_input("size_bytes", value=1 << 31), ("size",), E),
-    "export unlike the checkpoint": Kind(gate_input("parity", "max_difference", value=0.3), ("artifact parity",), E),
-    "leaked holdout": Kind(edit("data/sets/report.json", leak), ("leak-free",), ("assemble",)),
-    "drift": Kind(drifted, ("drift",), ("drift",)),
+    "memorising": Kind(gate_input("generalisation", "train_auc", value=2.5), "generalisation gap fail", E),
+    "transferred attacks work": Kind(gate_input("robustness", "transfer", "difference", value=-1.96), "robustness: transfer fail", E),
+    "attacks not measured": Kind(gate_input("robustness", "whitebox", value=None), "robustness undecided", E),
+    "slow model": Kind(gate_input("latency", "seconds", value=9999.0), "latency fail", E),
+    "too large": Kind(gate_input("size_bytes", value=1 << 31), "size fail", E),
+    "export unlike the checkpoint": Kind(gate_input("parity", "max_difference", value=0.3), "artifact parity fail", E),
+    "leaked holdout": Kind(edit("data/sets/report.json", leak), "leak-free fail", ("assemble",)),
+    "drift": Kind(drifted, "drift fail", ("drift",)),
     "labels flipped": Kind(
-        labels_of(status="tested", n_ref=90, n_new=90, rate=1.0, rate_before=0.0, difference=1.1, se=0.01, df=30), ("label noise",), ("drift",)
+        labels_of(status="tested", n_ref=90, n_new=90, rate=1.0, rate_before=0.0, difference=1.1, se=0.01, df=30), "label noise fail", ("drift",)
     ),
-    "forged verdict": Kind(forged_verdict, ("latency",), E),
-    "wrong preprocessing in the export": Kind(other_export, ("artifact", "artifact parity"), ("train", "evaluate", "drift")),
-    "tampered artifact": Kind(tampered, ("artifact",), ("train", "evaluate", "drift")),
-    "NaN weights": Kind(nan_weights, ("artifact parity",), ("train",)),
-    "another champion meanwhile": Kind(another_champion, ("the champion changed",)),
-    "registry down": Kind(broken_registry, ("registry did not answer",), (), mended_registry),
+    "forged verdict": Kind(forged_verdict, "latency fail"),
+    "wrong preprocessing in the export": Kind(other_export, "artifact: the export differs", ("train", "evaluate", "drift")),
+    "tampered artifact": Kind(tampered, "artifact: the service ended", ("train", "evaluate", "drift")),
+    "NaN weights": Kind(nan_weights, "artifact parity undecided", ("train",)),
+    "another champion meanwhile": Kind(another_champion, CHANGED),
+    "registry down": Kind(broken_registry, REGISTRY, (), mended_registry),
 }
 FRESH = ("empty batch", "all duplicates")  # these come in from the start, over the first week's workspace
 
 
-def build(work: Path) -> tuple[Path, Path]:
-    """The workspace after two promoted weeks, and the same with a third one trained up to its gates."""
+def build(work: Path, code: str) -> tuple[Path, Path]:
+    """The workspace after two promoted weeks, and the same with a third one trained up to its gates; kept ones of other code are made anew."""
     from media.synthetic import make_sample_media
 
     first, ready = work / "first", work / "ready"
-    if not (work / "built").exists():
+    mark = work / "built"
+    if not mark.exists() or mark.read_text() != code:
         shutil.rmtree(work, ignore_errors=True)
         quick_workspace(first, gates=SERVABLE, drift={"min_samples": 5})
         for number, (forger, people) in enumerate((("blendswap", 14), ("blendswap", 12), ("upsampler", 12))):
@@ -234,7 +247,7 @@ def build(work: Path) -> tuple[Path, Path]:
                     raise SystemExit(f"week {number + 1} of the drill's own workspace was not promoted:\n{done.stdout[-2000:]}")
             else:
                 up_to_the_gates(root)
-        (work / "built").touch()
+        mark.write_text(code)
     return first, ready
 
 
@@ -266,33 +279,33 @@ def run_kind(name: str, first: Path, ready: Path, work: Path) -> dict[str, Any]:
     if kind.mend is not None:
         kind.mend(root)
         done = vigil("retrain", "-w", root, check=False)
-        promotions = [event["cycle"] for event in Journal(root).events() if event.kind == "promotion"]
-        found["mended"] = (
-            done.returncode in (0, 3) and len(promotions) == len(set(promotions)) and not [one for one in cycles(Journal(root).events()) if not one.closed]
-        )
+        events = Journal(root).events()
+        promotions = [event["cycle"] for event in events if event.kind == "promotion"]
+        last = cycles(events)[-1]
+        found["mended"] = done.returncode == 0 and last.outcome == "promoted" and bool(last.closed) and len(promotions) == len(set(promotions))
         found["complaints"] += [] if found["mended"] else [f"after mending: {done.stderr[-500:]}"]
     return {"kind": name, **found, "seconds": round(time.monotonic() - started, 1)}
 
 
-def ended(root: Path, before: Any, says: tuple[str, ...]) -> dict[str, Any]:
+def ended(root: Path, before: Any, says: str) -> dict[str, Any]:
     """What `vigil retrain` made of it, and what does not hold."""
+    waits = says == REGISTRY  # the decision stands, and the cycle waits for the registry
     done = vigil("retrain", "-w", root, check=False)
     events = Journal(root).events()
     now, last = champion(events), cycles(events)[-1]
-    said = done.stdout + done.stderr
     reason = (last.reason or done.stderr[-600:]).replace(str(root), "WORKSPACE")
     complaints = []
-    if done.returncode not in (1, 3):
+    if done.returncode != (1 if waits else 3):
         complaints.append(f"it ended with {done.returncode}")
-    if last.outcome == "promoted" and says[0] != "registry did not answer":
-        complaints.append("it was promoted")
-    if "Traceback" in said:
+    if not waits and (last.outcome != "held" or not last.closed):
+        complaints.append(f"the cycle is {last.outcome or 'open'}, and not held")
+    if any(word in done.stdout + done.stderr for word in UNCAUGHT):
         complaints.append("a traceback was shown")
-    if not any(word in reason for word in says):
+    if not (says in reason if waits else reason.removeprefix("nothing was trained: ").startswith(says)):
         complaints.append(f"another reason: {reason[:300]}")
-    if says[0] not in ("registry did not answer", "the champion changed") and (now is None or before is None or now.model_sha256 != before.model_sha256):
+    if not waits and says != CHANGED and (now is None or before is None or now.model_sha256 != before.model_sha256):
         complaints.append("the champion is another")
-    return {"outcome": last.outcome or "error", "code": done.returncode, "reason": reason[:300], "complaints": complaints}
+    return {"outcome": last.outcome or "waits", "code": done.returncode, "reason": reason[:300], "complaints": complaints}
 
 
 def fresh(name: str, root: Path, work: Path) -> dict[str, Any]:
@@ -301,7 +314,7 @@ def fresh(name: str, root: Path, work: Path) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     if name == "empty batch":
-        (out / "labels.csv").write_text("path,label\n")
+        (out / "labels.csv").write_text("path,label,identity\n")
     else:
         shutil.copytree(work / "media-0", out, dirs_exist_ok=True)
     before = champion(Journal(root).events())
@@ -309,9 +322,12 @@ def fresh(name: str, root: Path, work: Path) -> dict[str, Any]:
     done = vigil("retrain", "-w", root, check=False)
     events = Journal(root).events()
     complaints = [] if champion(events) == before else ["the champion is another"]
-    complaints += ["a traceback was shown"] if "Traceback" in taken.stdout + taken.stderr + done.stdout + done.stderr else []
+    complaints += ["a traceback was shown"] if any(word in part.stdout + part.stderr for word in UNCAUGHT for part in (taken, done)) else []
     last = cycles(events)[-1]
     opened = last.cycle != cycles(Journal(work / "first").events())[-1].cycle
+    complaints += (
+        [] if (taken.returncode, done.returncode, opened) == (0, 0, False) else [f"ingest {taken.returncode}, retrain {done.returncode}: {last.cycle}"]
+    )
     return {
         "kind": name,
         "outcome": last.outcome if opened else "nothing new",
@@ -344,20 +360,20 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="Where the drill's own workspace is kept for the next run.")
     parser.add_argument("--results", type=Path, default=HERE / "drill.jsonl")
     asked = parser.parse_args()
+    code = code_hash()
     names = asked.kinds or ["not spoiled", *KINDS, *FRESH]
-    known = {json.loads(line)["kind"] for line in asked.results.read_text().splitlines()} if asked.results.exists() and not asked.kinds else set()
+    rows = {row["kind"]: row for row in rows_of_code(asked.results, code)}
     with tempfile.TemporaryDirectory(prefix="vigil-drill-") as scratch:
-        work = (asked.keep or Path(scratch)).resolve()
-        first, ready = build(work / "workspaces")
-        bad = 0
-        for name in names:
-            if name in known:
-                continue
-            row = control(ready, work / "workspaces") if name == "not spoiled" else run_kind(name, first, ready, work / "workspaces")
-            bad += bool(row["complaints"])
-            with open(asked.results, "a") as out:
-                out.write(json.dumps({"when": datetime.now(UTC).isoformat(timespec="seconds"), **row}) + "\n")
+        work = (asked.keep or Path(scratch)).resolve() / "workspaces"
+        missing = [name for name in names if asked.kinds or name not in rows]
+        first, ready = build(work, code) if missing else (work, work)
+        for name in missing:
+            row = control(ready, work) if name == "not spoiled" else run_kind(name, first, ready, work)
+            rows[name] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **row, "code": code}
+            add_row(asked.results, rows[name])
             print(f"{name:<36} {row['outcome']:<12} {'; '.join(row['complaints']) or row['reason'][:110]}", flush=True)
+    bad = sorted(name for name, row in rows.items() if row["complaints"])
+    print(f"{len(rows)} kinds, with complaints: {', '.join(bad) or 'none'}")
     return 1 if bad else 0
 
 
