@@ -26,11 +26,18 @@ EVALUATION = ("accuracy", *NOT_WORSE, "not worse than the champion", "better on 
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """A kind of bad week. `may_fire` names gates, or the part of their name before the colon."""
+    """A kind of bad week. `may_fire` names gates, or the part of their name before the colon; `own` is the one that it is made for."""
 
     about: str
     may_fire: tuple[str, ...]
     spoil: Callable[[Week, np.random.Generator], None]
+    made_for: str = ""
+    drawn: bool = True  # scores or embeddings change, so that chance has a part; else a number or a file, the same with every seed
+
+    @property
+    def own(self) -> str:
+        """The gate that it is made for."""
+        return self.made_for or self.may_fire[0]
 
     def allows(self, gate: str) -> bool:
         """Whether this gate was named beforehand."""
@@ -173,34 +180,37 @@ GATE_PLANTS: dict[str, Plant] = {
     "constant scores": Plant("NaN weights: one number for everything", ("score collapse", "accuracy", *WRONG_SCORES), _constant),
     "everything fake": Plant("the threshold is zero", ("accuracy", "score collapse", "worst slice"), _threshold(0.0)),
     "everything real": Plant("the threshold is one", ("accuracy", "score collapse", "worst slice"), _threshold(1.0)),
-    "too many false alarms": Plant("a threshold with an FPR of 7%", ("accuracy", "worst slice"), _threshold(float(probability(np.array([-0.42]))[0]))),
-    "leaked holdout": Plant("people stand on both sides of the split", ("leak-free",), _leaked),
+    "too many false alarms": Plant("a threshold with an FPR of 7%",
+                                   ("accuracy", "worst slice"), _threshold(float(probability(np.array([-0.42]))[0])), made_for="accuracy"),
+    "leaked holdout": Plant("people stand on both sides of the split", ("leak-free",), _leaked, drawn=False),
     "one slice ruined": Plant("fakes of the archive are not seen any more", (*NOT_WORSE, *ACCURACY, "worst slice", "forgetting"),
-                              _move("x_challenger", -2.6, _rows(source="archive", label="fake", compression="c40"))),
+                              _move("x_challenger", -2.6, _rows(source="archive", label="fake", compression="c40")), made_for="worst slice"),
     "forgetting": Plant("a known generator is half forgotten", (*NOT_WORSE, *ACCURACY, "worst slice", "forgetting"),
-                        _move("x_challenger", -1.5, _rows(generator="blend"))),
-    "overconfident": Plant("logits six times too large", ("accuracy: ECE", NOT_WORSE[1]), _overconfident),
-    "worse everywhere": Plant("two points of AUC lost", (*ACCURACY, *NOT_WORSE, "worst slice", "forgetting"), _weaker),
-    "memorising": Plant("perfect on its own training people alone", WRONG_SCORES, _memorising),
+                        _move("x_challenger", -1.5, _rows(generator="blend")), made_for="forgetting"),
+    "overconfident": Plant("logits six times too large", ("accuracy: ECE", NOT_WORSE[1]), _overconfident, made_for=NOT_WORSE[1]),
+    "worse everywhere": Plant("two points of AUC lost", (*ACCURACY, *NOT_WORSE, "worst slice", "forgetting"), _weaker, made_for=NOT_WORSE[0]),
+    "memorising": Plant("perfect on its own training people alone", WRONG_SCORES, _memorising, made_for="generalisation gap"),
     "new generator not learned": Plant("the new forger is told no better than by the champion", ("better on what is new", "new rows"),
                                        _move("x_challenger", -3.1, _rows(generator=NEW))),
     "drift": Plant("what comes in looks unlike anything in the holdout", ("drift",), _drifted),
-    "wrong preprocessing in the export": Plant("the export scores golden clips otherwise", ("artifact parity",), _set("parity", "max_difference", value=0.2)),
-    "no golden clips": Plant("nobody compared the export", ("artifact parity",), _set("parity", "clips", value=0)),
-    "slow model": Plant("9 s for a 10 s clip", ("latency",), _set("latency", "seconds", value=9.0)),
-    "too large": Plant("a file of 400 MB", ("size",), _set("size_bytes", value=400 << 20)),
-    "empty file": Plant("nothing was exported", ("size",), _set("size_bytes", value=0)),
-    "transferred attacks work": Plant("13 points lost to another model's attack", ("robustness",), _set("robustness", "transfer", "difference", value=-0.13)),
-    "white-box attacks work": Plant("nothing stands at 2/255", ("robustness",), _set("robustness", "whitebox", "difference", value=0.05)),
-    "robustness lost": Plant("the curve lies far below the champion's", ("robustness",), _set("robustness", "curve", "difference", value=-0.15)),
-    "attacks not measured": Plant("the attack stage gave no number", ("robustness",), _set("robustness", "whitebox", value=None)),
-    "stale champion": Plant("the evaluation compared with another champion", EVALUATION, _stale),
-    "half-written evaluation": Plant("evaluation.json is cut off", EVALUATION, _half_written),
-    "drift report missing": Plant("drift.json is not there", ("drift", "label noise"), _no_drift_report),
-    "a hole in the figures": Plant("an AUC is NaN", ("accuracy",), _holes),
-    "empty batch": Plant("no row came in", ("data",), _check_failed("the batch has rows")),
-    "all duplicates": Plant("every file was known", ("data",), _check_failed("few duplicates")),
-    "unchecked batch": Plant("the data checks left no report", ("data",), _unreviewed),
+    "wrong preprocessing in the export": Plant("the export scores golden clips otherwise",
+                                               ("artifact parity",), _set("parity", "max_difference", value=0.2), drawn=False),
+    "no golden clips": Plant("nobody compared the export", ("artifact parity",), _set("parity", "clips", value=0), drawn=False),
+    "slow model": Plant("9 s for a 10 s clip", ("latency",), _set("latency", "seconds", value=9.0), drawn=False),
+    "too large": Plant("a file of 400 MB", ("size",), _set("size_bytes", value=400 << 20), drawn=False),
+    "empty file": Plant("nothing was exported", ("size",), _set("size_bytes", value=0), drawn=False),
+    "transferred attacks work": Plant("13 points lost to another model's attack",
+                                      ("robustness",), _set("robustness", "transfer", "difference", value=-0.13), drawn=False),
+    "white-box attacks work": Plant("nothing stands at 2/255", ("robustness",), _set("robustness", "whitebox", "difference", value=0.05), drawn=False),
+    "robustness lost": Plant("the curve lies far below the champion's", ("robustness",), _set("robustness", "curve", "difference", value=-0.15), drawn=False),
+    "attacks not measured": Plant("the attack stage gave no number", ("robustness",), _set("robustness", "whitebox", value=None), drawn=False),
+    "stale champion": Plant("the evaluation compared with another champion", EVALUATION, _stale, made_for="not worse than the champion", drawn=False),
+    "half-written evaluation": Plant("evaluation.json is cut off", EVALUATION, _half_written, made_for="accuracy", drawn=False),
+    "drift report missing": Plant("drift.json is not there", ("drift", "label noise"), _no_drift_report, drawn=False),
+    "a hole in the figures": Plant("an AUC is NaN", ("accuracy",), _holes, drawn=False),
+    "empty batch": Plant("no row came in", ("data",), _check_failed("the batch has rows"), drawn=False),
+    "all duplicates": Plant("every file was known", ("data",), _check_failed("few duplicates"), drawn=False),
+    "unchecked batch": Plant("the data checks left no report", ("data",), _unreviewed, drawn=False),
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Weeks as cached scores: what the gates would read of a champion and a challenger, drawn instead of measured.
 
 Gates are statistics, and statistics are proven on thousands of weeks, not on four. A week here is the predictions table of a
-holdout (people with several videos, generators, compressions), the champion's look at what came in, and the measured
+holdout (people with several videos, each person real or fake throughout; generators, compressions), the champion's look at what came in, and the measured
 numbers that need no scores. The scores are drawn so that videos of one person rise and fall together and the two models agree in part, with
 a champion a little better than the production bounds; from there on everything is the stages' own code. benchmarks/plants.py makes weeks bad.
 """
@@ -38,6 +38,7 @@ SHARES = {"person": 0.35, "video": 0.25, "model_person": 0.15, "model_video": 0.
 THRESHOLD_SD = 2.2  # of the reals above their mean: an FPR of 1.4%
 VIDEOS_A_PERSON = 2
 EMBEDDING = 8
+NEW_LOOK = 1.0  # in each dimension, where a person's own embedding has a standard deviation of 1
 STANDS = {0.0: 0.965, 1 / 255: 0.85, 2 / 255: 0.60, 4 / 255: 0.45, 8 / 255: 0.30, 0.05: 0.20}  # share of clips that stand an attack of this eps
 STANDS_TRANSFER = 0.953
 Floats = NDArray[np.float64]
@@ -91,10 +92,13 @@ def probability(logits: Floats) -> Floats:
     return found
 
 
-def good_week(settings: Settings, seed: int, videos: int = 2000, incoming: int = 1000, gain: float = 0.0, learned: float = 3.6, agreement: float = 1.0) -> Week:
+def good_week(
+    settings: Settings, seed: int, videos: int = 2000, incoming: int = 1000, gain: float = 0.0, learned: float = 3.6, agreement: float = 1.0, fresh: int = 100
+) -> Week:
     """A week that should be promoted: an equally good challenger (gain 0) or a better one, which has also learned the new generator.
 
-    `videos` in the frozen holdout, half of them real; `gain` and `learned` are separations; `agreement` scales how much both models share.
+    `videos` in the frozen holdout, half of them real; `gain` and `learned` are separations; `agreement` scales how much both models share; `fresh`
+    fakes of the new generator stand in the holdout, and as many among what came in, whose embeddings lie NEW_LOOK off.
     """
     rng = np.random.default_rng([seed, 20261121])
     shares = dict(SHARES)
@@ -102,7 +106,7 @@ def good_week(settings: Settings, seed: int, videos: int = 2000, incoming: int =
     shares = {name: value * agreement if not name.startswith("model") else value + moved / 2 for name, value in shares.items()}
     # Each video as score-units from its class mean; classes lie symmetric about 0.
     rows = [_part(rng, videos // 2, "real", "", False), *(_part(rng, videos // 2 // len(KNOWN), "fake", name, False) for name in KNOWN)]
-    rows += [_part(rng, 150, "real", "", True), _part(rng, 100, "fake", NEW, True), _part(rng, 100, "fake", KNOWN[0], True)]
+    rows += [_part(rng, 150, "real", "", True), _part(rng, fresh, "fake", NEW, True), _part(rng, 100, "fake", KNOWN[0], True)]
     train = [_part(rng, 200, "real", "", False, "train"), _part(rng, 200, "fake", KNOWN[0], False, "train")]
     import pandas as pd
 
@@ -111,18 +115,22 @@ def good_week(settings: Settings, seed: int, videos: int = 2000, incoming: int =
     came = pd.concat([
         _part(rng, incoming // 2, "real", "", False, "seen"), *(_part(rng, incoming // 2 // len(KNOWN), "fake", name, False, "seen") for name in KNOWN),
         _part(rng, incoming // 2, "real", "", True, "came"), *(_part(rng, incoming // 2 // len(KNOWN), "fake", name, True, "came") for name in KNOWN),
+        _part(rng, fresh, "fake", NEW, True, "came"),
     ], ignore_index=True)  # fmt: skip
     _score(rng, came, shares, gain, learned)
     came["p_fake"] = probability(came["x_champion"].to_numpy())
     people = {name: rng.normal(size=EMBEDDING) for name in came["cluster"].unique()}
-    came["embedding"] = [people[name] + rng.normal(size=EMBEDDING) for name in came["cluster"]]
+    look = {NEW: NEW_LOOK}
+    came["embedding"] = [
+        people[name] + look.get(generator, 0.0) + rng.normal(size=EMBEDDING) for name, generator in zip(came["cluster"], came["generator"], strict=True)
+    ]
     for column in QUALITY:
         came[column] = rng.normal(size=len(came))
     border = float(probability(np.array([THRESHOLD_SD - SEPARATION / 2]))[0])
     return Week(
         table, came,
         Cycle(cycle="2026-W47.1", seed=seed, batches=("b1", "b2"), judged=("b2",), base_model=CHAMPION, base_cycle="2026-W46.1", known_generators=KNOWN),
-        settings, {"champion": border, "challenger": border}, {f"fake by {name}": 100 for name in KNOWN} | {"real": 150},
+        settings, {"champion": border, "challenger": border}, {f"fake by {name}": 100 for name in KNOWN} | {"real": 150, f"fake by {NEW}": fresh},
         _measured(rng, settings), [{"batch": "b2", "success": True, "checks": {"count": 1, "rows": [{"name": "labels are known", "success": True}]}}],
         {"train_rows": 9000, "leaks": {"count": 0, "rows": []}},
     )  # fmt: skip

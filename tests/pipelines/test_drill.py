@@ -13,8 +13,9 @@ SETTINGS = SETTINGS.model_copy(update={"evaluate": SETTINGS.evaluate.model_copy(
 @pytest.mark.parametrize("kind", sorted(GATE_PLANTS))
 def test_a_bad_week_is_held_for_the_reason_that_was_declared_and_for_no_other(kind: str) -> None:
     found = drill_one(kind, 77, SETTINGS)
-    assert found["verdict"] != "pass" and found["unexpected"] == [], found
-    assert found["switched_off"] == "pass", "another gate would have held it: this drill proves nothing about the named ones"
+    assert found["verdict"] != "pass" and found["unexpected"] == [] and found["own_spoke"], found
+    if len(found["gates"]) == 1:
+        assert found["switched_off"] == "pass", "its own gate was switched off, and something else held it"
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.3])
