@@ -8,7 +8,8 @@ Trained: people of the training side and photos of nobody known, with every forg
 ablation). Measured: people of the other sides, their real clips against each forger's fakes of them (AUC over clips, and over stills
 cut from them), and against the media that the table keeps for evaluation. No run chooses anything on what it is measured on: the last
 averaged weights are taken, whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each
-on one core: `--part 1/2` and `--part 2/2`.
+on one core: `--part 1/2` and `--part 2/2`. Scores of every measured clip lie in FOLDER/scores, so that `show` can draw people and seeds anew: the intervals
+are percentiles of that, and hold for these forgers, not for a seventh. Rows made by other code, settings or media are not shown.
 """
 
 import argparse
@@ -72,7 +73,10 @@ HARDENED = (
     "hardened clips, PGD in training",
 )  # phase 2 also sees HARDENED_CLIPS clips that PGD has attacked, as the stage `harden` makes them
 ATTACKED = ("base", "PGD in training", *HARDENED)  # whose curves under attack are measured too, on ATTACK_CLIPS clips
-HARDENED_CLIPS, ATTACK_CLIPS, ATTACK_EPS = 48, 32, tuple(level / 255 for level in (0, 1, 2, 4, 8, 12.75))
+HARDENED_CLIPS, ATTACK_CLIPS, ATTACK_EPS = 48, 30, tuple(level / 255 for level in (0, 1, 2, 4, 8, 12.75))
+ATTACK_STEPS, ATTACK_RESTARTS = 40, 2
+BORDER_CLIPS = 100  # training clips of each class
+AT_ONCE = 16
 ATTACKER_STEPS = 120  # of the attacker's own model, trained on the very clips that are attacked and on no other
 
 
@@ -104,7 +108,10 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
         if (work / "forged" / name).exists():
             continue
         forge.run(work, settings_of(work, {"forge": {"forgers": [name], "fakes_per_real": 1.0, "max_clips": 100_000}}), "faces")
-        shutil.copytree(work / "data" / "forged" / "faces", work / "forged" / name)
+        half_done = work / "forged" / f".{name}"
+        shutil.rmtree(half_done, ignore_errors=True)
+        shutil.copytree(work / "data" / "forged" / "faces", half_done)
+        half_done.rename(work / "forged" / name)
 
 
 def rows_of(work: Path) -> Any:
@@ -113,11 +120,14 @@ def rows_of(work: Path) -> Any:
 
     from media.shards import read_index
     from pipelines.sides import split_of
+    from workspace.manifest import read_manifest
 
     split = settings_of(work).split
     parts = [read_index(work / "data/faces/faces").assign(store="data/faces/faces")]
     parts += [read_index(work / "forged" / name).assign(store=f"forged/{name}") for name in FORGERS]
     table = pd.concat(parts, ignore_index=True)
+    media = read_manifest(work / "data/raw/faces")
+    table = table[~table["sample_id"].isin(media.loc[media["duplicate_of"] != "", "sample_id"])]  # of near duplicates one is used, as in a cycle
     known = table["identity"] != ""
     table["side"] = ["test" if row.use == "evaluate" or (row.identity and split_of(row.identity, split) != "train") else "train" for row in table.itertuples()]
     table = table[known | (table["side"] == "train")]
@@ -139,29 +149,41 @@ def phase_1(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     clips = ClipDataset(work, train, settings.faces.size_px, landmarks=meshes)
     torch.manual_seed(seed)
     model = ResNeXtLSTM(settings.model, settings.faces.size_px)
-    stored = work / "phase1" / f"{phase_1_key(held_out, variant, seed)}.safetensors"
+    key = phase_1_key(work, table, held_out, variant, seed)
+    stored, unfinished = work / "phase1" / f"{key}.safetensors", work / "unfinished" / key
     if not stored.exists():
         nothing = ClipDataset(work, train.head(0), settings.faces.size_px)  # nothing to choose by: the last weights are taken
         phase = settings.pretrain.model_copy(update={"steps": STEPS, "validate_every": STEPS})
-        pretrain(model, clips, nothing, phase, seed, work / ".vigil" / "checkpoints", _tell("phase 1"), augment=settings.augment)
+        pretrain(model, clips, nothing, phase, seed, unfinished, _tell("phase 1"), augment=settings.augment, version=settings.stage_versions.pretrain)
         stored.parent.mkdir(exist_ok=True)
         save_model(model, stored)
+        shutil.rmtree(unfinished, ignore_errors=True)
     model.load_state_dict(load_model(stored).state_dict())
     return model, clips
 
 
-def phase_1_key(held_out: tuple[str, ...], variant: str, seed: int) -> str:
-    """Everything that phase 1 depends on."""
-    left_out, changes = VARIANTS[variant]
-    spatial = changes.get("model", {}).get("spatial_attention", True)
-    about = [sorted(held_out), sorted(left_out), changes.get("augment"), changes.get("pretrain"), spatial, BASE, FORGERS, STEPS, seed]
+def phase_1_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> str:
+    """Everything that phase 1 depends on: media, settings, versions of the stages, and what is left out."""
+    settings, left_out = settings_of(work, BASE, VARIANTS[variant][1]), VARIANTS[variant][0]
+    blocks = {name: getattr(settings, name).model_dump(mode="json") for name in ("faces", "augment", "pretrain", "split")}
+    network = settings.model.model_dump(mode="json") | {"fusion_cnn": None, "certainty_attention": None}  # phase 1 has the frame head alone
+    versions = settings.stage_versions.model_dump(mode="json")
+    made_by = [versions[name] for name in ("faces", "forge", "pretrain")]
+    clips = sha256_bytes("".join(sorted(f"{clip_id}{content}" for clip_id, content in zip(table["clip_id"], table["sha256"], strict=True))).encode())
+    about = [sorted(held_out), sorted(left_out), blocks, network, made_by, clips, FORGERS, STEPS, seed]
     return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:24]
 
 
-def run_key(held_out: tuple[str, ...], variant: str, seed: int) -> str:
-    """Everything that a row depends on: another recipe makes other rows, and `show` tells those of today's alone."""
-    about = [phase_1_key(held_out, variant, seed), variant, VARIANTS[variant][1], FIT_STEPS, variant in HARDENED and HARDENED_CLIPS]
-    return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:16]
+def run_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> str:
+    """Everything that a row depends on: another recipe or other code makes other rows, and `show` tells those of today's alone."""
+    settings = settings_of(work, BASE, VARIANTS[variant][1])
+    blocks = {name: getattr(settings, name).model_dump(mode="json") for name in ("model", "train", "harden", "evaluate")}
+    versions = settings.stage_versions.model_dump(mode="json")
+    measured_by = [versions[name] for name in ("harden", "train", "evaluate")]
+    about = [phase_1_key(work, table, held_out, variant, seed), variant, blocks, measured_by, FIT_STEPS, variant in HARDENED and HARDENED_CLIPS]
+    return sha256_bytes(
+        json.dumps([*about, variant in ATTACKED and [ATTACK_CLIPS, ATTACK_EPS, ATTACK_STEPS, ATTACK_RESTARTS, ATTACKER_STEPS]], sort_keys=True).encode()
+    )[:16]
 
 
 def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> dict[str, Any]:
@@ -172,18 +194,24 @@ def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     from model.training import fit
 
     started, settings = time.monotonic(), settings_of(work, BASE, VARIANTS[variant][1])
+    key = run_key(work, table, held_out, variant, seed)
     model, clips = phase_1(work, table, held_out, variant, seed)
     nothing = ClipDataset(work, clips.rows.head(0), settings.faces.size_px)
     shown = with_hardened(model, clips, settings, seed) if variant in HARDENED else clips
     attacked_in_training = VARIANTS[variant][1].get("train", {}).get("adversarial_steps", 0)
     budget = {"steps": FIT_STEPS, "validate_every": FIT_STEPS, "distillation": 0.0, "adversarial_steps": attacked_in_training}
+    phase, unfinished = settings.train.model_copy(update=budget), work / "unfinished" / key
     torch.manual_seed(seed)
-    fit(model, shown, nothing, settings.train.model_copy(update=budget), seed, work / ".vigil" / "checkpoints", _tell("phase 2"), augment=settings.augment)
+    fit(model, shown, nothing, phase, seed, unfinished, _tell("phase 2"), augment=settings.augment, version=settings.stage_versions.train)
+    shutil.rmtree(unfinished, ignore_errors=True)
     model.eval()
-    found = measure(work, model, table, held_out)
+    scores = measure(work, model, table)
+    (work / "scores").mkdir(exist_ok=True)
+    scores.to_parquet(work / "scores" / f"{key}.parquet")
+    found = figures(scores, held_out)
     if variant in ATTACKED and held_out == ABLATION_ON:
-        found |= attacked(work, model, table, settings, seed)
-    run = {"key": run_key(held_out, variant, seed), "held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
+        found |= attacked(work, model, clips, table, settings, seed)
+    run = {"key": key, "held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
     return run | {"seconds": round(time.monotonic() - started)} | found
 
 
@@ -233,66 +261,129 @@ def with_hardened(model: Any, clips: Any, settings: Any, seed: int) -> Together:
     return Together(clips, MemoryClips(named, made))
 
 
-def measure(work: Path, model: Any, table: Any, held_out: tuple[str, ...]) -> dict[str, Any]:
-    """AUC on each forger and on the kept media against the reals: over clips, and over stills (a clip's middle frame alone).
+_MEASURED: dict[Path, list[tuple[dict[str, Any], Any, Any]]] = {}
+
+
+def measured_media(work: Path, table: Any) -> list[tuple[dict[str, Any], Any, Any]]:
+    """(row, pixels, pixels of a poor copy, for reals alone) of every measured clip; read once a process."""
+    from media.shards import read_clip
+    from pipelines.probes import poor_picture
+
+    if work not in _MEASURED:
+        test = table[(table["side"] == "test") & (table["kind"] == "video")]
+        pixels = [(row, read_clip(work, row)) for row in test.to_dict("records")]
+        _MEASURED[work] = [(row, clip, poor_picture(clip) if row["label"] == "real" else None) for row, clip in pixels]
+    return _MEASURED[work]
+
+
+def measure(work: Path, model: Any, table: Any) -> Any:
+    """Logits of every measured clip: sample_id, person, kind (`real`, a forger, `kept`), clip, still (its middle frame), poor (a poor copy; reals only)."""
+    import pandas as pd
+
+    media = measured_media(work, table)
+    clips, poor = [pixels for _, pixels, _ in media], [worse for _, _, worse in media if worse is not None]
+    clip, still = _logits(model, clips), _logits(model, [pixels[len(pixels) // 2][None] for pixels in clips])
+    left = iter(_logits(model, poor))
+    rows = []
+    for (row, _, worse), of_clip, of_still in zip(media, clip, still, strict=True):
+        kind = row["forger"] or ("real" if row["label"] == "real" else "kept")
+        about = {"sample_id": row["sample_id"], "person": row["identity"] or row["sample_id"], "kind": kind, "clip": of_clip, "still": of_still}
+        rows.append(about | {"poor": next(left) if worse is not None else float("nan")})
+    return pd.DataFrame(rows)
+
+
+def _logits(model: Any, clips: list[Any]) -> list[float]:
+    """The raw logit of each clip, those of one length some at a time."""
+    import numpy as np
+    import torch
+
+    from model.data import to_tensor
+
+    found = np.zeros(len(clips))
+    lengths: dict[int, list[int]] = {}
+    for number, clip in enumerate(clips):
+        lengths.setdefault(len(clip), []).append(number)
+    with torch.no_grad():
+        for numbers in lengths.values():
+            for start in range(0, len(numbers), AT_ONCE):
+                part = numbers[start : start + AT_ONCE]
+                found[part] = model(torch.stack([to_tensor(clips[number]) for number in part])).double().numpy()
+    return [float(value) for value in found]
+
+
+def figures(scores: Any, held_out: tuple[str, ...]) -> dict[str, Any]:
+    """AUC on each forger and on the kept media against the reals: over clips, and over stills.
 
     Also what picture quality alone does: `poor` is the AUC of poor copies of the reals against the reals (0.5: none), `against` that of
     a held-out forger's fakes as they are against poor reals.
     """
+    real = scores[scores["kind"] == "real"]
+    fakes = {name: scores[scores["kind"] == name] for name in (*FORGERS, "kept")}
+    found: dict[str, Any] = {"n_real": len(real), "people": int(real["person"].nunique()), "n_fake": {name: len(part) for name, part in fakes.items()}}
+    found |= {unit: {name: _area(part[unit], real[unit]) for name, part in fakes.items()} for unit in ("clip", "still")}
+    found["poor"] = _area(real["poor"], real["clip"])
+    return found | {"against": {name: _area(fakes[name]["clip"], real["poor"]) for name in held_out}}
+
+
+def _area(fakes: Any, reals: Any) -> float | None:
     import numpy as np
-    import torch
 
-    from media.shards import read_clip
-    from model.data import to_tensor
     from model.metrics import auc
-    from pipelines.probes import poor_picture
 
-    test = table[(table["side"] == "test") & (table["kind"] == "video")]
-    logits: dict[str, list[float]] = {"clip": [], "still": []}
-    poor: list[float] = []
-    with torch.no_grad():
-        for row in test.to_dict("records"):
-            pixels = read_clip(work, row)
-            clip = to_tensor(pixels)[None]
-            if row["label"] == "real":
-                poor.append(float(model(to_tensor(poor_picture(pixels))[None])[0]))
-            middle = clip.shape[1] // 2
-            logits["clip"].append(float(model(clip)[0]))
-            logits["still"].append(float(model(clip[:, middle : middle + 1])[0]))
-    scores = {unit: np.array(values) for unit, values in logits.items()}
-    groups = {name: (test["forger"] == name).to_numpy() for name in FORGERS}
-    groups["kept"] = ((test["label"] == "fake") & (test["use"] == "evaluate") & (test["forger"] == "")).to_numpy()
-    real = ((test["label"] == "real") & (test["forger"] == "")).to_numpy()
-
-    def area(fakes: Any, reals: Any) -> float | None:
-        return auc(["fake"] * len(fakes) + ["real"] * len(reals), np.concatenate([fakes, reals]))
-
-    result: dict[str, Any] = {"n_real": int(real.sum()), "n_fake": {name: int(chosen.sum()) for name, chosen in groups.items()}}
-    for unit, values in scores.items():
-        result[unit] = {name: area(values[chosen], values[real]) for name, chosen in groups.items()}
-    result["poor"] = area(np.array(poor), scores["clip"][real])
-    result["against"] = {name: area(scores["clip"][groups[name]], np.array(poor)) for name in held_out}
-    return result
+    return auc(["fake"] * len(fakes) + ["real"] * len(reals), np.concatenate([fakes, reals]))
 
 
-def attacked(work: Path, model: Any, table: Any, settings: Any, seed: int) -> dict[str, Any]:
-    """Balanced accuracy at p_fake 0.5 by eps, on clips of people who were not trained on, half of them fakes: `whitebox` PGD, `transfer` from the attacker."""
+def attacked(work: Path, model: Any, clips: Any, table: Any, settings: Any, seed: int) -> dict[str, Any]:
+    """Balanced accuracy by eps on one clip a video of people who were not trained on, half of them fakes: `whitebox` PGD, `transfer` from the
+    attacker's model, `noise` of that size, and `attacker`: how the attacker's own model fares under its attack.
+
+    Networks are not calibrated here: each is judged at the `border` at which as many of its own training clips of either class are wrong.
+    """
+    import torch
     from safetensors.torch import load_file, save_file
 
     from model.attacks import attack_clips, robust_curve
     from pipelines.robustness import load_clips
 
     test = table[(table["side"] == "test") & (table["kind"] == "video") & (table["use"] != "evaluate") & table["forger"].isin({"", *FORGERS})]
-    panel = test.sort_values("sha256").groupby("label").head(ATTACK_CLIPS // 2)
-    clips, fake, lengths = load_clips(work, panel)
-    force = {"steps": settings.evaluate.attack_steps, "restarts": settings.evaluate.attack_restarts, "seed": seed, "lengths": lengths}
-    stored = work / "phase1" / f"attacks-{seed}.safetensors"
+    one_each = test.sort_values("sha256").drop_duplicates(["label", "sample_id"])
+    panel = one_each.groupby("label").head(ATTACK_CLIPS // 2)
+    pictures, fake, lengths = load_clips(work, panel)
+    force = {"steps": ATTACK_STEPS, "restarts": ATTACK_RESTARTS, "seed": seed, "lengths": lengths}
+    about = [sorted(panel["sha256"]), ATTACK_EPS, force["steps"], force["restarts"], ATTACKER_STEPS, seed, settings.model_dump(mode="json")["stage_versions"]]
+    stored = work / "phase1" / f"attacks-{sha256_bytes(json.dumps(about).encode())[:16]}.safetensors"
+    attacker = attackers_model(work, test, settings, seed)
     if not stored.exists():
-        attacker = attackers_model(work, test, settings, seed)
-        save_file({_level(eps): attack_clips("pgd", attacker, clips, fake, eps=eps, **force) for eps in ATTACK_EPS}, stored)
-    sent, whitebox = load_file(stored), robust_curve(model, clips, fake, list(ATTACK_EPS), **force)
-    reached = {eps: robust_curve(model, sent[_level(eps)], fake, [0.0], lengths=lengths)[0].balanced_accuracy for eps in ATTACK_EPS}
-    return {"whitebox": {_level(point.eps): point.balanced_accuracy for point in whitebox}, "transfer": {_level(eps): value for eps, value in reached.items()}}
+        save_file({_level(eps): attack_clips("pgd", attacker, pictures, fake, eps=eps, **force) for eps in ATTACK_EPS}, stored)
+    sent, limit = load_file(stored), border(model, clips, seed)
+
+    def stands(judge: Any, given: Any, at: float) -> float | None:
+        return robust_curve(judge, given, fake, [0.0], lengths=lengths, border=at)[0].balanced_accuracy
+
+    noise = torch.Generator().manual_seed(seed)
+    noisy = {eps: (pictures + eps * (2 * torch.rand(pictures.shape, generator=noise) - 1)).clamp(0, 1) for eps in ATTACK_EPS}
+    curve = robust_curve(model, pictures, fake, list(ATTACK_EPS), border=limit, **force)
+    return {
+        "border": limit,
+        "attacked_clips": len(panel),
+        "whitebox": {_level(point.eps): point.balanced_accuracy for point in curve},
+        "transfer": {_level(eps): stands(model, sent[_level(eps)], limit) for eps in ATTACK_EPS},
+        "noise": {_level(eps): stands(model, noisy[eps], limit) for eps in ATTACK_EPS},
+        "attacker": {_level(eps): stands(attacker, sent[_level(eps)], 0.0) for eps in ATTACK_EPS},
+    }
+
+
+def border(model: Any, clips: Any, seed: int) -> float:
+    """The raw logit at which the same share of a sample of the training reals is called fake as of the training fakes is called real."""
+    import numpy as np
+
+    labels = (clips.rows["label"] == "fake").to_numpy()
+    draw = np.random.default_rng(seed)
+    chosen = {fake: draw.permutation(np.flatnonzero(labels == fake))[:BORDER_CLIPS] for fake in (False, True)}
+    real, fake = (np.array(_logits(model, [clips.clip(int(number)) for number in chosen[label]])) for label in (False, True))
+    at = np.unique(np.concatenate([real, fake]))
+    gap = [abs(float((real >= limit).mean()) - float((fake < limit).mean())) for limit in at]
+    return float(at[int(np.argmin(gap))])
 
 
 def _level(eps: float) -> str:
@@ -313,7 +404,9 @@ def attackers_model(work: Path, rows: Any, settings: Any, seed: int) -> Any:
     network = ResNeXtLSTM(settings.model, settings.faces.size_px)
     clips = ClipDataset(work, rows.drop(columns="landmarks"), settings.faces.size_px)
     phase = settings.pretrain.model_copy(update={"steps": ATTACKER_STEPS, "validate_every": ATTACKER_STEPS, "pairs": False, "locate": 0.0})
-    pretrain(network, clips, clips, phase, seed + SEED_OFFSET, work / ".vigil" / "checkpoints", _tell("attacker"))
+    unfinished = work / "unfinished" / f"attacker-{seed}"
+    pretrain(network, clips, clips, phase, seed + SEED_OFFSET, unfinished, _tell("attacker"), version=settings.stage_versions.evaluate)
+    shutil.rmtree(unfinished, ignore_errors=True)
     return FrameView(network).eval()
 
 
@@ -347,11 +440,11 @@ def run(work: Path, what: str, part: tuple[int, int]) -> None:
     table = rows_of(work)
     groups: dict[str, list[tuple[tuple[str, ...], str, int]]] = {}
     for one in wanted(what):
-        groups.setdefault(phase_1_key(*one), []).append(one)  # what shares a phase 1 stays together
+        groups.setdefault(phase_1_key(work, table, *one), []).append(one)  # what shares a phase 1 stays together
     mine = [one for group in list(groups.values())[number - 1 :: parts] for one in group]
     for position, one in enumerate(mine, start=1):
         held_out, variant, seed = one
-        if any(row["key"] == run_key(*one) for row in results()):
+        if any(row["key"] == run_key(work, table, *one) for row in results()):
             continue
         row = run_one(work, table, *one)
         with open(RESULTS, "a", encoding="utf-8") as handle:
@@ -370,39 +463,91 @@ def interval(values: list[float]) -> str:
     return f"{mean(values):.3f} [{mean(values) - half:.3f}, {mean(values) + half:.3f}] ({len(values)} runs)"
 
 
-def show() -> None:
-    """The tables. Intervals of means over forgers and seeds take each seed's mean over the forgers as one draw."""
-    today = {run_key(*one) for one in wanted("all")}
-    rows = [row for row in results() if row["key"] in today]
-    alone = [row for row in rows if len(row["held_out"]) == 1]
-    print(f"One forger held out, all others in training ({STEPS} + {FIT_STEPS} steps a run)")
+def drawn(scores: list[dict[int, Any]], unit: str, names: tuple[str, ...], resamples: int = 2000) -> list[list[float]]:
+    """Of each of `scores` (tables by seed) the mean AUC over the forgers `names`: as it is, then of draws of people and of seeds, the same for all."""
+    import numpy as np
+
+    seeds = sorted(set.intersection(*(set(one) for one in scores)))
+    people = sorted(scores[0][seeds[0]]["person"].unique())
+    rng = np.random.default_rng(1)
+    weights = [np.ones(len(people)), *(np.bincount(rng.integers(0, len(people), len(people)), minlength=len(people)) for _ in range(resamples))]
+    chosen = [seeds, *(list(rng.choice(seeds, len(seeds))) for _ in range(resamples))]
+    number = {person: place for place, person in enumerate(people)}
+    found = []
+    for one in scores:
+        wins = {}
+        for seed in seeds:
+            table = one[seed][one[seed]["person"].isin(number)]
+            real = table[table["kind"] == "real"]
+            for name in names:
+                fake = table[table["kind"] == name]
+                over = (fake[unit].to_numpy()[:, None] > real[unit].to_numpy()) + 0.5 * (fake[unit].to_numpy()[:, None] == real[unit].to_numpy())
+                wins[seed, name] = over, fake["person"].map(number).to_numpy(), real["person"].map(number).to_numpy()
+
+        def area(seed: int, name: str, weight: Any, wins: Any = wins) -> float:
+            over, fakes, reals = wins[seed, name]
+            each = weight[fakes][:, None] * weight[reals]
+            return float((over * each).sum() / each.sum()) if each.sum() else float("nan")
+
+        found.append([float(np.nanmean([area(seed, name, weight) for seed in set_ for name in names])) for weight, set_ in zip(weights, chosen, strict=True)])
+    return found
+
+
+def percentiles(values: list[float]) -> str:
+    """The first value, with the 95% interval of the others."""
+    import numpy as np
+
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+    return f"{values[0]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def show(work: Path) -> None:
+    """The tables. Intervals are percentiles over draws of people and of seeds, paired where two variants are compared."""
+    import pandas as pd
+
+    table = rows_of(work)
+    today = {run_key(work, table, *one): one for one in wanted("all")}
+    rows = [row for row in results() if row["key"] in today and (work / "scores" / f"{row['key']}.parquet").is_file()]
+    if not rows:
+        print(f"No run of today's code, settings and media in {RESULTS.name} with its scores in {work}.")
+        return
+    scores = {(tuple(row["held_out"]), row["variant"], row["seed"]): pd.read_parquet(work / "scores" / f"{row['key']}.parquet") for row in rows}
+
+    def by_seed(held_out: tuple[str, ...], variant: str) -> dict[int, Any]:
+        return {seed: one for (held, kind, seed), one in scores.items() if (held, kind) == (held_out, variant)}
+
+    print(f"{rows[0]['n_real']} real clips of {rows[0]['people']} people. One forger held out, all others in training ({STEPS} + {FIT_STEPS} steps a run)")
     for unit in ("clip", "still"):
-        finished = [seed for seed in SEEDS if {row["held_out"][0] for row in alone if row["seed"] == seed} == set(HELD_OUT)]
-        means = [mean(row[unit][row["held_out"][0]] for row in alone if row["seed"] == seed) for seed in finished]
-        print(f"  AUC over {unit}s, mean of the forgers: {interval(means)}")
-        for name in HELD_OUT:
-            print(f"    {name:<20} {interval([row[unit][name] for row in alone if row['held_out'] == [name]])}")
-    print(f"Ablation, held out together: {', '.join(ABLATION_ON)}")
-    print("  mean AUC of the two over clips; what the change costs against base with the same seed: clips, stills")
+        each = {name: by_seed((name,), "base") for name in HELD_OUT if by_seed((name,), "base")}
+        values = {name: drawn([tables], unit, (name,))[0] for name, tables in each.items()}
+        if len(values) == len(HELD_OUT):
+            print(f"  AUC over {unit}s, mean of the forgers: {percentiles([mean(column) for column in zip(*values.values(), strict=True)])}")
+        for name, column in values.items():
+            print(f"    {name:<20} {percentiles(column)}  ({len(each[name])} seeds)")
+        kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1]
+        print(f"    generated clips that are kept for evaluation, by run: {min(kept):.2f} to {max(kept):.2f}" if kept else "")
+    print(f"Ablation, held out together: {', '.join(ABLATION_ON)}. Mean AUC of the two over clips; what the change costs against base: clips, stills")
+    base = by_seed(ABLATION_ON, "base")
+    for variant in VARIANTS:
+        tables = by_seed(ABLATION_ON, variant)
+        if not tables or not set(base) & set(tables):
+            continue
+        costs = []
+        for unit in ("clip", "still"):
+            ours, theirs = drawn([base, tables], unit, ABLATION_ON)
+            costs.append(percentiles([one - other for one, other in zip(ours, theirs, strict=True)]))
+        print(f"    {variant:<32} {percentiles(drawn([tables], 'clip', ABLATION_ON)[0])}  {'' if variant == 'base' else '  '.join(costs)}")
     both = {(row["variant"], row["seed"]): row for row in rows if tuple(row["held_out"]) == ABLATION_ON}
-
-    def held(row: dict[str, Any], unit: str) -> float:
-        return mean(row[unit][name] for name in ABLATION_ON)
-
+    print("What quality does, t intervals over seeds: poor copies of reals against reals (0.5: nothing); held-out fakes as they are against poor reals")
     for variant in VARIANTS:
         mine = [row for (kind, _), row in both.items() if kind == variant]
-        paired = [(both["base", seed], row) for (kind, seed), row in both.items() if kind == variant != "base" and ("base", seed) in both]
-        costs = [interval([held(base, unit) - held(row, unit) for base, row in paired]) for unit in ("clip", "still")]
-        print(f"    {variant:<26} {interval([held(row, 'clip') for row in mine])}  {'  '.join(costs)}")
-    print("What quality does: poor copies of reals against reals (0.5: nothing); held-out fakes as they are against poor reals")
-    for variant in VARIANTS:
-        mine = [row for (kind, _), row in both.items() if kind == variant]
-        print(f"    {variant:<26} {interval([row['poor'] for row in mine])}  {interval([mean(row['against'].values()) for row in mine])}")
-    print(f"Balanced accuracy at p_fake 0.5 on {ATTACK_CLIPS} clips, by eps in levels of 255: PGD white-box, transfer from an attacker's own model")
+        print(f"    {variant:<32} {interval([row['poor'] for row in mine])}  {interval([mean(row['against'].values()) for row in mine])}")
+    force = f"PGD {ATTACK_STEPS}x{ATTACK_RESTARTS}"
+    print(f"Balanced accuracy on {ATTACK_CLIPS} clips, by eps in levels of 255, t over seeds: white-box {force}, transfer, noise, the attacker's own model")
     for variant in ATTACKED:
         mine = [row for (kind, _), row in both.items() if kind == variant]
         for eps in ATTACK_EPS if mine else ():
-            found = [interval([row[way][_level(eps)] for row in mine]) for way in ("whitebox", "transfer")]
+            found = [interval([row[way][_level(eps)] for row in mine]) for way in ("whitebox", "transfer", "noise", "attacker")]
             print(f"    {variant:<32} {_level(eps):>6}  {'  '.join(found)}")
 
 
@@ -424,7 +569,7 @@ def main() -> None:
         number, parts = (int(word) for word in arguments.part.split("/"))
         run(arguments.work, arguments.what, (number, parts))
     else:
-        show()
+        show(arguments.work)
 
 
 if __name__ == "__main__":

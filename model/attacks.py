@@ -315,31 +315,48 @@ def robust_curve(
     lengths: Tensor | None = None,
     attacks: Sequence[str] = ("pgd",),
 ) -> list[RobustPoint]:
-    """Accuracy under the worst of `attacks` at each eps, smallest first. Attacks are worst-case over smaller eps too.
+    """Accuracy under the worst of `attacks` at each eps, smallest first. Attacks are worst-case over smaller eps too, so that each attack goes on
+    with the clips alone that it has not brought down yet.
 
     Each point also has the balanced accuracy under each attack alone: where Square does more harm than the attacks that
     follow gradients, gradients are masked, and the curve flatters. `border` is the raw logit of the shipped threshold:
     temperature * logit(threshold). eps 0 is clean accuracy.
     """
-    least, points = None, []
+    truth, points = fake.cpu(), []
     alone: dict[str, Tensor] = {}
     for eps in sorted(eps_list):
         for kind in attacks:
-            (margins,) = attacked_margins(
-                kind, model, [(model, border)], clips, fake, eps=eps, steps=steps, restarts=restarts, seed=seed, border=border, lengths=lengths
-            )
-            alone[kind] = margins if kind not in alone else torch.minimum(alone[kind], margins)
-            least = margins if least is None else torch.minimum(least, margins)
-        assert least is not None  # attacks is not empty
-        each = {kind: robust_point(eps, margins, fake.cpu()).balanced_accuracy for kind, margins in alone.items()}
-        points.append(replace(robust_point(eps, least, fake.cpu()), by_attack=each))
+            margins = alone[kind] if kind in alone else torch.full((len(clips),), torch.inf)
+            left = _stands(margins, truth)
+            if left.any():
+                (found,) = attacked_margins(
+                    kind,
+                    model,
+                    [(model, border)],
+                    clips[left],
+                    fake[left],
+                    eps=eps,
+                    steps=steps,
+                    restarts=restarts,
+                    seed=seed,
+                    border=border,
+                    lengths=None if lengths is None else lengths[left],
+                )
+                margins = margins.masked_scatter(left, torch.minimum(margins[left], found))
+            alone[kind] = margins
+        each = {kind: robust_point(eps, margins, truth).balanced_accuracy for kind, margins in alone.items()}
+        points.append(replace(robust_point(eps, torch.stack(list(alone.values())).amin(0), truth), by_attack=each))
     return points
+
+
+def _stands(margins: Tensor, fake: Tensor) -> Tensor:
+    """Which verdicts hold: on the border it is 'fake' (p_fake >= threshold), so a margin of 0 is right for fakes and wrong for reals."""
+    return torch.where(fake, margins >= 0, margins > 0)
 
 
 def robust_point(eps: float, margins: Tensor, fake: Tensor) -> RobustPoint:
     """What margins [N] of clips say, fake [N] bool being the truth: see `attacked_margins`."""
-    # on the border the verdict is 'fake' (p_fake >= threshold), so a margin of 0 is right for fakes and wrong for reals
-    stands = torch.where(fake, margins >= 0, margins > 0)
+    stands = _stands(margins, fake)
     right = stands.float()
     recall = right[fake].mean().item() if fake.any() else None
     quiet = right[~fake].mean().item() if (~fake).any() else None

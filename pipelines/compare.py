@@ -49,7 +49,8 @@ def compare(
     # a 3D network has no map of each frame in which a forgery could be found, so that none of them is taught that way
     settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0})})
     blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
-    key = run_key(root, {"settings": blocks, "steps": [steps, fit_steps]})
+    versions = settings.stage_versions.model_dump(mode="json")  # rows that other code of the training made are not gone on with
+    key = run_key(root, {"settings": blocks, "steps": [steps, fit_steps], "versions": [versions[name] for name in ("pretrain", "train")]})
     path = root / RESULTS
     known = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     rows = {(row["name"], row["seed"]): row for row in known if row["key"] == key}

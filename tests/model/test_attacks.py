@@ -368,3 +368,25 @@ def test_attacked_clips_are_judged_by_each_judge_as_if_they_had_been_kept():
     kept = attack_clips("pgd", attacker, x, FAKE, eps=EPS, steps=3, seed=2)
     torch.testing.assert_close(first, margins(attacker, kept, FAKE))
     torch.testing.assert_close(second, margins(judge.eval(), kept, FAKE) - torch.where(FAKE, 0.5, -0.5))
+
+
+def test_a_clip_that_an_attack_has_brought_down_is_not_attacked_again_by_it(monkeypatch):
+    from model import attacks
+
+    model, x = lively_model(), clips()
+    asked, plain = [], attacks.attacked_margins
+
+    def counted(kind, model, judges, given, fake, *, eps, **more):
+        asked.append((kind, eps, len(given)))
+        return plain(kind, model, judges, given, fake, eps=eps, **more)
+
+    monkeypatch.setattr(attacks, "attacked_margins", counted)
+    points = attacks.robust_curve(model, x, FAKE, [0.0, 0.01, 0.05], steps=3, attacks=("pgd", "square"))
+    counts = {(kind, eps): number for kind, eps, number in asked}
+    for kind in ("pgd", "square"):
+        assert counts[kind, 0.0] == len(x)
+        for before, now in ((0.0, 0.01), (0.01, 0.05)):
+            assert counts.get((kind, now), 0) <= counts.get((kind, before), 0)
+    standing = [[number for number, right in enumerate(point.right) if right] for point in points]
+    assert set(standing[2]) <= set(standing[1]) <= set(standing[0])
+    assert counts.get(("pgd", 0.05), 0) < len(x), "PGD brings some of these down: else this test shows nothing"
