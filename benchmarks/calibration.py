@@ -3,7 +3,8 @@
     python benchmarks/calibration.py -w demo [--people 500] [--mixture blendswap=1 ...]     appends a row to benchmarks/calibration.jsonl
 
 Rendered people whom no model met, one real and one forged clip of each, forged as `--mixture` says: a model's own domain is
-what its validation held. Nothing is fitted here: the temperature is the card's, from its validation. ECE is biased upwards by
+what its validation held. One champion is one draw: a word about the loop needs several, of worlds with seeds of their own. Nothing is fitted
+here: the temperature is the card's, from its validation. ECE is biased upwards by
 chance alone, more so on few videos: beside it stands what a model would give whose every probability is exactly right, and what
 that model would give on the videos of one cycle.
 """
@@ -58,7 +59,7 @@ def main() -> None:
     asked = parser.parse_args()
     parts = {name: int(part) for name, _, part in (one.partition("=") for one in asked.mixture)}
     engine = Engine(choose_model(asked.workspace, None)[0])
-    labels, after, who = [], [], []
+    labels, after, who, unanswered = [], [], [], 0
     with tempfile.TemporaryDirectory(prefix="vigil-calibration-") as scratch:
         first = FIRST
         for name, part in parts.items():
@@ -68,6 +69,7 @@ def main() -> None:
             for row in report.rows:
                 said = engine.score_file(Path(scratch) / name / row["path"])
                 if said.p_fake is None:
+                    unanswered += 1
                     continue
                 labels.append(row["label"])
                 who.append(row["identity"])
@@ -81,6 +83,7 @@ def main() -> None:
     assert curve is not None
     row = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"), "model": engine.model_id, "mixture": parts, "n": len(known), "people": len(set(who)),
+        "no_verdict": unanswered,
         "auc": auc(known, p), "temperature": engine.card.temperature, "ece_before": expected_calibration_error(known, before), "ece": ece.value,
         "interval": [ece.low, ece.high], "ece_of_a_perfect_model": perfect(p, len(known)),
         "validation_videos": cycle, "ece_of_a_perfect_model_on_as_many": perfect(p, cycle) if cycle else None,
