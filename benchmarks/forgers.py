@@ -8,8 +8,9 @@ Trained: people of the training side and photos of nobody known, with every forg
 ablation). Measured: people of the other sides, their real clips against each forger's fakes of them (AUC over clips, and over stills
 cut from them), and against the media that the table keeps for evaluation. No run chooses anything on what it is measured on: the last
 averaged weights are taken, whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each
-on one core: `--part 1/2` and `--part 2/2`. Scores of every measured clip lie in FOLDER/scores, so that `show` can draw people and seeds anew: the intervals
-are percentiles of that, and hold for these forgers, not for a seventh. Rows made by other code, settings or media are not shown.
+on one core: `--part 1/2` and `--part 2/2`. A row holds the score of every measured clip, people by number, so that `show` can draw people
+and seeds anew: the intervals are percentiles of that, and hold for these forgers, not for a seventh. Rows made by other code, settings or media
+are not shown.
 """
 
 import argparse
@@ -207,13 +208,28 @@ def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     shutil.rmtree(unfinished, ignore_errors=True)
     model.eval()
     scores = measure(work, model, table)
-    (work / "scores").mkdir(exist_ok=True)
-    scores.to_parquet(work / "scores" / f"{key}.parquet")
     found = figures(scores, held_out)
     if variant in ATTACKED and held_out == ABLATION_ON:
         found |= attacked(work, model, clips, table, settings, seed)
     run = {"key": key, "held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
-    return run | {"seconds": round(time.monotonic() - started)} | found
+    return run | {"seconds": round(time.monotonic() - started)} | found | {"scores": packed(scores)}
+
+
+def packed(scores: Any) -> dict[str, dict[str, list[float]]]:
+    """The table of `measure` by kind, people by their place in the alphabet, logits to three places: nothing of the media but how they were scored."""
+    people = {person: number for number, person in enumerate(sorted(scores["person"].unique()))}
+    columns = scores.assign(person=scores["person"].map(people)).round({"clip": 3, "still": 3, "poor": 3})
+    return {
+        kind: {name: part[name].tolist() for name in ("person", "clip", "still", *(["poor"] if kind == "real" else []))}
+        for kind, part in columns.groupby("kind")
+    }
+
+
+def unpacked(packed_scores: dict[str, dict[str, list[float]]]) -> Any:
+    """The table again."""
+    import pandas as pd
+
+    return pd.concat([pd.DataFrame(columns).assign(kind=kind) for kind, columns in packed_scores.items()], ignore_index=True)
 
 
 class Together:
@@ -278,7 +294,7 @@ def measured_media(work: Path, table: Any) -> list[tuple[dict[str, Any], Any, An
 
 
 def measure(work: Path, model: Any, table: Any) -> Any:
-    """Logits of every measured clip: sample_id, person, kind (`real`, a forger, `kept`), clip, still (its middle frame), poor (a poor copy; reals only)."""
+    """Logits of every measured clip: person, kind (`real`, a forger, `kept`), clip, still (its middle frame), poor (a poor copy; reals only)."""
     import pandas as pd
 
     media = measured_media(work, table)
@@ -288,7 +304,7 @@ def measure(work: Path, model: Any, table: Any) -> Any:
     rows = []
     for (row, _, worse), of_clip, of_still in zip(media, clip, still, strict=True):
         kind = row["forger"] or ("real" if row["label"] == "real" else "kept")
-        about = {"sample_id": row["sample_id"], "person": row["identity"] or row["sample_id"], "kind": kind, "clip": of_clip, "still": of_still}
+        about = {"person": row["identity"] or row["sample_id"], "kind": kind, "clip": of_clip, "still": of_still}
         rows.append(about | {"poor": next(left) if worse is not None else float("nan")})
     return pd.DataFrame(rows)
 
@@ -504,15 +520,13 @@ def percentiles(values: list[float]) -> str:
 
 def show(work: Path) -> None:
     """The tables. Intervals are percentiles over draws of people and of seeds, paired where two variants are compared."""
-    import pandas as pd
-
     table = rows_of(work)
     today = {run_key(work, table, *one): one for one in wanted("all")}
-    rows = [row for row in results() if row["key"] in today and (work / "scores" / f"{row['key']}.parquet").is_file()]
+    rows = [row for row in results() if row["key"] in today and "scores" in row]
     if not rows:
-        print(f"No run of today's code, settings and media in {RESULTS.name} with its scores in {work}.")
+        print(f"No run of today's code, settings and media in {RESULTS.name}.")
         return
-    scores = {(tuple(row["held_out"]), row["variant"], row["seed"]): pd.read_parquet(work / "scores" / f"{row['key']}.parquet") for row in rows}
+    scores = {(tuple(row["held_out"]), row["variant"], row["seed"]): unpacked(row["scores"]) for row in rows}
 
     def by_seed(held_out: tuple[str, ...], variant: str) -> dict[int, Any]:
         return {seed: one for (held, kind, seed), one in scores.items() if (held, kind) == (held_out, variant)}
