@@ -143,7 +143,7 @@ def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
         ("score", "a.jpg", "--model", "nowhere"): "Name a folder with model.onnx and card.json",
         ("evaluate", "w", "--cross", "--model", "nowhere"): "Name a folder with model.onnx and card.json",
         ("verify-report", "nowhere.json"): "There is no report to verify",
-        ("ingest", "nowhere", "-w", "w"): "Next: check the path",
+        ("ingest", "nowhere", "-w", "w"): "Next: Check the path",
     }
     for words, expected in told.items():
         done = vigil(*words, cwd=tmp_path, check=False)
