@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 export UV_LINK_MODE ?= hardlink
 
-.PHONY: help setup demo test check kills drill uploads hostile load bench lock clean
+.PHONY: help setup demo test check kills drill weeks uploads hostile load bench lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ kills: setup  ## 100 SIGKILLs over the real flow; resumable, results in benchmar
 drill: setup  ## planted bad weeks: 32 kinds of cached scores with 10 seeds each, 26 through the whole flow; results in benchmarks/
 	$(PYTHON) benchmarks/gates.py drill
 	$(PYTHON) benchmarks/drill.py
+
+weeks: setup  ## a thousand simulated weeks of the loop with deaths between any two writes; the suite lives through 200
+	VIGIL_WEEKS=1000 $(PYTHON) -m pytest -q tests/flows/test_weeks.py
 
 uploads: setup  ## 500 uploads while API, workers and hand-over are killed; results in benchmarks/uploads.jsonl
 	$(PYTHON) benchmarks/uploads.py

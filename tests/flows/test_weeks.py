@@ -6,6 +6,7 @@ writes what it would have written, at once. A death is an exception at the n-th 
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -296,15 +297,16 @@ def simulate(folder: Path, worlds: int, steps: int, phases: Any = tuple(Phase)) 
     return Weeks.total
 
 
-def test_a_thousand_weeks(tmp_path: Path) -> None:
-    total = Counter[str]()
-    for number in range(20):  # how many weeks a world has is drawn, too
+def test_hundreds_of_weeks(tmp_path: Path) -> None:
+    """`make weeks` lives through a thousand."""
+    wanted, total = int(os.environ.get("VIGIL_WEEKS", "200")), Counter[str]()
+    for number in range(wanted):  # how many weeks a world has is drawn, too
         (tmp_path / str(number)).mkdir()
-        total += simulate(tmp_path / str(number), worlds=30, steps=50)
-        if total["weeks"] >= 1000:
+        total += simulate(tmp_path / str(number), worlds=10, steps=50)
+        if total["weeks"] >= wanted:
             break
     print(dict(total))
-    assert total["weeks"] >= 1000 and total["deaths"] >= 100 and total["promoted"] >= 100 and total["held"] >= 50, total
+    assert total["weeks"] >= wanted and total["deaths"] >= wanted // 10 and total["promoted"] >= wanted // 10 and total["held"] >= wanted // 20, total
 
 
 def test_the_machine_notices_a_loop_that_promotes_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
