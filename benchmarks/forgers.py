@@ -67,7 +67,6 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "strong augmentation": ((), {"augment": STRONG}),
     "no pairs, no places": ((), {"pretrain": {"pairs": False, "locate": 0.0}, "train": {"pairs": False}}),
     "sources as they are": ((), {"augment": {"poor_sources": 0.0}}),
-    "coded after the forging": ((), {"augment": {"coded": 0.9}}),
     "hardened clips": ((), {}),
     "PGD in training": ((), {"train": {"adversarial_steps": 3}}),
     "hardened clips, PGD in training": ((), {"train": {"adversarial_steps": 3}}),

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from workspace.settings import AugmentSettings
 
 Frames = NDArray[np.uint8]
-MOST_ENLARGED = 2.0  # of a face before it is coded
 RARE = 0.15  # chance of motion blur, and of sharpening, in a degraded clip
 # With its macroblock tree on, libx264's vector code reads memory it never wrote where a picture is 320 px wide: same frames, other bytes.
 REPEATABLE = "no-mbtree=1:cpu-independent=1"
@@ -44,29 +43,11 @@ def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSett
     if settings.clahe > 0 and rng.random() < settings.clahe:
         degraded = local_contrast(degraded, float(rng.uniform(1.0, 3.0)))
     if codec:
-        degraded = _codec(degraded, rng, settings)
+        if rng.random() < settings.h264:
+            degraded = h264_round_trip(degraded, int(rng.integers(settings.crf_min, settings.crf_max + 1)))
+        else:
+            degraded = jpeg_round_trip(degraded, int(rng.integers(settings.jpeg_quality_min, 101)))
     return degraded.copy() if degraded is frames else degraded
-
-
-def code_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSettings) -> Frames:
-    """The clip [T,S,S,3] uint8 RGB, with the chance `settings.coded` through a codec at up to twice its size, as a larger face was coded; else itself.
-
-    What circulates was coded after it was forged. A fake that was not shows no codec's blocks where it was forged, and its real shows them everywhere.
-    """
-    if settings.coded <= 0 or rng.random() >= settings.coded:
-        return frames
-    height, width = frames.shape[1:3]
-    factor = float(rng.uniform(1.0, MOST_ENLARGED))
-    large = (round(width * factor), round(height * factor))
-    coded = _codec(np.stack([cv2.resize(frame, large, interpolation=cv2.INTER_CUBIC) for frame in frames]), rng, settings)
-    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in coded])
-
-
-def _codec(frames: Frames, rng: np.random.Generator, settings: AugmentSettings) -> Frames:
-    """The clip through H.264 or JPEG, as the settings weigh them, at a drawn quality."""
-    if rng.random() < settings.h264:
-        return h264_round_trip(frames, int(rng.integers(settings.crf_min, settings.crf_max + 1)))
-    return jpeg_round_trip(frames, int(rng.integers(settings.jpeg_quality_min, 101)))
 
 
 def rescale(frames: Frames, factor: float) -> Frames:

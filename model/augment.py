@@ -32,10 +32,6 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
         from media.degrade import degrade_clip
 
         clip = degrade_clip(clip, rng, settings)
-    if settings.coded > 0:
-        from media.degrade import code_clip
-
-        clip = code_clip(clip, rng, settings)
     frames = to_tensor(clip)
     if settings.cutout > 0 and rng.random() < settings.cutout:
         frames = cover(frames, rng)

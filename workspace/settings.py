@@ -180,9 +180,6 @@ class AugmentSettings(Block):
     crf_min: int = Field(18, ge=0, le=51, description="Lowest H.264 crf drawn.")
     crf_max: int = Field(40, ge=0, le=51, description="Highest H.264 crf drawn.")
     degrade: Fraction = Field(0.5, description="Chance that a clip goes through scaling, blur, sharpening or a codec at all.")
-    coded: Fraction = Field(
-        0.0, description="Chance that a clip, real or forged, is coded at the end, at up to twice its size: what circulates was coded after it was forged."
-    )
     poor_sources: Fraction = Field(
         0.0, description="Chance that a real clip and what its fake is forged from are degraded first, both alike: how good a source was says nothing then."
     )

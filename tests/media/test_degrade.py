@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.degrade import code_clip, degrade_clip, h264_round_trip, jpeg_round_trip, local_contrast, motion_blur, rescale, sharpen, soften
+from media.degrade import degrade_clip, h264_round_trip, jpeg_round_trip, local_contrast, motion_blur, rescale, sharpen, soften
 from media.synthetic import render_take
 from workspace.settings import AugmentSettings
 
@@ -42,21 +42,6 @@ def test_every_frame_of_a_clip_gets_the_same_draw(seed: int) -> None:
     assert all(np.abs(first - other).mean() < 6 for other in result[1:])
     again = degrade_clip(np.stack([frame] * 4), np.random.default_rng(seed), AugmentSettings(degrade=1.0))
     assert np.array_equal(result, again)
-
-
-def test_a_clip_is_coded_at_the_end_as_often_as_the_settings_say_and_a_pair_alike(clip: np.ndarray) -> None:
-    assert code_clip(clip, np.random.default_rng(0), AugmentSettings(coded=0.0)) is clip
-    often, rng = AugmentSettings(coded=0.7, h264=0.2), np.random.default_rng(1)
-    coded = [not np.array_equal(code_clip(clip[:1], rng, often), clip[:1]) for _ in range(120)]
-    assert 0.55 < np.mean(coded) < 0.85
-    always = AugmentSettings(coded=1.0, h264=0.0, jpeg_quality_min=40)
-    fake = clip.copy()
-    fake[:, 60:76, 60:76] = 255 - fake[:, 60:76, 60:76]
-    for seed in range(6):
-        real, forged = (code_clip(one, np.random.default_rng(seed), always).astype(int) for one in (clip, fake))
-        assert real.shape == clip.shape and harm(clip, real.astype(np.uint8)) > 0
-        away = np.abs(real - forged)[:, :24]  # more than a block away from what was forged
-        assert away.max() <= 2, "one draw for both of a pair"
 
 
 def test_stronger_is_worse(clip: np.ndarray) -> None:

@@ -45,14 +45,13 @@ def test_with_everything_off_nothing_changes():
         {"frequency_mask": 1.0},
         {"tilt_db": 8.0},
         {"degrade": 1.0},
-        {"coded": 1.0},
     ],
 )
 def test_one_draw_holds_for_every_frame_of_a_clip(settings):
     clip, changed = still(), 0
     for seed in range(8):
         found = augment_clip(clip, OFF.model_copy(update=settings), np.random.default_rng(seed))
-        if not {"degrade", "coded"} & set(settings):  # H.264 may treat frames a little differently
+        if settings != {"degrade": 1.0}:  # H.264 may treat frames a little differently
             torch.testing.assert_close(found, found[:1].expand_as(found), atol=1e-6, rtol=0)
         changed += not torch.allclose(found, to_tensor(clip), atol=1e-3)
     assert changed >= 2

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.commands import one_prefect_server
 from benchmarks.kills import Round, environment, running_stage, stage_name, strike
 from media.synthetic import make_sample_media
 from tests.system.world import Asked, Broken, copy_workspace, events, key_of, quick_workspace, vigil
@@ -28,6 +30,22 @@ def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> None:
             others = set(handle.read().split()) - {worker}
             assert not others, f"{worker} runs system tests, and so do {others}"
             handle.write(f"{worker}\n")
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Where a Prefect server runs that only `one_server` lets cycles use."""
+    with one_prefect_server(tmp_path_factory.mktemp("prefect")):
+        found = {name: os.environ.pop(name) for name in ("PREFECT_API_URL", "PREFECT_HOME")}
+        yield found
+        os.environ.update(found)
+
+
+@pytest.fixture
+def one_server(prefect: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cycles of this test use one running Prefect server, as in infra/; those of other tests start their own, for ten seconds and more each."""
+    for name, value in prefect.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")

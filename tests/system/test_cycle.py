@@ -14,6 +14,8 @@ from benchmarks.kills import leftovers
 from tests.system.world import change_settings, copy_workspace, events, git, stage_runs, vigil, vigil_json
 from workspace.settings import STAGES
 
+pytestmark = pytest.mark.usefixtures("one_server")
+
 
 def test_a_plain_folder_reaches_a_promotion(promoted: Path):
     assert [row["fields"]["cycle"] for row in events(promoted, "promotion")] == [row["fields"]["cycle"] for row in events(promoted, "cycle_opened")]

@@ -7,6 +7,8 @@ import pytest
 from benchmarks.drill import run_kind, up_to_the_gates
 from tests.system.world import copy_workspace, vigil
 
+pytestmark = pytest.mark.usefixtures("one_server")
+
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory, promoted: Path, second_media: Path) -> Path:

@@ -23,6 +23,8 @@ from workspace.manifest import read_manifest
 from workspace.repository import commit, dvc_add, pull, push, reproduce, set_remote
 from workspace.settings import load_settings
 
+pytestmark = pytest.mark.usefixtures("one_server")
+
 CYCLES = ("2026-W01.1", "2026-W02.1", "2026-W03.1")
 
 

@@ -3,8 +3,12 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.system.world import copy_workspace, events, git, quick_workspace, stage_runs, vigil, vigil_json
 from workspace.files import read_json
+
+pytestmark = pytest.mark.usefixtures("one_server")
 
 
 def unlabelled(media: Path, to: Path, count: int) -> Path:
