@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.kills import Round, complaints, repeated, strike
 from tests.system.world import copy_workspace
 
@@ -12,6 +14,7 @@ def test_a_killed_stage_is_run_again_by_the_same_command(promoted: Path, struck:
     assert complaints(copy_workspace(promoted, tmp_path / "w"), struck) == []
 
 
+@pytest.mark.usefixtures("one_server")  # the kill before had a server of its own, which died with it
 def test_one_cycle_survives_nine_deaths_and_repeats_nothing_that_was_finished(ingested: Path, tmp_path: Path):
     """In stages, with everything around them, and between stages: each start goes on where the one before was."""
     root = copy_workspace(ingested, tmp_path / "w")
