@@ -204,7 +204,8 @@ KINDS: dict[str, Kind] = {
         E,
     ),
     "memorising": Kind(gate_input("generalisation", "train_auc", value=2.5), "generalisation gap fail", E),
-    "transferred attacks work": Kind(gate_input("robustness", "transfer", "difference", value=-1.96), "robustness: transfer", E),  # of six attacked clips: fail, or undecided
+    # of six attacked clips: fail, or undecided
+    "transferred attacks work": Kind(gate_input("robustness", "transfer", "difference", value=-1.96), "robustness: transfer", E),
     "attacks not measured": Kind(gate_input("robustness", "whitebox", value=None), "robustness undecided", E),
     "slow model": Kind(gate_input("latency", "seconds", value=9999.0), "latency fail", E),
     "too large": Kind(gate_input("size_bytes", value=1 << 31), "size fail", E),
