@@ -36,13 +36,18 @@ class Paired:
         return float(t.isf(alpha, self.df)) * self.se if self.df >= 1 else math.inf
 
 
-def paired_auc(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike) -> Paired | None:
-    """Difference of the AUCs; None without both classes."""
+def paired_auc(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike, margin: float | None = None) -> Paired | None:
+    """Difference of the AUCs; None without both classes.
+
+    With a `margin` the standard error is the one that a challenger worse by exactly it would show, where that is larger (as the score interval of
+    Farrington and Manning 1990 does for shares): near 1 a lucky AUC also has a small spread of its own, and is believed too readily.
+    """
     fake = as_fake(labels)
     if fake.all() or not fake.any():
         return None
     new, old = (_auc_influence(fake, np.asarray(scores, dtype=np.float64)) for scores in (challenger, champion))
-    return _paired(new[0] - old[0], new[1] - old[1], fake, clusters)
+    wider = _spread_at(max(0.0, old[0] - margin), new[0]) if margin is not None else 1.0
+    return _paired(new[0] - old[0], wider * new[1] - old[1], fake, clusters)
 
 
 def paired_balanced_accuracy(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike) -> Paired | None:
@@ -138,6 +143,11 @@ def _auc_influence(fake: NDArray[np.bool_], scores: Floats) -> tuple[float, Floa
     value = float(share[fake].mean())
     influence = np.where(fake, (share - value) / max(1, int(fake.sum())), (share - value) / max(1, int((~fake).sum())))
     return value, influence
+
+
+def _spread_at(supposed: float, seen: float) -> float:
+    """By what the spread of an AUC grows from the one seen to a lower one, as that of a share does; at least 1, and 1 where none is seen at all."""
+    return max(1.0, math.sqrt(supposed * (1 - supposed) / (seen * (1 - seen)))) if 0 < seen < 1 else 1.0
 
 
 def _paired(difference: float, influence: Floats, fake: NDArray[np.bool_], clusters: ArrayLike) -> Paired:

@@ -80,6 +80,18 @@ def test_equal_models_differ_by_nothing_for_certain() -> None:
     assert p_greater(0.0, 0.0, 9, 0.01) == 1.0 and p_greater(0.02, 0.0, 9, 0.01) == 0.0 and p_greater(0.5, 0.1, 0, 0.0) == 1.0
 
 
+def test_a_margin_gives_the_spread_of_a_challenger_worse_by_it() -> None:
+    fake = np.array([False] * 4 + [True] * 4)
+    new, old, people = [0.1, 0.2, 0.3, 0.65, 0.6, 0.7, 0.8, 0.9], np.full(8, 0.5), list("abcdefgh")  # AUCs 15/16 and 1/2, the latter without any influence
+    plain, at_half = paired_auc(fake, new, old, people), paired_auc(fake, new, old, people, margin=0.0)
+    assert plain is not None and at_half is not None and plain.difference == at_half.difference
+    assert at_half.se == pytest.approx(plain.se * math.sqrt(0.25 / (15 / 16 / 16)))
+    behind, asked = paired_auc(fake, old, new, people), paired_auc(fake, old, new, people, margin=0.05)
+    assert behind == asked, "it already has a wider spread than one just behind the champion"
+    perfect = paired_auc(fake, fake.astype(float), old, people, margin=0.2)
+    assert perfect is not None and perfect.se == 0, "what never erred shows no spread that could be scaled; the bootstrap stands beside it"
+
+
 def test_what_cannot_be_said() -> None:
     assert paired_auc([True, True], [0.1, 0.2], [0.1, 0.2], ["a", "b"]) is None
     assert paired_balanced_accuracy([], [], [], []) is None and paired_mean([], [], [], []) is None
