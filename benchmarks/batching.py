@@ -9,7 +9,6 @@ turns in one run; the ratio counts. Opening files is left out: it goes on in oth
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -20,6 +19,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
+
+from benchmarks.results import add_row  # noqa: E402
 
 WARM_SECONDS = 1.0
 
@@ -83,8 +84,7 @@ def main() -> None:
             rows.append(row | {"ratio": round(statistics.median(other / one for one, other in counted), 3)})
             print(rows[-1], flush=True)
     about = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "cores": os.cpu_count(), "load": os.getloadavg()[0], "model": engine.model_id}
-    with open(HERE / "batching.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps({**about, "rows": rows}) + "\n")
+    add_row(HERE / "batching.jsonl", {**about, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row  # noqa: E402
+
 RESULTS = HERE / "doors.jsonl"
 VIGIL = [sys.executable, "-m", "vigil"]
 DVC = [sys.executable, "-m", "dvc"]
@@ -160,8 +162,7 @@ def main() -> None:
         with store(asked.remote, scratch) as (url, endpoint):
             row["vigil"] = by_vigil(scratch, media, asked.files, asked.more, url("vigil"), endpoint)
             row["dvc"] = by_dvc(scratch, media, asked.files, asked.more, url("dvc"), endpoint)
-    with open(RESULTS, "a", encoding="utf-8") as out:
-        out.write(json.dumps(row) + "\n")
+    add_row(RESULTS, row)
     print(json.dumps(row, indent=1))
 
 

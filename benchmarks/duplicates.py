@@ -34,6 +34,7 @@ sys.path.insert(0, str(HERE.parent))
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks.results import add_row  # noqa: E402
 from media.decode import probe, read_frames  # noqa: E402
 from media.synthetic.camera import encode_h264  # noqa: E402
 from model.metrics import wilson  # noqa: E402
@@ -254,8 +255,7 @@ def append_row(half: str, done: dict[str, Any]) -> None:
         "false_matches": part(sum(tally["matched"] for tally in pairs), sum(tally["n"] for tally in pairs)),
         "false_matches_by_sort": {sort: part(one["matched"], one["n"]) | {"most_motion": one["most_motion"]} for sort, one in done["different"].items()},
     }  # fmt: skip
-    with open(HERE / "duplicates.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
+    add_row(HERE / "duplicates.jsonl", row)
     print(json.dumps(row, indent=1))
 
 

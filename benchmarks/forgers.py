@@ -29,6 +29,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row, rows_of  # noqa: E402
 from workspace.files import sha256_bytes  # noqa: E402
 from workspace.quiet import set_quiet_environment  # noqa: E402
 
@@ -118,7 +119,7 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
         half_done.rename(work / "forged" / name)
 
 
-def rows_of(work: Path) -> Any:
+def clips_of(work: Path) -> Any:
     """Every clip: real ones, fakes of every forger, and what is kept for evaluation; with `store`, `side` and what training looks at."""
     import pandas as pd
 
@@ -447,11 +448,6 @@ def wanted(what: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
             yield from ((ABLATION_ON, variant, seed) for variant in VARIANTS)
 
 
-def results() -> list[dict[str, Any]]:
-    """The finished runs."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def run(work: Path, what: str, part: tuple[int, int]) -> None:
     """Run what is missing of this part (number, of how many) of the campaign."""
     import torch
@@ -459,18 +455,17 @@ def run(work: Path, what: str, part: tuple[int, int]) -> None:
     number, parts = part
     if parts > 1:
         torch.set_num_threads(1)
-    table = rows_of(work)
+    table = clips_of(work)
     groups: dict[str, list[tuple[tuple[str, ...], str, int]]] = {}
     for one in wanted(what):
         groups.setdefault(phase_1_key(work, table, *one), []).append(one)  # what shares a phase 1 stays together
     mine = [one for group in list(groups.values())[number - 1 :: parts] for one in group]
     for position, one in enumerate(mine, start=1):
         held_out, variant, seed = one
-        if any(row["key"] == run_key(work, table, *one) for row in results()):
+        if any(row["key"] == run_key(work, table, *one) for row in rows_of(RESULTS)):
             continue
         row = run_one(work, table, *one)
-        with open(RESULTS, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
+        add_row(RESULTS, row)
         found = ", ".join(f"{name} {row['clip'][name]:.3f} (stills {row['still'][name]:.3f})" for name in held_out)
         print(f"{position}/{len(mine)}  {variant}, seed {seed}, without {found}  {row['seconds']} s", flush=True)
 
@@ -525,9 +520,9 @@ def percentiles(values: list[float]) -> str:
 
 def show(work: Path) -> None:
     """The tables. Intervals are percentiles over draws of people and of seeds, paired where two variants are compared."""
-    table = rows_of(work)
+    table = clips_of(work)
     today = {run_key(work, table, *one): one for one in wanted("all")}
-    rows = [row for row in results() if row["key"] in today and "scores" in row]
+    rows = [row for row in rows_of(RESULTS) if row["key"] in today and "scores" in row]
     if not rows:
         print(f"No run of today's code, settings and media in {RESULTS.name}.")
         return

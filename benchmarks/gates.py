@@ -13,7 +13,6 @@ above the true one.
 """
 
 import argparse
-import json
 import math
 import resource
 import sys
@@ -29,7 +28,9 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np  # noqa: E402
 
 from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
+from benchmarks.results import add_row  # noqa: E402
 from benchmarks.weeks import STANDS, STANDS_TRANSFER, good_week, robustness  # noqa: E402
+from model.metrics import wilson  # noqa: E402
 from pipelines.gates.comparative import ROBUSTNESS_TESTS  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
 
@@ -44,15 +45,15 @@ def bounds() -> Settings:
 
 def drill_one(name: str, seed: int, settings: Settings) -> dict[str, Any]:
     """One kind with one seed: what spoke, whether all of it was named beforehand, whether its own gate did, and whether the week passes with that
-    gate alone switched off (`switched_off`), which it does not where a second gate finds it too."""
+    gate alone switched off (`switched_off`), which it does not where a second gate finds it too, and with all that were named (`all_named_off`)."""
     week = plant(good_week(settings, seed), name, seed)
     verdict = week.verdict()
     spoke = [result.gate for result in verdict.results if result.verdict != "pass"]
     first = verdict.reasons()[0] if spoke else ""
     unexpected = [gate for gate in spoke if not GATE_PLANTS[name].allows(gate)]
     own = GATE_PLANTS[name].own
-    off = str(without(week, (own,)).verdict)
-    found = {"kind": name, "seed": seed, "verdict": str(verdict.verdict), "gates": spoke, "unexpected": unexpected, "switched_off": off}
+    found = {"kind": name, "seed": seed, "verdict": str(verdict.verdict), "gates": spoke, "unexpected": unexpected}
+    found |= {"switched_off": str(without(verdict, (own,)).verdict), "all_named_off": str(without(verdict, GATE_PLANTS[name].may_fire).verdict)}
     return found | {"own_spoke": any(own in (gate, gate.split(":")[0]) for gate in spoke), "first": first[:200]}
 
 
@@ -67,7 +68,8 @@ def drill(seeds: int) -> dict[str, Any]:
         passes = sum(row["switched_off"] == "pass" for row in mine)
         spoke = Counter(row["first"].split(":")[0] for row in mine if row["first"])
         one = {"kind": name, "drawn": GATE_PLANTS[name].drawn, "own": GATE_PLANTS[name].own, "seeds": seeds, "held": held, "only_named": clean}
-        rows.append(one | {"own_spoke": own, "promoted_without_own": passes, "first": dict(spoke.most_common())})
+        one |= {"own_spoke": own, "promoted_without_own": passes, "promoted_without_named": sum(row["all_named_off"] == "pass" for row in mine)}
+        rows.append(one | {"first": dict(spoke.most_common())})
         told = f"held {held}/{seeds}  only named gates {clean}/{seeds}  its own ({GATE_PLANTS[name].own}) {own}/{seeds}, promoted without that {passes}/{seeds}"
         print(f"{name:<36} {told}  {dict(spoke)}", flush=True)
     return {"what": "drill", "seeds": seeds, "kinds": len(rows), "rows": rows}
@@ -292,13 +294,6 @@ def timed() -> dict[str, Any]:
     return row
 
 
-def wilson(found: int, n: int) -> list[float]:
-    """95% interval of a share (Wilson 1927)."""
-    z, p = 1.959964, found / n
-    middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return [round((middle - reach) / (1 + z * z / n), 4), round((middle + reach) / (1 + z * z / n), 4)]
-
-
 def main() -> None:
     """Run one of the studies and append its row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -312,8 +307,7 @@ def main() -> None:
         "power": lambda: power(asked.weeks or 60, asked.gate), "poison": lambda: poison(asked.weeks or 60), "time": timed,
     }  # fmt: skip
     row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **studies[asked.study]()}
-    with open(HERE / "gates.jsonl", "a") as out:
-        out.write(json.dumps(row) + "\n")
+    add_row(HERE / "gates.jsonl", row)
 
 
 if __name__ == "__main__":

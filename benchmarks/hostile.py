@@ -36,6 +36,8 @@ import psutil
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row  # noqa: E402
+
 AT_ONCE = 8
 PATIENCE_SECONDS = 120
 NAMES = ("a.jpg", "a.mp4", "a.exe", "../../etc/passwd", "a\x00b.png", "CON", "x" * 300, "", "a.jpg.mp4", "\u202egpj.exe", "-rf", "$(id).png", "'; --")
@@ -347,8 +349,7 @@ def main() -> None:
         if given.work is None:
             shutil.rmtree(folder, ignore_errors=True)
     row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **found}
-    with open(HERE / "hostile.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
+    add_row(HERE / "hostile.jsonl", row)
     print(json.dumps(row, indent=1))
     against = wrong(row)
     sys.exit(f"wrong: {', '.join(against)}" if against else 0)

@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,6 +197,15 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def at_work(root: Path) -> Iterator[tuple[psutil.Process, list[str]]]:
+    """Processes whose environment or command line names this workspace, with their command lines."""
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            words = process.cmdline()
+            if process.environ().get("VIGIL_WORKSPACE") == str(root.resolve()) or str(root) in words:
+                yield process, words
+
+
 def leftovers(root: Path) -> list[str]:
     """Locks, processes and runs that nobody closed."""
     found = []
@@ -202,12 +213,7 @@ def leftovers(root: Path) -> list[str]:
         found.append(f"the lease is held by {holder}")
     if is_locked(root / ".dvc" / "tmp" / "lock"):
         found.append("DVC's lock is held")
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("VIGIL_WORKSPACE") == str(root.resolve()):
-                found.append(f"process {process.pid} is left: {' '.join(process.cmdline())[:100]}")
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+    found += [f"process {process.pid} is left: {' '.join(words)[:100]}" for process, words in at_work(root)]
     if (root / "mlflow.db").exists():
         with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True) as database:
             found += [
@@ -273,12 +279,9 @@ def live(root: Path, number: int, most: int) -> dict[str, Any]:
 
 def end_all(root: Path) -> None:
     """End whatever still runs for this workspace: after Ctrl-C, or a life that broke off."""
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("VIGIL_WORKSPACE") == str(root.resolve()) or str(root) in process.cmdline():
-                process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+    for process, _ in at_work(root):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.kill()
 
 
 def main() -> int:

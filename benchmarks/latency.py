@@ -24,6 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row  # noqa: E402
 from workspace.quiet import set_quiet_environment  # noqa: E402
 
 set_quiet_environment()
@@ -143,8 +144,7 @@ def main() -> None:
             said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
             row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "cores": os.cpu_count(), "load": os.getloadavg()[0], "model": name}
             row |= json.loads(said.splitlines()[-1])
-            with open(HERE / "latency.jsonl", "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(row) + "\n")
+            add_row(HERE / "latency.jsonl", row)
             print(json.dumps(row), flush=True)
 
 

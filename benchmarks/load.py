@@ -26,6 +26,8 @@ from urllib.parse import urlsplit
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row  # noqa: E402
+
 BARE = """
 import sys
 from pathlib import Path
@@ -183,8 +185,7 @@ def main() -> None:
             target.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    with open(HERE / "load.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
+    add_row(HERE / "load.jsonl", row)
     print(json.dumps(row, indent=1))
 
 

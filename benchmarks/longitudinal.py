@@ -30,6 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import code_hash, one_prefect_server, vigil  # noqa: E402
 from benchmarks.results import add_row, rows_of  # noqa: E402
+from workspace.files import read_json, write_json  # noqa: E402
 
 RESULTS = HERE / "longitudinal.jsonl"
 ARRIVALS = {1: "blendswap", 6: "upsampler", 11: "smoother", 16: "coarse_upsampler", 21: "fine_upsampler"}
@@ -95,15 +96,13 @@ def measured(work: Path, seed: int, week: int, dated: Path) -> dict[str, Any]:
 
     kept = work / f"measured-{seed}-{week}.json"
     if kept.is_file():
-        return dict(json.loads(kept.read_text()))
+        return dict(read_json(kept))
     root = work / f"seed{seed}"
     ever = list(promoted(Journal(root).events()).values())
     found: dict[str, Any] = {}
     if ever:
         found = {"champion": ever[-1].cycle} | scored({"frozen": root / ever[0].path, "loop": root / ever[-1].path}, dated, work / f"out{seed}")
-    partial = kept.with_suffix(".part")
-    partial.write_text(json.dumps(found))
-    partial.rename(kept)
+    write_json(kept, found)
     return found
 
 

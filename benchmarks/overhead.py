@@ -18,6 +18,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row  # noqa: E402
+
 
 def timed(*words: object) -> tuple[float, int]:
     """Wall seconds and exit code of one command."""
@@ -52,8 +54,7 @@ def main() -> None:
         "help_seconds": {"median": round(helps[4], 2), "max": round(helps[-1], 2)},
         "stages": {stage["stage"].split("@")[0]: round(stage["seconds"], 1) for stage in stages},
     }
-    with open(HERE / "overhead.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
+    add_row(HERE / "overhead.jsonl", row)
     print(json.dumps(row, indent=1))
 
 

@@ -220,10 +220,9 @@ def plant(week: Week, name: str, seed: int) -> Week:
     return week
 
 
-def without(week: Week, gates: tuple[str, ...]) -> Any:
-    """The verdict with these gates switched off."""
+def without(verdict: Any, gates: tuple[str, ...]) -> Any:
+    """The verdict as it would be with these gates switched off."""
     from pipelines.gates import Verdict, decide
 
-    verdict = week.verdict()
     kept = tuple(result for result in verdict.results if result.gate not in gates and result.gate.split(":")[0] not in gates)
     return replace(verdict, verdict=decide(kept), results=kept) if kept else Verdict(decide([]), ())

@@ -23,6 +23,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row  # noqa: E402
 from workspace.quiet import set_quiet_environment  # noqa: E402
 
 set_quiet_environment()
@@ -130,8 +131,7 @@ def main() -> None:
         "ratio_uncached": round(statistics.median(ratios[False]), 3),
         "ratios": {"cached": [round(one, 3) for one in ratios[True]], "uncached": [round(one, 3) for one in ratios[False]]},
     }
-    with open(HERE / "throughput.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
+    add_row(HERE / "throughput.jsonl", row)
     print(json.dumps(row, indent=1))
 
 

@@ -30,6 +30,8 @@ import psutil
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.results import add_row  # noqa: E402
+
 PATIENCE_SECONDS = 180
 SENDERS = 4
 RETRIED = (httpx.HTTPError, ConnectionError)
@@ -324,8 +326,7 @@ def main() -> None:
         if given.work is None:
             shutil.rmtree(folder, ignore_errors=True)
     row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **found}
-    with open(HERE / "uploads.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
+    add_row(HERE / "uploads.jsonl", row)
     print(json.dumps(row, indent=1))
     wrong = [name for name in ("lost", "reviews_lost", "twice", "never_taken", "wrong_label", "audit_broken_at") if row[name]]
     sys.exit(f"wrong: {', '.join(wrong)}" if wrong else 0)

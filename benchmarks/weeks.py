@@ -120,9 +120,8 @@ def good_week(
     _score(rng, came, shares, gain, learned)
     came["p_fake"] = probability(came["x_champion"].to_numpy())
     people = {name: rng.normal(size=EMBEDDING) for name in came["cluster"].unique()}
-    look = {NEW: NEW_LOOK}
     came["embedding"] = [
-        people[name] + look.get(generator, 0.0) + rng.normal(size=EMBEDDING) for name, generator in zip(came["cluster"], came["generator"], strict=True)
+        people[name] + NEW_LOOK * (generator == NEW) + rng.normal(size=EMBEDDING) for name, generator in zip(came["cluster"], came["generator"], strict=True)
     ]
     for column in QUALITY:
         came[column] = rng.normal(size=len(came))

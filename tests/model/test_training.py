@@ -265,6 +265,7 @@ def test_a_compiled_backbone_learns_the_same_and_leaves_no_trace(tmp_path):
     for wanted in (False, True):
         model, folder = small_model(1, backbone="meso4"), tmp_path / str(wanted)
         changed = {"steps": 3, "validate_every": 3, "compile": wanted}
+        pretrain(model, toy_clips(16), toy_clips(8, seed=9), PHASE1.model_copy(update=changed), 3, folder, augment=AUGMENT)
         fit(model, toy_clips(16), toy_clips(8, seed=9), PHASE2.model_copy(update=changed), 3, folder, augment=AUGMENT)
         learned.append(model.state_dict())
     assert learned[0].keys() == learned[1].keys()
