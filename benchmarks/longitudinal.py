@@ -35,7 +35,7 @@ from workspace.files import read_json, write_json  # noqa: E402
 RESULTS = HERE / "longitudinal.jsonl"
 ARRIVALS = {1: "blendswap", 6: "upsampler", 11: "smoother", 16: "coarse_upsampler", 21: "fine_upsampler"}
 FIRST_WORLD = 4
-PEOPLE, FIRST_PEOPLE, MEASURED = 26, 72, 24
+PEOPLE, FIRST_PEOPLE, MEASURED = 26, 72, 12
 FORGED = 3  # clips a person, beside two real ones
 # After the first champion: fewer steps, and of the attacks only what the gates read.
 STEPS = {
