@@ -41,3 +41,12 @@ def code_hash() -> str:
     for path in [home / "params.yaml", home / "dvc.yaml", *files]:
         digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def in_the_environment_of_a_stage() -> None:
+    """Start this script again with the memory and thread settings that stages are started with; the C library reads them at a start only."""
+    from workspace.quiet import MEMORY, set_quiet_environment
+
+    if not MEMORY.keys() <= os.environ.keys():
+        set_quiet_environment()
+        os.execv(sys.executable, [sys.executable, *sys.argv])

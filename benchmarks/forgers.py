@@ -15,7 +15,6 @@ are not shown.
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -29,9 +28,9 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import in_the_environment_of_a_stage  # noqa: E402
 from benchmarks.results import add_row, rows_of  # noqa: E402
 from workspace.files import sha256_bytes  # noqa: E402
-from workspace.quiet import set_quiet_environment  # noqa: E402
 
 RESULTS = HERE / "forgers.jsonl"
 SEEDS = (1, 2, 3)
@@ -568,9 +567,7 @@ def show(work: Path) -> None:
 
 def main() -> None:
     """Parse and do."""
-    if "MALLOC_TRIM_THRESHOLD_" not in os.environ:  # read by the C library when a process starts: as a stage of the product has it
-        set_quiet_environment()
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+    in_the_environment_of_a_stage()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verb", choices=["prepare", "run", "show"])
     parser.add_argument("table", type=Path, nargs="?")

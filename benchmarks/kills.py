@@ -10,7 +10,6 @@ RUNNING. Whatever goes wrong in a life, also in the drill itself, is a complaint
 
 import argparse
 import fcntl
-import json
 import os
 import random
 import shutil
@@ -34,6 +33,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import code_hash  # noqa: E402
 from benchmarks.results import add_row, rows_of_code  # noqa: E402
+from tests.system.world import quick_workspace, stage_runs, vigil  # noqa: E402
 from workspace.errors import VigilError  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.lease import lease_holder  # noqa: E402
@@ -92,12 +92,6 @@ def recorded(root: Path) -> set[str]:
     return set((yaml.safe_load(path.read_text()) or {}).get("stages", {})) if path.exists() else set()
 
 
-def runs(root: Path) -> list[str]:
-    """Stages that ran to their end, in order."""
-    path = root / ".vigil" / "timings.jsonl"
-    return [json.loads(line)["stage"] for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def strike(root: Path, plan: Round) -> dict[str, Any]:
     """Start a cycle, kill as planned, and say what stood at that moment."""
     process = start(root)
@@ -123,7 +117,7 @@ def strike(root: Path, plan: Round) -> dict[str, Any]:
         else:
             victim = "parent"
             process.kill()
-    before = {"recorded": sorted(recorded(root)), "runs": len(runs(root)), "cycle_open": open_cycle(Journal(root).events()) is not None}
+    before = {"recorded": sorted(recorded(root)), "runs": len(stage_runs(root)), "cycle_open": open_cycle(Journal(root).events()) is not None}
     if victim.startswith("stage"):
         process.wait(PATIENCE_SECONDS)  # the flow's own retry has to mend this
     process.wait(PATIENCE_SECONDS)
@@ -132,7 +126,7 @@ def strike(root: Path, plan: Round) -> dict[str, Any]:
 
 def repeated(root: Path, struck: dict[str, Any]) -> list[str]:
     """Stages that were finished at this death and ran again since."""
-    return sorted(set(runs(root)[struck["runs"] :]) & set(struck["recorded"]))
+    return sorted(set(stage_runs(root)[struck["runs"] :]) & set(struck["recorded"]))
 
 
 def complaints(root: Path, struck: dict[str, Any], cycles_before: int = 0) -> list[str]:
@@ -233,7 +227,6 @@ def leftovers(root: Path) -> list[str]:
 def make_template(folder: Path) -> Path:
     """A workspace of seconds with one new batch."""
     from media.synthetic import make_sample_media
-    from tests.system.world import quick_workspace, vigil
 
     make_sample_media(folder / "media", people=16, clips_per_person=2, seconds=1.0, fakes={"blendswap": 2}, seed=5)
     root = quick_workspace(folder / "template")

@@ -23,10 +23,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import in_the_environment_of_a_stage  # noqa: E402
 from benchmarks.results import add_row  # noqa: E402
-from workspace.quiet import set_quiet_environment  # noqa: E402
-
-set_quiet_environment()
 
 FORGERS = ("self_blend", "landmark_swap", "reenact", "upsample", "restore")
 STEPS = {"small": (40, 8), "full": (14, 3)}  # of a turn, and how many of the first ones fill caches and do not count
@@ -105,6 +103,7 @@ def bare(settings: Any, seed: int) -> float:
 
 def main() -> None:
     """Take turns, append the row."""
+    in_the_environment_of_a_stage()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, help="CSV of real faces; without it the project's rendered people")
     parser.add_argument("--rounds", type=int, default=3)
