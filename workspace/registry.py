@@ -8,6 +8,7 @@ wrong inside MLflow or on the way to it comes out as RegistryUnavailable.
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ALIASES = ("champion", "challenger", "previous")
 ALIAS_SECONDS = 60.0  # that one waits for another who sets them
+DATABASE_SECONDS = 120.0  # that one waits for another who makes it
 CYCLE_TAG = "cycle"
 ARTIFACTS = "model"
 
@@ -57,6 +59,8 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
     """A client of the workspace's registry. Any failure inside becomes RegistryUnavailable; a VigilError passes through."""
     uri = tracking_uri(root, settings.registry)
     try:
+        _quieten()
+        _make_database(uri, Workspace(root).artifacts)
         yield _client(uri)
     except VigilError:
         raise
@@ -69,16 +73,40 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
         ) from problem
 
 
-def _client(uri: str) -> "MlflowClient":
+def _quieten() -> None:
     set_quiet_environment()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the defaults try for minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _make_database(uri: str, artifacts: Path) -> None:
+    """A SQLite file that is not there yet appears whole or not at all: MLflow makes it in some fifty steps, and one that was cut short between
+    two of them can neither be used nor finished. Other databases are not touched."""
+    kind, _, name = uri.partition(":///")
+    path = Path(name)
+    if kind != "sqlite" or name in ("", ":memory:") or "?" in name or path.exists():
+        return
+    with hold_lock(path.with_name(f"{path.name}.lock"), "database", DATABASE_SECONDS, "The registry's database could not be made."):
+        if path.exists():
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        unfinished = path.with_name(f"{path.name}.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        store = SqlAlchemyStore(f"sqlite:///{unfinished / path.name}", str(artifacts))
+        store.engine.dispose()
+        os.replace(unfinished / path.name, path)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def prepare(root: Path, settings: Settings) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 from ruamel.yaml import YAML
 
-from tests.workspace.worlds import make_model, start_python, verdict_for
+from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.mending import roll_back
 from workspace import registry
 from workspace.errors import ModelFileError, RegistryUnavailable, WorkspaceError
@@ -64,6 +64,25 @@ def test_a_new_workspace_gets_database_experiment_and_model_once(tmp_path):
         assert client.get_experiment(first).artifact_location == str(tmp_path / "mlartifacts")
         client.delete_experiment(first)
     assert registry.prepare(tmp_path, settings) == first
+
+
+def test_a_database_whose_making_was_killed_is_made_anew_by_whoever_comes_next(tmp_path):
+    look = """
+        import sys
+        from pathlib import Path
+        from tests.workspace.test_registry import make_settings
+        from workspace import registry
+        with registry.open_registry(Path(sys.argv[1]), make_settings()) as client:
+            print(len(client.search_experiments()))
+    """
+    begun = tmp_path / "mlflow.db.new" / "mlflow.db"
+    with start_python(look, tmp_path) as killed:
+        wait_until(lambda: begun.exists() and begun.stat().st_size > 100_000, 120)  # tables are there, steps are not
+        killed.kill()
+    assert begun.exists() and not (tmp_path / "mlflow.db").exists()
+    with start_python(look, tmp_path) as one, start_python(look, tmp_path) as other:
+        assert [process.communicate(timeout=240)[0].strip() for process in (one, other)] == ["1", "1"]
+    assert (tmp_path / "mlflow.db").is_file() and not begun.parent.exists()
 
 
 def test_a_model_is_registered_once_with_plain_files_and_tags(world):
