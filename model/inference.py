@@ -88,6 +88,7 @@ class Engine:
         refuse_changed(self.model_dir / ONNX, sha256_bytes(content), self.card.onnx_sha256)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as for torch: waiting threads leave the processor to others
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -32,6 +32,8 @@ sys.path.remove(str(GUARD))
 from workspace.quiet import set_quiet_environment  # noqa: E402
 
 set_quiet_environment()  # before any test imports torch
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: two processes whose threads wait for one another on two cores take longer than one
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class InRooms(LoadScopeScheduling):
