@@ -6,7 +6,7 @@ Resumable; a row a week in benchmarks/longitudinal.jsonl; ends with the table. `
 other code has lived, is not gone on with: `--anew` drops its rows and begins it again.
 
 Rendered people and forgers, the demo profile, after the first champion with fewer steps (STEPS): it says whether the loop keeps up with
-change, and nothing about the world outside. Each world has people, a training seed and a split key of its own. Worlds 1 to 3 are not used: this
+change, and nothing about the world outside. Each world has people, a training seed and a split key of its own. Worlds 1 to 4 are not used: this
 benchmark and a gate were built on them.
 Each week brings new people, real and forged by the newest forger and by the one before it. Each week is also measured, before it is learned, on
 clips of further people that no model ever trains on, forged in the same proportions: by the first champion, frozen, and by the
@@ -34,7 +34,7 @@ from workspace.files import read_json, write_json  # noqa: E402
 
 RESULTS = HERE / "longitudinal.jsonl"
 ARRIVALS = {1: "blendswap", 6: "upsampler", 11: "smoother", 16: "coarse_upsampler", 21: "fine_upsampler"}
-FIRST_WORLD = 4
+FIRST_WORLD = 5
 PEOPLE, FIRST_PEOPLE, MEASURED = 26, 72, 12
 FORGED = 3  # clips a person, beside two real ones
 # After the first champion: fewer steps, and of the attacks only what the gates read.

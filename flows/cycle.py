@@ -17,7 +17,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.closing import finish_commit
-from flows.decide import decide_outcome, decided, refused_untrained
+from flows.decide import Decision, decide_outcome, decided, refused_untrained
 from flows.environment import prepare_environment
 from flows.plan import Plan, make_plan
 from flows.policy import Start, how_much, what_starts
@@ -312,6 +312,8 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
     work = how_much(journal.events(), settings, plan, now)
     why = (start.why, *plan.reasons, f"{work.kind}: {work.why}")
     judged = tuple(batch for batch in plan.judged if batch not in refused)
+    if not plan.regardless and not any(_teaches(root, batch) for batch in judged if batch not in plan.deferred):
+        judged = tuple(batch for batch in judged if batch not in plan.deferred)  # there is nothing beside which to judge them again
     cycle = Cycle(
         cycle=next_cycle_id(journal.events(), week),
         seed=settings.seed,
@@ -397,7 +399,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     if trained and not decided(journal.events(), cycle.cycle):
         keep_candidate(root, journal, cycle, model_dir)
     decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe, refused)
-    settle_batches(root, journal, cycle, decision.outcome, decision.reason)
+    settle_batches(root, journal, cycle, decision)
     remember(root, cycle.cycle)
     if trained:
         record_decay(root, settings, cycle)
@@ -433,9 +435,9 @@ def keep_candidate(root: Path, journal: Journal, cycle: Cycle, model_dir: Path) 
         journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
 
 
-def settle_batches(root: Path, journal: Journal, cycle: Cycle, outcome: str, reason: str) -> None:
-    """A promoted cycle's batches are accepted; a held cycle's wait for a person. What a person has accepted stays so."""
-    state = "accepted" if outcome == "promoted" else "held"
+def settle_batches(root: Path, journal: Journal, cycle: Cycle, decision: Decision) -> None:
+    """A promoted cycle's batches are accepted; a held cycle's wait for a person, or for more of their kind. What a person has accepted stays so."""
+    state = "accepted" if decision.outcome == "promoted" else "deferred" if decision.defer else "held"
     for batch in cycle.judged:
-        if batch_states(journal.events())[batch].state == "new":
-            set_batch_state(root, batch, state, who="vigil", why=f"{cycle.cycle} {outcome}: {reason}")
+        if batch_states(journal.events())[batch].state in ("new", "deferred"):
+            set_batch_state(root, batch, state, who="vigil", why=f"{cycle.cycle} {decision.outcome}: {decision.reason}")

@@ -9,16 +9,20 @@ from typing import Any
 from workspace.cycle import Cycle
 from workspace.errors import PromotionConflict
 from workspace.files import read_json
+from workspace.for_review import UNLABELLED
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
+
+AGAIN = " What came in is judged again, together with what comes in next."
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`promoted` or `held`, and the sentence a person repeats."""
+    """`promoted` or `held`, and the sentence a person repeats. `defer`: what came in was too little of its kind to be judged, and waits for more of it."""
 
     outcome: str
     reason: str
+    defer: bool = False
 
 
 def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> str:
@@ -38,7 +42,7 @@ def decided(events: Sequence[Event], cycle: str) -> Decision | None:
         if event.kind == "promotion" and event["cycle"] == cycle:
             return Decision("promoted", event["why"])
         if event.kind == "cycle_held" and event["cycle"] == cycle:
-            return Decision("held", event["reason"])
+            return Decision("held", event["reason"], bool(event.get("defer")))
         if event.kind == "cycle_closed" and event["cycle"] == cycle:
             return Decision(event["outcome"], event["reason"])
     return None
@@ -55,7 +59,7 @@ def decide_outcome(
         return known
     decision = _decide(root, settings, journal, cycle, model_dir, probe, refused)
     if decision.outcome == "held":
-        journal.append("cycle_held", cycle=cycle.cycle, reason=decision.reason)
+        journal.append("cycle_held", cycle=cycle.cycle, reason=decision.reason, defer=decision.defer)
     return decision
 
 
@@ -73,7 +77,8 @@ def _decide(root: Path, settings: Settings, journal: Journal, cycle: Cycle, mode
     if verdict.get("verdict") != "pass":
         allowed = overridden(verdict, overrides(journal.events(), datetime.now(UTC)))
         if allowed is None:
-            return Decision("held", hold_reason(verdict))
+            defer = too_little_of_it(root, verdict)
+            return Decision("held", hold_reason(verdict) + (AGAIN if defer else ""), defer)
         verdict, used = allowed
         passed = "; ".join(used)
     result = probe(root, settings, model_dir)
@@ -95,6 +100,16 @@ def unlabelled_reason(root: Path, cycle: Cycle) -> str:
     if seen.get("p_value") is None:
         return f"{said}; drift was not measured: {seen.get('status', 'there is no champion')}"
     return f"{said}; {'drift' if seen['hold'] else 'no drift to hold for'} (p {seen['p_value']:.2g})"
+
+
+def too_little_of_it(root: Path, verdict: dict[str, Any]) -> bool:
+    """Whether drift alone holds the model: more media of the kinds that came in would let it pass. Of what has no label people must say first what it is."""
+    from pipelines.gate import report_of
+
+    against = [row for row in verdict.get("results", []) if row.get("verdict") != "pass"]
+    kinds = report_of(verdict["cycle"], root / "reports" / "drift" / "drift.json").get("not_covered")
+    alone = all((row.get("gate"), row.get("verdict")) == ("drift", "fail") for row in against)
+    return bool(against and kinds) and alone and not any(kind.startswith(UNLABELLED) for kind in kinds)
 
 
 def hold_reason(verdict: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ class Plan:
     """The batches of the next cycle and the reasons for it. Without reasons there is nothing to do."""
 
     judged: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()  # of the judged: what comes along from earlier cycles, and by itself makes none due
     accepted: tuple[str, ...] = ()
     resume: str = ""
     pending_files: int = 0
@@ -51,11 +52,12 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
     """Decide what the next cycle would judge.
 
     New means: files or batches that no cycle has judged, a batch that a person accepted since, a changed setting or
-    stage version, or force. A promotion alone is not new, and a held batch waits for a person.
+    stage version, or force. A promotion alone is not new, a held batch waits for a person, and a deferred one for what comes in next.
     """
     states = batch_states(events)
     settled = batches_trained_on(events)
     new = sorted(name for name, batch in states.items() if batch.state == "new")
+    deferred = sorted(name for name, batch in states.items() if batch.state == "deferred")
     accepted = sorted(name for name, batch in states.items() if batch.state == "accepted")
     released = [name for name in accepted if name not in settled]
     fingerprint = settings_fingerprint(settings)
@@ -75,10 +77,11 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
     changed = bool(closed and accepted and closed[-1].fingerprint != fingerprint)
     if changed:
         reasons.append("a setting or a stage version changed")
-    if force and (accepted or new):
+    if force and (accepted or new or deferred):
         reasons.append("forced")
     return Plan(
-        judged=tuple(sorted({*new, *released})),
+        judged=tuple(sorted({*new, *released, *deferred})),
+        deferred=tuple(deferred),
         accepted=tuple(name for name in accepted if name in settled),
         resume=running.cycle if running else "",
         pending_files=pending_files,

@@ -30,6 +30,7 @@ FOLDER = Path("reports/drift")
 QUALITY = ("face_px", "sharpness", "brightness", "yaw_degrees")
 SPLITS = ("train", "validation", "holdout", UNLABELLED)
 LEAST_GROUP = 5  # videos a side, fewer of one group cannot be tested alone
+LEAST_SHARE = 0.05  # of what came in: a smaller group does not move the traffic, and may never grow to what a slice of the holdout needs
 
 
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
@@ -186,18 +187,19 @@ def _test(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int)
 
 
 def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int, threshold: float) -> list[dict[str, Any]]:
-    """What drifted: each group of the incoming against the same group before. One that was never there, or hardly, has drifted.
+    """What drifted: each group of the incoming against the same group before. One that was never there, or hardly, has drifted; a small one has not.
 
     Unlabelled videos are compared with all known ones that the model calls the same: how many of them are fake nobody knows.
     """
     named, found = group_of(units, threshold).to_numpy(dtype=str), []
+    weight = max(LEAST_GROUP, LEAST_SHARE * int(new.sum()))
     for group in sorted(set(named[new])):
         mine = named == group
         if group.startswith(UNLABELLED):
             mine |= ~new & (_called(units, threshold) == group.rpartition(" ")[2]).to_numpy()
         n_ref, n_new = int((mine & ~new).sum()), int((mine & new).sum())
         p_value: float | None = None
-        unknown = n_ref < LEAST_GROUP <= n_new or not n_ref  # nothing to be tested against: as if never seen
+        unknown = n_ref < LEAST_GROUP  # nothing to be tested against: as if never seen
         if min(n_ref, n_new) >= LEAST_GROUP:
             try:
                 p_value = float(_test(units[mine], new[mine], settings, seed).p_value)
@@ -209,11 +211,12 @@ def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: in
                 "n_ref": n_ref,
                 "n_new": n_new,
                 "p_value": p_value,
-                "drifted": unknown or (p_value is not None and p_value < settings.drift.alpha),
+                "drifted": n_new >= weight and (unknown or (p_value is not None and p_value < settings.drift.alpha)),
             }
         )
     if not any(group["drifted"] for group in found):  # the mixture has shifted, or the groups are too small to say: all must be covered
-        found = [{**group, "drifted": not group["group"].startswith(UNLABELLED)} for group in found]
+        some = any(group["n_new"] >= weight for group in found)
+        found = [{**group, "drifted": not group["group"].startswith(UNLABELLED) and (group["n_new"] >= weight or not some)} for group in found]
     return found
 
 

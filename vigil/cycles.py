@@ -86,5 +86,5 @@ def describe(outcome: dict[str, Any]) -> str:
     if outcome.get("report"):
         lines.append(f"  Report: {os.path.relpath(outcome['report'])}")
     if outcome["outcome"] == "held":
-        lines.append("  Next: read the report; `vigil batches` shows what waits for a person (accept, drop).")
+        lines.append("  Next: read the report; `vigil batches` shows what waits: held for a person (accept, drop), deferred for more of its kind.")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from workspace.errors import WorkspaceError
 from workspace.files import read_json
 from workspace.journal import Journal
 from workspace.settings import Settings
-from workspace.state import batch_states, candidates, champion, cycles, open_cycle, previous
+from workspace.state import BATCH_STATES, batch_states, candidates, champion, cycles, open_cycle, previous
 
 
 def render_table(rows: list[dict[str, Any]]) -> str:
@@ -105,7 +105,7 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
             {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "judged": list(one.judged), "closed": one.closed}
             for one in cycles(events)
         ],
-        "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in ("new", "accepted", "held", "dropped")},
+        "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in BATCH_STATES},
         "next": plan.as_dict(),
     }
 

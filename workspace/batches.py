@@ -9,7 +9,8 @@ from workspace.journal import Event, Journal
 from workspace.state import batch_states
 
 ALLOWED = {
-    "new": ("accepted", "held", "dropped"),
+    "new": ("accepted", "deferred", "held", "dropped"),
+    "deferred": ("accepted", "held", "dropped"),  # only more of its kind can tell: judged again together with what comes in next
     "held": ("accepted", "dropped"),
     # Taken out again, e.g. on a person's request; models that saw it stay known by their cards. Held: a person accepted what the data checks refuse.
     "accepted": ("dropped", "held"),

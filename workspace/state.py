@@ -7,12 +7,12 @@ from typing import Any
 from workspace.journal import Event
 
 IMPORTED = "imported"  # stands where a model's cycle stands, for one that was made elsewhere
-BATCH_STATES = ("new", "accepted", "held", "dropped")
+BATCH_STATES = ("new", "deferred", "accepted", "held", "dropped")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """Where a batch stands. `state` is new, accepted, held or dropped; `rows` counts its samples."""
+    """Where a batch stands. `state` is one of BATCH_STATES; `rows` counts its samples."""
 
     state: str
     who: str = ""

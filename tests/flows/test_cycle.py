@@ -46,6 +46,29 @@ def test_a_cycle_whose_only_news_was_refused_trains_nothing_also_when_it_is_take
     assert make_plan(Journal(tmp_path).events(), SETTINGS).resume
 
 
+def deferred_once(root: Path) -> Journal:
+    """A workspace whose one batch was judged, and deferred."""
+    journal = open_with(root, {"sparse": True})
+    journal.append("cycle_closed", cycle=cycles(journal.events())[0].cycle, outcome="held", reason="", verdict_sha256="")
+    set_batch_state(root, "sparse", "deferred", who="vigil", why="too little of it")
+    return journal
+
+
+def test_a_deferred_batch_makes_no_cycle_due_and_is_judged_beside_the_next(tmp_path: Path) -> None:
+    journal = deferred_once(tmp_path)
+    assert not make_plan(journal.events(), SETTINGS).needed
+    assert make_plan(journal.events(), SETTINGS, force=True).judged == ("sparse",), "a person may ask for it"
+    open_with(tmp_path, {"next": True})
+    assert read_cycle(tmp_path).judged == ("next", "sparse")
+
+
+def test_a_deferred_batch_stays_out_where_nothing_new_can_teach(tmp_path: Path) -> None:
+    deferred_once(tmp_path)
+    open_with(tmp_path, {"bad": False})
+    assert read_cycle(tmp_path).judged == () and not read_cycle(tmp_path).trains
+    assert batch_states(Journal(tmp_path).events())["sparse"].state == "deferred"
+
+
 def test_a_cycle_that_was_forced_trains_on_what_is_accepted(tmp_path: Path) -> None:
     journal = open_with(tmp_path, {"good": True})
     journal.append("cycle_closed", cycle=cycles(journal.events())[0].cycle, outcome="promoted", reason="", verdict_sha256="")

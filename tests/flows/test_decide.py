@@ -59,6 +59,35 @@ def test_an_override_is_for_later_cycles_not_for_one_that_was_decided(tmp_path: 
     assert decided(root).outcome == "held" and champion(Journal(root).events()) is None
 
 
+DRIFT = {"gate": "drift", "verdict": "fail", "reason": "the updated holdout has too little of it"}
+
+
+def drifted(root: Path, results: list[dict[str, Any]], not_covered: list[str]) -> Decision:
+    write_json(root / "reports" / "verdict.json", verdict_for(ONE, make_model(root, ONE), verdict="fail", results=results))
+    write_json(root / "reports" / "drift" / "drift.json", {"cycle": ONE, "not_covered": not_covered})
+    return decided(root)
+
+
+def test_what_drift_alone_holds_is_judged_again_and_the_journal_keeps_that(tmp_path: Path) -> None:
+    found = drifted(tmp_path, [{"gate": "accuracy", "verdict": "pass", "reason": "good"}, DRIFT], ["fake by swap"])
+    assert found.defer and found.reason.endswith("together with what comes in next.")
+    (tmp_path / "reports" / "verdict.json").unlink()
+    assert decided(tmp_path) == found, "taken up again, it ends as it was decided"
+
+
+def test_what_another_gate_holds_too_or_has_no_label_waits_for_a_person(tmp_path: Path) -> None:
+    undecided = {"gate": "forgetting", "verdict": "undecided", "reason": "too few"}
+    cases = {
+        "slow": ([DRIFT, SLOW], ["fake by swap"]),
+        "undecided": ([DRIFT, undecided], ["fake by swap"]),
+        "nameless": ([DRIFT], ["real", "unlabelled, called fake"]),
+        "too few known": ([DRIFT | {"verdict": "undecided"}], []),
+    }
+    for name, (results, kinds) in cases.items():
+        found = drifted(tmp_path / name, results, kinds)
+        assert found.outcome == "held" and not found.defer, name
+
+
 def test_another_gate_still_holds(tmp_path: Path) -> None:
     forgot = {"gate": "forgetting", "verdict": "fail", "reason": "lost", "measured": 0.2}
     write_json(tmp_path / "reports" / "verdict.json", verdict_for(ONE, make_model(tmp_path, ONE), verdict="fail", results=[SLOW, forgot]))

@@ -23,6 +23,7 @@ import flows.cycle
 import pipelines.decay
 import workspace.repository
 from flows.cycle import Taken
+from flows.plan import batches_trained_on
 from tests.workspace.worlds import verdict_for
 from workspace.batches import set_batch_state
 from workspace.cycle import due_week, iso_week, read_cycle
@@ -36,7 +37,7 @@ from workspace.settings import Settings, load_settings
 from workspace.state import batch_states, champion, cycles, open_cycle, promoted
 
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
-GOOD, BAD, REFUSED = "good", "bad", "refused"
+GOOD, BAD, REFUSED, SPARSE = "good", "bad", "refused", "sparse"  # sparse: of a new kind, too little of it by itself
 
 
 class Killed(BaseException):
@@ -133,10 +134,15 @@ class Loop:
         elif name == "gate":
             cycle = read_cycle(root)
             sha256 = json.loads((root / "build/model/card.json").read_text())["model_sha256"]
-            passes = all(self.quality[batch] == GOOD for batch in cycle.judged)
+            kinds = [self.quality[batch] for batch in cycle.judged]
             page = verdict_for(cycle.cycle, sha256, cycle.base_model, card_sha256=sha256_file(root / "build/model/card.json"))
-            if not passes:
-                page |= {"verdict": "fail", "results": [{"gate": "accuracy", "verdict": "fail", "reason": "bad labels"}]}
+            against = [{"gate": "accuracy", "verdict": "fail", "reason": "bad labels"}] if BAD in kinds or REFUSED in kinds else []
+            sparse = kinds.count(SPARSE) == 1
+            if sparse:
+                against.append({"gate": "drift", "verdict": "fail", "reason": "too little of it"})
+            if against:
+                page |= {"verdict": "fail", "results": against}
+            write_json(root / "reports/drift/drift.json", {"cycle": cycle.cycle, "not_covered": ["fake by new"] if sparse else []})
             write_json(root / "reports/verdict.json", page)
         self.tick()
 
@@ -173,7 +179,7 @@ class Weeks(RuleBasedStateMachine):
         Clock.at = datetime(2026, 3, 2, 12, tzinfo=UTC)
         self.loop, self.batches, self.lines = Loop(self.root, self.patch), 0, []
 
-    @rule(quality=st.sampled_from([GOOD, GOOD, BAD, REFUSED]))
+    @rule(quality=st.sampled_from([GOOD, GOOD, BAD, REFUSED, SPARSE]))
     def media_come_in(self, quality: str) -> None:
         self.batches += 1
         self.loop.waiting.append((f"b{self.batches:03d}", quality))
@@ -186,7 +192,7 @@ class Weeks(RuleBasedStateMachine):
     def the_clock_is_set_back(self, hours: int) -> None:
         Clock.at -= timedelta(hours=hours)
 
-    @rule(weeks=st.lists(st.tuples(st.sampled_from([GOOD, GOOD, GOOD, BAD, REFUSED]), st.none() | st.integers(0, 60)), min_size=2, max_size=6))
+    @rule(weeks=st.lists(st.tuples(st.sampled_from([GOOD, GOOD, SPARSE, SPARSE, BAD, REFUSED]), st.none() | st.integers(0, 60)), min_size=2, max_size=6))
     def weeks_go_by(self, weeks: list[tuple[str, int | None]]) -> None:
         for quality, die_at in weeks:
             self.media_come_in(quality)
@@ -213,7 +219,7 @@ class Weeks(RuleBasedStateMachine):
     def a_person_decides_about_a_batch(self, at: int, state: str) -> None:
         states = batch_states(self.events())
         running = open_cycle(self.events())
-        held = [name for name, one in states.items() if one.state in ("held", "accepted") and not (running and name in running.judged)]
+        held = [name for name, one in states.items() if one.state in ("held", "deferred", "accepted") and not (running and name in running.judged)]
         if held:
             try:
                 set_batch_state(self.root, held[at % len(held)], state, who="ana", why="looked at each")
@@ -249,9 +255,20 @@ class Weeks(RuleBasedStateMachine):
         promotions = [event["cycle"] for event in self.events() if event.kind == "promotion"]
         assert len(promotions) == len(set(promotions))
         for cycle in cycles(self.events()):
-            bad = [batch for batch in cycle.judged if self.loop.quality[batch] != GOOD]
+            bad = [batch for batch in cycle.judged if self.loop.quality[batch] in (BAD, REFUSED)]
             assert not (bad and cycle.cycle in promotions), f"{cycle.cycle} was promoted with {bad}"
             assert not cycle.closed or (cycle.outcome == "promoted") == (cycle.cycle in promotions)
+
+    @invariant()
+    def what_is_deferred_comes_along_with_what_is_new_and_makes_no_cycle_by_itself(self) -> None:
+        states: dict[str, str] = {}
+        for event in self.events():
+            if event.kind == "batch_state":
+                states[event["batch"]] = event["state"]
+            elif event.kind == "cycle_opened" and event["judged"]:
+                deferred = {batch for batch, state in states.items() if state == "deferred"}
+                assert deferred < set(event["judged"]), f"{event['cycle']} judged {event['judged']} while {deferred} were deferred"
+        assert all(self.loop.quality[batch] in (GOOD, SPARSE) for batch, state in states.items() if state == "deferred")
 
     @invariant()
     def the_champion_can_always_be_loaded(self) -> None:
@@ -282,10 +299,18 @@ class Weeks(RuleBasedStateMachine):
         """However it was killed: the next two runs finish everything, and no batch was forgotten."""
         for _ in range(2):
             self.loop.run(False, None)
+        assert self.loop.run(False, None) == "nothing new" or any(self.accepted_and_not_learned()), "a cycle that repeats itself"
         states = batch_states(self.events())
         assert sorted(states) == [f"b{number:03d}" for number in range(1, self.batches + 1)] and not self.loop.waiting
         assert open_cycle(self.events()) is None and not [name for name, one in states.items() if one.state == "new"]
         Weeks.total["deaths"] += self.loop.deaths
+        deferred = {event["batch"] for event in self.events() if event.kind == "batch_state" and event["state"] == "deferred"}
+        Weeks.total["deferred"] += len(deferred)
+        Weeks.total["learned after all"] += len(deferred & batches_trained_on(self.events()))
+
+    def accepted_and_not_learned(self) -> set[str]:
+        """What a person accepted though a gate holds it: each run tries again."""
+        return {name for name, one in batch_states(self.events()).items() if one.state == "accepted"} - batches_trained_on(self.events())
 
 
 def simulate(folder: Path, worlds: int, steps: int, phases: Any = tuple(Phase)) -> Counter[str]:
@@ -307,6 +332,7 @@ def test_hundreds_of_weeks(tmp_path: Path) -> None:
             break
     print(dict(total))
     assert total["weeks"] >= wanted and total["deaths"] >= wanted // 10 and total["promoted"] >= wanted // 10 and total["held"] >= wanted // 20, total
+    assert total["deferred"] >= wanted // 40 and total["learned after all"] >= wanted // 100, total
 
 
 def test_the_machine_notices_a_loop_that_promotes_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,25 @@ def test_a_known_generator_that_looks_different_must_be_covered_too() -> None:
     assert weighed(units("swap", shift=4.0))["not_covered"] == ["fake by swap"]
 
 
+def test_a_handful_of_another_kind_does_not_hold_the_rest_for_ever() -> None:
+    table = units("neural", shift=4.0, incoming=60)
+    last = table["new"] & (table.index >= len(table) - 6)
+    rare = table.assign(generator=table["generator"].where(~(last & (table["label"] == "fake")), "rare"))
+    found = weighed(rare, {"fake by neural": 10})
+    groups = {group["group"]: (group["n_new"], group["drifted"]) for group in found["groups"]}
+    assert groups["fake by rare"] == (3, False) and groups["fake by neural"] == (27, True) and not found["hold"]
+    assert weighed(rare)["not_covered"] == ["fake by neural"]
+
+
+def test_where_all_that_drifted_is_of_small_kinds_each_must_be_covered() -> None:
+    table = units("neural", shift=4.0, known=80, incoming=24)
+    kinds = [f"kind {number % 12}" for number in range(len(table))]
+    many = table[~table["new"] | (table["label"] == "fake")]
+    many = many.assign(generator=many["generator"].where(~many["new"], pd.Series(kinds, index=table.index)))
+    found = weighed(many)
+    assert found["drifted"] and found["hold"] and set(found["not_covered"]) == {group["group"] for group in found["groups"]}
+
+
 def without_labels(table: pd.DataFrame, part: str = "new") -> pd.DataFrame:
     """The same videos with nobody saying what the new ones are; the champion's scores say it well."""
     score = np.where(table["label"] == "fake", 0.9, 0.1)

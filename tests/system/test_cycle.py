@@ -21,7 +21,7 @@ def test_a_plain_folder_reaches_a_promotion(promoted: Path):
     assert [row["fields"]["cycle"] for row in events(promoted, "promotion")] == [row["fields"]["cycle"] for row in events(promoted, "cycle_opened")]
     assert [name.split("@")[0] for name in stage_runs(promoted)] == list(STAGES)
     status = vigil_json("status", "-w", promoted)
-    assert status["champion"]["cycle"] and status["batches"] == {"new": 0, "accepted": 1, "held": 0, "dropped": 0}
+    assert status["champion"]["cycle"] and status["batches"] == {"new": 0, "deferred": 0, "accepted": 1, "held": 0, "dropped": 0}
 
 
 def test_a_cycle_ends_in_one_commit_and_its_tag(promoted: Path):

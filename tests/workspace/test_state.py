@@ -98,7 +98,7 @@ def journal_with(root: Path, *states: str) -> Journal:
     return journal
 
 
-WAYS = {"new": (), "held": ("held",), "accepted": ("accepted",), "dropped": ("dropped",)}
+WAYS = {"new": (), "deferred": ("deferred",), "held": ("held",), "accepted": ("accepted",), "dropped": ("dropped",)}
 
 
 @pytest.mark.parametrize(("state", "to"), [pair for pair in itertools.product(BATCH_STATES, BATCH_STATES) if pair[0] != pair[1]])

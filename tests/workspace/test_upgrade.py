@@ -106,7 +106,7 @@ def test_after_the_upgrade_the_workspace_goes_on(old: Path, tmp_path: Path) -> N
     assert kept["stage_versions"] == plain(compose_params("demo"))["stage_versions"]
 
     page = vigil_json("status", "-w", old)
-    assert page["champion"]["cycle"] == "2026-W46.1" and page["batches"] == {"new": 0, "accepted": 1, "held": 1, "dropped": 0}
+    assert page["champion"]["cycle"] == "2026-W46.1" and page["batches"] == {"new": 0, "deferred": 0, "accepted": 1, "held": 1, "dropped": 0}
     assert "a setting or a stage version changed" in page["next"]["reasons"] and page["next"]["pending_files"] == 1, "the reviewed case waits"
     assert [row["state"] for row in vigil_json("batches", "-w", old)] == ["accepted", "held"]
     assert vigil_json("models", "-w", old)[0]["role"] == "champion" and read_cycle(old).refused == ()
