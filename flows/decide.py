@@ -107,7 +107,7 @@ def too_little_of_it(root: Path, verdict: dict[str, Any]) -> bool:
     from pipelines.gate import report_of
 
     against = [row for row in verdict.get("results", []) if row.get("verdict") != "pass"]
-    kinds = report_of(verdict["cycle"], root / "reports" / "drift" / "drift.json").get("not_covered")
+    kinds = report_of(verdict["cycle"], root / "reports" / "drift" / "drift.json").get("not_covered") or []
     alone = all((row.get("gate"), row.get("verdict")) == ("drift", "fail") for row in against)
     return bool(against and kinds) and alone and not any(kind.startswith(UNLABELLED) for kind in kinds)
 
