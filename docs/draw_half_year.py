@@ -14,8 +14,7 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.longitudinal import ARRIVALS, RESULTS
-from benchmarks.results import rows_of
+from benchmarks.longitudinal import ARRIVALS, counted
 
 HERE = Path(__file__).resolve().parent
 INK, RED, GREEN = "#1d2733", "#c0392b", "#2e8b57"
@@ -24,7 +23,7 @@ MODELS = {"frozen": ("first champion, frozen", RED), "loop": ("weekly loop", GRE
 
 def main() -> None:
     """Both figures by week, each world thin and their mean thick."""
-    rows = sorted((row for row in rows_of(RESULTS) if "loop" in row), key=lambda row: (row["seed"], row["week"]))
+    rows = sorted((row for row in counted() if "loop" in row), key=lambda row: (row["seed"], row["week"]))
     seeds = sorted({row["seed"] for row in rows})
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained", sharex=True)
     for place, (figure_name, shown) in zip(axes, {"auc": "AUC", "accuracy": "accuracy"}.items(), strict=True):
