@@ -81,7 +81,7 @@ def good(weeks: int) -> dict[str, Any]:
     for name, gain, fresh in (("equal", 0.0, 100), ("better", 0.3, 100), ("better, few of the new generator", 0.3, 12)):
         held, by = 0, Counter[str]()
         for seed in range(weeks):
-            verdict = good_week(settings, 60_000 + seed, gain=gain, fresh=fresh).verdict()
+            verdict = good_week(settings, 60_000 + seed, gain=gain, fresh=fresh, validation=settings.budget.evaluation_clips_per_slice).verdict()
             held += verdict.verdict != "pass"
             by.update(result.gate for result in verdict.results if result.verdict != "pass")
         found[name] = {"weeks": weeks, "held": held, "share": held / weeks, "interval": wilson(held, weeks), "by": dict(by.most_common())}

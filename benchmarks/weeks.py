@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from numpy.typing import NDArray
 
+from model.calibration import threshold_at_fpr
 from model.card import ModelCard
 from pipelines.comparison import gate_inputs
 from pipelines.drift import QUALITY, label_noise, weigh
@@ -33,9 +34,8 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "a" * 64, "b" * 64
 KNOWN = ("swap", "blend", "reenact", "decoder", "upsample")
 NEW = "portrait"
-SEPARATION = 3.8  # between the means of reals and fakes, in standard deviations: AUC 0.996
+SEPARATION = 4.0  # between the means of reals and fakes, in standard deviations: AUC 0.998, and a recall at `evaluate.target_fpr` well above its floor
 SHARES = {"person": 0.35, "video": 0.25, "model_person": 0.15, "model_video": 0.25}  # of a score's variance; the first two are common to both models
-THRESHOLD_SD = 2.2  # of the reals above their mean: an FPR of 1.4%
 VIDEOS_A_PERSON = 2
 EMBEDDING = 8
 NEW_LOOK = 1.0  # in each dimension, where a person's own embedding has a standard deviation of 1
@@ -93,12 +93,21 @@ def probability(logits: Floats) -> Floats:
 
 
 def good_week(
-    settings: Settings, seed: int, videos: int = 2000, incoming: int = 1000, gain: float = 0.0, learned: float = 3.6, agreement: float = 1.0, fresh: int = 100
+    settings: Settings,
+    seed: int,
+    videos: int = 2000,
+    incoming: int = 1000,
+    gain: float = 0.0,
+    learned: float = 3.6,
+    agreement: float = 1.0,
+    fresh: int = 100,
+    validation: int = 0,
 ) -> Week:
     """A week that should be promoted: an equally good challenger (gain 0) or a better one, which has also learned the new generator.
 
     `videos` in the frozen holdout, half of them real; `gain` and `learned` are separations; `agreement` scales how much both models share; `fresh`
-    fakes of the new generator stand in the holdout, and as many among what came in, whose embeddings lie NEW_LOOK off.
+    fakes of the new generator stand in the holdout, and as many among what came in, whose embeddings lie NEW_LOOK off. Thresholds are set on
+    `validation` reals; with 0 they have exactly the false-positive rate that is aimed at.
     """
     rng = np.random.default_rng([seed, 20261121])
     shares = dict(SHARES)
@@ -125,11 +134,17 @@ def good_week(
     ]
     for column in QUALITY:
         came[column] = rng.normal(size=len(came))
-    border = float(probability(np.array([THRESHOLD_SD - SEPARATION / 2]))[0])
+    borders = dict.fromkeys(
+        ("champion", "challenger"), float(probability(np.array([NormalDist().inv_cdf(1 - settings.evaluate.target_fpr) - SEPARATION / 2]))[0])
+    )
+    if validation:
+        side = _part(rng, validation, "real", "", False, "validation")
+        _score(rng, side, shares, gain, learned)
+        borders = {model: threshold_at_fpr(side["label"], probability(side[f"x_{model}"].to_numpy()), settings.evaluate.target_fpr) for model in borders}
     return Week(
         table, came,
         Cycle(cycle="2026-W47.1", seed=seed, batches=("b1", "b2"), judged=("b2",), base_model=CHAMPION, base_cycle="2026-W46.1", known_generators=KNOWN),
-        settings, {"champion": border, "challenger": border}, {f"fake by {name}": 100 for name in KNOWN} | {"real": 150, f"fake by {NEW}": fresh},
+        settings, borders, {f"fake by {name}": 100 for name in KNOWN} | {"real": 150, f"fake by {NEW}": fresh},
         _measured(rng, settings), [{"batch": "b2", "success": True, "checks": {"count": 1, "rows": [{"name": "labels are known", "success": True}]}}],
         {"train_rows": 9000, "leaks": {"count": 0, "rows": []}},
     )  # fmt: skip

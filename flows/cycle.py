@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.closing import finish_commit
 from flows.decide import Decision, decide_outcome, decided, refused_untrained
 from flows.environment import prepare_environment
-from flows.plan import Plan, make_plan
+from flows.plan import Plan, cycles_held, make_plan
 from flows.policy import Start, how_much, what_starts
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write_cycle
@@ -319,6 +319,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         seed=settings.seed,
         batches=tuple(sorted({*judged, *plan.accepted})),
         judged=judged,
+        vouched=tuple(batch for batch in plan.vouched if batch in judged),
         refused=tuple(refused),
         unlabelled=nothing_to_learn(root, judged, plan),
         work=work.kind,
@@ -399,7 +400,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     if trained and not decided(journal.events(), cycle.cycle):
         keep_candidate(root, journal, cycle, model_dir)
     decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe, refused)
-    settle_batches(root, journal, cycle, decision)
+    settle_batches(root, settings, journal, cycle, decision)
     remember(root, cycle.cycle)
     if trained:
         record_decay(root, settings, cycle)
@@ -435,9 +436,16 @@ def keep_candidate(root: Path, journal: Journal, cycle: Cycle, model_dir: Path) 
         journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
 
 
-def settle_batches(root: Path, journal: Journal, cycle: Cycle, decision: Decision) -> None:
-    """A promoted cycle's batches are accepted; a held cycle's wait for a person, or for more of their kind. What a person has accepted stays so."""
-    state = "accepted" if decision.outcome == "promoted" else "deferred" if decision.defer else "held"
+def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycle, decision: Decision) -> None:
+    """A promoted cycle's batches are accepted; a held cycle's wait for a person, or for more of their kind. What a person has accepted stays so.
+
+    What was deferred once has passed all other gates: it stays so, whatever holds a later cycle that it comes along with, up to `policy.deferrals` cycles.
+    """
     for batch in cycle.judged:
-        if batch_states(journal.events())[batch].state in ("new", "deferred"):
-            set_batch_state(root, batch, state, who="vigil", why=f"{cycle.cycle} {decision.outcome}: {decision.reason}")
+        events = journal.events()
+        was = batch_states(events)[batch].state
+        if was not in ("new", "deferred"):
+            continue
+        again = (decision.defer or was == "deferred") and cycles_held(events, batch) <= settings.policy.deferrals
+        state = "accepted" if decision.outcome == "promoted" else "deferred" if again else "held"
+        set_batch_state(root, batch, state, who="vigil", why=f"{cycle.cycle} {decision.outcome}: {decision.reason}")

@@ -13,12 +13,12 @@ from workspace.for_review import UNLABELLED
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
 
-AGAIN = " What came in is judged again, together with what comes in next."
+AGAIN = " Deferred: judged again with what comes in next."
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`promoted` or `held`, and the sentence a person repeats. `defer`: what came in was too little of its kind to be judged, and waits for more of it."""
+    """`promoted` or `held`, and the sentence a person repeats. `defer`: nothing speaks against what came in, and it is judged again with what comes in next."""
 
     outcome: str
     reason: str
@@ -83,12 +83,12 @@ def _decide(root: Path, settings: Settings, journal: Journal, cycle: Cycle, mode
         passed = "; ".join(used)
     result = probe(root, settings, model_dir)
     if not result.passed:
-        return Decision("held", f"artifact: {result.reason}")
+        return Decision("held", f"artifact: {result.reason}.{AGAIN}", defer=True)
     why = f"{passed}; {result.reason}"
     try:
         promote(root, model_dir, expected_champion_sha256=cycle.base_model, verdict=verdict, cycle=cycle.cycle, who="vigil", why=why)
     except PromotionConflict as problem:
-        return Decision("held", f"the champion changed while this cycle ran: {problem.why}")
+        return Decision("held", f"the champion changed while this cycle ran: {problem.why}.{AGAIN}", defer=True)
     return Decision("promoted", why)
 
 

@@ -20,6 +20,7 @@ class Plan:
 
     judged: tuple[str, ...] = ()
     deferred: tuple[str, ...] = ()  # of the judged: what comes along from earlier cycles, and by itself makes none due
+    vouched: tuple[str, ...] = ()  # of the judged: a person accepted them since
     accepted: tuple[str, ...] = ()
     resume: str = ""
     pending_files: int = 0
@@ -30,7 +31,7 @@ class Plan:
     work: str = ""  # full or fine-tune, with its reason, once it is known when the cycle would run (flows/policy.py)
     work_why: str = ""
     due: str = ""  # the ISO week whose scheduled cycle is due
-    regardless: bool = False  # a changed setting, or force: there is work though nothing that is new can teach
+    regardless: bool = False  # a changed setting, an override, or force: there is work though nothing that is new can teach
 
     @property
     def needed(self) -> bool:
@@ -77,11 +78,17 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
     changed = bool(closed and accepted and closed[-1].fingerprint != fingerprint)
     if changed:
         reasons.append("a setting or a stage version changed")
+    allowed = overridden_since(events) if deferred else []
+    if allowed:
+        reasons.append(f"gate {', '.join(allowed)} overridden since")
     if force and (accepted or new or deferred):
         reasons.append("forced")
+    if reasons and deferred and not running:
+        reasons.append(f"judged again beside it: {', '.join(deferred)}")
     return Plan(
-        judged=tuple(sorted({*new, *released, *deferred})),
-        deferred=tuple(deferred),
+        judged=tuple(sorted({*new, *released, *deferred})) if reasons else (),
+        deferred=tuple(deferred) if reasons else (),
+        vouched=tuple(released) if reasons else (),
         accepted=tuple(name for name in accepted if name in settled),
         resume=running.cycle if running else "",
         pending_files=pending_files,
@@ -89,8 +96,25 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
         base_cycle=leading.cycle if leading else "",
         fingerprint=fingerprint,
         reasons=tuple(reasons),
-        regardless=changed or force,
+        regardless=bool(changed or force or allowed),
     )
+
+
+def overridden_since(events: Sequence[Event]) -> list[str]:
+    """Gates that a person has overridden since the last cycle ended."""
+    found: list[str] = []
+    for event in events:
+        if event.kind == "cycle_closed":
+            found = []
+        elif event.kind == "override" and event.get("what") == "gate":
+            found.append(str(event["gate"]))
+    return found
+
+
+def cycles_held(events: Sequence[Event], batch: str) -> int:
+    """How many cycles were held that judged this batch."""
+    judged = {cycle.cycle for cycle in cycles(events) if batch in cycle.judged}
+    return sum(event.kind == "cycle_held" and event["cycle"] in judged for event in events)
 
 
 def batches_trained_on(events: Sequence[Event]) -> set[str]:

@@ -49,7 +49,8 @@ def what_starts(events: Sequence[Event], settings: Settings, now: datetime, *, s
     if week := due_week(events, settings.schedule, now):
         return Start("week", f"the cycle of {week} is due", week)
     closed = [event for event in events if event.kind == "cycle_closed"]
-    if settings.policy.early_drift and closed and closed[-1].get("drifted"):
+    by = {event["cycle"]: event.get("started_by") for event in events if event.kind == "cycle_opened"}
+    if settings.policy.early_drift and closed and closed[-1].get("drifted") and by.get(closed[-1]["cycle"]) != "drift":  # once a week: what drifted comes along
         return Start("drift", f"what came in with {closed[-1]['cycle']} had drifted")
     if 0 < settings.policy.early_reviews <= reviews:
         return Start("reviews", f"{reviews} reviewed cases wait ({settings.policy.early_reviews} start a cycle)")

@@ -110,14 +110,11 @@ def _against(
     lower, upper = auc_change_bounds(rows, settings, cycle.seed)
     loss = paired_mean(labels, log_losses(labels, rows["p_challenger"]), log_losses(labels, rows["p_champion"]), clusters)
     known = [{"generator": name, **class_counts(part), **_auc_change(part)} for name, part in rows_by_generator(rows).items()]
-    new = [
-        {"generator": name, **class_counts(part), "champion_auc": auc_of(part, "p_champion"), "challenger_auc": auc_of(part, "p_challenger")}
-        for name, part in unmet(holdout, everything, cycle, settings.gates.min_slice).items()
-    ]
+    new = [{"generator": name, **class_counts(part), **_auc_change(part)} for name, part in unmet(holdout, everything, cycle, settings.gates.min_slice).items()]
     cut = [
         {"slice": name, "n": len(part), **change}
         for name, part in slices(rows, settings.gates.min_slice).items()
-        if (change := _accuracy_change(part, rows, champion.threshold, challenger.threshold)) is not None
+        if (change := _accuracy_change(part, rows, champion.threshold, challenger.threshold, settings.gates.min_people)) is not None
     ]
     return {
         "comparison": {
@@ -163,14 +160,20 @@ def _auc_change(rows: "pd.DataFrame") -> dict[str, Any]:
     return {"champion_auc": auc_of(rows, "p_champion"), "challenger_auc": auc_of(rows, "p_challenger"), **change}
 
 
-def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, after: float) -> dict[str, Any] | None:
-    """Difference of balanced accuracy on a slice, each model at its own threshold; a class that the slice lacks is taken from all rows."""
+def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, after: float, people: int) -> dict[str, Any] | None:
+    """Difference of balanced accuracy on a slice, each model at its own threshold.
+
+    A class of which the slice has fewer than so many people is taken from all rows: two strangers among 300 fakes would hide what those lost.
+    """
     import pandas as pd
 
     from model.paired import paired_balanced_accuracy
 
-    missing = {"real", "fake"} - set(part["label"])
-    seen = pd.concat([part, rows[rows["label"].isin(missing)]]) if missing else part
+    have = part.groupby("label")["cluster"].nunique()
+    few = [label for label in ("real", "fake") if have.get(label, 0) < people]
+    if len(few) == 2:
+        few = [label for label in few if label != str(have.idxmax())] if len(have) else few
+    seen = pd.concat([part[~part["label"].isin(few)], rows[rows["label"].isin(few)]])
     found = paired_balanced_accuracy(
         seen["label"].to_numpy(dtype=str), seen["p_challenger"] >= after, seen["p_champion"] >= before, seen["cluster"]
     )  # fmt: skip

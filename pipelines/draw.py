@@ -36,9 +36,10 @@ def draw_balanced(rows: Iterable[Row], budget: int, seed: int | str) -> list[Row
 
 
 def panel(rows: Iterable[Row], batches: Sequence[str], cap: int, key: str) -> list[Row]:
-    """All clips of at most `cap` units (videos) a slice (label and generator); earlier batches first, so a later one never takes a place.
+    """All clips of at most `cap` units (videos) a slice (label and generator): half of the places are the earliest batches' for good, half the latest's.
 
-    Within a batch the keyed rank decides. `batches` are in the order in which they were accepted.
+    With the first alone nothing that came in after a slice was full would ever be judged; with the last alone nothing could be compared over
+    time. Within a batch the keyed rank decides. `batches` are in the order in which they were accepted.
     """
     place = {batch: number for number, batch in enumerate(batches)}
     slices: dict[tuple[str, str], dict[str, list[Row]]] = {}
@@ -47,7 +48,9 @@ def panel(rows: Iterable[Row], batches: Sequence[str], cap: int, key: str) -> li
     chosen: list[Row] = []
     for units in slices.values():
         order = sorted(units, key=lambda unit: (place[units[unit][0]["batch"]], rank(key, unit), unit))
-        chosen += chain.from_iterable(units[unit] for unit in order[:cap])
+        first, rest = order[: cap - cap // 2], order[cap - cap // 2 :]
+        last = sorted(rest, key=lambda unit: (-place[units[unit][0]["batch"]], rank(key, unit), unit))[: cap // 2]
+        chosen += chain.from_iterable(units[unit] for unit in (*first, *last))
     return sorted(chosen, key=lambda row: row["clip_id"])
 
 

@@ -4,8 +4,11 @@ The champion is asked; without one nothing serves that could have drifted. Incom
 compared with earlier ones that no model trained on, by a permutation test on the champion's embeddings and on picture quality. No label
 takes part in the test, so media without one count like the others. Where it finds drift, the parts that drifted are named, and it is asked
 whether the updated holdout now holds enough of them: then there is no reason to hold. An unlabelled video is of the part that the champion
-takes it for. Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows? And how often
-is it right on what came in: by its own probabilities before labels are there, and on what has one.
+takes it for. Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows? And how often is
+it right on what came in: by its own probabilities before labels are there, and on what has one.
+
+Cases that people decided stay out of both questions: they were chosen because the model was unsure, so they are no sample of the traffic, and
+it contradicts many a right one. So do batches that a person has accepted: somebody has said that they look right.
 """
 
 import hashlib
@@ -31,6 +34,7 @@ QUALITY = ("face_px", "sharpness", "brightness", "yaw_degrees")
 SPLITS = ("train", "validation", "holdout", UNLABELLED)
 LEAST_GROUP = 5  # videos a side, fewer of one group cannot be tested alone
 LEAST_SHARE = 0.05  # of what came in: a smaller group does not move the traffic, and may never grow to what a slice of the holdout needs
+SMALL_KINDS = "fakes of small kinds"  # all together: many of them may well be half of the traffic
 
 
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
@@ -47,12 +51,14 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     units = (
         combine(score_rows(root, base, clips, threads=settings.serve.threads, tell=Progress("drift")), base)
         if len(clips)
-        else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "split", "p_fake", "embedding", *QUALITY])
+        else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "batch", "case_id", "split", "p_fake", "embedding", *QUALITY])
     )
     if cycle.base_model:
         threshold = threshold_of(base)
-        result = weigh(units, holdout_counts(root), settings, cycle, threshold)
-        labels = label_noise(units, threshold, cycle)
+        asked = units[(units["case_id"] == "") & ~units["batch"].isin(cycle.vouched)]
+        rows = read_set(root, "holdout")
+        result = weigh(asked, holdout_counts(rows[rows["new"].astype(bool)]), settings, cycle, threshold, holdout_counts(rows))
+        labels = label_noise(asked, threshold, cycle)
         result["estimated"] = champion_accuracy(units[units["new"].astype(bool)], threshold)
     else:
         result, labels = _result("no reference", {"n_ref": 0, "n_new": int(clips_of_cycle)}), {"status": "no champion"}
@@ -140,18 +146,20 @@ def _called(units: "pd.DataFrame", threshold: float) -> "pd.Series[str]":
     return (units["p_fake"].astype(float) >= threshold).map({True: "fake", False: "real"})
 
 
-def holdout_counts(root: Path) -> dict[str, int]:
-    """Videos a group among the new rows of the updated holdout: what now covers the incoming traffic."""
-    rows = read_set(root, "holdout")
-    rows = rows[rows["new"].astype(bool) & (rows["origin"] == "collected")].drop_duplicates("unit")
+def holdout_counts(rows: "pd.DataFrame") -> dict[str, int]:
+    """Collected videos a group among rows of the updated holdout: what covers the incoming traffic."""
+    rows = rows[rows["origin"] == "collected"].drop_duplicates("unit")
     return {str(group): int(n) for group, n in group_of(rows).value_counts().items()} if len(rows) else {}
 
 
-def weigh(units: "pd.DataFrame", covered_by: dict[str, int], settings: Settings, cycle: Cycle, threshold: float = 0.5) -> dict[str, Any]:
+def weigh(
+    units: "pd.DataFrame", covered_by: dict[str, int], settings: Settings, cycle: Cycle, threshold: float = 0.5, holdout: dict[str, int] | None = None
+) -> dict[str, Any]:
     """Test incoming against known videos and say whether it is drift, of what, and whether the holdout covers it.
 
     `units` has columns new, label, generator, cluster, embedding and QUALITY, and p_fake where a label is missing, one row a video;
-    `covered_by` counts the new holdout videos of each group. A group is covered from `gates.min_slice` of them on.
+    `covered_by` counts the new holdout videos of each group, `holdout` (else the same) all of them. A group is covered from `gates.min_slice` of
+    them on: of the new ones where it looks unlike before, of all where only the mixture of the groups has shifted.
     """
     new = units["new"].to_numpy(dtype=bool)
     counts: dict[str, Any] = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
@@ -163,12 +171,17 @@ def weigh(units: "pd.DataFrame", covered_by: dict[str, int], settings: Settings,
     if min(counts.values()) < least:
         return _result("too few", counts | {"least": least})
     try:
-        tested = _test(units, new, settings, cycle.seed)
+        tested = _test(units, new, settings.drift.permutations, cycle.seed)
     except ValueError as problem:
         return _result("too few", counts | {"least": least, "note": str(problem)})
     drifted = tested.p_value < settings.drift.alpha
     groups = _groups(units, new, settings, cycle.seed, threshold) if drifted else []
-    short = [group["group"] for group in groups if group["drifted"] and covered_by.get(group["group"], 0) < settings.gates.min_slice]
+    known = {"mixture": holdout or covered_by}
+    short = [
+        group["group"]
+        for group in groups
+        if group["drifted"] and sum(known.get(group["why"], covered_by).get(kind, 0) for kind in group["of"]) < settings.gates.min_slice
+    ]
     facts = {"least": least, "p_value": tested.p_value, "alpha": settings.drift.alpha, "drifted": bool(drifted), "covered": not short}
     people = {"statistic": tested.statistic, "groups": groups, "not_covered": short, "covered_by": covered_by, "people": tested.blocks}
     return _result("tested", counts | facts) | people
@@ -180,43 +193,48 @@ def _result(status: str, facts: dict[str, Any]) -> dict[str, Any]:
     return {"gate_inputs": inputs, "statistic": None, "p_value": None, "drifted": drifted, "covered": covered, "hold": drifted and not covered, **inputs}
 
 
-def _test(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int) -> Any:
+def _test(units: "pd.DataFrame", new: np.ndarray, permutations: int, seed: int) -> Any:
     features = joint_features(np.stack(list(units["embedding"])).astype(np.float64), units[list(QUALITY)].to_numpy(dtype=np.float64))
     clusters = units["cluster"].to_numpy(dtype=str)
-    return mmd_test(features, new, clusters, permutations=settings.drift.permutations, seed=seed)
+    return mmd_test(features, new, clusters, permutations=permutations, seed=seed)
 
 
 def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int, threshold: float) -> list[dict[str, Any]]:
     """What drifted: each group of the incoming against the same group before. One that was never there, or hardly, has drifted; a small one has not.
 
+    Fakes of kinds too small to count are one group, `of` which it names.
+
     Unlabelled videos are compared with all known ones that the model calls the same: how many of them are fake nobody knows.
     """
-    named, found = group_of(units, threshold).to_numpy(dtype=str), []
-    weight = max(LEAST_GROUP, LEAST_SHARE * int(new.sum()))
-    for group in sorted(set(named[new])):
-        mine = named == group
+    kinds, found = group_of(units, threshold), []
+    nameless = kinds.str.startswith(UNLABELLED).to_numpy()
+    incoming = kinds[new].value_counts()
+    weights = {side: max(LEAST_GROUP, LEAST_SHARE * int((new & (side | ~nameless)).sum())) for side in (False, True)}  # of the labelled alone, of all
+    small = sorted(str(kind) for kind, n in incoming.items() if str(kind).startswith("fake by ") and n < weights[False])
+    pooled = SMALL_KINDS if len(small) > 1 else "".join(small)
+    named = kinds.where(~kinds.isin(small), pooled).to_numpy(dtype=str)
+    members = {group: named == group for group in sorted(set(named[new]))}
+    for group in members:
         if group.startswith(UNLABELLED):
-            mine |= ~new & (_called(units, threshold) == group.rpartition(" ")[2]).to_numpy()
-        n_ref, n_new = int((mine & ~new).sum()), int((mine & new).sum())
+            members[group] |= ~new & (_called(units, threshold) == group.rpartition(" ")[2]).to_numpy()
+    sizes = {group: (int((mine & ~new).sum()), int((mine & new).sum())) for group, mine in members.items()}
+    tests = sum(min(size) >= LEAST_GROUP for size in sizes.values())  # they share the level
+    for group, mine in members.items():
+        n_ref, n_new = sizes[group]
         p_value: float | None = None
-        unknown = n_ref < LEAST_GROUP  # nothing to be tested against: as if never seen
         if min(n_ref, n_new) >= LEAST_GROUP:
             try:
-                p_value = float(_test(units[mine], new[mine], settings, seed).p_value)
+                p_value = float(_test(units[mine], new[mine], settings.drift.permutations * tests, seed).p_value)
             except ValueError:
                 p_value = None
-        found.append(
-            {
-                "group": group,
-                "n_ref": n_ref,
-                "n_new": n_new,
-                "p_value": p_value,
-                "drifted": n_new >= weight and (unknown or (p_value is not None and p_value < settings.drift.alpha)),
-            }
-        )
+        why = "unseen" if n_ref < LEAST_GROUP else "changed" if p_value is not None and p_value < settings.drift.alpha / tests else ""
+        counts = n_new >= weights[group.startswith(UNLABELLED)]
+        of = small if group == pooled else [group]
+        found.append({"group": group, "of": of, "n_ref": n_ref, "n_new": n_new, "p_value": p_value, "why": why, "drifted": bool(why) and counts})
     if not any(group["drifted"] for group in found):  # the mixture has shifted, or the groups are too small to say: all must be covered
-        some = any(group["n_new"] >= weight for group in found)
-        found = [{**group, "drifted": not group["group"].startswith(UNLABELLED) and (group["n_new"] >= weight or not some)} for group in found]
+        labelled = {group["group"]: group["n_new"] for group in found if not group["group"].startswith(UNLABELLED)}
+        least = min(weights[False], max(labelled.values(), default=0))
+        found = [{**group, "why": group["why"] or "mixture", "drifted": labelled.get(group["group"], -1) >= least} for group in found]
     return found
 
 

@@ -15,6 +15,7 @@ from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
 from workspace.journal import Journal
+from workspace.state import batch_states
 
 REPORT = Path("reports/report.html")
 PREDICTIONS = Path("reports/predictions.parquet")
@@ -100,11 +101,12 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
     verdict |= {"results": [{**row, "order": order.get(row["verdict"], 2)} for row in verdict["results"]]} if verdict else {}
     sets = read_report(root / "data/sets/report.json") if verdict else {}
     outcome, reason = decision(root, cycle, verdict)
+    states = batch_states(Journal(root).events())
     return {
         "cycle": cycle,
         "outcome": outcome,
         "reason": reason,
-        "next_step": next_step(outcome, verdict),
+        "next_step": next_step(outcome, verdict, any(states[batch].state == "deferred" for batch in cycle.judged if batch in states)),
         "verdict": verdict,
         "evaluation": evaluation,
         "headlines": headlines(evaluation),
@@ -139,13 +141,16 @@ def decision(root: Path, cycle: Cycle, verdict: dict[str, Any]) -> tuple[str, st
     return "not promoted", "; ".join(verdict["reasons"])
 
 
-def next_step(outcome: str, verdict: dict[str, Any]) -> str:
+def next_step(outcome: str, verdict: dict[str, Any], deferred: bool) -> str:
     """What a person can do now."""
     states = {result["verdict"] for result in verdict.get("results", [])}
     if outcome == "promoted":
         return "Nothing: the new champion serves. To go back to the one before: vigil models rollback."
     if not verdict:
         return "Look at the data checks of the batches: vigil batches. Mend the media and ingest them again, or drop the batch."
+    if {result["gate"] for result in verdict["results"] if result["verdict"] != "pass"} == {"drift"}:
+        wait, accept = ("Nothing: it is judged again beside the next media. ", "") if deferred else ("", "vigil batches accept, ")
+        return f"{wait}If what came in is wrong: vigil batches drop. To learn from it now: {accept}vigil models override drift, then vigil retrain."
     if "fail" in states:
         return (
             "Read the failed gates below. If the new data are wrong, drop the batch (vigil batches drop); if they are right, accept it "

@@ -21,7 +21,7 @@ from workspace.state import IMPORTED
 CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<running>[1-9]\d*)")
 AHEAD = timedelta(weeks=2)  # a clock that is set back by days is no clock that was years ahead
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-NAMES = ("batches", "judged", "refused", "unlabelled", "known_generators", "drawn_forgers", "why")
+NAMES = ("batches", "judged", "vouched", "refused", "unlabelled", "known_generators", "drawn_forgers", "why")
 HEADER = "# What this cycle works on. Written when the cycle opens; do not edit.\n"
 
 
@@ -33,6 +33,7 @@ class Cycle:
     seed: int
     batches: tuple[str, ...]  # accepted and judged, sorted
     judged: tuple[str, ...]  # under judgement in this cycle, sorted
+    vouched: tuple[str, ...] = ()  # of the judged: a person accepted them, and is not asked again whether they look right
     refused: tuple[str, ...] = ()  # held by the data checks before the cycle opened, sorted
     unlabelled: tuple[str, ...] = ()  # all that is judged, where none of it has a label: it is measured, and nothing is trained
     work: str = "full"  # or fine-tune
@@ -44,7 +45,7 @@ class Cycle:
     drawn_forgers: tuple[str, ...] = ()  # this cycle's share of newly forged clips, in rotation
 
     def __post_init__(self) -> None:
-        for name in ("batches", "judged", "refused", "unlabelled", "known_generators"):
+        for name in ("batches", "judged", "vouched", "refused", "unlabelled", "known_generators"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
         object.__setattr__(self, "drawn_forgers", tuple(dict.fromkeys(self.drawn_forgers)))  # their order is the rotation
         object.__setattr__(self, "why", tuple(self.why))
@@ -84,6 +85,8 @@ def _mistakes(cycle: Cycle) -> Iterable[str]:
         yield f"judged batches {sorted(extra)} are not among its batches"
     if strange := set(cycle.unlabelled) - set(cycle.judged):
         yield f"unlabelled batches {sorted(strange)} are not under judgement"
+    if strange := set(cycle.vouched) - set(cycle.judged):
+        yield f"vouched batches {sorted(strange)} are not under judgement"
     if both := set(cycle.refused) & set(cycle.batches):
         yield f"refused batches {sorted(both)} are among its batches"
     if not re.fullmatch(r"([0-9a-f]{64})?", str(cycle.base_model)):

@@ -319,7 +319,7 @@ class EvaluateSettings(Block):
     RULES = (Rule(("attack_eps",), _rises_from_zero, "attack_eps must rise from 0.0 to at most 1"),)
 
     resamples: Positive = Field(2000, description="Cluster-bootstrap resamples.")
-    target_fpr: float = Field(0.032, gt=0, lt=1, description="The threshold is set on validation to this false-positive rate.")
+    target_fpr: float = Field(0.0125, gt=0, lt=1, description="The threshold is set on validation to this false-positive rate; well below gates.max_fpr.")
     abstain: Fraction = Field(0.1, description="Half-width of the band around the threshold that is called uncertain.")
     past_champions: Positive = Field(4, description="Past champions rescored on each cycle's new holdout videos: the decay curve of the report.")
     attack_eps: tuple[float, ...] = Field(
@@ -360,7 +360,7 @@ class GateSettings(Block):
     min_precision: Fraction = Field(0.90, description="At the shipped threshold.")
     min_recall: Fraction = Field(0.90, description="At the shipped threshold.")
     min_f1: Fraction = Field(0.90, description="At the shipped threshold.")
-    max_fpr: Fraction = Field(0.032, description="Wilson upper bound is printed; the point estimate and n decide.")
+    max_fpr: Fraction = Field(0.032, description="The point estimate and n decide.")
     max_ece: Fraction = Field(0.05, description="Expected calibration error after temperature scaling.")
     margin: Fraction = Field(0.01, description="Largest tolerated loss of AUC against the champion (lower end of the paired interval).")
     max_log_loss_rise: float = Field(
@@ -407,6 +407,9 @@ class CyclePolicy(Block):
     full_every_weeks: NotNegative = Field(4, description="With `auto`, a full training at least so often; 0: age alone asks for none.")
     early_reviews: NotNegative = Field(0, description="So many reviewed cases start a cycle before its week; 0: they wait for it.")
     early_drift: bool = Field(False, description="Whether drift in the last cycle starts the next one before its week, as soon as something is new.")
+    deferrals: NotNegative = Field(
+        4, description="So many cycles may hold media that drift alone held, and have them judged again beside the next; then a person decides. 0: at once."
+    )
 
 
 class ServeSettings(Block):
@@ -542,8 +545,8 @@ class Settings(Block):
         ),
         Rule(
             ("evaluate", "gates"),
-            lambda evaluate, gates: evaluate.target_fpr <= gates.max_fpr,
-            "evaluate.target_fpr exceeds gates.max_fpr: the threshold would aim at a rate that the gate refuses",
+            lambda evaluate, gates: 2 * evaluate.target_fpr <= gates.max_fpr,
+            "evaluate.target_fpr exceeds half of gates.max_fpr: a threshold that aims at what the gate just allows is refused every second time, by chance",
         ),
     )
 

@@ -49,7 +49,7 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     story = f"AUC {challenger:.3f} against the champion's {champion:.3f}; the paired interval is {lower:+.3f} to {upper:+.3f}"
     se = (upper - lower) / (2 * float(NORMAL.inv_cdf(1 - alpha)))
     margins = (limits.here.margin, limits.production.margin)
-    yield _bounded(f"{gate}: AUC", story, (-upper, -lower), margins, n, least, _wanted(n, se, margins[0], alpha))
+    yield _bounded(f"{gate}: AUC", story, (-upper, -lower), margins, n, least, _wanted(n, se, margins[0] - max(0.0, champion - challenger), alpha))
     loss = seen.node("log_loss")
     rise, spread, df = loss.number("difference"), loss.number("se"), loss.count("df")
     if spread < 0 or df < 1:
@@ -57,12 +57,17 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     reach = Paired(rise, spread, df).reach(alpha)
     margins = (limits.here.max_log_loss_rise, limits.production.max_log_loss_rise)
     story = f"Log-loss {rise:+.3f} against the champion's, between {rise - reach:+.3f} and {rise + reach:+.3f}"
-    yield _bounded(f"{gate}: log-loss", story, (rise - reach, rise + reach), margins, n, least, _wanted(n, spread, margins[0], alpha))
+    yield _bounded(f"{gate}: log-loss", story, (rise - reach, rise + reach), margins, n, least, _wanted(n, spread, margins[0] - max(0.0, rise), alpha))
 
 
 def _wanted(n: int, se: float, margin: float, alpha: float) -> int:
-    """Videos like these n of the rarer class with which two equally good models would pass 19 times in 20."""
-    if margin <= 0 or se <= 0:
+    """Videos like these n of the rarer class with which a challenger that loses as much as was seen would pass 19 times in 20; 0 where none would do.
+
+    `margin` is what of it is left.
+    """
+    if margin <= 0:
+        return 0
+    if se <= 0:
         return n
     return max(1, math.ceil(n * (float(NORMAL.inv_cdf(1 - alpha) + NORMAL.inv_cdf(0.95)) * se / margin) ** 2))
 
@@ -71,14 +76,17 @@ def _bounded(gate: str, story: str, loss: tuple[float, float], margins: tuple[fl
     """Whether a loss, known to lie between two ends, is within the margin; between is undecided."""
     low, high = loss
     margin, production = margins
-    facts = (high, margin, production, n, max(least, wanted), "at most")
+    facts = (high, margin, production, n, max(least, wanted) if wanted else None, "at most")
     if n < least:
         return GateResult(gate, GateVerdict.UNDECIDED, f"Undecided: {story}, on {n} videos of the rarer class; {least - n} more are needed ({least}).", *facts)
     if high < margin:
         return GateResult(gate, GateVerdict.PASS, f"{story}: at most {margin:.3g} is lost.", *facts)
     if low >= margin:
         return GateResult(gate, GateVerdict.FAIL, f"{story}: more than {margin:.3g} is lost.", *facts)
-    reason = f"Undecided: {story}; a loss of {margin:.3g} is not ruled out. About {wanted} videos of the rarer class would decide, there are {n}."
+    more = (
+        f"About {wanted} videos of the rarer class would decide, there are {n}" if wanted else f"If that is what it loses, no more than these {n} videos helps"
+    )
+    reason = f"Undecided: {story}; a loss of {margin:.3g} is not ruled out. {more}."
     return GateResult(gate, GateVerdict.UNDECIDED, reason, *facts)
 
 
@@ -132,9 +140,11 @@ def _shown_losses(gate: str, what: str, setting: str, read: list[_Loss], limits:
 def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """On each generator that nobody was judged on yet: good in itself, and better than the champion.
 
-    Where the champion already reaches the bound, there is nothing to gain: the challenger must then not lose more than the margin. One with
-    too few videos is only reported: it counts as new until there are enough, and what it teaches must not wait that long.
+    Where the champion already reaches the bound, there is nothing to gain: the challenger must then not have lost more than the margin beyond
+    noise. One with too few videos is only reported: it counts as new until there are enough, and what it teaches must not wait that long.
     """
+    from model.paired import p_greater
+
     if not has_champion(inputs):
         yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
         return
@@ -150,10 +160,13 @@ def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
             yield GateResult(f"{gate}: {name}", GateVerdict.PASS, reason, n=n, smallest_n=least)
             continue
         result = limits.check(f"{gate}: {name}", what, challenger, "min_new_auc", n, least, "videos of the rarer class")
-        kept = champion >= limits.here.min_new_auc and challenger >= champion - limits.here.margin
-        if result.verdict is GateVerdict.PASS and challenger <= champion and not kept:
-            reason = f"{what} is {challenger:.3f}: no better than the champion."
-            result = replace(result, verdict=GateVerdict.FAIL, reason=reason)
+        lost, se, df = -row.number("difference"), row.number("se"), row.count("df")
+        if champion >= limits.here.min_new_auc:
+            alpha = limits.here.hold_alpha / len(rows)
+            p_value = p_greater(lost, se, df, limits.here.margin) if df else 1.0
+            shown = f"{'more' if p_value < alpha else 'no more'} than {limits.here.margin:.3g} is lost beyond noise (p {p_value:.2g})"
+            verdict = GateVerdict.FAIL if p_value < alpha else GateVerdict.PASS
+            result = replace(result, verdict=verdict, reason=f"{what} is {challenger:.3f}: {shown}.")
         yield result
 
 

@@ -1,14 +1,17 @@
 """What a cycle is opened with: what the data checks refuse is held, and no later cycle takes it for learned."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows.cycle import open_new_cycle
+from flows.cycle import open_new_cycle, settle_batches
+from flows.decide import Decision
 from flows.plan import make_plan
 from flows.policy import Start
 from workspace.batches import set_batch_state
-from workspace.cycle import read_cycle
+from workspace.cycle import Cycle, read_cycle
 from workspace.files import write_json
 from workspace.journal import Journal
+from workspace.promotion import override
 from workspace.settings import load_settings
 from workspace.state import batch_states, cycles
 
@@ -46,9 +49,11 @@ def test_a_cycle_whose_only_news_was_refused_trains_nothing_also_when_it_is_take
     assert make_plan(Journal(tmp_path).events(), SETTINGS).resume
 
 
-def deferred_once(root: Path) -> Journal:
+def deferred_once(root: Path, *kinds: str) -> Journal:
     """A workspace whose one batch was judged, and deferred."""
     journal = open_with(root, {"sparse": True})
+    for kind in kinds:
+        journal.append(kind, cycle=cycles(journal.events())[0].cycle, reason="", defer=True)
     journal.append("cycle_closed", cycle=cycles(journal.events())[0].cycle, outcome="held", reason="", verdict_sha256="")
     set_batch_state(root, "sparse", "deferred", who="vigil", why="too little of it")
     return journal
@@ -60,6 +65,32 @@ def test_a_deferred_batch_makes_no_cycle_due_and_is_judged_beside_the_next(tmp_p
     assert make_plan(journal.events(), SETTINGS, force=True).judged == ("sparse",), "a person may ask for it"
     open_with(tmp_path, {"next": True})
     assert read_cycle(tmp_path).judged == ("next", "sparse")
+
+
+def test_an_override_makes_a_deferred_batch_due_once(tmp_path: Path) -> None:
+    journal = deferred_once(tmp_path)
+    override(tmp_path, "drift", who="ana", why="that is what it looks like now", until=datetime.now(UTC) + timedelta(days=7))
+    plan = make_plan(journal.events(), SETTINGS)
+    assert plan.judged == ("sparse",) and plan.reasons[0] == "gate drift overridden since" and plan.regardless
+    cycle = open_new_cycle(tmp_path, journal, SETTINGS, plan, Start("person", "a person asked"))
+    assert cycle.judged == ("sparse",) and cycle.trains
+    journal.append("cycle_closed", cycle=cycle.cycle, outcome="held", reason="", verdict_sha256="")
+    assert not make_plan(journal.events(), SETTINGS).needed
+
+
+def test_a_deferred_batch_stays_so_whatever_holds_a_later_cycle_until_a_person_has_to_decide(tmp_path: Path) -> None:
+    journal = deferred_once(tmp_path, "cycle_held")
+    most = SETTINGS.policy.deferrals
+    for number in range(2, most + 2):
+        assert batch_states(journal.events())["sparse"].state == "deferred", number
+        cycle = Cycle(cycle=f"2026-W02.{number}", seed=1, batches=("sparse",), judged=("sparse",))
+        journal.append("cycle_opened", **cycle.as_dict(), fingerprint="", scheduled=False, week=cycle.week)
+        decision = Decision("held", "the champion changed while this cycle ran", defer=False)
+        journal.append("cycle_held", cycle=cycle.cycle, reason=decision.reason, defer=False)
+        for _ in range(2):  # safe to repeat
+            settle_batches(tmp_path, SETTINGS, journal, cycle, decision)
+        journal.append("cycle_closed", cycle=cycle.cycle, outcome="held", reason="", verdict_sha256="")
+    assert batch_states(journal.events())["sparse"].state == "held"
 
 
 def test_a_deferred_batch_stays_out_where_nothing_new_can_teach(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def drifted(root: Path, results: list[dict[str, Any]], not_covered: list[str]) -
 
 def test_what_drift_alone_holds_is_judged_again_and_the_journal_keeps_that(tmp_path: Path) -> None:
     found = drifted(tmp_path, [{"gate": "accuracy", "verdict": "pass", "reason": "good"}, DRIFT], ["fake by swap"])
-    assert found.defer and found.reason.endswith("together with what comes in next.")
+    assert found.defer and found.reason.endswith("judged again with what comes in next.")
     (tmp_path / "reports" / "verdict.json").unlink()
     assert decided(tmp_path) == found, "taken up again, it ends as it was decided"
 

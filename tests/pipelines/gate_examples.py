@@ -35,7 +35,8 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         "parity": {"clips": 8, "max_difference": 1e-5},
     }
     if champion:
-        new = [{"generator": "neural", "n_real": 120, "n_fake": 40, "champion_auc": 0.55, "challenger_auc": 0.95}] if something_new else []
+        neural = {"generator": "neural", "n_real": 120, "n_fake": 40, "champion_auc": 0.55, "challenger_auc": 0.95, "difference": 0.4, "se": 0.05, "df": 30}
+        new = [neural] if something_new else []
         slices = [
             {"slice": "source=phone", "n": 90, "champion": 0.95, "difference": 0.01, "se": 0.02, "df": 40},
             {"slice": "compression=c40", "n": 60, "champion": 0.92, "difference": -0.03, "se": 0.02, "df": 30},

@@ -111,6 +111,22 @@ def test_the_worst_slice_shows_what_the_whole_hides() -> None:
     assert rows["generator=blend"]["difference"] == pytest.approx(-0.5) and rows["generator=blend"]["champion"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("strangers", [0, 1, 2])
+def test_a_few_people_of_one_class_do_not_hide_what_a_slice_lost(strangers: int) -> None:
+    """With them alone the loss of 24 fakes has so few degrees of freedom that nothing can be shown."""
+    rows = world(blend=0.2)
+    real = rows.index[(rows["label"] == "real") & ~rows["new"].astype(bool)]
+    rows.loc[real[:strangers], "source"] = "phone"
+    rows.loc[rows["generator"] == "blend", "source"] = "phone"
+    found = {
+        row["slice"]: row
+        for row in gate_inputs(
+            rows, card("a"), card("b"), SETTINGS.model_copy(update={"gates": SETTINGS.gates.model_copy(update={"min_people": 5, "min_slice": 3})}), CYCLE
+        )["slices"]["rows"]
+    }["source=phone"]
+    assert found["difference"] < -0.3 and found["df"] >= 4
+
+
 def test_the_paired_interval_is_zero_for_equal_models_and_below_for_a_worse_one() -> None:
     assert inputs(world())["comparison"]["lower"] == 0.0
     assert inputs(world(blend=0.2))["comparison"]["lower"] < -0.1

@@ -74,6 +74,25 @@ def test_where_all_that_drifted_is_of_small_kinds_each_must_be_covered() -> None
     assert found["drifted"] and found["hold"] and set(found["not_covered"]) == {group["group"] for group in found["groups"]}
 
 
+def test_many_small_kinds_together_are_not_small() -> None:
+    """Half of what came in is of twelve generators never seen, none of them a twentieth by itself, beside reals as they always were."""
+    table = units("neural", shift=4.0, known=80, incoming=200)
+    fakes = table["new"] & (table["label"] == "fake")
+    many = table.assign(generator=table["generator"].where(~fakes, pd.Series([f"kind {number // 2 % 25}" for number in range(len(table))])))
+    found = weighed(many, {"real": 50, "fake by kind 1": 9})
+    assert found["hold"] and found["not_covered"] == ["fakes of small kinds"]
+    assert not weighed(many, {"real": 50, "fake by kind 1": 5, "fake by kind 2": 5})["hold"]
+
+
+def test_unlabelled_media_do_not_make_a_labelled_kind_small() -> None:
+    table = units("neural", shift=4.0, known=80, incoming=240)
+    first = table["new"] & (table.index < 80 + 20)
+    mixed = without_labels(table.assign(new=table["new"] & ~first)).assign(new=table["new"], label=table["label"].where(first | ~table["new"], ""))
+    mixed["generator"] = table["generator"].where(first | ~table["new"], "")
+    groups = {group["group"]: group["drifted"] for group in weighed(mixed)["groups"]}
+    assert groups["fake by neural"], "10 of 20 labelled videos, though 10 of 240 in all"
+
+
 def without_labels(table: pd.DataFrame, part: str = "new") -> pd.DataFrame:
     """The same videos with nobody saying what the new ones are; the champion's scores say it well."""
     score = np.where(table["label"] == "fake", 0.9, 0.1)

@@ -137,16 +137,20 @@ def test_too_few_samples_leave_a_gate_undecided_and_it_says_how_many_are_missing
     assert result.n == n and (result.smallest_n or 0) >= n + 1 and "1 more" in result.reason
 
 
-def test_a_new_generator_must_be_caught_better_than_the_champion_does() -> None:
-    verdict = judged(replaced(passing(), (*EVALUATION, "new_generators", "rows", 0, "champion_auc"), 0.97))
-    assert verdict.verdict is GateVerdict.FAIL and "no better than the champion" in verdict.reasons()[0]
-
-
-def test_a_new_generator_that_the_champion_catches_anyway_needs_no_gain_but_no_loss_either() -> None:
+@pytest.mark.parametrize(("challenger", "difference", "se", "verdict"), [
+    (1.0, 0.0, 0.0, "pass"), (0.98, -0.02, 0.002, "fail"), (0.98, -0.02, 0.01, "pass"), (0.91, -0.01, 0.03, "pass"), (0.895, -0.03, 0.03, "pass"),
+    (0.8, -0.2, 0.05, "fail"),
+])  # fmt: skip
+def test_a_new_generator_that_the_champion_catches_anyway_needs_no_gain_but_no_shown_loss_either(
+    challenger: float, difference: float, se: float, verdict: str
+) -> None:
     new = (*EVALUATION, "new_generators", "rows", 0)
-    as_good = replaced(replaced(passing(), (*new, "champion_auc"), 1.0), (*new, "challenger_auc"), 1.0)
-    assert judged(as_good).verdict is GateVerdict.PASS
-    assert judged(replaced(as_good, (*new, "challenger_auc"), 0.98)).verdict is GateVerdict.FAIL
+    seen = {"champion_auc": challenger - difference, "challenger_auc": challenger, "difference": difference, "se": se}
+    example = passing()
+    for name, value in seen.items():
+        example = replaced(example, (*new, name), value)
+    found = judged(example)
+    assert found.verdict == verdict and all(reason.startswith("better on what is new: neural") for reason in found.reasons())
 
 
 def test_a_new_generator_with_too_few_videos_is_reported_and_holds_nothing_unless_its_figures_are_missing() -> None:
