@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from model.card import ModelCard
 
+FEW_PEOPLE = 10  # of one class in a slice: too few to say how much their part of a difference varies
+
 
 def judged_kinds(holdout: "pd.DataFrame", least: int, apart: bool) -> tuple[str, list[str]]:
     """`collected` where the judged holdout has `least` collected videos of both classes, else `collected+forged`; with its origins."""
@@ -114,7 +116,7 @@ def _against(
     cut = [
         {"slice": name, "n": len(part), **change}
         for name, part in slices(rows, settings.gates.min_slice).items()
-        if (change := _accuracy_change(part, rows, champion.threshold, challenger.threshold, settings.gates.min_people)) is not None
+        if (change := _accuracy_change(part, rows, champion.threshold, challenger.threshold)) is not None
     ]
     return {
         "comparison": {
@@ -160,17 +162,17 @@ def _auc_change(rows: "pd.DataFrame") -> dict[str, Any]:
     return {"champion_auc": auc_of(rows, "p_champion"), "challenger_auc": auc_of(rows, "p_challenger"), **change}
 
 
-def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, after: float, people: int) -> dict[str, Any] | None:
+def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, after: float) -> dict[str, Any] | None:
     """Difference of balanced accuracy on a slice, each model at its own threshold.
 
-    A class of which the slice has fewer than so many people is taken from all rows: two strangers among 300 fakes would hide what those lost.
+    A class of which the slice has fewer than FEW_PEOPLE is taken from all rows: two strangers among 300 fakes would hide what those lost.
     """
     import pandas as pd
 
     from model.paired import paired_balanced_accuracy
 
     have = part.groupby("label")["cluster"].nunique()
-    few = [label for label in ("real", "fake") if have.get(label, 0) < people]
+    few = [label for label in ("real", "fake") if have.get(label, 0) < FEW_PEOPLE]
     if len(few) == 2:
         few = [label for label in few if label != str(have.idxmax())] if len(have) else few
     seen = pd.concat([part[~part["label"].isin(few)], rows[rows["label"].isin(few)]])

@@ -7,8 +7,8 @@ whether the updated holdout now holds enough of them: then there is no reason to
 takes it for. Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows? And how often is
 it right on what came in: by its own probabilities before labels are there, and on what has one.
 
-Cases that people decided stay out of both questions: they were chosen because the model was unsure, so they are no sample of the traffic, and
-it contradicts many a right one. So do batches that a person has accepted: somebody has said that they look right.
+Cases that people decided are no sample of the traffic, since they were chosen where the model was unsure, and stay out of the test; whether it
+contradicts their labels more often than its own doubt says is asked of them, too. Batches that a person has accepted stay out of both.
 """
 
 import hashlib
@@ -55,9 +55,9 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     )
     if cycle.base_model:
         threshold = threshold_of(base)
-        asked = units[(units["case_id"] == "") & ~units["batch"].isin(cycle.vouched)]
+        asked = units[~units["batch"].isin(cycle.vouched)]
         rows = read_set(root, "holdout")
-        result = weigh(asked, holdout_counts(rows[rows["new"].astype(bool)]), settings, cycle, threshold, holdout_counts(rows))
+        result = weigh(asked[asked["case_id"] == ""], holdout_counts(rows[rows["new"].astype(bool)]), settings, cycle, threshold, holdout_counts(rows))
         labels = label_noise(asked, threshold, cycle)
         result["estimated"] = champion_accuracy(units[units["new"].astype(bool)], threshold)
     else:
@@ -98,21 +98,27 @@ def threshold_of(model_dir: Path) -> float:
 
 
 def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[str, Any]:
-    """How much more often the champion contradicts the labels of what came in than the labels it has not trained on before.
+    """How much more often the champion contradicts the labels of what came in than the labels it has not trained on before, its own doubt apart.
 
-    Reals and fakes of generators it knows; on others it may well be wrong. A champion that is right on a share a of the videos contradicts
-    e of the labels more where a share e / (2a - 1) of them is flipped, so `difference` is a lower estimate of the flipped share.
+    Reals and fakes of generators it knows; on others it may well be wrong. Of each video it is asked how far the contradiction exceeds what its
+    probability says of it: cases are chosen where it is unsure, and are contradicted every second time though they are right. A champion that is
+    right on a share a of the videos contradicts e of the labels more where a share e / (2a - 1) of them is flipped, so `difference` is a lower
+    estimate of the flipped share.
     """
+    from model.estimate import expected_right
     from model.paired import shift_of_mean
 
     fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin(list(cycle.known_generators)))]
     new = fair["new"].to_numpy(dtype=bool)
     counts = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
-    against = (fair["p_fake"].to_numpy(dtype=np.float64) >= threshold) != (fair["label"] == "fake").to_numpy()
-    found = shift_of_mean(against, new, fair["cluster"]) if len(fair) else None
+    p_fake = fair["p_fake"].to_numpy(dtype=np.float64)
+    against = ((p_fake >= threshold) != (fair["label"] == "fake").to_numpy()).astype(np.float64)
+    expected = 1 - expected_right(p_fake, p_fake >= threshold)
+    found = shift_of_mean(against - expected, new, fair["cluster"]) if len(fair) else None
     if found is None:
         return {"status": "too few", **counts}
-    return {"status": "tested", **counts, "rate": float(against[new].mean()), "rate_before": float(against[~new].mean()), **found.as_dict()}
+    means = {"rate": against[new], "rate_before": against[~new], "expected": expected[new], "expected_before": expected[~new]}
+    return {"status": "tested", **counts, **{name: float(values.mean()) for name, values in means.items()}, **found.as_dict()}
 
 
 def champion_accuracy(incoming: "pd.DataFrame", threshold: float) -> dict[str, Any] | None:

@@ -584,7 +584,7 @@ def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | Non
 
 @batches_app.command("accept")
 def batches_accept(batch: str, who: Who, why: Why, workspace: WorkspaceOption = None) -> None:
-    """Let a held batch into training from the next cycle on."""
+    """Let a held or deferred batch into training from the next cycle on. Gates `label noise` and `drift` do not ask about it again: you have."""
     _set_batch(batch, "accepted", who, why, workspace)
 
 
@@ -674,7 +674,7 @@ def models_override(
     from workspace.promotion import override
 
     event = override(_root(workspace), gate, who=who, why=why, until=datetime.now(UTC) + timedelta(days=days))
-    print(f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: vigil retrain --force, or the next week.")
+    print(f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: vigil retrain (--force where nothing is new), or the next week.")
 
 
 UserName = Annotated[str, typer.Argument(help="User name, or e-mail.")]

@@ -210,7 +210,7 @@ def forgetting(gate: str, inputs: Inputs, limits: Limits) -> Results:
 
 
 def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
-    """The labels that came in are not contradicted by the champion more often than the known ones, noise apart."""
+    """The labels that came in are not contradicted by the champion more often than the known ones, noise and its own doubt apart."""
     from model.paired import p_greater
 
     champion_exists, seen = has_champion(inputs), inputs.node("drift.labels")
@@ -241,7 +241,10 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
         reason = f"Undecided: the {new} incoming or the {before} known videos with labels are all of one person; others are needed to tell what is usual."
         yield GateResult(gate, GateVerdict.UNDECIDED, reason, rise, bound, production, new, least, "at most")
         return
-    rates = f"the champion contradicts {seen.number('rate'):.1%} of the labels that came in and {seen.number('rate_before'):.1%} of the known ones"
+    rates = (
+        f"the champion contradicts {seen.number('rate'):.1%} of the labels that came in, where its own doubt says {seen.number('expected'):.1%}, "
+        f"and {seen.number('rate_before'):.1%} of the known ones ({seen.number('expected_before'):.1%})"
+    )
     p_value, alpha = p_greater(rise, se, df, bound), limits.here.hold_alpha
     failed = p_value < alpha
     reason = f"{rates}: {'more than' if failed else 'not shown to be more than'} {bound:.1%} beyond noise (p {p_value:.2g}, held below {alpha:.2g})."

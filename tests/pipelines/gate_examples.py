@@ -63,7 +63,18 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
     if drift == "tested":
         seen |= {"p_value": 0.4, "alpha": 0.01, "drifted": False, "covered": True, "least": 20}
     seen["labels"] = (
-        {"status": "tested", "n_ref": 200, "n_new": 80, "rate": 0.05, "rate_before": 0.04, "difference": 0.01, "se": 0.02, "df": 60}
+        {
+            "status": "tested",
+            "n_ref": 200,
+            "n_new": 80,
+            "rate": 0.05,
+            "rate_before": 0.04,
+            "expected": 0.04,
+            "expected_before": 0.04,
+            "difference": 0.01,
+            "se": 0.02,
+            "df": 60,
+        }
         if champion
         else {"status": "no champion"}
     )

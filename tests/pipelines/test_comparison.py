@@ -120,9 +120,9 @@ def test_a_few_people_of_one_class_do_not_hide_what_a_slice_lost(strangers: int)
     rows.loc[rows["generator"] == "blend", "source"] = "phone"
     found = {
         row["slice"]: row
-        for row in gate_inputs(
-            rows, card("a"), card("b"), SETTINGS.model_copy(update={"gates": SETTINGS.gates.model_copy(update={"min_people": 5, "min_slice": 3})}), CYCLE
-        )["slices"]["rows"]
+        for row in gate_inputs(rows, card("a"), card("b"), SETTINGS.model_copy(update={"gates": SETTINGS.gates.model_copy(update={"min_slice": 3})}), CYCLE)[
+            "slices"
+        ]["rows"]
     }["source=phone"]
     assert found["difference"] < -0.3 and found["df"] >= 4
 

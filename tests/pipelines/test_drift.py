@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.drift import champion_accuracy, draw, group_of, weigh
+from model.paired import p_greater
+from pipelines.drift import champion_accuracy, draw, group_of, label_noise, weigh
 from pipelines.drift_report import make_report
 from tests.pipelines.small_world import demo_settings
 from workspace.cycle import Cycle
@@ -190,3 +191,26 @@ def test_a_kind_of_fake_of_which_only_a_few_are_known_is_as_good_as_new() -> Non
     table.loc[table["new"] & (table["label"] == "real"), ["face_px", "sharpness"]] += 4.0
     result = weighed(table, {"real": 30})
     assert result["drifted"] and result["hold"] and result["not_covered"] == ["fake by neural"]
+
+
+def judged_by_the_champion(p_fake: np.ndarray, new: bool, flipped: float = 0.0, seed: int = 0) -> pd.DataFrame:
+    """Videos of known kinds, a person each, whose labels are drawn as the champion's probabilities say; a part of them wrong."""
+    rng = np.random.default_rng([seed, new])
+    fake = (rng.random(len(p_fake)) < p_fake) != (rng.random(len(p_fake)) < flipped)
+    about = {"new": new, "label": np.where(fake, "fake", "real"), "generator": np.where(fake, "swap", ""), "p_fake": p_fake}
+    return pd.DataFrame(about).assign(cluster=[f"{new}-{number}" for number in range(len(p_fake))])
+
+
+@pytest.mark.parametrize(("unsure", "flipped", "held"), [(True, 0.0, 0.1), (False, 0.0, 0.1), (False, 0.2, 1.0)])
+def test_cases_that_are_right_are_no_wrong_labels_though_the_champion_contradicts_every_second(unsure: bool, flipped: float, held: float) -> None:
+    known = Cycle(cycle="2026-W48.1", seed=1, batches=("b2",), judged=("b2",), base_model="a" * 64, known_generators=("swap",))
+    alarms = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sure = np.where(rng.random(300) < 0.5, 0.97, 0.03)
+        comes = rng.uniform(0.35, 0.65, 80) if unsure else sure[:80]
+        table = pd.concat([judged_by_the_champion(sure, False, seed=seed), judged_by_the_champion(comes, True, flipped, seed)], ignore_index=True)
+        found = label_noise(table, 0.5, known)
+        assert not unsure or (found["rate"] > 0.25 and found["expected"] > 0.3 > found["expected_before"])
+        alarms.append(p_greater(found["difference"], found["se"], found["df"], 0.01) < 0.01)
+    assert np.mean(alarms) == held if held == 1.0 else np.mean(alarms) <= held

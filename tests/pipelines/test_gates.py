@@ -290,6 +290,6 @@ def test_robustness_never_passes_what_lies_beyond_its_bound(difference: float, s
 
 
 def test_too_few_people_decide_nothing_however_many_their_videos() -> None:
-    few = judged(replaced(passing(), (*EVALUATION, "comparison", "people"), 9))
+    few = judged(replaced(passing(), (*EVALUATION, "comparison", "people"), 49))
     found = next(result for result in few.results if result.gate == "not worse than the champion")
-    assert few.verdict is GateVerdict.UNDECIDED and "at least 10 are needed" in found.reason and (found.n, found.smallest_n) == (9, 10)
+    assert few.verdict is GateVerdict.UNDECIDED and "at least 50 are needed" in found.reason and (found.n, found.smallest_n) == (49, 50)

@@ -1,6 +1,7 @@
 """Two whole cycles on a tiny set: phase 1, hardening, phase 2, evaluation, drift, gate and page, each stage's promises checked on what it wrote."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +286,16 @@ def test_int8_is_served_only_where_it_agrees_with_fp32(story: Any, tmp_path: Pat
     assert engine.card.engine == ("onnxruntime-int8" if served else "onnxruntime-fp32")
     assert engine.card.metrics["int8"]["bytes"] < engine.card.metrics["int8"]["fp32_bytes"]
     assert len(engine.score_clips([np.zeros((3, *2 * (engine.card.faces.size_px,), 3), np.uint8)])) == 1
+
+
+def test_what_a_person_accepted_is_not_asked_whether_it_looks_right_and_a_case_is_no_sample_of_the_traffic(story: Any, tmp_path: Path) -> None:
+    root, _, second, _, after = story
+    shutil.copytree(root, tmp_path / "w", ignore=shutil.ignore_patterns("pretrain", "hardened"))
+    accepted = drift.run(tmp_path / "w", SETTINGS, replace(second, vouched=second.judged))
+    assert accepted["n_new"] == 0 == accepted["labels"]["n_new"] and not accepted["hold"] and after["drift"]["labels"]["n_new"] > 0
+    for side in ("train", "validation", "holdout"):
+        path = tmp_path / "w/data/sets" / f"{side}.parquet"
+        table = pd.read_parquet(path)
+        table.assign(case_id=table["case_id"].where(~table["new"].astype(bool), "case-1")).to_parquet(path)
+    decided = drift.run(tmp_path / "w", SETTINGS, second)
+    assert decided["n_new"] == 0 and decided["labels"]["n_new"] == after["drift"]["labels"]["n_new"]
