@@ -215,7 +215,7 @@ class BudgetSettings(Block):
     replay_clips: NotNegative = Field(4000, description="Clips of earlier batches, generator- and class-balanced.")
     forged_fraction: Fraction = Field(0.1, description="Part of the drawn clips that is newly forged, generators in rotation.")
     hardened_clips: NotNegative = Field(1000, description="Clips attacked by `harden`.")
-    evaluation_clips_per_slice: Positive = Field(400, description="Frozen, seeded panel: videos a slice.")
+    evaluation_clips_per_slice: Positive = Field(400, description="Seeded panel: videos a slice, half the earliest, half the latest.")
     attack_clips: Positive = Field(400, description="Holdout clips attacked in `evaluate`; with half as many an equal challenger is held once in 33 weeks.")
 
 
