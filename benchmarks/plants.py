@@ -127,6 +127,13 @@ def _drifted(week: Week, rng: np.random.Generator) -> None:
     week.covered_by = {}
 
 
+def _many_kinds(week: Week, rng: np.random.Generator) -> None:
+    """The fakes that came in are of fifty generators that nobody knows, none of them a twentieth of what came in."""
+    mine = (week.incoming["new"] & (week.incoming["label"] == "fake")).to_numpy()
+    week.incoming["embedding"] = [point + 1.0 if new else point for point, new in zip(week.incoming["embedding"], mine, strict=True)]
+    week.incoming["generator"] = np.where(mine, [f"kind {number % 50}" for number in range(len(mine))], week.incoming["generator"].to_numpy(dtype=object))
+
+
 def _stale(week: Week, rng: np.random.Generator) -> None:
     week.base_sha256 = "c" * 64
 
@@ -193,6 +200,7 @@ GATE_PLANTS: dict[str, Plant] = {
     "new generator not learned": Plant("the new forger is told no better than by the champion", ("better on what is new", "new rows"),
                                        _move("x_challenger", -3.1, _rows(generator=NEW))),
     "drift": Plant("what comes in looks unlike anything in the holdout", ("drift",), _drifted),
+    "many small new kinds": Plant("half of what comes in is of kinds that nobody knows, each of them small", ("drift",), _many_kinds),
     "wrong preprocessing in the export": Plant("the export scores golden clips otherwise",
                                                ("artifact parity",), _set("parity", "max_difference", value=0.2), drawn=False),
     "no golden clips": Plant("nobody compared the export", ("artifact parity",), _set("parity", "clips", value=0), drawn=False),

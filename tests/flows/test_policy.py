@@ -108,6 +108,17 @@ def test_a_timer_at_any_times_starts_a_week_once_and_never_an_older_one(hours: l
     assert run == sorted(set(run)) and run
 
 
+@pytest.mark.parametrize("by", ["week", "person", "drift"])
+def test_drift_starts_one_cycle_and_not_one_after_the_other(by: str) -> None:
+    """What had drifted is deferred and comes along: it would drift again, at each file that comes in."""
+    events, now = journal([(0, FULL, "held", True)])
+    events[0] = Event(1, events[0].time, "cycle_opened", NO_HASH, NO_HASH, {**events[0].fields, "started_by": by})
+    week = what_starts(events, SETTINGS, now, scheduled=True, reviews=0).week
+    events.append(Event(3, now.isoformat(), "week_skipped", NO_HASH, NO_HASH, {"week": week, "why": "nothing new"}))
+    start = what_starts(events, with_policy(early_drift=True), now, scheduled=True, reviews=0)
+    assert start.by == ("" if by == "drift" else "drift")
+
+
 def test_an_unfinished_cycle_comes_before_everything() -> None:
     events, now = journal([(0, FULL, "held", False)])
     assert what_starts(events[:1], SETTINGS, now, scheduled=True, reviews=0).by == "unfinished"
