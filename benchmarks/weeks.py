@@ -31,7 +31,7 @@ from workspace.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-CHAMPION, CHALLENGER = "a" * 64, "b" * 64
+CHAMPION, CHALLENGER, ANCHOR = "a" * 64, "b" * 64, "d" * 64
 KNOWN = ("swap", "blend", "reenact", "decoder", "upsample")
 NEW = "portrait"
 SEPARATION = 4.0  # between the means of reals and fakes, in standard deviations: AUC 0.998, and a recall at `evaluate.target_fpr` well above its floor
@@ -48,7 +48,7 @@ Floats = NDArray[np.float64]
 class Week:
     """One week before it is judged. Change what you like, then call `verdict`."""
 
-    table: "pd.DataFrame"  # predictions: logits x_champion, x_challenger and what is known of each video
+    table: "pd.DataFrame"  # predictions: logits x_champion, x_challenger, x_anchor and what is known of each video
     incoming: "pd.DataFrame"  # what drift compares: known and incoming videos with the champion's p_fake
     cycle: Cycle
     settings: Settings
@@ -63,7 +63,7 @@ class Week:
     def inputs(self) -> dict[str, Any]:
         """The keyword arguments of `judge`."""
         table = add_bands(self.table.copy())
-        for model in ("champion", "challenger"):
+        for model in ("champion", "challenger", "anchor"):
             table[f"p_{model}"] = probability(table[f"x_{model}"].to_numpy())
         champion, challenger = self._card(CHAMPION, "champion"), self._card(CHALLENGER, "challenger")
         evaluation = {"gate_inputs": gate_inputs(table, champion, challenger, self.settings, self.cycle) | self.measured}
@@ -73,7 +73,7 @@ class Week:
             change(evaluation, drift)
         return {
             "evaluation": evaluation, "drift": drift, "validate": self.validate, "sets": self.sets,
-            "judged": list(self.cycle.judged), "base_sha256": self.base_sha256,
+            "judged": list(self.cycle.judged), "base_sha256": self.base_sha256, "anchor_sha256": ANCHOR,
         }  # fmt: skip
 
     def verdict(self) -> Verdict:
@@ -143,7 +143,8 @@ def good_week(
         borders = {model: threshold_at_fpr(side["label"], probability(side[f"x_{model}"].to_numpy()), settings.evaluate.target_fpr) for model in borders}
     return Week(
         table, came,
-        Cycle(cycle="2026-W47.1", seed=seed, batches=("b1", "b2"), judged=("b2",), base_model=CHAMPION, base_cycle="2026-W46.1", known_generators=KNOWN),
+        Cycle(cycle="2026-W47.1", seed=seed, batches=("b1", "b2"), judged=("b2",), base_model=CHAMPION, base_cycle="2026-W46.1",
+              anchor_model=ANCHOR, anchor_cycle="2026-W38.1", known_generators=KNOWN),
         settings, borders, {f"fake by {name}": 100 for name in KNOWN} | {"real": 150, f"fake by {NEW}": fresh},
         _measured(rng, settings), [{"batch": "b2", "success": True, "checks": {"count": 1, "rows": [{"name": "labels are known", "success": True}]}}],
         {"train_rows": 9000, "leaks": {"count": 0, "rows": []}},
@@ -172,6 +173,9 @@ def _score(rng: np.random.Generator, table: "pd.DataFrame", shares: dict[str, fl
         own = rng.normal(size=people)[person] * shares["model_person"] ** 0.5 + rng.normal(size=n) * shares["model_video"] ** 0.5
         separation = np.where(unknown, 0.5 if model == "champion" else learned, SEPARATION + more)
         table[f"x_{model}"] = np.where(fake, separation - SEPARATION / 2, -SEPARATION / 2) + shared + own
+    older = np.random.default_rng([people, n])  # the champion of weeks ago, as good as that of now; it takes none of the other draws
+    own = older.normal(size=people)[person] * shares["model_person"] ** 0.5 + older.normal(size=n) * shares["model_video"] ** 0.5
+    table["x_anchor"] = np.where(fake, np.where(unknown, 0.5, SEPARATION) - SEPARATION / 2, -SEPARATION / 2) + shared + own
 
 
 def _measured(rng: np.random.Generator, settings: Settings) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.modelfiles import MODEL_FILES
 from workspace.settings import STAGES, Settings, SourceSettings, load_settings
-from workspace.state import IMPORTED, batch_states, candidates, cycles, open_cycle
+from workspace.state import IMPORTED, anchor, batch_states, candidates, cycles, open_cycle
 
 FEW = 10  # DVC reads dvc.lock anew for every target: naming each pays where at most one batch in so many has something to do
 NOT_DUE = "this week's scheduled cycle has been run; the next is due at its slot"
@@ -235,7 +235,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
             stage(root, name)
     stages = MODEL_STAGES if cycle.trains else UNLABELLED_STAGES if cycle.unlabelled and cycle.base_model else ()
     if stages:
-        place_base_model(root, cycle)
+        place_models(root, cycle)
     refused = ""
     for name in stages:
         _say(f"{name} ...")
@@ -309,7 +309,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         _say(f"held {batch}: {failed}")
     now = datetime.now(UTC)
     week = start.week or iso_week(now, settings.schedule.timezone)
-    work = how_much(journal.events(), settings, plan, now)
+    work, older = how_much(journal.events(), settings, plan, now), anchor(journal.events(), settings.evaluate.anchor_promotions)
     why = (start.why, *plan.reasons, f"{work.kind}: {work.why}")
     judged = tuple(batch for batch in plan.judged if batch not in refused)
     if not plan.regardless and not any(_teaches(root, batch) for batch in judged if batch not in plan.deferred):
@@ -327,6 +327,8 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         why=why,
         base_model=plan.base_model,
         base_cycle=plan.base_cycle,
+        anchor_model=older.model_sha256 if older else "",
+        anchor_cycle=older.cycle if older else "",
         known_generators=tuple(known_generators(root, plan.base_cycle)),
         drawn_forgers=drawn_forgers(settings, len(cycles(journal.events()))),
     )
@@ -369,22 +371,22 @@ def drawn_forgers(settings: Settings, number: int) -> tuple[str, ...]:
     return (*names[start:], *names[:start])
 
 
-def place_base_model(root: Path, cycle: Cycle) -> None:
-    """Lay the champion (or the word that there is none) where the stages look for it. Same champion, same bytes."""
+def place_models(root: Path, cycle: Cycle) -> None:
+    """Lay the champion (or the word that there is none) and the anchor where the stages look for them. Same models, same bytes."""
     from workspace.repository import pull, replace_folder
 
     base = root / "build" / "base"
-    marker = base / "base.json"
-    if marker.exists() and read_json(marker).get("model_sha256") == cycle.base_model:
+    marker, wanted = base / "base.json", {"model_sha256": cycle.base_model, "anchor_sha256": cycle.anchor_model}
+    if marker.exists() and read_json(marker) == wanted:
         return
-    if not cycle.base_model:
-        shutil.rmtree(base, ignore_errors=True)
-    else:
-        source = root / "models" / cycle.base_cycle
-        if not source.exists():
-            pull(root, [f"models/{cycle.base_cycle}.dvc"])
-        replace_folder(source, base)
-    write_json(marker, {"model_sha256": cycle.base_model})
+    shutil.rmtree(base, ignore_errors=True)
+    for name, folder in ((cycle.base_cycle, base), (cycle.anchor_cycle, base / "anchor")):
+        if name:
+            source = root / "models" / name
+            if not source.exists():
+                pull(root, [f"models/{name}.dvc"])
+            replace_folder(source, folder)
+    write_json(marker, wanted)
 
 
 def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, refused: str = "") -> Outcome:

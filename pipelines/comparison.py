@@ -77,6 +77,9 @@ def gate_inputs(table: "pd.DataFrame", champion: "ModelCard | None", challenger:
     }
     if champion:
         inputs |= _against(champion, challenger, rows, holdout, everything, settings, cycle)
+    if cycle.anchor_model:
+        lost = [{"generator": name, **class_counts(part), **_auc_change(part, "p_anchor")} for name, part in rows_by_generator(rows).items()]
+        inputs["anchor"] = {"sha256": cycle.anchor_model, "cycle": cycle.anchor_cycle, "generators": {"count": len(lost), "rows": lost}}
     return inputs
 
 
@@ -153,13 +156,13 @@ def auc_change_bounds(rows: "pd.DataFrame", settings: Settings, seed: int) -> tu
     return min(drawn.low, summed.difference - max(reach, below)), max(drawn.high, summed.difference + reach)
 
 
-def _auc_change(rows: "pd.DataFrame") -> dict[str, Any]:
-    """Both AUCs, and their difference with its standard error; None where a class is missing."""
+def _auc_change(rows: "pd.DataFrame", before: str = "p_champion") -> dict[str, Any]:
+    """Both AUCs, and their difference with its standard error; None where a class is missing. `before` is the older model's column."""
     from model.paired import paired_auc
 
-    found = paired_auc(rows["label"].to_numpy(dtype=str), rows["p_challenger"], rows["p_champion"], rows["cluster"])
+    found = paired_auc(rows["label"].to_numpy(dtype=str), rows["p_challenger"], rows[before], rows["cluster"])
     change = found.as_dict() if found else {"difference": None, "se": None, "df": None}
-    return {"champion_auc": auc_of(rows, "p_champion"), "challenger_auc": auc_of(rows, "p_challenger"), **change}
+    return {f"{before.removeprefix('p_')}_auc": auc_of(rows, before), "challenger_auc": auc_of(rows, "p_challenger"), **change}
 
 
 def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, after: float) -> dict[str, Any] | None:

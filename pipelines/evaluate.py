@@ -29,7 +29,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
 
     challenger = verify(root / "build/model")
     champion = champion_card(root, cycle)
-    table = predict(root, settings, champion is not None, Progress("evaluate"))
+    table = predict(root, settings, champion is not None, bool(anchor_card(root, cycle)), Progress("evaluate"))
     with atomic_file(root / PREDICTIONS, "wb") as handle:
         table.to_parquet(handle, index=False)
     holdout = table[table["fold"] == "holdout"]
@@ -77,6 +77,22 @@ def champion_card(root: Path, cycle: Cycle) -> "ModelCard | None":
             "build/base is not the champion of this cycle. Nothing was compared.",
             why=f"it holds {card.model_id}, the cycle was opened against {cycle.base_model[:12]}",
             next_step="Run `vigil retrain` again: it lays the champion out afresh.",
+        )
+    return card
+
+
+def anchor_card(root: Path, cycle: Cycle) -> "ModelCard | None":
+    """The checked card of build/base/anchor, or None when the cycle has no anchor. Raises ModelFileError when it is another model."""
+    from model.card import verify
+
+    if not cycle.anchor_model:
+        return None
+    card = verify(root / "build/base/anchor")
+    if card.model_sha256 != cycle.anchor_model:
+        raise ModelFileError(
+            "build/base/anchor is not the anchor of this cycle. Nothing was compared.",
+            why=f"it holds {card.model_id}, the cycle was opened with {cycle.anchor_model[:12]}",
+            next_step="Run `vigil retrain` again: it lays the models out afresh.",
         )
     return card
 

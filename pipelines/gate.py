@@ -38,7 +38,12 @@ def _data(root: Path, cycle: Cycle) -> tuple[dict[str, Any], list[dict[str, Any]
 
 
 def _about(cycle: Cycle) -> dict[str, Any]:
-    return {"judged": cycle.judged, "base_sha256": cycle.base_model, "unknown": bool(cycle.base_model) and cycle.judges_all}
+    return {
+        "judged": cycle.judged,
+        "base_sha256": cycle.base_model,
+        "anchor_sha256": cycle.anchor_model,
+        "unknown": bool(cycle.base_model) and cycle.judges_all,
+    }
 
 
 def write_verdict(root: Path, cycle: Cycle, evaluation: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:

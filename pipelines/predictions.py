@@ -2,7 +2,7 @@
 
 Every figure and every gate input of a cycle can be recomputed from this table, the two thresholds and the settings.
 Columns: unit, cluster, label, generator, origin, source, kind, compression, attributes, face_px, yaw_degrees, brightness, the bands
-made of the last three, fold (holdout | validation | train), new, p_champion (NaN without one), p_challenger.
+made of the last three, fold (holdout | validation | train), new, p_champion and p_anchor (NaN without one), p_challenger.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEPT = ("unit", "cluster", "label", "generator", "origin", "source", "kind", "compression", "attributes", "new", "face_px", "yaw_degrees", "brightness")
+SCORES = ("p_champion", "p_anchor", "p_challenger")
 # column -> name of the band column, edges (Buolamwini & Gebru 2018 call for such slices; edges are ours), names
 BANDS: dict[str, tuple[str, tuple[float, float], tuple[str, str, str]]] = {
     "face_px": ("face_size", (80.0, 160.0), ("small", "medium", "large")),
@@ -37,8 +38,8 @@ def draw_panel(clips: "pd.DataFrame", per_slice: int, key: str) -> "pd.DataFrame
     return clips[clips["unit"].isin(set(kept))]
 
 
-def predict(root: Path, settings: Settings, champion: bool, tell: Tell = silent) -> "pd.DataFrame":
-    """Score holdout, validation and a sample of the train set with the challenger and, where there is one, the champion."""
+def predict(root: Path, settings: Settings, champion: bool, anchor: bool = False, tell: Tell = silent) -> "pd.DataFrame":
+    """Score holdout, validation and a sample of the train set with the challenger and, where there is one, the champion; the holdout with the anchor."""
     import pandas as pd
 
     parts = []
@@ -55,8 +56,9 @@ def predict(root: Path, settings: Settings, champion: bool, tell: Tell = silent)
         units["fold"] = fold
         units["p_challenger"] = _scores(root, "build/model", panel, settings, tell)
         units["p_champion"] = _scores(root, "build/base", panel, settings, tell) if champion and fold != "train" else np.nan
-        parts.append(units[[*KEPT, "fold", "p_champion", "p_challenger"]])
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEPT, "fold", "p_champion", "p_challenger"])
+        units["p_anchor"] = _scores(root, "build/base/anchor", panel, settings, tell) if anchor and fold == "holdout" else np.nan
+        parts.append(units[[*KEPT, "fold", *SCORES]])
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEPT, "fold", *SCORES])
     return add_bands(table)
 
 

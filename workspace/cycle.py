@@ -41,6 +41,8 @@ class Cycle:
     why: tuple[str, ...] = ()  # what started it, what is new, and why it does so much
     base_model: str = ""
     base_cycle: str = ""
+    anchor_model: str = ""  # an earlier champion, at build/base/anchor: what is lost little by little is lost against it
+    anchor_cycle: str = ""
     known_generators: tuple[str, ...] = ()  # the base has met them
     drawn_forgers: tuple[str, ...] = ()  # this cycle's share of newly forged clips, in rotation
 
@@ -89,8 +91,11 @@ def _mistakes(cycle: Cycle) -> Iterable[str]:
         yield f"vouched batches {sorted(strange)} are not under judgement"
     if both := set(cycle.refused) & set(cycle.batches):
         yield f"refused batches {sorted(both)} are among its batches"
-    if not re.fullmatch(r"([0-9a-f]{64})?", str(cycle.base_model)):
-        yield f"base_model {cycle.base_model!r} is not a sha256"
+    for name in ("base_model", "anchor_model"):
+        if not re.fullmatch(r"([0-9a-f]{64})?", str(getattr(cycle, name))):
+            yield f"{name} {getattr(cycle, name)!r} is not a sha256"
+    if cycle.anchor_model and not cycle.base_model:
+        yield "it has an anchor and no base"
 
 
 def write_cycle(root: Path, cycle: Cycle) -> Path:

@@ -69,7 +69,7 @@ class Workspace:
 
     @property
     def base_model(self) -> Path:
-        """A copy of the champion that the cycle starts from; `base.json` alone when there is none."""
+        """A copy of the champion that the cycle starts from, and of an older one in `anchor`; `base.json` alone when there is none."""
         return self.build / "base"
 
     @property

@@ -321,6 +321,10 @@ class EvaluateSettings(Block):
     resamples: Positive = Field(2000, description="Cluster-bootstrap resamples.")
     target_fpr: float = Field(0.0125, gt=0, lt=1, description="The threshold is set on validation to this false-positive rate; well below gates.max_fpr.")
     abstain: Fraction = Field(0.1, description="Half-width of the band around the threshold that is called uncertain.")
+    anchor_promotions: NotNegative = Field(
+        8,
+        description="Gate forgetting also compares with the champion of so many promotions ago, or the first: small losses add up. 0: it does not.",
+    )
     past_champions: Positive = Field(4, description="Past champions rescored on each cycle's new holdout videos: the decay curve of the report.")
     attack_eps: tuple[float, ...] = Field(
         (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.05, 16 / 255), strict=False, description="Points of the accuracy-against-eps curve, in pixels of [0,1]."
@@ -374,6 +378,7 @@ class GateSettings(Block):
     max_slice_drop: Fraction = Field(0.02, description="A slice that is shown to lose more balanced accuracy against the champion holds the model.")
     min_new_auc: Fraction = Field(0.90, description="On a generator new to the champion, or to a holdout that had fewer than min_slice of it.")
     max_forgetting: Fraction = Field(0.01, description="A generator known before that is shown to lose more AUC holds the model.")
+    max_long_forgetting: Fraction = Field(0.02, description="The same against the champion of evaluate.anchor_promotions ago.")
     max_generalisation_gap: Fraction = Field(0.10, description="Train AUC minus holdout AUC.")
     min_score_spread: Fraction = Field(0.05, description="Least standard deviation of p_fake on the holdout.")
     max_transfer_drop: Fraction = Field(0.04, description="Balanced accuracy lost to transferred PGD at 0.05.")

@@ -88,6 +88,13 @@ def champion(events: Iterable[Event]) -> Champion | None:
     return promoted(events).get(last[-1]) if last else None
 
 
+def anchor(events: Iterable[Event], promotions: int) -> Champion | None:
+    """The champion of so many promotions before the present one, or the first; None where the present one is the first, or for 0 promotions."""
+    events = list(events)
+    now, ever = champion(events), list(promoted(events).values())
+    return ever[max(0, now.version - 1 - promotions)] if now and promotions and now.version > 1 else None
+
+
 def previous(events: Iterable[Event]) -> Champion | None:
     """The model that the present champion replaced when it was promoted, None for the first.
 

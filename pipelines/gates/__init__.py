@@ -42,11 +42,12 @@ def judge_data(
     *,
     judged: Sequence[str],
     base_sha256: str,
+    anchor_sha256: str,
     unknown: bool,
 ) -> list[GateResult]:
     """What the gates of BEFORE_TRAINING say; arguments as of `judge`."""
     nobody_yet = {"gate_inputs": {"champion_sha256": base_sha256, "challenger_sha256": "not trained"}}
-    verdict = judge(nobody_yet, drift, validate, sets, settings, judged=judged, base_sha256=base_sha256, unknown=unknown)
+    verdict = judge(nobody_yet, drift, validate, sets, settings, judged=judged, base_sha256=base_sha256, anchor_sha256=anchor_sha256, unknown=unknown)
     return [result for result in verdict.results if result.gate in BEFORE_TRAINING]
 
 
@@ -59,13 +60,15 @@ def judge(
     *,
     judged: Sequence[str] | None,
     base_sha256: str | None,
+    anchor_sha256: str | None = "",
     unknown: bool = False,
 ) -> Verdict:
     """Weigh every measurement against its bound. Pure: the same inputs give the same verdict.
 
     `evaluation` and `drift` are the stages' reports; only their `gate_inputs` count. `validate` holds one
     `{batch, success, checks}` a batch, `sets` `{leaks: {what: count}}`, `judged` the batches of the cycle, `base_sha256`
-    the champion the cycle was opened against ('' when there is none). `unknown`: that champion was imported, and nothing here was known
+    the champion the cycle was opened against ('' when there is none), `anchor_sha256` an earlier one.
+    `unknown`: that champion was imported, and nothing here was known
     before this cycle, so there is no reference for drift or labels. An input that is missing, None or NaN makes its
     gate undecided; only `pass` may promote.
     """
@@ -75,7 +78,7 @@ def judge(
             "drift": drift.get("gate_inputs") if isinstance(drift, Mapping) else None,
             "validate": validate,
             "sets": sets,
-            "cycle": {"judged": judged, "base_sha256": base_sha256, "unknown": unknown},
+            "cycle": {"judged": judged, "base_sha256": base_sha256, "anchor_sha256": anchor_sha256, "unknown": unknown},
         }
     )
     limits = Limits(settings, GateSettings.model_validate({}))

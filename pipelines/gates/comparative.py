@@ -108,11 +108,11 @@ def _losses(rows: list[Inputs], name: str, counts: tuple[str, ...]) -> list[_Los
     return read
 
 
-def _shown_losses(gate: str, what: str, setting: str, read: list[_Loss], limits: Limits) -> GateResult:
-    """Fail where some loss beyond the bound is more than noise: one-sided tests, together at level `hold_alpha` (Holm)."""
+def _shown_losses(gate: str, what: str, setting: str, read: list[_Loss], limits: Limits, share: float = 1.0) -> GateResult:
+    """Fail where some loss beyond the bound is more than noise: one-sided tests, together at a `share` of the level `hold_alpha` (Holm)."""
     from model.paired import detectable, holm, p_greater
 
-    least, alpha = limits.here.min_slice, limits.here.hold_alpha
+    least, alpha = limits.here.min_slice, limits.here.hold_alpha * share
     bound, production = float(getattr(limits.here, setting)), float(getattr(limits.production, setting))
     judged = [loss for loss in read if loss.n >= least and loss.df >= 1]
     if not judged:
@@ -199,14 +199,28 @@ def worst_slice(gate: str, inputs: Inputs, limits: Limits) -> Results:
 
 
 def forgetting(gate: str, inputs: Inputs, limits: Limits) -> Results:
-    """No generator known before is told less well than is allowed (AUC), noise apart."""
+    """No generator known before is told less well than is allowed (AUC), noise apart: against the champion, and against one of some promotions ago.
+
+    The two share the level. Against the champion alone a little could be lost each week, without end.
+    """
+    wanted = inputs.text("cycle.anchor_sha256")
     if not has_champion(inputs):
         yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
         return
     rows = inputs.rows("evaluation.forgetting")
     for row in rows:
         row.number("champion_auc"), row.number("challenger_auc")
-    yield _shown_losses(gate, "AUC", "max_forgetting", _losses(rows, "generator", ("n_fake", "n_real")), limits)
+    yield _shown_losses(gate, "AUC", "max_forgetting", _losses(rows, "generator", ("n_fake", "n_real")), limits, 0.5)
+    if not wanted:
+        return
+    older = inputs.node("evaluation.anchor")
+    if older.text("sha256") != wanted:
+        raise Missing(f"the evaluation's older champion is {older.text('sha256')[:12] or 'none'}, the cycle's is {wanted[:12]}")
+    rows = older.rows("generators")
+    for row in rows:
+        row.number("anchor_auc"), row.number("challenger_auc")
+    since = f"{gate}: since {older.text('cycle')}"
+    yield _shown_losses(since, "AUC", "max_long_forgetting", _losses(rows, "generator", ("n_fake", "n_real")), limits, 0.5)
 
 
 def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:

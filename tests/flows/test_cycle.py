@@ -1,12 +1,14 @@
 """What a cycle is opened with: what the data checks refuse is held, and no later cycle takes it for learned."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows.cycle import open_new_cycle, settle_batches
+from flows.cycle import open_new_cycle, place_models, settle_batches
 from flows.decide import Decision
 from flows.plan import make_plan
 from flows.policy import Start
+from tests.workspace.worlds import make_model
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle
 from workspace.files import write_json
@@ -98,6 +100,25 @@ def test_a_deferred_batch_stays_out_where_nothing_new_can_teach(tmp_path: Path) 
     open_with(tmp_path, {"bad": False})
     assert read_cycle(tmp_path).judged == () and not read_cycle(tmp_path).trains
     assert batch_states(Journal(tmp_path).events())["sparse"].state == "deferred"
+
+
+def test_champion_and_anchor_lie_where_the_stages_look_and_one_that_changed_is_laid_anew(tmp_path: Path) -> None:
+    for name in ("2026-W01.1", "2026-W02.1"):
+        make_model(tmp_path, name)
+    alone = Cycle(cycle="2026-W03.1", seed=1, batches=("b",), judged=("b",), base_model="a" * 64, base_cycle="2026-W02.1")
+    both = replace(alone, anchor_model="b" * 64, anchor_cycle="2026-W01.1")
+
+    def laid(cycle: Cycle) -> dict[str, str]:
+        place_models(tmp_path, cycle)
+        return {path.parent.name: path.read_text() for path in sorted((tmp_path / "build/base").rglob("card.json"))}
+
+    cards = {name: (tmp_path / "models" / name / "card.json").read_text() for name in ("2026-W01.1", "2026-W02.1")}
+    for cycle, wanted in (
+        (both, {"anchor": cards["2026-W01.1"], "base": cards["2026-W02.1"]}),
+        (alone, {"base": cards["2026-W02.1"]}),
+        (replace(alone, base_model="", base_cycle=""), {}),
+    ):
+        assert laid(cycle) == laid(cycle) == wanted
 
 
 def test_a_cycle_that_was_forced_trains_on_what_is_accepted(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from workspace.settings import GateSettings
 
 SETTINGS = GateSettings()
-CHAMPION, CHALLENGER = "c" * 64, "d" * 64
+CHAMPION, CHALLENGER, ANCHOR = "c" * 64, "d" * 64, "e" * 64
 
 
 def passing(champion: bool = True, something_new: bool = True, drift: str = "tested") -> dict[str, Any]:
@@ -58,6 +58,11 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         inputs["new_generators"] = {"count": len(new), "rows": new}
         inputs["slices"] = {"count": len(slices), "rows": slices}
         inputs["forgetting"] = {"count": len(known), "rows": known}
+        long = [
+            {"generator": "swap", "n_real": 120, "n_fake": 60, "anchor_auc": 0.985, "challenger_auc": 0.978, "difference": -0.007, "se": 0.006, "df": 50},
+            {"generator": "blend", "n_real": 120, "n_fake": 70, "anchor_auc": 0.97, "challenger_auc": 0.975, "difference": 0.005, "se": 0.006, "df": 60},
+        ]
+        inputs["anchor"] = {"sha256": ANCHOR, "cycle": "2026-W38.1", "generators": {"count": len(long), "rows": long}}
         inputs["robustness"]["curve"] = {"difference": 0.02, "se": 0.02, "df": 28}
     seen: dict[str, Any] = {"status": drift, "n_ref": 200, "n_new": 80}
     if drift == "tested":
@@ -86,6 +91,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         "sets": {"train_rows": 900, "leaks": {"count": 0, "rows": []}},
         "judged": ["b2"],
         "base_sha256": CHAMPION if champion else "",
+        "anchor_sha256": ANCHOR if champion else "",
     }
 
 

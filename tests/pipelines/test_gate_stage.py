@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipelines import gate
-from tests.pipelines.gate_examples import CHALLENGER, CHAMPION, passing
+from tests.pipelines.gate_examples import ANCHOR, CHALLENGER, CHAMPION, passing
 from workspace.cycle import Cycle
 from workspace.files import read_json, write_json
 from workspace.settings import Settings, load_settings
@@ -34,6 +34,8 @@ def world(tmp_path: Path) -> tuple[Path, Settings, Cycle]:
         judged=["b2"],
         base_model=CHAMPION,
         base_cycle="2026-W46.1",
+        anchor_model=ANCHOR,
+        anchor_cycle="2026-W38.1",
         known_generators=["swap"],
         drawn_forgers=[],
     )

@@ -18,7 +18,9 @@ def judged(arguments: dict[str, Any], **changes: Any) -> Verdict:
     names = ("evaluation", "drift", "validate", "sets")
     given_arguments = [arguments.get(name, [] if name == "validate" else {}) for name in names]
     limits = SETTINGS.model_copy(update=changes)
-    return judge(*given_arguments, limits, judged=arguments.get("judged"), base_sha256=arguments.get("base_sha256"))  # type: ignore[arg-type]
+    return judge(
+        *given_arguments, limits, judged=arguments.get("judged"), base_sha256=arguments.get("base_sha256"), anchor_sha256=arguments.get("anchor_sha256")
+    )  # type: ignore[arg-type]
 
 
 @given(st.lists(st.sampled_from(GateVerdict)))
@@ -161,6 +163,16 @@ def test_a_new_generator_with_too_few_videos_is_reported_and_holds_nothing_unles
     assert verdict.verdict is GateVerdict.PASS and (result.n, result.smallest_n) == (29, 30) and "counts as new until" in result.reason
     assert judged(replaced(few, (*new, "n_fake"), 30)).verdict is GateVerdict.FAIL
     assert judged(replaced(few, (*new, "challenger_auc"), None)).verdict is GateVerdict.UNDECIDED
+
+
+def test_what_is_lost_little_by_little_is_held_against_an_older_champion() -> None:
+    lost = replaced(passing(), (*EVALUATION, "anchor", "generators", "rows", 0, "difference"), -0.06)
+    found = judged(lost)
+    assert found.verdict is GateVerdict.FAIL and found.reasons()[0].startswith("forgetting: since 2026-W38.1: swap lost 0.060 of AUC, more than 0.02")
+    assert judged(replaced(passing(), (*EVALUATION, "anchor", "sha256"), "f" * 64)).verdict is GateVerdict.UNDECIDED
+    nobody = passing()
+    del nobody["evaluation"]["gate_inputs"]["anchor"]
+    assert judged(nobody | {"anchor_sha256": ""}).verdict is GateVerdict.PASS, "before the second promotion there is no older champion"
 
 
 def test_calling_everything_fake_is_a_collapse() -> None:

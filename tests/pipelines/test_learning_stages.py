@@ -299,3 +299,27 @@ def test_what_a_person_accepted_is_not_asked_whether_it_looks_right_and_a_case_i
         table.assign(case_id=table["case_id"].where(~table["new"].astype(bool), "case-1")).to_parquet(path)
     decided = drift.run(tmp_path / "w", SETTINGS, second)
     assert decided["n_new"] == 0 and decided["labels"]["n_new"] == after["drift"]["labels"]["n_new"]
+
+
+def test_an_older_champion_is_scored_on_the_same_holdout_and_compared_generator_by_generator(story: Any, tmp_path: Path) -> None:
+    from model.card import load_card
+    from pipelines.comparison import gate_inputs
+    from pipelines.predictions import predict
+
+    root, _, second, _, _ = story
+    shutil.copytree(root, tmp_path / "w", ignore=shutil.ignore_patterns("pretrain", "hardened"))
+    shutil.copytree(root / "build/base", tmp_path / "w/build/base/anchor")
+    cycle = replace(second, anchor_model=second.base_model, anchor_cycle="2026-W40.1")
+    assert evaluate.anchor_card(tmp_path / "w", second) is None
+    anchor = evaluate.anchor_card(tmp_path / "w", cycle)
+    assert anchor is not None and anchor.model_sha256 == second.base_model
+    table = predict(tmp_path / "w", SETTINGS, True, True)
+    holdout = table["fold"] == "holdout"
+    assert (table.loc[holdout, "p_anchor"] == table.loc[holdout, "p_champion"]).all() and table.loc[~holdout, "p_anchor"].isna().all()
+    base = tmp_path / "w/build/base"
+    found = gate_inputs(table, load_card(base), load_card(tmp_path / "w/build/model"), SETTINGS, cycle)
+    assert (found["anchor"]["sha256"], found["anchor"]["cycle"]) == (second.base_model, "2026-W40.1")
+    mine = [{**row, "champion_auc": row["anchor_auc"]} for row in found["anchor"]["generators"]["rows"]]
+    assert [{key: value for key, value in row.items() if key != "anchor_auc"} for row in mine] == found["forgetting"]["rows"] and mine
+    with pytest.raises(ModelFileError, match="not the anchor"):
+        evaluate.anchor_card(tmp_path / "w", replace(cycle, anchor_model="f" * 64))

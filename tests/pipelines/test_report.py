@@ -21,7 +21,13 @@ def write_verdict_of(root: Path, **changes: Any) -> None:
     for path, value in changes.items():
         example = replaced(example, ("evaluation", "gate_inputs", *path.split("__")), value)
     judged = example.pop("judged"), example.pop("base_sha256")
-    verdict = judge(*(example[name] for name in ("evaluation", "drift", "validate", "sets")), SETTINGS, judged=judged[0], base_sha256=judged[1])
+    verdict = judge(
+        *(example[name] for name in ("evaluation", "drift", "validate", "sets")),
+        SETTINGS,
+        judged=judged[0],
+        base_sha256=judged[1],
+        anchor_sha256=example["anchor_sha256"],
+    )
     write_verdict(root, CYCLE, example["evaluation"], verdict)
 
 

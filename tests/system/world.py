@@ -16,7 +16,7 @@ import yaml
 WIDE_GATES = {
     "min_per_class": 2, "min_people": 1,
     "min_auc": 0.0, "min_balanced_accuracy": 0.0, "min_precision": 0.0, "min_recall": 0.0, "min_f1": 0.0, "max_fpr": 1.0, "max_ece": 1.0,
-    "margin": 1.0, "max_log_loss_rise": 20.0, "min_slice": 2, "max_slice_drop": 1.0, "min_new_auc": 0.0, "max_forgetting": 1.0,
+    "margin": 1.0, "max_log_loss_rise": 20.0, "min_slice": 2, "max_slice_drop": 1.0, "min_new_auc": 0.0, "max_forgetting": 1.0, "max_long_forgetting": 1.0,
     "max_generalisation_gap": 1.0, "max_label_noise": 1.0, "min_score_spread": 0.0,
     "max_transfer_drop": 1.0, "min_whitebox": 0.0, "max_curve_drop": 1.0, "max_latency_seconds": 600.0, "hold_on_drift": False,
 }  # fmt: skip

@@ -32,6 +32,9 @@ def test_a_cycle_survives_the_file_and_gives_the_same_bytes(tmp_path):
         judged=("b2",),
         base_model="a" * 64,
         base_cycle="2026-W46.1",
+        anchor_model="b" * 64,
+        anchor_cycle="2026-W38.1",
+        vouched=("b2",),
         known_generators=("x",),
         drawn_forgers=("z", "a", "z"),
     )
@@ -50,6 +53,9 @@ def test_a_cycle_survives_the_file_and_gives_the_same_bytes(tmp_path):
         ({"judged": ("b9",)}, "b9"),
         ({"refused": ("b1",)}, "refused"),
         ({"base_model": "abc"}, "sha256"),
+        ({"base_model": "a" * 64, "anchor_model": "abc"}, "sha256"),
+        ({"anchor_model": "a" * 64}, "no base"),
+        ({"vouched": ("b9",)}, "not under judgement"),
     ],
 )
 def test_an_impossible_cycle_is_refused(change, says):

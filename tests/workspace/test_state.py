@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from workspace.batches import ALLOWED, set_batch_state
 from workspace.errors import WorkspaceError
 from workspace.journal import NO_HASH, Event, Journal
-from workspace.state import BATCH_STATES, batch_states, candidates, champion, cycles, open_cycle, previous, promoted
+from workspace.state import BATCH_STATES, anchor, batch_states, candidates, champion, cycles, open_cycle, previous, promoted
 
 
 def event(kind: str, **fields) -> Event:
@@ -139,3 +139,15 @@ def test_a_dropped_batch_is_never_accepted_without_another_look(tmp_path_factory
             continue
     seen = ["new", *(one["state"] for one in Journal(root).events() if one.kind == "batch_state")]
     assert ("dropped", "accepted") not in itertools.pairwise(seen)
+
+
+@given(st.integers(0, 20), st.integers(0, 12), st.data())
+def test_the_anchor_is_the_champion_of_so_many_promotions_ago_or_the_first(made, promotions, data):
+    events = [event("promotion", cycle=f"c{number}", model_sha256=f"{number:064x}", path="", why="") for number in range(1, made + 1)]
+    now = made
+    if made > 1 and data.draw(st.booleans()):
+        now = data.draw(st.integers(1, made))
+        events.append(event("rollback", cycle=f"c{now}"))
+    found = anchor(events, promotions)
+    assert (found is None) == (now < 2 or not promotions)
+    assert found is None or (found.cycle == f"c{max(1, now - promotions)}" and found.version < now)
