@@ -37,7 +37,7 @@ check: setup  ## lint, types, import contract
 kills: setup  ## 100 SIGKILLs over the real flow; resumable, results in benchmarks/kills.jsonl
 	$(PYTHON) benchmarks/kills.py
 
-drill: setup  ## planted bad weeks: 32 kinds of cached scores with 10 seeds each, 26 through the whole flow; results in benchmarks/
+drill: setup  ## planted bad weeks: 34 kinds of cached scores with 10 seeds each, 26 through the whole flow; results in benchmarks/
 	$(PYTHON) benchmarks/gates.py drill
 	$(PYTHON) benchmarks/drill.py
 
