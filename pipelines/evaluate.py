@@ -67,32 +67,25 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
 
 def champion_card(root: Path, cycle: Cycle) -> "ModelCard | None":
     """The checked card of build/base, or None when the cycle has no base. Raises ModelFileError when it is another model."""
-    from model.card import verify
-
-    if not cycle.base_model:
-        return None
-    card = verify(root / "build/base")
-    if card.model_sha256 != cycle.base_model:
-        raise ModelFileError(
-            "build/base is not the champion of this cycle. Nothing was compared.",
-            why=f"it holds {card.model_id}, the cycle was opened against {cycle.base_model[:12]}",
-            next_step="Run `vigil retrain` again: it lays the champion out afresh.",
-        )
-    return card
+    return _card_of(root, "build/base", cycle.base_model, "champion")
 
 
 def anchor_card(root: Path, cycle: Cycle) -> "ModelCard | None":
     """The checked card of build/base/anchor, or None when the cycle has no anchor. Raises ModelFileError when it is another model."""
+    return _card_of(root, "build/base/anchor", cycle.anchor_model, "anchor")
+
+
+def _card_of(root: Path, folder: str, wanted: str, role: str) -> "ModelCard | None":
     from model.card import verify
 
-    if not cycle.anchor_model:
+    if not wanted:
         return None
-    card = verify(root / "build/base/anchor")
-    if card.model_sha256 != cycle.anchor_model:
+    card = verify(root / folder)
+    if card.model_sha256 != wanted:
         raise ModelFileError(
-            "build/base/anchor is not the anchor of this cycle. Nothing was compared.",
-            why=f"it holds {card.model_id}, the cycle was opened with {cycle.anchor_model[:12]}",
-            next_step="Run `vigil retrain` again: it lays the models out afresh.",
+            f"{folder} is not the {role} of this cycle. Nothing was compared.",
+            why=f"it holds {card.model_id}, the cycle was opened against {wanted[:12]}",
+            next_step="Run `vigil retrain` again: it lays the champion out afresh.",
         )
     return card
 
