@@ -149,8 +149,8 @@ def next_step(outcome: str, verdict: dict[str, Any], deferred: bool) -> str:
     if not verdict:
         return "Look at the data checks of the batches: vigil batches. Mend the media and ingest them again, or drop the batch."
     if {result["gate"] for result in verdict["results"] if result["verdict"] != "pass"} == {"drift"}:
-        wait, accept = ("Nothing: it is judged again beside the next media. ", "") if deferred else ("", "vigil batches accept, ")
-        return f"{wait}If what came in is wrong: vigil batches drop. To learn from it now: {accept}vigil models override drift, then vigil retrain."
+        wait = "Nothing: it is judged again beside the next media. " if deferred else ""
+        return f"{wait}If what came in is wrong: vigil batches drop. If it is right, to learn from it now: vigil batches accept, then vigil retrain."
     if "fail" in states:
         return (
             "Read the failed gates below. If the new data are wrong, drop the batch (vigil batches drop); if they are right, accept it "

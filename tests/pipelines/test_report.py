@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.gate import write_verdict
 from pipelines.gates import judge
-from pipelines.report import CLAIMS, figure, interval, write_report
+from pipelines.report import CLAIMS, figure, interval, next_step, write_report
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from workspace.cycle import Cycle
 from workspace.files import write_json
@@ -87,3 +87,12 @@ def test_an_interval_without_ends_shows_none() -> None:
         and interval({"value": 0.9, "low": 0.8, "high": 1.0}) == "0.900 [0.800, 1.000]"
         and interval({}) == "–"
     )
+
+
+@pytest.mark.parametrize(("failed", "deferred", "says"), [
+    (("drift",), True, "Nothing: it is judged again"), (("drift",), False, "If what came in is wrong"), (("drift", "latency"), True, "Read the failed gates"),
+])  # fmt: skip
+def test_what_drift_alone_holds_needs_nobody_while_it_is_judged_again(failed: tuple[str, ...], deferred: bool, says: str) -> None:
+    verdict = {"results": [{"gate": "size", "verdict": "pass"}, *({"gate": name, "verdict": "fail"} for name in failed)]}
+    told = next_step("held", verdict, deferred)
+    assert told.startswith(says) and "vigil batches accept" in told
