@@ -29,9 +29,9 @@ import numpy as np  # noqa: E402
 
 from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
 from benchmarks.results import add_row  # noqa: E402
-from benchmarks.weeks import STANDS, STANDS_TRANSFER, good_week, robustness  # noqa: E402
+from benchmarks.weeks import ANCHOR_CYCLE, STANDS, STANDS_TRANSFER, good_week, robustness  # noqa: E402
 from model.metrics import wilson  # noqa: E402
-from pipelines.gates.comparative import ROBUSTNESS_TESTS  # noqa: E402
+from pipelines.gates.comparative import FORGETTING_TESTS, ROBUSTNESS_TESTS  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
 
 RESAMPLES = 500  # of the paired interval; 2000 in the profile cost four times as much and move its ends by 2%
@@ -91,7 +91,7 @@ def good(weeks: int) -> dict[str, Any]:
 
 # Gate -> how it alarms in a week without any difference; its nominal level is a setting.
 ALARMS = {"label noise": "hold_alpha", "worst slice": "hold_alpha", "drift": "drift.alpha"}
-FORGETTING = ("forgetting", "forgetting: since 2026-W38.1")  # share the level
+FORGETTING = ("forgetting", f"forgetting: since {ANCHOR_CYCLE}")  # share the level
 ROBUSTNESS = ("transfer", "white-box", "curve")
 
 
@@ -115,7 +115,7 @@ def level(weeks: int) -> dict[str, Any]:
         held.update(result.gate for result in results if result.verdict != "pass")
     rows = []
     nominals = {gate: settings.drift.alpha if setting == "drift.alpha" else settings.gates.hold_alpha for gate, setting in ALARMS.items()}
-    nominals |= dict.fromkeys(FORGETTING, settings.gates.hold_alpha / len(FORGETTING))
+    nominals |= dict.fromkeys(FORGETTING, settings.gates.hold_alpha / FORGETTING_TESTS)
     nominals |= {f"robustness: {name}": settings.gates.hold_alpha / ROBUSTNESS_TESTS for name in ROBUSTNESS}
     for gate, nominal in nominals.items():
         rows.append(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHAMPION, CHALLENGER, ANCHOR = "a" * 64, "b" * 64, "d" * 64
+ANCHOR_CYCLE = "2026-W38.1"
 KNOWN = ("swap", "blend", "reenact", "decoder", "upsample")
 NEW = "portrait"
 SEPARATION = 4.0  # between the means of reals and fakes, in standard deviations: AUC 0.998, and a recall at `evaluate.target_fpr` well above its floor
@@ -144,7 +145,7 @@ def good_week(
     return Week(
         table, came,
         Cycle(cycle="2026-W47.1", seed=seed, batches=("b1", "b2"), judged=("b2",), base_model=CHAMPION, base_cycle="2026-W46.1",
-              anchor_model=ANCHOR, anchor_cycle="2026-W38.1", known_generators=KNOWN),
+              anchor_model=ANCHOR, anchor_cycle=ANCHOR_CYCLE, known_generators=KNOWN),
         settings, borders, {f"fake by {name}": 100 for name in KNOWN} | {"real": 150, f"fake by {NEW}": fresh},
         _measured(rng, settings), [{"batch": "b2", "success": True, "checks": {"count": 1, "rows": [{"name": "labels are known", "success": True}]}}],
         {"train_rows": 9000, "leaks": {"count": 0, "rows": []}},
@@ -173,7 +174,7 @@ def _score(rng: np.random.Generator, table: "pd.DataFrame", shares: dict[str, fl
         own = rng.normal(size=people)[person] * shares["model_person"] ** 0.5 + rng.normal(size=n) * shares["model_video"] ** 0.5
         separation = np.where(unknown, 0.5 if model == "champion" else learned, SEPARATION + more)
         table[f"x_{model}"] = np.where(fake, separation - SEPARATION / 2, -SEPARATION / 2) + shared + own
-    older = np.random.default_rng([people, n])  # the champion of weeks ago, as good as that of now; it takes none of the other draws
+    older = rng.spawn(1)[0]  # the champion of weeks ago, as good as that of now; it takes none of the other draws
     own = older.normal(size=people)[person] * shares["model_person"] ** 0.5 + older.normal(size=n) * shares["model_video"] ** 0.5
     table["x_anchor"] = np.where(fake, np.where(unknown, 0.5, SEPARATION) - SEPARATION / 2, -SEPARATION / 2) + shared + own
 

@@ -24,6 +24,8 @@ MODELS = {"frozen": ("first champion, frozen", RED), "loop": ("weekly loop", GRE
 def main() -> None:
     """Both figures by week, each world thin and their mean thick."""
     rows = sorted((row for row in counted() if "loop" in row), key=lambda row: (row["seed"], row["week"]))
+    if not rows:
+        sys.exit("No world that counts has been lived yet; the picture stays. Next: python benchmarks/longitudinal.py")
     seeds = sorted({row["seed"] for row in rows})
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained", sharex=True)
     for place, (figure_name, shown) in zip(axes, {"auc": "AUC", "accuracy": "accuracy"}.items(), strict=True):

@@ -309,7 +309,8 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         _say(f"held {batch}: {failed}")
     now = datetime.now(UTC)
     week = start.week or iso_week(now, settings.schedule.timezone)
-    work, older = how_much(journal.events(), settings, plan, now), anchor(journal.events(), settings.evaluate.anchor_promotions)
+    work = how_much(journal.events(), settings, plan, now)
+    older = anchor(journal.events(), settings.evaluate.anchor_promotions)
     why = (start.why, *plan.reasons, f"{work.kind}: {work.why}")
     judged = tuple(batch for batch in plan.judged if batch not in refused)
     if not plan.regardless and not any(_teaches(root, batch) for batch in judged if batch not in plan.deferred):
@@ -443,9 +444,10 @@ def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycl
 
     What was deferred once has passed all other gates: it stays so, whatever holds a later cycle that it comes along with, up to `policy.deferrals` cycles.
     """
+    events = journal.events()
+    states = batch_states(events)
     for batch in cycle.judged:
-        events = journal.events()
-        was = batch_states(events)[batch].state
+        was = states[batch].state
         if was not in ("new", "deferred"):
             continue
         again = (decision.defer or was == "deferred") and cycles_held(events, batch) <= settings.policy.deferrals

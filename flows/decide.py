@@ -106,7 +106,7 @@ def too_little_of_it(root: Path, verdict: dict[str, Any]) -> bool:
     """Whether drift alone holds the model: more media of the kinds that came in would let it pass. Of what has no label people must say first what it is."""
     from pipelines.gate import report_of
 
-    against = [row for row in verdict.get("results", []) if row.get("verdict") != "pass"]
+    against = _against(verdict)
     kinds = report_of(verdict["cycle"], root / "reports" / "drift" / "drift.json").get("not_covered") or []
     alone = all((row.get("gate"), row.get("verdict")) == ("drift", "fail") for row in against)
     return bool(against and kinds) and alone and not any(kind.startswith(UNLABELLED) for kind in kinds)
@@ -114,8 +114,12 @@ def too_little_of_it(root: Path, verdict: dict[str, Any]) -> bool:
 
 def hold_reason(verdict: dict[str, Any]) -> str:
     """The gates that held a model back, failures before undecided ones, three at most, each in its own sentence."""
-    rows = [row for row in verdict.get("results", []) if row.get("verdict") != "pass"]
-    rows.sort(key=lambda row: row.get("verdict") != "fail")
+    rows = sorted(_against(verdict), key=lambda row: row.get("verdict") != "fail")
     named = [f"{row['gate']} {row['verdict']}: {row['reason']}" for row in rows[:3]]
     more = f" (and {len(rows) - 3} more)" if len(rows) > 3 else ""
     return ("; ".join(named) or "no gate gave a result") + more
+
+
+def _against(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results that did not pass, in the order of the gates."""
+    return [row for row in verdict.get("results", []) if row.get("verdict") != "pass"]

@@ -77,9 +77,6 @@ def gate_inputs(table: "pd.DataFrame", champion: "ModelCard | None", challenger:
     }
     if champion:
         inputs |= _against(champion, challenger, rows, holdout, everything, settings, cycle)
-    if cycle.anchor_model:
-        lost = [{"generator": name, **class_counts(part), **_auc_change(part, "p_anchor")} for name, part in rows_by_generator(rows).items()]
-        inputs["anchor"] = {"sha256": cycle.anchor_model, "cycle": cycle.anchor_cycle, "generators": {"count": len(lost), "rows": lost}}
     return inputs
 
 
@@ -114,8 +111,8 @@ def _against(
     labels, clusters = rows["label"].to_numpy(dtype=str), rows["cluster"].to_numpy(dtype=str)
     lower, upper = auc_change_bounds(rows, settings, cycle.seed)
     loss = paired_mean(labels, log_losses(labels, rows["p_challenger"]), log_losses(labels, rows["p_champion"]), clusters)
-    known = [{"generator": name, **class_counts(part), **_auc_change(part)} for name, part in rows_by_generator(rows).items()]
-    new = [{"generator": name, **class_counts(part), **_auc_change(part)} for name, part in unmet(holdout, everything, cycle, settings.gates.min_slice).items()]
+    known = rows_by_generator(rows)
+    older = {"sha256": cycle.anchor_model, "cycle": cycle.anchor_cycle}
     cut = [
         {"slice": name, "n": len(part), **change}
         for name, part in slices(rows, settings.gates.min_slice).items()
@@ -131,10 +128,10 @@ def _against(
             "upper": upper,
             "log_loss": loss.as_dict() if loss else None,
         },
-        "forgetting": {"count": len(known), "rows": known},
-        "new_generators": {"count": len(new), "rows": new},
+        "forgetting": _auc_changes(known),
+        "new_generators": _auc_changes(unmet(holdout, everything, cycle, settings.gates.min_slice)),
         "slices": {"count": len(cut), "rows": cut},
-    }
+    } | ({"anchor": older | {"generators": _auc_changes(known, "p_anchor")}} if cycle.anchor_model else {})
 
 
 def auc_change_bounds(rows: "pd.DataFrame", settings: Settings, seed: int) -> tuple[float | None, float | None]:
@@ -156,7 +153,13 @@ def auc_change_bounds(rows: "pd.DataFrame", settings: Settings, seed: int) -> tu
     return min(drawn.low, summed.difference - max(reach, below)), max(drawn.high, summed.difference + reach)
 
 
-def _auc_change(rows: "pd.DataFrame", before: str = "p_champion") -> dict[str, Any]:
+def _auc_changes(parts: "dict[str, pd.DataFrame]", before: str = "p_champion") -> dict[str, Any]:
+    """The table that a gate reads: of each generator how many videos there are, and how its AUC changed."""
+    rows = [{"generator": name, **class_counts(part), **_auc_change(part, before)} for name, part in parts.items()]
+    return {"count": len(rows), "rows": rows}
+
+
+def _auc_change(rows: "pd.DataFrame", before: str) -> dict[str, Any]:
     """Both AUCs, and their difference with its standard error; None where a class is missing. `before` is the older model's column."""
     from model.paired import paired_auc
 
@@ -175,9 +178,8 @@ def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, 
     from model.paired import paired_balanced_accuracy
 
     have = part.groupby("label")["cluster"].nunique()
-    few = [label for label in ("real", "fake") if have.get(label, 0) < FEW_PEOPLE]
-    if len(few) == 2:
-        few = [label for label in few if label != str(have.idxmax())] if len(have) else few
+    most = have.idxmax() if len(have) else ""
+    few = [label for label in ("real", "fake") if have.get(label, 0) < FEW_PEOPLE and label != most]
     seen = pd.concat([part[~part["label"].isin(few)], rows[rows["label"].isin(few)]])
     found = paired_balanced_accuracy(
         seen["label"].to_numpy(dtype=str), seen["p_challenger"] >= after, seen["p_champion"] >= before, seen["cluster"]

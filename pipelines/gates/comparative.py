@@ -12,7 +12,7 @@ from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Miss
 
 NO_CHAMPION = "No champion yet: the absolute gates decide."
 NORMAL = NormalDist()
-ROBUSTNESS_TESTS = 3  # share the level of their gate
+ROBUSTNESS_TESTS, FORGETTING_TESTS = 3, 2  # share the level of their gate
 
 
 def has_champion(inputs: Inputs) -> bool:
@@ -108,11 +108,11 @@ def _losses(rows: list[Inputs], name: str, counts: tuple[str, ...]) -> list[_Los
     return read
 
 
-def _shown_losses(gate: str, what: str, setting: str, read: list[_Loss], limits: Limits, share: float = 1.0) -> GateResult:
-    """Fail where some loss beyond the bound is more than noise: one-sided tests, together at a `share` of the level `hold_alpha` (Holm)."""
+def _shown_losses(gate: str, what: str, setting: str, read: list[_Loss], limits: Limits, tests: int = 1) -> GateResult:
+    """Fail where some loss beyond the bound is more than noise: one-sided tests, together at level `hold_alpha` / `tests` (Holm)."""
     from model.paired import detectable, holm, p_greater
 
-    least, alpha = limits.here.min_slice, limits.here.hold_alpha * share
+    least, alpha = limits.here.min_slice, limits.here.hold_alpha / tests
     bound, production = float(getattr(limits.here, setting)), float(getattr(limits.production, setting))
     judged = [loss for loss in read if loss.n >= least and loss.df >= 1]
     if not judged:
@@ -207,20 +207,20 @@ def forgetting(gate: str, inputs: Inputs, limits: Limits) -> Results:
     if not has_champion(inputs):
         yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
         return
-    rows = inputs.rows("evaluation.forgetting")
-    for row in rows:
-        row.number("champion_auc"), row.number("challenger_auc")
-    yield _shown_losses(gate, "AUC", "max_forgetting", _losses(rows, "generator", ("n_fake", "n_real")), limits, 0.5)
+    yield _forgotten(gate, inputs.rows("evaluation.forgetting"), "champion_auc", "max_forgetting", limits)
     if not wanted:
         return
     older = inputs.node("evaluation.anchor")
     if older.text("sha256") != wanted:
         raise Missing(f"the evaluation's older champion is {older.text('sha256')[:12] or 'none'}, the cycle's is {wanted[:12]}")
-    rows = older.rows("generators")
+    yield _forgotten(f"{gate}: since {older.text('cycle')}", older.rows("generators"), "anchor_auc", "max_long_forgetting", limits)
+
+
+def _forgotten(gate: str, rows: list[Inputs], before: str, setting: str, limits: Limits) -> GateResult:
+    """What the generators of `rows` lost against the model whose AUC is called `before`."""
     for row in rows:
-        row.number("anchor_auc"), row.number("challenger_auc")
-    since = f"{gate}: since {older.text('cycle')}"
-    yield _shown_losses(since, "AUC", "max_long_forgetting", _losses(rows, "generator", ("n_fake", "n_real")), limits, 0.5)
+        row.number(before), row.number("challenger_auc")
+    return _shown_losses(gate, "AUC", setting, _losses(rows, "generator", ("n_fake", "n_real")), limits, FORGETTING_TESTS)
 
 
 def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
