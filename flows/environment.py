@@ -1,28 +1,42 @@
 """The environment a cycle runs in: telemetry off, Prefect's files inside the workspace, children that know their parent."""
 
+import atexit
 import os
 import signal
 from pathlib import Path
+from types import FrameType
 
 from workspace.processes import parent_token
 from workspace.quiet import set_quiet_environment
 
 
 def start_private_server() -> None:
-    """Start Prefect's temporary server of this process, deaf to Ctrl-C: a terminal sends that to every process of the group.
+    """Start Prefect's temporary server of this process, deaf to Ctrl-C and SIGTERM: both are sent to every process of a group.
 
-    A server that dies with the first Ctrl-C leaves the flow waiting for minutes to note that it was paused. Does nothing when
-    PREFECT_API_URL names a server.
+    A server that dies with the first of them leaves the flow waiting for minutes to note that it was stopped, and then failing. So it is
+    killed at our end; its database stands that. Does nothing when PREFECT_API_URL names a server.
     """
     if os.environ.get("PREFECT_API_URL"):
         return
     from prefect.server.api.server import SubprocessASGIServer
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask and keeps it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # a child inherits the mask and keeps it
+    server = SubprocessASGIServer()
     try:
-        SubprocessASGIServer().start()
+        server.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if process := server.server_process:
+        atexit.register(process.kill)  # before Prefect's own end of it, which asks with SIGTERM and waits
+
+
+def pause_on_sigterm() -> None:
+    """Let SIGTERM (`timeout`, `kill`, a service manager) pause this process as Ctrl-C does, with an orderly end. Only from the main thread."""
+    signal.signal(signal.SIGTERM, _pause)
+
+
+def _pause(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def prepare_environment(root: Path) -> None:

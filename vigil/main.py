@@ -14,7 +14,7 @@ from workspace.quiet import set_quiet_environment
 app = typer.Typer(
     name="vigil",
     help="Vigil keeps a deepfake detector current: new media in, retrained every week, promoted only if every gate passes.",
-    epilog="Exit codes: 0 done or promoted; 3 finished but held (or a file got no verdict); 2 usage; 1 error; 130 paused by Ctrl-C.",
+    epilog="Exit codes: 0 done or promoted; 3 finished but held (or a file got no verdict); 2 usage; 1 error; 130 paused by Ctrl-C or SIGTERM.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
