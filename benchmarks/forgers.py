@@ -49,11 +49,11 @@ HELD_OUT = ("self_blend", "landmark_swap", "reenact", "restore", "portrait", "au
 ABLATION_ON = ("landmark_swap", "portrait")  # held out together in the ablation: one that blends, one that draws everything
 # what each variant changes in the settings; `base` is the small profile with what the recipe of the starter adds to the training
 BASE: dict[str, dict[str, Any]] = {
-    "augment": {"poor_sources": 0.6, "poor_reals": 0.0, "degrade": 0.1, "noise_sigma": 0.0, "cutout": 0.0, "frequency_mask": 0.0},
+    "augment": {"degrade": 0.1, "noise_sigma": 0.0, "cutout": 0.0, "frequency_mask": 0.0},
     "pretrain": {"pairs": True, "locate": 1.0},
     "train": {"pairs": True},
 }
-STRONG = {"poor_sources": 0.0, "poor_reals": 0.3, "degrade": 0.5, "noise_sigma": 0.1, "cutout": 0.15, "frequency_mask": 0.1}  # the profile's own
+STRONG = {"degrade": 0.5, "noise_sigma": 0.1, "cutout": 0.15, "frequency_mask": 0.1}  # the profile's own
 # name -> (forgers left out of training, changes of the base)
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "base": ((), {}),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from model.inference import other_mode
 from workspace.settings import FeedbackSettings, PolicySettings
 
 POLICIES = ("moderation", "identity_check", "forensics")
@@ -30,21 +31,23 @@ def policy_settings(settings: FeedbackSettings, policy: str) -> PolicySettings |
     return found
 
 
-def bind(settings: FeedbackSettings, policy: str, mode: str, threshold: float, abstain: float, points: list[Mapping[str, Any]]) -> Bound:
-    """How a model judges under a policy. `points` are the operating points of its card (metrics.calibration.points).
+def bind(settings: FeedbackSettings, policy: str, mode: str, own_mode: str, threshold: float, abstain: float, points: list[Mapping[str, Any]]) -> Bound:
+    """How a model judges under a policy. `points` are the operating points of its card (metrics.calibration.points), `own_mode` the mode they were set in.
 
-    Of the points whose target is at most the policy's the one nearest to it is taken: stricter, never laxer. Where the card
-    has none, the model's own threshold holds and `note` says so.
+    Of the points whose target is at most the policy's the one nearest to it is taken: stricter, never laxer. `note` says what does not
+    hold: where the card has none, the model's own threshold is used; in another mode than its own no rate is known.
     """
     wanted = policy_settings(settings, policy)
+    judged = mode or (wanted.mode if wanted else "")
+    notes = [other_mode(own_mode, judged)] if judged not in ("", own_mode) else []
     if wanted is None:
-        return Bound(threshold, abstain, mode, None)
-    band, note, target = (abstain if wanted.abstain is None else wanted.abstain), "", None
+        return Bound(threshold, abstain, judged, None, "; ".join(notes))
+    band, target = (abstain if wanted.abstain is None else wanted.abstain), None
     if wanted.target_fpr is not None:
         fitting = [point for point in points if point["target_fpr"] <= wanted.target_fpr + 1e-9]
         if fitting:
             point = max(fitting, key=lambda one: float(one["target_fpr"]))
             threshold, target = float(point["threshold"]), float(point["target_fpr"])
         else:
-            note = f"this model has no operating point at a false-positive rate of {wanted.target_fpr:g}: its own threshold holds"
-    return Bound(threshold, band, mode or wanted.mode, target, note)
+            notes.append(f"this model has no operating point at a false-positive rate of {wanted.target_fpr:g}: its own threshold holds")
+    return Bound(threshold, band, judged, target, "; ".join(notes))

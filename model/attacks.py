@@ -71,21 +71,21 @@ class Stacked(nn.Module):
 
 
 ATTACKS = ("pgd", "apgd", "square")
-QUERIES_PER_STEP = 10  # of Square, for each gradient step of the others
+QUERIES = 200  # of Square, where the caller names none
 BATCH_CLIPS, BATCH_PIXELS = 8, 40 * 224 * 224  # frames at once: at 224 px ResNeXt-50 keeps 112 MB of each for the gradient (fp32), 4.5 GB of 40
 
 
-def _made(
-    kind: str, model: nn.Module, lengths: Tensor | None, border: float, eps: float, steps: int, step_size: float, seed: int
-) -> Callable[[Tensor, Tensor], Tensor]:
+def _made(kind: str, model: nn.Module, lengths: Tensor | None, border: float, force: "_Force", seed: int) -> Callable[[Tensor, Tensor], Tensor]:
     """The attack as torchattacks has it, on clips [B, T, 3, H, W] of these lengths."""
     import torchattacks
+
+    eps, steps = force.eps, force.steps
 
     if kind not in ("fgsm", *ATTACKS):
         raise ValueError(f"no attack is called {kind!r}; there are {', '.join(ATTACKS)}")
     if kind in ("fgsm", "pgd"):
         view = TwoLogits(model, lengths, border)
-        made = torchattacks.FGSM(view, eps=eps) if kind == "fgsm" else torchattacks.PGD(view, eps=eps, alpha=step_size, steps=steps, random_start=True)
+        made = torchattacks.FGSM(view, eps=eps) if kind == "fgsm" else torchattacks.PGD(view, eps=eps, alpha=force.step_size, steps=steps, random_start=True)
         return made  # type: ignore[no-any-return]
 
     def attack(clips: Tensor, labels: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def _made(
             if kind == "apgd":
                 plain = torchattacks.APGD(seen, norm="Linf", eps=eps, steps=steps, n_restarts=1, seed=seed % 2**31, loss="ce")
             else:
-                plain = torchattacks.Square(seen, norm="Linf", eps=eps, n_queries=QUERIES_PER_STEP * steps, n_restarts=1, seed=seed % 2**31)
+                plain = torchattacks.Square(seen, norm="Linf", eps=eps, n_queries=force.queries, n_restarts=1, seed=seed % 2**31)
             pictures = clips[chosen][:, :length].flatten(1, 2)
             found[chosen, :length] = plain(pictures, labels[chosen]).detach().unflatten(1, (length, 3))
         return found
@@ -159,13 +159,14 @@ def _batches(clips: Tensor, fake: Tensor, lengths: Tensor | None, device: torch.
 
 @dataclass(frozen=True, slots=True)
 class _Force:
-    """What an attack may do: pixels move by `eps` at most, in `steps` of `step_size`, begun `restarts` times."""
+    """What an attack may do: pixels move by `eps` at most, in `steps` of `step_size` (Square: by `queries`), begun `restarts` times."""
 
     eps: float
     steps: int
     step_size: float
     restarts: int
     seed: int
+    queries: int = QUERIES
 
 
 def _worst(kind: str, model: nn.Module, clips: Tensor, fake: Tensor, lengths: Tensor | None, force: _Force, start: int, border: float = 0.0) -> Tensor:
@@ -177,7 +178,7 @@ def _worst(kind: str, model: nn.Module, clips: Tensor, fake: Tensor, lengths: Te
         best, least = clips.clone(), _margins(model, clips, fake, lengths)
         for restart in range(force.restarts):
             own_seed = mixed_seed(force.seed, restart, start)
-            attack = _made(kind, model, lengths, border, eps, force.steps, force.step_size, own_seed)
+            attack = _made(kind, model, lengths, border, force, own_seed)
             torch.manual_seed(own_seed)
             found = attack(clips, fake.long()).detach()
             found = torch.minimum(torch.maximum(found, clips - eps), clips + eps).clamp(0, 1)  # float rounding cannot leave the ball
@@ -228,7 +229,7 @@ def attack_clips(
     border: float = 0.0,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps (Madry et al. 2018), Square asks QUERIES_PER_STEP times a step.
+    """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps (Madry et al. 2018), Square asks QUERIES times.
 
     APGD and Square only push a clip over `border`, the raw logit at which the verdict turns.
     """
@@ -287,12 +288,13 @@ def attacked_margins(
     seed: int = 0,
     border: float = 0.0,
     lengths: Tensor | None = None,
+    queries: int = QUERIES,
 ) -> list[Tensor]:
     """Attack clips through `model` as `attack_clips` does; how far [N] each then lies on the right side of each judge's border; negative: a wrong verdict.
 
     `judges` are models, each with the raw logit of its border. Attacked clips are forgotten batch by batch: a whole panel of them is gigabytes.
     """
-    force, device = _Force(eps, steps, 2.5 * eps / steps, restarts, seed), next(model.parameters()).device
+    force, device = _Force(eps, steps, 2.5 * eps / steps, restarts, seed, queries), next(model.parameters()).device
     found: list[list[Tensor]] = [[torch.zeros(0)] for _ in judges]
     for start, part, truth, frames in _batches(clips, fake, lengths, device):
         worst = _worst(kind, model, part, truth, frames, force, start, border)
@@ -314,12 +316,13 @@ def robust_curve(
     border: float = 0.0,
     lengths: Tensor | None = None,
     attacks: Sequence[str] = ("pgd",),
+    queries: int = QUERIES,
 ) -> list[RobustPoint]:
     """Accuracy under the worst of `attacks` at each eps, smallest first. Attacks are worst-case over smaller eps too, so that each attack goes on
     with the clips alone that it has not brought down yet.
 
     Each point also has the balanced accuracy under each attack alone: where Square does more harm than the attacks that
-    follow gradients, gradients are masked, and the curve flatters. `border` is the raw logit of the shipped threshold:
+    follow gradients, gradients are masked, and the curve flatters. Square asks the model `queries` times. `border` is the raw logit of the shipped threshold:
     temperature * logit(threshold). eps 0 is clean accuracy.
     """
     truth, points = fake.cpu(), []
@@ -341,6 +344,7 @@ def robust_curve(
                     seed=seed,
                     border=border,
                     lengths=None if lengths is None else lengths[left],
+                    queries=queries,
                 )
                 margins = margins.masked_scatter(left, torch.minimum(margins[left], found))
             alone[kind] = margins

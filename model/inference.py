@@ -38,6 +38,11 @@ class ClipScore:
     embedding: NDArray[np.float32]
 
 
+def other_mode(own: str, judged: str) -> str:
+    """What does not hold where a video is looked at in another mode than the one whose clips the threshold was set on."""
+    return f"threshold and rates were set in mode {own}; in mode {judged} more or fewer reals may be called fake"
+
+
 @dataclass(frozen=True, slots=True)
 class FileVerdict:
     """What is known about one file. `p_fake` is None, and `reason` says why, exactly where `verdict` is 'none'."""

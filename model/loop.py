@@ -173,7 +173,7 @@ class Loop:
         try:
             tensors, counters = load_tensors(path)
         except ModelFileError:
-            path.unlink()  # a damaged checkpoint costs time, not the run
+            path.unlink(missing_ok=True)  # a damaged checkpoint costs time, not the run; another process may have met it first
             return 0
         with torch.no_grad():
             for kind, target in (("model", self.model.state_dict()), ("averaged", self.averaged)):

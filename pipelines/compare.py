@@ -159,23 +159,32 @@ def _named(tell: Tell, name: str) -> Tell:
 
 
 def measure(network: Any, clips: "ClipDataset") -> dict[str, Any]:
-    """AUC over videos; accuracy and F1 where p_fake 0.5 divides."""
+    """AUC over videos, by the rule that serves (a 3D network knows no frames: the clip's own certainty stands in); accuracy and F1 where p_fake 0.5 divides."""
     import numpy as np
     import torch
 
     from model.aggregate import ClipEvidence, aggregate
+    from model.calibration import typical_logits
     from model.data import to_tensor
     from model.metrics import auc, threshold_metrics
+    from model.rivals import Clip3D
 
     device, evidence = next(network.parameters()).device, dict[str, list[ClipEvidence]]()
     network.eval()
     with torch.no_grad():
         for position, (unit, track) in enumerate(zip(clips.rows["unit"], clips.rows["track"], strict=True)):
-            logit = float(network(to_tensor(clips.clip(position))[None].to(device))[0])
-            evidence.setdefault(str(unit), []).append(ClipEvidence(logit, float(np.tanh(abs(logit) / 2)), int(track)))
+            clip = to_tensor(clips.clip(position))[None].to(device)
+            if isinstance(network, Clip3D):
+                logit = float(network(clip)[0])
+                certainty = float(np.tanh(abs(logit) / 2))
+            else:
+                outputs = network.forward_all(clip)
+                logit, certainty = float(outputs.logits[0]), float(outputs.certainty.mean())
+            evidence.setdefault(str(unit), []).append(ClipEvidence(logit, certainty, int(track)))
     table = unit_table(clips.rows).set_index("unit").loc[list(evidence)]
-    p_fake = np.array([aggregate(one).p_fake for one in evidence.values()])
     labels = table["label"].to_numpy(dtype=object)
+    levels = typical_logits(labels == "fake", list(evidence.values()))
+    p_fake = np.array([aggregate(one, levels=levels).p_fake for one in evidence.values()])
     at = threshold_metrics(labels, p_fake, 0.5)
     return {"auc": auc(labels, p_fake), "accuracy": at["accuracy"], "f1": at["f1"], **class_counts(table)}
 

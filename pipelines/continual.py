@@ -1,8 +1,9 @@
 """The generator-by-update matrix of a workspace: what each promoted model scored on each generator, and what was forgotten.
 
-reports/continual.json keeps a row a promoted cycle, from that cycle's own evaluation: AUC on each generator's collected
-fakes against the holdout's reals as they stood then. What a generator scored before it was learned is the champion's AUC
-in the cycle that brought it.
+reports/continual.json keeps a row a promoted cycle, from that cycle's own evaluation: AUC on the fakes of each generator that it was
+judged on against the holdout's reals as they stood then. What a generator scored before it was learned is the champion's AUC
+in the cycle that brought it. What is judged no longer, as our own forgeries once enough fakes were collected, stays in the matrix and
+out of the figures.
 """
 
 import math
@@ -46,11 +47,12 @@ def table_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return {}
     generators = sorted(learned, key=lambda name: (learned[name], name))
     values = [[_value(rows, update, name, learned[name]) for name in generators] for update in range(len(rows))]
-    known = [[math.nan if value is None else value for value in line] for line in values]
+    judged = [place for place, value in enumerate(values[-1]) if value is not None]
+    known = [[math.nan if (value := line[place]) is None else value for place in judged] for line in values]
     return {
         "generators": generators,
         "updates": [{"cycle": row["cycle"], "values": line} for row, line in zip(rows, values, strict=True)],
-        "figures": figures(known, [learned[name] for name in generators]).as_dict(),
+        "figures": figures(known, [learned[generators[place]] for place in judged]).as_dict() if judged else {},
     }
 
 

@@ -1,7 +1,9 @@
 """Make fakes from the real clips of one batch, real and fake staying a pair: a clip store in, a clip store out.
 
 Which forger a clip meets and with what random numbers follows from its own id and the seed, so the same clip gives the same
-fake whatever else the batch holds. A donor is another person of the batch on the same side of the split: nothing leaks.
+fake whatever else the batch holds. Where videos are judged, on the sides of validation and holdout, all clips of a video meet the same
+forger and the same donor, so that a forged video has as many clips as its real one. A donor is another person of the batch on the
+same side of the split: nothing leaks.
 Forgers with weights first learn from the batch's own training faces; where those are too few, that is a reason in the report.
 """
 
@@ -101,7 +103,7 @@ def _needs_donor(forger: str) -> bool:
 
 
 def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excluded: Counter[str]) -> list[ForgeJob]:
-    """The fakes to be made of real clips: forgers in rotation from a place that the clip's id gives, a forger once a clip.
+    """The fakes to be made of real clips: forgers in rotation from a place that the id of the clip (of its video, where that is judged) gives, each once.
 
     Of more than `max_clips` the first fakes of as many clips as possible are made, by rank.
     """
@@ -109,14 +111,15 @@ def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excl
     sides = _sides(clips, settings.split)
     wanted: list[tuple[int, int, ForgeJob]] = []
     for clip in clips:
-        donor = _donor(clip, clips, sides, seed)
-        start = rank(seed, clip["clip_id"]) % max(1, len(forgers))
+        unit = "clip_id" if sides[clip["clip_id"]] == "train" else "sample_id"
+        donor = _donor(clip, clips, sides, seed, unit)
+        start = rank(seed, clip[unit]) % max(1, len(forgers))
         rotation = [*forgers[start:], *forgers[:start]]
         doable = [name for name in rotation if donor is not None or not _needs_donor(name)]
-        if len(doable) < (number := min(_fakes_of(clip["clip_id"], settings.forge.fakes_per_real, seed), len(rotation))):
+        if len(doable) < (number := min(_fakes_of(clip[unit], settings.forge.fakes_per_real, seed), len(rotation))):
             excluded[NO_DONOR] += number - len(doable)
         for turn, name in enumerate(doable[:number]):
-            own_seed = rank(seed, f"{clip['clip_id']}+{name}")
+            own_seed = rank(seed, f"{clip[unit]}+{name}")
             wanted.append((turn, own_seed, ForgeJob(folder, name, clip, donor if _needs_donor(name) else None, own_seed)))
     wanted.sort(key=lambda item: (item[0], item[1], _clip_id(item[2])))
     return sorted((job for _, _, job in wanted[: settings.forge.max_clips]), key=_clip_id)
@@ -134,9 +137,9 @@ def _real_clips(folder: Path) -> list[dict[str, Any]]:
     return [row for row in real if row["use"] == "train" or (row["use"] == "evaluate" and row["identity"])]
 
 
-def _fakes_of(clip_id: str, fakes_per_real: float, seed: int) -> int:
+def _fakes_of(unit: str, fakes_per_real: float, seed: int) -> int:
     whole = int(fakes_per_real)
-    return whole + (rank(seed, f"share {clip_id}") / 2**64 < fakes_per_real - whole)
+    return whole + (rank(seed, f"share {unit}") / 2**64 < fakes_per_real - whole)
 
 
 def _sides(clips: Iterable[Mapping[str, Any]], split: SplitSettings) -> dict[str, str]:
@@ -146,15 +149,18 @@ def _sides(clips: Iterable[Mapping[str, Any]], split: SplitSettings) -> dict[str
     return {clip["clip_id"]: "holdout" if clip["identity"] in kept else split_of(clip["identity"], split) for clip in clips}
 
 
-def _donor(clip: Mapping[str, Any], clips: Sequence[dict[str, Any]], sides: Mapping[str, str], seed: int) -> dict[str, Any] | None:
-    """Another person's clip of the same kind and side, the first by a rank that each pair has; so others coming in seldom change it."""
+def _donor(clip: Mapping[str, Any], clips: Sequence[dict[str, Any]], sides: Mapping[str, str], seed: int, unit: str) -> dict[str, Any] | None:
+    """Another person's clip of the same kind and side, the first by a rank that each pair has; so others coming in seldom change it.
+
+    `unit` is the column whose rows share a donor: `clip_id`, or `sample_id` for all clips of a video.
+    """
     others = [
         other for other in clips
         if other["kind"] == clip["kind"] and other["sample_id"] != clip["sample_id"] and sides[other["clip_id"]] == sides[clip["clip_id"]]
         and (other["identity"] != clip["identity"] or not clip["identity"])
         and (not other["source_video"] or other["source_video"] != clip["source_video"])
     ]  # fmt: skip
-    return min(others, key=lambda other: (rank(seed, f"{clip['clip_id']} {other['clip_id']}"), other["clip_id"]), default=None)
+    return min(others, key=lambda other: (rank(seed, f"{clip[unit]} {other['clip_id']}"), other["clip_id"]), default=None)
 
 
 def learn(folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, int], jobs: Sequence[ForgeJob], settings: Settings, out: Path) -> dict[str, Draw]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 WHITEBOX_EPS = 2 / 255
 TRANSFER_EPS = 0.05  # pixels of [0,1]; the bound of the mission's own adversarial data
-HUGE_EPS, STANDING = 0.05, 0.3  # from there on no more than this may be left of an attacked model
+HUGE_EPS, STANDING = 0.5, 0.1  # at that strength, which no eye would miss, no more than this may be left of an attacked model
+JPEG_QUALITY, H264_CRF = 75, 23  # what attacked clips are coded with, as they would be on their way to a detector
 
 
 def attack_panel(root: Path, origins: list[str], most: int, key: str) -> "pd.DataFrame":
@@ -49,8 +50,9 @@ def measure(
     panel = attack_panel(root, origins, settings.budget.attack_clips, settings.split.key)
     if panel.empty:
         return {"n": 0, "challenger": [], "champion": [], "transfer": {}, "gate": {"n": 0}}
-    mine = curve(root, "build/model", challenger, panel, settings, cycle.seed)
-    theirs = curve(root, "build/base", champion, panel, settings, cycle.seed) if champion and champion.model else []
+    measured = curve(root, "build/model", challenger, panel, settings, cycle.seed)
+    mine = _below_huge(measured)
+    theirs = _below_huge(curve(root, "build/base", champion, panel, settings, cycle.seed)) if champion and champion.model else []
     transferred = transfers(root, settings, cycle, challenger, champion, panel, tell)
     gate = {"n": len(panel), **gate_input(panel, mine, theirs, transferred.get("independent") or transferred["parent"])}
     if champion and not champion.model:
@@ -60,7 +62,8 @@ def measure(
         "challenger": [without_clips(point) for point in mine],
         "champion": [without_clips(point) for point in theirs],
         "transfer": {name: without_clips(row) for name, row in transferred.items()},
-        "masked": masked(mine),
+        "masked": masked(measured),
+        "survival": survival(root, challenger, panel, settings, cycle.seed),
         "gate": gate,
     }
 
@@ -113,7 +116,7 @@ def transfers(
 def masked(points: list[dict[str, Any]]) -> list[str]:
     """Signs that gradients are masked and the curve flatters (Athalye et al. 2018); none is good news.
 
-    Square, which asks for no gradient, must not do more harm than the attacks that follow it, and at the largest eps nothing may stand.
+    Square, which asks for no gradient, must not do more harm than the attacks that follow it, and at HUGE_EPS nothing may stand.
     """
     found = []
     for point in points:
@@ -128,9 +131,13 @@ def masked(points: list[dict[str, Any]]) -> list[str]:
 
 
 def eps_list(settings: Settings) -> list[float]:
-    """The strengths of the settings, with 0 and 2/255 always among them."""
-    wanted = {0.0, *settings.evaluate.attack_eps}
+    """The strengths of the settings, with 0 and 2/255 always among them, and HUGE_EPS last, which no curve shows."""
+    wanted = {0.0, *settings.evaluate.attack_eps, HUGE_EPS}
     return sorted(wanted if any(_same(eps, WHITEBOX_EPS) for eps in wanted) else {*wanted, WHITEBOX_EPS})
+
+
+def _below_huge(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [point for point in points if point["eps"] < HUGE_EPS]
 
 
 def point_at(points: list[dict[str, Any]], eps: float) -> dict[str, Any] | None:
@@ -166,6 +173,7 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         settings.evaluate.attack_steps,
         settings.evaluate.attack_restarts,
         *settings.evaluate.attacks,
+        settings.evaluate.square_queries,
         seed,
         settings.stage_versions.evaluate,  # raised where the attacks became others
     ]
@@ -190,6 +198,7 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         border=border(card),
         lengths=lengths,
         attacks=settings.evaluate.attacks,
+        queries=settings.evaluate.square_queries,
     )
     write_json(path, [asdict(point) for point in found])
     return [asdict(point) for point in found]
@@ -218,6 +227,49 @@ def transfer(root: Path, attacker: Any, model: Any, limit: float, panel: "pd.Dat
         "attacker_clean": own_clean.balanced_accuracy,
         "attacker_attacked": own_moved.balanced_accuracy,
     }
+
+
+def survival(root: Path, card: "ModelCard", panel: "pd.DataFrame", settings: Settings, seed: int) -> list[dict[str, Any]]:
+    """What coding leaves of an attack, a row a strength: of the clips whose right verdict PGD turned (`turned` of `n`), the part that stays turned
+    after JPEG (frame by frame) and after H.264, and the part of the same clips that coding alone turns (`jpeg_alone`, `h264_alone`)."""
+    import numpy as np
+    import torch
+
+    from media.degrade import h264_round_trip, jpeg_round_trip
+    from model.attacks import at_once, attack_clips, attacked_margins, to_uint8
+    from model.checkpoint import load_model
+    from model.hardware import best_device
+
+    model = load_model(root / "build/model/model.safetensors", card.model_sha256).to(best_device())
+    pixels, fake, lengths = load_clips(root, panel)
+    codecs = {"jpeg": lambda clip: jpeg_round_trip(clip, JPEG_QUALITY), "h264": lambda clip: h264_round_trip(clip, H264_CRF)}
+
+    def right(clips: Any, chosen: slice) -> "NDArray[np.bool_]":
+        """Of each clip [N] whether its verdict is right."""
+        part, frames = fake[chosen], None if lengths is None else lengths[chosen]
+        (margins,) = attacked_margins("pgd", model, [(model, border(card))], clips, part, eps=0.0, steps=1, lengths=frames)
+        return torch.where(part, margins >= 0, margins > 0).numpy()
+
+    def coded(clips: Any, name: str) -> Any:
+        frames = clips.permute(0, 1, 3, 4, 2).numpy()
+        return torch.from_numpy(np.stack([codecs[name](np.ascontiguousarray(clip)) for clip in frames])).permute(0, 1, 4, 2, 3).contiguous()
+
+    step, rows = at_once(pixels.shape[1], pixels.shape[-1]), []
+    force: dict[str, Any] = {"steps": settings.evaluate.attack_steps, "seed": seed, "border": border(card)}
+    for eps in (WHITEBOX_EPS, TRANSFER_EPS):
+        seen: list[dict[str, NDArray[np.bool_]]] = []
+        for start in range(0, len(pixels), step):
+            chosen = slice(start, start + step)
+            clean = pixels[chosen]
+            moved = attack_clips("pgd", model, clean, fake[chosen], eps=eps, lengths=None if lengths is None else lengths[chosen], **force)
+            attacked = to_uint8(moved, clean, eps)
+            turned = right(clean, chosen) & ~right(attacked, chosen)
+            seen.append({"turned": turned} | {name: ~right(coded(attacked, name), chosen)[turned] for name in codecs})
+            seen[-1] |= {f"{name}_alone": ~right(coded(clean, name), chosen)[turned] for name in codecs}
+        whole = {name: np.concatenate([part[name] for part in seen]) for name in seen[0]}
+        shares = {name: float(values.mean()) if len(values) else None for name, values in whole.items() if name != "turned"}
+        rows.append({"eps": eps, "n": len(pixels), "turned": int(whole["turned"].sum()), **shares})
+    return rows
 
 
 def load_clips(root: Path, panel: "pd.DataFrame") -> tuple[Any, Any, Any]:

@@ -7,11 +7,13 @@ What is found was chosen on validation, so its AUC is too good; nothing is writt
 """
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.compare import PLAIN, measure, run_key, train_anew
+from pipelines.pretrain import CHECKPOINTS
 from pipelines.scoring import Tell, read_set, silent
 from workspace.errors import SettingsError
 from workspace.registry import open_registry, prepare
@@ -49,7 +51,7 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
     study = _open(root, settings, chosen, steps, fit_steps)
     runs = _Runs(root, settings, study.study_name)
     while (done := _finished(study)) < trials:
-        trial = study.ask({name: _distribution(name) for name in chosen})
+        trial = study.ask({name: _distribution(settings, name) for name in chosen})
 
         def told(step: int, total: int, message: str = "", done: int = done) -> None:
             tell(step, total, f"trial {done} of {trials}  {message}")
@@ -65,11 +67,13 @@ def _chosen(names: list[str] | None) -> list[str]:
     return list(names or SPACE)
 
 
-def _distribution(name: str) -> "BaseDistribution":
+def _distribution(settings: Settings, name: str) -> "BaseDistribution":
+    """The range of SPACE, widened to hold the value of params.yaml: trial 0 is that value, whatever it is (0 has no place on a log scale)."""
     from optuna.distributions import FloatDistribution
 
     low, high, log = SPACE[name]
-    return FloatDistribution(low, high, log=log)
+    mine = _value(settings, name)
+    return FloatDistribution(min(low, mine), max(high, mine), log=log and mine > 0)
 
 
 def _open(root: Path, settings: Settings, chosen: list[str], steps: int, fit_steps: int) -> "Study":
@@ -89,7 +93,7 @@ def _open(root: Path, settings: Settings, chosen: list[str], steps: int, fit_ste
     )
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=settings.seed + len(study.trials))
     if not study.trials:
-        study.enqueue_trial({name: min(max(_value(settings, name), SPACE[name][0]), SPACE[name][1]) for name in chosen})
+        study.enqueue_trial({name: _value(settings, name) for name in chosen})
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
@@ -125,10 +129,13 @@ def _try(root: Path, settings: Settings, study: "Study", trial: "Trial", tell: T
             if trial.should_prune():
                 raise optuna.TrialPruned
 
+    before = set((root / CHECKPOINTS).glob("*"))
     try:
         network = train_anew(root, settings, settings.seed, tell, validate=True, looked=looked)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
+        for folder in set((root / CHECKPOINTS).glob("*")) - before:
+            shutil.rmtree(folder, ignore_errors=True)
         return
     found = measure(network, ClipDataset(root, read_set(root, "validation"), settings.faces.size_px))
     trial.set_user_attr("accuracy", found["accuracy"])

@@ -79,7 +79,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
         import typer
 
         raise typer.BadParameter(f"--mode {mode}: use dense, standard or fast")
-    from model.inference import Engine
+    from model.inference import Engine, other_mode
 
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
@@ -87,6 +87,8 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
         print(WARNINGS[mark].format(name=folder.name, folder=folder), file=sys.stderr)
     if fpr is not None:
         print(price(engine.at_fpr(fpr)), file=sys.stderr)
+    if mode not in ("", engine.card.faces.mode):
+        print(f"Note: {other_mode(engine.card.faces.mode, mode)}.", file=sys.stderr)
     rows = []
     writer = _Printer(output)
     for path in expand(files):

@@ -191,9 +191,12 @@ def stage_lock(root: Path, name: str, wait_seconds: float = 30.0) -> Iterator[Ho
 
 
 @cache
-def without_network() -> tuple[str, ...]:
-    """Words that start a program without a network, where the system lets an ordinary user do that; else none."""
-    words = ("unshare", "--user", "--map-root-user", "--net")
+def without_network(with_its_children: bool = False) -> tuple[str, ...]:
+    """Words that start a program without a network, where the system lets an ordinary user do that; else none.
+
+    `with_its_children`: whatever the program starts ends with it, a child that left its group too.
+    """
+    words = ("unshare", "--user", "--map-root-user", "--net", *(("--pid", "--fork", "--kill-child") if with_its_children else ()))
     if shutil.which("unshare") is None:
         return ()
     return words if subprocess.run([*words, "true"], capture_output=True).returncode == 0 else ()

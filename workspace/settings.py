@@ -38,7 +38,7 @@ def _one_group(pattern: str) -> bool:
 
 
 def _rises_from_zero(values: Sequence[float]) -> bool:
-    return bool(values) and values[0] == 0 and all(low < high for low, high in pairwise(values)) and values[-1] <= 1
+    return bool(values) and values[0] == 0 and all(low < high for low, high in pairwise(values)) and values[-1] < 0.5
 
 
 def _defaults(block: type[AnyBlock]) -> Callable[[], AnyBlock]:
@@ -181,10 +181,10 @@ class AugmentSettings(Block):
     crf_max: int = Field(40, ge=0, le=51, description="Highest H.264 crf drawn.")
     degrade: Fraction = Field(0.5, description="Chance that a clip goes through scaling, blur, sharpening or a codec at all.")
     poor_sources: Fraction = Field(
-        0.0, description="Chance that a real clip and what its fake is forged from are degraded first, both alike: how good a source was says nothing then."
+        0.6, description="Chance that a real clip and what its fake is forged from are degraded first, both alike: how good a source was says nothing then."
     )
     poor_reals: Fraction = Field(
-        0.3, description="Chance that a real clip is degraded once more: forging softens, so that else a poor picture would speak for a fake."
+        0.0, description="Chance that a real clip alone is degraded once more, since forging softens a picture; `poor_sources` does better."
     )
     tilt_db: float = Field(
         0.0, ge=0, le=20, description="Spread in dB by which fine detail is weakened or raised in most clips, so that sharpness says nothing; 0 is off."
@@ -316,7 +316,7 @@ class HardenSettings(Block):
 class EvaluateSettings(Block):
     """How honest figures are made."""
 
-    RULES = (Rule(("attack_eps",), _rises_from_zero, "attack_eps must rise from 0.0 to at most 1"),)
+    RULES = (Rule(("attack_eps",), _rises_from_zero, "attack_eps must rise from 0.0 and stay below 0.5"),)
 
     resamples: Positive = Field(2000, description="Cluster-bootstrap resamples.")
     target_fpr: float = Field(0.0125, gt=0, lt=1, description="The threshold is set on validation to this false-positive rate; well below gates.max_fpr.")
@@ -334,6 +334,7 @@ class EvaluateSettings(Block):
     attacks: tuple[Literal["pgd", "apgd", "square"], ...] = Field(
         ("pgd", "apgd", "square"), strict=False, min_length=1, description="The curve is that of the worst of these; Square uncovers masked gradients."
     )
+    square_queries: Positive = Field(5000, description="How often Square asks the model, a clip and strength; a thousand are cheap on a GPU alone.")
 
 
 class DriftSettings(Block):

@@ -18,7 +18,7 @@ EMBEDDING_DIGITS = 5
 def bound_of(settings: FeedbackSettings, policy: str, mode: str, card: ModelCard) -> Bound:
     """How this model judges under this policy."""
     points = (card.metrics.get("calibration") or {}).get("points") or []
-    return bind(settings, policy, mode, card.threshold, card.abstain, points)
+    return bind(settings, policy, mode, card.faces.mode, card.threshold, card.abstain, points)
 
 
 def faces_of(card: ModelCard, bound: Bound) -> FaceSettings:

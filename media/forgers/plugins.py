@@ -1,12 +1,13 @@
 """Forgers from outside: an exported image generator, or any command that turns a clip into a clip.
 
 Generator: an ONNX file with one float32 input [N, D] (a normal random vector each) and one float32 output [N, 3, H, W],
-RGB in -1..1, H = W: what StyleGAN2/3 and ProGAN exports give. Its faces are found and aligned like everybody's; either
-they stand alone, a picture being a clip of one frame, or they are swapped into the real clip.
+RGB in -1..1, H = W: what StyleGAN2/3 and ProGAN exports give. Its faces are found and aligned like everybody's. In place of a
+picture every second one stands alone; into a video it is always swapped, since a clip of one frame among videos would give itself away.
 
 Command: started in an empty folder of its own with `{input}` and `{output}` in its words replaced by folders. The input
 holds 00000.png, 00001.png ...; the output must hold as many PNGs of the same size. It sees no variable of ours but PATH, has
-no network where the system lets us take it away, bounded memory, file size and time, and ends with its whole group.
+bounded memory, file size and time, and ends with its whole group; where the system lets us, no network, and children that left the group
+end too. It runs as whoever runs us and can read and write what they can: only programs that are trusted belong here.
 """
 
 import os
@@ -54,14 +55,14 @@ class Generator:
         self._input, self._length = given[0].name, given[0].shape[1]
 
     def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
-        """A generated face alone (one frame), or swapped into the clip, half and half. Raises DataError when it shows no face."""
+        """A generated face swapped into the clip; of a picture, half the time, alone. Raises DataError when it shows no face."""
         for _ in range(TRIES):
             vector = rng.standard_normal((1, self._length)).astype(np.float32)
             picture = np.asarray(self._session.run(None, {self._input: vector})[0])[0]
             found = self._face(picture)
             if found is None:
                 continue
-            return found if rng.random() < 0.5 else landmark_swap(frames, landmarks, rng, found)
+            return found if len(frames) == 1 and rng.random() < 0.5 else landmark_swap(frames, landmarks, rng, found)
         raise DataError(f"The generator {self.name!r} shows no face.", why=f"none in {TRIES} pictures", next_step="Use a generator of faces.")
 
     def _face(self, picture: NDArray[np.floating]) -> Clip | None:
@@ -99,7 +100,7 @@ class Command:
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
         with open(scratch / "said", "wb") as said:
             process = subprocess.Popen(
-                [*without_network(), *words],
+                [*without_network(with_its_children=True), *words],
                 cwd=scratch,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ Clip = tuple[Frames, Landmarks]
 
 @dataclass(frozen=True, slots=True)
 class Forger:
-    """One way to forge. `arrived` is the day it joined the registry; the rotation and the decay curve go by it. `whole`: it may change the surroundings too."""
+    """One way to forge. `arrived` is the day it joined the registry. `whole`: it may change the surroundings too."""
 
     name: str
     needs_donor: bool

@@ -5,10 +5,12 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -40,15 +42,18 @@ def generator(path: Path, picture: np.ndarray, length: int = 8) -> Path:
     return path
 
 
-def test_a_generated_face_stands_alone_or_in_the_clip(clips: list[Clip], tmp_path: Path) -> None:
+def test_a_generated_face_is_swapped_into_a_video_and_stands_alone_for_some_pictures(clips: list[Clip], tmp_path: Path) -> None:
     plugin = load_plugin(PluginSettings(name="stylegan", onnx=str(generator(tmp_path / "g.onnx", clips[1][0][0]))), FACES)
-    lengths = set()
+    frames, landmarks = clips[0]
+    around, rim = set(), np.s_[0, 0]
     for seed in range(6):
-        forged, points = plugin.forge(*clips[0], np.random.default_rng(seed))
-        assert forged.shape[1:] == (96, 96, 3) and points.shape == (len(forged), 468, 2)
-        assert np.array_equal(forged, plugin.forge(*clips[0], np.random.default_rng(seed))[0])
-        lengths.add(len(forged))
-    assert lengths == {1, 8}
+        forged, points = plugin.forge(frames, landmarks, np.random.default_rng(seed))
+        assert forged.shape == frames.shape and points.shape == landmarks.shape, "a shorter fake gives itself away"
+        assert np.array_equal(forged, plugin.forge(frames, landmarks, np.random.default_rng(seed))[0])
+        picture, _ = plugin.forge(frames[:1], landmarks[:1], np.random.default_rng(seed))
+        assert picture.shape == frames[:1].shape
+        around.add(np.abs(picture[rim].astype(int) - frames[rim]).mean() < 1)
+    assert around == {True, False}, "of pictures some keep their surroundings, some are the generator's own"
 
 
 def test_a_generator_without_faces_or_by_another_contract_is_refused(clips: list[Clip], tmp_path: Path) -> None:
@@ -111,6 +116,20 @@ def test_a_program_has_no_network(clips: list[Clip], tmp_path: Path) -> None:
         with pytest.raises(DataError, match="ended with 1"):
             load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
         socket.create_connection(server.getsockname(), 5).close()  # it was the network that was missing, not the server
+
+
+def test_a_child_that_left_the_group_of_a_program_ends_with_it(clips: list[Clip], tmp_path: Path) -> None:
+    if not without_network(with_its_children=True):
+        pytest.skip("this system does not let an ordinary user bound a program's processes")
+    mark = f"left behind by {tmp_path}"
+    body = f"import subprocess\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}], start_new_session=True)\n" + INVERT
+    load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+    for _ in range(100):
+        left = [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])]
+        if not left:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"still there: {left}")
 
 
 def test_a_program_that_is_not_there_is_said_at_once() -> None:

@@ -20,7 +20,7 @@ def test_familiar_media_raise_about_as_many_alarms_as_promised() -> None:
     for _ in range(40):
         rows, people = familiar(rng, 300)
         known = fit_novelty(rows, people)
-        assert known["bound"] is not None and known["clips"] == 300
+        assert known["bound"] is not None and known["people"] == 150
         alarms += [is_novel(known, [row]) for row in familiar(rng, 50, 1)[0]]
     assert np.mean(alarms) < 2.5 * ALARMS
 
@@ -39,10 +39,10 @@ def test_one_strange_clip_among_familiar_ones_is_no_strange_video() -> None:
     assert not is_novel(known, [*familiar(rng, 1, 4)[0], np.full(8, 1e4)])
 
 
-@given(people=st.integers(0, 60))
+@given(people=st.integers(0, 60), each=st.integers(1, 12))
 @settings(max_examples=20, deadline=None)
-def test_too_few_clips_give_no_bound_and_no_alarm(people: int) -> None:
-    known = fit_novelty(*familiar(np.random.default_rng(people), people, 1)) if people else fit_novelty([], [])
+def test_too_few_people_give_no_bound_and_no_alarm_however_many_clips_they_have(people: int, each: int) -> None:
+    known = fit_novelty(*familiar(np.random.default_rng(people), people, each)) if people else fit_novelty([], [])
     assert known["bound"] is None and not is_novel(known, [np.full(8, 1e6)])
     assert not is_novel(None, [np.zeros(8)])
 

@@ -74,7 +74,7 @@ def test_hardened_reals_keep_their_attack_as_hardened_fakes_do(clips: MemoryClip
 
 def test_a_poor_source_is_poor_for_both_and_is_forged_after(clips: MemoryClips) -> None:
     """Degraded alike before the forgery: what differs stays where it was, and outside of it nothing does."""
-    plain = AugmentSettings(reforge=0.0, poor_reals=0.0, noise_sigma=0.0, brightness=0.0, contrast=0.0, saturation=0.0, degrade=1e-9, h264=0.0)
+    plain = AugmentSettings(reforge=0.0, poor_sources=0.0, noise_sigma=0.0, brightness=0.0, contrast=0.0, saturation=0.0, degrade=1e-9, h264=0.0)
     still = plain.model_copy(update=dict.fromkeys(set(STILL) - {"degrade"}, 0.0))
     poor = still.model_copy(update={"poor_sources": 1.0})
     changed = 0

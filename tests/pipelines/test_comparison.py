@@ -196,12 +196,13 @@ def test_signs_of_masked_gradients_are_named() -> None:
 
     sound = [
         {"eps": 0.0, "balanced_accuracy": 0.9, "by_attack": {"pgd": 0.9, "square": 0.9}},
-        {"eps": 0.05, "balanced_accuracy": 0.0, "by_attack": {"pgd": 0.0, "square": 0.4}},
+        {"eps": 0.05, "balanced_accuracy": 0.4, "by_attack": {"pgd": 0.4, "square": 0.4}},
+        {"eps": 0.5, "balanced_accuracy": 0.0, "by_attack": {"pgd": 0.0, "square": 0.4}},
     ]
     assert masked(sound) == [] == masked([])
     flattered = [
         {"eps": 0.00784, "balanced_accuracy": 0.3, "by_attack": {"pgd": 0.8, "apgd": 0.7, "square": 0.3}},
-        {"eps": 0.05, "balanced_accuracy": 0.6, "by_attack": {"pgd": 0.6}},
+        {"eps": 0.5, "balanced_accuracy": 0.2, "by_attack": {"pgd": 0.2}},
     ]
     assert [line.split(" ")[3] for line in masked(flattered)] == ["Square", "a"]
 

@@ -22,5 +22,13 @@ def test_rows_are_kept_once_a_cycle_and_make_the_matrix(tmp_path: Path) -> None:
     assert found["figures"]["forward_transfer"] == pytest.approx(0.05)
 
 
+def test_what_is_judged_no_longer_leaves_the_figures_and_stays_in_the_matrix(tmp_path: Path) -> None:
+    record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96), blend=(None, 0.80)))
+    record(tmp_path, evaluation("2026-W47.2", swap=(0.96, 0.93)))
+    found = table_of(rows_of(tmp_path))
+    assert found["generators"] == ["blend", "swap"] and found["updates"][-1]["values"] == [None, 0.93]
+    assert found["figures"]["average"] == pytest.approx(0.93) and found["figures"]["worst_drop"] == pytest.approx(0.03)
+
+
 def test_before_the_first_promotion_there_is_no_matrix(tmp_path: Path) -> None:
     assert rows_of(tmp_path) == [] and table_of([]) == {}

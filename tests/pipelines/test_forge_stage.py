@@ -78,6 +78,23 @@ def test_a_donor_is_another_person_of_the_same_side_and_kind(tmp_path: Path) -> 
         assert target == donor
 
 
+def test_where_videos_are_judged_all_clips_of_one_meet_the_same_forger_and_donor(tmp_path: Path) -> None:
+    """Real videos of four clips beside forged ones of one would be judged, and a threshold set, by another rule for each."""
+    videos = clips_of(100)
+    clips = [{**video, "clip_id": f"{video['sample_id']}-t0-c{number}"} for video in videos for number in range(4)]
+    split, forgers = demo_settings().split, ["self_blend", "landmark_swap", "reenact"]
+    jobs = plan(tmp_path, clips, forgers=forgers, fakes_per_real=1.3, max_clips=4000)
+    units: dict[tuple[str, str], list[forge.ForgeJob]] = {}
+    for job in jobs:
+        units.setdefault((job.clip["sample_id"], job.forger), []).append(job)
+    judged = [unit for unit in units.values() if split_of(unit[0].clip["identity"], split) != "train"]
+    trained = [unit for unit in units.values() if split_of(unit[0].clip["identity"], split) == "train"]
+    assert len(judged) > 30 and {len(unit) for unit in judged} == {4}
+    assert all(len({job.donor["sample_id"] if job.donor else "" for job in unit}) == 1 for unit in judged)
+    assert {unit[0].forger for unit in judged} == set(forgers), "in rotation over videos"
+    assert min(len(unit) for unit in trained) == 1, "what trains meets as many forgers as it has clips"
+
+
 def test_without_a_donor_a_forger_that_needs_none_steps_in_or_it_is_counted(tmp_path: Path) -> None:
     lonely = clips_of(2)
     assert {job.forger for job in plan(tmp_path, lonely)} == {"self_blend"}

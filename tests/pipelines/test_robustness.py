@@ -55,6 +55,52 @@ def test_the_attacks_aim_at_the_raw_logit_of_the_shipped_threshold(attacked: Any
     assert made == [pytest.approx(2.0 * 0.8473, abs=1e-3)]
 
 
+@pytest.fixture
+def panel(tmp_path: Path) -> pd.DataFrame:
+    """Six toy clips of each class, of three frames and of two, and a lively network in build/model."""
+    rng = np.random.default_rng(0)
+    with ShardWriter(tmp_path / "data/faces/b") as writer:
+        for number in range(12):
+            clip = toy_clip(number % 2 == 1, rng, 3 if number < 8 else 2)
+            writer.add({"clip_id": f"c{number:02d}", "label": "fake" if number % 2 else "real"}, clip, np.zeros((len(clip), 468, 2)))
+    model_folder(tmp_path / "build/model", threshold=0.5)
+    return read_index(tmp_path / "data/faces/b").assign(store="data/faces/b")
+
+
+def middle_threshold(root: Path, panel: pd.DataFrame) -> Any:
+    """The model's card with the threshold at the middle of what it says of the panel, so that verdicts of both kinds stand near the border."""
+    from model.card import load_card
+    from model.checkpoint import load_model
+
+    card = load_card(root / "build/model")
+    clips, _, lengths = robustness.load_clips(root, panel)
+    with torch.no_grad():
+        logits = load_model(root / "build/model/model.safetensors", card.model_sha256)(clips.float() / 255, lengths)
+    return card.model_copy(update={"threshold": float(torch.sigmoid(logits.median() / card.temperature))})
+
+
+def test_of_the_verdicts_that_an_attack_turned_it_is_told_how_many_stay_so_after_coding(
+    tmp_path: Path, panel: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, settings = middle_threshold(tmp_path, panel), demo_settings()
+    rows = robustness.survival(tmp_path, card, panel, settings, 1)
+    assert [row["eps"] for row in rows] == [robustness.WHITEBOX_EPS, robustness.TRANSFER_EPS] and {row["n"] for row in rows} == {12}
+    assert rows[1]["turned"] > 0 and all(0 <= rows[1][name] <= 1 for name in ("jpeg", "h264", "jpeg_alone", "h264_alone"))
+    assert rows == robustness.survival(tmp_path, card, panel, settings, 1), "twice the same"
+    for name in ("jpeg_round_trip", "h264_round_trip"):
+        monkeypatch.setattr(f"media.degrade.{name}", lambda clip, strength: clip)
+    (row,) = robustness.survival(tmp_path, card, panel, settings, 1)[1:]
+    assert (row["jpeg"], row["h264"], row["jpeg_alone"], row["h264_alone"]) == (1.0, 1.0, 0.0, 0.0), "a codec that changes nothing mends nothing"
+
+
+def test_the_huge_strength_uncovers_masked_gradients_and_is_in_no_curve(tmp_path: Path, panel: pd.DataFrame) -> None:
+    from model.card import load_card
+
+    points = robustness.curve(tmp_path, "build/model", load_card(tmp_path / "build/model"), panel, demo_settings(), 1)
+    assert points[-1]["eps"] == robustness.HUGE_EPS
+    assert [point["eps"] for point in robustness._below_huge(points)] == [0.0, 0.00784, 0.05]
+
+
 def test_clips_wait_for_their_attack_in_8_bits(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     made = [toy_clip(False, rng, frames) for frames in (3, 1)]

@@ -48,6 +48,13 @@ def test_a_study_begins_at_params_yaml_goes_on_and_is_logged(root: Path) -> None
     assert all(run.info.status == "FINISHED" for run in runs)
 
 
+def test_trial_0_is_params_yaml_even_where_that_lies_outside_the_usual_range(root: Path) -> None:
+    """The recipe `resnext-lstm` has no CNN head; clamped to 0.2 another network was trained and then named as a change."""
+    asked = demo_settings({"model": {"fusion_cnn": 0.0}, "train": {"lr": 0.01}})
+    found = search(root, asked, 1, 3, 2, ["model.fusion_cnn", "train.lr"])
+    assert found["trials"][0]["settings"] == {"model.fusion_cnn": 0.0, "train.lr": 0.01} and found["changes"] == {}
+
+
 def test_a_trial_behind_the_median_is_given_up(root: Path) -> None:
     search(root, SETTINGS, 1, 3, 2, OVER)
     (study,) = studies(root)
@@ -59,6 +66,7 @@ def test_a_trial_behind_the_median_is_given_up(root: Path) -> None:
         )
     found = search(root, SETTINGS, 2 + module.STARTUP, 3, 2, OVER)
     assert found["trials"][-1]["state"] == "pruned" and found["best"]["auc"] == 1.5
+    assert list((root / ".vigil/checkpoints").glob("*")) == [], "nothing of a trial that was given up is left"
     assert "given up" in render_search(found | {"best": None})
 
 

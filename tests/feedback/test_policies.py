@@ -1,0 +1,36 @@
+"""How a policy binds a model: its operating point, its band, its mode, and what then does not hold."""
+
+import pytest
+
+from feedback.policies import bind
+from workspace.settings import FeedbackSettings
+
+POINTS = [{"target_fpr": 0.01, "threshold": 0.9}, {"target_fpr": 0.05, "threshold": 0.7}]
+SETTINGS = FeedbackSettings.model_validate({
+    "moderation": {"target_fpr": 0.03, "abstain": 0.2, "mode": "fast"},
+    "forensics": {"target_fpr": 0.001, "mode": "dense"},
+})  # fmt: skip
+
+
+def test_the_operating_point_is_stricter_than_the_policy_never_laxer() -> None:
+    bound = bind(SETTINGS, "moderation", "", "fast", 0.5, 0.1, POINTS)
+    assert (bound.threshold, bound.abstain, bound.target_fpr, bound.mode, bound.note) == (0.9, 0.2, 0.01, "fast", "")
+
+
+def test_without_an_operating_point_the_models_own_threshold_holds_and_says_so() -> None:
+    bound = bind(SETTINGS, "forensics", "", "dense", 0.5, 0.1, POINTS)
+    assert (bound.threshold, bound.target_fpr) == (0.5, None) and "0.001" in bound.note
+
+
+@pytest.mark.parametrize(("policy", "asked", "own", "said"), [
+    ("", "", "standard", False), ("", "standard", "standard", False), ("", "dense", "standard", True), ("moderation", "", "standard", True),
+    ("moderation", "standard", "standard", False), ("moderation", "", "fast", False),
+])  # fmt: skip
+def test_a_mode_that_the_threshold_was_not_set_in_is_said(policy: str, asked: str, own: str, said: bool) -> None:
+    note = bind(SETTINGS, policy, asked, own, 0.5, 0.1, POINTS).note
+    assert ("were set in mode" in note) == said
+
+
+def test_an_unknown_policy_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        bind(SETTINGS, "nobody", "", "standard", 0.5, 0.1, POINTS)
