@@ -16,7 +16,7 @@ setup: .venv/ready  ## the virtual environment with every pinned package
 	@command -v $(VIGIL_PYTHON) >/dev/null || { echo "Python 3.11 was not found. Install it, or name one: make setup VIGIL_PYTHON=/path/to/python3.11"; exit 1; }
 	@$(VIGIL_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Vigil's pins are for Python 3.11; $(VIGIL_PYTHON) is another version."; exit 1; }
 	$(VIGIL_PYTHON) -m venv --clear .venv
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.txt
+	$(PYTHON) -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-setup.txt
 	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --require-hashes --no-deps -r requirements.txt
 	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
 	$(PYTHON) -m compileall -q -j 0 .venv/lib >/dev/null || true  # once, instead of at every start: each stage is a process of its own

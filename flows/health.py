@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from workspace.cycle import iso_week, week_ahead
+from workspace.errors import VigilError
 from workspace.journal import Journal
 from workspace.remote import Verified
 from workspace.settings import Settings
@@ -101,13 +103,19 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
         "schedule",
         not ahead,
         f"the cycle of {ahead} is used up, though it is {now:%Y-%m-%d} here: nothing is due until then" if ahead else "no week to come is used up",
-        "set the clock if it is wrong; if it is right, run `vigil doctor --fix`: weeks count from now on again",
+        "set the clock if it is wrong; if it is right, run `vigil doctor --clock-is-right`: weeks count from now on again",
     )
+    left = left_behind(root, settings)
+    row("left behind", not left, "; ".join(left) or "nothing", "run `vigil doctor --fix`, or simply `vigil retrain`: both close it")
     leading = champion(events)
     if leading is None:
         row("champion", True, "none yet")
         return rows
     try:
+        named = registry.read_alias(root, settings)
+        same = named is not None and named.model_sha256 == leading.model_sha256
+        says = f"{named.cycle} ({named.model_sha256[:12]})" if named else "nothing"
+        row("alias", same, f"the registry's `champion` names {says}{'' if same else f', the journal {leading.cycle}'}", "run `vigil doctor --fix`")
         serving = registry.serving_model(root, settings)
         from model.card import verify
 
@@ -116,6 +124,25 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     except Exception as problem:
         row("champion", False, str(problem), "run `vigil doctor --fix`: aliases are rebuilt from the journal, a missing model is pulled")
     return rows
+
+
+def left_behind(root: Path, settings: Settings) -> list[str]:
+    """What a dead process left, in words; nothing while somebody is at work in the workspace."""
+    from flows.closing import unfinished
+    from workspace import registry
+    from workspace.lease import lease_holder
+    from workspace.processes import describe, find_orphans
+
+    if lease_holder(root):
+        return []
+    found = [f"orphan {describe(process)}" for process in find_orphans(root)]
+    uri = registry.tracking_uri(root, settings.registry)
+    if not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists():
+        with suppress(VigilError):  # a registry that is away has a row of its own
+            found += [f"MLflow run {run_id} says RUNNING" for run_id in registry.find_running(root, settings)]
+    if last := unfinished(root):
+        found.append(f"{last.cycle} is closed and not committed")
+    return found
 
 
 def examine_remote(found: Verified) -> list[dict[str, Any]]:

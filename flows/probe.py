@@ -84,8 +84,9 @@ def _shadow(found: ProbeResult, root: Path, settings: Settings, model_dir: Path)
 
     try:
         seen = replay(root, settings, model_dir, settings.serve.shadow_requests)
-    except VigilError as problem:  # such as a database that is not there: the model has shown that it answers
-        return replace(found, reason=f"{found.reason}; logged requests could not be replayed: {problem.what}")
+    except Exception as problem:  # such as a database that is not there, or locked: the model has shown that it answers
+        why = problem.what if isinstance(problem, VigilError) else f"{type(problem).__name__}: {problem}"[:200]
+        return replace(found, reason=f"{found.reason}; logged requests could not be replayed: {why}")
     write_json(root / SHADOW, {"model_sha256": read_json(model_dir / "card.json")["model_sha256"]} | seen)
     if not seen["asked"]:
         return found

@@ -21,6 +21,7 @@ OTHER_LOOK = "it shows what a sample on another side shows"
 PERSON_TRAINS = "kept for evaluation, but its person is on another side"
 CLAIMED = ("identity", "donor", "source_video")
 DUPLICATE = "near duplicate of another sample"
+REVIEWED = "a reviewed case, chosen because the model was unsure: its person is on a side that judges"
 
 
 def split_of(identity: str, split: SplitSettings) -> Side:
@@ -69,21 +70,28 @@ def standing(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, st
 
 
 def only_standing(batches: Mapping[str, Sequence[Mapping[str, Any]]], stands: Mapping[str, str]) -> list[list[Mapping[str, Any]]]:
-    """The rows that stand, a list a batch. One that corrects an earlier label takes its place in the order: a correction moves nobody to another side."""
+    """The rows that stand, a list a batch. One that corrects an earlier label takes its place in the order: a correction moves nobody to another side.
+
+    `first_by_people` says of each row that only people ever gave it a label: it came in as a case.
+    """
     rows = {sample["sample_id"]: sample for batch, samples in batches.items() for sample in samples if stands[sample["sample_id"]] == batch}
     placed: set[str] = set()
     ordered: list[list[Mapping[str, Any]]] = []
     for batch, samples in batches.items():
         here = [one for one in samples if one["sample_id"] not in placed and (stands[one["sample_id"]] == batch or (one["label"] and not one["quarantine"]))]
         placed |= {one["sample_id"] for one in here}
-        ordered.append([{**rows[one["sample_id"]], **{name: one[name] or rows[one["sample_id"]][name] for name in CLAIMED}} for one in here])
+        ordered.append([
+            {**rows[one["sample_id"]], **{name: one[name] or rows[one["sample_id"]][name] for name in CLAIMED}, "first_by_people": bool(one["case_id"])}
+            for one in here
+        ])  # fmt: skip
     return ordered
 
 
 def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSettings) -> Sides:
     """The side of every sample. `batches` are entries of the faces reports, in the order in which the batches were accepted.
 
-    Adding a batch at the end changes no side that was given before.
+    Adding a batch at the end changes no side that was given before. A reviewed case only ever trains, unless it was kept for evaluation or
+    corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour whoever comes after it.
     """
     sides = Sides()
     for batch in batches:
@@ -112,6 +120,8 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
             return None, PERSON_TRAINS
     else:
         wanted = sides.of_person(sample["identity"], split)
+        if wanted != "train" and sample.get("first_by_people"):
+            return None, REVIEWED
         if sample["donor"] and sides.of_person(sample["donor"], split) != wanted:
             return None, OTHER_DONOR
     videos = {sides.claims.get(("video", name), wanted) for name in (sample["source_video"], sample["path"])}

@@ -60,6 +60,9 @@ class Detector:
     """
 
     def __init__(self, source: "str | Path | Workspace | None" = None, *, fpr: float | None = None, threads: int = 2) -> None:
+        from workspace.quiet import set_quiet_environment
+
+        set_quiet_environment()
         from model.inference import Engine
 
         folder, self.mark = _model_of(source)

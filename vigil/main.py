@@ -445,13 +445,16 @@ def doctor(
     remote: Annotated[
         bool, typer.Option("--remote", help="Read every object on the DVC remote and compare its checksum; costs as much traffic as a full pull.")
     ] = False,
+    clock_is_right: Annotated[
+        bool, typer.Option("--clock-is-right", help="Weeks that a clock far ahead has used up count again from now on. Only once the clock is mended.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find what a dead process left, and with --fix close it."""
     from vigil.mending import examine_and_fix, render_checks
 
     root = _root(workspace)
-    rows, done = examine_and_fix(root, _settings(root), fix=fix, push=push, pull=pull, remote=remote)
+    rows, done = examine_and_fix(root, _settings(root), fix=fix, push=push, pull=pull, remote=remote, clock_is_right=clock_is_right)
     _emit({"checks": rows, "done": done}, render_checks(rows, done), as_json)
     raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
 
@@ -495,15 +498,17 @@ def erase(
         str, typer.Argument(help="A sample's sha256 (whatever source it came from), or a detection's id.", show_default="all that was asked for")
     ] = "",
     workspace: WorkspaceOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go, and which tags would be lost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go, and which tags would be lost; needs WHAT.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Erase a sample or an upload for good, training data included: media, faces, fakes, DVC's copies. Says what cannot be."""
     from vigil.people import erase as erase_upload
     from vigil.people import render_erased, render_would_erase, would_erase
 
+    if dry_run and not what:
+        raise typer.BadParameter("--dry-run says of one sample or detection what would go: name it")
     root = _root(workspace)
-    if dry_run and what:
+    if dry_run:
         page = would_erase(root, _settings(root), what)
         _emit(page, render_would_erase(page), as_json)
         return

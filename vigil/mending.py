@@ -12,7 +12,7 @@ from workspace.state import champion, open_cycle
 
 
 def examine_and_fix(
-    root: Path, settings: Settings, *, fix: bool, push: bool, pull: bool = False, remote: bool = False
+    root: Path, settings: Settings, *, fix: bool, push: bool, pull: bool = False, remote: bool = False, clock_is_right: bool = False
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The doctor's findings, and what was done about them."""
     from flows.environment import prepare_environment
@@ -22,7 +22,7 @@ def examine_and_fix(
 
     verified = None
     done: list[str] = []
-    if fix or push or pull or remote:
+    if fix or push or pull or remote or clock_is_right:
         from flows.closing import finish_commit
         from pipelines.stage import Progress
         from workspace import registry, repository
@@ -33,10 +33,11 @@ def examine_and_fix(
             repository.set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
             if pull:
                 done.append(f"pulled {repository.pull(root)} files")
+            if clock_is_right:
+                done += count_weeks_from_now(root, settings)
             if fix:
                 done += end_orphans(root)
                 done += close_stale_runs(root, settings)
-                done += count_weeks_from_now(root, settings)
                 done += [f"removed {name}" for name in repository.remove_stale_dvc_files(root)]
                 leading = champion(Journal(root).events())
                 if leading and not (root / leading.path).exists():

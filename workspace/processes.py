@@ -131,7 +131,15 @@ def _signal(process: "psutil.Process", action: str) -> None:
 
 
 def end_orphans(root: Path) -> list[str]:
-    """End what killed flows left running in the workspace at `root`; returns one line a process that was ended.
+    """End what killed flows left running in the workspace at `root` (see find_orphans); returns one line a process that was ended."""
+    orphans = find_orphans(root)
+    told = [describe(process) for process in orphans]
+    end_processes(orphans)
+    return told
+
+
+def find_orphans(root: Path) -> "list[psutil.Process]":
+    """What killed flows left running in the workspace at `root`, with its children.
 
     An orphan has VIGIL_WORKSPACE set to `root` and a VIGIL_PARENT that is dead or no longer among its ancestors (the
     process between was killed). Processes without both variables, of other workspaces or of other users are never touched, nor are we.
@@ -154,9 +162,7 @@ def end_orphans(root: Path) -> list[str]:
                     orphans.setdefault(found.pid, found)
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
-    told = [_describe(process) for process in orphans.values()]
-    end_processes(list(orphans.values()))
-    return told
+    return list(orphans.values())
 
 
 def _is_orphan(process: "psutil.Process", token: str) -> bool:
@@ -167,7 +173,8 @@ def _is_orphan(process: "psutil.Process", token: str) -> bool:
     return parent is None or parent.pid not in {ancestor.pid for ancestor in process.parents()}
 
 
-def _describe(process: "psutil.Process") -> str:
+def describe(process: "psutil.Process") -> str:
+    """Number and command line of a process, for a person."""
     import psutil
 
     try:

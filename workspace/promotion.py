@@ -12,11 +12,11 @@ from typing import Any
 
 from workspace.cycle import CYCLE_ID
 from workspace.errors import PromotionConflict, WorkspaceError
-from workspace.files import sha256_bytes
+from workspace.files import sha256_bytes, sha256_file
 from workspace.journal import Event, Journal
 from workspace.layout import Workspace
 from workspace.lease import holds_lease, lease
-from workspace.modelfiles import verify_model_files
+from workspace.modelfiles import CARD, verify_model_files
 from workspace.state import IMPORTED, Champion, champion, previous, promoted
 
 PASS = "pass"
@@ -55,7 +55,8 @@ def promote(root: Path, challenger: Path, *, expected_champion_sha256: str, verd
             raise _conflict(
                 f"it was judged against {expected_champion_sha256[:12] or 'no champion'}; the champion is now {now.model_sha256[:12] if now else 'none'}"
             )
-        return "promotion", {"cycle": cycle, "model_sha256": sha256, "path": path, "previous_sha256": expected_champion_sha256, "who": who, "why": why}
+        told = {"card_sha256": str(verdict["card_sha256"]), "previous_sha256": expected_champion_sha256, "who": who, "why": why}
+        return "promotion", {"cycle": cycle, "model_sha256": sha256, "path": path, **told}
 
     with _writer(root, f"promote {cycle}"):
         journal = Journal(root)
@@ -86,6 +87,7 @@ def import_champion(root: Path, model: Path, *, model_sha256: str, source_sha256
     """
     _need_words(who, why)
     verify_model_files(Workspace(root).root / model, model_sha256)
+    card_sha256 = sha256_file(Workspace(root).root / model / CARD)
     path = Workspace(root).relative(model)
 
     def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
@@ -94,7 +96,7 @@ def import_champion(root: Path, model: Path, *, model_sha256: str, source_sha256
             return None
         if now:
             raise refuse_import(now)
-        told = {"who": who, "why": f"imported: {why}", "source_sha256": source_sha256}
+        told = {"who": who, "why": f"imported: {why}", "source_sha256": source_sha256, "card_sha256": card_sha256}
         return "promotion", {"cycle": IMPORTED, "model_sha256": model_sha256, "path": path, "previous_sha256": "", **told}
 
     with _writer(root, "import"):
@@ -128,9 +130,9 @@ def override(root: Path, gate: str, *, who: str, why: str, until: datetime) -> E
 
 
 def overrides(events: Sequence[Event], now: datetime) -> dict[str, Event]:
-    """The overrides in force, by gate; the latest of each."""
+    """The overrides in force, by gate; the latest of each. A clock that was set back revives none: what was said later than now is not in force."""
     found = {str(event["gate"]): event for event in events if event.kind == "override" and event.get("what") == "gate"}
-    return {gate: event for gate, event in found.items() if datetime.fromisoformat(str(event["until"])) > now}
+    return {gate: event for gate, event in found.items() if datetime.fromisoformat(event.time) <= now < datetime.fromisoformat(str(event["until"]))}
 
 
 def overridden(verdict: Mapping[str, Any], in_force: Mapping[str, Event]) -> tuple[dict[str, Any], list[str]] | None:
@@ -158,7 +160,7 @@ def rollback(root: Path, to: str = "previous", *, who: str, why: str) -> Event:
     _need_words(who, why)
     journal = Journal(root)
     target = _target(journal.events(), to)
-    verify_model_files(Workspace(root).root / target.path, target.model_sha256)
+    verify_model_files(Workspace(root).root / target.path, target.model_sha256, card_sha256=target.card_sha256)
 
     def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
         if _target(events, to) != target:

@@ -12,6 +12,7 @@ QUIET = {
     "ITERATIVE_DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime keeps events and a device id in the home folder; its own disable_telemetry_events() comes too late
 }
 
 # On a machine that others use too, threads that spin while they wait slowed training seven times (2 cores, load 10).

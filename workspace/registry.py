@@ -22,7 +22,7 @@ from workspace.lease import hold_lock
 from workspace.modelfiles import MODEL_FILES, verify_model_files
 from workspace.quiet import set_quiet_environment
 from workspace.settings import RegistrySettings, Settings
-from workspace.state import Champion, candidates, champion, previous, promoted
+from workspace.state import Champion, candidates, champion, previous, promoted, was_rolled_back
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -141,14 +141,20 @@ def find_run(root: Path, settings: Settings, cycle: str) -> str:
         return str(runs[0].info.run_id) if runs else ""
 
 
-def end_running(root: Path, settings: Settings) -> list[str]:
-    """Mark the runs that a killed process left RUNNING as KILLED; returns their ids. Call while holding the lease."""
+def find_running(root: Path, settings: Settings) -> list[str]:
+    """The ids of the runs that say RUNNING: of a process at work, or of one that was killed."""
     with open_registry(root, settings) as client:
         experiment = client.get_experiment_by_name(settings.registry.experiment)
-        runs = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'") if experiment else []
+        return [str(run.info.run_id) for run in (client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'") if experiment else [])]
+
+
+def end_running(root: Path, settings: Settings) -> list[str]:
+    """Mark the runs that a killed process left RUNNING as KILLED; returns their ids. Call while holding the lease."""
+    runs = find_running(root, settings)
+    with open_registry(root, settings) as client:
         for run in runs:
-            client.set_terminated(run.info.run_id, "KILLED")
-        return [str(run.info.run_id) for run in runs]
+            client.set_terminated(run, "KILLED")
+    return runs
 
 
 def register(root: Path, settings: Settings, model_dir: Path, *, cycle: str, run_id: str = "") -> RegisteredModel:
@@ -228,7 +234,7 @@ def _version_of(root: Path, settings: Settings, model: Champion) -> str:
     with open_registry(root, settings) as client:
         known = _find_version(client, settings, model.cycle, model.model_sha256)
     if known is None:
-        verify_model_files(Workspace(root).root / model.path, model.model_sha256)
+        verify_model_files(Workspace(root).root / model.path, model.model_sha256, card_sha256=model.card_sha256)
         known = register(root, settings, Path(model.path), cycle=model.cycle)
     return known.version
 
@@ -236,10 +242,11 @@ def _version_of(root: Path, settings: Settings, model: Champion) -> str:
 def serving_model(root: Path, settings: Settings) -> Path:
     """The folder of the model that the alias `champion` names, its files checked; fetched from the registry when the workspace lacks it.
 
+    After a rollback the journal decides: an alias that could not be moved then must not bring back what was rolled back from.
     Raises WorkspaceError when the alias is not set or names a model that the journal does not know as promoted,
-    ModelFileError when the files are not that model, RegistryUnavailable.
+    ModelFileError when the files are not that model with that card, RegistryUnavailable.
     """
-    space = Workspace(root)
+    space, events = Workspace(root), Journal(root).events()
     found = read_alias(root, settings, "champion")
     if found is None:
         raise WorkspaceError(
@@ -247,21 +254,26 @@ def serving_model(root: Path, settings: Settings) -> Path:
             why="the alias `champion` is not set in the registry",
             next_step="Run `vigil retrain`; after a lost registry, `vigil doctor --fix`.",
         )
-    known = promoted(Journal(root).events()).get(found.cycle)
+    known = promoted(events).get(found.cycle)
     if known is None or known.model_sha256 != found.model_sha256:
         raise WorkspaceError(
             "Refused the model that the alias `champion` names.",
             why=f"version {found.version} ({found.model_sha256[:12] or 'no sha256'}, cycle {found.cycle or '?'}) was never promoted in the journal",
             next_step="Run `vigil doctor --fix`: it sets the aliases from the journal.",
         )
+    leading = champion(events)
+    if leading and was_rolled_back(events) and leading.model_sha256 != known.model_sha256:
+        folder = space.root / leading.path
+        verify_model_files(folder, leading.model_sha256, card_sha256=leading.card_sha256)
+        return folder
     folder = space.root / known.path
     if not folder.exists():
-        _download(root, settings, found, folder)
-    verify_model_files(folder, known.model_sha256)
+        _download(root, settings, found, known, folder)
+    verify_model_files(folder, known.model_sha256, card_sha256=known.card_sha256)
     return folder
 
 
-def _download(root: Path, settings: Settings, model: RegisteredModel, folder: Path) -> None:
+def _download(root: Path, settings: Settings, model: RegisteredModel, known: Champion, folder: Path) -> None:
     """Fetch a model's files beside `folder`, check them, then move them there whole."""
     import shutil
     import tempfile
@@ -273,7 +285,7 @@ def _download(root: Path, settings: Settings, model: RegisteredModel, folder: Pa
 
             fetched = Path(download_artifacts(artifact_uri=model.source, dst_path=scratch, tracking_uri=tracking_uri(root, settings.registry)))
         try:
-            verify_model_files(fetched, model.model_sha256)
+            verify_model_files(fetched, known.model_sha256, card_sha256=known.card_sha256)
         except ModelFileError as problem:
             raise ModelFileError(
                 f"Refused version {model.version} of the registry. Nothing was kept.", why=problem.why, next_step="Restore the model with `dvc pull`."

@@ -127,8 +127,10 @@ def has_tag(root: Path, tag: str) -> bool:
 
 @contextmanager
 def open_dvc(root: Path) -> Any:
-    """An open DVC repository with our interpreter first on PATH and the workspace as current folder."""
+    """An open DVC repository with our interpreter first on PATH and the workspace as current folder. DVC's own state stays in the workspace."""
     root, before, path = root.resolve(), Path.cwd(), os.environ.get("PATH", "")
+    elsewhere = os.environ.get("DVC_SITE_CACHE_DIR")
+    os.environ["DVC_SITE_CACHE_DIR"] = elsewhere or str(root / ".vigil" / "dvc")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
     os.environ["DVC_NO_ANALYTICS"] = "1"
     os.chdir(root)
@@ -142,6 +144,8 @@ def open_dvc(root: Path) -> Any:
     finally:
         os.chdir(before)
         os.environ["PATH"] = path
+        if elsewhere is None:
+            del os.environ["DVC_SITE_CACHE_DIR"]
 
 
 def _write_lock_quickly() -> None:

@@ -157,7 +157,7 @@ class ForgeSettings(Block):
 
 
 class AugmentSettings(Block):
-    """One draw a clip, the same for each frame, the same for real and fake (design, 'The model')."""
+    """One draw a clip, the same for each frame, by the same rules for real and fake."""
 
     RULES = (Rule(("crf_min", "crf_max"), lambda least, most: least <= most, "crf_min ({crf_min}) exceeds crf_max ({crf_max})"),)
 
@@ -421,7 +421,7 @@ class CyclePolicy(Block):
 
 
 class ServeSettings(Block):
-    """The thin service."""
+    """Where the service listens, and how it answers."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1 is this machine only.")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free one.")

@@ -25,12 +25,16 @@ class BatchState:
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """A model that was promoted. `version` counts promotions from 1 and stays with a model; `path` is relative to the workspace."""
+    """A model that was promoted. `version` counts promotions from 1 and stays with a model; `path` is relative to the workspace.
+
+    `card_sha256` pins the card, and with it threshold and exported file; '' for promotions of before it was journalled.
+    """
 
     model_sha256: str
     cycle: str
     version: int
     path: str
+    card_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def promoted(events: Iterable[Event]) -> dict[str, Champion]:
     made: dict[str, Champion] = {}
     for event in events:
         if event.kind == "promotion" and event["cycle"] not in made:
-            made[event["cycle"]] = Champion(event["model_sha256"], event["cycle"], len(made) + 1, event["path"])
+            made[event["cycle"]] = Champion(event["model_sha256"], event["cycle"], len(made) + 1, event["path"], event.get("card_sha256", ""))
     return made
 
 
@@ -86,6 +90,12 @@ def champion(events: Iterable[Event]) -> Champion | None:
     events = list(events)
     last = [event["cycle"] for event in events if event.kind in ("promotion", "rollback")]
     return promoted(events).get(last[-1]) if last else None
+
+
+def was_rolled_back(events: Iterable[Event]) -> bool:
+    """Whether the champion leads because somebody went back to it: then no later alias may say otherwise."""
+    last = [event.kind for event in events if event.kind in ("promotion", "rollback")]
+    return bool(last) and last[-1] == "rollback"
 
 
 def anchor(events: Iterable[Event], promotions: int) -> Champion | None:

@@ -6,7 +6,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.leaks import find_leaks
-from pipelines.sides import DUPLICATE, OTHER_DONOR, OTHER_LOOK, OTHER_VIDEO, PERSON_TRAINS, SIDES, decide_sides, looks_of, only_standing, split_of, standing
+from pipelines.sides import (
+    DUPLICATE,
+    OTHER_DONOR,
+    OTHER_LOOK,
+    OTHER_VIDEO,
+    PERSON_TRAINS,
+    REVIEWED,
+    SIDES,
+    decide_sides,
+    looks_of,
+    only_standing,
+    split_of,
+    standing,
+)
 from tests.pipelines.tables import sample
 from workspace.settings import SplitSettings
 
@@ -164,6 +177,23 @@ def test_a_planted_leak_of_each_kind_is_found() -> None:
     assert [leak["kind"] for leak in find_leaks({"train": [row("a", use="evaluate")]}, {}, {})] == ["use"]
     assert [leak["kind"] for leak in find_leaks({"holdout": [row("a", use="never")]}, {}, {})] == ["use"]
     assert find_leaks({"train": [row("a", identity="x")], "holdout": [row("b", identity="y", use="evaluate")]}, {}, {}) == []
+
+
+@given(weeks)
+def test_a_reviewed_case_never_judges(batches: list[list[dict[str, Any]]]) -> None:
+    """Whatever person a reviewer names: cases are chosen by doubt."""
+    asked = {f"w{number}": [{**one, "case_id": f"c-{one['sample_id'][:8]}", "use": "train"} for one in batch] for number, batch in enumerate(batches)}
+    found = decide_sides(only_standing(asked, standing(asked)), SPLIT)
+    assert set(found.of_sample.values()) <= {"train"}
+
+
+def test_a_case_of_a_person_of_the_holdout_is_left_out_and_a_correction_keeps_its_side() -> None:
+    first, case = sample("s1", "real", person("holdout")), {**sample("s2", "real", person("holdout")), "case_id": "c2"}
+    batches = {"w1": [first], "answers": [case, {**first, "label": "fake", "case_id": "c1"}]}
+    found = decide_sides(only_standing(batches, standing(batches)), SPLIT)
+    assert found.of_sample == {first["sample_id"]: "holdout"} and found.excluded == {case["sample_id"]: REVIEWED}
+    kept = {"w1": [{**case, "use": "evaluate"}]}
+    assert decide_sides(only_standing(kept, standing(kept)), SPLIT).of_sample == {case["sample_id"]: "holdout"}, "kept for evaluation before anybody was asked"
 
 
 @given(weeks, st.data())

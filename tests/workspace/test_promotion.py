@@ -306,4 +306,5 @@ def test_an_override_lets_its_gate_pass_until_it_ends_and_no_other(tmp_path):
     assert overridden(verdict_for(ONE, "d" * 64, verdict="fail", results=[{**good, "verdict": "fail"}, LATENCY]), in_force) is None
     assert overridden(verdict_for(ONE, "d" * 64, verdict="fail", results=[{**LATENCY, "measured": None}]), in_force) is None
     assert overrides(events, SOON + timedelta(seconds=1)) == {}
+    assert overrides(events, datetime(2020, 1, 1, tzinfo=UTC)) == {}, "a clock that was set back revives none"
     assert overridden(verdict_for(ONE, "d" * 64), in_force) is None, "nothing was held: nothing is overridden"

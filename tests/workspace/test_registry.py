@@ -1,11 +1,13 @@
 """MLflow's registry: it follows the journal, decides what serves, and is not believed against the journal."""
 
+import json
 import shutil
 import sqlite3
 
 import pytest
 from ruamel.yaml import YAML
 
+from flows.health import examine
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.mending import roll_back
 from workspace import registry
@@ -162,6 +164,35 @@ def test_the_alias_decides_what_serves(world):
     assert registry.serving_model(root, settings) == root / "models" / TWO
     registry.set_aliases(root, settings, {"champion": registry.read_alias(root, settings, "previous").version})
     assert registry.serving_model(root, settings) == root / "models" / ONE
+
+
+def test_what_was_rolled_back_from_does_not_come_back_with_the_registry(world):
+    """A rollback while the registry is away, or killed before the alias moved: the alias then still names the bad model."""
+    root, settings = world
+    add_model(root, TWO, add_model(root, ONE))
+    registry.rebuild_aliases(root, settings)
+    assert {row["check"]: row["ok"] for row in examine(root, settings)}["alias"]
+    rollback(root, who="ann", why="false alarms")
+    assert registry.read_alias(root, settings).cycle == TWO and registry.serving_model(root, settings) == root / "models" / ONE
+    (row,) = [row for row in examine(root, settings) if row["check"] == "alias"]
+    assert not row["ok"] and TWO in row["found"] and ONE in row["found"]
+    registry.rebuild_aliases(root, settings)
+    assert {row["check"]: row["ok"] for row in examine(root, settings)}["alias"]
+
+
+def test_a_card_that_was_changed_after_the_promotion_does_not_serve_and_is_not_gone_back_to(world):
+    """The weights are the same; the threshold, or which export serves, is what the card says."""
+    root, settings = world
+    add_model(root, TWO, add_model(root, ONE))
+    registry.rebuild_aliases(root, settings)
+    for cycle, use in ((TWO, registry.serving_model), (ONE, lambda root, settings: rollback(root, who="ann", why="false alarms"))):
+        path = root / "models" / cycle / "card.json"
+        before = path.read_text()
+        path.write_text(json.dumps({**json.loads(before), "threshold": 0.99}))
+        with pytest.raises(ModelFileError, match="the one that was judged"):
+            use(root, settings)
+        path.write_text(before)
+        use(root, settings)
 
 
 def test_an_alias_on_a_model_that_was_never_promoted_is_refused(world):
