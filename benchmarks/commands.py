@@ -30,15 +30,17 @@ def one_prefect_server(home: Path) -> Iterator[None]:
         del os.environ["PREFECT_HOME"]
 
 
-def code_hash() -> str:
-    """First 12 digits of a hash over the code and settings that a cycle runs: rows of different code do not belong into one table unsaid."""
+def code_hash(*more: str) -> str:
+    """First 12 digits of a hash over the code, settings and pins that a cycle and its service run: rows of different code do not belong into one
+    table unsaid. `more` are the files of a benchmark that decide what its rows mean.
+    """
     import hashlib
 
     home = Path(__file__).resolve().parents[1]
-    rooms = ("media", "model", "pipelines", "flows", "workspace", "vigil")
-    files = sorted(path for room in rooms for path in (home / room).rglob("*") if path.suffix in (".py", ".yaml"))
+    rooms = ("media", "model", "pipelines", "flows", "workspace", "feedback", "vigil")
+    files = sorted(path for room in rooms for path in (home / room).rglob("*") if path.suffix in (".py", ".yaml", ".j2"))
     digest = hashlib.sha256()
-    for path in [home / "params.yaml", home / "dvc.yaml", *files]:
+    for path in [*(home / name for name in ("params.yaml", "dvc.yaml", "requirements.txt", *more)), *files]:
         digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

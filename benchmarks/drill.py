@@ -361,7 +361,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="Where the drill's own workspace is kept for the next run.")
     parser.add_argument("--results", type=Path, default=HERE / "drill.jsonl")
     asked = parser.parse_args()
-    code = code_hash()
+    code = code_hash("benchmarks/drill.py", "benchmarks/plants.py")
     names = asked.kinds or ["not spoiled", *KINDS, *FRESH]
     rows = {row["kind"]: row for row in rows_of_code(asked.results, code)}
     with tempfile.TemporaryDirectory(prefix="vigil-drill-") as scratch:

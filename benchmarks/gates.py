@@ -27,6 +27,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import numpy as np  # noqa: E402
 
+from benchmarks.commands import code_hash  # noqa: E402
 from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
 from benchmarks.results import add_row  # noqa: E402
 from benchmarks.weeks import ANCHOR_CYCLE, STANDS, STANDS_TRANSFER, good_week, robustness  # noqa: E402
@@ -53,6 +54,8 @@ def drill_one(name: str, seed: int, settings: Settings) -> dict[str, Any]:
     unexpected = [gate for gate in spoke if not GATE_PLANTS[name].allows(gate)]
     own = GATE_PLANTS[name].own
     found = {"kind": name, "seed": seed, "verdict": str(verdict.verdict), "gates": spoke, "unexpected": unexpected}
+    against = sorted((result for result in verdict.results if result.verdict != "pass"), key=lambda result: result.verdict != "fail")
+    found["first_named"] = bool(against) and GATE_PLANTS[name].allows(against[0].gate)
     found |= {"switched_off": str(without(verdict, (own,)).verdict), "all_named_off": str(without(verdict, GATE_PLANTS[name].may_fire).verdict)}
     return found | {"own_spoke": any(own in (gate, gate.split(":")[0]) for gate in spoke), "first": first[:200]}
 
@@ -68,6 +71,7 @@ def drill(seeds: int) -> dict[str, Any]:
         passes = sum(row["switched_off"] == "pass" for row in mine)
         spoke = Counter(row["first"].split(":")[0] for row in mine if row["first"])
         one = {"kind": name, "drawn": GATE_PLANTS[name].drawn, "own": GATE_PLANTS[name].own, "seeds": seeds, "held": held, "only_named": clean}
+        one["first_named"] = sum(row["first_named"] for row in mine)
         one |= {"own_spoke": own, "promoted_without_own": passes, "promoted_without_named": sum(row["all_named_off"] == "pass" for row in mine)}
         rows.append(one | {"first": dict(spoke.most_common())})
         told = f"held {held}/{seeds}  only named gates {clean}/{seeds}  its own ({GATE_PLANTS[name].own}) {own}/{seeds}, promoted without that {passes}/{seeds}"
@@ -308,8 +312,12 @@ def main() -> None:
         "drill": lambda: drill(asked.seeds), "good": lambda: good(asked.weeks or 200), "level": lambda: level(asked.weeks or 400),
         "power": lambda: power(asked.weeks or 60, asked.gate), "poison": lambda: poison(asked.weeks or 60), "time": timed,
     }  # fmt: skip
-    row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **studies[asked.study]()}
+    code = code_hash("benchmarks/gates.py", "benchmarks/plants.py", "benchmarks/weeks.py")
+    row = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "code": code, **studies[asked.study]()}
     add_row(HERE / "gates.jsonl", row)
+    amiss = [one["kind"] for one in row.get("rows", []) if asked.study == "drill" and min(one["held"], one["first_named"]) < one["seeds"]]
+    if amiss:
+        sys.exit(f"Not held every time, or first by a gate that was not named: {', '.join(amiss)}.")
 
 
 if __name__ == "__main__":

@@ -267,6 +267,7 @@ class Detections:
         verdict = {name: answer.get(name) for name in ("verdict", "p_fake", "novelty", "model_sha256", "kind")}
         verdict = {name: value if value is not None or name in ("p_fake", "novelty") else "" for name, value in verdict.items()}
         done = {"state": "done", "progress": 1.0, "finished_at": now(), "lease_by": "", "lease_until": "", "answer": told, "case_id": case_id}
+        done["audited"] = reason == "audit"
         connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == row["id"]).values(**verdict, **done))
         sealed = {name: answer.get(name) for name in ("verdict", "p_fake", "threshold", "abstain", "model_sha256", "digests")}
         audit.append(connection, "system:worker", "detection.verdict", f"detection:{row['id']}", {"sha256": row["sha256"], "case": case_id, **sealed})

@@ -1,14 +1,15 @@
 """How often each model's verdicts on the service's traffic are right: estimated from its probabilities, corrected by audited verdicts.
 
-Only verdicts that were drawn at random for review (`audit`, feedback/work/judging.py) correct the estimate: cases that were uncertain,
-novel or disputed were chosen because something was odd about them, and would make every model look bad. Uncertain verdicts
+Only verdicts that were drawn at random for review (`audited`, feedback/work/judging.py) correct the estimate: cases that were uncertain,
+novel or disputed were chosen because something was odd about them, and would make every model look bad. One that was drawn and is disputed
+too stays in, or the errors would leave the sample first. Uncertain verdicts
 claim nothing and are left out of both. A file that was sent several times counts once a model.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, exists, func, select
 
 from feedback.cases import TRAINING_LABELS
 from feedback.database import Database
@@ -24,8 +25,10 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
     expected = case((DETECTIONS.c.verdict == "fake", DETECTIONS.c.p_fake), else_=1.0 - DETECTIONS.c.p_fake)
     model, mine = DETECTIONS.c.model_sha256, DETECTIONS.c.number.in_(once)
     moments = select(model, func.count(), func.avg(expected), func.avg(expected * expected), func.max(DETECTIONS.c.created_at)).where(mine).group_by(model)
-    audited = (CASES.c.reason == "audit") & (CASES.c.state == "decided") & CASES.c.label.in_(TRAINING_LABELS) & (CASES.c.gold == "")
-    drawn = select(model, expected, DETECTIONS.c.verdict == CASES.c.label).join(CASES, CASES.c.sha256 == DETECTIONS.c.sha256).where(mine, audited)
+    known_now = (CASES.c.state == "decided") & CASES.c.label.in_(TRAINING_LABELS) & (CASES.c.gold == "")
+    any_time = DETECTIONS.alias()
+    audited = exists().where(any_time.c.sha256 == DETECTIONS.c.sha256, any_time.c.model_sha256 == model, any_time.c.audited)
+    drawn = select(model, expected, DETECTIONS.c.verdict == CASES.c.label).join(CASES, CASES.c.sha256 == DETECTIONS.c.sha256).where(mine, known_now, audited)
     with database.read() as connection:
         totals, labels = connection.execute(moments).all(), connection.execute(drawn).all()
     found = []

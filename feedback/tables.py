@@ -4,7 +4,23 @@ Ids are random hex, moments are ISO 8601 in UTC with milliseconds (they sort as 
 No file name of a client is kept anywhere.
 """
 
-from sqlalchemy import JSON, BigInteger, Boolean, CheckConstraint, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    false,
+    text,
+)
 
 METADATA = MetaData(
     naming_convention={
@@ -96,6 +112,7 @@ DETECTIONS = Table(
     Column("model_sha256", String, nullable=False, default=""),
     Column("answer", JSON),  # everything that was found out; none while queued
     Column("case_id", String, ForeignKey("cases.id"), index=True),
+    Column("audited", Boolean, nullable=False, default=False, server_default=false()),  # drawn at random for review, whatever else opened its case
 )
 Index("ix_detections_state_number", DETECTIONS.c.state, DETECTIONS.c.number)
 IDEMPOTENCY = Table(

@@ -8,7 +8,7 @@ from typing import Any
 
 from workspace.cycle import Cycle
 from workspace.errors import PromotionConflict
-from workspace.files import read_json
+from workspace.files import read_json, write_json
 from workspace.for_review import UNLABELLED
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
@@ -27,10 +27,11 @@ class Decision:
 
 def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> str:
     """Why there is no point in training: what came in fails a gate that no model can mend, and nobody has overridden it. '' where there is none."""
-    from pipelines.gate import refusals
+    from pipelines.gate import REFUSED, refusals
     from workspace.promotion import overridden, overrides
 
     failed = {"results": refusals(root, settings, cycle)}
+    write_json(root / REFUSED, {"cycle": cycle.cycle, **failed})
     if not failed["results"] or overridden(failed, overrides(journal.events(), datetime.now(UTC))):
         return ""
     return f"nothing was trained: {hold_reason(failed)}"

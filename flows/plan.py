@@ -31,6 +31,7 @@ class Plan:
     work: str = ""  # full or fine-tune, with its reason, once it is known when the cycle would run (flows/policy.py)
     work_why: str = ""
     due: str = ""  # the ISO week whose scheduled cycle is due
+    timer: str = ""  # what would make a timer's question start a cycle now; '' where only a person's would
     regardless: bool = False  # a changed setting, an override, or force: there is work though nothing that is new can teach
 
     @property

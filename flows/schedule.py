@@ -1,4 +1,4 @@
-"""The weekly schedule as a Prefect deployment that this process serves."""
+"""The schedule as a Prefect deployment that this process serves. It asks every hour; the journal knows whether the week, or anything else, is due."""
 
 import os
 import subprocess
@@ -15,12 +15,10 @@ from workspace.settings import ScheduleSettings, Settings
 if TYPE_CHECKING:
     from prefect.schedules import Schedule
 
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-
 
 def cron_line(schedule: ScheduleSettings) -> str:
-    """The weekly slot as a cron expression: minute hour * * weekday (0 is Sunday)."""
-    return f"{schedule.minute} {schedule.hour} * * {(WEEKDAYS.index(schedule.weekday) + 1) % 7}"
+    """Every hour, at the minute of the weekly slot: so a slot that was missed is caught up an hour later, and what may start a cycle early does."""
+    return f"{schedule.minute} * * * *"
 
 
 @contextmanager
@@ -71,7 +69,7 @@ def prefect_server(root: Path) -> Iterator[str]:
 
 
 def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
-    """Serve the weekly deployment until stopped. `cron` stands in for the settings' slot."""
+    """Serve the deployment until stopped. `cron` stands in for every hour."""
     from flows.environment import prepare_environment
 
     prepare_environment(root)
@@ -79,8 +77,9 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
         from flows.cycle import weekly_retrain
 
         line = cron or cron_line(settings.schedule)
-        slot = _slot(line, settings.schedule.timezone)
-        print(f"Serving weekly-retrain/{root.name} at `{line}` ({settings.schedule.timezone}); Prefect's API: {address}. Ctrl-C stops.", flush=True)
+        slot, wanted = _slot(line, settings.schedule.timezone), settings.schedule
+        week = f"{wanted.weekday} {wanted.hour:02}:{wanted.minute:02} {wanted.timezone}"
+        print(f"Serving weekly-retrain/{root.name}: asks at `{line}`, the week is due on {week}; Prefect's API: {address}. Ctrl-C stops.", flush=True)
         weekly_retrain.serve(
             name=root.name,
             schedule=slot,

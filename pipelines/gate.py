@@ -17,6 +17,7 @@ from workspace.files import read_json, write_json
 from workspace.settings import Settings
 
 VERDICT = Path("reports/verdict.json")
+REFUSED = Path(".vigil/refused.json")  # what failed before anything was trained, for the page
 
 
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:

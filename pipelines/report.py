@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines import decay
 from pipelines.continual import record, rows_of, table_of
-from pipelines.gate import read_report, report_of
+from pipelines.gate import REFUSED, read_report, report_of
 from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
@@ -18,6 +18,7 @@ from workspace.journal import Journal
 from workspace.state import batch_states
 
 REPORT = Path("reports/report.html")
+KEPT = Path(".vigil/reports")  # the page of every cycle that closed here
 PREDICTIONS = Path("reports/predictions.parquet")
 MISSES_A_LABEL = 5
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -70,6 +71,12 @@ CONTINUAL = {
 }
 
 
+READ_GATES = (
+    "Read the failed gates below. If the new data are wrong, drop the batch (vigil batches drop); if they are right, accept it "
+    "(vigil batches accept), and the next cycle trains on it again. A gate that is wrong here: vigil models override."
+)
+
+
 def write_report(root: Path, cycle: Cycle) -> Path:
     """Write reports/report.html for the cycle and return its path. Safe to repeat; a report of another cycle is never shown as this one's."""
     facts = gather(root, cycle)
@@ -80,8 +87,10 @@ def write_report(root: Path, cycle: Cycle) -> Path:
     if facts["outcome"] == "promoted" and facts["evaluation"]:
         facts["continual"] = table_of(record(root, facts["evaluation"]))
     page = render(facts)
-    with atomic_file(root / REPORT) as handle:
-        handle.write(page)
+    for path in (root / KEPT / f"{cycle.cycle}.html", root / REPORT):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as handle:
+            handle.write(page)
     return root / REPORT
 
 
@@ -99,25 +108,30 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
     evaluation, verdict = (report_of(cycle.cycle, root / f"reports/{name}.json") for name in ("evaluation", "verdict"))
     order = {"fail": 0, "undecided": 1}  # what holds a model back comes first; within a verdict the order of the gates stays
     verdict |= {"results": [{**row, "order": order.get(row["verdict"], 2)} for row in verdict["results"]]} if verdict else {}
-    sets = read_report(root / "data/sets/report.json") if verdict else {}
+    refused = {} if verdict else report_of(cycle.cycle, root / REFUSED)
     outcome, reason = decision(root, cycle, verdict)
     states = batch_states(Journal(root).events())
+    deferred = any(states[batch].state == "deferred" for batch in cycle.judged if batch in states)
     return {
         "cycle": cycle,
         "outcome": outcome,
         "reason": reason,
-        "next_step": next_step(outcome, verdict, any(states[batch].state == "deferred" for batch in cycle.judged if batch in states)),
+        "next_step": next_step(
+            outcome, verdict, deferred=deferred, refused=bool(refused.get("results")), unlabelled=bool(cycle.unlabelled) and not cycle.trains
+        ),
         "verdict": verdict,
+        "gates": verdict or ({"verdict": "fail", "results": [{**row, "order": 0} for row in refused["results"]]} if refused.get("results") else {}),
         "evaluation": evaluation,
         "headlines": headlines(evaluation),
         "batches": [came_in(root, batch) for batch in cycle.judged],
-        "sets": sets,
+        "sets": report_of(cycle.cycle, root / "data/sets/report.json"),
         "hardened": read_report(root / "data/hardened/report.json") if verdict else {},
-        "training": {phase: read_report(root / folder / "history.json") for phase, folder in (("phase 1", "build/pretrain"), ("phase 2", "build/model"))}
-        if verdict
-        else {},
+        "training": {
+            phase: read_report(root / folder / "history.json") if verdict else {}
+            for phase, folder in (("phase 1", "build/pretrain"), ("phase 2", "build/model"))
+        },
         "card": read_report(root / "build/model/card.json") if verdict else {},
-        "drift": read_report(root / "reports/drift/drift.json") if verdict else {},
+        "drift": report_of(cycle.cycle, root / "reports/drift/drift.json"),
         "shadow": shadow(root, evaluation),
         "pictures": pictures(root, evaluation.get("plots", [])),
         "continual": table_of(rows_of(root)),
@@ -141,23 +155,26 @@ def decision(root: Path, cycle: Cycle, verdict: dict[str, Any]) -> tuple[str, st
     return "not promoted", "; ".join(verdict["reasons"])
 
 
-def next_step(outcome: str, verdict: dict[str, Any], deferred: bool) -> str:
-    """What a person can do now."""
+def next_step(outcome: str, verdict: dict[str, Any], *, deferred: bool = False, refused: bool = False, unlabelled: bool = False) -> str:
+    """What a person can do now. `refused`: the data failed a gate before anything was trained; `unlabelled`: nobody has said what the media are."""
     states = {result["verdict"] for result in verdict.get("results", [])}
     if outcome == "promoted":
         return "Nothing: the new champion serves. To go back to the one before: vigil models rollback."
+    if refused:
+        return READ_GATES
+    if unlabelled:
+        return "Let people say what these media are: vigil serve asks them. Their answers come in with the next vigil retrain."
     if not verdict:
         return "Look at the data checks of the batches: vigil batches. Mend the media and ingest them again, or drop the batch."
     if {result["gate"] for result in verdict["results"] if result["verdict"] != "pass"} == {"drift"}:
         wait = "Nothing: it is judged again beside the next media. " if deferred else ""
         return f"{wait}If what came in is wrong: vigil batches drop. If it is right, to learn from it now: vigil batches accept, then vigil retrain."
     if "fail" in states:
-        return (
-            "Read the failed gates below. If the new data are wrong, drop the batch (vigil batches drop); if they are right, accept it "
-            "(vigil batches accept), and the next cycle trains on it again."
-        )
+        return READ_GATES
     if "undecided" in states:
         return "Bring more media: each undecided gate below says how many are missing. Then run vigil retrain."
+    if outcome == "held":  # every gate passed, and the probe or another champion held it
+        return "See the reason above. It is judged again beside the next media; to have it judged at once: vigil retrain --force."
     return "Run vigil retrain again: the gates pass, and the step after them has not ended."
 
 

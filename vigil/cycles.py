@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.plan import Plan, make_plan
-from flows.policy import how_much
+from flows.policy import how_much, what_starts
 from workspace.cycle import due_week
 from workspace.journal import Journal
 from workspace.settings import Settings
@@ -25,7 +25,8 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     events, now = Journal(root).events(), datetime.now(UTC)
     plan = make_plan(events, settings, pending_files=waiting, force=force)
     work = how_much(events, settings, plan, now)
-    return replace(plan, work=work.kind, work_why=work.why, due=due_week(events, settings.schedule, now) or "")
+    start = what_starts(events, settings, now, scheduled=True, reviews=_reviews(root, settings))
+    return replace(plan, work=work.kind, work_why=work.why, due=due_week(events, settings.schedule, now) or "", timer=start.why)
 
 
 def waiting_reviews(root: Path, settings: Settings) -> int:
@@ -35,21 +36,23 @@ def waiting_reviews(root: Path, settings: Settings) -> int:
     return waiting(root, settings)
 
 
+def _reviews(root: Path, settings: Settings) -> int:
+    return waiting_reviews(root, settings) if settings.policy.early_reviews else 0
+
+
 def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force: bool = False) -> dict[str, Any]:
     """Run one cycle if there is a reason to. Scheduled: only if a week is due."""
     from flows.closing import finish_commit, unfinished
-    from flows.policy import what_starts
     from workspace.lease import lease
 
     if unfinished(root):
         with lease(root, "commit"):
             finish_commit(root)
     events = Journal(root).events()
-    plan = would_run(root, settings, force)
-    reviews = waiting_reviews(root, settings) if settings.policy.early_reviews else 0
-    start = what_starts(events, settings, datetime.now(UTC), scheduled=scheduled, reviews=reviews)
-    if not start:
+    start = what_starts(events, settings, datetime.now(UTC), scheduled=scheduled, reviews=_reviews(root, settings))
+    if not start:  # asked every hour: no source is listed for it
         return {"outcome": "nothing new", "reason": "this week's scheduled cycle has been run; the next is due at its slot", "cycle": ""}
+    plan = would_run(root, settings, force)
     if not plan.needed and not start.week:
         return {"outcome": "nothing new", "reason": "no new file, batch, setting or stage version; --force runs a cycle all the same", "cycle": ""}
     from pipelines.names import refuse_unknown_names
@@ -75,7 +78,7 @@ def describe_plan(plan: dict[str, Any]) -> str:
     """What would run, how much of it, and why."""
     if not plan["needed"]:
         return "Nothing new; nothing would run." + (f" A timer would note {plan['due']} as skipped." if plan["due"] else "")
-    asked = f" (a timer would run it for {plan['due']})" if plan["due"] else " (no week is due: a person must ask)"
+    asked = f" (a timer would run it: {plan['timer']})" if plan["timer"] else " (no week is due, and nothing else starts one early: a person must ask)"
     return f"Would run{asked}: {'; '.join(plan['reasons'])}\n  {plan['work']}: {plan['work_why']}"
 
 

@@ -401,7 +401,7 @@ def report(
 @app.command()
 def schedule(
     workspace: WorkspaceOption = None,
-    cron: Annotated[str, typer.Option(help="Another slot than the settings', as a cron line.", show_default=False)] = "",
+    cron: Annotated[str, typer.Option(help="When to ask whether a cycle is due, as a cron line; every hour otherwise.", show_default=False)] = "",
 ) -> None:
     """Serve the weekly cycle as a Prefect deployment until stopped."""
     from flows.schedule import serve_schedule

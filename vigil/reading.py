@@ -131,7 +131,9 @@ def report_of(root: Path, cycle: str) -> dict[str, Any]:
     wanted = cycle or list(known)[-1]
     if wanted not in known:
         raise WorkspaceError(f"There is no cycle {wanted}.", why=f"known: {', '.join(known)}", next_step="Name one of these.")
-    page = root / "models" / wanted / "report.html"
+    from pipelines.report import KEPT
+
+    page = root / KEPT / f"{wanted}.html"
     if wanted == list(known)[-1]:
         from pipelines.report import write_report
         from workspace.cycle import read_cycle
@@ -140,8 +142,8 @@ def report_of(root: Path, cycle: str) -> dict[str, Any]:
     if not page.exists():
         raise WorkspaceError(
             f"The page of {wanted} is not kept here.",
-            why="only the last cycle's files are checked out",
-            next_step=f"Check out tag vigil/{wanted} and run `dvc pull`, then `vigil report`.",
+            why="it was closed elsewhere, or by an earlier version of Vigil",
+            next_step=f"Beside the workspace: git clone -b vigil/{wanted} {root} old; vigil doctor --pull -w old; vigil report -w old.",
         )
     one = known[wanted]
     return {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "report": str(page), "verdict": read_verdict(root, wanted)}

@@ -5,6 +5,7 @@ import pytest
 from feedback import estimate
 from model.estimate import LEAST_LABELS
 from tests.feedback.world import JPEG, World
+from workspace.files import sha256_bytes
 
 DAYS = 7
 
@@ -47,3 +48,17 @@ def test_audited_verdicts_correct_it_and_chosen_ones_do_not(world: World) -> Non
     after = estimate.by_model(world.database, DAYS)[0]
     assert after["corrected"] and (after["labels"], after["right"]) == (LEAST_LABELS, LEAST_LABELS // 2)
     assert after["value"] == pytest.approx(0.5) and after["low"] < 0.5 < after["high"] < before["low"]
+
+
+def test_an_audited_verdict_that_is_disputed_too_stays_in_the_sample(world: World) -> None:
+    """People dispute what is wrong: were these left out, the errors would leave the sample first."""
+    for number in range(2 * LEAST_LABELS):
+        detection, case_id = world.upload(picture(number), verdict="fake", reason="audit", p_fake=0.95)
+        if number < LEAST_LABELS:
+            row = {"id": detection, "sha256": sha256_bytes(picture(number)), "bytes": 1, "owner_id": world.sender.user_id, "source": "console"}
+            with world.database.write() as connection:
+                world.cases.open_for(connection, row, {"kind": "image"}, "disputed")
+            assert world.case(case_id)["reason"] == "disputed"
+        world.decide(case_id, "real" if number < LEAST_LABELS else "fake")
+    (found,) = estimate.by_model(world.database, DAYS)
+    assert (found["labels"], found["right"]) == (2 * LEAST_LABELS, LEAST_LABELS)

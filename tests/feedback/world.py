@@ -77,6 +77,7 @@ class World:
                 connection.execute(MEDIA.insert().values(sha256=sha256, bytes=len(content), created_at=now(), state_since=now()))
             connection.execute(MEDIA.update().where(MEDIA.c.sha256 == sha256, MEDIA.c.state == "deleted").values(state="kept", why=""))
             done = {"state": "done", "finished_at": now(), "verdict": verdict, "p_fake": told["p_fake"], "kind": "image", "answer": told, "model_sha256": MODEL}
+            done["audited"] = reason == "audit"
             connection.execute(DETECTIONS.insert().values(**detection, **done))
             case_id = self.cases.open_for(connection, detection, told, reason) if reason else ""
             if case_id:

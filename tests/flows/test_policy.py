@@ -171,5 +171,13 @@ def test_a_dry_run_and_the_status_say_how_much_would_run_and_why(tmp_path: Path)
     log.append("batch_added", batch="b2", source="s", samples=3, quarantined=0)
     text = vigil("retrain", "--dry-run", "-w", root).stdout
     assert "fine-tune: the champion's last full training is 2026-W01.1" in text and "no week is due" in text and "1 new batch: b2" in text
+    params.write_text(params.read_text().replace("early_drift: false", "early_drift: true"))
+    log.append(
+        "cycle_opened", cycle="2026-W01.2", judged=["b2"], base_model="", fingerprint=settings_fingerprint(settings), scheduled=False, week="", work="full"
+    )
+    log.append("batch_state", batch="b2", state="held", who="vigil", why="drift")
+    log.append("cycle_closed", cycle="2026-W01.2", outcome="held", reason="drift", verdict_sha256="", drifted=True)
+    log.append("batch_added", batch="b3", source="s", samples=3, quarantined=0)
+    assert "a timer would run it: what came in with 2026-W01.2 had drifted" in vigil("retrain", "--dry-run", "-w", root).stdout
     assert "vigil retrain (fine-tune): 1 new batch" in vigil("status", "-w", root).stdout
     assert not make_plan(log.events(), settings).work, "how much is known only when it would run"

@@ -1,13 +1,14 @@
 """The page of a cycle: what it must show whatever was measured, and that names from outside cannot write into it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.gate import write_verdict
+from pipelines.gate import REFUSED, write_verdict
 from pipelines.gates import judge
-from pipelines.report import CLAIMS, figure, interval, next_step, write_report
+from pipelines.report import CLAIMS, KEPT, figure, interval, next_step, write_report
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from workspace.cycle import Cycle
 from workspace.files import write_json
@@ -65,6 +66,38 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert "<script" not in page and "<img src=x" not in page and "&lt;script&gt;" in page
 
 
+def test_a_week_without_labels_shows_drift_and_the_estimated_accuracy(tmp_path: Path) -> None:
+    """Nothing is judged then, and this page is all that says how the champion does on what came in."""
+    cycle = replace(CYCLE, unlabelled=("b2",))
+    said = {"n": 40, "value": 0.7, "low": 0.6, "high": 0.8}
+    drift = {"cycle": cycle.cycle, "status": "tested", "n_new": 40, "n_ref": 90, "p_value": 0.005, "alpha": 0.01, "drifted": True, "covered": False}
+    write_json(tmp_path / "reports/drift/drift.json", {**drift, "not_covered": ["unlabelled"], "estimated": {"estimated": said, "observed": {"n": 0}}})
+    page = write_report(tmp_path, cycle).read_text(encoding="utf-8")
+    assert "They differ." in page and "right on 70.0%" in page and "vigil serve asks them" in page
+    assert "They differ." not in write_report(tmp_path, replace(cycle, cycle="2026-W49.1")).read_text(encoding="utf-8"), "another cycle's"
+
+
+def test_what_failed_before_anything_was_trained_stands_with_its_gate(tmp_path: Path) -> None:
+    row = {"gate": "label noise", "verdict": "fail", "reason": "too many contradictions", "measured": 0.3, "rule": "at most", "limit": 0.01}
+    row |= {"production_limit": 0.01, "n": 200, "smallest_n": 30}
+    write_json(tmp_path / REFUSED, {"cycle": CYCLE.cycle, "results": [row]})
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert "<b>label noise</b>" in page and "before anything was trained" in page and "vigil batches drop" in page and "vigil models override" in page
+    assert "<b>label noise</b>" not in write_report(tmp_path, replace(CYCLE, cycle="2026-W49.1")).read_text(encoding="utf-8")
+
+
+def test_a_model_that_passed_and_was_held_by_the_probe_is_not_asked_to_run_again_for_nothing(tmp_path: Path) -> None:
+    """A deferred batch by itself makes no cycle due: plain `vigil retrain` would say that nothing is new."""
+    assert "--force" in next_step("held", {"results": [{"gate": "size", "verdict": "pass"}]}, deferred=True)
+
+
+def test_the_page_of_every_cycle_is_kept(tmp_path: Path) -> None:
+    write_report(tmp_path, CYCLE)
+    before = (tmp_path / KEPT / f"{CYCLE.cycle}.html").read_text(encoding="utf-8")
+    write_report(tmp_path, replace(CYCLE, cycle="2026-W49.1"))
+    assert (tmp_path / KEPT / f"{CYCLE.cycle}.html").read_text(encoding="utf-8") == before and CYCLE.cycle in before
+
+
 def test_a_failed_data_check_is_named(tmp_path: Path) -> None:
     write_json(tmp_path / "reports/validate/b2.json", {"batch": "b2", "success": False, "expectations": [{"name": "media decode", "success": False}]})
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
@@ -94,5 +127,5 @@ def test_an_interval_without_ends_shows_none() -> None:
 ])  # fmt: skip
 def test_what_drift_alone_holds_needs_nobody_while_it_is_judged_again(failed: tuple[str, ...], deferred: bool, says: str) -> None:
     verdict = {"results": [{"gate": "size", "verdict": "pass"}, *({"gate": name, "verdict": "fail"} for name in failed)]}
-    told = next_step("held", verdict, deferred)
+    told = next_step("held", verdict, deferred=deferred)
     assert told.startswith(says) and "vigil batches accept" in told

@@ -28,9 +28,8 @@ def test_a_timer_twice_in_a_week_makes_one_cycle(promoted: Path, tmp_path: Path)
     assert len(events(root, "week_skipped")) == 1 and len(events(root, "cycle_opened")) == 1
 
 
-def test_the_slot_of_the_settings_as_a_cron_line():
-    assert cron_line(ScheduleSettings(weekday="monday", hour=3, minute=5)) == "5 3 * * 1"
-    assert cron_line(ScheduleSettings(weekday="sunday", hour=0, minute=0)) == "0 0 * * 0"
+def test_it_asks_every_hour_at_the_minute_of_the_slot():
+    assert cron_line(ScheduleSettings(weekday="monday", hour=3, minute=5)) == "5 * * * *"
 
 
 def test_a_line_that_is_no_cron_line_is_named(tmp_path: Path):

@@ -21,7 +21,8 @@ def upgrade() -> None:
         return
     rows = {}  # SQLite changes no constraint: the tables that name one another are made anew
     for table in TOGETHER:
-        here = [column for column in table.columns if column.name != "said"]
+        known = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}  # a later step brings others
+        here = [column for column in table.columns if column.name in known]
         rows[table.name] = [dict(row._mapping) for row in connection.execute(sa.select(*here))]
     for table in reversed(TOGETHER):
         op.drop_table(table.name)
