@@ -630,6 +630,15 @@ def models_rollback(
     print(roll_back(root, _settings(root), to, who, why))
 
 
+@models_app.command("bootstrap")
+def models_bootstrap(who: Who, why: Why, workspace: WorkspaceOption = None) -> None:
+    """Make the last model that was judged the first champion though gates hold it. Only where there is none yet; journalled with your name."""
+    from vigil.mending import bootstrap_first
+
+    root = _root(workspace)
+    print(bootstrap_first(root, _settings(root), who, why))
+
+
 @models_app.command("import")
 def models_import(
     source: Annotated[Path, typer.Argument(help="A model folder of Vigil, its model.safetensors, or an ONNX file of any detector (docs/import.md).")],

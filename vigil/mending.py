@@ -73,6 +73,43 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> N
         journal_batch_state(root, batch, state, who=who, why=why)
 
 
+def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
+    """Make the last candidate the first champion on a person's word, once it answers in a real service; returns the sentence for a person.
+
+    Its batches count as accepted by that person. Raises WorkspaceError without a judged candidate, while a cycle is unfinished, where the
+    service does not take the model or a gate failed that nobody can vouch for; PromotionConflict when there is a champion.
+    """
+    from flows.environment import prepare_environment
+
+    prepare_environment(root)
+    from flows.probe import probe_model
+    from workspace import registry
+    from workspace.files import read_json
+    from workspace.promotion import bootstrap
+    from workspace.state import batch_states, candidates, cycles
+
+    with lease(root, "bootstrap"):
+        events = Journal(root).events()
+        if running := open_cycle(events):
+            raise WorkspaceError("Nothing was promoted.", why=f"{running.cycle} is not finished", next_step="Run `vigil retrain` to finish it, then decide.")
+        page = root / "reports" / "verdict.json"
+        verdict = read_json(page) if page.is_file() else {}
+        model = candidates(events).get(str(verdict.get("cycle")))
+        if model is None:
+            raise WorkspaceError("There is no model to begin with.", why="no cycle here has judged one", next_step="Run `vigil retrain`.")
+        if champion(events) is None:
+            served = probe_model(root, settings, root / model.path)
+            if not served.passed:
+                raise WorkspaceError("Nothing was promoted.", why=f"a real service does not take the model: {served.reason}", next_step="Run `vigil retrain`.")
+        bootstrap(root, root / model.path, verdict=verdict, cycle=model.cycle, who=who, why=why)
+        judged = next(cycle.judged for cycle in cycles(events) if cycle.cycle == model.cycle)
+        for batch in judged:
+            if batch_states(events)[batch].state in ("held", "deferred"):
+                journal_batch_state(root, batch, "accepted", who=who, why=f"bootstrapped: {why}")
+    registry.rebuild_aliases(root, settings)
+    return f"{model.cycle} is the first champion ({who}: {why}). Every later model comes through the gates."
+
+
 def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> str:
     """Serve an earlier champion again; returns the sentence for a person."""
     from flows.environment import prepare_environment

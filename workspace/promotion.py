@@ -66,12 +66,17 @@ def promote(root: Path, challenger: Path, *, expected_champion_sha256: str, verd
 def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle: str, who: str, why: str) -> Event:
     """Make the first champion of a workspace on a person's word, whatever the verdict; journalled as an override.
 
-    Refused (PromotionConflict) as soon as there is a champion. `verdict` must be about this very file and cycle.
+    Refused (PromotionConflict) as soon as there is a champion, and (WorkspaceError) where a gate failed that no person can vouch for.
+    `verdict` must be about this very file and cycle.
     """
     _need_words(who, why)
     if champion(Journal(root).events()):
         raise _conflict("there is a champion already; only the first may be bootstrapped")
     judged = dict(verdict)
+    wrong = [row for row in judged.get("results") or [] if row.get("verdict") == "fail" and str(row.get("gate")).split(":")[0] in NEVER_OVERRIDDEN]
+    if wrong:
+        said = "; ".join(f"{row['gate']}: {row['reason']}" for row in wrong)
+        raise WorkspaceError(f"Nobody can vouch for this model. {NOTHING}", why=said, next_step="Mend what it found, then run `vigil retrain`.")
     Journal(root).append(
         "override", who=who, why=why, cycle=cycle, what="bootstrap", verdict=str(judged.get("verdict")), model_sha256=str(judged.get("challenger_sha256"))
     )

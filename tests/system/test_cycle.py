@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.kills import Round, leftovers, strike
 from tests.system.world import change_settings, copy_workspace, events, git, stage_runs, vigil, vigil_json
+from workspace.journal import Journal
 from workspace.settings import STAGES
 
 pytestmark = pytest.mark.usefixtures("one_server")
@@ -39,6 +40,29 @@ def test_each_cycle_measures_how_its_champions_age_and_commits_that(promoted: Pa
     assert row["cycle"] == cycle and row["n_real"] >= 2 and row["n_fake"] >= 2
     (model,) = row["models"]
     assert model["cycle"] == cycle and 0 <= model["auc"]["value"] <= 1
+
+
+def test_a_person_makes_a_held_model_the_first_champion(promoted: Path, tmp_path: Path):
+    """As it is after a first cycle that the gates held: the same workspace, whose journal ends in a hold."""
+    root = copy_workspace(promoted, tmp_path / "w")
+    told = events(root)
+    (root / "journal.jsonl").unlink()
+    for row in told:
+        if row["kind"] in ("batch_added", "cycle_opened", "candidate"):
+            Journal(root).append(row["kind"], **row["fields"])
+    (batch,) = [row["fields"]["batch"] for row in told if row["kind"] == "batch_added"]
+    (cycle,) = [row["fields"]["cycle"] for row in told if row["kind"] == "cycle_opened"]
+    refused = vigil("models", "bootstrap", "--who", "ann", "--why", "first", "-w", root, check=False)
+    assert refused.returncode == 1 and "not finished" in refused.stderr and "Traceback" not in refused.stderr
+    Journal(root).append("batch_state", batch=batch, state="held", who="vigil", why="too few videos")
+    Journal(root).append("cycle_closed", cycle=cycle, outcome="held", reason="too few videos", verdict_sha256="")
+    assert vigil_json("status", "-w", root)["champion"] is None
+    done = vigil("models", "bootstrap", "--who", "ann", "--why", "too few videos to decide", "-w", root)
+    assert f"{cycle} is the first champion (ann" in done.stdout
+    status = vigil_json("status", "-w", root)
+    assert status["champion"]["cycle"] == cycle and status["batches"]["accepted"] == 1
+    again = vigil("models", "bootstrap", "--who", "ann", "--why", "again", "-w", root, check=False)
+    assert again.returncode == 1 and "only the first" in again.stderr
 
 
 def test_nothing_new_is_said_and_nothing_done(promoted: Path, tmp_path: Path):

@@ -273,6 +273,14 @@ def test_the_first_model_may_be_bootstrapped_by_a_person_and_only_the_first(tmp_
         bootstrap(tmp_path, tmp_path / "models" / TWO, verdict=verdict_for(TWO, other), cycle=TWO, who="ann", why="me too")
 
 
+def test_what_nobody_can_vouch_for_is_not_bootstrapped_either(tmp_path):
+    sha256 = make_model(tmp_path, ONE)
+    leaked = [{"gate": "leak-free", "verdict": "fail", "reason": "a person stands on both sides"}]
+    with pytest.raises(WorkspaceError, match="stands on both sides"):
+        bootstrap(tmp_path, tmp_path / "models" / ONE, verdict=verdict_for(ONE, sha256, verdict="fail", results=leaked), cycle=ONE, who="ann", why="x")
+    assert Journal(tmp_path).events() == []
+
+
 def test_bootstrapping_another_file_than_the_judged_one_is_refused(tmp_path):
     make_model(tmp_path, ONE)
     with pytest.raises(ModelFileError):
