@@ -5,10 +5,14 @@
     features * certainty -> LSTM (or GRU, transformer: model/temporal.py) -> temporal head
     logit = fusion * certainty-weighted mean of frame logits + (1 - fusion) * temporal head        (60 / 40)
 
+That is the fusion of heads. Fusion of features averages the weighted mean of the frame features, brought to the width of the states, with the
+summary of the states, by the same weight, and one head reads the average. The weight is fixed, or learned in phase 2 from there on.
+
 B clips, T frames, H = W = size_px, F encoder features, h the side of its maps, D width of the temporal states.
 Pixels are in [0,1] and normalised inside, so that an attack's eps is one of pixels. One frame (T=1) is a clip too.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +76,9 @@ class ResNeXtLSTM(nn.Module):
         self.frame_head = nn.Linear(self.features, 1)
         self.temporal, width = build_temporal(settings, self.features)
         self.temporal_head = nn.Linear(width, 1)
+        self.bridge = nn.Linear(self.features, width) if settings.fusion == "features" else None
+        learned = math.log(settings.fusion_cnn / (1 - settings.fusion_cnn)) if settings.fusion_learned else 0.0
+        self.fusion_logit = nn.Parameter(torch.tensor(learned)) if settings.fusion_learned else None
         nn.init.normal_(self.temporal_head.weight, std=0.01)  # phase 2 starts from what phase 1 has learned, not from noise
         nn.init.zeros_(self.temporal_head.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # grouped convolutions train four times faster so on a CPU
@@ -122,11 +129,15 @@ class ResNeXtLSTM(nn.Module):
         share = weight / weight.sum(1, keepdim=True)  # [B, T], sums to 1 over a clip's own frames
         states = read(self.temporal, features * weight.unsqueeze(2), lengths)  # [B, T, D]
         summary = (states * share.unsqueeze(2)).sum(1)  # [B, D]
-        cnn_logit = (share * frame_logits).sum(1)
-        temporal_logit = self.temporal_head(self.dropout(summary)).squeeze(1)
-        fusion = self.settings.fusion_cnn
+        fusion = self.settings.fusion_cnn if self.fusion_logit is None else torch.sigmoid(self.fusion_logit)
+        if self.bridge is None:
+            cnn_logit = (share * frame_logits).sum(1)
+            logits = fusion * cnn_logit + (1.0 - fusion) * self.temporal_head(self.dropout(summary)).squeeze(1)
+        else:
+            seen_frames = self.bridge((features * share.unsqueeze(2)).sum(1))  # [B, D]
+            logits = self.temporal_head(self.dropout(fusion * seen_frames + (1.0 - fusion) * summary)).squeeze(1)
         embedding = features.sum(1) / mask.sum(1, keepdim=True)  # padding holds zeros
-        return ClipOutputs(fusion * cnn_logit + (1.0 - fusion) * temporal_logit, frame_logits, certainty, embedding, weights.unflatten(2, (self.side, -1)))
+        return ClipOutputs(logits, frame_logits, certainty, embedding, weights.unflatten(2, (self.side, -1)))
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -222,7 +222,14 @@ class BudgetSettings(Block):
 class ModelSettings(Block):
     """The ResNeXt-LSTM. Letters and sources in model/network.py."""
 
-    RULES = (Rule(("spatial_prior",), lambda prior: abs(sum(prior) - 1) <= 1e-6 and min(prior) >= 0, "spatial_prior must be three parts that sum to 1"),)
+    RULES = (
+        Rule(("spatial_prior",), lambda prior: abs(sum(prior) - 1) <= 1e-6 and min(prior) >= 0, "spatial_prior must be three parts that sum to 1"),
+        Rule(
+            ("fusion_learned", "fusion_cnn"),
+            lambda learned, part: not learned or 0 < part < 1,
+            "fusion_learned needs a fusion_cnn between 0 and 1, not {fusion_cnn:g}",
+        ),
+    )
 
     backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or resnext_small, resnext_tiny.")
     weights: str = Field(
@@ -238,7 +245,11 @@ class ModelSettings(Block):
     spatial_prior: tuple[float, float, float] = Field((0.40, 0.35, 0.25), strict=False, description="Eyes, lips, skin.")
     certainty_attention: bool = Field(True, description="Whether each frame's certainty weighs its features before the LSTM.")
     spatial_attention: bool = Field(True, description="Whether landmark-guided attention weighs the feature map.")
-    fusion_cnn: Fraction = Field(0.6, description="Weight of the CNN's head; the LSTM has the rest.")
+    fusion: Literal["heads", "features"] = Field(
+        "heads", description="What of CNN and LSTM is averaged: what their heads say, or their features before one head."
+    )
+    fusion_cnn: Fraction = Field(0.6, description="Weight of the CNN; the LSTM has the rest. `vigil search --over model.fusion_cnn` tries others.")
+    fusion_learned: bool = Field(False, description="Whether phase 2 learns the weight from `fusion_cnn` on.")
     dropout: Fraction = Field(0.3, description="Before the heads.")
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.backbones import build_backbone
+from model.checkpoint import load_model, save_model
 from model.network import LEAST_WEIGHT, ResNeXtLSTM, count_parameters
 from model.regions import FLOOR, attention_prior, canonical_regions
 from tests.model.toys import SIZE, SMALL, lively_model, small_model
@@ -166,6 +167,42 @@ def test_a_torchvision_backbone_by_name():
     assert model(torch.rand(2, 2, 3, 64, 64)).shape == (2,) and model.features == 512
 
 
+@torch.no_grad()
+def test_the_weight_between_cnn_and_lstm_is_the_settings_and_may_be_learned():
+    """At 1 no state of the LSTM is heard, at 0 no frame; a learned weight starts where the fixed one stands."""
+    for fusion in ("heads", "features"):
+        ends = {}
+        for part in (0.0, 1.0):
+            model = ResNeXtLSTM(SMALL.model_copy(update={"fusion": fusion, "fusion_cnn": part}), SIZE).eval()
+            for parameter in model.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+            before = model(clips())
+            heard = model.frame_head if fusion == "heads" else model.bridge
+            (heard.weight if part == 0.0 else model.temporal.weight_hh_l0).zero_()
+            ends[part] = torch.allclose(before, model(clips()), atol=1e-6)
+        assert ends[1.0], fusion
+        assert ends[0.0] or fusion == "heads", "certainty weighs the frames of both"
+        fixed = ResNeXtLSTM(SMALL.model_copy(update={"fusion": fusion, "fusion_cnn": 0.6}), SIZE).eval()
+        learned = ResNeXtLSTM(SMALL.model_copy(update={"fusion": fusion, "fusion_cnn": 0.6, "fusion_learned": True}), SIZE).eval()
+        learned.load_state_dict(fixed.state_dict(), strict=False)
+        assert torch.allclose(fixed(clips()), learned(clips()), atol=1e-6)
+
+
+def test_a_learned_fusion_moves_in_training_and_survives_its_file(tmp_path):
+    model = ResNeXtLSTM(SMALL.model_copy(update={"fusion": "features", "fusion_learned": True}), SIZE)
+    before = model.fusion_logit.item()
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    for _ in range(3):
+        optimiser.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(model(clips()), torch.tensor([0.0, 1.0, 0.0, 1.0])).backward()
+        optimiser.step()
+    assert model.fusion_logit.item() != before
+    save_model(model, tmp_path / "m.safetensors")
+    kept = load_model(tmp_path / "m.safetensors")
+    with torch.no_grad():
+        assert kept.settings.fusion_learned and torch.equal(kept(clips()), model.eval()(clips()))
+
+
 @pytest.mark.parametrize("name", ["resnext_huge", "fasterrcnn_resnet50_fpn", "maxvit_t"])
 def test_a_backbone_that_cannot_be_used_is_refused_by_name(name):
     with pytest.raises(SettingsError, match=name):
@@ -173,7 +210,8 @@ def test_a_backbone_that_cannot_be_used_is_refused_by_name(name):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"certainty_attention": False}, {"spatial_attention": False}, {"bidirectional": False}, {"lstm_layers": 2}, {"fusion_cnn": 1.0}]
+    "settings",
+    [{"certainty_attention": False}, {"spatial_attention": False}, {"bidirectional": False}, {"lstm_layers": 2}, {"fusion_cnn": 1.0}, {"fusion": "features"}],
 )
 @torch.no_grad()
 def test_every_switch_changes_the_network(settings):
