@@ -160,7 +160,8 @@ def _part(rng: np.random.Generator, count: int, label: str, generator: str, new:
     people = [f"{name}-{number // VIDEOS_A_PERSON}" for number in range(count)]
     compression = rng.choice(["c0", "c23", "c40"], count, p=[0.3, 0.5, 0.2])
     table = pd.DataFrame({"unit": [f"{name}/{number}" for number in range(count)], "cluster": people, "compression": compression})
-    return table.assign(source=rng.choice(["phone", "upload", "archive"], count), brightness=0.4, **about)
+    places = {"brightness": 0.4, "source_px": 720.0, "skin_tone_degrees": 30.0}
+    return table.assign(source=rng.choice(["phone", "upload", "archive"], count), **places, **about)
 
 
 def _score(rng: np.random.Generator, table: "pd.DataFrame", shares: dict[str, float], gain: float, learned: float) -> None:

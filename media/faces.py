@@ -6,6 +6,7 @@ crops of a clip follow a smoothed path. A photo is a clip of one frame; one in w
 face is found is tried as a crop that is all face. Whatever is wrong with a file ends as `Extraction.reason`.
 """
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +28,8 @@ FAST_FPS = 1.0
 MAX_WINDOWS = 600  # more of a long video is thinned evenly: ten minutes of one-second clips, 2.7 GB of pixels
 SEARCH_FRAMES = 24  # looked at when no window of mode `standard` met a face
 PATH_SLACK = 0.15  # how far (crop sides) smoothing may move a crop from its frame's own place
-QUALITY_FRAMES = 5  # frames a clip that sharpness and brightness are measured on
+QUALITY_FRAMES = 5  # frames a clip that sharpness, brightness and skin tone are measured on
+CHEEKS, CHEEK_REACH, LEAST_YELLOW = (50, 280), 0.03, 2.0  # points of the mesh, half a patch's side in parts of the crop, b* of CIELAB
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class FaceClip:
     face_px: float  # longer side of the face in source pixels, mean
     sharpness: float  # variance of the Laplacian over the variance of the grey crop, mean
     brightness: float  # mean grey of the crop's middle, 0..1
+    skin_tone_degrees: float  # typology angle of the cheeks, about 60 (light) to -60 (dark); NaN where they have no skin's colour
     yaw_degrees: float  # 0 looks at the camera, mean
     score: float  # of the detector, mean
     centre_px: tuple[float, float]  # of the face in the source picture (x, y), mean
@@ -236,12 +239,29 @@ def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tup
     clip = FaceClip(
         frames, landmarks, 0, seen[0].time, seen[-1].time,
         face_px=float(np.mean([one.place[2] for one in seen])), sharpness=sharpness, brightness=brightness,
+        skin_tone_degrees=skin_tone(frames, landmarks),
         yaw_degrees=float(np.mean([one.face.yaw_degrees for one in seen])), score=float(np.mean([one.face.score for one in seen])),
         centre_px=(float(np.mean([one.place[0] for one in seen])), float(np.mean([one.place[1] for one in seen]))),
     )  # fmt: skip
     mean_look = np.mean([one.look for one in seen], axis=0)
     mean_look /= max(float(np.linalg.norm(mean_look)), 1e-6)
     return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look, scene)
+
+
+def skin_tone(frames: np.ndarray, landmarks: np.ndarray) -> float:
+    """Individual typology angle atan((L* - 50) / b*) of the cheeks in degrees (Chardon et al. 1991), the median over a few frames of a clip.
+
+    frames [T, S, S, 3] uint8 RGB, landmarks [T, 468, 2] in 0..1. It follows the light of the picture as much as the person: good for slices,
+    and for nothing that is said of anybody. NaN where the cheeks are not yellowish as skin is (a grey picture, coloured light).
+    """
+    size, seen = frames.shape[1], []
+    reach = max(1, round(CHEEK_REACH * size))
+    for at in np.unique(np.linspace(0, len(frames) - 1, QUALITY_FRAMES).round().astype(int)):
+        for x, y in np.clip(np.nan_to_num(landmarks[at, list(CHEEKS)]) * size, reach, size - 1 - reach).round().astype(int):
+            seen.append(frames[at, y - reach : y + reach + 1, x - reach : x + reach + 1].reshape(-1, 3))
+    lab = cv2.cvtColor((np.concatenate(seen)[None].astype(np.float32) / 255), cv2.COLOR_RGB2LAB)[0]
+    light, yellow = float(np.median(lab[:, 0])), float(np.median(lab[:, 2]))
+    return math.degrees(math.atan2(light - 50, yellow)) if yellow > LEAST_YELLOW else math.nan
 
 
 def _quality(frames: np.ndarray) -> tuple[float, float]:

@@ -32,7 +32,7 @@ CLIP_SCHEMA = pa.schema(
         *[(name, TEXT) for name in ("clip_id", "sample_id", "batch")],
         ("track", WHOLE), ("start_seconds", NUMBER), ("end_seconds", NUMBER), ("frames", WHOLE), ("size_px", WHOLE),
         ("shard", TEXT), ("offset", WHOLE), ("nbytes", WHOLE), ("sha256", TEXT), ("landmarks", BINARY),
-        *[(name, NUMBER) for name in ("face_px", "sharpness", "brightness", "yaw_degrees", "score")],
+        *[(name, NUMBER) for name in ("face_px", "source_px", "sharpness", "brightness", "skin_tone_degrees", "yaw_degrees", "score")],
         *[
             (name, TEXT)
             for name in (

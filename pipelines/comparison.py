@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.predictions import balanced_accuracy, class_counts, rows_by_generator, slices
+from pipelines.predictions import balanced_accuracy, class_counts, gaps, rows_by_generator, slices
 from workspace.cycle import Cycle
 from workspace.settings import Settings
 
@@ -233,6 +233,7 @@ def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "M
         "counts": {name: class_counts(part) for name, part in parts.items()},
         **overall,
         "slices": cut,
+        "gaps": gaps(cut, "challenger"),
         "generators": generators,
         "new_generators": new,
     }

@@ -3,6 +3,7 @@
 The store and the report depend on the media and the settings alone, not on the number of processes.
 """
 
+import math
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ def _crashed(job: FaceJob) -> "Extraction | str":
     return CRASHED
 
 
+MEASURED = ("track", "start_seconds", "end_seconds", "face_px", "sharpness", "brightness", "skin_tone_degrees", "yaw_degrees", "score")
+
+
 def _store(writer: Any, row: dict[str, Any], found: "Extraction | str") -> dict[str, Any]:
     if isinstance(found, str):
         return {"reason": found}
@@ -96,9 +100,8 @@ def _store(writer: Any, row: dict[str, Any], found: "Extraction | str") -> dict[
         clip_id = f"{row['sample_id'][:16]}-t{clip.track}-c{numbers[clip.track]}"
         numbers[clip.track] += 1
         about = {name: row[name] for name in ABOUT} | {"clip_id": clip_id, "sample_id": row["sample_id"], "batch": row["batch"], "kind": found.kind}
-        measured = {
-            name: getattr(clip, name) for name in ("track", "start_seconds", "end_seconds", "face_px", "sharpness", "brightness", "yaw_degrees", "score")
-        }
+        measured = {name: getattr(clip, name) for name in MEASURED}
+        measured["source_px"] = float(min(found.info.width, found.info.height)) if found.info else math.nan
         writer.add(about | measured | {"origin": "collected"}, clip.frames, clip.landmarks)
     info = found.info
     return {

@@ -29,7 +29,8 @@ from workspace.files import read_json, sha256_file, write_json
 from workspace.settings import ForgeSettings, PluginSettings, Settings, SplitSettings
 
 KEPT = (
-    "sample_id", "batch", "track", "start_seconds", "end_seconds", "face_px", "sharpness", "brightness", "yaw_degrees", "score", "kind", "use", "identity",
+    "sample_id", "batch", "track", "start_seconds", "end_seconds", "face_px", "source_px", "sharpness", "brightness", "skin_tone_degrees",
+    "yaw_degrees", "score", "kind", "use", "identity",
     "source", "source_video", "method", "compression", "case_id", "attributes",
 )  # fmt: skip
 NO_DONOR = "no other person of its side and kind in the batch"

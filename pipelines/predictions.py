@@ -1,11 +1,12 @@
 """The predictions table: one row a video, with what it is, where it stands, and what champion and challenger say of it.
 
 Every figure and every gate input of a cycle can be recomputed from this table, the two thresholds and the settings.
-Columns: unit, cluster, label, generator, origin, source, kind, compression, attributes, face_px, yaw_degrees, brightness, the bands
-made of the last three, fold (holdout | validation | train), new, p_champion and p_anchor (NaN without one), p_challenger.
+Columns: unit, cluster, label, generator, origin, source, kind, compression, attributes, the measures of BANDS and the bands made of them,
+fold (holdout | validation | train), new, p_champion and p_anchor (NaN without one), p_challenger.
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,18 @@ from workspace.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-KEPT = ("unit", "cluster", "label", "generator", "origin", "source", "kind", "compression", "attributes", "new", "face_px", "yaw_degrees", "brightness")
+KEPT = (
+    "unit", "cluster", "label", "generator", "origin", "source", "kind", "compression", "attributes", "new", "face_px", "yaw_degrees", "brightness",
+    "source_px", "skin_tone_degrees",
+)  # fmt: skip
 SCORES = ("p_champion", "p_anchor", "p_challenger")
 # column -> name of the band column, edges (Buolamwini & Gebru 2018 call for such slices; edges are ours), names
 BANDS: dict[str, tuple[str, tuple[float, float], tuple[str, str, str]]] = {
     "face_px": ("face_size", (80.0, 160.0), ("small", "medium", "large")),
     "yaw_degrees": ("pose", (15.0, 30.0), ("frontal", "turned", "profile")),
     "brightness": ("lighting", (0.3, 0.6), ("dark", "medium", "bright")),
+    "source_px": ("resolution", (480.0, 1080.0), ("below 480", "480 to 1079", "1080 and more")),
+    "skin_tone_degrees": ("skin_tone", (10.0, 41.0), ("dark", "medium", "light")),  # edges of Chardon et al. 1991: brown below 10, light from 41
 }
 
 
@@ -70,9 +76,10 @@ def _scores(root: Path, folder: str, panel: "pd.DataFrame", settings: Settings, 
 
 
 def add_bands(table: "pd.DataFrame") -> "pd.DataFrame":
-    """The table with face_size, pose and lighting; '' where the measure is unknown."""
+    """The table with the columns of BANDS; '' where the measure is unknown."""
     for column, (name, edges, names) in BANDS.items():
-        values = np.abs(table[column].to_numpy(dtype=np.float64))
+        values = table[column].to_numpy(dtype=np.float64)
+        values = np.abs(values) if column == "yaw_degrees" else values
         table[name] = np.where(np.isfinite(values), np.array(names)[np.digitize(np.nan_to_num(values), edges)], "")
     return table
 
@@ -96,7 +103,7 @@ def slices(table: "pd.DataFrame", least: int) -> dict[str, "pd.DataFrame"]:
     Each word of the column `attributes` that `least` rows have is a slice too, `attribute=Male`.
     """
     found: dict[str, pd.DataFrame] = {"all videos": table}
-    for column in ("generator", "compression", "source", "kind", "face_size", "pose", "lighting"):
+    for column in ("generator", "compression", "source", "origin", "kind", *(name for name, _, _ in BANDS.values())):
         rows = table[table["label"] == "fake"] if column == "generator" else table
         groups = {str(value) or "unknown": part for value, part in rows.groupby(column)}
         if len(groups) < 2 and column != "generator":
@@ -112,6 +119,16 @@ def slices(table: "pd.DataFrame", least: int) -> dict[str, "pd.DataFrame"]:
         if len(part) >= least:
             found[f"attribute={word}"] = part
     return found
+
+
+def gaps(cut: "Sequence[Mapping[str, Any]]", model: str) -> dict[str, dict[str, Any]]:
+    """Between the best and the worst slice of each kind, from rows {"slice": "pose=turned", model: balanced accuracy}: `gap`, `best`, `worst`."""
+    kinds: dict[str, list[tuple[float, str]]] = {}
+    for row in cut:
+        kind, equals, value = str(row["slice"]).partition("=")
+        if equals and row.get(model) is not None:
+            kinds.setdefault(kind, []).append((float(row[model]), value))
+    return {kind: {"gap": max(found)[0] - min(found)[0], "best": max(found)[1], "worst": min(found)[1]} for kind, found in kinds.items() if len(found) > 1}
 
 
 def rows_by_generator(table: "pd.DataFrame") -> dict[str, "pd.DataFrame"]:

@@ -115,7 +115,7 @@ def unit_table(clips: "pd.DataFrame") -> "pd.DataFrame":
         )
     ordered = clips.sort_values(["unit", "clip_id"])
     first = ordered.groupby("unit").first()
-    means = ordered.groupby("unit")[["face_px", "sharpness", "brightness", "yaw_degrees"]].mean()
+    means = ordered.groupby("unit")[["face_px", "source_px", "sharpness", "brightness", "skin_tone_degrees", "yaw_degrees"]].mean()
     return first.drop(columns=means.columns).join(means).reset_index()
 
 

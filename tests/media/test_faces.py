@@ -10,7 +10,7 @@ import pytest
 
 from media.align import crop_transform, place, smooth, warp
 from media.detect import FaceFinder
-from media.faces import extract_clips, windows
+from media.faces import extract_clips, skin_tone, windows
 from media.landmarks import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from media.synthetic import render_take
 from media.tracks import Appearance, link
@@ -49,7 +49,7 @@ def test_a_video_gives_aligned_clips(video):
     for clip in found.clips:
         assert clip.frames.shape == (6, 64, 64, 3) and clip.frames.dtype == np.uint8
         assert clip.landmarks.shape == (6, 468, 2) and clip.track == 0
-        assert 0.5 < clip.score <= 1 and clip.sharpness > 0 and 0 < clip.brightness < 1 and abs(clip.yaw_degrees) < 60
+        assert 0.5 < clip.score <= 1 and clip.sharpness > 0 and 0 < clip.brightness < 1 and -90 < clip.skin_tone_degrees < 90 and abs(clip.yaw_degrees) < 60
         for landmarks in clip.landmarks:
             left, right = eye_line(landmarks)
             mouth = landmarks[OUTER_LIPS].mean(axis=0)
@@ -302,3 +302,15 @@ def test_damaged_files_never_raise(video):
             hurt = hurt[: int(rng.integers(1, len(hurt)))]
         found = extract_clips(bytes(hurt), SMALL, 1 + turn % 3)
         assert bool(found.clips) != bool(found.reason)
+
+
+def test_the_skin_tone_orders_light_and_dark_cheeks_and_is_unknown_of_grey_ones() -> None:
+    marks = np.full((2, 468, 2), 0.5, np.float32)
+
+    def clip_of(colour: tuple[int, int, int]) -> np.ndarray:
+        return np.broadcast_to(np.array(colour, np.uint8), (2, 64, 64, 3)).copy()
+
+    light, tan, dark = (skin_tone(clip_of(colour), marks) for colour in ((240, 205, 185), (190, 140, 105), (80, 50, 38)))
+    assert light > 41 > tan > 10 > dark
+    assert np.isnan(skin_tone(clip_of((128, 128, 128)), marks)) and np.isnan(skin_tone(clip_of((90, 110, 200)), marks))
+    assert skin_tone(clip_of((190, 140, 105)), np.full((2, 468, 2), np.nan, np.float32)) == pytest.approx(tan), "a mesh that was lost does not raise"

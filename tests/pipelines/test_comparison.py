@@ -8,7 +8,7 @@ import pytest
 
 from model.card import ModelCard
 from pipelines.comparison import auc_change_bounds, describe, gate_inputs, judged_kinds, unmet
-from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, slices
+from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, gaps, slices
 from tests.pipelines.small_world import demo_settings
 from workspace.cycle import Cycle
 
@@ -32,7 +32,7 @@ def videos(
     name = f"{label}-{generator}-{origin}-{new}-{fold}"
     table = pd.DataFrame({"unit": [f"{name}-{i}" for i in range(count)], "cluster": [f"{name}-p{i // 2}" for i in range(count)]})
     about = {"label": label, "generator": generator, "origin": origin, "new": new, "fold": fold, "source": "made", "kind": "video", "compression": "c23"}
-    places = {"face_px": 100.0, "yaw_degrees": 3.0, "brightness": 0.4}
+    places = {"face_px": 100.0, "yaw_degrees": 3.0, "brightness": 0.4, "source_px": 720.0, "skin_tone_degrees": 30.0}
     return table.assign(**about, **places, **{f"p_{model}": mean + wave for model, mean in scores.items()})
 
 
@@ -171,10 +171,18 @@ def test_a_slice_of_one_class_borrows_the_other() -> None:
     assert balanced_accuracy(fakes, rows, "p_champion", 0.5) == 1.0 and balanced_accuracy(fakes, rows, "p_challenger", 0.5) == 0.5
 
 
-def test_bands_name_size_pose_and_light() -> None:
-    found = add_bands(pd.DataFrame({"face_px": [50.0, 100, 300], "yaw_degrees": [-40.0, 20, float("nan")], "brightness": [0.1, 0.5, 0.9]}))
-    assert list(found["face_size"]) == ["small", "medium", "large"]
+def test_bands_name_size_pose_light_resolution_and_skin_tone() -> None:
+    measures = {"face_px": [50.0, 100, 300], "yaw_degrees": [-40.0, 20, float("nan")], "brightness": [0.1, 0.5, 0.9]}
+    found = add_bands(pd.DataFrame({**measures, "source_px": [360.0, 720, 2160], "skin_tone_degrees": [-35.0, 30, 55]}))
+    assert list(found["face_size"]) == ["small", "medium", "large"] and list(found["skin_tone"]) == ["dark", "medium", "light"]
+    assert list(found["resolution"]) == ["below 480", "480 to 1079", "1080 and more"]
     assert list(found["pose"]) == ["profile", "turned", ""] and list(found["lighting"]) == ["dark", "medium", "bright"]
+
+
+def test_the_gap_lies_between_the_best_and_the_worst_slice_of_a_kind() -> None:
+    rows = [{"slice": "all videos", "challenger": 0.2}, {"slice": "pose=turned", "challenger": 0.7}, {"slice": "pose=frontal", "challenger": 0.9}]
+    rows += [{"slice": "skin_tone=dark", "challenger": None}, {"slice": "skin_tone=light", "challenger": 0.9}]
+    assert gaps(rows, "challenger") == {"pose": {"gap": pytest.approx(0.2), "best": "frontal", "worst": "turned"}}
 
 
 def test_the_drawn_panel_is_frozen() -> None:
