@@ -7,7 +7,7 @@ export default {
     <div class="review" :class="{ busy: !one }">
       <div v-if="one" class="review-case">
         <p class="review-place"><strong>Case {{ at + 1 }}</strong> of {{ cases.length }}{{ more ? ' and more' : '' }} · {{ reasons[one.reason] || one.reason }}
-          · {{ one.answers ? (one.answers === 1 ? 'one other answer' : one.answers + ' other answers') : 'nobody has answered yet' }}</p>
+          · {{ one.answers ? (one.answers === 1 ? 'one other answer' : one.answers + ' other answers') : 'nobody else has answered yet' }}</p>
         <figure class="card review-stage" :class="{ answered: answer }">
           <div class="review-media">
             <div class="frame-box" :style="ratios[one.id] ? { '--ratio': ratios[one.id] } : null" @click="play">
