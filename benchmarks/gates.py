@@ -169,8 +169,10 @@ def power(weeks: int, only: str = "") -> dict[str, Any]:
         ("label noise", "share of labels flipped", [(share, _flipping(share)) for share in (0.01, 0.02, 0.03, 0.05, 0.1)]),
         ("worst slice", "recall lost on the fakes of one source in three", [(by, _sliding(by)) for by in (0.3, 0.5, 0.8, 1.2)]),
         ("forgetting", "separation lost on one generator", [(by, _forgetting(by)) for by in (0.3, 0.6, 0.9, 1.2)]),
+        (FORGETTING[1], "separation lost on one generator since then, by the champion too", [(by, _long_forgetting(by)) for by in (1.2, 1.5, 1.8, 2.2)]),
         ("drift", "shift of all embeddings, in standard deviations", [(by, _shifting(by)) for by in (0.1, 0.2, 0.4, 0.8)]),
         ("robustness: transfer", "share that a transferred attack leaves standing", [(share, _transferring(share)) for share in (0.94, 0.92, 0.9, 0.86)]),
+        ("robustness: white-box", "strength lost under attack, in standard deviations", [(by, _softening(by)) for by in (0.3, 0.6, 1.0, 1.5)]),
         ("robustness: curve", "strength lost under attack, in standard deviations", [(by, _softening(by)) for by in (0.1, 0.2, 0.3, 0.5)]),
         ("not worse than the champion: AUC", "separation lost everywhere", [(by, _weakening(by)) for by in (0.1, 0.3, 0.5, 0.8)]),
     ]
@@ -224,6 +226,16 @@ def _forgetting(by: float) -> Any:
     from benchmarks.plants import _move, _rows
 
     return _move("x_challenger", -by, _rows(generator="blend"))
+
+
+def _long_forgetting(by: float) -> Any:
+    def change(week: Any, rng: np.random.Generator) -> None:
+        from benchmarks.plants import _move, _rows
+
+        for model in ("x_challenger", "x_champion"):
+            _move(model, -by, _rows(generator="blend"))(week, rng)
+
+    return change
 
 
 def _weakening(by: float) -> Any:
