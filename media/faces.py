@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import cv2
 import numpy as np
@@ -48,6 +48,9 @@ class FaceClip:
     yaw_degrees: float  # 0 looks at the camera, mean
     score: float  # of the detector, mean
     centre_px: tuple[float, float]  # of the face in the source picture (x, y), mean
+
+
+MEASURED = tuple(one.name for one in fields(FaceClip) if one.name not in ("frames", "landmarks", "centre_px"))  # plain numbers of a clip
 
 
 @dataclass(slots=True)

@@ -89,10 +89,9 @@ def _crashed(job: FaceJob) -> "Extraction | str":
     return CRASHED
 
 
-MEASURED = ("track", "start_seconds", "end_seconds", "face_px", "sharpness", "brightness", "skin_tone_degrees", "yaw_degrees", "score")
-
-
 def _store(writer: Any, row: dict[str, Any], found: "Extraction | str") -> dict[str, Any]:
+    from media.faces import MEASURED
+
     if isinstance(found, str):
         return {"reason": found}
     numbers: Counter[int] = Counter()

@@ -211,11 +211,13 @@ def _preview(path: Path, seconds: float) -> NDArray[np.uint8] | None:
 
 
 def _answer(opened: Opened) -> list[bytes]:
+    from media.faces import MEASURED
+
     found = opened.extraction
     about = {name: getattr(found, name) for name in ("frames_seen", "frames_with_face", "faces", "kind", "reason", "faces_too_small")}
     clips = []
     for clip in found.clips:
-        row = {name: getattr(clip, name) for name in ("track", "start_seconds", "end_seconds", "face_px", "sharpness", "brightness", "yaw_degrees", "score")}
+        row = {name: getattr(clip, name) for name in MEASURED}
         plain: dict[str, Any] = {name: int(value) if name == "track" else float(value) for name, value in row.items()}
         clips.append({**plain, "frames": len(clip.frames), "centre_px": [float(side) for side in clip.centre_px]})
     picture = None if opened.picture is None else list(opened.picture.shape[:2])
