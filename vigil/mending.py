@@ -8,7 +8,7 @@ from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.settings import Settings
-from workspace.state import champion, open_cycle
+from workspace.state import champion, cycles, open_cycle
 
 
 def examine_and_fix(
@@ -86,7 +86,7 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
     from workspace import registry
     from workspace.files import read_json
     from workspace.promotion import bootstrap
-    from workspace.state import batch_states, candidates, cycles
+    from workspace.state import batch_states, candidates
 
     with lease(root, "bootstrap"):
         events = Journal(root).events()
@@ -118,7 +118,13 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
     from workspace import registry
     from workspace.promotion import rollback
 
+    before = champion(Journal(root).events())
     rollback(root, to or "previous", who=who, why=why)  # beside a running cycle, too: that one then cannot promote what it judged against another
     registry.rebuild_aliases(root, settings)
-    leading = champion(Journal(root).events())
-    return f"{leading.cycle if leading else '?'} is champion again ({who}: {why}). A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
+    events = Journal(root).events()
+    leading = champion(events)
+    told = f"{leading.cycle if leading else '?'} is champion again ({who}: {why}). A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
+    learned = [batch for cycle in cycles(events) if before and before != leading and cycle.cycle == before.cycle for batch in cycle.judged]
+    return told + (
+        f"\nWhat {before.cycle} learned from stays in training: {', '.join(learned)}. To take it out: vigil batches drop." if before and learned else ""
+    )

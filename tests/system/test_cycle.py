@@ -180,7 +180,7 @@ def test_the_alias_decides_what_serves_and_rollback_moves_it(twice: Path, tmp_pa
     vigil("doctor", "--fix", "-w", root, check=False)  # the journal is the truth: the alias follows it again
     assert serving() == second
     done = vigil("models", "rollback", "--who", "ana", "--why", "false alarms", "-w", root)
-    assert "champion again" in done.stdout and serving() == first
+    assert "champion again" in done.stdout and "stays in training" in done.stdout and serving() == first
 
 
 def test_the_second_cycle_computes_only_what_is_new(twice: Path, promoted: Path):
