@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import yaml
 
 from benchmarks.commands import one_prefect_server
 from benchmarks.kills import Round, environment, running_stage, stage_name, strike
 from media.synthetic import make_sample_media
-from tests.system.world import Asked, Broken, copy_workspace, events, key_of, quick_workspace, vigil
-from workspace.files import read_json, sha256_bytes, write_json
+from tests.system.world import Asked, Broken, change_settings, copy_workspace, events, key_of, quick_workspace, vigil
+from workspace.files import read_json, sha256_bytes
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -111,9 +112,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory, promoted: Path) -> Asked:
     root = copy_workspace(promoted, tmp_path_factory.mktemp("asked") / "w")
     make_sample_media(root.parent / "upload", people=2, clips_per_person=1, seconds=1.0, fakes={}, seed=77)
     clip = sorted((root.parent / "upload" / "real").glob("*.mp4"))[0].read_bytes()
-    card = root / "models" / events(root, "promotion")[0]["fields"]["cycle"] / "card.json"
-    written = card.read_bytes()
-    write_json(card, {**read_json(card), "threshold": 0.5, "abstain": 1.0})  # a wide band: this model is never sure
+    queue = yaml.safe_load((root / "params.yaml").read_text())["feedback"]["queue"]
+    change_settings(root, {"feedback": {"queue": {**queue, "audit_fraction": 1.0}}})  # what it is sure of becomes a case too
     sender, ana, ben = (key_of(root, name, role) for name, role in (("sam", "viewer"), ("ana", "reviewer"), ("ben", "reviewer")))
     ready = root.parent / "ready.json"
     server = subprocess.Popen(
@@ -134,7 +134,6 @@ def asked(tmp_path_factory: pytest.TempPathFactory, promoted: Path) -> Asked:
     finally:
         server.terminate()
         server.wait(30)
-        card.write_bytes(written)
     return Asked(root, sha256_bytes(clip), detected, answers)
 
 

@@ -1,4 +1,4 @@
-"""What the served model is unsure of becomes a case; reviewed over HTTP it is in the next cycle's batch, once."""
+"""What the served model is unsure of, or was drawn for an audit, becomes a case; reviewed over HTTP it is in the next cycle's batch, once."""
 
 import json
 import shutil
@@ -19,8 +19,8 @@ def fresh_learned_by(root: Path, case_id: str) -> Any:
     return json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
 
 
-def test_what_the_model_is_unsure_of_becomes_a_case_that_each_reviewer_answers_once(asked: Asked):
-    assert asked.detected.status_code == 201 and asked.detected.json()["verdict"] == "uncertain", asked.detected.text
+def test_a_verdict_that_people_should_see_becomes_a_case_that_each_reviewer_answers_once(asked: Asked):
+    assert asked.detected.status_code == 201 and asked.detected.json()["case_id"], asked.detected.text
     assert [answer.status_code for answer in asked.answers] == [201, 409, 201]
     assert asked.answers[-1].json()["state"] == "decided" and asked.answers[-1].json()["handover"] == "waiting"
 
