@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,26 @@ def test_without_a_workspace_the_starter_answers(media: Path, tmp_path: Path):
     assert row["model"].endswith("(starter)") and not row["promoted"] and "README.md" in done.stderr
     wrong = vigil("score", clip, "-w", tmp_path, cwd=tmp_path, check=False)
     assert wrong.returncode == 1 and "not in a workspace" in wrong.stderr, "a workspace that was named must be one"
+
+
+@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
+@pytest.mark.parametrize("way", ["command", "library"])
+def test_a_score_leaves_nothing_in_the_home_folder(media: Path, tmp_path: Path, way: str):
+    """onnxruntime kept a device id and a database of events there."""
+    clip, home = next(media.parent.glob("real/*.mp4")), tmp_path / "home"
+    home.mkdir()
+    words = ["-m", "vigil", "score", str(clip)] if way == "command" else ["-c", f"import vigil; print(vigil.Detector().score({str(clip)!r}))"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, env={**kept, "HOME": str(home)}, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert list(home.rglob("*")) == []
+
+
+def test_a_dry_run_of_an_erasure_without_a_name_erases_nothing(promoted: Path, tmp_path: Path):
+    root = copy_workspace(promoted, tmp_path / "w")
+    before = (root / "journal.jsonl").read_bytes()
+    done = vigil("erase", "--dry-run", "--who", "ann", "--why", "asked to", "-w", root, check=False)
+    assert done.returncode == 2 and "name it" in done.stderr and (root / "journal.jsonl").read_bytes() == before
 
 
 def test_search_says_what_was_tried_and_changes_nothing(promoted: Path, tmp_path: Path):
