@@ -67,7 +67,9 @@ def test_a_run_that_was_stopped_ends_with_the_very_weights_of_one_that_was_not(p
 KILLED = """
 import sys, time
 from pathlib import Path
+import torch
 from model import loop
+torch.set_num_threads(int(sys.argv[2]))  # as many as the process that goes on: sums are added in another order by others
 from tests.model.test_training import run, fit
 loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_SHARE = 0.0, 1e9
 def progress(step, steps, message):
@@ -79,7 +81,9 @@ run(fit, Path(sys.argv[1]), progress)
 
 def test_a_run_killed_without_warning_ends_with_the_same_weights(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True, env=environment)
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(torch.get_num_threads())], stdout=subprocess.PIPE, text=True, env=environment
+    )
     assert child.stdout is not None
     for line in child.stdout:
         if int(line) >= 4:
