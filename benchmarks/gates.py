@@ -54,8 +54,7 @@ def drill_one(name: str, seed: int, settings: Settings) -> dict[str, Any]:
     unexpected = [gate for gate in spoke if not GATE_PLANTS[name].allows(gate)]
     own = GATE_PLANTS[name].own
     found = {"kind": name, "seed": seed, "verdict": str(verdict.verdict), "gates": spoke, "unexpected": unexpected}
-    against = sorted((result for result in verdict.results if result.verdict != "pass"), key=lambda result: result.verdict != "fail")
-    found["first_named"] = bool(against) and GATE_PLANTS[name].allows(against[0].gate)
+    found["first_named"] = bool(spoke) and GATE_PLANTS[name].allows(verdict.against()[0].gate)
     found |= {"switched_off": str(without(verdict, (own,)).verdict), "all_named_off": str(without(verdict, GATE_PLANTS[name].may_fire).verdict)}
     return found | {"own_spoke": any(own in (gate, gate.split(":")[0]) for gate in spoke), "first": first[:200]}
 

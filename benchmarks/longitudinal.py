@@ -175,9 +175,10 @@ def table(rows: list[dict[str, Any]]) -> None:
     weeks = min((max(row["week"] for row in rows if row["seed"] == seed) for seed in seeds), default=0)
     rows = sorted((row for row in rows if row["week"] <= weeks), key=lambda row: row["week"])
     print(f"{len(seeds)} worlds, {weeks} weeks")
-    codes = {seed: next(row["code"] for row in rows if row["seed"] == seed) for seed in seeds}
-    if set(codes.values()) - {code_hash()}:
-        print(f"lived by other code than this, {code_hash()}: {', '.join(f'world {seed} by {code}' for seed, code in codes.items() if code != code_hash())}")
+    here = code_hash()
+    others = {seed: row["code"] for seed in seeds for row in rows if row["seed"] == seed and row["code"] != here}
+    if others:
+        print(f"lived by other code than this, {here}: {', '.join(f'world {seed} by {code}' for seed, code in others.items())}")
     for figure in FIGURES:
         for model in ("frozen", "loop"):
             lost = []

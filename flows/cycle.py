@@ -20,7 +20,7 @@ from flows.closing import finish_commit
 from flows.decide import Decision, decide_outcome, decided, refused_untrained
 from flows.environment import prepare_environment
 from flows.plan import Plan, cycles_held, make_plan
-from flows.policy import Start, how_much, what_starts
+from flows.policy import Start, how_much, waiting_reviews, what_starts
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write_cycle
 from workspace.errors import SettingsError, StageFailed, VigilError
@@ -207,7 +207,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
     set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
     finish_commit(root)
     stage = run_stage.with_options(retries=settings.schedule.retries, retry_delay_seconds=settings.schedule.retry_delay_seconds)
-    start = what_starts(journal.events(), settings, datetime.now(UTC), scheduled=scheduled, reviews=_reviews(root, settings))
+    start = what_starts(journal.events(), settings, datetime.now(UTC), scheduled=scheduled, reviews=waiting_reviews(root, settings))
     if not start:
         return Outcome("nothing new", NOT_DUE)
     plan = make_plan(journal.events(), settings, force=force)
@@ -249,12 +249,6 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
         if name == "drift" and cycle.trains and (refused := refused_untrained(root, settings, journal, cycle)):
             break
     return conclude(root, settings, journal, cycle, refused)
-
-
-def _reviews(root: Path, settings: Settings) -> int:
-    from feedback.handover import waiting
-
-    return waiting(root, settings) if settings.policy.early_reviews else 0
 
 
 def _nothing_new(journal: Journal, start: Start, taken: Taken) -> Outcome:

@@ -22,10 +22,15 @@ def close_stale_runs(root: Path, settings: Settings) -> list[str]:
 def _close_mlflow_runs(root: Path, settings: Settings) -> list[str]:
     from workspace import registry
 
+    return [f"MLflow run {run_id} ended as KILLED" for run_id in registry.end_running(root, settings)] if _has_registry(root, settings) else []
+
+
+def _has_registry(root: Path, settings: Settings) -> bool:
+    """Whether there is one to ask: the workspace's own database is made with its first run."""
+    from workspace import registry
+
     uri = registry.tracking_uri(root, settings.registry)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        return []
-    return [f"MLflow run {run_id} ended as KILLED" for run_id in registry.end_running(root, settings)]
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
 
 
 def _close_prefect_runs(root: Path) -> list[str]:
@@ -136,8 +141,7 @@ def left_behind(root: Path, settings: Settings) -> list[str]:
     if lease_holder(root):
         return []
     found = [f"orphan {describe(process)}" for process in find_orphans(root)]
-    uri = registry.tracking_uri(root, settings.registry)
-    if not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists():
+    if _has_registry(root, settings):
         with suppress(VigilError):  # a registry that is away has a row of its own
             found += [f"MLflow run {run_id} says RUNNING" for run_id in registry.find_running(root, settings)]
     if last := unfinished(root):

@@ -1,4 +1,4 @@
-"""What starts a cycle, and how much it does: pure functions of the journal, the settings and the time, each with its reason.
+"""What starts a cycle, and how much it does: functions of the journal, the settings, the time and the reviews that wait, each with its reason.
 
 A week is due by the journal, never by a timer: a timer that fires twice, late, or after the clock was set back changes nothing
 (workspace/cycle.py). Between two weeks drift or enough reviewed cases may start a cycle, where the settings say so; such a cycle does
@@ -8,6 +8,7 @@ not use the week up. A full cycle trains with the steps of the settings; a fine-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from flows.plan import Plan
 from workspace.cycle import due_week
@@ -37,6 +38,13 @@ class Work:
     kind: str
     steps: float
     why: str
+
+
+def waiting_reviews(root: Path, settings: Settings) -> int:
+    """Decided cases that no batch holds, where so many may start a cycle; else 0, and nothing is asked."""
+    from feedback.handover import waiting
+
+    return waiting(root, settings) if settings.policy.early_reviews else 0
 
 
 def what_starts(events: Sequence[Event], settings: Settings, now: datetime, *, scheduled: bool, reviews: int) -> Start:

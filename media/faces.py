@@ -251,6 +251,11 @@ def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tup
     return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look, scene)
 
 
+def _measured_at(count: int) -> np.ndarray:
+    """The places of at most QUALITY_FRAMES of so many frames, spread over all."""
+    return np.unique(np.linspace(0, count - 1, QUALITY_FRAMES).round().astype(int))
+
+
 def skin_tone(frames: np.ndarray, landmarks: np.ndarray) -> float:
     """Individual typology angle atan((L* - 50) / b*) of the cheeks in degrees (Chardon et al. 1991), the median over a few frames of a clip.
 
@@ -259,7 +264,7 @@ def skin_tone(frames: np.ndarray, landmarks: np.ndarray) -> float:
     """
     size, seen = frames.shape[1], []
     reach = max(1, round(CHEEK_REACH * size))
-    for at in np.unique(np.linspace(0, len(frames) - 1, QUALITY_FRAMES).round().astype(int)):
+    for at in _measured_at(len(frames)):
         for x, y in np.clip(np.nan_to_num(landmarks[at, list(CHEEKS)]) * size, reach, size - 1 - reach).round().astype(int):
             seen.append(frames[at, y - reach : y + reach + 1, x - reach : x + reach + 1].reshape(-1, 3))
     lab = cv2.cvtColor((np.concatenate(seen)[None].astype(np.float32) / 255), cv2.COLOR_RGB2LAB)[0]
@@ -271,7 +276,7 @@ def _quality(frames: np.ndarray) -> tuple[float, float]:
     """Sharpness and brightness of a clip, see FaceClip."""
     sharp, bright = [], []
     edge = frames.shape[1] // 5
-    for at in np.unique(np.linspace(0, len(frames) - 1, QUALITY_FRAMES).round().astype(int)):
+    for at in _measured_at(len(frames)):
         grey = cv2.cvtColor(frames[at], cv2.COLOR_RGB2GRAY).astype(np.float32)[edge:-edge, edge:-edge]
         sharp.append(float(cv2.Laplacian(grey, cv2.CV_32F).var() / (grey.var() + 1.0)))
         bright.append(float(grey.mean() / 255))

@@ -12,7 +12,6 @@ B clips, T frames, H = W = size_px, F encoder features, h the side of its maps, 
 Pixels are in [0,1] and normalised inside, so that an attack's eps is one of pixels. One frame (T=1) is a clip too.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -77,8 +76,7 @@ class ResNeXtLSTM(nn.Module):
         self.temporal, width = build_temporal(settings, self.features)
         self.temporal_head = nn.Linear(width, 1)
         self.bridge = nn.Linear(self.features, width) if settings.fusion == "features" else None
-        learned = math.log(settings.fusion_cnn / (1 - settings.fusion_cnn)) if settings.fusion_learned else 0.0
-        self.fusion_logit = nn.Parameter(torch.tensor(learned)) if settings.fusion_learned else None
+        self.fusion_logit = nn.Parameter(torch.tensor(settings.fusion_cnn).logit()) if settings.fusion_learned else None
         nn.init.normal_(self.temporal_head.weight, std=0.01)  # phase 2 starts from what phase 1 has learned, not from noise
         nn.init.zeros_(self.temporal_head.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # grouped convolutions train four times faster so on a CPU

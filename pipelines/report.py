@@ -108,7 +108,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
     evaluation, verdict = (report_of(cycle.cycle, root / f"reports/{name}.json") for name in ("evaluation", "verdict"))
     order = {"fail": 0, "undecided": 1}  # what holds a model back comes first; within a verdict the order of the gates stays
     verdict |= {"results": [{**row, "order": order.get(row["verdict"], 2)} for row in verdict["results"]]} if verdict else {}
-    refused = {} if verdict else report_of(cycle.cycle, root / REFUSED)
+    refused = [] if verdict else report_of(cycle.cycle, root / REFUSED).get("results", [])
     outcome, reason = decision(root, cycle, verdict)
     states = batch_states(Journal(root).events())
     deferred = any(states[batch].state == "deferred" for batch in cycle.judged if batch in states)
@@ -116,11 +116,9 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "cycle": cycle,
         "outcome": outcome,
         "reason": reason,
-        "next_step": next_step(
-            outcome, verdict, deferred=deferred, refused=bool(refused.get("results")), unlabelled=bool(cycle.unlabelled) and not cycle.trains
-        ),
+        "next_step": next_step(outcome, verdict, deferred=deferred, refused=bool(refused), unlabelled=bool(cycle.unlabelled)),
         "verdict": verdict,
-        "gates": verdict or ({"verdict": "fail", "results": [{**row, "order": 0} for row in refused["results"]]} if refused.get("results") else {}),
+        "gates": verdict or ({"verdict": "fail", "results": [{**row, "order": 0} for row in refused]} if refused else {}),
         "evaluation": evaluation,
         "headlines": headlines(evaluation),
         "batches": [came_in(root, batch) for batch in cycle.judged],

@@ -236,7 +236,7 @@ def survival(root: Path, card: "ModelCard", panel: "pd.DataFrame", settings: Set
     import torch
 
     from media.degrade import h264_round_trip, jpeg_round_trip
-    from model.attacks import at_once, attack_clips, attacked_margins, to_uint8
+    from model.attacks import at_once, attack_clips, attacked_margins, robust_point, to_uint8
     from model.checkpoint import load_model
     from model.hardware import best_device
 
@@ -248,25 +248,28 @@ def survival(root: Path, card: "ModelCard", panel: "pd.DataFrame", settings: Set
         """Of each clip [N] whether its verdict is right."""
         part, frames = fake[chosen], None if lengths is None else lengths[chosen]
         (margins,) = attacked_margins("pgd", model, [(model, border(card))], clips, part, eps=0.0, steps=1, lengths=frames)
-        return torch.where(part, margins >= 0, margins > 0).numpy()
+        return np.array(robust_point(0.0, margins, part).right, dtype=bool)
 
     def coded(clips: Any, name: str) -> Any:
         frames = clips.permute(0, 1, 3, 4, 2).numpy()
         return torch.from_numpy(np.stack([codecs[name](np.ascontiguousarray(clip)) for clip in frames])).permute(0, 1, 4, 2, 3).contiguous()
 
-    step, rows = at_once(pixels.shape[1], pixels.shape[-1]), []
+    step = at_once(pixels.shape[1], pixels.shape[-1])
     force: dict[str, Any] = {"steps": settings.evaluate.attack_steps, "seed": seed, "border": border(card)}
-    for eps in (WHITEBOX_EPS, TRANSFER_EPS):
-        seen: list[dict[str, NDArray[np.bool_]]] = []
-        for start in range(0, len(pixels), step):
-            chosen = slice(start, start + step)
-            clean = pixels[chosen]
+    seen: dict[float, list[dict[str, NDArray[np.bool_]]]] = {WHITEBOX_EPS: [], TRANSFER_EPS: []}
+    for start in range(0, len(pixels), step):
+        chosen = slice(start, start + step)
+        clean = pixels[chosen]
+        stands, alone = right(clean, chosen), {f"{name}_alone": ~right(coded(clean, name), chosen) for name in codecs}
+        for eps, parts in seen.items():
             moved = attack_clips("pgd", model, clean, fake[chosen], eps=eps, lengths=None if lengths is None else lengths[chosen], **force)
             attacked = to_uint8(moved, clean, eps)
-            turned = right(clean, chosen) & ~right(attacked, chosen)
-            seen.append({"turned": turned} | {name: ~right(coded(attacked, name), chosen)[turned] for name in codecs})
-            seen[-1] |= {f"{name}_alone": ~right(coded(clean, name), chosen)[turned] for name in codecs}
-        whole = {name: np.concatenate([part[name] for part in seen]) for name in seen[0]}
+            turned = stands & ~right(attacked, chosen)
+            still = {name: ~right(coded(attacked, name), chosen) for name in codecs}
+            parts.append({"turned": turned} | {name: values[turned] for name, values in (still | alone).items()})
+    rows = []
+    for eps, parts in seen.items():
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         shares = {name: float(values.mean()) if len(values) else None for name, values in whole.items() if name != "turned"}
         rows.append({"eps": eps, "n": len(pixels), "turned": int(whole["turned"].sum()), **shares})
     return rows

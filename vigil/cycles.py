@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.plan import Plan, make_plan
-from flows.policy import how_much, what_starts
+from flows.policy import how_much, waiting_reviews, what_starts
 from workspace.cycle import due_week
 from workspace.journal import Journal
 from workspace.settings import Settings
@@ -16,28 +16,18 @@ from workspace.settings import Settings
 
 def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     """What a cycle would do, without Prefect, DVC or torch: quick enough to ask every minute."""
+    from feedback.handover import waiting
     from pipelines.ingest import pending
 
     out_of_reach: dict[str, str] = {}
-    waiting = pending(root, settings, settings.ingest.sources, out_of_reach) + waiting_reviews(root, settings)
+    files = pending(root, settings, settings.ingest.sources, out_of_reach) + waiting(root, settings)
     for name, why in out_of_reach.items():
         print(f"{name}: out of reach; {why}", file=sys.stderr, flush=True)
     events, now = Journal(root).events(), datetime.now(UTC)
-    plan = make_plan(events, settings, pending_files=waiting, force=force)
+    plan = make_plan(events, settings, pending_files=files, force=force)
     work = how_much(events, settings, plan, now)
-    start = what_starts(events, settings, now, scheduled=True, reviews=_reviews(root, settings))
+    start = what_starts(events, settings, now, scheduled=True, reviews=waiting_reviews(root, settings))
     return replace(plan, work=work.kind, work_why=work.why, due=due_week(events, settings.schedule, now) or "", timer=start.why)
-
-
-def waiting_reviews(root: Path, settings: Settings) -> int:
-    """Decided cases that no batch holds yet."""
-    from feedback.handover import waiting
-
-    return waiting(root, settings)
-
-
-def _reviews(root: Path, settings: Settings) -> int:
-    return waiting_reviews(root, settings) if settings.policy.early_reviews else 0
 
 
 def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force: bool = False) -> dict[str, Any]:
@@ -49,7 +39,7 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
         with lease(root, "commit"):
             finish_commit(root)
     events = Journal(root).events()
-    start = what_starts(events, settings, datetime.now(UTC), scheduled=scheduled, reviews=_reviews(root, settings))
+    start = what_starts(events, settings, datetime.now(UTC), scheduled=scheduled, reviews=waiting_reviews(root, settings))
     if not start:  # asked every hour: no source is listed for it
         return {"outcome": "nothing new", "reason": "this week's scheduled cycle has been run; the next is due at its slot", "cycle": ""}
     plan = would_run(root, settings, force)

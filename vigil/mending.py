@@ -103,8 +103,9 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
                 raise WorkspaceError("Nothing was promoted.", why=f"a real service does not take the model: {served.reason}", next_step="Run `vigil retrain`.")
         bootstrap(root, root / model.path, verdict=verdict, cycle=model.cycle, who=who, why=why)
         judged = next(cycle.judged for cycle in cycles(events) if cycle.cycle == model.cycle)
+        states = batch_states(events)
         for batch in judged:
-            if batch_states(events)[batch].state in ("held", "deferred"):
+            if states[batch].state in ("held", "deferred"):
                 journal_batch_state(root, batch, "accepted", who=who, why=f"bootstrapped: {why}")
     registry.rebuild_aliases(root, settings)
     return f"{model.cycle} is the first champion ({who}: {why}). Every later model comes through the gates."

@@ -144,17 +144,22 @@ def find_run(root: Path, settings: Settings, cycle: str) -> str:
 def find_running(root: Path, settings: Settings) -> list[str]:
     """The ids of the runs that say RUNNING: of a process at work, or of one that was killed."""
     with open_registry(root, settings) as client:
-        experiment = client.get_experiment_by_name(settings.registry.experiment)
-        return [str(run.info.run_id) for run in (client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'") if experiment else [])]
+        return _running(client, settings)
 
 
 def end_running(root: Path, settings: Settings) -> list[str]:
     """Mark the runs that a killed process left RUNNING as KILLED; returns their ids. Call while holding the lease."""
-    runs = find_running(root, settings)
     with open_registry(root, settings) as client:
+        runs = _running(client, settings)
         for run in runs:
             client.set_terminated(run, "KILLED")
-    return runs
+        return runs
+
+
+def _running(client: Any, settings: Settings) -> list[str]:
+    experiment = client.get_experiment_by_name(settings.registry.experiment)
+    runs = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'") if experiment else []
+    return [str(run.info.run_id) for run in runs]
 
 
 def register(root: Path, settings: Settings, model_dir: Path, *, cycle: str, run_id: str = "") -> RegisteredModel:
@@ -262,14 +267,11 @@ def serving_model(root: Path, settings: Settings) -> Path:
             next_step="Run `vigil doctor --fix`: it sets the aliases from the journal.",
         )
     leading = champion(events)
-    if leading and was_rolled_back(events) and leading.model_sha256 != known.model_sha256:
-        folder = space.root / leading.path
-        verify_model_files(folder, leading.model_sha256, card_sha256=leading.card_sha256)
-        return folder
-    folder = space.root / known.path
-    if not folder.exists():
+    serves = leading if leading and was_rolled_back(events) else known
+    folder = space.root / serves.path
+    if serves == known and not folder.exists():
         _download(root, settings, found, known, folder)
-    verify_model_files(folder, known.model_sha256, card_sha256=known.card_sha256)
+    verify_model_files(folder, serves.model_sha256, card_sha256=serves.card_sha256)
     return folder
 
 

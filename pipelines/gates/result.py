@@ -41,11 +41,14 @@ class Verdict:
     verdict: GateVerdict
     results: tuple[GateResult, ...]
 
+    def against(self) -> list[GateResult]:
+        """The results that stand against promotion; failures first."""
+        order = {GateVerdict.FAIL: 0, GateVerdict.UNDECIDED: 1}
+        return sorted((result for result in self.results if result.verdict in order), key=lambda result: order[result.verdict])
+
     def reasons(self) -> list[str]:
         """The sentences that stand against promotion; failures first."""
-        order = {GateVerdict.FAIL: 0, GateVerdict.UNDECIDED: 1}
-        against = sorted((result for result in self.results if result.verdict in order), key=lambda result: order[result.verdict])
-        return [f"{result.gate}: {result.reason}" for result in against]
+        return [f"{result.gate}: {result.reason}" for result in self.against()]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
