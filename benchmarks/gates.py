@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 from benchmarks.commands import code_hash  # noqa: E402
 from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
 from benchmarks.results import add_row  # noqa: E402
-from benchmarks.weeks import ANCHOR_CYCLE, STANDS, STANDS_TRANSFER, good_week, robustness  # noqa: E402
+from benchmarks.weeks import ANCHOR_CYCLE, LEARNED, NEW, SEPARATION, STANDS, STANDS_TRANSFER, UNKNOWN, good_week, robustness  # noqa: E402
 from model.metrics import wilson  # noqa: E402
 from pipelines.gates.comparative import FORGETTING_TESTS, ROBUSTNESS_TESTS  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
@@ -132,17 +132,53 @@ def level(weeks: int) -> dict[str, Any]:
                 "interval": wilson(alarms[gate], weeks),
             }
         )
-    passed = _passes_at_the_margin(settings, weeks)
-    rows.append({"gate": "not worse than the champion: AUC", "nominal": settings.gates.alpha, **passed})
+    rows.append({"gate": f"better on what is new: {NEW}", "nominal": settings.gates.hold_alpha, **_alarms_on_new(settings, weeks)})
+    rows.append({"gate": "not worse than the champion: AUC", "nominal": settings.gates.alpha, **_passes_at_the_margin(settings, weeks)})
+    rows.append({"gate": "not worse than the champion: log-loss", "nominal": settings.gates.alpha, **_passes_at_the_rise(settings, weeks)})
     for row in rows:
         print(row, flush=True)
     return {"what": "level", "rows": rows}
 
 
+def _alarms_on_new(settings: Settings, weeks: int) -> dict[str, Any]:
+    """A new generator that champion and challenger tell equally well, where nothing may be lost: how often that counts as lost."""
+    from benchmarks.plants import _move, _rows
+
+    strict = settings.model_copy(update={"gates": settings.gates.model_copy(update={"margin": 0.0})})
+    alarms = 0
+    for seed in range(weeks):
+        week = good_week(strict, 160_000 + seed)
+        _move("x_champion", LEARNED - UNKNOWN, _rows(generator=NEW))(week, np.random.default_rng(seed))
+        alarms += next(result for result in week.verdict().results if result.gate == f"better on what is new: {NEW}").verdict == "fail"
+    return {"alarms": alarms, "weeks": weeks, "rate": alarms / weeks, "interval": wilson(alarms, weeks)}
+
+
+def _passes_at_the_rise(settings: Settings, weeks: int) -> dict[str, Any]:
+    """A challenger as good as the champion whose logits are too large, so that its true log-loss lies `max_log_loss_rise` higher: how often it passes."""
+    before, bound = _log_loss(1.0), settings.gates.max_log_loss_rise
+    low, high = 1.0, 1.0
+    while _log_loss(high) < before + bound:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _log_loss(middle) < before + bound else (low, middle)
+    passed = 0
+    for seed in range(weeks):
+        week = good_week(settings, 260_000 + seed, fresh=0)
+        week.table["x_challenger"] *= low
+        passed += next(result for result in week.verdict().results if result.gate == "not worse than the champion: log-loss").verdict == "pass"
+    return {"alarms": passed, "weeks": weeks, "rate": passed / weeks, "interval": wilson(passed, weeks), "true_rise": _log_loss(low) - before}
+
+
+def _log_loss(scale: float) -> float:
+    """Expected log-loss of scores of good_week whose logits are multiplied; of either class, which lie symmetric."""
+    spread = np.linspace(-9.0, 9.0, 20_001)
+    density = np.exp(-(spread**2) / 2)
+    return float(np.average(np.logaddexp(0.0, -SEPARATION * scale * (spread + SEPARATION / 2)), weights=density))
+
+
 def _passes_at_the_margin(settings: Settings, weeks: int) -> dict[str, Any]:
     """A challenger whose true AUC lies the margin below: how often the gate lets it through."""
-    from benchmarks.weeks import SEPARATION
-
     before = _auc(SEPARATION)
     low, high = 0.0, SEPARATION
     for _ in range(60):  # the separation whose AUC is `margin` lower

@@ -36,6 +36,7 @@ ANCHOR_CYCLE = "2026-W38.1"
 KNOWN = ("swap", "blend", "reenact", "decoder", "upsample")
 NEW = "portrait"
 SEPARATION = 4.0  # between the means of reals and fakes, in standard deviations: AUC 0.998, and a recall at `evaluate.target_fpr` well above its floor
+UNKNOWN, LEARNED = 0.5, 3.6  # the same of a generator that a model has never met, and after it was learned
 SHARES = {"person": 0.35, "video": 0.25, "model_person": 0.15, "model_video": 0.25}  # of a score's variance; the first two are common to both models
 VIDEOS_A_PERSON = 2
 EMBEDDING = 8
@@ -99,7 +100,7 @@ def good_week(
     videos: int = 2000,
     incoming: int = 1000,
     gain: float = 0.0,
-    learned: float = 3.6,
+    learned: float = LEARNED,
     agreement: float = 1.0,
     fresh: int = 100,
     validation: int = 0,
@@ -173,11 +174,11 @@ def _score(rng: np.random.Generator, table: "pd.DataFrame", shares: dict[str, fl
     unknown = (table["generator"] == NEW).to_numpy()
     for model, more in (("champion", 0.0), ("challenger", gain)):
         own = rng.normal(size=people)[person] * shares["model_person"] ** 0.5 + rng.normal(size=n) * shares["model_video"] ** 0.5
-        separation = np.where(unknown, 0.5 if model == "champion" else learned, SEPARATION + more)
+        separation = np.where(unknown, UNKNOWN if model == "champion" else learned, SEPARATION + more)
         table[f"x_{model}"] = np.where(fake, separation - SEPARATION / 2, -SEPARATION / 2) + shared + own
     older = rng.spawn(1)[0]  # the champion of weeks ago, as good as that of now; it takes none of the other draws
     own = older.normal(size=people)[person] * shares["model_person"] ** 0.5 + older.normal(size=n) * shares["model_video"] ** 0.5
-    table["x_anchor"] = np.where(fake, np.where(unknown, 0.5, SEPARATION) - SEPARATION / 2, -SEPARATION / 2) + shared + own
+    table["x_anchor"] = np.where(fake, np.where(unknown, UNKNOWN, SEPARATION) - SEPARATION / 2, -SEPARATION / 2) + shared + own
 
 
 def _measured(rng: np.random.Generator, settings: Settings) -> dict[str, Any]:
