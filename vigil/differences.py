@@ -6,7 +6,7 @@ from typing import Any
 from workspace.errors import WorkspaceError
 from workspace.files import read_json
 from workspace.journal import Journal
-from workspace.state import candidates, champion, previous
+from workspace.state import candidates, champion, cycles, previous
 
 
 def diff_models(root: Path, first: str, second: str) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def diff_models(root: Path, first: str, second: str) -> dict[str, Any]:
             "only_second": sorted(set(two.get("generators_seen") or []) - set(one.get("generators_seen") or [])),
         },
         "settings": settings,
-        "auc": _aucs(root, first, second),
+        **_aucs(root, first, second),
     }
 
 
@@ -50,6 +50,9 @@ def render_diff(page: dict[str, Any]) -> str:
     clips, generators = page["clips"], page["generators"]
     lines.append(f"training clips              {clips['both']} in both, {clips['only_first']} only in the first, {clips['only_second']} only in the second")
     lines += [f"generators only in {which}: {', '.join(generators[key])}" for key, which in (("only_first", first), ("only_second", second)) if generators[key]]
+    if page["auc"]:
+        same = "on the same videos" if page["same_videos"] else "each on the holdout of its own cycle, so that a difference may lie in the videos"
+        lines.append(f"AUC, {same}:")
     lines += [f"AUC on {name:<21}{_short(left):<24}{_short(right)}" for name, (left, right) in page["auc"].items()]
     lines += [f"{name:<28}{_short(left):<24}{_short(right)}" for name, (left, right) in page["settings"].items()]
     return "\n".join(lines)
@@ -65,13 +68,23 @@ def _card(root: Path, cycle: str) -> dict[str, Any]:
     return dict(read_json(path))
 
 
-def _aucs(root: Path, first: str, second: str) -> dict[str, list[float | None]]:
-    """From reports/continual.json: each promoted cycle's AUC on each generator, on the holdout as it stood then."""
+def _aucs(root: Path, first: str, second: str) -> dict[str, Any]:
+    """AUC on each generator, and whether on the same videos: where the one was the champion that the other was judged against, both from that evaluation;
+    else each from its own, on the holdout as it stood then (reports/continual.json)."""
     from pipelines.continual import rows_of
 
-    after = {row["cycle"]: row["after"] for row in rows_of(root)}
-    names = sorted({*after.get(first, {}), *after.get(second, {})})
-    return {name: [after.get(cycle, {}).get(name) for cycle in (first, second)] for name in names}
+    rows = {row["cycle"]: row for row in rows_of(root)}
+    known = {cycle.cycle: cycle.base_model for cycle in cycles(Journal(root).events())}
+    weights = {cycle: _card(root, cycle)["model_sha256"] for cycle in (first, second)}
+    judged_against = {cycle: cycle in rows and known.get(cycle) == weights[other] for cycle, other in ((first, second), (second, first))}
+    if judged_against[second]:
+        pair = rows[second]["before"], rows[second]["after"]
+    elif judged_against[first]:
+        pair = rows[first]["after"], rows[first]["before"]
+    else:
+        pair = rows.get(first, {}).get("after", {}), rows.get(second, {}).get("after", {})
+    names = sorted({*pair[0], *pair[1]})
+    return {"auc": {name: [values.get(name) for values in pair] for name in names}, "same_videos": first == second or any(judged_against.values())}
 
 
 def _changed(one: dict[str, Any], two: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -203,6 +203,26 @@ def test_two_models_are_compared_and_one_that_is_not_here_is_named(promoted: Pat
         assert done.returncode == 1 and cycle in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_model_and_the_champion_it_was_judged_against_are_compared_on_the_same_videos(twice: Path, promoted: Path):
+    first, second = (one["fields"]["cycle"] for one in events(twice, "promotion"))
+    matrix = json.loads((twice / "reports" / "evaluation.json").read_text())["forgetting_row"]
+    page = vigil_json("models", "diff", first, second, "-w", twice)
+    wanted = {name: [row.get("champion"), row.get("challenger")] for name, row in matrix.items()}
+    assert page["same_videos"] and page["auc"] == {name: both for name, both in wanted.items() if both != [None, None]} != {}
+    assert vigil_json("models", "diff", second, first, "-w", twice)["auc"] == {name: both[::-1] for name, both in page["auc"].items()}
+    assert "on the same videos" in vigil("models", "diff", "-w", twice).stdout
+
+
+def test_models_that_never_met_are_not_said_to_be_compared_on_the_same_videos(twice: Path, tmp_path: Path):
+    root = copy_workspace(twice, tmp_path / "w")
+    first, second = (one["fields"]["cycle"] for one in events(root, "promotion"))
+    card = json.loads((root / "models" / first / "card.json").read_text())
+    (root / "models" / first / "card.json").write_text(json.dumps(card | {"model_sha256": "0" * 64}))
+    page = vigil_json("models", "diff", first, second, "-w", root)
+    assert not page["same_videos"]
+    assert "each on the holdout of its own cycle" in vigil("models", "diff", first, second, "-w", root).stdout
+
+
 def test_an_override_is_journalled_and_what_nobody_may_override_is_refused(promoted: Path, tmp_path: Path):
     root = copy_workspace(promoted, tmp_path / "w")
     done = vigil("models", "override", "latency", "--who", "ana", "--why", "a new machine", "--days", "3", "-w", root)
