@@ -1,16 +1,16 @@
 """Leave one forger out: does a detector that never saw a way to forge find it? And what each part of the recipe is worth.
 
     python benchmarks/forgers.py prepare LABELS.csv [--work FOLDER]     faces, and every clip forged by every forger, once
-    python benchmarks/forgers.py run [--what one|ablation|all]          trains; appends a row a run to benchmarks/forgers.jsonl
+    python benchmarks/forgers.py run [--what one|ablation|matrix|all]   trains; appends a row a run to benchmarks/forgers.jsonl
     python benchmarks/forgers.py show                                   means with intervals over runs
 
 Trained: people of the training side and photos of nobody known, with every forger but the held-out ones (one, or the two of the
-ablation). Measured: people of the other sides, their real clips against each forger's fakes of them (AUC over clips, and over stills
-cut from them), and against the media that the table keeps for evaluation. No run chooses anything on what it is measured on: the last
-averaged weights are taken, whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each
-on one core: `--part 1/2` and `--part 2/2`. A row holds the score of every measured clip, people by number, so that `show` can draw people
-and seeds anew: the intervals are percentiles of that, and hold for these forgers, not for a seventh. Rows made by other code, settings or media
-are not shown.
+ablation), or with a single one for the table of forger by forger. Measured: people of the other sides, their real clips against each
+forger's fakes of them (AUC over clips, and over stills cut from them), and against the media that the table keeps for evaluation. No run
+chooses anything on what it is measured on: the last averaged weights are taken, whatever they score. A run that was killed is simply run
+again; finished rows are kept. Two at once, each on one core: `--part 1/2` and `--part 2/2`. A row holds the score of every measured clip,
+people by number, so that `show` can draw people and seeds anew: the intervals are percentiles of that, and hold for these forgers, not for
+a seventh. Rows made by other code, settings or media are not shown.
 """
 
 import argparse
@@ -445,6 +445,13 @@ def wanted(what: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
             yield from (((name,), "base", seed) for name in HELD_OUT)
         if what in ("ablation", "all"):
             yield from ((ABLATION_ON, variant, seed) for variant in VARIANTS)
+    if what in ("matrix", "all"):
+        yield from ((all_but(name), "base", SEEDS[0]) for name in FORGERS)
+
+
+def all_but(name: str) -> tuple[str, ...]:
+    """What is held out where one forger alone is trained on."""
+    return tuple(other for other in FORGERS if other != name)
 
 
 def run(work: Path, what: str, part: tuple[int, int]) -> None:
@@ -540,6 +547,12 @@ def show(work: Path) -> None:
             print(f"    {name:<20} {percentiles(column)}  ({len(each[name])} seeds)")
         kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1]
         print(f"    generated clips that are kept for evaluation, by run: {min(kept):.2f} to {max(kept):.2f}" if kept else "")
+    print("Forger by forger: trained on the one of the row alone, one seed; AUC over clips on the one of the column")
+    print(f"    {'':<18}{''.join(f'{name[:16]:>18}' for name in FORGERS)}")
+    for name in FORGERS:
+        for seed, one in by_seed(all_but(name), "base").items():
+            areas = [drawn([{seed: one}], "clip", (other,), resamples=0)[0][0] for other in FORGERS]
+            print(f"    {name:<18}{''.join(f'{area:>18.3f}' for area in areas)}")
     print(f"Ablation, held out together: {', '.join(ABLATION_ON)}. Mean AUC of the two over clips; what the change costs against base: clips, stills")
     base = by_seed(ABLATION_ON, "base")
     for variant in VARIANTS:
@@ -573,7 +586,7 @@ def main() -> None:
     parser.add_argument("table", type=Path, nargs="?")
     parser.add_argument("--work", type=Path, default=Path("forgers-work"))
     parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--what", choices=["one", "ablation", "all"], default="all")
+    parser.add_argument("--what", choices=["one", "ablation", "matrix", "all"], default="all")
     parser.add_argument("--part", default="1/1", help="which part of the runs, of how many, e.g. 2/2")
     arguments = parser.parse_args()
     if arguments.verb == "prepare":
