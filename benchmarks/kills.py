@@ -1,11 +1,12 @@
 """SIGKILL drill over the real flow: kill the parent, the stage or the whole group, at random times and in drawn stages, and start again.
 
-    python benchmarks/kills.py [--kills 100]     resumable; each life appends a line to benchmarks/kills.jsonl
+    python benchmarks/kills.py [--kills 100] [--part 1/2]     resumable; each life appends a line to benchmarks/kills.jsonl
 
 A life is one cycle whose `vigil retrain` dies up to ten times. Each start must end orphans and go on where the one before was; the last
 one must finish, and end as the same cycle does when nothing kills it: promoted. No stage that DVC had recorded may run twice, and there must be
 one commit, one promotion, one run and one version in MLflow, a champion that loads, no batch undecided, no lock, no process and no run that says
-RUNNING. Whatever goes wrong in a life, also in the drill itself, is a complaint in its row. Rows of other code are not counted.
+RUNNING. Whatever goes wrong in a life, also in the drill itself, is a complaint in its row. Rows of other code are not counted. Much of a life is
+waiting: two drills beside each other, `--part 1/2` and `--part 2/2`, live lives of their own and count together.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -283,18 +285,22 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--a-life", type=int, default=10, help="kills in one life, at most")
     parser.add_argument("--results", type=Path, default=HERE / "kills.jsonl")
+    parser.add_argument("--part", default="1/1", help="which part of the lives, of how many, e.g. 2/2")
     arguments = parser.parse_args()
+    part, parts = (int(word) for word in arguments.part.split("/"))
     code = code_hash()
     done = rows_of_code(arguments.results, code)
     with tempfile.TemporaryDirectory(prefix="vigil-kills-") as scratch:
         template = make_template(Path(scratch)) if sum(row["kills"] for row in done) < arguments.kills else None
         while template and (killed := sum(row["kills"] for row in done)) < arguments.kills:
-            root = Path(scratch) / f"life{len(done)}"
+            number = next(number for number in count(part - 1, parts) if number not in {row["life"] for row in done})
+            root = Path(scratch) / f"life{number}"
             shutil.copytree(template, root, symlinks=True)
-            row = live(root, len(done), min(arguments.a_life, arguments.kills - killed)) | {"code": code}
+            row = live(root, number, min(arguments.a_life, arguments.kills - killed)) | {"code": code}
             add_row(arguments.results, row)
-            done.append(row)
-            print(f"life {row['life']}: {row['kills']} kills, {killed + row['kills']} of {arguments.kills} in all; {row['complaints'] or 'ok'}", flush=True)
+            done = rows_of_code(arguments.results, code)
+            told = f"{row['kills']} kills, {sum(one['kills'] for one in done)} of {arguments.kills} in all"
+            print(f"life {number}: {told}; {row['complaints'] or 'ok'}", flush=True)
             shutil.rmtree(root)
     bad, deaths = [row for row in done if row["complaints"]], [death for row in done for death in row["deaths"]]
     early = sum(not death["cycle_open"] and not death["finished"] for death in deaths)
