@@ -20,9 +20,9 @@ from fastapi import FastAPI
 
 from model.card import ModelCard, write_card
 from tests.feedback.databases import KINDS, database_url
-from tests.feedback.world import World
+from tests.feedback.world import World, demo_text
 from workspace.files import sha256_file
-from workspace.profiles import compose_params, project_root
+from workspace.profiles import project_root
 from workspace.settings import Settings, load_settings
 
 MAX_UPLOAD_BYTES = 3_000_000
@@ -68,7 +68,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from model.network import ResNeXtLSTM
 
     folder = tmp_path_factory.mktemp("models")
-    (folder / "params.yaml").write_text(compose_params("demo"))
+    (folder / "params.yaml").write_text(demo_text())
     settings = load_settings(folder / "params.yaml")
     torch.manual_seed(0)
     network = ResNeXtLSTM(settings.model, settings.faces.size_px).eval()
@@ -99,11 +99,7 @@ def root(tmp_path: Path) -> Path:
     """An empty workspace of the demo profile that looks for a new champion five times a second and takes at most 3 MB a file."""
     root = tmp_path / "workspace"
     (root / ".vigil").mkdir(parents=True)
-    params = (
-        compose_params("demo")
-        .replace("reload_seconds: 5.0", "reload_seconds: 0.2")
-        .replace("max_upload_bytes: 536870912", f"max_upload_bytes: {MAX_UPLOAD_BYTES}")
-    )
+    params = demo_text().replace("reload_seconds: 5.0", "reload_seconds: 0.2").replace("max_upload_bytes: 536870912", f"max_upload_bytes: {MAX_UPLOAD_BYTES}")
     (root / "params.yaml").write_text(params)
     settings = load_settings(root / "params.yaml")
     assert settings.serve.reload_seconds == 0.2 and settings.serve.max_upload_bytes == MAX_UPLOAD_BYTES

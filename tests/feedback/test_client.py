@@ -140,7 +140,7 @@ def reluctant() -> Iterator[str]:
     """Its address."""
     server = HTTPServer(("127.0.0.1", 0), Reluctant)
     Reluctant.refusals, Reluctant.keys = [], []
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()

@@ -73,7 +73,7 @@ def test_a_store_out_of_reach_is_named_and_nothing_is_taken_for_missing(tmp_path
             """Say nothing."""
 
     server = HTTPServer(("127.0.0.1", 0), Broken)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     store = MediaStore(tmp_path, write_settings(tmp_path, media_url="s3://media/x", s3_endpoint_url=f"http://127.0.0.1:{server.server_port}"))
     with pytest.raises(DataError, match="media"):
         store.has(SHA256)

@@ -1,7 +1,11 @@
 """A small world behind the service for tests: a workspace, its database, people, and uploads that became cases."""
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from feedback.access import Actor, Role
 from feedback.cases import Cases
@@ -10,18 +14,27 @@ from feedback.keep import MediaStore
 from feedback.tables import DETECTIONS, MEDIA, USERS
 from workspace.files import atomic_file, sha256_bytes
 from workspace.profiles import compose_params
-from workspace.settings import Settings, load_settings
+from workspace.settings import Settings, parse_settings
 
 JPEG = b"\xff\xd8\xff\xe0"
 MODEL = "a" * 64
 
 
+@cache
+def demo_text() -> str:
+    """params.yaml of the demo profile; composed once, hundreds of tests write it."""
+    return compose_params("demo")
+
+
+@cache
+def _demo() -> dict[str, Any]:
+    return dict(yaml.safe_load(demo_text()))
+
+
 def write_settings(root: Path, database_url: str = "", **feedback: Any) -> Settings:
     """The demo profile's params.yaml with other values in its `feedback` block; a name like queue__audit_fraction reaches into a block of it."""
-    import yaml
-
     (root / ".vigil").mkdir(parents=True, exist_ok=True)
-    params = yaml.safe_load(compose_params("demo"))
+    params = deepcopy(_demo())
     block = params.setdefault("feedback", {})
     block["database_url"] = database_url
     for name, value in feedback.items():
@@ -29,7 +42,7 @@ def write_settings(root: Path, database_url: str = "", **feedback: Any) -> Setti
         (block.setdefault(inner, {}) if inner else block)[last] = value
     with atomic_file(root / "params.yaml") as handle:  # several processes of one test do this at once
         handle.write(yaml.safe_dump(params, sort_keys=False))
-    return load_settings(root / "params.yaml")
+    return parse_settings(params)
 
 
 class World:

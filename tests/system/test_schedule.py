@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.kills import leftovers
 from flows.schedule import cron_line
 from tests.system.world import Broken, copy_workspace, events, vigil
@@ -20,6 +22,7 @@ def test_a_served_deployment_runs_and_a_timer_after_it_finds_the_week_done(sched
     assert len(events(root, "cycle_opened")) == 2
 
 
+@pytest.mark.usefixtures("one_server")
 def test_a_timer_twice_in_a_week_makes_one_cycle(promoted: Path, tmp_path: Path):
     root = copy_workspace(promoted, tmp_path / "w")
     first = vigil("retrain", "--scheduled", "-w", root)  # nothing is new: the week is skipped, and that is written down

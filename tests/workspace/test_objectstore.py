@@ -190,7 +190,7 @@ def cutting_store():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Cutting)
     server.content = server.promised = bytes(range(256)) * 40
     server.asked, server.portion = [], 4000
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
