@@ -37,9 +37,9 @@ def main() -> None:
             place.plot(weeks, [mean(row[model][figure_name] for row in rows if row["week"] == week) for week in weeks], color=colour, lw=2.2, label=label)
         for start, name in ARRIVALS.items():
             place.axvline(start, color=INK, lw=0.8, ls=":")
-            place.text(start + 0.15, 0.405, name.replace("_", "\n"), fontsize=7, color=INK, va="bottom")
+            place.text(start + 0.15, 0.21, name.replace("_", "\n"), fontsize=7, color=INK, va="bottom")
         place.axhline(0.5, color=INK, lw=0.6, alpha=0.4)
-        place.set(ylim=(0.4, 1.02), xlim=(1, 26.5), xlabel="week", ylabel=f"{shown}, clips of that week")
+        place.set(ylim=(0.2, 1.02), xlim=(1, 26.5), xlabel="week", ylabel=f"{shown}, clips of that week")
         place.spines[["top", "right"]].set_visible(False)
     axes[0].legend(loc="lower left", bbox_to_anchor=(0.0, 0.12), frameon=False, fontsize=8)
     figure.savefig(HERE / "half-year.png", dpi=110, metadata={"Software": None})
