@@ -155,22 +155,22 @@ def _alarms_on_new(settings: Settings, weeks: int) -> dict[str, Any]:
 
 def _passes_at_the_rise(settings: Settings, weeks: int) -> dict[str, Any]:
     """A challenger as good as the champion whose logits are too large, so that its true log-loss lies `max_log_loss_rise` higher: how often it passes."""
-    before, bound = _log_loss(1.0), settings.gates.max_log_loss_rise
+    before, bound = expected_log_loss(1.0), settings.gates.max_log_loss_rise
     low, high = 1.0, 1.0
-    while _log_loss(high) < before + bound:
+    while expected_log_loss(high) < before + bound:
         high *= 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _log_loss(middle) < before + bound else (low, middle)
+        low, high = (middle, high) if expected_log_loss(middle) < before + bound else (low, middle)
     passed = 0
     for seed in range(weeks):
         week = good_week(settings, 260_000 + seed, fresh=0)
         week.table["x_challenger"] *= low
         passed += next(result for result in week.verdict().results if result.gate == "not worse than the champion: log-loss").verdict == "pass"
-    return {"alarms": passed, "weeks": weeks, "rate": passed / weeks, "interval": wilson(passed, weeks), "true_rise": _log_loss(low) - before}
+    return {"alarms": passed, "weeks": weeks, "rate": passed / weeks, "interval": wilson(passed, weeks), "true_rise": expected_log_loss(low) - before}
 
 
-def _log_loss(scale: float) -> float:
+def expected_log_loss(scale: float) -> float:
     """Expected log-loss of scores of good_week whose logits are multiplied; of either class, which lie symmetric."""
     spread = np.linspace(-9.0, 9.0, 20_001)
     density = np.exp(-(spread**2) / 2)
