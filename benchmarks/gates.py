@@ -30,8 +30,9 @@ import numpy as np  # noqa: E402
 from benchmarks.commands import code_hash  # noqa: E402
 from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
 from benchmarks.results import add_row  # noqa: E402
-from benchmarks.weeks import ANCHOR_CYCLE, LEARNED, NEW, SEPARATION, STANDS, STANDS_TRANSFER, UNKNOWN, good_week, robustness  # noqa: E402
+from benchmarks.weeks import ANCHOR_CYCLE, LEARNED, NEW, SEPARATION, STANDS, STANDS_TRANSFER, UNKNOWN, good_week, probability, robustness  # noqa: E402
 from model.metrics import wilson  # noqa: E402
+from model.paired import log_losses  # noqa: E402
 from pipelines.gates.comparative import FORGETTING_TESTS, ROBUSTNESS_TESTS  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
 
@@ -171,10 +172,10 @@ def _passes_at_the_rise(settings: Settings, weeks: int) -> dict[str, Any]:
 
 
 def expected_log_loss(scale: float) -> float:
-    """Expected log-loss of scores of good_week whose logits are multiplied; of either class, which lie symmetric."""
+    """Expected log-loss, as the gate bounds it, of scores of good_week whose logits are multiplied; of either class, which lie symmetric."""
     spread = np.linspace(-9.0, 9.0, 20_001)
     density = np.exp(-(spread**2) / 2)
-    return float(np.average(np.logaddexp(0.0, -SEPARATION * scale * (spread + SEPARATION / 2)), weights=density))
+    return float(np.average(log_losses(np.ones(spread.size, bool), probability(scale * (spread + SEPARATION / 2))), weights=density))
 
 
 def _passes_at_the_margin(settings: Settings, weeks: int) -> dict[str, Any]:

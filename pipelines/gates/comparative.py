@@ -54,10 +54,10 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     rise, spread, df = loss.number("difference"), loss.number("se"), loss.count("df")
     if spread < 0 or df < 1:
         raise Missing("the log-loss of this comparison has no standard error")
-    reach = Paired(rise, spread, df).reach(alpha)
+    low, high = Paired(rise, spread, df, loss.number("skew")).bounds(alpha)
     margins = (limits.here.max_log_loss_rise, limits.production.max_log_loss_rise)
-    story = f"Log-loss {rise:+.3f} against the champion's, between {rise - reach:+.3f} and {rise + reach:+.3f}"
-    yield _bounded(f"{gate}: log-loss", story, (rise - reach, rise + reach), margins, n, least, _wanted(n, spread, margins[0] - max(0.0, rise), alpha))
+    story = f"Log-loss {rise:+.3f} against the champion's, between {low:+.3f} and {high:+.3f}"
+    yield _bounded(f"{gate}: log-loss", story, (low, high), margins, n, least, _wanted(n, spread, margins[0] - max(0.0, rise), alpha))
 
 
 def _wanted(n: int, se: float, margin: float, alpha: float) -> int:

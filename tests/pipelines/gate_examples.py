@@ -53,7 +53,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
             "challenger_auc": 0.99,
             "lower": -0.002,
             "upper": 0.012,
-            "log_loss": {"difference": -0.01, "se": 0.005, "df": 100},
+            "log_loss": {"difference": -0.01, "se": 0.005, "df": 100, "skew": 0.1},
         }
         inputs["new_generators"] = {"count": len(new), "rows": new}
         inputs["slices"] = {"count": len(slices), "rows": slices}

@@ -1,12 +1,12 @@
 """Bad weeks of cached scores are held by a gate that was named beforehand; good ones are not; with the gate off, the bad week passes."""
 
-import numpy as np
 import pytest
 
 from benchmarks.gates import bounds, drill_one, expected_log_loss
 from benchmarks.plants import GATE_PLANTS
-from benchmarks.weeks import SEPARATION, good_week
+from benchmarks.weeks import good_week, probability
 from model.metrics import wilson
+from model.paired import log_losses
 
 SETTINGS = bounds()
 SETTINGS = SETTINGS.model_copy(update={"evaluate": SETTINGS.evaluate.model_copy(update={"resamples": 200})})
@@ -36,8 +36,8 @@ def test_a_drill_whose_reason_was_not_declared_is_noticed() -> None:
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_the_log_loss_that_a_level_is_asked_at_is_that_of_the_weeks_drawn(scale: float) -> None:
     table = good_week(SETTINGS, 5, videos=20_000, fresh=0).table
-    toward = np.where(table["label"] == "fake", 1.0, -1.0) * table["x_challenger"] * SEPARATION * scale
-    assert np.logaddexp(0.0, -toward).mean() == pytest.approx(expected_log_loss(scale), abs=0.01)
+    losses = log_losses(table["label"] == "fake", probability(scale * table["x_challenger"].to_numpy()))
+    assert losses.mean() == pytest.approx(expected_log_loss(scale), abs=0.01)
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
