@@ -18,6 +18,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,11 @@ import numpy as np  # noqa: E402
 from benchmarks.commands import code_hash  # noqa: E402
 from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
 from benchmarks.results import add_row  # noqa: E402
-from benchmarks.weeks import ANCHOR_CYCLE, LEARNED, NEW, SEPARATION, STANDS, STANDS_TRANSFER, UNKNOWN, good_week, probability, robustness  # noqa: E402
+from benchmarks.weeks import ANCHOR_CYCLE, LEARNED, NEW, SEPARATION, STANDS, STANDS_TRANSFER, UNKNOWN, Week, good_week, probability, robustness  # noqa: E402
 from model.metrics import wilson  # noqa: E402
 from model.paired import log_losses  # noqa: E402
 from pipelines.gates.comparative import FORGETTING_TESTS, ROBUSTNESS_TESTS  # noqa: E402
+from pipelines.gates.result import GateResult  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
 
 RESAMPLES = 500  # of the paired interval; 2000 in the profile cost four times as much and move its ends by 2%
@@ -122,23 +124,29 @@ def level(weeks: int) -> dict[str, Any]:
     nominals |= dict.fromkeys(FORGETTING, settings.gates.hold_alpha / FORGETTING_TESTS)
     nominals |= {f"robustness: {name}": settings.gates.hold_alpha / ROBUSTNESS_TESTS for name in ROBUSTNESS}
     for gate, nominal in nominals.items():
-        rows.append(
-            {
-                "gate": gate,
-                "nominal": nominal,
-                "alarms": alarms[gate],
-                "held": held[gate],
-                "weeks": weeks,
-                "rate": alarms[gate] / weeks,
-                "interval": wilson(alarms[gate], weeks),
-            }
-        )
+        rows.append({"gate": gate, "nominal": nominal, "held": held[gate], **_share(alarms[gate], weeks)})
     rows.append({"gate": f"better on what is new: {NEW}", "nominal": settings.gates.hold_alpha, **_alarms_on_new(settings, weeks)})
     rows.append({"gate": "not worse than the champion: AUC", "nominal": settings.gates.alpha, **_passes_at_the_margin(settings, weeks)})
     rows.append({"gate": "not worse than the champion: log-loss", "nominal": settings.gates.alpha, **_passes_at_the_rise(settings, weeks)})
     for row in rows:
         print(row, flush=True)
     return {"what": "level", "rows": rows}
+
+
+def _share(alarms: int, weeks: int) -> dict[str, Any]:
+    return {"alarms": alarms, "weeks": weeks, "rate": alarms / weeks, "interval": wilson(alarms, weeks)}
+
+
+def _result_of(week: Week, gate: str) -> GateResult:
+    return next(result for result in week.verdict().results if result.gate == gate)
+
+
+def _reaches(rising: Callable[[float], float], wanted: float, low: float, high: float) -> float:
+    """Where between `low` and `high` a rising function reaches `wanted`."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < wanted else (low, middle)
+    return low
 
 
 def _alarms_on_new(settings: Settings, weeks: int) -> dict[str, Any]:
@@ -150,25 +158,20 @@ def _alarms_on_new(settings: Settings, weeks: int) -> dict[str, Any]:
     for seed in range(weeks):
         week = good_week(strict, 160_000 + seed)
         _move("x_champion", LEARNED - UNKNOWN, _rows(generator=NEW))(week, np.random.default_rng(seed))
-        alarms += next(result for result in week.verdict().results if result.gate == f"better on what is new: {NEW}").verdict == "fail"
-    return {"alarms": alarms, "weeks": weeks, "rate": alarms / weeks, "interval": wilson(alarms, weeks)}
+        alarms += _result_of(week, f"better on what is new: {NEW}").verdict == "fail"
+    return _share(alarms, weeks)
 
 
 def _passes_at_the_rise(settings: Settings, weeks: int) -> dict[str, Any]:
     """A challenger as good as the champion whose logits are too large, so that its true log-loss lies `max_log_loss_rise` higher: how often it passes."""
-    before, bound = expected_log_loss(1.0), settings.gates.max_log_loss_rise
-    low, high = 1.0, 1.0
-    while expected_log_loss(high) < before + bound:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if expected_log_loss(middle) < before + bound else (low, middle)
+    before = expected_log_loss(1.0)
+    scale = _reaches(expected_log_loss, before + settings.gates.max_log_loss_rise, 1.0, 64.0)
     passed = 0
     for seed in range(weeks):
         week = good_week(settings, 260_000 + seed, fresh=0)
-        week.table["x_challenger"] *= low
-        passed += next(result for result in week.verdict().results if result.gate == "not worse than the champion: log-loss").verdict == "pass"
-    return {"alarms": passed, "weeks": weeks, "rate": passed / weeks, "interval": wilson(passed, weeks), "true_rise": expected_log_loss(low) - before}
+        week.table["x_challenger"] *= scale
+        passed += _result_of(week, "not worse than the champion: log-loss").verdict == "pass"
+    return _share(passed, weeks) | {"true_rise": expected_log_loss(scale) - before}
 
 
 def expected_log_loss(scale: float) -> float:
@@ -181,15 +184,12 @@ def expected_log_loss(scale: float) -> float:
 def _passes_at_the_margin(settings: Settings, weeks: int) -> dict[str, Any]:
     """A challenger whose true AUC lies the margin below: how often the gate lets it through."""
     before = _auc(SEPARATION)
-    low, high = 0.0, SEPARATION
-    for _ in range(60):  # the separation whose AUC is `margin` lower
-        middle = (low + high) / 2
-        low, high = (middle, high) if _auc(middle) < before - settings.gates.margin else (low, middle)
+    separation = _reaches(_auc, before - settings.gates.margin, 0.0, SEPARATION)
     passed = 0
     for seed in range(weeks):
-        week = good_week(settings, 210_000 + seed, gain=low - SEPARATION)
-        passed += next(result for result in week.verdict().results if result.gate == "not worse than the champion: AUC").verdict == "pass"
-    return {"alarms": passed, "weeks": weeks, "rate": passed / weeks, "interval": wilson(passed, weeks), "true_loss": before - _auc(low)}
+        week = good_week(settings, 210_000 + seed, gain=separation - SEPARATION)
+        passed += _result_of(week, "not worse than the champion: AUC").verdict == "pass"
+    return _share(passed, weeks) | {"true_loss": before - _auc(separation)}
 
 
 def _auc(separation: float) -> float:
@@ -218,7 +218,7 @@ def power(weeks: int, only: str = "") -> dict[str, Any]:
             for seed in range(weeks):
                 week = good_week(settings, 310_000 + seed, fresh=0)
                 change(week, np.random.default_rng([seed, 9]))
-                result = next(result for result in week.verdict().results if result.gate == gate)
+                result = _result_of(week, gate)
                 spoke += result.verdict != "pass"
                 failed += result.verdict == "fail"
                 effects.append(result.measured if result.measured is not None else math.nan)

@@ -43,12 +43,6 @@ class Paired:
         lower, upper = (self.difference - _unskewed(side, self.skew) * self.se for side in (quantile, -quantile))
         return lower, upper
 
-    def reach(self, alpha: float) -> float:
-        """How far the one-sided bound at level `alpha` lies from the difference (Student's t); infinite where nothing can be said."""
-        from scipy.stats import t
-
-        return float(t.isf(alpha, self.df)) * self.se if self.df >= 1 else math.inf
-
 
 def paired_auc(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike, margin: float | None = None) -> Paired | None:
     """Difference of the AUCs; None without both classes.

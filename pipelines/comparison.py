@@ -138,8 +138,8 @@ def auc_change_bounds(rows: "pd.DataFrame", settings: Settings, seed: int) -> tu
     """What the AUC may have changed by, at both one-sided levels `gates.alpha`: the wider of a cluster bootstrap and of the clustered DeLong interval.
 
     Each is too narrow somewhere: the percentile bootstrap where people are few (with two, one worse challenger in three passed), DeLong's where
-    an AUC is near 1 and few videos have any influence; its lower end therefore has the spread of a challenger worse by `gates.margin`. None where
-    either says nothing, as with one person of a class.
+    an AUC is near 1 and few videos have any influence; its lower end therefore has the spread of a challenger worse by `gates.margin`, and its bounds
+    allow for skewness (Hall 1992), since those few lie on one side. None where either says nothing, as with one person of a class.
     """
     from model.intervals import paired_difference
     from model.paired import paired_auc
@@ -149,8 +149,8 @@ def auc_change_bounds(rows: "pd.DataFrame", settings: Settings, seed: int) -> tu
     summed, supposed = paired_auc(*columns), paired_auc(*columns, margin=settings.gates.margin)
     if drawn.low is None or drawn.high is None or summed is None or supposed is None or summed.df < 1:
         return None, None
-    reach, below = summed.reach(settings.gates.alpha), supposed.reach(settings.gates.alpha)
-    return min(drawn.low, summed.difference - max(reach, below)), max(drawn.high, summed.difference + reach)
+    (lower, upper), (below, _) = summed.bounds(settings.gates.alpha), supposed.bounds(settings.gates.alpha)
+    return min(drawn.low, lower, below), max(drawn.high, upper)
 
 
 def _auc_changes(parts: "dict[str, pd.DataFrame]", before: str = "p_champion") -> dict[str, Any]:

@@ -27,7 +27,7 @@ def diff_models(root: Path, first: str, second: str) -> dict[str, Any]:
             "only_second": sorted(set(two.get("generators_seen") or []) - set(one.get("generators_seen") or [])),
         },
         "settings": settings,
-        **_aucs(root, first, second),
+        **_aucs(root, (first, one["model_sha256"]), (second, two["model_sha256"])),
     }
 
 
@@ -68,23 +68,21 @@ def _card(root: Path, cycle: str) -> dict[str, Any]:
     return dict(read_json(path))
 
 
-def _aucs(root: Path, first: str, second: str) -> dict[str, Any]:
-    """AUC on each generator, and whether on the same videos: where the one was the champion that the other was judged against, both from that evaluation;
-    else each from its own, on the holdout as it stood then (reports/continual.json)."""
+def _aucs(root: Path, one: tuple[str, str], two: tuple[str, str]) -> dict[str, Any]:
+    """AUC on each generator of two models (cycle, sha256), and whether on the same videos: where the one was the champion that the other was judged
+    against, both from that evaluation; else each from its own, on the holdout as it stood then (reports/continual.json)."""
     from pipelines.continual import rows_of
 
+    (first, first_sha256), (second, second_sha256) = one, two
     rows = {row["cycle"]: row for row in rows_of(root)}
-    known = {cycle.cycle: cycle.base_model for cycle in cycles(Journal(root).events())}
-    weights = {cycle: _card(root, cycle)["model_sha256"] for cycle in (first, second)}
-    judged_against = {cycle: cycle in rows and known.get(cycle) == weights[other] for cycle, other in ((first, second), (second, first))}
-    if judged_against[second]:
-        pair = rows[second]["before"], rows[second]["after"]
-    elif judged_against[first]:
-        pair = rows[first]["after"], rows[first]["before"]
-    else:
-        pair = rows.get(first, {}).get("after", {}), rows.get(second, {}).get("after", {})
+    base = {cycle.cycle: cycle.base_model for cycle in cycles(Journal(root).events())}
+    pair, same = (rows.get(first, {}).get("after", {}), rows.get(second, {}).get("after", {})), first == second
+    if second in rows and base.get(second) == first_sha256:
+        pair, same = (rows[second]["before"], rows[second]["after"]), True
+    elif first in rows and base.get(first) == second_sha256:
+        pair, same = (rows[first]["after"], rows[first]["before"]), True
     names = sorted({*pair[0], *pair[1]})
-    return {"auc": {name: [values.get(name) for values in pair] for name in names}, "same_videos": first == second or any(judged_against.values())}
+    return {"auc": {name: [values.get(name) for values in pair] for name in names}, "same_videos": same}
 
 
 def _changed(one: dict[str, Any], two: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
