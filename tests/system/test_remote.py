@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.feedback.buckets import s3_server
-from tests.system.world import change_settings, git, vigil
+from tests.system.world import change_settings, copy_workspace, git, vigil
 from tests.workspace.worlds import make_model
 from workspace.journal import Journal
 from workspace.repository import commit, dvc_add
@@ -69,14 +69,23 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made(root: Path, media: Path, where: dict[str, str]) -> str:
-    """A workspace with one batch of two shards and one kept model, committed; returns the batch's name. The remote is named after `vigil init`."""
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
+    """A workspace with one batch of two shards and one kept model, committed, and no remote yet."""
+    root = tmp_path_factory.mktemp("remote") / "w"
     vigil("init", root, "--profile", "demo")
-    change_settings(root, {"remote": where, "ingest": {"shard_bytes": 130_000}})
+    change_settings(root, {"ingest": {"shard_bytes": 130_000}})
     vigil("ingest", media, "--name", "press", "-w", root)
     make_model(root, MODEL)
     dvc_add(root, [root / "models" / MODEL])
     commit(root, "a batch and a model")
+    return root
+
+
+def made(root: Path, template: Path, where: dict[str, str]) -> str:
+    """A copy of the template whose remote is named, not yet committed; returns the batch's name."""
+    copy_workspace(template, root)
+    change_settings(root, {"remote": where})
     return str(Journal(root).events()[0]["batch"])
 
 
@@ -95,10 +104,10 @@ def bad(page: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["s3", "folder"])
-def test_what_was_pushed_comes_back_in_a_fresh_clone_and_what_rots_is_named_and_put_back(kind: str, tmp_path: Path, media: Path) -> None:
+def test_what_was_pushed_comes_back_in_a_fresh_clone_and_what_rots_is_named_and_put_back(kind: str, tmp_path: Path, template: Path) -> None:
     root, clone = tmp_path / "w", tmp_path / "clone"
     with remote(kind, tmp_path) as (where, store):
-        batch = made(root, media, where)
+        batch = made(root, template, where)
         code, page = doctor(root, "--remote")
         assert code == 1 and len(bad(page)) == 9, "nothing was pushed yet: four files of the batch, three of the model, and their lists"
         code, page = doctor(root, "--push", "--remote")
@@ -138,10 +147,10 @@ def test_what_was_pushed_comes_back_in_a_fresh_clone_and_what_rots_is_named_and_
         assert doctor(late, "--pull", "--remote")[0] == 0
 
 
-def test_a_lost_list_of_files_and_a_workspace_that_has_it_no_more(tmp_path: Path, media: Path) -> None:
+def test_a_lost_list_of_files_and_a_workspace_that_has_it_no_more(tmp_path: Path, template: Path) -> None:
     root, clone = tmp_path / "w", tmp_path / "clone"
     with remote("folder", tmp_path) as (where, store):
-        batch = made(root, media, where)
+        batch = made(root, template, where)
         doctor(root, "--push")
         commit(root, "the remote is named")
         git(tmp_path, "clone", "-q", str(root), str(clone))
@@ -163,9 +172,9 @@ def test_a_lost_list_of_files_and_a_workspace_that_has_it_no_more(tmp_path: Path
         ({"url": ""}, "is empty"),
     ],
 )
-def test_a_remote_that_cannot_be_used_is_three_lines(tmp_path: Path, media: Path, where: dict[str, str], reason: str) -> None:
+def test_a_remote_that_cannot_be_used_is_three_lines(tmp_path: Path, template: Path, where: dict[str, str], reason: str) -> None:
     with s3_server() as (endpoint, _):
-        made(tmp_path / "w", media, {key: value.replace("SERVER", endpoint) for key, value in where.items()})
+        made(tmp_path / "w", template, {key: value.replace("SERVER", endpoint) for key, value in where.items()})
         for words in [("--remote",), ("--push",)]:
             done = vigil("doctor", *words, "-w", tmp_path / "w", check=False)
             if words == ("--push",) and not where["url"]:
