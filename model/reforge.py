@@ -6,6 +6,7 @@ the step's own random numbers, it is a different forgery of the same person each
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,13 @@ from numpy.typing import NDArray
 from media.forgers import FORGERS, forge_clip
 from model.data import ClipSource
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Frames = NDArray[np.uint8]
+
+
+TRIES = 8  # to draw somebody else's face; then the stored fake's own donor gives it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class Reforger:
     def __init__(self, clips: ClipSource, chance: float) -> None:
         self._clips, self._chance = clips, chance
         self._recipes = _recipes(clips) if chance > 0 else {}
+        self._givers = _givers(clips) if any(recipe.donor is not None for recipe in self._recipes.values()) else {}
 
     def take(
         self,
@@ -53,12 +61,27 @@ class Reforger:
             shown = clip[_frame(clip, rng, at)][None] if single else clip
             return shown if self._clips.rows["role"].iat[position] == "hardened" else spoil(shown)
         frames, points = self._clips.clip(recipe.source), self._points(recipe.source)
+        donor = None
         if single:
-            chosen = _frame(frames, rng, at)
+            chosen, moments = _frame(frames, rng, at), len(frames)
+            if FORGERS[recipe.forger].from_other_moments and moments > 1:  # from itself alone a single frame would hardly be moved
+                other = (chosen + 1 + int(rng.integers(moments - 1))) % moments
+                donor = spoil(frames[other : other + 1]), points[other : other + 1]
             frames, points = frames[chosen : chosen + 1], points[chosen : chosen + 1]
-        frames = spoil(frames)
-        donor = None if recipe.donor is None else (spoil_donor(self._clips.clip(recipe.donor)), self._points(recipe.donor))
-        return forge_clip(recipe.forger, frames, points, rng, donor)[0]
+        if recipe.donor is not None:
+            gives = self._giver(recipe.source, recipe.donor, rng)
+            donor = spoil_donor(self._clips.clip(gives)), self._points(gives)
+        return forge_clip(recipe.forger, spoil(frames), points, rng, donor)[0]
+
+    def _giver(self, source: int, stored: int, rng: np.random.Generator) -> int:
+        """Who gives a face this time: a real clip of the source's kind and of another person."""
+        rows = self._clips.rows
+        others = self._givers.get(str(rows["kind"].iat[source]), [])
+        for _ in range(TRIES if others else 0):
+            one = others[int(rng.integers(len(others)))]
+            if not _one_person(rows, source, one):
+                return one
+        return stored
 
     def _points(self, position: int) -> NDArray[np.float32]:
         points = self._clips.landmarks(position)
@@ -82,3 +105,17 @@ def _recipes(clips: ClipSource) -> dict[int, Recipe]:
         if not needs or donor in place:
             found[position] = Recipe(forger, place[source], place[donor] if needs else None)
     return found
+
+
+def _givers(clips: ClipSource) -> dict[str, list[int]]:
+    """Positions of the real clips with landmarks, by kind."""
+    found: dict[str, list[int]] = {}
+    for position, (label, role, kind) in enumerate(zip(*(clips.rows[name] for name in ("label", "role", "kind")), strict=True)):
+        if label == "real" and role != "hardened" and clips.landmarks(position) is not None:
+            found.setdefault(str(kind), []).append(position)
+    return found
+
+
+def _one_person(rows: "pd.DataFrame", one: int, other: int) -> bool:
+    """Whether two clips may show one person: one sample, one name, or one video that both were cut from."""
+    return any(rows[name].iat[one] == rows[name].iat[other] and rows[name].iat[one] for name in ("sample_id", "identity", "source_video"))

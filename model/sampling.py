@@ -127,7 +127,7 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
     spare = {is_fake: kinds(members, Counter()) for is_fake, members in attacked.items()} if all(members.any() for members in attacked.values()) else {}
     between = max(LEAST_BETWEEN, round(len(hardened) / hardened.sum())) if spare else 0
     halves = [True, False] if new.any() and not new.all() else [bool(new.all())]
-    turn, draws, places = 0, 0, Counter[bool]()
+    turn, draws, places = 0, Counter[str](), Counter[bool]()
     while True:
         chosen: list[int] = []
         for slot in range(batch):
@@ -142,10 +142,10 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
             may_pair = is_fake and (not is_new or pair_every == 1)
             real = _unpaired(chosen, clip_ids, forged_from, pair_every > 1) if may_pair else None
             if real is not None:
-                draws += 1
+                draws[media[real]] += 1  # a kind at a time: kinds alternate, and of an even number of fakes each would only ever meet every second one
                 children = [one for one in forged_from[clip_ids[real]] if one not in chosen]
-                if children and draws % pair_every == 1 % pair_every:
-                    child = children[(draws // pair_every) % len(children)]
+                if children and draws[media[real]] % pair_every == 1 % pair_every:
+                    child = children[(draws[media[real]] // pair_every) % len(children)]
             chosen.append(source.take() if child is None else child)
             ahead[is_fake][media[chosen[-1]]] -= 1
             ahead[not is_fake][media[chosen[-1]]] += 1

@@ -1,4 +1,4 @@
-"""Sharpness and shades: a forged clip gets the real one's, so that no detector can go by blur, colour or contrast alone."""
+"""Sharpness and shades: most forged clips get the real one's, so that no detector can go by blur, colour or contrast alone."""
 
 import cv2
 import numpy as np
@@ -9,14 +9,16 @@ SIGMA = 1.0  # what a blur of so many pixels takes away is detail
 LEAST_GAIN, MOST_GAIN = 0.7, 2.2
 
 
-def detail(frames: Floats) -> float:
-    """Spread of the fine detail of a clip [T,S,S,3], in 8-bit steps."""
-    return float(np.std([frame - cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in frames]))
+def detail(frames: Floats, masks: Floats | None = None) -> float:
+    """Spread of the fine detail of a clip [T,S,S,3], in 8-bit steps; with `masks` [T,S,S] where they are above a half (0 where nowhere)."""
+    fine = np.stack([frame - cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in frames])
+    seen = fine if masks is None else fine[masks > 0.5]
+    return float(np.std(seen)) if seen.size else 0.0
 
 
-def match_detail(made: Floats, wanted: float) -> Floats:
-    """The clip [T,S,S,3] with its detail scaled to spread `wanted`, by a factor from LEAST_GAIN to MOST_GAIN that all frames share."""
-    gain = np.clip(wanted / max(detail(made), 1e-3), LEAST_GAIN, MOST_GAIN)
+def match_detail(made: Floats, wanted: float, masks: Floats | None = None) -> Floats:
+    """The clip [T,S,S,3] with its detail (in `masks`) scaled to spread `wanted`, by a factor from LEAST_GAIN to MOST_GAIN that all frames share."""
+    gain = np.clip(wanted / max(detail(made, masks), 1e-3), LEAST_GAIN, MOST_GAIN)
     soft = np.stack([cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in made])
     matched: Floats = soft + gain * (made - soft)
     return matched

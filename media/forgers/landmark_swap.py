@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.forgers.detail import detail, match_detail
 from media.forgers.masks import HULLS, Floats, feather, hull_mask, reach_mask, steady
 from media.forgers.warp import CONTROL, bend
 
@@ -24,6 +25,7 @@ class _Draw:
     colour: float
     membrane: bool
     sharpness: float
+    keep_detail: bool
 
 
 def landmark_swap(
@@ -31,7 +33,8 @@ def landmark_swap(
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
     """The target's clip with the donor's face; the target's landmarks stay. frames [T,S,S,3], donor frames [D,S,S,3], D any.
 
-    Colour statistics are the clip's, not each frame's, so that the face does not flicker.
+    Colour statistics are the clip's, not each frame's, so that the face does not flicker; in seven of ten clips the face has as much fine detail as the
+    one that it covers.
     """
     assert donor is not None  # forge_clip has checked
     draw = _Draw(
@@ -41,6 +44,7 @@ def landmark_swap(
         colour=float(rng.uniform(0.75, 1.0)),
         membrane=bool(rng.random() < 0.4),
         sharpness=float(rng.uniform(0.0, 0.8)),
+        keep_detail=bool(rng.random() < 0.7),
     )
     size = frames.shape[1]
     goal, source = steady(landmarks), steady(donor[1])
@@ -53,6 +57,8 @@ def landmark_swap(
         mask = hull_mask(goal[index][list(HULLS[draw.kind])], size, draw.grow + (0.02 if draw.kind == "inner" else 0.0))
         masks.append(feather(mask, draw.softness, reach_mask(goal[index], size)))
     painted = _transfer_colour(np.stack(warped), frames, np.stack(masks), draw.colour)
+    if draw.keep_detail:
+        painted = match_detail(painted, detail(frames.astype(np.float32), np.stack(masks)), np.stack(masks))
     forged = np.empty_like(frames)
     for index, frame in enumerate(frames):
         face = painted[index]

@@ -1,7 +1,7 @@
 """Reenactment by warping: a face is made to move, speak and blink by bending pictures of it, as talking-portrait generators do.
 
 Either one still frame is driven through the whole clip (its texture sticks to the mesh and its grain stands still, whatever
-the camera did), or each frame keeps its own picture and only mouth and eyes are driven anew. Where a mouth opens that was
+the camera did; a single frame is driven from another moment where one is given), or each frame keeps its own picture and only mouth and eyes are driven anew. Where a mouth opens that was
 closed, its inside is painted: no warp can find what was never seen.
 """
 
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.forgers.detail import detail, match_detail
 from media.forgers.masks import HULLS, Floats, feather, hull_mask, reach_mask, steady
 from media.forgers.warp import CONTROL, bend
 from media.landmarks import INNER_LIPS
@@ -38,6 +39,7 @@ class _Draw:
     grain: float
     teeth: float
     kind: str
+    keep_detail: bool
     moment: float  # of the clip, that a single frame shows: the height of the blink would be a mark of single frames
 
 
@@ -58,27 +60,35 @@ def _draw(rng: np.random.Generator) -> _Draw:
         teeth=float(rng.uniform(0.3, 1.0)),
         kind="lower" if rng.random() < 0.5 else "whole",
         moment=float(rng.random()),
+        keep_detail=bool(rng.random() < 0.7),
     )
 
 
 def reenact(
-    frames: NDArray[np.uint8], landmarks: NDArray[np.floating], rng: np.random.Generator, donor: object = None
+    frames: NDArray[np.uint8],
+    landmarks: NDArray[np.floating],
+    rng: np.random.Generator,
+    donor: tuple[NDArray[np.uint8], NDArray[np.floating]] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
-    """The clip reenacted, and the landmarks it was driven to. frames [T,S,S,3] uint8 RGB, landmarks [T,468,2] in 0..1. `donor` is not used.
+    """The clip reenacted, and the landmarks it was driven to. frames [T,S,S,3] uint8 RGB, landmarks [T,468,2] in 0..1. `donor`, where given, is the same clip
+    at other moments: the still is taken from it, as from the clip itself else.
 
-    Half a still's clips change the whole picture, since a generator draws the surroundings too; the others only the face.
+    Half a still's clips change the whole picture, since a generator draws the surroundings too; the others only the face. Seven in ten end with
+    as much fine detail as they came with.
     """
     size, draw = frames.shape[1], _draw(rng)
     own = steady(landmarks)
     goal = _driven(own, draw)
-    chosen = int(rng.integers(len(frames)))
-    grain = _grain(frames[chosen]) * draw.grain
-    forged = np.empty_like(frames)
+    stills, meshes = (donor[0], steady(donor[1])) if donor is not None else (frames, own)
+    chosen = int(rng.integers(len(stills)))
+    grain = _grain(stills[chosen]) * draw.grain
+    faces = []
     for index, frame in enumerate(frames):
-        source = chosen if draw.still else index
-        face = _drive(frames[source], own[source], goal[index], draw, size)
-        if grain > 0:
-            face = face + rng.normal(0, grain, face.shape).astype(np.float32)
+        face = _drive(*((stills[chosen], meshes[chosen]) if draw.still else (frame, own[index])), goal[index], draw, size)
+        faces.append(face + _noise(rng, size, grain) if grain > 0 else face)
+    made = match_detail(np.stack(faces), detail(frames.astype(np.float32))) if draw.keep_detail else np.stack(faces)
+    forged = np.empty_like(frames)
+    for index, (frame, face) in enumerate(zip(frames, made, strict=True)):
         if not draw.whole:
             limit = reach_mask(own[index], size)
             mask = feather(hull_mask(goal[index][list(HULLS[draw.kind])], size, 0.0), draw.softness, limit)[..., None]
@@ -140,6 +150,13 @@ def _paint_mouth(face: Floats, goal: Floats, draw: _Draw, size: int, strength: f
     inner = cavity + (np.array([215.0, 205.0, 190.0], np.float32) * light - cavity) * teeth[..., None]
     painted: Floats = face + (inner - face) * mask[..., None]
     return painted
+
+
+def _noise(rng: np.random.Generator, size: int, spread: float) -> Floats:
+    """Grain [S,S,1] of this spread, the same in all colours and a little soft, as what is left of a camera's after coding; white chroma no camera leaves."""
+    soft = cv2.GaussianBlur(rng.normal(0, 1, (size, size)).astype(np.float32), (0, 0), 0.7)
+    noise: Floats = (soft * (spread / float(soft.std())))[..., None]
+    return noise
 
 
 def _grain(picture: NDArray[np.uint8]) -> float:

@@ -22,13 +22,15 @@ Clip = tuple[Frames, Landmarks]
 
 @dataclass(frozen=True, slots=True)
 class Forger:
-    """One way to forge. `arrived` is the day it joined the registry. `whole`: it may change the surroundings too."""
+    """One way to forge. `arrived` is the day it joined the registry. `whole`: it may change the surroundings too. `from_other_moments`: its donor,
+    which it can do without, is the same clip at other moments."""
 
     name: str
     needs_donor: bool
     arrived: date
     function: Callable[[Frames, Landmarks, np.random.Generator, Clip | None], Clip]
     whole: bool = False
+    from_other_moments: bool = False
 
 
 FORGERS: dict[str, Forger] = {
@@ -36,7 +38,7 @@ FORGERS: dict[str, Forger] = {
     for forger in (
         Forger("self_blend", False, date(2026, 11, 16), self_blend),
         Forger("landmark_swap", True, date(2026, 11, 16), landmark_swap),
-        Forger("reenact", False, date(2026, 11, 20), reenact, whole=True),
+        Forger("reenact", False, date(2026, 11, 20), reenact, whole=True, from_other_moments=True),
         Forger("upsample", False, date(2026, 11, 20), upsample, whole=True),
         Forger("restore", False, date(2026, 11, 20), restore, whole=True),
     )
@@ -46,8 +48,8 @@ FORGERS: dict[str, Forger] = {
 def forge_clip(name: str, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, donor: Clip | None = None) -> Clip:
     """A forged copy of a clip and its landmarks, same shapes; the inputs are not changed.
 
-    frames [T,S,S,3] uint8 RGB, landmarks [T,468,2] in 0..1 of the crop, `donor` the same of another person (any T), whose being
-    another person the caller answers for. One draw of parameters a clip, all from `rng`.
+    frames [T,S,S,3] uint8 RGB, landmarks [T,468,2] in 0..1 of the crop, `donor` the same of another person (any T; of the same one for a forger
+    `from_other_moments`), for which the caller answers; forgers that need none get none. One draw of parameters a clip, all from `rng`.
 
     Raises DataError for an unknown name, a missing donor, wrong shapes or landmarks that are not finite.
     """
@@ -63,7 +65,7 @@ def forge_clip(name: str, frames: Frames, landmarks: Landmarks, rng: np.random.G
         if donor[0].shape[1:] != frames.shape[1:]:
             why = f"the donor's frames are {donor[0].shape[1:3]}, the target's {frames.shape[1:3]}"
             raise DataError(what, why=why, next_step="Cut both clips to one size.")
-    return forger.function(frames, landmarks, rng, donor)
+    return forger.function(frames, landmarks, rng, donor if forger.needs_donor or forger.from_other_moments else None)
 
 
 def _check_clip(what: str, frames: Frames, landmarks: Landmarks) -> None:

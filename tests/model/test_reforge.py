@@ -20,7 +20,9 @@ def fake_of(forger: str, source: str = "a", donor: str = "", role: str = "forged
 
 def memory(clips: list[Clip], *fakes: dict[str, str]) -> MemoryClips:
     """Two real clips `a` and `b`, and stored fakes whose pixels are grey, so that a forgery made anew cannot be mistaken for one."""
-    real = [{"clip_id": name, "label": "real", "forger": "", "source_clip": "", "donor_clip": "", "role": "new"} for name in "ab"]
+    blank = {"forger": "", "source_clip": "", "donor_clip": "", "role": "new", "source_video": "", "kind": "video"}
+    real = [{**blank, "clip_id": name, "label": "real", "sample_id": name, "identity": name} for name in "ab"]
+    fakes = tuple({**blank, "sample_id": fake["source_clip"], "identity": fake["source_clip"]} | fake for fake in fakes)
     grey = np.full_like(clips[0][0], 128)
     points = [points for _, points in clips] + [clips[0][1]] * len(fakes)
     return MemoryClips(pd.DataFrame([*real, *fakes]), [frames for frames, _ in clips] + [grey] * len(fakes), points)
@@ -94,3 +96,34 @@ def test_source_and_donor_are_spoilt_each_in_its_own_way_before_the_swap(clips: 
     assert np.array_equal(seen["donor"], clips[1][0]) and not np.array_equal(donor_alone, plain)
     reforger.take(2, np.random.default_rng(4), spoil=spoil("source", 60), spoil_donor=spoil("donor", 90))
     assert np.array_equal(seen["source"], clips[0][0])
+
+
+def test_a_single_frame_is_reenacted_from_another_moment_of_its_clip(clips: list[Clip]) -> None:
+    """From itself alone a frame is bent onto its own mesh, and nothing is ever driven."""
+    whole = memory(clips, fake_of("reenact"))
+    dark = np.zeros_like(clips[0][0])
+    dark[2] = clips[0][0][2]
+    others_dark = MemoryClips(whole.rows, [dark, clips[1][0], whole.clip(2)], [clips[0][1], clips[1][1], clips[0][1]])
+    took, took_dark = ([Reforger(given, 1.0).take(2, np.random.default_rng(seed), single=True, at=2) for seed in range(30)] for given in (whole, others_dark))
+    changed = sum(not np.array_equal(one, other) for one, other in zip(took, took_dark, strict=True))
+    assert 8 <= changed <= 28, "stills come from another frame, the rest from the frame itself"
+
+
+def test_each_visit_brings_another_donor_of_the_same_kind_and_never_the_person_itself(clips: list[Clip]) -> None:
+    bare = memory(clips, fake_of("landmark_swap", donor="b")).rows
+    rows = pd.concat(
+        [bare, bare.iloc[[0, 1, 1]].assign(clip_id=["a2", "c", "photo"], sample_id=["a2", "c", "photo"], identity=["a", "c", "d"])], ignore_index=True
+    )
+    rows.loc[5, "kind"] = "image"
+    level = {0: 200, 1: 10, 3: 220, 4: 20, 5: 240}
+    pixels = [np.full_like(clips[0][0], level.get(position, 128)) for position in range(6)]
+    reforger = Reforger(MemoryClips(rows, pixels, [clips[0][1]] * 6), 1.0)
+    gave: set[int] = set()
+
+    def seen(frames: np.ndarray) -> np.ndarray:
+        gave.add(int(frames.flat[0]))
+        return frames
+
+    for seed in range(20):
+        reforger.take(2, np.random.default_rng(seed), spoil_donor=seen)
+    assert gave == {10, 20}

@@ -246,3 +246,13 @@ def test_a_real_without_a_fake_of_its_own_does_not_tip_the_kinds(childless):
     taken = pd.concat([rows.iloc[chosen] for chosen in take(rows, 16, 400)])
     shares = taken.groupby("label")["kind"].value_counts(normalize=True)
     assert abs(shares["real", "image"] - 0.5) < 0.03 and abs(shares["fake", "image"] - 0.5) < 0.06
+
+
+@pytest.mark.parametrize("forgers", [2, 3, 4, 6])
+def test_pictures_and_videos_meet_every_forger_equally_often(forgers):
+    """Kinds alternate, and so did the fakes of a real: with an even number of them videos met one half of the forgers and pictures the other."""
+    rows = table((60, "real", "new", True, ""), *[(60, "fake", "forged", True, f"forger{number}") for number in range(forgers)])
+    rows["kind"] = np.where(rows["clip_id"].str.extract(r"(\d+)$")[0].astype(int) < 30, "image", "video")
+    taken = pd.concat([rows.iloc[chosen] for chosen in take(rows, 16, 300)])
+    met = taken[taken["label"] == "fake"].value_counts(["kind", "generator"])
+    assert len(met) == 2 * forgers and met.min() > 0.8 * met.max(), met
