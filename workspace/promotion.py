@@ -22,7 +22,8 @@ from workspace.state import IMPORTED, Champion, champion, previous, promoted
 PASS = "pass"
 NOTHING = "Nothing was promoted."
 # What is wrong with the data or the file itself no person can vouch for.
-NEVER_OVERRIDDEN = ("data", "leak-free", "artifact parity", "score collapse")
+DATA_GATES = ("data", "leak-free")
+NEVER_OVERRIDDEN = (*DATA_GATES, "artifact parity", "score collapse")
 OVERRIDABLE = (
     "label noise", "accuracy", "not worse than the champion", "better on what is new", "new rows", "worst slice", "drift", "robustness", "forgetting",
     "generalisation gap", "latency", "size",
@@ -66,17 +67,20 @@ def promote(root: Path, challenger: Path, *, expected_champion_sha256: str, verd
 def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle: str, who: str, why: str) -> Event:
     """Make the first champion of a workspace on a person's word, whatever the verdict; journalled as an override.
 
-    Refused (PromotionConflict) as soon as there is a champion, and (WorkspaceError) where a gate failed that no person can vouch for.
+    Refused (PromotionConflict) as soon as there is a champion, and (WorkspaceError) where a gate failed that no person can vouch for, or one that
+    looks at the data did not pass: a report that nobody finished is none.
     `verdict` must be about this very file and cycle.
     """
     _need_words(who, why)
     if champion(Journal(root).events()):
         raise _conflict("there is a champion already; only the first may be bootstrapped")
     judged = dict(verdict)
-    wrong = [row for row in judged.get("results") or [] if row.get("verdict") == "fail" and str(row.get("gate")).split(":")[0] in NEVER_OVERRIDDEN]
-    if wrong:
-        said = "; ".join(f"{row['gate']}: {row['reason']}" for row in wrong)
-        raise WorkspaceError(f"Nobody can vouch for this model. {NOTHING}", why=said, next_step="Mend what it found, then run `vigil retrain`.")
+    results = [{**row, "gate": str(row.get("gate"))} for row in judged.get("results") or []]
+    said = [f"{row['gate']}: {row.get('reason')}" for row in results if row.get("verdict") == "fail" and row["gate"].split(":")[0] in NEVER_OVERRIDDEN]
+    passed = {row["gate"].split(":")[0] for row in results if row.get("verdict") == PASS}
+    said += [f"{gate}: it did not pass" for gate in DATA_GATES if gate not in passed and not any(line.startswith(gate) for line in said)]
+    if said:
+        raise WorkspaceError(f"Nobody can vouch for this model. {NOTHING}", why="; ".join(said), next_step="Mend what it found, then run `vigil retrain`.")
     Journal(root).append(
         "override", who=who, why=why, cycle=cycle, what="bootstrap", verdict=str(judged.get("verdict")), model_sha256=str(judged.get("challenger_sha256"))
     )

@@ -98,11 +98,28 @@ def was_rolled_back(events: Iterable[Event]) -> bool:
     return bool(last) and last[-1] == "rollback"
 
 
+def left_behind(events: Iterable[Event]) -> set[str]:
+    """Cycles whose models somebody rolled back from, and nobody went back to since: they serve no more, whatever was promoted later."""
+    left: set[str] = set()
+    now = ""
+    for event in events:
+        if event.kind in ("promotion", "rollback"):
+            if event.kind == "rollback":
+                left.add(now)
+            now = event["cycle"]
+            left.discard(now)
+    return left
+
+
 def anchor(events: Iterable[Event], promotions: int) -> Champion | None:
-    """The champion of so many promotions before the present one, or the first; None where the present one is the first, or for 0 promotions."""
+    """The champion of so many promotions before the present one, or the first; None where there is none before it, or for 0 promotions.
+
+    Models that were rolled back from are passed over: against one of them nothing good can be lost.
+    """
     events = list(events)
-    now, ever = champion(events), list(promoted(events).values())
-    return ever[max(0, now.version - 1 - promotions)] if now and promotions and now.version > 1 else None
+    now, left = champion(events), left_behind(events)
+    before = [model for model in promoted(events).values() if now and model.version < now.version and model.cycle not in left]
+    return before[max(0, len(before) - promotions)] if before and promotions else None
 
 
 def previous(events: Iterable[Event]) -> Champion | None:

@@ -1,8 +1,8 @@
 """Reenactment by warping: a face is made to move, speak and blink by bending pictures of it, as talking-portrait generators do.
 
 Either one still frame is driven through the whole clip (its texture sticks to the mesh and its grain stands still, whatever
-the camera did; a single frame is driven from another moment where one is given), or each frame keeps its own picture and only mouth and eyes are driven anew. Where a mouth opens that was
-closed, its inside is painted: no warp can find what was never seen.
+the camera did; a single frame is driven from another moment where one is given), or each frame keeps its own picture and only
+mouth and eyes are driven anew. Where a mouth opens that was closed, its inside is painted: no warp can find what was never seen.
 """
 
 from dataclasses import dataclass

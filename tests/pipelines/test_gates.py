@@ -272,8 +272,17 @@ def test_among_many_slices_one_unlucky_one_is_expected() -> None:
 
 
 def test_labels_are_weighed_only_where_enough_came_in_and_never_without_a_reference() -> None:
-    few = replaced(passing(), (*DRIFT, "labels"), {"status": "tested", "n_ref": 200, "n_new": 29, "rate": 1.0, "difference": 0.9, "se": 0.01, "df": 9})
-    assert next(result for result in judged(few).results if result.gate == "label noise").verdict is GateVerdict.PASS
+    tested = {"status": "tested", "n_ref": 200, "n_new": 29, "rate_before": 0.02, "expected": 0.02, "expected_before": 0.02, "se": 0.05, "df": 28}
+    for changes, verdict in (
+        ({"rate": 0.2, "difference": 0.18}, GateVerdict.PASS),  # six of 29: more than usual, and no proof
+        ({"rate": 0.9, "difference": 0.88}, GateVerdict.FAIL),
+        ({"rate": 1.0, "difference": 0.98, "se": 0.001, "df": 1, "n_new": 2}, GateVerdict.PASS),  # two of two are no proof, whatever their spread says
+        ({"rate": 1.0, "difference": 0.98, "se": 0.001, "df": 0}, GateVerdict.PASS),
+        ({"rate": 1.0, "difference": 0.98, "n_ref": 20}, GateVerdict.PASS),
+    ):
+        few = replaced(passing(), (*DRIFT, "labels"), tested | changes)
+        found = next(result for result in judged(few).results if result.gate == "label noise")
+        assert found.verdict is verdict, (changes, found)
     one = replaced(
         passing(), (*DRIFT, "labels"), {"status": "tested", "n_ref": 200, "n_new": 500, "rate": 1.0, "rate_before": 0.0, "difference": 1.0, "se": 0.0, "df": 0}
     )

@@ -281,6 +281,19 @@ def test_what_nobody_can_vouch_for_is_not_bootstrapped_either(tmp_path):
     assert Journal(tmp_path).events() == []
 
 
+@pytest.mark.parametrize("missing", ["data", "leak-free"])
+def test_a_report_about_the_data_that_nobody_finished_cannot_be_vouched_for(tmp_path, missing):
+    sha256 = make_model(tmp_path, ONE)
+    page = verdict_for(ONE, sha256, verdict="undecided")
+    for rows in (
+        [row for row in page["results"] if row["gate"] != missing],
+        [row | {"verdict": "undecided"} if row["gate"] == missing else row for row in page["results"]],
+    ):
+        with pytest.raises(WorkspaceError, match=f"{missing}: it did not pass"):
+            bootstrap(tmp_path, tmp_path / "models" / ONE, verdict={**page, "results": rows}, cycle=ONE, who="ann", why="x")
+    assert Journal(tmp_path).events() == []
+
+
 def test_bootstrapping_another_file_than_the_judged_one_is_refused(tmp_path):
     make_model(tmp_path, ONE)
     with pytest.raises(ModelFileError):

@@ -17,6 +17,7 @@ from workspace.lease import lease
 from workspace.profiles import compose_params
 from workspace.promotion import promote, rollback
 from workspace.settings import Settings, parse_settings
+from workspace.state import champion
 
 ONE, TWO, THREE = "2026-W46.1", "2026-W47.1", "2026-W48.1"
 
@@ -176,6 +177,8 @@ def test_what_was_rolled_back_from_does_not_come_back_with_the_registry(world):
     assert registry.read_alias(root, settings).cycle == TWO and registry.serving_model(root, settings) == root / "models" / ONE
     (row,) = [row for row in examine(root, settings) if row["check"] == "alias"]
     assert not row["ok"] and TWO in row["found"] and ONE in row["found"]
+    add_model(root, THREE, champion(Journal(root).events()).model_sha256)  # promoted before the alias was moved
+    assert registry.read_alias(root, settings).cycle == TWO and registry.serving_model(root, settings) == root / "models" / THREE
     registry.rebuild_aliases(root, settings)
     assert {row["check"]: row["ok"] for row in examine(root, settings)}["alias"]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from workspace.batches import ALLOWED, set_batch_state
 from workspace.errors import WorkspaceError
 from workspace.journal import NO_HASH, Event, Journal
-from workspace.state import BATCH_STATES, anchor, batch_states, candidates, champion, cycles, open_cycle, previous, promoted
+from workspace.state import BATCH_STATES, anchor, batch_states, candidates, champion, cycles, left_behind, open_cycle, previous, promoted
 
 
 def event(kind: str, **fields) -> Event:
@@ -151,3 +151,12 @@ def test_the_anchor_is_the_champion_of_so_many_promotions_ago_or_the_first(made,
     found = anchor(events, promotions)
     assert (found is None) == (now < 2 or not promotions)
     assert found is None or (found.cycle == f"c{max(1, now - promotions)}" and found.version < now)
+
+
+def test_the_anchor_is_no_model_that_was_rolled_back_from():
+    """Nothing good can be lost against it; gone back to, it counts again."""
+    made = [event("promotion", cycle=f"c{number}", model_sha256=f"{number:064x}", path="", why="") for number in (1, 2, 3)]
+    bad = [*made[:2], event("rollback", cycle="c1"), made[2]]
+    assert left_behind(bad) == {"c2"} and anchor(bad, 1).cycle == "c1"
+    again = [*bad, event("rollback", cycle="c2"), event("promotion", cycle="c4", model_sha256=f"{4:064x}", path="", why="")]
+    assert left_behind(again) == {"c3"} and anchor(again, 1).cycle == "c2"

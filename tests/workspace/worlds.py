@@ -30,8 +30,8 @@ def card_of(cycle: str) -> str:
 
 
 def verdict_for(cycle: str, challenger: str, base: str = "", **changes: Any) -> dict[str, Any]:
-    """A verdict page as stage `gate` writes it: two gates, both passed."""
-    results = [{"gate": "accuracy", "verdict": "pass", "reason": "good"}, {"gate": "forgetting", "verdict": "pass", "reason": "none"}]
+    """A verdict page as stage `gate` writes it: some gates, all passed."""
+    results = [{"gate": gate, "verdict": "pass", "reason": "good"} for gate in ("data", "leak-free", "accuracy", "forgetting")]
     card = hashlib.sha256(card_of(cycle).encode()).hexdigest()
     return {"cycle": cycle, "challenger_sha256": challenger, "card_sha256": card, "base_sha256": base, "verdict": "pass", "results": results, **changes}
 
