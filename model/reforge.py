@@ -118,4 +118,5 @@ def _givers(clips: ClipSource) -> dict[str, list[int]]:
 
 def _one_person(rows: "pd.DataFrame", one: int, other: int) -> bool:
     """Whether two clips may show one person: one sample, one name, or one video that both were cut from."""
-    return any(rows[name].iat[one] == rows[name].iat[other] and rows[name].iat[one] for name in ("sample_id", "identity", "source_video"))
+    pairs = ((str(rows[name].iat[one]), str(rows[name].iat[other])) for name in ("sample_id", "identity", "source_video"))
+    return any(first == second != "" for first, second in pairs)

@@ -583,8 +583,8 @@ def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | Non
     from vigil.mending import set_batch_state
 
     root = _root(workspace)
-    set_batch_state(root, batch, state, who, why)
-    print(f"{batch} is now {state} ({who}: {why}).")
+    follows = set_batch_state(root, batch, state, who, why)
+    print(f"{batch} is now {state} ({who}: {why}).{' ' * bool(follows)}{follows}")
 
 
 @batches_app.command("accept")
@@ -595,7 +595,7 @@ def batches_accept(batch: str, who: Who, why: Why, workspace: WorkspaceOption = 
 
 @batches_app.command("hold")
 def batches_hold(batch: str, who: Who, why: Why, workspace: WorkspaceOption = None) -> None:
-    """Keep a batch out until a person decides."""
+    """Keep a batch out until a person decides. Of an unfinished cycle that judges it: the cycle is held, and the next `vigil retrain` ends it."""
     _set_batch(batch, "held", who, why, workspace)
 
 

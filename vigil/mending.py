@@ -10,6 +10,8 @@ from workspace.lease import lease
 from workspace.settings import Settings
 from workspace.state import champion, cycles, open_cycle
 
+TAKEN_OUT = ("held", "dropped")
+
 
 def examine_and_fix(
     root: Path, settings: Settings, *, fix: bool, push: bool, pull: bool = False, remote: bool = False, clock_is_right: bool = False
@@ -62,15 +64,30 @@ def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:
     return "\n".join(lines + [f"done {line}" for line in done])
 
 
-def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> None:
-    """Journal a person's decision about a batch, unless a cycle is judging it. Raises WorkspaceError."""
+def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> str:
+    """Journal a person's decision about a batch; returns what else follows from it, or ''.
+
+    Of a batch that an unfinished cycle judges, only that it is taken out: the cycle is then held on that person's word, and the next `vigil retrain`
+    ends it. A cycle that fails again and again would otherwise stay for ever. Raises WorkspaceError.
+    """
+    from flows.decide import AGAIN, decided
+
     with lease(root, f"batches {state}"):
-        running = open_cycle(Journal(root).events())
-        if running and batch in running.judged:
+        events = Journal(root).events()
+        running = open_cycle(events)
+        judging = running is not None and batch in running.judged
+        if running and judging and (state not in TAKEN_OUT or decided(events, running.cycle)):
             raise WorkspaceError(
-                f"{batch} is under judgement.", why=f"{running.cycle} is not finished", next_step="Run `vigil retrain` to finish it, then decide."
+                f"{batch} is under judgement.",
+                why=f"{running.cycle} is not finished",
+                next_step="Run `vigil retrain` to finish it, then decide. Where it cannot be finished, `vigil batches hold` or `drop` ends it.",
             )
         journal_batch_state(root, batch, state, who=who, why=why)
+        if not running or not judging:
+            return ""
+        Journal(root).append("cycle_held", cycle=running.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
+        others = [name for name in running.judged if name != batch]
+        return f"{running.cycle} is held; `vigil retrain` ends it." + (f" Then `vigil retrain --force` judges {', '.join(others)} again." if others else "")
 
 
 def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:

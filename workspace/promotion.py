@@ -68,7 +68,8 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
     """Make the first champion of a workspace on a person's word, whatever the verdict; journalled as an override.
 
     Refused (PromotionConflict) as soon as there is a champion, and (WorkspaceError) where a gate failed that no person can vouch for, or one that
-    looks at the data did not pass: a report that nobody finished is none.
+    looks at the data did not pass (a report that nobody finished is none), or the holdout is too small: what comes in joins it with a promotion,
+    and on this one no later model could be judged.
     `verdict` must be about this very file and cycle.
     """
     _need_words(who, why)
@@ -79,6 +80,11 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
     said = [f"{row['gate']}: {row.get('reason')}" for row in results if row.get("verdict") == "fail" and row["gate"].split(":")[0] in NEVER_OVERRIDDEN]
     passed = {row["gate"].split(":")[0] for row in results if row.get("verdict") == PASS}
     said += [f"{gate}: it did not pass" for gate in DATA_GATES if gate not in passed and not any(line.startswith(gate) for line in said)]
+    if few := [row for row in results if row["gate"].startswith("accuracy") and _number(row.get("n")) < _number(row.get("smallest_n"))]:
+        why = f"{few[0]['n']} real or fake videos in its holdout, {few[0]['smallest_n']} are the fewest on which two models can be compared"
+        raise WorkspaceError(
+            f"With this model no later one could ever be promoted. {NOTHING}", why=why, next_step="Ingest more labelled people, then run `vigil retrain`."
+        )
     if said:
         raise WorkspaceError(f"Nobody can vouch for this model. {NOTHING}", why="; ".join(said), next_step="Mend what it found, then run `vigil retrain`.")
     Journal(root).append(
@@ -222,6 +228,10 @@ def _check_verdict(verdict: Mapping[str, Any], cycle: str, expected_champion_sha
         raise WorkspaceError(
             f"This verdict does not allow a promotion. {NOTHING}", why="; ".join(mistakes), next_step="Run `vigil retrain`, or read reports/report.html."
         )
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _need_words(who: str, why: str) -> None:

@@ -8,12 +8,12 @@ from flows.cycle import open_new_cycle, place_models, settle_batches
 from flows.decide import Decision
 from flows.plan import make_plan
 from flows.policy import Start
-from tests.workspace.worlds import make_model
+from tests.workspace.worlds import make_model, verdict_for
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle
 from workspace.files import write_json
 from workspace.journal import Journal
-from workspace.promotion import override
+from workspace.promotion import bootstrap, override
 from workspace.settings import load_settings
 from workspace.state import batch_states, cycles
 
@@ -43,6 +43,21 @@ def test_a_refused_batch_is_not_counted_as_learned_when_a_person_accepts_it_late
     set_batch_state(tmp_path, "bad", "accepted", who="ana", why="looked at each")
     plan = make_plan(journal.events(), SETTINGS)
     assert plan.judged == ("bad",) and plan.accepted == ("good",)
+
+
+def test_after_a_bootstrap_its_batches_are_known_and_only_what_came_since_is_judged(tmp_path: Path) -> None:
+    """Its cycle was held, so they were judged again in every later one, and against nothing: no model could ever follow the first."""
+    journal = open_with(tmp_path, {"first": True})
+    (opened,) = cycles(journal.events())
+    sha256 = make_model(tmp_path, opened.cycle)
+    journal.append("candidate", cycle=opened.cycle, model_sha256=sha256, path=f"models/{opened.cycle}")
+    journal.append("cycle_closed", cycle=opened.cycle, outcome="held", reason="AUC 0.88", verdict_sha256="")
+    bootstrap(tmp_path, tmp_path / "models" / opened.cycle, verdict=verdict_for(opened.cycle, sha256), cycle=opened.cycle, who="ana", why="a start")
+    set_batch_state(tmp_path, "first", "accepted", who="ana", why="bootstrapped: a start")
+    assert not make_plan(journal.events(), SETTINGS).needed
+    open_with(tmp_path, {"second": True})
+    cycle = read_cycle(tmp_path)
+    assert cycle.judged == ("second",) and cycle.batches == ("first", "second") and cycle.base_model == sha256 and not cycle.judges_all
 
 
 def test_a_cycle_whose_only_news_was_refused_trains_nothing_also_when_it_is_taken_up_again(tmp_path: Path) -> None:

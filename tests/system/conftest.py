@@ -89,7 +89,9 @@ def paused(tmp_path_factory: pytest.TempPathFactory, ingested: Path) -> Broken:
             os.killpg(process.pid, signal.SIGINT)
             break
         time.sleep(0.05)
-    return Broken(root, process.wait(120), log.read_text(), events(root))
+    code = process.wait(120)
+    copy_workspace(root, root.parent / "as it was left")
+    return Broken(root, code, log.read_text(), events(root))
 
 
 @pytest.fixture(scope="session")

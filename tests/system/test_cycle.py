@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kills import Round, leftovers, strike
-from tests.system.world import change_settings, copy_workspace, events, git, stage_runs, vigil, vigil_json
+from tests.system.world import Broken, change_settings, copy_workspace, events, git, stage_runs, vigil, vigil_json
 from workspace.journal import Journal
 from workspace.settings import STAGES
 
@@ -210,6 +210,23 @@ def test_a_killed_stage_without_retries_ends_the_run_with_an_error(ingested: Pat
         time.sleep(0.02)
     assert process.wait(300) == 1
     assert "killed" in (root / ".vigil" / "kill-drill.log").read_text() and not events(root, "cycle_opened")
+
+
+def test_a_person_ends_a_cycle_that_cannot_be_finished_by_taking_a_batch_out(paused: Broken, tmp_path: Path):
+    """As one whose stage fails the same way every time: nothing else could ever be decided, erased or trained."""
+    root = copy_workspace(paused.root.parent / "as it was left", tmp_path / "w")
+    (cycle,) = [one["fields"]["cycle"] for one in events(root, "cycle_opened")]
+    (batch,) = [one["fields"]["batch"] for one in events(root, "batch_added")]
+    refused = vigil("batches", "accept", batch, "--who", "ann", "--why", "fine", "-w", root, check=False)
+    assert refused.returncode == 1 and "under judgement" in refused.stderr and "vigil batches hold" in refused.stderr
+    done = vigil("batches", "hold", batch, "--who", "ann", "--why", "no stage can read it", "-w", root)
+    assert f"{cycle} is held" in done.stdout
+    ended = vigil("retrain", "-w", root, check=False)
+    assert ended.returncode == 3 and "no stage can read it" in ended.stdout, ended.stdout + ended.stderr
+    (closed,) = events(root, "cycle_closed")
+    assert closed["fields"]["outcome"] == "held" and "ann took" in closed["fields"]["reason"]
+    assert vigil("retrain", "-w", root).returncode == 0, "nothing new, and nothing left open"
+    assert vigil("batches", "accept", batch, "--who", "ann", "--why", "repaired", "-w", root).returncode == 0
 
 
 @pytest.mark.parametrize(

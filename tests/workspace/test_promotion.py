@@ -294,6 +294,15 @@ def test_a_report_about_the_data_that_nobody_finished_cannot_be_vouched_for(tmp_
     assert Journal(tmp_path).events() == []
 
 
+def test_a_model_whose_holdout_can_judge_no_later_one_is_not_bootstrapped(tmp_path):
+    sha256 = make_model(tmp_path, ONE)
+    page = verdict_for(ONE, sha256, verdict="undecided")
+    few = [row | ({"verdict": "undecided", "n": 12, "smallest_n": 94} if row["gate"] == "accuracy" else {}) for row in page["results"]]
+    with pytest.raises(WorkspaceError, match="12 real or fake videos"):
+        bootstrap(tmp_path, tmp_path / "models" / ONE, verdict={**page, "results": few}, cycle=ONE, who="ann", why="x")
+    assert Journal(tmp_path).events() == []
+
+
 def test_bootstrapping_another_file_than_the_judged_one_is_refused(tmp_path):
     make_model(tmp_path, ONE)
     with pytest.raises(ModelFileError):
