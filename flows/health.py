@@ -80,6 +80,7 @@ def count_weeks_from_now(root: Path, settings: Settings) -> list[str]:
 def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     """Every check of `vigil doctor` as {check, ok, found, next}; nothing is changed."""
     from workspace import registry
+    from workspace.repository import PUT_BACK, cut_short
     from workspace.state import champion, cycles, open_cycle
 
     rows = []
@@ -90,10 +91,14 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     journal = Journal(root)
     try:
         journal.verify()
-        row("journal", True, f"{len(journal.events())} events, chain intact")
+        found = f"{len(journal.events())} events, chain intact, and all that was committed"
     except Exception as problem:
-        row("journal", False, str(problem), "restore journal.jsonl from the last vigil/<cycle> tag: git checkout <tag> -- journal.jsonl")
+        row("journal", False, str(problem), PUT_BACK)
         return rows
+    if lacking := cut_short(root):
+        row("journal", False, lacking, PUT_BACK)
+        return rows
+    row("journal", True, found)
     events = journal.events()
     running = open_cycle(events)
     row(

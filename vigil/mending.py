@@ -71,6 +71,7 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> s
     ends it. A cycle that fails again and again would otherwise stay for ever. Raises WorkspaceError.
     """
     from flows.decide import AGAIN, decided
+    from workspace.repository import commit_journal
 
     with lease(root, f"batches {state}"):
         events = Journal(root).events()
@@ -83,9 +84,11 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> s
                 next_step="Run `vigil retrain` to finish it, then decide. Where it cannot be finished, `vigil batches hold` or `drop` ends it.",
             )
         journal_batch_state(root, batch, state, who=who, why=why)
+        if running and judging:
+            Journal(root).append("cycle_held", cycle=running.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
+        commit_journal(root, f"{batch} {state} ({who}: {why})")
         if not running or not judging:
             return ""
-        Journal(root).append("cycle_held", cycle=running.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
         others = [name for name in running.judged if name != batch]
         return f"{running.cycle} is held; `vigil retrain` ends it." + (f" Then `vigil retrain --force` judges {', '.join(others)} again." if others else "")
 
@@ -103,6 +106,7 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
     from workspace import registry
     from workspace.files import read_json
     from workspace.promotion import bootstrap
+    from workspace.repository import commit_journal
     from workspace.state import batch_states, candidates
 
     with lease(root, "bootstrap"):
@@ -124,6 +128,7 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
         for batch in judged:
             if states[batch].state in ("held", "deferred"):
                 journal_batch_state(root, batch, "accepted", who=who, why=f"bootstrapped: {why}")
+        commit_journal(root, f"{model.cycle} bootstrapped ({who}: {why})")
     registry.rebuild_aliases(root, settings)
     return f"{model.cycle} is the first champion ({who}: {why}). Every later model comes through the gates."
 
@@ -135,12 +140,14 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
     prepare_environment(root)
     from workspace import registry
     from workspace.promotion import rollback
+    from workspace.repository import commit_journal
 
     before = champion(Journal(root).events())
     rollback(root, to or "previous", who=who, why=why)  # beside a running cycle, too: that one then cannot promote what it judged against another
     registry.rebuild_aliases(root, settings)
     events = Journal(root).events()
     leading = champion(events)
+    commit_journal(root, f"rolled back to {leading.cycle if leading else to} ({who}: {why})")
     told = f"{leading.cycle if leading else '?'} is champion again ({who}: {why}). A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
     learned = [batch for cycle in cycles(events) if before and before != leading and cycle.cycle == before.cycle for batch in cycle.judged]
     return told + (

@@ -19,6 +19,8 @@ from typing import Any
 from workspace.errors import DataError, StageFailed, WorkspaceError
 from workspace.files import atomic_file, read_json
 
+# What to do with a journal that lost lines: never a checkout alone, which would drop what was decided since the commit.
+PUT_BACK = "`git diff HEAD -- journal.jsonl` shows what is missing or changed; put those lines back and keep the ones that follow them, then `vigil doctor`"
 IDENTITY = [
     "-c",
     "user.name=Vigil",
@@ -118,6 +120,28 @@ def commit(root: Path, message: str, tag: str = "") -> str:
     if tag and not git(root, "tag", "-l", tag):
         git(root, "tag", "-a", "-m", message, tag, head)
     return head
+
+
+def commit_journal(root: Path, message: str) -> None:
+    """Commit journal.jsonl alone, so that a clone knows of a decision that no cycle made. Where git is busy the next commit has it."""
+    if not (root / ".git").exists():
+        return
+    try:
+        git(root, "add", "-f", "--", "journal.jsonl")
+        git(root, "commit", "-q", "--no-verify", "-m", message, "--", "journal.jsonl")
+    except WorkspaceError:
+        return
+
+
+def cut_short(root: Path) -> str:
+    """Why the journal is not what was committed with more lines behind it; '' where it is, or nothing was committed yet."""
+    committed = git(root, "show", "HEAD:./journal.jsonl", check=False) if (root / ".git").exists() else ""
+    path = root / "journal.jsonl"
+    here = path.read_text(encoding="utf-8") if path.exists() else ""
+    if here.startswith(committed):
+        return ""
+    kept = sum(one == other for one, other in zip(here.splitlines(), committed.splitlines(), strict=False))
+    return f"the last commit has {len(committed.splitlines())} events, of which the file holds {kept}: it was cut, removed or put back"
 
 
 def has_tag(root: Path, tag: str) -> bool:

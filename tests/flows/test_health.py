@@ -1,0 +1,56 @@
+"""The doctor and the journal: a shorter journal is a valid chain, and would undo what people decided."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cycle import _one_cycle
+from flows.health import examine
+from tests.system.world import git
+from vigil.mending import set_batch_state
+from vigil.opening import open_workspace
+from workspace.errors import WorkspaceError
+from workspace.journal import Journal
+from workspace.settings import Settings, load_settings
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings, str]:
+    """A workspace with a batch that a person held, and one that came in since; its settings, and its whole journal."""
+    root = tmp_path_factory.mktemp("health") / "w"
+    open_workspace(root, "demo")
+    journal = Journal(root)
+    journal.append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    set_batch_state(root, "b1", "held", "ann", "look at it")
+    journal.append("batch_added", batch="b2", source="folder", samples=4, quarantined=0)
+    return root, load_settings(root / "params.yaml"), (root / "journal.jsonl").read_text()
+
+
+def journal_row(root: Path, settings: Settings) -> dict[str, Any]:
+    (row,) = [row for row in examine(root, settings) if row["check"] == "journal"]
+    return row
+
+
+def test_a_persons_decision_is_committed_at_once(world: tuple[Path, Settings, str]) -> None:
+    root, settings, whole = world
+    assert git(root, "show", "HEAD:journal.jsonl").splitlines() == whole.splitlines()[:2]
+    assert journal_row(root, settings)["ok"], "what came in since is no part of a commit yet, and need not be"
+
+
+@pytest.mark.parametrize("kept", [0, 1], ids=["gone", "cut"])
+def test_a_journal_that_lost_committed_lines_is_named_and_nothing_runs_on_it(world: tuple[Path, Settings, str], kept: int) -> None:
+    root, settings, whole = world
+    path = root / "journal.jsonl"
+    path.write_text("".join(line + "\n" for line in whole.splitlines()[:kept]))
+    try:
+        Journal(root).verify()  # the chain alone finds nothing wrong with it
+        row = journal_row(root, settings)
+        assert not row["ok"] and f"of which the file holds {kept}" in row["found"] and "git diff HEAD" in row["next"]
+        before = path.read_text()
+        with pytest.raises(WorkspaceError, match="lacks decisions that were committed"):
+            _one_cycle(root, settings, scheduled=False, force=False, sources=())
+        assert path.read_text() == before
+    finally:
+        path.write_text(whole)
+    assert journal_row(root, settings)["ok"]
