@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from model import parallel
 from model.checkpoint import load_tensors, save_tensors
-from workspace.errors import ModelFileError
+from workspace.errors import Diverged, ModelFileError
 from workspace.files import write_json
 from workspace.settings import PhaseSettings
 
@@ -110,7 +110,7 @@ class Loop:
         figures = work(self.step)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         if not torch.isfinite(norm):
-            raise ModelFileError(
+            raise Diverged(
                 "Training diverged. Nothing was written.",
                 why=f"the gradient of step {self.step + 1} is not finite",
                 next_step="Lower the phase's lr in params.yaml.",

@@ -29,7 +29,7 @@ from model.metrics import auc
 from model.network import ResNeXtLSTM
 from model.sampling import balanced_batches
 from model.views import View, Views
-from workspace.errors import SettingsError
+from workspace.errors import Diverged, SettingsError
 from workspace.settings import AugmentSettings, PhaseSettings, PretrainSettings, TrainSettings
 
 PRETRAIN_CLIP_NORM = 5.0
@@ -296,6 +296,8 @@ def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: in
         parts = [logits_of([to_tensor(val_set.clip(position)) for position in range(part.start, part.stop)]) for part in everything]
     logits, truth = torch.cat(parts).float().cpu(), torch.from_numpy(fake)
     losses = cross_entropy(logits, truth, "bce")
+    if not torch.isfinite(logits).all():
+        raise Diverged("Training diverged.", why="the network's answers are no longer numbers", next_step="Lower the phase's lr in params.yaml.")
     area = auc(fake, logits.double().numpy())
     assert area is not None  # both classes are there
     return {"val_loss": 0.5 * (losses[truth].mean().item() + losses[~truth].mean().item()), "val_auc": area}

@@ -188,8 +188,16 @@ def learn(folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, in
 def _outside(plugin: PluginSettings, settings: Settings) -> Draw:
     from media.forgers.plugins import load_plugin
 
-    loaded = load_plugin(plugin, settings.faces)
+    try:
+        loaded = load_plugin(plugin, settings.faces)
+    except VigilError as problem:
+        return partial(_unusable, problem)
     return lambda frames, landmarks, rng, group: loaded.forge(frames, landmarks, rng)
+
+
+def _unusable(problem: VigilError, *job: object) -> tuple[np.ndarray, np.ndarray]:
+    """What an outside forger that could not be loaded makes of each clip: the same reason."""
+    raise problem
 
 
 def people_in_groups(clips: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.compare import PLAIN, measure, run_key, train_anew
 from pipelines.pretrain import CHECKPOINTS
 from pipelines.scoring import Tell, read_set, silent
-from workspace.errors import SettingsError
+from workspace.errors import Diverged, SettingsError
 from workspace.registry import open_registry, prepare
 from workspace.settings import Settings
 
@@ -132,7 +132,9 @@ def _try(root: Path, settings: Settings, study: "Study", trial: "Trial", tell: T
     before = set((root / CHECKPOINTS).glob("*"))
     try:
         network = train_anew(root, settings, settings.seed, tell, validate=True, looked=looked)
-    except optuna.TrialPruned:
+    except (optuna.TrialPruned, Diverged) as problem:  # a rate too high for these sets diverges each time it is tried
+        if isinstance(problem, Diverged):
+            trial.set_user_attr("gave_up", problem.why)
         study.tell(trial, state=TrialState.PRUNED)
         for folder in set((root / CHECKPOINTS).glob("*")) - before:
             shutil.rmtree(folder, ignore_errors=True)

@@ -45,6 +45,10 @@ class ModelFileError(VigilError):
     """A model file is missing, changed since it was recorded, or of a foreign kind."""
 
 
+class Diverged(ModelFileError):
+    """A training whose gradient is no longer finite."""
+
+
 class RegistryUnavailable(VigilError):
     """The model registry did not answer. What was decided stands in the journal; showing it is made up for later."""
 

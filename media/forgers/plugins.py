@@ -58,7 +58,11 @@ class Generator:
         """A generated face swapped into the clip; of a picture, half the time, alone. Raises DataError when it shows no face."""
         for _ in range(TRIES):
             vector = rng.standard_normal((1, self._length)).astype(np.float32)
-            picture = np.asarray(self._session.run(None, {self._input: vector})[0])[0]
+            try:
+                picture = np.asarray(self._session.run(None, {self._input: vector})[0])[0]
+            except Exception as problem:  # whatever a foreign network does not like: its input's type, a batch of another size
+                why = f"{type(problem).__name__}: {problem}"[:300]
+                raise DataError(f"The generator {self.name!r} failed.", why=why, next_step="Export it for float32 [N, D], N free.") from problem
             found = self._face(picture)
             if found is None:
                 continue
@@ -121,7 +125,11 @@ class Command:
             raise DataError(f"The forger {self.settings.name!r} failed on a clip.", why=why, next_step="Try it by hand on a folder of PNGs.")
 
     def _read(self, made: Path, shape: tuple[int, ...]) -> Frames:
-        pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in sorted(made.glob("*.png"))]
+        try:
+            pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in sorted(made.glob("*.png"))]
+        except cv2.error as problem:
+            why = f"a picture that cannot be read: {problem}"[:300]
+            raise DataError(f"The forger {self.settings.name!r} gave something else.", why=why, next_step="Let it write ordinary PNGs.") from problem
         if len(pictures) != shape[0] or any(picture is None or picture.shape != shape[1:] for picture in pictures):
             why = f"{len(pictures)} PNGs, wanted {shape[0]} of {shape[2]} x {shape[1]}"
             raise DataError(f"The forger {self.settings.name!r} gave something else.", why=why, next_step="Let it write a PNG for each one it was given.")

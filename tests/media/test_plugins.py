@@ -60,6 +60,11 @@ def test_a_generator_without_faces_or_by_another_contract_is_refused(clips: list
     grey = load_plugin(PluginSettings(name="grey", onnx=str(generator(tmp_path / "grey.onnx", np.full((96, 96, 3), 90)))), FACES)
     with pytest.raises(DataError, match="shows no face"):
         grey.forge(*clips[0], np.random.default_rng(0))
+    fixed = onnx.load(str(generator(tmp_path / "fixed.onnx", np.full((96, 96, 3), 90))))
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(fixed, str(tmp_path / "fixed.onnx"))
+    with pytest.raises(DataError, match="'fixed' failed"):
+        load_plugin(PluginSettings(name="fixed", onnx=str(tmp_path / "fixed.onnx")), FACES).forge(*clips[0], np.random.default_rng(0))
     (tmp_path / "junk.onnx").write_bytes(b"not a network")
     with pytest.raises(DataError, match="Cannot use the generator 'junk'"):
         load_plugin(PluginSettings(name="junk", onnx=str(tmp_path / "junk.onnx")), FACES)

@@ -162,6 +162,9 @@ def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(work
         "for path in Path(sys.argv[1]).glob('*.png'):\n    cv2.imwrite(sys.argv[2] + '/' + path.name, 255 - cv2.imread(str(path)))\n"
     )
     plugin = {"name": "negative", "command": [sys.executable, str(script), "{input}", "{output}", "{seed}"]}
+    gone = {"name": "gone", "command": [str(script.with_name("nowhere"))]}
+    lost = forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["gone"], "plugins": [gone]}}), "w1")
+    assert lost["forged"] == 0 and any("there is no program" in reason for reason in lost["excluded"]), lost
     report = forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["negative"], "plugins": [plugin]}}), "w1")
     failed = sum(n for why, n in report["excluded"].items() if why.endswith("odd"))
     assert report["forged"] + failed == 12 and min(report["forged"], failed) > 0 and report["plugins"]["negative"][0] == sys.executable

@@ -70,6 +70,15 @@ def test_a_trial_behind_the_median_is_given_up(root: Path) -> None:
     assert "given up" in render_search(found | {"best": None})
 
 
+def test_a_trial_that_diverges_is_given_up_and_the_search_goes_on(root: Path) -> None:
+    """Tried again with the same numbers it diverges again: a search was stuck there for ever."""
+    wild = SETTINGS.model_copy(update={"pretrain": SETTINGS.pretrain.model_copy(update={"weight_decay": 1e35})})
+    found = search(root, wild, 1, 6, 2, ["pretrain.weight_decay"])
+    assert [row["state"] for row in found["trials"]] == ["pruned"] and list((root / ".vigil/checkpoints").glob("*")) == []
+    (study,) = studies(root)
+    assert "no longer numbers" in study.trials[0].user_attrs["gave_up"]
+
+
 def test_the_best_is_told_as_changes(root: Path) -> None:
     row = {"trial": 1, "state": "complete", "auc": 0.9, "settings": {"train.lr": 0.001}, "videos": [3, 4]}
     first = row | {"trial": 0, "auc": 0.8}
