@@ -6,8 +6,8 @@
 
 Trained: people of the training side and photos of nobody known, with every forger but the held-out ones (one, or the two of the
 ablation), or with a single one for the table of forger by forger. Measured: people of the other sides, their real clips against each
-forger's fakes of them (AUC over clips, and over stills cut from them), and against the media that the table keeps for evaluation. No run
-chooses anything on what it is measured on: the last averaged weights are taken, whatever they score. A run that was killed is simply run
+forger's fakes of them (AUC over clips, over stills cut from them, and over clips that both were coded once more), and against the media
+that the table keeps for evaluation. No run chooses anything on what it is measured on: the last averaged weights are taken, whatever they score. A run that was killed is simply run
 again; finished rows are kept. Two at once, each on one core: `--part 1/2` and `--part 2/2`. A row holds the score of every measured clip,
 people by number, so that `show` can draw people and seeds anew: the intervals are percentiles of that, and hold for these forgers, not for
 a seventh. Rows made by other code, settings or media are not shown.
@@ -81,6 +81,7 @@ ATTACK_STEPS, ATTACK_RESTARTS = 40, 2  # white-box
 SENT_STEPS = 20  # of what the attacker's own model sends over, once a clip
 BORDER_CLIPS = 100  # training clips of each class
 AT_ONCE = 16
+CODED_CRF = 23  # H.264, as a share site codes: real and fake alike are also measured after it, since what was forged here never met a codec afterwards
 ATTACKER_STEPS = 120  # of the attacker's own model, trained on the very clips that are attacked and on no other
 
 
@@ -184,7 +185,7 @@ def run_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     blocks = {name: getattr(settings, name).model_dump(mode="json") for name in ("model", "train", "harden", "evaluate")}
     versions = settings.stage_versions.model_dump(mode="json")
     measured_by = [versions[name] for name in ("harden", "train", "evaluate")]
-    about = [phase_1_key(work, table, held_out, variant, seed), variant, blocks, measured_by, FIT_STEPS, variant in HARDENED and HARDENED_CLIPS]
+    about = [phase_1_key(work, table, held_out, variant, seed), variant, blocks, measured_by, FIT_STEPS, variant in HARDENED and HARDENED_CLIPS, CODED_CRF]
     return sha256_bytes(
         json.dumps(
             [*about, variant in ATTACKED and [ATTACK_CLIPS, ATTACK_EPS, ATTACK_STEPS, ATTACK_RESTARTS, SENT_STEPS, ATTACKER_STEPS]], sort_keys=True
@@ -222,9 +223,9 @@ def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
 def packed(scores: Any) -> dict[str, dict[str, list[float]]]:
     """The table of `measure` by kind, people by their place in the alphabet, logits to three places: nothing of the media but how they were scored."""
     people = {person: number for number, person in enumerate(sorted(scores["person"].unique()))}
-    columns = scores.assign(person=scores["person"].map(people)).round({"clip": 3, "still": 3, "poor": 3})
+    columns = scores.assign(person=scores["person"].map(people)).round({"clip": 3, "still": 3, "coded": 3, "poor": 3})
     return {
-        kind: {name: part[name].tolist() for name in ("person", "clip", "still", *(["poor"] if kind == "real" else []))}
+        kind: {name: part[name].tolist() for name in ("person", "clip", "still", "coded", *(["poor"] if kind == "real" else []))}
         for kind, part in columns.groupby("kind")
     }
 
@@ -282,33 +283,34 @@ def with_hardened(model: Any, clips: Any, settings: Any, seed: int) -> Together:
     return Together(clips, MemoryClips(named, made))
 
 
-_MEASURED: dict[Path, list[tuple[dict[str, Any], Any, Any]]] = {}
+_MEASURED: dict[Path, list[tuple[dict[str, Any], Any, Any, Any]]] = {}
 
 
-def measured_media(work: Path, table: Any) -> list[tuple[dict[str, Any], Any, Any]]:
-    """(row, pixels, pixels of a poor copy, for reals alone) of every measured clip; read once a process."""
+def measured_media(work: Path, table: Any) -> list[tuple[dict[str, Any], Any, Any, Any]]:
+    """(row, pixels, pixels coded once more, pixels of a poor copy, for reals alone) of every measured clip; read once a process."""
+    from media.degrade import h264_round_trip
     from media.shards import read_clip
     from pipelines.probes import poor_picture
 
     if work not in _MEASURED:
         test = table[(table["side"] == "test") & (table["kind"] == "video")]
         pixels = [(row, read_clip(work, row)) for row in test.to_dict("records")]
-        _MEASURED[work] = [(row, clip, poor_picture(clip) if row["label"] == "real" else None) for row, clip in pixels]
+        _MEASURED[work] = [(row, clip, h264_round_trip(clip, CODED_CRF), poor_picture(clip) if row["label"] == "real" else None) for row, clip in pixels]
     return _MEASURED[work]
 
 
 def measure(work: Path, model: Any, table: Any) -> Any:
-    """Logits of every measured clip: person, kind (`real`, a forger, `kept`), clip, still (its middle frame), poor (a poor copy; reals only)."""
+    """Logits of every measured clip: person, kind (`real`, a forger, `kept`), clip, still (its middle frame), coded, poor (a poor copy; reals only)."""
     import pandas as pd
 
     media = measured_media(work, table)
-    clips, poor = [pixels for _, pixels, _ in media], [worse for _, _, worse in media if worse is not None]
+    clips, poor = [pixels for _, pixels, _, _ in media], [worse for *_, worse in media if worse is not None]
     clip, still = _logits(model, clips), _logits(model, [pixels[len(pixels) // 2][None] for pixels in clips])
-    left = iter(_logits(model, poor))
+    coded, left = _logits(model, [again for _, _, again, _ in media]), iter(_logits(model, poor))
     rows = []
-    for (row, _, worse), of_clip, of_still in zip(media, clip, still, strict=True):
+    for (row, *_, worse), of_clip, of_still, of_coded in zip(media, clip, still, coded, strict=True):
         kind = row["forger"] or ("real" if row["label"] == "real" else "kept")
-        about = {"person": row["identity"] or row["sample_id"], "kind": kind, "clip": of_clip, "still": of_still}
+        about = {"person": row["identity"] or row["sample_id"], "kind": kind, "clip": of_clip, "still": of_still, "coded": of_coded}
         rows.append(about | {"poor": next(left) if worse is not None else float("nan")})
     return pd.DataFrame(rows)
 
@@ -341,7 +343,7 @@ def figures(scores: Any, held_out: tuple[str, ...]) -> dict[str, Any]:
     real = scores[scores["kind"] == "real"]
     fakes = {name: scores[scores["kind"] == name] for name in (*FORGERS, "kept")}
     found: dict[str, Any] = {"n_real": len(real), "people": int(real["person"].nunique()), "n_fake": {name: len(part) for name, part in fakes.items()}}
-    found |= {unit: {name: _area(part[unit], real[unit]) for name, part in fakes.items()} for unit in ("clip", "still")}
+    found |= {unit: {name: _area(part[unit], real[unit]) for name, part in fakes.items()} for unit in ("clip", "still", "coded")}
     found["poor"] = _area(real["poor"], real["clip"])
     return found | {"against": {name: _area(fakes[name]["clip"], real["poor"]) for name in held_out}}
 
@@ -538,7 +540,7 @@ def show(work: Path) -> None:
         return {seed: one for (held, kind, seed), one in scores.items() if (held, kind) == (held_out, variant)}
 
     print(f"{rows[0]['n_real']} real clips of {rows[0]['people']} people. One forger held out, all others in training ({STEPS} + {FIT_STEPS} steps a run)")
-    for unit in ("clip", "still"):
+    for unit in ("clip", "still", "coded"):
         each = {name: by_seed((name,), "base") for name in HELD_OUT if by_seed((name,), "base")}
         values = {name: drawn([tables], unit, (name,))[0] for name, tables in each.items()}
         if len(values) == len(HELD_OUT):
@@ -553,14 +555,16 @@ def show(work: Path) -> None:
         for seed, one in by_seed(all_but(name), "base").items():
             areas = [drawn([{seed: one}], "clip", (other,), resamples=0)[0][0] for other in FORGERS]
             print(f"    {name:<18}{''.join(f'{area:>18.3f}' for area in areas)}")
-    print(f"Ablation, held out together: {', '.join(ABLATION_ON)}. Mean AUC of the two over clips; what the change costs against base: clips, stills")
+    print(
+        f"Ablation, held out together: {', '.join(ABLATION_ON)}. Mean AUC of the two over clips; what the change costs against base: clips, stills, clips coded"
+    )
     base = by_seed(ABLATION_ON, "base")
     for variant in VARIANTS:
         tables = by_seed(ABLATION_ON, variant)
         if not tables or not set(base) & set(tables):
             continue
         costs = []
-        for unit in ("clip", "still"):
+        for unit in ("clip", "still", "coded"):
             ours, theirs = drawn([base, tables], unit, ABLATION_ON)
             costs.append(percentiles([one - other for one, other in zip(ours, theirs, strict=True)]))
         print(f"    {variant:<32} {percentiles(drawn([tables], 'clip', ABLATION_ON)[0])}  {'' if variant == 'base' else '  '.join(costs)}")
@@ -573,6 +577,8 @@ def show(work: Path) -> None:
     print(f"Balanced accuracy on {ATTACK_CLIPS} clips, by eps in levels of 255, t over seeds: white-box {force}, noise, the attacker's own model")
     for variant in ATTACKED:
         mine = [row for (kind, _), row in both.items() if kind == variant]
+        if mine:
+            print(f"    {variant:<32} clean AUC on the held-out forgers {interval([mean(row['clip'][name] for name in ABLATION_ON) for row in mine])}")
         for eps in ATTACK_EPS if mine else ():
             found = [interval([row[way][_level(eps)] for row in mine]) for way in ("whitebox", "transfer", "noise", "attacker")]
             print(f"    {variant:<32} {_level(eps):>6}  {'  '.join(found)}")
