@@ -9,8 +9,8 @@ ablation), or with a single one for the table of forger by forger. Measured: peo
 forger's fakes of them (AUC over clips, over stills cut from them, and over clips that both were coded once more), and against the media
 that the table keeps for evaluation. No run chooses anything on what it is measured on: the last averaged weights are taken,
 whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each on one core: `--part 1/2`
-and `--part 2/2`. A row holds the score of every measured clip, people by number, so that `show` can draw people and seeds anew: the intervals are percentiles of that, and hold for these forgers, not for
-a seventh. Rows made by other code, settings or media are not shown.
+and `--part 2/2`. A row holds the score of every measured clip, people by number, so that `show` can draw people and seeds
+anew: the intervals are percentiles of that, and hold for these forgers, not for a seventh. Rows made by other code, settings or media are not shown.
 """
 
 import argparse
