@@ -135,9 +135,9 @@ def commit_journal(root: Path, message: str) -> None:
 
 def cut_short(root: Path) -> str:
     """Why the journal is not what was committed with more lines behind it; '' where it is, or nothing was committed yet."""
-    committed = git(root, "show", "HEAD:./journal.jsonl", check=False) if (root / ".git").exists() else ""
+    committed = git(root, "show", "HEAD:./journal.jsonl", check=False).encode() if (root / ".git").exists() else b""
     path = root / "journal.jsonl"
-    here = path.read_text(encoding="utf-8") if path.exists() else ""
+    here = path.read_bytes() if path.exists() else b""  # a power cut may have torn its last line in the middle of a character
     if here.startswith(committed):
         return ""
     kept = sum(one == other for one, other in zip(here.splitlines(), committed.splitlines(), strict=False))

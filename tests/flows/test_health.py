@@ -12,6 +12,7 @@ from vigil.mending import set_batch_state
 from vigil.opening import open_workspace
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
+from workspace.repository import cut_short
 from workspace.settings import Settings, load_settings
 
 
@@ -36,6 +37,14 @@ def test_a_persons_decision_is_committed_at_once(world: tuple[Path, Settings, st
     root, settings, whole = world
     assert git(root, "show", "HEAD:journal.jsonl").splitlines() == whole.splitlines()[:2]
     assert journal_row(root, settings)["ok"], "what came in since is no part of a commit yet, and need not be"
+
+
+def test_a_torn_last_line_is_no_loss_of_what_was_committed(world: tuple[Path, Settings, str]) -> None:
+    root, _, whole = world
+    path = root / "journal.jsonl"
+    path.write_bytes(whole.encode() + b'{"kind": "\xff')
+    assert cut_short(root) == ""
+    path.write_text(whole)
 
 
 @pytest.mark.parametrize("kept", [0, 1], ids=["gone", "cut"])
