@@ -22,7 +22,7 @@ from workspace.lease import hold_lock
 from workspace.modelfiles import MODEL_FILES, verify_model_files
 from workspace.quiet import set_quiet_environment
 from workspace.settings import RegistrySettings, Settings
-from workspace.state import Champion, candidates, champion, left_behind, previous, promoted, was_rolled_back
+from workspace.state import Champion, candidates, champion, previous, promoted, rolled_back_from, was_rolled_back
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -267,7 +267,7 @@ def serving_model(root: Path, settings: Settings) -> Path:
             next_step="Run `vigil doctor --fix`: it sets the aliases from the journal.",
         )
     leading = champion(events)
-    serves = leading if leading and (was_rolled_back(events) or known.cycle in left_behind(events)) else known
+    serves = leading if leading and (was_rolled_back(events) or known.cycle in rolled_back_from(events)) else known
     folder = space.root / serves.path
     if serves == known and not folder.exists():
         _download(root, settings, found, known, folder)

@@ -98,7 +98,7 @@ def was_rolled_back(events: Iterable[Event]) -> bool:
     return bool(last) and last[-1] == "rollback"
 
 
-def left_behind(events: Iterable[Event]) -> set[str]:
+def rolled_back_from(events: Iterable[Event]) -> set[str]:
     """Cycles whose models somebody rolled back from, and nobody went back to since: they serve no more, whatever was promoted later."""
     left: set[str] = set()
     now = ""
@@ -117,7 +117,7 @@ def anchor(events: Iterable[Event], promotions: int) -> Champion | None:
     Models that were rolled back from are passed over: against one of them nothing good can be lost.
     """
     events = list(events)
-    now, left = champion(events), left_behind(events)
+    now, left = champion(events), rolled_back_from(events)
     before = [model for model in promoted(events).values() if now and model.version < now.version and model.cycle not in left]
     return before[max(0, len(before) - promotions)] if before and promotions else None
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from workspace.batches import ALLOWED, set_batch_state
 from workspace.errors import WorkspaceError
 from workspace.journal import NO_HASH, Event, Journal
-from workspace.state import BATCH_STATES, anchor, batch_states, candidates, champion, cycles, left_behind, open_cycle, previous, promoted
+from workspace.state import BATCH_STATES, anchor, batch_states, candidates, champion, cycles, open_cycle, previous, promoted, rolled_back_from
 
 
 def event(kind: str, **fields) -> Event:
@@ -157,6 +157,6 @@ def test_the_anchor_is_no_model_that_was_rolled_back_from():
     """Nothing good can be lost against it; gone back to, it counts again."""
     made = [event("promotion", cycle=f"c{number}", model_sha256=f"{number:064x}", path="", why="") for number in (1, 2, 3)]
     bad = [*made[:2], event("rollback", cycle="c1"), made[2]]
-    assert left_behind(bad) == {"c2"} and anchor(bad, 1).cycle == "c1"
+    assert rolled_back_from(bad) == {"c2"} and anchor(bad, 1).cycle == "c1"
     again = [*bad, event("rollback", cycle="c2"), event("promotion", cycle="c4", model_sha256=f"{4:064x}", path="", why="")]
-    assert left_behind(again) == {"c3"} and anchor(again, 1).cycle == "c2"
+    assert rolled_back_from(again) == {"c3"} and anchor(again, 1).cycle == "c2"
