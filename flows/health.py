@@ -89,17 +89,16 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
         rows.append({"check": check, "ok": ok, "found": found, "next": "" if ok else next_step})
 
     journal = Journal(root)
+    wrong = ""
     try:
         journal.verify()
-        found = f"{len(journal.events())} events, chain intact, and all that was committed"
+        events = journal.events()
     except Exception as problem:
-        row("journal", False, str(problem), PUT_BACK)
+        wrong = str(problem)
+    if wrong := wrong or cut_short(root):
+        row("journal", False, wrong, PUT_BACK)
         return rows
-    if lacking := cut_short(root):
-        row("journal", False, lacking, PUT_BACK)
-        return rows
-    row("journal", True, found)
-    events = journal.events()
+    row("journal", True, f"{len(events)} events, chain intact, and all that was committed")
     running = open_cycle(events)
     row(
         "cycle",

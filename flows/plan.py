@@ -8,7 +8,7 @@ from typing import Any
 
 from workspace.journal import Event
 from workspace.settings import Settings
-from workspace.state import batch_states, champion, cycles, open_cycle, promoted
+from workspace.state import batch_states, champion, cycles, open_cycle, promoted_cycles
 
 # A change of these decides nothing about the data or the model.
 NOT_TRAINED_ON = {"format", "ingest", "schedule", "policy", "serve", "feedback", "registry", "remote"}
@@ -119,6 +119,6 @@ def cycles_held(events: Sequence[Event], batch: str) -> int:
 
 
 def batches_trained_on(events: Sequence[Event]) -> set[str]:
-    """Batches that a cycle has trained on whose model was promoted, by the gates or, the first one, by a person."""
-    bootstrapped = promoted(events)  # its cycle was held, and stays so
-    return {batch for cycle in cycles(events) if cycle.outcome == "promoted" or cycle.cycle in bootstrapped for batch in cycle.judged}
+    """Batches that a cycle has trained on whose model was promoted."""
+    learned = promoted_cycles(events)
+    return {batch for cycle in cycles(events) if cycle.cycle in learned for batch in cycle.judged}

@@ -14,7 +14,7 @@ from flows.plan import Plan
 from workspace.cycle import due_week
 from workspace.journal import Event
 from workspace.settings import Settings
-from workspace.state import IMPORTED, cycles, open_cycle, promoted
+from workspace.state import IMPORTED, cycles, open_cycle, promoted_cycles
 
 FULL, FINE_TUNE = "full", "fine-tune"
 
@@ -68,7 +68,7 @@ def what_starts(events: Sequence[Event], settings: Settings, now: datetime, *, s
 def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datetime) -> Work:
     """Full where the settings ask for nothing else, and wherever a fine-tune would build on what is not there, not the same any more, or too old."""
     policy = settings.policy
-    learned = {*promoted(events), *(cycle.cycle for cycle in cycles(events) if cycle.outcome == "promoted")}
+    learned = promoted_cycles(events)
     full = [event for event in events if event.kind == "cycle_opened" and event["cycle"] in learned and event.get("work", FULL) == FULL]
     closed = [cycle for cycle in cycles(events) if cycle.closed]
     age = now - datetime.fromisoformat(full[-1].time) if full else timedelta(0)

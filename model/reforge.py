@@ -4,14 +4,14 @@ A stored fake is one seam in one place; a network learns it by heart after a few
 the step's own random numbers, it is a different forgery of the same person each time (Shiohara & Yamasaki 2022 draw theirs so).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers import FORGERS, forge_clip
+from media.forgers import FORGERS, WHO, forge_clip, may_be_one_person
 from model.data import ClipSource
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ class Reforger:
 
     def __init__(self, clips: ClipSource, chance: float) -> None:
         self._clips, self._chance = clips, chance
-        self._recipes = _recipes(clips) if chance > 0 else {}
-        self._givers = _givers(clips) if any(recipe.donor is not None for recipe in self._recipes.values()) else {}
+        meshed = [position for position in range(len(clips)) if clips.landmarks(position) is not None] if chance > 0 else []
+        self._recipes = _recipes(clips.rows, meshed)
+        swaps = any(recipe.donor is not None for recipe in self._recipes.values())
+        self._givers = _givers(clips.rows, meshed) if swaps else {}
+        self._who = [dict(zip(WHO, row, strict=True)) for row in clips.rows[list(WHO)].itertuples(index=False)] if swaps else []
 
     def take(
         self,
@@ -75,11 +78,10 @@ class Reforger:
 
     def _giver(self, source: int, stored: int, rng: np.random.Generator) -> int:
         """Who gives a face this time: a real clip of the source's kind and of another person."""
-        rows = self._clips.rows
-        others = self._givers.get(str(rows["kind"].iat[source]), [])
+        others = self._givers.get(str(self._clips.rows["kind"].iat[source]), [])
         for _ in range(TRIES if others else 0):
             one = others[int(rng.integers(len(others)))]
-            if not _one_person(rows, source, one):
+            if not may_be_one_person(self._who[source], self._who[one]):
                 return one
         return stored
 
@@ -93,9 +95,8 @@ def _frame(clip: NDArray[np.uint8], rng: np.random.Generator, at: int | None) ->
     return int(rng.integers(clip.shape[0])) if at is None else min(at, clip.shape[0] - 1)
 
 
-def _recipes(clips: ClipSource) -> dict[int, Recipe]:
-    rows = clips.rows
-    place = {str(clip_id): position for position, clip_id in enumerate(rows["clip_id"]) if clips.landmarks(position) is not None}
+def _recipes(rows: "pd.DataFrame", meshed: Sequence[int]) -> dict[int, Recipe]:
+    place = {str(rows["clip_id"].iat[position]): position for position in meshed}
     found: dict[int, Recipe] = {}
     columns = zip(rows["forger"], rows["role"], rows["source_clip"], rows["donor_clip"], strict=True)
     for position, (forger, role, source, donor) in enumerate(columns):
@@ -107,16 +108,10 @@ def _recipes(clips: ClipSource) -> dict[int, Recipe]:
     return found
 
 
-def _givers(clips: ClipSource) -> dict[str, list[int]]:
+def _givers(rows: "pd.DataFrame", meshed: Sequence[int]) -> dict[str, list[int]]:
     """Positions of the real clips with landmarks, by kind."""
     found: dict[str, list[int]] = {}
-    for position, (label, role, kind) in enumerate(zip(*(clips.rows[name] for name in ("label", "role", "kind")), strict=True)):
-        if label == "real" and role != "hardened" and clips.landmarks(position) is not None:
-            found.setdefault(str(kind), []).append(position)
+    for position in meshed:
+        if rows["label"].iat[position] == "real" and rows["role"].iat[position] != "hardened":
+            found.setdefault(str(rows["kind"].iat[position]), []).append(position)
     return found
-
-
-def _one_person(rows: "pd.DataFrame", one: int, other: int) -> bool:
-    """Whether two clips may show one person: one sample, one name, or one video that both were cut from."""
-    pairs = ((str(rows[name].iat[one]), str(rows[name].iat[other])) for name in ("sample_id", "identity", "source_video"))
-    return any(first == second != "" for first, second in pairs)

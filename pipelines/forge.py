@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from media.forgers import FORGERS, forge_clip
+from media.forgers import FORGERS, forge_clip, may_be_one_person
 from media.shards import ShardWriter, read_clip_at, read_index, read_landmarks
 from pipelines.draw import rank
 from pipelines.pool import ordered_map
@@ -157,9 +157,7 @@ def _donor(clip: Mapping[str, Any], clips: Sequence[dict[str, Any]], sides: Mapp
     """
     others = [
         other for other in clips
-        if other["kind"] == clip["kind"] and other["sample_id"] != clip["sample_id"] and sides[other["clip_id"]] == sides[clip["clip_id"]]
-        and (other["identity"] != clip["identity"] or not clip["identity"])
-        and (not other["source_video"] or other["source_video"] != clip["source_video"])
+        if other["kind"] == clip["kind"] and sides[other["clip_id"]] == sides[clip["clip_id"]] and not may_be_one_person(clip, other)
     ]  # fmt: skip
     return min(others, key=lambda other: (rank(seed, f"{clip[unit]} {other['clip_id']}"), other["clip_id"]), default=None)
 

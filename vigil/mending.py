@@ -76,21 +76,21 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> s
     with lease(root, f"batches {state}"):
         events = Journal(root).events()
         running = open_cycle(events)
-        judging = running is not None and batch in running.judged
-        if running and judging and (state not in TAKEN_OUT or decided(events, running.cycle)):
+        judging = running if running and batch in running.judged else None
+        if judging and (state not in TAKEN_OUT or decided(events, judging.cycle)):
             raise WorkspaceError(
                 f"{batch} is under judgement.",
-                why=f"{running.cycle} is not finished",
+                why=f"{judging.cycle} is not finished",
                 next_step="Run `vigil retrain` to finish it, then decide. Where it cannot be finished, `vigil batches hold` or `drop` ends it.",
             )
         journal_batch_state(root, batch, state, who=who, why=why)
-        if running and judging:
-            Journal(root).append("cycle_held", cycle=running.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
+        if judging:
+            Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
         commit_journal(root, f"{batch} {state} ({who}: {why})")
-        if not running or not judging:
+        if not judging:
             return ""
-        others = [name for name in running.judged if name != batch]
-        return f"{running.cycle} is held; `vigil retrain` ends it." + (f" Then `vigil retrain --force` judges {', '.join(others)} again." if others else "")
+        others = [name for name in judging.judged if name != batch]
+        return f"{judging.cycle} is held; `vigil retrain` ends it." + (f" Then `vigil retrain --force` judges {', '.join(others)} again." if others else "")
 
 
 def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:

@@ -46,7 +46,7 @@ class ModelFileError(VigilError):
 
 
 class Diverged(ModelFileError):
-    """A training whose gradient is no longer finite."""
+    """A training whose gradient or answers are no longer finite."""
 
 
 class RegistryUnavailable(VigilError):

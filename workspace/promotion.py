@@ -76,15 +76,15 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
     if champion(Journal(root).events()):
         raise _conflict("there is a champion already; only the first may be bootstrapped")
     judged = dict(verdict)
-    results = [{**row, "gate": str(row.get("gate"))} for row in judged.get("results") or []]
-    said = [f"{row['gate']}: {row.get('reason')}" for row in results if row.get("verdict") == "fail" and row["gate"].split(":")[0] in NEVER_OVERRIDDEN]
-    passed = {row["gate"].split(":")[0] for row in results if row.get("verdict") == PASS}
-    said += [f"{gate}: it did not pass" for gate in DATA_GATES if gate not in passed and not any(line.startswith(gate) for line in said)]
-    if few := [row for row in results if row["gate"].startswith("accuracy") and _number(row.get("n")) < _number(row.get("smallest_n"))]:
+    results = [(str(row.get("gate")).split(":")[0], row) for row in judged.get("results") or []]
+    if few := [row for gate, row in results if gate == "accuracy" and _number(row.get("n")) < _number(row.get("smallest_n"))]:
         why = f"{few[0]['n']} real or fake videos in its holdout, {few[0]['smallest_n']} are the fewest on which two models can be compared"
         raise WorkspaceError(
             f"With this model no later one could ever be promoted. {NOTHING}", why=why, next_step="Ingest more labelled people, then run `vigil retrain`."
         )
+    said = [f"{row['gate']}: {row.get('reason')}" for gate, row in results if gate in NEVER_OVERRIDDEN and row.get("verdict") == "fail"]
+    finished = {gate for gate, row in results if row.get("verdict") in (PASS, "fail")}
+    said += [f"{gate}: it did not pass" for gate in DATA_GATES if gate not in finished]
     if said:
         raise WorkspaceError(f"Nobody can vouch for this model. {NOTHING}", why="; ".join(said), next_step="Mend what it found, then run `vigil retrain`.")
     Journal(root).append(

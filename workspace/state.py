@@ -85,6 +85,12 @@ def promoted(events: Iterable[Event]) -> dict[str, Champion]:
     return made
 
 
+def promoted_cycles(events: Iterable[Event]) -> set[str]:
+    """Cycles whose model was promoted, by the gates or, the first one, by a person: that one was held, and stays so."""
+    events = list(events)
+    return {*promoted(events), *(cycle.cycle for cycle in cycles(events) if cycle.outcome == "promoted")}
+
+
 def champion(events: Iterable[Event]) -> Champion | None:
     """The model that should serve: of the last promotion or rollback. None before the first promotion."""
     events = list(events)

@@ -56,9 +56,10 @@ def landmark_swap(
         warped.append(cv2.GaussianBlur(face, (0, 0), draw.sharpness * size / 128) if draw.sharpness > 0.2 else face)
         mask = hull_mask(goal[index][list(HULLS[draw.kind])], size, draw.grow + (0.02 if draw.kind == "inner" else 0.0))
         masks.append(feather(mask, draw.softness, reach_mask(goal[index], size)))
-    painted = _transfer_colour(np.stack(warped), frames, np.stack(masks), draw.colour)
+    inside = np.stack(masks)
+    painted = _transfer_colour(np.stack(warped), frames, inside, draw.colour)
     if draw.keep_detail:
-        painted = match_detail(painted, detail(frames.astype(np.float32), np.stack(masks)), np.stack(masks))
+        painted = match_detail(painted, detail(frames.astype(np.float32), inside), inside)
     forged = np.empty_like(frames)
     for index, frame in enumerate(frames):
         face = painted[index]

@@ -84,9 +84,12 @@ def reenact(
     grain = _grain(stills[chosen]) * draw.grain
     faces = []
     for index, frame in enumerate(frames):
-        face = _drive(*((stills[chosen], meshes[chosen]) if draw.still else (frame, own[index])), goal[index], draw, size)
+        picture, mesh = (stills[chosen], meshes[chosen]) if draw.still else (frame, own[index])
+        face = _drive(picture, mesh, goal[index], draw, size)
         faces.append(face + _noise(rng, size, grain) if grain > 0 else face)
-    made = match_detail(np.stack(faces), detail(frames.astype(np.float32))) if draw.keep_detail else np.stack(faces)
+    made = np.stack(faces)
+    if draw.keep_detail:
+        made = match_detail(made, detail(frames.astype(np.float32)))
     forged = np.empty_like(frames)
     for index, (frame, face) in enumerate(zip(frames, made, strict=True)):
         if not draw.whole:

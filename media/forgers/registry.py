@@ -1,8 +1,9 @@
 """The forgers by name, and the one door to them. A new forger is a module beside this one and a line in `FORGERS`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from workspace.errors import DataError
 Frames = NDArray[np.uint8]
 Landmarks = NDArray[np.floating]
 Clip = tuple[Frames, Landmarks]
+WHO = ("sample_id", "identity", "source_video")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ def forge_clip(name: str, frames: Frames, landmarks: Landmarks, rng: np.random.G
             why = f"the donor's frames are {donor[0].shape[1:3]}, the target's {frames.shape[1:3]}"
             raise DataError(what, why=why, next_step="Cut both clips to one size.")
     return forger.function(frames, landmarks, rng, donor if forger.needs_donor or forger.from_other_moments else None)
+
+
+def may_be_one_person(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two clips (rows of an index) may show one person: of one sample, one name, or one video that both were cut from. None gives a face to itself."""
+    return any(one[name] and one[name] == other[name] for name in WHO)
 
 
 def _check_clip(what: str, frames: Frames, landmarks: Landmarks) -> None:

@@ -238,8 +238,8 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
         raise Missing(f"drift.labels.status {status!r} does not fit this cycle")
     before, new, least = seen.count("n_ref"), seen.count("n_new"), limits.here.min_slice
     bound, production = limits.here.max_label_noise, limits.production.max_label_noise
-    few = f"{new} incoming videos with labels that the champion can judge: "
-    passed = GateResult(gate, GateVerdict.PASS, f"{few}too few to look at ({least}).", n=new, smallest_n=least)
+    too_few = f"{new} incoming videos with labels that the champion can judge: too few to look at ({least})."
+    passed = GateResult(gate, GateVerdict.PASS, too_few, n=new, smallest_n=least)
     if new < least and (status == "too few" or before < least or seen.count("df") < 1):
         yield passed
         return
