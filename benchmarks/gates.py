@@ -211,12 +211,14 @@ def power(weeks: int, only: str = "") -> dict[str, Any]:
         ("robustness: white-box", "strength lost under attack, in standard deviations", [(by, _softening(by)) for by in (0.3, 0.6, 1.0, 1.5)]),
         ("robustness: curve", "strength lost under attack, in standard deviations", [(by, _softening(by)) for by in (0.1, 0.2, 0.3, 0.5)]),
         ("not worse than the champion: AUC", "separation lost everywhere", [(by, _weakening(by)) for by in (0.1, 0.3, 0.5, 0.8)]),
+        ("not worse than the champion: log-loss", "factor on all logits", [(by, _overstating(by)) for by in (1.5, 2.0, 3.0, 5.0)]),
+        (f"better on what is new: {NEW}", "separation on a generator that the champion tells well", [(by, _unlearning(by)) for by in (3.0, 2.6, 2.2, 1.8)]),
     ]
     for gate, unit, steps in (case for case in cases if case[0].startswith(only)):
         for size, change in steps:
             spoke, failed, effects = 0, 0, []
             for seed in range(weeks):
-                week = good_week(settings, 310_000 + seed, fresh=0)
+                week = good_week(settings, 310_000 + seed, fresh=100 if gate.endswith(NEW) else 0)
                 change(week, np.random.default_rng([seed, 9]))
                 result = _result_of(week, gate)
                 spoke += result.verdict != "pass"
@@ -278,6 +280,23 @@ def _weakening(by: float) -> Any:
     from benchmarks.plants import _move, _rows
 
     return _move("x_challenger", -by, _rows(label="fake"))
+
+
+def _overstating(factor: float) -> Any:
+    def change(week: Any, rng: np.random.Generator) -> None:
+        week.table["x_challenger"] *= factor
+
+    return change
+
+
+def _unlearning(separation: float) -> Any:
+    def change(week: Any, rng: np.random.Generator) -> None:
+        from benchmarks.plants import _move, _rows
+
+        _move("x_champion", LEARNED - UNKNOWN, _rows(generator=NEW))(week, rng)
+        _move("x_challenger", separation - LEARNED, _rows(generator=NEW))(week, rng)
+
+    return change
 
 
 def _shifting(by: float) -> Any:

@@ -1,7 +1,7 @@
 """Stage `drift`: does what came in look like what the holdout covers, and do its labels look right? Asked before anything is trained.
 
 The champion is asked; without one nothing serves that could have drifted. Incoming collected videos of the batches under judgement are
-compared with earlier ones that no model trained on, by a permutation test on the champion's embeddings and on picture quality. No label
+compared with earlier ones that no model trained on, by a permutation test on the champion's embeddings, picture quality and the champion's scores. No label
 takes part in the test, so media without one count like the others. Where it finds drift, the parts that drifted are named, and it is asked
 whether the updated holdout now holds enough of them: then there is no reason to hold. An unlabelled video is of the part that the champion
 takes it for. Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows? And how often is
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("reports/drift")
 QUALITY = ("face_px", "sharpness", "brightness", "yaw_degrees")
+CERTAIN = 1e-6  # a probability closer to 0 or 1 is not told from it: a few sure videos would else be all that a column of logits shows
 SPLITS = ("train", "validation", "holdout", UNLABELLED)
 LEAST_GROUP = 5  # videos a side, fewer of one group cannot be tested alone
 LEAST_SHARE = 0.05  # of what came in: a smaller group does not move the traffic, and may never grow to what a slice of the holdout needs
@@ -47,7 +48,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     base, new = root / "build/base", clips["new"].astype(bool)
     clips_of_cycle = clips[new]["unit"].nunique()
     unseen = clips["split"].isin(["validation", "holdout", UNLABELLED])  # the champion has not trained on these, nor on anything new
-    clips = draw(clips[unseen | new], settings.drift.max_samples, cycle.seed) if cycle.base_model else clips.head(0)
+    kept = draw(clips[unseen | new], settings.drift.max_samples, settings.budget.evaluation_clips_per_slice, cycle.seed)
+    clips = kept if cycle.base_model else clips.head(0)
     units = (
         combine(score_rows(root, base, clips, threads=settings.serve.threads, tell=Progress("drift")), base)
         if len(clips)
@@ -71,11 +73,17 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     return result
 
 
-def draw(clips: "pd.DataFrame", most: int, seed: int) -> "pd.DataFrame":
-    """All clips of at most `most` videos a side, drawn by a keyed hash: adding a video does not redraw the others."""
-    units = clips[["unit", "new"]].drop_duplicates("unit")
+def draw(clips: "pd.DataFrame", most: int, per_kind: int, seed: int) -> "pd.DataFrame":
+    """All clips of at most `most` videos a side, drawn by a keyed hash: adding a video does not redraw the others.
+
+    Of a label and generator at most `per_kind` a side: the holdout keeps no more of each, and traffic that is not cut alike would differ from it by
+    its mixture for ever.
+    """
+    units = clips[["unit", "new", "label", "generator"]].drop_duplicates("unit")
     order = [hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest() for unit in units["unit"]]
-    kept = units.assign(order=order).sort_values("order").groupby("new").head(most)["unit"]
+    units = units.assign(order=order).sort_values("order")
+    place = units.groupby(["new", "label", "generator"]).cumcount()
+    kept = units[(place < per_kind) | ~units["label"].isin(["real", "fake"])].groupby("new").head(most)["unit"]
     return clips[clips["unit"].isin(set(kept))]
 
 
@@ -163,9 +171,8 @@ def weigh(
 ) -> dict[str, Any]:
     """Test incoming against known videos and say whether it is drift, of what, and whether the holdout covers it.
 
-    `units` has columns new, label, generator, cluster, embedding and QUALITY, and p_fake where a label is missing, one row a video;
-    `covered_by` counts the new holdout videos of each group, `holdout` (else the same) all of them. A group is covered from `gates.min_slice` of
-    them on: of the new ones where it looks unlike before, of all where only the mixture of the groups has shifted.
+    `units` has columns new, label, generator, cluster, embedding, p_fake and QUALITY, one row a video; `covered_by` counts the new holdout videos
+    of each group, `holdout` (else the same) all of them. A group is covered from `gates.min_slice` of them on: of the new ones where it looks unlike before, of all where only the mixture of the groups has shifted.
     """
     new = units["new"].to_numpy(dtype=bool)
     counts: dict[str, Any] = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
@@ -200,7 +207,9 @@ def _result(status: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _test(units: "pd.DataFrame", new: np.ndarray, permutations: int, seed: int) -> Any:
-    features = joint_features(np.stack(list(units["embedding"])).astype(np.float64), units[list(QUALITY)].to_numpy(dtype=np.float64))
+    p_fake = np.clip(units["p_fake"].to_numpy(dtype=np.float64), CERTAIN, 1 - CERTAIN)
+    looks = np.column_stack([units[list(QUALITY)].to_numpy(dtype=np.float64), np.log(p_fake / (1 - p_fake))])
+    features = joint_features(np.stack(list(units["embedding"])).astype(np.float64), looks)
     clusters = units["cluster"].to_numpy(dtype=str)
     return mmd_test(features, new, clusters, permutations=permutations, seed=seed)
 

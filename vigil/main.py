@@ -686,8 +686,11 @@ def models_override(
     from datetime import UTC, datetime, timedelta
 
     from workspace.promotion import override
+    from workspace.repository import commit_journal
 
-    event = override(_root(workspace), gate, who=who, why=why, until=datetime.now(UTC) + timedelta(days=days))
+    root = _root(workspace)
+    event = override(root, gate, who=who, why=why, until=datetime.now(UTC) + timedelta(days=days))
+    commit_journal(root, f"gate {gate} overridden until {event['until']} ({who}: {why})")
     print(f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: vigil retrain (--force where nothing is new), or the next week.")
 
 

@@ -14,6 +14,7 @@ from workspace.settings import DriftSettings
 NO_CHAMPION = "No champion yet: the absolute gates decide."
 NORMAL = NormalDist()
 ROBUSTNESS_TESTS, FORGETTING_TESTS = 3, 2  # share the level of their gate
+WRONGLY_HELD, NOT_WORSE_TESTS = 0.05, 2  # an equal challenger that the n asked for may hold, shared by AUC and log-loss, which both must pass
 FEW_CONTRADICTED = 0.1  # of a handful of videos one in ten may be contradicted, however sure the champion was before: they may just be hard ones
 
 
@@ -63,15 +64,16 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
 
 
 def _wanted(n: int, se: float, margin: float, alpha: float) -> int:
-    """Videos like these n of the rarer class with which a challenger that loses as much as was seen would pass 19 times in 20; 0 where none would do.
+    """Videos like these n of the rarer class with which a challenger that loses as much as was seen would pass; 0 where none would do.
 
-    `margin` is what of it is left.
+    So many that it and its neighbour together are missed no more often than WRONGLY_HELD. `margin` is what of it is left.
     """
     if margin <= 0:
         return 0
     if se <= 0:
         return n
-    return max(1, math.ceil(n * (float(NORMAL.inv_cdf(1 - alpha) + NORMAL.inv_cdf(0.95)) * se / margin) ** 2))
+    reach = float(NORMAL.inv_cdf(1 - alpha) + NORMAL.inv_cdf(1 - WRONGLY_HELD / NOT_WORSE_TESTS))
+    return max(1, math.ceil(n * (reach * se / margin) ** 2))
 
 
 def _bounded(gate: str, story: str, loss: tuple[float, float], margins: tuple[float, float], n: int, least: int, wanted: int) -> GateResult:

@@ -27,7 +27,12 @@ def units(generator: str = "swap", shift: float = 0.0, known: int = 40, incoming
     table = pd.DataFrame(rng.normal(size=(total, 4)), columns=["face_px", "sharpness", "brightness", "yaw_degrees"])
     names = np.where(fake, np.where(new, generator, "swap"), "")
     return table.assign(
-        new=new, label=np.where(fake, "fake", "real"), generator=names, cluster=[f"p{i // 2}" for i in range(total)], embedding=list(embeddings)
+        new=new,
+        label=np.where(fake, "fake", "real"),
+        generator=names,
+        cluster=[f"p{i // 2}" for i in range(total)],
+        embedding=list(embeddings),
+        p_fake=np.where(fake, 0.9, 0.1),
     )
 
 
@@ -133,10 +138,28 @@ def test_a_first_model_has_no_reference_and_a_champion_without_one_is_not_excuse
 
 
 def test_drawing_keeps_what_was_drawn_when_more_comes_in() -> None:
-    few = pd.DataFrame({"unit": [f"u{i}" for i in range(30)], "new": True})
-    more = pd.concat([few, pd.DataFrame({"unit": [f"v{i}" for i in range(30)], "new": True})])
-    first, second = set(draw(few, 10, 1)["unit"]), set(draw(more, 10, 1)["unit"])
+    few = pd.DataFrame({"unit": [f"u{i}" for i in range(30)], "new": True, "label": "real", "generator": ""})
+    more = pd.concat([few, few.assign(unit=[f"v{i}" for i in range(30)])])
+    first, second = set(draw(few, 10, 99, 1)["unit"]), set(draw(more, 10, 99, 1)["unit"])
     assert len(first) == len(second) == 10 and {unit for unit in second if unit.startswith("u")} <= first
+
+
+def test_both_sides_are_cut_alike_so_that_a_full_holdout_is_no_drift() -> None:
+    """A holdout of at most ten of each kind beside traffic that brings ninety reals for ten fakes: not the mixture, the cut would have been found."""
+    known, came = units(known=100, incoming=0), units(known=0, incoming=180, seed=1)
+    scarce = came[(came["label"] == "real") | (came.index < 20)].assign(cluster=lambda rows: "new " + rows["cluster"])
+    table = pd.concat([known, scarce], ignore_index=True).assign(unit=lambda rows: rows.index.astype(str))
+    assert weighed(table)["drifted"], "nine reals for a fake are another mixture"
+    cut = draw(table, 1000, 10, 1)
+    assert cut.groupby(["new", "label"]).size().tolist() == [10] * 4 and not weighed(cut)["drifted"]
+    nameless = table.assign(label="", generator="")
+    assert len(draw(nameless, 1000, 10, 1)) == len(table), "nobody knows of what kind these are"
+
+
+def test_scores_that_move_alone_are_drift() -> None:
+    same, rng = units(known=200, incoming=200), np.random.default_rng(3)
+    surer = same.assign(p_fake=np.where(same["new"], 0.97, 0.6) + 0.02 * rng.random(len(same)))
+    assert not weighed(same)["drifted"] and weighed(surer)["drifted"]
 
 
 def test_groups_are_named_for_people() -> None:

@@ -1,6 +1,7 @@
 """The gates: each can hold a model back alone, and no hole in their inputs ever lets one through."""
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -21,6 +22,19 @@ def judged(arguments: dict[str, Any], **changes: Any) -> Verdict:
     return judge(
         *given_arguments, limits, judged=arguments.get("judged"), base_sha256=arguments.get("base_sha256"), anchor_sha256=arguments.get("anchor_sha256")
     )  # type: ignore[arg-type]
+
+
+@given(st.integers(2, 10_000), st.floats(1e-4, 1.0), st.floats(1e-3, 0.5), st.floats(0.01, 0.2))
+def test_with_the_n_asked_for_two_tests_together_miss_one_good_challenger_in_twenty_at_most(n: int, se: float, margin: float, alpha: float) -> None:
+    """A test passes where the loss it saw plus its quantile of noise stays within the margin; noise falls with the root of n."""
+    from pipelines.gates.comparative import _wanted
+
+    def held(videos: int) -> float:
+        noise = se * math.sqrt(n / videos)
+        return 2 * (1 - NormalDist().cdf(margin / noise - NormalDist().inv_cdf(1 - alpha)))
+
+    wanted = _wanted(n, se, margin, alpha)
+    assert held(wanted) <= 0.05 * (1 + 1e-6) and (wanted == 1 or held(wanted - 1) > 0.05 * (1 - 1e-6))
 
 
 @given(st.lists(st.sampled_from(GateVerdict)))

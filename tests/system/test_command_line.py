@@ -19,6 +19,7 @@ from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of
 from vigil.scoring import expand
 from workspace.files import write_json
+from workspace.repository import git
 
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
 VERBS = (
@@ -227,6 +228,7 @@ def test_an_override_is_journalled_and_what_nobody_may_override_is_refused(promo
     root = copy_workspace(promoted, tmp_path / "w")
     done = vigil("models", "override", "latency", "--who", "ana", "--why", "a new machine", "--days", "3", "-w", root)
     assert "until" in done.stdout and events(root, "override")[-1]["fields"]["gate"] == "latency"
+    assert "latency" in git(root, "log", "-1", "--format=%s") and not git(root, "diff", "HEAD", "--", "journal.jsonl"), "a clone knows of it"
     refused = vigil("models", "override", "data", "--who", "ana", "--why", "x", "-w", root, check=False)
     assert refused.returncode == 1 and "cannot be overridden" in refused.stderr
 
