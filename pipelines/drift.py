@@ -172,7 +172,8 @@ def weigh(
     """Test incoming against known videos and say whether it is drift, of what, and whether the holdout covers it.
 
     `units` has columns new, label, generator, cluster, embedding, p_fake and QUALITY, one row a video; `covered_by` counts the new holdout videos
-    of each group, `holdout` (else the same) all of them. A group is covered from `gates.min_slice` of them on: of the new ones where it looks unlike before, of all where only the mixture of the groups has shifted.
+    of each group, `holdout` (else the same) all of them. A group is covered from `gates.min_slice` of them on: of the new
+    ones where it looks unlike before, of all where only the mixture of the groups has shifted.
     """
     new = units["new"].to_numpy(dtype=bool)
     counts: dict[str, Any] = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
