@@ -85,6 +85,14 @@ def test_a_probe_ends_when_its_parent_is_killed(root: Path, models: tuple[Path, 
             parent.kill()
 
 
+def test_a_service_that_is_not_ready_in_time_is_not_promoted(root: Path, models: tuple[Path, Path], settings: Settings) -> None:
+    """A second is less than any start of it takes."""
+    hurried = settings.model_copy(update={"serve": settings.serve.model_copy(update={"ready_timeout_seconds": 1})})
+    found = flows.probe.probe_model(root, hurried, models[0])
+    assert not found.passed and "not ready after 1 s" in found.reason
+    assert not [one for one in psutil.Process().children() if "feedback.serve" in one.cmdline()], "it was ended"
+
+
 @pytest.mark.parametrize("how", ["dies", "hangs"])
 def test_a_service_that_dies_or_hangs_while_it_is_asked_holds_and_says_so(
     root: Path, models: tuple[Path, Path], settings: Settings, monkeypatch: pytest.MonkeyPatch, how: str

@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from flows.probe import SHADOW
 from pipelines.gate import REFUSED, write_verdict
 from pipelines.gates import judge
-from pipelines.report import CLAIMS, KEPT, figure, interval, next_step, write_report
+from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, interval, next_step, shadow, write_report
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from workspace.cycle import Cycle
 from workspace.files import write_json
@@ -45,6 +47,35 @@ def test_the_journal_has_the_last_word_on_the_outcome(tmp_path: Path) -> None:
     Journal(tmp_path).append("cycle_closed", cycle=CYCLE.cycle, outcome="promoted", reason="every gate passed; served 3 clips", verdict_sha256="")
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
     assert 'banner promoted"' in page and "served 3 clips" in page and "vigil models rollback" in page
+
+
+def test_the_hardest_misses_are_named_worst_first_and_only_of_the_holdout(tmp_path: Path) -> None:
+    rows = [
+        ("fake", 0.4, "holdout"),
+        ("fake", 0.1, "holdout"),
+        ("real", 0.6, "holdout"),
+        ("real", 0.9, "holdout"),
+        ("fake", 0.0, "train"),
+        ("real", 0.1, "holdout"),
+    ]
+    table = pd.DataFrame(rows, columns=["label", "p_challenger", "fold"])
+    table = table.assign(unit=[f"unit-{number}" for number in range(len(rows))], generator="", source="phone", new=False, p_champion=[0.7, *[None] * 5])
+    (tmp_path / PREDICTIONS).parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(tmp_path / PREDICTIONS)
+    evaluation = {"thresholds": {"challenger": 0.5}}
+    found = hardest_misses(tmp_path, evaluation)
+    assert [row["unit"] for row in found] == ["unit-1", "unit-0", "unit-3", "unit-2"] and [row["p_champion"] for row in found] == [None, 0.7, None, None]
+    assert hardest_misses(tmp_path, {}) == [], "nothing was judged"
+
+
+def test_what_the_challenger_would_have_answered_stands_on_the_page_and_another_models_does_not(tmp_path: Path) -> None:
+    largest = [{"detection": "d" * 32, "given_by": "2026-W47.1", "was": "real", "p_was": 0.2, "verdict": "fake", "p_fake": 0.81, "reason": "<b>x</b>"}]
+    said = {"model_sha256": "c" * 64, "asked": 20, "changed": 3, "mean_difference": 0.04, "largest": largest}
+    write_json(tmp_path / SHADOW, said)
+    assert shadow(tmp_path, {"challenger_sha256": "c" * 64}) == said
+    assert not shadow(tmp_path, {"challenger_sha256": "e" * 64}) and not shadow(tmp_path, {}), "of another model, or where nothing was judged"
+    write_json(tmp_path / SHADOW, said | {"asked": 0})
+    assert not shadow(tmp_path, {"challenger_sha256": "c" * 64}), "no request was logged"
 
 
 def test_an_undecided_cycle_says_that_more_media_are_needed(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""What the doctor closes, in real records of runs: those that say RUNNING though the process that made them is gone."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+from benchmarks.kills import Round, leftovers, strike
+from tests.system.world import copy_workspace, events, vigil
+from workspace.settings import load_settings
+
+
+def states(database: Path, query: str) -> list[str]:
+    with sqlite3.connect(database) as opened:
+        return sorted(row[0] for row in opened.execute(query))
+
+
+def test_runs_that_a_killed_flow_left_running_are_closed_and_named(ingested: Path, tmp_path: Path) -> None:
+    root = copy_workspace(ingested, tmp_path / "w")
+    strike(root, Round("group", "forge", 0.0))
+    flows_of = root / ".vigil" / "prefect" / "prefect.db"
+    assert "RUNNING" in states(flows_of, "select state_type from flow_run"), "the flow died in it"
+    from workspace.registry import find_running, open_registry
+
+    settings = load_settings(root / "params.yaml")
+    with open_registry(root, settings) as client:  # the pause between a run's beginning and its end is too short to be hit
+        made = client.get_experiment_by_name(settings.registry.experiment)
+        client.create_run(made.experiment_id if made else client.create_experiment(settings.registry.experiment))
+    (left,) = find_running(root, settings)
+    bad = vigil("doctor", "-w", root, "--json", check=False)
+    assert bad.returncode == 1 and "left behind" in [row["check"] for row in json.loads(bad.stdout)["checks"] if not row["ok"]], bad.stdout
+    done = vigil("doctor", "--fix", "-w", root, check=False)
+    assert f"MLflow run {left} ended as KILLED" in done.stdout and "closed as CRASHED" in done.stdout, done.stdout
+    assert find_running(root, settings) == [] and "RUNNING" not in states(flows_of, "select state_type from flow_run")
+    assert leftovers(root) == [] and not events(root, "promotion")
