@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -327,7 +327,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         anchor_model=older.model_sha256 if older else "",
         anchor_cycle=older.cycle if older else "",
         known_generators=tuple(known_generators(root, plan.base_cycle)),
-        drawn_forgers=drawn_forgers(settings, len(cycles(journal.events()))),
+        drawn_forgers=drawn_forgers(settings, len(cycles(journal.events())), now.date()),
     )
     write_cycle(root, cycle)
     journal.append(
@@ -361,9 +361,10 @@ def known_generators(root: Path, base_cycle: str) -> list[str]:
     return sorted(read_json(card).get("generators_seen", [])) if base_cycle and card.exists() else []
 
 
-def drawn_forgers(settings: Settings, number: int) -> tuple[str, ...]:
-    """The forgers of this cycle, in rotation: each cycle begins with the next one."""
-    names = settings.forge.forgers
+def drawn_forgers(settings: Settings, number: int, day: date) -> tuple[str, ...]:
+    """The forgers of this cycle, in rotation: each cycle begins with the next one. One from outside that has not arrived by `day` waits, unless all do."""
+    waiting = {plugin.name for plugin in settings.forge.plugins if plugin.arrived and plugin.arrived > day}
+    names = tuple(name for name in settings.forge.forgers if name not in waiting) or settings.forge.forgers
     start = number % len(names) if names else 0
     return (*names[start:], *names[:start])
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from workspace.settings import AugmentSettings
 
 Frames = NDArray[np.uint8]
-RARE = 0.15  # chance of motion blur, and of sharpening, in a degraded clip
 # With its macroblock tree on, libx264's vector code reads memory it never wrote where a picture is 320 px wide: same frames, other bytes.
 REPEATABLE = "no-mbtree=1:cpu-independent=1"
 
@@ -21,12 +20,12 @@ REPEATABLE = "no-mbtree=1:cpu-independent=1"
 def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSettings) -> Frames:
     """A copy of the clip [T,S,S,3] uint8 RGB, degraded with the chance `settings.degrade`; same shape, the input is not changed.
 
-    Scaling, blur and a codec come in this order, each in about half of the degraded clips, at least one of them in every one;
-    motion blur, noise removal, sharpening and local contrast come between blur and codec, and are rarer.
+    Scaling, blur and a codec come in this order, each with `step_chance`, at least one of them in every degraded clip; motion blur, noise removal,
+    sharpening and local contrast come between blur and codec, and are rarer.
     """
     if rng.random() >= settings.degrade:
         return frames.copy()
-    scale, blur, codec = (bool(rng.random() < 0.5) for _ in range(3))
+    scale, blur, codec = (bool(rng.random() < settings.step_chance) for _ in range(3))
     if not (scale or blur):
         codec = True
     degraded = frames
@@ -34,14 +33,14 @@ def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSett
         degraded = rescale(degraded, float(rng.uniform(settings.downscale_min, 1.0)))
     if blur:
         degraded = soften(degraded, float(rng.uniform(0.0, settings.blur_sigma_max)))
-    if settings.motion_blur_px > 1 and rng.random() < RARE:
+    if settings.motion_blur_px > 1 and rng.random() < settings.rare_chance:
         degraded = motion_blur(degraded, float(rng.uniform(2, settings.motion_blur_px)), float(rng.uniform(0, np.pi)))
     if settings.denoise > 0 and rng.random() < settings.denoise:
-        degraded = remove_noise(degraded, float(rng.uniform(8, 40)))
-    if settings.sharpen > 0 and rng.random() < RARE:
+        degraded = remove_noise(degraded, float(rng.uniform(settings.denoise_min, settings.denoise_max)))
+    if settings.sharpen > 0 and rng.random() < settings.rare_chance:
         degraded = sharpen(degraded, float(rng.uniform(0, settings.sharpen)))
     if settings.clahe > 0 and rng.random() < settings.clahe:
-        degraded = local_contrast(degraded, float(rng.uniform(1.0, 3.0)))
+        degraded = local_contrast(degraded, float(rng.uniform(settings.clahe_min, settings.clahe_max)))
     if codec:
         if rng.random() < settings.h264:
             degraded = h264_round_trip(degraded, int(rng.integers(settings.crf_min, settings.crf_max + 1)))

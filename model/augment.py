@@ -1,7 +1,7 @@
 """Augmentation of whole clips: one draw a clip, the same for each of its frames, and by the same rules for real and fake
 but one: a real clip may be degraded a second time (`impoverish`), since forging alone softens a picture.
 
-Half of the clips are turned, moved, zoomed or sheared and half get noise, so that the network also sees pixels that
+Not every clip is turned, moved, zoomed or sheared, nor gets noise (`move_chance`, `noise_chance`), so that the network also sees pixels that
 nobody resampled: resampling and noise hide the very traces that it looks for. A part of the face is covered now and then
 (after Das et al. 2021, Face-Cutout; the crop is aligned, so the parts lie where model/regions.py says), and part of the
 spectrum taken away, so that no single place and no single frequency decides; and all of the spectrum may be tilted, so that
@@ -19,8 +19,6 @@ from torch.nn import functional as F
 from model.data import to_tensor
 from workspace.settings import AugmentSettings
 
-CHANCE = 0.5  # of a geometric change, and of noise
-TILTED = 0.7  # chance of a tilt, where there is one at all
 MID_GREY = 0.5
 KNOTS = 5  # of the curve of a tilt, from a few periods a picture to the finest detail
 LEAST_DB, MOST_DB = -24.0, 10.0
@@ -39,7 +37,7 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
         frames = mask_spectrum(frames, settings.frequency_masked, rng)
     if rng.random() < settings.flip:
         frames = frames.flip(3)
-    if rng.random() < CHANCE:
+    if rng.random() < settings.move_chance:
         frames = _move(frames, settings, rng)
     frames = frames * (1.0 + settings.brightness * rng.uniform(-1, 1))
     if settings.contrast > 0:
@@ -47,10 +45,10 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
     if settings.saturation > 0:
         grey = frames.mean(1, keepdim=True)
         frames = grey + (frames - grey) * (1.0 + settings.saturation * rng.uniform(-1, 1))
-    if rng.random() < CHANCE:
+    if rng.random() < settings.noise_chance:
         sigma = settings.noise_sigma * rng.random()
         frames = frames + sigma * torch.from_numpy(rng.standard_normal(tuple(frames.shape), dtype=np.float32))
-    if settings.tilt_db > 0 and rng.random() < TILTED:
+    if settings.tilt_db > 0 and rng.random() < settings.tilt_chance:
         frames = tilt_spectrum(frames, settings.tilt_db, rng)
     return frames.clamp_(0, 1)
 

@@ -53,6 +53,7 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
     from model.augment import augment_clip, impoverish
     from model.data import ClipDataset, labels_of
     from model.reforge import Reforger
+    from model.views import DONOR
 
     clips = ClipDataset(root, rows[rows["role"] != "hardened"], settings.faces.size_px, landmarks=meshes(root, settings))
     reforger, fake = Reforger(clips, settings.augment.reforge), labels_of(clips.rows)
@@ -72,7 +73,8 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
         for number, place in enumerate(chosen):
             draw = np.random.default_rng([settings.seed, number, *name.encode()])
             spoil = partial(impoverish, chance=augment.poor_sources, settings=augment, rng=draw)
-            clip = reforger.take(int(place), draw, single=True, spoil=spoil)
+            spoil_donor = partial(spoil, rng=np.random.default_rng([settings.seed, number, DONOR, *name.encode()]))  # as in training, a draw of its own
+            clip = reforger.take(int(place), draw, single=True, spoil=spoil, spoil_donor=spoil_donor)
             picture = augment_clip(clip if name else impoverish(clip, augment.poor_reals, augment, draw), augment, draw)[0]
             found.append(statistics(np.rint(picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8)))
         return np.array(found), sources[chosen].astype(str)

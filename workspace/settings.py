@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -142,6 +143,7 @@ class PluginSettings(Block):
     onnx: str = Field("", description="Path of an exported image generator: [N, D] -> [N, 3, H, W] in -1..1.")
     command: tuple[str, ...] = Field((), strict=False, description="Program and words; {input}, {output} and {seed} are replaced.")
     timeout_seconds: Positive = Field(120, description="A command that takes longer for one clip is ended.")
+    arrived: date | None = Field(None, strict=False, description="Day from which it takes its turn in the weekly rotation; none: at once.")
 
 
 class ForgeSettings(Block):
@@ -159,27 +161,38 @@ class ForgeSettings(Block):
 class AugmentSettings(Block):
     """One draw a clip, the same for each frame, by the same rules for real and fake."""
 
-    RULES = (Rule(("crf_min", "crf_max"), lambda least, most: least <= most, "crf_min ({crf_min}) exceeds crf_max ({crf_max})"),)
+    RULES = tuple(
+        Rule((f"{name}_min", f"{name}_max"), lambda least, most: least <= most, f"{name}_min ({{{name}_min}}) exceeds {name}_max ({{{name}_max}})")
+        for name in ("crf", "denoise", "clahe")
+    )
 
     reforge: Fraction = Field(1.0, description="Chance that a stored forgery is made anew, with other numbers, each time it is drawn.")
     flip: Fraction = Field(0.5, description="Chance of a mirrored clip.")
+    move_chance: Fraction = Field(0.5, description="Chance of rotation, crop, shift, zoom and shear: the other clips keep pixels that nobody resampled.")
     rotation_degrees: float = Field(15.0, ge=0, le=45, description="Largest rotation, either way.")
     affine: float = Field(0.1, ge=0, le=0.5, description="Largest crop, shift, zoom and shear.")
     brightness: float = Field(0.2, ge=0, le=1, description="Largest relative change.")
     contrast: float = Field(0.2, ge=0, le=1, description="Largest relative change of the spread about the clip's mean.")
     saturation: float = Field(0.3, ge=0, le=1, description="Largest relative change of the distance from grey.")
+    noise_chance: Fraction = Field(0.5, description="Chance of Gaussian noise.")
     noise_sigma: float = Field(0.1, ge=0, le=0.5, description="Largest sigma of Gaussian noise, on [0,1] pixels.")
     jpeg_quality_min: int = Field(40, ge=5, le=100, description="Lowest JPEG quality drawn; the highest is 100.")
     downscale_min: float = Field(0.4, gt=0, le=1, description="Smallest factor of down-and-up scaling.")
     blur_sigma_max: float = Field(1.5, ge=0, le=10, description="Largest sigma of Gaussian blur, in pixels.")
     motion_blur_px: NotNegative = Field(7, le=31, description="Longest motion blur, in pixels; 0 switches it off.")
     sharpen: float = Field(1.0, ge=0, le=5, description="Strongest unsharp mask, as a camera or an app applies it; 0 switches it off.")
+    rare_chance: Fraction = Field(0.15, description="Chance of motion blur, and of sharpening, in a degraded clip.")
     clahe: Fraction = Field(0.05, description="Chance of local contrast equalisation (CLAHE), in a degraded clip.")
+    clahe_min: float = Field(1.0, gt=0, le=40, description="Lowest clip limit of CLAHE drawn.")
+    clahe_max: float = Field(3.0, gt=0, le=40, description="Highest clip limit of CLAHE drawn.")
     denoise: Fraction = Field(0.1, description="Chance of noise removal that keeps edges, as phones and editors do, in a degraded clip.")
+    denoise_min: float = Field(8.0, gt=0, le=255, description="Least difference taken for noise, in 8-bit steps.")
+    denoise_max: float = Field(40.0, gt=0, le=255, description="Largest difference taken for noise, in 8-bit steps.")
     h264: Fraction = Field(0.1, description="Part of the degraded clips that meet a codec whose codec is H.264; the others meet JPEG.")
     crf_min: int = Field(18, ge=0, le=51, description="Lowest H.264 crf drawn.")
     crf_max: int = Field(40, ge=0, le=51, description="Highest H.264 crf drawn.")
     degrade: Fraction = Field(0.5, description="Chance that a clip goes through scaling, blur, sharpening or a codec at all.")
+    step_chance: Fraction = Field(0.5, description="Chance of scaling, of blur and of a codec, each, in a degraded clip; where none is drawn, a codec.")
     poor_sources: Fraction = Field(
         0.6, description="Chance that a real clip and what its fake is forged from are degraded first, both alike: how good a source was says nothing then."
     )
@@ -187,8 +200,9 @@ class AugmentSettings(Block):
         0.0, description="Chance that a real clip alone is degraded once more, since forging softens a picture; `poor_sources` does better."
     )
     tilt_db: float = Field(
-        0.0, ge=0, le=20, description="Spread in dB by which fine detail is weakened or raised in most clips, so that sharpness says nothing; 0 is off."
+        0.0, ge=0, le=20, description="Spread in dB by which fine detail is weakened or raised, so that sharpness says nothing; 0 is off."
     )
+    tilt_chance: Fraction = Field(0.7, description="Chance of such a tilt.")
     cutout: Fraction = Field(0.15, description="Chance that a part of the face (eyes, nose, mouth, a half) is covered.")
     frequency_mask: Fraction = Field(0.1, description="Chance that part of the spectrum is taken away.")
     frequency_masked: Fraction = Field(0.15, description="Part of the spectrum that is then taken away.")

@@ -1,13 +1,14 @@
 """What a cycle is opened with: what the data checks refuse is held, and no later cycle takes it for learned."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from flows.cycle import open_new_cycle, place_models, settle_batches
+from flows.cycle import drawn_forgers, open_new_cycle, place_models, settle_batches
 from flows.decide import Decision
 from flows.plan import make_plan
 from flows.policy import Start
+from tests.pipelines.small_world import demo_settings
 from tests.workspace.worlds import make_model, verdict_for
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle
@@ -115,6 +116,17 @@ def test_a_deferred_batch_stays_out_where_nothing_new_can_teach(tmp_path: Path) 
     open_with(tmp_path, {"bad": False})
     assert read_cycle(tmp_path).judged == () and not read_cycle(tmp_path).trains
     assert batch_states(Journal(tmp_path).events())["sparse"].state == "deferred"
+
+
+def test_each_cycle_begins_with_the_next_forger_and_one_that_has_not_arrived_waits() -> None:
+    words = {"command": ["/bin/true"]}
+    plugins = [{"name": "later", "arrived": "2026-12-01", **words}, {"name": "mine", **words}]
+    settings = demo_settings({"forge": {"forgers": ["self_blend", "later", "mine"], "plugins": plugins}})
+    before, on_the_day = date(2026, 11, 30), date(2026, 12, 1)
+    assert [drawn_forgers(settings, number, before)[0] for number in range(3)] == ["self_blend", "mine", "self_blend"]
+    assert drawn_forgers(settings, 1, on_the_day) == ("later", "mine", "self_blend")
+    alone = demo_settings({"forge": {"forgers": ["later"], "plugins": plugins}})
+    assert drawn_forgers(alone, 0, before) == ("later",), "somebody has to"
 
 
 def test_champion_and_anchor_lie_where_the_stages_look_and_one_that_changed_is_laid_anew(tmp_path: Path) -> None:
