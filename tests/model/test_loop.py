@@ -77,11 +77,11 @@ def test_a_network_computes_in_the_precision_that_was_asked_for_and_keeps_its_we
     assert {p.dtype for p in model.parameters()} == {torch.float32} and all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
 
 
-def test_auto_takes_bf16_only_where_the_machine_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for has in (False, True):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
-        with autocast(torch.device("cpu"), "auto"):
-            assert torch.is_autocast_enabled("cpu") == has
+@pytest.mark.parametrize("has", [False, True])
+def test_auto_takes_bf16_only_where_the_machine_multiplies_it(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    with autocast(torch.device("cpu"), "auto"):
+        assert torch.is_autocast_enabled("cpu") == has
 
 
 def test_convolutions_lie_and_see_their_pictures_channels_last() -> None:
