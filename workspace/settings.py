@@ -199,9 +199,7 @@ class AugmentSettings(Block):
     poor_reals: Fraction = Field(
         0.0, description="Chance that a real clip alone is degraded once more, since forging softens a picture; `poor_sources` does better."
     )
-    tilt_db: float = Field(
-        0.0, ge=0, le=20, description="Spread in dB by which fine detail is weakened or raised, so that sharpness says nothing; 0 is off."
-    )
+    tilt_db: float = Field(0.0, ge=0, le=20, description="Spread in dB by which fine detail is weakened or raised, so that sharpness says nothing; 0 is off.")
     tilt_chance: Fraction = Field(0.7, description="Chance of such a tilt.")
     cutout: Fraction = Field(0.15, description="Chance that a part of the face (eyes, nose, mouth, a half) is covered.")
     frequency_mask: Fraction = Field(0.1, description="Chance that part of the spectrum is taken away.")

@@ -89,6 +89,4 @@ def test_convolutions_lie_and_see_their_pictures_channels_last() -> None:
     first = next(module for module in model.backbone.modules() if isinstance(module, nn.Conv2d))
     first.register_forward_pre_hook(lambda module, given: seen.append(given[0].is_contiguous(memory_format=torch.channels_last)))
     model(torch.rand(1, 2, 3, 32, 32))
-    assert seen == [True] and all(
-        module.weight.is_contiguous(memory_format=torch.channels_last) for module in model.modules() if isinstance(module, nn.Conv2d)
-    )
+    assert seen == [True] and all(module.weight.is_contiguous(memory_format=torch.channels_last) for module in model.modules() if isinstance(module, nn.Conv2d))
