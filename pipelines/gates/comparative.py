@@ -68,12 +68,11 @@ def _wanted(n: int, se: float, margin: float, alpha: float) -> int:
 
     So many that it and its neighbour together are missed no more often than WRONGLY_HELD. `margin` is what of it is left.
     """
+    from model.paired import needed
+
     if margin <= 0:
         return 0
-    if se <= 0:
-        return n
-    reach = float(NORMAL.inv_cdf(1 - alpha) + NORMAL.inv_cdf(1 - WRONGLY_HELD / NOT_WORSE_TESTS))
-    return max(1, math.ceil(n * (reach * se / margin) ** 2))
+    return needed(n, se, margin, alpha, power=1 - WRONGLY_HELD / NOT_WORSE_TESTS) if se > 0 else n
 
 
 def _bounded(gate: str, story: str, loss: tuple[float, float], margins: tuple[float, float], n: int, least: int, wanted: int) -> GateResult:
