@@ -24,6 +24,7 @@ def judged(arguments: dict[str, Any], **changes: Any) -> Verdict:
     )  # type: ignore[arg-type]
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(st.integers(2, 10_000), st.floats(1e-4, 1.0), st.floats(1e-3, 0.5), st.floats(0.01, 0.2))
 def test_with_the_n_asked_for_two_tests_together_miss_one_good_challenger_in_twenty_at_most(n: int, se: float, margin: float, alpha: float) -> None:
     """A test passes where the loss it saw plus its quantile of noise stays within the margin; noise falls with the root of n."""
