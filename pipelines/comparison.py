@@ -5,6 +5,7 @@ imported one that knows no batch of this workspace); collected media where they
 hold enough videos of both classes, else collected and forged together, and the report says which.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,7 +140,9 @@ def auc_change_bounds(rows: "pd.DataFrame", settings: Settings, seed: int) -> tu
 
     Each is too narrow somewhere: the percentile bootstrap where people are few (with two, one worse challenger in three passed), DeLong's where
     an AUC is near 1 and few videos have any influence; its lower end therefore has the spread of a challenger worse by `gates.margin`, and its bounds
-    allow for skewness (Hall 1992), since those few lie on one side. None where either says nothing, as with one person of a class.
+    allow for skewness (Hall 1992), since those few lie on one side. The skewness is that of the difference as it was seen: with the spread of a worse
+    challenger its few wrong videos would count for more than the champion's, and of 400 better ones 9 were held for one unlucky video. None where
+    either says nothing, as with one person of a class.
     """
     from model.intervals import paired_difference
     from model.paired import paired_auc
@@ -149,7 +152,7 @@ def auc_change_bounds(rows: "pd.DataFrame", settings: Settings, seed: int) -> tu
     summed, supposed = paired_auc(*columns), paired_auc(*columns, margin=settings.gates.margin)
     if drawn.low is None or drawn.high is None or summed is None or supposed is None or summed.df < 1:
         return None, None
-    (lower, upper), (below, _) = summed.bounds(settings.gates.alpha), supposed.bounds(settings.gates.alpha)
+    (lower, upper), (below, _) = summed.bounds(settings.gates.alpha), replace(supposed, skew=summed.skew).bounds(settings.gates.alpha)
     return min(drawn.low, lower, below), max(drawn.high, upper)
 
 
