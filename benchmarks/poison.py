@@ -2,7 +2,8 @@
 
     python benchmarks/poison.py [--seeds 3] [--work FOLDER]     resumable; a row a run in benchmarks/poison.jsonl; ends with the table
 
-Week 1 is that of benchmarks/learning.py, week 2 has its own media: a forger that is known and one that is new, each of 38 new people twice real.
+Week 1 is that of benchmarks/learning.py, week 2 has its own media: a forger that is known and one that is new, each of PEOPLE new people twice real.
+That is enough for the gates to judge it alone; rows of 152 clips, of before 23 November, were not.
 `many` flips labels anywhere; `one` those of as few people as it takes, as a single reporter would who sends one story, and no more than `queue.source_cap` of
 the week, which is what one account can hand over. A flipped label is one that the data checks let in: a real becomes a fake of the new
 forger, a fake becomes a real without forger and donor. Where nothing was trained nothing can be lost, and the row says so; else the model is
@@ -27,6 +28,7 @@ from benchmarks.learning import NEW, OLD, aucs, first_week, test_media  # noqa: 
 from benchmarks.results import add_row, rows_of_code  # noqa: E402
 
 RESULTS = HERE / "poison.jsonl"
+PEOPLE = 80
 SHARES = (0.0, 0.01, 0.05, 0.10, 0.30)
 WAYS = [("nobody", 0.0), *((who, share) for share in SHARES[1:] for who in ("many", "one"))]
 
@@ -39,7 +41,7 @@ def second_week(root: Path, seed: int) -> Path:
     table = root / ".vigil" / "media" / "week3" / "labels.csv"
     if table.is_file():
         return table
-    week = Week("a known forger and a new one", WEEKS[1].people, {OLD: 1, NEW: 1}, False, "promoted")
+    week = Week("a known forger and a new one", PEOPLE, {OLD: 1, NEW: 1}, False, "promoted")
     return render_week(root, load_settings(root / "params.yaml"), week, 3, 1 + WEEKS[0].people + WEEKS[1].people, seed)
 
 
