@@ -1,11 +1,11 @@
 """Stage `drift`: does what came in look like what the holdout covers, and do its labels look right? Asked before anything is trained.
 
-The champion is asked; without one nothing serves that could have drifted. Incoming collected videos of the batches under judgement are
-compared with earlier ones that no model trained on, by a permutation test on the champion's embeddings, picture quality and the champion's scores. No label
-takes part in the test (only in how many of a kind are drawn, as the holdout draws them), so media without one count like the others. Where it finds drift, the parts that drifted are named, and it is asked
-whether the updated holdout now holds enough of them: then there is no reason to hold. An unlabelled video is of the part that the champion
-takes it for. Beside it, with labels: does the champion contradict the labels of what came in more often than those it knows? And how often is
-it right on what came in: by its own probabilities before labels are there, and on what has one.
+The champion is asked; without one nothing serves that could have drifted. Incoming collected videos of the batches under judgement are compared with
+earlier ones that no model trained on, by a permutation test on the champion's embeddings, picture quality and the champion's scores. No label takes
+part in the test (only in how many of a kind are drawn, as the holdout draws them), so media without one count like the others. Where it finds drift,
+the parts that drifted are named, and it is asked whether the updated holdout now holds enough of them: then there is no reason to hold. An unlabelled
+video is of the part that the champion takes it for. Beside it, with labels: does the champion contradict the labels of what came in more often than
+those it knows? And how often is it right on what came in: by its own probabilities before labels are there, and on what has one.
 
 Cases that people decided are no sample of the traffic, since they were chosen where the model was unsure, and stay out of the test; whether it
 contradicts their labels more often than its own doubt says is asked of them, too. Batches that a person has accepted stay out of both.
