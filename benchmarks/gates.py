@@ -151,13 +151,11 @@ def _reaches(rising: Callable[[float], float], wanted: float, low: float, high: 
 
 def _alarms_on_new(settings: Settings, weeks: int) -> dict[str, Any]:
     """A new generator that champion and challenger tell equally well, where nothing may be lost: how often that counts as lost."""
-    from benchmarks.plants import _move, _rows
-
     strict = settings.model_copy(update={"gates": settings.gates.model_copy(update={"margin": 0.0})})
     alarms = 0
     for seed in range(weeks):
         week = good_week(strict, 160_000 + seed)
-        _move("x_champion", LEARNED - UNKNOWN, _rows(generator=NEW))(week, np.random.default_rng(seed))
+        _unlearning(LEARNED)(week, np.random.default_rng(seed))
         alarms += _result_of(week, f"better on what is new: {NEW}").verdict == "fail"
     return _share(alarms, weeks)
 

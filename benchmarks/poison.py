@@ -3,7 +3,7 @@
     python benchmarks/poison.py [--seeds 3] [--work FOLDER]     resumable; a row a run in benchmarks/poison.jsonl; ends with the table
 
 Week 1 is that of benchmarks/learning.py, week 2 has its own media: a forger that is known and one that is new, each of PEOPLE new people twice real.
-That is enough for the gates to judge it alone; rows of 152 clips, of before 23 November, were not.
+That is enough for the gates to judge it alone; in the rows of 152 clips it was not.
 `many` flips labels anywhere; `one` those of as few people as it takes, as a single reporter would who sends one story, and no more than `queue.source_cap` of
 the week, which is what one account can hand over. A flipped label is one that the data checks let in: a real becomes a fake of the new
 forger, a fake becomes a real without forger and donor. Where nothing was trained nothing can be lost, and the row says so; else the model is

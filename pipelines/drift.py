@@ -11,7 +11,6 @@ Cases that people decided are no sample of the traffic, since they were chosen w
 contradicts their labels more often than its own doubt says is asked of them, too. Batches that a person has accepted stay out of both.
 """
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from pipelines.drift_report import make_report
 from pipelines.mmd import joint_features, mmd_test
+from pipelines.predictions import draw_panel
 from pipelines.scoring import read_set, score_rows, unit_scores, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
@@ -48,8 +48,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     base, new = root / "build/base", clips["new"].astype(bool)
     clips_of_cycle = clips[new]["unit"].nunique()
     unseen = clips["split"].isin(["validation", "holdout", UNLABELLED])  # the champion has not trained on these, nor on anything new
-    kept = draw(clips[unseen | new], settings.drift.max_samples, settings.budget.evaluation_clips_per_slice, cycle.seed)
-    clips = kept if cycle.base_model else clips.head(0)
+    clips = clips[unseen | new] if cycle.base_model else clips.head(0)
+    clips = draw(clips, settings.drift.max_samples, settings.budget.evaluation_clips_per_slice, cycle.seed)
     units = (
         combine(score_rows(root, base, clips, threads=settings.serve.threads, tell=Progress("drift")), base)
         if len(clips)
@@ -79,12 +79,11 @@ def draw(clips: "pd.DataFrame", most: int, per_kind: int, seed: int) -> "pd.Data
     Of a label and generator at most `per_kind` a side: the holdout keeps no more of each, and traffic that is not cut alike would differ from it by
     its mixture for ever.
     """
-    units = clips[["unit", "new", "label", "generator"]].drop_duplicates("unit")
-    order = [hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest() for unit in units["unit"]]
-    units = units.assign(order=order).sort_values("order")
-    place = units.groupby(["new", "label", "generator"]).cumcount()
-    kept = units[(place < per_kind) | ~units["label"].isin(["real", "fake"])].groupby("new").head(most)["unit"]
-    return clips[clips["unit"].isin(set(kept))]
+    import pandas as pd
+
+    labelled = clips["label"].isin(["real", "fake"])
+    cut = pd.concat([draw_panel(clips[labelled], per_kind, str(seed)), clips[~labelled]]).sort_index()
+    return draw_panel(cut, most, str(seed), by=("new",))
 
 
 def combine(scored: "pd.DataFrame", model_dir: Path) -> "pd.DataFrame":

@@ -33,14 +33,14 @@ BANDS: dict[str, tuple[str, tuple[float, float], tuple[str, str, str]]] = {
 }
 
 
-def draw_panel(clips: "pd.DataFrame", per_slice: int, key: str) -> "pd.DataFrame":
-    """All clips of at most `per_slice` videos of each (label, generator, new): a frozen draw by keyed hash.
+def draw_panel(clips: "pd.DataFrame", per_slice: int, key: str, by: Sequence[str] = ("label", "generator", "new")) -> "pd.DataFrame":
+    """All clips of at most `per_slice` videos of each slice, which the columns `by` tell apart: a frozen draw by keyed hash.
 
     Which videos are drawn depends on the key and their names alone, so the panel does not move when history grows.
     """
-    units = clips.drop_duplicates("unit")[["unit", "label", "generator", "new"]]
+    units = clips.drop_duplicates("unit")[["unit", *by]]
     order = [hashlib.sha256(f"{key}:{unit}".encode()).hexdigest() for unit in units["unit"]]
-    kept = units.assign(order=order).sort_values("order").groupby(["label", "generator", "new"]).head(per_slice)["unit"]
+    kept = units.assign(order=order).sort_values("order").groupby(list(by)).head(per_slice)["unit"]
     return clips[clips["unit"].isin(set(kept))]
 
 

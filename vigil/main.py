@@ -683,15 +683,9 @@ def models_override(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Let cycles pass though one gate holds them, for some days. Journalled with your name."""
-    from datetime import UTC, datetime, timedelta
+    from vigil.mending import override_gate
 
-    from workspace.promotion import override
-    from workspace.repository import commit_journal
-
-    root = _root(workspace)
-    event = override(root, gate, who=who, why=why, until=datetime.now(UTC) + timedelta(days=days))
-    commit_journal(root, f"gate {gate} overridden until {event['until']} ({who}: {why})")
-    print(f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: vigil retrain (--force where nothing is new), or the next week.")
+    print(override_gate(_root(workspace), gate, who, why, days))
 
 
 UserName = Annotated[str, typer.Argument(help="User name, or e-mail.")]

@@ -133,6 +133,18 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
     return f"{model.cycle} is the first champion ({who}: {why}). Every later model comes through the gates."
 
 
+def override_gate(root: Path, gate: str, who: str, why: str, days: int) -> str:
+    """Let one gate hold nothing for some days; returns the sentence for a person. Raises WorkspaceError for a gate that nobody may switch off."""
+    from datetime import UTC, datetime, timedelta
+
+    from workspace.promotion import override
+    from workspace.repository import commit_journal
+
+    event = override(root, gate, who=who, why=why, until=datetime.now(UTC) + timedelta(days=days))
+    commit_journal(root, f"gate {gate} overridden until {event['until']} ({who}: {why})")
+    return f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: vigil retrain (--force where nothing is new), or the next week."
+
+
 def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> str:
     """Serve an earlier champion again; returns the sentence for a person."""
     from flows.environment import prepare_environment
