@@ -71,6 +71,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "PGD in training": ((), {"train": {"adversarial_steps": 3}}),
     "hardened clips, PGD in training": ((), {"train": {"adversarial_steps": 3}}),
 }
+BESIDE = ("strong augmentation", "no pairs, no places", "sources as they are")  # run last: what the recipe's own choices are worth
 HARDENED = (
     "hardened clips",
     "hardened clips, PGD in training",
@@ -441,12 +442,14 @@ def _tell(phase: str) -> Any:
 
 
 def wanted(what: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
-    """The runs of a campaign: (held-out forgers, variant, seed), seeds last, so that a broken-off campaign is still balanced."""
+    """The runs of a campaign: (held-out forgers, variant, seed), seeds last, so that a broken-off campaign is still balanced; BESIDE after all others."""
     for seed in SEEDS:
         if what in ("one", "all"):
             yield from (((name,), "base", seed) for name in HELD_OUT)
         if what in ("ablation", "all"):
-            yield from ((ABLATION_ON, variant, seed) for variant in VARIANTS)
+            yield from ((ABLATION_ON, variant, seed) for variant in VARIANTS if variant not in BESIDE)
+    if what in ("ablation", "all"):
+        yield from ((ABLATION_ON, variant, seed) for seed in SEEDS for variant in BESIDE)
     if what in ("matrix", "all"):
         yield from ((all_but(name), "base", SEEDS[0]) for name in FORGERS)
 
