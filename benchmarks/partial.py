@@ -94,8 +94,10 @@ def make_videos(folder: Path, people: range, seconds: int, only_real: bool) -> d
     return made
 
 
-def scored(engine: Any, videos: dict[str, tuple[Path, float]]) -> dict[str, tuple[float, float, bool]]:
-    """By whom it shows: p_fake of each video that got a verdict, p_fake by its clips alone, and whether its most suspicious clip overlaps the forged second."""
+def scored(engine: Any, videos: dict[str, tuple[Path, float]], forged_third: dict[str, int] | None = None) -> dict[str, tuple[float, float, bool]]:
+    """By whom it shows: p_fake of each video that got a verdict, p_fake by its clips alone, and whether what it names is what was forged: its most
+    suspicious clip overlaps the forged second, or, with `forged_third`, the face of its most suspicious track lies in that third of the picture.
+    """
     import copy
 
     from media.faces import extract_clips
@@ -112,8 +114,11 @@ def scored(engine: Any, videos: dict[str, tuple[Path, float]]) -> dict[str, tupl
         if said.p_fake is None:
             continue
         worst = max(said.clips, key=lambda row: row["p_fake"])
-        in_time = worst["start_seconds"] < start + 1 and worst["end_seconds"] > start
-        rows[name] = (said.p_fake, float(alone.judge(found, str(path), clips).p_fake or 0.0), in_time)
+        named = worst["start_seconds"] < start + 1 and worst["end_seconds"] > start
+        if forged_third is not None:
+            place = max(said.tracks, key=lambda row: row["p_fake"])["place"]
+            named = place is not None and int(3 * place[0]) == forged_third[name]
+        rows[name] = (said.p_fake, float(alone.judge(found, str(path), clips).p_fake or 0.0), named)
     return rows
 
 
@@ -138,6 +143,8 @@ def found_at(real: dict[str, float], forged: dict[str, float]) -> dict[str, Any]
 
 def main() -> None:
     """Make, score, append."""
+    import numpy as np
+
     from benchmarks.results import add_row
     from model.inference import Engine
     from vigil.scoring import choose_model
@@ -155,13 +162,15 @@ def main() -> None:
         first = make_videos(Path(scratch), range(FIRST, FIRST + count), 0, only_real=True)
         second = make_videos(Path(scratch), range(FIRST + 2000, FIRST + 2000 + count), arguments.seconds, only_real=False)
         for kind, real in (("second", "real"), ("three", "three real")):
-            quiet, forged = scored(engine, first[real] | second[real]), scored(engine, second[kind])
+            thirds = {name: (int(name) - FIRST - 2000) // 3 % 3 for name in second[kind]} if kind == "three" else None
+            quiet, forged = scored(engine, first[real] | second[real]), scored(engine, second[kind], thirds)
             row[kind] = found_at({name: one[0] for name, one in quiet.items()}, {name: one[0] for name, one in forged.items()})
             alone = found_at({name: one[1] for name, one in quiet.items()}, {name: one[1] for name, one in forged.items()})
             row[kind] |= {"without_rest": alone["found"], "no_verdict": len(first[real] | second[real]) + len(second[kind]) - len(quiet) - len(forged)}
-            if kind == "second":
-                hit = [in_time for p_fake, _, in_time in forged.values() if p_fake > row[kind]["threshold"]]
-                row[kind]["named_in_time"] = sum(hit) / len(hit) if hit else None
+            hit = [named for p_fake, _, named in forged.values() if p_fake > row[kind]["threshold"]]
+            row[kind]["named"] = sum(hit) / len(hit) if hit else None
+            own = engine.card.threshold  # what a user gets who sets nothing
+            row[kind] |= {"at_the_card": [float(np.mean([one[0] >= own for one in part.values()])) if part else None for part in (forged, quiet)]}
             row[kind]["scores"] = {"real": sorted(round(one[0], 4) for one in quiet.values()), "forged": sorted(round(one[0], 4) for one in forged.values())}
     add_row(HERE / "partial.jsonl", row)
     print(json.dumps({name: {key: part[key] for key in part if key != "scores"} if isinstance(part, dict) else part for name, part in row.items()}, indent=1))

@@ -141,6 +141,8 @@ were published on such terms. Do not use them to decide about a person.
 
 def _outside(area: dict[str, Any]) -> str:
     """What the AUC on fakes from outside allows to be said."""
+    if area["high"] is None or area["low"] is None:
+        return "So few cannot show how it does on generated portraits."
     if area["high"] < 0.5:
         return "What it learned from these forgeries does not carry over to generated portraits: it takes them for more real than real media."
     if area["low"] <= 0.5:

@@ -10,9 +10,11 @@ mean says 0.04), while clips that agree give their own value back, whatever thei
 People differ more from one another than one of them does from second to second. So where a track has three clips or more and the
 model's levels are known, the logits of the median real and the median fake validation video, its most suspicious clip is weighed against
 the others: how far it stands out of their median, beyond a third of the way from a real to a fake. A median below the typical
-real counts as typical, so nobody is suspected for having been found very real so far. The whole is then nearly a mean, S = 2:
+real counts as typical, so nobody is suspected for having been found very real so far. The whole is then nearly a mean, S = 2. The
+more clips n there are, the further one of them stands out by chance; so the odds that it is the forged one are shared by all beyond
+the M among which K and the third were chosen:
 
-    z_part = K * (max_i z_i - max(median_i z_i, real) - (fake - real) / 3) / T,   z_track = max(z_all, z_part)
+    z_part = K * (max_i z_i - max(median_i z_i, real) - (fake - real) / 3) / T - log(max(n, M) / M),   z_track = max(z_all, z_part)
 
 The video is its worst track. T is the calibration temperature, fitted through this very rule (model/calibration.py). K, the third and S
 were chosen on rendered people (docs/evaluation.md). Plain NumPy.
@@ -28,6 +30,7 @@ SOFTNESS_BESIDE_PART = 2.0  # S where a part is weighed apart
 FLOOR = 0.1  # a clip of no certainty at all still counts a tenth
 STANDING_OUT = 2.0  # K
 FAR_ENOUGH = 1 / 3  # of the way from a typical real to a typical fake
+MANY = 13  # M: clips of ten seconds in mode dense, on which K and the third were chosen
 FEWEST = 3  # clips of a track that have a median to stand out of
 UNKNOWN = (0.0, 0.0)  # the levels of a model that has none
 
@@ -62,7 +65,8 @@ def track_logit(logits: Sequence[float], certainty: Sequence[float], temperature
     real, fake = levels
     if fake <= real or values.size < FEWEST:
         return _soft_maximum(values / temperature, certainty, SOFTNESS)
-    part = STANDING_OUT * (values.max() - max(float(np.median(values)), real) - FAR_ENOUGH * (fake - real)) / temperature
+    beyond = values.max() - max(float(np.median(values)), real) - FAR_ENOUGH * (fake - real)
+    part = STANDING_OUT * beyond / temperature - np.log(max(values.size, MANY) / MANY)
     return max(_soft_maximum(values / temperature, certainty, SOFTNESS_BESIDE_PART), float(part))
 
 

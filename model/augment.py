@@ -24,6 +24,12 @@ KNOTS = 5  # of the curve of a tilt, from a few periods a picture to the finest 
 LEAST_DB, MOST_DB = -24.0, 10.0
 
 
+def mirror_only(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
+    """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in 0..1, mirrored by chance and else pixel for pixel: an attack does not survive more."""
+    frames = to_tensor(clip)
+    return frames.flip(3) if rng.random() < settings.flip else frames
+
+
 def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
     """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in 0..1, changed by one draw from `rng`. The clip itself stays as it is."""
     if settings.degrade > 0:

@@ -2,8 +2,8 @@
 
 One temperature T scales every logit (Guo et al. 2017). It minimises the log-loss of validation videos through the rule
 of model/aggregate.py, against Platt's smoothed targets (n+1)/(n+2) and 1/(n+2), so that validation without an error does
-not end in a certainty of 1 that n videos cannot show. The threshold is the lowest that keeps the target false-positive
-rate on validation.
+not end in a certainty of 1 that n videos cannot show. The threshold is the lowest at which a new real, drawn like those of
+validation, is called fake with at most the target's chance.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class OperatingPoint:
     threshold: float
     fpr: float | None
     recall: float | None  # part of the validation fakes that it finds
-    shown: bool  # whether validation has the 1/target reals that could show such a rate at all
+    shown: bool  # whether validation has the 1/target - 1 reals that such a rate takes; with fewer it is exceeded in the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +92,19 @@ def typical_logits(fake: np.ndarray, videos: Sequence[Sequence[ClipEvidence]]) -
 
 
 def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) -> float:
-    """The lowest threshold at which at most `target_fpr` of the reals are called fake (p_fake >= threshold).
+    """The lowest threshold at which a new real is called fake (p_fake >= threshold) with a chance of at most `target_fpr`.
 
-    It lies midway between the highest real that must stay below and the next higher score, so that neither class sits
-    on the border. Raises TooLittleData without a real: a threshold cannot be known then.
+    Of n + 1 reals drawn alike each is as likely to be any in order, so that of n at most floor(target (n + 1)) - 1 may lie above it (Vovk, Gammerman
+    & Shafer 2005, section 2.2); with fewer than 1/target - 1 reals none may, and the chance is 1 / (n + 1). It lies midway between the highest real
+    that must stay below and the next higher score, so that neither class sits on the border.
+
+    Raises TooLittleData without a real: a threshold cannot be known then.
     """
     fake, values = as_fake(labels), np.asarray(p_fake, dtype=np.float64)
     reals = np.sort(values[~fake])[::-1]
     if not reals.size:
         raise TooLittleData("No threshold can be set.", why="validation holds no real video", next_step="Add real media with known identities.")
-    allowed = int(np.floor(target_fpr * reals.size + 1e-9))
+    allowed = max(0, int(np.floor(target_fpr * (reals.size + 1) + 1e-9)) - 1)
     if allowed >= reals.size:
         return 0.0
     border = reals[allowed]  # the first real that must be called real
@@ -140,5 +143,5 @@ def operating_points(labels: ArrayLike, p_fake: ArrayLike, targets: Sequence[flo
     for target in sorted(targets):
         threshold = threshold_at_fpr(fake, p_fake, target)
         at = threshold_metrics(fake, p_fake, threshold)
-        points.append(OperatingPoint(target, threshold, at["fpr"], at["recall"], bool((~fake).sum() * target >= 1 - 1e-9)))
+        points.append(OperatingPoint(target, threshold, at["fpr"], at["recall"], bool(((~fake).sum() + 1) * target >= 1 - 1e-9)))
     return tuple(points)

@@ -1,15 +1,17 @@
 """Cluster-bootstrap intervals: people, not videos, are drawn, because videos of one person rise and fall together.
 
 Whole clusters (identities, or source videos where the identity is unknown) are drawn with replacement; the interval is
-the percentile one. Deterministic by seed. Where fewer than 80% of the resamples give a value, the ends are None.
+the percentile one. Deterministic by seed. Where fewer than 80% of the resamples give a value, the ends are None. A figure of 0 or 1 that no
+draw moves is no certainty: a share gets Wilson's interval over the clusters that it is a share of, any other figure no ends.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.metrics import MIN_DEFINED, Interval, Metric, as_fake, auc, summarise
+from model.metrics import MIN_DEFINED, Interval, Metric, as_fake, auc, summarise, wilson
 from workspace.errors import DataError
 
 Draw = NDArray[np.intp]
@@ -32,6 +34,14 @@ def _interval(value: float | None, seen: Sequence[float | None], n: int, cluster
     return Interval(value, float(low), float(high), n, clusters, len(defined))
 
 
+def _humble(found: Interval, share_of: int, confidence: float) -> Interval:
+    """`found`, but where it is 0 or 1 in every draw: then Wilson's interval of a share of so many clusters, or no ends (`share_of` 0)."""
+    if found.value not in (0.0, 1.0) or not found.low == found.high == found.value:
+        return found
+    low, high = wilson(round(found.value * share_of), share_of, confidence) or (None, None)
+    return replace(found, low=low, high=high)
+
+
 def cluster_interval(
     metric: Metric, labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
@@ -51,7 +61,11 @@ def summarise_with_intervals(
     draws, count = _draws(clusters, resamples, seed)
     whole = summarise(fake, values, threshold)
     parts: list[Mapping[str, float | None]] = [summarise(fake[d], values[d], threshold) for d in draws]
-    return {name: _interval(value, [part[name] for part in parts], fake.size, count, confidence) for name, value in whole.items()}
+    called, who = values >= threshold, np.asarray(clusters)
+    members = {"accuracy": np.ones_like(fake), "recall": fake, "fpr": ~fake, "precision": called}
+    share_of = {name: len(np.unique(who[mask])) for name, mask in members.items()}
+    drawn = {name: _interval(value, [part[name] for part in parts], fake.size, count, confidence) for name, value in whole.items()}
+    return {name: _humble(found, share_of.get(name, 0), confidence) for name, found in drawn.items()}
 
 
 def paired_difference(

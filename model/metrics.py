@@ -92,12 +92,13 @@ def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64
 def risk_coverage(labels: ArrayLike, p_fake: ArrayLike, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(coverage, risk): the part of wrong verdicts among the answers kept, when the least certain are left out first (El-Yaniv & Wiener 2010).
 
-    Certainty is the distance of `p_fake` from `threshold`. Equally certain units come and go together. None without units.
+    Certainty is the probability of the verdict itself, `p_fake` or what is missing to 1: where the threshold is not 0.5, distance from it would take a
+    real at 0.45 for surer than a fake at 0.99. Equally certain units come and go together. None without units.
     """
     fake, scores = _pair(labels, p_fake)
     if not len(scores):
         return None
-    certainty = np.abs(scores - threshold)
+    certainty = np.where(scores >= threshold, scores, 1.0 - scores)
     order = np.argsort(-certainty, kind="stable")
     kept = np.arange(1, len(scores) + 1)
     risk = np.cumsum((scores >= threshold)[order] != fake[order]) / kept

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 Frames = NDArray[np.uint8]
 
 
-TRIES = 8  # to draw somebody else's face; then the stored fake's own donor gives it
+TRIES = 8  # to draw somebody else's face; then the stored fake's own donor gives it, or the stored fake is shown
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the clip at a position was made: forger, and positions of the clip it was made from and of the donor's (None where none is needed)."""
+    """How the clip at a position was made: forger, positions of the clip it was made from and of its donor's, if that is here, and whether it needs one."""
 
     forger: str
     source: int
     donor: int | None
+    needs_donor: bool
 
 
 class Reforger:
@@ -39,7 +40,7 @@ class Reforger:
         self._clips, self._chance = clips, chance
         meshed = [position for position in range(len(clips)) if clips.landmarks(position) is not None] if chance > 0 else []
         self._recipes = _recipes(clips.rows, meshed)
-        swaps = any(recipe.donor is not None for recipe in self._recipes.values())
+        swaps = any(recipe.needs_donor for recipe in self._recipes.values())
         self._givers = _givers(clips.rows, meshed) if swaps else {}
         self._who = [dict(zip(WHO, row, strict=True)) for row in clips.rows[list(WHO)].itertuples(index=False)] if swaps else []
 
@@ -59,7 +60,9 @@ class Reforger:
         it would give itself away.
         """
         recipe = self._recipes.get(position)
-        if recipe is None or rng.random() >= self._chance:
+        anew = recipe is not None and rng.random() < self._chance
+        gives = self._giver(recipe.source, recipe.donor, rng) if recipe is not None and anew and recipe.needs_donor else None
+        if recipe is None or not anew or (recipe.needs_donor and gives is None):
             clip = self._clips.clip(position)
             shown = clip[_frame(clip, rng, at)][None] if single else clip
             return shown if self._clips.rows["role"].iat[position] == "hardened" else spoil(shown)
@@ -71,13 +74,12 @@ class Reforger:
                 other = (chosen + 1 + int(rng.integers(moments - 1))) % moments
                 donor = spoil(frames[other : other + 1]), points[other : other + 1]
             frames, points = frames[chosen : chosen + 1], points[chosen : chosen + 1]
-        if recipe.donor is not None:
-            gives = self._giver(recipe.source, recipe.donor, rng)
+        if gives is not None:
             donor = spoil_donor(self._clips.clip(gives)), self._points(gives)
         return forge_clip(recipe.forger, spoil(frames), points, rng, donor)[0]
 
-    def _giver(self, source: int, stored: int, rng: np.random.Generator) -> int:
-        """Who gives a face this time: a real clip of the source's kind and of another person."""
+    def _giver(self, source: int, stored: int | None, rng: np.random.Generator) -> int | None:
+        """Who gives a face this time: a real clip of the source's kind and of another person, else the stored fake's own donor, where that is here."""
         others = self._givers.get(str(self._clips.rows["kind"].iat[source]), [])
         for _ in range(TRIES if others else 0):
             one = others[int(rng.integers(len(others)))]
@@ -102,9 +104,7 @@ def _recipes(rows: "pd.DataFrame", meshed: Sequence[int]) -> dict[int, Recipe]:
     for position, (forger, role, source, donor) in enumerate(columns):
         if forger not in FORGERS or role == "hardened" or source not in place:
             continue  # a hardened clip carries an attack that cooking would lose
-        needs = FORGERS[forger].needs_donor
-        if not needs or donor in place:
-            found[position] = Recipe(forger, place[source], place[donor] if needs else None)
+        found[position] = Recipe(forger, place[source], place.get(donor), FORGERS[forger].needs_donor)
     return found
 
 

@@ -4,11 +4,13 @@ Known clips are replayed and forged ones. Fakes come from their generators in ro
 forged ones take one known place in four, so that they do not push the collected ones out (a demo that gave them most
 places forgot: AUC on its first forger fell from 0.98 to 0.92 in the next cycle). Where a real clip is drawn, one time in
 four a fake made from it takes a fake's place, and every time where all fakes are forged: the network then sees the
-difference that forgery makes, not the difference between two people. Each maker's videos and pictures come equally often,
-and reals follow: each is of the kind of which most fakes drawn so far lack a real. All this within bounds, since a rare kind
-must not be learned by heart. Where a class has more pictures than the other, a network takes a clip of one frame, or the look
-of a press photo, for a mark of that class. Hardened clips take as many of the real places as of the fake ones, about as many as their part of all
-clips: where one class had more of them, adversarial noise would be its mark. Without hardened clips of both classes none is drawn.
+difference that forgery makes, not the difference between two people (nearly all, where a few were collected). Each maker's
+videos and pictures come equally often, and reals follow: each is of the kind of which most fakes drawn so far lack a real. All
+this within bounds, since what is rare must not be learned by heart: the clips of a kind come at most MOST_OFTEN times as often as
+those of the other, those of a maker, a week or an origin at most MOST_FAVOURED times as often as the whole class's. Where a class
+has more pictures than the other, a network takes a clip of one frame, or the look of a press photo, for a mark of that class. Hardened
+clips take as many of the real places as of the fake ones, about as many as their part of all clips: where one class had more of them,
+adversarial noise would be its mark. Without hardened clips of both classes none is drawn.
 """
 
 from collections import Counter
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 FORGED_SHARE = 4  # forged clips take one place in so many
 LEAST_BETWEEN = 2  # at most one place of a class in so many is a hardened clip's
+MOST_FAVOURED = 8  # a clip of a small week, maker or origin is not drawn more than so many times as often as its class's clips in the mean
+ALL_BUT_FORGED = 1 / 8  # where collected fakes are fewer than this part of all fakes, pairs are the rule as where there are none
 MOST_OFTEN = 4  # a clip of one kind is not drawn more than so many times as often as one of the other beside it
 
 
@@ -44,15 +48,33 @@ class _Queue:
         return self._left.pop()
 
 
-class _Rotation:
-    """Endless positions from several queues in turn."""
+class _Favour:
+    """How often clips of each group were drawn, and whether a group may be drawn from again: see MOST_FAVOURED."""
 
-    def __init__(self, queues: "Sequence[_Kinds | _Rotation]") -> None:
-        self._queues, self._turn = queues, 0
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._parts = [size / max(1, sum(sizes)) for size in sizes]
+        self._taken = [0] * len(sizes)
+
+    def may(self, group: int) -> bool:
+        return self._taken[group] <= MOST_FAVOURED * self._parts[group] * (sum(self._taken) + 1)
+
+    def took(self, group: int) -> None:
+        self._taken[group] += 1
+
+
+class _Rotation:
+    """Endless positions from several groups in turn (`weights` turns each), but for one that was favoured too much."""
+
+    def __init__(self, groups: "Sequence[_Kinds | _Rotation]", sizes: Sequence[int], weights: Sequence[int] = ()) -> None:
+        self._groups, self._favour, self._turn = groups, _Favour(sizes), 0
+        self._turns = [group for group, weight in enumerate(weights or [1] * len(groups)) for _ in range(weight)]
 
     def take(self) -> int:
         self._turn += 1
-        return self._queues[(self._turn - 1) % len(self._queues)].take()
+        order = [self._turns[(self._turn - 1 + ahead) % len(self._turns)] for ahead in range(len(self._turns))]
+        group = next((group for group in order if self._favour.may(group)), order[0])
+        self._favour.took(group)
+        return self._groups[group].take()
 
 
 class _Kinds:
@@ -98,7 +120,9 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
     clip_ids = rows["clip_id"].astype(str).tolist()
     order = np.array(epoch_order(rows, seed, 0), dtype=np.intp)
     forged = (rows["forger"] != "").to_numpy()
-    pair_every = 1 if forged[fake & ~hardened].all() else FORGED_SHARE
+    fakes, collected = int((fake & ~hardened).sum()), int((fake & ~hardened & ~forged).sum())
+    pair_every = 1 if collected < ALL_BUT_FORGED * fakes else FORGED_SHARE
+    alone_every = max(2, round(fakes / (MOST_FAVOURED * collected))) if collected and pair_every == 1 else 0  # so often a fake that was collected, unpaired
     makers = np.where(rows["generator"] != "", rows["generator"], rows["forger"])
     media = rows["kind"].to_numpy(dtype=str)
     ahead = {is_fake: Counter[str]() for is_fake in (True, False)}  # of each kind: clips of the other class drawn so far, less those of this one
@@ -109,6 +133,10 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
         queues = {kind: _Queue(order[group[order]], seed) for kind, group in groups.items()}
         return _Kinds(queues, {kind: int(group.sum()) for kind, group in groups.items()}, wanted)
 
+    def by_maker(members: "np.ndarray", wanted: Mapping[str, int]) -> _Rotation:
+        groups = _groups(members, makers).values()
+        return _Rotation([kinds(group, wanted) for group in groups], [int(group.sum()) for group in groups])
+
     def pool(is_new: bool, is_fake: bool) -> _Rotation | _Kinds | None:
         members = (new == is_new) & (fake == is_fake) & ~hardened
         if not members.any():
@@ -117,12 +145,14 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
         if not is_fake:
             return kinds(members, wanted)
         parts = [part for part in (members & ~forged, members & forged) if part.any()]
-        sides = [_Rotation([kinds(group, wanted) for group in _groups(part, makers).values()]) for part in parts]
-        return _Rotation([*sides[:1] * (FORGED_SHARE - 1), *sides[-1:]])
+        sides = [by_maker(part, wanted) for part in parts]
+        return _Rotation(sides, [int(part.sum()) for part in parts], [FORGED_SHARE - 1, 1] if len(parts) == 2 else [1])
 
     pools = {(is_new, is_fake): pool(is_new, is_fake) for is_new in (True, False) for is_fake in (True, False)}
     # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
     pools = {(n, f): found or pools[(not n, f)] for (n, f), found in pools.items()}
+    favour = {of: _Favour([int(((new == is_new) & (fake == of) & ~hardened).sum()) for is_new in (True, False)]) for of in (True, False)}
+    few = by_maker(fake & ~forged & ~hardened, Counter()) if alone_every else None
     attacked = {is_fake: hardened & (fake == is_fake) for is_fake in (True, False)}
     spare = {is_fake: kinds(members, Counter()) for is_fake, members in attacked.items()} if all(members.any() for members in attacked.values()) else {}
     between = max(LEAST_BETWEEN, round(len(hardened) / hardened.sum())) if spare else 0
@@ -136,10 +166,14 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
             if between and places[is_fake] % between == 0:
                 chosen.append(spare[is_fake].take())
                 continue
+            if not favour[is_fake].may(int(not is_new)):
+                is_new = not is_new
             source = pools[(is_new, is_fake)]
             assert source is not None  # both classes exist, so every pool found one to stand in
             child = None
-            may_pair = is_fake and (not is_new or pair_every == 1)
+            if few is not None and is_fake and places[True] % alone_every == 0:
+                source = few
+            may_pair = is_fake and source is not few and (not is_new or pair_every == 1)
             real = _unpaired(chosen, clip_ids, forged_from, pair_every > 1) if may_pair else None
             if real is not None:
                 draws[media[real]] += 1  # a kind at a time: kinds alternate, and of an even number of fakes each would only ever meet every second one
@@ -147,6 +181,7 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
                 if children and draws[media[real]] % pair_every == 1 % pair_every:
                     child = children[(draws[media[real]] // pair_every) % len(children)]
             chosen.append(source.take() if child is None else child)
+            favour[is_fake].took(int(not new[chosen[-1]]))
             ahead[is_fake][media[chosen[-1]]] -= 1
             ahead[not is_fake][media[chosen[-1]]] += 1
         turn += 1 if batch % (2 * len(halves)) else 0  # an odd batch gives the spare place to each class in turn

@@ -5,8 +5,8 @@ augmentation and the same degradation: what differs between them is the forgery 
 (Shiohara & Yamasaki 2022 train on such pairs; Li et al. 2020, Face X-ray, on where). Two degradations come before all others:
 `poor_sources` of a real clip and of what its fake is forged from, alike, so that how good the source was says nothing while the
 forgery's own trace stays whole (a donor has a draw of its own; fakes that are not forged anew are degraded as they are); and
-`poor_reals` of real clips alone, since forging softens a picture. Hardened clips are spared both, real and fake: their attack would not
-survive, and where it did for one class alone it would speak for that class.
+`poor_reals` of real clips alone, since forging softens a picture. Hardened clips, real and fake, are spared both and all that comes after but a
+mirror: their attack would not survive, and where it did for one class alone it would speak for that class.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.augment import augment_clip, impoverish
+from model.augment import augment_clip, impoverish, mirror_only
 from model.data import ClipSource, labels_of, to_tensor
 from model.reforge import Reforger
 from workspace.settings import AugmentSettings
@@ -83,8 +83,10 @@ class Views:
             frames = take(position, own, at=at)
         if self._augment is None:
             return to_tensor(frames), False
+        if self._clips.rows["role"].iat[position] == "hardened":
+            return mirror_only(frames, self._augment, rng), False
         given = frames
-        if poor and not self._fake[position] and self._clips.rows["role"].iat[position] != "hardened":
+        if poor and not self._fake[position]:
             frames = impoverish(frames, self._augment.poor_reals, self._augment, np.random.default_rng([self._seed, step, POOR, slot]))
         return augment_clip(frames, self._augment, rng), frames is not given
 

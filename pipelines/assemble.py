@@ -84,16 +84,21 @@ def learning_order(root: Path, cycle: Cycle) -> list[str]:
 def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: BudgetSettings, cycle: Cycle) -> list[Row]:
     """The training rows with their `role`: new clips, replay, and forged clips made from the real ones among them.
 
-    A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought no fake at all,
-    every forged clip of its drawn reals stands in (`forge.fakes_per_real` says how many were made); these count towards that part.
+    A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than reals, forged clips of its drawn
+    reals stand in for those that are missing, in proportion: all of them where it brought no fake at all (`forge.fakes_per_real` says how many were made).
+    These count towards that part.
     """
     mine = [row for row in collected if row["split"] == "train"]
     fresh = draw_balanced((row for row in mine if row["new"]), budget.new_clips, cycle.seed)
     replay = draw_balanced((row for row in mine if not row["new"]), budget.replay_clips, cycle.seed)
     drawn = {row["clip_id"]: row for row in (*fresh, *replay)}
     candidates = shuffled((row for row in forged if row["split"] == "train" and row["source_clip"] in drawn), cycle.seed)
-    real, fake = ({row["batch"] for row in drawn.values() if row["label"] == label} for label in ("real", "fake"))
-    chosen = {row["clip_id"]: row for row in candidates if row["batch"] in real - fake}
+    real, fake = (Counter(row["batch"] for row in drawn.values() if row["label"] == label) for label in ("real", "fake"))
+    chosen: dict[str, Row] = {}
+    for batch, reals in real.items():
+        made = [row for row in candidates if row["batch"] == batch]
+        standing_in = round(len(made) * max(0.0, 1 - fake[batch] / reals))
+        chosen |= {row["clip_id"]: row for row in in_rotation(made, lambda row: row["forger"])[:standing_in]}
     wanted = round(budget.forged_fraction / (1 - budget.forged_fraction) * len(drawn)) if budget.forged_fraction < 1 else len(candidates)
     rest = [row for row in candidates if row["clip_id"] not in chosen and (not cycle.drawn_forgers or row["forger"] in cycle.drawn_forgers)]
     turn = {forger: place for place, forger in enumerate(cycle.drawn_forgers)}  # where there are fewer places than forgers, the first have them

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from model.inference import Engine
     from pipelines.scoring import Tell
 
-COLUMNS = ("file", "label", "generator", "identity", "compression", "kind", "p_fake", "verdict", "frames", "faces", "model", "reason")
+COLUMNS = ("file", "label", "generator", "identity", "source_video", "compression", "kind", "p_fake", "verdict", "frames", "faces", "model", "reason")
 SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason")
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
@@ -75,7 +75,14 @@ def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, t
     from model.inference import score_file_with
 
     def one(found: Found) -> list[dict[str, Any]]:
-        about = {"file": found.name, "label": found.label, "generator": found.generator, "identity": found.identity, "compression": found.compression}
+        about = {
+            "file": found.name,
+            "label": found.label,
+            "generator": found.generator,
+            "identity": found.identity,
+            "source_video": found.source_video,
+            "compression": found.compression,
+        }
         if found.problem:
             nothing = {"kind": "", "p_fake": None, "verdict": "none", "frames": 0, "faces": 0, "reason": found.problem}
             return [about | nothing | {"model": engine.model_id} for engine in engines]
@@ -91,18 +98,20 @@ def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, t
 
 
 def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
-    """`overall`, `by_kind`, `by_generator` (its fakes against all reals) of rows with label, generator, identity, kind, file and p_fake.
+    """`overall`, `by_kind`, `by_generator` (its fakes against all reals) of rows with label, generator, identity, source_video, kind, file and p_fake.
 
-    Rows without p_fake are left out and counted in `answered`. Videos of one person stand and fall together in the intervals.
+    Rows without p_fake are left out and counted in `answered`. Videos of one person, or else of one source video, stand and fall together in the
+    intervals. `verdicts` counts what was said of each class: a figure at the threshold calls fake what the verdict may call uncertain.
     """
     import pandas as pd
 
     everything = pd.DataFrame(list(rows))
     table = everything[everything["p_fake"].notna()].copy()
     table["p_fake"] = table["p_fake"].astype(float)
-    table["cluster"] = table["identity"].where(table["identity"] != "", table["file"])
+    table["cluster"] = table["identity"].where(table["identity"] != "", table["source_video"].where(table["source_video"] != "", table["file"]))
     return {
         "answered": {"n": len(table), "of": len(everything), **class_counts(table)},
+        "verdicts": {str(label): dict(sorted(Counter(part["verdict"]).items())) for label, part in everything.groupby("label")},
         "overall": _figures(table, threshold),
         "by_kind": {str(kind): _figures(part, threshold) for kind, part in table.groupby("kind")},
         "by_generator": {name: _figures(part, threshold) for name, part in rows_by_generator(table).items()},

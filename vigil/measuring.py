@@ -105,6 +105,7 @@ def render(report: dict[str, Any]) -> str:
         f"{answered['n']} of {answered['of']} files got a verdict; threshold {report['threshold']:.3f} as shipped; 95% intervals over people."
         + (f" This model is {report['mark']}." if report["mark"] else ""),
     ]
+    lines += [f"  called of {label} files: " + ", ".join(f"{count} {said}" for said, count in said_of.items()) for label, said_of in report["verdicts"].items()]
     lines += [f"  no verdict: {count} x {reason}" for reason, count in report["no_verdict"].items()]
     return "\n".join([*lines, f"  {report['out']}/predictions.csv and evaluation.json hold everything."])
 

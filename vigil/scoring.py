@@ -106,10 +106,10 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
 
 
 def price(point: dict[str, Any]) -> str:
-    """What an operating point costs, as a sentence."""
+    """What an operating point costs, as a sentence; just above the threshold a verdict is still `uncertain`."""
     doubt = "" if point["shown"] else " Validation has too few reals to show so low a rate."
     found = "an unknown part" if point["recall"] is None else f"{point['recall']:.0%}"
-    return f"Threshold {point['threshold']:.3f}: on validation it called {point['fpr']:.1%} of the reals fake and found {found} of the fakes.{doubt}"
+    return f"Threshold {point['threshold']:.3f}: on validation {point['fpr']:.1%} of the reals and {found} of the fakes lay above it.{doubt}"
 
 
 class _Printer:

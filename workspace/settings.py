@@ -191,7 +191,9 @@ class AugmentSettings(Block):
     h264: Fraction = Field(0.1, description="Part of the degraded clips that meet a codec whose codec is H.264; the others meet JPEG.")
     crf_min: int = Field(18, ge=0, le=51, description="Lowest H.264 crf drawn.")
     crf_max: int = Field(40, ge=0, le=51, description="Highest H.264 crf drawn.")
-    degrade: Fraction = Field(0.5, description="Chance that a clip goes through scaling, blur, sharpening or a codec at all.")
+    degrade: Fraction = Field(
+        0.5, description="Chance that a clip goes through scaling, blur, sharpening or a codec at all; at 0 nothing is degraded, sources neither."
+    )
     step_chance: Fraction = Field(0.5, description="Chance of scaling, of blur and of a codec, each, in a degraded clip; where none is drawn, a codec.")
     poor_sources: Fraction = Field(
         0.6, description="Chance that a real clip and what its fake is forged from are degraded first, both alike: how good a source was says nothing then."

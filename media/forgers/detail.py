@@ -1,27 +1,46 @@
-"""Sharpness and shades: most forged clips get the real one's, so that no detector can go by blur, colour or contrast alone."""
+"""Sharpness and shades: forged clips are as often sharper than the real one as softer, so that no detector can go by blur, colour or contrast alone."""
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from media.forgers.masks import Floats
 
 SIGMA = 1.0  # what a blur of so many pixels takes away is detail
-LEAST_GAIN, MOST_GAIN = 0.7, 2.2
+LEAST_GAIN, MOST_GAIN = 0.25, 3.0
+COVERED = 0.02  # a pixel of which a forgery takes so much belongs to it: in the soft edge both pictures lose detail
+AS_SHARP = 0.7  # so often a fake has exactly the detail of what it covers
+SPREAD = 0.3  # else the logarithm of how much it has lies evenly within so much of 0
 
 
-def detail(frames: Floats, masks: Floats | None = None) -> float:
-    """Spread of the fine detail of a clip [T,S,S,3], in 8-bit steps; with `masks` [T,S,S] where they are above a half (0 where nowhere)."""
-    fine = np.stack([frame - cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in frames])
-    seen = fine if masks is None else fine[masks > 0.5]
+def detail(frames: Floats, covers: Floats | None = None) -> float:
+    """Spread of the fine detail of a clip [T,S,S,3], in 8-bit steps; with `covers` [T,S,S] where these cover anything (0 where nowhere)."""
+    seen = _seen(_fine(frames), covers)
     return float(np.std(seen)) if seen.size else 0.0
 
 
-def match_detail(made: Floats, wanted: float, masks: Floats | None = None) -> Floats:
-    """The clip [T,S,S,3] with its detail (in `masks`) scaled to spread `wanted`, by a factor from LEAST_GAIN to MOST_GAIN that all frames share."""
-    gain = np.clip(wanted / max(detail(made, masks), 1e-3), LEAST_GAIN, MOST_GAIN)
-    soft = np.stack([cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in made])
-    matched: Floats = soft + gain * (made - soft)
-    return matched
+def draw_sharpness(rng: np.random.Generator, as_sharp: float = AS_SHARP, spread: float = SPREAD) -> float:
+    """How much detail a fake gets, as a part of what it covers: exactly 1 with the chance `as_sharp`, else as often more as less."""
+    return 1.0 if rng.random() < as_sharp else float(np.exp(rng.uniform(-spread, spread)))
+
+
+def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: float, fill: bool = False) -> NDArray[np.uint8]:
+    """`made` [T,S,S,3] laid over `frames` where `covers` [T,S,S] in 0..1 say, with `sharpness` times the detail that was there.
+
+    The detail of the result is what counts: two pictures laid half over each other lose some of both. It is base + gain * fine, of which both have
+    detail, so that the gain solves a quadratic equation; it is the same for all frames, from LEAST_GAIN to MOST_GAIN.
+    What is missing then comes from the detail of `frames` themselves, with `fill`: of a copy that was blurred nearly all is gone.
+    """
+    real, cover = frames.astype(np.float32), covers[..., None]
+    fine = _fine(made)
+    base = real + cover * (made - fine - real)
+    fine = cover * fine
+    gain = _gain(_seen(_fine(base), covers), _seen(_fine(fine), covers), sharpness * detail(real, covers))
+    made = base + gain * fine
+    if fill and gain == MOST_GAIN:
+        own = cover * _fine(real)
+        made = made + max(0.0, _gain(_seen(_fine(made), covers), _seen(_fine(own), covers), sharpness * detail(real, covers), least=0.0)) * own
+    return np.clip(np.rint(made), 0, 255).astype(np.uint8)
 
 
 def match_shades(made: Floats, frames: Floats, sigma: float) -> Floats:
@@ -31,3 +50,20 @@ def match_shades(made: Floats, frames: Floats, sigma: float) -> Floats:
     """
     matched: Floats = made + np.stack([cv2.GaussianBlur(real - drawn, (0, 0), sigma) for real, drawn in zip(frames, made, strict=True)])
     return matched
+
+
+def _fine(frames: Floats) -> Floats:
+    return np.stack([frame - cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in frames])
+
+
+def _seen(fine: Floats, covers: Floats | None) -> Floats:
+    return fine.ravel() if covers is None else fine[covers > COVERED].ravel()
+
+
+def _gain(base: Floats, fine: Floats, wanted: float, least: float = LEAST_GAIN) -> float:
+    """The g for which base + g * fine [n] spreads by `wanted`; where none does, the one that comes nearest."""
+    if not fine.size or (power := float(np.var(fine))) < 1e-6:
+        return 1.0
+    together = float(np.mean((base - base.mean()) * (fine - fine.mean())))
+    room = together**2 - power * (float(np.var(base)) - wanted**2)
+    return float(np.clip((-together + max(0.0, room) ** 0.5) / power, least, MOST_GAIN))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.detail import detail, match_detail
+from media.forgers.detail import compose, draw_sharpness
 from media.forgers.masks import HULLS, Floats, feather, hull_mask, reach_mask, steady
 from media.forgers.warp import CONTROL, bend
 
@@ -24,8 +24,8 @@ class _Draw:
     softness: float
     colour: float
     membrane: bool
+    blur: float
     sharpness: float
-    keep_detail: bool
 
 
 def landmark_swap(
@@ -43,8 +43,8 @@ def landmark_swap(
         softness=float(rng.uniform(0.008, 0.035)),
         colour=float(rng.uniform(0.75, 1.0)),
         membrane=bool(rng.random() < 0.4),
-        sharpness=float(rng.uniform(0.0, 0.8)),
-        keep_detail=bool(rng.random() < 0.7),
+        blur=float(rng.uniform(0.0, 0.8)),
+        sharpness=draw_sharpness(rng),
     )
     size = frames.shape[1]
     goal, source = steady(landmarks), steady(donor[1])
@@ -53,20 +53,14 @@ def landmark_swap(
     for index, chosen in enumerate(path):
         maps = bend(goal[index][list(CONTROL)], source[chosen][list(CONTROL)], size)
         face = cv2.remap(donor[0][chosen], *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-        warped.append(cv2.GaussianBlur(face, (0, 0), draw.sharpness * size / 128) if draw.sharpness > 0.2 else face)
+        warped.append(cv2.GaussianBlur(face, (0, 0), draw.blur * size / 128) if draw.blur > 0.2 else face)
         mask = hull_mask(goal[index][list(HULLS[draw.kind])], size, draw.grow + (0.02 if draw.kind == "inner" else 0.0))
         masks.append(feather(mask, draw.softness, reach_mask(goal[index], size)))
     inside = np.stack(masks)
     painted = _transfer_colour(np.stack(warped), frames, inside, draw.colour)
-    if draw.keep_detail:
-        painted = match_detail(painted, detail(frames.astype(np.float32), inside), inside)
-    forged = np.empty_like(frames)
-    for index, frame in enumerate(frames):
-        face = painted[index]
-        if draw.membrane:
-            face = face + _membrane(frame - face, masks[index])
-        forged[index] = np.clip(np.rint(frame + (face - frame) * masks[index][..., None]), 0, 255).astype(np.uint8)
-    return forged, np.array(landmarks)
+    if draw.membrane:
+        painted = painted + np.stack([_membrane(frame - face, mask) for frame, face, mask in zip(frames, painted, masks, strict=True)])
+    return compose(frames, painted, inside, draw.sharpness), np.array(landmarks)
 
 
 def donor_path(goal: Floats, source: Floats) -> list[int]:

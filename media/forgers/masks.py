@@ -61,12 +61,8 @@ def reach_mask(points: Floats, size: int) -> NDArray[np.uint8]:
     return hull_mask(points, size, REACH)
 
 
-def lay_in(frames: NDArray[np.uint8], made: Floats, points: Floats, hull: tuple[int, ...], softness: float, strength: float = 1.0) -> NDArray[np.uint8]:
-    """`made` [T,S,S,3] laid over `frames` inside the hull of the mesh points [T,468,2] it names, or everywhere where it names none."""
-    size, laid = frames.shape[1], np.empty_like(frames)
-    for index, (frame, drawn) in enumerate(zip(frames, made, strict=True)):
-        cover: Floats = np.ones((size, size, 1), np.float32)
-        if hull:
-            cover = feather(hull_mask(points[index][list(hull)], size), softness, reach_mask(points[index], size))[..., None]
-        laid[index] = np.clip(np.rint(frame + strength * cover * (drawn - frame)), 0, 255).astype(np.uint8)
-    return laid
+def cover(points: Floats, size: int, hull: tuple[int, ...], softness: float) -> Floats:
+    """How much of each pixel [T,S,S] in 0..1 a forgery takes: the hull of the mesh points [T,468,2] it names, or everything where it names none."""
+    if not hull:
+        return np.ones((len(points), size, size), np.float32)
+    return np.stack([feather(hull_mask(mesh[list(hull)], size), softness, reach_mask(mesh, size)) for mesh in points])

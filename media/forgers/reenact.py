@@ -5,13 +5,13 @@ the camera did; a single frame is driven from another moment where one is given)
 mouth and eyes are driven anew. Where a mouth opens that was closed, its inside is painted: no warp can find what was never seen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.detail import detail, match_detail
+from media.forgers.detail import compose, draw_sharpness
 from media.forgers.masks import HULLS, Floats, feather, hull_mask, reach_mask, steady
 from media.forgers.warp import CONTROL, bend
 from media.landmarks import INNER_LIPS
@@ -39,7 +39,7 @@ class _Draw:
     grain: float
     teeth: float
     kind: str
-    keep_detail: bool
+    sharpness: float
     moment: float  # of the clip, that a single frame shows: the height of the blink would be a mark of single frames
 
 
@@ -60,7 +60,7 @@ def _draw(rng: np.random.Generator) -> _Draw:
         teeth=float(rng.uniform(0.3, 1.0)),
         kind="lower" if rng.random() < 0.5 else "whole",
         moment=float(rng.random()),
-        keep_detail=bool(rng.random() < 0.7),
+        sharpness=draw_sharpness(rng),
     )
 
 
@@ -69,14 +69,18 @@ def reenact(
     landmarks: NDArray[np.floating],
     rng: np.random.Generator,
     donor: tuple[NDArray[np.uint8], NDArray[np.floating]] | None = None,
+    *,
+    portrait: bool = False,
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
     """The clip reenacted, and the landmarks it was driven to. frames [T,S,S,3] uint8 RGB, landmarks [T,468,2] in 0..1. `donor`, where given, is the same clip
     at other moments: the still is taken from it, as from the clip itself else.
 
-    Half a still's clips change the whole picture, since a generator draws the surroundings too; the others only the face. Seven in ten end with
-    as much fine detail as they came with.
+    Seven in ten of a still's clips, and each `portrait`, change the whole picture, since a generator draws the surroundings too; the others only the
+    face. Seven in ten end with as much fine detail as they came with.
     """
     size, draw = frames.shape[1], _draw(rng)
+    if portrait:
+        draw = replace(draw, still=True, whole=True)
     own = steady(landmarks)
     goal = _driven(own, draw)
     stills, meshes = (donor[0], steady(donor[1])) if donor is not None else (frames, own)
@@ -87,17 +91,11 @@ def reenact(
         picture, mesh = (stills[chosen], meshes[chosen]) if draw.still else (frame, own[index])
         face = _drive(picture, mesh, goal[index], draw, size)
         faces.append(face + _noise(rng, size, grain) if grain > 0 else face)
-    made = np.stack(faces)
-    if draw.keep_detail:
-        made = match_detail(made, detail(frames.astype(np.float32)))
-    forged = np.empty_like(frames)
-    for index, (frame, face) in enumerate(zip(frames, made, strict=True)):
-        if not draw.whole:
-            limit = reach_mask(own[index], size)
-            mask = feather(hull_mask(goal[index][list(HULLS[draw.kind])], size, 0.0), draw.softness, limit)[..., None]
-            face = frame + (face - frame) * mask
-        forged[index] = np.clip(np.rint(face), 0, 255).astype(np.uint8)
-    return forged, goal.astype(landmarks.dtype)
+    covers = np.ones(frames.shape[:3], np.float32)
+    if not draw.whole:
+        hulls = [hull_mask(mesh[list(HULLS[draw.kind])], size, 0.0) for mesh in goal]
+        covers = np.stack([feather(hull, draw.softness, reach_mask(mesh, size)) for hull, mesh in zip(hulls, own, strict=True)])
+    return compose(frames, np.stack(faces), covers, draw.sharpness), goal.astype(landmarks.dtype)
 
 
 def _driven(own: Floats, draw: _Draw) -> Floats:

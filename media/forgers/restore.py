@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.detail import detail, match_detail
-from media.forgers.masks import OVAL, Floats, lay_in, steady
+from media.forgers.detail import compose, draw_sharpness
+from media.forgers.masks import OVAL, Floats, cover, steady
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class _Draw:
     whole: bool
     softness: float
     strength: float
-    keep_detail: bool
+    sharpness: float
 
 
 def _draw(rng: np.random.Generator) -> _Draw:
@@ -35,7 +35,7 @@ def _draw(rng: np.random.Generator) -> _Draw:
         whole=bool(rng.random() < 0.6),
         softness=float(rng.uniform(0.01, 0.04)),
         strength=float(rng.uniform(0.7, 1.0)),
-        keep_detail=bool(rng.random() < 0.7),
+        sharpness=draw_sharpness(rng),
     )
 
 
@@ -44,13 +44,12 @@ def restore(
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
     """The clip restored, in the whole picture or in the face; landmarks stay. frames [T,S,S,3] uint8 RGB. `donor` is not used.
 
-    Seven clips in ten end with as much fine detail as they came with (in edges now, no longer in skin), the others with what they get.
+    Seven clips in ten end with as much fine detail as they came with (in edges now, no longer in skin), the others with more or less.
     """
     draw = _draw(rng)
     made = np.stack([_redraw(frame, draw) for frame in frames])
-    if draw.keep_detail:
-        made = match_detail(made, detail(frames.astype(np.float32)))
-    return lay_in(frames, made, steady(landmarks), () if draw.whole else OVAL, draw.softness, draw.strength), np.array(landmarks)
+    covers = draw.strength * cover(steady(landmarks), frames.shape[1], () if draw.whole else OVAL, draw.softness)
+    return compose(frames, made, covers, draw.sharpness), np.array(landmarks)
 
 
 def _redraw(picture: NDArray[np.uint8], draw: _Draw) -> Floats:

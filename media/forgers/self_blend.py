@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.forgers.detail import compose, draw_sharpness
 from media.forgers.masks import HULLS, Floats, feather, hull_mask, reach_mask, steady
 
 KINDS = ("whole", "whole", "inner", "inner", "upper", "lower")
 RATIOS = (0.5, 0.75, 1.0, 1.0, 1.0)
+AS_SHARP, SPREAD = 0.4, 0.5  # two sharpnesses in one picture are a mark of what is blended: as often the one as the other is the greater
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class _Draw:
     softness: float
     ratio: float
     outside: bool
+    sharpness: float
 
 
 def _draw(rng: np.random.Generator) -> _Draw:
@@ -47,7 +50,7 @@ def _draw(rng: np.random.Generator) -> _Draw:
         saturation=float(rng.uniform(0.75, 1.3) if colour else 1.0),
         hue=float(rng.uniform(-5, 5) if colour else 0.0),
         sharpen=float(rng.uniform(0.4, 1.2) if sharp < 0.3 else 0.0),
-        shrink=float(rng.uniform(0.35, 0.75) if sharp > 0.45 else 1.0),
+        shrink=float(rng.uniform(0.5, 0.9) if sharp > 0.45 else 1.0),
         matrix=np.column_stack([turn, np.array([0.5, 0.5]) - turn @ np.array([0.5, 0.5]) + shift]).astype(np.float32),
         elastic=rng.normal(0, 0.008, (5, 5, 2)).astype(np.float32),
         kind=KINDS[int(rng.integers(len(KINDS)))],
@@ -55,6 +58,7 @@ def _draw(rng: np.random.Generator) -> _Draw:
         softness=float(rng.uniform(0.006, 0.035)),
         ratio=RATIOS[int(rng.integers(len(RATIOS)))],
         outside=bool(rng.random() < 0.4),
+        sharpness=draw_sharpness(rng, AS_SHARP, SPREAD),
     )
 
 
@@ -71,7 +75,7 @@ def self_blend(
     points = steady(landmarks)
     wobble = rng.normal(0, 0.012, (len(HULLS[draw.kind]), 2)).astype(np.float32)
     maps = _maps(draw, size)
-    forged = np.empty_like(frames)
+    copies, covers = [], []
     for index, frame in enumerate(frames):
         copy = _alter(frame, draw)
         if not draw.outside:
@@ -82,10 +86,9 @@ def self_blend(
             # The changed ring must itself fade before the limit, or the limit would be the seam.
             ring = feather(hull_mask(points[index], size, 0.02), 0.025, limit)
             mask = np.maximum(ring - mask, 0)
-        cover = (mask * draw.ratio)[..., None]
-        blended = frame + (copy - frame) * cover
-        forged[index] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
-    return forged, np.array(landmarks)
+        copies.append(copy)
+        covers.append(mask * draw.ratio)
+    return compose(frames, np.stack(copies), np.stack(covers), draw.sharpness, fill=True), np.array(landmarks)
 
 
 def _maps(draw: _Draw, size: int) -> tuple[Floats, Floats]:

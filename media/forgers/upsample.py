@@ -2,7 +2,7 @@
 
 The picture's detail is halved or quartered and enlarged again by a kernel drawn at random for each phase of the raster, as
 transposed convolution, sub-pixel shuffle and nearest-neighbour-plus-convolution do (Odena et al. 2016; Durall et al. 2020).
-The lost sharpness is given back, so that a detector cannot go by blur: fakes are no softer than the real clip.
+The lost sharpness is given back, so that a detector cannot go by blur.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.detail import detail, match_detail
-from media.forgers.masks import OVAL, Floats, lay_in, steady
+from media.forgers.detail import compose, draw_sharpness
+from media.forgers.masks import OVAL, Floats, cover, steady
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class _Draw:
     whole: bool
     softness: float
     strength: float
+    sharpness: float
 
 
 def _draw(rng: np.random.Generator) -> _Draw:
@@ -36,6 +37,7 @@ def _draw(rng: np.random.Generator) -> _Draw:
         whole=bool(rng.random() < 0.6),
         softness=float(rng.uniform(0.01, 0.04)),
         strength=float(rng.uniform(0.7, 1.0)),
+        sharpness=draw_sharpness(rng),
     )
 
 
@@ -54,8 +56,8 @@ def upsample(
     """The clip with an up-sampler's detail, in the whole picture or in the face; landmarks stay. frames [T,S,S,3] uint8 RGB. `donor` is not used."""
     draw = _draw(rng)
     made = np.stack([_regrow(frame.astype(np.float32), draw) for frame in frames])
-    faces = match_detail(made, detail(frames.astype(np.float32)))
-    return lay_in(frames, faces, steady(landmarks), () if draw.whole else OVAL, draw.softness, draw.strength), np.array(landmarks)
+    covers = draw.strength * cover(steady(landmarks), frames.shape[1], () if draw.whole else OVAL, draw.softness)
+    return compose(frames, made, covers, draw.sharpness), np.array(landmarks)
 
 
 def _regrow(picture: Floats, draw: _Draw) -> Floats:

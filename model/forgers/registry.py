@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from media.forgers.detail import detail, match_detail, match_shades
-from media.forgers.masks import HULLS, OVAL, lay_in, steady
+from media.forgers.detail import compose, draw_sharpness, match_shades
+from media.forgers.masks import HULLS, OVAL, cover, steady
 from media.forgers.reenact import reenact
 from media.forgers.registry import Clip, Frames, Landmarks
 from model.forgers.autoencoder_swap import draw_as, train_swap
@@ -59,17 +59,15 @@ def _decoder(kind: str) -> LearnedForger:
 
 def _redraw(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
     """The clip as an autoencoder draws it: six times in ten the whole picture, else only the face."""
-    whole, softness, sharp = bool(rng.random() < 0.6), float(rng.uniform(0.01, 0.04)), bool(rng.random() < 0.75)
+    whole, softness, sharpness = bool(rng.random() < 0.6), float(rng.uniform(0.01, 0.04)), draw_sharpness(rng)
     drawn = _with_shades(draw_unlike(network, frames, rng), frames, rng)
-    if sharp:
-        drawn = match_detail(drawn, detail(frames.astype(np.float32)))
-    return (_rounded(drawn) if whole else lay_in(frames, drawn, steady(landmarks), OVAL, softness)), np.array(landmarks)
+    return compose(frames, drawn, cover(steady(landmarks), frames.shape[1], () if whole else OVAL, softness), sharpness), np.array(landmarks)
 
 
 def _portrait(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
-    moved, points = reenact(frames, landmarks, rng)
+    moved, points = reenact(frames, landmarks, rng, portrait=True)
     drawn = _with_shades(draw_unlike(network, moved, rng), moved, rng)
-    return _rounded(match_detail(drawn, detail(frames.astype(np.float32)) * float(rng.uniform(0.85, 1.15)))), points
+    return compose(frames, drawn, cover(points, frames.shape[1], (), 0.0), draw_sharpness(rng)), points
 
 
 def _learn_portrait(faces: Sequence[Face], steps: int, seed: int, tell: Tell) -> torch.nn.Module:
@@ -92,16 +90,12 @@ def _swap(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Gen
     wanted = frames.astype(np.float32)
     drawn = match_shades(draw_as(network, frames, 1 - group), wanted, coarse)
     drawn = drawn + grain * np.stack([frame - cv2.GaussianBlur(frame, (0, 0), fine) for frame in wanted])
-    return lay_in(frames, match_detail(drawn, detail(wanted)), steady(landmarks), HULLS[kind], softness), np.array(landmarks)
+    return compose(frames, drawn, cover(steady(landmarks), size, HULLS[kind], softness), draw_sharpness(rng)), np.array(landmarks)
 
 
 def _with_shades(drawn: NDArray[np.floating], frames: Frames, rng: np.random.Generator) -> NDArray[np.floating]:
     """`drawn` with the colours and shades of `frames`, coarser than 1.5 to 5 pixels of a 128 px crop."""
     return match_shades(drawn, frames.astype(np.float32), float(rng.uniform(1.5, 5.0)) * frames.shape[1] / 128)
-
-
-def _rounded(frames: NDArray[np.floating]) -> Frames:
-    return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
 
 
 LEARNED: dict[str, LearnedForger] = {

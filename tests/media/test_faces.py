@@ -124,6 +124,20 @@ def test_a_header_that_claims_hours_does_not_hide_the_face(tmp_path, person):
 
 
 @pytest.mark.parametrize("mode", ["dense", "standard", "fast"])
+def test_a_header_that_lies_about_the_length_hides_nothing(tmp_path, person, mode):
+    """A tenth of the length in the header, and only the first second of ten was ever looked at, whatever was forged behind it."""
+    path = write_video(tmp_path / "a.mp4", (person * 10)[:120], fps=12)
+    content, faces = bytearray(path.read_bytes()), SMALL.model_copy(update={"mode": mode})
+    for box, at in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
+        place = content.index(box) + at
+        content[place : place + 4] = struct.pack(">I", round(struct.unpack(">I", content[place : place + 4])[0] / 10))
+    honest, lying = extract_clips(path, faces), extract_clips(bytes(content), faces)
+    assert lying.info.duration_seconds == pytest.approx(1, abs=0.1)
+    spans = [[(clip.start_seconds, clip.end_seconds) for clip in found.clips] for found in (honest, lying)]
+    assert spans[0] and max(end for _, end in spans[0]) > 7 and np.allclose(*spans, atol=0.2)
+
+
+@pytest.mark.parametrize("mode", ["dense", "standard", "fast"])
 def test_every_mode_finds_the_face(video, mode):
     found = extract_clips(video, SMALL.model_copy(update={"mode": mode}))
     assert found.clips and found.faces == 1

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,16 @@ def test_a_forged_second_is_told_from_a_person_who_looks_a_little_forged_through
 
 def test_what_was_very_real_so_far_is_no_reason_for_suspicion():
     assert aggregate(people(-9.0, 6.0), 1.0, LEVELS).p_fake < 0.1
+
+
+def test_of_many_clips_one_that_stands_out_by_chance_is_no_more_suspicious_than_of_few():
+    def alarms(clips: int) -> float:  # of real people who differ among themselves by 0.5 and from clip to clip by 0.4
+        drawn = np.random.default_rng(clips).normal(-2.0, 0.5, (400, 1)) + np.random.default_rng(clips + 1).normal(0, 0.4, (400, clips))
+        return float(np.mean([aggregate([ClipEvidence(z, 0.5) for z in one], 0.5, LEVELS).p_fake >= border for one in drawn]))
+
+    few = np.random.default_rng(1).normal(-2.0, 0.5, (400, 1)) + np.random.default_rng(2).normal(0, 0.4, (400, 13))
+    border = float(np.quantile([aggregate([ClipEvidence(z, 0.5) for z in one], 0.5, LEVELS).p_fake for one in few], 0.95))
+    assert alarms(80) < 0.09 and alarms(400) < 0.09  # with all odds for the worst clip: 0.15 and 0.4
 
 
 def test_two_clips_have_no_others_to_stand_out_of():

@@ -38,6 +38,16 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     assert 50 <= hits <= 60
 
 
+def test_a_share_of_nothing_is_not_known_to_be_nothing():
+    fake = np.arange(20) % 2 == 1
+    found = summarise_with_intervals(fake, np.where(fake, 0.4, 0.1), np.arange(20), 0.5, resamples=50)
+    for name in ("recall", "fpr"):  # Wilson, 0 of 10
+        assert found[name].value == 0.0 and found[name].low == pytest.approx(0.0, abs=1e-9) and found[name].high == pytest.approx(0.278, abs=0.001)
+    assert (found["auc"].value, found["auc"].low, found["auc"].high) == (1.0, None, None)
+    two = summarise_with_intervals(fake, np.where(fake, 0.4, 0.1), np.arange(20) // 10, 0.5, resamples=50)
+    assert two["recall"].high > 0.6  # ten fakes of two people are two
+
+
 def test_a_model_compared_with_itself_differs_by_exactly_nothing():
     fake, scores, people = world()
     same = paired_difference(fake, scores, scores, people, resamples=100)

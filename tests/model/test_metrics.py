@@ -123,7 +123,7 @@ def test_risk_falls_to_what_the_surest_answers_cost_and_ends_at_the_whole_error(
     coverage, risk = metrics.risk_coverage(fake, p, level / 12)
     assert coverage[-1] == 1 and (np.diff(coverage) > 0).all() and ((risk >= 0) & (risk <= 1)).all()
     assert risk[-1] == pytest.approx(np.mean((p >= level / 12) != fake))
-    certainty = np.abs(p - level / 12)
+    certainty = np.where(p >= level / 12, p, 1 - p)
     surest = certainty >= certainty.max()
     assert coverage[0] == pytest.approx(surest.mean()) and risk[0] == pytest.approx(np.mean((p[surest] >= level / 12) != fake[surest]))
 
@@ -132,3 +132,5 @@ def test_risk_and_coverage_by_hand():
     coverage, risk = metrics.risk_coverage(["fake", "real", "fake", "real"], [0.9, 0.7, 0.6, 0.45], 0.5)
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0] and risk.tolist() == pytest.approx([0.0, 0.5, 1 / 3, 0.25])
     assert metrics.risk_coverage([], [], 0.5) is None
+    coverage, risk = metrics.risk_coverage(["fake", "real", "fake"], [0.99, 0.05, 0.45], 0.8)
+    assert coverage.tolist() == pytest.approx([1 / 3, 2 / 3, 1.0]) and risk.tolist() == pytest.approx([0.0, 0.0, 1 / 3])  # least sure: the real at 0.45

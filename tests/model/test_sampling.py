@@ -124,6 +124,29 @@ def test_new_reals_alone_meet_fakes_made_from_them():
     assert all((rows.iloc[chosen]["label"] == "fake").sum() == 4 for chosen in take(rows, 8, 5))
 
 
+@pytest.mark.parametrize("new", [True, False])
+def test_a_handful_of_collected_fakes_is_not_learned_by_heart(new):
+    """Four of them among 800 reals took half of the fakes' places: 600 visits each, where a real came six times."""
+    rows = table((800, "real", "new", True, ""), (4, "fake", "new", new, "rare"), (800, "fake", "forged", True, "blend"))
+    drawn = pd.concat([rows.iloc[chosen] for chosen in take(rows, 32, 300)])
+    fakes = drawn[drawn["label"] == "fake"]
+    rare = (fakes["generator"] == "rare").sum()
+    assert len(fakes) == 4800 and 4 * 4 <= rare <= 8.5 * 4 * 4800 / 804
+    forged = fakes[fakes["generator"] == "blend"]
+    assert (
+        np.mean([set(batch.loc[batch["generator"] == "blend", "source_clip"]) <= set(batch["clip_id"]) for batch in (rows.iloc[c] for c in take(rows, 32, 40))])
+        > 0.8
+    )
+    assert forged["clip_id"].nunique() > 700
+
+
+def test_a_handful_of_new_reals_is_not_learned_by_heart():
+    rows = table((4, "real", "new", True, ""), (200, "fake", "new", True, "g"), (400, "real", "replay", False, ""), (400, "fake", "replay", False, "old"))
+    drawn = pd.concat([rows.iloc[chosen] for chosen in take(rows, 32, 100)])
+    assert (drawn["label"] == "fake").mean() == 0.5
+    assert 4 <= ((drawn["label"] == "real") & (drawn["role"] == "new")).sum() <= 8.5 * 4 * 1600 / 404
+
+
 def test_one_class_is_refused():
     with pytest.raises(DataError, match="9 real and 0 fake"):
         balanced_batches(table((9, "real", "new", True, "")), 8, 0)
