@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vigil.scoring import choose_model
+from vigil.scoring import choose_model, refuse_unknown_mode
 from workspace.errors import ModelFileError, VigilError
 from workspace.files import write_json
 
@@ -18,8 +18,8 @@ SHOWN = 6  # frames of the most telling clip, side by side
 TILE_PX = 192  # smaller crops are enlarged to about this, to be seen
 
 
-def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Path) -> dict[str, Any]:
-    """Write overlay.png, timeline.png and explanation.json into `out`; returns the last's content.
+def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Path, mode: str = "") -> dict[str, Any]:
+    """Write overlay.png, timeline.png and explanation.json into `out`; returns the last's content. `mode` (dense, standard, fast) replaces the card's.
 
     Raises VigilError where the file has no face clip, or the model's folder no weights: slopes need them.
     """
@@ -28,11 +28,12 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     from model.explain import explain_clip, mesh_evidence, sentence
     from model.inference import Engine, most_telling
 
+    refuse_unknown_mode(mode)
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
     if not (folder / "model.safetensors").is_file():
         raise ModelFileError("This model cannot be explained.", why=f"{folder} has no model.safetensors", next_step="Name the folder of a whole model.")
-    extraction = extract_clips(path, engine.card.faces)
+    extraction = extract_clips(path, engine.faces_in(mode or None))
     said = engine.judge(extraction, str(path))
     if said.p_fake is None:
         raise VigilError(f"There is nothing to explain in {path}.", why=said.reason, next_step="Name an image or a video with a face.")

@@ -305,12 +305,13 @@ def explain(
     workspace: WorkspaceOption = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a model in place of the champion.", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("explanation"),
+    mode: Annotated[str, typer.Option(help="dense, standard or fast.", show_default="as the model was trained")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show why: heat over the face, a timeline, a short sentence."""
     from vigil.explaining import explain_file
 
-    page = explain_file(file, workspace, model, out)
+    page = explain_file(file, workspace, model, out, mode)
     _emit(page, f"{page['sentence']}\n  {out}/overlay.png, {out}/timeline.png and explanation.json", as_json)
 
 

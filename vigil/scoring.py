@@ -75,10 +75,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
 
     `fpr` takes the card's operating point for that false-positive rate in place of its own threshold, and says what it costs.
     """
-    if mode not in ("", "dense", "standard", "fast"):
-        import typer
-
-        raise typer.BadParameter(f"--mode {mode}: use dense, standard or fast")
+    refuse_unknown_mode(mode)
     from model.inference import Engine, other_mode
 
     folder, mark = choose_model(workspace, model)
@@ -103,6 +100,14 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
         raise VigilError("Nothing was scored.", why="the folders named hold no file", next_step="Name images or videos.")
     writer.close(rows)
     return 0 if all(row["verdict"] != "none" for row in rows) else NO_VERDICT
+
+
+def refuse_unknown_mode(mode: str) -> None:
+    """Raise typer.BadParameter unless `mode` is one of the three, or empty."""
+    if mode not in ("", "dense", "standard", "fast"):
+        import typer
+
+        raise typer.BadParameter(f"--mode {mode}: use dense, standard or fast")
 
 
 def price(point: dict[str, Any]) -> str:

@@ -61,13 +61,13 @@ def _redraw(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.G
     """The clip as an autoencoder draws it: six times in ten the whole picture, else only the face."""
     whole, softness, sharpness = bool(rng.random() < 0.6), float(rng.uniform(0.01, 0.04)), draw_sharpness(rng)
     drawn = _with_shades(draw_unlike(network, frames, rng), frames, rng)
-    return compose(frames, drawn, cover(steady(landmarks), frames.shape[1], () if whole else OVAL, softness), sharpness), np.array(landmarks)
+    return compose(frames, drawn, cover(steady(landmarks), frames.shape[1], () if whole else OVAL, softness), sharpness, fill=True), np.array(landmarks)
 
 
 def _portrait(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
     moved, points = reenact(frames, landmarks, rng, portrait=True)
     drawn = _with_shades(draw_unlike(network, moved, rng), moved, rng)
-    return compose(frames, drawn, cover(points, frames.shape[1], (), 0.0), draw_sharpness(rng)), points
+    return compose(moved, drawn, cover(points, frames.shape[1], (), 0.0), draw_sharpness(rng), fill=True), points
 
 
 def _learn_portrait(faces: Sequence[Face], steps: int, seed: int, tell: Tell) -> torch.nn.Module:

@@ -103,6 +103,8 @@ def test_explain_writes_pictures_and_a_sentence_a_person_may_repeat(promoted: Pa
     clip = next((source / "fake" / "upsampler").glob("*.mp4"))
     said = vigil_json("score", clip, "-w", promoted)[0]
     page = vigil_json("explain", clip, "-w", promoted, "--out", tmp_path / "why")
+    dense = vigil_json("score", clip, "-w", promoted, "--mode", "dense")[0]  # what was found there can be explained there
+    assert vigil_json("explain", clip, "-w", promoted, "--mode", "dense", "--out", tmp_path / "dense")["p_fake"] == pytest.approx(dense["p_fake"])
     assert page["verdict"] == said["verdict"] and page["p_fake"] == pytest.approx(said["p_fake"])
     assert page["sentence"].startswith(("Called fake", "Called real", "Left uncertain")) and page["sentence"].endswith("there.")
     for name in page["pictures"]:
