@@ -25,6 +25,7 @@ from workspace.state import cycles, promoted
 __all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
 
 Row = dict[str, Any]
+ENOUGH_FAKES = 2  # reals a collected fake, at most, where no forgery needs to stand in
 NOT_FORGED_FROM = "forged from a sample that is not used"
 
 
@@ -84,8 +85,8 @@ def learning_order(root: Path, cycle: Cycle) -> list[str]:
 def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: BudgetSettings, cycle: Cycle) -> list[Row]:
     """The training rows with their `role`: new clips, replay, and forged clips made from the real ones among them.
 
-    A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than reals, forged clips of its drawn
-    reals stand in for those that are missing, in proportion: all of them where it brought no fake at all (`forge.fakes_per_real` says how many were made).
+    A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than half of its reals, forged clips of its
+    drawn reals stand in for those that are missing, in proportion: all of them where it brought no fake at all (`forge.fakes_per_real` says how many were made).
     These count towards that part.
     """
     mine = [row for row in collected if row["split"] == "train"]
@@ -97,7 +98,7 @@ def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: Budge
     chosen: dict[str, Row] = {}
     for batch, reals in real.items():
         made = [row for row in candidates if row["batch"] == batch]
-        standing_in = round(len(made) * max(0.0, 1 - fake[batch] / reals))
+        standing_in = round(len(made) * max(0.0, 1 - ENOUGH_FAKES * fake[batch] / reals))
         chosen |= {row["clip_id"]: row for row in in_rotation(made, lambda row: row["forger"])[:standing_in]}
     wanted = round(budget.forged_fraction / (1 - budget.forged_fraction) * len(drawn)) if budget.forged_fraction < 1 else len(candidates)
     rest = [row for row in candidates if row["clip_id"] not in chosen and (not cycle.drawn_forgers or row["forger"] in cycle.drawn_forgers)]

@@ -18,6 +18,7 @@ from media.landmarks import INNER_LIPS
 
 UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 398)
 LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)
+PORTRAIT_GRAIN = 0.6  # of the camera's, at least: without any a driven still hardly differs from frame to frame
 FOREHEAD, CHIN, LIP_TOP, LIP_BOTTOM = 10, 152, 13, 14
 RIM = np.array([(x, y) for x in (0.0, 0.33, 0.67, 1.0) for y in (0.0, 0.33, 0.67, 1.0) if x in (0.0, 1.0) or y in (0.0, 1.0)], np.float32)
 
@@ -80,7 +81,7 @@ def reenact(
     """
     size, draw = frames.shape[1], _draw(rng)
     if portrait:
-        draw = replace(draw, still=True, whole=True)
+        draw = replace(draw, still=True, whole=True, grain=max(draw.grain, PORTRAIT_GRAIN))
     own = steady(landmarks)
     goal = _driven(own, draw)
     stills, meshes = (donor[0], steady(donor[1])) if donor is not None else (frames, own)

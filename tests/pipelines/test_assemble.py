@@ -77,6 +77,16 @@ def test_a_tenth_of_the_drawn_clips_is_newly_forged_by_the_forgers_of_the_cycle(
     assert abs(both["self_blend"] - both["landmark_swap"]) <= 1, "forgers in rotation"
 
 
+def test_forgeries_stand_in_for_fakes_that_are_missing_and_one_collected_fake_changes_little(tmp_path: Path) -> None:
+    """With a single collected fake in a batch its forgeries fell from all to a tenth, and that fake came in every other batch of the training."""
+    forged = []
+    for number, fakes in enumerate((0, 4, 20, 60)):
+        write_batch(tmp_path / str(number), "b1", week("a", 90, fakes), forgers=("self_blend", "landmark_swap"))
+        assemble.run(tmp_path / str(number), budget(forged_fraction=0.1), cycle(["b1"], ["b1"]))
+        forged.append(int((table(tmp_path / str(number), "train")["role"] == "forged").sum()))
+    assert forged[0] > forged[1] > 0.8 * forged[0] and forged[1] > forged[2] > forged[3] > 0
+
+
 def test_where_there_are_more_forgers_than_places_those_forge_whose_turn_it_is(tmp_path: Path) -> None:
     names = ("self_blend", "landmark_swap", "reenact", "upsample", "restore")
     write_batch(tmp_path, "b1", week("a", 20, 20), forgers=names)
