@@ -58,6 +58,7 @@ class FileVerdict:
     engine: str = ""
     tracks: list[dict[str, Any]] = field(default_factory=list)  # {track, p_fake, start_seconds, end_seconds, place}: its most suspicious clip
     clips: list[dict[str, Any]] = field(default_factory=list)  # {track, start_seconds, end_seconds, p_fake, place}; place: see _place
+    learned: int = 0  # clips of it that the model was trained on, pixel for pixel, as far as its card lists them: then the verdict says nothing
     novelty: float | None = None  # distance of the worst track from what the model knows, about 1 for familiar media (model/novelty.py)
 
     def as_row(self) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class Engine:
 
         self.model_dir, self.threads = Path(model_dir), threads
         self.card: ModelCard = load_card(self.model_dir)
+        self._learned = frozenset(self.card.train_clips)
         weights = self.model_dir / WEIGHTS
         if weights.is_file():
             refuse_changed(weights, sha256_file(weights), self.card.model_sha256)
@@ -187,7 +189,9 @@ class Engine:
             said, reason = "uncertain", UNLIKE
         reason = reason or _reason(said, rows, video.worst_clip)
         novelty = video_novelty(known, seen) if known and known["centre"] else None
-        return FileVerdict(file, video.p_fake, said, found.frames_seen, found.faces, reason, self.model_id, found.kind, self.card.engine, tracks, rows, novelty)
+        learned = sum(sha256_bytes(np.ascontiguousarray(clip.frames).tobytes()) in self._learned for clip in found.clips) if self._learned else 0
+        about = (found.frames_seen, found.faces, reason, self.model_id, found.kind, self.card.engine)
+        return FileVerdict(file, video.p_fake, said, *about, tracks, rows, learned, novelty)
 
 
 def score_file_with(engines: Sequence[Engine], source: Path | bytes, mode: str | None = None, name: str | None = None) -> list[FileVerdict]:

@@ -85,9 +85,9 @@ def learning_order(root: Path, cycle: Cycle) -> list[str]:
 def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: BudgetSettings, cycle: Cycle) -> list[Row]:
     """The training rows with their `role`: new clips, replay, and forged clips made from the real ones among them.
 
-    A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than half of its reals, forged clips of its
-    drawn reals stand in for those that are missing, in proportion: all of them where it brought no fake at all (`forge.fakes_per_real` says how many were made).
-    These count towards that part.
+    A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than half of its reals, forged
+    clips of its drawn reals stand in for those that are missing, in proportion: all of them where it brought no fake at all (`forge.fakes_per_real`
+    says how many were made). These count towards that part.
     """
     mine = [row for row in collected if row["split"] == "train"]
     fresh = draw_balanced((row for row in mine if row["new"]), budget.new_clips, cycle.seed)

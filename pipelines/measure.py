@@ -24,8 +24,23 @@ if TYPE_CHECKING:
     from model.inference import Engine
     from pipelines.scoring import Tell
 
-COLUMNS = ("file", "label", "generator", "identity", "source_video", "compression", "kind", "p_fake", "verdict", "frames", "faces", "model", "reason")
-SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason")
+COLUMNS = (
+    "file",
+    "label",
+    "generator",
+    "identity",
+    "source_video",
+    "compression",
+    "kind",
+    "p_fake",
+    "verdict",
+    "frames",
+    "faces",
+    "model",
+    "reason",
+    "learned",
+)
+SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason", "learned")
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
 
@@ -64,6 +79,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], source: SourceSettings,
         "mode": mode or engine.card.faces.mode,
         **figures(rows, engine.card.threshold),
         "no_verdict": _reasons(rows),
+        "learned": sum(row["learned"] > 0 for row in rows),
         "not_measured": not_measured,
     }
     write_json(out / "evaluation.json", report)
@@ -84,7 +100,7 @@ def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, t
             "compression": found.compression,
         }
         if found.problem:
-            nothing = {"kind": "", "p_fake": None, "verdict": "none", "frames": 0, "faces": 0, "reason": found.problem}
+            nothing = {"kind": "", "p_fake": None, "verdict": "none", "frames": 0, "faces": 0, "learned": 0, "reason": found.problem}
             return [about | nothing | {"model": engine.model_id} for engine in engines]
         return [about | {name: getattr(said, name) for name in SAID} for said in score_file_with(engines, found.path, mode)]
 

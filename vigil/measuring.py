@@ -106,6 +106,8 @@ def render(report: dict[str, Any]) -> str:
         + (f" This model is {report['mark']}." if report["mark"] else ""),
     ]
     lines += [f"  called of {label} files: " + ", ".join(f"{count} {said}" for said, count in said_of.items()) for label, said_of in report["verdicts"].items()]
+    if report["learned"]:
+        lines.append(f"  {report['learned']} of these files trained this very model: on them its figures are too good. Leave them out, or name another source.")
     lines += [f"  no verdict: {count} x {reason}" for reason, count in report["no_verdict"].items()]
     return "\n".join([*lines, f"  {report['out']}/predictions.csv and evaluation.json hold everything."])
 

@@ -410,7 +410,9 @@ class GateSettings(Block):
     max_transfer_drop: Fraction = Field(0.04, description="Balanced accuracy lost to transferred PGD at 0.05.")
     min_whitebox: Fraction = Field(0.30, description="Balanced accuracy under white-box PGD at 2/255, above what an undefended model has.")
     max_curve_drop: Fraction = Field(0.05, description="Largest loss of mean robust accuracy against the champion.")
-    max_latency_seconds: float = Field(5.0, gt=0, description="A 10 s clip, mode `standard`, two cores.")
+    max_latency_seconds: float = Field(
+        5.0, gt=0, description="The network's time for the clips of a 10 s video, mode `standard`; decoding and faces come on top."
+    )
     max_model_bytes: Positive = Field(200 << 20, description="Size of the exported model.")
     max_serving_bytes: Positive = Field(1536 << 20, description="Memory of a service process that has answered golden clips with it.")
     max_parity: float = Field(1e-3, gt=0, description="Largest difference of p_fake between checkpoint and export on golden clips.")
