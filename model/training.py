@@ -38,6 +38,10 @@ LITTLE = 0.1  # of a step
 DROP, ATTACK, CRITIC = 2, 3, 5  # streams of random numbers; 1 and 4 are model/views.py's
 
 
+# columns that decide who is drawn with whom, and what is forged anew from whom
+DECIDE = ("clip_id", "sha256", "label", "role", "new", "generator", "forger", "source_clip", "donor_clip", "kind", "sample_id", "identity", "source_video")
+
+
 def pretrain(
     model: ResNeXtLSTM,
     train_set: ClipSource,
@@ -382,7 +386,7 @@ def _depends(
 
     def rows(source: ClipSource) -> list[list[str]]:
         table = source.rows.iloc[epoch_order(source.rows, seed, 0)]
-        return table[["clip_id", "sha256", "label", "role", "new", "generator", "forger", "source_clip"]].astype(str).to_numpy().tolist()
+        return table[[name for name in DECIDE if name in table]].astype(str).to_numpy().tolist()
 
     shown = None if augment is None else augment.model_dump()
     told = {"phase": phase, "version": version, "model": model.settings.model_dump(), "settings": settings.model_dump(), "augment": shown, "seed": seed}

@@ -32,15 +32,15 @@ def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: 
     What is missing then comes from the detail of `frames` themselves, with `fill`: of a copy that was blurred nearly all is gone.
     """
     real, cover = frames.astype(np.float32), covers[..., None]
+    wanted = sharpness * detail(real, covers)
     fine = _fine(made)
-    base = real + cover * (made - fine - real)
-    fine = cover * fine
-    gain = _gain(_seen(_fine(base), covers), _seen(_fine(fine), covers), sharpness * detail(real, covers))
-    made = base + gain * fine
+    base, fine = real + cover * (made - fine - real), cover * fine
+    gain = _gain(base, fine, covers, wanted)
+    laid = base + gain * fine
     if fill and gain == MOST_GAIN:
         own = cover * _fine(real)
-        made = made + max(0.0, _gain(_seen(_fine(made), covers), _seen(_fine(own), covers), sharpness * detail(real, covers), least=0.0)) * own
-    return np.clip(np.rint(made), 0, 255).astype(np.uint8)
+        laid = laid + _gain(laid, own, covers, wanted, least=0.0) * own
+    return np.clip(np.rint(laid), 0, 255).astype(np.uint8)
 
 
 def match_shades(made: Floats, frames: Floats, sigma: float) -> Floats:
@@ -60,10 +60,11 @@ def _seen(fine: Floats, covers: Floats | None) -> Floats:
     return fine.ravel() if covers is None else fine[covers > COVERED].ravel()
 
 
-def _gain(base: Floats, fine: Floats, wanted: float, least: float = LEAST_GAIN) -> float:
-    """The g for which base + g * fine [n] spreads by `wanted`; where none does, the one that comes nearest."""
-    if not fine.size or (power := float(np.var(fine))) < 1e-6:
+def _gain(base: Floats, fine: Floats, covers: Floats, wanted: float, least: float = LEAST_GAIN) -> float:
+    """The g for which the detail of base + g * fine [T,S,S,3] under `covers` is `wanted`; where none does, the one that comes nearest."""
+    there, more = _seen(_fine(base), covers), _seen(_fine(fine), covers)
+    if not more.size or (power := float(np.var(more))) < 1e-6:
         return 1.0
-    together = float(np.mean((base - base.mean()) * (fine - fine.mean())))
-    room = together**2 - power * (float(np.var(base)) - wanted**2)
+    together = float(np.mean((there - there.mean()) * (more - more.mean())))
+    room = together**2 - power * (float(np.var(there)) - wanted**2)
     return float(np.clip((-together + max(0.0, room) ** 0.5) / power, least, MOST_GAIN))

@@ -135,6 +135,17 @@ def test_checkpoints_depend_on_the_data_and_on_where_training_starts(tmp_path):
     assert len({go(small_model(1), toy_clips(20)), go(small_model(2), toy_clips(20)), go(small_model(1), toy_clips(20, seed=1))}) == 3
 
 
+@pytest.mark.parametrize("column", ["kind", "identity", "source_video", "donor_clip"])
+def test_a_correction_of_who_or_what_a_clip_shows_trains_anew(tmp_path, column):
+    """These decide who is drawn beside whom and who gives a face: with the old weights taken over a correction would be none."""
+    folders = set()
+    for said in ("one", "other"):
+        train = toy_clips(8)
+        train.rows[column] = said
+        folders.add(pretrain(small_model(1), train, toy_clips(4), PHASE1.model_copy(update={"steps": 1}), 3, tmp_path).folder)
+    assert len(folders) == 2
+
+
 def test_both_phases_learn_the_toy_and_write_their_curve(tmp_path):
     model, train, val, test = small_model(), toy_clips(32), toy_clips(16, seed=1), toy_clips(32, seed=2)
     first = pretrain(model, train, val, PHASE1.model_copy(update={"steps": 24, "validate_every": 8}), 0, tmp_path)
