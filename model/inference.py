@@ -5,7 +5,7 @@ verdict by model/aggregate.py. Whatever is wrong with a file, the answer is a ro
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ class FileVerdict:
     engine: str = ""
     tracks: list[dict[str, Any]] = field(default_factory=list)  # {track, p_fake, start_seconds, end_seconds, place}: its most suspicious clip
     clips: list[dict[str, Any]] = field(default_factory=list)  # {track, start_seconds, end_seconds, p_fake, place}; place: see _place
-    learned: int = 0  # clips of it that the model was trained on, pixel for pixel, as far as its card lists them: then the verdict says nothing
+    learned: int = 0  # clips of it that trained this very model, where score_file looked (Engine.learned_of): then the verdict says nothing
     novelty: float | None = None  # distance of the worst track from what the model knows, about 1 for familiar media (model/novelty.py)
 
     def as_row(self) -> dict[str, Any]:
@@ -160,6 +160,10 @@ class Engine:
         """How this model looks at faces: as its card says, but for a `mode` that replaces the card's."""
         return self.card.faces if mode is None else FaceSettings.model_validate(self.card.faces.model_dump() | {"mode": mode})
 
+    def learned_of(self, found: "Extraction") -> int:
+        """Clips of one file that this model was trained on, pixel for pixel, as far as its card lists them."""
+        return sum(sha256_bytes(np.ascontiguousarray(clip.frames).tobytes()) in self._learned for clip in found.clips) if self._learned else 0
+
     def judge(
         self, found: "Extraction", file: str, scores: Sequence[ClipScore] | None = None, threshold: float | None = None, abstain: float | None = None
     ) -> FileVerdict:
@@ -189,9 +193,8 @@ class Engine:
             said, reason = "uncertain", UNLIKE
         reason = reason or _reason(said, rows, video.worst_clip)
         novelty = video_novelty(known, seen) if known and known["centre"] else None
-        learned = sum(sha256_bytes(np.ascontiguousarray(clip.frames).tobytes()) in self._learned for clip in found.clips) if self._learned else 0
         about = (found.frames_seen, found.faces, reason, self.model_id, found.kind, self.card.engine)
-        return FileVerdict(file, video.p_fake, said, *about, tracks, rows, learned, novelty)
+        return FileVerdict(file, video.p_fake, said, *about, tracks, rows, novelty=novelty)
 
 
 def score_file_with(engines: Sequence[Engine], source: Path | bytes, mode: str | None = None, name: str | None = None) -> list[FileVerdict]:
@@ -207,7 +210,7 @@ def score_file_with(engines: Sequence[Engine], source: Path | bytes, mode: str |
         try:
             if way not in extracted:
                 extracted[way] = extract_clips(source, faces, engine.threads)
-            said.append(engine.judge(extracted[way], file))
+            said.append(replace(engine.judge(extracted[way], file), learned=engine.learned_of(extracted[way])))
         except ModelFileError:
             raise
         except Exception as problem:  # a file from anywhere may break a decoder in ways nobody listed; its row must still appear

@@ -60,12 +60,11 @@ class Reforger:
         it would give itself away.
         """
         recipe = self._recipes.get(position)
-        anew = recipe is not None and rng.random() < self._chance
-        gives = self._giver(recipe.source, recipe.donor, rng) if recipe is not None and anew and recipe.needs_donor else None
-        if recipe is None or not anew or (recipe.needs_donor and gives is None):
-            clip = self._clips.clip(position)
-            shown = clip[_frame(clip, rng, at)][None] if single else clip
-            return shown if self._clips.rows["role"].iat[position] == "hardened" else spoil(shown)
+        if recipe is None or rng.random() >= self._chance:
+            return self._stored(position, rng, single, at, spoil)
+        gives = self._giver(recipe.source, recipe.donor, rng) if recipe.needs_donor else None
+        if recipe.needs_donor and gives is None:
+            return self._stored(position, rng, single, at, spoil)
         frames, points = self._clips.clip(recipe.source), self._points(recipe.source)
         donor = None
         if single:
@@ -77,6 +76,11 @@ class Reforger:
         if gives is not None:
             donor = spoil_donor(self._clips.clip(gives)), self._points(gives)
         return forge_clip(recipe.forger, spoil(frames), points, rng, donor)[0]
+
+    def _stored(self, position: int, rng: np.random.Generator, single: bool, at: int | None, spoil: Callable[[Frames], Frames]) -> Frames:
+        clip = self._clips.clip(position)
+        shown = clip[_frame(clip, rng, at)][None] if single else clip
+        return shown if self._clips.rows["role"].iat[position] == "hardened" else spoil(shown)
 
     def _giver(self, source: int, stored: int | None, rng: np.random.Generator) -> int | None:
         """Who gives a face this time: a real clip of the source's kind and of another person, else the stored fake's own donor, where that is here."""

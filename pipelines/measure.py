@@ -24,23 +24,9 @@ if TYPE_CHECKING:
     from model.inference import Engine
     from pipelines.scoring import Tell
 
-COLUMNS = (
-    "file",
-    "label",
-    "generator",
-    "identity",
-    "source_video",
-    "compression",
-    "kind",
-    "p_fake",
-    "verdict",
-    "frames",
-    "faces",
-    "model",
-    "reason",
-    "learned",
-)
+ABOUT = ("label", "generator", "identity", "source_video", "compression")
 SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason", "learned")
+COLUMNS = ("file", *ABOUT, *SAID)
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
 
@@ -91,14 +77,7 @@ def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, t
     from model.inference import score_file_with
 
     def one(found: Found) -> list[dict[str, Any]]:
-        about = {
-            "file": found.name,
-            "label": found.label,
-            "generator": found.generator,
-            "identity": found.identity,
-            "source_video": found.source_video,
-            "compression": found.compression,
-        }
+        about = {"file": found.name} | {name: getattr(found, name) for name in ABOUT}
         if found.problem:
             nothing = {"kind": "", "p_fake": None, "verdict": "none", "frames": 0, "faces": 0, "learned": 0, "reason": found.problem}
             return [about | nothing | {"model": engine.model_id} for engine in engines]
@@ -124,7 +103,7 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     everything = pd.DataFrame(list(rows))
     table = everything[everything["p_fake"].notna()].copy()
     table["p_fake"] = table["p_fake"].astype(float)
-    table["cluster"] = table["identity"].where(table["identity"] != "", table["source_video"].where(table["source_video"] != "", table["file"]))
+    table["cluster"] = [str(row.identity or row.source_video or row.file) for row in table.itertuples()]
     return {
         "answered": {"n": len(table), "of": len(everything), **class_counts(table)},
         "verdicts": {str(label): dict(sorted(Counter(part["verdict"]).items())) for label, part in everything.groupby("label")},

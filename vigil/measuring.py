@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vigil.scoring import choose_model, model_folder
+from vigil.scoring import choose_model, model_folder, refuse_unknown_mode
 from vigil.taking_in import named_sources
 from workspace.errors import WorkspaceError
 from workspace.files import write_json
@@ -18,6 +18,7 @@ SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 
 def evaluate_source(path: str, layout: str, labels: list[str], workspace: Path | None, model: Path | None, out: Path, mode: str) -> dict[str, Any]:
     """Measure and write; returns the report, with the folder it lies in."""
+    refuse_unknown_mode(mode)
     from model.inference import Engine
     from pipelines.measure import measure
     from pipelines.stage import Progress
@@ -35,6 +36,7 @@ def evaluate_cross(
 
     `history` adds every model that this workspace ever promoted, oldest first. A cell's folder is out/<model>/<number>-<source>.
     """
+    refuse_unknown_mode(mode)
     from model.inference import Engine
     from pipelines.measure import measure
     from pipelines.stage import Progress

@@ -61,8 +61,12 @@ def reach_mask(points: Floats, size: int) -> NDArray[np.uint8]:
     return hull_mask(points, size, REACH)
 
 
-def cover(points: Floats, size: int, hull: tuple[int, ...], softness: float) -> Floats:
-    """How much of each pixel [T,S,S] in 0..1 a forgery takes: the hull of the mesh points [T,468,2] it names, or everything where it names none."""
+def cover(points: Floats, size: int, hull: tuple[int, ...], softness: float, reach: Floats | None = None) -> Floats:
+    """How much of each pixel [T,S,S] in 0..1 a forgery takes: the hull of the mesh points [T,468,2] it names, or everything where it names none.
+
+    Nothing beyond the reach of `points`, or of the meshes `reach` [T,468,2] where the face was moved away from those.
+    """
     if not hull:
         return np.ones((len(points), size, size), np.float32)
-    return np.stack([feather(hull_mask(mesh[list(hull)], size), softness, reach_mask(mesh, size)) for mesh in points])
+    limits = points if reach is None else reach
+    return np.stack([feather(hull_mask(mesh[list(hull)], size), softness, reach_mask(limit, size)) for mesh, limit in zip(points, limits, strict=True)])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.forgers.detail import compose, draw_sharpness
-from media.forgers.masks import HULLS, Floats, feather, hull_mask, reach_mask, steady
+from media.forgers.masks import HULLS, Floats, cover, hull_mask, steady
 from media.forgers.warp import CONTROL, bend
 from media.landmarks import INNER_LIPS
 
@@ -92,10 +92,7 @@ def reenact(
         picture, mesh = (stills[chosen], meshes[chosen]) if draw.still else (frame, own[index])
         face = _drive(picture, mesh, goal[index], draw, size)
         faces.append(face + _noise(rng, size, grain) if grain > 0 else face)
-    covers = np.ones(frames.shape[:3], np.float32)
-    if not draw.whole:
-        hulls = [hull_mask(mesh[list(HULLS[draw.kind])], size, 0.0) for mesh in goal]
-        covers = np.stack([feather(hull, draw.softness, reach_mask(mesh, size)) for hull, mesh in zip(hulls, own, strict=True)])
+    covers = cover(goal, size, () if draw.whole else HULLS[draw.kind], draw.softness, reach=own)
     return compose(frames, np.stack(faces), covers, draw.sharpness), goal.astype(landmarks.dtype)
 
 

@@ -140,6 +140,8 @@ def test_scores_on_the_edge_files_of_the_shared_media(promoted: Path, shared_dat
         (["score"], 2),
         (["sample", "x", "--fake", "nobody"], 2),
         (["sample", "x", "--fake", "nobody=1"], 1),
+        *((words, 2) for words in (["score", "x", "--mode", "slow"], ["explain", "x", "--mode", "slow"])),
+        *((words, 2) for words in (["evaluate", ".", "--mode", "slow"], ["evaluate", ".", "--cross", "--mode", "slow"])),
         (["serve", "--port", "99999"], 2),
         (["serve", "--port", "-1"], 2),
     ],
