@@ -2,17 +2,19 @@
 
 `resnext_tiny` and `resnext_small` are ResNeXts (Xie et al. 2017: residual bottlenecks with grouped convolutions) small
 enough for a CPU. They also see the picture's high-pass residual (picture less its 3x3 mean), because the traces of a
-forgery are small beside the picture itself. `meso4` and `xception` are the literature's (model/rivals.py); every other name is a
-torchvision classifier, Swin and ViT included.
+forgery are small beside the picture itself. `efficientnet_lite0` comes with ImageNet weights that need no network
+(model/lite.py). `meso4` and `xception` are the literature's (model/rivals.py); every other name is a torchvision classifier, Swin and ViT included.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.lite import WEIGHTS, EfficientNetLite0
 from model.rivals import Meso4, SwinMap, VitMap, Xception
 from workspace.errors import ModelFileError, SettingsError
 from workspace.files import sha256_file
@@ -24,7 +26,12 @@ OWN = {
     "resnext_small": (32, [(64, 2, 2), (160, 3, 2), (288, 4, 2), (384, 2, 1)], 16),
 }
 
-WRITTEN: dict[str, type[nn.Module]] = {"meso4": Meso4, "xception": Xception}  # of the literature, not in torchvision
+# of the literature, not in torchvision
+WRITTEN: dict[str, Callable[[], nn.Module]] = {
+    "meso4": Meso4,
+    "xception": Xception,
+    "efficientnet_lite0": EfficientNetLite0,
+}
 
 
 class ResNeXtBlock(nn.Module):
@@ -77,6 +84,7 @@ class SmallResNeXt(nn.Module):
 def build_backbone(name: str, weights: str = "", size_px: int = 224) -> nn.Module:
     """The encoder called `name`, with the backbone weights of a safetensors file, or torchvision's own of the name `weights` (IMAGENET1K_V2).
 
+    Those of `efficientnet_lite0` are installed;
     torchvision's are fetched once and checked by hash; where they cannot be had a line says so, and the encoder starts from random
     weights. Raises SettingsError for an unknown name or a classifier whose features are not a map, ModelFileError for a file that
     does not fit. torchvision is imported only for its own names (5 s).
@@ -125,16 +133,18 @@ def _from_scratch(name: str, size_px: int) -> nn.Module:
 
 
 def _pretrained(name: str, weights: str, size_px: int) -> nn.Module:
-    """torchvision's classifier with its published weights, or from scratch, plainly said, where this machine cannot fetch them."""
+    """torchvision's classifier with its published weights, or from scratch, plainly said, where this machine cannot fetch them; or our Lite0 with its own."""
+    if (name, weights) == ("efficientnet_lite0", WEIGHTS):
+        return EfficientNetLite0(published=True)
     import torchvision
 
     ours = name in OWN or name in WRITTEN
     classifier = None if ours else _classifier(name, size_px)
-    offered = [] if ours else list(torchvision.models.get_model_weights(name).__members__)
+    offered = [WEIGHTS] if name == "efficientnet_lite0" else [] if ours else list(torchvision.models.get_model_weights(name).__members__)
     if classifier is None or weights not in offered:
         raise SettingsError(
             f"There are no weights called {weights!r} for {name}.",
-            why=f"torchvision offers {', '.join(offered)}" if offered else "nobody publishes weights of networks written here",
+            why=f"there are {', '.join(offered)}" if offered else "nobody publishes weights of networks written here",
             next_step="Mend model.weights: one of these names, the path of a safetensors file, or empty.",
         )
     try:

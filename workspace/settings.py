@@ -245,9 +245,11 @@ class ModelSettings(Block):
         ),
     )
 
-    backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or resnext_small, resnext_tiny.")
+    backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or efficientnet_lite0, resnext_small, resnext_tiny.")
     weights: str = Field(
-        "", description="Path of a safetensors file with backbone weights, or torchvision's name of some (IMAGENET1K_V2); empty trains from scratch."
+        "",
+        description="Path of a safetensors file with backbone weights, or the name of published ones: IMAGENET1K_V1 of efficientnet_lite0 "
+        "(installed, no network needed), torchvision's of its own (fetched once, e.g. IMAGENET1K_V2). Empty trains from scratch.",
     )
     shrink: Positive = Field(
         1, description="Frames are averaged over squares of so many pixels a side first: forged large, looked at small, as fakes are that were sent on."

@@ -11,7 +11,13 @@ from workspace.settings import ModelSettings
 
 @pytest.mark.parametrize(
     ("name", "size", "shape", "millions"),
-    [("meso4", 64, (16, 2), 0.0115), ("xception", 64, (2048, 2), 20.8), ("swin_t", 64, (768, 2), 27.5), ("vit_b_16", 64, (768, 4), 85.7)],
+    [
+        ("meso4", 64, (16, 2), 0.0115),
+        ("xception", 64, (2048, 2), 20.8),
+        ("efficientnet_lite0", 64, (112, 4), 0.70),
+        ("swin_t", 64, (768, 2), 27.5),
+        ("vit_b_16", 64, (768, 4), 85.7),
+    ],
 )
 def test_the_map_and_the_size_are_those_of_the_paper(name: str, size: int, shape: tuple[int, int], millions: float) -> None:
     encoder = build_backbone(name, "", size)
@@ -19,7 +25,7 @@ def test_the_map_and_the_size_are_those_of_the_paper(name: str, size: int, shape
     assert sum(parameter.numel() for parameter in encoder.parameters()) / 1e6 == pytest.approx(millions, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["meso4", "swin_t"])
+@pytest.mark.parametrize("name", ["meso4", "efficientnet_lite0", "swin_t"])
 def test_the_whole_network_learns_with_it(name: str) -> None:
     torch.manual_seed(0)
     network = ResNeXtLSTM(ModelSettings(backbone=name, lstm_hidden=8), 64)
