@@ -53,6 +53,7 @@ BASE: dict[str, dict[str, Any]] = {
     "pretrain": {"pairs": True, "locate": 1.0},
     "train": {"pairs": True},
 }
+LITE = {"backbone": "efficientnet_lite0"}
 STRONG = {"degrade": 0.5, "noise_sigma": 0.1, "cutout": 0.15, "frequency_mask": 0.1}  # the profile's own
 # name -> (forgers left out of training, changes of the base)
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
@@ -67,11 +68,14 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "strong augmentation": ((), {"augment": STRONG}),
     "no pairs, no places": ((), {"pretrain": {"pairs": False, "locate": 0.0}, "train": {"pairs": False}}),
     "sources as they are": ((), {"augment": {"poor_sources": 0.0}}),
+    "EfficientNet-Lite0": ((), {"model": LITE}),
+    "EfficientNet-Lite0 from ImageNet": ((), {"model": LITE | {"weights": "IMAGENET1K_V1"}, "pretrain": {"lr": 0.0005}}),
     "hardened clips": ((), {}),
     "PGD in training": ((), {"train": {"adversarial_steps": 3}}),
     "hardened clips, PGD in training": ((), {"train": {"adversarial_steps": 3}}),
 }
-BESIDE = ("strong augmentation", "no pairs, no places", "sources as they are")  # run last: what the recipe's own choices are worth
+# run last: what the recipe's own choices are worth
+BESIDE = ("strong augmentation", "no pairs, no places", "sources as they are", "EfficientNet-Lite0", "EfficientNet-Lite0 from ImageNet")
 HARDENED = (
     "hardened clips",
     "hardened clips, PGD in training",
