@@ -110,14 +110,14 @@ both weight files together {sum(path.stat().st_size for path in out.glob("model.
 
 {clips} clips and {photos} photos of real faces ({people} people known by name, the photos' people mostly unknown), from example and test folders of public
 research repositories; 75% of the known people train. Every fake in training was forged by this project from those faces
-({", ".join(card["generators_seen"])}). It has never seen a deepfake from outside.
+({", ".join(card["generators_seen"])}). It has never seen a deepfake from outside.{_started(card["model"])}
 
 ## Figures
 
 On clips of generators that it never met, and a still of each, against real media of people of the holdout, on whom nothing was
 chosen; the last rows have the people of validation too, on whose real media the threshold was set. 95% intervals by
-drawing whole people. Its recipe is the one of three that did best on these
-very fakes (AUC 0.17, 0.23 and 0.50 then), so that the figure on them is, if anything, too good.
+drawing whole people. Its backbone and its forgers were chosen by people and forgers that were left out of
+training (docs/forgers.md); how earlier recipes did on these very fakes was seen (AUC 0.17 to 0.50), and nothing that was tried did better.
 
 | what | real | fake | AUC | recall | false-positive rate |
 |---|---|---|---|---|---|
@@ -137,6 +137,16 @@ those fakes; one below it takes them for more real than real video. Its `p_fake`
 These weights are for research and evaluation only, whatever the licence of the code: several of the media they were trained on
 were published on such terms. Do not use them to decide about a person.
 """
+
+
+def _started(model: dict[str, Any]) -> str:
+    """What its backbone knew before the first real face."""
+    if not model["weights"]:
+        return ""
+    return (
+        f"\nIts backbone did not start from nothing but from published ImageNet weights ({model['backbone']} {model['weights']}, Apache-2.0):\n"
+        "photographs of things with their names, no forgery among them."
+    )
 
 
 def _outside(area: dict[str, Any]) -> str:
