@@ -1,11 +1,11 @@
 """Leave one forger out: does a detector that never saw a way to forge find it? And what each part of the recipe is worth.
 
     python benchmarks/forgers.py prepare LABELS.csv [--work FOLDER]     faces, and every clip forged by every forger, once
-    python benchmarks/forgers.py run [--what one|ablation|matrix|all]   trains; appends a row a run to benchmarks/forgers.jsonl
+    python benchmarks/forgers.py run [--what one|ablation|matrix|start|all]   trains; appends a row a run to benchmarks/forgers.jsonl
     python benchmarks/forgers.py show                                   means with intervals over runs
 
 Trained: people of the training side and photos of nobody known, with every forger but the held-out ones (one, or the two of the
-ablation), or with a single one for the table of forger by forger. Measured: people of the other sides, their real clips against each
+ablation), or with a single one for the table of forger by forger; `start` does some of it again with a network that starts from ImageNet. Measured: people of the other sides, their real clips against each
 forger's fakes of them (AUC over clips, over stills cut from them, and over clips that both were coded once more), and against the media
 that the table keeps for evaluation. No run chooses anything on what it is measured on: the last averaged weights are taken,
 whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each on one core: `--part 1/2`
@@ -14,6 +14,7 @@ anew: the intervals are percentiles of that, and hold for these forgers, not for
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import sys
@@ -54,6 +55,7 @@ BASE: dict[str, dict[str, Any]] = {
     "train": {"pairs": True},
 }
 LITE = {"backbone": "efficientnet_lite0"}
+STARTED = "EfficientNet-Lite0 from ImageNet"
 STRONG = {"degrade": 0.5, "noise_sigma": 0.1, "cutout": 0.15, "frequency_mask": 0.1}  # the profile's own
 # name -> (forgers left out of training, changes of the base)
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
@@ -69,13 +71,14 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "no pairs, no places": ((), {"pretrain": {"pairs": False, "locate": 0.0}, "train": {"pairs": False}}),
     "sources as they are": ((), {"augment": {"poor_sources": 0.0}}),
     "EfficientNet-Lite0": ((), {"model": LITE}),
-    "EfficientNet-Lite0 from ImageNet": ((), {"model": LITE | {"weights": "IMAGENET1K_V1"}, "pretrain": {"lr": 0.0005}}),
+    STARTED: ((), {"model": LITE | {"weights": "IMAGENET1K_V1"}, "pretrain": {"lr": 0.0005}}),
     "hardened clips": ((), {}),
     "PGD in training": ((), {"train": {"adversarial_steps": 3}}),
     "hardened clips, PGD in training": ((), {"train": {"adversarial_steps": 3}}),
 }
 # run last: what the recipe's own choices are worth
-BESIDE = ("strong augmentation", "no pairs, no places", "sources as they are", "EfficientNet-Lite0", "EfficientNet-Lite0 from ImageNet")
+BESIDE = ("strong augmentation", "no pairs, no places", "sources as they are")
+START = ("EfficientNet-Lite0", STARTED)  # what a published start is worth
 HARDENED = (
     "hardened clips",
     "hardened clips, PGD in training",
@@ -451,11 +454,15 @@ def wanted(what: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
         if what in ("one", "all"):
             yield from (((name,), "base", seed) for name in HELD_OUT)
         if what in ("ablation", "all"):
-            yield from ((ABLATION_ON, variant, seed) for variant in VARIANTS if variant not in BESIDE)
+            yield from ((ABLATION_ON, variant, seed) for variant in VARIANTS if variant not in (*BESIDE, *START))
     if what in ("ablation", "all"):
         yield from ((ABLATION_ON, variant, seed) for seed in SEEDS for variant in BESIDE)
     if what in ("matrix", "all"):
         yield from ((all_but(name), "base", SEEDS[0]) for name in FORGERS)
+    if what in ("start", "all"):
+        for seed in SEEDS:
+            yield from ((ABLATION_ON, variant, seed) for variant in START)
+            yield from ((held_out, STARTED, seed) for held_out in (all_but("self_blend"), *((name,) for name in HELD_OUT)))
 
 
 def all_but(name: str) -> tuple[str, ...]:
@@ -547,21 +554,21 @@ def show(work: Path) -> None:
         return {seed: one for (held, kind, seed), one in scores.items() if (held, kind) == (held_out, variant)}
 
     print(f"{rows[0]['n_real']} real clips of {rows[0]['people']} people. One forger held out, all others in training ({STEPS} + {FIT_STEPS} steps a run)")
-    for unit in ("clip", "still", "coded"):
-        each = {name: by_seed((name,), "base") for name in HELD_OUT if by_seed((name,), "base")}
+    for variant, unit in itertools.product(("base", STARTED), ("clip", "still", "coded")):
+        each = {name: by_seed((name,), variant) for name in HELD_OUT if by_seed((name,), variant)}
         values = {name: drawn([tables], unit, (name,))[0] for name, tables in each.items()}
         if len(values) == len(HELD_OUT):
-            print(f"  AUC over {unit}s, mean of the forgers: {percentiles([mean(column) for column in zip(*values.values(), strict=True)])}")
+            print(f"  {variant}: AUC over {unit}s, mean of the forgers: {percentiles([mean(column) for column in zip(*values.values(), strict=True)])}")
         for name, column in values.items():
             print(f"    {name:<20} {percentiles(column)}  ({len(each[name])} seeds)")
-        kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1]
+        kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1 and row["variant"] == variant]
         print(f"    generated clips that are kept for evaluation, by run: {min(kept):.2f} to {max(kept):.2f}" if kept else "")
-    print("Forger by forger: trained on the one of the row alone, one seed; AUC over clips on the one of the column")
+    print("Forger by forger: trained on the one of the row alone, a line a seed; AUC over clips on the one of the column")
     print(f"    {'':<18}{''.join(f'{name[:16]:>18}' for name in FORGERS)}")
-    for name in FORGERS:
-        for seed, one in by_seed(all_but(name), "base").items():
+    for name, variant in itertools.product(FORGERS, ("base", STARTED)):
+        for seed, one in by_seed(all_but(name), variant).items():
             areas = [drawn([{seed: one}], "clip", (other,), resamples=0)[0][0] for other in FORGERS]
-            print(f"    {name:<18}{''.join(f'{area:>18.3f}' for area in areas)}")
+            print(f"    {name:<18}{''.join(f'{area:>18.3f}' for area in areas)}  {'' if variant == 'base' else variant}")
     print(
         f"Ablation, held out together: {', '.join(ABLATION_ON)}. Mean AUC of the two over clips; what the change costs against base: clips, stills, clips coded"
     )
@@ -599,7 +606,7 @@ def main() -> None:
     parser.add_argument("table", type=Path, nargs="?")
     parser.add_argument("--work", type=Path, default=Path("forgers-work"))
     parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--what", choices=["one", "ablation", "matrix", "all"], default="all")
+    parser.add_argument("--what", choices=["one", "ablation", "matrix", "start", "all"], default="all")
     parser.add_argument("--part", default="1/1", help="which part of the runs, of how many, e.g. 2/2")
     arguments = parser.parse_args()
     if arguments.verb == "prepare":
