@@ -5,7 +5,8 @@
     python benchmarks/forgers.py show                                   means with intervals over runs
 
 Trained: people of the training side and photos of nobody known, with every forger but the held-out ones (one, or the two of the
-ablation), or with a single one for the table of forger by forger; `start` does some of it again with a network that starts from ImageNet. Measured: people of the other sides, their real clips against each
+ablation), or with a single one for the table of forger by forger; `start` does some of it
+again with a network that starts from ImageNet. Measured: people of the other sides, their real clips against each
 forger's fakes of them (AUC over clips, over stills cut from them, and over clips that both were coded once more), and against the media
 that the table keeps for evaluation. No run chooses anything on what it is measured on: the last averaged weights are taken,
 whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each on one core: `--part 1/2`
@@ -562,7 +563,8 @@ def show(work: Path) -> None:
         for name, column in values.items():
             print(f"    {name:<20} {percentiles(column)}  ({len(each[name])} seeds)")
         kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1 and row["variant"] == variant]
-        print(f"    generated clips that are kept for evaluation, by run: {min(kept):.2f} to {max(kept):.2f}" if kept else "")
+        if kept:
+            print(f"    generated clips that are kept for evaluation, by run: {min(kept):.2f} to {max(kept):.2f}")
     print("Forger by forger: trained on the one of the row alone, a line a seed; AUC over clips on the one of the column")
     print(f"    {'':<18}{''.join(f'{name[:16]:>18}' for name in FORGERS)}")
     for name, variant in itertools.product(FORGERS, ("base", STARTED)):
