@@ -66,6 +66,44 @@ def measured_sets(table: Path, settings: Settings, out: Path) -> dict[str, Path]
     return {name: out / f"{name}.csv" for name in sets}
 
 
+def on_forgers_never_met(work: Path, settings: Settings, model: Path) -> dict[str, dict[str, Any]]:
+    """AUC over clips of each forger that the recipe leaves out, on people of validation and holdout: their fakes against their real clips.
+
+    The forgeries are made in `work`/never-met, so that the cycle's own stay as they were.
+    """
+    from benchmarks.forgers import FORGERS
+    from media.shards import read_clip_at, read_index
+    from model.inference import Engine
+    from model.intervals import summarise_with_intervals
+    from pipelines import forge
+    from workspace.settings import parse_settings
+
+    (batch,) = (folder.name for folder in (work / "data" / "faces").iterdir() if folder.is_dir())
+    apart, engine = work / "never-met", Engine(model)
+    (apart / "data").mkdir(parents=True, exist_ok=True)
+    if not (apart / "data" / "faces").exists():
+        (apart / "data" / "faces").symlink_to((work / "data" / "faces").resolve(), target_is_directory=True)
+
+    def scored(folder: Path) -> list[tuple[str, float]]:
+        """(person, p_fake) of each clip of a known person who was not trained on."""
+        rows = [row for row in read_index(folder).to_dict("records") if row["use"] != "evaluate" and row["identity"]]
+        rows = [row for row in rows if split_of(row["identity"], settings.split) != "train" and row["label"] in ("real", "fake")]
+        return [(row["identity"], score.p_fake) for row, score in zip(rows, engine.score_clips([read_clip_at(folder, row) for row in rows]), strict=True)]
+
+    reals = scored(work / "data" / "faces" / batch)
+    found = {}
+    for name in FORGERS:
+        if name in settings.forge.forgers:
+            continue
+        raw = settings.model_dump(mode="json")
+        forge.run(apart, parse_settings(raw | {"forge": raw["forge"] | {"forgers": [name], "fakes_per_real": 1.0}}), batch)
+        fakes = scored(apart / "data" / "forged" / batch)
+        labels, people = ["real"] * len(reals) + ["fake"] * len(fakes), [person for person, _ in [*reals, *fakes]]
+        told = summarise_with_intervals(labels, [p_fake for _, p_fake in [*reals, *fakes]], people, engine.card.threshold, resamples=1000)
+        found[name] = {"n_real": len(reals), "n_fake": len(fakes), "people": len(set(people)), "auc": told["auc"].as_dict()}
+    return found
+
+
 def package(work: Path, out: Path) -> dict[str, Any]:
     """Copy the last candidate to `out`; the card keeps the hash of the training clips, not their list. Returns the card."""
     made = list(candidates(Journal(work).events()).values())[-1]
@@ -79,7 +117,9 @@ def package(work: Path, out: Path) -> dict[str, Any]:
     return card
 
 
-def describe(card: dict[str, Any], reports: dict[str, dict[str, Any]], own: dict[str, Any], table: Path, out: Path) -> str:
+def describe(
+    card: dict[str, Any], reports: dict[str, dict[str, Any]], own: dict[str, Any], never_met: dict[str, dict[str, Any]], table: Path, out: Path
+) -> str:
     """The starter's README: what it is, what it was trained on, how well it does, where it fails, on what terms."""
     with open(table, newline="", encoding="utf-8") as handle:
         rows = [row for row in csv.DictReader(handle) if row["use"] == "train" and row["label"] == "real"]
@@ -123,9 +163,15 @@ trials, people of this holdout among them (docs/forgers.md); how earlier recipes
 |---|---|---|---|---|---|
 {chr(10).join(line(name, part) for name, part in parts.items())}
 
-On forgeries that this project made of holdout people ({ours["auc"]["n"]} videos and photos): AUC {_shown(ours["auc"])}, recall {_shown(ours["recall"])},
-false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}. Poor copies of its reals against the reals: AUC {_shown(poor)}, where 0.5 means
-that it does not follow picture quality. {_outside(report["overall"]["auc"])}
+Forgeries of kinds that it never met, made by this project of people of validation and holdout, against their real clips and photos:
+
+| forged by | real | fake | people | AUC over clips |
+|---|---|---|---|---|
+{chr(10).join(f"| `{name}` | {part['n_real']} | {part['n_fake']} | {part['people']} | {_shown(part['auc'])} |" for name, part in never_met.items())}
+
+On forgeries that this project made of holdout people, of the kinds it knows ({ours["auc"]["n"]} videos and photos): AUC {_shown(ours["auc"])},
+recall {_shown(ours["recall"])}, false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}.
+Poor copies of its reals against the reals: AUC {_shown(poor)}, where 0.5 means that it does not follow picture quality. {_outside(report["overall"]["auc"])}
 
 ## Limits
 
@@ -176,16 +222,20 @@ def main() -> None:
     vigil("init", arguments.work, "--profile", "small", "--recipe", "starter", shown=True)
     settings = load_settings(arguments.work / "params.yaml")
     vigil("ingest", arguments.table, "-w", arguments.work, shown=True)
-    vigil("retrain", "-w", arguments.work, shown=True)
+    if not candidates(Journal(arguments.work).events()):
+        vigil("retrain", "-w", arguments.work, shown=True)
     card = package(arguments.work, arguments.out)
     reports = {}
     for name, table in measured_sets(arguments.table.resolve(), settings, arguments.work / "measured-set").items():
         vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / f"measured-{name}", shown=True)
         reports[name] = json.loads((arguments.work / f"measured-{name}" / "evaluation.json").read_text())
-    figures = {"seed": card["seed"]} | {name: {"overall": report["overall"], "by_kind": report["by_kind"]} for name, report in reports.items()}
+    never_met = on_forgers_never_met(arguments.work, settings, arguments.out)
+    figures = {"seed": card["seed"], "never_met": never_met} | {
+        name: {"overall": report["overall"], "by_kind": report["by_kind"]} for name, report in reports.items()
+    }
     (arguments.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     own = json.loads((arguments.work / "reports" / "evaluation.json").read_text())
-    (arguments.out / "README.md").write_text(describe(card, reports, own, arguments.table, arguments.out), encoding="utf-8")
+    (arguments.out / "README.md").write_text(describe(card, reports, own, never_met, arguments.table, arguments.out), encoding="utf-8")
     print(f"{arguments.out}: model {card['model_sha256'][:12]}, {sum((arguments.out / name).stat().st_size for name in KEPT) / 1e6:.1f} MB")
 
 
