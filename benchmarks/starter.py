@@ -95,7 +95,7 @@ def on_forgers_never_met(work: Path, settings: Settings, model: Path) -> dict[st
     for name in FORGERS:
         if name in settings.forge.forgers:
             continue
-        raw = settings.model_dump(mode="json")
+        raw = settings.model_dump(mode="json", by_alias=True)
         forge.run(apart, parse_settings(raw | {"forge": raw["forge"] | {"forgers": [name], "fakes_per_real": 1.0}}), batch)
         fakes = scored(apart / "data" / "forged" / batch)
         labels, people = ["real"] * len(reals) + ["fake"] * len(fakes), [person for person, _ in [*reals, *fakes]]
@@ -154,8 +154,8 @@ research repositories; 75% of the known people train. Every fake in training was
 
 ## Figures
 
-On clips of generators that it never met, and a still of each, against real media of people of the holdout, on whom nothing was
-chosen; the last rows have the people of validation too, on whose real media the threshold was set. 95% intervals by
+On clips of generators that it never met, and a still of each, against real media of people of the holdout; the
+last rows have the people of validation too, on whose real media the threshold was set. 95% intervals by
 drawing whole people. Its backbone and its forgers were chosen by forgers and people that were left out of
 trials, people of this holdout among them (docs/forgers.md); how earlier recipes did on these very fakes was seen (AUC 0.17 to 0.50).
 
@@ -169,7 +169,7 @@ Forgeries of kinds that it never met, made by this project of people of validati
 |---|---|---|---|---|
 {chr(10).join(f"| `{name}` | {part['n_real']} | {part['n_fake']} | {part['people']} | {_shown(part['auc'])} |" for name, part in never_met.items())}
 
-On forgeries that this project made of holdout people, of the kinds it knows ({ours["auc"]["n"]} videos and photos): AUC {_shown(ours["auc"])},
+On the whole holdout of its cycle ({ours["auc"]["n"]} videos and photos: forgeries of the kinds it knows, and the generated clips): AUC {_shown(ours["auc"])},
 recall {_shown(ours["recall"])}, false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}.
 Poor copies of its reals against the reals: AUC {_shown(poor)}, where 0.5 means that it does not follow picture quality. {_outside(report["overall"]["auc"])}
 
