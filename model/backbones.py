@@ -8,6 +8,7 @@ forgery are small beside the picture itself. `efficientnet_lite0` comes with Ima
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,6 +33,9 @@ WRITTEN: dict[str, Callable[[], nn.Module]] = {
     "xception": Xception,
     "efficientnet_lite0": EfficientNetLite0,
 }
+
+# and with the published weights that come with the installation, by their name
+INSTALLED: dict[str, dict[str, Callable[[], nn.Module]]] = {"efficientnet_lite0": {WEIGHTS: partial(EfficientNetLite0, published=True)}}
 
 
 class ResNeXtBlock(nn.Module):
@@ -134,13 +138,14 @@ def _from_scratch(name: str, size_px: int) -> nn.Module:
 
 def _pretrained(name: str, weights: str, size_px: int) -> nn.Module:
     """torchvision's classifier with its published weights, or from scratch, plainly said, where this machine cannot fetch them; or our Lite0 with its own."""
-    if (name, weights) == ("efficientnet_lite0", WEIGHTS):
-        return EfficientNetLite0(published=True)
+    installed = INSTALLED.get(name, {})
+    if weights in installed:
+        return installed[weights]()
     import torchvision
 
     ours = name in OWN or name in WRITTEN
     classifier = None if ours else _classifier(name, size_px)
-    offered = [WEIGHTS] if name == "efficientnet_lite0" else [] if ours else list(torchvision.models.get_model_weights(name).__members__)
+    offered = list(installed) if ours else list(torchvision.models.get_model_weights(name).__members__)
     if classifier is None or weights not in offered:
         raise SettingsError(
             f"There are no weights called {weights!r} for {name}.",

