@@ -9,6 +9,7 @@ import io
 import math
 import os
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ MOVIE_MARKS = (
 )  # fmt: skip
 MAX_BAD_PACKETS = 100  # after so many in a row the rest of the file is taken as lost
 SEEK_GAIN_SECONDS = 0.5  # decoding so much is cheaper than a seek
-NEAR_SECONDS = 0.25  # a picture that begins so long before a wanted time may still be the one that is shown then
+NEAR_SECONDS = 0.25  # where packets do not tell surely when pictures are shown, one that begins so long before a wanted time may be the one
+REORDER = 16  # pictures that come before others in a file and are shown after them, at most (H.264 table A-1, H.265 A.4.2)
+STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
 THREADS = 2
 TIME_SLACK_SECONDS = 0.002  # containers round time stamps to 1 ms
 
@@ -89,13 +92,18 @@ def measured_seconds(source: Source) -> float:
 
 def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -> Iterator[tuple[float, np.ndarray]]:
     origin: float | None = None
+    stamped = container.format.name.startswith(STAMPED)
 
-    def far(packet: Any) -> bool:
+    def far(packet: Any, following: int | None) -> bool:
         if origin is None or packet.pts is None or not packet.duration:
             return False
         start = float(packet.pts * packet.time_base) - origin
-        nearest = bisect_left(times, start - TIME_SLACK_SECONDS)
-        return nearest == len(times) or times[nearest] > start + float(packet.duration * packet.time_base) + NEAR_SECONDS
+        if stamped:
+            end = float(following * packet.time_base) - origin if following is not None else math.inf
+        else:
+            end = start + float(packet.duration * packet.time_base) + NEAR_SECONDS
+        nearest = bisect_left(times, start - 2 * TIME_SLACK_SECONDS)
+        return nearest == len(times) or times[nearest] > end
 
     frames = _decoded(container, stream, far)
     following = next(frames, None)
@@ -152,29 +160,54 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
             raise media_error(source, "truncated or corrupt") from problem
 
 
-def _decoded(container: Any, stream: Any, far: Callable[[Any], bool] = lambda packet: False) -> Iterator[Any]:
+def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None) -> Iterator[Any]:
     """Frames from where the container stands, passing over what is damaged; ends at the end, or where all is lost.
 
-    A packet that is `far` from every wanted time is decoded only where other frames are built on it.
+    A packet that is `far` from every wanted time (asked with the packet and the time stamp of the picture after it) is decoded only
+    where other frames are built on it.
     """
     bad = 0
-    packets = container.demux(stream)
-    while bad < MAX_BAD_PACKETS:
+    packets = _packets(container, stream)
+    for packet, following in _with_following(packets) if far else ((packet, None) for packet in packets):
         try:
-            packet = next(packets)
-        except (StopIteration, OSError, av.error.FFmpegError):
-            return
-        try:
-            stream.codec_context.skip_frame = "NONREF" if far(packet) else "DEFAULT"
+            stream.codec_context.skip_frame = "NONREF" if far and far(packet, following) else "DEFAULT"
             for frame in packet.decode():
                 if frame.pts is not None:
                     bad = 0
                     yield frame
         except (OSError, ValueError, av.error.FFmpegError):
             bad += 1
+            if bad >= MAX_BAD_PACKETS:
+                return
 
 
-def _sought(container: Any, stream: Any, target: int, far: Callable[[Any], bool]) -> Iterator[Any]:
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    try:
+        yield from container.demux(stream)
+    except (OSError, av.error.FFmpegError):
+        return
+
+
+def _with_following(packets: Iterator[Any]) -> Iterator[tuple[Any, int | None]]:
+    """Each packet with the time stamp at which its picture gives way to the next one, as far as REORDER packets to either side tell: never too early."""
+    waiting: deque[Any] = deque()
+    stamps: deque[int] = deque(maxlen=3 * REORDER)
+
+    def first() -> tuple[Any, int | None]:
+        packet = waiting.popleft()
+        return packet, None if packet.pts is None else min((stamp for stamp in stamps if stamp > packet.pts), default=None)
+
+    for packet in packets:
+        waiting.append(packet)
+        if packet.pts is not None:
+            stamps.append(packet.pts)
+        if len(waiting) > REORDER:
+            yield first()
+    while waiting:
+        yield first()
+
+
+def _sought(container: Any, stream: Any, target: int, far: Callable[[Any, int | None], bool]) -> Iterator[Any]:
     try:
         container.seek(target, stream=stream, backward=True)
     except (OSError, av.error.FFmpegError):

@@ -1,8 +1,12 @@
 """Frames by time stamp, upright, in any container; and a reason for every file that is none."""
 
+from bisect import bisect_right
+
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import media.decode
 from media.decode import probe, read_frames, read_image
@@ -87,6 +91,37 @@ def test_what_no_wanted_time_needs_is_not_decoded(tmp_path, monkeypatch, preset,
     monkeypatch.setattr(media.decode, "_decoded", counted)
     assert len(list(read_frames(source, [9.5, 9.6]))) == 2
     assert 2 <= len(decoded) <= most
+
+
+def test_of_pictures_between_wanted_ones_only_those_are_decoded_that_others_are_built_on(tmp_path, monkeypatch):
+    y, x = np.mgrid[:64, :64]
+    waves = [((np.sin((x + k) / 6) + np.cos(y / 9)) * 50 + 120).astype(np.uint8) for k in range(100)]
+    source = write_video(tmp_path / "a.mp4", [np.stack([wave] * 3, axis=-1) for wave in waves], fps=25, gop=300, preset="veryfast")
+    decoded, plain = [], media.decode._decoded
+
+    def counted(*words):
+        for frame in plain(*words):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(media.decode, "_decoded", counted)
+    assert len(list(read_frames(source, [k / 25 for k in range(0, 100, 10)]))) == 10
+    assert 10 <= len(decoded) <= 75
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(15, 400), min_size=20, max_size=60),
+    st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=15),
+    st.sampled_from(["a.mp4", "a.mkv", "a.mov"]),
+)
+def test_whatever_is_passed_over_the_picture_is_the_one_that_the_clock_says(tmp_path_factory, steps, places, name):
+    stamps = [sum(steps[:k]) for k in range(len(steps))]
+    frames = [np.full((32, 32, 3), 10 + 8 * (k % 30), np.uint8) for k in range(len(steps))]
+    source = write_video(tmp_path_factory.mktemp("clock") / name, frames, stamps, gop=25, preset="veryfast")
+    times = sorted(round(place * stamps[-1]) / 1000 for place in places)
+    shown = [bisect_right(stamps, round(time * 1000)) - 1 for time in times]
+    assert numbers(source, times) == [(time, number % 30) for time, number in zip(times, shown, strict=True)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
