@@ -18,6 +18,19 @@ def numbers(source, times):
     return [(round(time, 3), number_of(picture)) for time, picture in read_frames(source, times)]
 
 
+def all_that_is_decoded(monkeypatch):
+    """A list that grows by every frame that is decoded from now on."""
+    decoded, plain = [], media.decode._decoded
+
+    def counted(*words):
+        for frame in plain(*words):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(media.decode, "_decoded", counted)
+    return decoded
+
+
 def corner_mark(height=60, width=80):
     picture = np.zeros((height, width, 3), np.uint8)
     picture[: height // 2, : width // 2] = (255, 0, 0)  # red, top left
@@ -81,14 +94,7 @@ def test_a_seek_changes_nothing_but_the_time_it_takes(tmp_path, name, gop, prese
 def test_what_no_wanted_time_needs_is_not_decoded(tmp_path, monkeypatch, preset, most):
     """Nothing before the last key frame ahead of a wanted time, and between wanted times only what others are built on."""
     source = write_video(tmp_path / "a.mp4", [np.full((32, 32, 3), (k % 6) * 40 + 10, np.uint8) for k in range(250)], fps=25, gop=80, preset=preset)
-    decoded, plain = [], media.decode._decoded
-
-    def counted(*words):
-        for frame in plain(*words):
-            decoded.append(frame)
-            yield frame
-
-    monkeypatch.setattr(media.decode, "_decoded", counted)
+    decoded = all_that_is_decoded(monkeypatch)
     assert len(list(read_frames(source, [9.5, 9.6]))) == 2
     assert 2 <= len(decoded) <= most
 
@@ -97,14 +103,7 @@ def test_of_pictures_between_wanted_ones_only_those_are_decoded_that_others_are_
     y, x = np.mgrid[:64, :64]
     waves = [((np.sin((x + k) / 6) + np.cos(y / 9)) * 50 + 120).astype(np.uint8) for k in range(100)]
     source = write_video(tmp_path / "a.mp4", [np.stack([wave] * 3, axis=-1) for wave in waves], fps=25, gop=300, preset="veryfast")
-    decoded, plain = [], media.decode._decoded
-
-    def counted(*words):
-        for frame in plain(*words):
-            decoded.append(frame)
-            yield frame
-
-    monkeypatch.setattr(media.decode, "_decoded", counted)
+    decoded = all_that_is_decoded(monkeypatch)
     assert len(list(read_frames(source, [k / 25 for k in range(0, 100, 10)]))) == 10
     assert 10 <= len(decoded) <= 75
 
