@@ -108,6 +108,19 @@ def test_of_pictures_between_wanted_ones_only_those_are_decoded_that_others_are_
     assert 10 <= len(decoded) <= 75
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_the_last_moment_of_a_picture_is_its_own_however_long_it_is_shown(tmp_path, name):
+    """A packet of an MP4 says how long it is until the next one is decoded, not how long its picture is shown."""
+    steps = np.random.default_rng(1).choice([20, 40, 80, 300], 100)
+    ends = np.cumsum(steps)
+    y, x = np.mgrid[:64, :64]
+    shades = [10 + 8 * (k % 30) + (np.sin((x + k) / 6) + np.cos(y / 9)) for k in range(100)]
+    frames = [np.repeat(shade.astype(np.uint8)[..., None], 3, axis=-1) for shade in shades]
+    source = write_video(tmp_path / name, frames, [0, *map(int, ends[:-1])], gop=300, preset="veryfast")
+    moments = [(int(end) - 10) / 1000 for end in ends[:-1]]
+    assert [numbers(source, [moment]) for moment in moments] == [[(moment, k % 30)] for k, moment in enumerate(moments)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(2, 40), min_size=20, max_size=60),
