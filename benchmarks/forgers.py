@@ -395,7 +395,7 @@ def attacked(work: Path, model: Any, clips: Any, table: Any, settings: Any, seed
         return robust_curve(judge, given, fake, [0.0], lengths=lengths, border=at)[0].balanced_accuracy
 
     noise = torch.Generator().manual_seed(seed)
-    noisy = {eps: (pictures + eps * (2 * torch.rand(pictures.shape, generator=noise) - 1)).clamp(0, 1) for eps in ATTACK_EPS}
+    noisy = {eps: (pictures / 255 + eps * (2 * torch.rand(pictures.shape, generator=noise) - 1)).clamp(0, 1) for eps in ATTACK_EPS}
     curve = robust_curve(model, pictures, fake, list(ATTACK_EPS), border=limit, **force)
     return {
         "border": limit,
