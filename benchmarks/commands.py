@@ -1,11 +1,15 @@
 """What benchmarks run from outside: the command line, and one Prefect server for many cycles."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# the blocks of the settings that decide what a cycle's model is and how it is measured
+DECIDING = ("seed", "faces", "validate", "forge", "augment", "budget", "split", "model", "pretrain", "harden", "train", "evaluate", "gates", "stage_versions")
 
 
 def vigil(*words: object, shown: bool = False) -> subprocess.CompletedProcess[str]:
@@ -41,6 +45,24 @@ def code_hash(*more: str) -> str:
     files = sorted(path for room in rooms for path in (home / room).rglob("*") if path.suffix in (".py", ".yaml", ".j2"))
     digest = hashlib.sha256()
     for path in [*(home / name for name in ("params.yaml", "dvc.yaml", "requirements.txt", *more)), *files]:
+        digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def recipe_hash(profile: str, *about: object) -> str:
+    """First 12 digits of a hash over what decides the models of a cycle on rendered media: the settings of a profile that reach them, with the versions
+    of the stages (raised where a stage's result would change, which a test of the suite watches), the renderer, and what else they are `about`.
+    """
+    import hashlib
+
+    import yaml
+
+    from workspace.profiles import compose_params
+
+    home = Path(__file__).resolve().parents[1]
+    settings = yaml.safe_load(compose_params(profile))
+    digest = hashlib.sha256(json.dumps([{name: settings[name] for name in DECIDING}, *map(repr, about)], sort_keys=True).encode())
+    for path in sorted((home / "media" / "synthetic").rglob("*.py")):
         digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -178,13 +178,14 @@ def phase_1(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
 
 
 def phase_1_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> str:
-    """Everything that phase 1 depends on: media, settings, versions of the stages, and what is left out."""
+    """Everything that phase 1 depends on: clips, settings, versions of the stages, and what is left out."""
     settings, left_out = settings_of(work, BASE, VARIANTS[variant][1]), VARIANTS[variant][0]
     blocks = {name: getattr(settings, name).model_dump(mode="json") for name in ("faces", "augment", "pretrain", "split")}
     network = settings.model.model_dump(mode="json") | {"fusion_cnn": None, "certainty_attention": None}  # phase 1 has the frame head alone
     versions = settings.stage_versions.model_dump(mode="json")
-    made_by = [versions[name] for name in ("faces", "forge", "pretrain")]
-    clips = sha256_bytes("".join(sorted(f"{clip_id}{content}" for clip_id, content in zip(table["clip_id"], table["sha256"], strict=True))).encode())
+    made_by = [versions[name] for name in ("forge", "pretrain")]  # forged anew in training; what the stages before it made is told by their clips
+    named = zip(table["clip_id"], table["sha256"], table["landmarks"], strict=True)
+    clips = sha256_bytes("".join(sorted(f"{clip_id}{content}{sha256_bytes(mesh)}" for clip_id, content, mesh in named)).encode())
     about = [sorted(held_out), sorted(left_out), blocks, network, made_by, clips, FORGERS, STEPS, seed]
     return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:24]
 

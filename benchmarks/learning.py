@@ -4,7 +4,7 @@
 
 Two weeks of the demo on rendered people: week 1 brings a forger, week 2 another. After week 1 the workspace is copied, and each
 copy lives through week 2 in its own way. Measured apart, on people who are in neither week: 100 clips of the new forger, 100 of the
-old, 100 real. Nothing is chosen on them. Each seed is another world: people, training seed and split key. Rows of other code are not counted.
+old, 100 real. Nothing is chosen on them. Each seed is another world: people, training seed and split key. Rows of another recipe are not counted.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import code_hash, one_prefect_server, vigil  # noqa: E402
+from benchmarks.commands import one_prefect_server, recipe_hash, vigil  # noqa: E402
 from benchmarks.results import add_row, rows_of_code  # noqa: E402
 
 RESULTS = HERE / "learning.jsonl"
@@ -32,6 +32,13 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
 NO_COPIES = {"ingest": {"near_duplicate_bits": 0}}  # no clip comes twice here, so none is looked for
 SPLIT = {"train": 0.5, "validation": 0.25, "holdout": 0.25}  # the demo's dozen validation people fix a threshold so loosely that a first week may be held
 TESTED = 100  # clips a kind
+
+
+def code_of_rows() -> str:
+    """What rows must share to stand in one table."""
+    from vigil.demo import WEEKS
+
+    return recipe_hash("demo", WEEKS[:2], OLD, NEW, NO_COPIES, SPLIT, TESTED)
 
 
 def test_media(work: Path) -> Path:
@@ -53,7 +60,7 @@ def first_week(work: Path, seed: int) -> Path:
     from workspace.settings import load_settings
     from workspace.state import champion
 
-    root, code = work / f"seed{seed}", code_hash()
+    root, code = work / f"seed{seed}", code_of_rows()
     mark = root / ".vigil" / "lived"
     if mark.is_file() and mark.read_text() == code:
         return root
@@ -138,7 +145,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("learning-work"))
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    code = code_hash()
+    code = code_of_rows()
     rows = rows_of_code(RESULTS, code)
     table = test_media(work)
     with one_prefect_server(work):
