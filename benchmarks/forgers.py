@@ -91,6 +91,7 @@ ATTACK_STEPS, ATTACK_RESTARTS = 40, 2  # white-box
 SENT_STEPS = 20  # of what the attacker's own model sends over, once a clip
 BORDER_CLIPS = 100  # training clips of each class
 AT_ONCE = 16
+UNITS = {"clip": "clips", "still": "stills", "coded": "clips that were coded once more"}  # that an AUC is taken over
 CODED_CRF = 23  # H.264, as a share site codes: real and fake alike are also measured after it, since what was forged here never met a codec afterwards
 ATTACKER_STEPS = 120  # of the attacker's own model, trained on the very clips that are attacked and on no other
 
@@ -354,7 +355,7 @@ def figures(scores: Any, held_out: tuple[str, ...]) -> dict[str, Any]:
     real = scores[scores["kind"] == "real"]
     fakes = {name: scores[scores["kind"] == name] for name in (*FORGERS, "kept")}
     found: dict[str, Any] = {"n_real": len(real), "people": int(real["person"].nunique()), "n_fake": {name: len(part) for name, part in fakes.items()}}
-    found |= {unit: {name: _area(part[unit], real[unit]) for name, part in fakes.items()} for unit in ("clip", "still", "coded")}
+    found |= {unit: {name: _area(part[unit], real[unit]) for name, part in fakes.items()} for unit in UNITS}
     found["poor"] = _area(real["poor"], real["clip"])
     return found | {"against": {name: _area(fakes[name]["clip"], real["poor"]) for name in held_out}}
 
@@ -557,11 +558,11 @@ def show(work: Path) -> None:
         return {seed: one for (held, kind, seed), one in scores.items() if (held, kind) == (held_out, variant)}
 
     print(f"{rows[0]['n_real']} real clips of {rows[0]['people']} people. One forger held out, all others in training ({STEPS} + {FIT_STEPS} steps a run)")
-    for variant, unit in itertools.product(("base", STARTED), ("clip", "still", "coded")):
+    for variant, unit in itertools.product(("base", STARTED), UNITS):
         each = {name: by_seed((name,), variant) for name in HELD_OUT if by_seed((name,), variant)}
         values = {name: drawn([tables], unit, (name,))[0] for name, tables in each.items()}
         if len(values) == len(HELD_OUT):
-            print(f"  {variant}: AUC over {unit}s, mean of the forgers: {percentiles([mean(column) for column in zip(*values.values(), strict=True)])}")
+            print(f"  {variant}: AUC over {UNITS[unit]}, mean of the forgers: {percentiles([mean(column) for column in zip(*values.values(), strict=True)])}")
         for name, column in values.items():
             print(f"    {name:<20} {percentiles(column)}  ({len(each[name])} seeds)")
         kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1 and row["variant"] == variant]
@@ -582,7 +583,7 @@ def show(work: Path) -> None:
         if not tables or not set(base) & set(tables):
             continue
         costs = []
-        for unit in ("clip", "still", "coded"):
+        for unit in UNITS:
             ours, theirs = drawn([base, tables], unit, ABLATION_ON)
             costs.append(percentiles([one - other for one, other in zip(ours, theirs, strict=True)]))
         print(f"    {variant:<32} {percentiles(drawn([tables], 'clip', ABLATION_ON)[0])}  {'' if variant == 'base' else '  '.join(costs)}")
