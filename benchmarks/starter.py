@@ -155,7 +155,7 @@ research repositories; 75% of the known people train. Every fake in training was
 On clips of generators that it never met, and a still of each, against real media of people of the holdout; the
 last rows have the people of validation too, on whose real media the threshold was set. 95% intervals by
 drawing whole people. Its backbone and its forgers were chosen by forgers and people that were left out of
-trials, people of this holdout among them (docs/forgers.md); how earlier recipes did on these very fakes was seen (AUC 0.17 to 0.50).
+trials, people of this holdout among them (docs/trials.md); how earlier recipes did on these very fakes was seen (AUC 0.17 to 0.50).
 
 | what | real | fake | AUC | recall | false-positive rate |
 |---|---|---|---|---|---|
