@@ -68,7 +68,7 @@ def main() -> None:
     rng = np.random.default_rng(1)
     kinds = {
         "picture": [rng.integers(0, 256, (1, size, size, 3), dtype=np.uint8)],
-        "video": [rng.integers(0, 256, (frames, size, size, 3), dtype=np.uint8)] * 2,
+        "video": [rng.integers(0, 256, (frames, size, size, 3), dtype=np.uint8)] * engine.card.faces.clips_per_video,
     }
     rows = []
     for kind, clips in kinds.items():

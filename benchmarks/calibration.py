@@ -58,7 +58,10 @@ def main() -> None:
     parser.add_argument("--mixture", nargs="+", default=["blendswap=1"], metavar="FORGER=PART")
     asked = parser.parse_args()
     parts = {name: int(part) for name, _, part in (one.partition("=") for one in asked.mixture)}
-    engine = Engine(choose_model(asked.workspace, None)[0])
+    folder, mark = choose_model(asked.workspace, None)
+    if mark:
+        sys.exit(f"{asked.workspace} has no champion, and its {mark} model is not what this is about.")
+    engine = Engine(folder)
     labels, after, who, unanswered = [], [], [], 0
     with tempfile.TemporaryDirectory(prefix="vigil-calibration-") as scratch:
         first = FIRST

@@ -32,7 +32,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import in_the_environment_of_a_stage  # noqa: E402
 from benchmarks.results import add_row, rows_of  # noqa: E402
-from workspace.files import sha256_bytes  # noqa: E402
+from workspace.files import sha256_bytes, sha256_file  # noqa: E402
 
 RESULTS = HERE / "forgers.jsonl"
 SEEDS = (1, 2, 3)
@@ -86,6 +86,7 @@ HARDENED = (
     "hardened clips, PGD in training",
 )  # phase 2 also sees HARDENED_CLIPS clips that PGD has attacked, as the stage `harden` makes them
 ATTACKED = ("base", "PGD in training", *HARDENED)  # whose curves under attack are measured too, on ATTACK_CLIPS clips
+MEASURED, HARDENED_BY, ATTACKED_BY = 1, 2, 2  # raised where this script measures, hardens or attacks in another way than before
 HARDENED_CLIPS, ATTACK_CLIPS, ATTACK_EPS = 48, 30, tuple(level / 255 for level in (0, 1, 2, 4, 8, 12.75))
 ATTACK_STEPS, ATTACK_RESTARTS = 40, 2  # white-box
 SENT_STEPS = 20  # of what the attacker's own model sends over, once a clip
@@ -93,14 +94,16 @@ BORDER_CLIPS = 100  # training clips of each class
 AT_ONCE = 16
 UNITS = {"clip": "clips", "still": "stills", "coded": "clips that were coded once more"}  # that an AUC is taken over
 CODED_CRF = 23  # H.264, as a share site codes: real and fake alike are also measured after it, since what was forged here never met a codec afterwards
-ATTACKER_STEPS = 120  # of the attacker's own model, trained on the very clips that are attacked and on no other
+ATTACKER_STEPS = 120  # of the attacker's own model, trained on the clips of the people who are attacked and on no other
 
 
 def settings_of(work: Path, *changes: dict[str, dict[str, Any]]) -> Any:
-    """The workspace's settings, with each of `changes` laid over them in turn."""
+    """The workspace's settings, with each of `changes` laid over them in turn; the stages are those of this checkout, whatever it was made with."""
+    from workspace.profiles import project_root
     from workspace.settings import parse_settings
 
     raw = yaml.safe_load((work / "params.yaml").read_text())
+    raw["stage_versions"] = yaml.safe_load((project_root() / "params.yaml").read_text())["stage_versions"]
     for change in changes:
         for block, values in change.items():
             raw[block] = raw[block] | values
@@ -120,14 +123,15 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
     settings = settings_of(work)
     ingest(work, settings, [SourceSettings(name="faces", path=str(table), layout="csv")], batch="faces")
     faces.run(work, settings, "faces")
+    made_of = f"{sha256_file(work / 'data/faces/faces/index.parquet')} {settings.stage_versions.forge} {settings.forge.learn_steps}"
     for name in FORGERS:
-        if (work / "forged" / name).exists():
+        store, mark = work / "forged" / name, work / "forged" / name / "made-of"
+        if mark.is_file() and mark.read_text() == made_of:
             continue
         forge.run(work, settings_of(work, {"forge": {"forgers": [name], "fakes_per_real": 1.0, "max_clips": 100_000}}), "faces")
-        half_done = work / "forged" / f".{name}"
-        shutil.rmtree(half_done, ignore_errors=True)
-        shutil.copytree(work / "data" / "forged" / "faces", half_done)
-        half_done.rename(work / "forged" / name)
+        shutil.rmtree(store, ignore_errors=True)
+        shutil.copytree(work / "data" / "forged" / "faces", store)
+        mark.write_text(made_of)
 
 
 def clips_of(work: Path) -> Any:
@@ -185,8 +189,9 @@ def phase_1_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str,
     network = settings.model.model_dump(mode="json") | {"fusion_cnn": None, "certainty_attention": None}  # phase 1 has the frame head alone
     versions = settings.stage_versions.model_dump(mode="json")
     made_by = [versions[name] for name in ("forge", "pretrain")]  # forged anew in training; what the stages before it made is told by their clips
-    named = zip(table["clip_id"], table["sha256"], table["landmarks"], strict=True)
-    clips = sha256_bytes("".join(sorted(f"{clip_id}{content}{sha256_bytes(mesh)}" for clip_id, content, mesh in named)).encode())
+    meshes = [sha256_bytes(mesh) for mesh in table["landmarks"]]
+    lines = table[["clip_id", "sha256", "label", "identity", "kind", "forger", "use", "side"]].assign(mesh=meshes).astype(str).agg(" ".join, axis=1)
+    clips = sha256_bytes("\n".join(sorted(lines)).encode())
     about = [sorted(held_out), sorted(left_out), blocks, network, made_by, clips, FORGERS, STEPS, seed]
     return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:24]
 
@@ -197,12 +202,10 @@ def run_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     blocks = {name: getattr(settings, name).model_dump(mode="json") for name in ("model", "train", "harden", "evaluate")}
     versions = settings.stage_versions.model_dump(mode="json")
     measured_by = [versions[name] for name in ("harden", "train", "evaluate")]
-    about = [phase_1_key(work, table, held_out, variant, seed), variant, blocks, measured_by, FIT_STEPS, variant in HARDENED and HARDENED_CLIPS, CODED_CRF]
-    return sha256_bytes(
-        json.dumps(
-            [*about, variant in ATTACKED and [ATTACK_CLIPS, ATTACK_EPS, ATTACK_STEPS, ATTACK_RESTARTS, SENT_STEPS, ATTACKER_STEPS]], sort_keys=True
-        ).encode()
-    )[:16]
+    about = [phase_1_key(work, table, held_out, variant, seed), variant, blocks, measured_by, FIT_STEPS, CODED_CRF, MEASURED]
+    hardened = variant in HARDENED and [HARDENED_CLIPS, HARDENED_BY]
+    force = variant in ATTACKED and [ATTACKED_BY, ATTACK_CLIPS, ATTACK_EPS, ATTACK_STEPS, ATTACK_RESTARTS, SENT_STEPS, ATTACKER_STEPS, BORDER_CLIPS]
+    return sha256_bytes(json.dumps([*about, hardened, force], sort_keys=True).encode())[:16]
 
 
 def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> dict[str, Any]:
@@ -277,18 +280,18 @@ def with_hardened(model: Any, clips: Any, settings: Any, seed: int) -> Together:
     import torch
 
     from model.attacks import pgd, to_uint8
-    from model.data import MemoryClips
+    from model.data import MemoryClips, mixed_seed
     from pipelines.frameview import FrameView
     from pipelines.harden import draw, whole_levels
 
     position = {clip_id: number for number, clip_id in enumerate(clips.rows["clip_id"])}
     rows, made = draw(clips.rows, HARDENED_CLIPS, seed), []
     attack = settings.harden
-    for row in rows:
+    for number, row in enumerate(rows):
         clean = torch.from_numpy(clips.clip(position[row["clip_id"]]).transpose(0, 3, 1, 2)[None].copy())
         fake = torch.tensor([row["label"] == "fake"])
         eps = whole_levels(attack.eps) / 255
-        hit = pgd(FrameView(model).eval(), clean.float() / 255, fake, eps=eps, steps=attack.steps, step_size=attack.step_size, seed=seed)
+        hit = pgd(FrameView(model).eval(), clean.float() / 255, fake, eps=eps, steps=attack.steps, step_size=attack.step_size, seed=mixed_seed(seed, number))
         made.append(to_uint8(hit, clean, attack.eps)[0].permute(0, 2, 3, 1).numpy())
     named = clips.rows.iloc[[position[row["clip_id"]] for row in rows]]
     named = named.assign(source_clip=named["clip_id"], clip_id=named["clip_id"] + "+pgd", role="hardened")
@@ -386,7 +389,8 @@ def attacked(work: Path, model: Any, clips: Any, table: Any, settings: Any, seed
     pictures, fake, lengths = load_clips(work, panel)
     force = {"steps": ATTACK_STEPS, "restarts": ATTACK_RESTARTS, "seed": seed, "lengths": lengths}
     sends = {"steps": SENT_STEPS, "restarts": 1, "seed": seed, "lengths": lengths}
-    about = [sorted(panel["sha256"]), ATTACK_EPS, SENT_STEPS, ATTACKER_STEPS, seed, settings.model_dump(mode="json")["stage_versions"]]
+    learned = {name: getattr(settings, name).model_dump(mode="json") for name in ("model", "pretrain", "stage_versions")}
+    about = [sorted(panel["sha256"]), sorted(test["sha256"]), ATTACK_EPS, SENT_STEPS, ATTACKER_STEPS, seed, learned]
     stored = work / "phase1" / f"attacks-{sha256_bytes(json.dumps(about).encode())[:16]}.safetensors"
     attacker = attackers_model(work, test, settings, seed)
     if not stored.exists():
@@ -399,14 +403,15 @@ def attacked(work: Path, model: Any, clips: Any, table: Any, settings: Any, seed
     noise = torch.Generator().manual_seed(seed)
     noisy = {eps: (pictures / 255 + eps * (2 * torch.rand(pictures.shape, generator=noise) - 1)).clamp(0, 1) for eps in ATTACK_EPS}
     curve = robust_curve(model, pictures, fake, list(ATTACK_EPS), border=limit, **force)
-    return {
-        "border": limit,
-        "attacked_clips": len(panel),
+    found = {
         "whitebox": {_level(point.eps): point.balanced_accuracy for point in curve},
         "transfer": {_level(eps): stands(model, sent[_level(eps)], limit) for eps in ATTACK_EPS},
         "noise": {_level(eps): stands(model, noisy[eps], limit) for eps in ATTACK_EPS},
-        "attacker": {_level(eps): stands(attacker, sent[_level(eps)], 0.0) for eps in ATTACK_EPS},
     }
+    clean = [ways["0"] for ways in found.values()]
+    assert max(clean) - min(clean) < 1e-6, f"without an attack all must be one: {clean}"
+    own = {_level(eps): stands(attacker, sent[_level(eps)], 0.0) for eps in ATTACK_EPS}
+    return {"border": limit, "attacked_clips": len(panel)} | found | {"attacker": own}
 
 
 def border(model: Any, clips: Any, seed: int) -> float:
@@ -511,7 +516,8 @@ def drawn(scores: list[dict[int, Any]], unit: str, names: tuple[str, ...], resam
     import numpy as np
 
     seeds = sorted(set.intersection(*(set(one) for one in scores)))
-    people = sorted(scores[0][seeds[0]]["person"].unique())
+    first = scores[0][seeds[0]]
+    people = sorted(first.loc[first["kind"] == "real", "person"].unique())
     rng = np.random.default_rng(1)
     weights = [np.ones(len(people)), *(np.bincount(rng.integers(0, len(people), len(people)), minlength=len(people)) for _ in range(resamples))]
     chosen = [seeds, *(list(rng.choice(seeds, len(seeds))) for _ in range(resamples))]
@@ -593,7 +599,8 @@ def show(work: Path) -> None:
         mine = [row for (kind, _), row in both.items() if kind == variant]
         print(f"    {variant:<32} {interval([row['poor'] for row in mine])}  {interval([mean(row['against'].values()) for row in mine])}")
     force = f"PGD {ATTACK_STEPS}x{ATTACK_RESTARTS}, transfer of PGD {SENT_STEPS}"
-    print(f"Balanced accuracy on {ATTACK_CLIPS} clips, by eps in levels of 255, t over seeds: white-box {force}, noise, the attacker's own model")
+    print(f"Balanced accuracy on {ATTACK_CLIPS} clips, fakes by all forgers, by eps in levels of 255, t over seeds")
+    print(f"    white-box {force}, noise, the attacker's own model")
     for variant in ATTACKED:
         mine = [row for (kind, _), row in both.items() if kind == variant]
         if mine:

@@ -92,7 +92,7 @@ def naive(folder: Path, clip: Path) -> Callable[[], int]:
     assert probe(clip).duration_seconds >= SECONDS - 0.5
 
     def work() -> int:
-        found = extract_clips(clip, faces)
+        found = extract_clips(clip, faces, os.cpu_count() or 2)
         with torch.no_grad():
             for one in found.clips:
                 network(to_tensor(one.frames)[None])

@@ -38,16 +38,19 @@ def code_of_rows() -> str:
     """What rows must share to stand in one table."""
     from vigil.demo import WEEKS
 
-    return recipe_hash("demo", WEEKS[:2], OLD, NEW, NO_COPIES, SPLIT, TESTED)
+    return recipe_hash("demo", WEEKS[:2], OLD, NEW, WAYS, NO_COPIES, SPLIT, TESTED)
 
 
 def test_media(work: Path) -> Path:
     """labels.csv of the measured set; made once."""
     from media.synthetic import make_sample_media
 
-    folder = work / "measured-media"
-    if not (folder / "labels.csv").is_file():
+    folder, code = work / "measured-media", code_of_rows()
+    mark = folder / "made-by"
+    if not mark.is_file() or mark.read_text() != code:
+        shutil.rmtree(folder, ignore_errors=True)
         make_sample_media(folder, people=TESTED, clips_per_person=1, seconds=0.85, seed=77, fakes={OLD: 1, NEW: 1}, first_person=5000)
+        mark.write_text(code)
     return folder / "labels.csv"
 
 
@@ -130,7 +133,7 @@ def show(rows: list[dict[str, Any]]) -> None:
         mine = [row for row in rows if row["way"] == way]
         if not mine:
             continue
-        print(f"{way}: {len(mine)} seeds, AUC on {TESTED} clips a kind")
+        print(f"{way}: {len(mine)} seeds, AUC on {TESTED} clips a kind, {min(row['n'] for row in mine)} of {3 * TESTED} with a verdict at least")
         print(f"    new forger, before {mean(row['new_before'] for row in mine):.3f}   after {interval([row['new_after'] for row in mine])}")
         if shown := [row["ece_after"] for row in mine if "ece_after" in row]:
             print(f"    ECE after, of all {3 * TESTED} clips: {interval(shown)}")

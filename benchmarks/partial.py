@@ -94,9 +94,9 @@ def make_videos(folder: Path, people: range, seconds: int, only_real: bool) -> d
     return made
 
 
-def scored(engine: Any, videos: dict[str, tuple[Path, float]], forged_third: dict[str, int] | None = None) -> dict[str, tuple[float, float, bool]]:
-    """By whom it shows: p_fake of each video that got a verdict, p_fake by its clips alone, and whether what it names is what was forged: its most
-    suspicious clip overlaps the forged second, or, with `forged_third`, the face of its most suspicious track lies in that third of the picture.
+def scored(engine: Any, videos: dict[str, tuple[Path, float]], forged_third: dict[str, int] | None = None) -> dict[str, tuple[float, float, bool, str]]:
+    """By whom it shows: p_fake of each video that got a verdict, p_fake by its clips alone, whether what it names is what was forged (its most suspicious
+    clip overlaps the forged second, or, with `forged_third`, the face of its most suspicious track lies in that third of the picture), and the verdict.
     """
     import copy
 
@@ -118,7 +118,7 @@ def scored(engine: Any, videos: dict[str, tuple[Path, float]], forged_third: dic
         if forged_third is not None:
             place = max(said.tracks, key=lambda row: row["p_fake"])["place"]
             named = place is not None and int(3 * place[0]) == forged_third[name]
-        rows[name] = (said.p_fake, float(alone.judge(found, str(path), clips).p_fake or 0.0), named)
+        rows[name] = (said.p_fake, float(alone.judge(found, str(path), clips).p_fake or 0.0), named, said.verdict)
     return rows
 
 
@@ -154,7 +154,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60, help="videos with a forged second")
     parser.add_argument("--threes", type=int, default=60, help="videos of three people, one of them forged, and as many of three real ones besides")
     arguments = parser.parse_args()
-    engine = Engine(choose_model(arguments.workspace, None)[0], threads=os.cpu_count() or 2)
+    folder, mark = choose_model(arguments.workspace, None)
+    if mark:
+        sys.exit(f"{arguments.workspace} has no champion, and its {mark} model is not what this is about.")
+    engine = Engine(folder, threads=os.cpu_count() or 2)
     row: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "seed": SEED, "model": engine.model_id, "mode": "dense"}
     row["levels"] = engine.card.levels
     with tempfile.TemporaryDirectory(prefix="vigil-partial-") as scratch:
@@ -167,10 +170,10 @@ def main() -> None:
             row[kind] = found_at({name: one[0] for name, one in quiet.items()}, {name: one[0] for name, one in forged.items()})
             alone = found_at({name: one[1] for name, one in quiet.items()}, {name: one[1] for name, one in forged.items()})
             row[kind] |= {"without_rest": alone["found"], "no_verdict": len(first[real] | second[real]) + len(second[kind]) - len(quiet) - len(forged)}
-            hit = [named for p_fake, _, named in forged.values() if p_fake > row[kind]["threshold"]]
+            hit = [named for p_fake, _, named, _ in forged.values() if p_fake > row[kind]["threshold"]]
             row[kind]["named"] = sum(hit) / len(hit) if hit else None
-            own = engine.card.threshold  # what a user gets who sets nothing
-            row[kind] |= {"at_the_card": [float(np.mean([one[0] >= own for one in part.values()])) if part else None for part in (forged, quiet)]}
+            # what a user reads who sets nothing but the mode
+            row[kind] |= {"called_fake": [float(np.mean([one[3] == "fake" for one in part.values()])) if part else None for part in (forged, quiet)]}
             row[kind]["scores"] = {"real": sorted(round(one[0], 4) for one in quiet.values()), "forged": sorted(round(one[0], 4) for one in forged.values())}
     add_row(HERE / "partial.jsonl", row)
     print(json.dumps({name: {key: part[key] for key in part if key != "scores"} if isinstance(part, dict) else part for name, part in row.items()}, indent=1))

@@ -67,7 +67,7 @@ def measured_sets(table: Path, settings: Settings, out: Path) -> dict[str, Path]
 
 
 def on_forgers_never_met(work: Path, settings: Settings, model: Path) -> dict[str, dict[str, Any]]:
-    """AUC over clips of each forger that the recipe leaves out, on people of validation and holdout: their fakes against their real clips.
+    """AUC over clips of each forger that the recipe leaves out, on people of validation and holdout: their fakes against the clips these were made from.
 
     The forgeries are made in `work`/never-met, so that the cycle's own stay as they were.
     """
@@ -83,19 +83,21 @@ def on_forgers_never_met(work: Path, settings: Settings, model: Path) -> dict[st
     if not (apart / "data" / "faces").exists():
         (apart / "data" / "faces").symlink_to((work / "data" / "faces").resolve(), target_is_directory=True)
 
-    def scored(folder: Path) -> list[tuple[str, float]]:
-        """(person, p_fake) of each clip of a known person who was not trained on."""
+    def scored(folder: Path, clip: str) -> dict[str, tuple[str, float]]:
+        """(person, p_fake) of each clip of a known person who was not trained on, by the id in column `clip`."""
         rows = [row for row in read_index(folder).to_dict("records") if row["use"] != "evaluate" and row["identity"]]
         rows = [row for row in rows if split_of(row["identity"], settings.split) != "train" and row["label"] in ("real", "fake")]
-        return [(row["identity"], score.p_fake) for row, score in zip(rows, engine.score_clips([read_clip_at(folder, row) for row in rows]), strict=True)]
+        scores = engine.score_clips([read_clip_at(folder, row) for row in rows])
+        return {row[clip]: (row["identity"], score.p_fake) for row, score in zip(rows, scores, strict=True)}
 
-    reals = scored(work / "data" / "faces" / batch)
+    real_clips = scored(work / "data" / "faces" / batch, "clip_id")
     found = {}
     for name in FORGERS:
         if name in settings.forge.forgers:
             continue
         forge.run(apart, settings_of(work, {"forge": {"forgers": [name], "fakes_per_real": 1.0}}), batch)
-        fakes = scored(apart / "data" / "forged" / batch)
+        forged = scored(apart / "data" / "forged" / batch, "source_clip")
+        reals, fakes = [real_clips[clip] for clip in forged], list(forged.values())
         labels, people = ["real"] * len(reals) + ["fake"] * len(fakes), [person for person, _ in [*reals, *fakes]]
         told = summarise_with_intervals(labels, [p_fake for _, p_fake in [*reals, *fakes]], people, engine.card.threshold, resamples=1000)
         found[name] = {"n_real": len(reals), "n_fake": len(fakes), "people": len(set(people)), "auc": told["auc"].as_dict()}
