@@ -24,6 +24,11 @@ STALE_SECONDS = 3600  # longer than any request takes
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def derived_name(detection_id: str, what: str) -> str:
+    """The file of what was made for one detection: of the same upload, another mode or policy shows other clips."""
+    return f"{detection_id}-{what}"
+
+
 class MediaStore:
     """The media of one workspace's service. Safe to use from several threads and processes.
 
@@ -97,7 +102,7 @@ class MediaStore:
         return old
 
     def derived(self, sha256: str) -> Path:
-        """The folder for thumbnail, heatmaps and timeline; it need not exist."""
+        """The folder for thumbnails, heatmaps and timelines, see `derived_name`; it need not exist."""
         return self.root / DERIVED / _checked(sha256)
 
     # -- inside -------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from feedback.cases import Cases, disguised
 from feedback.database import Database
 from feedback.detections import MODES, Accepted, Detections
 from feedback.gathering import Gathering
-from feedback.keep import MediaStore
+from feedback.keep import MediaStore, derived_name
 from feedback.policies import POLICIES
 from feedback.report import case_report, report_pdf
 from feedback.retention import Retention
@@ -217,8 +217,7 @@ class Service:
         self._seen(actor, row)
         if not _PICTURE.fullmatch(what):
             raise NotFound("There is no such picture.")
-        name = f"{what}.webp" if "-" not in what else f"{row['model_sha256'][:12]}-{what}.webp"
-        path = self.media.derived(row["sha256"]) / name
+        path = self.media.derived(row["sha256"]) / derived_name(row["id"], f"{what}.webp")
         if not path.is_file():
             raise NotFound("There is no such picture.")
         return path

@@ -24,7 +24,8 @@ from media.photos import MAX_PIXELS, REASONS, Source, head_of, is_photo, media_e
 
 __all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "probe", "read_frames", "read_image"]
 
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,gif,ogg,h264,hevc,m4v,mxf,rm,ivf,dv,apng,nut"
+# no raw H.264 or H.265: their pictures have no time
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,gif,ogg,m4v,mxf,rm,ivf,dv,apng,nut"
 MOVIE_MARKS = (
     (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"), (0, b"OggS"), (0, b"\0\0\1\xba"),
     (0, b"0&\xb2u"), (0, b"GIF8"),
@@ -148,7 +149,8 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
     except (OSError, ValueError, av.error.FFmpegError) as problem:
         raise media_error(source, "truncated or corrupt" if known else "not a media file") from problem
     with container:
-        stream = next((one for one in container.streams.video if not _is_cover(one)), None)
+        streams = [one for one in container.streams.video if not _is_cover(one)]
+        stream = next((one for one in streams if one.disposition & av.stream.Disposition.default), streams[0] if streams else None)  # as a player does
         if stream is None or stream.codec_context is None:
             raise media_error(source, "no video stream" if known or container.streams.audio else "not a media file")
         if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
@@ -166,12 +168,16 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
     A packet that is `far` from every wanted time (asked with the packet and the time stamp of the picture after it) is decoded only
     where other frames are built on it.
     """
-    bad = 0
+    bad, late = 0, _Late()
+    in_decoding_order = container.format.name == "avi"  # says when a picture is decoded, not when it is shown: what is left out would shift the rest
+    far = None if in_decoding_order else far
     packets = _packets(container, stream)
     for packet, following in _with_following(packets) if far else ((packet, None) for packet in packets):
         try:
             stream.codec_context.skip_frame = "NONREF" if far and far(packet, following) else "DEFAULT"
             for frame in packet.decode():
+                if in_decoding_order:
+                    frame.pts = late.stamp(frame.dts)
                 if frame.pts is not None:
                     bad = 0
                     yield frame
@@ -179,6 +185,22 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
             bad += 1
             if bad >= MAX_BAD_PACKETS:
                 return
+
+
+class _Late:
+    """Steady time stamps of pictures as they leave the decoder: of the packet that brought each out, and one step on where none did, at the end."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+        self._step = 1
+
+    def stamp(self, dts: int | None) -> int | None:
+        if dts is None:
+            dts = None if self._last is None else self._last + self._step
+        elif self._last is not None:
+            self._step = max(1, dts - self._last)
+        self._last = dts
+        return dts
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
@@ -260,7 +282,7 @@ def _packet_seconds(container: Any, stream: Any) -> float:
     low, high = math.inf, 0.0
     try:
         for packet in container.demux(stream):
-            if packet.pts is not None:
+            if packet.pts is not None and not packet.is_discard:  # what an edit list leaves out is not shown
                 low = min(low, float(packet.pts * packet.time_base))
                 high = max(high, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     except (OSError, av.error.FFmpegError):

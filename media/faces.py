@@ -27,7 +27,8 @@ NO_FACE, TOO_SMALL, TOO_FEW = "no face found", "face too small", "too few frames
 FAST_FPS = 1.0
 MAX_WINDOWS = 600  # more of a long video is thinned evenly: ten minutes of one-second clips, 2.7 GB of pixels
 SEARCH_FRAMES = 24  # looked at when no window of mode `standard` met a face
-HEADER_SLACK = 0.1  # a header further off the length of its packets is not believed
+HEADER_SLACK = 0.1  # a header that says so much more than the length of its packets is not believed
+LOST_SECONDS = 0.2  # nor one that says so much less
 PATH_SLACK = 0.15  # how far (crop sides) smoothing may move a crop from its frame's own place
 QUALITY_FRAMES = 5  # frames a clip that sharpness, brightness and skin tone are measured on
 CHEEKS, CHEEK_REACH, LEAST_YELLOW = (50, 280), 0.03, 2.0  # points of the mesh, half a patch's side in parts of the crop, b* of CIELAB
@@ -117,7 +118,8 @@ def _window(start: float, step: float, frames: int) -> list[float]:
 def _collect_video(result: Extraction, source: Source, faces: FaceSettings, threads: int) -> None:
     assert result.info is not None
     duration = result.info.duration_seconds
-    if abs((measured := measured_seconds(source)) - duration) > HEADER_SLACK * duration and measured > 0:
+    measured = measured_seconds(source)
+    if measured > duration + LOST_SECONDS or 0 < measured < (1 - HEADER_SLACK) * duration:
         duration = measured  # the header lies: windows would lie after the end, or what is forged behind the last of them
     plan = windows(duration, faces)
     _collect(result, plan, source, faces, threads)

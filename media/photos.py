@@ -25,8 +25,8 @@ def read_image(source: Source) -> np.ndarray:
     content = source if isinstance(source, bytes) else content_of(source)
     if not content:
         raise media_error(source, "empty file")
-    if content[:3] == b"\xff\xd8\xff" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
-        raise media_error(source, "truncated or corrupt")  # no end mark after the last scan: OpenCV would fill up with grey
+    if content[:3] == b"\xff\xd8\xff" and not _jpeg_ends(content):
+        raise media_error(source, "truncated or corrupt")  # OpenCV would fill up with grey
     if _claimed_pixels(content) > MAX_PIXELS:
         raise media_error(source, "picture too large")
     encoded = np.frombuffer(content, np.uint8)
@@ -53,6 +53,25 @@ def is_photo(source: Source) -> bool:
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
     return head.startswith(PHOTO_MARKS)
+
+
+def _jpeg_ends(content: bytes) -> bool:
+    """Whether the picture that a JPEG begins with has its end mark; what a phone appends to it (the film of a motion photo) is not looked at.
+
+    ITU T.81, B.1.1: a segment says its length; coded data go on to the next mark that is neither stuffing (FF 00) nor a restart (FF D0 to D7).
+    """
+    at = 2
+    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 1:
+        mark = content[at + 1]
+        if mark == 0xD9:
+            return True
+        if mark in (0x00, 0x01, 0xD8) or 0xD0 <= mark <= 0xD7:
+            at += 2
+        elif mark == 0xFF:
+            at += 1
+        else:
+            at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return False
 
 
 def _claimed_pixels(content: bytes) -> int:

@@ -22,7 +22,7 @@ from feedback import audit
 from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
-from feedback.keep import MediaStore
+from feedback.keep import MediaStore, derived_name
 from feedback.secret import load_secret
 from feedback.webhooks import Webhooks
 from feedback.work.decoding import ChildFailed, Decoders, Opened
@@ -55,8 +55,7 @@ class Explainer:
         row = self.detections.get(detection_id)
         if row is None or row["state"] != "done" or not (row["answer"] or {}).get("tracks"):
             raise VigilError("There is nothing to explain.", why="this file has no verdict", next_step="Look at the reason.")
-        model = row["model_sha256"][:12]
-        kept = self.media.derived(row["sha256"]) / f"{model}-explanation.json"
+        kept = self.media.derived(row["sha256"]) / derived_name(row["id"], "explanation.json")
         if kept.is_file():
             return dict(read_json(kept))
         folder = self._folder(row["model_sha256"])
@@ -90,7 +89,7 @@ class Explainer:
         picks = sorted({round(float(at)) for at in np.linspace(0, len(clip.frames) - 1, min(SHOWN_FRAMES, len(clip.frames)))})
         length = max(len(clip.frames) - 1, 1)
         seconds = [round(clip.start_seconds + (clip.end_seconds - clip.start_seconds) * at / length, 3) for at in picks]
-        made = {f"{engine.model_id}-heatmap-{number}.webp": webp(heated(clip.frames[at], found, at)) for number, at in enumerate(picks)}
+        made = {derived_name(row["id"], f"heatmap-{number}.webp"): webp(heated(clip.frames[at], found, at)) for number, at in enumerate(picks)}
         page = {
             "sentence": sentence(said, found, clip), "regions": found.regions(), "clip": said.clips[place], "heatmaps": len(picks),
             "frames": [
@@ -115,7 +114,7 @@ class Explainer:
                 part = folder / f".{name}.{os.getpid()}.part"
                 part.write_bytes(content)
                 os.replace(part, folder / name)
-            write_json(folder / f"{page['model']}-explanation.json", page)
+            write_json(folder / derived_name(row["id"], "explanation.json"), page)
             digests = {name: sha256_bytes(content) for name, content in made.items()}
             audit.append(connection, "system:explainer", "detection.explain", f"detection:{row['id']}", {"sha256": row["sha256"], "digests": digests})
         return page

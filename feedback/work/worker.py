@@ -26,7 +26,7 @@ from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
 from feedback.forever import forever
-from feedback.keep import MediaStore
+from feedback.keep import MediaStore, derived_name
 from feedback.policies import Bound
 from feedback.secret import load_secret
 from feedback.serving import Served, Serving
@@ -169,10 +169,10 @@ class Worker:
         said = served.engine.judge(found, "", scores, bound.threshold, bound.abstain)
         answer = answer_of(said, scores, bound, model)
         shown = found.clips[most_telling(said)].frames if said.p_fake is not None else None
-        answer["pictures"], answer["digests"] = await asyncio.to_thread(self._keep_pictures, row, served.engine.model_id, opened, shown)
+        answer["pictures"], answer["digests"] = await asyncio.to_thread(self._keep_pictures, row, opened, shown)
         return answer
 
-    def _keep_pictures(self, row: dict[str, Any], model: str, opened: Opened, shown: NDArray[np.uint8] | None) -> tuple[dict[str, Any], dict[str, str]]:
+    def _keep_pictures(self, row: dict[str, Any], opened: Opened, shown: NDArray[np.uint8] | None) -> tuple[dict[str, Any], dict[str, str]]:
         """Write thumbnail, preview and face frames, unless the upload was erased or given to another meanwhile; what there is, and the digest of each file."""
         made: dict[str, bytes] = {}
         if opened.picture is not None:
@@ -181,9 +181,11 @@ class Worker:
         if shown is not None:
             picks = sorted({round(float(place)) for place in np.linspace(0, len(shown) - 1, min(SHOWN_FRAMES, len(shown)))})
             made["thumbnail.webp"] = webp(shown[len(shown) // 2])
-            made |= {f"{model}-face-{number}.webp": webp(shown[place]) for number, place in enumerate(picks)}
+            made |= {f"face-{number}.webp": webp(shown[place]) for number, place in enumerate(picks)}
         elif opened.picture is not None:
             made["thumbnail.webp"] = made["picture.webp"]
+        kinds = {"thumbnail": "thumbnail.webp" in made, "picture": "picture.webp" in made, "faces": len(picks)}
+        made = {derived_name(row["id"], name): content for name, content in made.items()}
         folder = self.media.derived(row["sha256"])
         with self.database.write() as connection:  # nothing is erased while this lock is held, and what is erased later takes the folder along
             if made and self.detections.held(connection, row["id"], self.name) is not None:
@@ -192,7 +194,6 @@ class Worker:
                     part = folder / f".{name}.{os.getpid()}.part"
                     part.write_bytes(content)
                     os.replace(part, folder / name)
-        kinds = {"thumbnail": "thumbnail.webp" in made, "picture": "picture.webp" in made, "faces": len(picks)}
         return kinds, {name: sha256_bytes(content) for name, content in made.items()}
 
     async def _tell_model(self) -> None:

@@ -108,6 +108,7 @@ def _pool_of(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
             "nothing sensible",
         ),
         ('print(\'{"about": {}, "info": null, "picture": null, "clips": [{"frames": 1000000000}]}\', flush=True); time.sleep(60)', "nothing sensible"),
+        ('print(\'{"about": {}, "info": null, "picture": null, "clips": [\' + ", ".join([\'{"frames": 8}\'] * 5000) + "]}", flush=True)', "mode standard"),
         ("print('x' * (5 << 20), flush=True); time.sleep(60)", "nothing sensible"),
     ],
 )

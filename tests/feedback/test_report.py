@@ -119,7 +119,7 @@ def test_the_page_shows_no_picture_in_quarantine_to_who_sent_it(tmp_path: Path) 
     detection_id, _ = world.upload(b"a fake", verdict="fake", reason="")
     folder = service.media.derived(sha256_bytes(b"a fake"))
     folder.mkdir(parents=True)
-    Image.new("RGB", (64, 48), (200, 180, 160)).save(folder / "thumbnail.webp")
+    Image.new("RGB", (64, 48), (200, 180, 160)).save(folder / f"{detection_id}-thumbnail.webp")
     shown = [b"/Subtype /Image" in service.report_page(who, detection_id) for who in (world.sender, world.ann)]
     assert service.retention.sweep((datetime.now(UTC) + timedelta(hours=2)).isoformat())["quarantined"] == 1
     with pytest.raises(Gone, match="quarantine"):

@@ -54,6 +54,9 @@ def test_an_explanation_is_made_once_by_a_process_that_may_die(service: Service,
     explainer = processes(service)["explainer"]
     os.kill(explainer.pid, signal.SIGKILL)
     assert service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page, "it was kept"
+    sparser = service.detect(clip, mode="fast").json()  # the same upload, looked at in another way
+    assert service.client.get(f"/v1/detections/{sparser['id']}/explanation", timeout=120).json()["clip"] != page["clip"]
+    assert service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page
     other = service.detect(clip + b"\0").json()
     os.kill(processes(service)["explainer"].pid, signal.SIGKILL)
     assert service.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120).status_code == 200

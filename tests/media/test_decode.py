@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import media.decode
-from media.decode import probe, read_frames, read_image
+from media.decode import measured_seconds, probe, read_frames, read_image
 from tests.media.videos import grey_steps, number_of, turned_clockwise, with_exif_turn, write_video
 from workspace.errors import MediaError
 
@@ -59,6 +60,39 @@ def test_a_variable_frame_rate_goes_by_the_clock(tmp_path):
     stamps = [0, 40, 80, 500, 540, 1500, 1540, 1580]
     source = write_video(tmp_path / "a.mp4", grey_steps(8), stamps)
     assert numbers(source, [0.0, 0.3, 0.49, 0.5, 1.0, 1.45, 1.55]) == [(0.0, 0), (0.3, 2), (0.49, 2), (0.5, 3), (1.0, 4), (1.45, 4), (1.55, 6)]
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4"])
+def test_pictures_that_an_avi_holds_in_decoding_order_are_shown_in_theirs(tmp_path, name):
+    """Codecs whose pictures refer to later ones: an AVI has no place for the time at which each is shown."""
+    source = write_video(tmp_path / name, grey_steps(30), gop=30, preset="veryfast", options={"b-adapt": "0", "bf": "3"})
+    assert numbers(source, [k / 25 for k in range(30)]) == [(k / 25, k) for k in range(30)]
+    assert numbers(source, [0.2, 0.44, 0.8]) == [(0.2, 5), (0.44, 11), (0.8, 20)]
+
+
+def test_of_several_streams_the_one_is_read_that_a_player_shows(tmp_path):
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w", container_options={"default_mode": "passthrough"}) as container:
+        for shown in (False, True):
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            stream.disposition = av.stream.Disposition.default if shown else av.stream.Disposition(0)
+        for stream, shade in zip(container.streams.video, (40, 200), strict=True):
+            for _ in range(10):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade, np.uint8), format="rgb24")))
+            container.mux(stream.encode())
+    with av.open(str(source)) as container:
+        assert [bool(one.disposition & av.stream.Disposition.default) for one in container.streams.video] == [False, True]
+    assert [round(float(picture.mean()) / 10) for _, picture in read_frames(source, [0.0, 0.2])] == [20, 20]
+
+
+def test_what_an_edit_list_leaves_out_has_no_length(tmp_path):
+    """As a phone writes a film that was trimmed: all of it is in the file, a second of it is shown."""
+    content = bytearray(write_video(tmp_path / "a.mp4", [*grey_steps(30), *grey_steps(30)], gop=60, preset="veryfast").read_bytes())
+    at = content.index(b"elst") + 12  # of the one entry: how long, from where
+    content[at : at + 4] = (1000).to_bytes(4, "big")
+    assert measured_seconds(bytes(content)) == pytest.approx(1.0, abs=0.1)
+    assert probe(bytes(content)).duration_seconds == pytest.approx(1.0, abs=0.1)
 
 
 def test_times_count_from_the_first_frame(tmp_path):
@@ -218,6 +252,16 @@ def test_what_is_no_media_has_a_reason(tmp_path, content, why):
 def test_a_missing_file_has_a_reason(tmp_path):
     with pytest.raises(MediaError, match="file not found"):
         probe(tmp_path / "nothing.mp4")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from([0, 1]), st.floats(0, 1, exclude_max=True))
+def test_what_a_phone_appends_to_a_photo_is_not_looked_at(tail, progressive, part):
+    noise = np.random.default_rng(1).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    photo = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
+    assert read_image(photo + tail + b"\xff\xda" + tail).shape == (40, 60, 3)
+    with pytest.raises(MediaError, match=r"truncated or corrupt"):
+        read_image(photo[: 4 + int(part * (len(photo) - 6))])
 
 
 def test_half_a_photo_is_not_filled_up(tmp_path):

@@ -18,6 +18,7 @@ def write_video(
     codec: str = "libx264",
     gop: int = 12,
     preset: str = "ultrafast",
+    options: dict[str, str] | None = None,
 ) -> Path:
     """An RGB video with the given presentation times (or a steady rate). Presets from `veryfast` on use B-frames."""
     stamps = times_ms if times_ms is not None else [round(k * 1000 / fps) for k in range(len(frames))]
@@ -28,7 +29,7 @@ def write_video(
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         stream.codec_context.gop_size = gop
         if codec == "libx264":
-            stream.codec_context.options = {"crf": "10", "preset": preset}
+            stream.codec_context.options = {"crf": "10", "preset": preset, **(options or {})}
         for picture, stamp in zip(frames, stamps, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = stamp, Fraction(1, 1000)

@@ -37,6 +37,7 @@ def test_one_strange_clip_among_familiar_ones_is_no_strange_video() -> None:
     rng = np.random.default_rng(2)
     known = fit_novelty(*familiar(rng, 300))
     assert not is_novel(known, [*familiar(rng, 1, 4)[0], np.full(8, 1e4)])
+    assert not is_novel(known, [familiar(rng, 1, 1)[0][0], np.full(8, 1e4)]), "half is not most"
 
 
 @given(people=st.integers(0, 60), each=st.integers(1, 12))
