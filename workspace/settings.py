@@ -110,7 +110,7 @@ class FaceSettings(Block):
         "blazeface", description="blazeface: BlazeFace full range with the 468-point mesh; haar: frontal faces only."
     )
     size_px: int = Field(224, ge=32, le=512, description="Side of the aligned crop.")
-    margin: float = Field(1.3, ge=1, le=3, description="Side of the crop as a multiple of the face's own extent; what names eyes, mouth and skin is drawn for 1.3.")
+    margin: float = Field(1.3, ge=1, le=3, description="Side of the crop as a multiple of the face's own extent; eyes and mouth are named as at 1.3.")
     mode: Literal["dense", "standard", "fast"] = Field("standard", description="dense: whole video; standard: clips spread over it; fast: 1 fps.")
     fps: float = Field(5.0, gt=0, le=120, description="Frames a second within a clip, taken by time stamp.")
     clip_frames: Positive = Field(5, le=120, description="Frames a clip (T).")
