@@ -64,7 +64,7 @@ def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
             found = _ask(process, root, settings, model_dir, ready, log, started)
         except (httpx.HTTPError, psutil.Error) as problem:  # the model ended its service, or hangs it
             with suppress(subprocess.TimeoutExpired):
-                process.wait(1)  # one that is about to end has not always ended when its line goes dead
+                process.wait(5)  # one that is about to end has not always ended when its line goes dead, least of all on a busy machine
             code = process.returncode
             how = "did not answer" if code is None else f"ended with code {code}"
             found = ProbeResult(False, f"the service {how} while it was asked ({type(problem).__name__}: {problem}): {_last_line(log)}")
