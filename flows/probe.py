@@ -97,7 +97,7 @@ def _ask(process: "subprocess.Popen[bytes]", root: Path, settings: Settings, mod
     import httpx
 
     deadline = started + settings.serve.ready_timeout_seconds
-    while not ready.exists():
+    while not ready.exists() or time.monotonic() > deadline:  # one that was ready too late, while nobody looked, was not ready in time
         if process.poll() is not None:
             return ProbeResult(False, f"the service ended with code {process.returncode}: {_last_line(log)}")
         if time.monotonic() > deadline:
