@@ -45,12 +45,12 @@ def main() -> None:
     """Render, score, append, print."""
     import numpy as np
 
+    from benchmarks.commands import champion_of
     from benchmarks.results import add_row
     from media.synthetic import make_sample_media
     from model.inference import Engine
     from model.intervals import cluster_interval
     from model.metrics import auc, expected_calibration_error, risk_coverage
-    from vigil.scoring import choose_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)
@@ -58,10 +58,7 @@ def main() -> None:
     parser.add_argument("--mixture", nargs="+", default=["blendswap=1"], metavar="FORGER=PART")
     asked = parser.parse_args()
     parts = {name: int(part) for name, _, part in (one.partition("=") for one in asked.mixture)}
-    folder, mark = choose_model(asked.workspace, None)
-    if mark:
-        sys.exit(f"{asked.workspace} has no champion, and its {mark} model is not what this is about.")
-    engine = Engine(folder)
+    engine = Engine(champion_of(asked.workspace))
     labels, after, who, unanswered = [], [], [], 0
     with tempfile.TemporaryDirectory(prefix="vigil-calibration-") as scratch:
         first = FIRST

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+HOME = Path(__file__).resolve().parents[1]
 # the blocks of the settings that decide what a cycle's model is and how it is measured
 DECIDING = ("seed", "faces", "validate", "forge", "augment", "budget", "split", "model", "pretrain", "harden", "train", "evaluate", "gates", "stage_versions")
 
@@ -38,33 +39,41 @@ def code_hash(*more: str) -> str:
     """First 12 digits of a hash over the code, settings and pins that a cycle and its service run: rows of different code do not belong into one
     table unsaid. `more` are the files of a benchmark that decide what its rows mean.
     """
-    import hashlib
-
-    home = Path(__file__).resolve().parents[1]
     rooms = ("media", "model", "pipelines", "flows", "workspace", "feedback", "vigil")
-    files = sorted(path for room in rooms for path in (home / room).rglob("*") if path.suffix in (".py", ".yaml", ".j2"))
-    digest = hashlib.sha256()
-    for path in [*(home / name for name in ("params.yaml", "dvc.yaml", "requirements.txt", *more)), *files]:
-        digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    files = sorted(path for room in rooms for path in (HOME / room).rglob("*") if path.suffix in (".py", ".yaml", ".j2"))
+    return _hash(b"", [*(HOME / name for name in ("params.yaml", "dvc.yaml", "requirements.txt", *more)), *files])
 
 
 def recipe_hash(profile: str, *about: object) -> str:
     """First 12 digits of a hash over what decides the models of a cycle on rendered media: the settings of a profile that reach them, with the versions
     of the stages (raised where a stage's result would change, which a test of the suite watches), the renderer, and what else they are `about`.
     """
-    import hashlib
-
     import yaml
 
     from workspace.profiles import compose_params
 
-    home = Path(__file__).resolve().parents[1]
     settings = yaml.safe_load(compose_params(profile))
-    digest = hashlib.sha256(json.dumps([{name: settings[name] for name in DECIDING}, *map(repr, about)], sort_keys=True).encode())
-    for path in sorted((home / "media" / "synthetic").rglob("*.py")):
-        digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
+    told = json.dumps([{name: settings[name] for name in DECIDING}, *map(repr, about)], sort_keys=True)
+    return _hash(told.encode(), sorted((HOME / "media" / "synthetic").rglob("*.py")))
+
+
+def _hash(told: bytes, files: list[Path]) -> str:
+    import hashlib
+
+    digest = hashlib.sha256(told)
+    for path in files:
+        digest.update(f"{path.relative_to(HOME)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def champion_of(workspace: Path) -> Path:
+    """The folder of a workspace's champion; the script ends where it has none."""
+    from vigil.scoring import choose_model
+
+    folder, mark = choose_model(workspace, None)
+    if mark:
+        sys.exit(f"{workspace} has no champion, and its {mark} model is not what this is about.")
+    return folder
 
 
 def in_the_environment_of_a_stage() -> None:

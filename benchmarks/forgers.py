@@ -135,7 +135,7 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
 
 
 def clips_of(work: Path) -> Any:
-    """Every clip: real ones, fakes of every forger, and what is kept for evaluation; with `store`, `side` and what training looks at."""
+    """Every clip: real ones, fakes of every forger, and what is kept for evaluation; with `store`, `side` and what training looks at; its hash is in `attrs`."""
     import pandas as pd
 
     from media.shards import read_index
@@ -151,7 +151,11 @@ def clips_of(work: Path) -> Any:
     known = table["identity"] != ""
     table["side"] = ["test" if row.use == "evaluate" or (row.identity and split_of(row.identity, split) != "train") else "train" for row in table.itertuples()]
     table = table[known | (table["side"] == "train")]
-    return table.assign(role="new", new=True).reset_index(drop=True)
+    table = table.assign(role="new", new=True).reset_index(drop=True)
+    meshes = [sha256_bytes(mesh) for mesh in table["landmarks"]]
+    lines = table[["clip_id", "sha256", "label", "identity", "kind", "forger", "use", "side"]].assign(mesh=meshes).astype(str).agg(" ".join, axis=1)
+    table.attrs["content"] = sha256_bytes("\n".join(sorted(lines)).encode())
+    return table
 
 
 def phase_1(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> tuple[Any, Any]:
@@ -189,10 +193,7 @@ def phase_1_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str,
     network = settings.model.model_dump(mode="json") | {"fusion_cnn": None, "certainty_attention": None}  # phase 1 has the frame head alone
     versions = settings.stage_versions.model_dump(mode="json")
     made_by = [versions[name] for name in ("forge", "pretrain")]  # forged anew in training; what the stages before it made is told by their clips
-    meshes = [sha256_bytes(mesh) for mesh in table["landmarks"]]
-    lines = table[["clip_id", "sha256", "label", "identity", "kind", "forger", "use", "side"]].assign(mesh=meshes).astype(str).agg(" ".join, axis=1)
-    clips = sha256_bytes("\n".join(sorted(lines)).encode())
-    about = [sorted(held_out), sorted(left_out), blocks, network, made_by, clips, FORGERS, STEPS, seed]
+    about = [sorted(held_out), sorted(left_out), blocks, network, made_by, table.attrs["content"], FORGERS, STEPS, seed]
     return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:24]
 
 
@@ -493,7 +494,8 @@ def run(work: Path, what: str, part: tuple[int, int]) -> None:
     mine = [one for group in list(groups.values())[number - 1 :: parts] for one in group]
     for position, one in enumerate(mine, start=1):
         held_out, variant, seed = one
-        if any(row["key"] == run_key(work, table, *one) for row in rows_of(RESULTS)):
+        key = run_key(work, table, *one)
+        if any(row["key"] == key for row in rows_of(RESULTS)):
             continue
         row = run_one(work, table, *one)
         add_row(RESULTS, row)

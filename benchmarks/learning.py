@@ -42,7 +42,7 @@ def code_of_rows() -> str:
 
 
 def test_media(work: Path) -> Path:
-    """labels.csv of the measured set; made once."""
+    """labels.csv of the measured set; made once for a recipe."""
     from media.synthetic import make_sample_media
 
     folder, code = work / "measured-media", code_of_rows()

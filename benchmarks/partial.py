@@ -145,19 +145,16 @@ def main() -> None:
     """Make, score, append."""
     import numpy as np
 
+    from benchmarks.commands import champion_of
     from benchmarks.results import add_row
     from model.inference import Engine
-    from vigil.scoring import choose_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)
     parser.add_argument("--seconds", type=int, default=60, help="videos with a forged second")
     parser.add_argument("--threes", type=int, default=60, help="videos of three people, one of them forged, and as many of three real ones besides")
     arguments = parser.parse_args()
-    folder, mark = choose_model(arguments.workspace, None)
-    if mark:
-        sys.exit(f"{arguments.workspace} has no champion, and its {mark} model is not what this is about.")
-    engine = Engine(folder, threads=os.cpu_count() or 2)
+    engine = Engine(champion_of(arguments.workspace), threads=os.cpu_count() or 2)
     row: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "seed": SEED, "model": engine.model_id, "mode": "dense"}
     row["levels"] = engine.card.levels
     with tempfile.TemporaryDirectory(prefix="vigil-partial-") as scratch:
