@@ -135,7 +135,7 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
 
 
 def clips_of(work: Path) -> Any:
-    """Every clip: real ones, fakes of every forger, and what is kept for evaluation; with `store`, `side` and what training looks at; its hash is in `attrs`."""
+    """Every clip: real ones, fakes of every forger, and what is kept for evaluation; with `store`, `side` and what training looks at; hash in `attrs`."""
     import pandas as pd
 
     from media.shards import read_index
