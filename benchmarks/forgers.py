@@ -270,6 +270,16 @@ class Together:
         source, own = self._parts[position]
         return source.clip(own)
 
+    def length(self, position: int) -> int:
+        """How many frames it has."""
+        source, own = self._parts[position]
+        return int(source.length(own))
+
+    def frame(self, position: int, number: int) -> Any:
+        """Pixels of one of its frames."""
+        source, own = self._parts[position]
+        return source.frame(own, number)
+
     def landmarks(self, position: int) -> Any:
         """Mesh of the row at `position`."""
         source, own = self._parts[position]

@@ -150,22 +150,41 @@ def read_clip_at(folder: Path, row: Any, *, verify: bool = False) -> np.ndarray:
 
     `verify` compares the pixels with the row's sha256. Raises MediaError, which names the clip, for a missing or damaged shard.
     """
-    path = Path(folder) / row["shard"]
-    frames, size = int(row["frames"]), int(row["size_px"])
+    clip = _summed(_unpacked(Path(folder) / row["shard"], row, int(row["frames"])))
+    if verify and (found := hashlib.sha256(clip.tobytes()).hexdigest()) != row["sha256"]:
+        raise _damaged(row, Path(folder) / row["shard"], f"sha256 {found[:12]}..., the index says {str(row['sha256'])[:12]}...")
+    return clip
+
+
+def read_frame(root: Path, row: Any, number: int) -> np.ndarray:
+    """Frame `number` [1, H, W, 3] uint8 RGB of a row that names its `store`; nothing behind it is unpacked. Raises as read_clip_at does."""
+    if not 0 <= number < int(row["frames"]):
+        raise IndexError(f"frame {number} of a clip of {row['frames']}")
+    differences = _unpacked(Path(root) / row["store"] / row["shard"], row, number + 1)
+    frame = np.add.accumulate(differences[0], axis=1, dtype=np.uint8)
+    for later in differences[1:]:
+        frame += later
+    return frame[None]
+
+
+def _unpacked(path: Path, row: Any, frames: int) -> np.ndarray:
+    """The first `frames` of what `_differences` made of a clip, [frames, H, W, 3] uint8; read-only."""
+    size = int(row["size_px"])
     wanted = frames * size * size * 3
     try:
         with open(path, "rb") as handle:
             handle.seek(int(row["offset"]))
             packed = handle.read(int(row["nbytes"]))
-        stored = _codec().decompress(packed, decompressed_size=wanted, asbytes=True)
+        if frames == int(row["frames"]):
+            stored = _codec().decompress(packed, decompressed_size=wanted, asbytes=True)
+        else:
+            with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+                stored = stream.read(wanted)
     except (OSError, pa.ArrowInvalid, pa.ArrowException) as problem:
         raise _damaged(row, path, str(problem)) from problem
     if len(stored) != wanted:
         raise _damaged(row, path, f"{len(stored)} bytes of pixels where {wanted} were stored")
-    clip = _summed(np.frombuffer(stored, np.uint8).reshape(frames, size, size, 3))
-    if verify and (found := hashlib.sha256(clip.tobytes()).hexdigest()) != row["sha256"]:
-        raise _damaged(row, path, f"sha256 {found[:12]}..., the index says {str(row['sha256'])[:12]}...")
-    return clip
+    return np.frombuffer(stored, np.uint8).reshape(frames, size, size, 3)
 
 
 def read_landmarks(row: Any) -> np.ndarray:

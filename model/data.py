@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COLUMNS: dict[str, Any] = {
     "sha256": "", "kind": "", "role": "", "new": False, "generator": "", "forger": "", "origin": "collected", "source_clip": "", "donor_clip": "",
 }  # fmt: skip
+READ_BY = ("clip_id", "store", "shard", "offset", "nbytes", "frames", "size_px", "sha256")  # what media/shards.py reads of a row
 CACHE_BYTES = 2 << 30
 
 
@@ -37,6 +38,14 @@ class ClipSource(Protocol):
         """Pixels [T, H, W, 3] uint8 RGB of the row at `position`."""
         ...
 
+    def length(self, position: int) -> int:
+        """How many frames that clip has."""
+        ...
+
+    def frame(self, position: int, number: int) -> NDArray[np.uint8]:
+        """Pixels [1, H, W, 3] uint8 RGB of one of its frames."""
+        ...
+
     def landmarks(self, position: int) -> NDArray[np.float32] | None:
         """The mesh [T, 468, 2] in 0..1 of the row at `position`, None where it is not known."""
         ...
@@ -46,7 +55,8 @@ class ClipDataset:
     """The clips of a set's rows (data/sets/*.parquet), pixels read when first asked for.
 
     `size_px` refuses clips of another size at once. Decoded clips are kept until `cache_bytes` are full; what came first
-    stays, since an epoch visits all clips alike. `landmarks` holds the meshes by clip id, as an index stores them.
+    stays, since an epoch visits all clips alike. Of a clip that would not be kept a single frame is read by itself.
+    `landmarks` holds the meshes by clip id, as an index stores them.
     Raises DataError for rows without a label or with the wrong size.
     """
 
@@ -65,6 +75,8 @@ class ClipDataset:
                 why=f"sizes {sorted(set(rows['size_px']))} px, the model takes {size_px} px",
                 next_step="Compute the faces again: raise stage_versions.faces.",
             )
+        self._places: dict[str, NDArray[Any]] = {name: self.rows[name].to_numpy() for name in READ_BY if name in self.rows.columns}
+        self._ids = self.rows["clip_id"].to_numpy(dtype=object)
         self._cache: dict[int, NDArray[np.uint8]] = {}
         self._room = cache_bytes
         self._landmarks = landmarks or {}
@@ -78,18 +90,35 @@ class ClipDataset:
             return self._cache[position]
         from media.shards import read_clip
 
-        pixels = read_clip(self.root, self.rows.iloc[position])
+        pixels = read_clip(self.root, self._place(position))
         if pixels.nbytes <= self._room:
             self._cache[position] = pixels
             self._room -= pixels.nbytes
         return pixels
 
+    def length(self, position: int) -> int:
+        """How many frames the clip has."""
+        return int(self._places["frames"][position])
+
+    def frame(self, position: int, number: int) -> NDArray[np.uint8]:
+        """Pixels [1, H, W, 3] uint8 RGB of frame `number`. Raises MediaError where the shard cannot be read."""
+        from media.shards import read_frame
+
+        frames, size = self.length(position), int(self._places["size_px"][position])
+        if position in self._cache or frames * size * size * 3 <= self._room:
+            return self.clip(position)[number][None]
+        return read_frame(self.root, self._place(position), number)
+
     def landmarks(self, position: int) -> NDArray[np.float32] | None:
         """The mesh [T, 468, 2] in 0..1, None where it is not known."""
         from media.shards import read_landmarks
 
-        stored = self._landmarks.get(str(self.rows["clip_id"].iat[position]))
+        stored = self._landmarks.get(str(self._ids[position]))
         return read_landmarks({"landmarks": stored}) if stored else None
+
+    def _place(self, position: int) -> dict[str, Any]:
+        """What the shards need to know of the row; picking it out of the table would take longer than reading it."""
+        return {name: column[position] for name, column in self._places.items()}
 
 
 class MemoryClips:
@@ -106,6 +135,14 @@ class MemoryClips:
     def clip(self, position: int) -> NDArray[np.uint8]:
         """Pixels [T, H, W, 3] uint8 RGB."""
         return self._clips[position]
+
+    def length(self, position: int) -> int:
+        """How many frames the clip has."""
+        return len(self._clips[position])
+
+    def frame(self, position: int, number: int) -> NDArray[np.uint8]:
+        """Pixels [1, H, W, 3] uint8 RGB of frame `number`."""
+        return self._clips[position][number][None]
 
     def landmarks(self, position: int) -> NDArray[np.float32] | None:
         """The mesh [T, 468, 2] in 0..1, None where it is not known."""

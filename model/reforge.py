@@ -42,6 +42,8 @@ class Reforger:
         self._recipes = _recipes(clips.rows, meshed)
         swaps = any(recipe.needs_donor for recipe in self._recipes.values())
         self._givers = _givers(clips.rows, meshed) if swaps else {}
+        self._kind = clips.rows["kind"].to_numpy(dtype=str)
+        self._hardened = (clips.rows["role"] == "hardened").to_numpy()
         self._who = [dict(zip(WHO, row, strict=True)) for row in clips.rows[list(WHO)].itertuples(index=False)] if swaps else []
 
     def take(
@@ -65,26 +67,27 @@ class Reforger:
         gives = self._giver(recipe.source, recipe.donor, rng) if recipe.needs_donor else None
         if recipe.needs_donor and gives is None:
             return self._stored(position, rng, single, at, spoil)
-        frames, points = self._clips.clip(recipe.source), self._points(recipe.source)
-        donor = None
+        source, points, donor = recipe.source, self._points(recipe.source), None
         if single:
-            chosen, moments = _frame(frames, rng, at), len(frames)
+            moments = self._clips.length(source)
+            chosen = _moment(moments, rng, at)
             if FORGERS[recipe.forger].from_other_moments and moments > 1:  # from itself alone a single frame would hardly be moved
                 other = (chosen + 1 + int(rng.integers(moments - 1))) % moments
-                donor = spoil(frames[other : other + 1]), points[other : other + 1]
-            frames, points = frames[chosen : chosen + 1], points[chosen : chosen + 1]
+                donor = spoil(self._clips.frame(source, other)), points[other : other + 1]
+            frames, points = self._clips.frame(source, chosen), points[chosen : chosen + 1]
+        else:
+            frames = self._clips.clip(source)
         if gives is not None:
             donor = spoil_donor(self._clips.clip(gives)), self._points(gives)
         return forge_clip(recipe.forger, spoil(frames), points, rng, donor)[0]
 
     def _stored(self, position: int, rng: np.random.Generator, single: bool, at: int | None, spoil: Callable[[Frames], Frames]) -> Frames:
-        clip = self._clips.clip(position)
-        shown = clip[_frame(clip, rng, at)][None] if single else clip
-        return shown if self._clips.rows["role"].iat[position] == "hardened" else spoil(shown)
+        shown = self._clips.frame(position, _moment(self._clips.length(position), rng, at)) if single else self._clips.clip(position)
+        return shown if self._hardened[position] else spoil(shown)
 
     def _giver(self, source: int, stored: int | None, rng: np.random.Generator) -> int | None:
         """Who gives a face this time: a real clip of the source's kind and of another person, else the stored fake's own donor, where that is here."""
-        others = self._givers.get(str(self._clips.rows["kind"].iat[source]), [])
+        others = self._givers.get(str(self._kind[source]), [])
         for _ in range(TRIES if others else 0):
             one = others[int(rng.integers(len(others)))]
             if not may_be_one_person(self._who[source], self._who[one]):
@@ -97,8 +100,9 @@ class Reforger:
         return points
 
 
-def _frame(clip: NDArray[np.uint8], rng: np.random.Generator, at: int | None) -> int:
-    return int(rng.integers(clip.shape[0])) if at is None else min(at, clip.shape[0] - 1)
+def _moment(moments: int, rng: np.random.Generator, at: int | None) -> int:
+    """Number `at` of a clip of so many frames, or one that `rng` chooses."""
+    return int(rng.integers(moments)) if at is None else min(at, moments - 1)
 
 
 def _recipes(rows: "pd.DataFrame", meshed: Sequence[int]) -> dict[int, Recipe]:

@@ -44,6 +44,7 @@ class Views:
         self._fake = labels_of(clips.rows)
         self._reforger = Reforger(clips, augment.reforge if augment else 0.0)
         self._source = _sources(clips, self._fake) if pairs else {}
+        self._hardened = (clips.rows["role"] == "hardened").to_numpy()
 
     def make(self, step: int, chosen: Sequence[int], slots: Sequence[int]) -> list[View]:
         """The views in `slots` of the batch of positions `chosen`. The same whichever slots are asked for together."""
@@ -79,11 +80,11 @@ class Views:
             frames = take(position, rng)
         else:
             own, rng = rng, np.random.default_rng([self._seed, step, DATA, leader])  # from here on what the real clip drew, draw by draw
-            at = int(rng.integers(self._clips.clip(self._source[position]).shape[0])) if self._single else None
+            at = int(rng.integers(self._clips.length(self._source[position]))) if self._single else None
             frames = take(position, own, at=at)
         if self._augment is None:
             return to_tensor(frames), False
-        if self._clips.rows["role"].iat[position] == "hardened":
+        if self._hardened[position]:
             return mirror_only(frames, self._augment, rng), False
         given = frames
         if poor and not self._fake[position]:

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from media.shards import CLIP_COLUMNS, ShardWriter, read_clip, read_clip_at, read_index, read_landmarks
+from media.shards import CLIP_COLUMNS, ShardWriter, read_clip, read_clip_at, read_frame, read_index, read_landmarks
 from workspace.errors import DataError, MediaError
 
 
@@ -32,6 +32,11 @@ def test_any_frames_come_back_unchanged(tmp_path_factory, clips):
     index = read_index(folder).set_index("clip_id", drop=False)
     for k, frames in enumerate(clips):
         np.testing.assert_array_equal(read_clip_at(folder, index.loc[f"c{k}"], verify=True), frames)
+        row = index.loc[f"c{k}"].to_dict() | {"store": "."}
+        for number in range(len(frames)):
+            np.testing.assert_array_equal(read_frame(folder, row, number), frames[number : number + 1])
+        with pytest.raises(IndexError):
+            read_frame(folder, row, len(frames))
 
 
 def test_the_same_clips_give_the_same_bytes(tmp_path):
@@ -76,6 +81,10 @@ def test_a_damaged_shard_names_the_clip(tmp_path, where):
     path.unlink() if where == "gone" else path.write_bytes(content)
     with pytest.raises(MediaError, match="hurt"):
         read_clip_at(folder, row, verify=True)
+    if where != "middle":  # a frame is not compared with the hash, and a flipped byte of noise is noise
+        for number in (1, 2):
+            with pytest.raises(MediaError, match="hurt"):
+                read_frame(folder.parent, row.to_dict() | {"store": folder.name}, number)
 
 
 def test_a_failed_run_leaves_the_earlier_store(tmp_path):

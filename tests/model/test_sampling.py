@@ -189,6 +189,10 @@ def test_a_dataset_reads_pixels_from_the_shards_and_keeps_no_more_than_allowed(s
     first = [data.clip(n).copy() for n in range(6)]
     assert all(np.array_equal(data.clip(n), first[n]) for n in range(6)) and len(data) == 6
     assert sum(clip.nbytes for clip in data._cache.values()) == 2 * one
+    for room in (0, 2 * one, 6 * one):
+        data = ClipDataset(root, rows, size_px=32, cache_bytes=room)
+        assert all(np.array_equal(data.frame(n, at), first[n][at][None]) for _ in range(2) for n in range(6) for at in range(data.length(n)))
+        assert sum(clip.nbytes for clip in data._cache.values()) == room
 
 
 def test_clips_of_another_size_are_refused_at_once(stored):
