@@ -70,7 +70,7 @@ def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datet
     policy = settings.policy
     learned = promoted_cycles(events)
     full = [event for event in events if event.kind == "cycle_opened" and event["cycle"] in learned and event.get("work", FULL) == FULL]
-    closed = [cycle for cycle in cycles(events) if cycle.closed]
+    prints = [cycle.fingerprint for cycle in cycles(events) if cycle.cycle == plan.base_cycle]
     age = now - datetime.fromisoformat(full[-1].time) if full else timedelta(0)
     if policy.work == FULL:
         why = "policy.work is full"
@@ -78,8 +78,8 @@ def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datet
         why = "there is no champion to go on from"
     elif plan.base_cycle == IMPORTED or not full:
         why = "no full training here has been promoted yet"
-    elif plan.regardless or closed[-1].fingerprint != plan.fingerprint:
-        why = "a setting or a stage version changed, or a person forced it"
+    elif plan.regardless or plan.fingerprint not in prints:
+        why = "a setting or a stage version changed since the champion was trained, or a person forced it"
     elif policy.full_every_weeks and age >= timedelta(weeks=policy.full_every_weeks):
         why = f"the last full training, {full[-1]['cycle']}, is {age.days} days old (every {policy.full_every_weeks} weeks)"
     else:

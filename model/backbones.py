@@ -225,6 +225,18 @@ def _named(children: dict[str, nn.Module], until: str) -> "dict[str, nn.Module]"
     return OrderedDict((name, children[name]) for name in names[: names.index(until)])
 
 
+def refuse_side(name: str, side: int) -> None:
+    """Raise SettingsError where the encoder called `name` makes no map of a picture `side` px wide."""
+    try:
+        feature_shape(_from_scratch(name, side), side)
+    except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as problem:
+        raise SettingsError(
+            f"The backbone {name} does not take pictures of {side} px.",
+            why=f"faces.size_px divided by model.shrink is {side}; " + (str(problem).splitlines() or [type(problem).__name__])[0][:200],
+            next_step="Mend it in params.yaml: faces.size_px should be model.shrink times a multiple of 32, such as 64, 128 or 224.",
+        ) from problem
+
+
 def feature_shape(encoder: nn.Module, size_px: int) -> tuple[int, int]:
     """(channels F, side of the map) for pictures of size_px, found by running one."""
     was_training = encoder.training

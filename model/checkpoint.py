@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
@@ -83,16 +82,3 @@ def load_model(path: Path, sha256: str | None = None) -> ResNeXtLSTM:
 def _name_of_now(name: str) -> str:
     module, dot, rest = name.partition(".")
     return f"{FORMER_NAMES.get(module, module)}{dot}{rest}"
-
-
-def warm_start(model: ResNeXtLSTM, base: ResNeXtLSTM) -> list[str]:
-    """Copy every tensor of `base` that `model` has in the same shape; return the names left as they were.
-
-    A changed setting (another LSTM width) then keeps what can be kept. Crops of another size are no hindrance.
-    """
-    target, source = model.state_dict(), base.state_dict()
-    kept = {name: tensor for name, tensor in source.items() if name in target and target[name].shape == tensor.shape}
-    with torch.no_grad():
-        for name, tensor in kept.items():
-            target[name].copy_(tensor)
-    return sorted(set(target) - set(kept))

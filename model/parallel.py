@@ -9,15 +9,21 @@ statistics are averaged.
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.hardware import best_device
-from workspace.errors import VigilError
+from workspace.errors import TooLittleData, VigilError
+from workspace.files import read_json, write_json
+
+TOLD = "VIGIL_TOLD"  # names the file in which a process leaves its problem
+PROBLEMS: dict[str, type[VigilError]] = {"too little data": TooLittleData, "problem": VigilError}  # the first that fits; a cycle treats these two differently
 
 
 def size() -> int:
@@ -93,10 +99,31 @@ def wait() -> None:
         dist.barrier()
 
 
+@contextmanager
+def telling() -> Iterator[None]:
+    """Leaves the word of a failure that a person can act on for `launch`, and ends this process with 1, without a trace of calls."""
+    try:
+        yield
+    except VigilError as problem:
+        kind = next(name for name, known in PROBLEMS.items() if isinstance(problem, known))
+        if told := os.environ.get(TOLD):
+            write_json(Path(told), {"kind": kind, "what": problem.what, "why": problem.why, "next_step": problem.next_step})
+        else:
+            print(problem, file=sys.stderr)
+        sys.exit(1)
+
+
 def launch(module: str, *words: str, processes: int) -> None:
-    """Run `python -m module words` in so many processes by torchrun, and wait. Raises VigilError where one of them failed."""
+    """Run `python -m module words` in so many processes by torchrun, and wait. Raises VigilError where one of them failed, its own where it was `telling`."""
     command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", module, *words]
-    ended = subprocess.run(command, env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, "PYTHONSAFEPATH": "1"})  # one machine: nothing need leave it
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "problem.json"
+        ended = subprocess.run(  # one machine: nothing need leave it
+            command, env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, "PYTHONSAFEPATH": "1", TOLD: str(told)}
+        )
+        problem = read_json(told) if told.is_file() else None
+    if problem is not None:
+        raise PROBLEMS[problem["kind"]](problem["what"], why=problem["why"], next_step=problem["next_step"])
     if ended.returncode:
         raise VigilError(
             f"Training in {processes} processes failed.",

@@ -90,6 +90,7 @@ def start_model(root: Path, settings: Settings, cycle: Cycle) -> tuple["ResNeXtL
         return model, False
     shapes = [{name: tensor.shape for name, tensor in network.state_dict().items()} for network in (model, base)]
     if shapes[0] != shapes[1]:
+        print("The champion's network has another shape (a setting under `model` or faces.size_px changed): this model starts from nothing.", flush=True)
         return model, False
     model.load_state_dict(base.state_dict())
     return model, True

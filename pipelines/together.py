@@ -13,7 +13,7 @@ from workspace.quiet import set_quiet_environment
 def main() -> None:
     """Learn one phase in the current folder."""
     set_quiet_environment()
-    from model.parallel import joined
+    from model.parallel import joined, telling
     from pipelines import pretrain, train
     from workspace.cycle import read_cycle
     from workspace.processes import start_parent_watchdog
@@ -22,7 +22,7 @@ def main() -> None:
     if parent := os.environ.get("VIGIL_PARENT"):
         start_parent_watchdog(parent)
     root = Path.cwd()
-    with joined():
+    with telling(), joined():
         {"pretrain": pretrain.learn, "train": train.learn}[sys.argv[1]](root, load_settings(root / "params.yaml"), read_cycle(root))
 
 

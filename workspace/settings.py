@@ -278,7 +278,7 @@ class PhaseSettings(Block):
     )
 
     steps: Positive = Field(description="Optimiser steps at most.")
-    batch: Positive = Field(description="Clips (or frames) an optimiser step sees.")
+    batch: int = Field(ge=4, description="Clips (or frames) an optimiser step sees: either class of what is new and of what is known at least.")
     micro_batch: Positive = Field(description="Clips (or frames) at once; batch is reached by accumulation.")
     lr: float = Field(gt=0, le=1, description="Highest learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")

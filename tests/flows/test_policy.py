@@ -22,8 +22,11 @@ from workspace.settings import CyclePolicy, Settings, load_settings
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 PRINT = settings_fingerprint(SETTINGS)
-Past = Sequence[tuple[int, str, str, bool]]  # days since the one before, work, outcome, whether it had drifted
-pasts = st.lists(st.tuples(st.integers(0, 20), st.sampled_from([FULL, FINE_TUNE]), st.sampled_from(["promoted", "held"]), st.booleans()), max_size=8)
+Past = Sequence[tuple[int, str, str, bool, str]]  # days since the one before, work, outcome, whether it had drifted, fingerprint
+pasts = st.lists(
+    st.tuples(st.integers(0, 20), st.sampled_from([FULL, FINE_TUNE]), st.sampled_from(["promoted", "held"]), st.booleans(), st.sampled_from([PRINT, "other"])),
+    max_size=8,
+)
 
 
 def with_policy(**changes: Any) -> Settings:
@@ -33,10 +36,10 @@ def with_policy(**changes: Any) -> Settings:
 def journal(past: Past, scheduled: bool = False) -> tuple[list[Event], datetime]:
     """The events of these cycles, and the time after the last."""
     events, now = [], START
-    for number, (days, work, outcome, drifted) in enumerate(past):
+    for number, (days, work, outcome, drifted, fingerprint) in enumerate(past):
         now += timedelta(days=days)
         cycle = f"2026-W{number + 1:02d}.1"
-        opened = {"cycle": cycle, "judged": ["b"], "base_model": "", "fingerprint": PRINT, "scheduled": scheduled, "week": cycle[:8], "work": work}
+        opened = {"cycle": cycle, "judged": ["b"], "base_model": "", "fingerprint": fingerprint, "scheduled": scheduled, "week": cycle[:8], "work": work}
         closed = {"cycle": cycle, "outcome": outcome, "reason": "", "verdict_sha256": "", "drifted": drifted}
         for kind, fields in (("cycle_opened", opened), ("cycle_closed", closed)):
             events.append(Event(len(events) + 1, now.isoformat(), kind, NO_HASH, NO_HASH, fields))
@@ -69,7 +72,8 @@ def test_a_fine_tune_needs_a_champion_of_ours_that_is_young_enough_and_the_same_
     )
     full = [event for event, after in zip(events[::2], events[1::2], strict=True) if event["work"] == FULL and after["outcome"] == "promoted"]
     young = bool(full) and (not weeks or now - datetime.fromisoformat(full[-1].time) < timedelta(weeks=weeks))
-    allowed = base and base_cycle != "imported" and young and not regardless and fingerprint == PRINT
+    trained_so = bool(past) and past[0][4] == fingerprint
+    allowed = base and base_cycle != "imported" and young and not regardless and trained_so
     assert (work.kind == FINE_TUNE) == allowed and work.steps == (0.25 if allowed else 1.0) and work.why
 
 
@@ -111,7 +115,7 @@ def test_a_timer_at_any_times_starts_a_week_once_and_never_an_older_one(hours: l
 @pytest.mark.parametrize("by", ["week", "person", "drift"])
 def test_drift_starts_one_cycle_and_not_one_after_the_other(by: str) -> None:
     """What had drifted is deferred and comes along: it would drift again, at each file that comes in."""
-    events, now = journal([(0, FULL, "held", True)])
+    events, now = journal([(0, FULL, "held", True, PRINT)])
     events[0] = Event(1, events[0].time, "cycle_opened", NO_HASH, NO_HASH, {**events[0].fields, "started_by": by})
     week = what_starts(events, SETTINGS, now, scheduled=True, reviews=0).week
     events.append(Event(3, now.isoformat(), "week_skipped", NO_HASH, NO_HASH, {"week": week, "why": "nothing new"}))
@@ -120,7 +124,7 @@ def test_drift_starts_one_cycle_and_not_one_after_the_other(by: str) -> None:
 
 
 def test_an_unfinished_cycle_comes_before_everything() -> None:
-    events, now = journal([(0, FULL, "held", False)])
+    events, now = journal([(0, FULL, "held", False, PRINT)])
     assert what_starts(events[:1], SETTINGS, now, scheduled=True, reviews=0).by == "unfinished"
 
 

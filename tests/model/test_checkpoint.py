@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 import model
 from model.card import ModelCard, load_card, verify, write_card
-from model.checkpoint import load_model, load_tensors, save_model, save_tensors, warm_start
-from tests.model.toys import SIZE, SMALL, face_settings, lively_model, small_model
+from model.checkpoint import load_model, load_tensors, save_model, save_tensors
+from tests.model.toys import SIZE, SMALL, face_settings, lively_model
 from workspace.errors import ModelFileError
 from workspace.files import sha256_bytes, sha256_file
 
@@ -108,14 +108,6 @@ def test_a_pickle_that_is_read_would_be_found(tmp_path):
     path = tmp_path / "bad.py"
     path.write_text('"""No pickle."""\nimport pickle  # a pickle\nsaid = "torch.save"\n')
     assert code_of(path).count("pickle") == 1 and "torch.save" not in code_of(path)
-
-
-def test_a_warm_start_keeps_what_fits_and_names_what_does_not(tmp_path):
-    base, wider = lively_model(), small_model(1, lstm_hidden=16)
-    left = warm_start(wider, base)
-    assert torch.equal(wider.frame_head.weight, base.frame_head.weight)
-    assert left and all(name.startswith("temporal") for name in left)
-    assert warm_start(small_model(1), base) == []
 
 
 def make_folder(folder: Path) -> ModelCard:

@@ -7,23 +7,23 @@ import pytest
 import torch
 
 from model.checkpoint import load_model, load_tensors, save_model, save_tensors
-from model.parallel import gathered, joined, launch, leads, share, size
+from model.parallel import gathered, joined, launch, leads, share, size, telling
 from model.training import _Fit, fit, pretrain
 from tests.model.test_training import AUGMENT, PHASE2, run
 from tests.model.toys import small_model, toy_clips
-from workspace.errors import VigilError
+from workspace.errors import TooLittleData, VigilError
 
 OF_GRADIENT = 1e-5  # largest difference, as a part of the largest gradient: sums of floats in another order
 OF_WEIGHTS = 5e-4  # after eight steps of Adam, which divides small gradients by small numbers
 
 
-def main(out: Path, fail: bool) -> None:
+def main(out: Path, how: str) -> None:
     """What each of the processes does (this module, started by torchrun)."""
     torch.set_num_threads(1)
-    with joined():
+    with telling(), joined():
         assert size() == 2 and leads() == (share(2).start == 0)
-        if fail and not leads():
-            raise RuntimeError("one of us could not")
+        if how and not leads():
+            raise TooLittleData("One of us could not.", why="too few", next_step="More.") if how == "say" else RuntimeError("one of us could not")
         assert gathered(torch.arange(6.0)[share(6)], 6).tolist() == [0, 1, 2, 3, 4, 5]
         me = "first" if leads() else "other"
         save_tensors(out / f"gradient-{me}.safetensors", gradients(4), {})
@@ -86,5 +86,13 @@ def test_one_that_fails_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         launch("tests.model.test_parallel", str(tmp_path), "fail", processes=2)
 
 
+def test_what_one_has_to_say_is_the_error_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    with pytest.raises(TooLittleData) as said:
+        launch("tests.model.test_parallel", str(tmp_path), "say", processes=2)
+    assert (said.value.what, said.value.why, said.value.next_step) == ("One of us could not.", "too few", "More.")
+    assert "TooLittleData" not in capfd.readouterr().err
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "fail" in sys.argv[2:])
+    main(Path(sys.argv[1]), "".join(sys.argv[2:]))

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from model.backbones import refuse_unknown_backbone
+from model.backbones import refuse_side, refuse_unknown_backbone
 from model.shipped import has_starter
-from pipelines.names import USUAL
+from pipelines.names import USUAL, USUAL_SIDE
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of
 from vigil.scoring import expand
@@ -256,7 +256,14 @@ def test_the_demo_shows_no_figures_of_an_earlier_cycle(tmp_path: Path) -> None:
     assert figures_of(tmp_path, "2026-W01.1") and figures_of(tmp_path, "2026-W02.1") == []
 
 
-@pytest.mark.parametrize(("key", "name"), [("  forgers:\n", "  forgers:\n  - nope\n"), ("  backbone: resnext_tiny", "  backbone: resnext_giant")])
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("  forgers:\n", "  forgers:\n  - nope\n"),
+        ("  backbone: resnext_tiny", "  backbone: resnext_giant"),
+        ("  size_px: 64", "  size_px: 100"),
+    ],
+)
 def test_a_name_that_nobody_has_is_refused_before_a_cycle_begins(tmp_path: Path, key: str, name: str) -> None:
     root = tmp_path / "w"
     vigil("init", root, "--profile", "demo")
@@ -267,10 +274,12 @@ def test_a_name_that_nobody_has_is_refused_before_a_cycle_begins(tmp_path: Path,
     assert params.count(key) == 1
     (root / "params.yaml").write_text(params.replace(key, name))
     done = vigil("retrain", "-w", root, check=False)
-    assert done.returncode == 1 and ("nope" in done.stderr or "resnext_giant" in done.stderr) and "in params.yaml" in done.stderr
+    assert done.returncode == 1 and ("nope" in done.stderr or "resnext_giant" in done.stderr or "100 px" in done.stderr) and "in params.yaml" in done.stderr
     assert not events(root, "cycle_opened")
 
 
 @pytest.mark.parametrize("name", USUAL)
-def test_the_backbones_that_are_known_without_torch_are_there(name: str) -> None:
+def test_the_backbones_that_are_known_without_torch_are_there_and_take_those_pictures(name: str) -> None:
     refuse_unknown_backbone(name)
+    for side in (1, 2, 4, 5, 7, 14):
+        refuse_side(name, side * USUAL_SIDE)
