@@ -30,7 +30,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import in_the_environment_of_a_stage  # noqa: E402
+from benchmarks.commands import in_the_environment_of_a_stage, telling_versions  # noqa: E402
 from benchmarks.results import add_row, rows_of  # noqa: E402
 from workspace.files import sha256_bytes, sha256_file  # noqa: E402
 
@@ -123,7 +123,8 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
     settings = settings_of(work)
     ingest(work, settings, [SourceSettings(name="faces", path=str(table), layout="csv")], batch="faces")
     faces.run(work, settings, "faces")
-    made_of = f"{sha256_file(work / 'data/faces/faces/index.parquet')} {settings.stage_versions.forge} {settings.forge.learn_steps}"
+    version = telling_versions(settings.stage_versions.model_dump(mode="json"))["forge"]
+    made_of = f"{sha256_file(work / 'data/faces/faces/index.parquet')} {version} {settings.forge.learn_steps}"
     for name in FORGERS:
         store, mark = work / "forged" / name, work / "forged" / name / "made-of"
         if mark.is_file() and mark.read_text() == made_of:
@@ -191,7 +192,7 @@ def phase_1_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str,
     settings, left_out = settings_of(work, BASE, VARIANTS[variant][1]), VARIANTS[variant][0]
     blocks = {name: getattr(settings, name).model_dump(mode="json") for name in ("faces", "augment", "pretrain", "split")}
     network = settings.model.model_dump(mode="json") | {"fusion_cnn": None, "certainty_attention": None}  # phase 1 has the frame head alone
-    versions = settings.stage_versions.model_dump(mode="json")
+    versions = telling_versions(settings.stage_versions.model_dump(mode="json"))
     made_by = [versions[name] for name in ("forge", "pretrain")]  # forged anew in training; what the stages before it made is told by their clips
     about = [sorted(held_out), sorted(left_out), blocks, network, made_by, table.attrs["content"], FORGERS, STEPS, seed]
     return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:24]
@@ -201,7 +202,7 @@ def run_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     """Everything that a row depends on: another recipe or other code makes other rows, and `show` tells those of today's alone."""
     settings = settings_of(work, BASE, VARIANTS[variant][1])
     blocks = {name: getattr(settings, name).model_dump(mode="json") for name in ("model", "train", "harden", "evaluate")}
-    versions = settings.stage_versions.model_dump(mode="json")
+    versions = telling_versions(settings.stage_versions.model_dump(mode="json"))
     measured_by = [versions[name] for name in ("harden", "train", "evaluate")]
     about = [phase_1_key(work, table, held_out, variant, seed), variant, blocks, measured_by, FIT_STEPS, CODED_CRF, MEASURED]
     hardened = variant in HARDENED and [HARDENED_CLIPS, HARDENED_BY]

@@ -67,6 +67,7 @@ class Extraction:
     reason: str = ""
     info: MediaInfo | None = None
     faces_too_small: int = 0  # sightings below min_face_px
+    faces_beyond: int = 0  # people left out, at the least, since `max_tracks` larger faces were followed
 
 
 def extract_clips(source: Source, faces: FaceSettings, threads: int = 1) -> Extraction:
@@ -184,7 +185,7 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
                 picture = frame
             tracker.add([replace(one, step=step, time=time) for one in seen], moved)
     close(scene)
-    result.clips, result.faces = _numbered(found, faces.max_tracks)
+    result.clips, result.faces, result.faces_beyond = _numbered(found, faces.max_tracks)
 
 
 Seen = tuple[list[Sighting], int]
@@ -283,12 +284,12 @@ def _quality(frames: np.ndarray) -> tuple[float, float]:
     return float(np.mean(sharp)), float(np.mean(bright))
 
 
-def _numbered(found: Sequence[tuple[FaceClip, Appearance]], max_tracks: int) -> tuple[list[FaceClip], int]:
-    """The clips of the `max_tracks` largest faces, numbered by size; and how many tracks these are."""
+def _numbered(found: Sequence[tuple[FaceClip, Appearance]], max_tracks: int) -> tuple[list[FaceClip], int, int]:
+    """The clips of the `max_tracks` largest faces, numbered by size; how many tracks these are, and how many people were left out."""
     people = link([appearance for _, appearance in found])
     size: dict[int, float] = {}
     for (clip, _), person in zip(found, people, strict=True):
         size[person] = size.get(person, 0.0) + clip.face_px * len(clip.frames)
     order = {person: number for number, person in enumerate(sorted(size, key=lambda person: (-size[person], person))[:max_tracks])}
     clips = [replace(clip, track=order[person]) for (clip, _), person in zip(found, people, strict=True) if person in order]
-    return sorted(clips, key=lambda clip: (clip.track, clip.start_seconds)), len(order)
+    return sorted(clips, key=lambda clip: (clip.track, clip.start_seconds)), len(order), len(size) - len(order)

@@ -12,9 +12,14 @@ import numpy as np
 from workspace.errors import MediaError
 
 Source = Path | bytes
-REASONS = ("file not found", "empty file", "not a media file", "truncated or corrupt", "no video stream", "picture too large")
-PHOTO_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
-PHOTO_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
+HEIC = "HEIC is not read: save it as JPEG or PNG"
+DEEP_TIFF = "TIFF of 32 bits is not read: save it with 8 or 16"
+REASONS = ("file not found", "empty file", "not a media file", "truncated or corrupt", "no video stream", "picture too large", HEIC, DEEP_TIFF)
+TIFF_MARKS = (b"II*\0", b"MM\0*")
+PHOTO_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", *TIFF_MARKS, b"\0\0\0\x0cjP  ")
+AVIF_BRANDS = (b"avif", b"avis")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # not hevc: a burst of photos, which is read as a video
+BRANDS_BYTES = 256  # the brands of a file are looked for in so many; phones write six or so, of 4 bytes
 MAX_PIXELS = 1 << 26  # 8192 x 8192; a larger picture is a mistake or an attack
 GREY = 127  # under transparent parts
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that state the size
@@ -37,7 +42,7 @@ def read_image(source: Source) -> np.ndarray:
     except cv2.error as problem:
         raise media_error(source, "picture too large" if "pixels" in str(problem).lower() else "truncated or corrupt") from problem
     if picture is None:
-        raise media_error(source, "truncated or corrupt" if is_photo(source) else "not a media file")
+        raise media_error(source, _why_unread(content))
     if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
         raise media_error(source, "picture too large")
     return np.ascontiguousarray(picture)
@@ -49,10 +54,25 @@ def is_photo(source: Source) -> bool:
     if not head:
         raise media_error(source, "empty file")
     if head[4:8] == b"ftyp":
-        return head[8:12] in PHOTO_BRANDS
+        return head[8:12] in AVIF_BRANDS + HEIF_BRANDS
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
     return head.startswith(PHOTO_MARKS)
+
+
+def _why_unread(content: bytes) -> str:
+    """Why OpenCV made no picture of it: a format that it does not read, damage, or no photo at all."""
+    if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
+        brands = content[16 : min(int.from_bytes(content[:4], "big"), BRANDS_BYTES)]  # an AVIF may begin as mif1, and say avif here
+        return "truncated or corrupt" if any(brands[at : at + 4] in AVIF_BRANDS for at in range(0, len(brands), 4)) else HEIC
+    if content[:4] in TIFF_MARKS:
+        try:
+            raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            raw = None
+        if raw is not None and raw.dtype.itemsize > 2:
+            return DEEP_TIFF
+    return "truncated or corrupt" if is_photo(content) else "not a media file"
 
 
 def _jpeg_ends(content: bytes) -> bool:

@@ -29,7 +29,7 @@ class OperatingPoint:
     threshold: float
     fpr: float | None
     recall: float | None  # part of the validation fakes that it finds
-    shown: bool  # whether validation has the 1/target - 1 reals that such a rate takes; with fewer it is exceeded in the mean
+    shown: bool  # whether validation has the 1/target - 1 real people that such a rate takes; with fewer it is exceeded in the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,8 @@ def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) ->
     """The lowest threshold at which a new real is called fake (p_fake >= threshold) with a chance of at most `target_fpr`.
 
     Of n + 1 reals drawn alike each is as likely to be any in order, so that of n at most floor(target (n + 1)) - 1 may lie above it (Vovk, Gammerman
-    & Shafer 2005, section 2.2); with fewer than 1/target - 1 reals none may, and the chance is 1 / (n + 1). It lies midway between the highest real
+    & Shafer 2005, section 2.2); videos of one person are not drawn alike, and where a few people have many the true chance is higher: `shown` counts
+    people. With fewer than 1/target - 1 reals none may, and the chance is 1 / (n + 1). It lies midway between the highest real
     that must stay below and the next higher score, so that neither class sits on the border.
 
     Raises TooLittleData without a real: a threshold cannot be known then.
@@ -112,8 +113,8 @@ def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) ->
     return float(max((border + (above.min() if above.size else 1.0)) / 2, min(1.0, np.nextafter(border, 2.0))))
 
 
-def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], target_fpr: float) -> Calibration:
-    """Levels, temperature and threshold from validation videos, each a list of its clips' evidence.
+def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], target_fpr: float, clusters: ArrayLike | None = None) -> Calibration:
+    """Levels, temperature and threshold from validation videos, each a list of its clips' evidence; `clusters` says whose each is (none: all differ).
 
     Raises TooLittleData where no real video is there to set the threshold with.
     """
@@ -133,15 +134,18 @@ def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], targe
     return Calibration(
         temperature, levels, threshold, target_fpr, at["fpr"], at["recall"], int((~fake).sum()), int(fake.sum()),
         log_loss(fake, before), log_loss(fake, after), expected_calibration_error(fake, before), expected_calibration_error(fake, after),
-        brier(fake, before), brier(fake, after), operating_points(fake, after),
+        brier(fake, before), brier(fake, after), operating_points(fake, after, clusters=clusters),
     )  # fmt: skip
 
 
-def operating_points(labels: ArrayLike, p_fake: ArrayLike, targets: Sequence[float] = OPERATING_FPRS) -> tuple[OperatingPoint, ...]:
+def operating_points(
+    labels: ArrayLike, p_fake: ArrayLike, targets: Sequence[float] = OPERATING_FPRS, clusters: ArrayLike | None = None
+) -> tuple[OperatingPoint, ...]:
     """The threshold for each target false-positive rate, lowest rate first. Raises TooLittleData without a real."""
     fake, points = as_fake(labels), []
+    people = int((~fake).sum()) if clusters is None else len(np.unique(np.asarray(clusters)[~fake]))
     for target in sorted(targets):
         threshold = threshold_at_fpr(fake, p_fake, target)
         at = threshold_metrics(fake, p_fake, threshold)
-        points.append(OperatingPoint(target, threshold, at["fpr"], at["recall"], bool(((~fake).sum() + 1) * target >= 1 - 1e-9)))
+        points.append(OperatingPoint(target, threshold, at["fpr"], at["recall"], (people + 1) * target >= 1 - 1e-9))
     return tuple(points)

@@ -1,8 +1,8 @@
 """Why the network thinks so: where it looked, which frames decided, and what the mesh shows beside it.
 
 Grad-CAM (Selvaraju et al. 2017) is taken through the whole network: the slope of the clip's logit, LSTM and certainty
-weights included, on the backbone's maps. It says where a change would move the verdict, not what is forged. Blinks and jumps of
-mouth and head come from the mesh; they are evidence for a person to weigh and enter no score.
+weights included, on the backbone's maps. It says where a change would move the verdict, not what is forged. Blinks, jumps of the
+mouth and how much the face trembles within its crop come from the mesh; they are evidence for a person to weigh and enter no score.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from media.landmarks import LEFT_EYE, RIGHT_EYE
 from model.data import to_tensor
+from model.inference import UNLIKE, face_named
 from model.network import ResNeXtLSTM
 from model.regions import canonical_regions
 
@@ -53,11 +54,11 @@ class ClipExplanation:
 
 @dataclass(frozen=True, slots=True)
 class MeshEvidence:
-    """What the mesh of a clip shows. Rates a second; jumps in units of the face's height a frame."""
+    """What the mesh of a clip shows. Rates a second; jumps in units of the face's height a frame. A single frame shows nothing of it: None."""
 
-    blinks_per_second: float
-    mouth_jump: float
-    head_jump: float
+    blinks_per_second: float | None
+    mouth_jump: float | None
+    crop_tremble: float | None  # of the face within its crop, which follows the head: no measure of how far the head moves
 
 
 def explain_clip(model: ResNeXtLSTM, clip: NDArray[np.uint8], towards_fake: bool | None = None) -> ClipExplanation:
@@ -98,26 +99,31 @@ def explain_clip(model: ResNeXtLSTM, clip: NDArray[np.uint8], towards_fake: bool
 
 
 def mesh_evidence(landmarks: NDArray[np.floating], seconds: float) -> MeshEvidence:
-    """Blinks, and the largest jumps of mouth and head, from landmarks [T, 468, 2] over `seconds`."""
+    """Blinks, the mouth's largest jump and the face's within its crop, from landmarks [T, 468, 2] in the crop over `seconds`."""
+    if len(landmarks) < 2:
+        return MeshEvidence(None, None, None)
     points = np.asarray(landmarks, np.float64)
     height = np.linalg.norm(points[:, FACE_ENDS[1]] - points[:, FACE_ENDS[0]], axis=1).mean() + 1e-9
     opening = np.mean([np.ptp(points[:, eye, 1], axis=1) / (np.ptp(points[:, eye, 0], axis=1) + 1e-9) for eye in (LEFT_EYE, RIGHT_EYE)], axis=0)
     closed = opening < BLINK_CLOSED * np.median(opening)
     blinks = int(np.sum(closed[1:] & ~closed[:-1]) + closed[0])
     mouth = np.linalg.norm(points[:, LIPS_INNER[1]] - points[:, LIPS_INNER[0]], axis=1) / height
-    head = points.mean(axis=1) / height
-    if len(points) < 2:
-        return MeshEvidence(0.0, 0.0, 0.0)
-    jumps = np.abs(np.diff(mouth)).max(), np.linalg.norm(np.diff(head, axis=0), axis=1).max()
+    place = points.mean(axis=1) / height
+    jumps = np.abs(np.diff(mouth)).max(), np.linalg.norm(np.diff(place, axis=0), axis=1).max()
     return MeshEvidence(blinks / max(seconds, 1e-6), float(jumps[0]), float(jumps[1]))
 
 
-def sentence(said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip") -> str:
-    """What a person may repeat: verdict, where it hangs, when."""
+def sentence(said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip", row: dict[str, Any]) -> str:
+    """What a person may repeat: verdict, where it hangs, whose face, when. `row` is the clip's of `said.clips`."""
     parts = found.regions()
     place = max(parts, key=lambda name: parts[name])
     sure = int(np.argmax(found.certainty))
-    when = "" if said.kind == "image" else f", most of all {clip.start_seconds:.1f} to {clip.end_seconds:.1f} s into it (face {clip.track + 1})"
+    face = face_named(said.clips, row)
+    when = f", most of all {clip.start_seconds:.1f} to {clip.end_seconds:.1f} s into it ({face})"
+    if said.kind == "image":
+        when = f", going by {face}" if len(said.tracks) > 1 else ""
     frame = "" if len(found.certainty) < 2 else f" The network is surest of frame {sure + 1} of {len(found.certainty)} there."
     word = {"fake": "Called fake", "real": "Called real", "uncertain": "Left uncertain"}[said.verdict]
+    if said.reason.startswith(UNLIKE):
+        return f"Left uncertain: this is {UNLIKE} (p_fake {said.p_fake:.2f}{when}, from {NAMES[place]} most of all)."
     return f"{word} (p_fake {said.p_fake:.2f}){when}; the verdict hangs most on {NAMES[place]} ({parts[place]:.0%} of the heat).{frame}"

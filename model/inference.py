@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with ResNeXt-50
 UNLIKE = "unlike the media that this model was tried on: its score says little"
+BEYOND = "at least {more} smaller faces were not judged"  # beyond the largest, faces.max_tracks of them
+LEARNED = "this model was trained on it: the score says little"
 SIDES, SIDE_EDGES = ("left", "middle", "right"), (0.4, 0.6)  # of the picture, as it is seen
 ROW = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 
@@ -191,7 +193,9 @@ class Engine:
         seen = [score.embedding for score, clip in zip(scores, found.clips, strict=True) if clip.track == video.track]
         if is_novel(known, seen):
             said, reason = "uncertain", UNLIKE
-        reason = reason or _reason(said, rows, video.worst_clip)
+        reason = reason or _reason(said, found.kind, rows, video.worst_clip)
+        if found.faces_beyond:
+            reason = "; ".join(filter(None, [reason, BEYOND.format(more=found.faces_beyond)])).replace("1 smaller faces were", "1 smaller face was")
         novelty = video_novelty(known, seen) if known and known["centre"] else None
         about = (found.frames_seen, found.faces, reason, self.model_id, found.kind, self.card.engine)
         return FileVerdict(file, video.p_fake, said, *about, tracks, rows, novelty=novelty)
@@ -227,14 +231,20 @@ def most_telling(said: FileVerdict) -> int:
     return int(pick(mine, key=lambda place: said.clips[place]["p_fake"]))
 
 
-def _reason(said: str, rows: list[dict[str, Any]], worst: int) -> str:
-    """Where to look, for what was not called real: interval and face."""
+def _reason(said: str, kind: str, rows: list[dict[str, Any]], worst: int) -> str:
+    """Where to look, for what was not called real: interval, in a video, and face."""
     if said == "real":
         return ""
     row = rows[worst]
+    when = "" if kind == "image" else f"{row['start_seconds']:.1f}-{row['end_seconds']:.1f} s, "
+    return f"most suspicious: {when}{face_named(rows, row)}"
+
+
+def face_named(rows: list[dict[str, Any]], row: dict[str, Any]) -> str:
+    """The face of a clip's row, as a person finds it: its number, and where several were followed the side of the picture that it is on."""
     alone = len({one["track"] for one in rows}) == 1
     side = "" if alone or row["place"] is None else f" ({SIDES[int(np.digitize(row['place'][0], SIDE_EDGES))]})"
-    return f"most suspicious: {row['start_seconds']:.1f}-{row['end_seconds']:.1f} s, face {row['track'] + 1}{side}"
+    return f"face {row['track'] + 1}{side}"
 
 
 def _place(found: "Extraction", clip: "FaceClip") -> list[float] | None:

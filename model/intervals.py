@@ -45,11 +45,11 @@ def _humble(found: Interval, share_of: int, confidence: float) -> Interval:
 def cluster_interval(
     metric: Metric, labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
-    """`metric` on all rows, with its interval. One cluster cannot tell how far people differ: its ends are None."""
+    """`metric` on all rows, with its interval. One cluster cannot tell how far people differ, nor can a figure of 0 or 1 in every draw: no ends."""
     fake, values = as_fake(labels), np.asarray(scores, dtype=np.float64)
     _same_length(fake, values, clusters)
     draws, count = _draws(clusters, resamples, seed)
-    return _interval(metric(fake, values), [metric(fake[d], values[d]) for d in draws], fake.size, count, confidence)
+    return _humble(_interval(metric(fake, values), [metric(fake[d], values[d]) for d in draws], fake.size, count, confidence), 0, confidence)
 
 
 def summarise_with_intervals(

@@ -74,28 +74,31 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
             progress(number, len(jobs))
     report: dict[str, Any] = {"batch": batch, "forged": sum(made.values()), "by_forger": dict(sorted(made.items())), "excluded": dict(sorted(excluded.items()))}
     if settings.forge.plugins:
-        report["plugins"] = {plugin.name: sha256_file(Path(plugin.onnx)) if plugin.onnx else list(plugin.command) for plugin in settings.forge.plugins}
+        report["plugins"] = {plugin.name: _origin(plugin) for plugin in settings.forge.plugins}
     write_json(out / "report.json", report)
     return report
 
 
 def refuse_unknown_forgers(forge: ForgeSettings) -> None:
-    """Raise DataError unless each of forge.forgers is a forger of ours or of a plugin."""
-    known = _known(forge)
+    """Raise DataError unless each of forge.forgers is a forger of ours or of a plugin, and no plugin is called like one of ours."""
+    ours, outside = _ours(forge), {plugin.name for plugin in forge.plugins}
+    if taken := sorted(ours & outside):
+        why = "a forger of ours has this name, and tables could not tell the two apart"
+        raise DataError(f"No plugin may be called {', '.join(taken)}.", why=why, next_step="Give it another name in forge.plugins of params.yaml.")
+    known = ours | outside
     if unknown := sorted(set(forge.forgers) - known):
         raise DataError(
             f"No forger is called {', '.join(unknown)}.", why=f"there are {', '.join(sorted(known))}", next_step="Mend forge.forgers in params.yaml."
         )
 
 
-def _known(forge: ForgeSettings) -> set[str]:
-    """The names of every forger; of those with weights only where a name asks for one, since torch takes seconds to import."""
-    known = {*FORGERS, *(plugin.name for plugin in forge.plugins)}
-    if set(forge.forgers) <= known:
-        return known
+def _ours(forge: ForgeSettings) -> set[str]:
+    """The names of our forgers; of those with weights only where there are plugins or a name asks for one, since torch takes seconds to import."""
+    if not forge.plugins and set(forge.forgers) <= set(FORGERS):
+        return set(FORGERS)
     from model.forgers import LEARNED
 
-    return known | set(LEARNED)
+    return {*FORGERS, *LEARNED}
 
 
 def _needs_donor(forger: str) -> bool:
@@ -191,6 +194,16 @@ def _outside(plugin: PluginSettings, settings: Settings) -> Draw:
     except VigilError as problem:
         return partial(_unusable, problem)
     return lambda frames, landmarks, rng, group: loaded.forge(frames, landmarks, rng)
+
+
+def _origin(plugin: PluginSettings) -> str | list[str]:
+    """What the report names an outside forger by: its command, or the sha256 of its file, "" where none can be read."""
+    if not plugin.onnx:
+        return list(plugin.command)
+    try:
+        return sha256_file(Path(plugin.onnx))
+    except OSError:
+        return ""
 
 
 def _unusable(problem: VigilError, *job: object) -> tuple[np.ndarray, np.ndarray]:

@@ -158,7 +158,7 @@ def confusion_matrix(folder: Path, rows: "pd.DataFrame", threshold: float) -> st
 
 
 def attack_curve(folder: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Balanced accuracy under white-box PGD over eps, in 8-bit levels."""
+    """Balanced accuracy under the worst of the attacks over eps, in 8-bit levels."""
 
     def draw(axes: "Axes") -> None:
         for name, points in curves.items():
@@ -168,7 +168,7 @@ def attack_curve(folder: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]]
         axes.set(xlabel="eps, in levels of 255", ylabel="balanced accuracy", ylim=(0, 1.02))
         axes.legend(frameon=False)
 
-    return _save(folder, "attack", "White-box PGD", draw)
+    return _save(folder, "attack", "The worst attack", draw)
 
 
 def generator_matrix(folder: Path, matrix: Mapping[str, Mapping[str, float | None]]) -> str:

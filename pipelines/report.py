@@ -216,7 +216,7 @@ def headlines(evaluation: dict[str, Any]) -> list[str]:
             )
     attacked = point_at(evaluation.get("robustness", {}).get("challenger", []), WHITEBOX_EPS)
     if attacked and attacked["balanced_accuracy"] is not None:
-        lines.append(f"Under white-box PGD at 2/255 a balanced accuracy of {attacked['balanced_accuracy']:.2f} is left.")
+        lines.append(f"Under {evaluation['robustness']['by']} at 2/255 a balanced accuracy of {attacked['balanced_accuracy']:.2f} is left.")
     return lines
 
 

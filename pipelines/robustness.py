@@ -40,6 +40,9 @@ def attack_panel(root: Path, origins: list[str], most: int, key: str) -> "pd.Dat
     return clips.assign(order=order).sort_values("order").groupby("label").head(each).drop(columns="order").reset_index(drop=True)
 
 
+NAMES = {"pgd": "white-box PGD", "apgd": "white-box APGD", "square": "black-box Square"}  # as the report says them
+
+
 def measure(
     root: Path, settings: Settings, cycle: Cycle, challenger: "ModelCard", champion: "ModelCard | None", origins: list[str], tell: Tell = silent
 ) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def measure(
         gate["champion_has_no_gradients"] = True
     return {
         "n": len(panel),
+        "by": " and ".join(NAMES[name] for name in settings.evaluate.attacks),
         "challenger": [without_clips(point) for point in mine],
         "champion": [without_clips(point) for point in theirs],
         "transfer": {name: without_clips(row) for name, row in transferred.items()},
@@ -175,6 +179,7 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         *settings.evaluate.attacks,
         settings.evaluate.square_queries,
         seed,
+        panel["label"].tolist(),  # of the same clips: a person may have corrected two of them
         settings.stage_versions.evaluate,  # raised where the attacks became others
     ]
     path = root / CACHE / f"attack-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"

@@ -166,9 +166,11 @@ def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.Dat
     write_card(folder, card)  # the engine that scores validation wants one; temperature and threshold follow
     validation = collected_where_enough(read_set(root, "validation"), settings.gates.min_per_class)
     scored = score_rows(root, folder, validation, threads=settings.serve.threads, tell=Progress("train"))
-    labels = unit_table(scored.drop(columns="embedding")).set_index("unit")["label"]
+    units = unit_table(scored.drop(columns="embedding")).set_index("unit")
     evidence = unit_evidence(scored)
-    found = calibrate(labels.loc[list(evidence)].to_numpy(dtype=object), list(evidence.values()), settings.evaluate.target_fpr)
+    of_each = units.loc[list(evidence)]
+    labels, people = (of_each[name].to_numpy(dtype=object) for name in ("label", "cluster"))
+    found = calibrate(labels, list(evidence.values()), settings.evaluate.target_fpr, people)
     metrics = {"calibration": found.as_dict(), "best_step": history["best_step"], "validation_loss": history["best_loss"], "train_clips": len(rows)}
     metrics |= {"int8": history["int8"]} if "int8" in history else {}
     metrics["novelty"] = fit_novelty(scored["embedding"].to_list(), scored["cluster"].to_list())

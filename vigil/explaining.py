@@ -1,11 +1,12 @@
 """`vigil explain FILE`: pictures, a timeline and a short sentence about one verdict."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vigil.scoring import choose_model, refuse_unknown_mode
+from vigil.scoring import choose_model, refuse_unknown_mode, warning
 from workspace.errors import ModelFileError, VigilError
 from workspace.files import write_json
 
@@ -31,6 +32,8 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     refuse_unknown_mode(mode)
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
+    if mark:
+        print(warning(mark, folder), file=sys.stderr)
     if not (folder / "model.safetensors").is_file():
         raise ModelFileError("This model cannot be explained.", why=f"{folder} has no model.safetensors", next_step="Name the folder of a whole model.")
     extraction = extract_clips(path, engine.faces_in(mode or None))
@@ -46,9 +49,10 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     draw_timeline(out / "timeline.png", said, found, clip, engine.card.threshold)
     page = {
         "file": str(path), "verdict": said.verdict, "p_fake": said.p_fake, "threshold": engine.card.threshold, "model": said.model, "mark": mark,
-        "sentence": sentence(said, found, clip), "regions": found.regions(), "clip": said.clips[worst], "certainty": found.certainty.tolist(),
+        "sentence": sentence(said, found, clip, said.clips[worst]), "reason": said.reason,
+        "regions": found.regions(), "clip": said.clips[worst], "certainty": found.certainty.tolist(),
         "frame_p": found.frame_p.tolist(), "state_change": found.change.tolist(),
-        "mesh": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "head_jump": mesh.head_jump},
+        "mesh": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "crop_tremble": mesh.crop_tremble},
         "pictures": ["overlay.png", "timeline.png"],
     }  # fmt: skip
     write_json(out / "explanation.json", page)

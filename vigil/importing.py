@@ -22,13 +22,21 @@ TAG = f"vigil/{IMPORTED}"
 def import_model(root: Path, settings: Settings, source: Path, words: list[str], card_file: Path | None, who: str, why: str) -> dict[str, Any]:
     """Check, adapt and probe the model in `source`, then promote it; returns what `--json` shows. Safe to repeat after a kill.
 
-    Raises ModelFileError for what cannot be a model here, PromotionConflict where there is a champion already.
+    Raises ModelFileError for what cannot be a model here, SettingsError for a contract that cannot be used, PromotionConflict where there is a
+    champion already.
     """
+    from model.card import CARD, WEIGHTS
     from model.foreign import probe, sniff
     from model.inference import Engine
     from workspace import promotion, registry, repository
 
     kind = sniff(source)
+    if (words or card_file) and (source / CARD).is_file():
+        raise SettingsError(
+            f"Refused the contract for {source}. Nothing was imported.",
+            why=f"its {CARD} says threshold and crops already, and --set and --card would not count",
+            next_step=f"Leave out --set and --card, or name {source / WEIGHTS} alone, of which no card counts.",
+        )
     with lease(root, "import"):
         now = champion(Journal(root).events())
         if now and now.cycle != IMPORTED:
@@ -41,7 +49,8 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
             card, origin = from_onnx(source, contract, settings, folder)
         else:
             card, origin = from_weights(source, contract, settings, folder)
-        card = write_with(folder, card, {"source": source.name, "source_sha256": origin, "contract": contract.model_dump(mode="json"), "who": who, "why": why})
+        said = {} if kind == "folder" else {"contract": contract.model_dump(mode="json")}  # of a folder its card counts
+        card = write_with(folder, card, {"source": source.name, "source_sha256": origin, **said, "who": who, "why": why})
         probed = probe(Engine(folder, threads=settings.serve.threads))
         card = write_with(folder, card, {**card.imported, "probe": probed})
         if now and now.model_sha256 != card.model_sha256:
@@ -99,17 +108,17 @@ def from_onnx(source: Path, contract: "Contract", settings: Settings, folder: Pa
 def from_weights(source: Path, contract: "Contract", settings: Settings, folder: Path) -> tuple["ModelCard", str]:
     """Copy a model folder, or export bare weights of our network, into `folder`; its card and the sha256 of the weights.
 
-    A card beside the weights tells crops and threshold; without one they are this workspace's and the contract's.
+    The card of a folder tells crops and threshold. Of bare weights they are this workspace's and the contract's, whatever lies beside.
     """
     from model.card import CARD, ONNX, WEIGHTS, verify
     from model.checkpoint import load_model
     from model.export import export_onnx, parity
     from model.foreign import golden_clips
 
-    weights = source / WEIGHTS if source.is_dir() else source
-    beside = weights.parent
-    card = verify(beside) if (beside / CARD).is_file() and weights.name == WEIGHTS else None
-    if source.is_dir() and card is None:
+    whole = source.is_dir()
+    weights = source / WEIGHTS if whole else source
+    card = verify(source) if whole and (source / CARD).is_file() else None
+    if whole and card is None:
         raise ModelFileError(f"Refused {source}. Nothing was imported.", why=f"it has no {CARD}", next_step="Name its weights or its ONNX file instead.")
     if card is not None and card.model is None:
         raise ModelFileError(f"Refused {source}. Nothing was imported.", why="it is an import itself", next_step="Name the ONNX file that it came from.")
@@ -124,7 +133,7 @@ def from_weights(source: Path, contract: "Contract", settings: Settings, folder:
         )
     shutil.copyfile(weights, folder / WEIGHTS)
     if card is not None:
-        shutil.copyfile(beside / ONNX, folder / ONNX)
+        shutil.copyfile(source / ONNX, folder / ONNX)
     else:
         card = new_card(settings, contract, model_sha256=sha256, onnx_sha256=export_onnx(network, folder / ONNX), model=network.settings)
     moved = parity(network, folder / ONNX, golden_clips(size, settings.faces.clip_frames))
@@ -132,7 +141,7 @@ def from_weights(source: Path, contract: "Contract", settings: Settings, folder:
         raise ModelFileError(
             f"Refused {source}. Nothing was imported.",
             why=f"its ONNX file and its weights differ by {moved:.2g} of p_fake on golden clips ({settings.gates.max_parity:g} allowed)",
-            next_step="Name the weights alone: they are exported anew.",
+            next_step=f"Name {weights} alone: it is exported anew." if whole else "Name an ONNX file of it instead.",
         )
     return card, sha256
 

@@ -76,12 +76,12 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     `fpr` takes the card's operating point for that false-positive rate in place of its own threshold, and says what it costs.
     """
     refuse_unknown_mode(mode)
-    from model.inference import Engine, other_mode
+    from model.inference import LEARNED, Engine, other_mode
 
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
     if mark:
-        print(WARNINGS[mark].format(name=folder.name, folder=folder), file=sys.stderr)
+        print(warning(mark, folder), file=sys.stderr)
     if fpr is not None:
         print(price(engine.at_fpr(fpr)), file=sys.stderr)
     if mode not in ("", engine.card.faces.mode):
@@ -94,12 +94,19 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
         row["file"] = str(path)
         row["model"] = f"{row['model']} ({mark})" if mark else row["model"]
         row["promoted"] = not mark
+        if verdict.learned:
+            row["reason"] = "; ".join(filter(None, [LEARNED, row["reason"]]))
         writer.add(row)
         rows.append(row)
     if not rows:
         raise VigilError("Nothing was scored.", why="the folders named hold no file", next_step="Name images or videos.")
     writer.close(rows)
     return 0 if all(row["verdict"] != "none" for row in rows) else NO_VERDICT
+
+
+def warning(mark: str, folder: Path) -> str:
+    """What must be said of the answers of a model that no gate vouches for."""
+    return WARNINGS[mark].format(name=folder.name, folder=folder)
 
 
 def refuse_unknown_mode(mode: str) -> None:
@@ -112,7 +119,7 @@ def refuse_unknown_mode(mode: str) -> None:
 
 def price(point: dict[str, Any]) -> str:
     """What an operating point costs, as a sentence; just above the threshold a verdict is still `uncertain`."""
-    doubt = "" if point["shown"] else " Validation has too few reals to show so low a rate."
+    doubt = "" if point["shown"] else " Validation has too few real people to show so low a rate."
     found = "an unknown part" if point["recall"] is None else f"{point['recall']:.0%}"
     return f"Threshold {point['threshold']:.3f}: on validation {point['fpr']:.1%} of the reals and {found} of the fakes lay above it.{doubt}"
 

@@ -91,13 +91,13 @@ class Explainer:
         seconds = [round(clip.start_seconds + (clip.end_seconds - clip.start_seconds) * at / length, 3) for at in picks]
         made = {derived_name(row["id"], f"heatmap-{number}.webp"): webp(heated(clip.frames[at], found, at)) for number, at in enumerate(picks)}
         page = {
-            "sentence": sentence(said, found, clip), "regions": found.regions(), "clip": said.clips[place], "heatmaps": len(picks),
+            "sentence": sentence(said, found, clip, said.clips[place]), "regions": found.regions(), "clip": said.clips[place], "heatmaps": len(picks),
             "frames": [
                 {"n": number, "seconds": seconds[number], "p_fake": round(float(found.frame_p[at]), 4), "certainty": round(float(found.certainty[at]), 4),
                  "state_change": round(float(found.change[at]), 4)}
                 for number, at in enumerate(picks)
             ],
-            "evidence": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "head_jump": mesh.head_jump},
+            "evidence": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "crop_tremble": mesh.crop_tremble},
             "model": engine.model_id,
         }  # fmt: skip
         return page, made

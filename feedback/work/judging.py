@@ -75,7 +75,7 @@ def case_reason(detection_id: str, answer: Mapping[str, Any], key: bytes, audit_
     if answer["p_fake"] is None:
         return ""
     if answer["verdict"] == "uncertain":
-        return "novel" if answer["reason"] == UNLIKE else "uncertain"
+        return "novel" if answer["reason"].startswith(UNLIKE) else "uncertain"
     drawn = int.from_bytes(hmac.new(key, detection_id.encode(), hashlib.sha256).digest()[:8], "big") / 2**64
     return "audit" if drawn < audit_fraction else ""
 

@@ -5,9 +5,11 @@ RGB in -1..1, H = W: what StyleGAN2/3 and ProGAN exports give. Its faces are fou
 picture every second one stands alone; into a video it is always swapped, since a clip of one frame among videos would give itself away.
 
 Command: started in an empty folder of its own with `{input}` and `{output}` in its words replaced by folders. The input
-holds 00000.png, 00001.png ...; the output must hold as many PNGs of the same size. It sees no variable of ours but PATH, has
+holds 00000.png, 00001.png ...; the output must hold PNGs of the same names and size. It sees no variable of ours but PATH, has
 bounded memory, file size and time, and ends with its whole group; where the system lets us, no network, and children that left the group
 end too. It runs as whoever runs us and can read and write what they can: only programs that are trusted belong here.
+
+Of either, a clip of which more than half the frames come back as they went in is refused: it would be real under the label fake.
 """
 
 import os
@@ -16,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,9 +37,30 @@ Landmarks = NDArray[np.floating]
 Clip = tuple[Frames, Landmarks]
 TRIES = 4  # vectors drawn until the generator shows a face
 MEMORY_BYTES, FILE_BYTES = 8 << 30, 1 << 30
+LAST_WORDS_BYTES = 300  # of what a program said, for the reason
+FEW = 3  # names in a reason
 
 
-class Generator:
+class Outside(ABC):
+    """A forger from outside, by its name."""
+
+    name: str
+
+    def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
+        """A forged copy of the clip, same shapes. Raises DataError where there is none, or where more than half its frames are the real ones."""
+        made, points = self._forge(frames, landmarks, rng)
+        same = sum(np.array_equal(before, after) for before, after in zip(frames, made, strict=True))
+        if 2 * same > len(frames):
+            why = f"{same} of {len(frames)} frames came back unchanged"
+            raise DataError(f"The forger {self.name!r} did not forge a clip.", why=why, next_step="Let it change every frame, or fail where it cannot.")
+        return made, points
+
+    @abstractmethod
+    def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
+        """What the forger makes of the clip, real frames among it or not."""
+
+
+class Generator(Outside):
     """An exported image generator. Raises DataError where the file is not one by the contract above."""
 
     def __init__(self, settings: PluginSettings, faces: FaceSettings) -> None:
@@ -54,7 +78,7 @@ class Generator:
             raise DataError(what, why=f"{shapes}; wanted [N, D] and [N, 3, H, W]", next_step="Export the mapping and the synthesis as one network.")
         self._input, self._length = given[0].name, given[0].shape[1]
 
-    def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
+    def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
         """A generated face swapped into the clip; of a picture, half the time, alone. Raises DataError when it shows no face."""
         for _ in range(TRIES):
             vector = rng.standard_normal((1, self._length)).astype(np.float32)
@@ -78,31 +102,42 @@ class Generator:
         return (clips[0].frames, clips[0].landmarks) if clips else None
 
 
-class Command:
+class Command(Outside):
     """A program that forges. Raises DataError where it cannot be found."""
 
     def __init__(self, settings: PluginSettings) -> None:
-        self.settings = settings
+        self.name, self.settings = settings.name, settings
         if shutil.which(settings.command[0]) is None:
             raise DataError(
                 f"Cannot use the forger {settings.name!r}.", why=f"there is no program {settings.command[0]!r}", next_step="Mend forge.plugins, or install it."
             )
 
-    def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
+    def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
         """What the program made of the clip; landmarks stay. Raises DataError when it fails, takes too long or gives something else."""
         with tempfile.TemporaryDirectory(prefix="vigil-forger-") as scratch:
             given, made = Path(scratch) / "in", Path(scratch) / "out"
             for folder in (given, made):
                 folder.mkdir()
-            for number, frame in enumerate(frames):
-                cv2.imwrite(str(given / f"{number:05d}.png"), np.ascontiguousarray(frame[..., ::-1]))
+            for name, frame in zip(_names(len(frames)), frames, strict=True):
+                cv2.imwrite(str(given / name), np.ascontiguousarray(frame[..., ::-1]))
             places = {"{input}": str(given), "{output}": str(made), "{seed}": str(int(rng.integers(2**31)))}
             self._run([_filled(word, places) for word in self.settings.command], Path(scratch))
             return self._read(made, frames.shape), np.array(landmarks)
 
     def _run(self, words: Sequence[str], scratch: Path) -> None:
+        what, next_step = f"The forger {self.name!r} failed on a clip.", "Try it by hand on a folder of PNGs."
+        try:
+            code, last = self._outcome(words, scratch)
+        except (OSError, subprocess.SubprocessError) as problem:  # it cannot be started within its bounds, or took its own folder away
+            raise DataError(what, why=f"{type(problem).__name__}: {problem}"[:300], next_step=next_step) from problem
+        if code != 0:
+            why = f"it took longer than {self.settings.timeout_seconds} s" if code is None else f"it ended with {code}: {last}"
+            raise DataError(what, why=why, next_step=next_step)
+
+    def _outcome(self, words: Sequence[str], scratch: Path) -> tuple[int | None, str]:
+        """The program's exit code, None where its time was over, and its last words."""
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
-        with open(scratch / "said", "wb") as said:
+        with open(scratch / "said", "w+b") as said:  # read by its handle: the program may have emptied the folder
             process = subprocess.Popen(
                 [*without_network(with_its_children=True), *words],
                 cwd=scratch,
@@ -119,26 +154,39 @@ class Command:
                 code = None
             finally:
                 _end_group(process)
-        if code != 0:
-            last = (scratch / "said").read_bytes()[-300:].decode(errors="replace").strip()
-            why = f"it took longer than {self.settings.timeout_seconds} s" if code is None else f"it ended with {code}: {last}"
-            raise DataError(f"The forger {self.settings.name!r} failed on a clip.", why=why, next_step="Try it by hand on a folder of PNGs.")
+            said.seek(max(0, said.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+            return code, said.read().decode(errors="replace").strip()
 
     def _read(self, made: Path, shape: tuple[int, ...]) -> Frames:
+        what = f"The forger {self.name!r} gave something else."
+        wanted, found = _names(shape[0]), sorted(path.name for path in made.glob("*.png"))
+        if found != wanted:
+            lost, odd = ([name for name in one if name not in other] for one, other in ((wanted, found), (found, wanted)))
+            why = f"{len(found)} PNGs, wanted {len(wanted)}; expected and missing: {_few(lost)}; found and not expected: {_few(odd)}"
+            raise DataError(what, why=why, next_step="Let it write a PNG for each one it was given, under the same name.")
         try:
-            pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in sorted(made.glob("*.png"))]
+            pictures = [cv2.imread(str(made / name), cv2.IMREAD_COLOR) for name in wanted]
         except cv2.error as problem:
             why = f"a picture that cannot be read: {problem}"[:300]
-            raise DataError(f"The forger {self.settings.name!r} gave something else.", why=why, next_step="Let it write ordinary PNGs.") from problem
-        if len(pictures) != shape[0] or any(picture is None or picture.shape != shape[1:] for picture in pictures):
-            why = f"{len(pictures)} PNGs, wanted {shape[0]} of {shape[2]} x {shape[1]}"
-            raise DataError(f"The forger {self.settings.name!r} gave something else.", why=why, next_step="Let it write a PNG for each one it was given.")
+            raise DataError(what, why=why, next_step="Let it write ordinary PNGs.") from problem
+        if any(picture is None or picture.shape != shape[1:] for picture in pictures):
+            why = f"a PNG cannot be read or is not {shape[2]} x {shape[1]}"
+            raise DataError(what, why=why, next_step="Let it write ordinary PNGs of the size that it was given.")
         return np.stack([picture[..., ::-1] for picture in pictures if picture is not None]).astype(np.uint8)
 
 
 def load_plugin(settings: PluginSettings, faces: FaceSettings) -> Generator | Command:
     """The forger that a setting describes."""
     return Generator(settings, faces) if settings.onnx else Command(settings)
+
+
+def _names(number: int) -> list[str]:
+    """Names of the PNGs of so many frames, in order."""
+    return [f"{place:05d}.png" for place in range(number)]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:FEW]) + (" ..." if len(names) > FEW else "") if names else "none"
 
 
 def _filled(word: str, places: Mapping[str, str]) -> str:

@@ -249,6 +249,41 @@ def test_what_is_no_media_has_a_reason(tmp_path, content, why):
         assert problem.value.why == why
 
 
+def heif(major: bytes, *others: bytes) -> bytes:
+    """A HEIF file as far as its brands tell; the rest is noise."""
+    brands = b"".join([major, bytes(4), *others])
+    return (len(brands) + 8).to_bytes(4, "big") + b"ftyp" + brands + np.random.default_rng(1).bytes(5000)
+
+
+@pytest.mark.parametrize("brands", [(b"heic", b"mif1", b"MiHE", b"heic"), (b"mif1", b"heic"), (b"heix", b"mif1"), (b"heim",), (b"heis",), (b"msf1", b"hevc")])
+def test_a_photo_of_an_iphone_is_told_by_its_format(brands):
+    """It was called truncated or corrupt, which sent people looking for damage."""
+    for read in (probe, read_image):
+        with pytest.raises(MediaError, match="HEIC is not read: save it as JPEG or PNG"):
+            read(heif(*brands))
+
+
+def test_avif_is_read_whichever_brand_comes_first_and_a_burst_of_photos_is_a_video(tmp_path):
+    avif = cv2.imencode(".avif", corner_mark()[:, :, ::-1])[1].tobytes()
+    for major in (b"avif", b"mif1"):
+        turned = avif[:8] + major + avif[12:]
+        assert is_red(read_image(turned)[5, 5]) and probe(turned).kind == "image"
+        with pytest.raises(MediaError, match="truncated or corrupt"):
+            read_image(turned[: len(turned) // 2])
+    film = write_video(tmp_path / "a.mp4", grey_steps(3)).read_bytes()
+    assert probe(film[:8] + b"hevc" + film[12:]).kind == "video"
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_tiff_of_too_many_bits_is_told_by_them(kind, channels):
+    tiff = cv2.imencode(".tiff", np.full((40, 60, channels), 1, kind))[1].tobytes()
+    with pytest.raises(MediaError, match="TIFF of 32 bits is not read: save it with 8 or 16"):
+        read_image(tiff)
+    with pytest.raises(MediaError, match="truncated or corrupt"):
+        read_image(tiff[: len(tiff) // 2])
+
+
 def test_a_missing_file_has_a_reason(tmp_path):
     with pytest.raises(MediaError, match="file not found"):
         probe(tmp_path / "nothing.mp4")

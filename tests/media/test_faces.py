@@ -216,7 +216,13 @@ def test_two_people_are_two_tracks_and_the_larger_is_first(tmp_path, person):
     assert found.faces == 2 and [clip.track for clip in found.clips] == [0, 0, 1, 1]
     assert found.clips[0].face_px > found.clips[2].face_px
     only = extract_clips(video, SMALL.model_copy(update={"max_tracks": 1}))
-    assert only.faces == 1 and {clip.track for clip in only.clips} == {0} and only.clips[0].face_px == found.clips[0].face_px
+    assert (
+        found.faces_beyond == 0
+        and only.faces_beyond == 1
+        and only.faces == 1
+        and {clip.track for clip in only.clips} == {0}
+        and only.clips[0].face_px == found.clips[0].face_px
+    )
 
 
 def test_a_face_that_shows_late_is_still_found(tmp_path, person):

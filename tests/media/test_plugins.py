@@ -94,13 +94,58 @@ def test_a_program_turns_a_clip_into_a_clip(clips: list[Clip], tmp_path: Path) -
         ("", "0 PNGs, wanted 8"),
         ("time.sleep(60)", "longer than 1 s"),
         ("x = bytearray(20 << 30)", "ended with"),
+        ("import shutil\nshutil.rmtree(os.getcwd())\nsys.exit('gone with it')", "gone with it"),
     ],
-    ids=["fails", "writes nothing", "hangs", "eats memory"],
+    ids=["fails", "writes nothing", "hangs", "eats memory", "takes its folder away"],
 )
 def test_a_program_that_breaks_the_contract_is_a_reason(clips: list[Clip], tmp_path: Path, body: str, says: str) -> None:
     with pytest.raises(DataError) as problem:
         load_plugin(command(tmp_path, body, timeout=1 if "sleep" in body else 60), FACES).forge(*clips[0], np.random.default_rng(0))
     assert says in str(problem.value)
+
+
+def test_a_program_that_cannot_be_started_is_a_reason(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("media.forgers.plugins.without_network", lambda with_its_children: ())
+    plugin = load_plugin(command(tmp_path, INVERT), FACES)
+    missing = plugin.settings.model_copy(update={"command": (str(tmp_path / "nowhere"),)})  # as if removed after the first look
+    monkeypatch.setattr(plugin, "settings", missing)
+    with pytest.raises(DataError, match=r"failed on a clip.*\n.*FileNotFoundError"):
+        plugin.forge(*clips[0], np.random.default_rng(0))
+
+
+def changing(number: int) -> str:
+    """A program that changes so many frames and copies the others."""
+    return INVERT.replace("255 - cv2.imread(str(path))", f"(255 - cv2.imread(str(path)) if int(path.stem) < {number} else cv2.imread(str(path)))")
+
+
+def test_real_frames_that_come_back_are_no_fake(clips: list[Clip], tmp_path: Path) -> None:
+    """A program that copies would put real pixels under the label fake."""
+    frames, landmarks = clips[0]
+    for changed in (0, 3):
+        with pytest.raises(DataError, match=f"{8 - changed} of 8 frames came back unchanged"):
+            load_plugin(command(tmp_path, changing(changed)), FACES).forge(frames, landmarks, np.random.default_rng(0))
+    forged, _ = load_plugin(command(tmp_path, changing(4)), FACES).forge(frames, landmarks, np.random.default_rng(0))
+    assert [np.array_equal(one, other) for one, other in zip(frames, forged, strict=True)] == [False] * 4 + [True] * 4
+    with pytest.raises(DataError, match="1 of 1 frames"):
+        load_plugin(command(tmp_path, changing(0)), FACES).forge(frames[:1], landmarks[:1], np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("f'{int(path.stem) + 1}.png'", "missing: 00000.png, 00001.png, 00002.png ...; found and not expected: 1.png, 10.png, 11.png ..."),
+        ("f'{int(path.stem) + 1:05d}.png'", "missing: 00000.png; found and not expected: 00012.png"),
+        ("f'{max(int(path.stem), 1):05d}.png'", "11 PNGs, wanted 12; expected and missing: 00000.png; found and not expected: none"),
+    ],
+    ids=["no zeros", "from one", "one short"],
+)
+def test_frames_under_other_names_are_refused_and_not_put_into_another_order(clips: list[Clip], tmp_path: Path, name: str, says: str) -> None:
+    """Sorted as text, 10.png comes before 2.png."""
+    frames, landmarks = (np.concatenate([part, part])[:12] for part in clips[0])
+    body = INVERT.replace("path.name", name)
+    with pytest.raises(DataError) as problem:
+        load_plugin(command(tmp_path, body), FACES).forge(frames, landmarks, np.random.default_rng(0))
+    assert says in problem.value.why
 
 
 def test_a_program_sees_no_variable_of_ours_and_nothing_is_left(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

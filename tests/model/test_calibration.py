@@ -83,6 +83,9 @@ def test_a_lower_false_positive_rate_costs_fakes_and_what_n_cannot_show_is_said(
     assert [point.threshold for point in points] == sorted((point.threshold for point in points), reverse=True)
     assert [point.recall for point in points] == sorted(point.recall for point in points) and points[0].recall < points[-1].recall
     assert [point.shown for point in points] == [point.target_fpr >= 1 / 61 for point in points]
+    twelve = operating_points(labels, p, clusters=np.arange(len(p)) % 12)  # many videos of few people show no low rate
+    assert [point.shown for point in twelve] == [point.target_fpr >= 1 / 13 for point in twelve]
+    assert [point.threshold for point in twelve] == [point.threshold for point in points]
 
 
 def test_the_levels_are_the_median_real_and_the_median_fake_video():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.data import MemoryClips
-from model.explain import REGIONS, explain_clip, mesh_evidence
+from model.explain import REGIONS, MeshEvidence, explain_clip, mesh_evidence
 from model.network import ResNeXtLSTM
 from model.training import pretrain
 from tests.faces import rendered_clips
@@ -98,5 +98,9 @@ def test_the_mesh_shows_a_blink_and_a_jump(tmp_path_factory: pytest.TempPathFact
     blinking[4, EYES, 1] = middle + 0.2 * (points[4, EYES, 1] - middle)
     jumping[5:] += 0.1
     assert mesh_evidence(blinking, 1.0).blinks_per_second == pytest.approx(1.0)
-    assert mesh_evidence(jumping, 1.0).head_jump > 0.1 > mesh_evidence(blinking, 1.0).head_jump
-    assert mesh_evidence(points[:1], 0.0).mouth_jump == 0
+    assert mesh_evidence(jumping, 1.0).crop_tremble > 0.1 > mesh_evidence(blinking, 1.0).crop_tremble
+
+
+def test_a_single_frame_shows_nothing_that_moves() -> None:
+    """Nought blinks a second was said of photos."""
+    assert mesh_evidence(np.random.default_rng(1).random((1, 468, 2)), 0.0) == MeshEvidence(None, None, None)

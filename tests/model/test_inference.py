@@ -1,3 +1,4 @@
+import json
 import threading
 
 import cv2
@@ -6,11 +7,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from media.faces import extract_clips
 from model.aggregate import ClipEvidence, aggregate, sigmoid
 from model.card import load_card, write_card
-from model.inference import ROW, UNLIKE, Engine, score_file_with
+from model.inference import LEARNED, ROW, UNLIKE, Engine, score_file_with
 from tests.model.toys import SIZE, lively_model, model_folder
+from vigil.explaining import explain_file
+from vigil.scoring import score_files
 from workspace.errors import ModelFileError
+from workspace.files import sha256_bytes
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +130,26 @@ def test_of_two_faces_the_suspicious_one_is_named_with_its_place(folder, engine,
     places = {row["track"]: row["place"] for row in found.tracks}
     assert found.faces == 2 and places[1][0] < 0.4 < 0.55 < places[0][0] and places[0][2] > places[1][2]
     worst = max(found.tracks, key=lambda row: row["p_fake"])["track"]
-    assert found.reason.endswith(f"face {worst + 1} ({'left' if worst else 'right'})")
+    assert found.reason == f"most suspicious: face {worst + 1} ({'left' if worst else 'right'})"
+    page = explain_file(tmp_path / "two.png", None, tmp_path, tmp_path / "why")
+    assert f", going by face {worst + 1} ({'left' if worst else 'right'}); " in page["sentence"] and page["reason"] == found.reason
+    assert page["mesh"] == {"blinks_per_second": None, "mouth_jump": None, "crop_tremble": None}
+    alone = engine.card.faces.model_copy(update={"max_tracks": 1})
+    write_card(tmp_path, engine.card.model_copy(update={"threshold": 0.9999, "abstain": 0.0, "faces": alone}))
+    found = Engine(tmp_path).score_file(tmp_path / "two.png")
+    assert found.faces == 1 and found.verdict == "real" and found.reason == "at least 1 smaller face was not judged"
+
+
+def test_a_file_that_trained_the_model_is_scored_with_a_word_about_it(folder, engine, sample, tmp_path, capsys):
+    found = extract_clips(sample[0], engine.card.faces)
+    known = [sha256_bytes(np.ascontiguousarray(clip.frames).tobytes()) for clip in found.clips]
+    for name in ("model.safetensors", "model.onnx"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    write_card(tmp_path, engine.card.model_copy(update={"train_clips": tuple(known)}))
+    for model, said in ((tmp_path, True), (folder, False)):
+        assert score_files([sample[0]], None, model, "json", "") == 0
+        row = json.loads(capsys.readouterr().out)[0]
+        assert row["reason"].startswith(LEARNED) == said and bool(row["learned"]) == said
 
 
 @pytest.mark.parametrize(("centre", "bound", "novel"), [(100.0, 1.0, True), (0.0, 1e12, False), (100.0, None, False)])
@@ -138,6 +162,8 @@ def test_media_unlike_what_the_model_knows_are_uncertain(folder, engine, sample,
     found = Engine(tmp_path).score_file(sample[0])
     assert found.verdict == ("uncertain" if novel else "fake") and (found.reason == UNLIKE) == novel and found.novelty > 0
     assert found.p_fake == pytest.approx(engine.score_file(sample[0]).p_fake), "the score itself is not touched"
+    said = explain_file(sample[0], None, tmp_path, tmp_path / "why")["sentence"]
+    assert said.startswith("Left uncertain: this is unlike the media" if novel else "Called fake")
 
 
 def test_an_unforeseen_failure_of_a_decoder_is_a_reason_and_no_traceback(engine, sample, monkeypatch):

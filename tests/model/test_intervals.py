@@ -78,6 +78,12 @@ def test_one_person_or_one_class_has_no_interval():
     assert one_class["fpr"].value == 0.25 and one_class["fpr"].low is not None
 
 
+def test_a_perfect_auc_of_a_few_people_has_no_ends():
+    fake = np.array([True, False] * 3)
+    found = cluster_interval(auc, fake, fake * 0.5 + 0.2, np.arange(6) // 2, resamples=200)
+    assert (found.value, found.low, found.high) == (1.0, None, None)
+
+
 def test_a_class_that_most_resamples_lack_leaves_the_ends_open():
     fake = np.array([True] + [False] * 20)
     found = cluster_interval(auc, fake, np.linspace(1, 0, 21), np.arange(21), resamples=200)

@@ -131,6 +131,15 @@ def test_an_unknown_forger_is_refused_by_name(workspace_copy: Path) -> None:
         forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["stylish"]}}), "w1")
 
 
+@pytest.mark.parametrize("name", ["self_blend", "portrait", "decoder_resize"])
+def test_a_plugin_called_like_a_forger_of_ours_is_refused(name: str) -> None:
+    """Ours would forge under that name, or the plugin's clips stand in its row of every table."""
+    forgery = {"forgers": ["upsample"], "plugins": [{"name": name, "command": ["/bin/true"]}]}
+    with pytest.raises(DataError, match=f"No plugin may be called {name}"):
+        forge.refuse_unknown_forgers(demo_settings({"forge": forgery}).forge)
+    forge.refuse_unknown_forgers(demo_settings({"forge": {"forgers": ["mine"], "plugins": [{"name": "mine", "command": ["/bin/true"]}]}}).forge)
+
+
 def learned_settings(**changes: Any) -> Any:
     return demo_settings({"forge": {"forgers": ["decoder_resize", "autoencoder_swap"], "learn_steps": 3, **changes}})
 
@@ -165,6 +174,10 @@ def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(work
     gone = {"name": "gone", "command": [str(script.with_name("nowhere"))]}
     lost = forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["gone"], "plugins": [gone]}}), "w1")
     assert lost["forged"] == 0 and any("there is no program" in reason for reason in lost["excluded"]), lost
+    missing = {"name": "missing", "onnx": str(tmp_path / "nowhere.onnx")}
+    lost = forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["missing", "self_blend"], "plugins": [missing]}}), "w1")
+    assert sum(n for why, n in lost["excluded"].items() if "nowhere.onnx" in why) == 12 - lost["by_forger"]["self_blend"] > 0, lost
+    assert lost["plugins"] == {"missing": ""}
     report = forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["negative"], "plugins": [plugin]}}), "w1")
     failed = sum(n for why, n in report["excluded"].items() if why.endswith("odd"))
     assert report["forged"] + failed == 12 and min(report["forged"], failed) > 0 and report["plugins"]["negative"][0] == sys.executable

@@ -229,6 +229,45 @@ def test_bare_weights_are_exported_anew(root: Path, tmp_path: Path) -> None:
     assert found["trainable"] and found["threshold"] == 0.7 and found["model_sha256"] == sha256_file(tmp_path / "last-year.safetensors")
 
 
+def a_folder_of_ours(folder: Path, of: Any) -> Path:
+    """Weights, their card with a threshold of 0.62, and the ONNX file of the network `of`."""
+    from model.card import write_card
+    from model.checkpoint import save_model
+
+    folder.mkdir()
+    network = lively_model()
+    save_model(network, folder / "model.safetensors")
+    named = {"model_sha256": sha256_file(folder / "model.safetensors"), "onnx_sha256": export_onnx(of, folder / "model.onnx"), "model": network.settings}
+    about = demo_settings({"faces": {"size_px": SIZE}})
+    write_card(folder, new_card(about, Contract(threshold=0.62), **named).model_copy(update={"cycle": "2026-W03.1"}))
+    return folder
+
+
+@pytest.mark.parametrize("how", ["--set", "--card"])
+def test_a_contract_is_refused_for_a_folder_whose_card_says_it(root: Path, tmp_path: Path, how: str) -> None:
+    """It was taken, written down as what had been asked for, and changed nothing."""
+    folder = a_folder_of_ours(tmp_path / "ours", lively_model())
+    (tmp_path / "card.yaml").write_text("threshold: 0.3\n")
+    words = {"--set": ["--set", "threshold=0.3", "--set", "temperature=4"], "--card": ["--card", str(tmp_path / "card.yaml")]}[how]
+    with pytest.raises(SettingsError, match=r"Leave out --set and --card, or name .*ours/model\.safetensors alone"):
+        CliRunner().invoke(app, ["models", "import", str(folder), *words, *WHO, "-w", str(root)], catch_exceptions=False)
+    assert champion(Journal(root).events()) is None and not (root / "models/imported").exists()
+    found = run("models", "import", folder, *WHO, "-w", root, "--json")
+    assert found["threshold"] == 0.62 and "contract" not in read_json(root / "models/imported/card.json")["imported"]
+
+
+def test_a_folder_whose_files_differ_comes_in_by_its_weights_alone_as_the_refusal_says(root: Path, tmp_path: Path) -> None:
+    """The card beside the weights was found again, and with it the same refusal."""
+    folder = a_folder_of_ours(tmp_path / "ours", lively_model(seed=1))
+    weights = folder / "model.safetensors"
+    with pytest.raises(ModelFileError, match=f"Name {weights} alone"):
+        CliRunner().invoke(app, ["models", "import", str(folder), *WHO, "-w", str(root)], catch_exceptions=False)
+    found = run("models", "import", weights, "--set", "threshold=0.3", "--set", "temperature=4", *WHO, "-w", root, "--json")
+    card = read_json(root / "models/imported/card.json")
+    assert (found["threshold"], card["threshold"], card["temperature"]) == (0.3, 0.3, 4) and card["imported"]["contract"]["threshold"] == 0.3
+    assert found["trainable"] and "cycle" not in card["imported"]
+
+
 @pytest.mark.parametrize(
     ("words", "error", "says"),
     [

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from media.decode import read_frames
+from media.photos import DEEP_TIFF, HEIC
 from pipelines import faces
 from pipelines.ingest import ingest
 from tests.pipelines import odd_inputs as odd
@@ -118,6 +119,8 @@ ROWS: dict[str, Row] = {
     "BMP": ("picture.bmp", encoded(".bmp"), PHOTO),
     "JPEG 2000": ("picture.jp2", encoded(".jp2"), PHOTO),
     "AVIF": ("picture.avif", encoded(".avif"), PHOTO),
+    "HEIC": ("picture.heic", content(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500)), Aside(HEIC)),
+    "TIFF of floats": ("deep.tiff", encoded(".tiff", change=lambda bgr: bgr.astype(np.float32) / 255), Aside(DEEP_TIFF)),
     # videos
     "MP4 named jpg": ("video.jpg", video(form="mp4"), VIDEO),
     "phone video turned by its header": ("phone.mp4", odd.phone_video, VIDEO),

@@ -32,8 +32,9 @@ def attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(robustness, "load_clips", lambda root, panel: (None, None, None))
     model_folder(tmp_path / "build/model", threshold=0.7, temperature=2.0)
 
-    def draw(settings: Settings) -> Any:
-        return robustness.curve(tmp_path, "build/model", load_card(tmp_path / "build/model"), pd.DataFrame({"sha256": ["a"]}), settings, 1)
+    def draw(settings: Settings, label: str = "real") -> Any:
+        panel = pd.DataFrame({"sha256": ["a"], "label": [label]})
+        return robustness.curve(tmp_path, "build/model", load_card(tmp_path / "build/model"), panel, settings, 1)
 
     return draw, made
 
@@ -47,6 +48,8 @@ def test_a_curve_is_read_again_until_the_stage_has_another_version(attacked: Any
     raised = settings.stage_versions.model_copy(update={"evaluate": settings.stage_versions.evaluate + 1})
     draw(settings.model_copy(update={"stage_versions": raised}))
     assert len(made) == 2
+    draw(settings, label="fake")
+    assert len(made) == 3, "a person has corrected the label"
 
 
 def test_the_attacks_aim_at_the_raw_logit_of_the_shipped_threshold(attacked: Any) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.commands import STANDS_FOR, telling_versions
 from workspace.settings import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +91,13 @@ def test_a_stage_sees_what_its_helpers_import() -> None:
             found.add(name)
             waiting += imported(ast.parse(module_path(name).read_text()))
     assert {"model.backbones", "model.losses"} <= found and "pipelines.gate" not in found
+
+
+def test_what_was_measured_stands_for_later_versions_only_where_they_are_named() -> None:
+    now = yaml.safe_load((ROOT / "params.yaml").read_text())["stage_versions"]
+    for (stage, version), (earlier, why) in STANDS_FOR.items():
+        assert earlier < version <= now[stage] and why
+        assert telling_versions({stage: version}) == telling_versions({stage: earlier}) != telling_versions({stage: now[stage] + 1})
 
 
 if __name__ == "__main__":
