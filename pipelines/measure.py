@@ -1,18 +1,20 @@
 """Measure models on any labelled data set: nothing enters the workspace, nothing is chosen, everything can be recomputed.
 
 Every file of the source gets a row in predictions.csv, those without a verdict too; evaluation.json holds each figure with
-its cluster-bootstrap interval and n, overall, for stills and videos apart, and for each generator against all reals. The
-threshold is the one that the model was shipped with; a source never moves it.
+its cluster-bootstrap interval and n, overall, for stills and videos apart, and for each generator against all reals, and says what was
+drawn: people only where somebody says who they are. The threshold is the one that the model was shipped with; a source never moves it.
 """
 
 import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.layouts import Found, read_layout
+from pipelines.ingest import identity_of
+from pipelines.layouts import Found, Listing, read_layout
 from pipelines.predictions import class_counts, rows_by_generator
 from workspace.errors import DataError
 from workspace.files import atomic_file, write_json
@@ -21,12 +23,14 @@ from workspace.settings import SourceSettings
 if TYPE_CHECKING:
     import pandas as pd
 
+    from model.card import ModelCard
     from model.inference import Engine
     from pipelines.scoring import Tell
 
 ABOUT = ("label", "generator", "identity", "source_video", "compression")
 SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason", "learned")
 COLUMNS = ("file", *ABOUT, *SAID)
+DRAWN = {"people": "identity", "source_videos": "source_video", "files": "file"}  # what the intervals draw: the first that is known of a file, by its column
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
 
@@ -37,10 +41,10 @@ def measure(
     """Score the source's labelled files with each model, write its predictions.csv and evaluation.json into its folder of `outs`.
 
     Returns what each evaluation.json holds. A file is decoded once for all models that look at faces the same way. Raises DataError
-    when the layout does not fit or no file has a label.
+    when the layout does not fit, no file has a label, or the source was to say who is in its files and does not.
     """
     listing = read_layout(source, Path(source.path))
-    files = [found for found in listing.files if found.label in ("real", "fake") and found.use != "never"]
+    files = [replace(found, identity=_person(found, source, listing)) for found in listing.files if found.label in ("real", "fake") and found.use != "never"]
     if not files:
         raise DataError(
             f"Nothing in {source.path} can be measured.", why="no file has a label real or fake", next_step="Name a folder with real/ and fake/, or a CSV."
@@ -54,10 +58,13 @@ def measure(
 
 def _write(engine: "Engine", rows: list[dict[str, Any]], source: SourceSettings, out: Path, mode: str | None, not_measured: dict[str, int]) -> dict[str, Any]:
     """One model's predictions.csv and evaluation.json."""
+    unknown = [_why_unknown(row, engine.card, mode) for row in rows]
+    rows = [{**row, "learned": None if why else row["learned"]} for row, why in zip(rows, unknown, strict=True)]
+    trained_it = sum((row["learned"] or 0) > 0 for row in rows)
     with atomic_file(out / "predictions.csv") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, "p_fake": "" if row["p_fake"] is None else f"{row['p_fake']:.6f}"} for row in rows)
+        writer.writerows({**row, "p_fake": "" if row["p_fake"] is None else repr(float(row["p_fake"]))} for row in rows)  # all digits: order is AUC
     report = {
         "source": source.path,
         "model": engine.model_id,
@@ -65,11 +72,35 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], source: SourceSettings,
         "mode": mode or engine.card.faces.mode,
         **figures(rows, engine.card.threshold),
         "no_verdict": _reasons(rows),
-        "learned": sum(row["learned"] > 0 for row in rows),
+        "learned": None if any(unknown) and not trained_it else trained_it,
+        "learned_unknown": next(filter(None, unknown), ""),
         "not_measured": not_measured,
     }
     write_json(out / "evaluation.json", report)
     return report
+
+
+def _person(found: Found, source: SourceSettings, listing: Listing) -> str:
+    """Who is in the file, as `ingest` has it by the source's rule; '' where all that is known is the file itself."""
+    if source.identity.rule == "column" and not listing.names_people:
+        raise DataError(
+            f"Source {source.name} does not say who is in its files.", why="identity rule `column` needs a column `identity`",
+            next_step="Add the column, or choose another rule: folder, pattern, file or unknown.",
+        )  # fmt: skip
+    if source.identity.rule == "file" and not listing.names_people:
+        return ""  # no name is made up: what is drawn is then the source video or the file, and is called so
+    return identity_of(found, source.identity, listing.names_people, "")
+
+
+def _why_unknown(row: dict[str, Any], card: "ModelCard", mode: str | None) -> str:
+    """Why nobody can say whether this file trained the model, '' where that is known: clips are told by their pixels, as the card lists them."""
+    if row["learned"] or row["p_fake"] is None:
+        return ""
+    if not card.train_clips:
+        return "the model's card lists no training clips"
+    if mode in (None, card.faces.mode) or row["kind"] == "image":  # a still gives the same clip in every mode
+        return ""
+    return f"looked at in mode {mode}, and trained in mode {card.faces.mode}, whose clips are others"
 
 
 def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, tell: "Tell | None") -> list[list[dict[str, Any]]]:
@@ -96,16 +127,19 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     """`overall`, `by_kind`, `by_generator` (its fakes against all reals) of rows with label, generator, identity, source_video, kind, file and p_fake.
 
     Rows without p_fake are left out and counted in `answered`. Videos of one person, or else of one source video, stand and fall together in the
-    intervals. `verdicts` counts what was said of each class: a figure at the threshold calls fake what the verdict may call uncertain.
+    intervals; `drawn` counts how many files were drawn by each of these, and `over` is the weakest of them. `verdicts` counts what was said of each
+    class: a figure at the threshold calls fake what the verdict may call uncertain.
     """
     import pandas as pd
 
     everything = pd.DataFrame(list(rows))
     table = everything[everything["p_fake"].notna()].copy()
     table["p_fake"] = table["p_fake"].astype(float)
-    table["cluster"] = [str(row.identity or row.source_video or row.file) for row in table.itertuples()]
+    drawn = [next((name, str(row[column])) for name, column in DRAWN.items() if row[column]) for row in table.to_dict("records")]
+    by, table["cluster"] = [name for name, _ in drawn], [cluster for _, cluster in drawn]
     return {
         "answered": {"n": len(table), "of": len(everything), **class_counts(table)},
+        "drawn": {"over": next((name for name in reversed(DRAWN) if name in by), "")} | {name: by.count(name) for name in DRAWN},
         "verdicts": {str(label): dict(sorted(Counter(part["verdict"]).items())) for label, part in everything.groupby("label")},
         "overall": _figures(table, threshold),
         "by_kind": {str(kind): _figures(part, threshold) for kind, part in table.groupby("kind")},

@@ -322,6 +322,13 @@ def evaluate(
     model: Annotated[list[Path] | None, typer.Option(help="Folder of a model in place of the champion; may be repeated.", show_default=False)] = None,
     cross: Annotated[bool, typer.Option("--cross", help="Every model on every source; without --model, all that were ever promoted.")] = False,
     layout: Annotated[Layout, typer.Option(help="How the source is laid out.")] = Layout.AUTO,
+    identity: Annotated[
+        str,
+        typer.Option(
+            help="Who is in a file, so that intervals draw people: column, folder, file, unknown, or pattern:REGEX.",
+            show_default="as the source says, else file",
+        ),
+    ] = "",
     label_map: Annotated[
         list[str] | None, typer.Option("--label", help="What the source's own label means, e.g. --label 1=fake --label 0=real.", show_default=False)
     ] = None,
@@ -334,10 +341,10 @@ def evaluate(
 
     models = model or []
     if cross or len(sources) > 1 or len(models) > 1:
-        found = evaluate_cross(sources, layout.value, label_map or [], workspace, models, out, mode, history=cross and not models)
+        found = evaluate_cross(sources, layout.value, identity, label_map or [], workspace, models, out, mode, history=cross and not models)
         _emit(found, render_cross(found), as_json)
         raise typer.Exit(0 if all(cell["n"] for row in found["models"] for cell in row["cells"]) else HELD)
-    found = evaluate_source(sources[0], layout.value, label_map or [], workspace, models[0] if models else None, out, mode)
+    found = evaluate_source(sources[0], layout.value, identity, label_map or [], workspace, models[0] if models else None, out, mode)
     _emit(found, render(found), as_json)
     raise typer.Exit(0 if found["answered"]["n"] else HELD)
 

@@ -12,25 +12,29 @@ if TYPE_CHECKING:
     from model.inference import Engine
 
 AT_ONCE = 4  # models that share one reading of a source: more would be in memory together
+AS_IT_SAYS = "file"  # the identity rule under which a source that names people is believed, and no other has to
+KEPT = ("drawn", "learned", "learned_unknown")  # of a report, in its cell of the matrix
 COMPARED = ("auc", "accuracy", "balanced_accuracy")
 SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 
 
-def evaluate_source(path: str, layout: str, labels: list[str], workspace: Path | None, model: Path | None, out: Path, mode: str) -> dict[str, Any]:
+def evaluate_source(
+    path: str, layout: str, identity: str, labels: list[str], workspace: Path | None, model: Path | None, out: Path, mode: str
+) -> dict[str, Any]:
     """Measure and write; returns the report, with the folder it lies in."""
     refuse_unknown_mode(mode)
     from model.inference import Engine
     from pipelines.measure import measure
     from pipelines.stage import Progress
 
-    (source,) = named_sources([path], layout, "", "", labels)
+    (source,) = named_sources([path], layout, identity or AS_IT_SAYS, "", labels)
     folder, mark = choose_model(workspace, model)
     (report,) = measure([Engine(folder)], source, [out], mode or None, Progress("evaluate"))
     return report | {"mark": mark, "out": str(out)}
 
 
 def evaluate_cross(
-    paths: list[str], layout: str, labels: list[str], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool
+    paths: list[str], layout: str, identity: str, labels: list[str], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool
 ) -> dict[str, Any]:
     """Measure each model on each source, write each cell's table and cross.json; returns what cross.json holds.
 
@@ -41,7 +45,7 @@ def evaluate_cross(
     from pipelines.measure import measure
     from pipelines.stage import Progress
 
-    sources = named_sources(paths, layout, "", "", labels)
+    sources = named_sources(paths, layout, identity or AS_IT_SAYS, "", labels)
     folders = [*(promoted_models(workspace) if history else []), *map(model_folder, models)] or [choose_model(workspace, None)[0]]
     rows = []
     for first in range(0, len(folders), AT_ONCE):
@@ -51,7 +55,8 @@ def evaluate_cross(
             outs = [out / engine.model_id / f"{number}-{source.name}" for engine in engines]
             reports = measure(engines, source, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"))
             for mine, report in zip(cells, reports, strict=True):
-                mine.append({"source": source.path, **report["answered"], **{name: report["overall"].get(name) for name in COMPARED}})
+                kept = {name: report[name] for name in KEPT} | {name: report["overall"].get(name) for name in COMPARED}
+                mine.append({"source": source.path, **report["answered"], **kept})
         rows += [
             {"model": engine.model_id, "cycle": engine.card.cycle, "learned": list(engine.card.generators_seen), "cells": mine}
             for engine, mine in zip(engines, cells, strict=True)
@@ -81,7 +86,7 @@ def promoted_models(workspace: Path | None) -> list[Path]:
 
 
 def render_cross(found: dict[str, Any]) -> str:
-    """AUC with its interval, a line a model, a column a source; below, what each model had learned."""
+    """AUC with its interval, a line a model, a column a source; below, what was drawn, what each model had learned, and where it had learned the source."""
     from vigil.reading import render_table
 
     names = [f"{number} {Path(path).name}" for number, path in enumerate(found["sources"], start=1)]
@@ -90,7 +95,47 @@ def render_cross(found: dict[str, Any]) -> str:
         for row in found["models"]
     ]
     learned = [f"  {row['model']} had learned: {', '.join(row['learned']) or 'nothing'}" for row in found["models"]]
-    return "\n".join([render_table(rows), "AUC over files, 95% intervals over people.", *learned, f"  {found['out']}/cross.json holds everything."])
+    drawn = [max((row["cells"][place]["drawn"] for row in found["models"]), key=_weakness) for place in range(len(names))]
+    lines = [render_table(rows), f"AUC over files, {_all_drawn(dict(zip(names, drawn, strict=True)))}.", *_known_cells(found["models"], names), *learned]
+    return "\n".join([*lines, f"  {found['out']}/cross.json holds everything."])
+
+
+def _known_cells(models: list[dict[str, Any]], names: list[str]) -> list[str]:
+    """A line that names the cells of which files trained the model, and one for each reason why others could not be asked."""
+    cells = [(f"{row['model']} on {name}", cell) for row in models for name, cell in zip(names, row["cells"], strict=True)]
+    trained = [f"{place} ({'at least ' if cell['learned_unknown'] else ''}{cell['learned']} of {cell['of']})" for place, cell in cells if cell["learned"]]
+    lines = [f"  too good, as files trained the model in its last training: {', '.join(trained)}"] if trained else []
+    for why in dict.fromkeys(cell["learned_unknown"] for _, cell in cells if cell["learned_unknown"]):
+        places = ", ".join(place for place, cell in cells if cell["learned_unknown"] == why)
+        lines.append(f"  not checked whether files trained the model ({why}): {places}")
+    return lines
+
+
+def _weakness(drawn: dict[str, Any]) -> tuple[bool, bool, int, int]:
+    """Orders what was drawn: files are weaker than source videos, those than people, and nothing at all is last."""
+    return bool(drawn["files"]), bool(drawn["source_videos"]), drawn["files"] + drawn["source_videos"], drawn["people"]
+
+
+def _whose(drawn: dict[str, Any]) -> str:
+    """Why not people, '' where people were drawn."""
+    unknown = drawn["files"] + drawn["source_videos"]
+    if not unknown:
+        return ""
+    which = f"{unknown} of {unknown + drawn['people']} files show" if drawn["people"] else "these are"
+    return f"nobody says whose faces {which} (--identity)"
+
+
+def _drawn(drawn: dict[str, Any]) -> str:
+    """Over what the intervals are: a person's files stand and fall together, and who does not know the people draws too often."""
+    if not drawn["over"]:
+        return "no intervals"
+    return ": ".join(filter(None, [f"95% intervals over {drawn['over'].replace('_', ' ')}", _whose(drawn)]))
+
+
+def _all_drawn(drawn: dict[str, dict[str, Any]]) -> str:
+    """The same of several sources, by their names where they differ."""
+    said = {name: _drawn(one) for name, one in drawn.items()}
+    return next(iter(said.values())) if len(set(said.values())) == 1 else "; ".join(f"on {name} {words}" for name, words in said.items())
 
 
 def render(report: dict[str, Any]) -> str:
@@ -104,12 +149,17 @@ def render(report: dict[str, Any]) -> str:
     answered = report["answered"]
     lines = [
         render_table(rows),
-        f"{answered['n']} of {answered['of']} files got a verdict; threshold {report['threshold']:.3f} as shipped; 95% intervals over people."
+        f"{answered['n']} of {answered['of']} files got a verdict; threshold {report['threshold']:.3f} as shipped; {_drawn(report['drawn'])}."
         + (f" This model is {report['mark']}." if report["mark"] else ""),
     ]
     lines += [f"  called of {label} files: " + ", ".join(f"{count} {said}" for said, count in said_of.items()) for label, said_of in report["verdicts"].items()]
     if report["learned"]:
-        lines.append(f"  {report['learned']} of these files trained this very model: on them its figures are too good. Leave them out, or name another source.")
+        count = f"{'at least ' if report['learned_unknown'] else ''}{report['learned']}"
+        lines.append(
+            f"  {count} of these files trained this very model in its last training: on them its figures are too good. Leave them out, or name another source."
+        )
+    if report["learned_unknown"]:
+        lines.append(f"  not checked whether {'others' if report['learned'] else 'any'} of these files trained this model: {report['learned_unknown']}")
     lines += [f"  no verdict: {count} x {reason}" for reason, count in report["no_verdict"].items()]
     return "\n".join([*lines, f"  {report['out']}/predictions.csv and evaluation.json hold everything."])
 

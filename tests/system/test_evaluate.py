@@ -11,6 +11,7 @@ from model.metrics import auc, summarise
 from model.shipped import STARTER, has_starter
 from pipelines.measure import measure
 from tests.system.world import git, vigil, vigil_json
+from vigil.measuring import render, render_cross
 from workspace.settings import SourceSettings
 
 
@@ -48,11 +49,23 @@ def test_every_file_is_a_row_and_the_figures_follow_from_the_rows(measured: tupl
     assert json.loads((out / "evaluation.json").read_text())["overall"] == report["overall"]
     low, value, high = (report["overall"]["auc"][end] for end in ("low", "value", "high"))
     assert low <= value <= high if 0 < value < 1 else low is None
-    assert report["learned"] == 0 and sum(sum(said.values()) for said in report["verdicts"].values()) == len(rows)
+    assert report["drawn"] == {"over": "files", "people": 0, "source_videos": 0, "files": 10} and "over files: nobody says whose" in render(report)
+    assert report["learned"] == 0 and report["learned_unknown"] == "" and sum(sum(said.values()) for said in report["verdicts"].values()) == len(rows)
 
 
 def test_measuring_leaves_the_workspace_as_it_was(promoted: Path, measured: tuple[dict, Path]) -> None:
     assert git(promoted, "status", "--porcelain") == "" and len(vigil_json("batches", "-w", promoted)) == 1
+
+
+def test_identity_says_who_is_in_a_file_and_people_are_drawn(promoted: Path, source: Path, tmp_path: Path) -> None:
+    done = vigil("evaluate", source, "--identity", r"pattern:^(p\d+)", "-w", promoted, "--out", tmp_path / "out")
+    assert "95% intervals over people." in done.stdout
+    report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    with open(tmp_path / "out" / "predictions.csv", newline="") as handle:
+        people = {row["identity"] for row in csv.DictReader(handle) if row["p_fake"]}
+    assert report["overall"]["auc"]["clusters"] == len(people) < report["answered"]["n"] == report["drawn"]["people"]
+    done = vigil("evaluate", source, "--identity", "column", "-w", promoted, "--out", tmp_path / "no", check=False)
+    assert done.returncode == 1 and "does not say who is in its files" in done.stderr
 
 
 def test_every_past_champion_on_every_source(twice: Path, source: Path, media: Path, tmp_path: Path) -> None:
@@ -68,9 +81,11 @@ def test_every_past_champion_on_every_source(twice: Path, source: Path, media: P
         for number, cell in enumerate(row["cells"], start=1):
             (folder,) = (tmp_path / "out" / row["model"]).glob(f"{number}-*")
             report = json.loads((folder / "evaluation.json").read_text())
-            assert report["overall"]["auc"] == cell["auc"]
+            assert report["overall"]["auc"] == cell["auc"] and report["learned"] == cell["learned"]
             if number == 1 or place == 0:
                 assert (report["learned"] > 0) == (number == 1), "of eight people some trained both models; the others the first had never met"
+    warned = next(line for line in render_cross(found).splitlines() if "in its last training" in line)
+    assert all((f"{row['model']} on {number} " in warned) == (cell["learned"] > 0) for row in found["models"] for number, cell in enumerate(row["cells"], 1))
     done = vigil("evaluate", first, "--cross", "-w", tmp_path, "--out", tmp_path / "no", check=False)
     assert done.returncode == 1 and "Next:" in done.stderr
 

@@ -1,0 +1,172 @@
+"""What `measure` writes and `vigil evaluate` says of it, with models that say what the file's name says: no network runs."""
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from model.inference import FileVerdict
+from model.metrics import auc, summarise
+from pipelines.measure import measure
+from vigil.measuring import evaluate_cross, evaluate_source, render, render_cross
+from workspace.errors import DataError
+from workspace.settings import SourceSettings
+
+SATURATED = 1 - 2.0**-30  # as a sure model says it; six decimals make it 1
+
+
+def model(name: str = "first", mode: str = "standard", knows: str = "anna", lists: tuple[str, ...] = ("a clip",)) -> Any:
+    """A model that was trained on every file whose name begins with `knows`, where the mode is its own."""
+    card = SimpleNamespace(threshold=0.5, faces=SimpleNamespace(mode=mode), train_clips=lists, cycle=f"cycle of {name}", generators_seen=("gan",))
+    return SimpleNamespace(model_id=name, card=card, knows=knows)
+
+
+def say(engines: list[Any], path: Path, mode: str | None = None) -> list[FileVerdict]:
+    """p_fake is the content of a file; a broken one has none. A still is known again in every mode."""
+    text = path.read_text()
+    if text == "broken":
+        return [FileVerdict(str(path), None, "none", 0, 0, "unreadable", engine.model_id, "") for engine in engines]
+    kind = "image" if path.suffix == ".png" else "video"
+    known = [
+        path.name.startswith(engine.knows) and (kind == "image" or mode in (None, engine.card.faces.mode)) and engine.card.train_clips for engine in engines
+    ]
+    verdict = "fake" if float(text) >= 0.5 else "real"
+    return [
+        FileVerdict(str(path), float(text), verdict, 1, 1, "", engine.model_id, kind, learned=int(bool(it))) for engine, it in zip(engines, known, strict=True)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The models by their folders' names, for the commands."""
+    models = {"first": model(), "second": model("second", knows="nobody")}
+    monkeypatch.setattr("model.inference.score_file_with", say)
+    monkeypatch.setattr("model.inference.Engine", lambda folder: models[Path(folder).name])
+    monkeypatch.setattr("vigil.measuring.choose_model", lambda workspace, named: (Path(named or "first"), ""))
+    monkeypatch.setattr("vigil.measuring.model_folder", lambda named: named)
+    return models
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two people, two real and two forged videos each."""
+    for person, real, fake in (("anna", 0.1, 0.8), ("bert", 0.3, 0.9)):
+        write(tmp_path / "set", {f"{kind}/{person}_{take}.mp4": p for kind, p in (("real", real), ("fake/gan", fake)) for take in (1, 2)})
+    return tmp_path / "set"
+
+
+def write(folder: Path, said: dict[str, float]) -> None:
+    for name, p_fake in said.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(repr(p_fake))
+
+
+def evaluated(path: Path, out: Path, identity: str = "", mode: str = "") -> dict[str, Any]:
+    return evaluate_source(str(path), "auto", identity, [], None, None, out, mode)
+
+
+def crossed(paths: list[Path], out: Path, mode: str = "", models: tuple[str, ...] = ("first", "second")) -> dict[str, Any]:
+    return evaluate_cross([str(path) for path in paths], "auto", "", [], None, [Path(name) for name in models], out, mode, history=False)
+
+
+def test_saturated_scores_can_be_recomputed_from_the_table(tmp_path: Path) -> None:
+    write(
+        tmp_path / "set", {f"fake/gan/{n}.mp4": SATURATED + n * 2.0**-50 for n in range(40)} | {f"real/{n}.mp4": SATURATED - n * 2.0**-50 for n in range(1, 41)}
+    )
+    (report,) = measure([model()], SourceSettings(name="set", path=str(tmp_path / "set")), [tmp_path])
+    with open(tmp_path / "predictions.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    labels, scores = [row["label"] for row in rows], [float(row["p_fake"]) for row in rows]
+    assert report["overall"]["auc"]["value"] == auc(labels, scores) == 1.0
+    assert report["overall"]["ece"]["value"] == summarise(labels, scores, report["threshold"])["ece"]
+    assert all(score == float((tmp_path / "set" / row["file"]).read_text()) for row, score in zip(rows, scores, strict=True))
+
+
+def test_files_are_drawn_and_called_so_where_nobody_says_who_is_in_them(folder: Path, tmp_path: Path) -> None:
+    for identity in ("", "file", "unknown", r"pattern:^(nobody)"):
+        report = evaluated(folder, tmp_path / "out", identity)
+        assert report["drawn"] == {"over": "files", "people": 0, "source_videos": 0, "files": 8} and report["overall"]["auc"]["clusters"] == 8
+        assert "95% intervals over files: nobody says whose faces these are (--identity)." in render(report)
+
+
+def test_identity_means_what_it_means_to_ingest(folder: Path, tmp_path: Path) -> None:
+    report = evaluated(folder, tmp_path / "out", r"pattern:^([a-z]+)_")
+    assert report["drawn"] == {"over": "people", "people": 8, "source_videos": 0, "files": 0} and report["overall"]["auc"]["clusters"] == 2
+    assert "95% intervals over people." in render(report)
+    with open(tmp_path / "out" / "predictions.csv", newline="") as handle:
+        assert {row["identity"] for row in csv.DictReader(handle)} == {"anna", "bert"}
+    write(folder, {"real/carl/1.mp4": 0.2, "fake/gan/carl/1.mp4": 0.7})
+    report = evaluated(folder, tmp_path / "out", "folder")
+    assert report["drawn"] == {"over": "files", "people": 2, "source_videos": 0, "files": 8}
+    assert "over files: nobody says whose faces 8 of 10 files show (--identity)." in render(report)
+    with pytest.raises(DataError, match="does not say who is in its files"):
+        evaluated(folder, tmp_path / "out", "column")
+
+
+def test_a_table_that_names_people_is_believed_and_one_that_names_source_videos_draws_these(folder: Path, tmp_path: Path) -> None:
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.mp4"))
+    for column, said in (("identity", "over people."), ("source_video", "over source videos: nobody says whose")):
+        lines = [f"{name},{name.split('/')[0]},{Path(name).name.split('_')[0]}" for name in files]
+        (folder / "labels.csv").write_text("\n".join([f"path,label,{column}", *lines]))
+        report = evaluated(folder / "labels.csv", tmp_path / "out")
+        assert said in render(report) and report["overall"]["auc"]["clusters"] == 2
+    assert evaluated(folder / "labels.csv", tmp_path / "out", "unknown")["drawn"]["over"] == "source_videos"
+    with pytest.raises(DataError, match="does not say who is in its files"):
+        evaluated(folder / "labels.csv", tmp_path / "out", "column")
+
+
+def test_nothing_drawn_is_no_interval(tmp_path: Path) -> None:
+    (tmp_path / "set" / "real").mkdir(parents=True)
+    (tmp_path / "set" / "real" / "a.mp4").write_text("broken")
+    report = evaluated(tmp_path / "set", tmp_path / "out")
+    assert report["drawn"]["over"] == "" and "as shipped; no intervals." in render(report) and report["learned"] == 0
+
+
+def test_a_matrix_says_what_each_source_drew(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,identity\nset/real/anna_1.mp4,real,anna\nset/fake/gan/bert_1.mp4,fake,bert\n")
+    assert "95% intervals over files: nobody says whose faces these are (--identity)." in render_cross(crossed([folder, folder], tmp_path / "out"))
+    found = crossed([table, folder], tmp_path / "out")
+    assert "on 1 table.csv 95% intervals over people; on 2 set 95% intervals over files: nobody says whose" in render_cross(found)
+    assert [cell["drawn"]["over"] for cell in found["models"][0]["cells"]] == ["people", "files"]
+
+
+def test_a_matrix_names_the_cells_whose_files_trained_the_model(folder: Path, tmp_path: Path) -> None:
+    write(tmp_path / "new", {"real/carl.mp4": 0.2, "fake/gan/carl.mp4": 0.7})
+    found = crossed([folder, tmp_path / "new"], tmp_path / "out")
+    assert [[cell["learned"] for cell in row["cells"]] for row in found["models"]] == [[4, 0], [0, 0]]
+    (line,) = (line for line in render_cross(found).splitlines() if "in its last training" in line)
+    assert line.endswith(": first on 1 set (4 of 8)")
+
+
+def test_in_another_mode_nothing_is_said_of_what_trained_the_model(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
+    report = evaluated(folder, tmp_path / "out", mode="dense")
+    assert report["learned"] is None and "in mode dense, and trained in mode standard" in report["learned_unknown"]
+    assert "not checked whether any of these files trained this model: looked at in mode dense" in render(report)
+    with open(tmp_path / "out" / "predictions.csv", newline="") as handle:
+        assert {row["learned"] for row in csv.DictReader(handle)} == {""}
+    no_network["second"].card.faces.mode = "dense"
+    found = crossed([folder], tmp_path / "out", mode="dense")
+    assert [row["cells"][0]["learned"] for row in found["models"]] == [None, 0]
+    (line,) = (line for line in render_cross(found).splitlines() if "not checked" in line)
+    assert line.endswith(": first on 1 set")
+    said = evaluated(folder, tmp_path / "out", mode="standard")
+    assert said["learned"] == 4 and "  4 of these files trained this very model in its last training" in render(said)
+
+
+def test_a_still_is_known_again_in_every_mode(folder: Path, tmp_path: Path) -> None:
+    write(folder, {"real/anna.png": 0.1})
+    report = evaluated(folder, tmp_path / "out", mode="dense")
+    assert report["learned"] == 1 and "  at least 1 of these files" in render(report) and "whether others of these files" in render(report)
+    for path in folder.rglob("*.mp4"):
+        path.rename(path.with_suffix(".png"))
+    report = evaluated(folder, tmp_path / "out", mode="dense")
+    assert report["learned"] == 5 and report["learned_unknown"] == ""
+
+
+def test_a_card_without_its_clips_cannot_say_what_trained_the_model(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
+    no_network["first"].card.train_clips = ()
+    report = evaluated(folder, tmp_path / "out")
+    assert report["learned"] is None and "card lists no training clips" in render(report)
