@@ -1,7 +1,7 @@
 """Stage `evaluate`: base and challenger on the same panel. Figures, pictures, and what the gates read.
 
 Nothing is chosen here: temperatures and thresholds come from the model cards, the panel from a keyed hash. Everything
-except attacks, latency and parity can be recomputed from reports/predictions.parquet.
+but what docs/evaluation.md names can be recomputed from reports/predictions.parquet.
 """
 
 from pathlib import Path
