@@ -1,6 +1,7 @@
 """The predictions table: one row a video, with what it is, where it stands, and what champion and challenger say of it.
 
-Every figure and every gate input of a cycle can be recomputed from this table, the two cards, the settings and the cycle, but for what docs/evaluation.md names.
+Every figure and every gate input of a cycle can be recomputed from this table, the two cards, the settings and the cycle, but
+for what docs/evaluation.md names.
 Columns: unit, cluster, label, generator, origin, source, kind, compression, attributes, the measures of BANDS and the bands made of them,
 fold (holdout | validation | train), new, p_champion and p_anchor (NaN without one), p_challenger.
 """
