@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with ResNeXt-50
 UNLIKE = "unlike the media that this model was tried on: its score says little"
-BEYOND = "at least {more} smaller faces were not judged"  # beyond the largest, faces.max_tracks of them
 LEARNED = "this model was trained on it: the score says little"
 SIDES, SIDE_EDGES = ("left", "middle", "right"), (0.4, 0.6)  # of the picture, as it is seen
 ROW = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
@@ -195,7 +194,8 @@ class Engine:
             said, reason = "uncertain", UNLIKE
         reason = reason or _reason(said, found.kind, rows, video.worst_clip)
         if found.faces_beyond:
-            reason = "; ".join(filter(None, [reason, BEYOND.format(more=found.faces_beyond)])).replace("1 smaller faces were", "1 smaller face was")
+            more = "1 smaller face was" if found.faces_beyond == 1 else f"{found.faces_beyond} smaller faces were"
+            reason = "; ".join(filter(None, [reason, f"at least {more} not judged"]))
         novelty = video_novelty(known, seen) if known and known["centre"] else None
         about = (found.frames_seen, found.faces, reason, self.model_id, found.kind, self.card.engine)
         return FileVerdict(file, video.p_fake, said, *about, tracks, rows, novelty=novelty)

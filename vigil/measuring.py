@@ -116,20 +116,16 @@ def _weakness(drawn: dict[str, Any]) -> tuple[bool, bool, int, int]:
     return bool(drawn["files"]), bool(drawn["source_videos"]), drawn["files"] + drawn["source_videos"], drawn["people"]
 
 
-def _whose(drawn: dict[str, Any]) -> str:
-    """Why not people, '' where people were drawn."""
-    unknown = drawn["files"] + drawn["source_videos"]
-    if not unknown:
-        return ""
-    which = f"{unknown} of {unknown + drawn['people']} files show" if drawn["people"] else "these are"
-    return f"nobody says whose faces {which} (--identity)"
-
-
 def _drawn(drawn: dict[str, Any]) -> str:
     """Over what the intervals are: a person's files stand and fall together, and who does not know the people draws too often."""
     if not drawn["over"]:
         return "no intervals"
-    return ": ".join(filter(None, [f"95% intervals over {drawn['over'].replace('_', ' ')}", _whose(drawn)]))
+    said = f"95% intervals over {drawn['over'].replace('_', ' ')}"
+    unknown = drawn["files"] + drawn["source_videos"]
+    if not unknown:
+        return said
+    which = f"{unknown} of {unknown + drawn['people']} files show" if drawn["people"] else "these are"
+    return f"{said}: nobody says whose faces {which} (--identity)"
 
 
 def _all_drawn(drawn: dict[str, dict[str, Any]]) -> str:
