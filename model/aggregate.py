@@ -16,8 +16,8 @@ the M among which K and the third were chosen:
 
     z_part = K * (max_i z_i - max(median_i z_i, real) - (fake - real) / 3) / T - log(max(n, M) / M),   z_track = max(z_all, z_part)
 
-The video is its worst track. T is the calibration temperature, fitted through this very rule (model/calibration.py). K, the third and S
-were chosen on rendered people (docs/evaluation.md). Plain NumPy.
+The video is its worst track, p_fake = sigmoid(z_track + b). Temperature T and offset b are fitted through this very rule
+(model/calibration.py). K, the third and S were chosen on rendered people (docs/evaluation.md). Plain NumPy.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def sigmoid(logit: float) -> float:
 
 
 def track_logit(logits: Sequence[float], certainty: Sequence[float], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN) -> float:
-    """Calibrated logit of one face track from its clips (rule above). At least one clip."""
+    """Logit of one face track from its clips, before the offset (rule above). At least one clip."""
     values = np.asarray(logits, dtype=np.float64)
     real, fake = levels
     if fake <= real or values.size < FEWEST:
@@ -76,17 +76,23 @@ def _soft_maximum(values: np.ndarray, certainty: Sequence[float], softness: floa
     return float(top + softness * np.log(np.sum(weights * np.exp((values - top) / softness)) / weights.sum()))
 
 
-def aggregate(clips: Sequence[ClipEvidence], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN) -> VideoScore:
-    """The verdict's number for one video; `levels` (real, fake) are raw logits, and a model without them weighs no clip against the others.
-
-    Raises ValueError without clips: no clip means no verdict, not a number.
-    """
+def track_logits(clips: Sequence[ClipEvidence], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN) -> dict[int, float]:
+    """`track_logit` of each face track of a video. Raises ValueError without clips: no clip means no verdict, not a number."""
     if not clips:
         raise ValueError("a video without clips has no score")
-    tracks = {}
+    found = {}
     for track in sorted({clip.track for clip in clips}):
         own = [clip for clip in clips if clip.track == track]
-        tracks[track] = sigmoid(track_logit([clip.logit for clip in own], [clip.certainty for clip in own], temperature, levels))
+        found[track] = track_logit([clip.logit for clip in own], [clip.certainty for clip in own], temperature, levels)
+    return found
+
+
+def aggregate(clips: Sequence[ClipEvidence], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN, offset: float = 0.0) -> VideoScore:
+    """The verdict's number for one video; `levels` (real, fake) are raw logits, and a model without them weighs no clip against the others.
+
+    Raises ValueError without clips.
+    """
+    tracks = {track: sigmoid(logit + offset) for track, logit in track_logits(clips, temperature, levels).items()}
     worst = max(tracks, key=lambda track: tracks[track])
     worst_clip = max((position for position, clip in enumerate(clips) if clip.track == worst), key=lambda position: clips[position].logit)
     return VideoScore(p_fake=tracks[worst], track=worst, worst_clip=worst_clip, tracks=tracks)

@@ -1,9 +1,10 @@
-"""Temperature and threshold, fitted on validation videos and nothing else. Plain NumPy.
+"""Temperature, offset and threshold, fitted on validation videos and nothing else. Plain NumPy.
 
-One temperature T scales every logit (Guo et al. 2017). It minimises the log-loss of validation videos through the rule
-of model/aggregate.py, against Platt's smoothed targets (n+1)/(n+2) and 1/(n+2), so that validation without an error does
-not end in a certainty of 1 that n videos cannot show. The threshold is the lowest at which a new real, drawn like those of
-validation, is called fake with at most the target's chance.
+One temperature T scales every logit (Guo et al. 2017), one offset b moves them all (Platt 1999): together the slope and the
+intercept of a logistic regression. They minimise the log-loss of validation videos through the rule of model/aggregate.py, against
+Platt's smoothed targets (n+1)/(n+2) and 1/(n+2), so that validation without an error does not end in a certainty of 1 that n
+videos cannot show; the offset is held near 0 by a normal prior, so that few videos move it little. The threshold is the lowest at
+which a new real, drawn like those of validation, is called fake with at most the target's chance.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from model.aggregate import UNKNOWN, ClipEvidence, aggregate
+from model.aggregate import UNKNOWN, ClipEvidence, sigmoid, track_logits
 from model.metrics import as_fake, brier, expected_calibration_error, log_loss, threshold_metrics
 from workspace.errors import DataError, TooLittleData
 
 COLDEST, HOTTEST = 0.05, 20.0
+FARTHEST, USUAL_OFFSET = 8.0, 0.5  # of the offset: bound, and standard deviation of the prior (docs/evaluation.md)
 OPERATING_FPRS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -37,6 +39,7 @@ class Calibration:
     """What the model card keeps, and the figures that belong to it (on validation; n in videos)."""
 
     temperature: float
+    offset: float
     levels: tuple[float, float]  # raw logits of the median real and the median fake video
     threshold: float
     target_fpr: float
@@ -57,21 +60,33 @@ class Calibration:
         return asdict(self)
 
 
-def fit_temperature(labels: ArrayLike, p_at: Callable[[float], np.ndarray]) -> float:
-    """The T in 0.05..20 for which p_at(T) has the least smoothed log-loss. 1.0 without both classes: nothing to learn from.
+def fit_platt(labels: ArrayLike, logits_at: Callable[[float], np.ndarray], usual_offset: float = USUAL_OFFSET) -> tuple[float, float]:
+    """The temperature in 0.05..20 and the offset that fit best: least smoothed log-loss of n videos, beside it the offset's prior N(0, usual_offset).
 
-    `p_at` gives p_fake [n] at a temperature. A coarse grid in log T, then golden section around its best point.
+    `logits_at` gives the videos' logits [n] at a temperature, before the offset. (1, 0) without both classes: nothing to learn from. A coarse grid
+    in the logarithm of the temperature, then golden section around its best point; for each the offset by bisection, since its slope only rises.
     """
     fake = as_fake(labels)
     n_fake, n_real = int(fake.sum()), int((~fake).sum())
     if not n_fake or not n_real:
-        return 1.0
+        return 1.0, 0.0
     target = np.where(fake, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
-    weight = np.where(fake, 0.5 / n_fake, 0.5 / n_real)  # classes count alike: T must not learn validation's class ratio
+    weight = fake.size * np.where(fake, 0.5 / n_fake, 0.5 / n_real)  # classes count alike: nobody must learn validation's class ratio
+
+    def offset_for(logits: np.ndarray) -> float:
+        low, high = -FARTHEST, FARTHEST
+        for _ in range(50):
+            middle = (low + high) / 2
+            slope = np.sum(weight * (0.5 * (1 + np.tanh(0.5 * (logits + middle))) - target)) + middle / usual_offset**2
+            low, high = (middle, high) if slope < 0 else (low, middle)
+        return (low + high) / 2
 
     def loss(log_t: float) -> float:
-        p = np.clip(p_at(float(np.exp(log_t))), 1e-12, 1 - 1e-12)
-        return float(-np.sum(weight * (target * np.log(p) + (1 - target) * np.log1p(-p))))
+        logits = logits_at(float(np.exp(log_t)))
+        offset = offset_for(logits)
+        moved = logits + offset
+        costs = target * np.logaddexp(0, -moved) + (1 - target) * np.logaddexp(0, moved)
+        return float(np.sum(weight * costs) + (offset / usual_offset) ** 2 / 2)
 
     grid = np.linspace(np.log(COLDEST), np.log(HOTTEST), 61)
     best = int(np.argmin([loss(g) for g in grid]))
@@ -80,7 +95,8 @@ def fit_temperature(labels: ArrayLike, p_at: Callable[[float], np.ndarray]) -> f
     for _ in range(40):
         left, right = high - golden * (high - low), low + golden * (high - low)
         low, high = (low, right) if loss(left) <= loss(right) else (left, high)
-    return float(np.exp((low + high) / 2))
+    temperature = float(np.exp((low + high) / 2))
+    return temperature, offset_for(logits_at(temperature))
 
 
 def typical_logits(fake: np.ndarray, videos: Sequence[Sequence[ClipEvidence]]) -> tuple[float, float]:
@@ -114,7 +130,7 @@ def threshold_at_fpr(labels: ArrayLike, p_fake: ArrayLike, target_fpr: float) ->
 
 
 def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], target_fpr: float, clusters: ArrayLike | None = None) -> Calibration:
-    """Levels, temperature and threshold from validation videos, each a list of its clips' evidence; `clusters` says whose each is (none: all differ).
+    """Levels, temperature, offset and threshold from validation videos, each a list of its clips' evidence; `clusters` says whose each is (none: all differ).
 
     Raises TooLittleData where no real video is there to set the threshold with.
     """
@@ -124,15 +140,15 @@ def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], targe
 
     levels = typical_logits(fake, videos)
 
-    def p_at(temperature: float) -> np.ndarray:
-        return np.array([aggregate(clips, temperature, levels).p_fake for clips in videos])
+    def logits_at(temperature: float) -> np.ndarray:
+        return np.array([max(track_logits(clips, temperature, levels).values()) for clips in videos])
 
-    temperature = fit_temperature(fake, p_at)
-    before, after = p_at(1.0), p_at(temperature)
+    temperature, offset = fit_platt(fake, logits_at)
+    before, after = (np.array([sigmoid(logit + moved) for logit in logits_at(t)]) for t, moved in ((1.0, 0.0), (temperature, offset)))
     threshold = threshold_at_fpr(fake, after, target_fpr)
     at = threshold_metrics(fake, after, threshold)
     return Calibration(
-        temperature, levels, threshold, target_fpr, at["fpr"], at["recall"], int((~fake).sum()), int(fake.sum()),
+        temperature, offset, levels, threshold, target_fpr, at["fpr"], at["recall"], int((~fake).sum()), int(fake.sum()),
         log_loss(fake, before), log_loss(fake, after), expected_calibration_error(fake, before), expected_calibration_error(fake, after),
         brier(fake, before), brier(fake, after), operating_points(fake, after, clusters=clusters),
     )  # fmt: skip

@@ -38,6 +38,7 @@ class ModelCard(BaseModel):
     )
     threshold: float = Field(ge=0, le=1, description="On calibrated p_fake of a video; set on validation.")
     temperature: float = Field(gt=0, description="Logits are divided by this before the sigmoid.")
+    offset: float = Field(default=0.0, allow_inf_nan=False, description="Added to them after that.")
     levels: tuple[float, float] = Field(default=(0.0, 0.0), description="Raw logits of a typical real and a typical fake (model/aggregate.py); equal: unknown.")
     abstain: float = Field(ge=0, le=1, description="Half-width of the uncertain band around the threshold.")
     generators_seen: tuple[str, ...] = Field((), description="Generators and forgers among the training clips.")

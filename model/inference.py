@@ -145,7 +145,7 @@ class Engine:
         frames = np.ascontiguousarray(clips.transpose(0, 1, 4, 2, 3), dtype=np.float32) / np.float32(255)  # [B, T, 3, S, S]
         logits, certainty, embedding = self._session.run(["logit", "frame_certainty", "embedding"], {"frames": frames})
         return [
-            ClipScore(float(z), sigmoid(float(z) / self.card.temperature), np.asarray(c), np.asarray(e))
+            ClipScore(float(z), sigmoid(float(z) / self.card.temperature + self.card.offset), np.asarray(c), np.asarray(e))
             for z, c, e in zip(logits, certainty, embedding, strict=True)
         ]
 
@@ -178,7 +178,7 @@ class Engine:
             scores = self.score_clips([clip.frames for clip in found.clips])
         threshold, abstain = self.card.threshold if threshold is None else threshold, self.card.abstain if abstain is None else abstain
         evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, found.clips, strict=True)]
-        video = aggregate(evidence, self.card.temperature, self.card.levels)
+        video = aggregate(evidence, self.card.temperature, self.card.levels, self.card.offset)
         rows: list[dict[str, Any]] = [
             {"track": clip.track, "start_seconds": clip.start_seconds, "end_seconds": clip.end_seconds, "p_fake": score.p_fake, "place": _place(found, clip)}
             for score, clip in zip(scores, found.clips, strict=True)

@@ -1,6 +1,6 @@
 """How the challenger and the champion stand attacks on holdout clips: white-box PGD at growing eps, and transfer from another model.
 
-Every model is attacked in its own shipped state: the border is its threshold through its temperature. Attacks may push a
+Every model is attacked in its own shipped state: the border is its threshold through its temperature and offset. Attacks may push a
 fake to look real (evasion) and a real to look fake (framing); both are reported. What was measured before, with the same
 model, clips, settings and version of the stage, is read from .vigil/scores.
 """
@@ -164,7 +164,7 @@ def _same(a: float, b: float) -> bool:
 def border(card: "ModelCard") -> float:
     """The raw logit at the shipped threshold."""
     kept = min(max(card.threshold, 1e-6), 1 - 1e-6)
-    return card.temperature * math.log(kept / (1 - kept))
+    return card.temperature * (math.log(kept / (1 - kept)) - card.offset)
 
 
 def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", settings: Settings, seed: int) -> list[dict[str, Any]]:

@@ -87,7 +87,8 @@ def unit_scores(scored: "pd.DataFrame", card: "ModelCard") -> "pd.Series[float]"
     from model.aggregate import aggregate
 
     evidence = unit_evidence(scored)
-    return pd.Series({unit: aggregate(clips, card.temperature, card.levels).p_fake for unit, clips in evidence.items()}, name="p_fake", dtype=float)
+    found = {unit: aggregate(clips, card.temperature, card.levels, card.offset).p_fake for unit, clips in evidence.items()}
+    return pd.Series(found, name="p_fake", dtype=float)
 
 
 def unit_evidence(scored: "pd.DataFrame") -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""Stage `train`: phase 2, the ONNX export, then temperature and threshold on validation videos, and the model card.
+"""Stage `train`: phase 2, the ONNX export, then temperature, offset and threshold on validation videos, and the model card.
 
 The training rows are those of data/sets/train.parquet and the hardened clips; the card holds the hash of their pixels in
 training order, recomputed from the bytes, so that a checkout can prove which data made the model.
@@ -163,7 +163,7 @@ def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.Dat
         git_revision=revision(root),
         settings=settings.model_dump(mode="json", by_alias=True),
     )
-    write_card(folder, card)  # the engine that scores validation wants one; temperature and threshold follow
+    write_card(folder, card)  # the engine that scores validation wants one; temperature, offset and threshold follow
     validation = collected_where_enough(read_set(root, "validation"), settings.gates.min_per_class)
     scored = score_rows(root, folder, validation, threads=settings.serve.threads, tell=Progress("train"))
     units = unit_table(scored.drop(columns="embedding")).set_index("unit")
@@ -174,7 +174,8 @@ def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.Dat
     metrics = {"calibration": found.as_dict(), "best_step": history["best_step"], "validation_loss": history["best_loss"], "train_clips": len(rows)}
     metrics |= {"int8": history["int8"]} if "int8" in history else {}
     metrics["novelty"] = fit_novelty(scored["embedding"].to_list(), scored["cluster"].to_list())
-    write_card(folder, card.model_copy(update={"threshold": found.threshold, "temperature": found.temperature, "levels": found.levels, "metrics": metrics}))
+    fitted = {name: getattr(found, name) for name in ("threshold", "temperature", "offset", "levels")}
+    write_card(folder, card.model_copy(update=fitted | {"metrics": metrics}))
     return found.as_dict()
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.aggregate import ClipEvidence, sigmoid
-from model.calibration import OPERATING_FPRS, calibrate, fit_temperature, operating_points, threshold_at_fpr
+from model.aggregate import ClipEvidence, aggregate, sigmoid
+from model.calibration import OPERATING_FPRS, calibrate, fit_platt, operating_points, threshold_at_fpr
 from workspace.errors import DataError
 
 
@@ -18,10 +18,36 @@ def overconfident(n=4000, factor=3.0, seed=0):
     return rng.random(n) < 1 / (1 + np.exp(-honest)), honest * factor
 
 
-def test_temperature_undoes_the_factor_by_which_logits_were_blown_up():
+@pytest.mark.parametrize("moved", [-1.5, 0.0, 2.0])
+def test_temperature_and_offset_undo_what_was_done_to_honest_logits(moved):
     fake, logits = overconfident()
-    found = fit_temperature(fake, lambda t: 1 / (1 + np.exp(-logits / t)))
-    assert found == pytest.approx(3.0, rel=0.08)
+    temperature, offset = fit_platt(fake, lambda t: (logits + moved) / t)
+    assert temperature == pytest.approx(3.0, rel=0.08) and offset == pytest.approx(-moved / 3, abs=0.1)
+
+
+def test_few_videos_move_the_offset_little_and_many_as_far_as_they_show():
+    found = {}
+    for n in (8, 40, 400, 4000):
+        fake, logits = overconfident(n, seed=2)
+        found[n] = fit_platt(fake, lambda t, logits=logits: (logits + 6.0) / t)[1]
+    assert 0 > found[8] > found[40] > found[400] > found[4000] > -2.2 and found[4000] == pytest.approx(-2.0, abs=0.15)
+    assert fit_platt([True, False], lambda t: np.array([500.0, 499.0]) / t)[1] > -1.5  # two videos are no reason to believe anything
+
+
+def test_the_offset_counts_classes_alike():
+    """Twice as many fakes in validation say how it was put together, not that a new video is more likely fake."""
+    rng = np.random.default_rng(5)
+    fake = np.arange(6000) % 3 > 0
+    logits = np.where(fake, rng.normal(2, 2, 6000), rng.normal(-2, 2, 6000))  # with classes alike exactly right: log(p/(1-p)) = z
+    assert fit_platt(fake, lambda t: logits / t)[1] == pytest.approx(0.0, abs=0.1)
+
+
+def test_the_offset_mends_the_error_that_a_temperature_cannot():
+    fake, logits = overconfident(1500, factor=1.0)
+    found = calibrate(fake, [[ClipEvidence(float(z) - 2.0, 0.9)] for z in logits], 0.05)
+    assert found.ece_before > 0.2 and found.ece_after < 0.04
+    served = [aggregate([ClipEvidence(float(z) - 2.0, 0.9)], found.temperature, found.levels, found.offset).p_fake for z in logits]
+    assert np.mean(np.array(served)[~fake] >= found.threshold) == found.fpr  # the threshold is one of the numbers that are served
 
 
 def test_calibration_lowers_log_loss_and_calibration_error():
@@ -34,11 +60,11 @@ def test_calibration_lowers_log_loss_and_calibration_error():
 def test_a_faultless_validation_of_six_videos_claims_no_certainty():
     labels = ["real"] * 3 + ["fake"] * 3
     found = calibrate(labels, [[ClipEvidence(z, 0.9)] for z in (-9.0, -8.0, -7.0, 7.0, 8.0, 9.0)], 0.05)
-    assert 0.7 < sigmoid(8.0 / found.temperature) < 0.9  # Platt's target for 3 of 3 is 0.8
+    assert 0.7 < sigmoid(8.0 / found.temperature + found.offset) < 0.9  # Platt's target for 3 of 3 is 0.8
 
 
-def test_one_class_teaches_no_temperature():
-    assert fit_temperature(["real", "real"], lambda t: np.array([0.2, 0.3])) == 1.0
+def test_one_class_teaches_neither_temperature_nor_offset():
+    assert fit_platt(["real", "real"], lambda t: np.array([0.2, 0.3])) == (1.0, 0.0)
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=20), st.sampled_from([0.01, 0.05, 0.2, 0.5]))

@@ -117,7 +117,7 @@ def test_the_threshold_comes_from_validation_videos_alone(story: Any) -> None:
     evidence = unit_evidence(scored)
     found = calibrate(labels.loc[list(evidence)].to_numpy(dtype=object), list(evidence.values()), SETTINGS.evaluate.target_fpr)
     card = load_card(root / "build/model")
-    assert (card.threshold, card.temperature, card.levels) == (found.threshold, found.temperature, found.levels)
+    assert (card.threshold, card.temperature, card.offset, card.levels) == (found.threshold, found.temperature, found.offset, found.levels)
     assert card.levels[0] != card.levels[1]
 
 
