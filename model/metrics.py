@@ -188,23 +188,29 @@ def brier(labels: ArrayLike, p_fake: ArrayLike) -> float | None:
 
 
 def expected_calibration_error(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> float | None:
-    """Mean gap between p_fake and the part of fakes, over `bins` bins of equal mass. None without rows.
+    """Mean gap between p_fake and the part of fakes, over `bins` bins of so many rows each. None without rows.
 
-    Equal scores share a bin, so the value does not depend on the order of the rows.
+    Both classes count alike, as in model/calibration.py: p_fake is the chance where half are fakes, and a set with more reals than fakes would
+    otherwise show its own mixture as an error of the model. Equal scores share a bin, so the value does not depend on the order of the rows.
     """
     table = reliability(labels, p_fake, bins)
-    return None if not table else float(sum(row["n"] * abs(row["p_fake"] - row["fakes"]) for row in table) / sum(row["n"] for row in table))
+    return None if not table else float(sum(row["weight"] * abs(row["p_fake"] - row["fakes"]) for row in table) / sum(row["weight"] for row in table))
 
 
 def reliability(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> list[dict[str, float]]:
-    """Rows of a reliability diagram: n, mean p_fake and part of fakes of each bin of equal mass."""
+    """Rows of a reliability diagram: n, weight, mean p_fake and part of fakes of each bin; classes weigh alike where there are both."""
     fake, values = _pair(labels, p_fake)
     if not fake.size:
         return []
     first = np.searchsorted(np.sort(values), values, side="left")  # rank of the first of its tie group
     place = first * min(bins, fake.size) // fake.size
     chosen = [place == b for b in np.unique(place)]
-    return [{"n": int(rows.sum()), "p_fake": float(values[rows].mean()), "fakes": float(fake[rows].mean())} for rows in chosen]
+    weight = np.where(fake, 0.5 / max(fake.sum(), 1), 0.5 / max((~fake).sum(), 1)) * fake.size
+    shares = [(rows, weight[rows] / weight[rows].sum()) for rows in chosen]
+    return [
+        {"n": int(rows.sum()), "weight": float(weight[rows].sum()), "p_fake": float(values[rows] @ share), "fakes": float(fake[rows] @ share)}
+        for rows, share in shares
+    ]
 
 
 def precision_at_prevalence(recall: float | None, fpr: float | None, prevalence: float) -> float | None:

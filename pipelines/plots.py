@@ -110,7 +110,7 @@ def precision_recall(folder: Path, rows: "pd.DataFrame", models: Mapping[str, tu
 
 
 def reliability_diagram(folder: Path, rows: "pd.DataFrame", models: Mapping[str, tuple[str, float]]) -> str:
-    """Part of fakes over the score that was given; a calibrated model lies on the diagonal."""
+    """Part of fakes over the score that was given, were half of all fakes; a calibrated model lies on the diagonal."""
     from model.metrics import reliability
 
     def draw(axes: "Axes") -> None:
@@ -118,7 +118,7 @@ def reliability_diagram(folder: Path, rows: "pd.DataFrame", models: Mapping[str,
         for name, (column, _) in models.items():
             table = reliability(rows["label"].to_numpy(dtype=str), rows[column], bins=8)
             axes.plot([row["p_fake"] for row in table], [row["fakes"] for row in table], "o-", color=COLOURS[name], label=name, markersize=4)
-        axes.set(xlabel="p_fake, mean of the bin", ylabel="part that is fake", xlim=(0, 1), ylim=(0, 1.02))
+        axes.set(xlabel="p_fake, mean of the bin", ylabel="part that is fake, classes alike", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(frameon=False, loc="upper left")
 
     return _save(folder, "reliability", "Reliability", draw)

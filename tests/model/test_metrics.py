@@ -70,6 +70,18 @@ def test_calibration_error_by_hand():
     p = [0.1] * 4 + [0.9] * 4  # two bins: 1 of 4 fake at 0.1, 3 of 4 at 0.9
     assert metrics.expected_calibration_error(labels, p, bins=2) == pytest.approx(0.15)
     assert metrics.expected_calibration_error(["fake", "real"], [1.0, 0.0]) == 0.0
+    assert metrics.expected_calibration_error(["fake"] * 4, [1.0] * 4) == 0.0 and metrics.expected_calibration_error(["real"] * 4, [0.25] * 4) == 0.25
+
+
+@pytest.mark.parametrize("fakes", [200, 3000, 20000])
+def test_calibration_error_does_not_follow_the_mixture_of_the_classes(fakes):
+    """p_fake is right where half are fakes; a set of ten reals to a fake had an ECE of 0.13, and a gate held every model."""
+    rng = np.random.default_rng(fakes)
+    logits = np.concatenate([rng.normal(-2, 2, 3000), rng.normal(2, 2, fakes)])  # log-odds of these two classes in equal parts: z itself
+    p, fake = 1 / (1 + np.exp(-logits)), np.arange(len(logits)) >= 3000
+    assert metrics.expected_calibration_error(fake, p) < 0.05
+    assert metrics.expected_calibration_error(fake, 1 / (1 + np.exp(-logits - 2))) > 0.1
+    assert sum(row["n"] for row in metrics.reliability(fake, p)) == len(logits)
 
 
 @given(scored, st.randoms())
