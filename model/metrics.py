@@ -220,6 +220,13 @@ def precision_at_prevalence(recall: float | None, fpr: float | None, prevalence:
     return _ratio(recall * prevalence, recall * prevalence + fpr * (1.0 - prevalence))
 
 
+def f1_of(precision: float | None, recall: float | None) -> float | None:
+    """Their harmonic mean; 0 where nothing right was called fake, None where recall is not known."""
+    if recall is None:
+        return None
+    return 2 * precision * recall / (precision + recall) if precision and recall else 0.0
+
+
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
     """Wilson score interval of a proportion (two-sided). None without trials. 0 of 94 ends just below 4%."""
     if n == 0:

@@ -63,6 +63,25 @@ def test_the_frozen_holdout_is_judged_and_the_new_rows_stand_apart() -> None:
     assert found["judged_on"] == "collected" and found["champion_sha256"] == "a" * 64
 
 
+@pytest.mark.parametrize("reals", [100, 1000])
+def test_a_week_of_few_fakes_is_held_against_the_same_floors(reals: int) -> None:
+    """Recall 0.9 at a false-positive rate of 0.1: with ten reals to a fake the precision of these very videos is 0.47, and the floor held every such week."""
+    found = [
+        videos(int(count * share), label, generator=name, challenger=score, champion=score)
+        for label, name, count in (("real", "", reals), ("fake", "swap", 100))
+        for share, score in ((0.1, 0.8 if label == "real" else 0.2), (0.9, 0.2 if label == "real" else 0.8))
+    ]
+    seen = gate_inputs(table(*found), None, card("b"), SETTINGS, CYCLE)["accuracy"]
+    assert (seen["recall"], seen["fpr"]) == (pytest.approx(0.9), pytest.approx(0.1))
+    assert seen["precision"] == pytest.approx(0.9) and seen["f1"] == pytest.approx(0.9) and seen["n_real"] == reals
+
+
+def test_a_model_that_finds_nothing_has_no_precision_to_pass_with() -> None:
+    rows = table(videos(20, "real", challenger=0.2, champion=0.2), videos(20, "fake", generator="swap", challenger=0.2, champion=0.2))
+    seen = gate_inputs(rows, None, card("b"), SETTINGS, CYCLE)["accuracy"]
+    assert seen["precision"] is None and seen["f1"] == 0.0 and seen["recall"] == 0.0
+
+
 def test_a_first_model_is_judged_on_everything_and_compared_with_nothing() -> None:
     found = gate_inputs(world(), None, card("b"), SETTINGS, CYCLE)
     assert found["accuracy"]["n_real"] == 30 and found["champion_sha256"] == ""
