@@ -56,7 +56,7 @@ def test_scores_are_the_networks_own_in_the_order_asked_whatever_the_lengths(eng
         with torch.no_grad():
             ours = model.forward_all(torch.from_numpy(clip).permute(0, 3, 1, 2)[None].float() / 255)
         assert score.logit == pytest.approx(ours.logits.item(), abs=1e-4)
-        assert score.p_fake == pytest.approx(sigmoid(score.logit / 2.0))
+        assert score.p_fake == pytest.approx(sigmoid(score.logit / 2.0 - 0.25))
         np.testing.assert_allclose(score.certainty, ours.certainty[0].numpy(), atol=1e-4)
         np.testing.assert_allclose(score.embedding, ours.embedding[0].numpy(), atol=1e-4)
     assert engine.score_clips([]) == []
@@ -86,7 +86,7 @@ def test_a_video_gets_a_verdict_that_its_clips_explain(engine, sample):
     own = extract_clips(sample[0], engine.card.faces).clips
     scores = engine.score_clips([clip.frames for clip in own])
     evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, own, strict=True)]
-    assert found.p_fake == pytest.approx(aggregate(evidence, 2.0).p_fake)
+    assert found.p_fake == pytest.approx(aggregate(evidence, 2.0, offset=-0.25).p_fake)
     assert engine.score_file(sample[0]) == found
 
 

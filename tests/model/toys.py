@@ -62,7 +62,7 @@ def face_settings() -> FaceSettings:
     return FaceSettings(size_px=SIZE, clip_frames=3, min_clip_frames=1)
 
 
-def model_folder(folder: Path, threshold: float = 0.5, abstain: float = 0.1, temperature: float = 2.0, seed: int = 0) -> ResNeXtLSTM:
+def model_folder(folder: Path, threshold: float = 0.5, abstain: float = 0.1, temperature: float = 2.0, seed: int = 0, offset: float = -0.25) -> ResNeXtLSTM:
     """Write a lively model as it ships: checkpoint, export and card. Returns the network."""
     model = lively_model(seed)
     sha, onnx = save_model(model, folder / "model.safetensors"), export_onnx(model, folder / "model.onnx")
@@ -74,6 +74,7 @@ def model_folder(folder: Path, threshold: float = 0.5, abstain: float = 0.1, tem
         model=SMALL,
         threshold=threshold,
         temperature=temperature,
+        offset=offset,
         abstain=abstain,
     )
     write_card(folder, card)

@@ -55,7 +55,7 @@ def test_a_curve_is_read_again_until_the_stage_has_another_version(attacked: Any
 def test_the_attacks_aim_at_the_raw_logit_of_the_shipped_threshold(attacked: Any) -> None:
     draw, made = attacked
     draw(demo_settings())
-    assert made == [pytest.approx(2.0 * 0.8473, abs=1e-3)]
+    assert made == [pytest.approx(2.0 * (0.8473 + 0.25), abs=1e-3)]  # sigmoid(border / 2 - 0.25) = 0.7
 
 
 @pytest.fixture
