@@ -1,12 +1,12 @@
 """Partial forgeries: one forged second in ten, one forged face in three. Found at 5% false alarms, and named in time?
 
-    python benchmarks/partial.py -w demo        a workspace whose champion knows blendswap; appends a row to benchmarks/partial.jsonl
+    python benchmarks/partial.py -w demo [--forger upsampler]     a workspace whose champion knows the forger; appends a row to benchmarks/partial.jsonl
 
 Rendered people whom no model met, ten seconds each, scored in mode dense. The threshold is the one that 5% of all real videos here pass: it needs no
 fake. Against it stand the same videos with a forged second (same motion, light and camera, so no cut gives it away), and three people side by
-side of whom one is forged throughout, with a threshold of their own. Intervals draw people anew, and with them the threshold. Beside it, from the
-same clips, what is found where no clip is weighed against the rest of its video (`without_rest`). People of seed 91 are not used any more: on them
-the rule of aggregation was looked at while it was made.
+side of whom one is forged throughout, with a threshold of their own. Forged by blendswap (another person's face) unless `--forger` says
+otherwise. Intervals draw people anew, and with them the threshold. Beside it, from the same clips, what is found where no clip is weighed against
+the rest of its video (`without_rest`). People of seed 91 are not used any more: on them the rule of aggregation was looked at while it was made.
 """
 
 import argparse
@@ -29,14 +29,14 @@ SEED, FIRST, SECONDS, FPS, SIZE = 97, 20_000, 10, 12.0, 256
 ALARMS, RESAMPLES = 0.05, 2000
 
 
-def both_takes(person: int, donor: int | None) -> tuple[list[Any], list[Any]]:
-    """Recorded frames of a real take, and of the same take with the donor's face; without a donor of the first alone."""
+def both_takes(person: int, forger: str | None) -> tuple[list[Any], list[Any]]:
+    """Recorded frames of a real take, and of the same take forged; without a forger the first one twice."""
     from media.synthetic.camera import Sensor, draw_camera
     from media.synthetic.generators import BlendSwap
     from media.synthetic.motion import draw_motion
     from media.synthetic.people import draw_person
     from media.synthetic.renderer import PersonRenderer, draw_take
-    from media.synthetic.sample import take_generator
+    from media.synthetic.sample import ALONE, take_generator
 
     rng = take_generator(SEED, person, 0, "")
     camera = draw_camera(rng, SIZE)
@@ -45,8 +45,10 @@ def both_takes(person: int, donor: int | None) -> tuple[list[Any], list[Any]]:
     scene = draw_take(rng, shown, motion, camera.width, camera.height)
     renderer = PersonRenderer(shown, scene, SEED)
     sources = [renderer.frames()]
-    if donor is not None:
-        sources.append(BlendSwap(renderer, PersonRenderer(draw_person(SEED, donor), scene, SEED), rng).frames())
+    if forger == "blendswap":
+        sources.append(BlendSwap(renderer, PersonRenderer(draw_person(SEED, person + 5000), scene, SEED), rng).frames())
+    elif forger:
+        sources.append(ALONE[forger](renderer, rng).frames())
     recorded = []
     for source in sources:
         sensor = Sensor(camera, take_generator(SEED, person, 1, ""))  # the same noise in both
@@ -54,10 +56,10 @@ def both_takes(person: int, donor: int | None) -> tuple[list[Any], list[Any]]:
     return recorded[0], recorded[-1]
 
 
-def make_videos(folder: Path, people: range, seconds: int, only_real: bool) -> dict[str, dict[str, tuple[Path, float]]]:
+def make_videos(folder: Path, people: range, seconds: int, forger: str | None) -> dict[str, dict[str, tuple[Path, float]]]:
     """Videos by kind and by whom they show, each with the start of its forged second (negative: none). Threes are made of neighbours.
 
-    Of the first `seconds` people there is one with a forged second, unless `only_real`.
+    Of the first `seconds` people there is one with a forged second; without a forger all are real.
     """
     import numpy as np
 
@@ -73,8 +75,8 @@ def make_videos(folder: Path, people: range, seconds: int, only_real: bool) -> d
 
     for place, person in enumerate(people):
         of_three = place // 3 % 3 == place % 3  # the forged one of its three: the first, the second, the third in turn
-        cut = not only_real and place < seconds
-        real, fake = both_takes(person, person + 5000 if cut or (of_three and not only_real) else None)
+        cut = forger is not None and place < seconds
+        real, fake = both_takes(person, forger if cut or of_three else None)
         start = float(np.random.default_rng([SEED, person]).uniform(0.5, SECONDS - 1.5))
         first, last = round(start * FPS), round((start + 1) * FPS)
         write("real", str(person), real, -1.0)
@@ -85,7 +87,7 @@ def make_videos(folder: Path, people: range, seconds: int, only_real: bool) -> d
             sides = [min(frame.shape[axis] for one, _ in waiting for frame in one[:1]) for axis in (0, 1)]
             forged = place // 3 % 3
             for kind, which in (("three real", -1), ("three", forged)):
-                if kind == "three" and only_real:
+                if kind == "three" and forger is None:
                     continue
                 chosen = [pair[int(number == which)] for number, pair in enumerate(waiting)]
                 beside = [np.concatenate([frame[: sides[0], : sides[1]] for frame in frames], axis=1) for frames in zip(*chosen, strict=True)]
@@ -147,20 +149,28 @@ def main() -> None:
 
     from benchmarks.commands import champion_of
     from benchmarks.results import add_row
+    from media.synthetic.sample import ALONE
     from model.inference import Engine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)
     parser.add_argument("--seconds", type=int, default=60, help="videos with a forged second")
     parser.add_argument("--threes", type=int, default=60, help="videos of three people, one of them forged, and as many of three real ones besides")
+    parser.add_argument("--forger", choices=("blendswap", *ALONE), default="blendswap")
     arguments = parser.parse_args()
     engine = Engine(champion_of(arguments.workspace), threads=os.cpu_count() or 2)
-    row: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "seed": SEED, "model": engine.model_id, "mode": "dense"}
+    row: dict[str, Any] = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": SEED,
+        "model": engine.model_id,
+        "forger": arguments.forger,
+        "mode": "dense",
+    }
     row["levels"] = engine.card.levels
     with tempfile.TemporaryDirectory(prefix="vigil-partial-") as scratch:
         count = 3 * arguments.threes
-        first = make_videos(Path(scratch), range(FIRST, FIRST + count), 0, only_real=True)
-        second = make_videos(Path(scratch), range(FIRST + 2000, FIRST + 2000 + count), arguments.seconds, only_real=False)
+        first = make_videos(Path(scratch), range(FIRST, FIRST + count), 0, None)
+        second = make_videos(Path(scratch), range(FIRST + 2000, FIRST + 2000 + count), arguments.seconds, arguments.forger)
         for kind, real in (("second", "real"), ("three", "three real")):
             thirds = {name: (int(name) - FIRST - 2000) // 3 % 3 for name in second[kind]} if kind == "three" else None
             quiet, forged = scored(engine, first[real] | second[real]), scored(engine, second[kind], thirds)
