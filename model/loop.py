@@ -69,7 +69,8 @@ class Loop:
         self.model, self.settings, self.ema, self.clip_norm, self.folder = model, settings, ema, clip_norm, folder
         decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]  # norms and biases are not drawn to zero
-        self.optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=settings.lr)
+        groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.lr, fused=True)  # the same step in one pass over the weights
         self.averaged = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         self.best = dict(self.averaged)
         self.step, self.best_step, self.looks, self.best_loss = 0, 0, 0, math.inf
