@@ -3,6 +3,7 @@
 import json as jsonlib
 import sys
 from enum import StrEnum
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -196,16 +197,27 @@ def sample(
     folder: Annotated[Path, typer.Argument(help="Where the clips go.")],
     people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 12,
     clips: Annotated[int, typer.Option(min=1, help="Real clips a person.")] = 1,
-    fake: Annotated[list[str] | None, typer.Option(help="Fakes to make, as GENERATOR=CLIPS_A_PERSON (blendswap, upsampler).", show_default=False)] = None,
+    fake: Annotated[
+        list[str] | None,
+        typer.Option(help="Fakes to make, as GENERATOR=CLIPS_A_PERSON (blendswap, upsampler, coarse_upsampler, fine_upsampler, smoother).", show_default=False),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="Length of a clip.")] = 1.5,
     seed: Annotated[int, typer.Option(help="Same seed, same people, same clips.")] = 0,
     first_person: Annotated[int, typer.Option(min=0, help="Number of the first person.")] = 0,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            "--workspace", "-w", help="A workspace: both people of a swap on one side of its split, else it leaves many swaps out.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Render sample media: people who do not exist, real and forged, with a labels.csv."""
     from media.synthetic import make_sample_media
+    from pipelines.sides import split_of
     from pipelines.stage import Progress
     from vigil.words import parse_fakes
 
+    split = None if workspace is None else _settings(_root(workspace)).split
     report = make_sample_media(
         folder,
         people=people,
@@ -214,10 +226,11 @@ def sample(
         seed=seed,
         fakes=parse_fakes(fake),
         first_person=first_person,
+        group_of=None if split is None else cache(partial(split_of, split=split)),
         progress=Progress("sample"),
     )
     print(f"{folder}: {report.real} real and {report.fake} forged clips of {report.people} rendered people, and labels.csv.")
-    print(f"  Next: vigil ingest {folder}/labels.csv")
+    print(f"  Next: vigil ingest {folder}/labels.csv{f' -w {workspace}' if workspace is not None else ''}")
 
 
 @app.command()

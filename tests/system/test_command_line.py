@@ -15,11 +15,13 @@ import pytest
 from model.backbones import refuse_side, refuse_unknown_backbone
 from model.shipped import has_starter
 from pipelines.names import USUAL, USUAL_SIDE
+from pipelines.sides import split_of
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of
 from vigil.scoring import expand
 from workspace.files import write_json
 from workspace.repository import git
+from workspace.settings import load_settings
 
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
 VERBS = (
@@ -53,6 +55,23 @@ def test_a_folder_to_score_is_read_without_what_is_hidden_unless_it_is_named(tmp
     assert list(expand([tmp_path])) == [tmp_path / "a.mp4", tmp_path / "b" / "clip.mp4"]
     named = [tmp_path / ".vigil" / "media", tmp_path / ".cut.part"]
     assert list(expand(named)) == [named[0] / "seen.mp4", named[1]]
+
+
+def test_sample_media_for_a_workspace_have_both_people_of_a_swap_on_one_side(tmp_path: Path):
+    assert vigil("init", tmp_path / "w", "--profile", "demo").returncode == 0
+    split = load_settings(tmp_path / "w" / "params.yaml").split
+
+    def torn(folder: Path, *more: object) -> int:
+        done = vigil("sample", folder, "--people", 14, "--fake", "blendswap=1", "--seconds", 0.5, *more)
+        assert done.returncode == 0 and f"vigil ingest {folder}/labels.csv{' -w ' + str(more[-1]) if more else ''}\n" in done.stdout
+        with open(folder / "labels.csv", newline="", encoding="utf-8") as handle:
+            swaps = [row for row in csv.DictReader(handle) if row["donor"]]
+        assert len(swaps) == 14 and all(row["donor"] != row["identity"] for row in swaps)
+        return sum(split_of(row["donor"], split) != split_of(row["identity"], split) for row in swaps)
+
+    assert torn(tmp_path / "any") > 0 == torn(tmp_path / "own", "-w", tmp_path / "w")
+    refused = vigil("sample", tmp_path / "none", "-w", tmp_path / "nowhere")
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr and not (tmp_path / "none").exists()
 
 
 def test_csv_has_exactly_its_columns_and_a_row_a_file(promoted: Path, media: Path, tmp_path: Path):
