@@ -16,11 +16,16 @@ the M among which K and the third were chosen:
 
     z_part = K * (max_i z_i - max(median_i z_i, real) - (fake - real) / 3) / T - log(max(n, M) / M),   z_track = max(z_all, z_part)
 
-The video is its worst track, p_fake = sigmoid(z_track + b). Temperature T and offset b are fitted through this very rule
-(model/calibration.py). K, the third and S were chosen on rendered people (docs/evaluation.md). Plain NumPy.
+Which of a video's N people would be forged is not known, and the most suspicious of them stands out by chance too. So their odds are averaged: one
+forged face of three weighs a third, people who agree give their own value back, and a person cut into two tracks is one person still:
+
+    z_video = log( sum_t exp(z_track) / N ),   p_fake = sigmoid(z_video + b)
+
+What is named is the worst track. Temperature T and offset b are fitted through this very rule (model/calibration.py). K, the third and S
+were chosen on rendered people (docs/evaluation.md). Plain NumPy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +51,7 @@ class ClipEvidence:
 
 @dataclass(frozen=True, slots=True)
 class VideoScore:
-    """`p_fake` of the worst track, that track, the position of its most suspicious clip, and every track's p_fake."""
+    """`p_fake` of the video, its worst track, the position of that one's most suspicious clip, and every track's p_fake."""
 
     p_fake: float
     track: int
@@ -77,7 +82,7 @@ def _soft_maximum(values: np.ndarray, certainty: Sequence[float], softness: floa
 
 
 def track_logits(clips: Sequence[ClipEvidence], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN) -> dict[int, float]:
-    """`track_logit` of each face track of a video. Raises ValueError without clips: no clip means no verdict, not a number."""
+    """`track_logit` of each face track of a video, each as if it were alone. Raises ValueError without clips: no clip means no verdict, not a number."""
     if not clips:
         raise ValueError("a video without clips has no score")
     found = {}
@@ -87,15 +92,21 @@ def track_logits(clips: Sequence[ClipEvidence], temperature: float = 1.0, levels
     return found
 
 
+def video_logit(tracks: Mapping[int, float]) -> float:
+    """The logit of a video from those of its face tracks, at least one: their mean odds."""
+    return _soft_maximum(np.array(list(tracks.values())), [1.0] * len(tracks), 1.0)
+
+
 def aggregate(clips: Sequence[ClipEvidence], temperature: float = 1.0, levels: tuple[float, float] = UNKNOWN, offset: float = 0.0) -> VideoScore:
     """The verdict's number for one video; `levels` (real, fake) are raw logits, and a model without them weighs no clip against the others.
 
     Raises ValueError without clips.
     """
-    tracks = {track: sigmoid(logit + offset) for track, logit in track_logits(clips, temperature, levels).items()}
-    worst = max(tracks, key=lambda track: tracks[track])
+    alone = track_logits(clips, temperature, levels)
+    worst = max(alone, key=lambda track: alone[track])
     worst_clip = max((position for position, clip in enumerate(clips) if clip.track == worst), key=lambda position: clips[position].logit)
-    return VideoScore(p_fake=tracks[worst], track=worst, worst_clip=worst_clip, tracks=tracks)
+    tracks = {track: sigmoid(logit + offset) for track, logit in alone.items()}
+    return VideoScore(p_fake=sigmoid(video_logit(alone) + offset), track=worst, worst_clip=worst_clip, tracks=tracks)
 
 
 def verdict(p_fake: float, threshold: float, abstain: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from model.aggregate import UNKNOWN, ClipEvidence, sigmoid, track_logits
+from model.aggregate import UNKNOWN, ClipEvidence, sigmoid, track_logits, video_logit
 from model.metrics import as_fake, brier, expected_calibration_error, log_loss, threshold_metrics
 from workspace.errors import DataError, TooLittleData
 
@@ -141,7 +141,7 @@ def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], targe
     levels = typical_logits(fake, videos)
 
     def logits_at(temperature: float) -> np.ndarray:
-        return np.array([max(track_logits(clips, temperature, levels).values()) for clips in videos])
+        return np.array([video_logit(track_logits(clips, temperature, levels)) for clips in videos])
 
     temperature, offset = fit_platt(fake, logits_at)
     before, after = (np.array([sigmoid(logit + moved) for logit in logits_at(t)]) for t, moved in ((1.0, 0.0), (temperature, offset)))

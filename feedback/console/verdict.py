@@ -145,6 +145,8 @@ def _faces(found: dict[str, Any]) -> None:
             for one in found["tracks"]
         ]
         table("Each face with its most suspicious part", ["Face", "Fake", "Most suspicious"], rows)
+        if len(rows) > 1:
+            tag("p", "The file's own figure averages the odds of its faces: which of them would be forged is not known beforehand.", "hint")
         forged = found.get("forged") or []
         if forged and found["kind"] == "video":
             tag("h3", "Forged intervals")

@@ -20,7 +20,31 @@ def test_one_forged_face_in_three_decides_and_is_named():
     video = [ClipEvidence(-3.0, 0.9, 0), ClipEvidence(3.0, 0.9, 1), ClipEvidence(-3.0, 0.9, 2), ClipEvidence(-2.0, 0.9, 0)]
     found = aggregate(video)
     assert found.track == 1 and found.worst_clip == 1
-    assert found.p_fake == pytest.approx(found.tracks[1]) and found.tracks[0] < 0.2 > found.tracks[2]
+    assert found.tracks[1] == pytest.approx(sigmoid(3.0)) and found.tracks[0] < 0.2 > found.tracks[2]
+    assert 0.85 < found.p_fake < found.tracks[1]  # a third of its odds, and hardly any of the others'
+
+
+@given(st.lists(logits, min_size=1, max_size=6), st.floats(0.2, 5))
+def test_the_odds_of_a_video_are_the_mean_of_its_faces(faces, temperature):
+    found = aggregate([ClipEvidence(logit, 0.5, track) for track, logit in enumerate(faces)], temperature)
+    assert found.p_fake == pytest.approx(sigmoid(float(np.log(np.mean(np.exp(np.array(faces) / temperature))))), abs=1e-9)
+    assert min(found.tracks.values()) - 1e-9 <= found.p_fake <= max(found.tracks.values()) + 1e-9
+
+
+@given(clips)
+def test_a_person_cut_into_two_tracks_is_one_person_still(video):
+    alone = [ClipEvidence(clip.logit, clip.certainty) for clip in video]
+    twice = [ClipEvidence(clip.logit, clip.certainty, track) for clip in alone for track in (0, 1)]
+    assert aggregate(twice, 1.0, LEVELS, 0.5).p_fake == pytest.approx(aggregate(alone, 1.0, LEVELS, 0.5).p_fake, abs=1e-9)
+
+
+def test_three_real_people_raise_fewer_alarms_than_three_chances_would():
+    def alarms(faces: int, worst: bool) -> float:  # real people with calibrated odds: what a forged one shows is as far on the other side of 0
+        drawn = np.random.default_rng(faces).normal(-2.0, 2.0, (4000, faces))
+        found = [aggregate([ClipEvidence(z, 0.5, track) for track, z in enumerate(one)]) for one in drawn]
+        return float(np.mean([(max(said.tracks.values()) if worst else said.p_fake) >= 0.8 for said in found]))
+
+    assert alarms(3, worst=True) > 2 * alarms(1, worst=False) and alarms(3, worst=False) < 1.2 * alarms(1, worst=False)
 
 
 @given(logits, st.integers(1, 30), st.floats(0.2, 5))
