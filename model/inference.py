@@ -192,7 +192,8 @@ class Engine:
         seen = [score.embedding for score, clip in zip(scores, found.clips, strict=True) if clip.track == video.track]
         if is_novel(known, seen):
             said, reason = "uncertain", UNLIKE
-        reason = reason or _reason(said, found.kind, rows, video.worst_clip)
+        stands_out = len(tracks) > 1 and video.tracks[video.track] >= threshold
+        reason = reason or _reason(said, found.kind, rows, video.worst_clip, stands_out)
         if found.faces_beyond:
             more = "1 smaller face was" if found.faces_beyond == 1 else f"{found.faces_beyond} smaller faces were"
             reason = "; ".join(filter(None, [reason, f"at least {more} not judged"]))
@@ -231,11 +232,11 @@ def most_telling(said: FileVerdict) -> int:
     return int(pick(mine, key=lambda place: said.clips[place]["p_fake"]))
 
 
-def _reason(said: str, kind: str, rows: list[dict[str, Any]], worst: int) -> str:
-    """Where to look, for what was not called real: interval, in a video, and face."""
-    if said == "real":
-        return ""
+def _reason(said: str, kind: str, rows: list[dict[str, Any]], worst: int, stands_out: bool) -> str:
+    """Where to look, for what was not called real, and where one of several faces would be called fake if it were alone: interval, in a video, and face."""
     row = rows[worst]
+    if said == "real":
+        return f"{face_named(rows, row)} alone would be called fake, but one of several stands out by chance" if stands_out else ""
     when = "" if kind == "image" else f"{row['start_seconds']:.1f}-{row['end_seconds']:.1f} s, "
     return f"most suspicious: {when}{face_named(rows, row)}"
 

@@ -131,6 +131,13 @@ def test_of_two_faces_the_suspicious_one_is_named_with_its_place(folder, engine,
     assert found.faces == 2 and places[1][0] < 0.4 < 0.55 < places[0][0] and places[0][2] > places[1][2]
     worst = max(found.tracks, key=lambda row: row["p_fake"])["track"]
     assert found.reason == f"most suspicious: face {worst + 1} ({'left' if worst else 'right'})"
+    low, high = sorted(row["p_fake"] for row in found.tracks)
+    assert low < found.p_fake < high
+    write_card(tmp_path, engine.card.model_copy(update={"threshold": (found.p_fake + high) / 2, "abstain": 0.0}))
+    spared = Engine(tmp_path).score_file(tmp_path / "two.png")
+    assert spared.verdict == "real"
+    assert spared.reason == f"face {worst + 1} ({'left' if worst else 'right'}) alone would be called fake, but one of several stands out by chance"
+    write_card(tmp_path, engine.card.model_copy(update={"threshold": 0.0001, "abstain": 0.0}))
     page = explain_file(tmp_path / "two.png", None, tmp_path, tmp_path / "why")
     assert f", going by face {worst + 1} ({'left' if worst else 'right'}); " in page["sentence"] and page["reason"] == found.reason
     assert page["mesh"] == {"blinks_per_second": None, "mouth_jump": None, "crop_tremble": None}
