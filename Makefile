@@ -25,7 +25,7 @@ setup: .venv/ready  ## the virtual environment with every pinned package
 demo: setup  ## four weeks of the loop on sample media, in ./demo
 	.venv/bin/vigil demo demo
 
-test: setup  ## every test (35 to 45 minutes on two cores)
+test: setup  ## every test (25 to 35 minutes on two cores)
 	$(PYTHON) -m pytest -n 2 --no-loadscope-reorder
 
 check: setup  ## lint, types, import contract

@@ -62,11 +62,11 @@ def test_sample_media_for_a_workspace_have_both_people_of_a_swap_on_one_side(tmp
     split = load_settings(tmp_path / "w" / "params.yaml").split
 
     def torn(folder: Path, *more: object) -> int:
-        done = vigil("sample", folder, "--people", 14, "--fake", "blendswap=1", "--seconds", 0.5, *more)
+        done = vigil("sample", folder, "--people", 6, "--fake", "blendswap=1", "--seconds", 0.5, *more)
         assert done.returncode == 0 and f"vigil ingest {folder}/labels.csv{' -w ' + str(more[-1]) if more else ''}\n" in done.stdout
         with open(folder / "labels.csv", newline="", encoding="utf-8") as handle:
             swaps = [row for row in csv.DictReader(handle) if row["donor"]]
-        assert len(swaps) == 14 and all(row["donor"] != row["identity"] for row in swaps)
+        assert len(swaps) == 6 and all(row["donor"] != row["identity"] for row in swaps)
         return sum(split_of(row["donor"], split) != split_of(row["identity"], split) for row in swaps)
 
     assert torn(tmp_path / "any") > 0 == torn(tmp_path / "own", "-w", tmp_path / "w")
