@@ -192,7 +192,7 @@ class Engine:
         seen = [score.embedding for score, clip in zip(scores, found.clips, strict=True) if clip.track == video.track]
         if is_novel(known, seen):
             said, reason = "uncertain", UNLIKE
-        stands_out = len(tracks) > 1 and video.tracks[video.track] >= threshold
+        stands_out = len(tracks) > 1 and verdict(video.tracks[video.track], threshold, abstain) == "fake"
         reason = reason or _reason(said, found.kind, rows, video.worst_clip, stands_out)
         if found.faces_beyond:
             more = "1 smaller face was" if found.faces_beyond == 1 else f"{found.faces_beyond} smaller faces were"
