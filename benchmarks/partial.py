@@ -128,6 +128,8 @@ def found_at(real: dict[str, float], forged: dict[str, float]) -> dict[str, Any]
     """Part of the forged above the threshold that ALARMS of all reals pass, with its interval over draws of people."""
     import numpy as np
 
+    from model.metrics import wilson
+
     people = sorted(real)
     quiet, loud = np.array([real[name] for name in people]), np.array([forged.get(name, np.nan) for name in people])
     rng = np.random.default_rng(SEED)
@@ -139,6 +141,9 @@ def found_at(real: dict[str, float], forged: dict[str, float]) -> dict[str, Any]
     everybody = np.arange(len(people))
     drawn = [found(rng.integers(0, len(people), len(people))) for _ in range(RESAMPLES)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    if low == high:  # all or none: no draw of these people can say how many others there may be
+        n = int((~np.isnan(loud)).sum())
+        low, high = wilson(round(low * n), n) or (low, high)
     limit = float(np.quantile(quiet, 1 - ALARMS))
     return {"threshold": round(limit, 4), "reals": len(people), "n": int((~np.isnan(loud)).sum()), "found": found(everybody), "interval": [low, high]}
 
