@@ -48,14 +48,14 @@ def code_hash(*more: str) -> str:
 STANDS_FOR = {
     ("forge", 9): (8, "refuses a plugin's copies of what it was given: no script here has a plugin"),
     ("pretrain", 9): (8, "noise is looked up and the optimiser steps in one pass: other draws and other last bits, the same recipe"),
-    ("train", 13): (12, "as pretrain 9"),
-    ("train", 14): (13, "the odds of several faces are averaged: no set here has a video of several, but partial.py's, whose rows name their model"),
     ("train", 11): (10, "the card counts people where it says whether a rate can be shown: the model and its threshold are the same"),
     ("train", 12): (11, "an offset moves every p_fake of a model alike: the weights and all that order tells are the same, ECE (`learning` shows it) is not"),
+    ("train", 13): (12, "as pretrain 9"),
+    ("train", 14): (13, "the odds of several faces are averaged: no set here has a video of several, but partial.py's, whose rows name their model"),
+    ("evaluate", 18): (17, "an AUC of 1 in every draw has no ends, and the report names its attacks: no figure here comes from either"),
+    ("evaluate", 19): (18, "ECE counts classes alike: none here is of classes of unlike size but `learning`'s, which is of before"),
     ("evaluate", 20): (19, "as train 14"),
     ("drift", 9): (8, "as train 14"),
-    ("evaluate", 19): (18, "ECE counts classes alike: none here is of classes of unlike size but `learning`'s, which is of before"),
-    ("evaluate", 18): (17, "an AUC of 1 in every draw has no ends, and the report names its attacks: no figure here comes from either"),
 }
 
 

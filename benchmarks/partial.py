@@ -138,14 +138,13 @@ def found_at(real: dict[str, float], forged: dict[str, float]) -> dict[str, Any]
         limit, values = np.quantile(quiet[chosen], 1 - ALARMS), loud[chosen]
         return float((values[~np.isnan(values)] > limit).mean()) if (~np.isnan(values)).any() else float("nan")
 
-    everybody = np.arange(len(people))
+    share, n = found(np.arange(len(people))), int((~np.isnan(loud)).sum())
     drawn = [found(rng.integers(0, len(people), len(people))) for _ in range(RESAMPLES)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     if low == high:  # all or none: no draw of these people can say how many others there may be
-        n = int((~np.isnan(loud)).sum())
-        low, high = wilson(round(low * n), n) or (low, high)
+        low, high = wilson(round(share * n), n) or (low, high)
     limit = float(np.quantile(quiet, 1 - ALARMS))
-    return {"threshold": round(limit, 4), "reals": len(people), "n": int((~np.isnan(loud)).sum()), "found": found(everybody), "interval": [low, high]}
+    return {"threshold": round(limit, 4), "reals": len(people), "n": n, "found": share, "interval": [low, high]}
 
 
 def main() -> None:
