@@ -6,6 +6,7 @@ process that asked for it is gone: DVC killed alone leaves its stage running, an
 
 import argparse
 import os
+import signal
 import sys
 import time
 import traceback
@@ -51,7 +52,8 @@ def failure_path(root: Path) -> Path:
 def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
     """Run a stage in the current folder as a process of its own and exit with its code.
 
-    0 done; 1 a failure whose text is printed and left in .vigil/failure.json; 130 paused by Ctrl-C (finished work is kept).
+    0 done; 1 a failure whose text is printed and left in .vigil/failure.json; 130 paused by Ctrl-C (finished work is kept). Ctrl-C after
+    the work is done changes nothing here: the word it leaves tells the flow to pause before the next stage.
     """
     set_quiet_environment()
     parser = argparse.ArgumentParser(prog=f"pipelines.{name}")
@@ -61,10 +63,19 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
     batch: str | None = getattr(arguments, "batch", None)
     label = f"{name}@{batch}" if batch else name
     root = Path.cwd()
-    try:
-        report = _run_locked(root, name, label, batch, run)
-    except KeyboardInterrupt:
+
+    def tell_paused(*_: object) -> None:
         write_json(failure_path(root), {"stage": label, "kind": "paused", "text": "paused by Ctrl-C", "retryable": False})
+
+    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # such as a job that a script put into the background
+    try:
+        if not deaf:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        report = _run_locked(root, name, label, batch, run)
+        if not deaf:
+            signal.signal(signal.SIGINT, tell_paused)  # finished: let DVC record it, and the flow pause after it
+    except KeyboardInterrupt:
+        tell_paused()
         sys.exit(PAUSED)
     except VigilError as problem:
         too_little = f"{problem.what} Why: {problem.why}" if isinstance(problem, TooLittleData) else ""

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -235,10 +236,9 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
     try:
         with open_dvc(root) as repo:
             stages = repo.reproduce(list(targets), single_item=True, force=force, on_error="fail")
-            return [stage.addressing for stage in stages]
     except DvcException as problem:
         said = read_json(word) if word.exists() else {}
-        if said.get("kind") == "paused":
+        if said.get("kind") == "paused" or _ended_by(problem, signal.SIGINT):
             raise KeyboardInterrupt from problem
         raise StageFailed(
             f"Stage {said.get('stage', ', '.join(targets))} did not finish. Nothing was promoted; finished stages are kept.",
@@ -247,12 +247,25 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
             retryable=said.get("retryable", was_killed(problem)),
             too_little=said.get("too_little", ""),
         ) from None
+    if word.exists() and read_json(word).get("kind") == "paused":  # Ctrl-C as its stage ended: DVC ignores one for as long as a stage runs
+        raise KeyboardInterrupt
+    return [stage.addressing for stage in stages]
 
 
 def was_killed(problem: BaseException) -> bool:
     """Whether DVC's complaint names the exit code of a process that a signal ended (negative, or above 128)."""
+    code = _exit_code(problem)
+    return code is not None and not 0 <= code <= 128
+
+
+def _ended_by(problem: BaseException, number: int) -> bool:
+    """Whether this signal ended the process that DVC complains of: as Python says it, or as a shell does."""
+    return _exit_code(problem) in (-number, 128 + number)
+
+
+def _exit_code(problem: BaseException) -> int | None:
     code = re.search(r"exited with (-?\d+)", root_cause(problem))
-    return code is not None and not 0 <= int(code[1]) <= 128
+    return int(code[1]) if code else None
 
 
 def root_cause(problem: BaseException) -> str:

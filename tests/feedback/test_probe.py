@@ -85,8 +85,12 @@ def test_a_probe_ends_when_its_parent_is_killed(root: Path, models: tuple[Path, 
             parent.kill()
 
 
-def test_a_service_that_is_not_ready_in_time_is_not_promoted(root: Path, models: tuple[Path, Path], settings: Settings) -> None:
-    """A second is less than any start of it takes."""
+def test_a_service_that_is_not_ready_in_time_is_not_promoted(
+    root: Path, models: tuple[Path, Path], settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start takes a minute: Python imports `sitecustomize` before anything else."""
+    (tmp_path / "sitecustomize.py").write_text("import time\n\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     hurried = settings.model_copy(update={"serve": settings.serve.model_copy(update={"ready_timeout_seconds": 1})})
     found = flows.probe.probe_model(root, hurried, models[0])
     assert not found.passed and "not ready after 1 s" in found.reason

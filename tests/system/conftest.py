@@ -90,6 +90,7 @@ def paused(tmp_path_factory: pytest.TempPathFactory, ingested: Path) -> Broken:
             break
         time.sleep(0.05)
     code = process.wait(120)
+    assert code == 130, log.read_text()[-3000:]
     copy_workspace(root, root.parent / "as it was left")
     return Broken(root, code, log.read_text(), events(root))
 
@@ -97,7 +98,7 @@ def paused(tmp_path_factory: pytest.TempPathFactory, ingested: Path) -> Broken:
 @pytest.fixture(scope="session")
 def struck(paused: Broken) -> dict[str, Any]:
     """The paused cycle goes on, one of its stages is killed on the way, and the flow's own retry mends that: what `strike` says of it."""
-    return strike(paused.root, Round("stage", "train", 1.5))
+    return strike(paused.root, Round("stage", "train", 1.0))
 
 
 @pytest.fixture(scope="session")

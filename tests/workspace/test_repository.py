@@ -1,6 +1,10 @@
 """dvc.lock, written quickly: what DVC would have written, and never half of it."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,8 @@ from dvc.utils.serialize import dumps_yaml, load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workspace.repository import open_dvc
+from workspace.errors import StageFailed
+from workspace.repository import open_dvc, reproduce
 
 HASH = "0123456789abcdef0123456789abcdef"
 # Words that some YAML takes for a number, a truth or a time; hashes of digits and one e are among them.
@@ -104,3 +109,62 @@ def test_other_files_keep_their_comments(root: Path) -> None:
     with dvcfile.modify_yaml(str(root / "other.yaml")) as found:
         found["b"] = 2
     assert (root / "other.yaml").read_text(encoding="utf-8") == "# why\na: 1 # because\nb: 2\n"
+
+
+# -- how a stage ends ---------------------------------------------------------------------------------------------------------
+STAGE = """import os, signal, sys
+from pathlib import Path
+from pipelines.stage import stage_main
+
+def run(root, settings, batch):
+    Path("made").write_text("made")
+    {in_its_work}
+    return {{}}
+
+{at_its_start}
+stage_main("validate", run)
+{at_its_end}
+"""
+HIT = "os.kill(os.getpid(), signal.{})"
+
+
+def one_stage(root: Path, copy: Path, **hit: str) -> Path:
+    """A workspace whose only stage is a real one that meets these lines."""
+    shutil.copytree(root, copy, symlinks=True)
+    (copy / "stage.py").write_text(STAGE.format(**({"in_its_work": "", "at_its_start": "", "at_its_end": ""} | hit)))
+    command = f"{sys.executable} -P stage.py --batch b"
+    (copy / "dvc.yaml").write_text(json.dumps({"stages": {"only": {"cmd": command, "deps": ["stage.py"], "outs": ["made"]}}}))
+    return copy
+
+
+def recorded(root: Path) -> list[str]:
+    return list(load_yaml(str(root / "dvc.lock"))["stages"]) if (root / "dvc.lock").exists() else []
+
+
+@pytest.mark.parametrize("when", ["at_its_start", "in_its_work", "at_its_end"])
+def test_ctrl_c_in_any_moment_of_a_stage_pauses_and_the_next_call_goes_on(root: Path, tmp_path: Path, when: str) -> None:
+    """Before, one that met a stage in its imports was taken for a kill and the stage run again; one at its end was lost."""
+    hit = HIT.format("SIGINT") if when != "at_its_start" else f"signal.signal(signal.SIGINT, signal.SIG_DFL); {HIT.format('SIGINT')}"
+    copy = one_stage(root, tmp_path / "w", **{when: hit})
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(copy, "only")
+    assert recorded(copy) == (["only"] if when == "at_its_end" else [])
+    if when == "at_its_end":
+        assert reproduce(copy, "only") == [], "what was finished is not done again"
+    else:
+        one_stage(root, tmp_path / "mended")
+        shutil.copy(tmp_path / "mended" / "stage.py", copy / "stage.py")
+        assert reproduce(copy, "only") == ["only"]
+
+
+def test_a_killed_stage_may_be_tried_again(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed) as caught:
+        reproduce(one_stage(root, tmp_path / "w", in_its_work=HIT.format("SIGKILL")), "only")
+    assert caught.value.retryable
+
+
+def test_ctrl_c_before_a_stage_listens_ends_it_without_a_traceback(root: Path) -> None:
+    """`python -m pipelines.<stage>` imports the package first, with `-m` as the program's name."""
+    code = f"import os, signal, sys; sys.argv[0] = '-m'; import pipelines; {HIT.format('SIGINT')}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
