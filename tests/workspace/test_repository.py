@@ -131,6 +131,7 @@ HIT = "os.kill(os.getpid(), signal.{})"
 def one_stage(root: Path, copy: Path, **hit: str) -> Path:
     """A workspace whose only stage is a real one that meets these lines."""
     shutil.copytree(root, copy, symlinks=True)
+    (copy / "dvc.lock").unlink(missing_ok=True)
     (copy / "stage.py").write_text(STAGE.format(**({"in_its_work": "", "at_its_start": "", "at_its_end": ""} | hit)))
     command = f"{sys.executable} -P stage.py --batch b"
     (copy / "dvc.yaml").write_text(json.dumps({"stages": {"only": {"cmd": command, "deps": ["stage.py"], "outs": ["made"]}}}))
