@@ -1,8 +1,10 @@
 """SIGKILL at a chosen line of the hand-over, in a real process: a forked child counts the lines it executes and kills itself."""
 
+import faulthandler
 import os
 import signal
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from types import FrameType
@@ -17,6 +19,7 @@ import feedback.retention
 WATCHED = {module.__file__ for module in (feedback.audit, feedback.cases, feedback.handover, feedback.keep, feedback.retention)}
 
 VISITS = 2  # of a line in a loop: the third is as the second
+PATIENCE_SECONDS = 120
 
 
 def killed_at_line(number: int, work: Callable[[], Any], watched: set[str | None] = WATCHED) -> bool:
@@ -52,10 +55,14 @@ def _run_and_die(number: int, work: Callable[[], Any], watched: set[str | None])
         return on_line if frame.f_code.co_filename in watched else None
 
     code = 1
+    faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)  # one that hangs says where
     try:
         sys.settrace(on_call)
         work()
         sys.settrace(None)
         code = 0
+    except BaseException:
+        sys.settrace(None)
+        traceback.print_exc()  # else nobody would learn how it failed: there is no way out of here but the next line
     finally:
         os._exit(code)
