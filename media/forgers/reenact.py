@@ -122,7 +122,7 @@ def _drive(picture: NDArray[np.uint8], own: Floats, goal: Floats, draw: _Draw, s
     """`picture` bent from mesh `own` to mesh `goal` [468,2], the inside of a newly opened mouth painted; float [S,S,3]."""
     maps = bend(np.concatenate([goal[list(CONTROL)], RIM]), np.concatenate([own[list(CONTROL)], RIM]), size)
     face: Floats = cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
-    opened = _gap(goal) - _gap(own)
+    opened = lip_gap(goal) - lip_gap(own)
     if opened > 0.012:
         face = _paint_mouth(face, goal, draw, size, strength=min(1.0, opened / 0.03))
     if draw.blur > 0.25:
@@ -130,7 +130,7 @@ def _drive(picture: NDArray[np.uint8], own: Floats, goal: Floats, draw: _Draw, s
     return face
 
 
-def _gap(points: Floats) -> float:
+def lip_gap(points: Floats) -> float:
     """How far the lips stand apart, in units of the face's height."""
     return float(np.linalg.norm(points[LIP_BOTTOM] - points[LIP_TOP]) / (np.linalg.norm(points[CHIN] - points[FOREHEAD]) + 1e-6))
 

@@ -131,7 +131,7 @@ def test_an_unknown_forger_is_refused_by_name(workspace_copy: Path) -> None:
         forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["stylish"]}}), "w1")
 
 
-@pytest.mark.parametrize("name", ["self_blend", "portrait", "decoder_resize"])
+@pytest.mark.parametrize("name", ["self_blend", "portrait", "decoder_resize", "mobile_stylegan"])
 def test_a_plugin_called_like_a_forger_of_ours_is_refused(name: str) -> None:
     """Ours would forge under that name, or the plugin's clips stand in its row of every table."""
     forgery = {"forgers": ["upsample"], "plugins": [{"name": name, "command": ["/bin/true"]}]}
@@ -183,3 +183,18 @@ def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(work
     assert report["forged"] + failed == 12 and min(report["forged"], failed) > 0 and report["plugins"]["negative"][0] == sys.executable
     row = rows_of(read_index(workspace_copy / "data" / "forged" / "w1"))[0]
     assert row["generator"] == "negative" and row["label"] == "fake"
+
+
+def test_a_published_generator_forges_by_its_name_alone(workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = demo_settings({"forge": {"forgers": ["mobile_stylegan"], "max_clips": 3}})
+    report = forge.run(workspace_copy, settings, "w1")
+    assert report["by_forger"] == {"mobile_stylegan": 3} and not report["excluded"]
+    forged = rows_of(read_index(workspace_copy / "data" / "forged" / "w1"))
+    reals = read_index(workspace_copy / "data" / "faces" / "w1").set_index("clip_id")
+    for row in forged:
+        before = read_clip_at(workspace_copy / "data" / "faces" / "w1", reals.loc[row["source_clip"]])
+        after = read_clip_at(workspace_copy / "data" / "forged" / "w1", row)
+        assert row["generator"] == "mobile_stylegan" and after.shape == before.shape and np.abs(before.astype(int) - after).mean() > 20
+    monkeypatch.setattr("media.forgers.stylegan.WHEEL", "a-wheel-that-nobody-installs")
+    lost = forge.run(workspace_copy, settings, "w1")
+    assert lost["forged"] == 0 and any("is missing" in reason for reason in lost["excluded"]), lost
