@@ -28,6 +28,7 @@ from workspace.settings import Settings, load_settings  # noqa: E402
 from workspace.state import candidates  # noqa: E402
 
 KEPT = ("model.safetensors", "model.onnx")
+PUBLISHED = ("mobile_stylegan",)  # forgers whose fakes are nobody's
 
 
 def measured_sets(table: Path, settings: Settings, out: Path) -> dict[str, Path]:
@@ -66,10 +67,10 @@ def measured_sets(table: Path, settings: Settings, out: Path) -> dict[str, Path]
     return {name: out / f"{name}.csv" for name in sets}
 
 
-def on_forgers_never_met(work: Path, settings: Settings, model: Path) -> dict[str, dict[str, Any]]:
-    """AUC over clips of each forger that the recipe leaves out, on people of validation and holdout: their fakes against the clips these were made from.
+def forger_by_forger(work: Path, settings: Settings, model: Path) -> dict[str, dict[str, Any]]:
+    """AUC over clips of each forger, in the recipe (`met`) or not, on people of validation and holdout: their fakes against the clips these were made from.
 
-    The forgeries are made in `work`/never-met, so that the cycle's own stay as they were.
+    The forgeries are made in `work`/by-forger, so that the cycle's own stay as they were.
     """
     from benchmarks.forgers import FORGERS, settings_of
     from media.shards import read_clip_at, read_index
@@ -78,7 +79,7 @@ def on_forgers_never_met(work: Path, settings: Settings, model: Path) -> dict[st
     from pipelines import forge
 
     (batch,) = (folder.name for folder in (work / "data" / "faces").iterdir() if folder.is_dir())
-    apart, engine = work / "never-met", Engine(model)
+    apart, engine = work / "by-forger", Engine(model)
     (apart / "data").mkdir(parents=True, exist_ok=True)
     if not (apart / "data" / "faces").exists():
         (apart / "data" / "faces").symlink_to((work / "data" / "faces").resolve(), target_is_directory=True)
@@ -92,15 +93,19 @@ def on_forgers_never_met(work: Path, settings: Settings, model: Path) -> dict[st
 
     real_clips = scored(work / "data" / "faces" / batch, "clip_id")
     found = {}
-    for name in FORGERS:
-        if name in settings.forge.forgers:
-            continue
+    for name in sorted({*FORGERS, *settings.forge.forgers}):
         forge.run(apart, settings_of(work, {"forge": {"forgers": [name], "fakes_per_real": 1.0}}), batch)
         forged = scored(apart / "data" / "forged" / batch, "source_clip")
         reals, fakes = [real_clips[clip] for clip in forged], list(forged.values())
         labels, people = ["real"] * len(reals) + ["fake"] * len(fakes), [person for person, _ in [*reals, *fakes]]
         told = summarise_with_intervals(labels, [p_fake for _, p_fake in [*reals, *fakes]], people, engine.card.threshold, resamples=1000)
-        found[name] = {"n_real": len(reals), "n_fake": len(fakes), "people": len(set(people)), "auc": told["auc"].as_dict()}
+        found[name] = {
+            "met": name in settings.forge.forgers,
+            "n_real": len(reals),
+            "n_fake": len(fakes),
+            "people": len(set(people)),
+            "auc": told["auc"].as_dict(),
+        }
     return found
 
 
@@ -118,7 +123,7 @@ def package(work: Path, out: Path) -> dict[str, Any]:
 
 
 def describe(
-    card: dict[str, Any], reports: dict[str, dict[str, Any]], own: dict[str, Any], never_met: dict[str, dict[str, Any]], table: Path, out: Path
+    card: dict[str, Any], reports: dict[str, dict[str, Any]], own: dict[str, Any], by_forger: dict[str, dict[str, Any]], table: Path, out: Path
 ) -> str:
     """The starter's README: what it is, what it was trained on, how well it does, where it fails, on what terms."""
     with open(table, newline="", encoding="utf-8") as handle:
@@ -129,6 +134,9 @@ def describe(
     def line(name: str, part: dict[str, Any]) -> str:
         area, found, alarms = (part.get(figure) or {} for figure in ("auc", "recall", "fpr"))
         return f"| {name} | {part['n_real']} | {part['n_fake']} | {_shown(area)} | {_shown(found)} | {_shown(alarms)} |"
+
+    def told(name: str, part: dict[str, Any]) -> str:
+        return f"| `{name}` | {'yes' if part['met'] else 'never'} | {part['n_real']} | {part['n_fake']} | {part['people']} | {_shown(part['auc'])} |"
 
     report = reports["holdout"]
     parts = {"all": report["overall"]} | {f"{kind}s": part for kind, part in report["by_kind"].items()}
@@ -150,7 +158,8 @@ both weight files together {sum(path.stat().st_size for path in out.glob("model.
 
 {clips} clips and {photos} photos of real faces ({people} people known by name, the photos' people mostly unknown), from example and test folders of public
 research repositories; 75% of the known people train. Every fake in training was forged by this project from those faces
-({", ".join(card["generators_seen"])}). It has never seen a deepfake from outside.{_started(card["model"])}
+({", ".join(name for name in card["generators_seen"] if name not in PUBLISHED)}){_drawn(card["generators_seen"])}.
+It has never seen a deepfake from outside.{_started(card["model"])}
 
 ## Figures
 
@@ -163,11 +172,12 @@ trials, people of this holdout among them (docs/trials.md); how earlier recipes 
 |---|---|---|---|---|---|
 {chr(10).join(line(name, part) for name, part in parts.items())}
 
-Forgeries of kinds that it never met, made by this project of people of validation and holdout, against their real clips and photos:
+Forgeries of people of validation and holdout, by the forgers of this project, against the real clips and photos that they stand for; those that it
+never met in training first:
 
-| forged by | real | fake | people | AUC over clips |
-|---|---|---|---|---|
-{chr(10).join(f"| `{name}` | {part['n_real']} | {part['n_fake']} | {part['people']} | {_shown(part['auc'])} |" for name, part in never_met.items())}
+| forged by | met in training | real | fake | people | AUC over clips |
+|---|---|---|---|---|---|
+{chr(10).join(told(name, by_forger[name]) for name in sorted(by_forger, key=lambda name: (by_forger[name]["met"], name)))}
 
 On the whole holdout of its cycle ({ours["auc"]["n"]} videos and photos: forgeries of the kinds it knows, and the generated clips): AUC {_shown(ours["auc"])},
 recall {_shown(ours["recall"])}, false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}.
@@ -193,6 +203,11 @@ def _started(model: dict[str, Any]) -> str:
         f"\nIts backbone did not start from nothing but from published ImageNet weights ({model['backbone']} {model['weights']}, Apache-2.0):\n"
         "photographs of things with their names, no forgery among them."
     )
+
+
+def _drawn(generators: list[str]) -> str:
+    """The fakes that show nobody."""
+    return " or shows somebody who does not exist\n(mobile_stylegan: MobileStyleGAN, trained on FFHQ, as published)" if set(generators) & set(PUBLISHED) else ""
 
 
 def _outside(area: dict[str, Any]) -> str:
@@ -229,13 +244,13 @@ def main() -> None:
     for name, table in measured_sets(arguments.table.resolve(), settings, arguments.work / "measured-set").items():
         vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / f"measured-{name}", shown=True)
         reports[name] = json.loads((arguments.work / f"measured-{name}" / "evaluation.json").read_text())
-    never_met = on_forgers_never_met(arguments.work, settings, arguments.out)
-    figures = {"seed": card["seed"], "never_met": never_met} | {
+    by_forger = forger_by_forger(arguments.work, settings, arguments.out)
+    figures = {"seed": card["seed"], "by_forger": by_forger} | {
         name: {"overall": report["overall"], "by_kind": report["by_kind"]} for name, report in reports.items()
     }
     (arguments.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     own = json.loads((arguments.work / "reports" / "evaluation.json").read_text())
-    (arguments.out / "README.md").write_text(describe(card, reports, own, never_met, arguments.table, arguments.out), encoding="utf-8")
+    (arguments.out / "README.md").write_text(describe(card, reports, own, by_forger, arguments.table, arguments.out), encoding="utf-8")
     print(f"{arguments.out}: model {card['model_sha256'][:12]}, {sum((arguments.out / name).stat().st_size for name in KEPT) / 1e6:.1f} MB")
 
 
