@@ -96,6 +96,8 @@ class Command(Outside):
             lost, odd = ([name for name in one if name not in other] for one, other in ((wanted, found), (found, wanted)))
             why = f"{len(found)} PNGs, wanted {len(wanted)}; expected and missing: {_few(lost)}; found and not expected: {_few(odd)}"
             raise DataError(what, why=why, next_step="Let it write a PNG for each one it was given, under the same name.")
+        if odd := [name for name in wanted if not (made / name).is_file()]:  # a pipe would be waited for without end
+            raise DataError(what, why=f"{_few(odd)}: no ordinary file", next_step="Let it write ordinary PNGs.")
         try:
             pictures = [cv2.imread(str(made / name), cv2.IMREAD_COLOR) for name in wanted]
         except cv2.error as problem:

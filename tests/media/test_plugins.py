@@ -132,6 +132,13 @@ def test_real_frames_that_come_back_are_no_fake(clips: list[Clip], tmp_path: Pat
         load_plugin(command(tmp_path, changing(0)), FACES).forge(frames[:1], landmarks[:1], np.random.default_rng(0))
 
 
+def test_a_pipe_in_place_of_a_picture_is_refused_and_not_waited_for(clips: list[Clip], tmp_path: Path) -> None:
+    body = "for path in sorted(given.glob('*.png')):\n    os.mkfifo(made / path.name)\n"
+    with pytest.raises(DataError) as problem:
+        load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+    assert "00000.png" in problem.value.why and "no ordinary file" in problem.value.why
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
