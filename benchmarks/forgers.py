@@ -11,7 +11,8 @@ forger's fakes of them (AUC over clips, over stills cut from them, and over clip
 that the table keeps for evaluation. No run chooses anything on what it is measured on: the last averaged weights are taken,
 whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each on one core: `--part 1/2`
 and `--part 2/2`. A row holds the score of every measured clip, people by number, so that `show` can draw people and seeds
-anew: the intervals are percentiles of that, and hold for these forgers, not for a seventh. Rows made by other code, settings or media are not shown.
+anew: the intervals are percentiles of that, and hold for these forgers, not for a seventh. Rows made by other code, settings or media are not shown;
+without prepared media the newest row of each run is.
 """
 
 import argparse
@@ -563,11 +564,25 @@ def percentiles(values: list[float]) -> str:
     return f"{values[0]:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def rows_to_show(work: Path) -> list[dict[str, Any]]:
+    """The rows that today's code would make of the media prepared in `work`; where none are, the newest row of each run, whatever made it."""
+    rows = [row for row in rows_of(RESULTS) if "scores" in row]
+    if not prepared(work):
+        print(f"As recorded in {RESULTS.name}. Whether today's code makes these rows only their media can tell: `prepare` them, then show again.")
+        return list({(tuple(row["held_out"]), row["variant"], row["seed"]): row for row in rows}.values())
+    table = clips_of(work)
+    today = {run_key(work, table, *one) for one in wanted("all")}
+    return [row for row in rows if row["key"] in today]
+
+
+def prepared(work: Path) -> bool:
+    """Whether the faces and every forger's fakes of them are there."""
+    return (work / "params.yaml").is_file() and all((work / "forged" / name / "made-of").is_file() for name in FORGERS)
+
+
 def show(work: Path) -> None:
     """The tables. Intervals are percentiles over draws of people and of seeds, paired where two variants are compared."""
-    table = clips_of(work)
-    today = {run_key(work, table, *one): one for one in wanted("all")}
-    rows = [row for row in rows_of(RESULTS) if row["key"] in today and "scores" in row]
+    rows = rows_to_show(work)
     if not rows:
         print(f"No run of today's code, settings and media in {RESULTS.name}.")
         return
@@ -583,7 +598,7 @@ def show(work: Path) -> None:
         if len(values) == len(HELD_OUT):
             print(f"  {variant}: AUC over {UNITS[unit]}, mean of the forgers: {percentiles([mean(column) for column in zip(*values.values(), strict=True)])}")
         for name, column in values.items():
-            print(f"    {name:<20} {percentiles(column)}  ({len(each[name])} seeds)")
+            print(f"    {name:<20} {percentiles(column)}  (seeds: {len(each[name])})")
         kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1 and row["variant"] == variant]
         if kept:
             print(f"    generated clips that are kept for evaluation, by run: {min(kept):.2f} to {max(kept):.2f}")
@@ -639,6 +654,8 @@ def main() -> None:
             parser.error("name the CSV of the faces")
         prepare(arguments.table, arguments.work, arguments.size)
     elif arguments.verb == "run":
+        if not prepared(arguments.work):
+            parser.error(f"{arguments.work} has no media yet: run `prepare LABELS.csv` first, or name its folder with --work")
         number, parts = (int(word) for word in arguments.part.split("/"))
         run(arguments.work, arguments.what, (number, parts))
     else:
