@@ -15,6 +15,7 @@ from workspace.settings import AugmentSettings
 Frames = NDArray[np.uint8]
 # With its macroblock tree on, libx264's vector code reads memory it never wrote where a picture is 320 px wide: same frames, other bytes.
 REPEATABLE = "no-mbtree=1:cpu-independent=1"
+BLOCK = 16  # px of a macroblock
 
 
 def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSettings) -> Frames:
@@ -124,3 +125,21 @@ def h264_round_trip(frames: Frames, crf: int, fps: float = 25.0) -> Frames:
     with av.open(buffer, "r") as coded:
         decoded: list[Frames] = [frame.to_ndarray(format="rgb24").astype(np.uint8) for frame in coded.decode(video=0)]
     return np.stack(decoded[:count])[:, :height, :width]
+
+
+def h264_of_larger(frames: Frames, crf: int, scale: float, corner: tuple[int, int]) -> Frames:
+    """The clip [T,S,S,3] as if cut from a coded picture in which it was `scale` times as large and lay `corner` (x, y in 0..15) px off the codec's blocks.
+
+    Clips are cut from videos after decoding, so a codec's blocks never lie on a clip's own pixels: what was coded at its own size is told by that.
+    """
+    size = frames.shape[1]
+    side = round(size * scale)
+    x, y = corner
+    larger = np.stack([cv2.resize(frame, (side, side), interpolation=_interpolation(scale)) for frame in frames])
+    edges = ((0, 0), (y, BLOCK - y), (x, BLOCK - x), (0, 0))
+    coded = h264_round_trip(np.pad(larger, edges, mode="edge"), crf)[:, y : y + side, x : x + side]
+    return np.stack([cv2.resize(frame, (size, size), interpolation=_interpolation(size / side)) for frame in coded])
+
+
+def _interpolation(scale: float) -> int:
+    return cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

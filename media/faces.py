@@ -239,11 +239,9 @@ def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tup
         matrix = crop_transform(where, faces.margin, size)
         frames[at] = sample(one.part, rebased(matrix, one.shift, one.factor), size)
         landmarks[at] = (one.face.landmarks @ matrix[:, :2].T + matrix[:, 2]) / size
-    sharpness, brightness = _quality(frames)
     clip = FaceClip(
         frames, landmarks, 0, seen[0].time, seen[-1].time,
-        face_px=float(np.mean([one.place[2] for one in seen])), sharpness=sharpness, brightness=brightness,
-        skin_tone_degrees=skin_tone(frames, landmarks),
+        face_px=float(np.mean([one.place[2] for one in seen])), **looks(frames, landmarks),
         yaw_degrees=float(np.mean([one.face.yaw_degrees for one in seen])), score=float(np.mean([one.face.score for one in seen])),
         centre_px=(float(np.mean([one.place[0] for one in seen])), float(np.mean([one.place[1] for one in seen]))),
     )  # fmt: skip
@@ -255,6 +253,12 @@ def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tup
 def _measured_at(count: int) -> np.ndarray:
     """The places of at most QUALITY_FRAMES of so many frames, spread over all."""
     return np.unique(np.linspace(0, count - 1, QUALITY_FRAMES).round().astype(int))
+
+
+def looks(frames: np.ndarray, landmarks: np.ndarray) -> dict[str, float]:
+    """What FaceClip says of a clip's pixels: sharpness, brightness, skin_tone_degrees. frames [T, S, S, 3] uint8 RGB, landmarks [T, 468, 2] in 0..1."""
+    sharpness, brightness = _quality(frames)
+    return {"sharpness": sharpness, "brightness": brightness, "skin_tone_degrees": skin_tone(frames, landmarks)}
 
 
 def skin_tone(frames: np.ndarray, landmarks: np.ndarray) -> float:

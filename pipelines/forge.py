@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from media.faces import looks
 from media.forgers import FORGERS, forge_clip, may_be_one_person
+from media.forgers.plugins import PUBLISHED, load_plugin
 from media.shards import ShardWriter, read_clip_at, read_index, read_landmarks
 from pipelines.draw import rank
 from pipelines.pool import ordered_map
@@ -65,6 +67,7 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     jobs, groups = plan(folder, clips, settings, excluded), people_in_groups(clips, settings)
     shutil.rmtree(out, ignore_errors=True)
     made: Counter[str] = Counter()
+    outside = {*PUBLISHED, *(plugin.name for plugin in settings.forge.plugins)}
     with ShardWriter(out) as writer:
         networks = learn(folder, clips, groups, jobs, settings, out / NETWORKS)
         progress = Progress("forge")
@@ -72,12 +75,14 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
             if isinstance(result, str):
                 excluded[result] += 1
             else:
-                writer.add(_row(job), *result)
+                writer.add(_row(job, *result, job.forger in outside), *result)
                 made[job.forger] += 1
             progress(number, len(jobs))
     report: dict[str, Any] = {"batch": batch, "forged": sum(made.values()), "by_forger": dict(sorted(made.items())), "excluded": dict(sorted(excluded.items()))}
-    if settings.forge.plugins:
-        report["plugins"] = {plugin.name: _origin(plugin) for plugin in settings.forge.plugins}
+    origins = {plugin.name: _origin(plugin) for plugin in settings.forge.plugins}
+    origins |= {name: PUBLISHED[name].origin for name in sorted(set(PUBLISHED) & {job.forger for job in jobs})}
+    if origins:
+        report["plugins"] = origins
     write_json(out / "report.json", report)
     return report
 
@@ -99,7 +104,6 @@ def _ours(forge: ForgeSettings) -> set[str]:
     """The names of our forgers; of those with weights only where there are plugins or a name asks for one, since torch takes seconds to import."""
     if not forge.plugins and set(forge.forgers) <= set(FORGERS):
         return set(FORGERS)
-    from media.forgers.plugins import PUBLISHED
     from model.forgers import LEARNED
 
     return {*FORGERS, *PUBLISHED, *LEARNED}
@@ -194,9 +198,7 @@ def _outside(asked: Collection[str], settings: Settings) -> dict[str, Draw]:
     """What forges for each name in `asked` that is a plugin's or a published generator's."""
     if not asked:
         return {}
-    from media.forgers.plugins import PUBLISHED, load_plugin
-
-    loads = {name: partial(load, settings.faces) for name, load in PUBLISHED.items()}
+    loads: dict[str, Callable[[], Outside]] = {name: partial(load, settings.faces) for name, load in PUBLISHED.items()}
     loads |= {plugin.name: partial(load_plugin, plugin, settings.faces) for plugin in settings.forge.plugins}
     ready: dict[str, Draw] = {}
     for name in sorted(set(loads) & set(asked)):
@@ -293,8 +295,11 @@ def _clip_id(job: ForgeJob) -> str:
     return f"{job.clip['clip_id']}+{job.forger}"
 
 
-def _row(job: ForgeJob) -> dict[str, Any]:
-    kept = {name: job.clip[name] for name in KEPT}
+def _row(job: ForgeJob, frames: np.ndarray, points: np.ndarray, outside: bool) -> dict[str, Any]:
+    """The index row of a fake: where and of whom as its real clip, how it looks measured anew. Where somebody else was drawn the pose is not known."""
+    kept = {name: job.clip[name] for name in KEPT} | looks(frames, points)
+    if outside and not np.array_equal(points, read_landmarks(job.clip)):
+        kept["yaw_degrees"] = float("nan")
     donor = {"donor": job.donor["identity"], "donor_clip": job.donor["clip_id"]} if job.donor else {}
     made = {"clip_id": _clip_id(job), "label": "fake", "generator": job.forger, "origin": "forged", "forger": job.forger, "source_clip": job.clip["clip_id"]}
     return kept | donor | made

@@ -52,6 +52,22 @@ def match_shades(made: Floats, frames: Floats, sigma: float) -> Floats:
     return matched
 
 
+def transfer_colour(faces: NDArray[np.uint8], frames: NDArray[np.uint8], masks: Floats, there: Floats, strength: float) -> Floats:
+    """The faces [T,S,S,3] with the mean and spread of L, a and b (Reinhard et al. 2001) that `frames` have where `there` [T,S,S] is over a half, as float RGB.
+
+    What of the faces is compared is where `masks` [T,S,S] are; all of them is changed.
+    """
+    lab = np.stack([cv2.cvtColor(face.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for face in faces])
+    wanted = np.stack([cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for frame in frames])
+    inside, goal = lab[masks > 0.5], wanted[there > 0.5]
+    if not (inside.size and goal.size):
+        return faces.astype(np.float32)
+    mean, goal_mean = inside.mean(axis=0), goal.mean(axis=0)
+    gain = np.clip(goal.std(axis=0) / np.maximum(inside.std(axis=0), 1e-3), 0.6, 1.6)
+    matched = (lab - mean) * (1 + strength * (gain - 1)) + mean + strength * (goal_mean - mean)
+    return np.stack([np.clip(cv2.cvtColor(face.astype(np.float32), cv2.COLOR_LAB2RGB) * 255, 0, 255) for face in matched])
+
+
 def _fine(frames: Floats) -> Floats:
     return np.stack([frame - cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in frames])
 

@@ -1,10 +1,11 @@
 """Forgers that draw people who do not exist, by an image generator: exported ones, and what those that come with the installation share.
 
 An exported generator is an ONNX file with one float32 input [N, D] (a normal random vector each) and one float32 output [N, 3, H, W],
-RGB in -1..1, H = W: what StyleGAN2/3 and ProGAN exports give. A drawn picture is made as small and coded as pictures that circulate are, then its face
+RGB in -1..1: what StyleGAN2/3 and ProGAN exports give. A drawn picture is made as small and coded as pictures that circulate are, then its face
 is found and aligned like everybody's. Half of the time it is swapped into the clip. Else it stands in the clip's place: alone for a
 picture, for a video as a talking portrait, one still that moves as the clip's face does, coded as videos are (a still among videos would
-give itself away). Either way it has as much fine detail as what it stands for, or as often more as less.
+give itself away). Either way it has the colours of what it stands for and as much fine detail, or as often more as less, and is black where
+that reached beyond its picture.
 """
 
 from abc import ABC, abstractmethod
@@ -14,13 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.degrade import h264_round_trip
+from media.degrade import BLOCK, h264_of_larger
 from media.faces import extract_clips
-from media.forgers.detail import compose, draw_sharpness
+from media.forgers.detail import compose, draw_sharpness, transfer_colour
 from media.forgers.landmark_swap import landmark_swap
-from media.forgers.masks import cover, steady
+from media.forgers.masks import OVAL, Floats, beyond, cover, hull_mask, steady
 from media.forgers.reenact import lip_gap, reenact
-from media.forgers.registry import Clip, Frames, Landmarks
+from media.forgers.registry import Clip, Frames, Landmarks, check_clip
 from workspace.errors import DataError
 from workspace.settings import FaceSettings
 
@@ -29,6 +30,11 @@ SWAPPED = 0.5
 SMALLEST = 1.7  # sides of a crop: of a picture so small, the crop of a face that fills it as FFHQ's do is taken pixel for pixel
 RIM = 0.15  # of a picture is mirrored round it, as augmentation does: a crop that reached beyond it would have a black edge, and that edge would be the mark
 JPEG_QUALITY, CRF = (70, 97), (18, 30)
+COLOUR = (0.75, 1.0)  # of the clip's face, that a drawn one takes on: no light and no skin may be a mark
+DROWNED = 0.01  # of a picture, that may become black or white by it
+SCALE = (0.8, 2.2)  # of a talking portrait over its crop, where it was coded
+SIDES = (32, 8192)  # px of a picture, shortest and longest
+BRIGHTEST = 8.0  # of the values of a picture that shall lie in -1..1: a network may overshoot, to 2 and more, but not as far as 8-bit values
 
 
 class Outside(ABC):
@@ -38,6 +44,7 @@ class Outside(ABC):
 
     def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
         """A forged copy of the clip, same shapes. Raises DataError where there is none, or where more than half its frames are the real ones."""
+        check_clip(f"Cannot forge with {self.name!r}.", frames, landmarks)
         made, points = self._forge(frames, landmarks, rng)
         same = sum(np.array_equal(before, after) for before, after in zip(frames, made, strict=True))
         if 2 * same > len(frames):
@@ -64,29 +71,35 @@ class FaceGenerator(Outside):
 
     def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
         """A generated face in place of the clip's person, or of the clip. Raises DataError when the generator shows no face."""
+        why = ""
         for _ in range(TRIES):
             found = self._face(self._picture(rng), rng)
-            if found is None:
+            if isinstance(found, str):
+                why = found
                 continue
             if rng.random() < self.swapped:
                 return landmark_swap(frames, landmarks, rng, found)
             made, points = found if len(frames) == 1 else _talking(found, landmarks, rng)
-            return compose(frames, made.astype(np.float32), cover(points, frames.shape[1], (), 0.0), draw_sharpness(rng)), points
-        raise DataError(f"The generator {self.name!r} shows no face.", why=f"none in {TRIES} pictures", next_step="Use a generator of faces.")
+            lit = _lit(made, points, frames, landmarks, rng.uniform(*COLOUR))
+            covers = cover(points, frames.shape[1], (), 0.0) * (1 - np.stack([_edge(frame) for frame in frames]))
+            return compose(frames, lit, covers, draw_sharpness(rng)), points
+        raise DataError(f"The generator {self.name!r} shows no face.", why=f"none in {TRIES} pictures ({why})", next_step="Use a generator of faces.")
 
-    def _face(self, picture: NDArray[np.floating], rng: np.random.Generator) -> Clip | None:
-        if picture.ndim != 3 or picture.shape[0] != 3:
-            return None
+    def _face(self, picture: NDArray[np.floating], rng: np.random.Generator) -> Clip | str:
+        """The face of a picture as a clip of one frame, or why there is none. Raises DataError where it is no picture [3, H, W] in -1..1."""
+        if odd := _odd(picture):
+            raise DataError(f"The generator {self.name!r} draws something else.", why=odd, next_step="Export it with an output [N, 3, H, W], RGB in -1..1.")
         pixels = np.clip(np.rint((picture.transpose(1, 2, 0) + 1) * 127.5), 0, 255).astype(np.uint8)
         longest = max(pixels.shape[:2])
         side = np.exp(rng.uniform(np.log(min(longest, SMALLEST * self._faces.size_px)), np.log(longest)))
         if side < longest:
-            pixels = cv2.resize(pixels, None, fx=side / longest, fy=side / longest, interpolation=cv2.INTER_AREA)
-        rim = round(RIM * side)
+            height, width = (max(1, round(length * side / longest)) for length in pixels.shape[:2])
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        rim = min(round(RIM * side), *(length - 1 for length in pixels.shape[:2]))
         pixels = cv2.copyMakeBorder(pixels, rim, rim, rim, rim, cv2.BORDER_REFLECT_101)
         coded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*JPEG_QUALITY))])[1]
-        clips = extract_clips(coded.tobytes(), self._faces).clips
-        return (clips[0].frames, clips[0].landmarks) if clips else None
+        found = extract_clips(coded.tobytes(), self._faces)
+        return (found.clips[0].frames, found.clips[0].landmarks) if found.clips else found.reason
 
 
 class ExportedGenerator(FaceGenerator):
@@ -123,5 +136,44 @@ def _talking(face: Clip, landmarks: Landmarks, rng: np.random.Generator) -> Clip
     moves = steady(landmarks)
     at_rest = min(range(len(moves)), key=lambda index: lip_gap(moves[index]))
     driven = (steady(mesh) + moves - moves[at_rest]).astype(np.float32)
-    made, points = reenact(np.repeat(still, len(moves), axis=0), driven, rng, face, portrait=True)
-    return h264_round_trip(made, int(rng.integers(*CRF))), points
+    made, points = reenact(np.repeat(still, len(moves), axis=0), driven, rng, face, portrait=True, driven=True)
+    scale, (x, y) = float(np.exp(rng.uniform(*np.log(SCALE)))), rng.integers(0, BLOCK, 2)
+    return h264_of_larger(made, int(rng.integers(*CRF)), scale, (int(x), int(y))), points
+
+
+def _lit(made: Frames, points: Landmarks, frames: Frames, landmarks: Landmarks, strength: float) -> Floats:
+    """`made` [T,S,S,3] with the colours of the clip's face, as far as its surroundings do not drown in black or white, which would be a mark too."""
+    masks = [_faces(mesh, frames.shape[1]) for mesh in (points, landmarks)]
+    for part in (1.0, 0.5, 0.25):
+        lit = transfer_colour(made, frames, masks[0], masks[1], part * strength)
+        if _drowned(lit) <= _drowned(made) + DROWNED:
+            return lit
+    return made.astype(np.float32)
+
+
+def _drowned(pictures: Floats | Frames) -> float:
+    """The part of the pixels [T,S,S,3] that is nearly black or white."""
+    return float(((pictures.max(axis=-1) < 4) | (pictures.min(axis=-1) > 251)).mean())
+
+
+def _faces(points: Landmarks, size: int) -> Floats:
+    """1 on the face of each mesh [T,468,2], else 0, [T,S,S]."""
+    masks: Floats = np.stack([hull_mask(mesh[list(OVAL)], size) for mesh in points]) / 255
+    return masks
+
+
+def _edge(frame: NDArray[np.uint8]) -> Floats:
+    """What stays as it is, 0..1 [S,S]: where the crop reaches beyond its picture. Cameras cut faces off, and a fake that never is would be told by that."""
+    edge: Floats = cv2.GaussianBlur(cv2.dilate(beyond(frame), np.ones((3, 3), np.uint8)), (0, 0), 0.5)
+    return edge
+
+
+def _odd(picture: NDArray[np.floating]) -> str:
+    """What is wrong with a picture, "" where nothing is. No photograph is lighter than a middle grey all over: such values lie in 0..1."""
+    if picture.ndim != 3 or picture.shape[0] != 3 or not SIDES[0] <= min(picture.shape[1:]) <= max(picture.shape[1:]) <= SIDES[1]:
+        return f"a picture of {picture.shape}, wanted (3, H, W) with sides of {SIDES[0]} to {SIDES[1]} px"
+    if not np.isfinite(picture).all():
+        return "values that are not finite"
+    if np.abs(picture).max() > BRIGHTEST or picture.min() >= 0:
+        return "values in another range, wanted -1..1"
+    return ""

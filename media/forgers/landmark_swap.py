@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.detail import compose, draw_sharpness
+from media.forgers.detail import compose, draw_sharpness, transfer_colour
 from media.forgers.masks import HULLS, Floats, feather, hull_mask, reach_mask, steady
 from media.forgers.warp import CONTROL, bend
 
@@ -57,7 +57,7 @@ def landmark_swap(
         mask = hull_mask(goal[index][list(HULLS[draw.kind])], size, draw.grow + (0.02 if draw.kind == "inner" else 0.0))
         masks.append(feather(mask, draw.softness, reach_mask(goal[index], size)))
     inside = np.stack(masks)
-    painted = _transfer_colour(np.stack(warped), frames, inside, draw.colour)
+    painted = transfer_colour(np.stack(warped), frames, inside, inside, draw.colour)
     if draw.membrane:
         painted = painted + np.stack([_membrane(frame - face, mask) for frame, face, mask in zip(frames, painted, masks, strict=True)])
     return compose(frames, painted, inside, draw.sharpness), np.array(landmarks)
@@ -86,20 +86,6 @@ def _shapes(points: Floats) -> Floats:
     shape = shape - shape.mean(axis=1, keepdims=True)
     shape = shape.reshape(len(shape), -1)
     return shape / np.maximum(np.linalg.norm(shape, axis=1, keepdims=True), 1e-6)
-
-
-def _transfer_colour(faces: NDArray[np.uint8], frames: NDArray[np.uint8], masks: Floats, strength: float) -> Floats:
-    """The faces [T,S,S,3] with the frames' mean and spread of L, a and b inside the masks (Reinhard et al. 2001), as float RGB."""
-    lab = np.stack([cv2.cvtColor(face.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for face in faces])
-    wanted = np.stack([cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for frame in frames])
-    inside = masks > 0.5
-    if not inside.any():
-        return faces.astype(np.float32)
-    mean, spread = lab[inside].mean(axis=0), lab[inside].std(axis=0)
-    goal_mean, goal_spread = wanted[inside].mean(axis=0), wanted[inside].std(axis=0)
-    gain = np.clip(goal_spread / np.maximum(spread, 1e-3), 0.6, 1.6)
-    matched = (lab - mean) * (1 + strength * (gain - 1)) + mean + strength * (goal_mean - mean)
-    return np.stack([np.clip(cv2.cvtColor(face.astype(np.float32), cv2.COLOR_LAB2RGB) * 255, 0, 255) for face in matched])
 
 
 def _membrane(difference: Floats, mask: Floats) -> Floats:

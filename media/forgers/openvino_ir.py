@@ -19,6 +19,7 @@ ELEMENTWISE = {"Add": "Add", "Multiply": "Mul", "Power": "Pow", "PReLU": "PRelu"
 SHAPED = {"Reshape": "Reshape", "Unsqueeze": "Reshape", "Squeeze": "Reshape", "Tile": "Expand", "Broadcast": "Expand"}
 CONVOLUTIONS = {"Convolution": "Conv", "GroupConvolution": "Conv", "GroupConvolutionBackpropData": "ConvTranspose"}
 OPSET, IR_VERSION = 17, 8
+UNKNOWN, EXPORT = "Cannot translate a network from OpenVINO's format.", "Export it as ONNX instead."
 Port = tuple[str, str]  # of a layer, and of one of its outputs
 
 
@@ -79,7 +80,7 @@ class _Translation:
                 attributes["group"], weights = weights.shape[0], weights.reshape(-1, *weights.shape[2:])
             return CONVOLUTIONS[kind], [self._used(sources[0]), self._hold(number, weights)], attributes
         why = f"layer {layer.get('name')!r} is a {kind} with {dict(said)}"
-        raise ModelFileError("Cannot translate a network from OpenVINO's format.", why=why, next_step="Export it as ONNX instead.")
+        raise ModelFileError(UNKNOWN, why=why, next_step=EXPORT)
 
     def _inputs(self, number: str) -> list[Port]:
         return [self._feeds[(number, port.get("id"))] for port in self._layers[number].findall("input/port")]
@@ -110,6 +111,8 @@ def _shape(port: ET.Element) -> list[int]:
 
 def _constant(layer: ET.Element, numbers: bytes) -> NDArray[np.generic]:
     said = layer.findall("data")[0].attrib
+    if said["element_type"] not in NUMBERS:
+        raise ModelFileError(UNKNOWN, why=f"layer {layer.get('name')!r} holds numbers of type {said['element_type']}", next_step=EXPORT)
     shape = [int(side) for side in said["shape"].split(",") if side]
     found: NDArray[np.generic] = np.frombuffer(numbers, NUMBERS[said["element_type"]], count=int(np.prod(shape)), offset=int(said["offset"])).reshape(shape)
     return found

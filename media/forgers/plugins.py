@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -28,7 +28,7 @@ from workspace.errors import DataError
 from workspace.processes import without_network
 from workspace.settings import FaceSettings, PluginSettings
 
-PUBLISHED: dict[str, Callable[[FaceSettings], Outside]] = {MobileStyleGan.name: MobileStyleGan}
+PUBLISHED = {MobileStyleGan.name: MobileStyleGan}
 MEMORY_BYTES, FILE_BYTES = 8 << 30, 1 << 30
 LAST_WORDS_BYTES = 300  # of what a program said, for the reason
 FEW = 3  # names in a reason

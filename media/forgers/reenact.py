@@ -18,6 +18,7 @@ from media.landmarks import INNER_LIPS
 
 UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 398)
 LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)
+DRIFT = (0.006, 0.05)  # of the surroundings from frame to frame, in sides of the crop: a portrait then moves as much as a video does
 PORTRAIT_GRAIN = 0.6  # of the camera's, at least: without any a driven still hardly differs from frame to frame
 FOREHEAD, CHIN, LIP_TOP, LIP_BOTTOM = 10, 152, 13, 14
 RIM = np.array([(x, y) for x in (0.0, 0.33, 0.67, 1.0) for y in (0.0, 0.33, 0.67, 1.0) if x in (0.0, 1.0) or y in (0.0, 1.0)], np.float32)
@@ -72,16 +73,21 @@ def reenact(
     donor: tuple[NDArray[np.uint8], NDArray[np.floating]] | None = None,
     *,
     portrait: bool = False,
+    driven: bool = False,
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
     """The clip reenacted, and the landmarks it was driven to. frames [T,S,S,3] uint8 RGB, landmarks [T,468,2] in 0..1. `donor`, where given, is the same clip
     at other moments: the still is taken from it, as from the clip itself else.
 
     Seven in ten of a still's clips, and each `portrait`, change the whole picture, since a generator draws the surroundings too; the others only the
-    face. Seven in ten end with as much fine detail as they came with.
+    face. Seven in ten end with as much fine detail as they came with. `driven`: `landmarks` already say how the face shall move, and no speech, blink or
+    sway of its own is added; but the surroundings drift, as behind a head that its crop follows.
     """
     size, draw = frames.shape[1], _draw(rng)
     if portrait:
         draw = replace(draw, still=True, whole=True, grain=max(draw.grain, PORTRAIT_GRAIN))
+    drift = np.zeros((len(frames), 2), np.float32)
+    if driven:
+        draw, drift = replace(draw, opening=0.0, blink=0.0, sway=np.zeros_like(draw.sway)), _drift(rng, len(frames))
     own = steady(landmarks)
     goal = _driven(own, draw)
     stills, meshes = (donor[0], steady(donor[1])) if donor is not None else (frames, own)
@@ -90,7 +96,7 @@ def reenact(
     faces = []
     for index, frame in enumerate(frames):
         picture, mesh = (stills[chosen], meshes[chosen]) if draw.still else (frame, own[index])
-        face = _drive(picture, mesh, goal[index], draw, size)
+        face = _drive(picture, mesh, goal[index], draw, size, drift[index])
         faces.append(face + _noise(rng, size, grain) if grain > 0 else face)
     covers = cover(goal, size, () if draw.whole else HULLS[draw.kind], draw.softness, reach=own)
     return compose(frames, np.stack(faces), covers, draw.sharpness), goal.astype(landmarks.dtype)
@@ -118,9 +124,16 @@ def _driven(own: Floats, draw: _Draw) -> Floats:
     return goal
 
 
-def _drive(picture: NDArray[np.uint8], own: Floats, goal: Floats, draw: _Draw, size: int) -> Floats:
-    """`picture` bent from mesh `own` to mesh `goal` [468,2], the inside of a newly opened mouth painted; float [S,S,3]."""
-    maps = bend(np.concatenate([goal[list(CONTROL)], RIM]), np.concatenate([own[list(CONTROL)], RIM]), size)
+def _drift(rng: np.random.Generator, count: int) -> Floats:
+    """A smooth path [count,2] of the surroundings, in sides of the crop, from 0."""
+    steps = rng.normal(0, np.exp(rng.uniform(*np.log(DRIFT))), (count + 2, 2))
+    path: Floats = np.cumsum(np.stack([np.convolve(column, (0.25, 0.5, 0.25), "valid") for column in steps.T], axis=1), axis=0)
+    return (path - path[0]).astype(np.float32)
+
+
+def _drive(picture: NDArray[np.uint8], own: Floats, goal: Floats, draw: _Draw, size: int, drift: Floats) -> Floats:
+    """`picture` bent from mesh `own` to mesh `goal` [468,2], its border moved by `drift` [2], the inside of a newly opened mouth painted; float [S,S,3]."""
+    maps = bend(np.concatenate([goal[list(CONTROL)], RIM + drift]), np.concatenate([own[list(CONTROL)], RIM]), size)
     face: Floats = cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
     opened = lip_gap(goal) - lip_gap(own)
     if opened > 0.012:

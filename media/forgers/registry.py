@@ -61,9 +61,9 @@ def forge_clip(name: str, frames: Frames, landmarks: Landmarks, rng: np.random.G
     forger = FORGERS[name]
     if forger.needs_donor and donor is None:
         raise DataError(what, why="it needs a clip of another person and none was given", next_step="Hand in a donor, or choose another forger.")
-    _check_clip(what, frames, landmarks)
+    check_clip(what, frames, landmarks)
     if donor is not None:
-        _check_clip(what, *donor)
+        check_clip(what, *donor)
         if donor[0].shape[1:] != frames.shape[1:]:
             why = f"the donor's frames are {donor[0].shape[1:3]}, the target's {frames.shape[1:3]}"
             raise DataError(what, why=why, next_step="Cut both clips to one size.")
@@ -75,7 +75,7 @@ def may_be_one_person(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return any(one[name] and one[name] == other[name] for name in WHO)
 
 
-def _check_clip(what: str, frames: Frames, landmarks: Landmarks) -> None:
+def check_clip(what: str, frames: Frames, landmarks: Landmarks) -> None:
     """Raise DataError unless this is a clip of square uint8 frames with a finite mesh a frame."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] != frames.shape[2] or not len(frames):
         why = f"frames are {frames.dtype} {frames.shape}, not uint8 [T,S,S,3]"

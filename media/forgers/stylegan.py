@@ -1,8 +1,9 @@
 """MobileStyleGAN (Belousov 2021, arXiv 2104.04767): a StyleGAN2 of 1024 px, trained on FFHQ, made small enough for a CPU; about 0.2 s a face.
 
-Its networks are files of the wheel random-face (Apache-2.0), pinned like every other requirement, found through its metadata and checked
-by hash; the wheel's own code is never imported. A mapping makes a style of a random vector, a synthesis a picture of the style; styles are
-drawn towards their mean (the truncation of Karras et al. 2019), by a part that each face draws anew.
+Its networks are files of the wheel random-face (Apache-2.0; distilled from StyleGAN2 and FFHQ, whose own terms are for research), pinned
+like every other requirement, found through its metadata and checked by hash; the wheel's own code is never imported. A mapping makes a style of a
+random vector, a synthesis a picture of the style; styles are drawn towards their mean (the truncation of Karras et al. 2019), by a part that each
+face draws anew.
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from media.forgers.generators import FaceGenerator
 from media.forgers.openvino_ir import to_onnx
 from workspace.errors import ModelFileError
-from workspace.files import file_of_wheel, sha256_bytes
+from workspace.files import REINSTALL, file_of_wheel, sha256_bytes
 from workspace.settings import FaceSettings
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class MobileStyleGan(FaceGenerator):
     """The forger `mobile_stylegan`. Its faces are never swapped into a clip, so that whoever learns it learns what it draws. Raises ModelFileError."""
 
     name = "mobile_stylegan"
+    origin = f"{WHEEL}, sha256 of its synthesis {SHA256['mobilestylegan_ffhq_snet.bin']}"
     swapped = 0.0
 
     def __init__(self, faces: FaceSettings) -> None:
@@ -68,8 +70,11 @@ def _content(name: str) -> bytes:
     path = file_of_wheel(WHEEL, f"{FOLDER}/{name}")
     if path is None:
         why = f"{FOLDER}/{name} of {WHEEL} is missing"
-        raise ModelFileError("MobileStyleGAN is not installed.", why=why, next_step="Run `make setup`; or take mobile_stylegan out of forge.forgers.")
-    content = path.read_bytes()
+        raise ModelFileError("MobileStyleGAN is not installed.", why=why, next_step=f"{REINSTALL}; or take mobile_stylegan out of forge.forgers.")
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise ModelFileError(f"Cannot read {path}.", why=str(problem), next_step="Let whoever runs Vigil read it.") from problem
     if sha256_bytes(content) != SHA256[name]:
-        raise ModelFileError(f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step="Run `make setup` again.")
+        raise ModelFileError(f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step=f"{REINSTALL}.")
     return content

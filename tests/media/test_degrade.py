@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.degrade import degrade_clip, h264_round_trip, jpeg_round_trip, local_contrast, motion_blur, rescale, sharpen, soften
+from media.degrade import degrade_clip, h264_of_larger, h264_round_trip, jpeg_round_trip, local_contrast, motion_blur, rescale, sharpen, soften
 from media.synthetic import render_take
+from pipelines.nuisance import statistics
 from workspace.settings import AugmentSettings
 
 
@@ -73,3 +74,19 @@ def test_order_of_channels_survives_jpeg() -> None:
     red = np.zeros((1, 16, 16, 3), np.uint8)
     red[..., 0] = 200
     assert jpeg_round_trip(red, 95)[0, 8, 8].tolist() == pytest.approx([200, 0, 0], abs=4)
+
+
+def test_blocks_of_a_larger_coded_picture_do_not_lie_on_the_clip() -> None:
+    """A crop is cut from a decoded video: blocks that lie on its own pixels tell what was coded at its own size."""
+    rng, found = np.random.default_rng(3), []
+    for _ in range(16):
+        clip = soften(rng.normal(128, 160, (3, 128, 128, 3)).clip(0, 255).astype(np.uint8), 1.5)
+        larger = h264_of_larger(clip, 36, float(rng.uniform(0.8, 2.2)), (int(rng.integers(16)), int(rng.integers(16))))
+        assert larger.shape == clip.shape and np.abs(larger.astype(int) - clip).mean() < 30, "it is still that clip"
+        found.append([on_blocks(h264_round_trip(clip, 36)), on_blocks(larger)])
+    plain, larger_ones = np.mean(found, axis=0)
+    assert plain > 0.1 and abs(larger_ones) < 0.2 * plain
+
+
+def on_blocks(clip: np.ndarray) -> float:
+    return float(np.mean([statistics(frame)[-2:] for frame in clip]))
