@@ -9,12 +9,15 @@ claim nothing and are left out of both. A file that was sent several times count
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, exists, func, select
+import numpy as np
+from sqlalchemy import exists, func, select
 
 from feedback.cases import TRAINING_LABELS
 from feedback.database import Database
 from feedback.tables import CASES, DETECTIONS
-from model.estimate import Moments, estimate
+from model.estimate import Moments, at_share, estimate, expected_right, share_of_fakes
+
+STEPS = 500  # of p_fake from 0 to 1
 
 
 def by_model(database: Database, days: int) -> list[dict[str, Any]]:
@@ -22,20 +25,29 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
     first = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
     said = (DETECTIONS.c.state == "done") & DETECTIONS.c.verdict.in_(TRAINING_LABELS) & DETECTIONS.c.p_fake.is_not(None) & (DETECTIONS.c.created_at >= first)
     once = select(func.max(DETECTIONS.c.number)).where(said).group_by(DETECTIONS.c.model_sha256, DETECTIONS.c.sha256)
-    expected = case((DETECTIONS.c.verdict == "fake", DETECTIONS.c.p_fake), else_=1.0 - DETECTIONS.c.p_fake)
     model, mine = DETECTIONS.c.model_sha256, DETECTIONS.c.number.in_(once)
-    moments = select(model, func.count(), func.avg(expected), func.avg(expected * expected), func.max(DETECTIONS.c.created_at)).where(mine).group_by(model)
+    fine = func.round(DETECTIONS.c.p_fake * STEPS)  # a few hundred rows say as much as a million detections
+    said_fake = DETECTIONS.c.verdict == "fake"
+    seen = select(model, said_fake, func.count(), func.avg(DETECTIONS.c.p_fake), func.max(DETECTIONS.c.created_at)).where(mine).group_by(model, said_fake, fine)
     known_now = (CASES.c.state == "decided") & CASES.c.label.in_(TRAINING_LABELS) & (CASES.c.gold == "")
     any_time = DETECTIONS.alias()
     audited = exists().where(any_time.c.sha256 == DETECTIONS.c.sha256, any_time.c.model_sha256 == model, any_time.c.audited)
-    drawn = select(model, expected, DETECTIONS.c.verdict == CASES.c.label).join(CASES, CASES.c.sha256 == DETECTIONS.c.sha256).where(mine, known_now, audited)
+    drawn = (
+        select(model, DETECTIONS.c.p_fake, said_fake, DETECTIONS.c.verdict == CASES.c.label)
+        .join(CASES, CASES.c.sha256 == DETECTIONS.c.sha256)
+        .where(mine, known_now, audited)
+    )
     with database.read() as connection:
-        totals, labels = connection.execute(moments).all(), connection.execute(drawn).all()
+        rows, labels = connection.execute(seen).all(), connection.execute(drawn).all()
     found = []
-    for sha256, n, mean, square, last in totals:
-        of_all = Moments.of_sums(n, float(mean), float(square))
-        known = [(float(one), bool(right)) for name, one, right in labels if name == sha256]
-        one = estimate(of_all, [one for one, _ in known], [right for _, right in known])
+    for sha256 in dict.fromkeys(row[0] for row in rows):
+        _, fake, times, p_fake, last = zip(*(row for row in rows if row[0] == sha256), strict=True)
+        share = share_of_fakes(p_fake, times)
+        expected = expected_right(at_share(p_fake, share), fake)
+        of_all = Moments.of_sums(sum(times), float(np.average(expected, weights=times)), float(np.average(expected**2, weights=times)))
+        known = [(p, said, bool(right)) for name, p, said, right in labels if name == sha256]
+        drawn_expected = expected_right(at_share([p for p, _, _ in known], share), [said for _, said, _ in known])
+        one = estimate(of_all, drawn_expected, [right for _, _, right in known])
         if one is not None:
-            found.append({"model_sha256": sha256, "last": last, **one.as_dict()})
+            found.append({"model_sha256": sha256, "last": max(last), **one.as_dict()})
     return sorted(found, key=lambda row: str(row["last"]), reverse=True)

@@ -71,7 +71,8 @@ def fit_platt(labels: ArrayLike, logits_at: Callable[[float], np.ndarray], usual
     if not n_fake or not n_real:
         return 1.0, 0.0
     target = np.where(fake, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
-    weight = fake.size * np.where(fake, 0.5 / n_fake, 0.5 / n_real)  # classes count alike: nobody must learn validation's class ratio
+    enough = 4 * n_fake * n_real / fake.size  # as many videos, half of them fake, would tell as much: a few of one class must not outweigh the prior
+    weight = enough * np.where(fake, 0.5 / n_fake, 0.5 / n_real)  # classes count alike: nobody must learn validation's class ratio
 
     def offset_for(logits: np.ndarray) -> float:
         low, high = -FARTHEST, FARTHEST

@@ -1,7 +1,8 @@
 """How often a model is right on media whose labels nobody knows yet, and how a few labels of a random draw correct that.
 
 Without labels: a calibrated p_fake says how likely its own verdict is right; the mean over all verdicts is the estimate (confidence-based
-performance estimation). It holds as long as calibration holds, and just that is in doubt when the traffic changes. With the
+performance estimation). p_fake is calibrated for as many fakes as reals, so the share of fakes in the traffic is estimated first and p_fake moved to
+it (Saerens, Latinne & Decaestecker 2002, section 2.2). It holds as long as calibration holds, and just that is in doubt when the traffic changes. With the
 labels of a random draw the mean error of those probabilities is measured and taken off (prediction-powered inference, Angelopoulos et al.
 2023, section 2): right on average whatever the probabilities are worth, and sharper the better they are.
 """
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike
 
 UNKNOWN_VARIANCE = 0.25  # of a share of which there is one value: the largest there can be
 HARDLY_ANY = 5  # errors drawn, or right verdicts: fewer say little about their spread
+ROUNDS, CLOSE = 500, 1e-6  # of the share of fakes: rounds at most, and a change that ends them
 LEAST_LABELS = 10  # of a random draw; fewer correct nothing
 
 
@@ -53,6 +55,30 @@ class Moments:
     def of_sums(cls, n: int, mean: float, mean_square: float) -> "Moments":
         """Of n values whose mean and mean square a database has worked out."""
         return cls(n, mean, max(0.0, mean_square - mean**2) * n / (n - 1) if n > 1 else UNKNOWN_VARIANCE)
+
+
+def share_of_fakes(p_fake: ArrayLike, times: ArrayLike | None = None) -> float:
+    """The share of fakes among videos whose `p_fake` [N] is calibrated for classes alike, each seen so many `times` [N]; a half where there are none.
+
+    The fixed point of Saerens et al. 2002, with one video of either class added, so that a few sure ones do not end in a share of 0 or 1.
+    """
+    p = np.clip(np.asarray(p_fake, np.float64), 0.0, 1.0)
+    weight = np.ones_like(p) if times is None else np.asarray(times, np.float64)
+    share, total = 0.5, float(weight.sum()) + 2
+    for _ in range(ROUNDS):
+        found = (float((weight * at_share(p, share)).sum()) + 1) / total
+        if abs(found - share) < CLOSE:
+            break
+        share = found
+    return share
+
+
+def at_share(p_fake: ArrayLike, share: float) -> np.ndarray:
+    """`p_fake` [N], calibrated for classes alike, where a `share` within 0..1 of the videos is fake (Bayes)."""
+    p = np.asarray(p_fake, np.float64)
+    fake, real = p * share, (1 - p) * (1 - share)
+    moved: np.ndarray = fake / (fake + real)
+    return moved
 
 
 def expected_right(p_fake: ArrayLike, said_fake: ArrayLike) -> np.ndarray:

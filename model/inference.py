@@ -225,10 +225,10 @@ def score_file_with(engines: Sequence[Engine], source: Path | bytes, mode: str |
 
 
 def most_telling(said: FileVerdict) -> int:
-    """The clip of the worst track that speaks most for the verdict: the highest p_fake of a fake, the lowest of a real. Needs a verdict."""
-    track = max(said.tracks, key=lambda row: row["p_fake"])["track"]
-    mine = [place for place, clip in enumerate(said.clips) if clip["track"] == track]
+    """The clip that speaks most for the verdict, of the face that does: the highest p_fake of a fake, the lowest of a real. Needs a verdict."""
     pick = min if said.verdict == "real" else max
+    track = pick(said.tracks, key=lambda row: row["p_fake"])["track"]
+    mine = [place for place, clip in enumerate(said.clips) if clip["track"] == track]
     return int(pick(mine, key=lambda place: said.clips[place]["p_fake"]))
 
 

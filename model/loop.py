@@ -184,7 +184,8 @@ class Loop:
         for number, parameter in enumerate(self._parameters()):
             if f"adam/{number}/step" in tensors:  # parameters that never had a gradient have no state
                 moments = {name: torch.empty_like(parameter).copy_(tensors[f"adam/{number}/{name}"]) for name in ("exp_avg", "exp_avg_sq")}
-                self.optimiser.state[parameter] = {"step": tensors[f"adam/{number}/step"], **moments}
+                step = tensors[f"adam/{number}/step"].to(parameter.device)  # the fused optimiser reads it there
+                self.optimiser.state[parameter] = {"step": step, **moments}
         for name in ("step", "best_step", "looks", "history", "sums", "since"):
             setattr(self, name, counters[name])
         self.best_loss = math.inf if counters["best_loss"] is None else counters["best_loss"]

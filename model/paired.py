@@ -88,13 +88,22 @@ def paired_mean(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, c
     return _paired(float(gain.mean()), (gain - gain.mean()) / gain.size, as_fake(labels), clusters)
 
 
-def shift_of_mean(values: ArrayLike, new: ArrayLike, clusters: ArrayLike) -> Paired | None:
-    """Mean over the rows that are new less the mean over the others (not the same videos); None where a side is empty."""
-    seen, side = np.asarray(values, dtype=np.float64), np.asarray(new, dtype=bool)
-    if side.all() or not side.any():
-        return None
-    influence = np.where(side, (seen - seen[side].mean()) / side.sum(), -(seen - seen[~side].mean()) / (~side).sum())
-    return _paired(float(seen[side].mean() - seen[~side].mean()), influence, side, clusters)
+def shift_within(values: ArrayLike, new: ArrayLike, strata: ArrayLike, clusters: ArrayLike) -> Paired | None:
+    """Mean over the rows that are new less the mean over the others (not the same videos) within each stratum, weighed as the strata are in the new rows.
+
+    None where a stratum lacks a side, or there is no row.
+    """
+    seen, side, kinds = np.asarray(values, dtype=np.float64), np.asarray(new, dtype=bool), np.asarray(strata)
+    influence, difference = np.zeros(seen.size), 0.0
+    for kind in np.unique(kinds):
+        come, before = side & (kinds == kind), ~side & (kinds == kind)
+        if not (come.any() and before.any()):
+            return None
+        part, means = come.sum() / side.sum(), (seen[come].mean(), seen[before].mean())
+        difference += float(part * (means[0] - means[1]))
+        influence[come] = (seen[come] - means[0]) / side.sum()
+        influence[before] = -part * (seen[before] - means[1]) / before.sum()
+    return _paired(difference, influence, side, clusters) if seen.size else None
 
 
 def log_losses(labels: ArrayLike, p_fake: ArrayLike) -> Floats:

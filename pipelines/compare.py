@@ -42,10 +42,11 @@ def compare(
 
     A name is a backbone, `r3d_18` (a 3D network in place of CNN and LSTM), or `temporal:KIND` on the settings' own backbone.
     `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks, distillation and the places of forgeries
-    (`pretrain.locate`) are off, and every network keeps its last averaged weights. Raises DataError before the first cycle,
-    SettingsError for an unknown name.
+    (`pretrain.locate`) are off, every network begins from nothing whatever `model.weights` says, and keeps its last averaged weights. Raises DataError
+    before the first cycle, SettingsError for an unknown name, or one whose network does not take pictures of this size.
     """
-    _refuse_unknown(names)
+    names = list(dict.fromkeys(names))  # the same name twice is no second seed
+    _refuse_unknown(names, settings.faces.size_px // settings.model.shrink)
     # a 3D network has no map of each frame in which a forgery could be found, so that none of them is taught that way
     settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0})})
     blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
@@ -76,24 +77,25 @@ def run_key(root: Path, about: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _refuse_unknown(names: Sequence[str]) -> None:
-    """Raise SettingsError for a name that is none, before anything is trained. Networks are only outlined here: no memory, no numbers."""
+def _refuse_unknown(names: Sequence[str], side: int) -> None:
+    """Raise SettingsError for a name that is none, or that does not take pictures `side` px wide, before anything is trained."""
     import torch
 
-    from model.backbones import build_backbone
+    from model.backbones import build_backbone, refuse_side
 
     for name in names:
         kind, _, temporal = name.partition(":")
         if kind == "temporal" and temporal not in TEMPORAL:
             raise SettingsError(f"There is no {name!r} to compare.", why=f"temporal heads are {', '.join(TEMPORAL)}", next_step="Mend the name.")
         if kind != "temporal" and name != CLIP_3D:
-            with torch.device("meta"):
+            with torch.device("meta"):  # only outlined: no memory, no numbers
                 build_backbone(name)
+            refuse_side(name, side)
 
 
 def _model_settings(model: ModelSettings, name: str) -> ModelSettings:
     kind, _, temporal = name.partition(":")
-    return model.model_copy(update={"temporal": temporal} if kind == "temporal" else {"backbone": name, "weights": ""})
+    return model.model_copy(update={"weights": ""} | ({"temporal": temporal} if kind == "temporal" else {"backbone": name}))
 
 
 def _one(root: Path, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
@@ -116,11 +118,21 @@ def _one(root: Path, settings: Settings, name: str, steps: int, fit_steps: int, 
     return found | {"parameters": count, "megabytes": round(4e-6 * count, 1), "clip_ms": clip_milliseconds(network, settings), "seconds": seconds}
 
 
-def train_anew(root: Path, settings: Settings, seed: int, tell: Tell, *, three_d: bool = False, validate: bool = False, looked: "Looked | None" = None) -> Any:
+def train_anew(
+    root: Path,
+    settings: Settings,
+    seed: int,
+    tell: Tell,
+    *,
+    three_d: bool = False,
+    validate: bool = False,
+    looked: "Looked | None" = None,
+    folder: Path | None = None,
+) -> Any:
     """A network trained from scratch by both phases of `settings` on the sets of the last cycle; on the device it was trained on.
 
     Without `validate` nothing stops a phase early and the last averaged weights are kept. `looked` hears each look at validation, with
-    the steps of both phases counted through.
+    the steps of both phases counted through. `folder` holds its checkpoints, those of all trainings by default.
     """
     import torch
 
@@ -138,7 +150,7 @@ def train_anew(root: Path, settings: Settings, seed: int, tell: Tell, *, three_d
     network.to(best_device())
     train = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
     judged = ClipDataset(root, read_set(root, "validation") if validate else train.rows.head(0), size)
-    folder, augment, versions = root / CHECKPOINTS, settings.augment, settings.stage_versions
+    folder, augment, versions = folder or root / CHECKPOINTS, settings.augment, settings.stage_versions
     first = pretrain(network, train, judged, settings.pretrain, seed, folder, tell, augment=augment, version=versions.pretrain, looked=looked)
 
     def looked_later(row: Mapping[str, Any]) -> None:

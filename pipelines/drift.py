@@ -110,35 +110,47 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     Reals and fakes of generators it knows; on others it may well be wrong. Of each video it is asked how far the contradiction exceeds what its
     probability says of it: cases are chosen where it is unsure, and are contradicted every second time though they are right. A champion that is
     right on a share a of the videos contradicts e of the labels more where a share e / (2a - 1) of them is flipped, so `difference` is a lower
-    estimate of the flipped share.
+    estimate of the flipped share. Reals are compared with reals and fakes with fakes, and both weigh as in what came in: it may miss fakes far more often than
+    it accuses reals, and another mixture is no wrong label. A label that one side lacks cannot be compared and does not count.
     """
     from model.estimate import expected_right
-    from model.paired import shift_of_mean
+    from model.paired import shift_within
 
     fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin(list(cycle.known_generators)))]
+    fair = fair[fair["label"].isin(set(fair.loc[fair["new"].astype(bool), "label"]) & set(fair.loc[~fair["new"].astype(bool), "label"]))]
     new = fair["new"].to_numpy(dtype=bool)
     counts = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
     p_fake = fair["p_fake"].to_numpy(dtype=np.float64)
     against = ((p_fake >= threshold) != (fair["label"] == "fake").to_numpy()).astype(np.float64)
     expected = 1 - expected_right(p_fake, p_fake >= threshold)
-    found = shift_of_mean(against - expected, new, fair["cluster"]) if len(fair) else None
+    found = shift_within(against - expected, new, fair["label"], fair["cluster"]) if len(fair) else None
     if found is None:
         return {"status": "too few", **counts}
-    means = {"rate": against[new], "rate_before": against[~new], "expected": expected[new], "expected_before": expected[~new]}
-    return {"status": "tested", **counts, **{name: float(values.mean()) for name, values in means.items()}, **found.as_dict()}
+    alike = _as_in_the_new(new, fair["label"].to_numpy(dtype=str))
+    means = {name: float(values[new].mean()) for name, values in (("rate", against), ("expected", expected))}
+    means |= {name: float(np.average(values[~new], weights=alike)) for name, values in (("rate_before", against), ("expected_before", expected))}
+    return {"status": "tested", **counts, **means, **found.as_dict()}
+
+
+def _as_in_the_new(new: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Weights of the rows that are not new under which their labels are mixed as in the new ones."""
+    wanted, there = ({label: float(np.mean(labels[side] == label)) for label in set(labels)} for side in (new, ~new))
+    return np.array([wanted[label] / there[label] for label in labels[~new]])
 
 
 def champion_accuracy(incoming: "pd.DataFrame", threshold: float) -> dict[str, Any] | None:
     """How often the champion is right on incoming videos: `estimated` from its probabilities alone, `observed` where a label is known. None without any.
 
+    The share of fakes among them is estimated too: what comes in is seldom half fake.
+
     Labels of a batch are no random draw, so one does not correct the other; where they are apart, either the calibration or the labels are wrong.
     On the service's traffic audited verdicts are a random draw: feedback/estimate.py.
     """
-    from model.estimate import Moments, estimate, expected_right
+    from model.estimate import Moments, at_share, estimate, expected_right, share_of_fakes
     from model.metrics import wilson
 
     p_fake = incoming["p_fake"].to_numpy(dtype=np.float64)
-    found = estimate(Moments.of(expected_right(p_fake, p_fake >= threshold)), [], [])
+    found = estimate(Moments.of(expected_right(at_share(p_fake, share_of_fakes(p_fake)), p_fake >= threshold)), [], [])
     if found is None:
         return None
     known = (incoming["label"] != "").to_numpy()

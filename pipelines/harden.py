@@ -142,7 +142,7 @@ def read_back(root: Path, settings: Settings, rows: list[dict[str, Any]], model:
         "flips_attacked": flips[0],
         "flips_stored": flips[1],
         "effect_kept": kept_part,
-        "enough_kept": kept_part is not None and kept_part >= LEAST_KEPT,
+        "enough_kept": None if kept_part is None else kept_part >= LEAST_KEPT,
     }
 
 

@@ -121,7 +121,10 @@ def unit_table(clips: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def collected_where_enough(clips: "pd.DataFrame", least: int) -> "pd.DataFrame":
-    """The collected clips where they hold `least` videos of both classes, else all: what the gates judge on, and so what is calibrated on."""
+    """The collected clips where they hold `least` videos of both classes, else all: what is calibrated on.
+
+    The gates choose by the same rule, on the holdout: where one set holds enough and the other does not, they judge on other kinds than were calibrated.
+    """
     collected = clips[clips["origin"] == "collected"]
     videos = collected.drop_duplicates("unit")["label"].value_counts()
     return collected if min(videos.get("real", 0), videos.get("fake", 0)) >= least else clips

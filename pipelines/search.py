@@ -16,6 +16,7 @@ from pipelines.compare import PLAIN, measure, run_key, train_anew
 from pipelines.pretrain import CHECKPOINTS
 from pipelines.scoring import Tell, read_set, silent
 from workspace.errors import Diverged, SettingsError
+from workspace.processes import stage_lock
 from workspace.registry import open_registry, prepare
 from workspace.settings import Settings
 
@@ -45,20 +46,21 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
     """Go on until the study has `trials` finished trials; returns what `report` says.
 
     `steps` of phase 1 and `fit_steps` of phase 2 a trial; `names` are the settings to vary, all of SPACE by default. Raises
-    DataError before the first cycle and where validation lacks a class, SettingsError for an unknown name.
+    DataError before the first cycle and where validation lacks a class, SettingsError for an unknown name, LeaseHeldError while another search runs here.
     """
     chosen = _chosen(names)
-    study = _open(root, settings, chosen, steps, fit_steps)
-    runs = _Runs(root, settings, study.study_name)
-    while (done := _finished(study)) < trials:
-        trial = study.ask({name: _distribution(settings, name) for name in chosen})
+    with stage_lock(root, "search", wait_seconds=0.0):  # two would take each other's trial for one that was killed
+        study = _open(root, settings, chosen, steps, fit_steps)
+        runs = _Runs(root, settings, study.study_name)
+        while (done := _finished(study)) < trials:
+            trial = study.ask({name: _distribution(settings, name) for name in chosen})
 
-        def told(step: int, total: int, message: str = "", done: int = done) -> None:
-            tell(step, total, f"trial {done} of {trials}  {message}")
+            def told(step: int, total: int, message: str = "", done: int = done) -> None:
+                tell(step, total, f"trial {done} of {trials}  {message}")
 
-        _try(root, _laid_over(settings, trial.params, steps, fit_steps), study, trial, told)
-        runs.log(study.trials[trial.number])
-    return report(study, settings)
+            _try(root, _laid_over(settings, trial.params, steps, fit_steps), study, trial, told)
+            runs.log(study.trials[trial.number])
+        return report(study, settings)
 
 
 def _chosen(names: list[str] | None) -> list[str]:
@@ -129,15 +131,14 @@ def _try(root: Path, settings: Settings, study: "Study", trial: "Trial", tell: T
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    before = set((root / CHECKPOINTS).glob("*"))
+    own = root / CHECKPOINTS / study.study_name  # beside those of a cycle that may train meanwhile
     try:
-        network = train_anew(root, settings, settings.seed, tell, validate=True, looked=looked)
+        network = train_anew(root, settings, settings.seed, tell, validate=True, looked=looked, folder=own)
     except (optuna.TrialPruned, Diverged) as problem:  # a rate too high for these sets diverges each time it is tried
         if isinstance(problem, Diverged):
             trial.set_user_attr("gave_up", problem.why)
         study.tell(trial, state=TrialState.PRUNED)
-        for folder in set((root / CHECKPOINTS).glob("*")) - before:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
         return
     found = measure(network, ClipDataset(root, read_set(root, "validation"), settings.faces.size_px))
     trial.set_user_attr("accuracy", found["accuracy"])

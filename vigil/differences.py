@@ -19,7 +19,7 @@ def diff_models(root: Path, first: str, second: str) -> dict[str, Any]:
         "models": [first, second],
         "facts": {
             name: [card.get(name) for card in (one, two)]
-            for name in ("model_sha256", "created", "seed", "threshold", "temperature", "abstain", "engine", "git_revision")
+            for name in ("model_sha256", "created", "seed", "threshold", "temperature", "offset", "levels", "abstain", "engine", "git_revision")
         },
         "clips": {"both": len(clips[first] & clips[second]), "only_first": len(clips[first] - clips[second]), "only_second": len(clips[second] - clips[first])},
         "generators": {

@@ -217,7 +217,7 @@ class SplitSettings(Block):
     )
 
     train: Fraction = Field(0.7, description="Part of the identities that trains.")
-    validation: Fraction = Field(0.2, description="Part that stops training and sets temperature and threshold.")
+    validation: Fraction = Field(0.2, description="Part that stops training and sets temperature, offset and threshold.")
     holdout: Fraction = Field(0.1, description="Part that only the gates see.")
     key: str = Field("vigil", min_length=1, description="Changing it redraws every split: never in a living workspace.")
 

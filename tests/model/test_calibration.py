@@ -121,3 +121,14 @@ def test_the_levels_are_the_median_real_and_the_median_fake_video():
     found = calibrate(["real", "real", "real", "fake"], [video(-3.0), video(-1.0, -2.0, 9.0), video(0.0), video(2.0, 4.0)], 0.1)
     assert found.levels == (-1.0, 3.0)
     assert calibrate(["real", "real"], [video(-3.0), video(-1.0)], 0.1).levels == (0.0, 0.0)  # one class shows no way between two
+
+
+@pytest.mark.parametrize(("reals", "fakes"), [(500, 2), (500, 5), (5, 500)])
+def test_a_few_videos_of_a_rare_class_do_not_outweigh_the_prior_of_the_offset(reals: int, fakes: int) -> None:
+    """Of right probabilities the right offset is 0; a handful of fakes among hundreds of reals must not move it far."""
+    found = []
+    for seed in range(40):
+        fake = np.arange(reals + fakes) < fakes
+        logits = 2.0 * np.random.default_rng(seed).normal(np.where(fake, 1.0, -1.0), 1.0)
+        found.append(fit_platt(fake, lambda t, logits=logits: logits / t)[1])
+    assert np.abs(found).max() < 0.8 and abs(float(np.mean(found))) < 0.3

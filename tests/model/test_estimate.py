@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.estimate import LEAST_LABELS, Moments, estimate, expected_right
+from model.estimate import LEAST_LABELS, Moments, at_share, estimate, expected_right, share_of_fakes
 
 THRESHOLD = 0.5
 
@@ -27,6 +27,28 @@ def test_calibrated_probabilities_need_no_label() -> None:
     found = estimate(Moments.of(expected), [], [])
     assert found is not None and not found.corrected and found.labels == 0
     assert found.value == pytest.approx(right.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("fakes", [100, 1000, 1900])
+def test_the_mixture_of_the_traffic_is_estimated_too(fakes: int) -> None:
+    """p_fake is calibrated for classes alike, and a threshold far from a half makes one class the harder: a week of few fakes is no week of many errors."""
+    rng = np.random.default_rng(fakes)
+    fake = np.arange(2000) < fakes
+    p_fake = 1 / (1 + np.exp(-2.0 * rng.normal(np.where(fake, 1.0, -1.0), 1.0)))  # log-likelihood ratio of two normals
+    share = share_of_fakes(p_fake)
+    assert share == pytest.approx(fakes / 2000, abs=0.04)
+    right = (p_fake >= 0.814) == fake
+    found = estimate(Moments.of(expected_right(at_share(p_fake, share), p_fake >= 0.814)), [], [])
+    assert found is not None and found.value == pytest.approx(right.mean(), abs=0.03)
+    as_if_half = expected_right(p_fake, p_fake >= 0.814).mean()
+    assert fakes == 1000 or abs(as_if_half - right.mean()) > 0.08
+
+
+@given(st.lists(st.floats(0, 1), max_size=40))
+def test_a_share_of_fakes_is_within_0_and_1_and_counts_rows_or_times_alike(p_fake: list[float]) -> None:
+    share = share_of_fakes(p_fake)
+    assert 0 < share < 1 and share == pytest.approx(share_of_fakes([*p_fake, *p_fake[:3]], [1] * len(p_fake) + [0] * len(p_fake[:3])))
+    assert np.all((at_share(p_fake, share) >= 0) & (at_share(p_fake, share) <= 1))
 
 
 def test_a_model_that_is_too_sure_is_found_out_by_the_draw() -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from media.faces import extract_clips
 from model.aggregate import ClipEvidence, aggregate, sigmoid
 from model.card import load_card, write_card
-from model.inference import LEARNED, ROW, UNLIKE, Engine, score_file_with
+from model.inference import LEARNED, ROW, UNLIKE, Engine, most_telling, score_file_with
 from tests.model.toys import SIZE, lively_model, model_folder
 from vigil.explaining import explain_file
 from vigil.scoring import score_files
@@ -137,6 +137,8 @@ def test_of_two_faces_the_suspicious_one_is_named_with_its_place(folder, engine,
     spared = Engine(tmp_path).score_file(tmp_path / "two.png")
     assert spared.verdict == "real"
     assert spared.reason == f"face {worst + 1} ({'left' if worst else 'right'}) alone would be called fake, but one of several stands out by chance"
+    for verdict, told in ((found, high), (spared, low)):
+        assert verdict.clips[most_telling(verdict)]["p_fake"] == pytest.approx(told), "what is explained speaks for the verdict"
     write_card(tmp_path, engine.card.model_copy(update={"threshold": 0.0001, "abstain": 0.0}))
     page = explain_file(tmp_path / "two.png", None, tmp_path, tmp_path / "why")
     assert f", going by face {worst + 1} ({'left' if worst else 'right'}); " in page["sentence"] and page["reason"] == found.reason

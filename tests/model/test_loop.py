@@ -90,3 +90,12 @@ def test_convolutions_lie_and_see_their_pictures_channels_last() -> None:
     first.register_forward_pre_hook(lambda module, given: seen.append(given[0].is_contiguous(memory_format=torch.channels_last)))
     model(torch.rand(1, 2, 3, 32, 32))
     assert seen == [True] and all(module.weight.is_contiguous(memory_format=torch.channels_last) for module in model.modules() if isinstance(module, nn.Conv2d))
+
+
+def test_what_the_optimiser_remembers_goes_on_where_the_weights_are(tmp_path: Path) -> None:
+    """The fused step reads its counters on the weights' own device; left on the processor they would end a resumed training on a GPU."""
+    stepped(tmp_path, 0.5, 1e9)
+    again = Loop(line().to("meta"), SETTINGS, ema=0.5, clip_norm=1e9, folder=tmp_path)
+    assert again._resume() == SETTINGS.steps
+    kept = [tensor for parameter in again._parameters() for tensor in again.optimiser.state[parameter].values()]
+    assert len(kept) == 6 and {tensor.device.type for tensor in kept} == {"meta"}

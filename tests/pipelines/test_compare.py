@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.compare import RESULTS, compare, means
+from pipelines.compare import RESULTS, _model_settings, compare, means
 from tests.pipelines.small_world import add_batch, demo_settings, write_sets
 from workspace.errors import DataError, SettingsError
 
@@ -31,6 +31,17 @@ def test_each_network_is_trained_measured_and_not_trained_again(root: Path) -> N
     assert row["seeds"] == 2 and row["auc"] == pytest.approx(sum(one["auc"] for one in other) / 2)
 
 
+def test_a_name_given_twice_is_no_second_seed(root: Path) -> None:
+    (row,) = means(compare(root, SETTINGS, ["meso4", "meso4"], 3, 2, [1]))
+    assert row["seeds"] == 1 and row["auc_spread"] is None
+
+
+def test_every_network_begins_from_nothing() -> None:
+    """A recipe with published weights would else give its temporal heads a start that no other network has."""
+    model = demo_settings({"model": {"backbone": "efficientnet_lite0", "weights": "IMAGENET1K_V1"}}).model
+    assert {_model_settings(model, name).weights for name in ("temporal:gru", "resnet50", "efficientnet_lite0")} == {""}
+
+
 def test_no_network_is_taught_the_places_of_forgeries_which_a_3d_network_cannot_tell(root: Path) -> None:
     """With `pretrain.locate`, as the profile `full` has it, r3d_18 had no map to find them in, and the comparison ended there."""
     places, none = (demo_settings({"pretrain": {"pairs": True, "locate": weight}}) for weight in (1.0, 0.0))
@@ -38,8 +49,9 @@ def test_no_network_is_taught_the_places_of_forgeries_which_a_3d_network_cannot_
     assert compare(root, none, ["r3d_18"], 1, 1, [1]) == [row], "and so it is the same comparison"
 
 
-@pytest.mark.parametrize("name", ["resnext_99", "temporal:abacus"])
+@pytest.mark.parametrize("name", ["resnext_99", "temporal:abacus", "vit_h_14"])
 def test_unknown_networks_are_refused_before_anything_is_trained(root: Path, name: str) -> None:
+    """And one that does not take pictures of this size: vit_h_14 wants a multiple of 14."""
     with pytest.raises(SettingsError):
         compare(root, SETTINGS, ["meso4", name], 3, 2, [1])
     assert not (root / RESULTS).exists()

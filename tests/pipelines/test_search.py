@@ -9,7 +9,8 @@ from pipelines import search as module
 from pipelines.search import SPACE, search
 from tests.pipelines.small_world import add_batch, demo_settings, write_sets
 from vigil.reading import render_search
-from workspace.errors import DataError, SettingsError
+from workspace.errors import DataError, Diverged, LeaseHeldError, SettingsError
+from workspace.processes import stage_lock
 from workspace.registry import open_registry
 
 SETTINGS = demo_settings()
@@ -93,3 +94,24 @@ def test_what_cannot_be_searched_is_refused(root: Path, tmp_path_factory: pytest
     with pytest.raises(DataError, match="vigil retrain"):
         search(tmp_path_factory.mktemp("empty"), SETTINGS, 1, 3, 2)
     assert not (root / module.STUDIES).exists()
+
+
+def test_a_trial_that_is_given_up_leaves_the_checkpoints_of_others_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cycle may begin to train while a trial runs; what it has saved is its way back after a kill."""
+    others = root / module.CHECKPOINTS / "a-cycle"
+
+    def gives_up(root: Path, *wanted: object, folder: Path, **rest: object) -> None:
+        for made in (others, folder / "a-phase"):
+            made.mkdir(parents=True)
+        raise Diverged("Training diverged.", why="it does", next_step="Lower the rate.")
+
+    monkeypatch.setattr(module, "train_anew", gives_up)
+    found = search(root, SETTINGS, 1, 3, 2, OVER)
+    assert [row["state"] for row in found["trials"]] == ["pruned"]
+    assert [folder.name for folder in (root / module.CHECKPOINTS).iterdir()] == ["a-cycle"]
+
+
+def test_a_second_search_is_refused_while_one_runs(root: Path) -> None:
+    with stage_lock(root, "search"), pytest.raises(LeaseHeldError, match="search already runs"):
+        search(root, SETTINGS, 1, 3, 2, OVER)
+    assert not (root / module.STUDIES).exists(), "nothing was touched"
