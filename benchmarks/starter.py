@@ -159,11 +159,11 @@ both weight files together {sum(path.stat().st_size for path in out.glob("model.
 {clips} clips and {photos} photos of real faces ({people} people known by name, the photos' people mostly unknown), from example and test folders of public
 research repositories; 75% of the known people train. Every fake in training was forged by this project from those faces
 ({", ".join(name for name in card["generators_seen"] if name not in PUBLISHED)}){_drawn(card["generators_seen"])}.
-It has never seen a deepfake from outside.{_started(card["model"])}
+It has never seen {_other(card["generators_seen"])}deepfake from outside.{_started(card["model"])}
 
 ## Figures
 
-On clips of generators that it never met, and a still of each, against real media of people of the holdout; the
+On clips of generators that it never met{_related(card["generators_seen"])}, and a still of each, against real media of people of the holdout; the
 last rows have the people of validation too, on whose real media the threshold was set. 95% intervals by
 drawing whole people. Its backbone and its forgers were chosen by forgers and people that were left out of
 trials, people of this holdout among them (docs/trials.md); how earlier recipes and trials did on these very fakes was seen (AUC 0.17 to 0.61).
@@ -173,7 +173,7 @@ trials, people of this holdout among them (docs/trials.md); how earlier recipes 
 {chr(10).join(line(name, part) for name, part in parts.items())}
 
 Forgeries of people of validation and holdout, by the forgers of this project, against the real clips and photos that they stand for; those that it
-never met in training first:
+never met in training first. When training of the others stopped was decided on those of the people of validation:
 
 | forged by | met in training | real | fake | people | AUC over clips |
 |---|---|---|---|---|---|
@@ -210,6 +210,16 @@ def _drawn(generators: list[str]) -> str:
     return " or shows somebody who does not exist\n(mobile_stylegan: MobileStyleGAN, trained on FFHQ, as published)" if set(generators) & set(PUBLISHED) else ""
 
 
+def _other(generators: list[str]) -> str:
+    """The article of the deepfakes that it never saw."""
+    return "any other " if set(generators) & set(PUBLISHED) else "a "
+
+
+def _related(generators: list[str]) -> str:
+    """What those clips have to do with the generator that it met."""
+    return " (VASA-1's people are drawn by a StyleGAN too, and then animated)" if set(generators) & set(PUBLISHED) else ""
+
+
 def _terms(generators: list[str]) -> str:
     """Whose terms besides bind weights that were trained on drawn pictures."""
     return ", and so were StyleGAN2 and FFHQ, which MobileStyleGAN was distilled from" if set(generators) & set(PUBLISHED) else ""
@@ -223,7 +233,7 @@ def _outside(area: dict[str, Any]) -> str:
         return "What it learned from these forgeries does not carry over to generated portraits: it takes them for more real than real media."
     if area["low"] <= 0.5:
         return "On generated portraits it is not better than chance, as far as so few can show."
-    return "On generated portraits it is better than chance, though it never met one."
+    return "On generated portraits it is better than chance, though it never met these generators."
 
 
 def _shown(interval: dict[str, Any]) -> str:
