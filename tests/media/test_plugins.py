@@ -72,6 +72,62 @@ def test_a_generator_without_faces_or_by_another_contract_is_refused(clips: list
         load_plugin(PluginSettings(name="junk", onnx=str(tmp_path / "junk.onnx")), FACES)
 
 
+def exported(path: Path, value: np.ndarray) -> Path:
+    """A network that draws `value` [C, H, W], or [N, ...] of it, whatever it is given."""
+    kept = [numpy_helper.from_array(value[None].astype(np.float32), "value"), numpy_helper.from_array(np.zeros((8, 1), np.float32), "w")]
+    nodes = [
+        helper.make_node("MatMul", ["z", "w"], ["nothing"]),
+        helper.make_node("Reshape", ["nothing", "shape"], ["one"]),
+        helper.make_node("Add", ["value", "one"], ["image"]),
+    ]
+    kept.append(numpy_helper.from_array(np.array([-1, 1, 1, 1]), "shape"))
+    given = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 8])
+    made = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *value.shape])
+    network = helper.make_model(helper.make_graph(nodes, "g", [given], [made], kept), opset_imports=[helper.make_opsetid("", 17)])
+    network.ir_version = 9
+    onnx.save(network, str(path))
+    return path
+
+
+def wave(*shape: int) -> np.ndarray:
+    return np.sin(np.arange(np.prod(shape)).reshape(shape) / 7.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (wave(1, 64, 64), "(1, 64, 64)"),
+        (wave(64, 64, 3), "(64, 64, 3)"),
+        (wave(3, 1, 512), "(3, 1, 512)"),
+        (wave(3, 8, 8), "sides of 32"),
+        (np.where(wave(3, 64, 64) > 0.9, np.nan, wave(3, 64, 64)), "not finite"),
+        ((wave(3, 64, 64) + 1) / 2, "another range"),
+        ((wave(3, 64, 64) + 1) * 127, "another range"),
+    ],
+    ids=["grey", "channels last", "a line", "tiny", "nan", "0 to 1", "0 to 255"],
+)
+def test_a_picture_that_breaks_the_contract_is_refused_by_its_cause(clips: list[Clip], tmp_path: Path, value: np.ndarray, says: str) -> None:
+    plugin = load_plugin(PluginSettings(name="odd", onnx=str(exported(tmp_path / "odd.onnx", value))), FACES)
+    with pytest.raises(DataError, match="draws something else") as problem:
+        plugin.forge(*clips[0], np.random.default_rng(0))
+    assert says in problem.value.why
+
+
+def test_a_picture_that_is_not_square_is_as_good_as_one_that_is(clips: list[Clip], tmp_path: Path) -> None:
+    wide = np.pad(clips[1][0][0], ((0, 0), (40, 8), (0, 0)), mode="edge")
+    plugin = load_plugin(PluginSettings(name="wide", onnx=str(generator(tmp_path / "wide.onnx", wide))), FACES)
+    forged, _ = plugin.forge(*clips[0], np.random.default_rng(0))
+    assert forged.shape == clips[0][0].shape
+
+
+def test_a_clip_that_is_none_is_refused(clips: list[Clip], tmp_path: Path) -> None:
+    plugin = load_plugin(PluginSettings(name="g", onnx=str(generator(tmp_path / "g.onnx", clips[1][0][0]))), FACES)
+    frames, landmarks = clips[0]
+    for odd in ((frames[:0], landmarks[:0]), (frames, np.full_like(landmarks, np.nan))):
+        with pytest.raises(DataError, match="Cannot forge with 'g'"):
+            plugin.forge(*odd, np.random.default_rng(0))
+
+
 def command(tmp_path: Path, body: str, timeout: int = 60) -> PluginSettings:
     script = tmp_path / "forger.py"
     script.write_text(

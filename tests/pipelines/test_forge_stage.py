@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from media.shards import read_clip_at, read_index
+from media.faces import looks
+from media.shards import read_clip_at, read_index, read_landmarks
 from pipelines import forge
 from pipelines.rows import rows_of
 from pipelines.sides import split_of
@@ -183,6 +184,9 @@ def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(work
     assert report["forged"] + failed == 12 and min(report["forged"], failed) > 0 and report["plugins"]["negative"][0] == sys.executable
     row = rows_of(read_index(workspace_copy / "data" / "forged" / "w1"))[0]
     assert row["generator"] == "negative" and row["label"] == "fake"
+    real = read_index(workspace_copy / "data" / "faces" / "w1").set_index("clip_id").loc[row["source_clip"]]
+    assert row["brightness"] == pytest.approx(1 - real["brightness"], abs=0.02), "how a fake looks is measured on it"
+    assert row["yaw_degrees"] == real["yaw_degrees"] and row["face_px"] == real["face_px"], "where and how it looks is as it was"
 
 
 def test_a_published_generator_forges_by_its_name_alone(workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +199,10 @@ def test_a_published_generator_forges_by_its_name_alone(workspace_copy: Path, mo
         before = read_clip_at(workspace_copy / "data" / "faces" / "w1", reals.loc[row["source_clip"]])
         after = read_clip_at(workspace_copy / "data" / "forged" / "w1", row)
         assert row["generator"] == "mobile_stylegan" and after.shape == before.shape and np.abs(before.astype(int) - after).mean() > 20
+        seen = looks(after, read_landmarks(row))
+        assert {name: row[name] for name in seen} == pytest.approx(seen, nan_ok=True), "nobody is filed under another's skin"
+        assert np.isnan(row["yaw_degrees"]), "the pose of somebody who was drawn is not that of the clip"
+    assert "sha256" in report["plugins"]["mobile_stylegan"]
     monkeypatch.setattr("media.forgers.stylegan.WHEEL", "a-wheel-that-nobody-installs")
     lost = forge.run(workspace_copy, settings, "w1")
     assert lost["forged"] == 0 and any("is missing" in reason for reason in lost["excluded"]), lost
