@@ -1,4 +1,4 @@
-"""Train the starter model: real faces and forgeries of them, no deepfake of the outside world.
+"""Train the starter model: real faces, forgeries of them and drawn portraits, no other deepfake of the outside world.
 
     python benchmarks/starter.py LABELS.csv [--work FOLDER] [--out model/starter]      resumable: the same command goes on
 

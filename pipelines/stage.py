@@ -23,7 +23,9 @@ PER_BATCH = ("faces", "validate", "forge")
 
 
 class Progress:
-    """Prints how far a long piece of work is, with the time left: at most one line in `every_seconds`."""
+    """Prints how far a long piece of work is, with the time left: at most one line in `every_seconds`. Raises KeyboardInterrupt in a stage that Ctrl-C met."""
+
+    interrupted = False  # of this process: the import of a library may swallow the first one
 
     def __init__(self, name: str, every_seconds: float = 5.0) -> None:
         self.name, self.every_seconds = name, every_seconds
@@ -32,6 +34,8 @@ class Progress:
 
     def __call__(self, done: int, total: int, message: str = "") -> None:
         """Tell that `done` of `total` are finished."""
+        if Progress.interrupted:
+            raise KeyboardInterrupt
         now = time.monotonic()
         if now - self.spoken < (0.2 if self.live else self.every_seconds) and done < total:
             return
@@ -53,7 +57,7 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
     """Run a stage in the current folder as a process of its own and exit with its code.
 
     0 done; 1 a failure whose text is printed and left in .vigil/failure.json; 130 paused by Ctrl-C (finished work is kept). Ctrl-C after
-    the work is done changes nothing here: the word it leaves tells the flow to pause before the next stage.
+    the work is done, or that a library's code swallowed, changes nothing here: the word it leaves tells the flow to pause before the next stage.
     """
     set_quiet_environment()
     parser = argparse.ArgumentParser(prog=f"pipelines.{name}")
@@ -67,10 +71,15 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
     def tell_paused(*_: object) -> None:
         write_json(failure_path(root), {"stage": label, "kind": "paused", "text": "paused by Ctrl-C", "retryable": False})
 
+    def interrupt(*_: object) -> None:
+        tell_paused()
+        Progress.interrupted = True
+        raise KeyboardInterrupt
+
     deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # such as a job that a script put into the background
     try:
         if not deaf:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, interrupt)
         report = _run_locked(root, name, label, batch, run)
         if not deaf:
             signal.signal(signal.SIGINT, tell_paused)  # finished: let DVC record it, and the flow pause after it

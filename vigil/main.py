@@ -15,14 +15,15 @@ from workspace.quiet import set_quiet_environment
 app = typer.Typer(
     name="vigil",
     help="Vigil keeps a deepfake detector current: new media in, retrained every week, promoted only if every gate passes.",
-    epilog="Exit codes: 0 done or promoted; 3 finished but held (or a file got no verdict); 2 usage; 1 error; 130 paused by Ctrl-C or SIGTERM.",
+    epilog="Exit codes: 0 done or promoted; 3 finished but held (or a file got no verdict, or a check of `vigil audit` failed); 2 usage; 1 error; "
+    "130 paused by Ctrl-C or SIGTERM.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
 )
 batches_app = typer.Typer(help="List batches; show one; accept, hold or drop one, with who and why.", no_args_is_help=False)
-models_app = typer.Typer(help="List models; roll back to an earlier one.", no_args_is_help=False)
+models_app = typer.Typer(help="List models; roll back, compare two, import or bootstrap a first one, override a gate.", no_args_is_help=False)
 app.add_typer(batches_app, name="batches")
 app.add_typer(models_app, name="models")
 users_app = typer.Typer(help="List accounts; make one (the first admin too), change role, disable, unlock, set a password.", no_args_is_help=False)
@@ -302,7 +303,9 @@ def score(
         Format, typer.Option("--format", help="table for people; csv: file,p_fake,verdict,frames,faces,model,reason; json: the same and more.")
     ] = Format.TABLE,
     mode: Annotated[str, typer.Option(help="dense, standard or fast.", show_default="as the model was trained")] = "",
-    fpr: Annotated[float | None, typer.Option(help="False-positive rate to judge at, e.g. 0.01; says what it costs.", show_default="the card's")] = None,
+    fpr: Annotated[
+        float | None, typer.Option(help="False-positive rate to judge at: 0.005, 0.01, 0.02, 0.05, 0.1 or 0.2; says what it costs.", show_default="the card's")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say for each file how likely it is forged. p_fake: 1 means fake."""
@@ -330,7 +333,7 @@ def explain(
 
 @app.command()
 def evaluate(
-    sources: Annotated[list[str], typer.Argument(help="Folders with real/ and fake/<generator>/, CSVs with path,label, or FaceForensics++.")],
+    sources: Annotated[list[str], typer.Argument(help="Folders, tables or published sets on this disk, as `vigil ingest` takes them (docs/layouts.md).")],
     workspace: WorkspaceOption = None,
     model: Annotated[list[Path] | None, typer.Option(help="Folder of a model in place of the champion; may be repeated.", show_default=False)] = None,
     cross: Annotated[bool, typer.Option("--cross", help="Every model on every source; without --model, all that were ever promoted.")] = False,
@@ -345,19 +348,22 @@ def evaluate(
     label_map: Annotated[
         list[str] | None, typer.Option("--label", help="What the source's own label means, e.g. --label 1=fake --label 0=real.", show_default=False)
     ] = None,
+    columns: Annotated[list[str] | None, typer.Option("--column", help="What a table calls a column, e.g. --column path=filename.", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Where predictions.csv and evaluation.json go.")] = Path("evaluation"),
     mode: Annotated[str, typer.Option(help="dense, standard or fast.", show_default="as the model was trained")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model on any labelled data set, with intervals; or models by data sets. Nothing enters the workspace."""
-    from vigil.measuring import evaluate_cross, evaluate_source, render, render_cross
+    from vigil.measuring import evaluate_cross, evaluate_source, measured_sources, render, render_cross
+    from vigil.scoring import refuse_unknown_mode
 
-    models = model or []
-    if cross or len(sources) > 1 or len(models) > 1:
-        found = evaluate_cross(sources, layout.value, identity, label_map or [], workspace, models, out, mode, history=cross and not models)
+    refuse_unknown_mode(mode)
+    models, named = model or [], measured_sources(sources, layout.value, identity, label_map or [], columns or [])
+    if cross or len(named) > 1 or len(models) > 1:
+        found = evaluate_cross(named, workspace, models, out, mode, history=cross and not models)
         _emit(found, render_cross(found), as_json)
         raise typer.Exit(0 if all(cell["n"] for row in found["models"] for cell in row["cells"]) else HELD)
-    found = evaluate_source(sources[0], layout.value, identity, label_map or [], workspace, models[0] if models else None, out, mode)
+    found = evaluate_source(named[0], workspace, models[0] if models else None, out, mode)
     _emit(found, render(found), as_json)
     raise typer.Exit(0 if found["answered"]["n"] else HELD)
 

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from vigil.scoring import choose_model, model_folder, refuse_unknown_mode
 from vigil.taking_in import named_sources
-from workspace.errors import WorkspaceError
+from workspace.errors import DataError, WorkspaceError
 from workspace.files import write_json
 
 if TYPE_CHECKING:
     from model.inference import Engine
+    from workspace.settings import SourceSettings
 
 AT_ONCE = 4  # models that share one reading of a source: more would be in memory together
 AS_IT_SAYS = "file"  # the identity rule under which a source that names people is believed, and no other has to
@@ -18,24 +19,27 @@ COMPARED = ("auc", "accuracy", "balanced_accuracy")
 SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 
 
-def evaluate_source(
-    path: str, layout: str, identity: str, labels: list[str], workspace: Path | None, model: Path | None, out: Path, mode: str
-) -> dict[str, Any]:
+def measured_sources(paths: list[str], layout: str, identity: str, labels: list[str], columns: list[str]) -> list["SourceSettings"]:
+    """The sources that a person named, read as `vigil ingest` reads them. Raises DataError for one that is not on this disk."""
+    if away := [path for path in paths if "://" in path]:
+        what = f"vigil evaluate does not read {', '.join(away)}."
+        raise DataError(what, why="it measures files on this disk", next_step="Fetch them to a folder first; `vigil ingest` reads s3:// itself.")
+    return named_sources(paths, layout, identity or AS_IT_SAYS, "", labels, columns)
+
+
+def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Path | None, out: Path, mode: str) -> dict[str, Any]:
     """Measure and write; returns the report, with the folder it lies in."""
     refuse_unknown_mode(mode)
     from model.inference import Engine
     from pipelines.measure import measure
     from pipelines.stage import Progress
 
-    (source,) = named_sources([path], layout, identity or AS_IT_SAYS, "", labels)
     folder, mark = choose_model(workspace, model)
     (report,) = measure([Engine(folder)], source, [out], mode or None, Progress("evaluate"))
     return report | {"mark": mark, "out": str(out)}
 
 
-def evaluate_cross(
-    paths: list[str], layout: str, identity: str, labels: list[str], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool
-) -> dict[str, Any]:
+def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool) -> dict[str, Any]:
     """Measure each model on each source, write each cell's table and cross.json; returns what cross.json holds.
 
     `history` adds every model that this workspace ever promoted, oldest first. A cell's folder is out/<model>/<number>-<source>.
@@ -45,7 +49,6 @@ def evaluate_cross(
     from pipelines.measure import measure
     from pipelines.stage import Progress
 
-    sources = named_sources(paths, layout, identity or AS_IT_SAYS, "", labels)
     folders = [*(promoted_models(workspace) if history else []), *map(model_folder, models)] or [choose_model(workspace, None)[0]]
     rows = []
     for first in range(0, len(folders), AT_ONCE):

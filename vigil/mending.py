@@ -24,6 +24,7 @@ def examine_and_fix(
 
     verified = None
     done: list[str] = []
+    lost: list[dict[str, Any]] = []
     if fix or push or pull or remote or clock_is_right:
         from flows.closing import finish_commit
         from pipelines.stage import Progress
@@ -32,9 +33,15 @@ def examine_and_fix(
         from workspace.remote import replace_damaged, send_missing, verify
 
         with lease(root, "doctor"):
+            lacking = repository.absent(root) if pull else []
+            if pull and repository.is_cloned_from_a_folder(root, settings.remote.url):
+                repository.pull(root)  # from the remote of the workspace that this one was cloned from: its own is empty yet
             repository.set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
             if pull:
-                done.append(f"pulled {repository.pull(root)} files")
+                repository.pull(root)
+                left = repository.absent(root)
+                done.append(f"pulled {len(lacking) - len(left)} of {len(lacking)} batches and models that were not here")
+                lost = [_not_fetched(left)] if left else []
             if clock_is_right:
                 done += count_weeks_from_now(root, settings)
             if fix:
@@ -55,7 +62,14 @@ def examine_and_fix(
             verified = verify(root, Progress("remote")) if remote else None
             if verified and push and verified.damaged:
                 done.append(f"replaced {replace_damaged(root, verified)} objects")
-    return examine(root, settings) + (examine_remote(verified) if verified else []), done
+    return examine(root, settings) + lost + (examine_remote(verified) if verified else []), done
+
+
+def _not_fetched(names: list[str]) -> dict[str, Any]:
+    """The doctor's finding about what is neither here nor on the remote."""
+    some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    next_step = "Run `vigil doctor --push` in the workspace that has them, or name its remote in remote.url; then pull again."
+    return {"check": "data", "ok": False, "found": f"{len(names)} not on the remote: {some}", "next": next_step}
 
 
 def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:

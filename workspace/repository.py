@@ -329,11 +329,25 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
     return len(there)
 
 
-def pull(root: Path, targets: Iterable[str] = ()) -> int:
-    """Fetch and check out what is tracked at the present commit; returns the number of files fetched."""
+def pull(root: Path, targets: Iterable[str] = ()) -> None:
+    """Fetch and check out what is tracked at the present commit; what the remote does not have stays away (`absent`)."""
     with open_dvc(root) as repo, remote_errors("The DVC remote could not be read. What was fetched is kept.", "try again, or run `vigil doctor --remote`"):
-        done = repo.pull(list(targets) or None, allow_missing=True)
-    return int(done.get("fetched", 0))
+        repo.pull(list(targets) or None, allow_missing=True)
+
+
+def absent(root: Path) -> list[str]:
+    """The batches and models of the present commit that DVC tracks and that are not here."""
+    tracked = (path.relative_to(root).with_suffix("") for pattern in ("data/raw/*.dvc", "models/*.dvc") for path in sorted(root.glob(pattern)))
+    return [str(path) for path in tracked if not (root / path).exists()]
+
+
+def is_cloned_from_a_folder(root: Path, remote_url: str) -> bool:
+    """Whether the settings want a remote within the workspace which has none yet, while the committed one, of the workspace it was cloned from, is there."""
+    if not remote_url or "://" in remote_url or (root.resolve() / ".vigil" / Path(remote_url).expanduser()).exists():
+        return False
+    with open_dvc(root) as repo:
+        known = str(repo.config.get("remote", {}).get(REMOTE, {}).get("url", ""))
+    return bool(known) and "://" not in known and Path(known).is_dir()
 
 
 def replace_folder(source: Path, target: Path) -> None:

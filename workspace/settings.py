@@ -264,7 +264,7 @@ class ModelSettings(Block):
     fusion: Literal["heads", "features"] = Field(
         "heads", description="What of CNN and LSTM is averaged: what their heads say, or their features before one head."
     )
-    fusion_cnn: Fraction = Field(0.6, description="Weight of the CNN; the LSTM has the rest. `vigil search --over model.fusion_cnn` tries others.")
+    fusion_cnn: Fraction = Field(0.6, description="Weight of the CNN; the LSTM has the rest. `vigil search model.fusion_cnn` tries others.")
     fusion_learned: bool = Field(False, description="Whether phase 2 learns the weight from `fusion_cnn` on.")
     dropout: Fraction = Field(0.3, description="Before the heads.")
 
@@ -378,7 +378,7 @@ class DriftSettings(Block):
 
     permutations: Positive = Field(199, ge=99, description="Permutations of the test.")
     alpha: float = Field(0.01, gt=0, lt=0.5, description="A p-value below this is drift.")
-    min_samples: Positive = Field(20, description="Fewer on either side: undecided, reported.")
+    min_samples: Positive = Field(20, description="Fewer known ones: undecided. Fewer that came in: passed, too few to move the traffic.")
     max_samples: Positive = Field(500, description="Drawn by seed from each side.")
 
 
@@ -410,7 +410,7 @@ class GateSettings(Block):
     max_generalisation_gap: Fraction = Field(0.10, description="Train AUC minus holdout AUC.")
     min_score_spread: Fraction = Field(0.05, description="Least standard deviation of p_fake on the holdout.")
     max_transfer_drop: Fraction = Field(0.04, description="Balanced accuracy lost to transferred PGD at 0.05.")
-    min_whitebox: Fraction = Field(0.30, description="Balanced accuracy under white-box PGD at 2/255, above what an undefended model has.")
+    min_whitebox: Fraction = Field(0.30, description="Least balanced accuracy under white-box PGD at 2/255; an undefended model has about 0.")
     max_curve_drop: Fraction = Field(0.05, description="Largest loss of mean robust accuracy against the champion.")
     max_latency_seconds: float = Field(
         5.0, gt=0, description="The network's time for the clips of a 10 s video, mode `standard`; decoding and faces come on top."
@@ -472,7 +472,12 @@ class ServeSettings(Block):
 class PolicySettings(Block):
     """How one kind of client wants to be answered. Empty values mean what the model and the workspace have."""
 
-    target_fpr: float | None = Field(None, gt=0, le=1, description="Judge at the model's operating point for this false-positive rate.")
+    target_fpr: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Judge at the model's operating point for this false-positive rate, or the nearest stricter one (0.005, 0.01, 0.02, 0.05, 0.1, 0.2).",
+    )
     abstain: Fraction | None = Field(None, description="Half width of the band around the threshold in which the answer is `uncertain`.")
     mode: Literal["", "dense", "standard", "fast"] = Field("", description="How densely a video is looked at.")
     keep_days: NotNegative | None = Field(None, description="Media of its uploads are deleted after so many days, whatever the verdict; 0 at once.")

@@ -7,31 +7,35 @@ import types
 from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
+import yaml
 from pydantic.fields import FieldInfo
 
 from workspace.blocks import Block
+from workspace.profiles import project_root
 from workspace.settings import PluginSettings, Settings, SourceSettings
 
 ENTRIES: dict[str, type[Block]] = {"ingest.sources": SourceSettings, "forge.plugins": PluginSettings}  # lists of blocks: a table each
 
 INTRODUCTION = """# Settings
 
-Every key of a workspace's `params.yaml`. The defaults are those of the code; `params.yaml` holds the values of the profile
-`full`, and `vigil init --profile small|demo` lays its differences over them. Unknown keys, wrong types and combinations that cannot
-be are refused, all of them in one message. This page is made by `python -m workspace.settings_docs`.
+Every key of a workspace's `params.yaml`. The values shown are those of the profile `full`, which `params.yaml` of the project holds; `vigil init --profile
+small|demo` lays its differences over them, and `--print-params` shows what a new workspace gets. (A key that is taken out of `params.yaml` falls back to a
+default of the code, which may be another.) Unknown keys, wrong types and combinations that cannot be are refused, all of them in one message. This page is
+made by `python -m workspace.settings_docs`.
 """
 
 
 def settings_table() -> str:
     """The whole page, as Markdown: one table a block with key, type, default and description."""
-    parts = [INTRODUCTION, _table("The file", "", _plain(Settings), Settings.__doc__ or "")]
+    full = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))
+    parts = [INTRODUCTION, _table("The file", "", _plain(Settings), Settings.__doc__ or "", full)]
     for name, field in Settings.model_fields.items():
         block = _block(field)
         if block is not None:
             key = str(field.alias or name)
-            parts.append(_table(f"`{key}`", f"{key}.", list(_rows(block)), block.__doc__ or ""))
+            parts.append(_table(f"`{key}`", f"{key}.", list(_rows(block)), block.__doc__ or "", full))
             parts += [
-                _table(f"One entry of `{place}`", "", list(_rows(entry)), entry.__doc__ or "")
+                _table(f"One entry of `{place}`", "", list(_rows(entry)), entry.__doc__ or "", {})
                 for place, entry in ENTRIES.items()
                 if place.startswith(f"{key}.")
             ]
@@ -56,10 +60,11 @@ def _block(field: FieldInfo) -> type[Block] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Block) else None
 
 
-def _table(title: str, at: str, rows: list[tuple[str, FieldInfo]], text: str) -> str:
-    lines = [f"## {title}", "", text.strip(), "", "| key | type | default | description |", "|---|---|---|---|"]
+def _table(title: str, at: str, rows: list[tuple[str, FieldInfo]], text: str, full: dict[str, Any]) -> str:
+    lines = [f"## {title}", "", text.strip(), "", f"| key | type | {'`full`' if full else 'default'} | description |", "|---|---|---|---|"]
     for key, field in rows:
-        lines.append(f"| `{at}{key}` | {_type(field.annotation)}{_limits(field)} | {_default(field)} | {_cell(field.description or '')} |")
+        value = _cell(_value(field, f"{at}{key}", full))
+        lines.append(f"| `{at}{key}` | {_type(field.annotation)}{_limits(field)} | {value} | {_cell(field.description or '')} |")
     return "\n".join(lines) + "\n"
 
 
@@ -89,10 +94,17 @@ def _limits(field: FieldInfo) -> str:
     return f" ({', '.join(dict.fromkeys(found))})" if found else ""
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    value = field.get_default(call_default_factory=True)
+def _value(field: FieldInfo, place: str, full: dict[str, Any]) -> str:
+    """What the profile `full` has at a place, else the code's default."""
+    found: Any = full
+    for name in place.split("."):
+        if not isinstance(found, dict) or name not in found:
+            return "required" if field.is_required() else _written(field.get_default(call_default_factory=True))
+        found = found[name]
+    return _written(tuple(found) if isinstance(found, list) else found)
+
+
+def _written(value: Any) -> str:
     if value is None:
         return "`null`"  # as YAML writes it
     if isinstance(value, float):

@@ -10,7 +10,7 @@ import pytest
 from model.inference import FileVerdict
 from model.metrics import auc, summarise
 from pipelines.measure import measure
-from vigil.measuring import evaluate_cross, evaluate_source, render, render_cross
+from vigil.measuring import evaluate_cross, evaluate_source, measured_sources, render, render_cross
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
@@ -64,11 +64,11 @@ def write(folder: Path, said: dict[str, float]) -> None:
 
 
 def evaluated(path: Path, out: Path, identity: str = "", mode: str = "") -> dict[str, Any]:
-    return evaluate_source(str(path), "auto", identity, [], None, None, out, mode)
+    return evaluate_source(measured_sources([str(path)], "auto", identity, [], [])[0], None, None, out, mode)
 
 
 def crossed(paths: list[Path], out: Path, mode: str = "", models: tuple[str, ...] = ("first", "second")) -> dict[str, Any]:
-    return evaluate_cross([str(path) for path in paths], "auto", "", [], None, [Path(name) for name in models], out, mode, history=False)
+    return evaluate_cross(measured_sources([str(path) for path in paths], "auto", "", [], []), None, [Path(name) for name in models], out, mode, history=False)
 
 
 def test_saturated_scores_can_be_recomputed_from_the_table(tmp_path: Path) -> None:
@@ -170,3 +170,14 @@ def test_a_card_without_its_clips_cannot_say_what_trained_the_model(folder: Path
     no_network["first"].card.train_clips = ()
     report = evaluated(folder, tmp_path / "out")
     assert report["learned"] is None and "card lists no training clips" in render(report)
+
+
+def test_a_table_may_name_its_columns_and_a_bucket_is_refused(folder: Path, tmp_path: Path) -> None:
+    rows = [f"{path},{'fake' if '/fake/' in str(path) else 'real'}" for path in sorted(folder.rglob("*.mp4"))]
+    (tmp_path / "mine.csv").write_text("\n".join(["filename,truth", *rows]) + "\n")
+    (source,) = measured_sources([str(tmp_path / "mine.csv")], "auto", "", [], ["path=filename", "label=truth"])
+    report = evaluate_source(source, None, None, tmp_path / "out", "")
+    assert report["overall"]["auc"]["value"] == 1.0 and report["overall"]["n_real"] == report["overall"]["n_fake"] == 4
+    with pytest.raises(DataError, match="s3://past/set") as problem:
+        measured_sources(["s3://past/set"], "auto", "", [], [])
+    assert "this disk" in problem.value.why

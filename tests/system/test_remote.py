@@ -147,6 +147,27 @@ def test_what_was_pushed_comes_back_in_a_fresh_clone_and_what_rots_is_named_and_
         assert doctor(late, "--pull", "--remote")[0] == 0
 
 
+def test_a_clone_of_a_workspace_with_a_remote_of_its_own_fetches_from_that(tmp_path: Path, template: Path) -> None:
+    """As the README shows it: `remote.url` is a folder in the workspace, which a clone has empty."""
+    root, clone, late = tmp_path / "w", tmp_path / "clone", tmp_path / "late"
+    batch = made(root, template, {"url": "remote"})
+    doctor(root, "--push")
+    commit(root, "the remote is named")
+    git(tmp_path, "clone", "-q", str(root), str(clone))
+    code, page = doctor(clone, "--pull")
+    assert code == 0 and "pulled 2 of 2 batches and models that were not here" in page["done"], page
+    assert (clone / "data" / "raw" / batch / "media-001.tar").read_bytes() == (root / "data" / "raw" / batch / "media-001.tar").read_bytes()
+    assert (clone / "models" / MODEL / "model.onnx").is_file()
+    code, page = doctor(clone, "--pull")
+    assert code == 0 and "pulled 0 of 0 batches and models that were not here" in page["done"]
+
+    (root / ".vigil" / "remote").rename(tmp_path / "away")
+    git(tmp_path, "clone", "-q", str(root), str(late))
+    code, page = doctor(late, "--pull")
+    (row,) = [row for row in page["checks"] if not row["ok"]]
+    assert code == 1 and row["found"] == f"2 not on the remote: data/raw/{batch}, models/{MODEL}" and "--push" in row["next"]
+
+
 def test_a_lost_list_of_files_and_a_workspace_that_has_it_no_more(tmp_path: Path, template: Path) -> None:
     root, clone = tmp_path / "w", tmp_path / "clone"
     with remote("folder", tmp_path) as (where, store):

@@ -158,6 +158,23 @@ def test_ctrl_c_in_any_moment_of_a_stage_pauses_and_the_next_call_goes_on(root: 
         assert reproduce(copy, "only") == ["only"]
 
 
+SWALLOWED = f"""try:
+        {HIT.format("SIGINT")}
+    except BaseException:
+        pass
+    """
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_ctrl_c_that_a_library_swallowed_pauses_all_the_same(root: Path, tmp_path: Path, told: bool) -> None:
+    """An extension that clears whatever an import of its own raised: the stage went on, and so did the cycle."""
+    goes_on = "from pipelines.stage import Progress; Progress('only')(1, 2)" if told else ""
+    copy = one_stage(root, tmp_path / "w", in_its_work=SWALLOWED + goes_on)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(copy, "only")
+    assert recorded(copy) == ([] if told else ["only"]), "at once where it tells how far it is, else after its work"
+
+
 def test_a_killed_stage_may_be_tried_again(root: Path, tmp_path: Path) -> None:
     with pytest.raises(StageFailed) as caught:
         reproduce(one_stage(root, tmp_path / "w", in_its_work=HIT.format("SIGKILL")), "only")
