@@ -15,8 +15,7 @@ COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 NO_VERDICT = 3
 WARNINGS = {
     "not promoted": "This model was not promoted: no gate vouches for its answers ({name}).",
-    "starter": "Scored by the starter model, which knows few people, none of your media, and of the generators of the world just one that draws portraits: "
-    "see {folder}/README.md.",
+    "starter": "Scored by the starter model, which knows few people, none of your media, and no fake from outside: see {folder}/README.md.",
 }
 
 

@@ -173,7 +173,7 @@ def test_a_card_without_its_clips_cannot_say_what_trained_the_model(folder: Path
 
 
 def test_a_table_may_name_its_columns_and_a_bucket_is_refused(folder: Path, tmp_path: Path) -> None:
-    rows = [f"{path},{'fake' if '/fake/' in str(path) else 'real'}" for path in sorted(folder.rglob("*.mp4"))]
+    rows = [f"{path.relative_to(tmp_path)},{'fake' if '/fake/' in path.as_posix() else 'real'}" for path in sorted(folder.rglob("*.mp4"))]
     (tmp_path / "mine.csv").write_text("\n".join(["filename,truth", *rows]) + "\n")
     (source,) = measured_sources([str(tmp_path / "mine.csv")], "auto", "", [], ["path=filename", "label=truth"])
     report = evaluate_source(source, None, None, tmp_path / "out", "")
