@@ -34,11 +34,13 @@ def examine_and_fix(
 
         with lease(root, "doctor"):
             lacking = repository.absent(root) if pull else []
-            if pull and repository.is_cloned_from_a_folder(root, settings.remote.url):
+            borrows = pull and repository.is_cloned_from_a_folder(root, settings.remote.url)
+            if borrows:
                 repository.pull(root)  # from the remote of the workspace that this one was cloned from: its own is empty yet
             repository.set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
             if pull:
-                repository.pull(root)
+                if not borrows:
+                    repository.pull(root)
                 left = repository.absent(root)
                 done.append(f"pulled {len(lacking) - len(left)} of {len(lacking)} batches and models that were not here")
                 lost = [_not_fetched(left)] if left else []

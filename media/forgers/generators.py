@@ -144,9 +144,10 @@ def _talking(face: Clip, landmarks: Landmarks, rng: np.random.Generator) -> Clip
 def _lit(made: Frames, points: Landmarks, frames: Frames, landmarks: Landmarks, strength: float) -> Floats:
     """`made` [T,S,S,3] with the colours of the clip's face, as far as its surroundings do not drown in black or white, which would be a mark too."""
     masks = [_faces(mesh, frames.shape[1]) for mesh in (points, landmarks)]
+    most = _drowned(made) + DROWNED
     for part in (1.0, 0.5, 0.25):
         lit = transfer_colour(made, frames, masks[0], masks[1], part * strength)
-        if _drowned(lit) <= _drowned(made) + DROWNED:
+        if _drowned(lit) <= most:
             return lit
     return made.astype(np.float32)
 
