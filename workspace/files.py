@@ -66,20 +66,6 @@ def _finite(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
 
 
-REINSTALL = "Run `make clean setup`, which fetches every package anew; in a container, build the image again"  # a file of an installed wheel is not as it was
-
-
-def file_of_wheel(wheel: str, path: str) -> Path | None:
-    """Where a file of an installed wheel lies, found through its metadata without importing it; None where wheel or file is missing."""
-    from importlib.metadata import PackageNotFoundError, distribution
-
-    try:
-        found = Path(str(distribution(wheel).locate_file(path)))
-    except PackageNotFoundError:
-        return None
-    return found if found.is_file() else None
-
-
 def sha256_file(path: Path) -> str:
     """The sha256 of a file's bytes, as 64 hex digits."""
     digest = hashlib.sha256()

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from media.forgers.generators import FaceGenerator
 from media.forgers.openvino_ir import to_onnx
-from workspace.errors import ModelFileError
-from workspace.files import REINSTALL, file_of_wheel, sha256_bytes
 from workspace.settings import FaceSettings
+from workspace.wheels import published
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -67,14 +66,5 @@ def _run(session: "onnxruntime.InferenceSession", given: NDArray[np.float32]) ->
 
 
 def _content(name: str) -> bytes:
-    path = file_of_wheel(WHEEL, f"{FOLDER}/{name}")
-    if path is None:
-        why = f"{FOLDER}/{name} of {WHEEL} is missing"
-        raise ModelFileError("MobileStyleGAN is not installed.", why=why, next_step=f"{REINSTALL}; or take mobile_stylegan out of forge.forgers.")
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise ModelFileError(f"Cannot read {path}.", why=str(problem), next_step="Let whoever runs Vigil read it.") from problem
-    if sha256_bytes(content) != SHA256[name]:
-        raise ModelFileError(f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step=f"{REINSTALL}.")
-    return content
+    what, instead = "The networks of MobileStyleGAN", "; or take mobile_stylegan out of forge.forgers"
+    return published(WHEEL, f"{FOLDER}/{name}", SHA256[name], what, instead)

@@ -102,7 +102,7 @@ def test_missing_network_files_are_one_clear_error(monkeypatch):
 
     monkeypatch.setattr("importlib.metadata.distribution", gone)
     with pytest.raises(ModelFileError, match="face_landmark"):
-        networks.network_file(networks.MESH_FILE)
+        networks.network_content(networks.MESH_FILE)
 
 
 def test_the_index_maps_are_of_the_mesh():
