@@ -154,6 +154,8 @@ both weight files together {sum(path.stat().st_size for path in out.glob("model.
 
     python benchmarks/starter.py LABELS.csv
 
+gives the same weights, byte for byte, from the same code, packages, media and kind of processor.
+
 ## Data
 
 {clips} clips and {photos} photos of real faces ({people} people known by name, the photos' people mostly unknown), from example and test folders of public
