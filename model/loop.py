@@ -1,7 +1,7 @@
 """The training loop both phases share: AdamW, warm-up and cosine, clipping, averaged weights, early stopping, exact resume.
 
 Every random draw of a step comes from (seed, step), never from a generator that runs on; so a state is weights, optimiser
-and counters, and a run that was killed ends with the very weights of one that was not. A checkpoint is one safetensors
+and counters, and a run that was killed ends with the very weights of one that was not (on a CPU; a GPU adds in no fixed order). A checkpoint is one safetensors
 file, written whole or not at all, in a folder named by a hash of all that the run depends on.
 """
 
@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from model import parallel
 from model.checkpoint import load_tensors, save_tensors
+from model.hardware import in_memory_of_gpu
 from workspace.errors import Diverged, ModelFileError
 from workspace.files import write_json
 from workspace.settings import PhaseSettings
@@ -108,7 +110,8 @@ class Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.settings, self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        figures = work(self.step)
+        with self._fits():
+            figures = work(self.step)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         if not torch.isfinite(norm):
             raise Diverged(
@@ -133,7 +136,8 @@ class Loop:
         """Validate the averaged weights, keep them if they are the best, and write a row of the learning curve."""
         raw = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.model.load_state_dict(self.averaged)
-        figures = validate()
+        with self._fits():
+            figures = validate()
         if figures is not None and parallel.size() > 1:  # one opinion on when to stop, whatever rounding says elsewhere
             figures = {name: parallel.total(value if parallel.leads() else 0.0) for name, value in figures.items()}
         self.model.load_state_dict(raw)
@@ -148,6 +152,10 @@ class Loop:
             self.best_loss = math.inf if figures is None else loss
         else:
             self.looks += 1
+
+    def _fits(self) -> AbstractContextManager[None]:
+        smaller = f"Lower micro_batch ({self.settings.micro_batch}) of this phase in params.yaml, which begins the phase anew"
+        return in_memory_of_gpu("a step of training", f"{smaller}, or end what else uses the GPU; `CUDA_VISIBLE_DEVICES= vigil retrain` learns on the CPU.")
 
     def _message(self) -> str:
         if not self.history:

@@ -10,16 +10,18 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.hardware import best_device
-from workspace.errors import TooLittleData, VigilError
+from workspace.errors import SettingsError, TooLittleData, VigilError
 from workspace.files import read_json, write_json
 
 TOLD = "VIGIL_TOLD"  # names the file in which a process leaves its problem
@@ -50,11 +52,9 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(device)
     if together:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        if together:
-            dist.destroy_process_group()
+    yield
+    if together:  # not where one of them failed: it would wait for the others, who wait for it
+        dist.destroy_process_group()
 
 
 def share(count: int) -> slice:
@@ -101,7 +101,10 @@ def wait() -> None:
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Leaves the word of a failure that a person can act on for `launch`, and ends this process with 1, without a trace of calls."""
+    """Leaves the word of a failure that a person can act on for `launch`, and ends this process with 1, without a trace of calls.
+
+    It ends at once, whatever still runs in it: its GPU would wait for the other processes, who wait for it.
+    """
     try:
         yield
     except VigilError as problem:
@@ -110,11 +113,26 @@ def telling() -> Iterator[None]:
             write_json(Path(told), {"kind": kind, "what": problem.what, "why": problem.why, "next_step": problem.next_step})
         else:
             print(problem, file=sys.stderr)
-        sys.exit(1)
+        _end()
+    except Exception:
+        traceback.print_exc()
+        _end()
+
+
+def _end() -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def launch(module: str, *words: str, processes: int) -> None:
-    """Run `python -m module words` in so many processes by torchrun, and wait. Raises VigilError where one of them failed, its own where it was `telling`."""
+    """Run `python -m module words` in so many processes by torchrun, and wait. Raises VigilError where one of them failed, its own where it was `telling`.
+
+    SettingsError where there are GPUs, but fewer than processes.
+    """
+    if torch.cuda.is_available() and processes > (gpus := torch.cuda.device_count()):
+        why = f"each needs a GPU of its own, and there are {gpus}"
+        raise SettingsError(f"Cannot train in {processes} processes.", why=why, next_step=f"Set `processes` to {gpus} in params.yaml.")
     command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", module, *words]
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "problem.json"
@@ -128,5 +146,5 @@ def launch(module: str, *words: str, processes: int) -> None:
         raise VigilError(
             f"Training in {processes} processes failed.",
             why=f"torchrun ended with {ended.returncode}; its words are above",
-            next_step="Mend what it says, or set `processes` to 1. Finished steps are kept: the same command goes on.",
+            next_step="Mend what it says, and the same command goes on where it was; with `processes` set to 1 the phase begins anew.",
         )

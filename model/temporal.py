@@ -27,14 +27,19 @@ def build_temporal(settings: ModelSettings, features: int) -> tuple[nn.Module, i
 
 
 def read(module: nn.Module, features: Tensor, lengths: Tensor | None) -> Tensor:
-    """States [B, T, D] of features [B, T, F]; zeros beyond a clip's length, or whatever the padding gives there for a transformer."""
+    """States [B, T, D] of features [B, T, F]; zeros beyond a clip's length, or whatever the padding gives there for a transformer.
+
+    A recurrent head reads and remembers in float32: in float16 its gradients are lost where the loss is small.
+    """
     if isinstance(module, Transformer):
         return module(features, lengths)[0]
-    if lengths is None:
-        states: Tensor = module(features)[0]
-        return states
-    packed = nn.utils.rnn.pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    return nn.utils.rnn.pad_packed_sequence(module(packed)[0], batch_first=True, total_length=features.shape[1])[0]
+    with torch.autocast(features.device.type, enabled=False):  # on a GPU it would make float16 of a recurrent head, whatever it was asked for
+        features = features.float()
+        if lengths is None:
+            states: Tensor = module(features)[0]
+            return states
+        packed = nn.utils.rnn.pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(module(packed)[0], batch_first=True, total_length=features.shape[1])[0]
 
 
 class Transformer(nn.Module):

@@ -407,6 +407,7 @@ def _cuda(device: torch.device) -> list[torch.device]:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 where `precision` asks for it; `auto` does on a GPU, and on a processor whose own instructions multiply it."""
-    wanted = precision == "bf16" or (precision == "auto" and (device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()))
+    """bfloat16 where `precision` asks for it; `auto` does on a GPU or a processor whose own instructions multiply it (a GPU's from capability 8.0 on)."""
+    can = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    wanted = precision == "bf16" or (precision == "auto" and can)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)

@@ -38,12 +38,14 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """The work of `run` in this process, which may be one of several (model/parallel.py): the first of them writes."""
     from model.checkpoint import save_model
     from model.data import ClipDataset
-    from model.hardware import best_device
+    from model.hardware import best_device, describe_device
     from model.parallel import leads
     from model.training import pretrain
 
     model, warm = start_model(root, settings, cycle)
     model.to(best_device())
+    if leads():
+        print(f"Learning on {describe_device()}.", flush=True)
     size = settings.faces.size_px
     train_set = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
     val_set = ClipDataset(root, read_set(root, "validation"), size)

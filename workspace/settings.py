@@ -290,7 +290,7 @@ class PhaseSettings(Block):
     )
     processes: Positive = Field(1, description="Processes that share each batch (torchrun); on GPUs one each.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Of the forward pass; `auto` is bf16 on a GPU and on processors with bf16 instructions, else fp32."
+        "auto", description="Of the forward pass; `auto` is bf16 on GPUs and processors with bf16 instructions, else fp32."
     )
     compile: bool = Field(False, description="The backbone goes through torch.compile: faster after a first minute; asks for a C++ compiler.")
 

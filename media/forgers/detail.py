@@ -1,5 +1,7 @@
 """Sharpness and shades: forged clips are as often sharper than the real one as softer, so that no detector can go by blur, colour or contrast alone."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ SIGMA = 1.0  # what a blur of so many pixels takes away is detail
 LEAST_GAIN, MOST_GAIN = 0.25, 3.0
 COVERED = 0.02  # a pixel of which a forgery takes so much belongs to it: in the soft edge both pictures lose detail
 AS_SHARP = 0.7  # so often a fake has exactly the detail of what it covers
+MARGIN = 8  # pixels, a multiple of what up-samplers enlarge by
 SPREAD = 0.3  # else the logarithm of how much it has lies evenly within so much of 0
 
 
@@ -66,6 +69,17 @@ def transfer_colour(faces: NDArray[np.uint8], frames: NDArray[np.uint8], masks: 
     gain = np.clip(goal.std(axis=0) / np.maximum(inside.std(axis=0), 1e-3), 0.6, 1.6)
     matched = (lab - mean) * (1 + strength * (gain - 1)) + mean + strength * (goal_mean - mean)
     return np.stack([np.clip(cv2.cvtColor(face.astype(np.float32), cv2.COLOR_LAB2RGB) * 255, 0, 255) for face in matched])
+
+
+def with_surroundings(redraw: Callable[[Floats], Floats], picture: NDArray[np.generic]) -> Floats:
+    """A picture [S,S,3] as `redraw` draws it, which sees MARGIN more pixels on each side and gives a picture as large as what it sees.
+
+    Whatever blurs or enlarges a picture repeats or mirrors its outermost pixels, and flattens the edge of a crop; no generator does, since its pictures
+    are larger than the face that is cut out of them. So what lies beyond goes on with the slope that the edge has: mirrored in place and in value.
+    """
+    size, room = picture.shape[0], ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
+    wider = np.clip(np.pad(picture.astype(np.float32), room, "reflect", reflect_type="odd"), 0, 255)
+    return redraw(wider)[MARGIN : MARGIN + size, MARGIN : MARGIN + size]
 
 
 def _fine(frames: Floats) -> Floats:

@@ -134,7 +134,7 @@ def _drift(rng: np.random.Generator, count: int) -> Floats:
 def _drive(picture: NDArray[np.uint8], own: Floats, goal: Floats, draw: _Draw, size: int, drift: Floats) -> Floats:
     """`picture` bent from mesh `own` to mesh `goal` [468,2], its border moved by `drift` [2], the inside of a newly opened mouth painted; float [S,S,3]."""
     maps = bend(np.concatenate([goal[list(CONTROL)], RIM + drift]), np.concatenate([own[list(CONTROL)], RIM]), size)
-    face: Floats = cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+    face: Floats = cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
     opened = lip_gap(goal) - lip_gap(own)
     if opened > 0.012:
         face = _paint_mouth(face, goal, draw, size, strength=min(1.0, opened / 0.03))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.detail import compose, draw_sharpness
+from media.forgers.detail import compose, draw_sharpness, with_surroundings
 from media.forgers.masks import OVAL, Floats, cover, steady
 
 
@@ -47,21 +47,21 @@ def restore(
     Seven clips in ten end with as much fine detail as they came with (in edges now, no longer in skin), the others with more or less.
     """
     draw = _draw(rng)
-    made = np.stack([_redraw(frame, draw) for frame in frames])
+    made = np.stack([with_surroundings(lambda wider: _redraw(wider, draw, frames.shape[1]), frame) for frame in frames])
     covers = draw.strength * cover(steady(landmarks), frames.shape[1], () if draw.whole else OVAL, draw.softness)
     return compose(frames, made, covers, draw.sharpness), np.array(landmarks)
 
 
-def _redraw(picture: NDArray[np.uint8], draw: _Draw) -> Floats:
-    """The picture [S,S,3] made small, its skin smoothed, grown again and its edges steepened without an overshoot; float."""
+def _redraw(picture: Floats, draw: _Draw, crop: int) -> Floats:
+    """The picture [S,S,3] made small, its skin smoothed, grown again and its edges steepened without an overshoot; float. Radii are of side `crop`."""
     size = picture.shape[0]
     side = max(16, round(size * draw.factor))
-    small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    small = np.rint(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)).astype(np.uint8)
     for _ in range(2):
         small = cv2.bilateralFilter(small, 5, draw.smooth, 2.0)
     grown = cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC).astype(np.float32)
     kernel = np.ones((3, 3), np.uint8)
     least, most = cv2.erode(grown, kernel), cv2.dilate(grown, kernel)
-    steep = grown + draw.crisp * (grown - cv2.GaussianBlur(grown, (0, 0), draw.radius * size / 128))
+    steep = grown + draw.crisp * (grown - cv2.GaussianBlur(grown, (0, 0), draw.radius * crop / 128))
     crisp: Floats = np.clip(steep, least, most)
     return crisp

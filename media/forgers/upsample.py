@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.detail import compose, draw_sharpness
+from media.forgers.detail import compose, draw_sharpness, with_surroundings
 from media.forgers.masks import OVAL, Floats, cover, steady
 
 
@@ -55,7 +55,7 @@ def upsample(
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
     """The clip with an up-sampler's detail, in the whole picture or in the face; landmarks stay. frames [T,S,S,3] uint8 RGB. `donor` is not used."""
     draw = _draw(rng)
-    made = np.stack([_regrow(frame.astype(np.float32), draw) for frame in frames])
+    made = np.stack([with_surroundings(lambda wider: _regrow(wider, draw), frame) for frame in frames])
     covers = draw.strength * cover(steady(landmarks), frames.shape[1], () if draw.whole else OVAL, draw.softness)
     return compose(frames, made, covers, draw.sharpness), np.array(landmarks)
 

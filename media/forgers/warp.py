@@ -28,5 +28,7 @@ def bend(goal: Floats, source: Floats, size: int) -> tuple[Floats, Floats]:
     nodes = (np.arange(GRID) + 0.5) / GRID
     grid = np.stack(np.meshgrid(nodes, nodes), axis=2).reshape(-1, 2)
     value = radial(((grid[:, None] - goal[None]) ** 2).sum(axis=2)) @ weights[:count] + weights[count] + grid @ weights[count + 1 :]
-    field = cv2.resize((value * size - 0.5).reshape(GRID, GRID, 2).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.ascontiguousarray(field[..., 0]), np.ascontiguousarray(field[..., 1])
+    moved = (value - grid).reshape(GRID, GRID, 2).astype(np.float32) * size  # beyond the outer nodes how far a pixel moves goes on, not where it lies
+    field = cv2.resize(moved, (size, size), interpolation=cv2.INTER_CUBIC)
+    own = np.arange(size, dtype=np.float32)
+    return field[..., 0] + own, field[..., 1] + own[:, None]

@@ -1,6 +1,5 @@
 """MobileStyleGAN out of its wheel: what its authors' runtime says, ours says too; a talking portrait moves as its clip does; no other file is taken."""
 
-
 import numpy as np
 import onnxruntime
 import pytest

@@ -218,8 +218,8 @@ def test_the_attackers_model_shares_nothing_with_the_ones_it_attacks(story: Any)
     root, _, second, _, _ = story
     first, again = train_surrogate(root, SETTINGS, second), train_surrogate(root, SETTINGS, second)
     base = load_model(root / "build/base/model.safetensors").state_dict()
-    weights = {name: tensor for name, tensor in first.network.state_dict().items() if tensor.ndim > 1}
-    assert all((tensor == again.network.state_dict()[name]).all() for name, tensor in weights.items())
+    weights = {name: tensor.cpu() for name, tensor in first.network.state_dict().items() if tensor.ndim > 1}
+    assert all((tensor == again.network.state_dict()[name].cpu()).all() for name, tensor in weights.items())
     assert not any((tensor == base[name]).all() for name, tensor in weights.items())
 
 
