@@ -10,7 +10,7 @@ from workspace.errors import SettingsError
 
 
 def best_device() -> torch.device:
-    """The GPU that torchrun gave this process (LOCAL_RANK), the first one outside torchrun, or the CPU. Raises SettingsError for a GPU too old for this torch."""
+    """The GPU that torchrun gave this process (LOCAL_RANK), the first one outside torchrun, or the CPU. Raises SettingsError for one too old for this torch."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     number = int(os.environ.get("LOCAL_RANK", "0"))

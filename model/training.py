@@ -271,9 +271,9 @@ def compiled(backbone: nn.Module, wanted: bool) -> Iterator[None]:
         yield
     except TorchDynamoException as problem:
         raise SettingsError(
-            "The backbone cannot be compiled on this machine. Nothing was trained.",
+            "The backbone cannot be compiled on this machine. Finished steps are kept.",
             why=str(problem).strip().splitlines()[0][:300],
-            next_step="Install a C++ compiler (g++), or set compile: false under pretrain and train in params.yaml.",
+            next_step="Install a C++ compiler (g++; for a GPU also Python's headers), or set compile: false under pretrain and train in params.yaml.",
         ) from problem
     finally:
         backbone._compiled_call_impl = None  # as it was: an export must not meet compiled code, and torch offers no other way back
