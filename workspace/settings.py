@@ -628,7 +628,9 @@ def load_settings(path: Path) -> Settings:
     from ruamel.yaml.error import YAMLError
 
     try:
-        raw = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))  # as DVC reads it: YAML 1.2, a key twice is refused
+        text = Path(path).read_text(encoding="utf-8")
+        YAML(typ="safe").load(text)  # as DVC reads it, by the rules of YAML 1.1: an address without quotes inside {} is refused
+        raw = YAML(typ="safe", pure=True).load(text)  # YAML 1.2, where `off` is a word and a key twice is refused
     except (OSError, UnicodeDecodeError) as problem:
         raise SettingsError(
             f"Cannot read the settings {path}.", why=str(problem), next_step="Run `vigil init FOLDER` to make a workspace, or name one with --workspace."
@@ -637,7 +639,7 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(
             f"Cannot read the settings {path}.",
             why=f"not YAML: {problem}",
-            next_step="Mend the line named above; `vigil init --print-params` prints a complete example.",
+            next_step='Mend the line named above (an address needs quotes: "http://host:5000"); `vigil init --print-params` prints a complete example.',
         ) from problem
     if isinstance(raw, dict) and "profile" in raw:  # else it is no settings file of any format
         refuse_other_format(Path(path))

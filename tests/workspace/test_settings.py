@@ -188,6 +188,18 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path):
     assert load_settings(path).gates.max_parity == 0.001
 
 
+def test_an_address_without_quotes_that_dvc_cannot_read_is_refused_here_and_not_by_dvc(tmp_path):
+    path = tmp_path / "params.yaml"
+    text = compose_params("demo").replace('tracking_uri: "sqlite:///mlflow.db"', "tracking_uri: http://mlflow:5000")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match="not YAML") as refusal:
+        load_settings(path)
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if "http://mlflow" in line)
+    assert f"line {line}" in refusal.value.why and "quotes" in refusal.value.next_step
+    path.write_text(text.replace("http://mlflow:5000", '"http://mlflow:5000"'), encoding="utf-8")
+    assert load_settings(path).registry.tracking_uri == "http://mlflow:5000"
+
+
 @pytest.mark.parametrize("content", [b"profile: [", b"\xff\xfe\x00", b""])
 def test_a_file_that_is_no_settings_file_is_refused(tmp_path, content):
     (tmp_path / "params.yaml").write_bytes(content)
