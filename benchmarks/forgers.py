@@ -595,8 +595,10 @@ def show(work: Path) -> None:
     for variant, unit in itertools.product(("base", STARTED), UNITS):
         each = {name: by_seed((name,), variant) for name in HELD_OUT if by_seed((name,), variant)}
         values = {name: drawn([tables], unit, (name,))[0] for name, tables in each.items()}
-        if len(values) == len(HELD_OUT):
-            print(f"  {variant}: AUC over {UNITS[unit]}, mean of the forgers: {percentiles([mean(column) for column in zip(*values.values(), strict=True)])}")
+        if values:
+            complete = len(values) == len(HELD_OUT)
+            of_all = percentiles([mean(column) for column in zip(*values.values(), strict=True)]) if complete else f"{len(values)} of {len(HELD_OUT)} were run"
+            print(f"  {variant}: AUC over {UNITS[unit]}, mean of the forgers: {of_all}")
         for name, column in values.items():
             print(f"    {name:<20} {percentiles(column)}  (seeds: {len(each[name])})")
         kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1 and row["variant"] == variant]
