@@ -12,7 +12,7 @@ that the table keeps for evaluation. No run chooses anything on what it is measu
 whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each on one core: `--part 1/2`
 and `--part 2/2`. A row holds the score of every measured clip, people by number, so that `show` can draw people and seeds
 anew: the intervals are percentiles of that, and hold for these forgers, not for a seventh. Rows made by other code, settings or media are not shown;
-without prepared media the newest row of each run is.
+without prepared media the newest row of each run is, and which of them other versions of the stages made is said.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
@@ -211,6 +212,12 @@ def run_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     return sha256_bytes(json.dumps([*about, hardened, force], sort_keys=True).encode())[:16]
 
 
+def versions_of(stages: Any) -> dict[str, int]:
+    """The versions of the stages that decide a row, each as the first whose results it has."""
+    versions = telling_versions(stages.model_dump(mode="json"))
+    return {name: versions[name] for name in ("forge", "pretrain", "harden", "train", "evaluate")}
+
+
 def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> dict[str, Any]:
     """Train without the held-out forgers; returns the row of the results."""
     import torch
@@ -235,6 +242,7 @@ def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     if variant in ATTACKED and held_out == ABLATION_ON:
         found |= attacked(work, model, clips, table, settings, seed)
     run = {"key": key, "held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
+    run["versions"] = versions_of(settings.stage_versions)
     return run | {"seconds": round(time.monotonic() - started)} | found | {"scores": packed(scores)}
 
 
@@ -567,12 +575,27 @@ def percentiles(values: list[float]) -> str:
 def rows_to_show(work: Path) -> list[dict[str, Any]]:
     """The rows that today's code would make of the media prepared in `work`; where none are, the newest row of each run, whatever made it."""
     rows = [row for row in rows_of(RESULTS) if "scores" in row]
-    if not prepared(work):
-        print(f"As recorded in {RESULTS.name}. Whether today's code makes these rows only their media can tell: `prepare` them, then show again.")
-        return list({(tuple(row["held_out"]), row["variant"], row["seed"]): row for row in rows}.values())
-    table = clips_of(work)
-    today = {run_key(work, table, *one) for one in wanted("all")}
-    return [row for row in rows if row["key"] in today]
+    if prepared(work):
+        table = clips_of(work)
+        today = {run_key(work, table, *one) for one in wanted("all")}
+        return [row for row in rows if row["key"] in today]
+    return list({(tuple(row["held_out"]), row["variant"], row["seed"]): row for row in rows}.values())
+
+
+def of_other_versions(rows: list[dict[str, Any]]) -> Counter[str]:
+    """How many of the rows the stages of another version than today's made, by what was run."""
+    from workspace.profiles import compose_params
+    from workspace.settings import parse_settings
+
+    today = versions_of(parse_settings(yaml.safe_load(compose_params("small"))).stage_versions)
+    return Counter(kind_of(row) for row in rows if row.get("versions") != today)
+
+
+def kind_of(row: dict[str, Any]) -> str:
+    """What a row belongs to, in words."""
+    held_out = tuple(row["held_out"])
+    what = "one forger held out" if len(held_out) == 1 else "ablation" if held_out == ABLATION_ON else "forger by forger"
+    return f"{what}, {row['variant']}"
 
 
 def prepared(work: Path) -> bool:
@@ -586,6 +609,10 @@ def show(work: Path) -> None:
     if not rows:
         print(f"No run of today's code, settings and media in {RESULTS.name}.")
         return
+    if not prepared(work):
+        print(f"As recorded in {RESULTS.name}. Whether today's settings and media make these rows only their media can tell: `prepare` them, then show again.")
+        for kind, runs in sorted(of_other_versions(rows).items()):
+            print(f"  {runs} of other versions of the stages than today's, not to be put beside the rest: {kind}")
     scores = {(tuple(row["held_out"]), row["variant"], row["seed"]): unpacked(row["scores"]) for row in rows}
 
     def by_seed(held_out: tuple[str, ...], variant: str) -> dict[int, Any]:
