@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.pool import ordered_map
 from pipelines.rows import rows_of
 from pipelines.stage import Progress, stage_main
 from workspace.errors import VigilError
 from workspace.files import write_json
 from workspace.manifest import read_manifest, read_media
+from workspace.pool import ordered_map
 from workspace.settings import FaceSettings, Settings
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from media.forgers import FORGERS, forge_clip, may_be_one_person
 from media.forgers.plugins import PUBLISHED, load_plugin
 from media.shards import ShardWriter, read_clip_at, read_index, read_landmarks
 from pipelines.draw import rank
-from pipelines.pool import ordered_map
 from pipelines.rows import rows_of
 from pipelines.sides import split_of
 from pipelines.stage import Progress, stage_main
 from workspace.errors import DataError, VigilError
 from workspace.files import read_json, sha256_file, write_json
+from workspace.pool import ordered_map
 from workspace.settings import ForgeSettings, PluginSettings, Settings, SplitSettings
 
 if TYPE_CHECKING:

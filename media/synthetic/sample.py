@@ -2,10 +2,8 @@
 
 import csv
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from media.synthetic.people import draw_person
 from media.synthetic.renderer import PersonRenderer, draw_take
 from workspace.errors import DataError
 from workspace.files import atomic_file
+from workspace.pool import ordered_map
 
 GENERATORS = ("blendswap", "upsampler", "coarse_upsampler", "fine_upsampler", "smoother")  # new ones last: the place seeds their takes
 ALONE: dict[str, type[Upsampler] | type[Smoother]] = {
@@ -85,8 +84,7 @@ def make_sample_media(
 
     work = partial(_render, seed=seed, frames=frames, size_px=size_px, fps=fps)
     if workers > 1 and len(jobs) >= FEW_JOBS:
-        with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-            _report(pool.map(work, jobs, chunksize=2), len(jobs), progress)
+        _report(ordered_map(work, jobs, workers, _crashed), len(jobs), progress)
     else:
         _report(map(work, jobs), len(jobs), progress)
     rows = tuple(_row(out, job) for job in jobs)
@@ -103,10 +101,10 @@ def _render(job: _Job, *, seed: int, frames: int, size_px: int, fps: float) -> N
     encode_h264(job.path, pictures, fps, camera.crf, camera.preset)
 
 
-def _one_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)  # the processes share the cores among themselves
+def _crashed(job: _Job) -> None:
+    raise DataError(
+        "A clip could not be rendered.", why=f"{job.path.name} ended two processes, as too little memory does", next_step="Free some memory, then run it again."
+    )
 
 
 def _report(finished: Iterable[None], total: int, progress: Callable[[int, int], None] | None) -> None:

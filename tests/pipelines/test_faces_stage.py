@@ -1,27 +1,18 @@
 """The faces stage on rendered media, and the processes it spreads over."""
 
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from media.shards import read_clip_at, read_index
 from pipelines import faces
 from pipelines.ingest import ingest
-from pipelines.pool import ordered_map
-from tests.pipelines.pool_jobs import square_or_die, unchanged
 from tests.pipelines.small_world import FRAMES, SIZE, demo_settings
 from workspace.errors import DataError
 from workspace.files import read_json
 from workspace.manifest import read_manifest
 from workspace.settings import SourceSettings
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_sample_gives_clips_that_keep_what_the_manifest_says(sample_workspace: Path) -> None:
@@ -82,26 +73,3 @@ def test_media_that_are_no_longer_what_the_manifest_says_are_named(workspace_cop
 def test_a_batch_that_is_not_there_is_an_error_with_a_next_step(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Next:"):
         faces.run(tmp_path, demo_settings(), "nowhere")
-
-
-def test_a_job_that_kills_its_process_is_named_and_the_others_are_done_in_order() -> None:
-    assert list(ordered_map(square_or_die, [1, 2, -3, 4, 5], 2, unchanged)) == [1, 4, -3, 16, 25]
-    assert list(ordered_map(square_or_die, [], 2, unchanged)) == []
-
-
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(
-        f"import sys, time\nsys.path.insert(0, {str(ROOT)!r})\nfrom pipelines.pool import ordered_map\n"
-        "if __name__ == '__main__':\n    for _ in ordered_map(time.sleep, [0.01] * 4 + [600] * 4, 2, print):\n        print('one done', flush=True)\n"
-    )
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        parent.stdout.readline()
-        children = psutil.Process(parent.pid).children(recursive=True)
-        assert len(children) >= 2
-        parent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
-        assert time.monotonic() < deadline, "workers outlived their parent"
-        time.sleep(0.1)

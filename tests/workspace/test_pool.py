@@ -1,0 +1,56 @@
+"""Work spread over processes: in order, whatever a job does to its process, and nothing left running."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workspace.pool_jobs import square_or_die, unchanged
+from workspace.pool import ordered_map
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_job_that_kills_its_process_is_named_and_the_others_are_done_in_order() -> None:
+    assert list(ordered_map(square_or_die, [1, 2, -3, 4, 5], 2, unchanged)) == [1, 4, -3, 16, 25]
+    assert list(ordered_map(square_or_die, [], 2, unchanged)) == []
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        f"import sys, time\nsys.path.insert(0, {str(ROOT)!r})\nfrom workspace.pool import ordered_map\n"
+        "if __name__ == '__main__':\n    for _ in ordered_map(time.sleep, [0.01] * 4 + [600] * 4, 2, print):\n        print('one done', flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        _end_and_wait_for_children(parent, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_rendering_that_is_ended_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    """`vigil sample` in the middle, ended by `kill`, by Ctrl-C of it alone, and the hard way."""
+    words = [Path(sys.executable).with_name("vigil"), "sample", tmp_path / "m", "--people", "400"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as parent:
+        assert parent.stderr is not None
+        deadline = time.monotonic() + 60
+        while not any(tmp_path.rglob("*.mp4")):
+            assert time.monotonic() < deadline and parent.poll() is None, "nothing was rendered"
+            time.sleep(0.1)
+        _end_and_wait_for_children(parent, number)
+        assert b"Traceback" not in parent.stderr.read()
+
+
+def _end_and_wait_for_children(parent: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) >= 2
+    parent.send_signal(number)
+    deadline = time.monotonic() + 60
+    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+        assert time.monotonic() < deadline, "workers outlived their parent"
+        time.sleep(0.1)
