@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from media.faces import extract_clips
@@ -25,3 +26,11 @@ def motion(frames: np.ndarray) -> float:
 
     soft = np.stack([cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 1.0) for frame in frames])
     return float((np.diff(soft, axis=0) ** 2).mean())
+
+
+def shares_of_detail(frames: np.ndarray) -> np.ndarray:
+    """Of a clip [T,S,S,3], as logarithms: the finest of its detail of brightness, of blue and of red difference, each beside all its detail of brightness."""
+    colours = [cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32) for frame in frames]
+    finest, fine = (np.stack([one - cv2.GaussianBlur(one, (0, 0), sigma) for one in colours]).std(axis=(0, 1, 2)) for sigma in (0.6, 1.0))
+    shares: np.ndarray = np.log(finest + 0.05) - np.log(fine[0] + 0.05)
+    return shares

@@ -1,6 +1,8 @@
 """Sharpness and shades: forged clips are as often sharper than the real one as softer, so that no detector can go by blur, colour or contrast alone."""
 
+import bisect
 from collections.abc import Callable
+from functools import cache
 
 import cv2
 import numpy as np
@@ -13,12 +15,17 @@ LEAST_GAIN, MOST_GAIN = 0.25, 3.0
 COVERED = 0.02  # a pixel of which a forgery takes so much belongs to it: in the soft edge both pictures lose detail
 AS_SHARP = 0.7  # so often a fake has exactly the detail of what it covers
 MARGIN = 8  # pixels, a multiple of what up-samplers enlarge by
+TO_YCC = np.array([[0.299, -0.168736, 0.5], [0.587, -0.331264, -0.418688], [0.114, 0.5, -0.081312]], np.float32)  # R, G, B -> Y, Cb, Cr (ITU-R BT.601)
+TO_RGB = np.linalg.inv(TO_YCC)
+FINEST = 0.6  # what a blur of so many takes away is the finest of it
+BLURS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0, 1.3)
 SPREAD = 0.3  # else the logarithm of how much it has lies evenly within so much of 0
 
 
 def detail(frames: Floats, covers: Floats | None = None) -> float:
     """Spread of the fine detail of a clip [T,S,S,3], in 8-bit steps; with `covers` [T,S,S] where these cover anything (0 where nowhere)."""
-    seen = _seen(_fine(frames), covers)
+    seen = _fine(frames).reshape(-1, 3)
+    seen = seen if covers is None else np.compress((covers > COVERED).ravel(), seen, axis=0)
     return float(np.std(seen)) if seen.size else 0.0
 
 
@@ -31,19 +38,56 @@ def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: 
     """`made` [T,S,S,3] laid over `frames` where `covers` [T,S,S] in 0..1 say, with `sharpness` times the detail that was there.
 
     The detail of the result is what counts: two pictures laid half over each other lose some of both. It is base + gain * fine, of which both have
-    detail, so that the gain solves a quadratic equation; it is the same for all frames, from LEAST_GAIN to MOST_GAIN.
+    detail, so that the gain solves a quadratic equation; it is the same for all frames, from LEAST_GAIN to MOST_GAIN. Brightness and the two
+    differences of colour have a gain each, and before that as much of the finest in their detail as was there (`_as_fine`): cameras and codecs record
+    colour at half the resolution, and no forgery that circulates keeps more of it than they do.
     What is missing then comes from the detail of `frames` themselves, with `fill`: of a copy that was blurred nearly all is gone.
     """
-    real, cover = frames.astype(np.float32), covers[..., None]
-    wanted = sharpness * detail(real, covers)
-    fine = _fine(made)
-    base, fine = real + cover * (made - fine - real), cover * fine
-    gain = _gain(base, fine, covers, wanted)
-    laid = base + gain * fine
-    if fill and gain == MOST_GAIN:
-        own = cover * _fine(real)
-        laid = laid + _gain(laid, own, covers, wanted, least=0.0) * own
-    return np.clip(np.rint(laid), 0, 255).astype(np.uint8)
+    real, drawn = _in_colours(frames, TO_YCC), _in_colours(made, TO_YCC)
+    there, laid = (covers > COVERED).astype(np.float32), np.empty_like(real)
+    for channel in range(3):
+        old = real[..., channel]
+        new = _as_fine(drawn[..., channel], old, there, fill)
+        own, fine = _fine(old), _fine(new)
+        wanted = max(0.0, (sharpness * _spread(own, there)) ** 2 - _rounding(channel)) ** 0.5
+        base, fine = old + covers * (new - fine - old), covers * fine
+        gain = _gain(base, fine, there, wanted, 0.0 if channel else LEAST_GAIN)
+        laid[..., channel] = base + gain * fine
+        if fill and gain == MOST_GAIN:
+            laid[..., channel] += _gain(laid[..., channel], covers * own, there, wanted, 0.0) * covers * own
+    return np.clip(np.rint(_in_colours(laid, TO_RGB)), 0, 255).astype(np.uint8)
+
+
+def _as_fine(drawn: Floats, real: Floats, there: Floats, fill: bool) -> Floats:
+    """One channel of a clip [T,S,S] with the share of the finest in its detail that `real` has, by its middle frame: blurred by the least of BLURS that
+    is enough, or with as much of the finest more, of its own or with `fill` of `real`'s.
+    """
+    middle = slice(len(real) // 2, len(real) // 2 + 1)
+    one, cover, goal = drawn[middle], there[middle], _share(real[middle], there[middle])
+    if _share(one, cover) > goal:
+        enough = bisect.bisect_left(BLURS[:-1], True, key=lambda sigma: _share(_blurred(one, sigma), cover) <= goal)
+        return _blurred(drawn, BLURS[enough])
+    source = real if fill else drawn
+    more = source[middle] - _blurred(source[middle], FINEST)
+    parts = [_moments(one - _blurred(one, sigma), more - _blurred(more, sigma), cover) for sigma in (FINEST, SIGMA)]
+    amounts = np.linspace(0.0, MOST_GAIN, 61)
+    finest, fine = (np.maximum(base + 2 * amounts * both + amounts**2 * own, 0.0) for base, both, own in parts)
+    amount = float(amounts[np.argmin(np.abs(finest - goal**2 * fine))])
+    return drawn + amount * (source - _blurred(source, FINEST))
+
+
+def _share(frames: Floats, there: Floats) -> float:
+    """How much of the detail of [T,S,S] is of the finest: a quotient of spreads, 1 where there is none."""
+    fine = _spread(_fine(frames), there)
+    return _spread(frames - _blurred(frames, FINEST), there) / fine if fine > 1e-3 else 1.0
+
+
+@cache
+def _rounding(channel: int) -> float:
+    """Variance that whole numbers for R, G and B bring into the detail of a channel; a forgery is rounded once more, which in a clip without noise is seen."""
+    dot = np.zeros((1, 31, 31), np.float32)
+    dot[0, 15, 15] = 1.0
+    return float(np.square(_fine(dot)).sum() * np.square(TO_YCC[:, channel]).sum() / 12)
 
 
 def match_shades(made: Floats, frames: Floats, sigma: float) -> Floats:
@@ -83,18 +127,37 @@ def with_surroundings(redraw: Callable[[Floats], Floats], picture: NDArray[np.ge
 
 
 def _fine(frames: Floats) -> Floats:
-    return np.stack([frame - cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in frames])
+    return frames - _blurred(frames, SIGMA)
 
 
-def _seen(fine: Floats, covers: Floats | None) -> Floats:
-    return fine.ravel() if covers is None else np.compress((covers > COVERED).ravel(), fine.reshape(-1, 3), axis=0).ravel()  # a sixth of indexing's time
+def _in_colours(frames: NDArray[np.generic], colours: Floats) -> Floats:
+    """The clip [T,S,S,3] with each pixel times the matrix `colours`."""
+    return np.stack([cv2.transform(frame.astype(np.float32), colours.T) for frame in frames])
 
 
-def _gain(base: Floats, fine: Floats, covers: Floats, wanted: float, least: float = LEAST_GAIN) -> float:
-    """The g for which the detail of base + g * fine [T,S,S,3] under `covers` is `wanted`; where none does, the one that comes nearest."""
-    there, more = _seen(_fine(base), covers), _seen(_fine(fine), covers)
-    if not more.size or (power := float(np.var(more))) < 1e-6:
+def _blurred(frames: Floats, sigma: float) -> Floats:
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames])
+
+
+def _spread(fine: Floats, there: Floats) -> float:
+    """Standard deviation of [T,S,S] where `there` is 1 and not 0; 0 where it is nowhere."""
+    return max(0.0, _covariance(fine, fine, there)) ** 0.5
+
+
+def _moments(base: Floats, more: Floats, there: Floats) -> tuple[float, float, float]:
+    """Variance of `base`, covariance, variance of `more`."""
+    return _covariance(base, base, there), _covariance(base, more, there), _covariance(more, more, there)
+
+
+def _covariance(one: Floats, other: Floats, there: Floats) -> float:
+    mask, one, other = there.ravel(), one.ravel(), other.ravel()
+    seen, number = one * mask, max(1.0, float(mask.sum()))  # two products are a sixth of what picking the pixels takes
+    return float(seen @ other) / number - float(seen.sum()) * float(other @ mask) / number**2
+
+
+def _gain(base: Floats, more: Floats, there: Floats, wanted: float, least: float) -> float:
+    """The g for which the detail of base + g * more [T,S,S] is `wanted` where they are `there`; where none does, the one that comes nearest."""
+    now, both, power = _moments(_fine(base), _fine(more), there)
+    if power < 1e-6:
         return 1.0
-    together = float(np.mean((there - there.mean()) * (more - more.mean())))
-    room = together**2 - power * (float(np.var(there)) - wanted**2)
-    return float(np.clip((-together + max(0.0, room) ** 0.5) / power, least, MOST_GAIN))
+    return float(np.clip((-both + max(0.0, both**2 - power * (now - wanted**2)) ** 0.5) / power, least, MOST_GAIN))

@@ -90,7 +90,7 @@ def _swap(network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Gen
     wanted = frames.astype(np.float32)
     drawn = match_shades(draw_as(network, frames, 1 - group), wanted, coarse)
     drawn = drawn + grain * np.stack([frame - cv2.GaussianBlur(frame, (0, 0), fine) for frame in wanted])
-    return compose(frames, drawn, cover(steady(landmarks), size, HULLS[kind], softness), draw_sharpness(rng)), np.array(landmarks)
+    return compose(frames, drawn, cover(steady(landmarks), size, HULLS[kind], softness), draw_sharpness(rng), fill=True), np.array(landmarks)
 
 
 def _with_shades(drawn: NDArray[np.floating], frames: Frames, rng: np.random.Generator) -> NDArray[np.floating]:

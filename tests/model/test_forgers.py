@@ -10,7 +10,7 @@ from media.forgers.masks import reach_mask, steady
 from media.forgers.reenact import reenact
 from model.forgers import LEARNED, Face
 from model.forgers.decoders import KINDS, Autoencoder, draw_again, draw_unlike, drawing_loss, train_autoencoder
-from tests.faces import Clip, motion, rendered_clips
+from tests.faces import Clip, motion, rendered_clips, shares_of_detail
 
 STEPS = {"autoencoder_swap": 30}  # it is slow, and what is asked of it does not need more
 FEW = 100  # for the others
@@ -62,6 +62,13 @@ def test_a_learned_fake_is_not_known_by_being_softer_than_its_real(networks: dic
     """Decoders draw softly; 98 in 100 of their fakes were softer than the real, by a fifth and more."""
     ratios = [detail(forge(networks, clip, name, seed)[0].astype(np.float32)) / detail(clip[0].astype(np.float32)) for seed in range(10) for clip in clips]
     assert 0.95 < np.median(ratios) < 1.05 and np.mean(np.array(ratios) < 0.98) < 0.6, np.round(ratios, 2)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNED))
+def test_a_learned_fake_is_not_known_by_the_colours_of_its_detail(networks: dict[str, torch.nn.Module], clips: list[Clip], name: str) -> None:
+    """As of the other forgers (tests/media/test_forgers.py); nor by the finest of its detail, which no small decoder draws."""
+    more = [shares_of_detail(forge(networks, clip, name, seed)[0]) - shares_of_detail(clip[0]) for seed in range(10) for clip in clips]
+    assert np.abs(np.median(more, axis=0)).max() < 0.15, np.median(more, axis=0)
 
 
 def test_a_portrait_has_no_seam_because_all_of_it_is_driven(clips: list[Clip]) -> None:
