@@ -1,6 +1,6 @@
-"""What a forgery must not be told by: numbers of its file; sharpness, colour, contrast, the border, the slope of the spectrum, a codec's blocks.
+"""What a forgery must not be told by: numbers of its file; sharpness, colour and how fine it is, contrast, border, slope of the spectrum, a codec's blocks.
 
-A forest sees the file's numbers alone, or eighteen statistics of single frames as training sees them (made anew, augmented), never the picture. Where it
+A forest sees the file's numbers alone, or twenty-one statistics of single frames as training sees them (made anew, augmented), never the picture. Where it
 tells a forger's fakes from reals of other people, the detector will too, and will learn nothing else from that forger: decoders
 that lost colour were found so, and a swap whose faces were blurs.
 """
@@ -24,13 +24,15 @@ BANDS = ((0.05, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.8)
 
 
 def statistics(frame: NDArray[np.uint8]) -> list[float]:
-    """Eighteen numbers of a frame [S, S, 3] that say nothing of a face."""
+    """Twenty-one numbers of a frame [S, S, 3] that say nothing of a face."""
     import cv2
 
     colours, half = frame.astype(np.float32), slice(frame.shape[0] // 4, 3 * frame.shape[0] // 4)
     grey, saturation = colours.mean(axis=2), cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)[..., 1]
     edges, fine = cv2.Laplacian(grey, cv2.CV_32F), grey - cv2.GaussianBlur(grey, (0, 0), 2.0)
     rim = np.abs(np.concatenate([edges[1], edges[-2], edges[:, 1], edges[:, -2]])).mean()
+    recorded = cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32)  # colour is recorded at half the resolution
+    detail, finest = ((recorded - cv2.GaussianBlur(recorded, (0, 0), sigma)).std(axis=(0, 1)) for sigma in (1.0, 0.6))
     spectrum = np.abs(np.fft.rfft2(grey - grey.mean()))
     radius = np.hypot(np.fft.fftfreq(grey.shape[0])[:, None], np.fft.rfftfreq(grey.shape[1])[None])
     return [
@@ -47,6 +49,7 @@ def statistics(frame: NDArray[np.uint8]) -> list[float]:
         *(float(np.log(spectrum[(radius >= low) & (radius < high)].mean() + 1)) for low, high in BANDS),
         _on_blocks(grey),
         _on_blocks(grey.T),
+        *(float(np.log(finest[channel] + 0.05) - np.log(detail[0] + 0.05)) for channel in range(3)),
     ]
 
 

@@ -102,7 +102,7 @@ def main() -> None:
         print(problem, file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
-        print("\nPaused. Finished steps are kept; the same command goes on from here.", file=sys.stderr)
+        print("\nPaused. Run the same command again: cycles and trainings go on where they stopped, anything else begins anew.", file=sys.stderr)
         sys.exit(PAUSED)
     except BrokenPipeError:
         sys.stderr.close()
