@@ -19,7 +19,7 @@ from model.metrics import as_fake, brier, expected_calibration_error, log_loss, 
 from workspace.errors import DataError, TooLittleData
 
 COLDEST, HOTTEST = 0.05, 20.0
-FARTHEST, USUAL_OFFSET = 8.0, 0.5  # of the offset: bound, and standard deviation of the prior (docs/evaluation.md)
+FARTHEST, USUAL_OFFSET = 8.0, 1.0  # of the offset: bound, and standard deviation of the prior (docs/evaluation.md)
 OPERATING_FPRS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 

