@@ -59,4 +59,4 @@ def test_too_few_clips_say_nothing(tmp_path: Path) -> None:
 
 def test_statistics_are_finite_for_any_picture() -> None:
     for picture in (np.zeros((SIZE, SIZE, 3), np.uint8), np.full((SIZE, SIZE, 3), 255, np.uint8)):
-        assert np.isfinite(statistics(picture)).all() and len(statistics(picture)) == 18
+        assert np.isfinite(statistics(picture)).all() and len(statistics(picture)) == 21
