@@ -47,9 +47,9 @@ def statistics(frame: NDArray[np.uint8]) -> list[float]:
         float(np.log(rim + 0.1) - np.log(np.abs(edges).mean() + 0.1)),
         float(np.log(fine[half, half].std() + 0.1) - np.log(fine.std() + 0.1)),
         *(float(np.log(spectrum[(radius >= low) & (radius < high)].mean() + 1)) for low, high in BANDS),
+        *(float(np.log(finest[channel] + 0.05) - np.log(detail[0] + 0.05)) for channel in range(3)),
         _on_blocks(grey),
         _on_blocks(grey.T),
-        *(float(np.log(finest[channel] + 0.05) - np.log(detail[0] + 0.05)) for channel in range(3)),
     ]
 
 
