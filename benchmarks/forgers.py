@@ -112,6 +112,12 @@ def settings_of(work: Path, *changes: dict[str, dict[str, Any]]) -> Any:
     return parse_settings(raw)
 
 
+def versions_of(stages: Any) -> dict[str, int]:
+    """The versions of the stages that decide a row, each as the first whose results it has."""
+    versions = telling_versions(stages.model_dump(mode="json"))
+    return {name: versions[name] for name in ("forge", "pretrain", "harden", "train", "evaluate")}
+
+
 def prepare(table: Path, work: Path, size_px: int) -> None:
     """A small-profile workspace with faces, and a store of fakes a forger in `work`/forged."""
     from pipelines import faces, forge
@@ -125,7 +131,7 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
     settings = settings_of(work)
     ingest(work, settings, [SourceSettings(name="faces", path=str(table), layout="csv")], batch="faces")
     faces.run(work, settings, "faces")
-    version = telling_versions(settings.stage_versions.model_dump(mode="json"))["forge"]
+    version = versions_of(settings.stage_versions)["forge"]
     made_of = f"{sha256_file(work / 'data/faces/faces/index.parquet')} {version} {settings.forge.learn_steps}"
     for name in FORGERS:
         store, mark = work / "forged" / name, work / "forged" / name / "made-of"
@@ -194,7 +200,7 @@ def phase_1_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str,
     settings, left_out = settings_of(work, BASE, VARIANTS[variant][1]), VARIANTS[variant][0]
     blocks = {name: getattr(settings, name).model_dump(mode="json") for name in ("faces", "augment", "pretrain", "split")}
     network = settings.model.model_dump(mode="json") | {"fusion_cnn": None, "certainty_attention": None}  # phase 1 has the frame head alone
-    versions = telling_versions(settings.stage_versions.model_dump(mode="json"))
+    versions = versions_of(settings.stage_versions)
     made_by = [versions[name] for name in ("forge", "pretrain")]  # forged anew in training; what the stages before it made is told by their clips
     about = [sorted(held_out), sorted(left_out), blocks, network, made_by, table.attrs["content"], FORGERS, STEPS, seed]
     return sha256_bytes(json.dumps(about, sort_keys=True).encode())[:24]
@@ -204,18 +210,12 @@ def run_key(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     """Everything that a row depends on: another recipe or other code makes other rows, and `show` tells those of today's alone."""
     settings = settings_of(work, BASE, VARIANTS[variant][1])
     blocks = {name: getattr(settings, name).model_dump(mode="json") for name in ("model", "train", "harden", "evaluate")}
-    versions = telling_versions(settings.stage_versions.model_dump(mode="json"))
+    versions = versions_of(settings.stage_versions)
     measured_by = [versions[name] for name in ("harden", "train", "evaluate")]
     about = [phase_1_key(work, table, held_out, variant, seed), variant, blocks, measured_by, FIT_STEPS, CODED_CRF, MEASURED]
     hardened = variant in HARDENED and [HARDENED_CLIPS, HARDENED_BY]
     force = variant in ATTACKED and [ATTACKED_BY, ATTACK_CLIPS, ATTACK_EPS, ATTACK_STEPS, ATTACK_RESTARTS, SENT_STEPS, ATTACKER_STEPS, BORDER_CLIPS]
     return sha256_bytes(json.dumps([*about, hardened, force], sort_keys=True).encode())[:16]
-
-
-def versions_of(stages: Any) -> dict[str, int]:
-    """The versions of the stages that decide a row, each as the first whose results it has."""
-    versions = telling_versions(stages.model_dump(mode="json"))
-    return {name: versions[name] for name in ("forge", "pretrain", "harden", "train", "evaluate")}
 
 
 def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, seed: int) -> dict[str, Any]:
@@ -242,8 +242,7 @@ def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     if variant in ATTACKED and held_out == ABLATION_ON:
         found |= attacked(work, model, clips, table, settings, seed)
     run = {"key": key, "held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
-    run["versions"] = versions_of(settings.stage_versions)
-    return run | {"seconds": round(time.monotonic() - started)} | found | {"scores": packed(scores)}
+    return run | {"versions": versions_of(settings.stage_versions), "seconds": round(time.monotonic() - started)} | found | {"scores": packed(scores)}
 
 
 def packed(scores: Any) -> dict[str, dict[str, list[float]]]:

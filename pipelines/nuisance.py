@@ -31,8 +31,6 @@ def statistics(frame: NDArray[np.uint8]) -> list[float]:
     grey, saturation = colours.mean(axis=2), cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)[..., 1]
     edges, fine = cv2.Laplacian(grey, cv2.CV_32F), grey - cv2.GaussianBlur(grey, (0, 0), 2.0)
     rim = np.abs(np.concatenate([edges[1], edges[-2], edges[:, 1], edges[:, -2]])).mean()
-    recorded = cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32)  # colour is recorded at half the resolution
-    detail, finest = ((recorded - cv2.GaussianBlur(recorded, (0, 0), sigma)).std(axis=(0, 1)) for sigma in (1.0, 0.6))
     spectrum = np.abs(np.fft.rfft2(grey - grey.mean()))
     radius = np.hypot(np.fft.fftfreq(grey.shape[0])[:, None], np.fft.rfftfreq(grey.shape[1])[None])
     return [
@@ -47,10 +45,23 @@ def statistics(frame: NDArray[np.uint8]) -> list[float]:
         float(np.log(rim + 0.1) - np.log(np.abs(edges).mean() + 0.1)),
         float(np.log(fine[half, half].std() + 0.1) - np.log(fine.std() + 0.1)),
         *(float(np.log(spectrum[(radius >= low) & (radius < high)].mean() + 1)) for low, high in BANDS),
-        *(float(np.log(finest[channel] + 0.05) - np.log(detail[0] + 0.05)) for channel in range(3)),
+        *map(float, shares_of_detail(frame[None])),
         _on_blocks(grey),
         _on_blocks(grey.T),
     ]
+
+
+def shares_of_detail(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Of a clip [T,S,S,3], as logarithms: the finest of its detail of brightness, of red and of blue difference, each beside all its detail of brightness.
+
+    What a camera or a codec recorded has colour at half the resolution.
+    """
+    import cv2
+
+    colours = [cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32) for frame in frames]
+    finest, fine = (np.stack([one - cv2.GaussianBlur(one, (0, 0), sigma) for one in colours]).std(axis=(0, 1, 2)) for sigma in (0.6, 1.0))
+    shares: NDArray[np.float32] = np.log(finest + 0.05) - np.log(fine[0] + 0.05)
+    return shares
 
 
 def _on_blocks(grey: NDArray[np.float32]) -> float:

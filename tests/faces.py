@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from media.faces import extract_clips
+from media.forgers.detail import COVERED, SIGMA
 from media.synthetic import make_sample_media
 from workspace.settings import FaceSettings
 
@@ -28,9 +29,7 @@ def motion(frames: np.ndarray) -> float:
     return float((np.diff(soft, axis=0) ** 2).mean())
 
 
-def shares_of_detail(frames: np.ndarray) -> np.ndarray:
-    """Of a clip [T,S,S,3], as logarithms: the finest of its detail of brightness, of blue and of red difference, each beside all its detail of brightness."""
-    colours = [cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32) for frame in frames]
-    finest, fine = (np.stack([one - cv2.GaussianBlur(one, (0, 0), sigma) for one in colours]).std(axis=(0, 1, 2)) for sigma in (0.6, 1.0))
-    shares: np.ndarray = np.log(finest + 0.05) - np.log(fine[0] + 0.05)
-    return shares
+def detail(frames: np.ndarray, covers: np.ndarray | None = None) -> float:
+    """Spread of what a blur of one pixel takes away from a clip [T,S,S,3], in 8-bit steps; with `covers` [T,S,S] where these cover anything."""
+    fine = np.stack([frame - cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in frames]).reshape(-1, 3)
+    return float(np.std(fine if covers is None else fine[(covers > COVERED).ravel()]))

@@ -14,19 +14,12 @@ SIGMA = 1.0  # what a blur of so many pixels takes away is detail
 LEAST_GAIN, MOST_GAIN = 0.25, 3.0
 COVERED = 0.02  # a pixel of which a forgery takes so much belongs to it: in the soft edge both pictures lose detail
 AS_SHARP = 0.7  # so often a fake has exactly the detail of what it covers
+SPREAD = 0.3  # else the logarithm of how much it has lies evenly within so much of 0
 MARGIN = 8  # pixels, a multiple of what up-samplers enlarge by
 TO_YCC = np.array([[0.299, -0.168736, 0.5], [0.587, -0.331264, -0.418688], [0.114, 0.5, -0.081312]], np.float32)  # R, G, B -> Y, Cb, Cr (ITU-R BT.601)
 TO_RGB = np.linalg.inv(TO_YCC)
 FINEST = 0.6  # what a blur of so many takes away is the finest of it
-BLURS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0, 1.3)
-SPREAD = 0.3  # else the logarithm of how much it has lies evenly within so much of 0
-
-
-def detail(frames: Floats, covers: Floats | None = None) -> float:
-    """Spread of the fine detail of a clip [T,S,S,3], in 8-bit steps; with `covers` [T,S,S] where these cover anything (0 where nowhere)."""
-    seen = _fine(frames).reshape(-1, 3)
-    seen = seen if covers is None else np.compress((covers > COVERED).ravel(), seen, axis=0)
-    return float(np.std(seen)) if seen.size else 0.0
+BLURS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0, 1.3)  # what takes the finest away, the least first
 
 
 def draw_sharpness(rng: np.random.Generator, as_sharp: float = AS_SHARP, spread: float = SPREAD) -> float:
@@ -68,12 +61,13 @@ def _as_fine(drawn: Floats, real: Floats, there: Floats, fill: bool) -> Floats:
         enough = bisect.bisect_left(BLURS[:-1], True, key=lambda sigma: _share(_blurred(one, sigma), cover) <= goal)
         return _blurred(drawn, BLURS[enough])
     source = real if fill else drawn
-    more = source[middle] - _blurred(source[middle], FINEST)
+    added = source - _blurred(source, FINEST)
+    more = added[middle]
     parts = [_moments(one - _blurred(one, sigma), more - _blurred(more, sigma), cover) for sigma in (FINEST, SIGMA)]
     amounts = np.linspace(0.0, MOST_GAIN, 61)
     finest, fine = (np.maximum(base + 2 * amounts * both + amounts**2 * own, 0.0) for base, both, own in parts)
     amount = float(amounts[np.argmin(np.abs(finest - goal**2 * fine))])
-    return drawn + amount * (source - _blurred(source, FINEST))
+    return drawn + amount * added
 
 
 def _share(frames: Floats, there: Floats) -> float:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from media.faces import extract_clips
 from media.forgers import FORGERS, forge_clip
-from media.forgers.detail import compose, detail
+from media.forgers.detail import compose
 from media.forgers.landmark_swap import donor_path
 from media.forgers.masks import reach_mask, steady
-from tests.faces import Clip, motion, rendered_clips, shares_of_detail
+from pipelines.nuisance import shares_of_detail
+from tests.faces import Clip, detail, motion, rendered_clips
 from workspace.errors import DataError
 from workspace.settings import FaceSettings
 

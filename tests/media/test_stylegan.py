@@ -6,13 +6,12 @@ import pytest
 
 from media.faces import looks
 from media.forgers import stylegan
-from media.forgers.detail import detail
 from media.forgers.masks import steady
 from media.forgers.openvino_ir import to_onnx
 from media.forgers.plugins import PUBLISHED
 from media.forgers.reenact import LIP_BOTTOM, lip_gap
 from media.forgers.stylegan import MobileStyleGan
-from tests.faces import Clip, motion, rendered_clips
+from tests.faces import Clip, detail, motion, rendered_clips
 from workspace.errors import ModelFileError
 from workspace.settings import FaceSettings
 

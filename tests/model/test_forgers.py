@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from media.forgers.detail import detail
 from media.forgers.masks import reach_mask, steady
 from media.forgers.reenact import reenact
 from model.forgers import LEARNED, Face
 from model.forgers.decoders import KINDS, Autoencoder, draw_again, draw_unlike, drawing_loss, train_autoencoder
-from tests.faces import Clip, motion, rendered_clips, shares_of_detail
+from pipelines.nuisance import shares_of_detail
+from tests.faces import Clip, detail, motion, rendered_clips
 
 STEPS = {"autoencoder_swap": 30}  # it is slow, and what is asked of it does not need more
 FEW = 100  # for the others
