@@ -1,5 +1,6 @@
 """Rendered people as the real detector cuts them: what forgers work on in tests."""
 
+import itertools
 from pathlib import Path
 
 import cv2
@@ -34,3 +35,10 @@ def detail(frames: np.ndarray, covers: np.ndarray | None = None) -> float:
     grey = np.stack([cv2.cvtColor(frame.astype(np.float32), cv2.COLOR_RGB2GRAY) for frame in frames])
     fine = grey - np.stack([cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in grey])
     return float(np.std(fine if covers is None else fine[covers > COVERED]))
+
+
+def bands(frames: np.ndarray) -> np.ndarray:
+    """Logarithms of the spread of brightness of a clip [T,S,S,3] between blurs of 0, 0.6, 1, 2, 4 and 8 pixels, the finest first."""
+    grey = np.stack([cv2.cvtColor(frame.astype(np.float32), cv2.COLOR_RGB2GRAY) for frame in frames])
+    blurred = [grey, *(np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in grey]) for sigma in (0.6, 1.0, 2.0, 4.0, 8.0))]
+    return np.log([(finer - coarser).std() + 0.05 for finer, coarser in itertools.pairwise(blurred)])

@@ -14,7 +14,7 @@ from media.forgers.detail import compose
 from media.forgers.landmark_swap import donor_path
 from media.forgers.masks import reach_mask, steady
 from pipelines.nuisance import shares_of_detail
-from tests.faces import Clip, detail, motion, rendered_clips
+from tests.faces import Clip, bands, detail, motion, rendered_clips
 from workspace.errors import DataError
 from workspace.settings import FaceSettings
 
@@ -75,6 +75,13 @@ def test_a_fake_is_not_known_by_the_colours_of_its_detail(clips: list[Clip], nam
         shares_of_detail(forge(name, clips, seed, target, (target + 1) % 4)) - shares_of_detail(clips[target][0]) for seed in range(12) for target in range(4)
     ]
     assert np.abs(np.median(more, axis=0)).max() < 0.15, np.median(more, axis=0)
+
+
+@pytest.mark.parametrize("name", sorted(FORGERS))
+def test_a_fake_is_not_known_by_how_much_it_has_of_each_size_of_detail(clips: list[Clip], name: str) -> None:
+    """Who resamples, blurs or draws anew has more of one band and less of the next, whatever the sum is: what is clean and of another band was then called real."""
+    more = [bands(forge(name, clips, seed, target, (target + 1) % 4)) - bands(clips[target][0]) for seed in range(12) for target in range(4)]
+    assert np.abs(np.median(more, axis=0)).max() < 0.04, np.median(more, axis=0)
 
 
 @pytest.mark.parametrize(("sharpness", "least", "most"), [(0.8, 0.8, 0.93), (1.0, 0.97, 1.03), (1.25, 1.1, 1.25)])
