@@ -31,7 +31,7 @@ def motion(frames: np.ndarray) -> float:
 
 
 def detail(frames: np.ndarray, covers: np.ndarray | None = None) -> float:
-    """Spread of what a blur of one pixel takes away from the brightness of a clip [T,S,S,3], in 8-bit steps; with `covers` [T,S,S] where these cover anything."""
+    """Spread of what a blur of one pixel takes away from the brightness of a clip [T,S,S,3], in 8-bit steps; with `covers` [T,S,S] where these are."""
     grey = np.stack([cv2.cvtColor(frame.astype(np.float32), cv2.COLOR_RGB2GRAY) for frame in frames])
     fine = grey - np.stack([cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in grey])
     return float(np.std(fine if covers is None else fine[covers > COVERED]))

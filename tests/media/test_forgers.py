@@ -79,7 +79,7 @@ def test_a_fake_is_not_known_by_the_colours_of_its_detail(clips: list[Clip], nam
 
 @pytest.mark.parametrize("name", sorted(FORGERS))
 def test_a_fake_is_not_known_by_how_much_it_has_of_each_size_of_detail(clips: list[Clip], name: str) -> None:
-    """Who resamples, blurs or draws anew has more of one band and less of the next, whatever the sum is: what is clean and of another band was then called real."""
+    """Who resamples, blurs or draws anew has more of one band and less of the next, whatever the sum is."""
     more = [bands(forge(name, clips, seed, target, (target + 1) % 4)) - bands(clips[target][0]) for seed in range(12) for target in range(4)]
     assert np.abs(np.median(more, axis=0)).max() < 0.04, np.median(more, axis=0)
 
