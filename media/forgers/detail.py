@@ -1,28 +1,25 @@
 """Sharpness and shades: forged clips are as often sharper than the real one as softer, so that no detector can go by blur, colour or contrast alone."""
 
+import bisect
 from collections.abc import Callable
 from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, rfft2
 
 from media.forgers.masks import Floats
 
 SIGMA = 1.0  # what a blur of so many pixels takes away is detail
-LEAST_GAIN, MOST_GAIN = 0.05, 3.0
+LEAST_GAIN, MOST_GAIN = 0.25, 3.0
 COVERED = 0.02  # a pixel of which a forgery takes so much belongs to it: in the soft edge both pictures lose detail
 AS_SHARP = 0.7  # so often a fake has exactly the detail of what it covers
 SPREAD = 0.3  # else the logarithm of how much it has lies evenly within so much of 0
 MARGIN = 8  # pixels, a multiple of what up-samplers enlarge by
 TO_YCC = np.array([[0.299, -0.168736, 0.5], [0.587, -0.331264, -0.418688], [0.114, 0.5, -0.081312]], np.float32)  # R, G, B -> Y, Cb, Cr (ITU-R BT.601)
 TO_RGB = np.linalg.inv(TO_YCC)
-RING, RINGS = 0.05, 16  # cycles a pixel from one ring of the spectrum to the next, and how many there are: up to a chessboard's 0.71
-COARSE = (15, 15)  # pixels: the mean of so many has nothing to do with detail
-FINENESS = 1 - np.exp(-0.5 * (2 * np.pi * SIGMA * RING * np.arange(RINGS, dtype=np.float32)) ** 2)  # how much of each ring is detail
-ROUNDING = np.square(TO_YCC).sum(axis=0)[:, None] / 12  # variance that whole numbers for R, G and B bring into a channel; a forgery is rounded once more
-ROUNDS, STEP = 4, 1.4  # a step is longer than what is missing, since what lies below a half-laid cover does not follow
+FINEST = 0.6  # what a blur of so many takes away is the finest of it
+BLURS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0, 1.3)  # what takes the finest away, the least first
 
 
 def draw_sharpness(rng: np.random.Generator, as_sharp: float = AS_SHARP, spread: float = SPREAD) -> float:
@@ -31,85 +28,60 @@ def draw_sharpness(rng: np.random.Generator, as_sharp: float = AS_SHARP, spread:
 
 
 def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: float, fill: bool = False) -> NDArray[np.uint8]:
-    """`made` [T,S,S,3] laid over `frames` where `covers` [T,S,S] in 0..1 say, with the spectrum that was there, its fine detail times `sharpness`.
+    """`made` [T,S,S,3] laid over `frames` where `covers` [T,S,S] in 0..1 say, with `sharpness` times the detail that was there.
 
-    The spectrum of the result is what counts: two pictures laid half over each other lose some of both. Brightness and the two differences of colour each
-    keep what they had at every frequency, all directions taken together: cameras and codecs record colour at half the resolution, and who has more or
-    less of one frequency than of the next is known for a copy as surely as by blur. One filter changes all frames of `made`; three of them decide it.
-    Where it would have to raise a frequency more than MOST_GAIN times the rest comes from `frames` themselves, with `fill`: of a copy that was blurred
-    nearly all is gone.
+    The detail of the result is what counts: two pictures laid half over each other lose some of both. It is base + gain * fine, of which both have
+    detail, so that the gain solves a quadratic equation; it is the same for all frames, from LEAST_GAIN to MOST_GAIN. Brightness and the two
+    differences of colour have a gain each, and before that as much of the finest in their detail as was there (`_as_fine`): cameras and codecs record
+    colour at half the resolution, and no forgery that circulates keeps more of it than they do.
+    What is missing then comes from the detail of `frames` themselves, with `fill`: of a copy that was blurred nearly all is gone.
     """
-    size, some = frames.shape[1], sorted({len(frames) * part // 6 for part in (1, 3, 5)})
-    real, drawn = _planes(frames), _planes(made)
-    fine = _fine(drawn)
-    base = real + covers * (drawn - fine - real)
-    waves = np.stack([_waves(fine), _waves(_fine(real))]) if fill else _waves(fine)[None]
-    there = _window(covers[some])
-    goal = _power(real[:, some], there) * (1 + (sharpness - 1) * FINENESS) ** 2 - ROUNDING * np.square(there).sum()
-    gains = np.zeros((len(waves), *goal.shape), np.float32)
-    gains[0] = 1.0
-    for _ in range(ROUNDS):
-        power = _power(base[:, some] + covers[some] * _filtered(waves[:, :, some], gains, size), there)
-        gains = _corrected(gains, (np.maximum(goal, 0.0) / (power + 1e-3)) ** (STEP / 2))
-    laid = base + covers * _filtered(waves, gains, size)
-    return np.clip(np.rint(np.moveaxis(np.tensordot(TO_RGB.T, laid, 1), 0, -1)), 0, 255).astype(np.uint8)
+    real, drawn = _in_colours(frames, TO_YCC), _in_colours(made, TO_YCC)
+    there, laid = (covers > COVERED).astype(np.float32), np.empty_like(real)
+    for channel in range(3):
+        old = real[..., channel]
+        new = _as_fine(drawn[..., channel], old, there, fill)
+        own, fine = _fine(old), _fine(new)
+        wanted = max(0.0, (sharpness * _spread(own, there)) ** 2 - _rounding(channel)) ** 0.5
+        base, fine = old + covers * (new - fine - old), covers * fine
+        gain = _gain(base, fine, there, wanted, 0.0 if channel else LEAST_GAIN)
+        laid[..., channel] = base + gain * fine
+        if fill and gain == MOST_GAIN:
+            laid[..., channel] += _gain(laid[..., channel], covers * own, there, wanted, 0.0) * covers * own
+    return np.clip(np.rint(_in_colours(laid, TO_RGB)), 0, 255).astype(np.uint8)
 
 
-def _corrected(gains: Floats, factors: Floats) -> Floats:
-    """The gains [1 or 2,3,rings] of what is made and of what fills it up after a step by `factors` [3,rings]."""
-    wanted = gains * factors
-    stepped = np.clip(wanted, LEAST_GAIN, MOST_GAIN)
-    if len(gains) > 1:
-        missing = np.sqrt(np.maximum(0.0, 1 - np.square(MOST_GAIN / np.maximum(wanted[0], MOST_GAIN))))  # as if the two had nothing in common
-        stepped[1] = np.minimum(1.0, np.where(gains[1] > 0, wanted[1], missing))
-        stepped[0] = np.where(stepped[1] > LEAST_GAIN, MOST_GAIN, stepped[0])
-    return stepped
+def _as_fine(drawn: Floats, real: Floats, there: Floats, fill: bool) -> Floats:
+    """One channel of a clip [T,S,S] with the share of the finest in its detail that `real` has, by its middle frame: blurred by the least of BLURS that
+    is enough, or with as much of the finest more, of its own or with `fill` of `real`'s.
+    """
+    middle = slice(len(real) // 2, len(real) // 2 + 1)
+    one, cover, goal = drawn[middle], there[middle], _share(real[middle], there[middle])
+    if _share(one, cover) > goal:
+        enough = bisect.bisect_left(BLURS[:-1], True, key=lambda sigma: _share(_blurred(one, sigma), cover) <= goal)
+        return _blurred(drawn, BLURS[enough])
+    source = real if fill else drawn
+    added = source - _blurred(source, FINEST)
+    more = added[middle]
+    parts = [_moments(one - _blurred(one, sigma), more - _blurred(more, sigma), cover) for sigma in (FINEST, SIGMA)]
+    amounts = np.linspace(0.0, MOST_GAIN, 61)
+    finest, fine = (np.maximum(base + 2 * amounts * both + amounts**2 * own, 0.0) for base, both, own in parts)
+    amount = float(amounts[np.argmin(np.abs(finest - goal**2 * fine))])
+    return drawn + amount * added
 
 
-def _planes(frames: NDArray[np.generic]) -> Floats:
-    """Brightness, blue and red difference [3,T,S,S] of a clip [T,S,S,3]."""
-    planes: Floats = (TO_YCC.T @ frames.reshape(-1, 3).T.astype(np.float32)).reshape(3, *frames.shape[:-1])
-    return planes
-
-
-def _fine(planes: Floats) -> Floats:
-    """What a mean over COARSE takes away from pictures [3,T,S,S]: detail, and nothing of shades and colours."""
-    return planes - np.stack([[cv2.blur(frame, COARSE) for frame in plane] for plane in planes])
-
-
-def _waves(planes: Floats) -> NDArray[np.complex64]:
-    """The transform of pictures [...,S,S] with their surroundings mirrored MARGIN wide, so that a filter brings nothing in from the opposite edge."""
-    room = [(0, 0)] * (planes.ndim - 2) + [(MARGIN, MARGIN)] * 2
-    found: NDArray[np.complex64] = rfft2(np.pad(planes, room, "symmetric"))
-    return found
-
-
-def _filtered(waves: NDArray[np.complex64], gains: Floats, size: int) -> Floats:
-    """The sum [3,T,S,S] of what was transformed [parts,3,T,...], each frequency times its gain [parts,3,rings]."""
-    shares = _shares(size + 2 * MARGIN)
-    factors = (gains @ shares.reshape(RINGS, -1)).reshape(*gains.shape[:-1], 1, *shares.shape[1:])
-    found: Floats = irfft2((waves * factors).sum(axis=0), (size + 2 * MARGIN,) * 2)
-    return found[..., MARGIN : MARGIN + size, MARGIN : MARGIN + size]
-
-
-def _window(covers: Floats) -> Floats:
-    """Where [N,S,S] to look for the spectrum: where `covers` [N,S,S] are, fading out to their border and the picture's, since an edge has every frequency."""
-    covered = (covers > COVERED).astype(np.float32)
-    return np.square([cv2.blur(one, COARSE, borderType=cv2.BORDER_CONSTANT) for one in covered])
-
-
-def _power(planes: Floats, there: Floats) -> Floats:
-    """Mean power [3,rings] of the detail of a few frames [3,N,S,S] with weights `there` [N,S,S]."""
-    waves, shares = rfft2(_fine(planes) * there), _shares(planes.shape[-1]).reshape(RINGS, -1)
-    power: Floats = (waves.real**2 + waves.imag**2).sum(axis=1).reshape(3, -1) @ shares.T / shares.sum(axis=1)
-    return power
+def _share(frames: Floats, there: Floats) -> float:
+    """How much of the detail of [T,S,S] is of the finest: a quotient of spreads, 1 where there is none."""
+    fine = _spread(_fine(frames), there)
+    return _spread(frames - _blurred(frames, FINEST), there) / fine if fine > 1e-3 else 1.0
 
 
 @cache
-def _shares(size: int) -> Floats:
-    """How much of each frequency [size, size // 2 + 1] belongs to each ring [rings,...]: between the middles of two it is shared by distance."""
-    radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
-    return np.maximum(0.0, 1 - np.abs(radius / RING - np.arange(RINGS)[:, None, None])).astype(np.float32)
+def _rounding(channel: int) -> float:
+    """Variance that whole numbers for R, G and B bring into the detail of a channel; a forgery is rounded once more, which in a clip without noise is seen."""
+    dot = np.zeros((1, 31, 31), np.float32)
+    dot[0, 15, 15] = 1.0
+    return float(np.square(_fine(dot)).sum() * np.square(TO_YCC[:, channel]).sum() / 12)
 
 
 def match_shades(made: Floats, frames: Floats, sigma: float) -> Floats:
@@ -146,3 +118,40 @@ def with_surroundings(redraw: Callable[[Floats], Floats], picture: NDArray[np.ge
     size, room = picture.shape[0], ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
     wider = np.clip(np.pad(picture.astype(np.float32), room, "reflect", reflect_type="odd"), 0, 255)
     return redraw(wider)[MARGIN : MARGIN + size, MARGIN : MARGIN + size]
+
+
+def _fine(frames: Floats) -> Floats:
+    return frames - _blurred(frames, SIGMA)
+
+
+def _in_colours(frames: NDArray[np.generic], colours: Floats) -> Floats:
+    """The clip [T,S,S,3] with each pixel times the matrix `colours`."""
+    return np.stack([cv2.transform(frame.astype(np.float32), colours.T) for frame in frames])
+
+
+def _blurred(frames: Floats, sigma: float) -> Floats:
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames])
+
+
+def _spread(fine: Floats, there: Floats) -> float:
+    """Standard deviation of [T,S,S] where `there` is 1 and not 0; 0 where it is nowhere."""
+    return max(0.0, _covariance(fine, fine, there)) ** 0.5
+
+
+def _moments(base: Floats, more: Floats, there: Floats) -> tuple[float, float, float]:
+    """Variance of `base`, covariance, variance of `more`."""
+    return _covariance(base, base, there), _covariance(base, more, there), _covariance(more, more, there)
+
+
+def _covariance(one: Floats, other: Floats, there: Floats) -> float:
+    mask, one, other = there.ravel(), one.ravel(), other.ravel()
+    seen, number = one * mask, max(1.0, float(mask.sum()))  # two products are a sixth of what picking the pixels takes
+    return float(seen @ other) / number - float(seen.sum()) * float(other @ mask) / number**2
+
+
+def _gain(base: Floats, more: Floats, there: Floats, wanted: float, least: float) -> float:
+    """The g for which the detail of base + g * more [T,S,S] is `wanted` where they are `there`; where none does, the one that comes nearest."""
+    now, both, power = _moments(_fine(base), _fine(more), there)
+    if power < 1e-6:
+        return 1.0
+    return float(np.clip((-both + max(0.0, both**2 - power * (now - wanted**2)) ** 0.5) / power, least, MOST_GAIN))

@@ -14,7 +14,7 @@ from media.forgers.detail import compose
 from media.forgers.landmark_swap import donor_path
 from media.forgers.masks import reach_mask, steady
 from pipelines.nuisance import shares_of_detail
-from tests.faces import Clip, bands, detail, motion, rendered_clips
+from tests.faces import Clip, detail, motion, rendered_clips
 from workspace.errors import DataError
 from workspace.settings import FaceSettings
 
@@ -77,22 +77,15 @@ def test_a_fake_is_not_known_by_the_colours_of_its_detail(clips: list[Clip], nam
     assert np.abs(np.median(more, axis=0)).max() < 0.15, np.median(more, axis=0)
 
 
-@pytest.mark.parametrize("name", sorted(FORGERS))
-def test_a_fake_is_not_known_by_how_much_it_has_of_each_size_of_detail(clips: list[Clip], name: str) -> None:
-    """Who resamples, blurs or draws anew has more of one band and less of the next, whatever the sum is."""
-    more = [bands(forge(name, clips, seed, target, (target + 1) % 4)) - bands(clips[target][0]) for seed in range(12) for target in range(4)]
-    assert np.abs(np.median(more, axis=0)).max() < 0.04, np.median(more, axis=0)
-
-
-@pytest.mark.parametrize(("sharpness", "least", "most"), [(0.8, 0.8, 0.93), (1.0, 0.97, 1.03), (1.25, 1.1, 1.25)])
-def test_what_is_laid_over_half_has_the_detail_that_was_asked_for(clips: list[Clip], sharpness: float, least: float, most: float) -> None:
-    """Two pictures laid half over each other lose some of both: matched before, a mixture was up to a tenth softer than asked. The finest changes most."""
+@pytest.mark.parametrize("sharpness", [0.8, 1.0, 1.25])
+def test_what_is_laid_over_half_has_the_detail_that_was_asked_for(clips: list[Clip], sharpness: float) -> None:
+    """Two pictures laid half over each other lose some of both: matched before, a mixture was up to a tenth softer than asked."""
     frames = clips[0][0]
     made = np.stack([cv2.GaussianBlur(frame[:, ::-1].astype(np.float32), (0, 0), 0.5) for frame in frames])
     covers = np.zeros(frames.shape[:3], np.float32)
     covers[:, 20:70, 20:70] = 0.7
     found = compose(frames, made, covers, sharpness)
-    assert least < detail(found.astype(np.float32), covers) / detail(frames.astype(np.float32), covers) < most
+    assert detail(found.astype(np.float32), covers) == pytest.approx(sharpness * detail(frames.astype(np.float32), covers), rel=0.03)
     assert np.array_equal(found[covers == 0], frames[covers == 0])
 
 
