@@ -36,44 +36,51 @@ def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: 
     colour at half the resolution, and no forgery that circulates keeps more of it than they do.
     What is missing then comes from the detail of `frames` themselves, with `fill`: of a copy that was blurred nearly all is gone.
     """
-    real, drawn = _in_colours(frames, TO_YCC), _in_colours(made, TO_YCC)
+    real, drawn = (np.ascontiguousarray(np.moveaxis(_in_colours(clip, TO_YCC), -1, 0)) for clip in (frames, made))  # [3,T,S,S]
     there, laid = (covers > COVERED).astype(np.float32), np.empty_like(real)
     for channel in range(3):
-        old = real[..., channel]
-        new = _as_fine(drawn[..., channel], old, there, fill)
-        own, fine = _fine(old), _fine(new)
+        old = real[channel]
+        own = _fine(old)
+        new = _as_fine(drawn[channel], old, own, there, fill)
+        fine = _fine(new)
         wanted = max(0.0, (sharpness * _spread(own, there)) ** 2 - _rounding(channel)) ** 0.5
         base, fine = old + covers * (new - fine - old), covers * fine
         gain = _gain(base, fine, there, wanted, 0.0 if channel else LEAST_GAIN)
-        laid[..., channel] = base + gain * fine
+        laid[channel] = base + gain * fine
         if fill and gain == MOST_GAIN:
-            laid[..., channel] += _gain(laid[..., channel], covers * own, there, wanted, 0.0) * covers * own
-    return np.clip(np.rint(_in_colours(laid, TO_RGB)), 0, 255).astype(np.uint8)
+            laid[channel] += _gain(laid[channel], covers * own, there, wanted, 0.0) * covers * own
+    return np.clip(np.rint(_in_colours(np.moveaxis(laid, 0, -1), TO_RGB)), 0, 255).astype(np.uint8)
 
 
-def _as_fine(drawn: Floats, real: Floats, there: Floats, fill: bool) -> Floats:
-    """One channel of a clip [T,S,S] with the share of the finest in its detail that `real` has, by its middle frame: blurred by the least of BLURS that
-    is enough, or with as much of the finest more, of its own or with `fill` of `real`'s.
+def _as_fine(drawn: Floats, real: Floats, own: Floats, there: Floats, fill: bool) -> Floats:
+    """One channel of a clip [T,S,S] with the share of the finest in its detail that `real` (of detail `own`) has, by its middle frame: blurred by the
+    least of BLURS that is enough, or with as much of the finest more, of its own or with `fill` of `real`'s.
     """
     middle = slice(len(real) // 2, len(real) // 2 + 1)
-    one, cover, goal = drawn[middle], there[middle], _share(real[middle], there[middle])
-    if _share(one, cover) > goal:
-        enough = bisect.bisect_left(BLURS[:-1], True, key=lambda sigma: _share(_blurred(one, sigma), cover) <= goal)
+    one, cover = drawn[middle], there[middle]
+    goal, fine_of_it = _share(real[middle], own[middle], cover), _fine(one)
+    if _share(one, fine_of_it, cover) > goal:
+
+        def share(sigma: float) -> float:
+            softer = _blurred(one, sigma)
+            return _share(softer, _fine(softer), cover)
+
+        enough = bisect.bisect_left(BLURS[:-1], True, key=lambda sigma: share(sigma) <= goal)
         return _blurred(drawn, BLURS[enough])
     source = real if fill else drawn
     added = source - _blurred(source, FINEST)
     more = added[middle]
-    parts = [_moments(one - _blurred(one, sigma), more - _blurred(more, sigma), cover) for sigma in (FINEST, SIGMA)]
+    parts = [_moments(one - _blurred(one, FINEST), more - _blurred(more, FINEST), cover), _moments(fine_of_it, _fine(more), cover)]
     amounts = np.linspace(0.0, MOST_GAIN, 61)
     finest, fine = (np.maximum(base + 2 * amounts * both + amounts**2 * own, 0.0) for base, both, own in parts)
     amount = float(amounts[np.argmin(np.abs(finest - goal**2 * fine))])
     return drawn + amount * added
 
 
-def _share(frames: Floats, there: Floats) -> float:
-    """How much of the detail of [T,S,S] is of the finest: a quotient of spreads, 1 where there is none."""
-    fine = _spread(_fine(frames), there)
-    return _spread(frames - _blurred(frames, FINEST), there) / fine if fine > 1e-3 else 1.0
+def _share(frames: Floats, fine: Floats, there: Floats) -> float:
+    """How much of the detail `fine` of [T,S,S] is of the finest: a quotient of spreads, 1 where there is none."""
+    spread = _spread(fine, there)
+    return _spread(frames - _blurred(frames, FINEST), there) / spread if spread > 1e-3 else 1.0
 
 
 @cache
@@ -126,11 +133,14 @@ def _fine(frames: Floats) -> Floats:
 
 def _in_colours(frames: NDArray[np.generic], colours: Floats) -> Floats:
     """The clip [T,S,S,3] with each pixel times the matrix `colours`."""
-    return np.stack([cv2.transform(frame.astype(np.float32), colours.T) for frame in frames])
+    return np.stack([cv2.transform(np.ascontiguousarray(frame, np.float32), colours.T) for frame in frames])
 
 
 def _blurred(frames: Floats, sigma: float) -> Floats:
-    return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames])
+    found = np.empty_like(frames)
+    for frame, blurred in zip(frames, found, strict=True):
+        cv2.GaussianBlur(frame, (0, 0), sigma, dst=blurred)
+    return found
 
 
 def _spread(fine: Floats, there: Floats) -> float:
