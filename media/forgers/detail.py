@@ -61,18 +61,18 @@ def _as_fine(drawn: Floats, real: Floats, own: Floats, there: Floats, fill: bool
     goal, fine_of_it = _share(real[middle], own[middle], cover), _fine(one)
     if _share(one, fine_of_it, cover) > goal:
 
-        def share(sigma: float) -> float:
+        def is_enough(sigma: float) -> bool:
             softer = _blurred(one, sigma)
-            return _share(softer, _fine(softer), cover)
+            return _share(softer, _fine(softer), cover) <= goal
 
-        enough = bisect.bisect_left(BLURS[:-1], True, key=lambda sigma: share(sigma) <= goal)
+        enough = bisect.bisect_left(BLURS[:-1], True, key=is_enough)
         return _blurred(drawn, BLURS[enough])
     source = real if fill else drawn
     added = source - _blurred(source, FINEST)
     more = added[middle]
     parts = [_moments(one - _blurred(one, FINEST), more - _blurred(more, FINEST), cover), _moments(fine_of_it, _fine(more), cover)]
     amounts = np.linspace(0.0, MOST_GAIN, 61)
-    finest, fine = (np.maximum(base + 2 * amounts * both + amounts**2 * own, 0.0) for base, both, own in parts)
+    finest, fine = (np.maximum(base + 2 * amounts * both + amounts**2 * power, 0.0) for base, both, power in parts)
     amount = float(amounts[np.argmin(np.abs(finest - goal**2 * fine))])
     return drawn + amount * added
 
