@@ -173,6 +173,7 @@ def phase_1(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
 
     from model.checkpoint import load_model, save_model
     from model.data import ClipDataset
+    from model.hardware import best_device
     from model.network import ResNeXtLSTM
     from model.training import pretrain
 
@@ -181,7 +182,7 @@ def phase_1(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     meshes = dict(zip(table["clip_id"], table["landmarks"], strict=True)) if settings.augment.reforge else {}
     clips = ClipDataset(work, train, settings.faces.size_px, landmarks=meshes)
     torch.manual_seed(seed)
-    model = ResNeXtLSTM(settings.model, settings.faces.size_px)
+    model = ResNeXtLSTM(settings.model, settings.faces.size_px).to(best_device())
     key = phase_1_key(work, table, held_out, variant, seed)
     stored, unfinished = work / "phase1" / f"{key}.safetensors", work / "unfinished" / key
     if not stored.exists():
@@ -357,7 +358,7 @@ def _logits(model: Any, clips: list[Any]) -> list[float]:
 
     from model.data import to_tensor
 
-    found = np.zeros(len(clips))
+    found, device = np.zeros(len(clips)), next(model.parameters()).device
     lengths: dict[int, list[int]] = {}
     for number, clip in enumerate(clips):
         lengths.setdefault(len(clip), []).append(number)
@@ -365,7 +366,7 @@ def _logits(model: Any, clips: list[Any]) -> list[float]:
         for numbers in lengths.values():
             for start in range(0, len(numbers), AT_ONCE):
                 part = numbers[start : start + AT_ONCE]
-                found[part] = model(torch.stack([to_tensor(clips[number]) for number in part])).double().numpy()
+                found[part] = model(torch.stack([to_tensor(clips[number]) for number in part]).to(device)).double().cpu().numpy()
     return [float(value) for value in found]
 
 
@@ -456,13 +457,14 @@ def attackers_model(work: Path, rows: Any, settings: Any, seed: int) -> Any:
     import torch
 
     from model.data import ClipDataset
+    from model.hardware import best_device
     from model.network import ResNeXtLSTM
     from model.training import pretrain
     from pipelines.frameview import FrameView
     from pipelines.surrogate import SEED_OFFSET
 
     torch.manual_seed(seed + SEED_OFFSET)
-    network = ResNeXtLSTM(settings.model, settings.faces.size_px)
+    network = ResNeXtLSTM(settings.model, settings.faces.size_px).to(best_device())
     clips = ClipDataset(work, rows.drop(columns="landmarks"), settings.faces.size_px)
     phase = settings.pretrain.model_copy(update={"steps": ATTACKER_STEPS, "validate_every": ATTACKER_STEPS, "pairs": False, "locate": 0.0})
     unfinished = work / "unfinished" / f"attacker-{seed}"

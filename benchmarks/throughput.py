@@ -28,6 +28,7 @@ from benchmarks.results import add_row  # noqa: E402
 
 FORGERS = ("self_blend", "landmark_swap", "reenact", "upsample", "restore")
 STEPS = {"small": (40, 8), "full": (14, 3)}  # of a turn, and how many of the first ones fill caches and do not count
+ON_A_GPU = (300, 100)  # the same where there is one: processes start, and there are batches ahead at first
 
 
 def clips_of(work: Path, profile: str, table: Path | None) -> tuple[Any, Any]:
@@ -63,18 +64,26 @@ def trained(settings: Any, clips_anew: Any, seed: int, scratch: Path, cached: bo
 
     from model import loop
     from model.data import CACHE_BYTES, ClipDataset
+    from model.hardware import best_device
     from model.network import ResNeXtLSTM
     from model.training import pretrain
 
     loop.CHECKPOINT_SECONDS = float("inf")
     clips = clips_anew(cache_bytes=CACHE_BYTES if cached else 0)
     torch.manual_seed(seed)
-    model, at = ResNeXtLSTM(settings.model, settings.faces.size_px), []
-    steps, skipped = STEPS[settings.profile]
+    model, at = ResNeXtLSTM(settings.model, settings.faces.size_px).to(best_device()), []
+    steps, skipped = turn(settings.profile)
     phase = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps})
     nothing = ClipDataset(clips.root, clips.rows.head(0), settings.faces.size_px)
     pretrain(model, clips, nothing, phase, seed, scratch, lambda *_: at.append(time.perf_counter()), augment=settings.augment)
     return (steps - 1 - skipped) * phase.batch / (at[steps - 2] - at[skipped - 1])  # the last step also writes a checkpoint
+
+
+def turn(profile: str) -> tuple[int, int]:
+    """Steps of a turn, and how many of them do not count."""
+    from model.hardware import best_device
+
+    return STEPS[profile] if best_device().type == "cpu" else ON_A_GPU
 
 
 def bare(settings: Any, seed: int) -> float:
@@ -82,23 +91,35 @@ def bare(settings: Any, seed: int) -> float:
     import torch
     from torch.nn import functional as F
 
+    from model.hardware import best_device
     from model.network import ResNeXtLSTM
     from model.training import autocast
 
     torch.manual_seed(seed)
-    model, batch = ResNeXtLSTM(settings.model, settings.faces.size_px).train(), settings.pretrain.batch
+    device, batch = best_device(), settings.pretrain.batch
+    model = ResNeXtLSTM(settings.model, settings.faces.size_px).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.pretrain.lr)
-    frames, truth = torch.rand(batch, 3, settings.faces.size_px, settings.faces.size_px), (torch.arange(batch) % 2).float()
-    steps, skipped = STEPS[settings.profile]
+    frames, truth = torch.rand(batch, 3, settings.faces.size_px, settings.faces.size_px, device=device), (torch.arange(batch, device=device) % 2).float()
+    steps, skipped = turn(settings.profile)
     for step in range(steps - 1):
         if step == skipped:
+            finished(device)
             started = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
-        with autocast(frames.device, settings.pretrain.precision):
+        with autocast(device, settings.pretrain.precision):
             logits = model.frame_logits(frames)
         F.binary_cross_entropy_with_logits(logits.float(), truth).backward()
         optimiser.step()
+    finished(device)
     return (steps - 1 - skipped) * batch / (time.perf_counter() - started)
+
+
+def finished(device: Any) -> None:
+    """Wait until a GPU has done what it was given."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -109,6 +130,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", choices=tuple(STEPS), default="small")
     arguments = parser.parse_args()
+    from model.hardware import describe_device
     from model.loop import CHECKPOINT_SHARE
 
     with tempfile.TemporaryDirectory(prefix="vigil-throughput-") as scratch:
@@ -121,6 +143,7 @@ def main() -> None:
     row = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
+        "device": describe_device(),
         "load": os.getloadavg()[0],
         "profile": arguments.profile,
         "media": "rendered" if arguments.table is None else "real faces",

@@ -25,6 +25,7 @@ COLUMNS: dict[str, Any] = {
 }  # fmt: skip
 READ_BY = ("clip_id", "store", "shard", "offset", "nbytes", "frames", "size_px", "sha256")  # what media/shards.py reads of a row
 CACHE_BYTES = 2 << 30
+together = 1  # processes that read clips for one training and share that bound (model/ahead.py)
 
 
 class ClipSource(Protocol):
@@ -78,7 +79,7 @@ class ClipDataset:
         self._places: dict[str, NDArray[Any]] = {name: self.rows[name].to_numpy() for name in READ_BY if name in self.rows.columns}
         self._ids = self.rows["clip_id"].to_numpy(dtype=object)
         self._cache: dict[int, NDArray[np.uint8]] = {}
-        self._room = cache_bytes
+        self._kept, self._most = 0, cache_bytes
         self._landmarks = landmarks or {}
 
     def __len__(self) -> int:
@@ -91,9 +92,9 @@ class ClipDataset:
         from media.shards import read_clip
 
         pixels = read_clip(self.root, self._place(position))
-        if pixels.nbytes <= self._room:
+        if self._fits(pixels.nbytes):
             self._cache[position] = pixels
-            self._room -= pixels.nbytes
+            self._kept += pixels.nbytes
         return pixels
 
     def length(self, position: int) -> int:
@@ -105,7 +106,7 @@ class ClipDataset:
         from media.shards import read_frame
 
         frames, size = self.length(position), int(self._places["size_px"][position])
-        if position in self._cache or frames * size * size * 3 <= self._room:
+        if position in self._cache or self._fits(frames * size * size * 3):
             return self.clip(position)[number][None]
         return read_frame(self.root, self._place(position), number)
 
@@ -115,6 +116,10 @@ class ClipDataset:
 
         stored = self._landmarks.get(str(self._ids[position]))
         return read_landmarks({"landmarks": stored}) if stored else None
+
+    def _fits(self, nbytes: int) -> bool:
+        """Whether so much more may be kept."""
+        return self._kept + nbytes <= self._most // together
 
     def _place(self, position: int) -> dict[str, Any]:
         """What the shards need to know of the row; picking it out of the table would take longer than reading it."""

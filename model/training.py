@@ -7,20 +7,17 @@ attacked clips meet the same network, and small micro-batches sum to exactly the
 be killed at any time and go on where they were (model/loop.py).
 """
 
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model import parallel
+from model.ahead import Ahead
 from model.attacks import training_attack
 from model.data import ClipSource, epoch_order, labels_of, mixed_seed, stack, to_tensor
 from model.loop import Looked, Loop, Progress, TrainReport, run_key
@@ -33,8 +30,6 @@ from workspace.errors import Diverged, SettingsError
 from workspace.settings import AugmentSettings, PhaseSettings, PretrainSettings, TrainSettings
 
 PRETRAIN_CLIP_NORM = 5.0
-MOST_THREADS = 8  # that make clips: a large machine needs no more to keep a GPU busy, and each waits for Python's lock
-LITTLE = 0.1  # of a step
 DROP, ATTACK, CRITIC = 2, 3, 5  # streams of random numbers; 1 and 4 are model/views.py's
 
 
@@ -80,7 +75,7 @@ def pretrain(
             logits = model.frame_head(model.dropout(model.pool(maps)[0])).squeeze(1)
             places = locator(maps).squeeze(1)  # [N, g, g]
         known = torch.tensor([view.where is not None for view in shown], device=device)
-        where = torch.cat([torch.zeros(1, grid, grid) if view.where is None else view.where for view in shown]).to(device)
+        where = torch.cat([view.frames.new_zeros(1, grid, grid) if view.where is None else view.where for view in shown]).to(device)
         missed = nn.functional.binary_cross_entropy_with_logits(places.float(), where, reduction="none").mean((1, 2))
         return cross_entropy(logits.float(), truth, "bce"), missed * known
 
@@ -305,54 +300,6 @@ def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: in
     area = auc(fake, logits.double().numpy())
     assert area is not None  # both classes are there
     return {"val_loss": 0.5 * (losses[truth].mean().item() + losses[~truth].mean().item()), "val_auc": area}
-
-
-Made = TypeVar("Made")
-
-
-class Ahead(Generic[Made]):
-    """Makes what a step is shown in threads, while the network works on the step before it: on a GPU in several, a part of the batch each.
-
-    On a CPU the network's own threads wait for one another at every layer, and whoever takes a core from one of them stops them all. So it is
-    one thread there, and where a batch is made in less than LITTLE of a step, all threads together between two steps.
-    `choose` gives the positions of a step's batch and is asked in rising order; `make` what is shown in some of its slots, whichever are
-    asked for together. What comes out does not depend on the clock or on the number of threads.
-    """
-
-    def __init__(self, choose: Callable[[int], list[int]], make: Callable[[int, list[int], range], list[Made]], steps: int, device: torch.device) -> None:
-        self._choose, self._make, self._steps, self._gpu = choose, make, steps, device.type != "cpu"
-        self._count = min(MOST_THREADS, os.cpu_count() or 1)
-        # a thread that makes clips must not start a team of its own beside the network's
-        self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="clips", initializer=torch.set_num_threads, initargs=(1,))
-        self._waiting: dict[int, tuple[list[int], list[Future[tuple[list[Made], float]]]]] = {}
-        self._asked, self._seconds = time.monotonic(), 0.0
-
-    def at(self, step: int) -> tuple[list[int], list[Made]]:
-        """Positions of the batch of `step`, and what this process shows of it; asked for in rising order. An exception of `make` comes out here."""
-        since, self._asked = time.monotonic() - self._asked, time.monotonic()
-        chosen, parts = self._waiting.pop(step) if step in self._waiting else self._begin(step, self._count)
-        if step + 1 < self._steps and (self._gpu or self._seconds > LITTLE * since):
-            self._waiting[step + 1] = self._begin(step + 1, self._count if self._gpu else 1)
-        made = [part.result() for part in parts]
-        self._seconds = sum(seconds for _, seconds in made)
-        return chosen, [one for part, _ in made for one in part]
-
-    def _begin(self, step: int, count: int) -> tuple[list[int], list[Future[tuple[list[Made], float]]]]:
-        chosen = self._choose(step)
-        mine = parallel.share(len(chosen))
-        parts = _parts(mine, -(-(mine.stop - mine.start) // count))
-        return chosen, [self._threads.submit(self._timed, step, chosen, range(part.start, part.stop)) for part in parts]
-
-    def _timed(self, step: int, chosen: list[int], slots: range) -> tuple[list[Made], float]:
-        began = time.monotonic()
-        return self._make(step, chosen, slots), time.monotonic() - began
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(torch.get_num_threads())  # this thread's own number, again that of threads to come
 
 
 class _Batches:

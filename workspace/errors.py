@@ -8,6 +8,15 @@ class VigilError(Exception):
         super().__init__(f"{what}\n  Why:  {why}\n  Next: {next_step}")
         self.what, self.why, self.next_step = what, why, next_step
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), self.args, self.__dict__)  # from another process it comes as it is
+
+
+def _again(kind: type[VigilError], args: tuple[object, ...], state: dict[str, object]) -> VigilError:
+    problem = kind.__new__(kind, *args)
+    problem.__dict__.update(state)
+    return problem
+
 
 class SettingsError(VigilError):
     """A settings file is missing, malformed or out of range."""

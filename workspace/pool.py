@@ -1,16 +1,18 @@
 """Work spread over processes, results in the order of the jobs, whatever a bad file does to a process.
 
-Processes are spawned, never forked (decoders and runtimes hold threads), end when their parent is gone, and are replaced when
-one dies: the job that kills a process twice is reported as such, and the others are done.
+Processes are spawned, never forked from a working one (decoders and runtimes hold threads), end when their parent is gone, and are
+replaced when one dies: the job that kills a process twice is reported as such, and the others are done.
 """
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -59,6 +61,22 @@ def _alone(function: Callable[[Job], Result], job: Job, crashed: Callable[[Job],
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
+
+
+def ready(workers: int, module: str, begin: Callable[..., object], *given: object) -> ProcessPoolExecutor:
+    """So many processes that have loaded `module` and called `begin(*given)`, and leave Ctrl-C to their parent.
+
+    Loaded once, in a process that does nothing else, from which they are forked: torch alone takes each of them seconds to load.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=partial(_ready, begin, given))
+
+
+def _ready(begin: Callable[..., object], given: tuple[object, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _start()
+    begin(*given)
 
 
 def _start() -> None:
