@@ -36,51 +36,91 @@ def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: 
     colour at half the resolution, and no forgery that circulates keeps more of it than they do.
     What is missing then comes from the detail of `frames` themselves, with `fill`: of a copy that was blurred nearly all is gone.
     """
-    real, drawn = (np.ascontiguousarray(np.moveaxis(_in_colours(clip, TO_YCC), -1, 0)) for clip in (frames, made))  # [3,T,S,S]
-    there, laid = (covers > COVERED).astype(np.float32), np.empty_like(real)
+    real, drawn = (_planes(clip) for clip in (frames, made))  # [3,T,S,S]
+    there, laid = _Region(covers > COVERED), np.empty_like(real)
     for channel in range(3):
         old = real[channel]
         own = _fine(old)
-        new = _as_fine(drawn[channel], old, own, there, fill)
-        fine = _fine(new)
-        wanted = max(0.0, (sharpness * _spread(own, there)) ** 2 - _rounding(channel)) ** 0.5
+        new, fine = _as_fine(drawn[channel], old, own, there, fill)
+        wanted = max(0.0, (sharpness * there.spread(own)) ** 2 - _rounding(channel)) ** 0.5
         base, fine = old + covers * (new - fine - old), covers * fine
         gain = _gain(base, fine, there, wanted, 0.0 if channel else LEAST_GAIN)
         laid[channel] = base + gain * fine
         if fill and gain == MOST_GAIN:
             laid[channel] += _gain(laid[channel], covers * own, there, wanted, 0.0) * covers * own
-    return np.clip(np.rint(_in_colours(np.moveaxis(laid, 0, -1), TO_RGB)), 0, 255).astype(np.uint8)
+    again = np.stack([cv2.transform(cv2.merge(list(laid[:, moment])), TO_RGB.T) for moment in range(len(frames))])
+    return np.clip(np.rint(again, out=again), 0, 255, out=again).astype(np.uint8)
 
 
-def _as_fine(drawn: Floats, real: Floats, own: Floats, there: Floats, fill: bool) -> Floats:
-    """One channel of a clip [T,S,S] with the share of the finest in its detail that `real` (of detail `own`) has, by its middle frame: blurred by the
-    least of BLURS that is enough, or with as much of the finest more, of its own or with `fill` of `real`'s.
+def _as_fine(drawn: Floats, real: Floats, own: Floats, there: "_Region", fill: bool) -> tuple[Floats, Floats]:
+    """One channel of a clip [T,S,S] with the share of the finest in its detail that `real` (of detail `own`) has, by its middle frame, and its detail:
+    blurred by the least of BLURS that is enough, or with as much of the finest more, of its own or with `fill` of `real`'s.
     """
     middle = slice(len(real) // 2, len(real) // 2 + 1)
-    one, cover = drawn[middle], there[middle]
-    goal, fine_of_it = _share(real[middle], own[middle], cover), _fine(one)
-    if _share(one, fine_of_it, cover) > goal:
+    one, cover = drawn[middle], there.of(middle)
+    fine_of_it, finest_of_it = _fine(one), _finest(one)
+    goal = _share(_finest(real[middle]), own[middle], cover)
+    if _share(finest_of_it, fine_of_it, cover) > goal:
+        box = cover.box()  # what lies farther from the cover than blurs reach decides nothing
+        seen, part = one[box], cover.of(box)
 
         def is_enough(sigma: float) -> bool:
-            softer = _blurred(one, sigma)
-            return _share(softer, _fine(softer), cover) <= goal
+            softer = _blurred(seen, sigma)
+            return _share(_finest(softer), _fine(softer), part) <= goal
 
-        enough = bisect.bisect_left(BLURS[:-1], True, key=is_enough)
-        return _blurred(drawn, BLURS[enough])
-    source = real if fill else drawn
-    added = source - _blurred(source, FINEST)
+        softer = _blurred(drawn, BLURS[bisect.bisect_left(BLURS[:-1], True, key=is_enough)])
+        return softer, _fine(softer)
+    added = _finest(real if fill else drawn)
     more = added[middle]
-    parts = [_moments(one - _blurred(one, FINEST), more - _blurred(more, FINEST), cover), _moments(fine_of_it, _fine(more), cover)]
+    parts = [cover.moments(finest_of_it, _finest(more)), cover.moments(fine_of_it, _fine(more))]
     amounts = np.linspace(0.0, MOST_GAIN, 61)
     finest, fine = (np.maximum(base + 2 * amounts * both + amounts**2 * power, 0.0) for base, both, power in parts)
-    amount = float(amounts[np.argmin(np.abs(finest - goal**2 * fine))])
-    return drawn + amount * added
+    sharper = drawn + float(amounts[np.argmin(np.abs(finest - goal**2 * fine))]) * added
+    return sharper, _fine(sharper)
 
 
-def _share(frames: Floats, fine: Floats, there: Floats) -> float:
+def _share(finest: Floats, fine: Floats, there: "_Region") -> float:
     """How much of the detail `fine` of [T,S,S] is of the finest: a quotient of spreads, 1 where there is none."""
-    spread = _spread(fine, there)
-    return _spread(frames - _blurred(frames, FINEST), there) / spread if spread > 1e-3 else 1.0
+    spread = there.spread(fine)
+    return there.spread(finest) / spread if spread > 1e-3 else 1.0
+
+
+class _Region:
+    """Pixels [T,S,S] of a clip, and what planes of its size are like there."""
+
+    def __init__(self, chosen: NDArray[np.bool_]) -> None:
+        self._chosen = chosen
+        self._mask = chosen.ravel().astype(np.float32)
+        self._number = max(1.0, float(self._mask.sum()))
+
+    def of(self, part: slice | tuple[slice, ...]) -> "_Region":
+        """What lies in a part of the clip."""
+        return _Region(self._chosen[part])
+
+    def box(self) -> tuple[slice, ...]:
+        """The part of a clip in which the region lies, and round it as much as two blurs of SIGMA see."""
+        room, found = 2 * round(4 * SIGMA), [slice(None)]
+        for axis in (1, 2):
+            places = np.flatnonzero(self._chosen.any(axis=(0, 3 - axis)))
+            found.append(slice(max(0, int(places[0]) - room), int(places[-1]) + room + 1) if len(places) else slice(None))
+        return tuple(found)
+
+    def spread(self, plane: Floats) -> float:
+        """Standard deviation; 0 where the region is empty."""
+        plane = plane.ravel()
+        seen = plane * self._mask  # two products are a sixth of what picking the pixels takes
+        return max(0.0, float(seen @ plane) / self._number - float(seen.sum()) * float(plane @ self._mask) / self._number**2) ** 0.5
+
+    def moments(self, base: Floats, more: Floats) -> tuple[float, float, float]:
+        """Variance of `base`, covariance, variance of `more`."""
+        base, more = base.ravel(), more.ravel()
+        seen, also, number = base * self._mask, more * self._mask, self._number
+        sum_, sum_of_more, slope = float(seen.sum()), float(also.sum()), float(more @ self._mask) / number**2
+        return (
+            float(seen @ base) / number - sum_ * float(base @ self._mask) / number**2,
+            float(seen @ more) / number - sum_ * slope,
+            float(also @ more) / number - sum_of_more * slope,
+        )
 
 
 @cache
@@ -131,37 +171,25 @@ def _fine(frames: Floats) -> Floats:
     return frames - _blurred(frames, SIGMA)
 
 
-def _in_colours(frames: NDArray[np.generic], colours: Floats) -> Floats:
-    """The clip [T,S,S,3] with each pixel times the matrix `colours`."""
-    return np.stack([cv2.transform(np.ascontiguousarray(frame, np.float32), colours.T) for frame in frames])
+def _finest(frames: Floats) -> Floats:
+    return frames - _blurred(frames, FINEST)
+
+
+def _planes(clip: NDArray[np.generic]) -> Floats:
+    """Brightness and two differences of colour [3,T,S,S] of an RGB clip [T,S,S,3]."""
+    return np.stack([np.stack(cv2.split(cv2.transform(np.ascontiguousarray(frame, np.float32), TO_YCC.T))) for frame in clip], axis=1)
 
 
 def _blurred(frames: Floats, sigma: float) -> Floats:
-    found = np.empty_like(frames)
+    found = np.empty_like(frames, order="C")
     for frame, blurred in zip(frames, found, strict=True):
         cv2.GaussianBlur(frame, (0, 0), sigma, dst=blurred)
     return found
 
 
-def _spread(fine: Floats, there: Floats) -> float:
-    """Standard deviation of [T,S,S] where `there` is 1 and not 0; 0 where it is nowhere."""
-    return max(0.0, _covariance(fine, fine, there)) ** 0.5
-
-
-def _moments(base: Floats, more: Floats, there: Floats) -> tuple[float, float, float]:
-    """Variance of `base`, covariance, variance of `more`."""
-    return _covariance(base, base, there), _covariance(base, more, there), _covariance(more, more, there)
-
-
-def _covariance(one: Floats, other: Floats, there: Floats) -> float:
-    mask, one, other = there.ravel(), one.ravel(), other.ravel()
-    seen, number = one * mask, max(1.0, float(mask.sum()))  # two products are a sixth of what picking the pixels takes
-    return float(seen @ other) / number - float(seen.sum()) * float(other @ mask) / number**2
-
-
-def _gain(base: Floats, more: Floats, there: Floats, wanted: float, least: float) -> float:
+def _gain(base: Floats, more: Floats, there: _Region, wanted: float, least: float) -> float:
     """The g for which the detail of base + g * more [T,S,S] is `wanted` where they are `there`; where none does, the one that comes nearest."""
-    now, both, power = _moments(_fine(base), _fine(more), there)
+    now, both, power = there.moments(_fine(base), _fine(more))
     if power < 1e-6:
         return 1.0
     return float(np.clip((-both + max(0.0, both**2 - power * (now - wanted**2)) ** 0.5) / power, least, MOST_GAIN))

