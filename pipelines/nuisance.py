@@ -1,6 +1,7 @@
-"""What a forgery must not be told by: numbers of its file; sharpness, colour and how fine it is, contrast, border, slope of the spectrum, a codec's blocks.
+"""What a forgery must not be told by: numbers of its file; sharpness, colour and how fine it is, contrast, border, slope of the spectrum, flat places, a
+codec's blocks.
 
-A forest sees the file's numbers alone, or twenty-one statistics of single frames as training sees them (made anew, augmented), never the picture. Where it
+A forest sees the file's numbers alone, or twenty-two statistics of single frames as training sees them (made anew, augmented), never the picture. Where it
 tells a forger's fakes from reals of other people, the detector will too, and will learn nothing else from that forger: decoders
 that lost colour were found so, and a swap whose faces were blurs.
 """
@@ -24,7 +25,7 @@ BANDS = ((0.05, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.8)
 
 
 def statistics(frame: NDArray[np.uint8]) -> list[float]:
-    """Twenty-one numbers of a frame [S, S, 3] that say nothing of a face."""
+    """Twenty-two numbers of a frame [S, S, 3] that say nothing of a face."""
     import cv2
 
     colours, half = frame.astype(np.float32), slice(frame.shape[0] // 4, 3 * frame.shape[0] // 4)
@@ -46,6 +47,7 @@ def statistics(frame: NDArray[np.uint8]) -> list[float]:
         float(np.log(fine[half, half].std() + 0.1) - np.log(fine.std() + 0.1)),
         *(float(np.log(spectrum[(radius >= low) & (radius < high)].mean() + 1)) for low, high in BANDS),
         *map(float, shares_of_detail(frame[None])),
+        _in_flat_places(edges),
         _on_blocks(grey),
         _on_blocks(grey.T),
     ]
@@ -62,6 +64,13 @@ def shares_of_detail(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     finest, fine = (np.stack([one - cv2.GaussianBlur(one, (0, 0), sigma) for one in colours]).std(axis=(0, 1, 2)) for sigma in (0.6, 1.0))
     shares: NDArray[np.float32] = np.log(finest + 0.05) - np.log(fine[0] + 0.05)
     return shares
+
+
+def _in_flat_places(edges: NDArray[np.float32]) -> float:
+    """Of a Laplacian [S, S] how large it is where it is least, a tenth of the picture, as a logarithm: grain that a forger took away or gave to flat skin."""
+    import cv2
+
+    return float(np.log(np.percentile(cv2.blur(np.abs(edges), (5, 5)), 10) + 0.1))
 
 
 def _on_blocks(grey: NDArray[np.float32]) -> float:

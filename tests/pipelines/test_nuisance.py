@@ -59,4 +59,14 @@ def test_too_few_clips_say_nothing(tmp_path: Path) -> None:
 
 def test_statistics_are_finite_for_any_picture() -> None:
     for picture in (np.zeros((SIZE, SIZE, 3), np.uint8), np.full((SIZE, SIZE, 3), 255, np.uint8)):
-        assert np.isfinite(statistics(picture)).all() and len(statistics(picture)) == 21
+        assert np.isfinite(statistics(picture)).all() and len(statistics(picture)) == 22
+
+
+def test_grain_that_moves_from_busy_places_to_flat_ones_is_seen_though_there_is_as_much_of_it() -> None:
+    rng = np.random.default_rng(0)
+    grain, flat = rng.normal(0, 1, (96, 96, 1)), np.zeros((96, 96, 1))
+    flat[:24] = 1
+    still = statistics((120 + grain * (2 + 10 * (1 - flat))).clip(0, 255).astype(np.uint8).repeat(3, axis=2))
+    moved = statistics((120 + grain * (8 + 3.4 * (1 - flat))).clip(0, 255).astype(np.uint8).repeat(3, axis=2))
+    told = np.abs(np.subtract(still, moved))
+    assert told[19] > 1 > 0.2 > told[0] and told.argmax() == 19
