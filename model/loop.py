@@ -64,6 +64,15 @@ def learning_rate(settings: PhaseSettings, step: int) -> float:
     return settings.lr * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def clip_gradients(model: nn.Module, most: float) -> float:
+    """`torch.nn.utils.clip_grad_norm_` without its pass over gradients that are short enough; returns their norm before."""
+    learning = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in learning if parameter.grad is not None])
+    if not float(most / (norm + 1e-6)) >= 1.0:  # the factor that torch would multiply by
+        nn.utils.clip_grads_with_norm_(learning, most, norm)
+    return float(norm)
+
+
 class Loop:
     """One phase of training a model; `run` does it, from the last checkpoint where there is one."""
 
@@ -112,8 +121,8 @@ class Loop:
         self.optimiser.zero_grad(set_to_none=True)
         with self._fits():
             figures = work(self.step)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        if not torch.isfinite(norm):
+        norm = clip_gradients(self.model, self.clip_norm)
+        if not math.isfinite(norm):
             raise Diverged(
                 "Training diverged. Nothing was written.",
                 why=f"the gradient of step {self.step + 1} is not finite",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.loop import Loop, learning_rate
+from model.loop import Loop, clip_gradients, learning_rate
 from model.training import autocast
 from tests.model.toys import small_model
 from workspace.settings import TrainSettings
@@ -59,6 +59,26 @@ def test_no_step_is_given_a_longer_gradient_than_clip_norm(tmp_path: Path) -> No
     _, _, clipped = stepped(tmp_path / "clipped", 0.9, 0.5, scale=50.0)
     assert min(free) > 0.5, "else nothing would be clipped"
     assert max(clipped) == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0, 1.0 + 1e-6, 1.5, float("inf"), float("nan")])
+def test_gradients_are_clipped_to_the_bit_as_torch_clips_them(share: float) -> None:
+    ours, theirs = small_model(), small_model()
+    for one in (ours, theirs):
+        torch.manual_seed(3)
+        for parameter in one.temporal.parameters():
+            parameter.grad = torch.randn_like(parameter)
+    most = 2.0
+    for one in (ours, theirs):
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in one.parameters() if parameter.grad is not None])
+        for parameter in one.temporal.parameters():
+            assert parameter.grad is not None
+            parameter.grad *= share * most / norm
+    told = nn.utils.clip_grad_norm_(theirs.parameters(), most)
+    assert torch.tensor(clip_gradients(ours, most)).equal(told) or bool(told.isnan())
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        assert one.grad is None or other.grad is None or torch.equal(one.grad.nan_to_num(7), other.grad.nan_to_num(7))
 
 
 def test_the_rate_of_each_step_is_that_of_its_place(tmp_path: Path) -> None:
