@@ -82,9 +82,8 @@ class _InThreads:
     def _begin(self, step: int, count: int) -> tuple[list[int], list[Future[tuple[list[View], float]]]]:
         chosen = self._choose(step)
         mine = parallel.share(len(chosen))
-        size = max(1, -(-(mine.stop - mine.start) // count))
-        parts = [range(start, min(start + size, mine.stop)) for start in range(mine.start, mine.stop, size)]
-        return chosen, [self._threads.submit(self._timed, step, chosen, part) for part in parts]
+        parts = parallel.parts(mine, max(1, -(-(mine.stop - mine.start) // count)))
+        return chosen, [self._threads.submit(self._timed, step, chosen, range(part.start, part.stop)) for part in parts]
 
     def _timed(self, step: int, chosen: list[int], slots: range) -> tuple[list[View], float]:
         began = time.monotonic()

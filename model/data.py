@@ -82,6 +82,9 @@ class ClipDataset:
         self._kept, self._most = 0, cache_bytes
         self._landmarks = landmarks or {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_cache": {}, "_kept": 0}  # another process reads for itself
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -66,10 +66,9 @@ def learning_rate(settings: PhaseSettings, step: int) -> float:
 
 def clip_gradients(model: nn.Module, most: float) -> float:
     """`torch.nn.utils.clip_grad_norm_` without its pass over gradients that are short enough; returns their norm before."""
-    learning = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in learning if parameter.grad is not None])
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
     if not float(most / (norm + 1e-6)) >= 1.0:  # the factor that torch would multiply by
-        nn.utils.clip_grads_with_norm_(learning, most, norm)
+        nn.utils.clip_grads_with_norm_(model.parameters(), most, norm)
     return float(norm)
 
 

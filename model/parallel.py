@@ -62,6 +62,12 @@ def share(count: int) -> slice:
     return slice(count * rank() // size(), count * (rank() + 1) // size())
 
 
+def parts(places: slice, size: int) -> Iterator[slice]:
+    """`places` in blocks of `size`, the last one shorter."""
+    for start in range(places.start, places.stop, size):
+        yield slice(start, min(start + size, places.stop))
+
+
 def sum_gradients(model: nn.Module) -> None:
     """Sum every gradient over the processes; average batch norm's running statistics."""
     if size() == 1:

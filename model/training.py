@@ -83,7 +83,7 @@ def pretrain(
         learning.train()
         (chosen, shown), total, missed = ahead.at(step), 0.0, 0.0
         truth, mine = torch.from_numpy(fake[chosen]).to(device), parallel.share(len(chosen))
-        for part in _parts(mine, settings.micro_batch):
+        for part in parallel.parts(mine, settings.micro_batch):
             torch.manual_seed(mixed_seed(seed, step, DROP, part.start))
             told, found = losses(shown[part.start - mine.start : part.stop - mine.start], truth[part])
             loss, place = told.sum() / len(chosen), found.sum() / len(chosen)
@@ -168,7 +168,7 @@ class _Fit:
         replay = torch.from_numpy(self.replay[chosen]).to(self.device)
         attacked = self._attacked(len(chosen), step)
         mine = parallel.share(len(chosen))
-        parts = list(_parts(mine, self.settings.micro_batch))
+        parts = list(parallel.parts(mine, self.settings.micro_batch))
         inputs, teachers = [], []
         for part in parts:
             padded, lengths = stack(clips[part.start - mine.start : part.stop - mine.start])
@@ -290,7 +290,7 @@ def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: in
     if not fake.any() or fake.all():
         return None
     model.eval()
-    everything = _parts(slice(0, len(val_set)), batch)
+    everything = parallel.parts(slice(0, len(val_set)), batch)
     with torch.no_grad():
         parts = [logits_of([to_tensor(val_set.clip(position)) for position in range(part.start, part.stop)]) for part in everything]
     logits, truth = torch.cat(parts).float().cpu(), torch.from_numpy(fake)
@@ -338,11 +338,6 @@ def _depends(
     shown = None if augment is None else augment.model_dump()
     told = {"phase": phase, "version": version, "model": model.settings.model_dump(), "settings": settings.model_dump(), "augment": shown, "seed": seed}
     return told | {"train": rows(train_set), "val": rows(val_set)}
-
-
-def _parts(places: slice, size: int) -> Iterator[slice]:
-    for start in range(places.start, places.stop, size):
-        yield slice(start, min(start + size, places.stop))
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -1,5 +1,7 @@
 """The exceptions that a person can act on: what happened, why, what to do next."""
 
+import copyreg
+
 
 class VigilError(Exception):
     """Any failure a person can act on. Its text has three lines: what, why, next."""
@@ -9,13 +11,7 @@ class VigilError(Exception):
         self.what, self.why, self.next_step = what, why, next_step
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _again, (type(self), self.args, self.__dict__)  # from another process it comes as it is
-
-
-def _again(kind: type[VigilError], args: tuple[object, ...], state: dict[str, object]) -> VigilError:
-    problem = kind.__new__(kind, *args)
-    problem.__dict__.update(state)
-    return problem
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # from another process it comes as it is
 
 
 class SettingsError(VigilError):

@@ -2,7 +2,7 @@
 
 import bisect
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 
 import cv2
 import numpy as np
@@ -38,10 +38,12 @@ def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: 
     """
     real, drawn = (_planes(clip) for clip in (frames, made))  # [3,T,S,S]
     there, laid = _Region(covers > COVERED), np.empty_like(real)
+    middle = there.of(_middle(frames))
     for channel in range(3):
         old = real[channel]
         own = _fine(old)
-        new, fine = _as_fine(drawn[channel], old, own, there, fill)
+        new = _as_fine(drawn[channel], old, own, middle, fill)
+        fine = _fine(new)
         wanted = max(0.0, (sharpness * there.spread(own)) ** 2 - _rounding(channel)) ** 0.5
         base, fine = old + covers * (new - fine - old), covers * fine
         gain = _gain(base, fine, there, wanted, 0.0 if channel else LEAST_GAIN)
@@ -52,31 +54,34 @@ def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: 
     return np.clip(np.rint(again, out=again), 0, 255, out=again).astype(np.uint8)
 
 
-def _as_fine(drawn: Floats, real: Floats, own: Floats, there: "_Region", fill: bool) -> tuple[Floats, Floats]:
-    """One channel of a clip [T,S,S] with the share of the finest in its detail that `real` (of detail `own`) has, by its middle frame, and its detail:
+def _middle(clip: NDArray[np.generic]) -> slice:
+    """The frame in the middle of a clip."""
+    return slice(len(clip) // 2, len(clip) // 2 + 1)
+
+
+def _as_fine(drawn: Floats, real: Floats, own: Floats, cover: "_Region", fill: bool) -> Floats:
+    """One channel of a clip [T,S,S] with the share of the finest in its detail that `real` (of detail `own`) has, by its middle frame, of which `cover` is:
     blurred by the least of BLURS that is enough, or with as much of the finest more, of its own or with `fill` of `real`'s.
     """
-    middle = slice(len(real) // 2, len(real) // 2 + 1)
-    one, cover = drawn[middle], there.of(middle)
+    middle = _middle(real)
+    one = drawn[middle]
     fine_of_it, finest_of_it = _fine(one), _finest(one)
     goal = _share(_finest(real[middle]), own[middle], cover)
     if _share(finest_of_it, fine_of_it, cover) > goal:
-        box = cover.box()  # what lies farther from the cover than blurs reach decides nothing
-        seen, part = one[box], cover.of(box)
+        box, part = cover.box  # what lies farther from the cover than blurs reach decides nothing
+        seen = one[box]
 
         def is_enough(sigma: float) -> bool:
             softer = _blurred(seen, sigma)
             return _share(_finest(softer), _fine(softer), part) <= goal
 
-        softer = _blurred(drawn, BLURS[bisect.bisect_left(BLURS[:-1], True, key=is_enough)])
-        return softer, _fine(softer)
+        return _blurred(drawn, BLURS[bisect.bisect_left(BLURS[:-1], True, key=is_enough)])
     added = _finest(real if fill else drawn)
     more = added[middle]
     parts = [cover.moments(finest_of_it, _finest(more)), cover.moments(fine_of_it, _fine(more))]
     amounts = np.linspace(0.0, MOST_GAIN, 61)
     finest, fine = (np.maximum(base + 2 * amounts * both + amounts**2 * power, 0.0) for base, both, power in parts)
-    sharper = drawn + float(amounts[np.argmin(np.abs(finest - goal**2 * fine))]) * added
-    return sharper, _fine(sharper)
+    return drawn + float(amounts[np.argmin(np.abs(finest - goal**2 * fine))]) * added
 
 
 def _share(finest: Floats, fine: Floats, there: "_Region") -> float:
@@ -97,13 +102,14 @@ class _Region:
         """What lies in a part of the clip."""
         return _Region(self._chosen[part])
 
-    def box(self) -> tuple[slice, ...]:
-        """The part of a clip in which the region lies, and round it as much as two blurs of SIGMA see."""
+    @cached_property
+    def box(self) -> "tuple[tuple[slice, ...], _Region]":
+        """The part of a clip in which the region lies, with as much round it as two blurs of SIGMA see, and the region there."""
         room, found = 2 * round(4 * SIGMA), [slice(None)]
         for axis in (1, 2):
             places = np.flatnonzero(self._chosen.any(axis=(0, 3 - axis)))
             found.append(slice(max(0, int(places[0]) - room), int(places[-1]) + room + 1) if len(places) else slice(None))
-        return tuple(found)
+        return tuple(found), self.of(tuple(found))
 
     def spread(self, plane: Floats) -> float:
         """Standard deviation; 0 where the region is empty."""

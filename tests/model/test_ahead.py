@@ -1,10 +1,10 @@
 """What a step is shown does not depend on who made it: threads, or processes as beside a GPU; and what goes wrong there is told here."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from model.training import pretrain
 from model.views import View, Views
 from tests.model.test_training import AUGMENT, PHASE1, same
 from tests.model.toys import small_model, toy_clip, toy_clips
+from tests.workspace.test_pool import wait_until_gone
 from workspace.errors import MediaError, SettingsError
 
 CPU, GPU = torch.device("cpu"), torch.device("meta")  # a device that is no CPU: nothing is put on it
@@ -109,6 +110,7 @@ def test_processes_share_the_bound_of_what_is_kept_in_memory(tmp_path: Path) -> 
         for number in range(6):
             writer.add({"clip_id": f"c{number}", "label": "real"}, toy_clip(False, rng), np.zeros((3, 468, 2)))
     clips = ClipDataset(tmp_path, read_index(tmp_path / "data/faces/b").assign(store="data/faces/b"), cache_bytes=6 * one)
+    assert clips.clip(0).nbytes == one and not pickle.loads(pickle.dumps(clips))._cache  # what was read here is not sent along
     for device, kept in ((GPU, 3), (CPU, 6)):
         with Ahead(lambda step: [0], Keeps(clips), 3, device) as given:
             assert [float(given.at(step)[1][0].frames.mean()) for step in range(3)] == [kept] * 3
@@ -142,7 +144,4 @@ def test_processes_end_with_the_training_that_asked_for_them(tmp_path: Path, num
         os.killpg(training_.pid, number) if number == signal.SIGINT else training_.kill()
         said = training_.stderr.read() if number == signal.SIGINT else ""
         assert said.count("Traceback") <= 1, said  # its own, and none of theirs
-        deadline = time.monotonic() + 60
-        while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
-            assert time.monotonic() < deadline, "they outlived it"
-            time.sleep(0.1)
+        wait_until_gone(children)

@@ -46,11 +46,16 @@ def test_rendering_that_is_ended_leaves_no_process(tmp_path: Path, number: signa
         assert b"Traceback" not in parent.stderr.read()
 
 
-def _end_and_wait_for_children(parent: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    children = psutil.Process(parent.pid).children(recursive=True)
-    assert len(children) >= 2
-    parent.send_signal(number)
+def wait_until_gone(children: list[psutil.Process]) -> None:
+    """Fails where one of them is still there after a minute."""
     deadline = time.monotonic() + 60
     while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
         assert time.monotonic() < deadline, "workers outlived their parent"
         time.sleep(0.1)
+
+
+def _end_and_wait_for_children(parent: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) >= 2
+    parent.send_signal(number)
+    wait_until_gone(children)
