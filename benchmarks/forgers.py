@@ -88,7 +88,7 @@ HARDENED = (
     "hardened clips, PGD in training",
 )  # phase 2 also sees HARDENED_CLIPS clips that PGD has attacked, as the stage `harden` makes them
 ATTACKED = ("base", "PGD in training", *HARDENED)  # whose curves under attack are measured too, on ATTACK_CLIPS clips
-MEASURED, HARDENED_BY, ATTACKED_BY = 1, 2, 2  # raised where this script measures, hardens or attacks in another way than before
+MEASURED, HARDENED_BY, ATTACKED_BY = 1, 3, 2  # raised where this script measures, hardens or attacks in another way than before
 HARDENED_CLIPS, ATTACK_CLIPS, ATTACK_EPS = 48, 30, tuple(level / 255 for level in (0, 1, 2, 4, 8, 12.75))
 ATTACK_STEPS, ATTACK_RESTARTS = 40, 2  # white-box
 SENT_STEPS = 20  # of what the attacker's own model sends over, once a clip

@@ -157,21 +157,22 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
     spare = {is_fake: kinds(members, Counter()) for is_fake, members in attacked.items()} if all(members.any() for members in attacked.values()) else {}
     between = max(LEAST_BETWEEN, round(len(hardened) / hardened.sum())) if spare else 0
     halves = [True, False] if new.any() and not new.all() else [bool(new.all())]
-    turn, draws, places = 0, Counter[str](), Counter[bool]()
+    turn, draws, places, plain = 0, Counter[str](), Counter[tuple[bool, bool]](), 0
     while True:
         chosen: list[int] = []
         for slot in range(batch):
             is_new, is_fake = halves[slot % len(halves)], bool((slot // len(halves) + turn) % 2)
-            places[is_fake] += 1
-            if between and places[is_fake] % between == 0:
+            places[is_new, is_fake] += 1
+            if between and places[is_new, is_fake] % between == 0:
                 chosen.append(spare[is_fake].take())
                 continue
+            plain += is_fake
             if not favour[is_fake].may(int(not is_new)):
                 is_new = not is_new
             source = pools[(is_new, is_fake)]
             assert source is not None  # both classes exist, so every pool found one to stand in
             child = None
-            if few is not None and is_fake and places[True] % alone_every == 0:
+            if few is not None and is_fake and plain % alone_every == 0:
                 source = few
             may_pair = is_fake and source is not few and (not is_new or pair_every == 1)
             real = _unpaired(chosen, clip_ids, forged_from, pair_every > 1) if may_pair else None

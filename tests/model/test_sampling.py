@@ -253,6 +253,28 @@ def test_hardened_clips_take_as_many_places_of_the_reals_as_of_the_fakes_and_no_
     assert taken["label"].value_counts()["fake"] == len(taken) / 2
 
 
+@pytest.mark.parametrize("each", [8, 13, 20, 27, 40, 108])
+def test_hardened_clips_take_as_many_places_of_what_is_known_as_of_what_is_new(each):
+    """Else what is replayed is seldom drawn, or never where many are hardened, and forgotten."""
+    known = (40, "real", "replay", False, ""), (40, "fake", "replay", False, "old")
+    rows = table((40, "real", "new", True, ""), (40, "fake", "new", True, "fresh"), *known, (12, "fake", "forged", True, "blend"))
+    given = hardened(rows, min(each, 80), min(each, 80))
+    given = pd.concat([given, *[given[given["role"] == "hardened"]] * (each // 80)], ignore_index=True)
+    taken = pd.concat([given.iloc[chosen] for chosen in take(given, 16, 200)])
+    new, kept = (taken["role"] == "new").sum(), taken["role"].isin(["replay", "forged"]).sum()
+    assert (taken["role"] == "hardened").any() and abs(new - kept) <= 0.02 * len(taken)
+    assert (taken["role"] == "replay").sum() >= 0.15 * len(taken)
+
+
+@pytest.mark.parametrize("hard", [60, 120, 300, 700])
+def test_the_few_collected_fakes_come_however_many_clips_are_hardened(hard):
+    rows = table((370, "real", "new", True, ""), (30, "fake", "new", True, "caught"), (370, "fake", "forged", True, "blend"))
+    given = hardened(rows, hard // 2, hard // 2)
+    taken = pd.concat([given.iloc[chosen] for chosen in take(given, 16, 200)])
+    caught = ((taken["generator"] == "caught") & (taken["role"] != "hardened")).sum()
+    assert caught >= 0.1 * (taken["role"] != "hardened").sum()
+
+
 @pytest.mark.parametrize(("reals", "fakes"), [(6, 0), (0, 6)])
 def test_hardened_clips_of_one_class_alone_are_not_drawn(reals, fakes):
     given = hardened(ALL_FORGED, reals, fakes)
