@@ -56,7 +56,10 @@ STANDS_FOR = {
     ("train", 14): (13, "the odds of several faces are averaged: no set here has a video of several, but partial.py's, whose rows name their model"),
     ("train", 15): (14, "a few videos of a rare class move the offset less: no validation here has a rare class, and the weights are the same"),
     ("train", 18): (17, "another prior of the offset: as train 12"),
-    ("train", 20): (18, "hardened clips take places of either half of a batch alike: no rows here have any, but for those that say so, counted by `HARDENED_BY`"),
+    ("train", 20): (
+        18,
+        "hardened clips take places of either half of a batch alike: the demo has a dozen, forgers.py says HARDENED_BY",
+    ),
     ("evaluate", 18): (17, "an AUC of 1 in every draw has no ends, and the report names its attacks: no figure here comes from either"),
     ("evaluate", 19): (18, "ECE counts classes alike: none here is of classes of unlike size but `learning`'s, which is of before"),
     ("evaluate", 20): (19, "as train 14"),

@@ -109,11 +109,17 @@ def aggregate(clips: Sequence[ClipEvidence], temperature: float = 1.0, levels: t
     return VideoScore(p_fake=sigmoid(video_logit(alone) + offset), track=worst, worst_clip=worst_clip, tracks=tracks)
 
 
-def verdict(p_fake: float, threshold: float, abstain: float) -> str:
-    """'real', 'fake' or 'uncertain'. The band reaches `abstain` to either side, but never over half of the room there:
+def band(threshold: float, abstain: float) -> tuple[float, float]:
+    """From where to where nothing is called. The band reaches `abstain` to either side, but never over half of the room there:
 
     with a threshold of 0.95 and a band of 0.1, p_fake 0.98 is still called fake.
     """
-    if p_fake < threshold - min(abstain, threshold / 2):
+    return threshold - min(abstain, threshold / 2), threshold + min(abstain, (1.0 - threshold) / 2)
+
+
+def verdict(p_fake: float, threshold: float, abstain: float) -> str:
+    """'real' below the band, 'fake' above it or where it ends, else 'uncertain'."""
+    real_below, fake_from = band(threshold, abstain)
+    if p_fake < real_below:
         return "real"
-    return "fake" if p_fake >= threshold + min(abstain, (1.0 - threshold) / 2) else "uncertain"
+    return "fake" if p_fake >= fake_from else "uncertain"

@@ -100,12 +100,12 @@ class _InProcesses:
 
     def at(self, step: int) -> tuple[list[int], list[View]]:
         self._next = step if self._next is None else self._next
-        while self._next < self._steps and len(self._waiting) < BATCHES_AHEAD * self._count:
-            self._waiting.append(self._begin(self._next))
-            self._next += 1
-        made_for, chosen, batch = self._waiting.popleft()
-        assert made_for == step, f"step {step} was given the batch of {made_for}"
         try:
+            while self._next < self._steps and len(self._waiting) < BATCHES_AHEAD * self._count:
+                self._waiting.append(self._begin(self._next))
+                self._next += 1
+            made_for, chosen, batch = self._waiting.popleft()
+            assert made_for == step, f"step {step} was given the batch of {made_for}"
             return chosen, batch.result().views(self._device)
         except BrokenProcessPool as problem:
             raise SettingsError(

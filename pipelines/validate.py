@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.layouts.found import MEDIA_SUFFIXES
 from pipelines.stage import stage_main
 from workspace.errors import DataError
 from workspace.files import read_json, write_json
@@ -25,7 +26,6 @@ MOST_NAMED = 20
 NOT_MEDIA_REASONS = (
     "not a media file", "link leads outside the source", "path leads outside the source", "link to a folder", "broken link", "not a regular file",
 )  # fmt: skip
-MEDIA_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".gif")
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,10 +66,12 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
 
 def describe_plan(plan: dict[str, Any]) -> str:
     """What would run, how much of it, and why."""
+    from vigil.reading import TRAINING
+
     if not plan["needed"]:
         return "Nothing new; nothing would run." + (f" A timer would note {plan['due']} as skipped." if plan["due"] else "")
     asked = f" (a timer would run it: {plan['timer']})" if plan["timer"] else " (no week is due, and nothing else starts one early: a person must ask)"
-    return f"Would run{asked}: {'; '.join(plan['reasons'])}\n  {plan['work']}: {plan['work_why']}"
+    return f"Would run{asked}: {'; '.join(plan['reasons'])}\n  {TRAINING[plan['work']]}: {plan['work_why']}"
 
 
 def describe(outcome: dict[str, Any]) -> str:

@@ -38,7 +38,9 @@ def names_of(root: Path, names: list[str]) -> tuple[str, str]:
     known = {"champion": leading.cycle if leading else "", "previous": before.cycle if before else ""}
     wanted = [known.get(name, name) for name in names or ["previous", "champion"]]
     if len(wanted) != 2 or not all(wanted):
-        raise WorkspaceError("Two models are needed.", why=f"known: {', '.join(candidates(events)) or 'none'}", next_step="Name two cycles.")
+        made = candidates(events)
+        step = "Name two cycles." if len(made) > 1 else "Run `vigil retrain` until there are two."
+        raise WorkspaceError("Two models are needed.", why=f"known: {', '.join(made) or 'none'}", next_step=step)
     return wanted[0], wanted[1]
 
 

@@ -20,7 +20,7 @@ TILE_PX = 192  # smaller crops are enlarged to about this, to be seen
 
 
 def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Path, mode: str = "") -> dict[str, Any]:
-    """Write overlay.png, timeline.png and explanation.json into `out`; returns the last's content. `mode` (dense, standard, fast) replaces the card's.
+    """Write overlay.png, of a video timeline.png, and explanation.json into `out`; returns the last's content. `mode` replaces the card's.
 
     Raises VigilError where the file has no face clip, or the model's folder no weights: slopes need them.
     """
@@ -46,14 +46,17 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)
     out.mkdir(parents=True, exist_ok=True)
     draw_overlay(out / "overlay.png", clip, found)
-    draw_timeline(out / "timeline.png", said, found, clip, engine.card.threshold)
+    pictures = ["overlay.png"]
+    if said.kind == "video":
+        draw_timeline(out / "timeline.png", said, found, clip, engine.card.threshold)
+        pictures.append("timeline.png")
     page = {
         "file": str(path), "verdict": said.verdict, "p_fake": said.p_fake, "threshold": engine.card.threshold, "model": said.model, "mark": mark,
         "sentence": sentence(said, found, clip, said.clips[worst]), "reason": said.reason,
         "regions": found.regions(), "clip": said.clips[worst], "certainty": found.certainty.tolist(),
         "frame_p": found.frame_p.tolist(), "state_change": found.change.tolist(),
         "mesh": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "crop_tremble": mesh.crop_tremble},
-        "pictures": ["overlay.png", "timeline.png"],
+        "pictures": pictures,
     }  # fmt: skip
     write_json(out / "explanation.json", page)
     return page

@@ -162,7 +162,10 @@ def init(
     folder: Annotated[Path | None, typer.Argument(help="Where the workspace goes; made if it is not there.", show_default=False)] = None,
     profile: Annotated[Profile, typer.Option(help="full: 224 px, ResNeXt-50; small: 112 px, a CPU's night; demo: minutes.")] = Profile.FULL,
     recipe: Annotated[
-        str, typer.Option(help="Settings of a paper or of the starter model: adversarial, certainty, resnext-lstm, spatial-attention, starter.")
+        str,
+        typer.Option(
+            help="Laid over the profile: adversarial, certainty, resnext-lstm, spatial-attention (a paper's); starter (of the starter model, over small)."
+        ),
     ] = "",
     print_params: Annotated[bool, typer.Option("--print-params", help="Print the profile's complete settings and stop.")] = False,
 ) -> None:
@@ -176,7 +179,9 @@ def init(
 
     target = folder or Path.cwd()
     made = open_workspace(target, profile.value, recipe)
-    print(f"{'Opened' if made else 'Already open:'} workspace {target} (profile {profile.value}).")
+    print(f"{'Opened' if made else 'Already open:'} workspace {target} (profile {_settings(target).profile}).")
+    if not made:
+        print("  Its settings stay as they are, whatever --profile and --recipe say: change them in params.yaml, or name a new folder.")
     print(f"  Next: vigil ingest MEDIA -w {target}, then vigil retrain -w {target}")
 
 
@@ -328,7 +333,7 @@ def explain(
     from vigil.explaining import explain_file
 
     page = explain_file(file, workspace, model, out, mode)
-    _emit(page, f"{page['sentence']}\n  {out}/overlay.png, {out}/timeline.png and explanation.json", as_json)
+    _emit(page, f"{page['sentence']}\n  {out}/: {', '.join(page['pictures'])}, explanation.json", as_json)
 
 
 @app.command()
@@ -616,7 +621,7 @@ def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | Non
 
 @batches_app.command("accept")
 def batches_accept(batch: str, who: Who, why: Why, workspace: WorkspaceOption = None) -> None:
-    """Let a held or deferred batch into training from the next cycle on. Gates `label noise` and `drift` do not ask about it again: you have."""
+    """Let a new, held or deferred batch into training from the next cycle on. Gates `label noise` and `drift` do not ask about it again: you have."""
     _set_batch(batch, "accepted", who, why, workspace)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vigil.scoring import choose_model, model_folder, refuse_unknown_mode
+from vigil.scoring import choose_model, model_folder, note_mode, refuse_unknown_mode
 from vigil.taking_in import named_sources
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import write_json
@@ -35,7 +35,9 @@ def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Pat
     from pipelines.stage import Progress
 
     folder, mark = choose_model(workspace, model)
-    (report,) = measure([Engine(folder)], source, [out], mode or None, Progress("evaluate"))
+    engine = Engine(folder)
+    note_mode(engine, mode)
+    (report,) = measure([engine], source, [out], mode or None, Progress("evaluate"))
     return report | {"mark": mark, "out": str(out)}
 
 
@@ -53,6 +55,8 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
     rows = []
     for first in range(0, len(folders), AT_ONCE):
         engines = [Engine(folder) for folder in folders[first : first + AT_ONCE]]
+        for engine in engines:
+            note_mode(engine, mode)
         cells: list[list[dict[str, Any]]] = [[] for _ in engines]
         for number, source in enumerate(sources, start=1):
             outs = [out / engine.model_id / f"{number}-{source.name}" for engine in engines]
@@ -148,10 +152,11 @@ def render(report: dict[str, Any]) -> str:
     answered = report["answered"]
     lines = [
         render_table(rows),
-        f"{answered['n']} of {answered['of']} files got a verdict; threshold {report['threshold']:.3f} as shipped; {_drawn(report['drawn'])}."
+        f"{answered['n']} of {answered['of']} files got a verdict; figures at threshold {report['threshold']:.3f} as shipped; {_drawn(report['drawn'])}."
         + (f" This model is {report['mark']}." if report["mark"] else ""),
     ]
-    lines += [f"  called of {label} files: " + ", ".join(f"{count} {said}" for said, count in said_of.items()) for label, said_of in report["verdicts"].items()]
+    for label, said_of in report["verdicts"].items():
+        lines.append(f"  called, with its band of uncertainty, of {label} files: " + ", ".join(f"{count} {said}" for said, count in said_of.items()))
     if report["learned"]:
         count = f"{'at least ' if report['learned_unknown'] else ''}{report['learned']}"
         lines.append(

@@ -287,5 +287,6 @@ def _refusals() -> Iterator[None]:
 def _user(accounts: Accounts, user_name: str) -> dict[str, Any]:
     found = accounts.user(user_name)
     if found is None:
-        raise WorkspaceError("Nothing was changed.", why=f"there is no account {user_name!r}", next_step="`vigil users` lists them.")
+        step = "`vigil users` lists them, `vigil users add` makes one."
+        raise WorkspaceError("Nothing was changed.", why=f"there is no account {user_name!r}", next_step=step)
     return found

@@ -9,6 +9,8 @@ from workspace.journal import Journal
 from workspace.settings import Settings
 from workspace.state import BATCH_STATES, batch_states, candidates, champion, cycles, open_cycle, previous
 
+TRAINING = {"full": "full training", "fine-tune": "fine-tune"}  # how much of one a cycle would do (flows/policy.py)
+
 
 def render_table(rows: list[dict[str, Any]]) -> str:
     """Rows as columns of text, each as wide as it must be."""
@@ -119,7 +121,10 @@ def render_status(page: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in page["batches"].items() if count)
     lines.append(f"batches   {counts or 'none'}")
     plan = page["next"]
-    lines.append(f"next      vigil retrain ({plan['work']}): " + "; ".join(plan["reasons"]) if plan["needed"] else "next      nothing new")
+    lines.append(f"next      vigil retrain ({TRAINING[plan['work']]}): " + "; ".join(plan["reasons"]) if plan["needed"] else "next      nothing new")
+    waiting = [f"{page['batches'][state]} {state}" for state in ("held", "deferred") if page["batches"][state]]
+    if waiting and not plan["needed"]:
+        lines.append(f"          {' and '.join(waiting)} wait: `vigil batches` says what for; accept or drop them, or bring more of their kind")
     return "\n".join(lines)
 
 

@@ -5,14 +5,18 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.shipped import STARTER, has_starter
-from pipelines.layouts.found import is_hidden
+from pipelines.layouts.found import MEDIA_SUFFIXES, is_hidden
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
+
+if TYPE_CHECKING:
+    from model.inference import Engine
 
 COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 NO_VERDICT = 3
+NOT_MEDIA = "not a media file"  # as media/probe.py says it
 WARNINGS = {
     "not promoted": "This model was not promoted: no gate vouches for its answers ({name}).",
     "starter": "Scored by the starter model, which knows few people, none of your media, and no fake from outside: see {folder}/README.md.",
@@ -26,6 +30,11 @@ def expand(paths: Iterable[Path]) -> Iterator[Path]:
             yield from sorted(one for one in path.rglob("*") if one.is_file() and not is_hidden(one, path))
         else:
             yield path
+
+
+def is_beside(path: Path, reason: str) -> bool:
+    """Whether a file that nobody named is no media and has no medium's name: tables and notes lie between clips."""
+    return reason == NOT_MEDIA and not path.name.lower().endswith(MEDIA_SUFFIXES)
 
 
 def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]:
@@ -73,10 +82,12 @@ def _of_workspace(root: Path) -> tuple[Path, str]:
 def score_files(files: list[Path], workspace: Path | None, model: Path | None, output: str, mode: str, fpr: float | None = None) -> int:
     """Score and print; returns the exit code: 0 when each file got a verdict, 3 when one did not.
 
+    What lies beside the media in a folder (`is_beside`) is counted and no row.
     `fpr` takes the card's operating point for that false-positive rate in place of its own threshold, and says what it costs.
     """
     refuse_unknown_mode(mode)
-    from model.inference import LEARNED, Engine, other_mode
+    from model.aggregate import band
+    from model.inference import LEARNED, Engine
 
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
@@ -84,12 +95,14 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
         print(warning(mark, folder), file=sys.stderr)
     if fpr is not None:
         print(price(engine.at_fpr(fpr)), file=sys.stderr)
-    if mode not in ("", engine.card.faces.mode):
-        print(f"Note: {other_mode(engine.card.faces.mode, mode)}.", file=sys.stderr)
-    rows = []
-    writer = _Printer(output)
+    note_mode(engine, mode)
+    rows, beside = [], []
+    writer, named = _Printer(output, band(engine.card.threshold, engine.card.abstain)), set(files)
     for path in expand(files):
         verdict = engine.score_file(path, mode or None)
+        if path not in named and is_beside(path, verdict.reason):
+            beside.append(path.name)
+            continue
         row = verdict.as_dict()
         row["file"] = str(path)
         row["model"] = f"{row['model']} ({mark})" if mark else row["model"]
@@ -99,8 +112,10 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
         writer.add(row)
         rows.append(row)
     if not rows:
-        raise VigilError("Nothing was scored.", why="the folders named hold no file", next_step="Name images or videos.")
+        raise VigilError("Nothing was scored.", why="the folders named hold no image and no video", next_step="Name images or videos.")
     writer.close(rows)
+    if beside:
+        print(f"No media, passed over: {', '.join(beside[:5])}{f' and {len(beside) - 5} more' if len(beside) > 5 else ''}.", file=sys.stderr)
     return 0 if all(row["verdict"] != "none" for row in rows) else NO_VERDICT
 
 
@@ -117,6 +132,14 @@ def refuse_unknown_mode(mode: str) -> None:
         raise typer.BadParameter(f"--mode {mode}: use dense, standard or fast")
 
 
+def note_mode(engine: "Engine", mode: str) -> None:
+    """Say what does not hold in `mode` ('' is the card's own)."""
+    from model.inference import other_mode
+
+    if mode not in ("", engine.card.faces.mode):
+        print(f"Note: {other_mode(engine.card.faces.mode, mode)}.", file=sys.stderr)
+
+
 def price(point: dict[str, Any]) -> str:
     """What an operating point costs, as a sentence; just above the threshold a verdict is still `uncertain`."""
     doubt = "" if point["shown"] else " Validation has too few real people to show so low a rate."
@@ -127,8 +150,8 @@ def price(point: dict[str, Any]) -> str:
 class _Printer:
     """Prints rows as they come (csv) or at the end (table, json)."""
 
-    def __init__(self, output: str) -> None:
-        self.output = output
+    def __init__(self, output: str, uncertain: tuple[float, float]) -> None:
+        self.output, self.uncertain = output, uncertain
         self.csv = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore", lineterminator="\n") if output == "csv" else None
         if self.csv:
             self.csv.writeheader()
@@ -147,4 +170,4 @@ class _Printer:
 
             shown = [{**{column: row[column] for column in COLUMNS}, "p_fake": "-" if row["p_fake"] is None else f"{row['p_fake']:.3f}"} for row in rows]
             print(render_table(shown))
-            print("p_fake: 1 means fake, 0 means real.")
+            print("p_fake: 1 means fake, 0 means real. Called real below {:.3f}, fake from {:.3f} on, uncertain between.".format(*self.uncertain))

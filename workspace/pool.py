@@ -35,8 +35,14 @@ def ordered_map(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
     try:
         while rest or waiting:
             while rest and len(waiting) < AHEAD * count:
-                job = rest.popleft()
-                waiting.append((job, pool.submit(function, job)))
+                try:
+                    waiting.append((rest[0], pool.submit(function, rest[0])))
+                except BrokenProcessPool:  # one died since; whose job it was is told by the results
+                    break
+                rest.popleft()
+            if not waiting:
+                pool = _pool(count)
+                continue
             job, future = waiting.popleft()
             try:
                 result = future.result()

@@ -199,9 +199,12 @@ def verdict_sha256(path: Path) -> str:
 def _target(events: Sequence[Event], to: str) -> Champion:
     found = previous(events) if to == "previous" else promoted(events).get(to)
     if found is None:
-        known = ", ".join(promoted(events)) or "none yet"
+        now = champion(events)
+        others = [cycle for cycle in promoted(events) if now and cycle != now.cycle]
         why = "there is no model before the champion" if to == "previous" else f"{to!r} was never promoted"
-        raise WorkspaceError("Nothing was rolled back.", why=why, next_step=f"Name a promoted cycle: {known}.")
+        alone = "The first promotion after this one can be rolled back." if now else "Run `vigil retrain`."
+        step = f"Name a promoted cycle: {', '.join(others)}." if others else alone
+        raise WorkspaceError("Nothing was rolled back.", why=why, next_step=step)
     return found
 
 

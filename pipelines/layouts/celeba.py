@@ -36,7 +36,7 @@ def read(source: SourceSettings, folder: Path) -> Listing:
     pictures, partition = _pictures(folder), _table(folder, PARTITION)
     if not pictures or not partition:
         raise DataError(
-            f"{folder} is not all of CelebA. Nothing was ingested from it.",
+            f"{folder} is not all of CelebA. Nothing was read from it.",
             why="img_align_celeba/ is missing" if not pictures else f"{PARTITION} is missing: its test photos would be trained on",
             next_step="Name the folder that holds img_align_celeba/ (or Img/) and the tables (or Anno/ and Eval/).",
         )
@@ -96,4 +96,4 @@ def _attributes(table: Path | None) -> dict[str, str]:
 
 
 def _refusal(table: Path, why: str) -> DataError:
-    return DataError(f"Cannot use {table}. Nothing was ingested from it.", why=why, next_step="Download it again.")
+    return DataError(f"Cannot use {table}. Nothing was read from it.", why=why, next_step="Download it again.")

@@ -73,7 +73,7 @@ def _testing(path: Path) -> set[str]:
         top = listed[2].split("/")[0] if listed else ""
         if not listed or top not in LABELS or (listed[1] == "1") != (LABELS[top] == "real"):
             raise DataError(
-                f"Cannot use {path}. Nothing was ingested.", why=f"line {number} is {line[:80]!r}: 1 goes with {REAL}/ and {YOUTUBE}/, 0 with {FAKE}/",
+                f"Cannot use {path}. Nothing was read from it.", why=f"line {number} is {line[:80]!r}: 1 goes with {REAL}/ and {YOUTUBE}/, 0 with {FAKE}/",
                 next_step="Download the list again; in it 1 means real.",
             )  # fmt: skip
         names.add(listed[2])

@@ -47,7 +47,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
     if missing:
         words = " ".join(f"--column {name}=..." for name in missing)
         raise DataError(
-            f"Cannot use the table {table}. Nothing was ingested from it.",
+            f"Cannot use the table {table}. Nothing was read from it.",
             why=f"no column {' and no column '.join(dict.fromkeys(missing.values()))}; it has {', '.join(columns) or 'none'}",
             next_step=f"Name the columns path,label,use,identity,generator,... or say what yours are called: `{words}`.",
         )  # fmt: skip
@@ -76,8 +76,8 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
     if mistakes:
         more = f"\n        and {len(mistakes) - MOST_NAMED} more" if len(mistakes) > MOST_NAMED else ""
         raise DataError(
-            f"Cannot use the table {table}. Nothing was ingested from it.",
+            f"Cannot use the table {table}. Nothing was read from it.",
             why="\n        ".join(mistakes[:MOST_NAMED]) + more,
-            next_step="Mend these lines, or say what its labels mean: `label_map: {'0': real, '1': fake}` in the source's settings.",
+            next_step="Mend these lines, or say what its labels mean: `--label 1=fake --label 0=real` (`label_map` of a source in params.yaml).",
         )
     return listing

@@ -65,7 +65,7 @@ def read(source: SourceSettings, folder: Path) -> Listing:
     listing = Listing(files=list(found.values()), names_people=True, card=CARD)
     if listing.files and all(one.problem == "file not found" for one in listing.files):
         raise DataError(
-            f"None of the {len(listing.files)} frames that {folder}'s JSON files name is here. Nothing was ingested.",
+            f"None of the {len(listing.files)} frames that {folder}'s JSON files name is here. Nothing was read.",
             why=f"the first is {listing.files[0].name[:120]}", next_step="Unpack the frames to rgb/<NAME>/ beside dataset_json/.",
         )  # fmt: skip
     return listing
@@ -106,7 +106,7 @@ def _videos(table: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
                             yield label, use, compression, video, about["frames"]
     except (AttributeError, KeyError, TypeError) as problem:
         raise DataError(
-            f"Cannot use {table}. Nothing was ingested from it.", why=f"not of DeepfakeBench's form ({type(problem).__name__}: {problem})",
+            f"Cannot use {table}. Nothing was read from it.", why=f"not of DeepfakeBench's form ({type(problem).__name__}: {problem})",
             next_step="Make it again with DeepfakeBench's rearrange.py, or move it away.",
         ) from problem  # fmt: skip
 
@@ -116,7 +116,7 @@ def _known(table: Path, label: str, video: str, label_map: dict[str, Any]) -> di
     said = label_map.get(label) or ("real" if "real" in label.lower() else "fake" if "fake" in label.lower() or label in GENERATORS else "")
     if not said:
         raise DataError(
-            f"Cannot use {table}. Nothing was ingested from it.", why=f"the label {label!r} says neither real nor fake",
+            f"Cannot use {table}. Nothing was read from it.", why=f"the label {label!r} says neither real nor fake",
             next_step=f"Say what it means: `--label {label}=fake` or `--label {label}=real`.",
         )  # fmt: skip
     fake = said == "fake"

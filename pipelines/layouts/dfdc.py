@@ -79,7 +79,7 @@ def _known(table: Path, name: str, about: Any) -> dict[str, str]:
     label, split = LABELS.get(str(about.get("label"))), USES.get(str(about.get("split", "train")))
     if label is None or split is None or "/" in name or "\\" in name:
         raise DataError(
-            f"Cannot use {table}. Nothing was ingested from it.",
+            f"Cannot use {table}. Nothing was read from it.",
             why=f"the entry {name[:80]!r} has label {about.get('label')!r} and split {about.get('split')!r}; labels are {', '.join(LABELS)}",
             next_step="Download the part again; the public test set has no labels and cannot be taken in by this layout.",
         )

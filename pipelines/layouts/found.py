@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipelines.layouts.card import Card
 
 TABLE_NAME = "labels.csv"
+MEDIA_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".gif")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def refuse_incomplete(folder: Path, needed: Iterable[str], title: str, reason: s
     missing = [name for name in needed if not (folder / name).exists()]
     if missing:
         raise DataError(
-            f"{folder} is not all of {title}. Nothing was ingested from it.", why=f"{', '.join(missing)} is missing: {reason}",
+            f"{folder} is not all of {title}. Nothing was read from it.", why=f"{', '.join(missing)} is missing: {reason}",
             next_step="Name the folder that holds the whole data set, or list what you have in a CSV file with the columns path,label.",
         )  # fmt: skip
 
@@ -79,10 +80,10 @@ def read_json_table(path: Path, *kinds: type) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as problem:
-        raise DataError(f"Cannot read {path}. Nothing was ingested from it.", why=f"not JSON: {problem}", next_step="Download it again.") from problem
+        raise DataError(f"Cannot read {path}. Nothing was read from it.", why=f"not JSON: {problem}", next_step="Download it again.") from problem
     if not isinstance(content, kinds):
         raise DataError(
-            f"Cannot use {path}. Nothing was ingested from it.",
+            f"Cannot use {path}. Nothing was read from it.",
             why=f"it holds no {' and no '.join(kind.__name__ for kind in kinds)} at its top",
             next_step="Download it again.",
         )

@@ -26,7 +26,7 @@ def read(source: SourceSettings, path: Path) -> Listing:
         content = [{"path": name, **about} if isinstance(about, dict) else about for name, about in content.items()]
     if wrong := next((number for number, row in enumerate(content, start=1) if not isinstance(row, dict)), 0):
         raise DataError(
-            f"Cannot use the table {path}. Nothing was ingested from it.",
+            f"Cannot use the table {path}. Nothing was read from it.",
             why=f"entry {wrong} is no object",
             next_step='Write [{"path": ..., "label": ...}, ...].',
         )

@@ -45,13 +45,13 @@ def read(source: SourceSettings, folder: Path) -> Listing:
         if not table.is_file():
             if pictures:
                 raise DataError(
-                    f"{folder} is not all of OpenForensics. Nothing was ingested from it.", why=f"{pictures}/ has no {table.name}, which says what is fake",
+                    f"{folder} is not all of OpenForensics. Nothing was read from it.", why=f"{pictures}/ has no {table.name}, which says what is fake",
                     next_step=f"Put {table.name} beside it, or move {pictures}/ away.",
                 )  # fmt: skip
             continue
         if not pictures:
             raise DataError(
-                f"{folder} is not all of OpenForensics. Nothing was ingested from it.", why=f"{table.name} is there, its pictures are not",
+                f"{folder} is not all of OpenForensics. Nothing was read from it.", why=f"{table.name} is there, its pictures are not",
                 next_step=f"Unpack them to Images/{part}/, or move {table.name} away.",
             )  # fmt: skip
         named = dict(_annotated(table, pictures, use, source.label_map))
@@ -75,12 +75,12 @@ def _annotated(table: Path, pictures: str, use: str, label_map: dict[str, Any]) 
         names = [(row["id"], Path(str(row["file_name"])).name) for row in content["images"]]
     except (KeyError, TypeError, AttributeError) as problem:
         raise DataError(
-            f"Cannot use {table}. Nothing was ingested from it.", why=f"not COCO with images, annotations and categories ({type(problem).__name__}: {problem})",
+            f"Cannot use {table}. Nothing was read from it.", why=f"not COCO with images, annotations and categories ({type(problem).__name__}: {problem})",
             next_step="Download it again.",
         ) from problem  # fmt: skip
     if not set(meaning.values()) <= {"real", "fake"}:
         raise DataError(
-            f"Cannot use {table}. Nothing was ingested from it.", why=f"its categories are {', '.join(sorted(map(str, meaning.values())))}, not real and fake",
+            f"Cannot use {table}. Nothing was read from it.", why=f"its categories are {', '.join(sorted(map(str, meaning.values())))}, not real and fake",
             next_step="Say what they mean, e.g. `--label authentic=real`.",
         )  # fmt: skip
     for image, name in names:

@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,10 +98,13 @@ def test_a_clip_that_cannot_be_read_is_told_in_its_own_words() -> None:
         assert str(refusal.value).splitlines()[0] == "A shard is damaged."
 
 
-def test_a_process_that_is_killed_ends_the_training_with_words_and_without_waiting() -> None:
-    with Ahead(choose, killed, 9, GPU) as given, pytest.raises(SettingsError, match="was ended") as refusal:
-        for step in range(9):
+@pytest.mark.parametrize("steps", [9, 400])
+def test_a_process_that_is_killed_ends_the_training_with_words_and_without_waiting(steps: int) -> None:
+    """Whether all batches were asked for by then or, while the network worked, more are."""
+    with Ahead(choose, killed, steps, GPU) as given, pytest.raises(SettingsError, match="was ended") as refusal:
+        for step in range(steps):
             given.at(step)
+            time.sleep(0.2)
     assert "shm" in refusal.value.next_step and "memory" in refusal.value.why
 
 

@@ -20,6 +20,15 @@ def test_a_job_that_kills_its_process_is_named_and_the_others_are_done_in_order(
     assert list(ordered_map(square_or_die, [], 2, unchanged)) == []
 
 
+def test_a_process_that_dies_while_results_are_read_costs_no_job() -> None:
+    """Jobs are still to be handed out then, and a pool that has broken takes none."""
+    done = []
+    for result in ordered_map(square_or_die, [*range(1, 30), -3, *range(30, 60)], 2, unchanged):
+        time.sleep(0.02)
+        done.append(result)
+    assert done == [n * n for n in range(1, 30)] + [-3] + [n * n for n in range(30, 60)]
+
+
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
