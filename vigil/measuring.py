@@ -153,7 +153,7 @@ def render(report: dict[str, Any]) -> str:
     lines = [
         render_table(rows),
         f"{answered['n']} of {answered['of']} files got a verdict; figures at threshold {report['threshold']:.3f} as shipped; {_drawn(report['drawn'])}."
-        + (f" This model is {report['mark']}." if report["mark"] else ""),
+        + (f" This model is {'the ' * (report['mark'] == 'starter')}{report['mark']}." if report["mark"] else ""),
     ]
     for label, said_of in report["verdicts"].items():
         lines.append(f"  called, with its band of uncertainty, of {label} files: " + ", ".join(f"{count} {said}" for said, count in said_of.items()))
