@@ -104,8 +104,12 @@ def _hash(told: bytes, files: list[Path]) -> str:
 def champion_of(workspace: Path) -> Path:
     """The folder of a workspace's champion; the script ends where it has none."""
     from vigil.scoring import choose_model
+    from workspace.errors import VigilError
 
-    folder, mark = choose_model(workspace, None)
+    try:
+        folder, mark = choose_model(workspace, None)
+    except VigilError as problem:
+        sys.exit(str(problem))
     if mark:
         sys.exit(f"{workspace} has no champion, and its {mark} model is not what this is about.")
     return folder

@@ -680,8 +680,8 @@ def main() -> None:
     parser.add_argument("--part", default="1/1", help="which part of the runs, of how many, e.g. 2/2")
     arguments = parser.parse_args()
     if arguments.verb == "prepare":
-        if arguments.table is None:
-            parser.error("name the CSV of the faces")
+        if arguments.table is None or not arguments.table.is_file():
+            parser.error("name the CSV of the faces" if arguments.table is None else f"there is no file {arguments.table}")
         prepare(arguments.table, arguments.work, arguments.size)
     elif arguments.verb == "run":
         if not prepared(arguments.work):

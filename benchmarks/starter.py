@@ -231,6 +231,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("starter-work"))
     parser.add_argument("--out", type=Path, default=HERE.parent / "model" / "starter")
     arguments = parser.parse_args()
+    if not arguments.table.is_file():
+        parser.error(f"there is no file {arguments.table}")
     vigil("init", arguments.work, "--profile", "small", "--recipe", "starter", shown=True)
     settings = load_settings(arguments.work / "params.yaml")
     vigil("ingest", arguments.table, "-w", arguments.work, shown=True)

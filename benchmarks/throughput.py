@@ -130,6 +130,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", choices=tuple(STEPS), default="small")
     arguments = parser.parse_args()
+    if arguments.table is not None and not arguments.table.is_file():
+        parser.error(f"there is no file {arguments.table}")
     from model.hardware import describe_device
     from model.loop import CHECKPOINT_SHARE
 

@@ -242,7 +242,10 @@ def person_of(clip: Mapping[str, Any]) -> str:
 
 
 def _faces_to_learn(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Frames of the clips of the training side, as many of each clip, MOST_FACES at most. Nobody of another side is looked at."""
+    """Frames of the clips of the training side, as many of each clip, MOST_FACES at most. Nobody whom this batch puts on another side is looked at.
+
+    Whom an earlier batch alone keeps for evaluation nobody knows here: assemble leaves such a person's fakes out.
+    """
     sides = _sides(clips, settings.split)
     own = [clip for clip in clips if clip["use"] == "train" and (not clip["identity"] or sides[clip["clip_id"]] == "train")]
     own = sorted(own, key=lambda clip: rank(settings.seed, clip["clip_id"]))[:MOST_FACES]
