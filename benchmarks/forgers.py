@@ -3,6 +3,7 @@
     python benchmarks/forgers.py prepare LABELS.csv [--work FOLDER]     faces, and every clip forged by every forger, once
     python benchmarks/forgers.py run [--what one|ablation|matrix|start|all]   trains; appends a row a run to benchmarks/forgers.jsonl
     python benchmarks/forgers.py show                                   means with intervals over runs
+    python benchmarks/forgers.py marks                                  what each forger's stored fakes have more or less of than their reals
 
 Trained: people of the training side and photos of nobody known, with every forger but the held-out ones (one, or the two of the
 ablation), or with a single one for the table of forger by forger; `start` does some of it
@@ -82,6 +83,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
 }
 # run last: what the recipe's own choices are worth
 BESIDE = ("strong augmentation", "no pairs, no places", "sources as they are")
+MARKED = 150  # pairs a forger that `marks` looks at
 START = ("EfficientNet-Lite0", STARTED)  # what a published start is worth
 HARDENED = (
     "hardened clips",
@@ -668,11 +670,45 @@ def show(work: Path) -> None:
             print(f"    {variant:<32} {_level(eps):>6}  {'  '.join(found)}")
 
 
+def marks(work: Path) -> None:
+    """A table of pipelines/nuisance.py's statistics of the middle frame, fakes less the reals they were made from, training side alone.
+
+    Each in standard deviations over reals, behind it the part of MARKED pairs in which the fake has more: near 0 or 1 a network has a mark to go by.
+    """
+    import numpy as np
+
+    from model.data import ClipDataset
+    from pipelines.nuisance import STATISTICS, statistics
+
+    table = clips_of(work)
+    table = table[table["side"] == "train"].reset_index(drop=True)
+    clips = ClipDataset(work, table.drop(columns="landmarks"), settings_of(work).faces.size_px)
+    place, rng = {clip_id: number for number, clip_id in enumerate(table["clip_id"])}, np.random.default_rng(1)
+
+    def seen(number: int) -> Any:
+        clip = clips.clip(int(number))
+        return np.array(statistics(clip[len(clip) // 2]))
+
+    def drawn(members: Any) -> Any:
+        return rng.choice(members, min(MARKED, len(members)), replace=False)
+
+    spread = np.std([seen(number) for number in drawn(np.flatnonzero(table["forger"] == ""))], axis=0)
+    sources = table["source_clip"].map(place)
+    found = {}
+    for name in FORGERS:
+        pairs = drawn(np.flatnonzero((table["forger"] == name) & sources.notna()))
+        found[name] = np.array([seen(number) - seen(sources[number]) for number in pairs])
+    print(f"{'':24}" + "".join(f"{name:>18}" for name in FORGERS))
+    for column, statistic in enumerate(STATISTICS):
+        cells = [(many[:, column].mean() / spread[column], (many[:, column] > 0).mean()) for many in found.values()]
+        print(f"{statistic:24}" + "".join(f"{f'{mean:+.2f} ({share:.2f})':>18}" for mean, share in cells))
+
+
 def main() -> None:
     """Parse and do."""
     in_the_environment_of_a_stage()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["prepare", "run", "show"])
+    parser.add_argument("verb", choices=["prepare", "run", "show", "marks"])
     parser.add_argument("table", type=Path, nargs="?")
     parser.add_argument("--work", type=Path, default=Path("forgers-work"))
     parser.add_argument("--size", type=int, default=112)
@@ -683,9 +719,11 @@ def main() -> None:
         if arguments.table is None or not arguments.table.is_file():
             parser.error("name the CSV of the faces" if arguments.table is None else f"there is no file {arguments.table}")
         prepare(arguments.table, arguments.work, arguments.size)
+    elif arguments.verb in ("run", "marks") and not prepared(arguments.work):
+        parser.error(f"{arguments.work} has no media yet: run `prepare LABELS.csv` first, or name its folder with --work")
+    elif arguments.verb == "marks":
+        marks(arguments.work)
     elif arguments.verb == "run":
-        if not prepared(arguments.work):
-            parser.error(f"{arguments.work} has no media yet: run `prepare LABELS.csv` first, or name its folder with --work")
         number, parts = (int(word) for word in arguments.part.split("/"))
         run(arguments.work, arguments.what, (number, parts))
     else:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 FRAMES, FOLDS, FEWEST = 150, 5, 20  # frames a class at most, and how few clips of a forger say nothing
 NUMBERS = ("frames", "face_px", "start_seconds", "end_seconds")  # what a file says of itself
 BANDS = ((0.05, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.8))  # of the spectrum, in cycles a pixel
+# what `statistics` gives, in its order
+STATISTICS = (
+    "edges, log variance", "edges, log median", "saturation", "saturation, middle", "red less blue", "red less blue, middle", "brightness", "contrast",
+    "edges at the rim", "detail, middle", *(f"spectrum {low:g}-{high:g}" for low, high in BANDS), "finest brightness",
+    "finest red difference", "finest blue difference", "flat places", "blocks, columns", "blocks, rows",
+)  # fmt: skip
 
 
 def statistics(frame: NDArray[np.uint8]) -> list[float]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from media.shards import ShardWriter, read_index
-from pipelines.nuisance import FEWEST, statistics, told_by_statistics
+from pipelines.nuisance import FEWEST, STATISTICS, statistics, told_by_statistics
 from tests.pipelines.small_world import demo_settings
 
 SIZE = 48
@@ -59,7 +59,7 @@ def test_too_few_clips_say_nothing(tmp_path: Path) -> None:
 
 def test_statistics_are_finite_for_any_picture() -> None:
     for picture in (np.zeros((SIZE, SIZE, 3), np.uint8), np.full((SIZE, SIZE, 3), 255, np.uint8)):
-        assert np.isfinite(statistics(picture)).all() and len(statistics(picture)) == 22
+        assert np.isfinite(statistics(picture)).all() and len(statistics(picture)) == len(STATISTICS) == 22
 
 
 def test_grain_that_moves_from_busy_places_to_flat_ones_is_seen_though_there_is_as_much_of_it() -> None:
