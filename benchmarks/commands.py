@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,10 +57,7 @@ STANDS_FOR = {
     ("train", 14): (13, "the odds of several faces are averaged: no set here has a video of several, but partial.py's, whose rows name their model"),
     ("train", 15): (14, "a few videos of a rare class move the offset less: no validation here has a rare class, and the weights are the same"),
     ("train", 18): (17, "another prior of the offset: as train 12"),
-    ("train", 20): (
-        18,
-        "hardened clips take places of either half of a batch alike: the demo has a dozen, forgers.py says HARDENED_BY",
-    ),
+    ("train", 20): (18, "hardened clips take places of either half of a batch alike: the demo has a dozen, forgers.py says HARDENED_BY"),
     ("evaluate", 18): (17, "an AUC of 1 in every draw has no ends, and the report names its attacks: no figure here comes from either"),
     ("evaluate", 19): (18, "ECE counts classes alike: none here is of classes of unlike size but `learning`'s, which is of before"),
     ("evaluate", 20): (19, "as train 14"),
@@ -99,6 +97,13 @@ def _hash(told: bytes, files: list[Path]) -> str:
     for path in files:
         digest.update(f"{path.relative_to(HOME)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def a_file(word: str) -> Path:
+    """A path that has to be a file's, for argparse."""
+    if not Path(word).is_file():
+        raise ArgumentTypeError(f"there is no file {word}")
+    return Path(word)
 
 
 def champion_of(workspace: Path) -> Path:

@@ -33,7 +33,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import in_the_environment_of_a_stage, telling_versions  # noqa: E402
+from benchmarks.commands import a_file, in_the_environment_of_a_stage, telling_versions  # noqa: E402
 from benchmarks.results import add_row, rows_of  # noqa: E402
 from workspace.files import sha256_bytes, sha256_file  # noqa: E402
 
@@ -709,15 +709,15 @@ def main() -> None:
     in_the_environment_of_a_stage()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verb", choices=["prepare", "run", "show", "marks"])
-    parser.add_argument("table", type=Path, nargs="?")
+    parser.add_argument("table", type=a_file, nargs="?")
     parser.add_argument("--work", type=Path, default=Path("forgers-work"))
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--what", choices=["one", "ablation", "matrix", "start", "all"], default="all")
     parser.add_argument("--part", default="1/1", help="which part of the runs, of how many, e.g. 2/2")
     arguments = parser.parse_args()
     if arguments.verb == "prepare":
-        if arguments.table is None or not arguments.table.is_file():
-            parser.error("name the CSV of the faces" if arguments.table is None else f"there is no file {arguments.table}")
+        if arguments.table is None:
+            parser.error("name the CSV of the faces")
         prepare(arguments.table, arguments.work, arguments.size)
     elif arguments.verb in ("run", "marks") and not prepared(arguments.work):
         parser.error(f"{arguments.work} has no media yet: run `prepare LABELS.csv` first, or name its folder with --work")

@@ -21,7 +21,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import vigil  # noqa: E402
+from benchmarks.commands import a_file, vigil  # noqa: E402
 from pipelines.sides import split_of  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
@@ -227,12 +227,10 @@ def _shown(interval: dict[str, Any]) -> str:
 def main() -> None:
     """Train, package, measure, describe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path, help="CSV with path,label,use,identity")
+    parser.add_argument("table", type=a_file, help="CSV with path,label,use,identity")
     parser.add_argument("--work", type=Path, default=Path("starter-work"))
     parser.add_argument("--out", type=Path, default=HERE.parent / "model" / "starter")
     arguments = parser.parse_args()
-    if not arguments.table.is_file():
-        parser.error(f"there is no file {arguments.table}")
     vigil("init", arguments.work, "--profile", "small", "--recipe", "starter", shown=True)
     settings = load_settings(arguments.work / "params.yaml")
     vigil("ingest", arguments.table, "-w", arguments.work, shown=True)

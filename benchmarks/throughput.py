@@ -23,7 +23,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import in_the_environment_of_a_stage  # noqa: E402
+from benchmarks.commands import a_file, in_the_environment_of_a_stage  # noqa: E402
 from benchmarks.results import add_row  # noqa: E402
 
 FORGERS = ("self_blend", "landmark_swap", "reenact", "upsample", "restore")
@@ -126,12 +126,10 @@ def main() -> None:
     """Take turns, append the row."""
     in_the_environment_of_a_stage()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, help="CSV of real faces; without it the project's rendered people")
+    parser.add_argument("--table", type=a_file, help="CSV of real faces; without it the project's rendered people")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", choices=tuple(STEPS), default="small")
     arguments = parser.parse_args()
-    if arguments.table is not None and not arguments.table.is_file():
-        parser.error(f"there is no file {arguments.table}")
     from model.hardware import describe_device
     from model.loop import CHECKPOINT_SHARE
 

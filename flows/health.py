@@ -158,12 +158,11 @@ def examine_remote(found: Verified) -> list[dict[str, Any]]:
     if found.whole:
         sentence = f"{found.objects} objects, {found.bytes / 1e6:.1f} MB, each read and as its checksum says"
         return [{"check": "remote", "ok": True, "found": sentence, "next": ""}]
-    if found.objects and len(found.missing) == found.objects:
-        sentence = f"none of this workspace's {found.objects} objects is on the remote"
-        push = "`vigil doctor --push` in the workspace that has them; or mend remote.url, if it names another place"
-        return [{"check": "remote", "ok": False, "found": sentence, "next": push}]
     again = "in a workspace that has it, run `vigil doctor --remote --push`"
     bad = [(oid, names, "missing") for oid, names in found.missing.items()] + [(oid, names, "damaged") for oid, names in found.damaged.items()]
     rows = [f"{', '.join(names)}: {how} on the remote (md5 {oid})" for oid, names, how in bad]
+    if found.objects and len(found.missing) == found.objects:
+        rows = [f"none of this workspace's {found.objects} objects is on the remote"]
+        again = "`vigil doctor --push` in the workspace that has them; or mend remote.url, if it names another place"
     rows += [f"{output}: nobody can tell what belongs to it, its list of files is neither on the remote nor here" for output in found.unlisted]
     return [{"check": "remote", "ok": False, "found": sentence, "next": again} for sentence in rows]

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workspace.blocks import worded
+from workspace.blocks import mistakes_of
 from workspace.errors import ModelFileError, SettingsError
 from workspace.files import atomic_file, sha256_bytes, sha256_file
 from workspace.journal import Journal
@@ -88,8 +88,10 @@ def read_contract(words: list[str], card_file: Path | None) -> "Contract":
             raw[key.strip()] = yaml.safe_load(value)
         return Contract.model_validate(raw)
     except (OSError, ValueError, yaml.YAMLError) as problem:
-        mistakes = [f"{'.'.join(map(str, one['loc']))}: {worded(one)}" for one in problem.errors()] if isinstance(problem, ValidationError) else [str(problem)]
-        mistakes = [f"{card_file}: {problem.strerror}"] if isinstance(problem, OSError) else mistakes
+        if isinstance(problem, ValidationError):
+            mistakes = mistakes_of(problem)
+        else:
+            mistakes = [f"{card_file}: {problem.strerror}" if isinstance(problem, OSError) else str(problem)]
         raise SettingsError(
             "This model's contract cannot be used. Nothing was imported.", why="\n        ".join(mistakes), next_step="docs/import.md lists the keys."
         ) from problem

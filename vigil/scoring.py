@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.shipped import STARTER, has_starter
-from pipelines.layouts.found import MEDIA_SUFFIXES, is_hidden
+from pipelines.layouts.found import MEDIA_SUFFIXES, NOT_MEDIA, is_hidden
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 NO_VERDICT = 3
-NOT_MEDIA = "not a media file"  # as media/probe.py says it
 WARNINGS = {
     "not promoted": "This model was not promoted: no gate vouches for its answers ({name}).",
     "starter": "Scored by the starter model, which knows few people, none of your media, and no fake from outside: see {folder}/README.md.",

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from vigil.words import parse_columns, parse_identity, parse_labels, source_name
-from workspace.blocks import worded
+from workspace.blocks import mistakes_of
 from workspace.lease import lease
 from workspace.settings import Settings, SourceSettings
 
@@ -33,7 +33,7 @@ def named_sources(
         try:
             found.append(SourceSettings.model_validate(raw))
         except ValidationError as problem:
-            raise typer.BadParameter("; ".join(f"{'.'.join(map(str, row['loc']))}: {worded(row)}" for row in problem.errors())) from problem
+            raise typer.BadParameter("; ".join(mistakes_of(problem))) from problem
     return found
 
 

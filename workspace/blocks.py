@@ -34,16 +34,25 @@ class Block(BaseModel):
         return self
 
 
-def worded(mistake: Mapping[str, Any]) -> str:
+def _worded(mistake: Mapping[str, Any]) -> str:
     """One of pydantic's mistakes in words of ours."""
     return "there is no such key" if mistake["type"] == "extra_forbidden" else str(mistake["msg"]).removeprefix("Value error, ")
 
 
+def mistakes_of(problem: ValidationError) -> list[str]:
+    """One line a mistake that pydantic found, `key.path: what is wrong`."""
+    return [_line(mistake["loc"], _worded(mistake)) for mistake in problem.errors()]
+
+
 def every_mistake(block: type[Block], raw: Any, problem: ValidationError) -> list[str]:
     """One line a mistake, `key.path: what is wrong`: what pydantic found, and the broken rules that it did not come to."""
-    found: list[tuple[Location, str]] = [(mistake["loc"], worded(mistake)) for mistake in problem.errors()]
+    found: list[tuple[Location, str]] = [(mistake["loc"], _worded(mistake)) for mistake in problem.errors()]
     found += list(_unseen(block, raw, (), [location for location, _ in found]))
-    return [f"{'.'.join(map(str, location)) or 'settings'}: {text}" for location, text in found]
+    return [_line(location, text) for location, text in found]
+
+
+def _line(location: Location, text: str) -> str:
+    return f"{'.'.join(map(str, location)) or 'settings'}: {text}"
 
 
 def _unseen(block: type[Block], raw: Any, at: Location, wrong: Sequence[Location]) -> Iterator[tuple[Location, str]]:
