@@ -22,6 +22,7 @@ FRONTAL = np.array(
 FACE_CENTRE = np.array([0.0, 0.312])  # midway between forehead top (point 10) and chin (152), same units and frames
 FACE_EXTENT = 1.758  # from forehead top to chin: the longer side of a frontal face
 SMOOTH_SECONDS = 0.12
+CONVEX = 1.01  # hull over area of what a picture leaves of a crop, at most: its line is drawn in pixels
 PLAIN_RATIO = 1.33  # shrinking by less needs no area filter before bilinear sampling
 
 
@@ -116,3 +117,21 @@ def reduced(picture: np.ndarray, matrix: np.ndarray, size_px: int, extra: float 
     width, height = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
     factor = np.array([width / part.shape[1], height / part.shape[0]])
     return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), shift, factor
+
+
+def beyond(frame: np.ndarray) -> np.ndarray:
+    """1 where a crop [S,S,3] reaches beyond its picture, else 0, [S,S]: black (`warp` leaves it so) from the crop's edge to a straight line.
+
+    Black hair is no such thing: what is left of the crop must be convex, as what a picture's four sides leave of it is.
+    """
+    if all(side.max(axis=1).all() for side in (frame[0], frame[-1], frame[:, 0], frame[:, -1])):
+        return np.zeros(frame.shape[:2], np.float32)
+    dark = np.pad((frame.max(axis=2) == 0).astype(np.uint8), 2, mode="edge")  # a black line at the edge is as good as a band
+    dark = np.ascontiguousarray(cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))[2:-2, 2:-2])
+    _, parts = cv2.connectedComponents(dark, connectivity=4)
+    at_edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    outside: np.ndarray = np.isin(parts, at_edge[at_edge > 0]).astype(np.float32)
+    inside = np.argwhere(outside == 0)
+    if not len(inside) or cv2.contourArea(cv2.convexHull(inside.astype(np.int32))) > CONVEX * len(inside):
+        return np.zeros_like(outside)
+    return outside

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.align import beyond
 from workspace.settings import AugmentSettings
 
 Frames = NDArray[np.uint8]
@@ -22,7 +23,8 @@ def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSett
     """A copy of the clip [T,S,S,3] uint8 RGB, degraded with the chance `settings.degrade`; same shape, the input is not changed.
 
     Scaling, blur and a codec come in this order, each with `step_chance`, at least one of them in every degraded clip; motion blur, noise removal,
-    sharpening and local contrast come between blur and codec, and are rarer.
+    sharpening and local contrast come between blur and codec, and are rarer. Where a crop reaches beyond its picture it stays black: it was the picture
+    that went through all this.
     """
     if rng.random() >= settings.degrade:
         return frames.copy()
@@ -47,7 +49,10 @@ def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSett
             degraded = h264_round_trip(degraded, int(rng.integers(settings.crf_min, settings.crf_max + 1)))
         else:
             degraded = jpeg_round_trip(degraded, int(rng.integers(settings.jpeg_quality_min, 101)))
-    return degraded.copy() if degraded is frames else degraded
+    degraded = degraded.copy() if degraded is frames else degraded
+    for frame, poor in zip(frames, degraded, strict=True):
+        poor[beyond(frame) > 0] = 0
+    return degraded
 
 
 def rescale(frames: Frames, factor: float) -> Frames:

@@ -33,3 +33,9 @@ def detail(frames: np.ndarray, covers: np.ndarray | None = None) -> float:
     """Spread of what a blur of one pixel takes away from a clip [T,S,S,3], in 8-bit steps; with `covers` [T,S,S] where these cover anything."""
     fine = np.stack([frame - cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in frames]).reshape(-1, 3)
     return float(np.std(fine if covers is None else fine[(covers > COVERED).ravel()]))
+
+
+def cut_off(frames: np.ndarray) -> np.ndarray:
+    """Crops [T,S,S,3] of a picture that ends in them: black below a slanting line."""
+    rows, columns = np.indices(frames.shape[1:3])
+    return np.where((rows > 0.75 * frames.shape[1] + 0.15 * columns)[None, ..., None], 0, np.maximum(frames, 1))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.masks import Floats
+from media.forgers.masks import Floats, within
 
 SIGMA = 1.0  # what a blur of so many pixels takes away is detail
 LEAST_GAIN, MOST_GAIN = 0.25, 3.0
@@ -28,7 +28,7 @@ def draw_sharpness(rng: np.random.Generator, as_sharp: float = AS_SHARP, spread:
 
 
 def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: float, fill: bool = False) -> NDArray[np.uint8]:
-    """`made` [T,S,S,3] laid over `frames` where `covers` [T,S,S] in 0..1 say, with `sharpness` times the detail that was there.
+    """`made` [T,S,S,3] laid over `frames` where `covers` [T,S,S] in 0..1 say, with `sharpness` times the detail that was there; never beyond their picture.
 
     The detail of the result is what counts: two pictures laid half over each other lose some of both. It is base + gain * fine, of which both have
     detail, so that the gain solves a quadratic equation; it is the same for all frames, from LEAST_GAIN to MOST_GAIN. Brightness and the two
@@ -36,6 +36,8 @@ def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: 
     colour at half the resolution, and no forgery that circulates keeps more of it than they do.
     What is missing then comes from the detail of `frames` themselves, with `fill`: of a copy that was blurred nearly all is gone.
     """
+    if (shown := within(frames)) is not None:
+        covers = covers * shown
     real, drawn = (_planes(clip) for clip in (frames, made))  # [3,T,S,S]
     there, laid = _Region(covers > COVERED), np.empty_like(real)
     middle = there.of(_middle(frames))

@@ -19,7 +19,7 @@ from media.degrade import BLOCK, h264_of_larger
 from media.faces import extract_clips
 from media.forgers.detail import compose, draw_sharpness, transfer_colour
 from media.forgers.landmark_swap import landmark_swap
-from media.forgers.masks import OVAL, Floats, beyond, cover, hull_mask, steady
+from media.forgers.masks import OVAL, Floats, cover, hull_mask, steady
 from media.forgers.reenact import lip_gap, reenact
 from media.forgers.registry import Clip, Frames, Landmarks, check_clip
 from workspace.errors import DataError
@@ -81,7 +81,7 @@ class FaceGenerator(Outside):
                 return landmark_swap(frames, landmarks, rng, found)
             made, points = found if len(frames) == 1 else _talking(found, landmarks, rng)
             lit = _lit(made, points, frames, landmarks, rng.uniform(*COLOUR))
-            covers = cover(points, frames.shape[1], (), 0.0) * (1 - np.stack([_edge(frame) for frame in frames]))
+            covers = cover(points, frames.shape[1], (), 0.0)
             return compose(frames, lit, covers, draw_sharpness(rng)), points
         raise DataError(f"The generator {self.name!r} shows no face.", why=f"none in {TRIES} pictures ({why})", next_step="Use a generator of faces.")
 
@@ -161,12 +161,6 @@ def _faces(points: Landmarks, size: int) -> Floats:
     """1 on the face of each mesh [T,468,2], else 0, [T,S,S]."""
     masks: Floats = np.stack([hull_mask(mesh[list(OVAL)], size) for mesh in points]) / 255
     return masks
-
-
-def _edge(frame: NDArray[np.uint8]) -> Floats:
-    """What stays as it is, 0..1 [S,S]: where the crop reaches beyond its picture. Cameras cut faces off, and a fake that never is would be told by that."""
-    edge: Floats = cv2.GaussianBlur(cv2.dilate(beyond(frame), np.ones((3, 3), np.uint8)), (0, 0), 0.5)
-    return edge
 
 
 def _odd(picture: NDArray[np.floating]) -> str:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.align import beyond
 from media.landmarks import FACE_OVAL
 
 Floats = NDArray[np.floating]
@@ -20,7 +21,6 @@ HULLS: dict[str, tuple[int, ...]] = {
     "upper": BROWS + EYES + (1, 98, 327, 234, 454),
     "lower": LOWER_OVAL + LIPS + (1, 98, 327),
 }
-CONVEX = 1.01  # hull over area of what a picture leaves of a crop, at most: its line is drawn in pixels
 REACH = 0.12  # no mask reaches farther than this part of the crop's side outside the hull of all landmarks
 
 
@@ -86,17 +86,13 @@ def cover(points: Floats, size: int, hull: tuple[int, ...], softness: float, rea
     return np.stack([feather(hull_mask(mesh[list(hull)], size), softness, reach_mask(limit, size)) for mesh, limit in zip(points, limits, strict=True)])
 
 
-def beyond(frame: NDArray[np.uint8]) -> Floats:
-    """1 where a crop [S,S,3] reaches beyond its picture, else 0, [S,S]: black (`media/align.py` leaves it so) from the crop's edge to a straight line.
+def within(frames: NDArray[np.uint8]) -> Floats | None:
+    """Of crops [T,S,S,3] what shows their pictures, 0..1 [T,S,S], softly ended where they reach beyond; None where none does.
 
-    Black hair is no such thing: what is left of the crop must be convex, as what a picture's four sides leave of it is.
+    A forger that paints there is told by it: every fake of `portrait` from a face that the picture's edge cuts off had something in place of black.
     """
-    dark = np.pad((frame.max(axis=2) == 0).astype(np.uint8), 2, mode="edge")  # a black line at the edge is as good as a band
-    dark = np.ascontiguousarray(cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))[2:-2, 2:-2])
-    _, parts = cv2.connectedComponents(dark, connectivity=4)
-    at_edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
-    outside: Floats = np.isin(parts, at_edge[at_edge > 0]).astype(np.float32)
-    inside = np.argwhere(outside == 0)
-    if not len(inside) or cv2.contourArea(cv2.convexHull(inside.astype(np.int32))) > CONVEX * len(inside):
-        return np.zeros_like(outside)
-    return outside
+    outside = [beyond(frame) for frame in frames]
+    if not any(part.any() for part in outside):
+        return None
+    kept: Floats = np.stack([1 - cv2.GaussianBlur(cv2.dilate(part, np.ones((3, 3), np.uint8)), (0, 0), 0.5) for part in outside])
+    return kept

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from media.align import beyond
 from media.degrade import degrade_clip, h264_of_larger, h264_round_trip, jpeg_round_trip, local_contrast, motion_blur, rescale, sharpen, soften
 from media.synthetic import render_take
 from pipelines.nuisance import statistics
+from tests.faces import cut_off
 from workspace.settings import AugmentSettings
 
 
@@ -90,3 +92,12 @@ def test_blocks_of_a_larger_coded_picture_do_not_lie_on_the_clip() -> None:
 
 def on_blocks(clip: np.ndarray) -> float:
     return float(np.mean([statistics(frame)[-2:] for frame in clip]))
+
+
+def test_what_lies_beyond_a_picture_stays_black(clip: np.ndarray) -> None:
+    """It was the picture that was coded and shrunk, and not the crop: a forger that is given the copy must still see where its picture ends."""
+    cut = cut_off(clip)
+    outside = beyond(cut[0]) > 0
+    for seed in range(30):
+        poor = degrade_clip(cut, np.random.default_rng(seed), AugmentSettings(degrade=1.0))
+        assert outside.mean() > 0.1 and poor[:, outside].max() == 0 and not np.array_equal(poor, cut), seed

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from media.align import beyond
 from media.faces import extract_clips
 from media.forgers import FORGERS, forge_clip
 from media.forgers.detail import compose
 from media.forgers.landmark_swap import donor_path
 from media.forgers.masks import reach_mask, steady
 from pipelines.nuisance import shares_of_detail
-from tests.faces import Clip, detail, motion, rendered_clips
+from tests.faces import Clip, cut_off, detail, motion, rendered_clips
 from workspace.errors import DataError
 from workspace.settings import FaceSettings
 
@@ -66,6 +67,16 @@ def test_a_fake_is_not_known_by_the_edge_of_its_crop(clips: list[Clip], name: st
     changes = np.array([lines(clips[target][0], fake) for seed in range(12) for target in range(4)
                         if not np.array_equal((fake := forge(name, clips, seed, target, (target + 1) % 4))[:, 0], clips[target][0][:, 0])])  # fmt: skip
     assert len(changes) == 0 or np.abs(np.median(changes, axis=0)).max() < 0.25, np.median(changes, axis=0)
+
+
+@pytest.mark.parametrize("name", sorted(FORGERS))
+def test_where_a_crop_reaches_beyond_its_picture_a_fake_is_as_black_as_its_real(clips: list[Clip], name: str) -> None:
+    cut = [(cut_off(frames), points) for frames, points in clips]
+    outside = beyond(cut[0][0][0]) > 0
+    assert 0.1 < outside.mean() < 0.3
+    for seed in range(6):
+        fake = forge(name, cut, seed, seed % 4, (seed + 1) % 4)
+        assert fake[:, outside].max() == 0 and np.median(fake[:, ~outside]) > 20, (name, seed)
 
 
 @pytest.mark.parametrize("name", sorted(FORGERS))

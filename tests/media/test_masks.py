@@ -5,8 +5,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.align import crop_transform, warp
-from media.forgers.masks import beyond, hull_mask
+from media.align import beyond, crop_transform, warp
+from media.forgers.masks import hull_mask
 
 
 @given(st.floats(0, 100), st.floats(0, 100), st.floats(30, 120), st.floats(-0.6, 0.6))

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from media.align import beyond
 from media.forgers.masks import reach_mask, steady
 from media.forgers.reenact import reenact
 from model.forgers import LEARNED, Face
 from model.forgers.decoders import KINDS, Autoencoder, draw_again, draw_unlike, drawing_loss, train_autoencoder
 from pipelines.nuisance import shares_of_detail
-from tests.faces import Clip, detail, motion, rendered_clips
+from tests.faces import Clip, cut_off, detail, motion, rendered_clips
 
 STEPS = {"autoencoder_swap": 30}  # it is slow, and what is asked of it does not need more
 FEW = 100  # for the others
@@ -62,6 +63,18 @@ def test_a_learned_fake_is_not_known_by_being_softer_than_its_real(networks: dic
     """Decoders draw softly; 98 in 100 of their fakes were softer than the real, by a fifth and more."""
     ratios = [detail(forge(networks, clip, name, seed)[0].astype(np.float32)) / detail(clip[0].astype(np.float32)) for seed in range(10) for clip in clips]
     assert 0.95 < np.median(ratios) < 1.05 and np.mean(np.array(ratios) < 0.98) < 0.6, np.round(ratios, 2)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNED))
+def test_where_a_crop_reaches_beyond_its_picture_a_learned_fake_is_as_black_as_its_real(
+    networks: dict[str, torch.nn.Module], clips: list[Clip], name: str
+) -> None:
+    """Every portrait had something there."""
+    frames, points = cut_off(clips[2][0]), clips[2][1]
+    outside = beyond(frames[0]) > 0
+    for seed in range(4):
+        fake = forge(networks, (frames, points), name, seed)[0]
+        assert fake[:, outside].max() == 0 and np.median(fake[:, ~outside]) > 20, seed
 
 
 @pytest.mark.parametrize("name", sorted(LEARNED))
