@@ -120,8 +120,8 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _name(key: str) -> str:
-    """A metric's name in the letters that MLflow allows."""
-    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in key)[:240]
+    """A metric's name in the letters that MLflow allows, and no path: a generator may be called by the address that it comes from."""
+    return "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in key)[:240]
 
 
 def _is_number(value: Any) -> bool:

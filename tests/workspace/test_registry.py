@@ -12,6 +12,7 @@ from tests.workspace.worlds import make_model, start_python, verdict_for, wait_u
 from vigil.mending import roll_back
 from workspace import registry
 from workspace.errors import ModelFileError, RegistryUnavailable, WorkspaceError
+from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.profiles import compose_params
@@ -314,3 +315,18 @@ def test_a_person_rolls_back_while_a_long_cycle_runs_and_the_alias_follows_at_on
     assert f"{ONE} is champion again" in said
     found = registry.read_alias(root, settings)
     assert found is not None and found.cycle == ONE
+
+
+def test_a_generator_that_is_called_by_an_address_has_its_figures_too(world, tmp_path):
+    """MLflow refuses a metric whose name is a path. The cycle was decided by then and could not end, nor could any later one begin."""
+    from flows.publish import _log_metrics
+
+    root, settings = world
+    names = ("https://github.com/a/b", "a//b", "../a", "./a", "ä/ö")
+    write_json(root / "reports" / "evaluation.json", {"generators": {name: {"challenger": {"value": 0.5}} for name in names}})
+    experiment = registry.prepare(root, settings)
+    with registry.open_registry(root, settings) as client:
+        run = client.create_run(experiment)
+        _log_metrics(client, run.info.run_id, root)
+        found = client.get_run(run.info.run_id).data.metrics
+    assert len(found) == len(names) and set(found.values()) == {0.5}
