@@ -53,8 +53,8 @@ def settings_fingerprint(settings: Settings) -> str:
 def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int = 0, force: bool = False) -> Plan:
     """Decide what the next cycle would judge.
 
-    New means: files or batches that no cycle has judged, a batch that a person accepted since, a changed setting or
-    stage version, or force. A promotion alone is not new, a held batch waits for a person, and a deferred one for what comes in next.
+    New means: files or batches that no cycle has judged, a batch that a person accepted since, a setting or stage version that no cycle has
+    trained with, or force. A promotion alone is not new, a held batch waits for a person, and a deferred one for what comes in next.
     """
     states = batch_states(events)
     settled = batches_trained_on(events)
@@ -62,8 +62,9 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
     deferred = sorted(name for name, batch in states.items() if batch.state == "deferred")
     accepted = sorted(name for name, batch in states.items() if batch.state == "accepted")
     released = [name for name in accepted if name not in settled]
+    asked = [name for name in released if name in accepted_since(events)]
     fingerprint = settings_fingerprint(settings)
-    closed = [cycle for cycle in cycles(events) if cycle.closed]
+    trained = [cycle for cycle in cycles(events) if cycle.closed and cycle.model_sha256]
     leading = champion(events)
     running = open_cycle(events)
 
@@ -74,18 +75,19 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
         reasons.append(f"{pending_files} new files in the sources")
     if new:
         reasons.append(f"{len(new)} new {'batch' if len(new) == 1 else 'batches'}: {', '.join(new)}")
-    if released:
-        reasons.append(f"accepted by a person since: {', '.join(released)}")
-    changed = bool(closed and accepted and closed[-1].fingerprint != fingerprint)
+    if asked:
+        reasons.append(f"accepted by a person since: {', '.join(asked)}")
+    changed = bool(trained and accepted and trained[-1].fingerprint != fingerprint)  # where all that came in was refused, it has not been tried
     if changed:
         reasons.append("a setting or a stage version changed")
-    allowed = overridden_since(events) if deferred else []
+    allowed = overridden_since(events) if deferred or released else []
     if allowed:
         reasons.append(f"gate {', '.join(allowed)} overridden since")
     if force and (accepted or new or deferred):
         reasons.append("forced")
-    if reasons and deferred and not running:
-        reasons.append(f"judged again beside it: {', '.join(deferred)}")
+    again = sorted({*deferred, *released} - {*asked})
+    if reasons and again and not running:
+        reasons.append(f"judged again beside it: {', '.join(again)}")
     return Plan(
         judged=tuple(sorted({*new, *released, *deferred})) if reasons else (),
         deferred=tuple(deferred) if reasons else (),
@@ -99,6 +101,18 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
         reasons=tuple(reasons),
         regardless=bool(changed or force or allowed),
     )
+
+
+def accepted_since(events: Sequence[Event]) -> set[str]:
+    """Batches that were accepted after the last cycle that judged them had ended: what a person has allowed is tried once, and then beside what is new."""
+    judged = {cycle.cycle: cycle.judged for cycle in cycles(events)}
+    found: set[str] = set()
+    for event in events:
+        if event.kind == "cycle_closed":
+            found -= {*judged.get(event["cycle"], ())}
+        elif event.kind == "batch_state" and event["state"] == "accepted":
+            found.add(event["batch"])
+    return found
 
 
 def overridden_since(events: Sequence[Event]) -> list[str]:

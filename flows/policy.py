@@ -14,7 +14,7 @@ from flows.plan import Plan
 from workspace.cycle import due_week
 from workspace.journal import Event
 from workspace.settings import Settings
-from workspace.state import IMPORTED, cycles, open_cycle, promoted_cycles
+from workspace.state import cycles, open_cycle
 
 FULL, FINE_TUNE = "full", "fine-tune"
 
@@ -68,20 +68,28 @@ def what_starts(events: Sequence[Event], settings: Settings, now: datetime, *, s
 def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datetime) -> Work:
     """Full where the settings ask for nothing else, and wherever a fine-tune would build on what is not there, not the same any more, or too old."""
     policy = settings.policy
-    learned = promoted_cycles(events)
-    full = [event for event in events if event.kind == "cycle_opened" and event["cycle"] in learned and event.get("work", FULL) == FULL]
+    full = last_full(events, plan.base_cycle)
     prints = [cycle.fingerprint for cycle in cycles(events) if cycle.cycle == plan.base_cycle]
-    age = now - datetime.fromisoformat(full[-1].time) if full else timedelta(0)
+    age = now - datetime.fromisoformat(full.time) if full else timedelta(0)
     if policy.work == FULL:
         why = "policy.work is full"
     elif not plan.base_model:
         why = "there is no champion to go on from"
-    elif plan.base_cycle == IMPORTED or not full:
+    elif not full:
         why = "no full training here has been promoted yet"
     elif plan.regardless or plan.fingerprint not in prints:
         why = "a setting or a stage version changed since the champion was trained, or a person forced it"
     elif policy.full_every_weeks and age >= timedelta(weeks=policy.full_every_weeks):
-        why = f"the last full training, {full[-1]['cycle']}, is {age.days} days old (every {policy.full_every_weeks} weeks)"
+        why = f"the last full training, {full['cycle']}, is {age.days} days old (every {policy.full_every_weeks} weeks)"
     else:
-        return Work(FINE_TUNE, policy.fine_tune_steps, f"the champion's last full training is {full[-1]['cycle']}, and nothing but media is new")
+        return Work(FINE_TUNE, policy.fine_tune_steps, f"the champion's last full training is {full['cycle']}, and nothing but media is new")
     return Work(FULL, 1.0, why)
+
+
+def last_full(events: Sequence[Event], champion: str) -> Event | None:
+    """What opened the full training that the champion of cycle `champion` goes back to, from base to base; None where none was run here."""
+    opened = {event["cycle"]: event for event in events if event.kind == "cycle_opened"}
+    event = opened.get(champion)
+    while event and event.get("work", FULL) != FULL:
+        event = opened.get(event.get("base_cycle", ""))
+    return event

@@ -35,11 +35,13 @@ def with_policy(**changes: Any) -> Settings:
 
 def journal(past: Past, scheduled: bool = False) -> tuple[list[Event], datetime]:
     """The events of these cycles, and the time after the last."""
-    events, now = [], START
+    events, now, leading = [], START, ""
     for number, (days, work, outcome, drifted, fingerprint) in enumerate(past):
         now += timedelta(days=days)
         cycle = f"2026-W{number + 1:02d}.1"
-        opened = {"cycle": cycle, "judged": ["b"], "base_model": "", "fingerprint": fingerprint, "scheduled": scheduled, "week": cycle[:8], "work": work}
+        opened = {"cycle": cycle, "judged": ["b"], "base_model": "", "fingerprint": fingerprint, "scheduled": scheduled, "week": cycle[:8]}
+        opened |= {"work": work, "base_cycle": leading}
+        leading = cycle if outcome == "promoted" else leading
         closed = {"cycle": cycle, "outcome": outcome, "reason": "", "verdict_sha256": "", "drifted": drifted}
         for kind, fields in (("cycle_opened", opened), ("cycle_closed", closed)):
             events.append(Event(len(events) + 1, now.isoformat(), kind, NO_HASH, NO_HASH, fields))
@@ -59,20 +61,22 @@ def test_by_default_every_cycle_is_full(past: Past, days: int, base: bool, regar
     assert (work.kind, work.steps) == (FULL, 1.0)
 
 
-@given(
-    pasts, st.integers(0, 60), st.integers(0, 6), st.booleans(), st.booleans(), st.sampled_from(["2026-W01.1", "imported"]), st.sampled_from([PRINT, "other"])
-)
+@given(pasts, st.integers(0, 60), st.integers(0, 6), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3), st.sampled_from([PRINT, "other"]))
 def test_a_fine_tune_needs_a_champion_of_ours_that_is_young_enough_and_the_same_settings(
-    past: Past, days: int, weeks: int, base: bool, regardless: bool, base_cycle: str, fingerprint: str
+    past: Past, days: int, weeks: int, base: bool, regardless: bool, imported: bool, back: int, fingerprint: str
 ) -> None:
+    """`back`: so many promotions before the last the champion is, since somebody rolled back to it. What was promoted after it says nothing of it."""
     events, now = journal(past)
     now += timedelta(days=days)
+    promoted = [number for number, (_, _, outcome, _, _) in enumerate(past) if outcome == "promoted"]
+    line = promoted[: max(1, len(promoted) - back)]
+    base_cycle = f"2026-W{line[-1] + 1:02d}.1" if line and not imported else "imported"
     work = how_much(
         events, with_policy(work="auto", full_every_weeks=weeks), plan_of(base, regardless=regardless, base_cycle=base_cycle, fingerprint=fingerprint), now
     )
-    full = [event for event, after in zip(events[::2], events[1::2], strict=True) if event["work"] == FULL and after["outcome"] == "promoted"]
-    young = bool(full) and (not weeks or now - datetime.fromisoformat(full[-1].time) < timedelta(weeks=weeks))
-    trained_so = bool(past) and past[0][4] == fingerprint
+    full = [number for number in line if past[number][1] == FULL]
+    young = bool(full) and (not weeks or now - datetime.fromisoformat(events[2 * full[-1]].time) < timedelta(weeks=weeks))
+    trained_so = bool(line) and past[line[-1]][4] == fingerprint
     allowed = base and base_cycle != "imported" and young and not regardless and trained_so
     assert (work.kind == FINE_TUNE) == allowed and work.steps == (0.25 if allowed else 1.0) and work.why
 
