@@ -221,6 +221,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
         if not plan.needed:
             return _nothing_new(journal, start, taken)
         refuse_other_crops(root, settings, plan.base_cycle)
+        refuse_another_split(root, settings, plan.base_cycle)
         write_batches(root, plan)
         for name in DATA_STAGES:
             _say(f"{name} ...")
@@ -232,6 +233,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
         if decided(journal.events(), cycle.cycle):
             return conclude(root, settings, journal, cycle)
         refuse_other_crops(root, settings, cycle.base_cycle)
+        refuse_another_split(root, settings, cycle.base_cycle)
         write_batches(root, plan)
         for name in DATA_STAGES:
             stage(root, name)
@@ -277,6 +279,22 @@ def refuse_other_crops(root: Path, settings: Settings, base_cycle: str) -> None:
             "No cycle was opened: faces would be cut another way than the champion looks at them.", why="; ".join(other),
             next_step="Set them back, or begin a workspace of its own for the other crops (`vigil init`) and ingest there.",
         )  # fmt: skip
+
+
+def refuse_another_split(root: Path, settings: Settings, base_cycle: str) -> None:
+    """Raise SettingsError where people would stand on other sides than when the champion was trained: it would be judged on those whom it learned by heart."""
+    card = root / "models" / base_cycle / "card.json"
+    if not base_cycle or base_cycle == IMPORTED or not card.exists():
+        return
+    its, ours = read_json(card).get("settings", {}).get("split", {}), settings.split.model_dump(mode="json")
+    other = [name for name in ours if name in its and its[name] != ours[name]]
+    if other:
+        was = ", ".join(f"{name}: {its[name]}" for name in other)
+        raise SettingsError(
+            "No cycle was opened: people would be split another way than when the champion was trained, and some whom it trained on would judge it.",
+            why=f"the champion's split has {was}; params.yaml has {', '.join(f'{name}: {ours[name]}' for name in other)}",
+            next_step="Set it back, or begin a workspace of its own for another split (`vigil init`) and ingest there. More people make a larger holdout.",
+        )
 
 
 def write_batches(root: Path, plan: Plan) -> None:

@@ -16,7 +16,6 @@ from workspace.errors import WorkspaceError
 from workspace.files import atomic_file, sync_folder
 from workspace.journal import Event
 from workspace.settings import ScheduleSettings
-from workspace.state import IMPORTED
 
 CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<running>[1-9]\d*)")
 AHEAD = timedelta(weeks=2)  # a clock that is set back by days is no clock that was years ahead
@@ -66,8 +65,10 @@ class Cycle:
 
     @property
     def judges_all(self) -> bool:
-        """Whether all of the holdout is judged, the new rows too: for a first model, and against an imported one before any batch was known here."""
-        return not self.base_model or (self.base_cycle == IMPORTED and set(self.batches) == set(self.judged))
+        """Whether all of the holdout is judged, the new rows too: for a first model, and where no batch is known (the champion was imported, or what it
+        had learned was dropped): else nothing could ever be judged again.
+        """
+        return not self.base_model or set(self.batches) == set(self.judged)
 
     @property
     def trains(self) -> bool:

@@ -154,3 +154,63 @@ def test_a_cycle_that_was_forced_trains_on_what_is_accepted(tmp_path: Path) -> N
     set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
     cycle = open_new_cycle(tmp_path, journal, SETTINGS, make_plan(journal.events(), SETTINGS, force=True), Start("person", "a person asked"))
     assert cycle.trains and cycle.batches == ("good",) and not cycle.judged
+
+
+def close(journal: Journal, outcome: str, trained: bool = True) -> None:
+    """End the open cycle."""
+    cycle = cycles(journal.events())[-1].cycle
+    if trained:
+        journal.append("candidate", cycle=cycle, model_sha256="a" * 64, path=f"models/{cycle}")
+    journal.append("cycle_closed", cycle=cycle, outcome=outcome, reason="", verdict_sha256="")
+
+
+def test_a_changed_setting_is_not_done_with_a_cycle_that_trained_nothing(tmp_path: Path) -> None:
+    """The batch beside it was refused, the cycle closed with the new settings' fingerprint, and nobody ever trained with them."""
+    journal = open_with(tmp_path, {"good": True})
+    set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
+    close(journal, "promoted")
+    changed = SETTINGS.model_copy(update={"seed": SETTINGS.seed + 1})
+    assert "a setting or a stage version changed" in make_plan(journal.events(), changed).reasons
+    journal.append("batch_added", batch="bad", source="folder", samples=4, quarantined=0)
+    write_json(tmp_path / "reports" / "validate" / "bad.json", {"batch": "bad", "success": False, "expectations": []})
+    cycle = open_new_cycle(tmp_path, journal, changed, make_plan(journal.events(), changed), Start("person", "a person asked"))
+    assert cycle.refused == ("bad",) and not cycle.trains
+    close(journal, "held", trained=False)
+    assert make_plan(journal.events(), changed).reasons == ("a setting or a stage version changed",)
+    cycle = open_new_cycle(tmp_path, journal, changed, make_plan(journal.events(), changed), Start("person", "a person asked"))
+    assert cycle.trains and cycle.batches == ("good",)
+    close(journal, "held")
+    assert not make_plan(journal.events(), changed).needed
+
+
+def test_what_a_person_accepted_is_tried_once_and_then_beside_what_is_new(tmp_path: Path) -> None:
+    """It stayed a reason for ever: each question, and each timer, trained the same again."""
+    journal = open_with(tmp_path, {"good": True})
+    set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
+    close(journal, "promoted")
+    open_with(tmp_path, {"odd": True})
+    close(journal, "held")
+    set_batch_state(tmp_path, "odd", "held", who="vigil", why="accuracy")
+    set_batch_state(tmp_path, "odd", "accepted", who="ana", why="they are right")
+    plan = make_plan(journal.events(), SETTINGS)
+    assert plan.reasons == ("accepted by a person since: odd",) and plan.vouched == ("odd",)
+    open_new_cycle(tmp_path, journal, SETTINGS, plan, Start("person", "a person asked"))
+    close(journal, "held")
+    assert not make_plan(journal.events(), SETTINGS).needed
+    override(tmp_path, "accuracy", who="ana", why="good enough", until=datetime.now(UTC) + timedelta(days=7))
+    assert make_plan(journal.events(), SETTINGS).judged == ("odd",), "a gate that is overridden since lets it be tried again"
+    close_by = open_with(tmp_path, {"next": True})
+    assert read_cycle(tmp_path).judged == ("next", "odd") and read_cycle(tmp_path).vouched == ("odd",)
+    assert close_by.events()[-1]["why"][-2].startswith("judged again beside it: odd")
+
+
+def test_after_the_only_learned_batch_was_dropped_what_comes_next_is_judged_whole(tmp_path: Path) -> None:
+    """No row of the holdout was known then, so that every gate was undecided for good, and there was no way out."""
+    journal = open_with(tmp_path, {"wrong": True})
+    journal.append("promotion", cycle=cycles(journal.events())[0].cycle, model_sha256="a" * 64, path="models/x", previous_sha256="", who="vigil", why="")
+    set_batch_state(tmp_path, "wrong", "accepted", who="vigil", why="promoted")
+    close(journal, "promoted")
+    set_batch_state(tmp_path, "wrong", "dropped", who="ana", why="its labels are wrong")
+    open_with(tmp_path, {"right": True})
+    cycle = read_cycle(tmp_path)
+    assert cycle.base_model and cycle.batches == ("right",) and cycle.judges_all

@@ -16,6 +16,7 @@ from workspace.cycle import read_cycle
 from workspace.errors import RegistryUnavailable, SettingsError, StageFailed
 from workspace.files import write_json
 from workspace.journal import Journal
+from workspace.settings import SplitSettings
 from workspace.state import batch_states, champion, cycles, open_cycle
 
 HELD = {"verdict": "fail", "results": [{"gate": "accuracy: false-positive rate", "verdict": "fail", "reason": "fpr 0.08"}]}
@@ -159,5 +160,17 @@ def test_crops_that_the_champion_never_saw_open_no_cycle(loop: Loop) -> None:
     assert loop.run(False, None) == "promoted"
     loop.waiting.append(("b002", "good"))
     with pytest.raises(SettingsError, match=r"faces\.size_px is 224, the champion's 112"):
+        loop.run(False, None)
+    assert open_cycle(Journal(loop.root).events()) is None and batch_states(Journal(loop.root).events())["b002"].state == "new"
+
+
+@pytest.mark.parametrize(("name", "value"), [("holdout", 0.05), ("key", "another")])
+def test_a_split_that_would_have_the_champion_judged_by_whom_it_trained_on_opens_no_cycle(loop: Loop, name: str, value: Any) -> None:
+    split = SplitSettings().model_dump(mode="json")
+    after(loop, "train", lambda root: merge(root / "build/model/card.json", {"settings": {"split": {**split, name: value}}}))
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    loop.waiting.append(("b002", "good"))
+    with pytest.raises(SettingsError, match=f"the champion's split has {name}: {value}"):
         loop.run(False, None)
     assert open_cycle(Journal(loop.root).events()) is None and batch_states(Journal(loop.root).events())["b002"].state == "new"
