@@ -76,9 +76,9 @@ def gate_inputs(table: "pd.DataFrame", champion: "ModelCard | None", challenger:
         "generalisation": _generalisation(table[(table["fold"] == "train") & table["origin"].isin(origins)], rows),
         "collapse": _collapse(rows, challenger.threshold),
     }
-    if champion:
-        inputs |= _against(champion, challenger, rows, holdout, everything, settings, cycle)
-    return inputs
+    if not champion:
+        return inputs | {"people": _people(rows)}
+    return inputs | _against(champion, challenger, rows, holdout, everything, settings, cycle)
 
 
 def _accuracy(rows: "pd.DataFrame", threshold: float) -> dict[str, Any]:
@@ -89,6 +89,11 @@ def _accuracy(rows: "pd.DataFrame", threshold: float) -> dict[str, Any]:
     kept = {name: found.get(name) for name in ("balanced_accuracy", "recall", "auc", "fpr", "ece")}
     precision = precision_at_prevalence(kept["recall"], kept["fpr"], 0.5)
     return class_counts(rows) | kept | {"precision": precision, "f1": f1_of(precision, kept["recall"])}
+
+
+def _people(rows: "pd.DataFrame") -> int:
+    """Of how many people the class that has fewer has videos."""
+    return min(int(rows.loc[rows["label"] == label, "cluster"].nunique()) for label in ("real", "fake"))
 
 
 def _new_rows(rows: "pd.DataFrame") -> dict[str, Any]:
@@ -115,7 +120,7 @@ def _against(
     labels, clusters = rows["label"].to_numpy(dtype=str), rows["cluster"].to_numpy(dtype=str)
     lower, upper = auc_change_bounds(rows, settings, cycle.seed)
     loss = paired_mean(labels, log_losses(labels, rows["p_challenger"]), log_losses(labels, rows["p_champion"]), clusters)
-    known = rows_by_generator(rows)
+    known = rows_by_generator(rows, settings.gates.min_slice)
     older = {"sha256": cycle.anchor_model, "cycle": cycle.anchor_cycle}
     cut = [
         {"slice": name, "n": len(part), **change}
@@ -127,7 +132,7 @@ def _against(
             **class_counts(rows),
             "champion_auc": auc_of(rows, "p_champion"),
             "challenger_auc": auc_of(rows, "p_challenger"),
-            "people": min((int(rows.loc[rows["label"] == label, "cluster"].nunique()) for label in ("real", "fake")), default=0),
+            "people": _people(rows),
             "lower": lower,
             "upper": upper,
             "log_loss": loss.as_dict() if loss else None,

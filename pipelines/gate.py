@@ -4,7 +4,6 @@ Answers "why was it held?": reports/verdict.json has every check with its value,
 A report that is missing or cannot be read leaves its gates undecided; it never lets a model through.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -60,7 +59,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """The report at `path`; an empty one when it is missing or no JSON object, which leaves its gates undecided."""
     try:
         found = read_json(path)
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

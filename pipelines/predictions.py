@@ -106,14 +106,9 @@ def slices(table: "pd.DataFrame", least: int) -> dict[str, "pd.DataFrame"]:
     found: dict[str, pd.DataFrame] = {"all videos": table}
     for column in ("generator", "compression", "source", "origin", "kind", *(name for name, _, _ in BANDS.values())):
         rows = table[table["label"] == "fake"] if column == "generator" else table
-        groups = {str(value) or "unknown": part for value, part in rows.groupby(column)}
-        if len(groups) < 2 and column != "generator":
+        if column != "generator" and rows[column].nunique() < 2:
             continue
-        small = [value for value, part in groups.items() if len(part) < least]
-        if len(small) > 1:
-            pooled = rows[rows[column].replace("", "unknown").isin(small)]
-            groups = {value: part for value, part in groups.items() if value not in small} | {"others": pooled}
-        found |= {f"{column}={value}": part for value, part in groups.items()}
+        found |= {f"{column}={value}": part for value, part in _groups(rows, column, least).items()}
     marks = [set(text.split()) for text in table["attributes"]] if "attributes" in table else []
     for word in sorted(set().union(*marks)):
         part = table[[word in mark for mark in marks]]
@@ -132,12 +127,23 @@ def gaps(cut: "Sequence[Mapping[str, Any]]", model: str) -> dict[str, dict[str, 
     return {kind: {"gap": max(found)[0] - min(found)[0], "best": max(found)[1], "worst": min(found)[1]} for kind, found in kinds.items() if len(found) > 1}
 
 
-def rows_by_generator(table: "pd.DataFrame") -> dict[str, "pd.DataFrame"]:
-    """For each generator its fakes beside all reals of the table."""
-    reals, fakes = table[table["label"] == "real"], table[table["label"] == "fake"]
+def rows_by_generator(table: "pd.DataFrame", least: int = 0) -> dict[str, "pd.DataFrame"]:
+    """For each generator its fakes beside all reals of the table; those with fewer than `least` fakes are pooled as `others`."""
     import pandas as pd
 
-    return {str(name) or "unknown": pd.concat([reals, part]) for name, part in fakes.groupby("generator")}
+    reals, fakes = table[table["label"] == "real"], table[table["label"] == "fake"]
+    return {name: pd.concat([reals, part]) for name, part in _groups(fakes, "generator", least).items()}
+
+
+def _groups(rows: "pd.DataFrame", column: str, least: int) -> dict[str, "pd.DataFrame"]:
+    """The rows by the value of a column, '' as `unknown`; several values with fewer than `least` rows are one, `others`."""
+    named = rows[column].astype(str).replace("", "unknown")
+    groups = {str(value): part for value, part in rows.groupby(named)}
+    small = [value for value, part in groups.items() if len(part) < least]
+    if len(small) < 2:
+        return groups
+    pooled = {*small, "others"}
+    return {value: part for value, part in groups.items() if value not in pooled} | {"others": rows[named.isin(pooled)]}
 
 
 def class_counts(rows: "pd.DataFrame") -> dict[str, Any]:

@@ -77,8 +77,10 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
         raise _conflict("there is a champion already; only the first may be bootstrapped")
     judged = dict(verdict)
     results = [(str(row.get("gate")).split(":")[0], row) for row in judged.get("results") or []]
-    if few := [row for gate, row in results if gate == "accuracy" and _number(row.get("n")) < _number(row.get("smallest_n"))]:
-        why = f"{few[0]['n']} real or fake videos in its holdout, {few[0]['smallest_n']} are the fewest on which two models can be compared"
+    counted = {"accuracy": "real or fake videos", "not worse than the champion": "people with real or with fake videos"}
+    if few := [(counted[gate], row) for gate, row in results if gate in counted and _number(row.get("n")) < _number(row.get("smallest_n"))]:
+        units, row = few[0]
+        why = f"{row['n']} {units} in its holdout, {row['smallest_n']} are the fewest on which two models can be compared"
         raise WorkspaceError(
             f"With this model no later one could ever be promoted. {NOTHING}", why=why, next_step="Ingest more labelled people, then run `vigil retrain`."
         )

@@ -12,6 +12,7 @@ from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Miss
 from workspace.settings import DriftSettings
 
 NO_CHAMPION = "No champion yet: the absolute gates decide."
+NOTHING_KNOWN = "No known media, since the champion was imported or what it had learned was dropped"
 NORMAL = NormalDist()
 ROBUSTNESS_TESTS, FORGETTING_TESTS = 3, 2  # share the level of their gate
 WRONGLY_HELD, NOT_WORSE_TESTS = 0.05, 2  # an equal challenger that the n asked for may hold, shared by AUC and log-loss, which both must pass
@@ -35,12 +36,18 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """
     from model.paired import Paired
 
+    fewest = limits.here.min_people
     if not has_champion(inputs):
-        yield GateResult(gate, GateVerdict.PASS, NO_CHAMPION)
+        people = inputs.count("evaluation.people")
+        verdict, reason = GateVerdict.PASS, NO_CHAMPION
+        if people < fewest:  # only a promotion makes the frozen holdout grow: a first model let in here would be the last
+            verdict = GateVerdict.UNDECIDED
+            reason = f"Undecided: the rarer class has videos of {people} people. On fewer than {fewest} no later model could be set against this one."
+        yield GateResult(gate, verdict, reason, n=people, smallest_n=fewest)
         return
     seen = inputs.node("evaluation.comparison")
     n, least = min(seen.count("n_real"), seen.count("n_fake")), limits.here.min_per_class
-    people, fewest = seen.count("people"), limits.here.min_people
+    people = seen.count("people")
     if people < fewest:
         reason = f"Undecided: the rarer class has videos of {people} people; at least {fewest} are needed."
         yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=people, smallest_n=fewest)
@@ -245,7 +252,7 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
         yield passed
         return
     if before == 0 and inputs.flag("cycle.unknown"):
-        yield GateResult(gate, GateVerdict.PASS, "The champion was imported: no known media yet whose labels it could be weighed on.", n=0, smallest_n=least)
+        yield GateResult(gate, GateVerdict.PASS, f"{NOTHING_KNOWN}: there are no labels that it could be weighed on.", n=0, smallest_n=least)
         return
     if status == "too few" or before < least:
         reason = f"Undecided: {before} known videos to compare with; {least - before} more are needed ({least})."
@@ -289,7 +296,7 @@ def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:
     if status == "no reference":
         if has_champion(inputs) and not inputs.flag("cycle.unknown"):
             raise Missing("there is a champion, but drift had no reference to compare with")
-        known = "The champion was imported: nothing known yet to compare with." if has_champion(inputs) else "No champion yet that these could be unlike."
+        known = f"{NOTHING_KNOWN}: there is nothing to compare with." if has_champion(inputs) else "No champion yet that these could be unlike."
         yield GateResult(gate, GateVerdict.PASS, known, n=new, smallest_n=0)
         return
     if status == "nothing new":

@@ -34,6 +34,8 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         "size_bytes": 90_000_000,
         "parity": {"clips": 8, "max_difference": 1e-5},
     }
+    if not champion:
+        inputs["people"] = 60
     if champion:
         neural = {"generator": "neural", "n_real": 120, "n_fake": 40, "champion_auc": 0.55, "challenger_auc": 0.95, "difference": 0.4, "se": 0.05, "df": 30}
         new = [neural] if something_new else []

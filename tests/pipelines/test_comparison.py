@@ -8,7 +8,7 @@ import pytest
 
 from model.card import ModelCard
 from pipelines.comparison import auc_change_bounds, describe, gate_inputs, judged_kinds, unmet
-from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, gaps, slices
+from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, gaps, rows_by_generator, slices
 from tests.pipelines.small_world import demo_settings
 from workspace.cycle import Cycle
 
@@ -86,6 +86,7 @@ def test_a_first_model_is_judged_on_everything_and_compared_with_nothing() -> No
     found = gate_inputs(world(), None, card("b"), SETTINGS, CYCLE)
     assert found["accuracy"]["n_real"] == 30 and found["champion_sha256"] == ""
     assert not {"comparison", "forgetting", "slices", "new_generators"} & set(found)
+    assert found["people"] == 15, "so many a later model would be compared on"
 
 
 def test_forged_videos_are_judged_only_where_collected_ones_are_too_few() -> None:
@@ -165,6 +166,27 @@ def test_new_reals_alone_give_counts_and_no_made_up_auc() -> None:
 
 def test_the_gap_is_measured_on_train_rows_of_the_same_kind() -> None:
     assert inputs(world())["generalisation"] == {"n": 20, "train_auc": 1.0, "holdout_auc": 1.0}
+
+
+def test_small_generators_are_judged_together_so_that_none_is_forgotten_unseen() -> None:
+    """Five generators of six fakes each are no reason to look at none of them, or to hold every later model for want of one that is large."""
+    small = [videos(6, "fake", generator=f"gan{number}", champion=0.8, challenger=0.2) for number in range(5)]
+    rows = {row["generator"]: row for row in inputs(table(world(), *small))["forgetting"]["rows"]}
+    assert set(rows) == {"swap", "blend", "others"} and rows["others"]["n_fake"] == 30
+    assert rows["others"]["champion_auc"] == 1.0 and rows["others"]["challenger_auc"] < 0.6
+
+
+def test_fakes_without_a_generator_and_those_of_one_called_unknown_are_one_group() -> None:
+    """The later of the two took the place of the first, whose misses were then in no table."""
+    rows = table(
+        videos(20, "real", challenger=0.2),
+        videos(12, "fake", generator="", challenger=0.1),
+        videos(12, "fake", generator="unknown", challenger=0.9),
+        videos(12, "fake", generator="swap", challenger=0.9),
+    )
+    groups = rows_by_generator(rows)
+    assert {name: int((part["label"] == "fake").sum()) for name, part in groups.items()} == {"unknown": 24, "swap": 12}
+    assert len(slices(rows, 5)["generator=unknown"]) == 24
 
 
 def test_small_slices_of_a_column_are_pooled() -> None:

@@ -240,6 +240,14 @@ def test_a_first_model_is_judged_by_absolute_gates_and_says_so() -> None:
     assert judged(replaced(EXAMPLES["first model"], (*EVALUATION, "accuracy", "auc"), 0.5)).verdict is GateVerdict.FAIL
 
 
+def test_a_first_model_on_whose_holdout_no_later_one_could_be_judged_is_not_let_in() -> None:
+    """Only a promotion lets the judged holdout grow: with twenty people in it every later cycle was undecided, whatever came in."""
+    few = judged(replaced(EXAMPLES["first model"], (*EVALUATION, "people"), 20))
+    assert few.verdict is GateVerdict.UNDECIDED
+    (row,) = few.against()
+    assert row.gate == "not worse than the champion" and "videos of 20 people" in row.reason and (row.n, row.smallest_n) == (20, 50)
+
+
 def test_production_bounds_stand_beside_the_bounds_in_force() -> None:
     result = next(r for r in judged(passing(), max_fpr=0.2).results if r.gate == "accuracy: false-positive rate")
     assert (result.limit, result.production_limit, result.n, result.smallest_n) == (0.2, 0.032, 120, 94)

@@ -294,11 +294,16 @@ def test_a_report_about_the_data_that_nobody_finished_cannot_be_vouched_for(tmp_
     assert Journal(tmp_path).events() == []
 
 
-def test_a_model_whose_holdout_can_judge_no_later_one_is_not_bootstrapped(tmp_path):
+@pytest.mark.parametrize(
+    ("gate", "least", "said"),
+    [("accuracy", 94, "12 real or fake videos"), ("not worse than the champion", 50, "12 people with real or with fake videos in its holdout, 50")],
+)
+def test_a_model_whose_holdout_can_judge_no_later_one_is_not_bootstrapped(tmp_path, gate, least, said):
     sha256 = make_model(tmp_path, ONE)
     page = verdict_for(ONE, sha256, verdict="undecided")
-    few = [row | ({"verdict": "undecided", "n": 12, "smallest_n": 94} if row["gate"] == "accuracy" else {}) for row in page["results"]]
-    with pytest.raises(WorkspaceError, match="12 real or fake videos"):
+    rows = [row for row in page["results"] if row["gate"] != gate]
+    few = [*rows, {"gate": gate, "verdict": "undecided", "reason": "few", "n": 12, "smallest_n": least}]
+    with pytest.raises(WorkspaceError, match=said):
         bootstrap(tmp_path, tmp_path / "models" / ONE, verdict={**page, "results": few}, cycle=ONE, who="ann", why="x")
     assert Journal(tmp_path).events() == []
 
