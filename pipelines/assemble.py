@@ -88,12 +88,15 @@ def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: Budge
     A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than half of its reals, forged
     clips of its drawn reals stand in for those that are missing, in proportion: all of them where it brought no fake at all (`forge.fakes_per_real`
     says how many were made). These count towards that part.
+
+    Each number of batches has a draw of its own: by one order for all cycles, replay would show what was once drawn as new, and never anything else.
     """
+    seed = cycle.seed + len(cycle.batches) - 1
     mine = [row for row in collected if row["split"] == "train"]
-    fresh = draw_balanced((row for row in mine if row["new"]), budget.new_clips, cycle.seed)
-    replay = draw_balanced((row for row in mine if not row["new"]), budget.replay_clips, cycle.seed)
+    fresh = draw_balanced((row for row in mine if row["new"]), budget.new_clips, seed)
+    replay = draw_balanced((row for row in mine if not row["new"]), budget.replay_clips, seed)
     drawn = {row["clip_id"]: row for row in (*fresh, *replay)}
-    candidates = shuffled((row for row in forged if row["split"] == "train" and row["source_clip"] in drawn), cycle.seed)
+    candidates = shuffled((row for row in forged if row["split"] == "train" and row["source_clip"] in drawn), seed)
     real, fake = (Counter(row["batch"] for row in drawn.values() if row["label"] == label) for label in ("real", "fake"))
     chosen: dict[str, Row] = {}
     for batch, reals in real.items():
