@@ -1,7 +1,8 @@
 """The generator-by-update matrix of a workspace: what each promoted model scored on each generator, and what was forgotten.
 
 reports/continual.json keeps a row a promoted cycle, from that cycle's own evaluation: AUC on the fakes of each generator that it was
-judged on against the holdout's reals as they stood then. What a generator scored before it was learned is the champion's AUC
+judged on against the holdout's reals as they stood then. Shown is the line that leads to the champion, each model after the one that it was trained
+from: what was rolled back from forgets nothing. What a generator scored before it was learned is the champion's AUC
 in the cycle that brought it. What is judged no longer, as our own forgeries once enough fakes were collected, stays in the matrix and
 out of the figures.
 """
@@ -16,12 +17,13 @@ from workspace.files import write_json
 HISTORY = Path("reports/continual.json")
 
 
-def record(root: Path, evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """Add the row of a promoted cycle, in place of an earlier row of the same cycle; returns all rows, oldest first."""
+def record(root: Path, evaluation: dict[str, Any], base: str) -> list[dict[str, Any]]:
+    """Add the row of a promoted cycle, trained from the model of cycle `base`, in place of an earlier row of the same cycle; returns all, oldest first."""
     rows = [row for row in rows_of(root) if row["cycle"] != evaluation["cycle"]]
     matrix = evaluation.get("forgetting_row", {})
     rows.append({
         "cycle": evaluation["cycle"],
+        "base": base,
         "after": {name: row["challenger"] for name, row in matrix.items() if row.get("challenger") is not None},
         "before": {name: row["champion"] for name, row in matrix.items() if row.get("champion") is not None},
     })  # fmt: skip
@@ -35,10 +37,22 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
     return found
 
 
-def table_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """`generators` in order of arrival, `updates` with a value or None for each of them, and `figures`; empty without rows."""
+def line_to(rows: list[dict[str, Any]], champion: str) -> list[dict[str, Any]]:
+    """The rows from the first model to that of cycle `champion`, each the base of the next; rows of before bases were kept follow one another."""
+    place = {row["cycle"]: number for number, row in enumerate(rows)}
+    line: list[dict[str, Any]] = []
+    while champion in place:
+        number = place.pop(champion)
+        line.insert(0, rows[number])
+        champion = rows[number].get("base", rows[number - 1]["cycle"] if number else "")
+    return line
+
+
+def table_of(rows: list[dict[str, Any]], champion: str) -> dict[str, Any]:
+    """Of the line to `champion`: `generators` in order of arrival, `updates` with a value or None for each, and `figures`; empty without rows."""
     from model.continual import figures
 
+    rows = line_to(rows, champion)
     learned: dict[str, int] = {}
     for update, row in enumerate(rows):
         for name in row["after"]:

@@ -85,7 +85,7 @@ def write_report(root: Path, cycle: Cycle) -> Path:
 
         facts["pictures"] += pictures(root, [decay_curve(root / "reports/plots", facts["decay"])])
     if facts["outcome"] == "promoted" and facts["evaluation"]:
-        facts["continual"] = table_of(record(root, facts["evaluation"]))
+        facts["continual"] = table_of(record(root, facts["evaluation"], cycle.base_cycle), cycle.cycle)
     page = render(facts)
     for path in (root / KEPT / f"{cycle.cycle}.html", root / REPORT):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "drift": report_of(cycle.cycle, root / "reports/drift/drift.json"),
         "shadow": shadow(root, evaluation),
         "pictures": pictures(root, evaluation.get("plots", [])),
-        "continual": table_of(rows_of(root)),
+        "continual": table_of(rows_of(root), cycle.base_cycle),
         "continual_names": CONTINUAL,
         "decay": decay.table_of(decay.rows_of(root)),
         "misses": hardest_misses(root, evaluation),

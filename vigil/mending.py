@@ -119,6 +119,8 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
 
     prepare_environment(root)
     from flows.probe import probe_model
+    from pipelines.continual import record
+    from pipelines.gate import report_of
     from workspace import registry
     from workspace.files import read_json
     from workspace.promotion import bootstrap
@@ -139,6 +141,7 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
             if not served.passed:
                 raise WorkspaceError("Nothing was promoted.", why=f"a real service does not take the model: {served.reason}", next_step="Run `vigil retrain`.")
         bootstrap(root, root / model.path, verdict=verdict, cycle=model.cycle, who=who, why=why)
+        record(root, report_of(model.cycle, root / "reports" / "evaluation.json"), base="")
         judged = next(cycle.judged for cycle in cycles(events) if cycle.cycle == model.cycle)
         states = batch_states(events)
         for batch in judged:

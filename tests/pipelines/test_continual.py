@@ -12,10 +12,10 @@ def evaluation(cycle: str, **aucs: tuple[float | None, float | None]) -> dict:
 
 
 def test_rows_are_kept_once_a_cycle_and_make_the_matrix(tmp_path: Path) -> None:
-    record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96)))
-    record(tmp_path, evaluation("2026-W47.2", swap=(0.95, 0.90), upsample=(0.55, 0.99)))
-    record(tmp_path, evaluation("2026-W47.2", swap=(0.95, 0.93), upsample=(0.55, 0.99)))  # a cycle that was finished twice
-    found = table_of(rows_of(tmp_path))
+    record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96)), "")
+    record(tmp_path, evaluation("2026-W47.2", swap=(0.95, 0.90), upsample=(0.55, 0.99)), "2026-W47.1")
+    record(tmp_path, evaluation("2026-W47.2", swap=(0.95, 0.93), upsample=(0.55, 0.99)), "2026-W47.1")  # a cycle that was finished twice
+    found = table_of(rows_of(tmp_path), "2026-W47.2")
     assert found["generators"] == ["swap", "upsample"]
     assert [row["values"] for row in found["updates"]] == [[0.96, 0.55], [0.93, 0.99]]
     assert found["figures"]["average"] == pytest.approx(0.96) and found["figures"]["forgetting_from_best"] == pytest.approx(0.03)
@@ -23,12 +23,31 @@ def test_rows_are_kept_once_a_cycle_and_make_the_matrix(tmp_path: Path) -> None:
 
 
 def test_what_is_judged_no_longer_leaves_the_figures_and_stays_in_the_matrix(tmp_path: Path) -> None:
-    record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96), blend=(None, 0.80)))
-    record(tmp_path, evaluation("2026-W47.2", swap=(0.96, 0.93)))
-    found = table_of(rows_of(tmp_path))
+    record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96), blend=(None, 0.80)), "")
+    record(tmp_path, evaluation("2026-W47.2", swap=(0.96, 0.93)), "2026-W47.1")
+    found = table_of(rows_of(tmp_path), "2026-W47.2")
     assert found["generators"] == ["blend", "swap"] and found["updates"][-1]["values"] == [None, 0.93]
     assert found["figures"]["average"] == pytest.approx(0.93) and found["figures"]["worst_drop"] == pytest.approx(0.03)
 
 
 def test_before_the_first_promotion_there_is_no_matrix(tmp_path: Path) -> None:
-    assert rows_of(tmp_path) == [] and table_of([]) == {}
+    assert rows_of(tmp_path) == [] and table_of([], "") == {}
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["bases are kept", "rows of before"])
+def test_a_model_that_was_rolled_back_from_forgets_nothing(tmp_path: Path, kept: bool) -> None:
+    """What the line of the champion never reached was counted as lost: 0.04 of AUC here, where the third model lost nothing against its base."""
+    for cycle, base, aucs in (
+        ("2026-W47.1", "", {"swap": (None, 0.95)}),
+        ("2026-W48.1", "2026-W47.1", {"swap": (0.95, 0.99)}),
+        ("2026-W49.1", "2026-W47.1", {"swap": (0.95, 0.95), "gan": (0.60, 0.90)}),
+    ):
+        record(tmp_path, evaluation(cycle, **aucs), base)
+    rows = [row if kept else {name: row[name] for name in ("cycle", "before", "after")} for row in rows_of(tmp_path)]
+    found = table_of(rows, "2026-W49.1")
+    if not kept:
+        assert [row["cycle"] for row in found["updates"]] == ["2026-W47.1", "2026-W48.1", "2026-W49.1"]
+        return
+    assert [(row["cycle"], row["values"]) for row in found["updates"]] == [("2026-W47.1", [0.95, 0.60]), ("2026-W49.1", [0.95, 0.90])]
+    assert found["figures"]["worst_drop"] == found["figures"]["forgetting_from_best"] == pytest.approx(0.0)
+    assert table_of(rows, "2026-W48.1")["updates"][-1]["values"] == [0.99], "somebody may go back to it"
