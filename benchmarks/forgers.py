@@ -55,8 +55,9 @@ HARDEST = ("self_blend", "autoencoder_swap")  # of those, what the base finds le
 ABLATION_ON = ("landmark_swap", "portrait")  # held out together in the ablation: one that blends, one that draws everything
 # what each variant changes in the settings; `base` is the small profile as the ablation left it, said in full so that a row means the same for good
 BASE: dict[str, dict[str, Any]] = {
+    "model": {"backbone": "resnext_small", "weights": ""},
     "augment": {"degrade": 0.1, "noise_sigma": 0.0, "cutout": 0.0, "frequency_mask": 0.0},
-    "pretrain": {"pairs": True, "locate": 1.0},
+    "pretrain": {"pairs": True, "locate": 1.0, "lr": 0.002},
     "train": {"pairs": True},
 }
 LITE = {"backbone": "efficientnet_lite0"}
@@ -494,8 +495,10 @@ def wanted(what: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
         yield from ((all_but(name), "base", SEEDS[0]) for name in FORGERS)
     if what in ("start", "all"):
         for seed in SEEDS:
-            yield from ((ABLATION_ON, variant, seed) for variant in START)
-            yield from ((held_out, STARTED, seed) for held_out in (all_but("self_blend"), *((name,) for name in HARDEST)))
+            yield from (((name,), STARTED, seed) for name in HELD_OUT)
+            yield ABLATION_ON, STARTED, seed
+        yield from ((ABLATION_ON, START[0], seed) for seed in SEEDS)
+        yield all_but("self_blend"), STARTED, SEEDS[0]
 
 
 def all_but(name: str) -> tuple[str, ...]:

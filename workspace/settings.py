@@ -209,7 +209,7 @@ class AugmentSettings(Block):
 
 
 class SplitSettings(Block):
-    """Parts of the identities, by a keyed hash: who is in the holdout never changes."""
+    """Parts of the identities, by a keyed hash: who is in the holdout never changes, and so none of these may once a model was promoted."""
 
     RULES = (
         Rule(("train", "validation", "holdout"), lambda *parts: abs(sum(parts) - 1) <= 1e-9, "train + validation + holdout must be 1"),
@@ -589,6 +589,11 @@ class Settings(Block):
             ("evaluate", "gates"),
             lambda evaluate, gates: 2 * evaluate.target_fpr <= gates.max_fpr,
             "evaluate.target_fpr exceeds half of gates.max_fpr: a threshold that aims at what the gate just allows is refused every second time, by chance",
+        ),
+        Rule(
+            ("budget", "gates"),
+            lambda budget, gates: budget.evaluation_clips_per_slice >= max(gates.min_slice, gates.min_per_class),
+            "budget.evaluation_clips_per_slice is below gates.min_slice or gates.min_per_class: so few are drawn that these gates could never decide",
         ),
     )
 
