@@ -1,8 +1,9 @@
-"""An attacker's own model: a network of the same kind that shares no weights and no training data with the ones it attacks.
+"""An attacker's own model: a network of the same kind that shares no training and no training data with the ones it attacks.
 
 Champion and challenger are of one line (warm start), so an attack on one is nearly a white-box attack on the other: a
-transfer attack is one from a model that was trained apart. This one starts afresh and learns the frames of the validation
-set, without augmentation. It is a quarter of phase 1's work, deterministic by seed, and resumes like any training.
+transfer attack is one from a model that was trained apart. This one starts from nothing, or from published weights
+(`model.weights` by name) as any attacker can, and learns the frames of the validation set, without augmentation. It is a
+quarter of phase 1's work, deterministic by seed, and resumes like any training.
 """
 
 from pathlib import Path
@@ -33,10 +34,10 @@ def train_surrogate(root: Path, settings: Settings, cycle: Cycle, tell: Tell = s
     rows: pd.DataFrame = read_set(root, "validation")
     if rows["label"].nunique() < 2:
         return None
-    seed = cycle.seed + SEED_OFFSET
+    seed, start = cycle.seed + SEED_OFFSET, settings.model.weights
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = ResNeXtLSTM(settings.model.model_copy(update={"weights": ""}), settings.faces.size_px).to(best_device())
+        network = ResNeXtLSTM(settings.model.model_copy(update={"weights": start if start.isidentifier() else ""}), settings.faces.size_px).to(best_device())
     steps = max(LEAST_STEPS, settings.pretrain.steps // PART_OF_PHASE_1)
     phase = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps})
     clips = ClipDataset(root, rows, settings.faces.size_px)

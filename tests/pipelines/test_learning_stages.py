@@ -223,6 +223,23 @@ def test_the_attackers_model_shares_nothing_with_the_ones_it_attacks(story: Any)
     assert not any((tensor == base[name]).all() for name, tensor in weights.items())
 
 
+@pytest.mark.parametrize(("weights", "shared"), [("IMAGENET1K_V1", True), ("/home/me/mine.safetensors", False)])
+def test_an_attacker_starts_from_what_anybody_can_have(story: Any, monkeypatch: pytest.MonkeyPatch, weights: str, shared: bool) -> None:
+    from model.backbones import build_backbone
+    from pipelines.surrogate import train_surrogate
+
+    def keep(network: Any, *_: Any, **__: Any) -> None:
+        begun.append(network)
+
+    begun: list[Any] = []
+    monkeypatch.setattr("model.training.pretrain", keep)
+    model = SETTINGS.model.model_copy(update={"backbone": "efficientnet_lite0", "weights": weights})
+    train_surrogate(story[0], SETTINGS.model_copy(update={"model": model}), story[2])
+    known = build_backbone("efficientnet_lite0", "IMAGENET1K_V1").state_dict()
+    same = [bool((tensor.cpu() == known[name]).all()) for name, tensor in begun[0].backbone.state_dict().items() if tensor.ndim == 4]
+    assert same and all(one is shared for one in same)
+
+
 def test_the_export_says_what_the_checkpoint_says(story: Any) -> None:
     served = story[4]["evaluate"]["artifact"]["gate"]
     assert served["parity"]["clips"] == 8 and served["parity"]["max_difference"] < 1e-4 and served["size_bytes"] > 10_000 and served["latency"]["runs"] == 5
