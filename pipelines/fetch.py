@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from pipelines.fingerprint import TOO_BIG
 from pipelines.intake import NotNow
 from pipelines.layouts import Found
-from pipelines.seen import Entry, Seen, Stamp
+from pipelines.seen import Entry, Seen, Stamp, seen_as
 from pipelines.stage import Progress
 from workspace.errors import DataError
 from workspace.objectstore import ObjectInfo, fetch, is_s3, list_prefix, partial_path, path_problem, split_url
@@ -25,12 +25,13 @@ TABLES = (".csv", ".json", ".jsonl", ".txt")  # always fetched: without its tabl
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a source lies on this machine, which of its objects may not be fetched (`problem` says why), and which were not.
+    """Where a source lies on this machine, what the cache calls it, which of its objects may not be fetched (`problem` says why), and which were not.
 
     `known` are the stamps of the latter, by path: empty files lie there until `bring` fetches them.
     """
 
     path: Path
+    source: str
     refused: tuple[Found, ...] = ()
     known: Mapping[Path, Stamp] = field(default_factory=dict)
     bring: Callable[[Sequence[Path]], None] = lambda paths: None
@@ -47,7 +48,8 @@ def located(root: Path, source: SourceSettings) -> Path:
 
 def pending_objects(source: SourceSettings, settings: IngestSettings, seen: Seen) -> list[ObjectInfo]:
     """The objects below an S3 prefix that were never looked at, or changed since. Raises NotNow when S3 does not answer."""
-    return [item for item in _objects(source, settings) if seen.unchanged(source.name, _name(item.key, source), Stamp(item.size, item.etag)) is None]
+    known_as = seen_as(source, _url(source))
+    return [item for item in _objects(source, settings) if seen.unchanged(known_as, _name(item.key, source), Stamp(item.size, item.etag)) is None]
 
 
 @contextmanager
@@ -57,8 +59,10 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
     Raises FileNotFoundError or NotNow before the block starts.
     """
     if not is_s3(source.path):
-        yield Place(located(root, source))
+        place = located(root, source)
+        yield Place(place, seen_as(source, place))
         return
+    known_as = seen_as(source, _url(source))
     incoming = root / ".vigil" / "incoming" / source.name
     incoming.mkdir(parents=True, exist_ok=True)
     objects = {_name(item.key, source): item for item in _objects(source, settings)}
@@ -68,7 +72,7 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
     wanted: dict[str, ObjectInfo] = {}
     for name, item in objects.items():
         stamp = Stamp(item.size, item.etag)
-        before = seen.unchanged(source.name, name, stamp)
+        before = seen.unchanged(known_as, name, stamp)
         too_big = item.size > settings.max_file_bytes and (before is None or before.problem == TOO_BIG)
         if problem := path_problem(name) or ("a folder has its name" if name in folders else TOO_BIG if too_big else ""):
             refused.append(Found(path=incoming / name, name=name, problem=problem))
@@ -89,10 +93,10 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
         if again:
             _fetch(source, settings, incoming, [*again.values()])
 
-    yield Place(incoming, tuple(refused), known, bring)
+    yield Place(incoming, known_as, tuple(refused), known, bring)
     for name, item in fresh.items():
-        taken = seen.get(source.name, name)
-        seen.put(source.name, name, Entry(Stamp(item.size, item.etag), taken.sample_id if taken else "", taken.problem if taken else ""))
+        taken = seen.get(known_as, name)
+        seen.put(known_as, name, Entry(Stamp(item.size, item.etag), taken.sample_id if taken else "", taken.problem if taken else ""))
     seen.save()
     shutil.rmtree(incoming, ignore_errors=True)
 

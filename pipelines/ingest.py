@@ -21,7 +21,7 @@ from pipelines.intake import IngestReport, NotNow, SourceCounts
 from pipelines.known import Known, read_known
 from pipelines.layouts import Found, Listing, read_layout
 from pipelines.rows import rows_of
-from pipelines.seen import Entry, Seen, Stamp, stamp_of
+from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
 from workspace.errors import DataError, VigilError
 from workspace.files import write_json
 from workspace.for_review import TWO_LABELS, add_conflicts, is_disputed
@@ -85,19 +85,21 @@ def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], o
             if is_s3(source.path):
                 count += len(pending_objects(source, settings.ingest, seen))
                 continue
-            listing = read_layout(source, located(root, source))
+            place = located(root, source)
+            listing = read_layout(source, place)
         except (OSError, VigilError) as problem:
             if out_of_reach is not None:
                 out_of_reach[source.name] = str(problem)
             continue
-        again = [found for found in listing.files if _measured_before(seen, source, found, stamp_of(found.path)) is None]
-        count += sum(seen.get(source.name, found.name) is None or os.access(found.path, os.R_OK) for found in again)  # what stays closed or gone is not new
+        known_as = seen_as(source, place)
+        again = [found for found in listing.files if _measured_before(seen, known_as, source, found, stamp_of(found.path)) is None]
+        count += sum(seen.get(known_as, found.name) is None or os.access(found.path, os.R_OK) for found in again)  # what stays closed or gone is not new
     return count
 
 
-def _measured_before(seen: Seen, source: SourceSettings, found: Found, stamp: Stamp) -> Entry | None:
+def _measured_before(seen: Seen, known_as: str, source: SourceSettings, found: Found, stamp: Stamp) -> Entry | None:
     """What is known of exactly this file, None where it has to be looked at again: also where its layout barred it and now does not, or for another reason."""
-    entry = seen.unchanged(source.name, found.name, stamp)
+    entry = seen.unchanged(known_as, found.name, stamp)
     if entry and entry.problem != found.problem and entry.sample_id == refused(f"{source.name}/{found.name}", entry.problem).sample_id:
         return None
     return entry
@@ -143,7 +145,7 @@ def _ingest_source(
     add_conflicts(root, known.contradicted)
     counts.count([row for row, _ in rows])
     for item in taken:
-        seen.put(source.name, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
+        seen.put(place.source, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
     seen.save()
     report.sources[source.name] = counts
 
@@ -164,7 +166,9 @@ def _measure_all(
     done: list[Taken] = []
     for found in listing.files:
         stamp = place.known.get(found.path) or stamp_of(found.path)
-        before = _measured_before(seen, source, found, stamp) or (seen.get(source.name, found.name) if found.problem == "file not found" else None)
+        before = _measured_before(seen, place.source, source, found, stamp)
+        if found.problem == "file not found":
+            before = before or seen.get(place.source, found.name)
         if before and known.holds(before.sample_id, found, by_people):
             counts.known += 1
             known.compare(before.sample_id, found, source.name, counts.conflicts)
@@ -189,7 +193,7 @@ def _measure_all(
         if known.holds(item.measured.sample_id, item.found, by_people):
             counts.known += 1
             known.compare(item.measured.sample_id, item.found, source.name, counts.conflicts)
-            seen.put(source.name, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
+            seen.put(place.source, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
         else:
             fresh.append(item)
     return fresh

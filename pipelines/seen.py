@@ -1,4 +1,4 @@
-"""A cache of what ingest has already hashed: (source, file, size, time stamp) to sample id, in `.vigil/seen.json`.
+"""A cache of what ingest has already hashed: (source and its place, file, size, time stamp) to sample id, in `.vigil/seen.json`.
 
 A scan of a million known files then costs a million stats and no reads. It is only a cache: deleting it costs time, nothing else.
 """
@@ -10,6 +10,9 @@ from typing import Any
 
 from pipelines.fingerprint import TOO_BIG, UNREADABLE
 from workspace.files import read_json, write_json
+from workspace.settings import SourceSettings
+
+VERSION = 2  # of the file; another is not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Stamp:
     """What a file system or an object store says of a file without reading it."""
 
     bytes: int
-    stamp: str  # mtime in nanoseconds, or an object's etag
+    stamp: str  # of a local file mtime and ctime in nanoseconds and its inode, or an object's etag
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,12 @@ def stamp_of(path: Path) -> Stamp:
             facts = path.lstat()
         except OSError:
             return Stamp(0, "")
-    return Stamp(facts.st_size, str(facts.st_mtime_ns))
+    return Stamp(facts.st_size, f"{facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}")  # a copy keeps the first
+
+
+def seen_as(source: SourceSettings, place: Path | str) -> str:
+    """What the cache calls a source that lies in `place`: two folders may share a name, and their files names, sizes and times."""
+    return f"{source.name} {place.resolve() if isinstance(place, Path) else place}"
 
 
 class Seen:
@@ -50,7 +58,7 @@ class Seen:
         self._sources: dict[str, dict[str, list[Any]]] = {}
         try:
             stored = read_json(self.path)
-            self._sources = stored["sources"] if stored.get("version") == 1 else {}
+            self._sources = stored["sources"] if stored.get("version") == VERSION else {}
         except (OSError, json.JSONDecodeError, AttributeError, KeyError):
             self._sources = {}
 
@@ -73,4 +81,4 @@ class Seen:
 
     def save(self) -> None:
         """Write the cache."""
-        write_json(self.path, {"version": 1, "sources": self._sources})
+        write_json(self.path, {"version": VERSION, "sources": self._sources})

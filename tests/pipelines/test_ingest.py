@@ -19,6 +19,7 @@ import pytest
 from pipelines.ingest import ingest, pending
 from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
+from tests.system.world import vigil
 from workspace.batches import set_batch_state
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import sha256_file
@@ -109,6 +110,29 @@ def test_only_what_is_new_makes_the_next_batch_and_a_renamed_file_is_known(root:
     report = ingest(root, settings, [source(media)], batch="w1")
     assert report.batches == ["w1-2"] and report.added == 1 and report.known == 5
     assert list(read_manifest(root / "data" / "raw" / "w1-2")["path"]) == ["real/late.jpg"]
+
+
+def test_two_folders_of_one_name_with_files_of_one_size_and_time_are_two_sources(tmp_path: Path) -> None:
+    """The second folder's files were taken for the first's."""
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    for number, folder in enumerate((tmp_path / "a" / "media" / "real", tmp_path / "b" / "media" / "real")):
+        folder.mkdir(parents=True)
+        for name in range(3):
+            pixels = np.random.default_rng(10 * number + name).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            assert cv2.imwrite(str(folder / f"{name}.bmp"), pixels)
+            os.utime(folder / f"{name}.bmp", (1_700_000_000, 1_700_000_000))
+        assert "3 new" in vigil("ingest", folder.parent, "-w", tmp_path / "w").stdout
+        assert "0 new, 3 known" in vigil("ingest", folder.parent, "-w", tmp_path / "w").stdout
+
+
+def test_a_file_that_was_replaced_by_one_of_its_size_and_time_is_new(root: Path, settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "media" / "real" / "a.bmp"
+    path.parent.mkdir(parents=True)
+    for seed in range(2):
+        assert cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (40, 40, 3), dtype=np.uint8))
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert pending(root, settings, [source(tmp_path / "media")]) == 1
+        assert ingest(root, settings, [source(tmp_path / "media")]).added == 1
 
 
 def test_known_content_with_another_label_is_reported_and_the_first_word_stands(root: Path, settings: Settings, media: Path) -> None:
