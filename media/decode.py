@@ -20,7 +20,8 @@ from typing import Any
 import av
 import numpy as np
 
-from media.photos import MAX_PIXELS, REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image
+from media import MAX_PIXELS
+from media.photos import REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image
 
 __all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "probe", "read_frames", "read_image"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from media import MAX_PIXELS
 from workspace.errors import MediaError
 
 Source = Path | bytes
@@ -20,7 +21,6 @@ PHOTO_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", *TIFF_MARKS, b"\0\0
 AVIF_BRANDS = (b"avif", b"avis")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # not hevc: a burst of photos, which is read as a video
 BRANDS_BYTES = 256  # the brands of a file are looked for in so many; phones write six or so, of 4 bytes
-MAX_PIXELS = 1 << 26  # 8192 x 8192; a larger picture is a mistake or an attack
 GREY = 127  # under transparent parts
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that state the size
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ VERBS = (
     "init", "sample", "ingest", "batches", "retrain", "status", "score", "evaluate", "explain", "models", "report", "schedule", "serve", "demo", "doctor",
     "gc", "audit", "compare", "search", "users", "keys", "erase", "verify-report", "upgrade",
 )  # fmt: skip
+PEAK = "import atexit, pathlib, sys\natexit.register(lambda: print(pathlib.Path('/proc/self/status').read_text(), file=sys.stderr))"
 COLUMNS = ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
 
 
@@ -112,6 +114,22 @@ def test_without_a_workspace_the_starter_answers(media: Path, tmp_path: Path):
     assert row["model"].endswith("(starter)") and not row["promoted"] and "README.md" in done.stderr
     wrong = vigil("score", clip, "-w", tmp_path, cwd=tmp_path, check=False)
     assert wrong.returncode == 1 and "not in a workspace" in wrong.stderr, "a workspace that was named must be one"
+
+
+@pytest.mark.parametrize("verb", ["score", "ingest"])
+def test_a_bomb_of_a_photo_is_refused_before_it_takes_memory(tmp_path: Path, verb: str):
+    """A bitmap of a kilobyte that claims 24000 x 24000 pixels took 3.4 GB before it was refused."""
+    colours, side = bytes(4 * 256), 24000
+    header = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, 2, 0, 0, 256, 256)  # run-length coded, of 2 bytes
+    bomb = tmp_path / "media" / "real" / "bomb.bmp"
+    bomb.parent.mkdir(parents=True)
+    bomb.write_bytes(b"BM" + struct.pack("<IHHI", 1080, 0, 0, 1078) + header + colours + b"\0\1")
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    words = ["score", bomb] if verb == "score" else ["ingest", tmp_path / "media", "-w", tmp_path / "w"]
+    program = f"{PEAK}\nfrom vigil.main import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", program, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert "picture too large" in done.stdout + done.stderr
+    assert int(done.stderr.split("VmHWM:")[1].split()[0]) < 600_000, "kilobytes"
 
 
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
