@@ -10,15 +10,16 @@ Forgers with weights first learn from the batch's own training faces; where thos
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from media.faces import looks
-from media.forgers import FORGERS, forge_clip, may_be_one_person
+from media.forgers import FORGERS, WHO, forge_clip, may_be_one_person
 from media.forgers.plugins import PUBLISHED, load_plugin
 from media.shards import ShardWriter, read_clip_at, read_index, read_landmarks
 from pipelines.draw import rank
@@ -117,24 +118,28 @@ def _needs_donor(forger: str) -> bool:
 def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excluded: Counter[str]) -> list[ForgeJob]:
     """The fakes to be made of real clips: forgers in rotation from a place that the id of the clip (of its video, where that is judged) gives, each once.
 
-    Of more than `max_clips` the first fakes of as many clips as possible are made, by rank.
+    Of more than `max_clips` the first fakes of as many clips as possible are made, by rank; donors are sought for these alone.
     """
     forgers, seed = settings.forge.forgers, settings.seed
     sides = _sides(clips, settings.split)
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for clip in clips:
+        groups.setdefault((clip["kind"], sides[clip["clip_id"]]), []).append(clip)
+    alone = {clip["clip_id"] for group in groups.values() for clip in _alone(group)}
     wanted: list[tuple[int, int, ForgeJob]] = []
     for clip in clips:
-        unit = "clip_id" if sides[clip["clip_id"]] == "train" else "sample_id"
-        donor = _donor(clip, clips, sides, seed, unit)
+        unit = _unit(sides[clip["clip_id"]])
         start = rank(seed, clip[unit]) % max(1, len(forgers))
         rotation = [*forgers[start:], *forgers[:start]]
-        doable = [name for name in rotation if donor is not None or not _needs_donor(name)]
+        doable = [name for name in rotation if clip["clip_id"] not in alone or not _needs_donor(name)]
         if len(doable) < (number := min(_fakes_of(clip[unit], settings.forge.fakes_per_real, seed), len(rotation))):
             excluded[NO_DONOR] += number - len(doable)
         for turn, name in enumerate(doable[:number]):
             own_seed = rank(seed, f"{clip[unit]}+{name}")
-            wanted.append((turn, own_seed, ForgeJob(folder, name, clip, donor if _needs_donor(name) else None, own_seed)))
+            wanted.append((turn, own_seed, ForgeJob(folder, name, clip, None, own_seed)))
     wanted.sort(key=lambda item: (item[0], item[1], _clip_id(item[2])))
-    return sorted((job for _, _, job in wanted[: settings.forge.max_clips]), key=_clip_id)
+    jobs = sorted((job for _, _, job in wanted[: settings.forge.max_clips]), key=_clip_id)
+    return [replace(job, donor=_donor(job.clip, groups, sides[job.clip["clip_id"]], seed)) if _needs_donor(job.forger) else job for job in jobs]
 
 
 def _real_clips(folder: Path) -> list[dict[str, Any]]:
@@ -161,16 +166,29 @@ def _sides(clips: Iterable[Mapping[str, Any]], split: SplitSettings) -> dict[str
     return {clip["clip_id"]: "holdout" if clip["identity"] in kept else split_of(clip["identity"], split) for clip in clips}
 
 
-def _donor(clip: Mapping[str, Any], clips: Sequence[dict[str, Any]], sides: Mapping[str, str], seed: int, unit: str) -> dict[str, Any] | None:
-    """Another person's clip of the same kind and side, the first by a rank that each pair has; so others coming in seldom change it.
+def _unit(side: str) -> str:
+    """The column whose rows share forger and donor: `clip_id`, or `sample_id` for all clips of a video where videos are judged."""
+    return "clip_id" if side == "train" else "sample_id"
 
-    `unit` is the column whose rows share a donor: `clip_id`, or `sample_id` for all clips of a video.
-    """
-    others = [
-        other for other in clips
-        if other["kind"] == clip["kind"] and sides[other["clip_id"]] == sides[clip["clip_id"]] and not may_be_one_person(clip, other)
-    ]  # fmt: skip
-    return min(others, key=lambda other: (rank(seed, f"{clip[unit]} {other['clip_id']}"), other["clip_id"]), default=None)
+
+def _alone(group: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The clips of a group that may show the same person as each of its clips: those that share a name are counted by inclusion and exclusion."""
+    sharing = Counter(names for clip in group for names in _names(clip))
+    for clip in group:
+        if sum((-1) ** (len(names) + 1) * sharing[names] for names in _names(clip)) == len(group):
+            yield clip
+
+
+def _names(clip: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], ...]]:
+    """Every choice of one or more of what `may_be_one_person` compares and the clip has."""
+    own = [(name, clip[name]) for name in WHO if clip[name]]
+    return chain.from_iterable(combinations(own, number) for number in range(1, len(own) + 1))
+
+
+def _donor(clip: Mapping[str, Any], groups: Mapping[tuple[str, str], Sequence[dict[str, Any]]], side: str, seed: int) -> dict[str, Any] | None:
+    """Another person's clip of the same kind and side, the first by a rank that each pair has; so others coming in seldom change it."""
+    others = [other for other in groups[clip["kind"], side] if not may_be_one_person(clip, other)]
+    return min(others, key=lambda other: (rank(seed, f"{clip[_unit(side)]} {other['clip_id']}"), other["clip_id"]), default=None)
 
 
 def learn(folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, int], jobs: Sequence[ForgeJob], settings: Settings, out: Path) -> dict[str, Draw]:

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from media.faces import looks
+from media.forgers import WHO, may_be_one_person
 from media.shards import read_clip_at, read_index, read_landmarks
 from pipelines import forge
 from pipelines.rows import rows_of
@@ -102,6 +105,21 @@ def test_without_a_donor_a_forger_that_needs_none_steps_in_or_it_is_counted(tmp_
     excluded: Counter[str] = Counter()
     assert forge.plan(tmp_path, lonely, demo_settings({"forge": {"forgers": ["landmark_swap"]}}), excluded) == []
     assert excluded == {forge.NO_DONOR: 2}
+
+
+def test_donors_are_sought_only_for_the_fakes_that_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every clip was compared with every other one before most of the fakes were cut: minutes for a large batch."""
+    drawn, plain = [], forge.rank
+    monkeypatch.setattr(forge, "rank", lambda *words: drawn.append(words) or plain(*words))
+    clips = [*clips_of(19_000), *({**clip, "identity": "one"} for clip in clips_of(1000, "q"))]
+    assert len(plan(tmp_path, clips, forgers=["landmark_swap"], max_clips=10)) == 10
+    assert len(drawn) <= 3 * len(clips) + 10 * len(clips)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.fixed_dictionaries({name: st.sampled_from(["", "a", "b"]) for name in WHO}), max_size=6))
+def test_a_clip_is_alone_where_each_other_may_show_its_person(group: list[dict[str, Any]]) -> None:
+    assert list(forge._alone(group)) == [clip for clip in group if all(may_be_one_person(clip, other) for other in group)]
 
 
 def test_a_fraction_of_fakes_a_real_and_the_most_clips_are_kept(tmp_path: Path) -> None:
