@@ -19,6 +19,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 
 from media import MAX_PIXELS
 from media.photos import REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image
@@ -37,12 +38,14 @@ NEAR_SECONDS = 0.25  # where packets do not tell surely when pictures are shown,
 REORDER = 16  # pictures that come before others in a file and are shown after them, at most (H.264 table A-1, H.265 A.4.2)
 STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
 THREADS = 2
+LONGEST_PIXEL = 8.0  # times as long as wide or wide as long; anamorphic film has 2
+NEARLY_SQUARE = 0.02  # 14720:14719 comes of a size that was rounded, and scaling would take traces of a forgery away
 TIME_SLACK_SECONDS = 0.002  # containers round time stamps to 1 ms
 
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What a file says about itself. Width and height are of the upright picture; a duration or count that is not known is 0."""
+    """What a file says about itself. Width and height are of the upright picture with square pixels; a duration or count that is not known is 0."""
 
     kind: str  # video | image
     width: int
@@ -63,8 +66,8 @@ def probe(source: Source) -> MediaInfo:
         frame = next(_decoded(container, stream), None)
         if frame is None:
             raise media_error(source, "truncated or corrupt")
-        width, height = frame.width, frame.height
-        if round(frame.rotation / 90) % 2:
+        width, height = _square_size(frame, stream)
+        if _turns(frame)[1] % 2:
             width, height = height, width
         duration = _duration(container, stream)
         count = stream.frames or (round(duration * fps) if duration and fps else 0)
@@ -133,7 +136,7 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
         if following is None and time >= place + max(_frame_seconds(held, stream), 2 * TIME_SLACK_SECONDS) - TIME_SLACK_SECONDS:
             break  # after the end, and so are all later times
         if picture is None:
-            picture = _upright(held)
+            picture = _upright(held, stream)
         yield time, picture
 
 
@@ -254,10 +257,36 @@ def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int
     return wanted
 
 
-def _upright(frame: Any) -> np.ndarray:
-    picture = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4  # anticlockwise
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+def _upright(frame: Any, stream: Any) -> np.ndarray:
+    width, height = _square_size(frame, stream)
+    picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+    mirrored, turns = _turns(frame)
+    if mirrored:
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(np.rot90(picture, turns) if turns else picture)
+
+
+def _square_size(frame: Any, stream: Any) -> tuple[int, int]:
+    """Width and height with square pixels: the side along which pixels are longer grows, within MAX_PIXELS. Pixels that are nearly square are left alone."""
+    longer = min(max(float(stream.sample_aspect_ratio or 1), 1 / LONGEST_PIXEL), LONGEST_PIXEL)
+    if abs(longer - 1) < NEARLY_SQUARE:
+        return frame.width, frame.height
+    width, height = frame.width * max(1.0, longer), frame.height * max(1.0, 1 / longer)
+    fits = min(1.0, math.sqrt(MAX_PIXELS / (width * height)))
+    return max(1, int(width * fits + 0.5)), max(1, int(height * fits + 0.5))
+
+
+def _turns(frame: Any) -> tuple[bool, int]:
+    """How a frame comes upright: whether left and right are exchanged, and then how many quarter turns anticlockwise."""
+    try:
+        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    except ValueError:  # beside something that PyAV has no name for
+        return False, round(frame.rotation / 90) % 4
+    if matrix is None:
+        return False, 0
+    a, b, _, c, d = (float(number) for number in np.frombuffer(matrix, np.int32)[:5])  # x' = a x + c y, y' = b x + d y
+    mirrored = a * d - b * c < 0
+    return mirrored, round(-math.degrees(math.atan2(-b, -a) if mirrored else math.atan2(b, a)) / 90) % 4
 
 
 def _seconds(frame: Any, origin: float) -> float:

@@ -1,6 +1,7 @@
 """Frames by time stamp, upright, in any container; and a reason for every file that is none."""
 
 from bisect import bisect_right
+from fractions import Fraction
 
 import av
 import cv2
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import media.decode
 from media.decode import measured_seconds, probe, read_frames, read_image
-from tests.media.videos import grey_steps, number_of, turned_clockwise, with_exif_turn, write_video
+from tests.media.videos import grey_steps, number_of, shown_by, turned_clockwise, with_exif_turn, write_video
 from workspace.errors import MediaError
 
 
@@ -193,6 +194,38 @@ def test_a_phone_video_is_turned_upright(tmp_path):
     ((_, picture),) = read_frames(content, [0.0])
     assert (info.width, info.height) == (60, 80) and picture.shape == (80, 60, 3)
     assert is_red(picture[5, -5]) and not is_red(picture[5, 5]) and not is_red(picture[-5, 5])
+
+
+MATRICES = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
+
+
+@pytest.mark.parametrize("matrix", MATRICES, ids=str)
+def test_a_video_is_shown_as_its_display_matrix_says_mirrored_too(tmp_path, matrix):
+    """Where it mirrors, only its turn was followed, which stood people on their heads."""
+    a, b, c, d = matrix
+    corners = np.array([[-1, 1, -1, 1], [-1, -1, 1, 1]])  # x and y of left top, right top, left bottom, right bottom
+    ((x, y),) = (np.array([[a, c], [b, d]]) @ corners).T[:1]  # where the left top goes
+    content = shown_by(write_video(tmp_path / "a.mp4", [corner_mark()] * 3).read_bytes(), matrix)
+    ((_, picture),) = read_frames(content, [0.0])
+    info = probe(content)
+    assert picture.shape[:2] == (info.height, info.width) == ((60, 80) if a else (80, 60))
+    places = {(-1, -1): (5, 5), (1, -1): (5, -5), (-1, 1): (-5, 5), (1, 1): (-5, -5)}
+    assert [place for place, at in places.items() if is_red(picture[at])] == [(x, y)]
+
+
+@pytest.mark.parametrize(("ratio", "size"), [("2", (240, 480)), ("1/2", (480, 240)), ("4/3", (360, 480)), ("20", (60, 480)), ("14720/14719", (480, 480))])
+def test_pixels_that_are_not_square_are_made_so(tmp_path, ratio, size):
+    """Faces came in squashed, whatever the header said of the pixels."""
+    y, x = np.mgrid[:480, :480]
+    round_one = np.repeat(np.where(np.hypot(x - 200, y - 260) < 150, 220, 40).astype(np.uint8)[..., None], 3, axis=-1)
+    stored = cv2.resize(round_one, size, interpolation=cv2.INTER_AREA)
+    source = write_video(tmp_path / "a.mp4", [stored] * 3, pixel=Fraction(ratio))
+    ((_, picture),) = read_frames(source, [0.0])
+    info = probe(source)
+    assert (info.height, info.width) == picture.shape[:2] == (480, 480)
+    assert np.abs(picture.astype(int) - round_one).mean() < 4
+    if size == (480, 480):
+        assert np.array_equal(picture, next(read_frames(write_video(tmp_path / "b.mp4", [stored] * 3), [0.0]))[1]), "what is nearly square is not touched"
 
 
 def test_a_phone_photo_is_turned_upright():

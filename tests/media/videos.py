@@ -19,8 +19,9 @@ def write_video(
     gop: int = 12,
     preset: str = "ultrafast",
     options: dict[str, str] | None = None,
+    pixel: Fraction | None = None,
 ) -> Path:
-    """An RGB video with the given presentation times (or a steady rate). Presets from `veryfast` on use B-frames."""
+    """An RGB video with the given presentation times (or a steady rate); `pixel`: its width over its height. Presets from `veryfast` on use B-frames."""
     stamps = times_ms if times_ms is not None else [round(k * 1000 / fps) for k in range(len(frames))]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
@@ -28,6 +29,8 @@ def write_video(
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         stream.codec_context.gop_size = gop
+        if pixel:
+            stream.codec_context.sample_aspect_ratio = pixel
         if codec == "libx264":
             stream.codec_context.options = {"crf": "10", "preset": preset, **(options or {})}
         for picture, stamp in zip(frames, stamps, strict=True):
@@ -50,9 +53,14 @@ def number_of(picture: np.ndarray) -> int:
 
 def turned_clockwise(content: bytes) -> bytes:
     """An MP4 whose header says: turn by 90 degrees clockwise, as a phone held upright writes it."""
+    return shown_by(content, (0, 1, -1, 0))
+
+
+def shown_by(content: bytes, matrix: tuple[int, int, int, int]) -> bytes:
+    """An MP4 whose header says: show what is at (x, y) at (a x + c y, b x + d y), for a `matrix` of a, b, c, d."""
     at = content.index(b"tkhd") + 44
-    matrix = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    return content[:at] + matrix + content[at + 36 :]
+    a, b, c, d = (number << 16 for number in matrix)
+    return content[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + content[at + 36 :]
 
 
 def with_exif_turn(jpeg: bytes) -> bytes:
