@@ -200,7 +200,7 @@ def upgrade(
 
 @app.command()
 def sample(
-    folder: Annotated[Path, typer.Argument(help="Where the clips go.")],
+    folder: Annotated[Path, typer.Argument(help="Where the clips go, beside those of an earlier run.")],
     people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 12,
     clips: Annotated[int, typer.Option(min=1, help="Real clips a person.")] = 1,
     fake: Annotated[

@@ -1,7 +1,7 @@
 """Makes folders of sample media: real takes and several kinds of fakes, with their labels, the same for the same seed."""
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,13 +26,13 @@ ALONE: dict[str, type[Upsampler] | type[Smoother]] = {
     "smoother": Smoother,
 }  # need no donor
 LABEL_COLUMNS = ("path", "label", "use", "identity", "donor", "generator", "kind", "source", "source_video")
-SOURCE = "sample"
+SOURCE, TABLE = "sample", "labels.csv"
 FEW_JOBS = 12  # fewer are drawn before two processes have started
 
 
 @dataclass(frozen=True, slots=True)
 class SampleReport:
-    """What was made. `rows` are the lines of labels.csv."""
+    """What was made. `rows` are its lines of labels.csv."""
 
     out: Path
     people: int
@@ -72,28 +72,45 @@ def make_sample_media(
     `fakes` maps a generator's name to clips a person; None means one of blendswap. A person's looks depend on (seed, number) only;
     a take on (seed, number, generator, take), so a later week asks for the same people with another `first_take`, or for others
     with another `first_person`. `group_of` names the group of an identity: donors are taken from the target's own group, where it
-    has two people (so that a split by people loses no swap). Same arguments, same bytes. `progress` is called with (done, total).
+    has two people (so that a split by people loses no swap). Same arguments, same bytes. Labels of an earlier run stay where its clips do.
+    `progress` is called with (done, total).
 
-    Raises DataError for an unknown generator or impossible numbers.
+    Raises DataError for an unknown generator, impossible numbers, or a labels.csv in `out` that somebody else wrote.
     """
     wanted = {"blendswap": 1} if fakes is None else fakes
     _check(people, clips_per_person, seconds, wanted, first_person, first_take, size_px, fps)
     out = Path(out)
     jobs = list(_jobs(out, people, clips_per_person, wanted, seed, first_person, first_take, group_of or (lambda identity: "")))
     frames = max(2, round(seconds * fps))
+    rows = tuple(_row(out, job) for job in jobs)
+    kept = _kept(out, {row["path"] for row in rows})
 
     work = partial(_render, seed=seed, frames=frames, size_px=size_px, fps=fps)
     if workers > 1 and len(jobs) >= FEW_JOBS:
         _report(ordered_map(work, jobs, workers, _crashed), len(jobs), progress)
     else:
         _report(map(work, jobs), len(jobs), progress)
-    rows = tuple(_row(out, job) for job in jobs)
-    with atomic_file(out / "labels.csv") as handle:
-        writer = csv.DictWriter(handle, LABEL_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    with atomic_file(out / TABLE) as handle:
+        csv.writer(handle, lineterminator="\n").writerows([LABEL_COLUMNS, *kept, *([row[column] for column in LABEL_COLUMNS] for row in rows)])
     real = sum(not job.generator for job in jobs)
     return SampleReport(out, people, real, len(jobs) - real, frames / fps, rows)
+
+
+def _kept(out: Path, anew: Collection[str]) -> list[list[str]]:
+    """The lines of the labels.csv that is there, but for files that are made `anew` or are gone. Raises DataError when it has not our columns."""
+    try:
+        with open(out / TABLE, newline="", encoding="utf-8") as handle:
+            header, *lines = [line for line in csv.reader(handle) if line] or [[]]
+    except FileNotFoundError:
+        return []
+    except (UnicodeDecodeError, csv.Error):
+        header, lines = [], []
+    if header != list(LABEL_COLUMNS):
+        raise DataError(
+            f"{out} is not a folder of sample media. Nothing was written.", why=f"its {TABLE} has other columns, and would be lost",
+            next_step="Name an empty folder.",
+        )  # fmt: skip
+    return [line for line in lines if line[0] not in anew and (out / line[0]).is_file()]
 
 
 def _render(job: _Job, *, seed: int, frames: int, size_px: int, fps: float) -> None:

@@ -148,3 +148,24 @@ def test_impossible_wishes_are_refused_before_anything_is_written(tmp_path: Path
 
 def test_take_names_run_on_after_z() -> None:
     assert [take_name(take) for take in (0, 1, 25, 26, 27, 701, 702)] == ["a", "b", "z", "aa", "ab", "zz", "aaa"]
+
+
+def test_a_second_run_into_a_folder_keeps_the_labels_of_the_first(tmp_path: Path) -> None:
+    def labels(first_person: int) -> list[str]:
+        report = make_sample_media(tmp_path, people=1, seconds=0.2, fakes={}, first_person=first_person)
+        assert [row["identity"] for row in report.rows] == [f"p{first_person:04d}"]
+        return (tmp_path / "labels.csv").read_text().splitlines()
+
+    first, both = labels(1), labels(2)
+    assert both == [*first, *(line.replace("p0001", "p0002") for line in first[1:])] == labels(2)
+    (tmp_path / "real" / "p0001_a.mp4").unlink()
+    assert labels(2) == [first[0], both[2]], "no label is left of a clip that is gone"
+
+
+@pytest.mark.parametrize("content", [b"", b"path,label\nmine.mp4,real\n", b"\xff\xfe\0"])
+def test_labels_that_somebody_else_wrote_are_left_alone(tmp_path: Path, content: bytes) -> None:
+    """They were written over without a word."""
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(DataError, match="Name an empty folder"):
+        make_sample_media(tmp_path, people=1, seconds=0.2, fakes={})
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"] and (tmp_path / "labels.csv").read_bytes() == content
