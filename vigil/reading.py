@@ -12,10 +12,15 @@ from workspace.state import BATCH_STATES, batch_states, candidates, champion, cy
 TRAINING = {"full": "full training", "fine-tune": "fine-tune"}  # how much of one a cycle would do (flows/policy.py)
 
 
+def printable(text: str) -> str:
+    """The text with everything escaped that moves a terminal's cursor, colours it or begins a line."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def render_table(rows: list[dict[str, Any]]) -> str:
-    """Rows as columns of text, each as wide as it must be."""
+    """Rows as columns of text, each as wide as it must be; whatever a cell holds, it stays in its row."""
     columns = list(rows[0])
-    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+    cells = [[printable(str(row.get(column, ""))) for column in columns] for row in rows]
     widths = [max(len(column), *(len(line[index]) for line in cells)) for index, column in enumerate(columns)]
     lines = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in [columns, *cells]]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.shipped import STARTER, has_starter
-from pipelines.layouts.found import MEDIA_SUFFIXES, NOT_MEDIA, is_hidden
+from pipelines.layouts.found import MEDIA_SUFFIXES, NOT_MEDIA, as_text, is_hidden
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     refuse_unknown_mode(mode)
     from model.aggregate import band
     from model.inference import LEARNED, Engine
+    from vigil.reading import printable
 
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
@@ -100,10 +101,10 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     for path in expand(files):
         verdict = engine.score_file(path, mode or None)
         if path not in named and is_beside(path, verdict.reason):
-            beside.append(path.name)
+            beside.append(printable(as_text(path.name)))
             continue
         row = verdict.as_dict()
-        row["file"] = str(path)
+        row["file"] = as_text(str(path))
         row["model"] = f"{row['model']} ({mark})" if mark else row["model"]
         row["promoted"] = not mark
         if verdict.learned:

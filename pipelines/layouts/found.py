@@ -51,10 +51,15 @@ class Listing:
 
 
 def readable(found: Found) -> Found:
-    """The same with every word as text that can be stored: bytes of a file's name that are no UTF-8 are written as \\xff. `path` still opens it."""
+    """The same with every word as text that can be stored (`as_text`). `path` still opens it."""
     texts = {column.name: getattr(found, column.name) for column in fields(found) if column.name != "path"}
-    clean = {name: text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name, text in texts.items()}
+    clean: dict[str, Any] = {name: as_text(text) for name, text in texts.items()}
     return found if clean == texts else replace(found, **clean)
+
+
+def as_text(name: str) -> str:
+    """A file's name as text that can be stored: bytes that are no UTF-8 are written as \\xff."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def each_file(folder: Path, listing: Listing, top: str = "") -> Iterator[tuple[Path, tuple[str, ...]]]:
