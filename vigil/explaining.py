@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.layouts.found import as_text
 from vigil.scoring import choose_model, refuse_unknown_mode, warning
 from workspace.errors import ModelFileError, VigilError
 from workspace.files import write_json
@@ -50,8 +51,10 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     if said.kind == "video":
         draw_timeline(out / "timeline.png", said, found, clip, engine.card.threshold)
         pictures.append("timeline.png")
+    else:
+        (out / "timeline.png").unlink(missing_ok=True)  # of a video that was explained before
     page = {
-        "file": str(path), "verdict": said.verdict, "p_fake": said.p_fake, "threshold": engine.card.threshold, "model": said.model, "mark": mark,
+        "file": as_text(str(path)), "verdict": said.verdict, "p_fake": said.p_fake, "threshold": engine.card.threshold, "model": said.model, "mark": mark,
         "sentence": sentence(said, found, clip, said.clips[worst]), "reason": said.reason,
         "regions": found.regions(), "clip": said.clips[worst], "certainty": found.certainty.tolist(),
         "frame_p": found.frame_p.tolist(), "state_change": found.change.tolist(),

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+from media.decode import read_frames
+from media.synthetic import make_sample_media
 from model.backbones import refuse_side, refuse_unknown_backbone
 from model.shipped import has_starter
 from pipelines.names import USUAL, USUAL_SIDE
@@ -148,6 +150,17 @@ def test_no_name_of_a_file_breaks_what_is_printed(tmp_path: Path, form: str):
     else:
         rows = json.loads(said) if form == "json" else list(csv.DictReader(io.StringIO(said)))
         assert {row["file"] for row in rows} == {"a\nb.mp4", r"bad\xff.mp4", "\x1b[31mred.mp4"}
+
+
+@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
+def test_no_timeline_of_a_video_is_left_beside_a_photo_that_is_explained_after_it(tmp_path: Path):
+    made = make_sample_media(tmp_path / "m", people=1, seconds=1.0, fakes={}, workers=1)
+    clip, photo = tmp_path / "m" / made.rows[0]["path"], tmp_path / os.fsdecode(b"\xff.png")
+    photo.write_bytes(cv2.imencode(".png", next(read_frames(clip, [0.5]))[1][..., ::-1])[1].tobytes())
+    for path, pictures in ((clip, ["overlay.png", "timeline.png"]), (photo, ["overlay.png"])):
+        page = vigil_json("explain", path, cwd=tmp_path)
+        assert page["pictures"] == pictures == sorted(one.name for one in (tmp_path / "explanation").glob("*.png"))
+    assert page["file"].endswith(r"\xff.png"), "a name that is no text stopped it"
 
 
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
