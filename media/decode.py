@@ -19,6 +19,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.format import Flags
 from av.sidedata.sidedata import Type as SideData
 
 from media import MAX_PIXELS
@@ -35,6 +36,7 @@ MOVIE_MARKS = (
 MAX_BAD_PACKETS = 100  # after so many in a row the rest of the file is taken as lost
 SEEK_GAIN_SECONDS = 0.5  # decoding so much is cheaper than a seek
 NEAR_SECONDS = 0.25  # where packets do not tell surely when pictures are shown, one that begins so long before a wanted time may be the one
+FALL_SECONDS, LEAP_SECONDS = 0.1, 10.0  # of decoding time, beyond which a clock is taken to start anew, as FFmpeg's own program takes it
 REORDER = 16  # pictures that come before others in a file and are shown after them, at most (H.264 table A-1, H.265 A.4.2)
 STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
 THREADS = 2
@@ -69,7 +71,7 @@ def probe(source: Source) -> MediaInfo:
         width, height = _square_size(frame, stream)
         if _turns(frame)[1] % 2:
             width, height = height, width
-        duration = _duration(container, stream)
+        duration = (_may_start_anew(container) and measured_seconds(source)) or _duration(container, stream)
         count = stream.frames or (round(duration * fps) if duration and fps else 0)
         return MediaInfo("video", width, height, duration, fps, count, stream.codec_context.name)
 
@@ -118,7 +120,7 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
     held, picture, place = None, None, 0.0
     for time in times:
         limit = time + TIME_SLACK_SECONDS
-        if (target := _worth_a_seek(stream, origin, place, limit)) is not None:
+        if not _may_start_anew(container) and (target := _worth_a_seek(stream, origin, place, limit)) is not None:
             frames, held, picture = _sought(container, stream, target, far), None, None
             following = next(frames, None)
             if following is None or _seconds(following, origin) > limit:  # a wrong index: go through the file in order
@@ -208,10 +210,38 @@ class _Late:
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """What the file holds, from where the container stands to the end, or to where all is lost; by one clock."""
+    clock = _Clock() if _may_start_anew(container) else None
     try:
-        yield from container.demux(stream)
+        for packet in container.demux(stream):
+            if clock:
+                clock.set(packet)
+            yield packet
     except (OSError, av.error.FFmpegError):
         return
+
+
+def _may_start_anew(container: Any) -> bool:
+    """Whether its kind of container (MPEG transport and program streams, Ogg) may be joined byte by byte, each part with times of its own."""
+    return bool(container.format.flags & Flags.ts_discont.value)
+
+
+class _Clock:
+    """One clock for all packets: where decoding time falls or leaps, it goes on from the packet before, and so does all that follows."""
+
+    def __init__(self) -> None:
+        self._last: Any = None
+        self._ahead = 0
+
+    def set(self, packet: Any) -> None:
+        if packet.dts is not None:
+            last, packet.dts = self._last, packet.dts + self._ahead
+            if last is not None and not -FALL_SECONDS <= (packet.dts - last.dts) * packet.time_base <= LEAP_SECONDS:
+                change = last.dts + (last.duration or 0) - packet.dts
+                self._ahead, packet.dts = self._ahead + change, packet.dts + change
+            self._last = packet
+        if packet.pts is not None:
+            packet.pts += self._ahead
 
 
 def _with_following(packets: Iterator[Any]) -> Iterator[tuple[Any, int | None]]:
@@ -310,13 +340,10 @@ def _duration(container: Any, stream: Any) -> float:
 def _packet_seconds(container: Any, stream: Any) -> float:
     """From the first packet to the end of the last, read without decoding."""
     low, high = math.inf, 0.0
-    try:
-        for packet in container.demux(stream):
-            if packet.pts is not None and not packet.is_discard:  # what an edit list leaves out is not shown
-                low = min(low, float(packet.pts * packet.time_base))
-                high = max(high, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    except (OSError, av.error.FFmpegError):
-        pass
+    for packet in _packets(container, stream):
+        if packet.pts is not None and not packet.is_discard:  # what an edit list leaves out is not shown
+            low = min(low, float(packet.pts * packet.time_base))
+            high = max(high, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     return max(0.0, high - low)
 
 

@@ -113,6 +113,26 @@ def test_one_frame_is_one_array_however_often_it_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("preset", ["ultrafast", "veryfast"])
+@pytest.mark.parametrize("starts_ms", [0, 2000, 20_000, 1_000_000])
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+def test_streams_that_were_joined_byte_by_byte_are_read_to_the_end(tmp_path, suffix, starts_ms, preset):
+    """Each part has times of its own: the second was passed over, or lay behind a picture that stood for a quarter of an hour."""
+    noise = np.random.default_rng(1).integers(-40, 40, (75, 48, 64, 3))  # of small pictures several share a time stamp
+    stamps = [range(start, start + 3000, 40) for start in (0, starts_ms)]
+    parts = [write_video(tmp_path / f"{grey}{suffix}", (noise + grey).astype(np.uint8), ms, preset=preset) for grey, ms in zip((60, 180), stamps, strict=True)]
+    source = tmp_path / f"joined{suffix}"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert measured_seconds(source) == pytest.approx(6.0, abs=0.1) and probe(source).duration_seconds == pytest.approx(6.0, abs=0.1)
+    shown = [(time, round(float(picture.mean()) / 60)) for time, picture in read_frames(source, [0.0, 2.8, 3.2, 4.0, 5.8, 7.0])]
+    assert shown == [(0.0, 1), (2.8, 1), (3.2, 3), (4.0, 3), (5.8, 3)]
+
+
+def test_a_pause_in_a_recording_is_no_new_clock(tmp_path):
+    source = write_video(tmp_path / "a.ts", grey_steps(20), [40 * k + (5000 if k >= 10 else 0) for k in range(20)], preset="veryfast")
+    assert numbers(source, [0.2, 3.0, 5.5]) == [(0.2, 5), (3.0, 9), (5.5, 12)] and measured_seconds(source) == pytest.approx(5.8, abs=0.1)
+
+
+@pytest.mark.parametrize("preset", ["ultrafast", "veryfast"])
 @pytest.mark.parametrize("gop", [1, 10, 300])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_a_seek_changes_nothing_but_the_time_it_takes(tmp_path, name, gop, preset):
