@@ -23,7 +23,7 @@ from av.format import Flags
 from av.sidedata.sidedata import Type as SideData
 
 from media import MAX_PIXELS
-from media.photos import REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image
+from media.photos import REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image, turned
 
 __all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "probe", "read_frames", "read_image"]
 
@@ -65,9 +65,12 @@ def probe(source: Source) -> MediaInfo:
         return MediaInfo("image", width, height, 0.0, 0.0, 1, photo_codec(head_of(source)))
     with _opened(source) as (container, stream):
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        frame = next(_decoded(container, stream), None)
+        frames = _decoded(container, stream)
+        frame = next(frames, None)
         if frame is None:
             raise media_error(source, "truncated or corrupt")
+        if container.format.name == "gif" and next(frames, None) is None:
+            return MediaInfo("image", frame.width, frame.height, 0.0, 0.0, 1, "gif")  # as `read_image` reads it
         width, height = _square_size(frame, stream)
         if _turns(frame)[1] % 2:
             width, height = height, width
@@ -289,11 +292,7 @@ def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int
 
 def _upright(frame: Any, stream: Any) -> np.ndarray:
     width, height = _square_size(frame, stream)
-    picture = frame.to_ndarray(format="rgb24", width=width, height=height)
-    mirrored, turns = _turns(frame)
-    if mirrored:
-        picture = picture[:, ::-1]
-    return np.ascontiguousarray(np.rot90(picture, turns) if turns else picture)
+    return turned(frame.to_ndarray(format="rgb24", width=width, height=height), *_turns(frame))
 
 
 def _square_size(frame: Any, stream: Any) -> tuple[int, int]:

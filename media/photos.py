@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from media import MAX_PIXELS
+from media.avif import as_shown
 from workspace.errors import MediaError
 
 Source = Path | bytes
@@ -17,6 +18,9 @@ HEIC = "HEIC is not read: save it as JPEG or PNG"
 DEEP_TIFF = "TIFF of 32 bits is not read: save it with 8 or 16"
 REASONS = ("file not found", "empty file", "not a media file", "truncated or corrupt", "no video stream", "picture too large", HEIC, DEEP_TIFF)
 TIFF_MARKS = (b"II*\0", b"MM\0*")
+OPAQUE = (b"\xff\xd8", b"BM", b"II", b"MM")  # JPEG and bitmaps; a TIFF is laid over black by its library already
+EXIF_ORIENTATION = 0x0112
+EXIF_TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}  # as `turned` takes them
 PHOTO_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", *TIFF_MARKS, b"\0\0\0\x0cjP  ")
 AVIF_BRANDS = (b"avif", b"avis")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # not hevc: a burst of photos, which is read as a video
@@ -26,7 +30,7 @@ JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that s
 
 
 def read_image(source: Source) -> np.ndarray:
-    """A photo as RGB uint8 [H, W, 3], turned upright by its EXIF entry; 16-bit is scaled, transparency laid over grey. Raises MediaError."""
+    """A photo as RGB uint8 [H, W, 3], upright as its EXIF entry or its AVIF boxes say; 16-bit is scaled, transparency laid over grey. Raises MediaError."""
     content = source if isinstance(source, bytes) else content_of(source)
     if not content:
         raise media_error(source, "empty file")
@@ -35,17 +39,25 @@ def read_image(source: Source) -> np.ndarray:
     if _claimed_pixels(content) > MAX_PIXELS:
         raise media_error(source, "picture too large")
     encoded = np.frombuffer(content, np.uint8)
+    boxed = content[4:8] == b"ftyp"  # its boxes say how it is shown, whatever its EXIF entry says beside them
     try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
-        if picture is not None and content[:4] in (b"\x89PNG", b"RIFF"):
-            picture = _over_grey(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), picture)
+        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if boxed else 0))
+        if picture is not None and content[:2] not in OPAQUE:
+            picture = _over_grey(encoded, picture, by_exif=not boxed)
     except cv2.error as problem:
         raise media_error(source, "picture too large" if "pixels" in str(problem).lower() else "truncated or corrupt") from problem
     if picture is None:
         raise media_error(source, _why_unread(content))
     if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
         raise media_error(source, "picture too large")
-    return np.ascontiguousarray(picture)
+    return as_shown(picture, content) if boxed else np.ascontiguousarray(picture)
+
+
+def turned(picture: np.ndarray, mirrored: bool, turns: int) -> np.ndarray:
+    """The picture with left and right exchanged where `mirrored`, then turned by so many quarters anticlockwise."""
+    if mirrored:
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(np.rot90(picture, turns) if turns else picture)
 
 
 def is_photo(source: Source) -> bool:
@@ -72,7 +84,7 @@ def _why_unread(content: bytes) -> str:
             raw = None
         if raw is not None and raw.dtype.itemsize > 2:
             return DEEP_TIFF
-    return "truncated or corrupt" if is_photo(content) else "not a media file"
+    return "truncated or corrupt" if is_photo(content) or content.startswith(b"GIF8") else "not a media file"
 
 
 def _jpeg_ends(content: bytes) -> bool:
@@ -108,11 +120,29 @@ def _claimed_pixels(content: bytes) -> int:
     return 0
 
 
-def _over_grey(raw: np.ndarray | None, picture: np.ndarray) -> np.ndarray:
-    if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw.shape[:2] != picture.shape[:2]:
+def _over_grey(encoded: np.ndarray, picture: np.ndarray, by_exif: bool) -> np.ndarray:
+    """The `picture` that was made of `encoded`, over grey where it has transparent parts: OpenCV gives these with the picture as it is stored, not upright."""
+    raw, kinds, found = cv2.imdecodeWithMetadata(encoded, flags=cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
         return picture
+    colour = (raw[:, :, 2::-1] >> 8 * (raw.itemsize - 1)).astype(np.uint8)  # and not of `picture`: of an AVIF with alpha that has red for blue
     alpha = raw[:, :, 3:].astype(np.float32) / np.iinfo(raw.dtype).max
-    return picture if alpha.min() == 1 else np.rint(picture * alpha + GREY * (1 - alpha)).astype(np.uint8)
+    if alpha.min() < 1:
+        colour = np.rint(colour * alpha + GREY * (1 - alpha)).astype(np.uint8)
+    exif = {kind: bytes(content) for kind, content in zip(kinds, found, strict=True)}.get(cv2.IMAGE_METADATA_EXIF, b"")
+    return turned(colour, *EXIF_TURNS.get(_exif_orientation(exif), (False, 0))) if by_exif else colour
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """The orientation of an Exif entry, which is built like a TIFF; 0 where it has none."""
+    order = ">" if exif[:2] == b"MM" else "<"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        rows = (struct.unpack_from(f"{order}HHIH", exif, start + 2 + 12 * number) for number in range(count))
+        return next((value for tag, _, _, value in rows if tag == EXIF_ORIENTATION), 0)
+    except struct.error:
+        return 0
 
 
 def photo_codec(head: bytes) -> str:

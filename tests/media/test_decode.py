@@ -1,5 +1,6 @@
 """Frames by time stamp, upright, in any container; and a reason for every file that is none."""
 
+import io
 from bisect import bisect_right
 from fractions import Fraction
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import media.decode
+from media.avif import as_shown
 from media.decode import measured_seconds, probe, read_frames, read_image
 from tests.media.videos import grey_steps, number_of, shown_by, turned_clockwise, with_exif_turn, write_video
 from workspace.errors import MediaError
@@ -253,6 +256,66 @@ def test_a_phone_photo_is_turned_upright():
     assert is_red(read_image(jpeg)[5, 5])
     picture = read_image(with_exif_turn(jpeg))
     assert picture.shape == (80, 60, 3) and is_red(picture[5, -5]) and not is_red(picture[5, 5])
+
+
+TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_90", "TRANSVERSE", "ROTATE_270")  # from upright to stored, of 2 to 8
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("see_through", [False, True])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
+def test_photos_are_shown_as_their_orientation_says_and_see_through_parts_turn_with_them(kind, see_through, orientation):
+    """An AVIF came in as it was stored, with alpha in wrong colours too; of others other parts were laid over grey."""
+    shown = Image.fromarray(np.random.default_rng(1).integers(0, 255, (3, 4, 3), dtype=np.uint8)).resize((80, 60))
+    expected = np.asarray(shown).astype(float)
+    if see_through:
+        alpha = np.full((60, 80), 255, np.uint8)
+        alpha[:15] = 51
+        shown.putalpha(Image.fromarray(alpha))
+        expected[:15] = 0.2 * expected[:15] + 0.8 * 127
+    exif, content = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    how = {"AVIF": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"lossless": True, "exact": True}, "PNG": {}}[kind]
+    stored = shown if orientation == 1 else shown.transpose(Image.Transpose[TURNS[orientation - 2]])
+    stored.save(content, kind, exif=exif, **how)
+    picture = read_image(content.getvalue())
+    assert picture.shape == expected.shape and np.abs(picture - expected).mean() < 4
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_boxes_of_an_avif_say_how_it_is_shown_and_not_its_exif_entry_too(channels):
+    exif = np.frombuffer(Image.Exif().tobytes().removeprefix(b"Exif\0\0")[:4] + b"\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0", np.uint8)
+    stored = np.dstack([corner_mark()[..., ::-1], np.full((60, 80), 255, np.uint8)])[..., :channels]
+    _, avif = cv2.imencodeWithMetadata(".avif", stored, [cv2.IMAGE_METADATA_EXIF], [exif])
+    assert b"irot" in avif.tobytes() and b"Exif" in avif.tobytes()
+    picture = read_image(avif.tobytes())
+    assert picture.shape == (80, 60, 3) and is_red(picture[5, -5]) and not is_red(picture[5, 5])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=3), st.floats(0, 1))
+def test_whatever_the_boxes_of_an_avif_hold_they_turn_the_picture_or_leave_it(damage, part):
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 5
+    Image.fromarray(corner_mark()).save(content, "AVIF", exif=exif)
+    damaged = bytearray(content.getvalue())
+    for place, value in damage:
+        damaged[int(place * len(damaged))] = value
+    turned = as_shown(corner_mark(), bytes(damaged[: int(part * len(damaged))]))
+    assert sorted(turned.shape) == [3, 60, 80] and turned.sum() == corner_mark().sum()
+
+
+def test_a_gif_of_one_picture_is_a_photo_and_one_that_moves_a_video():
+    """One that stands still was too short for a video, and never had a verdict."""
+    pictures = [Image.fromarray(corner_mark()).quantize(8), *(Image.new("P", (80, 60), number) for number in (1, 2))]
+    still, moving = io.BytesIO(), io.BytesIO()
+    pictures[0].save(still, "GIF")
+    pictures[0].save(moving, "GIF", save_all=True, append_images=pictures[1:], duration=100)
+    info = probe(still.getvalue())
+    assert (info.kind, info.width, info.height, info.frames, info.codec) == ("image", 80, 60, 1, "gif") and is_red(read_image(still.getvalue())[5, 5])
+    assert probe(moving.getvalue()).kind == "video" and len(list(read_frames(moving.getvalue(), [0.0, 0.1, 0.2]))) == 3
+    with pytest.raises(MediaError, match="truncated or corrupt"):
+        read_image(still.getvalue()[:-40])
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tiff"])

@@ -1,0 +1,62 @@
+"""How an AVIF wants its picture shown: by turns and mirrors that OpenCV does not follow (ISO/IEC 23008-12, 6.5.10 and 6.5.12)."""
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+Span = tuple[int, int]  # from, to: bytes of the file
+LARGEST = 1 << 16  # bytes of a table of associations that is looked at; of one picture with its alpha it has a few dozen
+
+
+def as_shown(picture: np.ndarray, content: bytes) -> np.ndarray:
+    """The picture of the AVIF `content`, turned and mirrored as its boxes say. What is not understood changes nothing."""
+    try:
+        marks = list(_marks(content))
+    except (KeyError, IndexError, struct.error):
+        return picture
+    for kind, value in marks:
+        picture = np.rot90(picture, value & 3) if kind == b"irot" else np.flip(picture, value & 1)  # anticlockwise; along that axis
+    return np.ascontiguousarray(picture)
+
+
+def _marks(content: bytes) -> Iterator[tuple[bytes, int]]:
+    """`irot` and `imir` of the primary picture with their values, in the order in which they apply."""
+    start, end = dict(_boxes(content, (0, len(content))))[b"meta"]
+    meta = dict(_boxes(content, (start + 4, end)))
+    at, _ = meta[b"pitm"]
+    (primary,) = struct.unpack_from(">I" if content[at] else ">H", content, at + 4)
+    boxes = dict(_boxes(content, meta[b"iprp"]))
+    properties = list(_boxes(content, boxes[b"ipco"]))
+    for number in _properties_of(primary, content[slice(*boxes[b"ipma"])][:LARGEST]):
+        kind, (at, _) = properties[number - 1]
+        if number and kind in (b"irot", b"imir"):
+            yield kind, content[at]
+
+
+def _properties_of(item: int, table: bytes) -> Iterator[int]:
+    """The numbers, from 1 on, of an item's properties, in the order in which they apply."""
+    version, wide, at = table[0], table[3] & 1, 8
+    for _ in range(*struct.unpack_from(">I", table, 4)):
+        (name,) = struct.unpack_from(">I" if version else ">H", table, at)
+        count, at = table[at + (4 if version else 2)], at + (5 if version else 3)
+        if name == item:
+            yield from ((number & 0x7FFF) if wide else (number & 0x7F) for number in struct.unpack_from(f">{count}{'H' if wide else 'B'}", table, at))
+            return
+        at += count * (1 + wide)
+
+
+def _boxes(content: bytes, span: Span) -> Iterator[tuple[bytes, Span]]:
+    """The boxes within a span: kind, and where its content lies."""
+    at, end = span
+    while at + 8 <= end:
+        size, kind = struct.unpack_from(">I4s", content, at)
+        body = at + 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", content, body)
+            body += 8
+        size = size or end - at
+        if not body - at <= size <= end - at:
+            return
+        yield kind, (body, at + size)
+        at += size
