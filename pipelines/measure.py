@@ -1,6 +1,7 @@
 """Measure models on any labelled data set: nothing enters the workspace, nothing is chosen, everything can be recomputed.
 
-Every file of the source gets a row in predictions.csv, those without a verdict too; evaluation.json holds each figure with
+Every file of the source gets a row in predictions.csv, those without a verdict too; of equal files only the first, and none where their
+labels differ. evaluation.json holds each figure with
 its cluster-bootstrap interval and n, overall, for stills and videos apart, and for each generator against all reals, and says what was
 drawn: people only where somebody says who they are. The threshold is the one that the model was shipped with; a source never moves it.
 """
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from pipelines.ingest import identity_of
 from pipelines.layouts import Found, Listing, read_layout
 from pipelines.predictions import class_counts, rows_by_generator
+from pipelines.seen import stamp_of
 from workspace.errors import DataError
-from workspace.files import atomic_file, write_json
+from workspace.files import atomic_file, sha256_file, write_json
 from workspace.settings import SourceSettings
 
 if TYPE_CHECKING:
@@ -44,16 +46,37 @@ def measure(
     when the layout does not fit, no file has a label, or the source was to say who is in its files and does not.
     """
     listing = read_layout(source, Path(source.path))
-    files = [replace(found, identity=_person(found, source, listing)) for found in listing.files if found.label in ("real", "fake") and found.use != "never"]
+    named = [replace(found, identity=_person(found, source, listing)) for found in listing.files if found.label in ("real", "fake") and found.use != "never"]
+    files, left_out = _once(named)
     if not files:
-        raise DataError(
-            f"Nothing in {source.path} can be measured.", why="no file has a label real or fake", next_step="Name a folder with real/ and fake/, or a CSV."
-        )
+        why = "every file is there under both labels" if named else "no file has a label real or fake"
+        raise DataError(f"Nothing in {source.path} can be measured.", why=why, next_step="Name a folder with real/ and fake/, or a CSV.")
     for out in outs:
         out.mkdir(parents=True, exist_ok=True)  # before the hours of scoring, not after
-    not_measured = {"unlabelled": sum(not found.label for found in listing.files), "never": sum(found.use == "never" for found in listing.files)}
+    not_measured = left_out | {"unlabelled": sum(not found.label for found in listing.files), "never": sum(found.use == "never" for found in listing.files)}
     scored = _scored(engines, files, mode, tell)
     return [_write(engine, [row[number] for row in scored], source, outs[number], mode, not_measured) for number, engine in enumerate(engines)]
+
+
+def _once(files: list[Found]) -> tuple[list[Found], dict[str, int]]:
+    """The files, of equal ones the first, and none where one content has two labels; and how many were left out as which."""
+    sizes = {found.path: stamp_of(found.path).bytes for found in files if not found.problem}
+    together = Counter(sizes.values())
+    same: dict[str, list[Found]] = {}
+    for found in files:
+        size = sizes.get(found.path, 0)
+        same.setdefault(_content(found.path) if size and together[size] > 1 else str(found.path), []).append(found)
+    agreed = [equal for equal in same.values() if len({found.label for found in equal}) == 1]
+    kept = [equal[0] for equal in agreed]
+    copies = sum(map(len, agreed)) - len(kept)
+    return kept, {"copies": copies, "two_labels": len(files) - len(kept) - copies}
+
+
+def _content(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return str(path)
 
 
 def _write(engine: "Engine", rows: list[dict[str, Any]], source: SourceSettings, out: Path, mode: str | None, not_measured: dict[str, int]) -> dict[str, Any]:

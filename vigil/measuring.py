@@ -16,6 +16,7 @@ AT_ONCE = 4  # models that share one reading of a source: more would be in memor
 AS_IT_SAYS = "file"  # the identity rule under which a source that names people is believed, and no other has to
 KEPT = ("drawn", "learned", "learned_unknown")  # of a report, in its cell of the matrix
 COMPARED = ("auc", "accuracy", "balanced_accuracy")
+LEFT_OUT = {"copies": "files that are copies of others", "two_labels": "files whose content is there as real and as fake"}
 SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 
 
@@ -165,6 +166,7 @@ def render(report: dict[str, Any]) -> str:
     if report["learned_unknown"]:
         lines.append(f"  not checked whether {'others' if report['learned'] else 'any'} of these files trained this model: {report['learned_unknown']}")
     lines += [f"  no verdict: {count} x {reason}" for reason, count in report["no_verdict"].items()]
+    lines += [f"  left out: {report['not_measured'][reason]} {words}" for reason, words in LEFT_OUT.items() if report["not_measured"][reason]]
     return "\n".join([*lines, f"  {report['out']}/predictions.csv and evaluation.json hold everything."])
 
 

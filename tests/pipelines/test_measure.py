@@ -1,6 +1,8 @@
 """What `measure` writes and `vigil evaluate` says of it, with models that say what the file's name says: no network runs."""
 
 import csv
+import shutil
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from vigil.measuring import evaluate_cross, evaluate_source, measured_sources, r
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
+NUMBERS = count()
 SATURATED = 1 - 2.0**-30  # as a sure model says it; six decimals make it 1
 
 
@@ -60,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
 def write(folder: Path, said: dict[str, float]) -> None:
     for name, p_fake in said.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(repr(p_fake))
+        (folder / name).write_text(repr(p_fake) + " " * next(NUMBERS))  # no two files are equal
 
 
 def evaluated(path: Path, out: Path, identity: str = "", mode: str = "") -> dict[str, Any]:
@@ -115,6 +118,24 @@ def test_a_table_that_names_people_is_believed_and_one_that_names_source_videos_
     assert evaluated(folder / "labels.csv", tmp_path / "out", "unknown")["drawn"]["over"] == "source_videos"
     with pytest.raises(DataError, match="does not say who is in its files"):
         evaluated(folder / "labels.csv", tmp_path / "out", "column")
+
+
+def test_copies_are_measured_once_and_what_is_both_real_and_fake_not_at_all(folder: Path, tmp_path: Path) -> None:
+    """Copies passed for independent files, which made intervals too narrow, and one file was measured in both classes."""
+    alone = evaluated(folder, tmp_path / "out")
+    for number in range(3):
+        shutil.copy(folder / "real" / "anna_1.mp4", folder / "real" / f"copy_{number}.mp4")
+    for label in ("real", "fake/gan"):
+        (folder / label / "both.mp4").write_text("0.5")
+    table = (tmp_path / "out" / "predictions.csv").read_bytes()
+    report = evaluated(folder, tmp_path / "out")
+    assert report["overall"] == alone["overall"] and (tmp_path / "out" / "predictions.csv").read_bytes() == table
+    assert report["not_measured"] == {"copies": 3, "two_labels": 2, "unlabelled": 0, "never": 0}
+    assert "left out: 3 files that are copies of others" in render(report) and "left out: 2 files whose content is there as real and as fake" in render(report)
+    shutil.rmtree(folder / "fake")
+    shutil.copytree(folder / "real", folder / "fake")
+    with pytest.raises(DataError, match="both labels"):
+        evaluated(folder, tmp_path / "out")
 
 
 def test_nothing_drawn_is_no_interval(tmp_path: Path) -> None:
