@@ -116,12 +116,17 @@ def _same(said: Iterable[str] | None, now_said: Iterable[str]) -> bool:
 
 
 def _account(connection: Connection, source: str) -> str:
-    """The account that owns what a source brought: disabled, and without a password. Made when it is first needed."""
-    name = f"source-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    """The account that owns what a source brought: disabled, and without a password. Made when it is first needed.
+
+    It is named as nobody can sign up: a colon stands in no person's user name. What an account of another name owns of the source goes over to it.
+    """
+    name = f"source:{hashlib.sha256(source.encode()).hexdigest()[:12]}"
     known = connection.execute(select(USERS.c.id).where(USERS.c.user_name == name)).scalar_one_or_none()
     if known is not None:
         return str(known)
-    row = {"id": new_id(), "created_at": now(), "name": f"source {source}", "email": f"{name}@sources.invalid", "user_name": name}
+    row = {"id": new_id(), "created_at": now(), "name": f"source {source}", "email": name, "user_name": name}
     connection.execute(USERS.insert().values(**row, password_hash="", role="viewer", disabled=True))
+    for table in (DETECTIONS, CASES):
+        connection.execute(update(table).where(table.c.source == f"source:{source}").values(owner_id=row["id"]))
     audit.append(connection, WHO, "account.create", f"user:{row['id']}", {"user_name": name, "role": "viewer", "source": source})
     return str(row["id"])

@@ -8,12 +8,15 @@ from typing import Any
 import cv2
 import pandas as pd
 import pytest
+from sqlalchemy import select
 
+from feedback.access import ANONYMOUS
+from feedback.api.app import create_app
 from feedback.detections import Detections
 from feedback.gathering import Gathering
 from feedback.handover import export_reviewed, source, waiting
 from feedback.retention import Retention
-from feedback.secret import Secret
+from feedback.secret import Secret, load_secret
 from feedback.tables import CASES, DETECTIONS, USERS
 from feedback.webhooks import Webhooks
 from flows.cycle import _close_outbox
@@ -22,7 +25,7 @@ from pipelines import assemble
 from pipelines.ingest import ingest
 from pipelines.rows import rows_of
 from pipelines.sides import split_of, standing
-from tests.feedback.conftest import Service, running, wait_for
+from tests.feedback.conftest import Service, ask, running, wait_for
 from tests.feedback.world import World
 from tests.pipelines.tables import sample, write_batch
 from workspace.batches import set_batch_state
@@ -149,13 +152,43 @@ def test_asking_twice_asks_once_and_a_source_keeps_to_its_cap(filled: Path, face
     assert gathering.gather() == 0 and gathering_of(world).gather() == 0
     with world.database.read() as connection:
         cases = [dict(row) for row in connection.execute(CASES.select()).mappings()]
-        owners = {row.id: row for row in connection.execute(USERS.select()) if row.user_name.startswith("source-")}
+        owners = {row.id: row for row in connection.execute(USERS.select()) if row.user_name.startswith("source:")}
         assert connection.execute(DETECTIONS.select()).mappings().all()[0]["state"] == "queued"
     assert Counter(case["reason"] for case in cases) == {"conflict": 2, "unlabelled": 1} and {case["owner_id"] for case in cases} <= set(owners)
     assert all(owner.disabled and owner.password_hash == "" for owner in owners.values())
     for case in cases:
         world.decide(case["id"], "real")
     assert gathering.gather() == 1, "the next of that source, once there is room"
+    world.close()
+
+
+def test_nobody_can_sign_up_as_the_account_of_a_source(filled: Path, settings: Settings) -> None:
+    """Whoever signed up as `source-` and a hash, which anybody could work out, owned what the source brought."""
+    app = create_app(filled, settings, load_secret(filled))
+    service, names = app.state.service, [f"source{sign}{sha256_bytes(b'street')[:12]}" for sign in ":-"]
+    asked = [{"name": "M", "email": f"{name}@sources.invalid", "user_name": name, "password": "correct horse"} for name in names]
+    refused, made = ask(app, *(("POST", "/v1/sign-up", {"json": given}) for given in asked))
+    assert refused.status_code == 422 and refused.json()["field"] == "user_name" and made.status_code == 201
+    assert service.gathering.gather() == 4
+    key = service.create_key(service.log_in(ANONYMOUS, names[1], "correct horse").actor, "k")["key"]
+    assert ask(app, ("GET", "/v1/detections", {}), key=key)[0].json()["detections"] == []
+    service.close()
+
+
+def test_what_a_stranger_owned_of_a_source_goes_over_to_the_source(filled: Path) -> None:
+    world = World(filled, queue__source_cap_free=1)
+    gathering = gathering_of(world)
+    gathering.gather()
+    with world.database.write() as connection:  # as if the source's account had been somebody's who had signed up as it
+        stranger = {"user_name": "stranger", "email": "m@example.org", "password_hash": "known", "disabled": False}
+        connection.execute(USERS.update().where(USERS.c.name == "source street").values(**stranger))
+    for case in world.cases.page("open", 0, 10):
+        world.decide(case["id"], "real")
+    assert gathering.gather() == 1
+    with world.database.read() as connection:
+        owners = dict(connection.execute(select(USERS.c.id, USERS.c.user_name)).tuples().all())
+        owned = {owners[row.owner_id] for table in (DETECTIONS, CASES) for row in connection.execute(table.select())}
+    assert len(owned) == 2 and all(name.startswith("source:") for name in owned)
     world.close()
 
 
