@@ -16,7 +16,7 @@ from feedback.access import Actor
 from feedback.database import Database, new_id, now
 from feedback.ordering import Candidate, gold_slots, in_order, keyed, uncertainty_of
 from feedback.quality import quality
-from feedback.tables import CASES, DETECTIONS, ERASURES, OUTBOX, REVIEWS, USERS
+from feedback.tables import CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS, USERS
 from workspace.settings import FeedbackSettings
 
 UNSCORED = ("", "unlabelled", "conflict")  # not asked because of a score
@@ -162,7 +162,7 @@ class Cases:
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any] | None:
         """Take back one's own answer; a case that it settled is open again. None for an unknown case.
 
-        Raises NotReviewable where there is nothing to take back, TooLate when the label was handed over.
+        Raises NotReviewable where there is nothing to take back, or nothing left to look at again; TooLate when the label was handed over.
         """
         with self.database.write() as connection:
             case = connection.execute(select(CASES).where(CASES.c.id == case_id)).mappings().one_or_none()
@@ -172,6 +172,7 @@ class Cases:
             if connection.execute(select(REVIEWS.c.id).where(mine)).one_or_none() is None:
                 raise NotReviewable("There is no answer of yours to take back.")
             self._withdraw(connection, case_id)
+            self._can_be_seen(connection, case["sha256"])
             connection.execute(update(REVIEWS).where(mine).values(undone_at=now()))
             audit.append(connection, actor.who, "case.undo", f"case:{case_id}", {"sha256": case["sha256"]})
             if case["state"] == "decided":
@@ -200,6 +201,7 @@ class Cases:
             if case is None:
                 return None
             if case["state"] == "quarantined":
+                self._can_be_seen(connection, case["sha256"])
                 connection.execute(update(CASES).where(CASES.c.id == case_id).values(state="open", why="", label="", identity="", decided_at=""))
                 audit.append(connection, actor.who, "case.release", f"case:{case_id}")
                 self._settle(connection, {**case, "state": "open"})
@@ -214,6 +216,7 @@ class Cases:
             if case is None:
                 return None
             self._withdraw(connection, case_id)
+            self._can_be_seen(connection, case["sha256"])
             state = "quarantined" if case["state"] == "quarantined" else "open"
             connection.execute(update(CASES).where(CASES.c.id == case_id).values(gold=label, state=state, label="", identity="", decided_at=""))
             audit.append(connection, actor.who, "case.gold", f"case:{case_id}", {"label": label})
@@ -227,11 +230,17 @@ class Cases:
             raise AlreadyReviewed("You have answered this case. Undo that first.")
         if case["state"] != "open":
             raise NotReviewable(f"This case is {case['state']} and takes no more answers.")
+        self._can_be_seen(connection, case["sha256"])
         if not self.settings.queue.review_own:
             # By content: an upload of the same file may have no case of its own, or be erased by now.
             sent = select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == case["sha256"], DETECTIONS.c.owner_id == actor.user_id).limit(1)
             if case["owner_id"] == actor.user_id or connection.execute(sent).one_or_none() is not None:
                 raise NotReviewable("You sent this file in yourself; somebody else answers it.")
+
+    def _can_be_seen(self, connection: Connection, sha256: str) -> None:
+        """Refuse to ask people, and to train, where there is nothing left to look at. Raises NotReviewable."""
+        if connection.execute(select(MEDIA.c.state).where(MEDIA.c.sha256 == sha256)).scalar_one() == "deleted":
+            raise NotReviewable("The media of this case have been deleted, so nobody can look at them again. Send the file anew.")
 
     def _settle(self, connection: Connection, case: Mapping[str, Any]) -> None:
         """Decide an open case whose standing answers suffice; a label that may train goes to the outbox."""

@@ -19,10 +19,11 @@ import csv
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ from feedback import audit
 from feedback.database import Database, exists, now
 from feedback.keep import MediaStore
 from feedback.tables import CASES, OUTBOX, REVIEWS
-from workspace.errors import DataError
 from workspace.settings import IdentityRule, QueueSettings, Settings, SourceSettings
 
+LOG = logging.getLogger("vigil.handover")
 OUTBOX_FOLDER = Path(".vigil/outbox")
 LOCK = Path(".vigil/locks/handover.lock")
 TABLE = "labels.csv"
@@ -50,19 +51,20 @@ def export_reviewed(root: Path, settings: Settings) -> Path | None:
 
     Labels `real` and `fake` only; `use` is train; `identity` is what the reviewers knew, else empty, and such a sample only
     ever trains; `generator` of a fake is `reported`. Safe to repeat: the same rows give the same folder.
-    Raises DataError when the media of a decided case are gone.
+    A case whose media are gone is left out and logged; it comes along once they are back. Raises DataError where the store of the media does not answer.
     """
     if not exists(root, settings):
         return None
     with _lock(root), _database(root, settings) as database:
-        rows = claim(database, settings.feedback.queue)
+        media = MediaStore(root, settings)
+        rows = claim(database, settings.feedback.queue, lost=_lost(database, media))
         if not rows:
             _remove_other_folders(root, keep="")
             return None
         batch = _batch_name(rows)
         folder = root / OUTBOX_FOLDER / batch
         if not (folder / TABLE).is_file():
-            _publish(_write_folder(root, batch, rows, MediaStore(root, settings)), folder)
+            _publish(_write_folder(root, batch, rows, media), folder)
         _remove_other_folders(root, keep=batch)
         return folder
 
@@ -104,13 +106,13 @@ def waiting(root: Path, settings: Settings) -> int:
         return len(within_caps(_may_go(connection), settings.feedback.queue))
 
 
-def claim(database: Database, queue: QueueSettings) -> list[Waiting]:
-    """The rows of the next batch: those that were claimed before and not ingested, and those waiting that the caps let through.
+def claim(database: Database, queue: QueueSettings, lost: Collection[str] = ()) -> list[Waiting]:
+    """The rows of the next batch: those that were claimed before and not ingested, and those waiting that the caps let through; none of the `lost` cases.
 
     They are marked `exported` in the same transaction, so an answer that is being handed over can no longer be taken back.
     """
     with database.write() as connection:
-        chosen = within_caps(_may_go(connection), queue)
+        chosen = within_caps([row for row in _may_go(connection) if row["case_id"] not in lost], queue)
         if not chosen:
             return []
         batch, moment = _batch_name(chosen), now()
@@ -144,6 +146,17 @@ def within_caps(pending: Sequence[Waiting], queue: QueueSettings) -> list[Waitin
             chosen.append(row)
     ids = {row["case_id"] for row in chosen}
     return [row for row in pending if row["case_id"] in ids]
+
+
+def _lost(database: Database, media: MediaStore) -> set[str]:
+    """Cases that cannot go because their media are gone, each logged: one lost file keeps no other label from training."""
+    with database.read() as connection:
+        pending = _may_go(connection)
+    lost = [row for row in pending if not media.has(row["sha256"])]
+    for row in lost:
+        next_step = "Put the file back where media are kept, named by its hash, or erase the upload."
+        LOG.warning("Decided case %s is not handed over: its media %s are gone. %s", row["case_id"], row["sha256"], next_step)
+    return {row["case_id"] for row in lost}
 
 
 def _may_go(connection: Connection) -> list[Waiting]:
@@ -189,12 +202,6 @@ def _write_folder(root: Path, batch: str, pending: Sequence[Waiting], media: Med
     hidden.mkdir(parents=True)
     rows = []
     for row in pending:
-        if not media.has(row["sha256"]):
-            raise DataError(
-                f"Decided case {row['case_id']} cannot be handed over. Nothing was handed over.",
-                why=f"its media {row['sha256'][:16]}... are gone",
-                next_step="Put the file with this sha256 back where media are kept (it is named by its hash), or erase the upload; then run again.",
-            )
         with media.local(row["sha256"]) as kept:
             name = row["sha256"] + media_suffix(kept)
             _link_or_copy(kept, hidden / name)

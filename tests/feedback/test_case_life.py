@@ -14,7 +14,7 @@ from feedback import audit
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, decided
 from feedback.handover import export_reviewed, mark_ingested, waiting
 from feedback.retention import Retention
-from feedback.tables import CASES, ERASURES, OUTBOX, REVIEWS
+from feedback.tables import CASES, ERASURES, MEDIA, OUTBOX, REVIEWS
 from tests.feedback.test_handover import rows_of
 from tests.feedback.world import JPEG, World
 from workspace.files import sha256_bytes
@@ -116,6 +116,10 @@ class CaseLife(RuleBasedStateMachine):
         for detection_id in self.uploads.get(sha256_bytes(content), [])[-1:]:
             self.keeping.erase(self.world.sender, detection_id)
 
+    @rule()
+    def keep_long_enough(self) -> None:
+        self.keeping.sweep("2999-01-01T00:00:00+00:00")
+
     @invariant()
     def what_must_hold(self) -> None:
         if not hasattr(self, "root"):
@@ -123,6 +127,7 @@ class CaseLife(RuleBasedStateMachine):
         with self.world.database.read() as connection:
             cases = {row["id"]: dict(row) for row in connection.execute(CASES.select()).mappings()}
             outbox = {row.case_id: row.state for row in connection.execute(OUTBOX.select())}
+            gone = {row.sha256 for row in connection.execute(MEDIA.select().where(MEDIA.c.state == "deleted"))}
             erased = {row.sha256 for row in connection.execute(ERASURES.select())}
             said: dict[str, list[Any]] = {}
             for row in connection.execute(REVIEWS.select().where(REVIEWS.c.undone_at == "").order_by(REVIEWS.c.created_at, REVIEWS.c.id)):
@@ -136,6 +141,7 @@ class CaseLife(RuleBasedStateMachine):
             if case["state"] == "decided":
                 assert case["label"] == settled != "" and not case["gold"]
             elif case["state"] == "open":
+                assert case["sha256"] not in gone, "people are asked about what nobody can see"
                 assert case["label"] == "" and (settled == "" or case["gold"])
             trains = case["state"] == "decided" and case["label"] != "unsure" and case["sha256"] not in erased
             if outbox.get(case_id) == "waiting":

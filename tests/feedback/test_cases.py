@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from feedback import audit
 from feedback.access import Actor
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_identity, decided, disguised
-from feedback.handover import claim
+from feedback.handover import claim, export_reviewed
 from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of
 from feedback.retention import Retention
 from feedback.tables import AUDIT, CASES, OUTBOX, REVIEWS
+from tests.feedback.conftest import Make, ask
+from tests.feedback.test_handover import rows_of
 from tests.feedback.world import JPEG, World
 
 LABELS = st.lists(st.sampled_from(["real", "fake", "unsure"]), max_size=3)
@@ -337,3 +339,21 @@ def test_reviewers_in_processes_and_threads_at_once_settle_each_case_once(world:
         assert decided(said, 2) == decided_cases[case_id] != "" and (len(said) == 2) == (len(set(said)) == 1)
     assert outbox(world) == dict.fromkeys(case_ids, "waiting")
     assert audit.verify(world.database).broken_at == 0
+
+
+def test_an_answer_about_media_that_were_deleted_is_not_taken_back_and_others_are_still_handed_over(make: Make) -> None:
+    """It opened the case again without anything to see, and the label that came of it stopped every later hand-over."""
+    app, people = make()
+    world = World(app.state.service.root)
+    unsure, sure = (world.upload(JPEG + bytes([number]))[1] for number in range(2))
+    world.decide(sure, "fake")
+    for name in ("rob", "rita"):
+        ask(app, ("POST", f"/v1/cases/{unsure}/review", {"json": {"label": "unsure"}}), key=people[name][1])
+    assert Retention(world.database, world.media, world.settings.feedback).sweep("2999-01-01T00:00:00+00:00")["deleted"] == 1
+    (undone,) = ask(app, ("POST", f"/v1/cases/{unsure}/undo", {}), key=people["rob"][1])
+    (known,) = ask(app, ("POST", f"/v1/cases/{unsure}/gold", {"json": {"label": "real"}}), key=people["emil"][1])
+    assert (undone.status_code, known.status_code) == (409, 409) and "have been deleted" in undone.json()["detail"]
+    assert world.case(unsure)["state"] == "decided"
+    folder = export_reviewed(world.root, world.settings)
+    world.close()
+    assert folder is not None and [row["case_id"] for row in rows_of(folder)] == [sure]

@@ -19,7 +19,7 @@ from feedback.cases import Cases
 from feedback.database import Database
 from feedback.handover import export_reviewed, mark_ingested, media_suffix, source, waiting, within_caps
 from feedback.tables import AUDIT, OUTBOX
-from tests.feedback.buckets import s3_server
+from tests.feedback.buckets import CREDENTIALS, s3_server
 from tests.feedback.databases import KINDS, database_url, drop_postgres, fresh_postgres
 from tests.feedback.killing import killed_at_line
 from tests.feedback.world import JPEG, World, write_settings
@@ -143,12 +143,28 @@ def test_without_a_database_nothing_is_made(tmp_path: Path) -> None:
     assert waiting(tmp_path / "w", settings) == 0 and sorted((tmp_path / "w").rglob("*")) == before
 
 
-def test_lost_media_stop_the_hand_over_and_say_which(world: World) -> None:
-    for path in (world.root / ".vigil/media").iterdir():
-        path.unlink()
-    with pytest.raises(DataError, match="are gone"):
+def test_lost_media_are_named_and_keep_no_other_label_from_training(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    lost, *others = [case for case in world.cases.page("decided", 0, 10) if case["handover"]]
+    kept = world.root / ".vigil/media" / lost["sha256"]
+    kept.rename(world.root / "elsewhere")
+    folder = export_reviewed(world.root, world.settings)
+    assert folder is not None and {row["case_id"] for row in rows_of(folder)} == {case["id"] for case in others}
+    assert lost["id"] in caplog.text and world.case(lost["id"])["handover"] == "waiting"
+    (world.root / "elsewhere").rename(kept)
+    folder = export_reviewed(world.root, world.settings)
+    assert folder is not None and len(rows_of(folder)) == 3
+
+
+def test_a_store_that_does_not_answer_stops_the_hand_over_and_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**CREDENTIALS, "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with s3_server("media") as (endpoint, _):
+        world = World(tmp_path / "w", media_url="s3://media/vigil", s3_endpoint_url=endpoint)
+        fill(world)
+    with pytest.raises(DataError, match="cannot be had"):
         export_reviewed(world.root, world.settings)
-    assert waiting(world.root, world.settings) == 3
+    assert outbox(world.root, world.settings) == {"waiting": 3}
+    world.close()
 
 
 def test_quarantined_and_gold_cases_are_never_handed_over(world: World) -> None:
