@@ -164,10 +164,12 @@ class Detections:
                 mine = (DETECTIONS.c.id == detection_id) & (DETECTIONS.c.lease_by == worker) & (DETECTIONS.c.state == "running")
                 connection.execute(update(DETECTIONS).where(mine).values(lease_until=until, progress=float(min(max(done, 0.0), 1.0))))
 
-    def give_back(self, worker: str) -> int:
-        """Return what this worker holds to the queue, as if it had never been claimed; returns how many."""
+    def give_back(self, worker: str, detection_id: str = "") -> int:
+        """Return what this worker holds (or one job of it) to the queue, as if it had never been claimed; returns how many."""
         with self.database.write() as connection:
             mine = (DETECTIONS.c.lease_by == worker) & (DETECTIONS.c.state == "running")
+            if detection_id:
+                mine &= DETECTIONS.c.id == detection_id
             values = {"state": "queued", "lease_by": "", "lease_until": "", "progress": 0.0, "attempts": DETECTIONS.c.attempts - 1}
             return connection.execute(update(DETECTIONS).where(mine).values(**values)).rowcount
 

@@ -3,6 +3,7 @@
 A file is whole and synced before its name appears, so a name is never half a file. No file name of a client is used.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -18,10 +19,16 @@ from workspace.files import CHUNK_BYTES, atomic_file, sync_folder
 from workspace.objectstore import client, is_s3, split_url
 from workspace.settings import Settings
 
+LOG = logging.getLogger("vigil.keep")
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
 UPLOADS = Path(".vigil/uploads")
 STALE_SECONDS = 3600  # longer than any request takes
+NOT_THERE = ("404", "NoSuchKey", "NotFound")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class MediaMissing(DataError):
+    """The store does not have a file that is asked for; to ask again does not help."""
 
 
 def derived_name(detection_id: str, what: str) -> str:
@@ -32,7 +39,7 @@ def derived_name(detection_id: str, what: str) -> str:
 class MediaStore:
     """The media of one workspace's service. Safe to use from several threads and processes.
 
-    Raises DataError where the store cannot be reached, or does not have a file that is asked for.
+    Raises DataError where the store cannot be reached, MediaMissing (one of them) where it does not have a file that is asked for.
     """
 
     def __init__(self, root: Path, settings: Settings) -> None:
@@ -71,7 +78,7 @@ class MediaStore:
         if not self.url:
             kept = self._path(sha256)
             if not kept.is_file():
-                raise self._missing(sha256, "there is no such file in .vigil/media")
+                raise _missing(sha256, "there is no such file in .vigil/media")
             yield kept
             return
         with tempfile.TemporaryDirectory(prefix="media-", dir=self.scratch()) as folder:
@@ -131,7 +138,7 @@ class MediaStore:
         try:
             self._s3().head_object(Bucket=bucket, Key=key)
         except ClientError as problem:
-            if problem.response.get("Error", {}).get("Code") in ("404", "NoSuchKey", "NotFound"):
+            if problem.response.get("Error", {}).get("Code") in NOT_THERE:
                 return False
             raise
         return True
@@ -144,12 +151,16 @@ class MediaStore:
         try:
             yield
         except (Boto3Error, BotoCoreError, ClientError) as problem:
-            raise self._missing(sha256, str(problem)) from problem
+            if isinstance(problem, ClientError) and problem.response.get("Error", {}).get("Code") in NOT_THERE:
+                raise _missing(sha256, "the store has no such file") from problem
+            LOG.warning("%s: %s", self.url, problem)  # names addresses that are not for everybody who is told of it
+            raise DataError(
+                f"The media {sha256[:12]} cannot be had.", why="the store of the media does not answer", next_step="Try again; see whether the store answers."
+            ) from problem
 
-    def _missing(self, sha256: str, why: str) -> DataError:
-        return DataError(
-            f"The media {sha256[:12]} cannot be had.", why=why, next_step="Put the file back, named by its hash, or see whether the store answers."
-        )
+
+def _missing(sha256: str, why: str) -> MediaMissing:
+    return MediaMissing(f"The media {sha256[:12]} cannot be had.", why=why, next_step="Put the file back, named by its hash.")
 
 
 def _checked(sha256: str) -> str:

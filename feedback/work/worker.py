@@ -5,7 +5,7 @@
 Started by feedback/work/supervisor.py. A line on stdin means that something was accepted; the end of stdin means that the service is
 gone, and so is the worker. On stdout it says, a JSON line each, which model answers ({"model": ...}) and how jobs go on
 ({"id", "state", "progress"}). The database is the truth: a line that is lost costs a moment, nothing else. A job keeps the model
-that it began with; on SIGTERM jobs go back to the queue.
+that it began with; on SIGTERM, and while the store of the media does not answer, jobs go back to the queue.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
-from feedback.forever import forever
-from feedback.keep import MediaStore, derived_name
+from feedback.forever import TROUBLE_SECONDS, forever
+from feedback.keep import MediaMissing, MediaStore, derived_name
 from feedback.policies import Bound
 from feedback.secret import load_secret
 from feedback.serving import Served, Serving
@@ -65,6 +65,7 @@ class Worker:
         self.progress: dict[str, float] = {}
         self.told: dict[str, float] = {}  # the progress with which leases were last renewed
         self.told_at = 0.0  # by the loop's clock
+        self.resting_until = 0.0  # by the loop's clock: nothing is claimed while the store of the media does not answer
         self.failed: BaseException | None = None
         self.woken, self.stopping = asyncio.Event(), asyncio.Event()
 
@@ -108,7 +109,7 @@ class Worker:
             await room.acquire()
             row = None
             try:
-                if self.serving.current is not None:
+                if self.serving.current is not None and asyncio.get_running_loop().time() >= self.resting_until:
                     row = await asyncio.to_thread(self.detections.claim, self.name)
             finally:
                 if row is None:
@@ -144,6 +145,10 @@ class Worker:
                 _say({"id": detection_id, "state": "done", "progress": 1.0, "verdict": done["verdict"]})
         except asyncio.CancelledError:
             raise
+        except DataError as problem:  # says nothing about the file, so it is no attempt
+            LOG.warning("detection %s goes back to the queue: %s %s", detection_id, problem.what, problem.why)
+            self.resting_until = asyncio.get_running_loop().time() + TROUBLE_SECONDS
+            await asyncio.to_thread(self.detections.give_back, self.name, detection_id)
         except Exception as problem:  # the lease ends, another attempt follows, and after the last one the file says so
             LOG.error("detection %s: %r", detection_id, problem)
         finally:
@@ -152,13 +157,14 @@ class Worker:
     async def _judge(self, row: dict[str, Any], served: Served, bound: Bound) -> dict[str, Any]:
         card, model = served.engine.card, served.describe()
         try:
-            with self.media.local(row["sha256"]) as path:
+            with contextlib.ExitStack() as borrowed:
+                path = await asyncio.to_thread(borrowed.enter_context, self.media.local(row["sha256"]))
                 self.opening += 1
                 try:
                     opened = await self.decoders.open(path, faces_of(card, bound))
                 finally:
                     self.opening -= 1
-        except DataError as problem:
+        except MediaMissing as problem:
             return no_verdict(f"{problem.what} {problem.why}", model, bound)
         except ChildFailed as problem:
             return no_verdict(str(problem), model, bound)

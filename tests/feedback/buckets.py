@@ -10,13 +10,13 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFA
 
 
 @contextmanager
-def s3_server(*buckets: str) -> Iterator[tuple[str, Any]]:
-    """Its address and a client, with these buckets; credentials are in the environment meanwhile."""
+def s3_server(*buckets: str, port: int = 0) -> Iterator[tuple[str, Any]]:
+    """Its address and a client, with these buckets; it shows what other servers of this process keep, too. Credentials are in the environment meanwhile."""
     boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
-        server = moto.ThreadedMotoServer(port=0, verbose=False)
+        server = moto.ThreadedMotoServer(port=port, verbose=False)
         server.start()
         try:
             endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"

@@ -15,7 +15,9 @@ from feedback.database import Database
 from feedback.detections import Accepted
 from feedback.work.supervisor import Workers
 from feedback.work.worker import Worker
+from tests.feedback.buckets import s3_server
 from tests.feedback.conftest import PATIENCE_SECONDS, Make, ask
+from tests.feedback.test_queue import Line
 from tests.feedback.test_webhooks import Receiver
 from tests.feedback.world import World
 from workspace.files import sha256_bytes
@@ -119,6 +121,36 @@ def test_a_worker_goes_on_claiming_after_a_database_error(
     asyncio.run(go())
     assert (working.detections.get(row["id"]) or {})["verdict"] == "uncertain"
     leave()
+
+
+def test_a_worker_waits_for_a_store_that_does_not_answer_and_then_the_model_says_what_it_sees(
+    tmp_path: Path, models: tuple[Path, Path], picture: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every upload that waited got the last word `none`, and its media went soon after."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("feedback.work.worker.TROUBLE_SECONDS", 0.2)
+    with s3_server("media"):  # what is stored outlives the servers inside
+        with s3_server() as (endpoint, _):
+            line = Line(tmp_path / "w", media_url="s3://media/x", s3_endpoint_url=endpoint)
+            row = line.send(picture)[0]
+        working = Worker(line.world.root, line.world.settings, "w", models[0])
+
+        async def go() -> None:
+            await working.serving.watch()
+            parts = [asyncio.create_task(part) for part in (working._claim(), working.batcher.run())]
+            await until(lambda: caplog.text.count("goes back to the queue: ") > working.settings.feedback.workers.max_attempts, parts[0])
+            with s3_server(port=int(endpoint.rpartition(":")[2])):
+                await until(lambda: (line.queue.get(row["id"]) or {})["state"] == "done", parts[0])
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            await working.decoders.stop()
+            working.batcher.close()
+
+        asyncio.run(go())
+    done = line.queue.get(row["id"]) or {}
+    assert (done["verdict"], done["attempts"]) == ("uncertain", 1)
+    line.world.close()
 
 
 def test_a_worker_of_which_a_part_fails_ends_whole_so_that_another_is_started(
