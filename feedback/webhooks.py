@@ -28,6 +28,7 @@ from workspace.settings import FeedbackSettings
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MOST_ATTEMPTS = 10.0, 3600.0, 12
 SEND_SECONDS, LOOK_SECONDS, AT_ONCE = 10.0, 1.0, 20
+OF_ONE_ACCOUNT = 5  # at once: what one receiver does not take keeps no other account's waiting
 MOST_WEBHOOKS = 20  # of one account
 PURPOSE = "webhook"
 
@@ -104,14 +105,21 @@ class Webhooks:
         if not rows:
             return 0
         async with httpx.AsyncClient(timeout=SEND_SECONDS, follow_redirects=False, trust_env=False) as client:
-            results = await asyncio.gather(*(self._send(client, row) for row in rows))
-        for row, problem in zip(rows, results, strict=True):
-            await asyncio.to_thread(self._note, row, problem)
+            results = await asyncio.gather(*(self._deliver(client, row) for row in rows), return_exceptions=True)
+        for problem in results:
+            if problem is not None:  # the database's: each of the others was noted as it ended
+                raise problem
         return len(rows)
+
+    async def _deliver(self, client: Any, row: Mapping[str, Any]) -> None:
+        await asyncio.to_thread(self._note, row, await self._send(client, row))
 
     def _due(self) -> list[dict[str, Any]]:
         query = select(DELIVERIES, WEBHOOKS.c.url, WEBHOOKS.c.secret).join(WEBHOOKS, WEBHOOKS.c.id == DELIVERIES.c.webhook_id)
-        query = query.where(DELIVERIES.c.state == "waiting", DELIVERIES.c.next_at <= now()).order_by(DELIVERIES.c.next_at).limit(AT_ONCE)
+        place = func.row_number().over(partition_by=WEBHOOKS.c.owner_id, order_by=(DELIVERIES.c.next_at, DELIVERIES.c.number)).label("place")
+        due = select(DELIVERIES.c.id, place).join(WEBHOOKS, WEBHOOKS.c.id == DELIVERIES.c.webhook_id)
+        placed = due.where(DELIVERIES.c.state == "waiting", DELIVERIES.c.next_at <= now()).subquery()
+        query = query.join(placed, placed.c.id == DELIVERIES.c.id).where(placed.c.place <= OF_ONE_ACCOUNT).order_by(DELIVERIES.c.next_at).limit(AT_ONCE)
         with self.database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -123,8 +131,11 @@ class Webhooks:
             stamp = str(int(time.time()))
             signed = signature(self.secret.unseal(PURPOSE, row["secret"]), stamp, content)
             headers = {**target.headers, "Content-Type": "application/json", "Vigil-Timestamp": stamp, "Vigil-Signature": signed}
-            async with client.stream("POST", target.url, content=content, headers=headers, extensions=target.extensions) as answer:
-                return "" if 200 <= answer.status_code < 300 else f"answered {answer.status_code}"
+            async with asyncio.timeout(SEND_SECONDS):  # the client's own limit begins anew with every byte
+                async with client.stream("POST", target.url, content=content, headers=headers, extensions=target.extensions) as answer:
+                    return "" if 200 <= answer.status_code < 300 else f"answered {answer.status_code}"
+        except TimeoutError:
+            return f"no answer within {SEND_SECONDS:g} s"
         except (AddressRefused, VigilError) as problem:
             return str(problem)[:300]
         except Exception as problem:

@@ -1,6 +1,7 @@
 """Webhooks against a real receiver: signed, sent again until answered, never to an address that was not allowed."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -17,12 +18,14 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from feedback import addresses, webhooks
+from feedback.access import Actor
 from feedback.addresses import AddressRefused, Target, checked, is_public
 from feedback.audit import verify
 from feedback.database import now
 from feedback.secret import load_secret
 from feedback.tables import DELIVERIES, WEBHOOKS
 from feedback.webhooks import FIRST_RETRY_SECONDS, MOST_ATTEMPTS, MOST_WEBHOOKS, Webhooks, signature
+from tests.feedback.conftest import wait_for
 from tests.feedback.databases import KINDS, database_url
 from tests.feedback.world import World
 
@@ -69,9 +72,9 @@ class Sender:
         self.world = World(root, url, **{"webhook_hosts": ["127.0.0.1"], "allow_private_addresses": True, **more})
         self.hooks = Webhooks(self.world.database, load_secret(root), self.world.settings.feedback)
 
-    def tell(self, **body: Any) -> None:
+    def tell(self, whom: Actor | None = None, **body: Any) -> None:
         with self.world.database.write() as connection:
-            self.hooks.enqueue(connection, self.world.sender.user_id, "detection.done", body)
+            self.hooks.enqueue(connection, (whom or self.world.sender).user_id, "detection.done", body)
 
     def deliver(self) -> int:
         return asyncio.run(self.hooks.deliver_due())
@@ -152,6 +155,47 @@ def test_one_slow_receiver_does_not_hold_up_the_others(sender: Sender, receiver:
         sender.tell(id="1")
         sender.deliver()
     assert sorted(row["state"] for row in sender.rows()) == ["sent", "waiting"] and len(receiver.got) == 1
+
+
+def test_a_receiver_that_trickles_does_not_stop_those_of_other_accounts(sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte began the time-out anew, and nobody's webhooks were sent as long as one answer went on."""
+    monkeypatch.setattr(webhooks, "SEND_SECONDS", 0.5)
+
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"a")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    async def go() -> None:
+        server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+        sender.hooks.create(sender.world.sender, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        sender.hooks.create(sender.world.ann, receiver.url)
+        sender.tell(id="slow")
+        delivering = asyncio.create_task(sender.hooks.deliver_forever())
+        for number in (1, 2):
+            sender.tell(sender.world.ann, id=str(number))
+            await asyncio.to_thread(wait_for, lambda: len(receiver.got), number.__eq__)
+        delivering.cancel()
+        await asyncio.gather(delivering, return_exceptions=True)
+        server.close()
+
+    asyncio.run(go())
+    assert sender.rows()[0]["state"] == "waiting" and "no answer" in sender.rows()[0]["last_error"]
+
+
+def test_a_long_queue_of_one_account_leaves_room_for_the_others(sender: Sender, receiver: Receiver) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sender.hooks.create(sender.world.sender, f"http://127.0.0.1:{port}/")
+    sender.hooks.create(sender.world.ann, receiver.url)
+    for number in range(webhooks.AT_ONCE + 1):
+        sender.tell(id=str(number))
+    sender.tell(sender.world.ann, id="late")
+    assert sender.deliver() == webhooks.OF_ONE_ACCOUNT + 1 and len(receiver.got) == 1
 
 
 @pytest.mark.parametrize("refused", [True, False])
