@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from feedback import audit
 from feedback.access import Actor
 from feedback.database import Database, new_id, now
-from feedback.ordering import Candidate, gold_slots, in_order, keyed, uncertainty_of
+from feedback.ordering import Candidate, gold_slots, in_order, keyed, uncertainty_of, use_of
 from feedback.quality import quality
 from feedback.tables import CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS, USERS
 from workspace.settings import FeedbackSettings
@@ -93,8 +93,8 @@ class Cases:
             if not self.settings.queue.review_own:
                 own = select(DETECTIONS.c.sha256).where(DETECTIONS.c.owner_id == actor.user_id)
                 fitting += [CASES.c.owner_id != actor.user_id, CASES.c.sha256.not_in(own)]
-            columns = (CASES.c.number, CASES.c.id, CASES.c.reason, CASES.c.uncertainty, CASES.c.novelty, CASES.c.embedding)
-            query = select(*columns).where(CASES.c.gold == "", *fitting).order_by(CASES.c.uncertainty.desc(), CASES.c.number)
+            use = use_of(CASES).label("use")
+            query = select(CASES.c.number, CASES.c.id, use, CASES.c.embedding).where(CASES.c.gold == "", *fitting).order_by(use.desc(), CASES.c.number)
             pressing = connection.execute(query.where(CASES.c.reason.not_in(PATIENT)).limit(LOOKED_AT)).all()
             open_cases = [Candidate.of(row) for row in (*pressing, *connection.execute(query.where(CASES.c.reason.in_(PATIENT)).limit(LOOKED_AT)).all())]
             recent = (

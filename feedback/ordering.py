@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sqlalchemy import FromClause, case, func
 
 AUDIT_USE = 0.5  # a verdict drawn at random is sure by itself, and worth as much as one half-way to the threshold: else it would wait for ever
 
@@ -22,15 +23,20 @@ class Candidate:
 
     @classmethod
     def of(cls, row: Any) -> "Candidate":
-        """From a row with number, id, reason, uncertainty, novelty, embedding."""
-        use = float(row.uncertainty or 0.0)
-        if row.reason in ("disputed", "conflict"):
-            use = 1.0
-        elif row.reason == "audit":
-            use = max(use, AUDIT_USE)
-        elif row.reason == "novel":
-            use = max(use, min(1.0, float(row.novelty or 0.0)))
-        return cls(int(row.number), str(row.id), use, tuple(row.embedding or ()))
+        """From a row with number, id, use, embedding."""
+        return cls(int(row.number), str(row.id), float(row.use), tuple(row.embedding or ()))
+
+
+def use_of(cases: FromClause) -> Any:
+    """What an answer to a case is worth, 0..1, as a column of the table of cases: the database chooses by it, and what it chose is ordered by it."""
+    uncertainty, novelty = cases.c.uncertainty, func.coalesce(cases.c.novelty, 0.0)
+    return case(
+        (cases.c.reason.in_(("disputed", "conflict")), 1.0),
+        ((cases.c.reason == "audit") & (uncertainty < AUDIT_USE), AUDIT_USE),
+        ((cases.c.reason == "novel") & (novelty >= 1.0), 1.0),
+        ((cases.c.reason == "novel") & (uncertainty < novelty), novelty),
+        else_=uncertainty,
+    )
 
 
 def uncertainty_of(p_fake: float | None, threshold: float | None) -> float:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from feedback import audit
 from feedback.access import Actor
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_identity, decided, disguised
 from feedback.handover import claim, export_reviewed
-from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of
+from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of, use_of
 from feedback.retention import Retention
 from feedback.tables import AUDIT, CASES, OUTBOX, REVIEWS
 from tests.feedback.conftest import Make, ask
@@ -235,6 +236,30 @@ def test_the_queue_shows_the_uncertain_first_and_then_what_is_unlike_it(world: W
     world.cases.review(world.ann, alike[0], "fake")
     assert world.cases.queue(world.ann)[0]["id"] == other, "unlike what was just answered"
     assert world.cases.queue(world.bob)[0]["id"] == alike[0] and world.cases.queue(world.sender) == []
+
+
+def test_a_dispute_comes_before_any_number_of_audited_verdicts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cases that an order is made of were chosen by the model's doubt alone, so the sure and wrong verdict was never among them."""
+    monkeypatch.setattr("feedback.cases.LOOKED_AT", 3)
+    app, people = make(queue__gold_fraction=0.0)
+    world = World(app.state.service.root, queue__gold_fraction=0.0)
+    for number in range(4):
+        world.upload(JPEG + bytes([number]), verdict="real", reason="audit", p_fake=0.2)
+    disputed = world.upload(JPEG + b"wrong", verdict="fake", reason="disputed", p_fake=0.99)[1]
+    world.close()
+    (queue,) = ask(app, ("GET", "/v1/queue", {}), key=people["rob"][1])
+    assert queue.json()["cases"][0]["id"] == disputed
+
+
+@pytest.mark.parametrize(
+    ("reason", "p_fake", "novelty", "use"),
+    [("disputed", 1.0, 0.0, 1.0), ("conflict", 1.0, None, 1.0), ("audit", 0.9, 0.0, 0.5), ("audit", 0.6, 0.0, 0.8), ("novel", 0.9, 0.7, 0.7),
+     ("novel", 0.9, 9.0, 1.0), ("novel", 0.6, 0.1, 0.8), ("novel", 0.6, None, 0.8), ("uncertain", 0.6, 9.0, 0.8)],
+)  # fmt: skip
+def test_what_an_answer_is_worth(world: World, reason: str, p_fake: float, novelty: float | None, use: float) -> None:
+    world.upload(JPEG, reason=reason, p_fake=p_fake, novelty=novelty)
+    with world.database.read() as connection:
+        assert connection.execute(select(use_of(CASES))).scalar_one() == pytest.approx(use)
 
 
 def test_the_queue_tells_nothing_of_what_others_said(world: World) -> None:
