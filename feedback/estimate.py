@@ -2,8 +2,8 @@
 
 Only verdicts that were drawn at random for review (`audited`, feedback/work/judging.py) correct the estimate: cases that were uncertain,
 novel or disputed were chosen because something was odd about them, and would make every model look bad. One that was drawn and is disputed
-too stays in, or the errors would leave the sample first. Uncertain verdicts
-claim nothing and are left out of both. A file that was sent several times counts once a model.
+too stays in, or the errors would leave the sample first. Uncertain verdicts claim nothing and are left out of both. A file that was sent
+several times counts once a model, and was drawn or not once a model.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -70,13 +70,16 @@ def forged_intervals(clips: Sequence[Mapping[str, Any]], threshold: float) -> li
     return found
 
 
-def case_reason(detection_id: str, answer: Mapping[str, Any], key: bytes, audit_fraction: float) -> str:
-    """Why a person should look: uncertain, novel, audit; "" for no reason. Which confident ones are audited nobody outside can foretell."""
+def case_reason(sha256: str, answer: Mapping[str, Any], key: bytes, audit_fraction: float) -> str:
+    """Why a person should look at this content: uncertain, novel, audit; "" for no reason. Which confident ones are audited nobody outside can foretell.
+
+    One draw a content and model, however often it is sent: the estimate (feedback/estimate.py) counts it once, so it may have one chance only.
+    """
     if answer["p_fake"] is None:
         return ""
     if answer["verdict"] == "uncertain":
         return "novel" if answer["reason"].startswith(UNLIKE) else "uncertain"
-    drawn = int.from_bytes(hmac.new(key, detection_id.encode(), hashlib.sha256).digest()[:8], "big") / 2**64
+    drawn = int.from_bytes(hmac.new(key, f"{answer['model_sha256']} {sha256}".encode(), hashlib.sha256).digest()[:8], "big") / 2**64
     return "audit" if drawn < audit_fraction else ""
 
 

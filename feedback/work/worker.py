@@ -139,7 +139,7 @@ class Worker:
         try:
             bound = bound_of(self.settings.feedback, row["policy"], row["mode"], served.engine.card)
             answer = await self._judge(row, served, bound)
-            answer["case_reason"] = case_reason(detection_id, answer, self.audit_key, self.settings.feedback.queue.audit_fraction)
+            answer["case_reason"] = case_reason(row["sha256"], answer, self.audit_key, self.settings.feedback.queue.audit_fraction)
             done = await asyncio.to_thread(self.detections.finish, detection_id, self.name, answer)
             if done is not None:
                 _say({"id": detection_id, "state": "done", "progress": 1.0, "verdict": done["verdict"]})

@@ -3,8 +3,9 @@
 import pytest
 
 from feedback import estimate
+from feedback.work.judging import case_reason
 from model.estimate import LEAST_LABELS
-from tests.feedback.world import JPEG, World
+from tests.feedback.world import JPEG, MODEL, World
 from workspace.files import sha256_bytes
 
 DAYS = 7
@@ -62,3 +63,20 @@ def test_an_audited_verdict_that_is_disputed_too_stays_in_the_sample(world: Worl
         world.decide(case_id, "real" if number < LEAST_LABELS else "fake")
     (found,) = estimate.by_model(world.database, DAYS)
     assert (found["labels"], found["right"]) == (2 * LEAST_LABELS, LEAST_LABELS)
+
+
+def test_files_that_are_sent_often_have_no_more_chances_to_be_drawn(world: World) -> None:
+    """Each upload was drawn anew: what was sent sixty times, and wrong, was in nearly every sample, and the estimate far below the truth."""
+    truth, right, often = {}, 0, 12
+    for number in range(300):
+        answer = {"verdict": "real", "p_fake": 0.05, "reason": "", "model_sha256": MODEL}
+        label = "fake" if number < often or number % 20 == 0 else "real"
+        right += label == "real"
+        for _ in range(20 if number < often else 1):
+            reason = case_reason(sha256_bytes(picture(number)), answer, b"key", 0.2)
+            _, case_id = world.upload(picture(number), verdict="real", reason=reason, p_fake=0.05)
+            truth |= {case_id: label} if case_id else {}
+    for case_id, label in truth.items():
+        world.decide(case_id, label)
+    (found,) = estimate.by_model(world.database, DAYS)
+    assert found["corrected"] and found["n"] == 300 and found["low"] <= right / 300 <= found["high"]
