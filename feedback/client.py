@@ -155,7 +155,7 @@ class Client:
         return [Detection.of(row) for row in body["detections"]]
 
     def wait(self, detection_id: str, timeout_seconds: float = 600.0) -> Detection:
-        """The detection once its verdict stands, told by the service as it happens. Raises NotDone."""
+        """The detection once its verdict stands, told by the service as it happens. Raises NotDone after the time-out, at most a heartbeat (15 s) late."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             for found in self.progress(detection_id, max(1.0, deadline - time.monotonic())):
@@ -171,7 +171,8 @@ class Client:
             time.sleep(0.2)  # the stream broke off: look again
 
     def progress(self, detection_id: str, timeout_seconds: float = 600.0) -> Iterator[Detection]:
-        """The detection each time that it has come further; ends with the verdict, or where the connection breaks off."""
+        """The detection each time that it has come further; ends with the verdict, with the time, or where the connection breaks off."""
+        deadline = time.monotonic() + timeout_seconds
         found = self.get(detection_id)
         yield found
         if found.state in ("done", "erased"):
@@ -184,6 +185,8 @@ class Client:
                     if line.startswith("data: "):
                         found = Detection.of({**found.raw, **json.loads(line[6:])})
                         yield found
+                    if time.monotonic() > deadline:  # each line, a heartbeat too, begins the time-out of the connection anew
+                        return
         except httpx.TransportError:
             return
 

@@ -17,10 +17,11 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
+import uvicorn
 
 from feedback.client import BadSignature, Client, Detection, NotDone, VigilApiError, verify_webhook
 from feedback.webhooks import signature
-from tests.feedback.conftest import Service, running
+from tests.feedback.conftest import PATIENCE_SECONDS, Make, Service, running, wait_for
 from workspace.files import sha256_bytes
 
 
@@ -172,6 +173,32 @@ def test_no_verdict_in_time_is_said_with_how_far_it_was() -> None:
     with Client("http://vigil", "vigil_x", transport=transport) as vigil, pytest.raises(NotDone, match="25%") as late:
         vigil.wait("1" * 32, timeout_seconds=0)
     assert late.value.detection.progress == 0.25
+
+
+def test_heartbeats_do_not_make_it_wait_for_ever(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each heartbeat began the connection's time-out anew, and a verdict that never came was waited for without an end."""
+    for name, seconds in (("LOOK_SECONDS", 0.02), ("HEARTBEAT_SECONDS", 0.05)):
+        monkeypatch.setattr(f"feedback.api.events.{name}", seconds)
+    app, people = make()
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning"))
+    serving = threading.Thread(target=server.run, daemon=True)
+    serving.start()
+    wait_for(lambda: server.started, bool)
+    told: list[Exception] = []
+
+    def detect() -> None:
+        with Client(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", people["vera"][1]) as vigil:
+            try:
+                vigil.detect(b"\0\0\0\x20ftypisom", timeout_seconds=0.5)
+            except NotDone as late:
+                told.append(late)
+
+    asking = threading.Thread(target=detect, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_SECONDS)
+    server.should_exit = True
+    serving.join(PATIENCE_SECONDS)
+    assert told
 
 
 def test_an_answer_of_a_newer_service_is_still_understood() -> None:
