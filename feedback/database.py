@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,18 @@ def new_id() -> str:
 def now(later_seconds: float = 0.0) -> str:
     """This moment (or a later one) as the tables keep it."""
     return (datetime.now(UTC) + timedelta(seconds=later_seconds)).isoformat(timespec="milliseconds")
+
+
+def moment_of(text: str, end: bool = False) -> str:
+    """A moment in ISO 8601 as the tables keep it: UTC where it names no offset; of a day its first moment, or its last (`end`). Raises ValueError."""
+    try:
+        found = datetime.combine(date.fromisoformat(text), time.max if end else time.min, UTC)
+    except ValueError:
+        found = datetime.fromisoformat(text)
+    try:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
+    except OverflowError as problem:
+        raise ValueError(f"{text} is no moment of any clock") from problem
 
 
 def _revision(connection: Connection) -> str | None:

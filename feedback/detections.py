@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
 from feedback import audit
 from feedback.access import Actor
-from feedback.database import Database, new_id, now
+from feedback.database import Database, moment_of, new_id, now
 from feedback.keep import MediaStore
 from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA
 from workspace.files import sha256_file
@@ -207,7 +207,7 @@ class Detections:
     def page(
         self, owner_id: str | None, before: int | None, limit: int, verdict: str = "", state: str = "", policy: str = "", since: str = "", until: str = ""
     ) -> list[dict[str, Any]]:
-        """Newest first, those numbered below `before`; of one owner or of all. `since` and `until` are moments or days (2026-11-21)."""
+        """Newest first, those numbered below `before`; of one owner or of all. `since`, `until`: see moment_of; else ValueError."""
         query = _query().order_by(DETECTIONS.c.number.desc()).limit(min(limit, MOST_PAGE))
         for column, wanted in ((DETECTIONS.c.owner_id, owner_id), (DETECTIONS.c.verdict, verdict), (DETECTIONS.c.state, state), (DETECTIONS.c.policy, policy)):
             if wanted:
@@ -215,9 +215,9 @@ class Detections:
         if before is not None:
             query = query.where(DETECTIONS.c.number < before)
         if since:
-            query = query.where(DETECTIONS.c.created_at >= since)
+            query = query.where(DETECTIONS.c.created_at >= moment_of(since))
         if until:
-            query = query.where(DETECTIONS.c.created_at <= (f"{until}T99" if len(until) == 10 else until))
+            query = query.where(DETECTIONS.c.created_at <= moment_of(until, end=True))
         with self.database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from pydantic import AfterValidator
 
 from feedback.access import Actor
 from feedback.api.answers import REFUSALS, Batch, Detection, DetectionPage, Dispute, Explanation, Mode, Policy, Reference, Verdict, json_response
@@ -14,11 +15,20 @@ from feedback.api.events import Changes, progress, until_done
 from feedback.api.problems import Problem
 from feedback.api.references import fetched
 from feedback.api.uploads import Received, Upload, received
+from feedback.database import moment_of
 from feedback.detections import MediaGone
 
 IMAGE_WAIT_SECONDS = 20.0
 Id = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", examples=["5d1f0c5e9c0b4f6d9f0d3a2b1c4e5f60"])]
-Day = Annotated[str, Query(pattern=r"^(\d{4}-\d{2}-\d{2}(T[0-9:.+Z]{5,20})?)?$", description="A day, 2026-11-21, or a moment.")]
+
+
+def _day(text: str) -> str:
+    if text:
+        moment_of(text)
+    return text
+
+
+Day = Annotated[str, AfterValidator(_day), Query(max_length=40, description="A day, 2026-11-21, or a moment, 2026-11-21T09:30:00+01:00; else in UTC.")]
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", max_length=200, description="The same key gives the same detection, however often it is sent.")]
 _FILE = {"type": "string", "format": "binary"}
 _FIELDS = {

@@ -1,5 +1,6 @@
 """What was sent and what came out: filters, pages, and a table to take away."""
 
+from datetime import date
 from typing import Any
 from urllib.parse import urlencode
 
@@ -46,9 +47,16 @@ def add(service: Service) -> None:
 
 def _asked(request: Request) -> tuple[dict[str, str], bool, int | None]:
     given = request.query_params
-    filters = {name: given[name][:40] for name in FILTERS if given.get(name)}
+    filters = {name: given[name][:40] for name in FILTERS if given.get(name) and (name not in ("since", "until") or _is_day(given[name]))}
     before = given.get("before", "")
     return filters, given.get("everybody") == "1", int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _filters(view: View, filters: dict[str, str], everybody: bool) -> None:

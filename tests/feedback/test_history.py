@@ -1,0 +1,44 @@
+"""Which detections a span of time holds, whatever clock it is told by."""
+
+import pytest
+
+from feedback.tables import DETECTIONS, MEDIA
+from tests.feedback.conftest import Make, ask
+
+EARLY, LATE = "2026-11-21T09:30:00.500+00:00", "2026-11-21T11:00:00.000+00:00"
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"since": "2026-11-21T12:00:00+02:00"}, [LATE]),
+        ({"until": "2026-11-21T12:00:00+02:00"}, [EARLY]),
+        ({"since": "2026-11-21T09:30:00Z"}, [LATE, EARLY]),
+        ({"since": "2026-11-21T09:30:00"}, [LATE, EARLY]),
+        ({"since": EARLY, "until": LATE}, [LATE, EARLY]),
+        ({"since": "2026-11-21T06:00:00-05:00"}, [LATE]),
+        ({"since": "2026-11-21", "until": "2026-11-21"}, [LATE, EARLY]),
+        ({"since": "2026-11-22"}, []),
+        ({"until": "2026-11-20"}, []),
+        ({"since": "", "until": ""}, [LATE, EARLY]),
+        ({"since": "2026-02-31"}, None),
+        ({"since": "2026-11-21T::::::"}, None),
+        ({"until": "yesterday"}, None),
+        ({"since": "0001-01-01T00:00:00+14:00"}, None),
+        ({"since": "2026-11-21T12:00:00 02:00"}, None),
+    ],
+)
+def test_a_span_of_time_is_one_of_moments_not_of_texts(make: Make, asked: dict[str, str], found: list[str] | None) -> None:
+    """Moments with an offset were compared letter by letter with those of UTC, and days that no calendar has were taken."""
+    app, people = make()
+    with app.state.service.database.write() as connection:
+        connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=1, created_at=EARLY))
+        for number, moment in enumerate((EARLY, LATE)):
+            about = {"id": f"{number:032x}", "owner_id": people["vera"][0], "source": "console", "sha256": "a" * 64, "bytes": 1, "state": "done"}
+            connection.execute(DETECTIONS.insert().values(**about, created_at=moment, verdict="real"))
+    page, table = ask(app, ("GET", "/v1/detections", {"params": asked}), ("GET", "/v1/export", {"params": asked}), key=people["vera"][1])
+    if found is None:
+        assert (page.status_code, table.status_code) == (422, 422)
+    else:
+        assert [row["created_at"] for row in page.json()["detections"]] == found
+        assert [line.partition(",")[0] for line in table.text.splitlines()[1:]] == found
