@@ -75,7 +75,8 @@ def serve(
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.serve.trusted_proxies) and not probe,
+        forwarded_allow_ips=list(settings.serve.trusted_proxies),
     )
     server = _Server(config, host, ready_file, application.state.serving if probe else None, None if probe else application)
     try:

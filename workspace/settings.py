@@ -1,5 +1,6 @@
 """The settings of a workspace: `params.yaml`, read once into frozen models. Every mistake is listed at once."""
 
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -449,8 +450,17 @@ class CyclePolicy(Block):
     )
 
 
+def _addresses(given: Sequence[str]) -> bool:
+    try:
+        return all(ipaddress.ip_network(one) for one in given)
+    except ValueError:
+        return False
+
+
 class ServeSettings(Block):
     """Where the service listens, and how it answers."""
+
+    RULES = (Rule(("trusted_proxies",), _addresses, "trusted_proxies: each is an address, 10.0.0.7, or a network, 10.0.0.0/24; not a name"),)
 
     host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1 is this machine only.")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free one.")
@@ -458,6 +468,11 @@ class ServeSettings(Block):
         (),
         strict=False,
         description="Names under which it is reached, such as vigil.example.org. Empty: any; on 127.0.0.1 only this machine's own.",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="Addresses or networks of proxies that are believed who is calling, and whether by https (X-Forwarded-For, X-Forwarded-Proto).",
     )
     max_upload_bytes: Positive = Field(512 << 20, description="Larger uploads are refused.")
     reload_seconds: float = Field(5.0, gt=0, description="How often the service looks whether the champion has changed.")

@@ -141,6 +141,29 @@ def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites_and_works
     assert client.post("/v1/keys", json={"name": "x"}).status_code == 403, "a change by session needs its CSRF token"
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_proxy_is_believed_who_calls_and_how_where_the_settings_name_it(tmp_path: Path, models: tuple[Path, Path], trusted: bool) -> None:
+    """Behind a proxy the cookie was not Secure, and all callers had one address: whoever called often shut the others out."""
+    root = tmp_path / "workspace"
+    (root / ".vigil").mkdir(parents=True)
+    params = compose_params("demo").replace("sign_ups_per_hour: 30", "sign_ups_per_hour: 1")
+    (root / "params.yaml").write_text(params.replace("trusted_proxies: []", "trusted_proxies: [127.0.0.0/8]") if trusted else params)
+    with running(root, "--model-dir", str(models[0])) as service:
+        client, headers = service.by(""), {"x-forwarded-proto": "https"}
+        form = wait_for(lambda: client.get("/console/log-in", headers=headers), lambda answer: answer.status_code == 200, service.log)
+        token = form.headers["set-cookie"].partition(";")[0].partition("=")[2]
+        headers["cookie"] = f"vigil_form={token}"
+        answer = client.post("/console/log-in", data={"csrf": token, "user_name": "vera", "password": PASSWORD}, headers=headers)
+        assert "vigil_session=" in answer.headers["set-cookie"]
+        assert ["; secure" in one.headers["set-cookie"].lower() for one in (form, answer)] == [trusted, trusted]
+        client.cookies.clear()
+        made = []
+        for number in range(2):
+            person = {"name": "N", "email": f"n{number}@example.org", "user_name": f"nora{number}", "password": PASSWORD}
+            made.append(client.post("/v1/sign-up", json=person, headers={"x-forwarded-for": f"203.0.113.{number}"}).status_code)
+        assert made == [201, 201 if trusted else 429]
+
+
 def test_a_refused_sign_up_says_why_keeps_what_was_written_and_shows_no_password(served: Service) -> None:
     client = httpx.Client(base_url=served.url, trust_env=False, follow_redirects=True)
     token = client.get("/console/sign-up").cookies["vigil_form"]

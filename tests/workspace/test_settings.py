@@ -144,6 +144,8 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("ingest.sources", [{"name": "a", "path": "x", "identity": {"rule": "pattern"}}], "`pattern` goes with rule"),
         ("ingest.sources", [{"name": "a", "path": "x", "identity": {"rule": "pattern", "pattern": "(("}}], "regular expression with one group"),
         ("ingest.sources", [{"name": "a", "path": "x", "label_map": {"0": "authentic"}}], "label_map"),
+        ("serve.trusted_proxies", ["proxy.example"], "not a name"),
+        ("serve.trusted_proxies", ["*"], "not a name"),
         ("train", None, "train"),
         ("train", [], "train"),
     ],
