@@ -75,6 +75,7 @@ class Cases:
         whose = {"owner_id": detection["owner_id"], "source": detection["source"], "reason": reason, "state": "open", "said": list(said)}
         if known is not None:
             case_id = str(known["id"])
+            connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case_id))  # of before the erasure; what was erased never trains again
             again = {"label": "", "identity": "", "decided_at": "", "gold": "", "why": "", "created_at": now()}
             connection.execute(update(CASES).where(CASES.c.id == case_id).values(**whose, **measured, **again))
         else:

@@ -247,6 +247,12 @@ def _remove_other_folders(root: Path, keep: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_copies(root: Path, sha256: str) -> None:
+    """Delete what is on its way to training of an erased file. An ingest that reads it at this moment leaves it out, or comes again."""
+    for copy in (root / OUTBOX_FOLDER).glob(f"*/{sha256}*"):
+        copy.unlink(missing_ok=True)
+
+
 def media_suffix(path: Path) -> str:
     """The file name ending that fits the first bytes of `path`, for readers that go by names; `.bin` when unknown."""
     with open(path, "rb") as handle:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, String, cast, delete, select, update
 from feedback import audit
 from feedback.access import Actor
 from feedback.database import Database, now
+from feedback.handover import remove_copies
 from feedback.keep import MediaStore
 from feedback.learned import learned_by, learned_from
 from feedback.policies import POLICIES, policy_settings
@@ -201,6 +202,7 @@ class Retention:
         gone = {"state": "deleted", "state_since": now(), "why": "erased on request"}
         connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(**gone))
         self.media.delete(sha256)  # before the commit: a kill here leaves a request to repeat, never media that nobody remembers
+        remove_copies(self.database.root, sha256)
         training = "requested" if requested else "none"
         said = f"Erased; {NO_CYCLE} (or run `vigil erase`)." if requested else "Erased; training never got it."
         return {"state": "erased", "training": training, "models": models, "next": said}

@@ -11,6 +11,7 @@ from feedback.access import Role
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
 from feedback.retention import Retention, finish_erasures
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
+from tests.feedback.conftest import Make, ask
 from tests.feedback.world import JPEG, World
 from workspace.files import read_json, sha256_bytes
 
@@ -146,6 +147,24 @@ def test_what_was_erased_may_come_again_and_be_judged_and_never_trains(world: Wo
     assert export_reviewed(world.root, world.settings) is None
 
 
+def test_what_was_erased_out_of_training_and_comes_again_is_a_case_like_any_other(make: Make) -> None:
+    """It kept the hand-over of before, so people were told that it trains, and could not take their answers back."""
+    app, people = make()
+    world = World(app.state.service.root)
+    detection_id, case_id = world.upload(JPEG)
+    world.decide(case_id, "fake")
+    assert export_reviewed(world.root, world.settings) is not None
+    assert mark_ingested(world.root, world.settings, {(sha256_bytes(JPEG), "fake"): "b"}) == 1
+    retention(world).erase(world.sender, detection_id)
+    assert world.upload(JPEG, owner=world.user("other"))[1] == case_id
+    world.close()
+    address, answer = f"/v1/cases/{case_id}", {"json": {"label": "real"}}
+    ask(app, ("POST", f"{address}/review", answer), key=people["rob"][1])
+    decided, undone = ask(app, ("POST", f"{address}/review", answer), ("POST", f"{address}/undo", {}), key=people["rita"][1])
+    assert (decided.json()["state"], decided.json()["handover"], decided.json()["batch"]) == ("decided", "", "")
+    assert undone.status_code == 200 and undone.json()["state"] == "open"
+
+
 def test_an_erased_case_on_its_way_to_training_is_taken_back(world: World) -> None:
     kept_detection, kept = world.upload(JPEG + b"kept")
     detection_id, case_id = world.upload(JPEG + b"gone")
@@ -154,6 +173,7 @@ def test_an_erased_case_on_its_way_to_training_is_taken_back(world: World) -> No
     first = export_reviewed(world.root, world.settings)
     said = retention(world).erase(world.sender, detection_id)
     assert said["training"] == "requested" and kept_detection
+    assert [path for path in world.root.rglob("*") if path.is_file() and sha256_bytes(JPEG + b"gone") in path.name] == [], "the copy on its way goes at once"
     second = export_reviewed(world.root, world.settings)
     assert first is not None and second is not None and not first.exists() and [path.stem for path in second.glob("*.jpg")] == [sha256_bytes(JPEG + b"kept")]
     (done,) = finish_erasures(world.root, world.database)
