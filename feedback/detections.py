@@ -94,6 +94,11 @@ class Detections:
                 connection.execute(IDEMPOTENCY.insert().values(**row))
             return [_one(connection, detection_id) or {} for detection_id in ids]
 
+    def knows(self, actor: Actor, idempotency_key: str) -> bool:
+        """Whether something was accepted under this key before: then there is nothing to find room for."""
+        with self.database.read() as connection:
+            return bool(idempotency_key) and connection.execute(_of_key(actor, idempotency_key)).first() is not None
+
     def replayed(self, actor: Actor, idempotency_key: str, fingerprint: str) -> list[dict[str, Any]] | None:
         """The rows made under this key before; None where it is new. Raises KeyReused."""
         with self.database.read() as connection:
@@ -288,13 +293,16 @@ class Detections:
             connection.execute(update(MEDIA).where(MEDIA.c.sha256 == file.sha256).values(state="kept", state_since=moment, why=""))
 
     def _replayed(self, connection: Connection, actor: Actor, key: str, fingerprint: str) -> list[dict[str, Any]] | None:
-        query = select(IDEMPOTENCY).where(IDEMPOTENCY.c.owner_id == actor.user_id, IDEMPOTENCY.c.key == key)
-        found = connection.execute(query).mappings().one_or_none()
+        found = connection.execute(_of_key(actor, key)).mappings().one_or_none()
         if found is None:
             return None
         if found["fingerprint"] != fingerprint:
             raise KeyReused(key)
         return [row for detection_id in found["detection_ids"] if (row := _one(connection, detection_id)) is not None]
+
+
+def _of_key(actor: Actor, idempotency_key: str) -> Any:
+    return select(IDEMPOTENCY).where(IDEMPOTENCY.c.owner_id == actor.user_id, IDEMPOTENCY.c.key == idempotency_key)
 
 
 def _unkept(connection: Connection, hashes: Iterable[str]) -> list[str]:

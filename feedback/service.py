@@ -162,10 +162,11 @@ class Service:
             self.workers.wake()
         return [self._shown(row) for row in rows]
 
-    def may_detect(self, actor: Actor) -> None:
-        """Return quietly where this actor may send media, and there is room for one: asked before a byte of them is read."""
+    def may_detect(self, actor: Actor, idempotency_key: str = "") -> None:
+        """Return quietly where this actor may send media, and there is room for one or the key came before: asked before a byte of them is read."""
         authorize(actor, "detection.create")
-        self.detections.make_room(1)
+        if not self.detections.knows(actor, idempotency_key):
+            self.detections.make_room(1)
 
     def replayed(self, actor: Actor, idempotency_key: str, fingerprint: str) -> list[dict[str, Any]] | None:
         """The detections made under this key before, None where it is new. Raises KeyReused for another question."""

@@ -74,7 +74,7 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
         idempotency_key: IdempotencyKey = "",
     ) -> Response:
         """Send one file, or a reference to one, for a verdict. 201 with the verdict, or 202 while it is still to come."""
-        await door.do(service.may_detect, actor)  # before a byte of the body is read
+        await door.do(service.may_detect, actor, idempotency_key)  # before a byte of the body is read
         callers.upload(actor, request)
         async with contextlib.AsyncExitStack() as stack:
             if request.headers.get("content-type", "").split(";")[0].strip().lower() == "application/json":
@@ -97,7 +97,7 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
         request: Request, actor: Caller, policy: Annotated[Policy, Query()] = "", mode: Annotated[Mode, Query()] = "", idempotency_key: IdempotencyKey = ""
     ) -> Response:
         """Send several files at once; all are accepted, or none."""
-        await door.do(service.may_detect, actor)
+        await door.do(service.may_detect, actor, idempotency_key)
         callers.upload(actor, request)
         async with received(request, service.root, settings.serve.max_upload_bytes, settings.feedback.max_batch_files) as form:
             found = await take(actor, form.files, policy or form.fields.get("policy", ""), mode or form.fields.get("mode", ""), idempotency_key)

@@ -59,6 +59,16 @@ def test_an_erased_upload_that_is_sent_again_with_its_key_stays_erased(make: Mak
     assert (again["id"], again["state"]) == (first["id"], "erased") and stored(app) == []
 
 
+def test_a_retry_is_answered_though_the_queue_is_full(make: Make) -> None:
+    """What had been accepted was refused for want of room when its answer was lost and it was sent again."""
+    app, people = make(workers__queue_length=1)
+    first = send(app, people["vera"], b"file", "key").json()
+    again = send(app, people["vera"], b"file", "key")
+    assert again.status_code == 202 and again.json()["id"] == first["id"]
+    assert send(app, people["vera"], b"file", "another").status_code == 429 and send(app, people["rob"], b"file", "key").status_code == 429
+    assert send(app, people["vera"], b"other", "key").status_code == 422
+
+
 def test_a_key_that_comes_with_another_file_keeps_only_the_first(make: Make) -> None:
     app, people = make()
     send(app, people["vera"], b"one", "key")
