@@ -97,7 +97,7 @@ class Detections:
     def knows(self, actor: Actor, idempotency_key: str) -> bool:
         """Whether something was accepted under this key before: then there is nothing to find room for."""
         with self.database.read() as connection:
-            return bool(idempotency_key) and connection.execute(_of_key(actor, idempotency_key)).first() is not None
+            return connection.execute(_of_key(actor, idempotency_key)).first() is not None
 
     def replayed(self, actor: Actor, idempotency_key: str, fingerprint: str) -> list[dict[str, Any]] | None:
         """The rows made under this key before; None where it is new. Raises KeyReused."""

@@ -26,16 +26,18 @@ def wilson(right: int, seen: int) -> dict[str, float | int | None]:
 def quality(connection: Connection, user_id: str | None = None) -> list[dict[str, Any]]:
     """A row a reviewer who has answered anything, by name: reviews, gold {value, low, high, right, n}, agreement likewise, seconds (median).
 
-    `gold`: answers to known cases that were right; `unsure` is not. `agreement`: answers to decided cases with at least two
-    answers that are the deciding label. Answers taken back do not count.
+    `gold`: first answers to known cases that were right; `unsure` is not. `agreement`: answers to decided cases with at least two
+    answers that are the deciding label. Answers taken back do not count, but for the first to a known case: who sees here that one was wrong mends nothing.
     """
     answers = select(REVIEWS.c.case_id, func.count().label("answers")).where(REVIEWS.c.undone_at == "").group_by(REVIEWS.c.case_id).subquery()
     query = (
-        select(REVIEWS.c.reviewer_id, USERS.c.name, REVIEWS.c.label, REVIEWS.c.seconds, CASES.c.gold, CASES.c.state, CASES.c.label.label("decided"), answers)
+        select(*(REVIEWS.c[name] for name in ("case_id", "reviewer_id", "label", "seconds", "undone_at")), USERS.c.name, CASES.c.gold, CASES.c.state)
+        .add_columns(CASES.c.label.label("decided"), answers.c.answers)
         .join(USERS, USERS.c.id == REVIEWS.c.reviewer_id)
         .join(CASES, CASES.c.id == REVIEWS.c.case_id)
-        .join(answers, answers.c.case_id == REVIEWS.c.case_id)
-        .where(REVIEWS.c.undone_at == "")
+        .outerjoin(answers, answers.c.case_id == REVIEWS.c.case_id)
+        .where((REVIEWS.c.undone_at == "") | (CASES.c.gold != ""))
+        .order_by(REVIEWS.c.created_at, REVIEWS.c.id)
     )
     if user_id is not None:
         query = query.where(REVIEWS.c.reviewer_id == user_id)
@@ -46,13 +48,14 @@ def quality(connection: Connection, user_id: str | None = None) -> list[dict[str
 
 
 def _row(reviewer_id: str, rows: list[Any]) -> dict[str, Any]:
-    gold = [row for row in rows if row.gold]
-    decided = [row for row in rows if not row.gold and row.state == "decided" and row.answers > 1]
-    seconds = [row.seconds for row in rows if row.seconds is not None]
+    gold = {row.case_id: row for row in reversed(rows) if row.gold}.values()  # the first of each
+    standing = [row for row in rows if not row.undone_at]
+    decided = [row for row in standing if not row.gold and row.state == "decided" and row.answers > 1]
+    seconds = [row.seconds for row in standing if row.seconds is not None]
     return {
         "reviewer_id": reviewer_id,
         "reviewer": rows[0].name,
-        "reviews": len(rows),
+        "reviews": len(standing),
         "gold": wilson(sum(row.label == row.gold for row in gold), len(gold)),
         "agreement": wilson(sum(row.label == row.decided for row in decided), len(decided)),
         "seconds": median(seconds) if seconds else None,

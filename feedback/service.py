@@ -165,7 +165,7 @@ class Service:
     def may_detect(self, actor: Actor, idempotency_key: str = "") -> None:
         """Return quietly where this actor may send media, and there is room for one or the key came before: asked before a byte of them is read."""
         authorize(actor, "detection.create")
-        if not self.detections.knows(actor, idempotency_key):
+        if not (idempotency_key and self.detections.knows(actor, idempotency_key)):
             self.detections.make_room(1)
 
     def replayed(self, actor: Actor, idempotency_key: str, fingerprint: str) -> list[dict[str, Any]] | None:

@@ -196,6 +196,20 @@ def test_a_gold_case_measures_and_never_trains(world: World) -> None:
     assert (found["state"], found["label"]) == ("decided", "unsure") and outbox(world) == {}, "four answers, two and two: nobody knows"
 
 
+def test_a_wrong_answer_to_a_gold_case_is_not_mended_by_another(make: Make) -> None:
+    """The figure of gold cases told a reviewer after each answer whether it had been one, and right; a second answer made it right."""
+    app, people = make()
+    world = World(app.state.service.root)
+    case_id = world.upload(JPEG)[1]
+    world.cases.set_gold(world.cy, case_id, "real")
+    world.close()
+    address = f"/v1/cases/{case_id}"
+    story = [("review", {"json": {"label": "fake"}}), ("undo", {}), ("review", {"json": {"label": "real"}})]
+    ask(app, *(("POST", f"{address}/{verb}", more) for verb, more in story), key=people["rob"][1])
+    (mine,) = ask(app, ("GET", "/v1/quality", {}), key=people["rob"][1])[0].json()["reviewers"]
+    assert (mine["reviews"], mine["gold"]["right"], mine["gold"]["n"]) == (1, 0, 1)
+
+
 def test_a_gold_case_looks_like_any_other_to_who_answered_it(world: World) -> None:
     _, case_id = world.upload(JPEG + b"one")
     world.cases.set_gold(world.cy, case_id, "real")
