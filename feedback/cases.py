@@ -58,7 +58,7 @@ class Cases:
         """
         known = connection.execute(select(CASES).where(CASES.c.sha256 == detection["sha256"])).mappings().one_or_none()
         measured = {
-            "kind": str(answer.get("kind") or detection.get("kind") or ""),
+            "kind": str(answer.get("kind") or detection.get("kind") or (known["kind"] if known is not None else "")),
             "p_fake": answer.get("p_fake"),
             "novelty": answer.get("novelty"),
             "uncertainty": 0.0 if reason in UNSCORED and answer.get("p_fake") is None else uncertainty_of(answer.get("p_fake"), answer.get("threshold")),
@@ -256,7 +256,7 @@ class Cases:
         moment = now()
         connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(state="decided", label=label, identity=identity, decided_at=moment))
         erased = connection.execute(select(ERASURES.c.sha256).where(ERASURES.c.sha256 == case["sha256"])).one_or_none() is not None
-        trains = label in TRAINING_LABELS and not erased
+        trains = label in TRAINING_LABELS and not erased and bool(case["kind"])  # what nothing could open, training refuses, and would be asked again and again
         if trains:
             connection.execute(OUTBOX.insert().values(case_id=case["id"], created_at=moment, state="waiting"))
         told = {"label": label, "answers": len(reviews), "trains": trains}

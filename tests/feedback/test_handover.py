@@ -167,6 +167,15 @@ def test_a_store_that_does_not_answer_stops_the_hand_over_and_nothing_is_claimed
     world.close()
 
 
+def test_what_could_not_be_opened_is_not_handed_over(tmp_path: Path) -> None:
+    """Ingest refused it each time, and the label that was never taken started a cycle again and again."""
+    world = World(tmp_path / "w")
+    case_id = world.upload(b"no media", verdict="none", reason="disputed", p_fake=None, kind="")[1]
+    assert world.decide(case_id, "fake")["handover"] == ""
+    assert waiting(world.root, world.settings) == 0 and export_reviewed(world.root, world.settings) is None
+    world.close()
+
+
 def test_quarantined_and_gold_cases_are_never_handed_over(world: World) -> None:
     real, fake, _ = sorted(case["id"] for case in world.cases.page("decided", 0, 10) if case["handover"])
     world.cases.quarantine(world.cy, real, "a doubt")

@@ -82,6 +82,9 @@ def test_what_is_no_media_gets_no_verdict_but_a_reason(root: Path, service: Serv
     body = answer.json()
     assert body["verdict"] == "none" and body["p_fake"] is None and body["reason"] and body["case_id"] is None
     assert str(root) not in answer.text and ".vigil" not in answer.text, "a reason tells nothing about the server's folders"
+    case_id = service.client.post(f"/v1/detections/{body['id']}/dispute", json={"claim": "fake"}).json()["case_id"]
+    decided = service.review(case_id, "fake").json()
+    assert (decided["state"], decided["label"], decided["handover"]) == ("decided", "fake", ""), "ingest could not open it either"
 
 
 def test_half_a_video_gets_a_row_not_a_crash(service: Service, clip: bytes) -> None:
