@@ -51,7 +51,7 @@ def export_reviewed(root: Path, settings: Settings) -> Path | None:
 
     Labels `real` and `fake` only; `use` is train; `identity` is what the reviewers knew, else empty, and such a sample only
     ever trains; `generator` of a fake is `reported`. Safe to repeat: the same rows give the same folder.
-    A case whose media are gone is left out and logged; it comes along once they are back. Raises DataError where the store of the media does not answer.
+    A case whose media are gone is left out and logged; it comes along once they are back. Raises StoreSilent.
     """
     if not exists(root, settings):
         return None

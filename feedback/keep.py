@@ -31,6 +31,10 @@ class MediaMissing(DataError):
     """The store does not have a file that is asked for; to ask again does not help."""
 
 
+class StoreSilent(DataError):
+    """The store cannot be reached, or refuses; that says nothing about the file."""
+
+
 def derived_name(detection_id: str, what: str) -> str:
     """The file of what was made for one detection: of the same upload, another mode or policy shows other clips."""
     return f"{detection_id}-{what}"
@@ -39,7 +43,7 @@ def derived_name(detection_id: str, what: str) -> str:
 class MediaStore:
     """The media of one workspace's service. Safe to use from several threads and processes.
 
-    Raises DataError where the store cannot be reached, MediaMissing (one of them) where it does not have a file that is asked for.
+    Raises StoreSilent, or MediaMissing, each a DataError.
     """
 
     def __init__(self, root: Path, settings: Settings) -> None:
@@ -154,7 +158,7 @@ class MediaStore:
             if isinstance(problem, ClientError) and problem.response.get("Error", {}).get("Code") in NOT_THERE:
                 raise _missing(sha256, "the store has no such file") from problem
             LOG.warning("%s: %s", self.url, problem)  # names addresses that are not for everybody who is told of it
-            raise DataError(
+            raise StoreSilent(
                 f"The media {sha256[:12]} cannot be had.", why="the store of the media does not answer", next_step="Try again; see whether the store answers."
             ) from problem
 

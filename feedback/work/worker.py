@@ -26,7 +26,7 @@ from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
 from feedback.forever import TROUBLE_SECONDS, forever
-from feedback.keep import MediaMissing, MediaStore, derived_name
+from feedback.keep import MediaMissing, MediaStore, StoreSilent, derived_name
 from feedback.policies import Bound
 from feedback.secret import load_secret
 from feedback.serving import Served, Serving
@@ -35,7 +35,7 @@ from feedback.work.batching import Batcher
 from feedback.work.decoding import ChildFailed, Decoders, Opened
 from feedback.work.judging import answer_of, bound_of, case_reason, faces_of, no_verdict
 from model.inference import most_telling
-from workspace.errors import DataError, VigilError
+from workspace.errors import VigilError
 from workspace.files import sha256_bytes
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
@@ -145,7 +145,7 @@ class Worker:
                 _say({"id": detection_id, "state": "done", "progress": 1.0, "verdict": done["verdict"]})
         except asyncio.CancelledError:
             raise
-        except DataError as problem:  # says nothing about the file, so it is no attempt
+        except StoreSilent as problem:  # no attempt at the file
             LOG.warning("detection %s goes back to the queue: %s %s", detection_id, problem.what, problem.why)
             self.resting_until = asyncio.get_running_loop().time() + TROUBLE_SECONDS
             await asyncio.to_thread(self.detections.give_back, self.name, detection_id)

@@ -18,12 +18,12 @@ from feedback.access import Actor, Role
 from feedback.cases import Cases
 from feedback.database import Database
 from feedback.handover import export_reviewed, mark_ingested, media_suffix, source, waiting, within_caps
+from feedback.keep import StoreSilent
 from feedback.tables import AUDIT, OUTBOX
 from tests.feedback.buckets import CREDENTIALS, s3_server
 from tests.feedback.databases import KINDS, database_url, drop_postgres, fresh_postgres
 from tests.feedback.killing import killed_at_line
 from tests.feedback.world import JPEG, World, write_settings
-from workspace.errors import DataError
 from workspace.files import atomic_file, sha256_bytes
 from workspace.settings import QueueSettings, Settings, load_settings
 
@@ -161,7 +161,7 @@ def test_a_store_that_does_not_answer_stops_the_hand_over_and_nothing_is_claimed
     with s3_server("media") as (endpoint, _):
         world = World(tmp_path / "w", media_url="s3://media/vigil", s3_endpoint_url=endpoint)
         fill(world)
-    with pytest.raises(DataError, match="cannot be had"):
+    with pytest.raises(StoreSilent):
         export_reviewed(world.root, world.settings)
     assert outbox(world.root, world.settings) == {"waiting": 3}
     world.close()
