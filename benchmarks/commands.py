@@ -47,6 +47,7 @@ def code_hash(*more: str) -> str:
 
 # (stage, version) -> the version whose results it has wherever these scripts look, and why: what was measured then still stands
 STANDS_FOR = {
+    ("faces", 6): (5, "pixels that are not square, mirrored and joined videos, marked AVIFs: nothing that is rendered has any"),
     ("forge", 9): (8, "refuses a plugin's copies of what it was given: no script here has a plugin"),
     ("forge", 10): (9, "an exported generator's face may talk in place of a video: no script here has one"),
     ("forge", 11): (10, "a fake's looks are measured on itself, and drawn people are lit, cut and coded otherwise: no figure here comes from either"),
