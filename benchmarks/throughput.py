@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py [--profile full] [--table LABELS.csv] [--rounds 3]   appends a row to benchmarks/throughput.jsonl
 
-Profile `small` (112 px, small ResNeXt) or `full` (224 px, ResNeXt-50), everything on: forgeries made anew at each visit, every
+Profile `small` (112 px, EfficientNet-Lite0) or `full` (224 px, ResNeXt-50), everything on: forgeries made anew at each visit, every
 augmentation, averaged weights. The bare loop is forward, backward and AdamW's step of the same network on one batch that is
 already there. Both take turns in one run; the ratios count: the median of the turns that begin with nothing in memory but may keep what they read
 (`ratio`), and of those that read every clip from its shard each time (`ratio_uncached`), with all turns beside them.
