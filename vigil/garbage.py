@@ -9,7 +9,7 @@ from typing import Any
 from workspace.errors import WorkspaceError
 from workspace.journal import Event, Journal
 from workspace.lease import lease
-from workspace.objects import FOLDER, WORKSPACE, cache_of, hashes_in, inside, local_remote, needed_by, objects_in, revisions
+from workspace.objects import FOLDER, WORKSPACE, cache_of, inside, local_remote, needed_by, objects_in, outputs_in, revisions
 from workspace.settings import Settings
 from workspace.state import batch_states, candidates, champion, open_cycle, previous, promoted
 
@@ -114,13 +114,13 @@ def _models(root: Path, events: Sequence[Event]) -> Iterator[Pile]:
 
 def _is_cached(pointer: Path, cached: dict[str, Path]) -> bool:
     """Whether the folder that a .dvc file names lies whole in the cache."""
-    folders = [md5 for md5 in hashes_in(pointer.read_text(encoding="utf-8")) if md5.endswith(FOLDER)]
+    folders = [md5 for md5 in outputs_in(pointer.read_text(encoding="utf-8")).values() if md5.endswith(FOLDER)]
     return bool(folders) and all(md5 in cached and inside(cached, md5) <= cached.keys() for md5 in folders)
 
 
 def _objects(root: Path, settings: Settings, without_tags: Sequence[str]) -> Iterator[Pile]:
     """What DVC keeps: what nobody names, what only a tag that is given up names, and the rest, which stays."""
-    needed = needed_by(root)
+    needed = needed_by(root, without_tags)
     staying = set().union(*(md5s for name, md5s in needed.items() if name not in without_tags))
     given_up = set().union(*(needed[tag] for tag in without_tags)) - staying
     stores = [("DVC's cache", cache_of(root))]

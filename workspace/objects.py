@@ -1,18 +1,21 @@
 """DVC's objects by who needs them: which revision of the workspace names which content, and where it lies on this disk.
 
-Read from git alone (`*.dvc` and `dvc.lock` of every branch and tag) and the folder lists in the cache: what is named by a hash anywhere
-counts as needed, the inputs of stages too. That is at least what DVC's own `gc --all-branches --all-tags --workspace` keeps.
+Read from git alone (`*.dvc` and `dvc.lock` of every branch and tag) and the folder lists in the cache: what is an output anywhere counts as
+needed, as for DVC's own `gc --all-branches --all-tags --workspace`. An input that is nobody's output, as a folder of outputs is, never was an object.
 """
 
 import json
-import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from workspace.errors import DataError
 from workspace.repository import git
 
 WORKSPACE = "workspace"
-NAMED = r"md5: [0-9a-f]{32}(\.dir)?"
+LOCK = "dvc.lock"
 FOLDER = ".dir"  # ends the md5 of a folder's list of files
 
 
@@ -39,16 +42,24 @@ def revisions(root: Path) -> list[str]:
     return git(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags").split()
 
 
-def needed_by(root: Path) -> dict[str, set[str]]:
-    """The md5s that each branch and tag needs, and those of what lies in the workspace now (WORKSPACE), the files of folders among them.
-
-    Raises DataError where the list of a folder is not in the cache: nobody could then say what it holds.
-    """
-    stores = objects_in(cache_of(root))
+def named_by(root: Path) -> dict[str, set[str]]:
+    """The md5s of the outputs of each branch and tag, and of what lies in the workspace now (WORKSPACE); those of a folder's files are in its list."""
     named = {name: _named_in(root, name) for name in revisions(root)}
-    here = [root / "dvc.lock", *root.glob("data/*/*.dvc"), *root.glob("models/*.dvc")]
-    named[WORKSPACE] = {md5 for path in here if path.is_file() for md5 in hashes_in(path.read_text(encoding="utf-8"))}
-    return {name: md5s | {inner for md5 in md5s if md5.endswith(FOLDER) for inner in inside(stores, md5)} for name, md5s in named.items()}
+    here = [root / LOCK, *root.glob("data/*/*.dvc"), *root.glob("models/*.dvc")]
+    named[WORKSPACE] = {md5 for path in here if path.is_file() for md5 in outputs_in(path.read_text(encoding="utf-8")).values()}
+    return named
+
+
+def needed_by(root: Path, given_up: Collection[str] = ()) -> dict[str, set[str]]:
+    """What `named_by` says, with the files of folders.
+
+    Raises DataError where the list of a folder is not in the cache, unless only tags that are `given_up` need it: nobody could then say what it holds.
+    """
+    stores, needed = objects_in(cache_of(root)), {}
+    for name, md5s in named_by(root).items():
+        lists = [md5 for md5 in md5s if md5.endswith(FOLDER) and (md5 in stores or name not in given_up)]
+        needed[name] = md5s.union(*(inside(stores, md5) for md5 in lists))
+    return needed
 
 
 def tags_needing(root: Path, md5s: set[str]) -> list[str]:
@@ -64,12 +75,15 @@ def tags_needing(root: Path, md5s: set[str]) -> list[str]:
 
 
 def _named_in(root: Path, revision: str) -> set[str]:
-    return hashes_in(git(root, "grep", "-h", "-o", "-E", NAMED, revision, "--", "*.dvc", "dvc.lock", check=False))
+    pointers = git(root, "grep", "-h", "-o", "-E", r"md5: [0-9a-f]{32}(\.dir)?", revision, "--", "*.dvc", check=False)  # each names its one output
+    return {line.removeprefix("md5: ") for line in pointers.splitlines()} | set(outputs_in(git(root, "show", f"{revision}:./{LOCK}", check=False)).values())
 
 
-def hashes_in(text: str) -> set[str]:
-    """The md5s that a .dvc file, or dvc.lock, names."""
-    return {found.group().removeprefix("md5: ") for found in re.finditer(NAMED, text)}
+def outputs_in(text: str) -> dict[str, str]:
+    """The outputs that a .dvc file, or dvc.lock, names: path and md5."""
+    page: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # a lock of a hundred batches has thousands of lines
+    stages = page["stages"].values() if "stages" in page else [page]
+    return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
 
 
 def inside(stores: dict[str, Path], md5: str) -> set[str]:
@@ -78,6 +92,6 @@ def inside(stores: dict[str, Path], md5: str) -> set[str]:
         raise DataError(
             "Nobody can say which objects of DVC's cache are needed. Nothing was deleted.",
             why=f"the list of the folder {md5[:12]}... is not in the cache",
-            next_step="Run `dvc fetch --all-tags --all-branches` in the workspace, then run the command again.",
+            next_step="Run `dvc fetch --all-tags --all-branches` in the workspace, then run the command again; `--without-tag` for a tag that was given up.",
         )
     return {str(entry["md5"]) for entry in json.loads(stores[md5].read_bytes())}

@@ -65,6 +65,15 @@ def test_a_person_makes_a_held_model_the_first_champion(promoted: Path, tmp_path
     assert again.returncode == 1 and "only the first" in again.stderr
 
 
+def test_gc_after_a_cycle_deletes_nothing_that_its_remote_must_hold(promoted: Path, tmp_path: Path):
+    """It stopped at the hash of data/faces, which DVC notes of what a stage reads, and of which nobody keeps a list."""
+    root = copy_workspace(promoted, tmp_path / "w")
+    vigil("doctor", "--push", "-w", root)
+    rows = {row["what"]: row for row in vigil_json("gc", "--delete", "-w", root)}
+    assert rows["DVC's cache: needed"]["files"] > 20 and rows["the DVC remote on this disk: needed"]["files"] > 20
+    assert [row["ok"] for row in vigil_json("doctor", "--remote", "-w", root)["checks"] if row["check"] == "remote"] == [True]
+
+
 def test_nothing_new_is_said_and_nothing_done(promoted: Path, tmp_path: Path):
     root = copy_workspace(promoted, tmp_path / "w")
     before = (git(root, "rev-parse", "HEAD"), stage_runs(root), (root / "journal.jsonl").read_bytes())

@@ -158,6 +158,9 @@ def test_a_tag_goes_only_when_it_is_named_and_never_one_to_which_a_rollback_lead
     assert given["why"] == f"vigil/{CYCLES[1]} cannot be restored any more" and given["bytes"] > 0
     assert "DVC's cache: needed by a tag given up" not in garbage(root), "not unless it is asked for"
     garbage(root, "--delete", "--without-tag", f"vigil/{CYCLES[1]}")
+    refused = vigil("gc", "-w", root, check=False)
+    assert refused.returncode == 1 and "--without-tag" in refused.stderr, "the list of its files is gone too"
+    assert garbage(root, "--without-tag", f"vigil/{CYCLES[1]}")["DVC's cache: needed"]["kept"]
     assert restored(root, tmp_path / "kept", f"vigil/{CYCLES[0]}").joinpath("models", CYCLES[0], "model.safetensors").exists()
     with pytest.raises(Exception, match=r"(?i)missing|not exist|checkout|failed"):
         there = restored(root, tmp_path / "lost", f"vigil/{CYCLES[1]}")

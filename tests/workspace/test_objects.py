@@ -7,7 +7,7 @@ import pytest
 from vigil.opening import open_workspace
 from workspace.errors import DataError
 from workspace.objects import WORKSPACE, cache_of, local_remote, needed_by, objects_in, tags_needing
-from workspace.repository import commit, dvc_add, open_dvc
+from workspace.repository import commit, dvc_add, open_dvc, reproduce
 
 
 def version(root: Path, batch: str, content: str, tag: str) -> None:
@@ -56,6 +56,23 @@ def test_without_the_list_of_a_folder_nobody_says_what_is_needed(root: Path) -> 
             path.unlink()
     with pytest.raises(DataError, match="Nothing was deleted"):
         needed_by(root)
+
+
+def test_inputs_that_are_no_output_are_no_objects(root: Path) -> None:
+    """DVC notes the hash of a folder of outputs, as data/faces is, with the stage that reads it, but keeps no list of it: gc stopped there, after any cycle."""
+    (root / "batches.yaml").write_text("batches: [b]\n")
+    (root / "dvc.yaml").write_text(
+        "stages:\n  one:\n    cmd: mkdir -p made/a && cp data/raw/b/notes.txt made/a/x\n    deps: [data/raw/b]\n    outs: [made/a]\n"
+        "  two:\n    cmd: cp made/a/x all\n    deps: [made]\n    outs: [all]\n"
+    )
+    reproduce(root, "one")
+    reproduce(root, "two")
+    commit(root, "a cycle", "vigil/2026-W03.1")
+    listed = {name for name in (root / "dvc.lock").read_text().split() if name.endswith(".dir")}
+    assert len(listed) == 3, "the batch, made/a and made"
+    with open_dvc(root) as repo:
+        theirs = {info.value for infos in repo.used_objs(all_branches=True, all_tags=True).values() for info in infos}
+    assert theirs == set().union(*needed_by(root).values()) and len(listed - theirs) == 1
 
 
 def test_only_the_workspace_s_own_folder_is_a_remote_on_this_disk(tmp_path: Path) -> None:
