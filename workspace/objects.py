@@ -32,9 +32,11 @@ def cache_of(root: Path) -> Path:
 
 def local_remote(root: Path, url: str) -> Path | None:
     """The remote of the settings where it is this workspace's own folder below .vigil, else None: others may need what another one holds."""
-    if not url or "://" in url or Path(url).is_absolute():
+    if not url or "://" in url:
         return None
-    return root / ".vigil" / url
+    private = root / ".vigil"
+    folder = private / Path(url).expanduser()
+    return folder if private.resolve() in folder.resolve().parents else None
 
 
 def revisions(root: Path) -> list[str]:

@@ -77,4 +77,5 @@ def test_inputs_that_are_no_output_are_no_objects(root: Path) -> None:
 
 def test_only_the_workspace_s_own_folder_is_a_remote_on_this_disk(tmp_path: Path) -> None:
     assert local_remote(tmp_path, "remote") == tmp_path / ".vigil" / "remote"
-    assert [local_remote(tmp_path, url) for url in ("", "s3://bucket/x", "/mnt/shared")] == [None, None, None]
+    others = ("", "s3://bucket/x", "/mnt/shared", "../../team", "..", ".", "~/team")
+    assert [local_remote(tmp_path, url) for url in others] == [None] * len(others), "other workspaces may use it"
