@@ -78,33 +78,39 @@ def init_repository(root: Path, remote_url: str, s3_endpoint_url: str = "") -> N
     (root / ".dvc").mkdir(parents=True, exist_ok=True)
     (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
     (root / ".dvcignore").touch()
-    if not (root / ".dvc" / "config").exists():
-        (root / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
     set_remote(root, remote_url, s3_endpoint_url)
     (root / ".gitignore").write_text("\n".join(IGNORED) + "\n", encoding="utf-8")
     commit(root, "Open a Vigil workspace")
 
 
 def set_remote(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
-    """Make DVC's remote the one that the settings name; whatever else a person has configured stays. Safe to repeat.
+    """Make DVC's remote the one that the settings name; whatever else a person has configured stays, comments too. Safe to repeat.
 
-    What is fetched is compared with its checksum (`verify`): DVC believes an S3 remote otherwise.
+    What is fetched is compared with its checksum (`verify`): DVC believes an S3 remote otherwise. Written here, because DVC cannot write a letter
+    outside ASCII, and has emptied the file by the time it knows.
     """
-    local = "://" not in remote_url
-    wanted = {"url": str(root.resolve() / ".vigil" / Path(remote_url).expanduser()) if local else remote_url, "verify": True}
-    if s3_endpoint_url:
-        wanted["endpointurl"] = s3_endpoint_url
-    with open_dvc(root) as repo:
-        known = repo.config.get("remote", {}).get(REMOTE)
-        if (known if remote_url else {}) == (wanted if remote_url else {}) and bool(known) == bool(remote_url):
-            return
-        with repo.config.edit("repo") as config:
-            config.get("remote", {}).pop(REMOTE, None)
-            if remote_url:
-                config["remote"][REMOTE] = wanted
-                config["core"].setdefault("remote", REMOTE)
-            elif config["core"].get("remote") == REMOTE:
-                del config["core"]["remote"]
+    from configobj import ConfigObj
+
+    path = root / ".dvc" / "config"
+    known = path.read_text(encoding="utf-8") if path.exists() else ""
+    config = ConfigObj((known or DVC_CONFIG).splitlines(), interpolation=False)
+    before = config.dict() if known else {}
+    core, section = config.setdefault("core", {}), f'remote "{REMOTE}"'
+    if remote_url:
+        local = "://" not in remote_url
+        wanted = {"url": str(root.resolve() / ".vigil" / Path(remote_url).expanduser()) if local else remote_url, "verify": "True"}
+        if s3_endpoint_url:
+            wanted["endpointurl"] = s3_endpoint_url
+        same = section in config and config[section].get("url") == wanted["url"]  # what else it says of another place does not hold of this one
+        config[section] = {**({key: value for key, value in config[section].items() if key != "endpointurl"} if same else {}), **wanted}
+        core.setdefault("remote", REMOTE)
+    else:
+        config.pop(section, None)
+        if core.get("remote") == REMOTE:
+            del core["remote"]
+    if config.dict() != before:
+        with atomic_file(path) as handle:
+            handle.writelines(f"{line}\n" for line in config.write())
 
 
 def commit(root: Path, message: str, tag: str = "") -> str:

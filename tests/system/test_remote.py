@@ -205,3 +205,17 @@ def test_a_remote_that_cannot_be_used_is_three_lines(tmp_path: Path, template: P
             said = [line for line in done.stderr.splitlines() if not line.startswith("  remote ")]
             assert done.returncode == 1 and len(said) == 3 and said[1].startswith("  Why:  ") and said[2].startswith("  Next: "), done.stderr
             assert reason in said[1], done.stderr
+
+
+def test_a_workspace_may_lie_below_a_folder_of_any_name(media: Path, tmp_path: Path) -> None:
+    """`vigil init` ended in a mistake of its own, and `vigil doctor --push` of a copy emptied DVC's configuration."""
+    root = tmp_path / "josé ü 1" / "w"
+    vigil("init", root, "--profile", "demo")
+    vigil("ingest", media, "-w", root)
+    vigil("doctor", "--push", "--remote", "-w", root)
+    before = (root / ".dvc" / "config").read_bytes()
+    vigil("doctor", "--push", "-w", root)
+    assert (root / ".dvc" / "config").read_bytes() == before != b""
+    copy = copy_workspace(root, tmp_path / "Kopie é")
+    vigil("doctor", "--push", "--remote", "-w", copy)
+    assert str(copy) in (copy / ".dvc" / "config").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workspace.errors import StageFailed
-from workspace.repository import open_dvc, reproduce
+from workspace.repository import init_repository, open_dvc, reproduce, set_remote
 
 HASH = "0123456789abcdef0123456789abcdef"
 # Words that some YAML takes for a number, a truth or a time; hashes of digits and one e are among them.
@@ -109,6 +109,33 @@ def test_other_files_keep_their_comments(root: Path) -> None:
     with dvcfile.modify_yaml(str(root / "other.yaml")) as found:
         found["b"] = 2
     assert (root / "other.yaml").read_text(encoding="utf-8") == "# why\na: 1 # because\nb: 2\n"
+
+
+# -- its configuration, and commits --------------------------------------------------------------------------------------------
+def test_the_remote_s_place_may_have_any_letters_and_the_file_keeps_what_a_person_wrote(tmp_path: Path) -> None:
+    """DVC opened the file for writing, met a letter outside ASCII, and left it empty; and every push wrote it anew, without its comments."""
+    root = tmp_path / "josé ü, #1"
+    root.mkdir()
+    init_repository(root, "remote")
+    config = root / ".dvc" / "config"
+    with open_dvc(root) as repo:
+        assert repo.config["remote"]["store"]["url"] == str(root / ".vigil" / "remote") and repo.config["core"]["remote"] == "store"
+    other = "['remote \"other\"']\n    url = s3://other/place  # é\n"
+    config.write_text("# mine\n" + config.read_text(encoding="utf-8") + "    jobs = 2\n" + other, encoding="utf-8")
+    before = config.read_bytes()
+    set_remote(root, "remote")
+    assert config.read_bytes() == before
+    set_remote(root, "s3://bucket/x", "http://127.0.0.1:9")
+    with open_dvc(root) as repo:
+        assert repo.config["remote"]["store"]["endpointurl"] == "http://127.0.0.1:9" and repo.config["remote"]["other"]["url"] == "s3://other/place"
+    assert "# mine" in config.read_text(encoding="utf-8") and "jobs" not in config.read_text(encoding="utf-8"), "what it said of another place"
+    set_remote(root, "")
+    with open_dvc(root) as repo:
+        assert list(repo.config["remote"]) == ["other"] and "remote" not in repo.config["core"]
+    config.write_bytes(b"")
+    set_remote(root, "remote")
+    with open_dvc(root) as repo:
+        assert repo.config["core"]["remote"] == "store" and repo.config["core"]["analytics"] is False
 
 
 # -- how a stage ends ---------------------------------------------------------------------------------------------------------
