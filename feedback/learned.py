@@ -5,7 +5,6 @@ in `.vigil/learned/<cycle>.json`: a promoted cycle never changes, and its table 
 """
 
 import json
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 
 from workspace.files import read_json, write_json
 from workspace.journal import Journal
+from workspace.repository import git
 from workspace.state import Champion, cycles, promoted
 
 FOLDER = Path(".vigil/learned")
 TABLE = "train.parquet"
-GIT_SECONDS = 20
 LOOK_AGAIN_SECONDS = 30.0  # for a table that is not here yet: a cycle's tag comes a moment after its last line in the journal
 _cached: dict[Path, tuple[tuple[int, int], float, dict[str, list[dict[str, Any]]]]] = {}
 _lock = threading.Lock()
@@ -103,12 +102,9 @@ def _table_of(root: Path, cycle: str) -> Path | None:
     """The training table under the cycle's tag, as DVC's cache keeps it."""
     import yaml
 
-    asked = ["git", "-C", str(root), "show", f"refs/tags/vigil/{cycle}:dvc.lock"]
-    done = subprocess.run(asked, capture_output=True, timeout=GIT_SECONDS, check=False)
-    if done.returncode != 0:
-        return None
+    lock = git(root, "show", f"refs/tags/vigil/{cycle}:./dvc.lock", check=False)
     try:
-        stages = yaml.safe_load(done.stdout)["stages"]
+        stages = yaml.safe_load(lock)["stages"]
         folder = next(out["md5"] for out in stages["assemble"]["outs"] if out["path"] == "data/sets")
         listed = json.loads(_object(root, folder).read_bytes())
         table = _object(root, next(entry["md5"] for entry in listed if entry["relpath"] == TABLE))

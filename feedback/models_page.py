@@ -1,16 +1,16 @@
 """What the model page shows, from the journal and from the reports that each cycle's commit keeps. Changes nothing."""
 
 import json
-import subprocess
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from workspace.errors import WorkspaceError
 from workspace.journal import Journal
+from workspace.repository import git
 from workspace.state import candidates, champion, cycles, previous, promoted
 
 FIGURES = ("auc", "balanced_accuracy", "recall", "fpr", "ece")
-GIT_SECONDS = 20
 
 
 def models(root: Path) -> dict[str, Any]:
@@ -109,9 +109,9 @@ def _report(root: Path, cycle: str, path: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=512)
-def _tagged(root: str, cycle: str, path: str) -> bytes:
+def _tagged(root: str, cycle: str, path: str) -> str:
     """The file under the cycle's tag, which never changes. Raises LookupError, which is not remembered, where there is none."""
-    done = subprocess.run(["git", "-C", root, "show", f"refs/tags/vigil/{cycle}:{path}"], capture_output=True, timeout=GIT_SECONDS, check=False)
-    if done.returncode != 0:
-        raise LookupError(path)
-    return done.stdout
+    try:
+        return git(Path(root), "show", f"refs/tags/vigil/{cycle}:./{path}")
+    except WorkspaceError as problem:
+        raise LookupError(path) from problem

@@ -5,7 +5,6 @@ training order, recomputed from the bytes, so that a checkout can prove which da
 """
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,9 @@ from pipelines.pretrain import CHECKPOINTS, load_base, shortened
 from pipelines.scoring import collected_where_enough, meshes, read_set, score_rows, unit_evidence, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
+from workspace.errors import WorkspaceError
 from workspace.files import atomic_file, read_json, sha256_file, write_json
+from workspace.repository import git
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -182,10 +183,9 @@ def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.Dat
 def revision(root: Path) -> str:
     """The commit that the workspace stood at while it trained; '' outside git."""
     try:
-        found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
+        return git(root, "rev-parse", "HEAD")
+    except WorkspaceError:
         return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
 
 
 if __name__ == "__main__":

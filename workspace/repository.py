@@ -121,7 +121,7 @@ def commit(root: Path, message: str, tag: str = "") -> str:
     tracked_gone = [name for name in git(root, "ls-files", "--deleted").splitlines() if name.endswith((".dvc", ".json"))]
     if tracked_gone:
         git(root, "rm", "-q", "--cached", "--", *tracked_gone)
-    if subprocess.run(["git", "diff", "--cached", "--quiet"], cwd=root).returncode:
+    if git(root, "diff", "--cached", "--name-only"):
         git(root, "commit", "-q", "--no-verify", "-m", message)
     head = git(root, "rev-parse", "HEAD")
     if tag and not git(root, "tag", "-l", tag):

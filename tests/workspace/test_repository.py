@@ -15,8 +15,9 @@ from dvc.utils.serialize import dumps_yaml, load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.train import revision
 from workspace.errors import StageFailed
-from workspace.repository import init_repository, open_dvc, reproduce, set_remote
+from workspace.repository import commit, init_repository, open_dvc, reproduce, set_remote
 
 HASH = "0123456789abcdef0123456789abcdef"
 # Words that some YAML takes for a number, a truth or a time; hashes of digits and one e are among them.
@@ -136,6 +137,20 @@ def test_the_remote_s_place_may_have_any_letters_and_the_file_keeps_what_a_perso
     set_remote(root, "remote")
     with open_dvc(root) as repo:
         assert repo.config["core"]["remote"] == "store" and repo.config["core"]["analytics"] is False
+
+
+def test_a_hook_of_another_repository_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the GIT_DIR that git gives a hook, a commit asked the other repository whether anything had changed, and was left out."""
+    root, other = tmp_path / "w", tmp_path / "other"
+    for folder in (root, other):
+        folder.mkdir()
+        init_repository(folder, "remote")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    before = revision(root)
+    (root / "params.yaml").write_text("a: 1\n")
+    assert commit(root, "a change") == revision(root) != before
+    assert commit(root, "none") == revision(root) and revision(other) != revision(root) and revision(tmp_path) == ""
 
 
 # -- how a stage ends ---------------------------------------------------------------------------------------------------------
