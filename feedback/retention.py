@@ -233,7 +233,8 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             case_id = str(row["detail"].get("case_id") or "")
             models = _joined(row["detail"].get("models", []), learned_by(root, case_id), learned[row["sha256"]])
             found = row["sha256"] in forgotten.samples
-            training = {**forgotten.as_dict(), "samples": [row["sha256"]]} if found else "it was in no batch"
+            mine = {"samples": [row["sha256"]], "kept_in": forgotten.kept_in.get(row["sha256"], [])}
+            training = {**forgotten.as_dict(), **mine} if found else "it was in no batch"
             detail = {**row["detail"], "training": training, "models": models}
             detail["cannot"] = "weights of the models named here were trained with it and cannot unlearn it" if models else ""
             same = (ERASURES.c.sha256 == row["sha256"]) & (ERASURES.c.requested_at == row["requested_at"])

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from feedback.access import Actor, Role
 from feedback.accounts import AccountRefused, Accounts
 from feedback.database import Database, now
@@ -134,17 +136,18 @@ def render_trail(found: dict[str, Any]) -> str:
 def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
     """What `erase` would take out of the workspace for this upload or sample, and which models learned from it; changes nothing."""
     from feedback.learned import learned_from
-    from feedback.tables import DETECTIONS
+    from feedback.tables import CASES, DETECTIONS
     from workspace.forgetting import would_forget
     from workspace.lease import lease
 
-    sha256 = what
+    sha256, case_id = what, ""
     if not SHA256.fullmatch(what):
         with _database(root, settings) as database, database.read() as connection:
             found = connection.execute(DETECTIONS.select().where(DETECTIONS.c.id == what)).mappings().one_or_none()
             sha256 = str(found["sha256"]) if found is not None else ""
+            case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or "-")
     with lease(root, "erase"):
-        page = would_forget(root, sha256)
+        page = would_forget(root, sha256, case_id)
     if not sha256 or not (page["rows"] or page["cached_objects"] or _was_sent(root, settings, sha256)):
         raise _unknown(what)
     return {**page, "models": learned_from(root, sha256)}
@@ -156,6 +159,9 @@ def render_would_erase(page: dict[str, Any]) -> str:
     lines += [f"  {row['batch']}: {row['path']}, {row['bytes']:,} bytes of {row['shard']}, which is packed anew" for row in page["rows"]]
     lines += [f"  {folder}: removed; the next cycle makes it again without this sample" for folder in page["folders"]]
     lines.append(f"  {page['cached_objects']} objects of DVC's cache ({page['cached_bytes']:,} bytes), and their copies in its remote")
+    if page["not_here"]:
+        lines.append(f"  {page['not_here']} objects of earlier cycles are not in this cache: those that the remote has are fetched and looked into")
+    lines += [f"  {batch}: has the same file from another source, in which it stays" for batch in page["kept_in"]]
     lines += [f"  near duplicate, another file, which stays: {sample_id[:16]}..." for sample_id in page["near_duplicates"]]
     lines += [f"  {tag} cannot be restored whole any more" for tag in page["tags"]]
     lines += [f"  cannot be erased: the weights of {model['cycle']} (v{model['version']}), which learned from it" for model in page["models"]]
@@ -203,6 +209,7 @@ def render_erased(found: dict[str, Any]) -> str:
         else:
             objects = f"{done['cached_objects']} objects of DVC's cache and {done['remote_objects']} of its remote deleted"
             lines.append(f"{row['sha256'][:16]}...: taken out of {', '.join(done['batches'])}; {objects}.")
+            lines += [f"  {batch} has the same file from another source: it stays there, unless it is erased by its sha256." for batch in done["kept_in"]]
             lines += [f"  {tag} cannot be restored whole any more." for tag in done["tags"]]
         if row["models"]:
             models = ", ".join(f"{model['cycle']} (v{model['version']})" for model in row["models"])

@@ -1,7 +1,8 @@
 """Take samples out of a workspace for good: out of their batch, out of what was made of them, and out of what DVC keeps of before.
 
 The row of a forgotten sample stays in its manifest with hash, label and `use` never, so that the same file never comes in
-again; its media, name and person go. Safe to repeat: a kill anywhere leaves batches that can be read, and the next run ends it.
+again; its media, name and person go. Where another batch has the same file from another source, it stays in that one, with what is made of that one.
+Safe to repeat: a kill anywhere leaves batches that can be read, and the next run ends it.
 What cannot be taken out are the weights of models that were trained with a sample. Run it under the lease, between cycles.
 """
 
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.batches import set_batch_state
+from workspace.errors import DataError
 from workspace.for_review import forget_conflicts
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, repack_shard, write_manifest
-from workspace.objects import FOLDER, cache_of, objects_in, tags_needing
+from workspace.objects import FOLDER, LOCK, cache_of, named_by, objects_in, outputs_in, tags_needing, with_files
 from workspace.state import batch_states
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
 class Forgotten:
     """What was done: batches rewritten, folders removed (stages make them again), objects deleted from DVC's cache and its remote.
 
-    `tags` are those that can no longer be restored whole.
+    `tags` are those that can no longer be restored whole; `kept_in` names, by sample, the batches that have it from another source.
     """
 
     samples: list[str] = field(default_factory=list)
@@ -44,6 +46,7 @@ class Forgotten:
     cached_objects: int = 0
     remote_objects: int = 0
     tags: list[str] = field(default_factory=list)
+    kept_in: dict[str, list[str]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -68,40 +71,72 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
     if not report.samples:
         return report
     wanted = set(report.samples)
-    for folder in _made_of(root, wanted):
+    report.kept_in = _kept_in(root, wanted)
+    for folder in _made_of(root, wanted, report.kept_in):
         shutil.rmtree(folder)
         report.folders.append(str(folder.relative_to(root)))
     forget_conflicts(root, wanted)
     _version(root, report.batches)
-    held = set(_held(root, wanted))
+    _fetch_earlier(root)
+    held = set(_held(root, wanted, report.kept_in))
     report.tags = tags_needing(root, held)
     report.cached_objects, report.remote_objects = len(held), delete_objects(root, held)
     _drop_empty(root, report.batches, who)
     return report
 
 
-def would_forget(root: Path, sample_id: str) -> dict[str, Any]:
-    """What `forget` would take out, and change nothing: rows with their bytes, folders, objects of DVC's cache with their bytes, tags that would be lost."""
-    rows, alike = [], []
+def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any]:
+    """What `forget` would take out, and change nothing: rows with their bytes, folders, objects of DVC's cache with their bytes, tags that would be lost.
+
+    With a case, only the rows that name it. `not_here` counts the objects of earlier versions that would be fetched first, to look into them.
+    """
+    rows, alike, rewritten = [], [], set()
     for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
         table = read_manifest(manifest.parent)
-        mine = table[table["sample_id"] == sample_id]
+        mine = table[(table["sample_id"] == sample_id) & ((table["case_id"] == case_id) | (case_id == ""))]
+        rewritten |= {manifest.parent.name} if len(mine) else set()
         names = zip(mine["path"], mine["shard"], mine["bytes"], mine["case_id"], strict=True)
         rows += [
             {"batch": manifest.parent.name, "path": path, "shard": shard, "bytes": int(size), "case_id": case} for path, shard, size, case in names if shard
         ]
         group = {sample_id, *mine["duplicate_of"]} - {""}
         alike += table.loc[(table["duplicate_of"].isin(group) | table["sample_id"].isin(group)) & (table["sample_id"] != sample_id), "sample_id"].tolist()
-    held = _held(root, {sample_id})
-    made = [str(folder.relative_to(root)) for folder in _made_of(root, {sample_id})]
-    objects = {"cached_objects": len(held), "cached_bytes": sum(path.stat().st_size for path in held.values())}
-    return {"sample_id": sample_id, "rows": rows, "folders": made, **objects, "tags": tags_needing(root, set(held)), "near_duplicates": sorted(set(alike))}
+    wanted = {sample_id} if rewritten else set()
+    kept_in = _kept_in(root, {sample_id}, but=rewritten)
+    held = _held(root, wanted, kept_in, but=rewritten)
+    here, folders = objects_in(cache_of(root)), {md5 for md5s in named_by(root).values() for md5 in md5s if md5.endswith(FOLDER)}
+    return {
+        "sample_id": sample_id,
+        "rows": rows,
+        "kept_in": kept_in.get(sample_id, []),
+        "folders": [str(folder.relative_to(root)) for folder in _made_of(root, wanted, kept_in)],
+        "cached_objects": len(held),
+        "cached_bytes": sum(path.stat().st_size for path in held.values()),
+        "not_here": len(with_files(here, folders) - here.keys()),
+        "tags": tags_needing(root, set(held)),
+        "near_duplicates": sorted(set(alike)),
+    }
 
 
-def _made_of(root: Path, samples: set[str]) -> list[Path]:
-    """The folders of stages that hold something of the samples."""
-    folders = [folder for pattern in MADE for folder in sorted(root.glob(pattern)) if folder.is_dir()]
-    return [folder for folder in folders if any(mentions(path, samples) for path in folder.rglob("*") if path.is_file())]
+def _kept_in(root: Path, samples: set[str], but: Collection[str] = ()) -> dict[str, list[str]]:
+    """The samples whose media a batch has, with these batches."""
+    found: dict[str, list[str]] = {}
+    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
+        if manifest.parent.name not in but:
+            table = read_manifest(manifest.parent)
+            for sample_id in sorted(set(table.loc[table["shard"] != "", "sample_id"]) & samples):
+                found.setdefault(sample_id, []).append(manifest.parent.name)
+    return found
+
+
+def _made_of(root: Path, samples: set[str], kept_in: Mapping[str, list[str]]) -> list[Path]:
+    """The folders of stages that hold something of the samples, but for what is made of a batch that keeps one of them."""
+    found = []
+    for folder in (path for pattern in MADE for path in sorted(root.glob(pattern)) if path.is_dir()):
+        gone = {sample_id for sample_id in samples if folder.name not in kept_in.get(sample_id, ())}
+        if any(mentions(path, gone) for path in folder.rglob("*") if path.is_file()):
+            found.append(folder)
+    return found
 
 
 def mentions(path: Path, samples: Collection[str]) -> bool:
@@ -157,11 +192,47 @@ def _version(root: Path, batches: list[str]) -> None:
         commit(root, f"Erase samples of {', '.join(batches)} on request")
 
 
-def _held(root: Path, samples: set[str]) -> dict[str, Path]:
-    """The objects of DVC's cache that hold something of the samples, by md5."""
+def _fetch_earlier(root: Path) -> None:
+    """Have in the cache what any branch or tag names and the remote has: only what is here can be looked into.
+
+    Raises DataError, naming the tags, where the remote cannot be read.
+    """
+    from workspace.remote import fetch
+
+    named = named_by(root)
+    try:
+        fetch(root, {md5 for md5s in named.values() for md5 in md5s if md5.endswith(FOLDER)})
+        stores = objects_in(cache_of(root))
+        fetch(root, set().union(*(with_files(stores, md5s) for md5s in named.values())))
+    except DataError as problem:
+        here = objects_in(cache_of(root))
+        lacking = [name for name, md5s in named.items() if not with_files(here, md5s) <= here.keys()]
+        why = f"{problem.why}; not looked through: {', '.join(lacking)}"
+        raise DataError("Copies of erased data may be left on the DVC remote. The erasure is not finished.", why=why, next_step=problem.next_step) from problem
+
+
+def _held(root: Path, samples: set[str], kept_in: Mapping[str, list[str]], but: Collection[str] = ()) -> dict[str, Path]:
+    """The objects of DVC's cache that hold something of the samples, by md5, but for those that a batch that keeps one of them needs (not one of `but`)."""
     objects = {md5: path for md5, path in objects_in(cache_of(root)).items() if not md5.endswith(FOLDER)}
+    held = _mentioning(objects, samples)
+    if kept_in:
+        needed = {md5: path for md5, path in held.items() if md5 in _needed_for(root, kept_in, but)}
+        held = {md5: path for md5, path in held.items() if md5 not in needed} | _mentioning(needed, samples - kept_in.keys())
+    return held
+
+
+def _mentioning(objects: Mapping[str, Path], samples: Collection[str]) -> dict[str, Path]:
     clips = set(samples).union(*(_clips_of(path, samples) for path in objects.values() if _begins(path, PARQUET)))
     return {md5: path for md5, path in objects.items() if mentions(path, clips)}
+
+
+def _needed_for(root: Path, kept_in: Mapping[str, list[str]], but: Collection[str]) -> set[str]:
+    """The objects of the batches as they are now, and of the faces and fakes of those that keep a sample."""
+    batches = [path for path in root.glob("data/raw/*.dvc") if path.stem not in but]
+    md5s = {md5 for path in batches for md5 in outputs_in(path.read_text(encoding="utf-8")).values()}
+    made = {f"data/{folder}/{batch}" for names in kept_in.values() for batch in names for folder in ("faces", "forged")}
+    lock = outputs_in((root / LOCK).read_text(encoding="utf-8")) if (root / LOCK).is_file() else {}
+    return with_files(objects_in(cache_of(root)), md5s | {md5 for path, md5 in lock.items() if path in made})
 
 
 def _drop_empty(root: Path, batches: list[str], who: str) -> None:

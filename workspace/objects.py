@@ -69,9 +69,7 @@ def tags_needing(root: Path, md5s: set[str]) -> list[str]:
     stores = objects_in(cache_of(root))
     found = []
     for tag in git(root, "tag", "-l", "vigil/*", "--sort=creatordate").split():
-        named = _named_in(root, tag)
-        lists = [inside(stores, md5) for md5 in named if md5.endswith(FOLDER) and md5 in stores]
-        if md5s & named.union(*lists):
+        if md5s & with_files(stores, _named_in(root, tag)):
             found.append(tag)
     return found
 
@@ -86,6 +84,11 @@ def outputs_in(text: str) -> dict[str, str]:
     page: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # a lock of a hundred batches has thousands of lines
     stages = page["stages"].values() if "stages" in page else [page]
     return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+
+
+def with_files(stores: dict[str, Path], md5s: Collection[str]) -> set[str]:
+    """These md5s, and those of the files in folders whose lists are among the `stores`."""
+    return set(md5s).union(*(inside(stores, md5) for md5 in md5s if md5.endswith(FOLDER) and md5 in stores))
 
 
 def inside(stores: dict[str, Path], md5: str) -> set[str]:

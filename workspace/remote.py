@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import WorkspaceError
+from workspace.errors import DataError, WorkspaceError
 from workspace.files import CHUNK_BYTES
 from workspace.objects import FOLDER
 from workspace.repository import open_dvc, remote_errors
@@ -74,6 +74,23 @@ def send_missing(root: Path) -> int:
         wanted = _wanted(repo, remote, Verified())
         there = set(remote.oids_exist(list(wanted)))
         return _send(repo, remote, [oid for oid in wanted if oid not in there])
+
+
+def fetch(root: Path, oids: Collection[str]) -> None:
+    """Have these objects in the cache; what the remote does not have stays away. Raises DataError when it cannot be read, or an object is damaged there."""
+    with open_dvc(root) as repo, remote_errors(UNREADABLE, "run the command again"):
+        lacking = [oid for oid in oids if not _cached(repo, oid).exists()]
+        if not lacking or not repo.config.get("core", {}).get("remote"):
+            return
+        remote = _remote_of(repo)
+        there = sorted(remote.oids_exist(lacking))
+        repo.cache.local.add([remote.oid_to_path(oid) for oid in there], remote.fs, there, batch_size=AT_ONCE)
+        damaged = [oid for oid in there if not _is_whole(_cached(repo, oid), oid)]
+        for oid in damaged:
+            _cached(repo, oid).unlink()
+    if damaged:
+        next_step = "Put them right with `vigil doctor --push --remote` where they are whole, or delete them; then run the command again."
+        raise DataError(UNREADABLE, why=f"{len(damaged)} of its objects are damaged: {', '.join(damaged[:3])}", next_step=next_step)
 
 
 def replace_damaged(root: Path, found: Verified) -> int:

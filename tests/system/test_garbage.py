@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ import pytest
 import yaml
 
 from feedback.database import Database
+from flows.cycle import take_in
 from media.synthetic import render_take
 from tests.feedback.buckets import s3_server
+from tests.feedback.world import World
 from tests.system.world import change_settings, copy_workspace, events, git, vigil, vigil_json
 from workspace.batches import set_batch_state
 from workspace.files import sha256_bytes
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.manifest import read_manifest
+from workspace.objects import cache_of, objects_in
+from workspace.remote import verify
 from workspace.repository import commit, dvc_add, pull, push, reproduce, set_remote
 from workspace.settings import load_settings
 
@@ -267,6 +272,73 @@ def _erase_one(root: Path, pictures: list[bytes]) -> None:
     folder.mkdir(parents=True)
     (folder / "back.jpg").write_bytes(pictures[0])
     assert "0 new, 1 known" in vigil("ingest", folder.parent, "-w", root).stdout, "it never comes in again"
+
+
+def test_an_upload_is_erased_and_the_same_file_from_another_source_stays_whole(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
+    """Whatever of DVC held the file was deleted, the other batch's manifest and shard, with everybody in it, and their copies on the remote too."""
+    params, batch, mine = (root / "params.yaml").read_text(), batch_of(root), sha256_bytes(pictures[2])
+    world = World(root)
+    (root / "params.yaml").write_text(params)
+    detection, case = world.upload(pictures[2])
+    world.decide(case, "fake", identity="somebody")
+    with lease(root, "retrain"):
+        take_in.fn(root, load_settings(root / "params.yaml"), [])
+    set_remote(root, "remote")  # its own, not the template's
+    commit(root, "a case", "vigil/2026-W05.1")
+    push(root)
+    world.close()
+    reviewed = next(path.parent for path in root.glob("data/raw/*/manifest.parquet") if path.parent.name != batch)
+    before = {path: path.read_bytes() for folder in ("raw", "faces", "forged") for path in (root / "data" / folder / batch).rglob("*")}
+    page = vigil_json("erase", detection, "--who", "ada", "--why", "asked to", "--dry-run", "-w", root)
+    assert [row["batch"] for row in page["rows"]] == [reviewed.name] and page["kept_in"] == [batch] and page["folders"] == []
+    assert page["tags"] == ["vigil/2026-W05.1"] and page["cached_objects"] == 2, "the case's manifest and its shard"
+    said = vigil("erase", detection, "--who", "ada", "--why", "asked to", "-w", root).stdout
+    assert f"{batch} has the same file from another source" in said and "2 objects of DVC's cache and 2 of its remote deleted" in said
+    assert {path: path.read_bytes() for folder in ("raw", "faces", "forged") for path in (root / "data" / folder / batch).rglob("*")} == before
+    row = read_manifest(reviewed).set_index("sample_id").loc[mine]
+    assert (row["use"], row["identity"], row["shard"]) == ("never", "", "") and mine in set(read_manifest(root / "data" / "raw" / batch)["sample_id"])
+    push(root)
+    assert verify(root).whole
+    there = restored(root, tmp_path / "clone", "main")
+    assert len(read_manifest(there / "data" / "raw" / batch)) == 5 and (there / "data" / "raw" / reviewed.name / "manifest.parquet").exists()
+    everything = vigil_json("erase", mine, "--who", "ada", "--why", "all of it", "-w", root)
+    assert everything["training"][0]["training"]["kept_in"] == [] and places_of(root, pictures[2][200:1200]) == [], "by its hash it goes from everywhere"
+
+
+def test_an_erasure_reaches_what_only_earlier_tags_and_the_remote_have(
+    root: Path, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a clone, whose cache has the present commit alone, pictures under earlier tags stayed on the remote, and nothing said so."""
+    for key, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(key, value)
+    store, gone = tmp_path / "store", sha256_bytes(pictures[0])
+    change_settings(root, {"remote": {"url": str(store)}})
+    set_remote(root, str(store))
+    contents = [pictures[0][200:1200], *packed_clips(root, gone)]
+    earlier = {md5 for md5, path in objects_in(cache_of(root)).items() if any(content in path.read_bytes() for content in contents[1:])}
+    commit(root, "another remote")
+    push(root)
+    subprocess.run([sys.executable, "-m", "dvc", "push", "-q", "--all-tags"], cwd=root, check=True)
+    change_settings(root, {"faces": {"size_px": 72, "clip_frames": 4, "workers": 1}})
+    reproduce(root, "faces")
+    reproduce(root, "forge")
+    contents += packed_clips(root, gone)
+    commit(root, "other faces", "vigil/2026-W05.1")
+    push(root)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(root), str(clone)], check=True)
+    vigil("doctor", "--pull", "-w", clone, check=False)
+    assert earlier and not earlier & objects_in(cache_of(clone)).keys() and earlier <= objects_in(store).keys()
+    page = vigil_json("erase", gone, "--who", "ada", "--why", "asked to", "--dry-run", "-w", clone)
+    assert page["not_here"] >= len(earlier)
+    change_settings(clone, {"remote": {"url": "s3://bucket/x", "s3_endpoint_url": "http://127.0.0.1:9"}})
+    failed = vigil("erase", gone, "--who", "ada", "--why", "asked to", "-w", clone, check=False)
+    assert failed.returncode == 1 and "not finished" in failed.stderr and f"vigil/{CYCLES[0]}" in failed.stderr, failed.stderr
+    assert places_of(clone / "data", *contents) == [], "what no remote is needed for is done"
+    change_settings(clone, {"remote": {"url": str(store), "s3_endpoint_url": ""}})
+    (row,) = vigil_json("erase", "--who", "ada", "--why", "asked to", "-w", clone)["training"]
+    assert row["training"]["remote_objects"] >= len(earlier) and set(row["training"]["tags"]) == {f"vigil/{cycle}" for cycle in (*CYCLES, "2026-W05.1")}
+    assert places_of(store, *contents) == places_of(clone, *contents) == []
 
 
 def test_what_is_no_sample_is_refused(root: Path) -> None:
