@@ -6,13 +6,14 @@ from pathlib import Path
 from workspace.errors import WorkspaceError
 from workspace.files import atomic_file
 from workspace.profiles import compose_params, project_root
-from workspace.repository import init_repository
+from workspace.repository import init_repository, is_versioned
 from workspace.settings import load_settings
 
 
 def open_workspace(root: Path, profile: str, recipe: str = "") -> bool:
     """Make `root` a workspace of this profile and recipe; False when it already is one. Never touches a folder with other things in it."""
-    if (root / "params.yaml").exists() and (root / ".vigil").exists():
+    begun = (root / "params.yaml").exists() and (root / ".vigil").exists()
+    if begun and is_versioned(root):
         return False
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root} is a file.", why="a workspace is a folder", next_step="Name another folder.")
@@ -24,13 +25,14 @@ def open_workspace(root: Path, profile: str, recipe: str = "") -> bool:
             why="a workspace is a repository of its own, not a folder with other things in it",
             next_step="Name an empty or new folder.",
         )
-    params = compose_params(profile, recipe)
-    (root / ".vigil").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(project_root() / "dvc.yaml", root / "dvc.yaml")
-    with atomic_file(root / "batches.yaml") as handle:
-        handle.write("batches: []\n")
-    with atomic_file(root / "params.yaml") as handle:
-        handle.write(params)
+    if not begun:  # else one that was stopped before its first commit
+        params = compose_params(profile, recipe)
+        (root / ".vigil").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(project_root() / "dvc.yaml", root / "dvc.yaml")
+        with atomic_file(root / "batches.yaml") as handle:
+            handle.write("batches: []\n")
+        with atomic_file(root / "params.yaml") as handle:
+            handle.write(params)
     settings = load_settings(root / "params.yaml")
     for folder in ("data/raw", "models", "reports"):
         (root / folder).mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,11 @@ def init_repository(root: Path, remote_url: str, s3_endpoint_url: str = "") -> N
     commit(root, "Open a Vigil workspace")
 
 
+def is_versioned(root: Path) -> bool:
+    """Whether the first commit of a workspace was made: an `init_repository` that was stopped leaves none."""
+    return (root / ".git").exists() and bool(git(root, "rev-parse", "-q", "--verify", "HEAD", check=False))
+
+
 def set_remote(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
     """Make DVC's remote the one that the settings name; whatever else a person has configured stays, comments too. Safe to repeat.
 

@@ -15,9 +15,13 @@ from dvc.utils.serialize import dumps_yaml, load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vigil.opening
+import workspace.repository
 from pipelines.train import revision
+from tests.feedback.killing import killed_at_line
+from vigil.opening import open_workspace
 from workspace.errors import StageFailed
-from workspace.repository import commit, init_repository, open_dvc, reproduce, set_remote
+from workspace.repository import commit, git, init_repository, open_dvc, reproduce, set_remote
 
 HASH = "0123456789abcdef0123456789abcdef"
 # Words that some YAML takes for a number, a truth or a time; hashes of digits and one e are among them.
@@ -151,6 +155,24 @@ def test_a_hook_of_another_repository_changes_nothing(tmp_path: Path, monkeypatc
     (root / "params.yaml").write_text("a: 1\n")
     assert commit(root, "a change") == revision(root) != before
     assert commit(root, "none") == revision(root) and revision(other) != revision(root) and revision(tmp_path) == ""
+
+
+def test_whatever_ends_init_the_next_one_makes_the_workspace_whole(tmp_path: Path) -> None:
+    """With settings and .vigil there, git and DVC still to come, a second `vigil init` said that it was open already, and nothing could ever be taken in."""
+    whole = tmp_path / "whole"
+    assert open_workspace(whole, "demo") and not open_workspace(whole, "demo")
+    half_made = 0
+    for number in range(1, 10_000, 6):  # every sixth line: each death is a process
+        root = tmp_path / f"w{number}"
+        killed = killed_at_line(number, lambda root=root: open_workspace(root, "demo"), {vigil.opening.__file__, workspace.repository.__file__})
+        half_made += (root / "params.yaml").exists() and killed
+        open_workspace(root, "demo")
+        assert not open_workspace(root, "demo") and git(root, "ls-files") == git(whole, "ls-files") and git(root, "status", "--porcelain") == ""
+        with open_dvc(root) as repo:
+            assert repo.config["core"]["remote"] == "store"
+        if not killed:
+            break
+    assert number > 60 and half_made > 5
 
 
 # -- how a stage ends ---------------------------------------------------------------------------------------------------------
