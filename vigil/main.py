@@ -108,7 +108,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except OSError as problem:
-        if problem.filename is None:
+        if problem.filename is None or _unwritable(problem):
             _unexpected(problem)
         unusable = VigilError(  # a path that a person named, as a rule
             f"Cannot use {problem.filename}.",
@@ -131,11 +131,32 @@ def _account() -> str:
     log = Path.cwd() / ".vigil" / "last-error.txt"
     if not log.parent.is_dir():
         return ""
-    log.write_text(traceback.format_exc(), encoding="utf-8")
+    try:
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:  # a full disk may be what is told of
+        return ""
     return f"The full account is in {log}. "
 
 
+def _unwritable(problem: BaseException | None) -> str:
+    """Why nothing can be written, where this is what lies behind an exception, else ''. SQLite says it in numbers of its own."""
+    import errno
+    import sqlite3
+
+    while problem is not None:
+        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            return f"{problem.filename}: {problem.strerror}" if problem.filename else str(problem.strerror)
+        if isinstance(problem, sqlite3.Error) and getattr(problem, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR_WRITE")):
+            return f"SQLite: {problem}"
+        problem = problem.__cause__ or problem.__context__
+    return ""
+
+
 def _unexpected(problem: Exception) -> NoReturn:
+    if why := _unwritable(problem):
+        next_step = "Make room on the disk, or make it writable, and run the same command again; nothing that was finished is lost."
+        print(VigilError("A file could not be written.", why=why, next_step=next_step), file=sys.stderr)
+        sys.exit(1)
     print(f"Something unexpected went wrong: {type(problem).__name__}: {problem}\n  Why:  this is a mistake in Vigil, not in your data.", file=sys.stderr)
     print(f"  Next: {_account()}Run `vigil doctor`; nothing that was finished is lost.", file=sys.stderr)
     sys.exit(1)

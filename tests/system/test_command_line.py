@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -226,6 +228,21 @@ def test_a_path_that_cannot_be_used_is_no_mistake_of_vigil(tmp_path: Path):
         done = vigil(*words, cwd=tmp_path, check=False)
         assert done.returncode == 1 and done.stderr.startswith(f"Cannot use {'/proc/x' if '/proc/x' in words else ''}"), done.stderr
         assert "mistake in Vigil" not in done.stderr and words[1] in done.stderr and "Next:" in done.stderr
+
+
+def test_a_disk_without_room_is_no_mistake_of_vigil(tmp_path: Path):
+    """The account of what went wrong could not be written either, and its traceback was all that was said."""
+    root = tmp_path / "w"
+    vigil("init", root, "--profile", "demo")
+    (tmp_path / "media" / "real").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "media" / "real" / "a.png"), np.zeros((96, 96, 3), np.uint8))
+    no_room = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0))
+    for words in (["ingest", "../media"], ["batches", "drop", "b", "--who", "ann", "--why", "x"], ["gc", "--delete"], ["init", "../v"], ["retrain"]):
+        if words == ["retrain"]:
+            assert "1 new" in vigil("ingest", "../media", cwd=root).stdout, "with room again, the same command does what it says"
+        done = subprocess.run([sys.executable, "-m", "vigil", *words], cwd=root, preexec_fn=no_room, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 1 and "Make room on the disk" in done.stderr and "Next:" in done.stderr, (words, done.stderr)
+        assert "Traceback" not in done.stderr and "mistake in Vigil" not in done.stderr
 
 
 def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
