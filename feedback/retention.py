@@ -215,6 +215,7 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
     """
     from workspace.forgetting import forget
     from workspace.journal import Journal
+    from workspace.repository import commit_journal
     from workspace.state import open_cycle
 
     if open_cycle(Journal(root).events()) is not None:
@@ -227,6 +228,7 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
     learned = {row["sha256"]: learned_from(root, row["sha256"]) for row in asked}  # before the faces go, by which it is known
     forgotten = forget(root, case_of, who)
     _journal(root, [row for row in asked if row["sha256"] in forgotten.samples], forgotten)
+    commit_journal(root, f"Erased {len(asked)} files on request")
     done = []
     with database.write() as connection:
         for row in asked:

@@ -548,24 +548,25 @@ def erase(
     who: Who,
     why: Why,
     what: Annotated[
-        str, typer.Argument(help="A sample's sha256 (whatever source it came from), or a detection's id.", show_default="all that was asked for")
-    ] = "",
+        list[str] | None,
+        typer.Argument(help="A sample's sha256 (whatever source it came from), or a detection's id; or several.", show_default="all that was asked for"),
+    ] = None,
     workspace: WorkspaceOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go, and which tags would be lost; needs WHAT.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go, and which tags would be lost; needs one WHAT.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Erase a sample or an upload for good, training data included: media, faces, fakes, DVC's copies. Says what cannot be."""
     from vigil.people import erase as erase_upload
     from vigil.people import render_erased, render_would_erase, would_erase
 
-    if dry_run and not what:
+    if dry_run and len(what or []) != 1:
         raise typer.BadParameter("--dry-run says of one sample or detection what would go: name it")
     root = _root(workspace)
-    if dry_run:
-        page = would_erase(root, _settings(root), what)
+    if dry_run and what:
+        page = would_erase(root, _settings(root), what[0])
         _emit(page, render_would_erase(page), as_json)
         return
-    found = erase_upload(root, _settings(root), what, who, why)
+    found = erase_upload(root, _settings(root), what or [], who, why)
     _emit(found, render_erased(found), as_json)
 
 

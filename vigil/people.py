@@ -7,7 +7,7 @@ import getpass
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ def render_would_erase(page: dict[str, Any]) -> str:
     """What `vigil erase --dry-run` says."""
     lines = [f"Would erase {page['sample_id'][:16]}...; nothing was changed."]
     lines += [f"  {row['batch']}: {row['path']}, {row['bytes']:,} bytes of {row['shard']}, which is packed anew" for row in page["rows"]]
-    lines += [f"  {folder}: removed; the next cycle makes it again without this sample" for folder in page["folders"]]
+    lines += [f"  {made}: removed" + ("" if made.startswith("mlartifacts") else "; the next cycle makes it again") for made in page["folders"]]
     lines.append(f"  {page['cached_objects']} objects of DVC's cache ({page['cached_bytes']:,} bytes), and their copies in its remote")
     if page["not_here"]:
         lines.append(f"  {page['not_here']} objects of earlier cycles are not in this cache: those that the remote has are fetched and looked into")
@@ -168,29 +168,30 @@ def render_would_erase(page: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def erase(root: Path, settings: Settings, what: str, who: str, why: str) -> dict[str, Any]:
-    """Erase an upload (detection id) or a sample (sha256) and take what was erased out of the training data; '' only does the latter.
+def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: str) -> dict[str, Any]:
+    """Erase uploads (detection ids) and samples (sha256) and take what was erased out of the training data; with none only the latter.
 
-    Returns {"erased": {...} or None, "training": [...], "left": n}: `left` erasures wait for the end of the cycle that is running.
+    Returns {"erased": [...], "training": [...], "left": n}: `left` erasures wait for the end of the cycle that is running.
+    Raises WorkspaceError, with nothing erased, for one that nobody knows, and without a name or a reason.
     """
     from feedback.keep import MediaStore
     from feedback.retention import Retention, finish_erasures
     from workspace.lease import lease
     from workspace.repository import set_remote
 
+    if not who.strip() or not why.strip():
+        raise WorkspaceError("Nothing was erased.", why=f"who is {who!r}, why is {why!r}", next_step="Give a name and a reason.")
     with lease(root, "erase"), _database(root, settings) as database:
         set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)  # a copied workspace still names the remote of the first one
-        retention = Retention(database, MediaStore(root, settings), settings.feedback)
-        erased = None
-        if what:
-            operator = Operator("", Role.admin, who)
-            try:
-                if SHA256.fullmatch(what):
-                    erased = retention.erase_file(operator, what, why, in_batches=_in_batches(root, what))
-                else:
-                    erased = retention.erase(operator, what, why)
-            except KeyError:
-                raise _unknown(what) from None
+        retention, operator = Retention(database, MediaStore(root, settings), settings.feedback), Operator("", Role.admin, who)
+        in_batches = _samples_of(root) if what else set()
+        for one in what:
+            if one not in in_batches and not _is_known(database, one):
+                raise _unknown(one)
+        erased = [
+            retention.erase_file(operator, one, why, in_batches=one in in_batches) if SHA256.fullmatch(one) else retention.erase(operator, one, why)
+            for one in what
+        ]
         training = finish_erasures(root, database, WHO)
         left = sum(row["state"] == "requested" for row in retention.erasures())
     return {"erased": erased, "training": training, "left": left}
@@ -199,7 +200,7 @@ def erase(root: Path, settings: Settings, what: str, who: str, why: str) -> dict
 def render_erased(found: dict[str, Any]) -> str:
     """What `vigil erase` says."""
     lines = []
-    if (one := found["erased"]) is not None:
+    for one in found["erased"]:
         held = f" {one['held_by']} other uploads hold the same file: it stays for them." if one["state"] == "held" else ""
         lines.append(f"Erased {one['sha256'][:16]}....{held}")
     for row in found["training"]:
@@ -219,10 +220,19 @@ def render_erased(found: dict[str, Any]) -> str:
     return "\n".join(lines) or "Nothing is to be erased."
 
 
-def _in_batches(root: Path, sample_id: str) -> bool:
+def _samples_of(root: Path) -> set[str]:
+    """The samples that the batches hold or held."""
     from workspace.manifest import read_manifest
 
-    return any(sample_id in set(read_manifest(path.parent)["sample_id"]) for path in (root / "data" / "raw").glob("*/manifest.parquet"))
+    return set().union(*(read_manifest(path.parent)["sample_id"] for path in (root / "data" / "raw").glob("*/manifest.parquet")))
+
+
+def _is_known(database: Database, what: str) -> bool:
+    """Whether the service has had this detection, or this file."""
+    from feedback.tables import DETECTIONS
+
+    with database.read() as connection:
+        return connection.execute(DETECTIONS.select().where((DETECTIONS.c.id == what) | (DETECTIONS.c.sha256 == what))).first() is not None
 
 
 def _was_sent(root: Path, settings: Settings, sha256: str) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from workspace.batches import set_batch_state
 from workspace.errors import DataError
+from workspace.files import read_json, write_json
 from workspace.for_review import forget_conflicts
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, repack_shard, write_manifest
@@ -27,15 +28,16 @@ if TYPE_CHECKING:
 
 BLANKED = ("identity", "donor", "source_video", "method", "licence", "consent", "attributes", "shard", "phash", "duplicate_of", "looks")
 CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
-MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets")
+MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets", "reports/predictions.parquet", "mlartifacts/**/predictions.parquet")
 CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox")  # made, fetched or handed over again when they are needed
+SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 MOST_JSON_BYTES = 64 << 20
 PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
 
 
 @dataclass(slots=True)
 class Forgotten:
-    """What was done: batches rewritten, folders removed (stages make them again), objects deleted from DVC's cache and its remote.
+    """What was done: batches rewritten, folders and tables removed (stages make them again), objects deleted from DVC's cache and its remote.
 
     `tags` are those that can no longer be restored whole; `kept_in` names, by sample, the batches that have it from another source.
     """
@@ -72,10 +74,11 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
         return report
     wanted = set(report.samples)
     report.kept_in = _kept_in(root, wanted)
-    for folder in _made_of(root, wanted, report.kept_in):
-        shutil.rmtree(folder)
-        report.folders.append(str(folder.relative_to(root)))
+    for made in _made_of(root, wanted, report.kept_in):
+        shutil.rmtree(made) if made.is_dir() else made.unlink()
+        report.folders.append(str(made.relative_to(root)))
     forget_conflicts(root, wanted)
+    _forget_names(root, wanted)
     _version(root, report.batches)
     _fetch_earlier(root)
     held = set(_held(root, wanted, report.kept_in))
@@ -130,13 +133,24 @@ def _kept_in(root: Path, samples: set[str], but: Collection[str] = ()) -> dict[s
 
 
 def _made_of(root: Path, samples: set[str], kept_in: Mapping[str, list[str]]) -> list[Path]:
-    """The folders of stages that hold something of the samples, but for what is made of a batch that keeps one of them."""
+    """The folders and tables of stages that hold something of the samples, but for what is made of a batch that keeps one of them."""
     found = []
-    for folder in (path for pattern in MADE for path in sorted(root.glob(pattern)) if path.is_dir()):
-        gone = {sample_id for sample_id in samples if folder.name not in kept_in.get(sample_id, ())}
-        if any(mentions(path, gone) for path in folder.rglob("*") if path.is_file()):
-            found.append(folder)
+    for made in (path for pattern in MADE for path in sorted(root.glob(pattern))):
+        gone = {sample_id for sample_id in samples if made.name not in kept_in.get(sample_id, ())}
+        if any(mentions(path, gone) for path in (made.rglob("*") if made.is_dir() else [made]) if path.is_file()):
+            found.append(made)
     return found
+
+
+def _forget_names(root: Path, samples: Collection[str]) -> None:
+    """Take the files' names out of what ingest remembers; it reads those again that still lie at their source."""
+    try:
+        stored = read_json(root / SEEN)
+        kept = {source: {name: row for name, row in rows.items() if row[2] not in samples} for source, rows in stored["sources"].items()}
+    except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError):  # none, or none that ingest would read
+        return
+    if kept != stored["sources"]:
+        write_json(root / SEEN, {**stored, "sources": kept})
 
 
 def mentions(path: Path, samples: Collection[str]) -> bool:
@@ -245,12 +259,14 @@ def _drop_empty(root: Path, batches: list[str], who: str) -> None:
 
 
 def _clips_of(path: Path, samples: Collection[str]) -> set[str]:
-    """Ids of the clips in a table that show one of the samples, as its own, as source or as donor; the samples of rows that still name a shard."""
+    """Ids of the clips, or videos, in a table that show one of the samples, as its own, as source or as donor; the samples of rows that still name a shard."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         names = pyarrow.parquet.read_schema(path).names
+        if {"unit", "cluster"} <= set(names):  # what models say of each video and of what was forged from it, beside its person: `<sha256>`, `<sha256>+forger`
+            return {unit for unit in pyarrow.parquet.read_table(path, columns=["unit"])["unit"].to_pylist() if unit.split("+")[0] in samples}
         if not {"sample_id", "shard"} <= set(names):
             return set()
         columns = [name for name in ("sample_id", "shard", "clip_id", "source_clip", "donor_clip") if name in names]

@@ -53,7 +53,7 @@ def test_an_erased_upload_leaves_the_batch_and_the_next_cycle_can_run(asked: Ask
     said = vigil_json("erase", asked.detected.json()["id"], "--who", "ana", "--why", "asked to", "-w", root)
     (done,) = said["training"]
     (batch,) = done["training"]["batches"]
-    assert said["erased"]["state"] == "erased" and said["left"] == 0 and done["training"]["cached_objects"] > 0
+    assert [one["state"] for one in said["erased"]] == ["erased"] and said["left"] == 0 and done["training"]["cached_objects"] > 0
     row = pd.read_parquet(root / "data" / "raw" / batch / "manifest.parquet").set_index("sample_id").loc[asked.sha256]
     assert row["use"] == "never" and row["shard"] == ""
     assert not any(asked.sha256 in path.name for path in (root / ".vigil" / "media").glob("*"))

@@ -341,6 +341,36 @@ def test_an_erasure_reaches_what_only_earlier_tags_and_the_remote_have(
     assert places_of(store, *contents) == places_of(clone, *contents) == []
 
 
+def test_what_was_said_of_an_erased_person_goes_and_the_commit_has_the_journal_s_line(root: Path, pictures: list[bytes]) -> None:
+    """The table of scores kept the name beside the measurements, in the workspace, DVC's cache, its remote and MLflow; ingest's notes kept the file's name."""
+    import pandas as pd
+
+    set_remote(root, "remote")
+    first, second, stays = (sha256_bytes(picture) for picture in (pictures[0], pictures[1], pictures[3]))
+    table = root / "reports" / "predictions.parquet"
+    pd.DataFrame({"unit": [first, f"{first}+gan", stays], "cluster": ["Ann", "Ann", "Bob"], "p_challenger": [0.1, 0.9, 0.2]}).to_parquet(table)
+    shutil.copytree(table.parent, root / "before")  # dvc.yaml says that the table itself is a stage's
+    dvc_add(root, [root / "before"])
+    shutil.rmtree(root / "before")
+    copies = [table, root / "mlartifacts" / "run" / "artifacts" / "reports" / table.name]
+    copies[1].parent.mkdir(parents=True)
+    shutil.copy(table, copies[1])
+    push(root)
+    for store in (cache_of(root), root / ".vigil" / "remote"):
+        copies += [path for path in objects_in(store).values() if path.read_bytes() == table.read_bytes()]
+    assert len(copies) == 4 and first in (root / ".vigil" / "seen.json").read_text()
+    for words in ([first, "--who", "", "--why", "x"], [first, "--who", "ada", "--why", " "], [first, "f" * 64, "--who", "ada", "--why", "x"]):
+        refused = vigil("erase", *words, "-w", root, check=False)
+        assert refused.returncode == 1 and "Nothing was erased" in refused.stderr and "Traceback" not in refused.stderr
+    assert all(path.exists() for path in copies) and events(root, "erased") == []
+    done = vigil_json("erase", first, second, "--who", "ada", "--why", "asked to", "-w", root)
+    assert [one["sha256"] for one in done["erased"]] == [first, second] and len(done["training"]) == 2
+    assert [path for path in copies if path.exists()] == []
+    seen = (root / ".vigil" / "seen.json").read_text()
+    assert first not in seen and second not in seen and stays in seen
+    assert git(root, "show", "HEAD:journal.jsonl").encode() == (root / "journal.jsonl").read_bytes().strip() and len(events(root, "erased")) == 2
+
+
 def test_what_is_no_sample_is_refused(root: Path) -> None:
     for words in (["f" * 64], ["nonsense"], ["f" * 64, "--dry-run"], ["nonsense", "--dry-run"], ["..", "--dry-run"]):
         refused = vigil("erase", *words, "--who", "ada", "--why", "x", "-w", root, check=False)
