@@ -572,6 +572,11 @@ class RegistrySettings(Block):
 class RemoteSettings(Block):
     """The DVC remote: a folder, or s3://bucket/prefix."""
 
+    RULES = (
+        Rule(("url",), lambda url: "://" not in url or url.startswith("s3://"), "{url!r} is neither a folder nor s3://bucket/prefix"),
+        Rule(("url", "s3_endpoint_url"), lambda url, s3: not (url and s3) or url.startswith("s3://"), "`s3_endpoint_url` goes with an s3:// url only"),
+    )
+
     url: str = Field("remote", description="Relative folders are inside the workspace's .vigil folder; empty means none.")
     s3_endpoint_url: str = Field("", description="S3-compatible endpoint; empty means the default of boto3.")
 

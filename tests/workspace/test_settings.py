@@ -55,6 +55,21 @@ def test_each_profile_composes_to_valid_settings_and_keeps_the_comments(profile,
     assert compose_params(profile) == text
 
 
+@pytest.mark.parametrize(
+    ("url", "endpoint", "said"),
+    [
+        ("../store", "http://127.0.0.1:9", "goes with an s3:// url only"),
+        ("ssh://host/x", "", "neither a folder nor s3"),
+        ("s3://b/x", "http://e", ""),
+        ("", "", ""),
+    ],
+)
+def test_a_remote_is_a_folder_or_s3_and_only_that_has_an_endpoint(url, endpoint, said):
+    """Others were found out by DVC, in the middle of a cycle, and told as a mistake in Vigil."""
+    raw = params() | {"remote": {"url": url, "s3_endpoint_url": endpoint}}
+    assert said in mistakes_of(raw) if said else parse_settings(raw)
+
+
 def test_an_overlay_changes_what_it_names_and_nothing_else():
     full, demo = params("full"), params("demo")
     overlay = YAML(typ="safe", pure=True).load((project_root() / "workspace" / "profiles" / "demo.yaml").read_text(encoding="utf-8"))
