@@ -492,7 +492,7 @@ def demo(
 @app.command()
 def doctor(
     workspace: WorkspaceOption = None,
-    fix: Annotated[bool, typer.Option("--fix", help="End orphans, close stale runs, rebuild aliases, finish a commit.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="End orphans, close stale runs, remove stale locks, rebuild aliases, finish a commit.")] = False,
     push: Annotated[bool, typer.Option("--push", help="Send to the DVC remote what it lacks; with --remote, also what is damaged there.")] = False,
     pull: Annotated[bool, typer.Option("--pull", help="Fetch from the DVC remote what this clone lacks.")] = False,
     remote: Annotated[

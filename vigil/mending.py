@@ -49,7 +49,7 @@ def examine_and_fix(
             if fix:
                 done += end_orphans(root)
                 done += close_stale_runs(root, settings)
-                done += [f"removed {name}" for name in repository.remove_stale_dvc_files(root)]
+                done += [f"removed {name}" for name in (*repository.remove_stale_dvc_files(root), *repository.remove_stale_git_locks(root))]
                 leading = champion(Journal(root).events())
                 if leading and not (root / leading.path).exists():
                     repository.pull(root, [f"{leading.path}.dvc"])

@@ -66,7 +66,9 @@ def git(root: Path, *arguments: str, check: bool = True) -> str:
         raise WorkspaceError("git was not found.", why="a workspace is a git repository", next_step="Install git and try again.") from problem
     if check and done.returncode:
         raise WorkspaceError(
-            f"git {arguments[0]} failed in {root}.", why=(done.stderr or done.stdout).strip(), next_step="Run `vigil doctor`; nothing of the data is lost."
+            f"git {arguments[0]} failed in {root}.",
+            why=(done.stderr or done.stdout).strip(),
+            next_step="Run `vigil doctor --fix`; no data are lost.",
         )
     return done.stdout.strip()
 
@@ -298,6 +300,20 @@ def remove_stale_dvc_files(root: Path) -> list[str]:
         path.unlink(missing_ok=True)
         removed.append(str(path.relative_to(root)))
     return removed
+
+
+def remove_stale_git_locks(root: Path) -> list[str]:
+    """Remove the lock files that a killed git left, unless a git is at work here; returns what was removed. The lease says that none of ours is."""
+    import psutil
+
+    locks = [*(root / ".git").glob("*.lock"), *(root / ".git" / "refs").rglob("*.lock")]
+    for process in psutil.process_iter(["name", "cwd"]) if locks else ():
+        cwd = process.info["cwd"]
+        if process.info["name"] == "git" and (cwd is None or Path(cwd).is_relative_to(root.resolve())):  # None: another user's, who does not let us look
+            return []
+    for lock in locks:
+        lock.unlink(missing_ok=True)
+    return [str(lock.relative_to(root)) for lock in locks]
 
 
 def push(root: Path) -> int:

@@ -19,9 +19,11 @@ import vigil.opening
 import workspace.repository
 from pipelines.train import revision
 from tests.feedback.killing import killed_at_line
+from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
-from workspace.errors import StageFailed
-from workspace.repository import commit, git, init_repository, open_dvc, reproduce, set_remote
+from workspace.errors import StageFailed, WorkspaceError
+from workspace.repository import commit, git, init_repository, open_dvc, remove_stale_git_locks, reproduce, set_remote
+from workspace.settings import load_settings
 
 HASH = "0123456789abcdef0123456789abcdef"
 # Words that some YAML takes for a number, a truth or a time; hashes of digits and one e are among them.
@@ -155,6 +157,23 @@ def test_a_hook_of_another_repository_changes_nothing(tmp_path: Path, monkeypatc
     (root / "params.yaml").write_text("a: 1\n")
     assert commit(root, "a change") == revision(root) != before
     assert commit(root, "none") == revision(root) and revision(other) != revision(root) and revision(tmp_path) == ""
+
+
+def test_the_lock_of_a_killed_git_goes_and_that_of_a_living_one_stays(root: Path, tmp_path: Path) -> None:
+    """A commit advised the doctor, the doctor `--fix`, and that failed at the same lock."""
+    copy = tmp_path / "w"
+    shutil.copytree(root, copy)
+    (copy / ".git" / "index.lock").touch()
+    (copy / "params.yaml").write_text((copy / "params.yaml").read_text() + "# changed\n")
+    with pytest.raises(WorkspaceError, match=r"index\.lock[\s\S]*doctor --fix"):
+        commit(copy, "a change")
+    with subprocess.Popen(["git", "cat-file", "--batch"], cwd=copy, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as at_work:
+        assert remove_stale_git_locks(copy) == []
+        at_work.communicate()
+    _, done = examine_and_fix(copy, load_settings(copy / "params.yaml"), fix=True, push=False)
+    assert "removed .git/index.lock" in done
+    before = git(copy, "rev-parse", "HEAD")
+    assert commit(copy, "a change") != before
 
 
 def test_whatever_ends_init_the_next_one_makes_the_workspace_whole(tmp_path: Path) -> None:
