@@ -5,11 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workspace.errors import WorkspaceError
+from workspace.errors import LeaseHeldError, WorkspaceError
+from workspace.lease import lease
 from workspace.settings import ScheduleSettings, Settings
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
 
         line = cron or cron_line(settings.schedule)
         slot, wanted = _slot(line, settings.schedule.timezone), settings.schedule
+        _close_what_was_left(root, settings)
         week = f"{wanted.weekday} {wanted.hour:02}:{wanted.minute:02} {wanted.timezone}"
         print(f"Serving weekly-retrain/{root.name}: asks at `{line}`, the week is due on {week}; Prefect's API: {address}. Ctrl-C stops.", flush=True)
         weekly_retrain.serve(
@@ -88,6 +90,16 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
             print_starting_message=False,
             limit=1,
         )
+
+
+def _close_what_was_left(root: Path, settings: Settings) -> None:
+    """End what a killed cycle left running, as `vigil retrain` does before its own; nothing while somebody is at work."""
+    from flows.health import close_stale_runs
+    from workspace.processes import end_orphans
+
+    with suppress(LeaseHeldError), lease(root, "doctor"):
+        for line in [*end_orphans(root), *close_stale_runs(root, settings)]:
+            print(line, file=sys.stderr, flush=True)
 
 
 def _slot(line: str, timezone: str) -> "Schedule":

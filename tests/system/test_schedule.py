@@ -1,13 +1,17 @@
 """The weekly slot: a served deployment runs and ends in an outcome; a timer that fires twice makes one cycle."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.kills import leftovers
 from flows.schedule import cron_line
-from tests.system.world import Broken, copy_workspace, events, vigil
-from workspace.settings import ScheduleSettings
+from tests.system.world import Broken, copy_workspace, events, quick_workspace, vigil
+from workspace.registry import find_running, open_registry
+from workspace.settings import ScheduleSettings, load_settings
 
 
 def test_a_served_deployment_runs_and_a_timer_after_it_finds_the_week_done(scheduled: Broken, tmp_path: Path):
@@ -29,6 +33,24 @@ def test_a_timer_twice_in_a_week_makes_one_cycle(promoted: Path, tmp_path: Path)
     second = vigil("retrain", "--scheduled", "-w", root)
     assert "Nothing new" in first.stdout and "Nothing new" in second.stdout
     assert len(events(root, "week_skipped")) == 1 and len(events(root, "cycle_opened")) == 1
+
+
+@pytest.mark.usefixtures("one_server")
+def test_what_a_killed_cycle_left_running_is_closed_as_the_schedule_begins(tmp_path: Path):
+    """Only `vigil retrain` and `vigil doctor --fix` did so: under a schedule a run of MLflow said RUNNING for ever."""
+    root = quick_workspace(tmp_path / "w")
+    settings = load_settings(root / "params.yaml")
+    with open_registry(root, settings) as client:
+        client.create_run(client.create_experiment(settings.registry.experiment))
+    (left,) = find_running(root, settings)
+    words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        said = process.stderr.read()
+    assert first.startswith("Serving") and f"MLflow run {left} ended as KILLED" in said and find_running(root, settings) == [], (first, said)
 
 
 def test_it_asks_every_hour_at_the_minute_of_the_slot():
