@@ -52,13 +52,13 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
 
     pause_on_sigterm()
     prepare_environment(root)
-    start_private_server()
     from flows.health import close_stale_runs
     from workspace.processes import end_orphans
 
-    with lease(root, "doctor"):
+    with lease(root, "doctor"):  # first: a workspace that cannot be written says so here, Prefect's server after two minutes
+        start_private_server()
         for line in [*end_orphans(root), *close_stale_runs(root, settings)]:
-            print(line, flush=True)
+            print(line, file=sys.stderr, flush=True)
     from flows.cycle import weekly_retrain
 
     return weekly_retrain(workspace=str(root), scheduled=scheduled, force=force)

@@ -13,7 +13,8 @@ import pytest
 from benchmarks.kills import Round, leftovers, strike
 from tests.system.world import Broken, change_settings, copy_workspace, events, git, stage_runs, vigil, vigil_json
 from workspace.journal import Journal
-from workspace.settings import STAGES
+from workspace.registry import open_registry
+from workspace.settings import STAGES, load_settings
 
 pytestmark = pytest.mark.usefixtures("one_server")
 
@@ -72,6 +73,18 @@ def test_gc_after_a_cycle_deletes_nothing_that_its_remote_must_hold(promoted: Pa
     rows = {row["what"]: row for row in vigil_json("gc", "--delete", "-w", root)}
     assert rows["DVC's cache: needed"]["files"] > 20 and rows["the DVC remote on this disk: needed"]["files"] > 20
     assert [row["ok"] for row in vigil_json("doctor", "--remote", "-w", root)["checks"] if row["check"] == "remote"] == [True]
+
+
+def test_what_a_dead_cycle_left_is_told_beside_the_json(promoted: Path, tmp_path: Path):
+    """The runs that `vigil retrain` ends for a killed one were named on stdout, before the JSON."""
+    root = copy_workspace(promoted, tmp_path / "w")
+    settings = load_settings(root / "params.yaml")
+    with open_registry(root, settings) as client:
+        run = client.create_run(client.get_experiment_by_name(settings.registry.experiment).experiment_id)
+    change_settings(root, {"faces": {"size_px": 72}})  # which no cycle is opened with
+    done = vigil("retrain", "--force", "--json", "-w", root, check=False)
+    assert f"MLflow run {run.info.run_id} ended as KILLED" in done.stderr, done.stderr
+    assert "No cycle was opened" in done.stderr and done.stdout == ""
 
 
 def test_nothing_new_is_said_and_nothing_done(promoted: Path, tmp_path: Path):
