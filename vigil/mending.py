@@ -124,7 +124,7 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
     from workspace import registry
     from workspace.files import read_json
     from workspace.promotion import bootstrap
-    from workspace.repository import commit_journal
+    from workspace.repository import commit_journal, pull
     from workspace.state import batch_states, candidates
 
     with lease(root, "bootstrap"):
@@ -136,6 +136,8 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
         model = candidates(events).get(str(verdict.get("cycle")))
         if model is None:
             raise WorkspaceError("There is no model to begin with.", why="no cycle here has judged one", next_step="Run `vigil retrain`.")
+        if not (root / model.path).is_dir():  # `vigil gc --delete` removes the files of a held model that DVC keeps
+            pull(root, [f"{model.path}.dvc"])
         if champion(events) is None:
             served = probe_model(root, settings, root / model.path)
             if not served.passed:

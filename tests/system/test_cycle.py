@@ -58,6 +58,8 @@ def test_a_person_makes_a_held_model_the_first_champion(promoted: Path, tmp_path
     Journal(root).append("batch_state", batch=batch, state="held", who="vigil", why="too few videos")
     Journal(root).append("cycle_closed", cycle=cycle, outcome="held", reason="too few videos", verdict_sha256="")
     assert vigil_json("status", "-w", root)["champion"] is None
+    vigil("gc", "--delete", "-w", root)
+    assert not (root / "models" / cycle).exists(), "DVC's cache has it"
     done = vigil("models", "bootstrap", "--who", "ann", "--why", "too few videos to decide", "-w", root)
     assert f"{cycle} is the first champion (ann" in done.stdout
     status = vigil_json("status", "-w", root)
