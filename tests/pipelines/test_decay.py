@@ -60,7 +60,7 @@ def test_a_damaged_champion_stops_nothing_and_gives_no_figure(aged: Path) -> Non
 
 
 def test_too_few_new_videos_are_no_figure(aged: Path) -> None:
-    row = decay.record(aged, demo_settings({"gates": {"min_slice": 500}}), second_cycle("0" * 64))
+    row = decay.record(aged, demo_settings({"gates": {"min_slice": 500}, "budget": {"evaluation_clips_per_slice": 500}}), second_cycle("0" * 64))
     assert row["models"] == [] and "500 of each are needed" in row["why_not"]
 
 
