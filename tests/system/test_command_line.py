@@ -131,7 +131,7 @@ def test_a_bomb_of_a_photo_is_refused_before_it_takes_memory(tmp_path: Path, ver
     vigil("init", tmp_path / "w", "--profile", "demo")
     words = ["score", bomb] if verb == "score" else ["ingest", tmp_path / "media", "-w", tmp_path / "w"]
     program = f"{PEAK}\nfrom vigil.main import main\nmain()"
-    done = subprocess.run([sys.executable, "-c", program, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-P", "-c", program, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert "picture too large" in done.stdout + done.stderr
     assert int(done.stderr.split("VmHWM:")[1].split()[0]) < 600_000, "kilobytes"
 
@@ -368,3 +368,12 @@ def test_the_backbones_that_are_known_without_torch_are_there_and_take_those_pic
     refuse_unknown_backbone(name)
     for side in (1, 2, 4, 5, 7, 14):
         refuse_side(name, side * USUAL_SIDE)
+
+
+def test_folders_of_ones_own_are_not_taken_for_rooms_of_the_house(tmp_path: Path) -> None:
+    """Beside a folder media/ `python -m vigil` could not import what it is made of."""
+    for name in ("media", "model", "pipelines", "workspace"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "media" / "a.jpg").write_bytes(b"no picture")
+    done = vigil("score", "media/a.jpg", cwd=tmp_path, check=False)
+    assert "not a media file" in done.stdout and "mistake" not in done.stderr, done.stderr
