@@ -22,7 +22,7 @@ import numpy as np
 from av.format import Flags
 from av.sidedata.sidedata import Type as SideData
 
-from media import MAX_PIXELS
+from media.limits import MAX_PIXELS
 from media.photos import REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image, turned
 
 __all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "probe", "read_frames", "read_image"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from media import MAX_PIXELS
 from media.avif import as_shown
+from media.limits import MAX_PIXELS
 from workspace.errors import MediaError
 
 Source = Path | bytes

@@ -1,3 +1,3 @@
 """The detector: network, losses, attacks, training loop, calibration, export, inference. May import `media` and `workspace`; never mlflow, dvc or prefect."""
 
-import media  # noqa: F401  before OpenCV
+import media.limits  # noqa: F401  before OpenCV

@@ -3,7 +3,7 @@
 import signal
 import sys
 
-import media  # noqa: F401  before OpenCV
+import media.limits  # noqa: F401  before OpenCV
 
 # A stage starts (`python -m pipelines.<stage>`): until `stage_main` listens, Ctrl-C ends it at once and without a traceback.
 if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
