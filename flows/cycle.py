@@ -7,7 +7,7 @@ there on is safe to repeat, so `vigil retrain` goes on where the last one ended.
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -220,8 +220,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
         plan = make_plan(journal.events(), settings, force=force)
         if not plan.needed:
             return _nothing_new(journal, start, taken)
-        refuse_other_crops(root, settings, plan.base_cycle)
-        refuse_another_split(root, settings, plan.base_cycle)
+        refuse_other_ground(root, settings, plan.base_cycle)
         write_batches(root, plan)
         for name in DATA_STAGES:
             _say(f"{name} ...")
@@ -232,8 +231,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
         _say(f"going on with {cycle.cycle}")
         if decided(journal.events(), cycle.cycle):
             return conclude(root, settings, journal, cycle)
-        refuse_other_crops(root, settings, cycle.base_cycle)
-        refuse_another_split(root, settings, cycle.base_cycle)
+        refuse_other_ground(root, settings, cycle.base_cycle)
         write_batches(root, plan)
         for name in DATA_STAGES:
             stage(root, name)
@@ -263,17 +261,23 @@ def _nothing_new(journal: Journal, start: Start, taken: Taken) -> Outcome:
     return Outcome("nothing new", "no new batch, no changed setting or stage version")
 
 
-def refuse_other_crops(root: Path, settings: Settings, base_cycle: str) -> None:
-    """Raise SettingsError where the settings cut faces another way than the champion's were: on such crops nobody could compare the two.
+def refuse_other_ground(root: Path, settings: Settings, base_cycle: str) -> None:
+    """Raise SettingsError where the settings cut faces, or split people, another way than the champion's did: nobody could compare the two.
 
-    Of an imported model only the size has to agree (`vigil models import` says so): its crops are the workspace's from then on.
+    Of an imported model only the size of the crops has to agree (`vigil models import` says so): the rest is the workspace's from then on.
     """
-    card = root / "models" / base_cycle / "card.json"
-    if not base_cycle or not card.exists():
+    path = root / "models" / base_cycle / "card.json"
+    if not base_cycle or not path.exists():
         return
-    its, ours = read_json(card).get("faces", {}), settings.faces.model_dump(mode="json")
-    names = CROPS[:1] if base_cycle == IMPORTED else CROPS
-    other = [f"faces.{name} is {ours[name]}, the champion's {its[name]}" for name in names if name in its and its[name] != ours[name]]
+    card, imported = read_json(path), base_cycle == IMPORTED
+    _refuse_other_crops(card.get("faces", {}), settings.faces.model_dump(mode="json"), CROPS[:1] if imported else CROPS)
+    if not imported:
+        _refuse_another_split(card.get("settings", {}).get("split", {}), settings.split.model_dump(mode="json"))
+
+
+def _refuse_other_crops(its: dict[str, Any], ours: dict[str, Any], names: Sequence[str]) -> None:
+    """What a model sees of a face has to stay: on other crops its answers say nothing."""
+    other = [f"faces.{name} is {ours[name]}, the champion's {its[name]}" for name in _differing(its, ours, names)]
     if other:
         raise SettingsError(
             "No cycle was opened: faces would be cut another way than the champion looks at them.", why="; ".join(other),
@@ -281,20 +285,20 @@ def refuse_other_crops(root: Path, settings: Settings, base_cycle: str) -> None:
         )  # fmt: skip
 
 
-def refuse_another_split(root: Path, settings: Settings, base_cycle: str) -> None:
-    """Raise SettingsError where people would stand on other sides than when the champion was trained: it would be judged on those whom it learned by heart."""
-    card = root / "models" / base_cycle / "card.json"
-    if not base_cycle or base_cycle == IMPORTED or not card.exists():
-        return
-    its, ours = read_json(card).get("settings", {}).get("split", {}), settings.split.model_dump(mode="json")
-    other = [name for name in ours if name in its and its[name] != ours[name]]
-    if other:
+def _refuse_another_split(its: dict[str, Any], ours: dict[str, Any]) -> None:
+    """People have to stay on their sides: the next model would be judged on those whom the champion learned by heart."""
+    if other := _differing(its, ours, ours):
         was = ", ".join(f"{name}: {its[name]}" for name in other)
         raise SettingsError(
             "No cycle was opened: people would be split another way than when the champion was trained, and some whom it trained on would judge it.",
             why=f"the champion's split has {was}; params.yaml has {', '.join(f'{name}: {ours[name]}' for name in other)}",
             next_step="Set it back, or begin a workspace of its own for another split (`vigil init`) and ingest there. More people make a larger holdout.",
         )
+
+
+def _differing(its: dict[str, Any], ours: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """Which of these keys a card has with another value. What an older card does not say differs in nothing."""
+    return [name for name in names if name in its and its[name] != ours[name]]
 
 
 def write_batches(root: Path, plan: Plan) -> None:

@@ -14,9 +14,14 @@ from workspace.remote import Verified
 from workspace.settings import Settings
 
 
-def close_stale_runs(root: Path, settings: Settings) -> list[str]:
-    """End MLflow and Prefect runs that still say RUNNING though nobody runs them; the lease must be held. Returns what was done."""
-    return [*_close_mlflow_runs(root, settings), *_close_prefect_runs(root)]
+def end_what_was_left(root: Path, settings: Settings) -> list[str]:
+    """End the processes that a killed cycle left, and the MLflow and Prefect runs that still say RUNNING though nobody runs them.
+
+    The lease must be held. Returns what was done.
+    """
+    from workspace.processes import end_orphans
+
+    return [*end_orphans(root), *_close_mlflow_runs(root, settings), *_close_prefect_runs(root)]
 
 
 def _close_mlflow_runs(root: Path, settings: Settings) -> list[str]:

@@ -62,7 +62,7 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
     deferred = sorted(name for name, batch in states.items() if batch.state == "deferred")
     accepted = sorted(name for name, batch in states.items() if batch.state == "accepted")
     released = [name for name in accepted if name not in settled]
-    asked = [name for name in released if name in accepted_since(events)]
+    asked = sorted(accepted_since(events) & {*released})
     fingerprint = settings_fingerprint(settings)
     trained = [cycle for cycle in cycles(events) if cycle.closed and cycle.model_sha256]
     leading = champion(events)

@@ -94,11 +94,10 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
 
 def _close_what_was_left(root: Path, settings: Settings) -> None:
     """End what a killed cycle left running, as `vigil retrain` does before its own; nothing while somebody is at work."""
-    from flows.health import close_stale_runs
-    from workspace.processes import end_orphans
+    from flows.health import end_what_was_left
 
     with suppress(LeaseHeldError), lease(root, "doctor"):
-        for line in [*end_orphans(root), *close_stale_runs(root, settings)]:
+        for line in end_what_was_left(root, settings):
             print(line, file=sys.stderr, flush=True)
 
 

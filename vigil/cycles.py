@@ -52,12 +52,11 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
 
     pause_on_sigterm()
     prepare_environment(root)
-    from flows.health import close_stale_runs
-    from workspace.processes import end_orphans
+    from flows.health import end_what_was_left
 
     with lease(root, "doctor"):  # first: a workspace that cannot be written says so here, Prefect's server after two minutes
         start_private_server()
-        for line in [*end_orphans(root), *close_stale_runs(root, settings)]:
+        for line in end_what_was_left(root, settings):
             print(line, file=sys.stderr, flush=True)
     from flows.cycle import weekly_retrain
 

@@ -20,7 +20,7 @@ def examine_and_fix(
     from flows.environment import prepare_environment
 
     prepare_environment(root)
-    from flows.health import close_stale_runs, count_weeks_from_now, examine, examine_remote
+    from flows.health import count_weeks_from_now, end_what_was_left, examine, examine_remote
 
     verified = None
     done: list[str] = []
@@ -29,7 +29,6 @@ def examine_and_fix(
         from flows.closing import finish_commit
         from pipelines.stage import Progress
         from workspace import registry, repository
-        from workspace.processes import end_orphans
         from workspace.remote import replace_damaged, send_missing, verify
 
         with lease(root, "doctor"):
@@ -47,8 +46,7 @@ def examine_and_fix(
             if clock_is_right:
                 done += count_weeks_from_now(root, settings)
             if fix:
-                done += end_orphans(root)
-                done += close_stale_runs(root, settings)
+                done += end_what_was_left(root, settings)
                 done += [f"removed {name}" for name in (*repository.remove_stale_dvc_files(root), *repository.remove_stale_git_locks(root))]
                 leading = champion(Journal(root).events())
                 if leading and not (root / leading.path).exists():
