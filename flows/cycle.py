@@ -35,7 +35,7 @@ FEW = 10  # DVC reads dvc.lock anew for every target: naming each pays where at 
 NOT_DUE = "this week's scheduled cycle has been run; the next is due at its slot"
 DATA_STAGES = ("faces", "validate")
 UNLABELLED_STAGES = ("forge", "assemble", "drift")  # what came in is measured; nothing is trained
-CROPS = ("size_px", "detector", "margin", "fps", "clip_frames")  # what a model sees of a face
+CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
 MODEL_STAGES = tuple(stage for stage in STAGES if stage not in DATA_STAGES)
 
 

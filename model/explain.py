@@ -5,6 +5,7 @@ weights included, on the backbone's maps. It says where a change would move the 
 mouth and how much the face trembles within its crop come from the mesh; they are evidence for a person to weigh and enter no score.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,13 @@ from torch.nn import functional as F
 
 from media.landmarks import LEFT_EYE, RIGHT_EYE
 from model.data import to_tensor
-from model.inference import UNLIKE, face_named
+from model.inference import UNLIKE, face_named, most_telling
 from model.network import ResNeXtLSTM
 from model.regions import canonical_regions
 
 if TYPE_CHECKING:
     from media.faces import FaceClip
+    from model.card import ModelCard
     from model.inference import FileVerdict
 
 Floats = NDArray[np.float32]
@@ -38,7 +40,7 @@ class ClipExplanation:
     logit: float
     heat: Floats  # [T, S, S], Grad-CAM: 1 where the verdict hangs most
     attention: Floats  # [T, h, h], each sums to 1
-    frame_p: Floats  # [T], frame head's own p_fake
+    frame_p: Floats  # [T], frame head's own p_fake, by the temperature and offset given
     certainty: Floats  # [T], 0..1
     change: Floats  # [T], how far the LSTM's state moved since the frame before, 0 for the first
 
@@ -61,9 +63,16 @@ class MeshEvidence:
     crop_tremble: float | None  # of the face within its crop, which follows the head: no measure of how far the head moves
 
 
-def explain_clip(model: ResNeXtLSTM, clip: NDArray[np.uint8], towards_fake: bool | None = None) -> ClipExplanation:
-    """Explain the logit of a clip [T, S, S, 3] uint8 RGB. Heat speaks for `fake` or for `real`: for what the model said unless given."""
+def explain_clip(
+    model: ResNeXtLSTM, clip: NDArray[np.uint8], towards_fake: bool | None = None, temperature: float = 1.0, offset: float = 0.0
+) -> ClipExplanation:
+    """Explain the logit of a clip [T, S, S, 3] uint8 RGB. Heat speaks for `fake` or for `real`: for what the model said unless given.
+
+    `temperature` and `offset` are the card's: by them the frames stand on the scale of the clips beside which they are shown.
+    """
     model.eval()
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)  # only the slope on the maps is wanted: the backbone's graph takes a hundred megabytes a frame
     frames = to_tensor(clip)[None]
     kept: list[Tensor] = []
 
@@ -79,12 +88,12 @@ def explain_clip(model: ResNeXtLSTM, clip: NDArray[np.uint8], towards_fake: bool
             said = model.forward_all(frames)
             logit = said.logits[0].item()
             fake = logit >= 0 if towards_fake is None else towards_fake
-            model.zero_grad(set_to_none=True)
             (said.logits[0] if fake else -said.logits[0]).backward()
     finally:
         for hook in hooks:
             hook.remove()
-        model.zero_grad(set_to_none=True)
+        for parameter in learning:
+            parameter.requires_grad_(True)
     maps, slopes = kept[0].detach(), kept[0].grad
     assert slopes is not None  # retain_grad was asked for
     heat = F.relu((maps * slopes).sum(1, keepdim=True))  # [T, 1, h, h]; HiResCAM's product, place by place (Draelos & Carin 2021)
@@ -92,10 +101,17 @@ def explain_clip(model: ResNeXtLSTM, clip: NDArray[np.uint8], towards_fake: bool
     heat = heat / heat.max() if float(heat.max()) > 0 else heat
     run = states[0][0].detach()  # [T, D]
     change = torch.cat([run.new_zeros(1), (run[1:] - run[:-1]).norm(dim=1)])
-    return ClipExplanation(
-        logit, heat.numpy(), said.attention[0].detach().numpy(), torch.sigmoid(said.frame_logits[0]).detach().numpy(), said.certainty[0].detach().numpy(),
-        change.numpy(),
-    )  # fmt: skip
+    frame_p = torch.sigmoid(said.frame_logits[0].detach() / temperature + offset)
+    return ClipExplanation(logit, heat.numpy(), said.attention[0].detach().numpy(), frame_p.numpy(), said.certainty[0].detach().numpy(), change.numpy())
+
+
+def explain_verdict(model: ResNeXtLSTM, card: "ModelCard", said: "FileVerdict", clips: "Sequence[FaceClip]") -> tuple[int, ClipExplanation]:
+    """Which of `clips` speaks most for what was said of their file, and why: heat speaks for `fake` wherever the verdict is not `real`.
+
+    So it does for a file that was left uncertain: its most suspicious clip is shown, and what makes that suspicious. Needs a verdict.
+    """
+    place = most_telling(said)
+    return place, explain_clip(model, clips[place].frames, said.verdict != "real", card.temperature, card.offset)
 
 
 def mesh_evidence(landmarks: NDArray[np.floating], seconds: float) -> MeshEvidence:

@@ -72,8 +72,11 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
     shape = _shape(inputs[0])
     if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         raise _refusal("its input is not float32", "Export it in float32.")
-    if len(shape) not in (4, 5) or shape[-3] not in (3, None):
-        raise _refusal(f"its input is {shape}, not [B, 3, H, W] or [B, T, 3, H, W]", "Export it with colours before height and width.")
+    if len(shape) not in (4, 5) or shape[-3] != 3:  # a free number of colours may be time ([B, 3, T, H, W]) or height ([B, H, W, 3])
+        raise _refusal(
+            f"its input is {shape} (None: free), not [B, 3, H, W] or [B, T, 3, H, W]",
+            "Export it with the three colours before height and width, and their number fixed.",
+        )
     if shape[0] is not None:
         raise _refusal(f"the number of clips is fixed to {shape[0]}", "Export it with a free first dimension (dynamic_axes or dynamic_shapes).")
     names = [one.name for one in proto.graph.output]

@@ -1,8 +1,8 @@
 """Which clips meet in a batch: half of what is new, half of what is known, as many reals as fakes, pairs together.
 
 Known clips are replayed and forged ones. Fakes come from their generators in rotation, so that a rare one is not drowned;
-forged ones take one known place in four, so that they do not push the collected ones out (a demo that gave them most
-places forgot: AUC on its first forger fell from 0.98 to 0.92 in the next cycle). Where a real clip is drawn, one time in
+forged ones take one known place in four beside what is replayed, so that they do not push it out (a demo that gave them most
+places forgot: AUC on its first forger fell from 0.98 to 0.92 in the next cycle); where nothing is, in a first cycle, they have all known places, half of the fakes'. Where a real clip is drawn, one time in
 four a fake made from it takes a fake's place, and every time where all fakes are forged: the network then sees the
 difference that forgery makes, not the difference between two people (nearly all, where a few were collected). Each maker's
 videos and pictures come equally often, and reals follow: each is of the kind of which most fakes drawn so far lack a real. All

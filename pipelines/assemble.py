@@ -45,9 +45,12 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     forged_excluded: Counter[str] = Counter()
     made = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
     forged = _usable_forged(made, collected, sides, settings.split, forged_excluded)
+    path_of = {one["sample_id"]: one["path"] for batch in batches for one in samples[batch]}
+    named = {one["source_video"] for batch in batches for one in samples[batch]} - {""}  # a real video that its fakes name is one with them
     for row in (*collected, *forged, *unlabelled):
         row["split"], row["new"] = sides.of_sample.get(row["sample_id"], UNLABELLED), row["batch"] in cycle.judged
-        row["cluster"] = row["identity"] or row["source_video"] or row["sample_id"]
+        path = path_of[row["sample_id"]]
+        row["cluster"] = row["identity"] or row["source_video"] or (path if path in named else row["sample_id"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
     for side in ("validation", "holdout"):
@@ -87,14 +90,16 @@ def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: Budge
 
     A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than half of its reals, forged
     clips of its drawn reals stand in for those that are missing, in proportion: all of them where it brought no fake at all (`forge.fakes_per_real`
-    says how many were made). These count towards that part.
+    says how many were made). These count towards that part. Where a cycle brings nothing new to train on (other settings, `--force`), replay has the places of the
+    new too: a network of another shape starts from nothing, and would compete with a champion that had all of them.
 
     Each number of batches has a draw of its own: by one order for all cycles, replay would show what was once drawn as new, and never anything else.
     """
     seed = cycle.seed + len(cycle.batches) - 1
     mine = [row for row in collected if row["split"] == "train"]
     fresh = draw_balanced((row for row in mine if row["new"]), budget.new_clips, seed)
-    replay = draw_balanced((row for row in mine if not row["new"]), budget.replay_clips, seed)
+    places = budget.replay_clips + (0 if fresh else budget.new_clips)
+    replay = draw_balanced((row for row in mine if not row["new"]), places, seed)
     drawn = {row["clip_id"]: row for row in (*fresh, *replay)}
     candidates = shuffled((row for row in forged if row["split"] == "train" and row["source_clip"] in drawn), seed)
     real, fake = (Counter(row["batch"] for row in drawn.values() if row["label"] == label) for label in ("real", "fake"))

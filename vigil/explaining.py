@@ -27,8 +27,8 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     """
     from media.faces import extract_clips
     from model.checkpoint import load_model
-    from model.explain import explain_clip, mesh_evidence, sentence
-    from model.inference import Engine, most_telling
+    from model.explain import explain_verdict, mesh_evidence, sentence
+    from model.inference import Engine
 
     refuse_unknown_mode(mode)
     folder, mark = choose_model(workspace, model)
@@ -41,9 +41,8 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     said = engine.judge(extraction, str(path))
     if said.p_fake is None:
         raise VigilError(f"There is nothing to explain in {path}.", why=said.reason, next_step="Name an image or a video with a face.")
-    worst = most_telling(said)
+    worst, found = explain_verdict(load_model(folder / "model.safetensors", engine.card.model_sha256), engine.card, said, extraction.clips)
     clip = extraction.clips[worst]
-    found = explain_clip(load_model(folder / "model.safetensors", engine.card.model_sha256), clip.frames, said.p_fake >= engine.card.threshold)
     mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)
     out.mkdir(parents=True, exist_ok=True)
     draw_overlay(out / "overlay.png", clip, found)

@@ -173,7 +173,7 @@ class AugmentSettings(Block):
     rotation_degrees: float = Field(15.0, ge=0, le=45, description="Largest rotation, either way.")
     affine: float = Field(0.1, ge=0, le=0.5, description="Largest crop, shift, zoom and shear.")
     brightness: float = Field(0.2, ge=0, le=1, description="Largest relative change.")
-    contrast: float = Field(0.2, ge=0, le=1, description="Largest relative change of the spread about the clip's mean.")
+    contrast: float = Field(0.2, ge=0, le=1, description="Largest relative change of the spread about mid-grey, the same for a clip and its forgery.")
     saturation: float = Field(0.3, ge=0, le=1, description="Largest relative change of the distance from grey.")
     noise_chance: Fraction = Field(0.5, description="Chance of Gaussian noise.")
     noise_sigma: float = Field(0.1, ge=0, le=0.5, description="Largest sigma of Gaussian noise, on [0,1] pixels.")

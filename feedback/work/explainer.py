@@ -75,16 +75,15 @@ class Explainer:
 
     def _make(self, folder: Path, row: dict[str, Any], opened: Opened) -> tuple[dict[str, Any], dict[str, bytes]]:
         from model.checkpoint import load_model
-        from model.explain import explain_clip, mesh_evidence, sentence
-        from model.inference import Engine, most_telling
+        from model.explain import explain_verdict, mesh_evidence, sentence
+        from model.inference import Engine
 
         engine, answer = Engine(folder, threads=self.settings.serve.threads), row["answer"]
         said = engine.judge(opened.extraction, "", None, answer["threshold"], answer["abstain"])
         if said.p_fake is None:
             raise VigilError("There is nothing to explain.", why=said.reason, next_step="Look at the reason.")
-        place = most_telling(said)
+        place, found = explain_verdict(load_model(folder / "model.safetensors", engine.card.model_sha256), engine.card, said, opened.extraction.clips)
         clip = opened.extraction.clips[place]
-        found = explain_clip(load_model(folder / "model.safetensors", engine.card.model_sha256), clip.frames, said.p_fake >= answer["threshold"])
         mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)
         picks = sorted({round(float(at)) for at in np.linspace(0, len(clip.frames) - 1, min(SHOWN_FRAMES, len(clip.frames)))})
         length = max(len(clip.frames) - 1, 1)

@@ -154,12 +154,13 @@ def test_a_tick_that_ends_an_unfinished_cycle_runs_its_own_week_too(loop: Loop) 
     assert not first.scheduled and first.judged == ("b001",) and second.scheduled and second.judged == ("b002",) and loop.due() is None
 
 
-def test_crops_that_the_champion_never_saw_open_no_cycle(loop: Loop) -> None:
-    after(loop, "train", lambda root: merge(root / "build/model/card.json", {"faces": {"size_px": 112, "fps": 5.0}}))
+@pytest.mark.parametrize(("its", "says"), [({"size_px": 112}, r"size_px is 224, the champion's 112"), ({"mode": "fast"}, "mode is standard, the champion's fast")])
+def test_crops_that_the_champion_never_saw_open_no_cycle(loop: Loop, its: dict[str, Any], says: str) -> None:
+    after(loop, "train", lambda root: merge(root / "build/model/card.json", {"faces": {"fps": 5.0} | its}))
     loop.waiting.append(("b001", "good"))
     assert loop.run(False, None) == "promoted"
     loop.waiting.append(("b002", "good"))
-    with pytest.raises(SettingsError, match=r"faces\.size_px is 224, the champion's 112"):
+    with pytest.raises(SettingsError, match=rf"faces\.{says}"):
         loop.run(False, None)
     assert open_cycle(Journal(loop.root).events()) is None and batch_states(Journal(loop.root).events())["b002"].state == "new"
 

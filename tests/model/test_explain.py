@@ -1,12 +1,15 @@
 """Explanations must depend on what the network has learned: a planted mark is found by a trained one and not by a random one."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from model.data import MemoryClips
-from model.explain import REGIONS, MeshEvidence, explain_clip, mesh_evidence
+from model.explain import REGIONS, MeshEvidence, explain_clip, explain_verdict, mesh_evidence
 from model.network import ResNeXtLSTM
 from model.training import pretrain
 from tests.faces import rendered_clips
@@ -85,7 +88,20 @@ def test_the_figures_are_those_of_the_network_and_the_parts_sum_to_one() -> None
     assert said.heat.shape == (4, 32, 32) and said.heat.min() >= 0 and said.heat.max() == pytest.approx(1.0)
     assert said.change[0] == 0 and (said.change[1:] > 0).all()
     assert set(said.regions()) == set(REGIONS) and sum(said.regions().values()) == pytest.approx(1.0, abs=0.05)
-    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+    np.testing.assert_allclose(explain_clip(network, clip, temperature=2.0, offset=-0.5).frame_p, torch.sigmoid(ours.frame_logits[0] / 2 - 0.5), atol=1e-5)
+
+
+def test_what_was_left_uncertain_is_explained_by_what_speaks_for_fake() -> None:
+    """Below the threshold the most suspicious clip was shown with what makes it look real."""
+    network, card = lively_model(), cast(Any, SimpleNamespace(temperature=1.0, offset=0.0))
+    clips = cast(Any, [SimpleNamespace(frames=np.random.default_rng(number).integers(0, 255, (3, 32, 32, 3)).astype(np.uint8)) for number in range(2)])
+    rows = [{"track": 0, "p_fake": p_fake} for p_fake in (0.9, 0.2)]
+    for verdict, place in (("uncertain", 0), ("fake", 0), ("real", 1)):
+        said = cast(Any, SimpleNamespace(verdict=verdict, p_fake=0.6, threshold=0.7, tracks=rows[:1], clips=rows))
+        shown, found_there = explain_verdict(network, card, said, clips)
+        assert shown == place
+        np.testing.assert_array_equal(found_there.heat, explain_clip(network, clips[place].frames, towards_fake=verdict != "real").heat)
 
 
 def test_the_mesh_shows_a_blink_and_a_jump(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -112,6 +112,24 @@ def test_the_draw_keeps_to_its_budget_and_replay_is_balanced(tmp_path: Path) -> 
     assert report["counts"]["train"]["role"] == {"forged": 8, "new": 30, "replay": 40}
 
 
+def test_where_nothing_new_came_replay_has_the_places_of_the_new(tmp_path: Path) -> None:
+    """A network of another shape starts from nothing; it learned from the replayed clips alone, a fifth of what the champion had had."""
+    write_batch(tmp_path, "b1", week("a", 200, 150, "old"))
+    assemble.run(tmp_path, budget(new_clips=90, replay_clips=20, forged_fraction=0.1), cycle(["b1"], []))
+    assert table(tmp_path, "train")["role"].value_counts().to_dict() == {"replay": 110, "forged": 12}
+
+
+def test_a_nameless_real_video_and_the_fakes_that_name_it_are_drawn_together(tmp_path: Path) -> None:
+    """They count as one in every interval, as they do in the split; the video had a cluster of its own."""
+    apart = {"use": "evaluate"}
+    named = [sample("v/a.mp4", **apart), sample("f/a.mp4", "fake", source_video="v/a.mp4", **apart), sample("v/b.mp4", **apart)]
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), *named])
+    assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
+    shown = table(tmp_path, "holdout")
+    of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in named}
+    assert of_sample["v/a.mp4"] == of_sample["f/a.mp4"] == {"v/a.mp4"} and of_sample["v/b.mp4"] == {named[2]["sample_id"]}
+
+
 def test_cost_follows_the_budget_not_the_history(tmp_path: Path) -> None:
     sizes = []
     for batches in (2, 20):

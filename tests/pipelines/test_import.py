@@ -131,6 +131,8 @@ def test_our_own_export_is_taken_as_it_is(tmp_path: Path) -> None:
         ([1, 3, SIZE, SIZE], 17, "fixed to 1"),
         (["B", SIZE, SIZE, 3], 17, "not \\[B, 3, H, W\\]"),
         (["B", 3, SIZE], 17, "not \\[B, 3, H, W\\]"),
+        (["B", 3, "T", SIZE, SIZE], 17, "not \\[B, 3, H, W\\] or \\[B, T, 3, H, W\\]"),
+        (["B", "H", "W", 3], 17, "colours before height and width, and their number fixed"),
         (["B", 3, SIZE, SIZE], 11, "opset is 11"),
     ],
 )
