@@ -6,6 +6,7 @@ Coordinates are continuous: the first pixel reaches from 0 to 1, its centre is a
 """
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -95,6 +96,37 @@ def rebased(matrix: np.ndarray, shift: np.ndarray, factor: np.ndarray) -> np.nda
     result[:, :2] = matrix[:, :2] / factor
     result[:, 2] = matrix[:, :2] @ shift + matrix[:, 2]
     return result
+
+
+def continued(frames: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Crops [T,S,S,3] that go on beyond their pictures, where `outside` [T,S,S] is: with the pixel of the picture that is nearest. A copy."""
+    found = frames.copy()
+    for frame, part in zip(found, outside, strict=True):
+        if part.any() and not part.all():
+            _, nearest = cv2.distanceTransformWithLabels(part.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+            inside = np.flatnonzero(~part.ravel())
+            source = np.zeros(int(nearest.max()) + 1, np.intp)
+            source[nearest.ravel()[inside]] = inside
+            frame[:] = frame.reshape(-1, frame.shape[2])[source[nearest]]
+    return found
+
+
+def all_beyond(frames: np.ndarray) -> np.ndarray:
+    """Where crops [T,S,S,3] show no picture or half of it: `beyond` and the pixels beside it, [T,S,S] bool."""
+    return np.stack([cv2.dilate(beyond(frame), np.ones((3, 3), np.uint8)) > 0 for frame in frames])
+
+
+def done_within(frames: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """What `change` makes of crops [T,S,S,3], same shape, as if their pictures went on for ever; what lies beyond them stays as it is.
+
+    Whoever blurs, resizes or draws a crop takes its black for a part of the picture: it bleeds in, a line along the edge that no picture has
+    whose crop was cut out afterwards.
+    """
+    outside = all_beyond(frames)
+    if not outside.any():
+        return change(frames)
+    made = change(continued(frames, outside))
+    return np.where(outside[..., None], frames, made)
 
 
 def reduced(picture: np.ndarray, matrix: np.ndarray, size_px: int, extra: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

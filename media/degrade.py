@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.align import beyond
+from media.align import done_within
 from workspace.settings import AugmentSettings
 
 Frames = NDArray[np.uint8]
@@ -28,6 +28,10 @@ def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSett
     """
     if rng.random() >= settings.degrade:
         return frames.copy()
+    return done_within(frames, lambda pictures: _degraded(pictures, rng, settings))
+
+
+def _degraded(frames: Frames, rng: np.random.Generator, settings: AugmentSettings) -> Frames:
     scale, blur, codec = (bool(rng.random() < settings.step_chance) for _ in range(3))
     if not (scale or blur):
         codec = True
@@ -49,9 +53,6 @@ def degrade_clip(frames: Frames, rng: np.random.Generator, settings: AugmentSett
             degraded = h264_round_trip(degraded, int(rng.integers(settings.crf_min, settings.crf_max + 1)))
         else:
             degraded = jpeg_round_trip(degraded, int(rng.integers(settings.jpeg_quality_min, 101)))
-    degraded = degraded.copy() if degraded is frames else degraded
-    for frame, poor in zip(frames, degraded, strict=True):
-        poor[beyond(frame) > 0] = 0
     return degraded
 
 

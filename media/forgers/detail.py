@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.forgers.masks import Floats, within
+from media.forgers.masks import Floats
 
 SIGMA = 1.0  # what a blur of so many pixels takes away is detail
 LEAST_GAIN, MOST_GAIN = 0.25, 3.0
 COVERED = 0.02  # a pixel of which a forgery takes so much belongs to it: in the soft edge both pictures lose detail
 AS_SHARP = 0.7  # so often a fake has exactly the detail of what it covers
 SPREAD = 0.3  # else the logarithm of how much it has lies evenly within so much of 0
+KNEE, MOST_SHADE = 243.0, 254.4  # from here on shades are drawn together, to here: the last that is no end of the scale once it is rounded
 MARGIN = 8  # pixels, a multiple of what up-samplers enlarge by
 TO_YCC = np.array([[0.299, -0.168736, 0.5], [0.587, -0.331264, -0.418688], [0.114, 0.5, -0.081312]], np.float32)  # R, G, B -> Y, Cb, Cr (ITU-R BT.601)
 TO_RGB = np.linalg.inv(TO_YCC)
@@ -28,7 +29,7 @@ def draw_sharpness(rng: np.random.Generator, as_sharp: float = AS_SHARP, spread:
 
 
 def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: float, fill: bool = False) -> NDArray[np.uint8]:
-    """`made` [T,S,S,3] laid over `frames` where `covers` [T,S,S] in 0..1 say, with `sharpness` times the detail that was there; never beyond their picture.
+    """`made` [T,S,S,3] laid over `frames` where `covers` [T,S,S] in 0..1 say, with `sharpness` times the detail that was there.
 
     The detail of the result is what counts: two pictures laid half over each other lose some of both. It is base + gain * fine, of which both have
     detail, so that the gain solves a quadratic equation; it is the same for all frames, from LEAST_GAIN to MOST_GAIN. Brightness and the two
@@ -36,8 +37,6 @@ def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: 
     colour at half the resolution, and no forgery that circulates keeps more of it than they do.
     What is missing then comes from the detail of `frames` themselves, with `fill`: of a copy that was blurred nearly all is gone.
     """
-    if (shown := within(frames)) is not None:
-        covers = covers * shown
     real, drawn = (_planes(clip) for clip in (frames, made))  # [3,T,S,S]
     there, laid = _Region(covers > COVERED), np.empty_like(real)
     middle = there.of(_middle(frames))
@@ -53,7 +52,31 @@ def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: 
         if fill and gain == MOST_GAIN:
             laid[channel] += _gain(laid[channel], covers * own, there, wanted, 0.0) * covers * own
     again = np.stack([cv2.transform(cv2.merge(list(laid[:, moment])), TO_RGB.T) for moment in range(len(frames))])
+    _hold_ends(again, frames, covers)
     return np.clip(np.rint(again, out=again), 0, 255, out=again).astype(np.uint8)
+
+
+def _hold_ends(made: Floats, frames: NDArray[np.uint8], covers: Floats) -> None:
+    """Let no more of a forgery [T,S,S,3] be black or white than of what it covers, channel by channel, in place.
+
+    A gain overshoots, and so does a transfer of colour: half of all forgeries had pixels at an end of the scale that their real had not.
+    What would lie there is drawn together with the shades before it.
+    """
+    there = covers > COVERED
+    if not there.any():
+        return
+    for channel in range(3):
+        plane, was = made[..., channel], frames[..., channel][there]
+        for end in (255, 0):
+            seen = plane if end else 255 - plane
+            inside = seen[there]
+            if inside.max() <= MOST_SHADE:
+                continue
+            reaches = float(np.quantile(inside, 1 - float((was == end).mean())))
+            if reaches > MOST_SHADE:
+                high = np.maximum(seen - KNEE, 0) * there * np.minimum(1, 2 * covers)
+                seen = seen - high * (reaches - MOST_SHADE) / (reaches - KNEE)
+                plane[...] = seen if end else 255 - seen
 
 
 def _middle(clip: NDArray[np.generic]) -> slice:

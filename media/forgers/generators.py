@@ -21,7 +21,7 @@ from media.forgers.detail import compose, draw_sharpness, transfer_colour
 from media.forgers.landmark_swap import landmark_swap
 from media.forgers.masks import OVAL, Floats, cover, hull_mask, steady
 from media.forgers.reenact import lip_gap, reenact
-from media.forgers.registry import Clip, Frames, Landmarks, check_clip
+from media.forgers.registry import Clip, Frames, Landmarks, check_clip, forged_within
 from workspace.errors import DataError
 from workspace.settings import FaceSettings
 
@@ -45,7 +45,7 @@ class Outside(ABC):
     def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
         """A forged copy of the clip, same shapes. Raises DataError where there is none, or where more than half its frames are the real ones."""
         check_clip(f"Cannot forge with {self.name!r}.", frames, landmarks)
-        made, points = self._forge(frames, landmarks, rng)
+        made, points = forged_within(frames, lambda pictures: self._forge(pictures, landmarks, rng), tries=1)
         same = sum(np.array_equal(before, after) for before, after in zip(frames, made, strict=True))
         if 2 * same > len(frames):
             why = f"{same} of {len(frames)} frames came back unchanged"

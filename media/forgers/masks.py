@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.align import beyond
 from media.landmarks import FACE_OVAL
 
 Floats = NDArray[np.floating]
@@ -84,15 +83,3 @@ def cover(points: Floats, size: int, hull: tuple[int, ...], softness: float, rea
         return np.ones((len(points), size, size), np.float32)
     limits = points if reach is None else reach
     return np.stack([feather(hull_mask(mesh[list(hull)], size), softness, reach_mask(limit, size)) for mesh, limit in zip(points, limits, strict=True)])
-
-
-def within(frames: NDArray[np.uint8]) -> Floats | None:
-    """Of crops [T,S,S,3] what shows their pictures, 0..1 [T,S,S], softly ended where they reach beyond; None where none does.
-
-    A forger that paints there is told by it: every fake of `portrait` from a face that the picture's edge cuts off had something in place of black.
-    """
-    outside = [beyond(frame) for frame in frames]
-    if not any(part.any() for part in outside):
-        return None
-    kept: Floats = np.stack([1 - cv2.GaussianBlur(cv2.dilate(part, np.ones((3, 3), np.uint8)), (0, 0), 0.5) for part in outside])
-    return kept

@@ -5,6 +5,7 @@ the camera did; a single frame is driven from another moment where one is given)
 mouth and eyes are driven anew. Where a mouth opens that was closed, its inside is painted: no warp can find what was never seen.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -20,8 +21,18 @@ UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 3
 LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)
 DRIFT = (0.006, 0.05)  # of the surroundings from frame to frame, in sides of the crop: a portrait then moves as much as a video does
 PORTRAIT_GRAIN = 0.6  # of the camera's, at least: without any a driven still hardly differs from frame to frame
+FLOW_PX, STRIP_PX = 64, 4  # of a side, at which the motion of the surroundings is looked at; how far they may go from frame to frame
+MOST_DRIFT, LEAST_AROUND = 0.2, 0.1  # of a side; of a strip, that has to lie beside the face
 FOREHEAD, CHIN, LIP_TOP, LIP_BOTTOM = 10, 152, 13, 14
 RIM = np.array([(x, y) for x in (0.0, 0.33, 0.67, 1.0) for y in (0.0, 0.33, 0.67, 1.0) if x in (0.0, 1.0) or y in (0.0, 1.0)], np.float32)
+
+# how each side is turned to be the upper one, and what that does to a way (x, y) there: top, bottom, left, right
+_SIDES: tuple[tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], tuple[int, int]], ...] = (
+    (lambda picture: picture, (1, 1)),
+    (lambda picture: picture[::-1], (1, -1)),
+    (lambda picture: picture.T, (1, 1)),
+    (lambda picture: picture.T[::-1], (1, -1)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +90,27 @@ def reenact(
     at other moments: the still is taken from it, as from the clip itself else.
 
     Seven in ten of a still's clips, and each `portrait`, change the whole picture, since a generator draws the surroundings too; the others only the
-    face. Seven in ten end with as much fine detail as they came with. `driven`: `landmarks` already say how the face shall move, and no speech, blink or
-    sway of its own is added; but the surroundings drift, as behind a head that its crop follows.
+    face. Seven in ten end with as much fine detail as they came with. Where the whole picture changes its surroundings move as the clip's do: a crop
+    follows its head, and what is round it drifts by. `driven`: `landmarks` already say how the face shall move, and no speech, blink or
+    sway of its own is added; such a clip does not move, and has a drift of its own.
     """
-    size, draw = frames.shape[1], _draw(rng)
+    size, draw, own = frames.shape[1], _draw(rng), steady(landmarks)
     if portrait:
         draw = replace(draw, still=True, whole=True, grain=max(draw.grain, PORTRAIT_GRAIN))
-    drift = np.zeros((len(frames), 2), np.float32)
     if driven:
         draw, drift = replace(draw, opening=0.0, blink=0.0, sway=np.zeros_like(draw.sway)), _drift(rng, len(frames))
-    own = steady(landmarks)
+    else:
+        drift = _drift_of(frames, own) if draw.whole else np.zeros((len(frames), 1, 2), np.float32)
     goal = _driven(own, draw)
     stills, meshes = (donor[0], steady(donor[1])) if donor is not None else (frames, own)
     chosen = int(rng.integers(len(stills)))
     grain = _grain(stills[chosen]) * draw.grain
+    grained = _grained(stills[chosen]) if grain > 0 else None
     faces = []
     for index, frame in enumerate(frames):
         picture, mesh = (stills[chosen], meshes[chosen]) if draw.still else (frame, own[index])
         face = _drive(picture, mesh, goal[index], draw, size, drift[index])
-        faces.append(face + _noise(rng, size, grain) if grain > 0 else face)
+        faces.append(face + _noise(rng, size, grain) * grained if grained is not None else face)
     covers = cover(goal, size, () if draw.whole else HULLS[draw.kind], draw.softness, reach=own)
     return compose(frames, np.stack(faces), covers, draw.sharpness), goal.astype(landmarks.dtype)
 
@@ -125,14 +138,62 @@ def _driven(own: Floats, draw: _Draw) -> Floats:
 
 
 def _drift(rng: np.random.Generator, count: int) -> Floats:
-    """A smooth path [count,2] of the surroundings, in sides of the crop, from 0."""
+    """A smooth path [count,1,2] of the surroundings, in sides of the crop, from 0."""
     steps = rng.normal(0, np.exp(rng.uniform(*np.log(DRIFT))), (count + 2, 2))
     path: Floats = np.cumsum(np.stack([np.convolve(column, (0.25, 0.5, 0.25), "valid") for column in steps.T], axis=1), axis=0)
-    return (path - path[0]).astype(np.float32)
+    return (path - path[0]).astype(np.float32)[:, None]
+
+
+def _drift_of(frames: NDArray[np.uint8], points: Floats) -> Floats:
+    """Where the points of RIM go in a clip [T,S,S,3] with meshes [T,468,2]: [T,points,2] in sides of the crop about the middle of each path.
+
+    They go as the strips along the crop's four sides do, less the face in them: each is looked for in the next frame, up to STRIP_PX away (block
+    matching). A point in a corner goes as its two strips in the mean; a strip that shows the face alone goes as the others.
+    """
+    found = np.zeros((len(frames), len(RIM), 2), np.float32)
+    if len(frames) < 2:
+        return found
+    small = [cv2.cvtColor(cv2.resize(frame, (FLOW_PX, FLOW_PX), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY) for frame in frames]
+    around = [(hull_mask(mesh, FLOW_PX, 0.03) == 0).astype(np.uint8) for mesh in points]
+    on_sides = np.stack([RIM[:, axis] == end for axis in (1, 0) for end in (0.0, 1.0)], axis=1).astype(np.float32)  # [points, top bottom left right]
+    for moment in range(1, len(frames)):
+        steps = np.full((4, 2), np.nan, np.float32)
+        for side, (turn, sign) in enumerate(_SIDES):
+            steps[side] = np.multiply(_step(*(np.ascontiguousarray(turn(one)) for one in (small[moment - 1], small[moment], around[moment - 1]))), sign)
+        steps[2:] = steps[2:, ::-1]
+        if (known := np.isfinite(steps[:, 0])).any():
+            steps[~known] = steps[known].mean(axis=0)
+            found[moment] = on_sides @ steps / on_sides.sum(axis=1, keepdims=True) / FLOW_PX
+        found[moment] += found[moment - 1]
+    found = np.clip(found - np.median(found, axis=0), -MOST_DRIFT, MOST_DRIFT)
+    padded = np.concatenate([found[:1], found, found[-1:]])
+    return 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
+
+
+def _step(before: NDArray[np.uint8], after: NDArray[np.uint8], around: NDArray[np.uint8]) -> tuple[float, float]:
+    """How far in pixels (x, y) the strip along the upper edge of a picture went to the next, by the pixels `around` the face; NaN where too few are."""
+    rows, columns = slice(STRIP_PX, 3 * STRIP_PX), slice(STRIP_PX, -STRIP_PX)
+    strip, mask = before[rows, columns], around[rows, columns]
+    if mask.mean() < LEAST_AROUND:
+        return np.nan, np.nan
+    cost = cv2.matchTemplate(after[: 4 * STRIP_PX].astype(np.float32), strip.astype(np.float32), cv2.TM_SQDIFF, mask=mask.astype(np.float32)) / mask.sum()
+    cost = cost + 0.5 * np.hypot(*np.mgrid[-STRIP_PX : STRIP_PX + 1, -STRIP_PX : STRIP_PX + 1])  # where nothing tells, it stayed
+    y, x = np.unravel_index(int(cost.argmin()), cost.shape)
+    return float(x) + _valley(cost[y, max(0, x - 1) : x + 2]) - STRIP_PX, float(y) + _valley(cost[max(0, y - 1) : y + 2, x]) - STRIP_PX
+
+
+def _valley(three: NDArray[np.floating]) -> float:
+    """Where between -0.5 and 0.5 a parabola through three neighbours is lowest; 0 at the end of a row."""
+    if len(three) < 3 or (bent := three[0] - 2 * three[1] + three[2]) <= 1e-6:
+        return 0.0
+    return float(np.clip(0.5 * (three[0] - three[2]) / bent, -0.5, 0.5))
 
 
 def _drive(picture: NDArray[np.uint8], own: Floats, goal: Floats, draw: _Draw, size: int, drift: Floats) -> Floats:
-    """`picture` bent from mesh `own` to mesh `goal` [468,2], its border moved by `drift` [2], the inside of a newly opened mouth painted; float [S,S,3]."""
+    """`picture` bent from mesh `own` to mesh `goal` [468,2], its border moved by `drift` [1 or points of RIM, 2]; float [S,S,3].
+
+    The inside of a newly opened mouth is painted.
+    """
     maps = bend(np.concatenate([goal[list(CONTROL)], RIM + drift]), np.concatenate([own[list(CONTROL)], RIM]), size)
     face: Floats = cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
     opened = lip_gap(goal) - lip_gap(own)
@@ -169,6 +230,14 @@ def _noise(rng: np.random.Generator, size: int, spread: float) -> Floats:
     soft = cv2.GaussianBlur(rng.normal(0, 1, (size, size)).astype(np.float32), (0, 0), 0.7)
     noise: Floats = (soft * (spread / float(soft.std())))[..., None]
     return noise
+
+
+def _grained(picture: NDArray[np.uint8]) -> Floats:
+    """How much of the grain each pixel gets [S,S,1], 1 in the mean: codecs leave it where there is detail, and none in flat places."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    detail = cv2.GaussianBlur(np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.0)), (0, 0), 3.0)
+    share: Floats = np.clip(detail / (float(detail.mean()) + 1e-6), 0.0, 2.0)[..., None]
+    return share / (float(share.mean()) + 1e-6)
 
 
 def _grain(picture: NDArray[np.uint8]) -> float:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.align import all_beyond, continued, done_within
 from media.forgers.landmark_swap import landmark_swap
 from media.forgers.masks import LANDMARKS
 from media.forgers.reenact import reenact
@@ -20,6 +22,8 @@ Frames = NDArray[np.uint8]
 Landmarks = NDArray[np.floating]
 Clip = tuple[Frames, Landmarks]
 WHO = ("sample_id", "identity", "source_video")
+TRIES = 3  # to forge so that it can be seen
+CELL, LEAST_CHANGE = 16, 1.5  # px a side; mean difference of a cell's pixels, in levels, below which nothing was forged
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,37 @@ def forge_clip(name: str, frames: Frames, landmarks: Landmarks, rng: np.random.G
         if donor[0].shape[1:] != frames.shape[1:]:
             why = f"the donor's frames are {donor[0].shape[1:3]}, the target's {frames.shape[1:3]}"
             raise DataError(what, why=why, next_step="Cut both clips to one size.")
-    return forger.function(frames, landmarks, rng, donor if forger.needs_donor or forger.from_other_moments else None)
+    given = donor if forger.needs_donor or forger.from_other_moments else None
+    if given is not None:
+        given = continued(given[0], all_beyond(given[0])), given[1]
+    return forged_within(frames, lambda pictures: forger.function(pictures, landmarks, rng, given))
+
+
+def forged_within(frames: Frames, forge: Callable[[Frames], Clip], tries: int = TRIES) -> Clip:
+    """What `forge` makes of the pictures that crops [T,S,S,3] show; beyond those they stay black. Done again, at most `tries` times, until it can be seen.
+
+    Some draws forge hardly anything: a mouth that is driven to where it was, a blend of a picture with nearly itself. Such a fake would be a real
+    clip under the label fake.
+    """
+    points: list[Landmarks] = []
+
+    def change(pictures: Frames) -> Frames:
+        made, driven = forge(pictures)
+        points.append(driven)
+        return made
+
+    for _ in range(tries):
+        made = done_within(frames, change)
+        if changed(frames[len(frames) // 2], made[len(frames) // 2]):
+            break
+    return made, points[-1]
+
+
+def changed(real: Frames, made: Frames) -> bool:
+    """Whether something was forged of a frame [S,S,3]: some cell of CELL pixels a side differs by LEAST_CHANGE or more in the mean."""
+    cells = max(1, real.shape[0] // CELL)
+    differs = np.abs(made.astype(np.float32) - real).mean(axis=2)
+    return bool(cv2.resize(differs, (cells, cells), interpolation=cv2.INTER_AREA).max() >= LEAST_CHANGE)
 
 
 def may_be_one_person(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from media.forgers.detail import compose, draw_sharpness, match_shades
 from media.forgers.masks import HULLS, OVAL, cover, steady
 from media.forgers.reenact import reenact
-from media.forgers.registry import Clip, Frames, Landmarks
+from media.forgers.registry import Clip, Frames, Landmarks, forged_within
 from model.forgers.autoencoder_swap import draw_as, train_swap
 from model.forgers.decoders import KINDS, draw_unlike, train_autoencoder
 
@@ -36,13 +36,17 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class LearnedForger:
-    """One way to forge that has weights. `learn` gives the network, `forge` a forged clip and its landmarks, same shapes."""
+    """One way to forge that has weights. `learn` gives the network, `draw` a forged clip and its landmarks, same shapes."""
 
     name: str
     arrived: date
     learn: Callable[[Sequence[Face], int, int, Tell], torch.nn.Module]
-    forge: Callable[[Any, Frames, Landmarks, np.random.Generator, int], Clip]
+    draw: Callable[[Any, Frames, Landmarks, np.random.Generator, int], Clip]
     needs_both_groups: bool = False
+
+    def forge(self, network: Any, frames: Frames, landmarks: Landmarks, rng: np.random.Generator, group: int) -> Clip:
+        """A forged copy of a clip and its landmarks, same shapes: what `draw` makes of the pictures that its crops show."""
+        return forged_within(frames, lambda pictures: self.draw(network, pictures, landmarks, rng, group))
 
     def can_learn(self, faces: Sequence[Face]) -> bool:
         """Whether these faces are enough: FEWEST_FACES of them, of each group where the forger tells groups apart."""

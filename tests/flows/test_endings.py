@@ -154,7 +154,9 @@ def test_a_tick_that_ends_an_unfinished_cycle_runs_its_own_week_too(loop: Loop) 
     assert not first.scheduled and first.judged == ("b001",) and second.scheduled and second.judged == ("b002",) and loop.due() is None
 
 
-@pytest.mark.parametrize(("its", "says"), [({"size_px": 112}, r"size_px is 224, the champion's 112"), ({"mode": "fast"}, "mode is standard, the champion's fast")])
+@pytest.mark.parametrize(
+    ("its", "says"), [({"size_px": 112}, "size_px is 224, the champion's 112"), ({"mode": "fast"}, "mode is standard, the champion's fast")]
+)
 def test_crops_that_the_champion_never_saw_open_no_cycle(loop: Loop, its: dict[str, Any], says: str) -> None:
     after(loop, "train", lambda root: merge(root / "build/model/card.json", {"faces": {"fps": 5.0} | its}))
     loop.waiting.append(("b001", "good"))
