@@ -3,13 +3,14 @@
 Which forger a clip meets and with what random numbers follows from its own id and the seed, so the same clip gives the same
 fake whatever else the batch holds. Where videos are judged, on the sides of validation and holdout, all clips of a video meet the same
 forger and the same donor, so that a forged video has as many clips as its real one. A donor is another person of the batch on the
-same side of the split: nothing leaks.
+same side of the split: nothing leaks. Sides are those of the batch alone and of whom earlier ones keep for evaluation, as noted when it came
+in: a later batch makes no fake of an older one anew. The report says who was forged as judged.
 Forgers with weights first learn from the batch's own training faces; where those are too few, that is a reason in the report.
 """
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, combinations
@@ -24,7 +25,7 @@ from media.forgers.plugins import PUBLISHED, load_plugin
 from media.shards import ShardWriter, read_clip_at, read_index, read_landmarks
 from pipelines.draw import rank
 from pipelines.rows import rows_of
-from pipelines.sides import split_of
+from pipelines.sides import KEPT_BEFORE, decide_sides
 from pipelines.stage import Progress, stage_main
 from workspace.errors import DataError, VigilError
 from workspace.files import read_json, sha256_file, write_json
@@ -64,8 +65,8 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     refuse_unknown_forgers(settings.forge)
     folder, out = root / "data" / "faces" / batch, root / "data" / "forged" / batch
     excluded: Counter[str] = Counter()
-    clips = _real_clips(folder)
-    jobs, groups = plan(folder, clips, settings, excluded), people_in_groups(clips, settings)
+    clips = real_clips(root, batch, settings.split)
+    jobs, groups = plan(folder, clips, settings, excluded), people_in_groups(clips, settings.seed)
     shutil.rmtree(out, ignore_errors=True)
     made: Counter[str] = Counter()
     outside = {*PUBLISHED, *(plugin.name for plugin in settings.forge.plugins)}
@@ -80,6 +81,8 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
                 made[job.forger] += 1
             progress(number, len(jobs))
     report: dict[str, Any] = {"batch": batch, "forged": sum(made.values()), "by_forger": dict(sorted(made.items())), "excluded": dict(sorted(excluded.items()))}
+    report["judged"] = sorted({clip["sample_id"] for clip in clips if clip["side"] != "train"})
+    report["learned"] = sorted(set(networks) - outside)
     origins = {plugin.name: _origin(plugin) for plugin in settings.forge.plugins}
     origins |= {name: PUBLISHED[name].origin for name in sorted(set(PUBLISHED) & {job.forger for job in jobs})}
     if origins:
@@ -121,14 +124,13 @@ def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excl
     Of more than `max_clips` the first fakes of as many clips as possible are made, by rank; donors are sought for these alone.
     """
     forgers, seed = settings.forge.forgers, settings.seed
-    sides = _sides(clips, settings.split)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for clip in clips:
-        groups.setdefault((clip["kind"], sides[clip["clip_id"]]), []).append(clip)
+        groups.setdefault((clip["kind"], clip["side"]), []).append(clip)
     alone = {clip["clip_id"] for group in groups.values() for clip in _alone(group)}
     wanted: list[tuple[int, int, ForgeJob]] = []
     for clip in clips:
-        unit = _unit(sides[clip["clip_id"]])
+        unit = _unit(clip["side"])
         start = rank(seed, clip[unit]) % max(1, len(forgers))
         rotation = [*forgers[start:], *forgers[:start]]
         doable = [name for name in rotation if clip["clip_id"] not in alone or not _needs_donor(name)]
@@ -139,31 +141,33 @@ def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excl
             wanted.append((turn, own_seed, ForgeJob(folder, name, clip, None, own_seed)))
     wanted.sort(key=lambda item: (item[0], item[1], _clip_id(item[2])))
     jobs = sorted((job for _, _, job in wanted[: settings.forge.max_clips]), key=_clip_id)
-    return [replace(job, donor=_donor(job.clip, groups, sides[job.clip["clip_id"]], seed)) if _needs_donor(job.forger) else job for job in jobs]
+    return [replace(job, donor=_donor(job.clip, groups, seed)) if _needs_donor(job.forger) else job for job in jobs]
 
 
-def _real_clips(folder: Path) -> list[dict[str, Any]]:
-    """Real clips that may be forged: not near duplicates, and kept for evaluation only where the person is known."""
+def real_clips(root: Path, batch: str, split: SplitSettings) -> list[dict[str, Any]]:
+    """Real clips that may be forged, with their `side`: not near duplicates, and kept for evaluation only where the person is known."""
+    folder = root / "data" / "faces" / batch
     try:
         samples = read_json(folder / "report.json")["samples"]
     except (OSError, ValueError, KeyError) as problem:
         raise DataError(f"The faces of batch {folder.name} are missing.", why=str(problem), next_step="Run `vigil retrain` again.") from problem
     duplicates = {sample["sample_id"] for sample in samples if sample["duplicate_of"]}
-    rows = rows_of(read_index(folder))
-    real = (row for row in rows if row["label"] == "real" and row["sample_id"] not in duplicates)
+    kept = {sample["identity"] for sample in samples if sample["sample_id"] in _kept_before(root, batch)} - {""}
+    sides = decide_sides([samples], split, kept).of_sample
+    rows = ({**row, "side": sides.get(row["sample_id"])} for row in rows_of(read_index(folder)))
+    real = (row for row in rows if row["label"] == "real" and row["side"] and row["sample_id"] not in duplicates)
     return [row for row in real if row["use"] == "train" or (row["use"] == "evaluate" and row["identity"])]
+
+
+def _kept_before(root: Path, batch: str) -> set[str]:
+    """Samples whose person a batch that came in earlier keeps for evaluation; of batches that an older Vigil took in nobody noted it."""
+    path = root / "data" / "raw" / batch / "summary.json"
+    return set(read_json(path).get(KEPT_BEFORE, ())) if path.exists() else set()
 
 
 def _fakes_of(unit: str, fakes_per_real: float, seed: int) -> int:
     whole = int(fakes_per_real)
     return whole + (rank(seed, f"share {unit}") / 2**64 < fakes_per_real - whole)
-
-
-def _sides(clips: Iterable[Mapping[str, Any]], split: SplitSettings) -> dict[str, str]:
-    """The side of each clip: people of whom something is kept for evaluation stand in the holdout (pipelines/sides.py)."""
-    clips = list(clips)
-    kept = {clip["identity"] for clip in clips if clip["use"] == "evaluate"}
-    return {clip["clip_id"]: "holdout" if clip["identity"] in kept else split_of(clip["identity"], split) for clip in clips}
 
 
 def _unit(side: str) -> str:
@@ -185,10 +189,10 @@ def _names(clip: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], ...]]:
     return chain.from_iterable(combinations(own, number) for number in range(1, len(own) + 1))
 
 
-def _donor(clip: Mapping[str, Any], groups: Mapping[tuple[str, str], Sequence[dict[str, Any]]], side: str, seed: int) -> dict[str, Any] | None:
+def _donor(clip: Mapping[str, Any], groups: Mapping[tuple[str, str], Sequence[dict[str, Any]]], seed: int) -> dict[str, Any] | None:
     """Another person's clip of the same kind and side, the first by a rank that each pair has; so others coming in seldom change it."""
-    others = [other for other in groups[clip["kind"], side] if not may_be_one_person(clip, other)]
-    return min(others, key=lambda other: (rank(seed, f"{clip[_unit(side)]} {other['clip_id']}"), other["clip_id"]), default=None)
+    others = [other for other in groups[clip["kind"], clip["side"]] if not may_be_one_person(clip, other)]
+    return min(others, key=lambda other: (rank(seed, f"{clip[_unit(clip['side'])]} {other['clip_id']}"), other["clip_id"]), default=None)
 
 
 def learn(folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, int], jobs: Sequence[ForgeJob], settings: Settings, out: Path) -> dict[str, Draw]:
@@ -246,11 +250,10 @@ def _unusable(problem: VigilError, *job: object) -> tuple[np.ndarray, np.ndarray
     raise problem
 
 
-def people_in_groups(clips: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, int]:
+def people_in_groups(clips: Sequence[Mapping[str, Any]], seed: int) -> dict[str, int]:
     """The two groups of the two-decoder swap: people in turn, those of the training side first, so that both groups can learn."""
-    sides = _sides(clips, settings.split)
-    people = {person_of(clip): sides[clip["clip_id"]] != "train" for clip in clips}
-    order = sorted(people, key=lambda person: (people[person], rank(settings.seed, person)))
+    people = {person_of(clip): clip["side"] != "train" for clip in clips}
+    order = sorted(people, key=lambda person: (people[person], rank(seed, person)))
     return {person: place % 2 for place, person in enumerate(order)}
 
 
@@ -260,12 +263,8 @@ def person_of(clip: Mapping[str, Any]) -> str:
 
 
 def _faces_to_learn(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Frames of the clips of the training side, as many of each clip, MOST_FACES at most. Nobody whom this batch puts on another side is looked at.
-
-    Whom an earlier batch alone keeps for evaluation nobody knows here: assemble leaves such a person's fakes out.
-    """
-    sides = _sides(clips, settings.split)
-    own = [clip for clip in clips if clip["use"] == "train" and (not clip["identity"] or sides[clip["clip_id"]] == "train")]
+    """Frames of the clips of the training side, as many of each clip, MOST_FACES at most. Nobody on another side is looked at."""
+    own = [clip for clip in clips if clip["side"] == "train"]
     own = sorted(own, key=lambda clip: rank(settings.seed, clip["clip_id"]))[:MOST_FACES]
     each = max(1, MOST_FACES // max(1, len(own)))
     for clip in own:

@@ -22,6 +22,7 @@ from pipelines.known import Known, read_known
 from pipelines.layouts import Found, Listing, read_layout
 from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
+from pipelines.sides import KEPT_BEFORE
 from workspace.errors import DataError, VigilError
 from workspace.files import write_json
 from workspace.for_review import TWO_LABELS, add_conflicts, is_disputed
@@ -139,7 +140,7 @@ def _ingest_source(
         row["batch"] = name
     known.mark_near_duplicates([(row, item.found.path) for row, item in good], settings.ingest.near_duplicate_bits)
     if name:
-        _write_batch(root, name, source, rows, settings, counts)
+        _write_batch(root, name, source, rows, settings, counts, known.kept)
         known.add(root / "data" / "raw" / name, [row for row, _ in rows])
         report.batches.append(name)
     add_conflicts(root, known.contradicted)
@@ -258,7 +259,9 @@ def identity_of(found: Found, rule: IdentityRule, named: bool, sample_id: str) -
     return f"file-{sample_id[:16]}" if rule.rule == "file" else ""
 
 
-def _write_batch(root: Path, name: str, source: SourceSettings, rows: list[tuple[dict[str, Any], Taken]], settings: Settings, counts: SourceCounts) -> None:
+def _write_batch(
+    root: Path, name: str, source: SourceSettings, rows: list[tuple[dict[str, Any], Taken]], settings: Settings, counts: SourceCounts, kept_before: set[str]
+) -> None:
     import pandas as pd
 
     building = root / ".vigil" / "building" / name
@@ -274,7 +277,8 @@ def _write_batch(root: Path, name: str, source: SourceSettings, rows: list[tuple
     write_manifest(pd.DataFrame([row for row, _ in rows], columns=list(MANIFEST_COLUMNS)), building)
     tally = replace(counts)
     tally.count([row for row, _ in rows])
-    write_json(building / "summary.json", {"batch": name, "source": source.name, "samples": tally.added, **tally.as_dict()})
+    theirs = sorted(row["sample_id"] for row, _ in rows if row["identity"] in kept_before)
+    write_json(building / "summary.json", {"batch": name, "source": source.name, "samples": tally.added, **tally.as_dict(), KEPT_BEFORE: theirs})
     final = root / "data" / "raw" / name
     final.parent.mkdir(parents=True, exist_ok=True)
     os.rename(building, final)

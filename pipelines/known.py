@@ -62,6 +62,7 @@ class Known:
     reviewed: set[str] = field(default_factory=set)  # a person has decided
     contradicted: dict[str, list[str]] = field(default_factory=dict)  # what was said of known content, where it differs
     looks: list[Look] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)  # people of whom something is kept for evaluation
 
     def add(self, folder: Path, rows: Sequence[Mapping[str, Any]], dropped: bool = False) -> None:
         """Make the rows of a batch known. Of a dropped one the looks count, since it may come back, and what may never be used."""
@@ -72,6 +73,8 @@ class Known:
                     self.dropped.setdefault(sample_id, {})[label] = row["batch"]
             else:
                 self.labels[sample_id] = (row["batch"], row["label"], row["use"])
+                if row["use"] == "evaluate" and not row["quarantine"]:
+                    self.kept |= {row["identity"], row["donor"]} - {""}
                 for group, belongs in ((self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"]))):
                     (group.add if belongs else group.discard)(sample_id)
             if row["phash"] and not row["quarantine"]:

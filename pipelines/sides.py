@@ -21,6 +21,7 @@ OTHER_LOOK = "it shows what a sample on another side shows"
 PERSON_TRAINS = "kept for evaluation, but its person is on another side"
 CLAIMED = ("identity", "donor", "source_video")
 DUPLICATE = "near duplicate of another sample"
+KEPT_BEFORE = "kept_before"  # in a batch's summary.json: samples whose person a batch that came in earlier keeps for evaluation
 REVIEWED = "a reviewed case, chosen because the model was unsure: its person is on a side that judges"
 
 
@@ -87,13 +88,14 @@ def only_standing(batches: Mapping[str, Sequence[Mapping[str, Any]]], stands: Ma
     return ordered
 
 
-def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSettings) -> Sides:
-    """The side of every sample. `batches` are entries of the faces reports, in the order in which the batches were accepted.
+def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSettings, kept: Iterable[str] = ()) -> Sides:
+    """The side of every sample. `batches` are entries of the faces reports, in the order in which the batches were accepted;
+    `kept`: people whom batches before all of these keep for evaluation.
 
     Adding a batch at the end changes no side that was given before. A reviewed case only ever trains, unless it was kept for evaluation or
     corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour whoever comes after it.
     """
-    sides = Sides()
+    sides = Sides(claims={("person", name): "holdout" for name in kept})
     for batch in batches:
         # what is kept for evaluation comes first: within one batch `use` wins over all
         for sample in sorted(batch, key=lambda one: (one["use"] != "evaluate", bool(one["duplicate_of"]), one["sample_id"])):

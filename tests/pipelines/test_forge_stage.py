@@ -1,10 +1,12 @@
 """The forge stage on rendered faces: which clip meets which forger and donor, and that it always does."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,12 +14,14 @@ from hypothesis import strategies as st
 from media.faces import looks
 from media.forgers import WHO, may_be_one_person
 from media.shards import read_clip_at, read_index, read_landmarks
-from pipelines import forge
+from pipelines import faces, forge
+from pipelines.ingest import ingest
 from pipelines.rows import rows_of
-from pipelines.sides import split_of
+from pipelines.sides import decide_sides, split_of
 from tests.pipelines.small_world import demo_settings
 from workspace.errors import DataError
 from workspace.files import read_json, write_json
+from workspace.settings import SourceSettings
 
 
 def plan(folder: Path, clips: list[dict[str, Any]], **changes: Any) -> list[forge.ForgeJob]:
@@ -26,8 +30,16 @@ def plan(folder: Path, clips: list[dict[str, Any]], **changes: Any) -> list[forg
 
 def clips_of(number: int, prefix: str = "p") -> list[dict[str, Any]]:
     """Index rows of real clips, two a person."""
+    split = demo_settings().split
     return [
-        {"clip_id": f"{prefix}{n:04d}-t0-c0", "sample_id": f"{prefix}{n}", "identity": f"{prefix}{n // 2}", "kind": "video", "use": "train", "source_video": ""}
+        {
+            "clip_id": f"{prefix}{n:04d}-t0-c0",
+            "sample_id": f"{prefix}{n}",
+            "identity": f"{prefix}{n // 2}",
+            "kind": "video",
+            "source_video": "",
+            "side": split_of(f"{prefix}{n // 2}", split),
+        }
         for n in range(number)
     ]
 
@@ -71,15 +83,12 @@ def test_a_donor_is_another_person_of_the_same_side_and_kind(tmp_path: Path) -> 
     clips = clips_of(60)
     for clip in clips[::3]:
         clip["kind"] = "image"
-    clips += [{**clip, "use": "evaluate"} for clip in clips_of(8, "kept")]
-    kept = {clip["identity"] for clip in clips if clip["use"] == "evaluate"}
-    split = demo_settings().split
+    clips += [{**clip, "side": "holdout"} for clip in clips_of(8, "kept")]
     jobs = [job for job in plan(tmp_path, clips, forgers=["landmark_swap"]) if job.donor]
     assert len(jobs) > 50
     for job in jobs:
         assert job.donor is not None and job.donor["identity"] != job.clip["identity"] and job.donor["kind"] == job.clip["kind"]
-        target, donor = ("holdout" if one["identity"] in kept else split_of(one["identity"], split) for one in (job.clip, job.donor))
-        assert target == donor
+        assert job.donor["side"] == job.clip["side"]
 
 
 def test_where_videos_are_judged_all_clips_of_one_meet_the_same_forger_and_donor(tmp_path: Path) -> None:
@@ -133,16 +142,16 @@ def test_a_fraction_of_fakes_a_real_and_the_most_clips_are_kept(tmp_path: Path) 
 
 def test_near_duplicates_and_the_unknown_kept_for_evaluation_are_not_forged(workspace_copy: Path) -> None:
     path = workspace_copy / "data" / "faces" / "w1" / "report.json"
-    report = read_json(path)
+    report, split = read_json(path), demo_settings().split
     real = [one for one in report["samples"] if one["label"] == "real"]
     real[0]["duplicate_of"] = real[1]["sample_id"]
     write_json(path, report)
-    assert len(forge._real_clips(path.parent)) == 11
+    assert len(forge.real_clips(workspace_copy, "w1", split)) == 11
     index = read_index(path.parent)
     index.loc[index["sample_id"] == real[2]["sample_id"], ["use", "identity"]] = ["evaluate", ""]
     index.loc[index["sample_id"] == real[3]["sample_id"], "use"] = "evaluate"
     index.to_parquet(path.parent / "index.parquet")
-    assert len(forge._real_clips(path.parent)) == 10
+    assert len(forge.real_clips(workspace_copy, "w1", split)) == 10
 
 
 def test_an_unknown_forger_is_refused_by_name(workspace_copy: Path) -> None:
@@ -170,9 +179,38 @@ def test_learned_forgers_learn_from_training_faces_alone_and_keep_their_weights(
     assert set(report["by_forger"]) == {"decoder_resize", "autoencoder_swap"}
     assert sorted(path.name for path in (out / "forgers").iterdir()) == ["autoencoder_swap.safetensors", "decoder_resize.safetensors"]
     folder, settings = workspace_copy / "data" / "faces" / "w1", learned_settings()
-    learned_from = {clip["identity"] for clip, _ in forge._faces_to_learn(folder, forge._real_clips(folder), settings)}
+    learned_from = {clip["identity"] for clip, _ in forge._faces_to_learn(folder, forge.real_clips(workspace_copy, "w1", settings.split), settings)}
     people = {row["identity"] for row in rows_of(read_index(folder))}
     assert learned_from == {person for person in people if split_of(person, settings.split) == "train"} != people
+
+
+def test_whom_an_earlier_batch_keeps_for_evaluation_is_forged_as_the_judged_are_and_not_learned_from(
+    sample_media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the hash such a person would train: the forgers had learned the face, and a judged video had fewer fakes than clips."""
+    monkeypatch.setattr("model.forgers.registry.FEWEST_FACES", 1)
+    settings = learned_settings(forgers=["self_blend", "restore", "decoder_resize"], fakes_per_real=1.0)
+    settings = settings.model_copy(update={"faces": settings.faces.model_copy(update={"clips_per_video": 3})})
+    table = pd.read_csv(sample_media / "labels.csv").query("label == 'real'")
+    training = [name for name in sorted(set(table["identity"])) if split_of(name, settings.split) == "train"]
+    person, other = training[:2]
+    takes = table[table["identity"] == person]
+    batches = {"earlier": takes[:1].assign(use="evaluate"), "later": pd.concat([takes[1:], table[table["identity"] == other]]).assign(use="train")}
+    for batch, rows in batches.items():
+        for name in rows["path"]:
+            (tmp_path / batch / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sample_media / name, tmp_path / batch / name)
+        rows.to_csv(tmp_path / batch / "labels.csv", index=False)
+        ingest(tmp_path / "w", settings, [SourceSettings(name=batch, path=str(tmp_path / batch))], batch=batch)
+        faces.run(tmp_path / "w", settings, batch)
+    report = forge.run(tmp_path / "w", settings, "later")
+    samples = [read_json(tmp_path / "w" / "data" / "faces" / batch / "report.json")["samples"] for batch in batches]
+    sides = decide_sides(samples, settings.split).of_sample
+    assert report["judged"] == [one["sample_id"] for one in samples[1] if sides[one["sample_id"]] != "train"] != []
+    clips = forge.real_clips(tmp_path / "w", "later", settings.split)
+    assert {clip["identity"] for clip, _ in forge._faces_to_learn(tmp_path / "w" / "data" / "faces" / "later", clips, settings)} == {other}
+    forged = Counter(row["forger"] for row in rows_of(read_index(tmp_path / "w" / "data" / "forged" / "later")) if row["sample_id"] in report["judged"])
+    assert list(forged.values()) == [sum(clip["identity"] == person for clip in clips)] > [1], "all clips of a judged video meet one forger"
 
 
 def test_too_few_faces_to_learn_from_is_a_reason_and_no_failure(workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
