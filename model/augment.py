@@ -1,5 +1,5 @@
 """Augmentation of whole clips: one draw a clip, the same for each of its frames, and by the same rules for real and fake
-but one: a real clip may be degraded a second time (`impoverish`), since forging alone softens a picture.
+but one, which is off by default: a real clip may be degraded a second time (`poor_reals`), since forging alone softens a picture.
 
 Not every clip is turned, moved, zoomed or sheared, nor gets noise (`move_chance`, `noise_chance`), so that the network also sees pixels that
 nobody resampled: resampling and noise hide the very traces that it looks for. A part of the face is covered now and then
