@@ -88,7 +88,10 @@ def _on_blocks(grey: NDArray[np.float32]) -> float:
 
 
 def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tell: Tell = silent) -> dict[str, float]:
-    """AUC of the forest for each forger (and `collected`, fakes that came in) with at least FEWEST clips, on sources it was not fitted on."""
+    """AUC of the forest for each forger (and `collected`, fakes that came in) with at least FEWEST clips, on sources it was not fitted on.
+
+    Beside the fakes stand reals, of each kind (photos, videos) in the fakes' proportion.
+    """
     from model.augment import augment_clip, impoverish
     from model.data import ClipDataset, labels_of
     from model.reforge import Reforger
@@ -102,27 +105,40 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
     if (~fake).sum() < FEWEST:
         return {}
 
-    augment = settings.augment
+    augment, media = settings.augment, clips.rows["kind"].to_numpy(dtype=str)
+    reals = np.random.default_rng([settings.seed]).permutation(np.flatnonzero(~fake))
+    seen_before: dict[int, list[float]] = {}
 
-    def drawn(name: str) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+    def drawn(name: str) -> NDArray[np.int64]:
         rng = np.random.default_rng([settings.seed, *name.encode()])
-        members = np.flatnonzero(kinds == name)
-        chosen = rng.choice(members, min(FRAMES, len(members)), replace=False)
-        found = []
-        for number, place in enumerate(chosen):
-            draw = np.random.default_rng([settings.seed, number, *name.encode()])
-            spoil = partial(impoverish, chance=augment.poor_sources, settings=augment, rng=draw)
-            spoil_donor = partial(spoil, rng=np.random.default_rng([settings.seed, number, DONOR, *name.encode()]))  # as in training, a draw of its own
-            clip = reforger.take(int(place), draw, single=True, spoil=spoil, spoil_donor=spoil_donor)
-            picture = augment_clip(clip if name else impoverish(clip, augment.poor_reals, augment, draw), augment, draw)[0]
-            found.append(statistics(np.rint(picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8)))
-        return np.array(found), sources[chosen].astype(str)
+        members = np.flatnonzero((kinds == name) & np.isin(media, media[reals]))
+        return rng.choice(members, min(FRAMES, len(members)), replace=False)
 
-    reals, found = drawn(""), {}
+    def like(fakes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Reals, as many of each kind in proportion: photos against videos alone would be told apart."""
+        counts = [(reals[media[reals] == kind], (media[fakes] == kind).mean()) for kind in sorted(set(media[fakes]))]
+        total = min([FRAMES, *(len(own) / part for own, part in counts)])
+        return np.concatenate([own[: round(total * part)] for own, part in counts])
+
+    def look(chosen: NDArray[np.int64], name: str) -> list[list[float]]:
+        for place in map(int, chosen):
+            if place in seen_before:
+                continue
+            draw = np.random.default_rng([settings.seed, place, *name.encode()])
+            spoil = partial(impoverish, chance=augment.poor_sources, settings=augment, rng=draw)
+            spoil_donor = partial(spoil, rng=np.random.default_rng([settings.seed, place, DONOR, *name.encode()]))  # as in training, a draw of its own
+            clip = reforger.take(place, draw, single=True, spoil=spoil, spoil_donor=spoil_donor)
+            picture = augment_clip(clip if name else impoverish(clip, augment.poor_reals, augment, draw), augment, draw)[0]
+            seen_before[place] = statistics(np.rint(picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+        return [seen_before[int(place)] for place in chosen]
+
+    found = {}
     for number, name in enumerate(names, start=1):
         fakes = drawn(name)
-        seen, groups = (np.concatenate([one, other]) for one, other in zip(reals, fakes, strict=True))
-        found[name] = forest_auc(seen, np.arange(len(seen)) >= len(reals[0]), groups, settings.seed, trees=200, leaf=4)
+        if len(fakes) < FEWEST or len(beside := like(fakes)) < FEWEST:
+            continue
+        seen, groups = np.array(look(beside, "") + look(fakes, name)), sources[[*beside, *fakes]].astype(str)
+        found[name] = forest_auc(seen, np.arange(len(seen)) >= len(beside), groups, settings.seed, trees=200, leaf=4)
         tell(number, len(names), "forgers looked at")
     return found
 

@@ -53,6 +53,15 @@ def test_a_forger_that_changes_more_than_the_face_is_told(tmp_path: Path, name: 
     assert found["collected"] > 0.85 if leaks else 0.3 < found["collected"] < 0.7
 
 
+def test_reals_of_another_kind_do_not_tell_a_maker(tmp_path: Path) -> None:
+    """Fakes that look as the real videos do stood out, since most reals were photos."""
+    rows = world(tmp_path, lambda pixels, rng: 0.5 * pixels + 0.5 * pixels.mean(axis=2, keepdims=True), people=100)
+    pale, people = rows["label"] == "fake", rows["identity"].str[1:].astype(int)
+    rows = rows.assign(kind=np.where(pale, "video", "image"), label=np.where(pale & (people < 25), "fake", "real"))
+    rows = rows[~pale | (people < 50)]  # a hundred photos, and fifty pale videos: half of them under the label fake
+    assert told_by_statistics(tmp_path, SETTINGS, rows)["collected"] < 0.7
+
+
 def test_too_few_clips_say_nothing(tmp_path: Path) -> None:
     assert told_by_statistics(tmp_path, SETTINGS, world(tmp_path, lambda pixels, rng: pixels * 0.5, FEWEST - 1)) == {}
 
