@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from media.forgers.registry import LEAST_CHANGE
 from model.augment import augment_clip, impoverish, mirror_only
 from model.data import ClipSource, labels_of, to_tensor
 from model.reforge import Reforger
 from workspace.settings import AugmentSettings
 
 DATA, POOR, SOURCE, DONOR = 1, 4, 6, 7  # streams of random numbers of one slot of a step
-LEAST_CHANGE, FULL_CHANGE = 1.5 / 255, 4.5 / 255  # mean difference of a cell's pixels: below the one nothing was forged, from the other on all of it
+LEAST, FULL = LEAST_CHANGE / 255, 4.5 / 255  # mean difference of a cell's pixels: below the one nothing was forged, from the other on all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +109,4 @@ def _sources(clips: ClipSource, fake: "np.ndarray") -> dict[int, int]:
 def change(forged: Tensor, real: Tensor, grid: int) -> Tensor:
     """How much of each of `grid` x `grid` cells differs between two clips [T, 3, H, W]: [T, grid, grid] in 0..1."""
     cells = F.adaptive_avg_pool2d((forged - real).abs().mean(1, keepdim=True), grid).squeeze(1)
-    return ((cells - LEAST_CHANGE) / (FULL_CHANGE - LEAST_CHANGE)).clamp(0, 1)
+    return ((cells - LEAST) / (FULL - LEAST)).clamp(0, 1)

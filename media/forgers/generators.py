@@ -21,7 +21,7 @@ from media.forgers.detail import compose, draw_sharpness, transfer_colour
 from media.forgers.landmark_swap import landmark_swap
 from media.forgers.masks import OVAL, Floats, cover, hull_mask, steady
 from media.forgers.reenact import lip_gap, reenact
-from media.forgers.registry import Clip, Frames, Landmarks, check_clip, forged_within
+from media.forgers.registry import Clip, Frames, Landmarks, changed, check_clip, forged_within
 from workspace.errors import DataError
 from workspace.settings import FaceSettings
 
@@ -34,6 +34,8 @@ COLOUR = (0.75, 1.0)  # of the clip's face, that a drawn one takes on: no light 
 DROWNED = 0.01  # of a picture, that may become black or white by it
 SCALE = (0.8, 2.2)  # of a talking portrait over its crop, where it was coded
 SIDES = (32, 8192)  # px of a picture, shortest and longest
+UNCHANGED = 0.1  # of a clip's frames, at most: where a program finds no face for a moment
+CELL_PX = 16
 BRIGHTEST = 8.0  # of the values of a picture that shall lie in -1..1: a network may overshoot, to 2 and more, but not as far as 8-bit values
 
 
@@ -43,11 +45,11 @@ class Outside(ABC):
     name: str
 
     def forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
-        """A forged copy of the clip, same shapes. Raises DataError where there is none, or where more than half its frames are the real ones."""
+        """A forged copy of the clip, same shapes. Raises DataError where there is none, or where more than a part UNCHANGED of its frames are the real ones."""
         check_clip(f"Cannot forge with {self.name!r}.", frames, landmarks)
         made, points = forged_within(frames, lambda pictures: self._forge(pictures, landmarks, rng), tries=1)
-        same = sum(np.array_equal(before, after) for before, after in zip(frames, made, strict=True))
-        if 2 * same > len(frames):
+        same = sum(not changed(before, after) for before, after in zip(frames, made, strict=True))
+        if same > UNCHANGED * len(frames):
             why = f"{same} of {len(frames)} frames came back unchanged"
             raise DataError(f"The forger {self.name!r} did not forge a clip.", why=why, next_step="Let it change every frame, or fail where it cannot.")
         return made, points

@@ -5,7 +5,7 @@ holds 00000.png, 00001.png ...; the output must hold PNGs of the same names and 
 bounded memory, file size and time, and ends with its whole group; where the system lets us, no network, and children that left the group
 end too. It runs as whoever runs us and can read and write what they can: only programs that are trusted belong here.
 
-Of either, a clip of which more than half the frames come back as they went in is refused: it would be real under the label fake. Generators that come
+Of either, a clip of which more than a frame in ten comes back as good as it went in is refused: it would be real under the label fake. Generators that come
 with the installation have names of their own, `PUBLISHED`.
 """
 
@@ -45,7 +45,7 @@ class Command(Outside):
             )
 
     def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
-        """What the program made of the clip; landmarks stay. Raises DataError when it fails, takes too long or gives something else."""
+        """What the program made of the clip; landmarks stay. Raises DataError when it fails, is too slow or gives something else."""
         with tempfile.TemporaryDirectory(prefix="vigil-forger-") as scratch:
             given, made = Path(scratch) / "in", Path(scratch) / "out"
             for folder in (given, made):

@@ -179,13 +179,27 @@ def changing(number: int) -> str:
 def test_real_frames_that_come_back_are_no_fake(clips: list[Clip], tmp_path: Path) -> None:
     """A program that copies would put real pixels under the label fake."""
     frames, landmarks = clips[0]
-    for changed in (0, 3):
+    for changed in (0, 4, 7):
         with pytest.raises(DataError, match=f"{8 - changed} of 8 frames came back unchanged"):
             load_plugin(command(tmp_path, changing(changed)), FACES).forge(frames, landmarks, np.random.default_rng(0))
-    forged, _ = load_plugin(command(tmp_path, changing(4)), FACES).forge(frames, landmarks, np.random.default_rng(0))
-    assert [np.array_equal(one, other) for one, other in zip(frames, forged, strict=True)] == [False] * 4 + [True] * 4
+    flip = INVERT.replace(
+        "    cv2.imwrite(str(made / path.name), 255 - cv2.imread(str(path)))",
+        "    frame = cv2.imread(str(path))\n    frame[48, 48, 0] ^= 1\n    cv2.imwrite(str(made / path.name), frame)",
+    )
+    with pytest.raises(DataError, match="8 of 8 frames came back unchanged"):
+        load_plugin(command(tmp_path, flip), FACES).forge(frames, landmarks, np.random.default_rng(0))
+    twice = np.concatenate([frames, frames])[:12], np.concatenate([landmarks, landmarks])[:12]
+    forged, _ = load_plugin(command(tmp_path, changing(11)), FACES).forge(*twice, np.random.default_rng(0))
+    assert [np.array_equal(one, other) for one, other in zip(twice[0], forged, strict=True)] == [False] * 11 + [True]
     with pytest.raises(DataError, match="1 of 1 frames"):
         load_plugin(command(tmp_path, changing(0)), FACES).forge(frames[:1], landmarks[:1], np.random.default_rng(0))
+
+
+def test_what_a_program_paints_beyond_the_picture_is_black_again(clips: list[Clip], tmp_path: Path) -> None:
+    frames, landmarks = clips[0][0].copy(), clips[0][1]
+    frames[:, :, :12] = 0
+    forged, _ = load_plugin(command(tmp_path, INVERT), FACES).forge(frames, landmarks, np.random.default_rng(0))
+    assert not forged[:, :, :11].any() and np.array_equal(forged[:, :, 15:], 255 - frames[:, :, 15:])
 
 
 def test_a_pipe_in_place_of_a_picture_is_refused_and_not_waited_for(clips: list[Clip], tmp_path: Path) -> None:
