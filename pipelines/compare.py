@@ -10,6 +10,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from workspace.errors import DataError, SettingsError
 from workspace.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from model.data import ClipDataset
     from model.loop import Looked
 
@@ -33,6 +36,29 @@ PLAIN = {
     "frozen": 0.0,
     "distance": "scores",
 }  # of phase 2: what is compared is the network, not the loop around it
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The sets of the last cycle as they were when the choice began: a cycle that replaces them meanwhile changes nothing for those still to be trained."""
+
+    root: Path
+    train: "pd.DataFrame"
+    validation: "pd.DataFrame"
+    meshes: Mapping[str, bytes]
+
+    def key(self, about: Mapping[str, Any]) -> str:
+        """A name for a choice made on these sets, that changes with them and with what it is `about`."""
+        told = {"train": sorted(self.train["sha256"]), "validation": sorted(self.validation["sha256"]), **about}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_sets(root: Path, settings: Settings) -> Sets:
+    """Raises DataError where a set is missing, and where validation lacks a class: nothing can be chosen on it."""
+    sets = Sets(root, read_set(root, "train"), read_set(root, "validation"), meshes(root, settings))
+    if set(sets.validation["label"]) != {"real", "fake"}:
+        raise DataError("There is nothing to choose on.", why="validation lacks a class", next_step="Ingest more people, then run `vigil retrain`.")
+    return sets
 
 
 def compare(
@@ -51,30 +77,19 @@ def compare(
     settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0})})
     blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
     versions = settings.stage_versions.model_dump(mode="json")  # rows that other code of the training made are not gone on with
-    key = run_key(root, {"settings": blocks, "steps": [steps, fit_steps], "versions": [versions[name] for name in ("pretrain", "train")]})
+    sets = read_sets(root, settings)
+    key = sets.key({"settings": blocks, "steps": [steps, fit_steps], "versions": [versions[name] for name in ("pretrain", "train")]})
     path = root / RESULTS
     known = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     rows = {(row["name"], row["seed"]): row for row in known if row["key"] == key}
     for seed in seeds:
         for name in names:
             if (name, seed) not in rows:
-                rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one(root, settings, name, steps, fit_steps, seed, tell)
+                rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one(sets, settings, name, steps, fit_steps, seed, tell)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with open(path, "a", encoding="utf-8") as handle:
                     handle.write(json.dumps(rows[name, seed]) + "\n")
     return [rows[name, seed] for name in names for seed in seeds]
-
-
-def run_key(root: Path, about: Mapping[str, Any]) -> str:
-    """A name for a choice made on the sets of the last cycle, that changes with the sets and with what it is `about`.
-
-    Raises DataError where validation lacks a class: nothing can be chosen on it.
-    """
-    validation = read_set(root, "validation")
-    if set(validation["label"]) != {"real", "fake"}:
-        raise DataError("There is nothing to choose on.", why="validation lacks a class", next_step="Ingest more people, then run `vigil retrain`.")
-    told = {"train": sorted(read_set(root, "train")["sha256"]), "validation": sorted(validation["sha256"]), **about}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _refuse_unknown(names: Sequence[str], side: int) -> None:
@@ -98,7 +113,7 @@ def _model_settings(model: ModelSettings, name: str) -> ModelSettings:
     return model.model_copy(update={"weights": ""} | ({"temporal": temporal} if kind == "temporal" else {"backbone": name}))
 
 
-def _one(root: Path, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
+def _one(sets: Sets, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
     """Train one network from scratch, with nothing to stop it early, and measure it."""
     from model.data import ClipDataset
     from model.network import count_parameters
@@ -111,15 +126,15 @@ def _one(root: Path, settings: Settings, name: str, steps: int, fit_steps: int, 
             "train": settings.train.model_copy(update={"steps": fit_steps, "validate_every": fit_steps, **PLAIN}),
         }
     )
-    network = train_anew(root, wanted, seed, _named(tell, name), three_d=name == CLIP_3D)
+    network = train_anew(sets, wanted, seed, _named(tell, name), three_d=name == CLIP_3D)
     seconds = round(time.monotonic() - started)
-    found = measure(network, ClipDataset(root, read_set(root, "validation"), settings.faces.size_px))
+    found = measure(network, ClipDataset(sets.root, sets.validation, settings.faces.size_px))
     count = count_parameters(network)
     return found | {"parameters": count, "megabytes": round(4e-6 * count, 1), "clip_ms": clip_milliseconds(network, settings), "seconds": seconds}
 
 
 def train_anew(
-    root: Path,
+    sets: Sets,
     settings: Settings,
     seed: int,
     tell: Tell,
@@ -129,7 +144,7 @@ def train_anew(
     looked: "Looked | None" = None,
     folder: Path | None = None,
 ) -> Any:
-    """A network trained from scratch by both phases of `settings` on the sets of the last cycle; on the device it was trained on.
+    """A network trained from scratch by both phases of `settings` on the `sets`; on the device it was trained on.
 
     Without `validate` nothing stops a phase early and the last averaged weights are kept. `looked` hears each look at validation, with
     the steps of both phases counted through. `folder` holds its checkpoints, those of all trainings by default.
@@ -148,9 +163,9 @@ def train_anew(
         torch.manual_seed(seed)
         network: Any = Clip3D(settings.model, size) if three_d else ResNeXtLSTM(settings.model, size)
     network.to(best_device())
-    train = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
-    judged = ClipDataset(root, read_set(root, "validation") if validate else train.rows.head(0), size)
-    folder, augment, versions = folder or root / CHECKPOINTS, settings.augment, settings.stage_versions
+    train = ClipDataset(sets.root, sets.train, size, landmarks=sets.meshes)
+    judged = ClipDataset(sets.root, sets.validation if validate else train.rows.head(0), size)
+    folder, augment, versions = folder or sets.root / CHECKPOINTS, settings.augment, settings.stage_versions
     first = pretrain(network, train, judged, settings.pretrain, seed, folder, tell, augment=augment, version=versions.pretrain, looked=looked)
 
     def looked_later(row: Mapping[str, Any]) -> None:

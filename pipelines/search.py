@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.compare import PLAIN, measure, run_key, train_anew
+from pipelines.compare import PLAIN, Sets, measure, read_sets, train_anew
 from pipelines.pretrain import CHECKPOINTS
-from pipelines.scoring import Tell, read_set, silent
+from pipelines.scoring import Tell, silent
 from workspace.errors import Diverged, SettingsError
 from workspace.processes import stage_lock
 from workspace.registry import open_registry, prepare
@@ -50,7 +50,8 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
     """
     chosen = _chosen(names)
     with stage_lock(root, "search", wait_seconds=0.0):  # two would take each other's trial for one that was killed
-        study = _open(root, settings, chosen, steps, fit_steps)
+        sets = read_sets(root, settings)
+        study = _open(sets, settings, chosen, steps, fit_steps)
         runs = _Runs(root, settings, study.study_name)
         while (done := _finished(study)) < trials:
             trial = study.ask({name: _distribution(settings, name) for name in chosen})
@@ -58,7 +59,7 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
             def told(step: int, total: int, message: str = "", done: int = done) -> None:
                 tell(step, total, f"trial {done} of {trials}  {message}")
 
-            _try(root, _laid_over(settings, trial.params, steps, fit_steps), study, trial, told)
+            _try(sets, _laid_over(settings, trial.params, steps, fit_steps), study, trial, told)
             runs.log(study.trials[trial.number])
         return report(study, settings)
 
@@ -78,16 +79,16 @@ def _distribution(settings: Settings, name: str) -> "BaseDistribution":
     return FloatDistribution(min(low, mine), max(high, mine), log=log and mine > 0)
 
 
-def _open(root: Path, settings: Settings, chosen: list[str], steps: int, fit_steps: int) -> "Study":
+def _open(sets: Sets, settings: Settings, chosen: list[str], steps: int, fit_steps: int) -> "Study":
     """The study of these sets, settings and budget, new or as it was left; what a killed process was trying is tried again."""
     import optuna
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(logging.ERROR)
-    key = run_key(root, {"settings": settings.model_dump(mode="json"), "over": chosen, "steps": [steps, fit_steps]})
-    (root / STUDIES).parent.mkdir(parents=True, exist_ok=True)
+    key = sets.key({"settings": settings.model_dump(mode="json"), "over": chosen, "steps": [steps, fit_steps]})
+    (sets.root / STUDIES).parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        storage=f"sqlite:///{root.resolve() / STUDIES}",
+        storage=f"sqlite:///{sets.root.resolve() / STUDIES}",
         study_name=f"search-{key}",
         direction="maximize",
         load_if_exists=True,
@@ -118,7 +119,7 @@ def _laid_over(settings: Settings, values: Mapping[str, float], steps: int, fit_
     return Settings.model_validate(raw)
 
 
-def _try(root: Path, settings: Settings, study: "Study", trial: "Trial", tell: Tell) -> None:
+def _try(sets: Sets, settings: Settings, study: "Study", trial: "Trial", tell: Tell) -> None:
     """Train and measure one trial, or give it up on the way."""
     import optuna
     from optuna.trial import TrialState
@@ -131,16 +132,16 @@ def _try(root: Path, settings: Settings, study: "Study", trial: "Trial", tell: T
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    own = root / CHECKPOINTS / study.study_name  # beside those of a cycle that may train meanwhile
+    own = sets.root / CHECKPOINTS / study.study_name  # beside those of a cycle that may train meanwhile
     try:
-        network = train_anew(root, settings, settings.seed, tell, validate=True, looked=looked, folder=own)
+        network = train_anew(sets, settings, settings.seed, tell, validate=True, looked=looked, folder=own)
     except (optuna.TrialPruned, Diverged) as problem:  # a rate too high for these sets diverges each time it is tried
         if isinstance(problem, Diverged):
             trial.set_user_attr("gave_up", problem.why)
         study.tell(trial, state=TrialState.PRUNED)
         shutil.rmtree(own, ignore_errors=True)
         return
-    found = measure(network, ClipDataset(root, read_set(root, "validation"), settings.faces.size_px))
+    found = measure(network, ClipDataset(sets.root, sets.validation, settings.faces.size_px))
     trial.set_user_attr("accuracy", found["accuracy"])
     trial.set_user_attr("videos", [found["n_real"], found["n_fake"]])
     study.tell(trial, found["auc"])

@@ -1,5 +1,6 @@
 """Networks side by side: one recipe, finished runs are kept, a changed budget is another comparison, unknown names are refused."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def test_each_network_is_trained_measured_and_not_trained_again(root: Path) -> N
     assert len((root / RESULTS).read_text().splitlines()) == 5, "another budget is another comparison"
     (row,) = means(other)
     assert row["seeds"] == 2 and row["auc"] == pytest.approx(sum(one["auc"] for one in other) / 2)
+
+
+def test_a_cycle_that_replaces_the_sets_meanwhile_changes_nothing(root: Path) -> None:
+    """Each network read data/sets anew: rows of different sets stood under one key, and the first line's counts were told of all."""
+
+    def a_cycle_begins_anew(*_: object) -> None:
+        shutil.rmtree(root / "data/sets", ignore_errors=True)
+
+    rows = compare(root, SETTINGS, ["meso4", "temporal:gru"], 3, 2, [1], a_cycle_begins_anew)
+    assert [(row["n_real"], row["n_fake"]) for row in rows] == [(4, 4)] * 2 and not (root / "data/sets").exists()
 
 
 def test_a_name_given_twice_is_no_second_seed(root: Path) -> None:

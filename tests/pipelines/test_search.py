@@ -1,5 +1,6 @@
 """Settings tried by Optuna: trial 0 is params.yaml, a study goes on where it was left, a hopeless trial is given up, each is a child run in MLflow."""
 
+import shutil
 from pathlib import Path
 
 import optuna
@@ -100,7 +101,7 @@ def test_a_trial_that_is_given_up_leaves_the_checkpoints_of_others_alone(root: P
     """A cycle may begin to train while a trial runs; what it has saved is its way back after a kill."""
     others = root / module.CHECKPOINTS / "a-cycle"
 
-    def gives_up(root: Path, *wanted: object, folder: Path, **rest: object) -> None:
+    def gives_up(sets: object, *wanted: object, folder: Path, **rest: object) -> None:
         for made in (others, folder / "a-phase"):
             made.mkdir(parents=True)
         raise Diverged("Training diverged.", why="it does", next_step="Lower the rate.")
@@ -109,6 +110,12 @@ def test_a_trial_that_is_given_up_leaves_the_checkpoints_of_others_alone(root: P
     found = search(root, SETTINGS, 1, 3, 2, OVER)
     assert [row["state"] for row in found["trials"]] == ["pruned"]
     assert [folder.name for folder in (root / module.CHECKPOINTS).iterdir()] == ["a-cycle"]
+
+
+def test_a_cycle_that_replaces_the_sets_meanwhile_changes_nothing(root: Path) -> None:
+    """Each trial read data/sets anew, so that a study compared trials of different sets."""
+    found = search(root, SETTINGS, 2, 3, 2, ["train.lr"], lambda *_: shutil.rmtree(root / "data/sets", ignore_errors=True))
+    assert [(row["state"], row["videos"]) for row in found["trials"]] == [("complete", [4, 4])] * 2 and not (root / "data/sets").exists()
 
 
 def test_a_second_search_is_refused_while_one_runs(root: Path) -> None:
