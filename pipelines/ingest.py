@@ -24,7 +24,7 @@ from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
 from pipelines.sides import KEPT_BEFORE
 from workspace.errors import DataError, VigilError
-from workspace.files import write_json
+from workspace.files import is_no_room, write_json
 from workspace.for_review import TWO_LABELS, add_conflicts, is_disputed
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest, write_media
@@ -51,7 +51,7 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
 
     `batch` names the new batch (with several sources, each further one adds its own name); else it is `<date>-<source>`, UTC.
     Raises DataError when the only source cannot be understood; among several, and whenever a source is out of reach, the reason
-    is in the report's `problems` and the others are taken in.
+    is in the report's `problems` and the others are taken in. Raises OSError when the workspace's disk has no room.
     """
     if batch is not None and not BATCH_NAME.match(batch):
         raise DataError(f"{batch!r} cannot name a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
@@ -64,6 +64,8 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
             with fetched(root, source, settings.ingest, seen) as place:
                 _ingest_source(root, settings, source, place, wanted, known, seen, report, progress)
         except OSError as problem:
+            if is_no_room(problem):
+                raise
             there = "Check the path, and that its disk or share is there; then run the same again."
             report.problems[source.name] = str(NotNow(f"{source.path} cannot be read.", why=problem.strerror or str(problem), next_step=there))
         except NotNow as problem:

@@ -140,11 +140,12 @@ def _account() -> str:
 
 def _unwritable(problem: BaseException | None) -> str:
     """Why nothing can be written, where this is what lies behind an exception, else ''. SQLite says it in numbers of its own."""
-    import errno
     import sqlite3
 
+    from workspace.files import is_no_room
+
     while problem is not None:
-        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        if isinstance(problem, OSError) and is_no_room(problem):
             return f"{problem.filename}: {problem.strerror}" if problem.filename else str(problem.strerror)
         if isinstance(problem, sqlite3.Error) and getattr(problem, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR_WRITE")):
             return f"SQLite: {problem}"

@@ -1,5 +1,6 @@
 """Whole files or none: atomic writes, JSON, content hashes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,11 @@ from pathlib import Path
 from typing import IO, Any
 
 CHUNK_BYTES = 1 << 20
+
+
+def is_no_room(problem: BaseException) -> bool:
+    """Whether a write failed because the disk is full, the file at its limit, or the system read-only: no fault of what was being read."""
+    return isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager

@@ -8,12 +8,12 @@ one read fetch a file. Ten shards move through DVC ten times faster than ten tho
 import hashlib
 import re
 import tarfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from workspace.errors import DataError
-from workspace.files import CHUNK_BYTES, atomic_file, sha256_bytes
+from workspace.files import CHUNK_BYTES, atomic_file, is_no_room, sha256_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def write_media(batch_dir: Path, files: Iterable[tuple[str, Path]], shard_bytes:
 
     Files are packed once each, in order of sample_id, so the same files give the same bytes. A larger file gets a shard
     of its own. Shards left by an earlier, interrupted attempt are replaced. Raises DataError when a file cannot be read
-    or its content is no longer what its sample_id says.
+    or its content is no longer what its sample_id says, OSError when there is no room for the shard.
     """
     batch_dir = Path(batch_dir)
     todo = sorted({sample_id: Path(path) for sample_id, path in files}.items())
@@ -98,7 +98,7 @@ def write_media(batch_dir: Path, files: Iterable[tuple[str, Path]], shard_bytes:
     while todo:
         shard = f"media-{len(written):03d}.tar"
         with atomic_file(batch_dir / shard, "wb") as handle:
-            while todo and (handle.tell() == 0 or handle.tell() + _size(todo[0][1]) <= shard_bytes):
+            while todo and (handle.tell() == 0 or handle.tell() + BLOCK_BYTES + _size(todo[0][1]) <= shard_bytes):
                 sample_id, path = todo.pop(0)
                 offset, nbytes = _add_member(handle, sample_id, path)
                 places[sample_id] = (shard, offset, nbytes)
@@ -113,7 +113,7 @@ def write_media(batch_dir: Path, files: Iterable[tuple[str, Path]], shard_bytes:
 def repack_shard(batch_dir: Path, shard: str, keep: Collection[str]) -> tuple[str, dict[str, int]]:
     """Write a shard anew with only the samples in `keep`, under a name that is free; returns the name ('' when nothing is kept) and {sample_id: offset}.
 
-    The old shard stays until the caller's manifest no longer names it. Raises DataError for a damaged shard.
+    The old shard stays until the caller's manifest no longer names it. Raises DataError for a damaged shard, OSError when there is no room for the new one.
     """
     batch_dir = Path(batch_dir)
     if not keep:
@@ -140,6 +140,8 @@ def repack_shard(batch_dir: Path, shard: str, keep: Collection[str]) -> tuple[st
             handle.write(b"\0" * (2 * BLOCK_BYTES))
             handle.write(b"\0" * (-handle.tell() % RECORD_BYTES))
     except (OSError, ValueError, tarfile.TarError) as problem:
+        if is_no_room(problem):
+            raise
         raise DataError(
             f"The shard {batch_dir / shard} cannot be packed anew. Nothing was changed.", why=str(problem), next_step="Run `dvc checkout` (or `dvc pull`)."
         ) from problem
@@ -168,9 +170,22 @@ def read_media(batch_dir: Path, shard: str, offset: int, nbytes: int, sample_id:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size + BLOCK_BYTES
+        return path.stat().st_size
     except OSError as problem:
-        raise DataError(f"Cannot read {path}.", why=str(problem), next_step="Ingest again once the file is back.") from problem
+        raise _unreadable(path, problem) from problem
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with open(path, "rb") as source:
+            while chunk := source.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as problem:
+        raise _unreadable(path, problem) from problem
+
+
+def _unreadable(path: Path, problem: OSError) -> DataError:
+    return DataError(f"Cannot read {path}.", why=str(problem), next_step="Ingest again once the file is back.")
 
 
 def _add_member(handle: IO[bytes], sample_id: str, path: Path) -> tuple[int, int]:
@@ -178,17 +193,13 @@ def _add_member(handle: IO[bytes], sample_id: str, path: Path) -> tuple[int, int
     suffix = path.suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", path.suffix) else ""
     member = tarfile.TarInfo(f"{sample_id}{suffix}")  # mtime, uid and gid are 0, mode is 0644
     digest, copied = hashlib.sha256(), 0
-    try:
-        member.size = path.stat().st_size
-        handle.write(member.tobuf(tarfile.GNU_FORMAT))  # GNU: no 8 GiB limit
-        offset = handle.tell()
-        with open(path, "rb") as source:
-            while chunk := source.read(CHUNK_BYTES):
-                handle.write(chunk)
-                digest.update(chunk)
-                copied += len(chunk)
-    except OSError as problem:
-        raise DataError(f"Cannot read {path}.", why=str(problem), next_step="Ingest again once the file is back.") from problem
+    member.size = _size(path)
+    handle.write(member.tobuf(tarfile.GNU_FORMAT))  # GNU: no 8 GiB limit
+    offset = handle.tell()
+    for chunk in _chunks(path):
+        handle.write(chunk)
+        digest.update(chunk)
+        copied += len(chunk)
     if copied != member.size or digest.hexdigest() != sample_id:
         raise DataError(
             f"{path} changed while it was taken in.", why="its content is no longer what was hashed", next_step="Ingest again once the file is complete."

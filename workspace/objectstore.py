@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import DataError
+from workspace.files import is_no_room
 
 ATTEMPTS = 3
 CONNECT_SECONDS, READ_SECONDS = 5, 30  # a store that is silent for longer is treated as gone
@@ -68,7 +69,7 @@ def fetch(
     """Fetch the objects under an address (or the `objects` given) into the folder `to`; returns their files in the order of the keys.
 
     A file that is there and agrees in size and checksum is not fetched again, a partial one is resumed. `progress` gets
-    (done, total). Raises DataError, naming address and reason, when an object cannot be had whole; what was fetched stays.
+    (done, total). Raises DataError, naming address and reason, when an object cannot be had whole, OSError without room for it; what was fetched stays.
     """
     bucket, prefix = split_url(url)
     found = list_prefix(url, endpoint) if objects is None else sorted(objects, key=lambda item: item.key)
@@ -213,13 +214,15 @@ def client(endpoint: str) -> Any:
 
 @contextmanager
 def _named(url: str, endpoint: str) -> Iterator[None]:
-    """Turn what boto3 and the file system raise into a DataError that names the address."""
+    """Turn what boto3 and the file system raise into a DataError that names the address; a disk without room stays what it is."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
     try:
         yield
     except (BotoCoreError, ClientError, ResponseParserError, OSError, ValueError) as problem:
+        if is_no_room(problem):
+            raise
         raise _failure(url, endpoint, str(problem)) from problem
 
 

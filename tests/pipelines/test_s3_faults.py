@@ -18,7 +18,7 @@ from tests.feedback.buckets import CREDENTIALS, s3_server
 from tests.pipelines.faulty_store import FOREVER, Fault, FaultyStore, faulty_store
 from tests.pipelines.small_world import demo_settings
 from tests.system.world import change_settings, events, vigil
-from tests.workspace.worlds import start_python, wait_until
+from tests.workspace.worlds import no_file_larger_than, start_python, wait_until
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, read_media
 from workspace.settings import SourceSettings
@@ -155,6 +155,13 @@ def test_an_object_that_was_deleted_after_an_interrupted_run_does_not_come_in(fi
             assert_all_in_once(tmp_path, store, {name: content for name, content in CONTENT.items() if name != SMALL[0]})
         finally:
             fill(client)
+
+
+def test_a_disk_without_room_is_no_fault_of_the_store(filled: Any, tmp_path: Path) -> None:
+    with faulty_store(filled[0]) as store:
+        with no_file_larger_than(100_000), pytest.raises(OSError, match="too large"):
+            take(tmp_path, store)
+        assert is_untouched(tmp_path) and take(tmp_path, store).added == len(CONTENT)
 
 
 def start_server(port: int) -> "subprocess.Popen[bytes]":

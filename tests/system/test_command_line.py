@@ -231,13 +231,14 @@ def test_a_path_that_cannot_be_used_is_no_mistake_of_vigil(tmp_path: Path):
 
 
 def test_a_disk_without_room_is_no_mistake_of_vigil(tmp_path: Path):
-    """The account of what went wrong could not be written either, and its traceback was all that was said."""
+    """The account of what went wrong could not be written either, and its traceback was all that was said. A copy that found no room was called unreadable."""
     root = tmp_path / "w"
     vigil("init", root, "--profile", "demo")
     (tmp_path / "media" / "real").mkdir(parents=True)
-    cv2.imwrite(str(tmp_path / "media" / "real" / "a.png"), np.zeros((96, 96, 3), np.uint8))
-    no_room = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0))
-    for words in (["ingest", "../media"], ["batches", "drop", "b", "--who", "ann", "--why", "x"], ["gc", "--delete"], ["init", "../v"], ["retrain"]):
+    cv2.imwrite(str(tmp_path / "media" / "real" / "a.png"), np.random.default_rng(1).integers(0, 256, (300, 300, 3), np.uint8))
+    verbs = (["ingest", "../media"], ["batches", "drop", "b", "--who", "ann", "--why", "x"], ["gc", "--delete"], ["init", "../v"], ["retrain"])
+    for most_bytes, words in [(100_000, verbs[0]), *((0, words) for words in verbs)]:
+        no_room = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
         if words == ["retrain"]:
             assert "1 new" in vigil("ingest", "../media", cwd=root).stdout, "with room again, the same command does what it says"
         done = subprocess.run([sys.executable, "-m", "vigil", *words], cwd=root, preexec_fn=no_room, capture_output=True, text=True, timeout=300)

@@ -10,6 +10,7 @@ import workspace.files
 import workspace.forgetting
 import workspace.manifest
 from tests.feedback.killing import killed_at_line
+from tests.workspace.worlds import no_file_larger_than
 from workspace.errors import DataError
 from workspace.files import sha256_bytes
 from workspace.forgetting import _forget_in_batch, mentions
@@ -95,6 +96,14 @@ def test_a_damaged_shard_is_not_packed_anew(batch: Path) -> None:
     (batch / shard).write_bytes((batch / shard).read_bytes()[:700])
     with pytest.raises(DataError, match="cannot be packed anew"):
         repack_shard(batch, shard, {SAMPLES[0], SAMPLES[1], SAMPLES[2]})
+
+
+def test_a_disk_without_room_is_no_damage_to_a_shard(batch: Path) -> None:
+    """`dvc checkout`, which was then advised, needs more room still."""
+    before = {path.name: path.read_bytes() for path in batch.iterdir()}
+    with no_file_larger_than(5_000), pytest.raises(OSError, match="too large"):
+        _forget_in_batch(batch, {SAMPLES[0]: ""})
+    assert {path.name: path.read_bytes() for path in batch.iterdir()} == before
 
 
 def test_a_remote_out_of_reach_is_said_and_the_cache_still_knows_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import resource
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,17 @@ def verdict_for(cycle: str, challenger: str, base: str = "", **changes: Any) -> 
     results = [{"gate": gate, "verdict": "pass", "reason": "good"} for gate in ("data", "leak-free", "accuracy", "forgetting")]
     card = hashlib.sha256(card_of(cycle).encode()).hexdigest()
     return {"cycle": cycle, "challenger_sha256": challenger, "card_sha256": card, "base_sha256": base, "verdict": "pass", "results": results, **changes}
+
+
+@contextmanager
+def no_file_larger_than(size_bytes: int) -> Iterator[None]:
+    """A write beyond that fails, as on a disk without room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def start_python(code: str, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
