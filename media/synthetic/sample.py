@@ -75,11 +75,13 @@ def make_sample_media(
     has two people (so that a split by people loses no swap). Same arguments, same bytes. Labels of an earlier run stay where its clips do.
     `progress` is called with (done, total).
 
-    Raises DataError for an unknown generator, impossible numbers, or a labels.csv in `out` that somebody else wrote.
+    Raises DataError for an unknown generator, impossible numbers, a program's folder, or a labels.csv in `out` that somebody else wrote.
     """
     wanted = {"blendswap": 1} if fakes is None else fakes
     _check(people, clips_per_person, seconds, wanted, first_person, first_take, size_px, fps)
     out = Path(out)
+    if (out / "__init__.py").exists():
+        raise DataError(f"{out} holds a program. Nothing was written.", why="it has an __init__.py", next_step="Name an empty or new folder.")
     jobs = list(_jobs(out, people, clips_per_person, wanted, seed, first_person, first_take, group_of or (lambda identity: "")))
     frames = max(2, round(seconds * fps))
     rows = tuple(_row(out, job) for job in jobs)

@@ -169,3 +169,11 @@ def test_labels_that_somebody_else_wrote_are_left_alone(tmp_path: Path, content:
     with pytest.raises(DataError, match="Name an empty folder"):
         make_sample_media(tmp_path, people=1, seconds=0.2, fakes={})
     assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"] and (tmp_path / "labels.csv").read_bytes() == content
+
+
+def test_no_sample_media_are_put_into_a_program(tmp_path: Path) -> None:
+    """`vigil sample media` in the project's own checkout filled the room `media/`."""
+    (tmp_path / "__init__.py").touch()
+    with pytest.raises(DataError, match="holds a program"):
+        make_sample_media(tmp_path, people=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["__init__.py"]
