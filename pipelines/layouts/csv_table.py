@@ -1,6 +1,7 @@
-"""A table: a CSV file with the columns path,label and whatever else is known. Paths are relative to the table's folder."""
+"""A table: a CSV file with the columns path,label and whatever else is known. Paths are relative to the table's folder, or lie in it."""
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -56,7 +57,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
     seen: set[str] = set()
     for number, row in enumerate(rows, start=first):
         row = {name: row.get(their, "") for name, their in theirs.items()}
-        name = PurePosixPath(row["path"].replace("\\", "/")).as_posix() if row["path"] else ""  # ./a.jpg is a.jpg
+        name = _seen_from(table.parent, PurePosixPath(row["path"].replace("\\", "/"))) if row["path"] else ""
         if not name:
             mistakes.append(f"{word} {number}: no path")
         elif name in seen:
@@ -81,3 +82,13 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
             next_step="Mend these lines, or say what its labels mean: `--label 1=fake --label 0=real` (`label_map` of a source in params.yaml).",
         )
     return listing
+
+
+def _seen_from(folder: Path, named: PurePosixPath) -> str:
+    """The path as seen from the table's folder; one that leads out of it stays as it is. ./a.jpg is a.jpg."""
+    if named.is_absolute():
+        here = os.path.realpath(folder)
+        there = os.path.join(os.path.realpath(named.parent), named.name)
+        if os.path.commonpath([here, there]) == here:
+            return os.path.relpath(there, here)
+    return named.as_posix()

@@ -66,6 +66,24 @@ def test_a_table_is_read_with_its_other_columns_ignored(tmp_path: Path) -> None:
     assert listing.names_people
 
 
+def test_an_absolute_path_below_the_folder_of_the_table_is_read(tmp_path: Path) -> None:
+    """By way of a link to that folder too; what lies beside it stays outside."""
+    folder, beside = tmp_path / "set", tmp_path / "set-2" / "c.mp4"
+    touch(folder / "v" / "a.mp4", folder / "b.mp4", beside)
+    (tmp_path / "link").symlink_to(folder)
+    table = folder / "labels.csv"
+    table.write_text(f"path,label\n{folder}/v/a.mp4,real\n{tmp_path}/link/v/../b.mp4,fake\n{beside},real\n")
+    outside = "path leads outside the source"
+    assert [(one.name, one.folder, one.problem) for one in read_layout(source(table), table).files] == [
+        (str(beside), "set-2", outside),
+        ("b.mp4", "", ""),
+        ("v/a.mp4", "v", ""),
+    ]
+    table.write_text(f"path,label\nb.mp4,real\n{folder}/b.mp4,fake\n")
+    with pytest.raises(DataError, match=r"b\.mp4 stands in the table twice"):
+        read_layout(source(table), table)
+
+
 def test_zero_and_one_are_refused_until_somebody_says_which_is_which(tmp_path: Path) -> None:
     touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
     table = tmp_path / "labels.csv"
