@@ -128,12 +128,12 @@ def _account() -> str:
     """Where the traceback of the exception in hand was written: only where a workspace is around, else nowhere."""
     import traceback
 
-    log = Path.cwd() / ".vigil" / "last-error.txt"
-    if not log.parent.is_dir():
-        return ""
     try:
+        log = Path.cwd() / ".vigil" / "last-error.txt"
+        if not log.parent.is_dir():
+            return ""
         log.write_text(traceback.format_exc(), encoding="utf-8")
-    except OSError:  # a full disk may be what is told of
+    except OSError:  # a full disk, or a folder that is closed or gone, may be what is told of
         return ""
     return f"The full account is in {log}. "
 

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.shipped import STARTER, has_starter
-from pipelines.layouts.found import MEDIA_SUFFIXES, NOT_MEDIA, as_text, is_hidden
+from pipelines.layouts.found import MEDIA_SUFFIXES, NOT_MEDIA, as_text, is_hidden, problem_of, walk
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 
 if TYPE_CHECKING:
@@ -22,13 +23,16 @@ WARNINGS = {
 }
 
 
-def expand(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files that were named, and every file below folders that were named, in order; hidden ones, and what hidden folders hold, only by their own name."""
+def expand(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """The files that were named, and every file and link below folders that were named, in order, each with why it may not be opened, or ''.
+
+    Hidden ones, and what hidden folders hold, come only by their own name. A link may lead to a file anywhere, but no linked folder is entered.
+    """
     for path in paths:
-        if path.is_dir():
-            yield from sorted(one for one in path.rglob("*") if one.is_file() and not is_hidden(one, path))
+        if os.path.isdir(path):
+            yield from ((one, problem_of(one, Path("/"))) for one in sorted(walk(path)) if not is_hidden(one, path))
         else:
-            yield path
+            yield path, ""
 
 
 def is_beside(path: Path, reason: str) -> bool:
@@ -86,7 +90,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     """
     refuse_unknown_mode(mode)
     from model.aggregate import band
-    from model.inference import LEARNED, Engine
+    from model.inference import LEARNED, Engine, FileVerdict
     from vigil.reading import printable
 
     folder, mark = choose_model(workspace, model)
@@ -98,8 +102,8 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     note_mode(engine, mode)
     rows, beside = [], []
     writer, named = _Printer(output, band(engine.card.threshold, engine.card.abstain)), set(files)
-    for path in expand(files):
-        verdict = engine.score_file(path, mode or None)
+    for path, problem in expand(files):
+        verdict = FileVerdict(str(path), None, "none", 0, 0, problem, engine.model_id, "") if problem else engine.score_file(path, mode or None)
         if path not in named and is_beside(path, verdict.reason):
             beside.append(printable(as_text(path.name)))
             continue

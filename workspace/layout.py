@@ -1,5 +1,6 @@
 """Where everything of a workspace lies, and how a command finds the workspace it is in."""
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,10 +137,13 @@ def refuse_code_checkout(folder: Path) -> None:
 
 
 def find_workspace(start: Path) -> Workspace | None:
-    """The workspace that `start` is in (a folder with params.yaml and .vigil or, in a fresh clone, .dvc; from `start` upwards), or None."""
+    """The workspace that `start` is in (a folder with params.yaml and .vigil or, in a fresh clone, .dvc; from `start` upwards), or None.
+
+    A folder that may not be searched is none.
+    """
     start = Path(start).resolve()
     for folder in (start, *start.parents):
-        if (folder / "params.yaml").is_file() and ((folder / ".vigil").is_dir() or (folder / ".dvc").is_dir()):
+        if os.path.isfile(folder / "params.yaml") and (os.path.isdir(folder / ".vigil") or os.path.isdir(folder / ".dvc")):
             return Workspace(folder)
     return None
 

@@ -21,6 +21,7 @@ from model.backbones import refuse_side, refuse_unknown_backbone
 from model.shipped import has_starter
 from pipelines.names import USUAL, USUAL_SIDE
 from pipelines.sides import split_of
+from tests.pipelines import odd_inputs as odd
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of
 from vigil.scoring import expand
@@ -58,9 +59,37 @@ def test_a_folder_to_score_is_read_without_what_is_hidden_unless_it_is_named(tmp
     for name in ("b/clip.mp4", "a.mp4", ".cut.part", ".git/objects/ab", ".vigil/media/seen.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert list(expand([tmp_path])) == [tmp_path / "a.mp4", tmp_path / "b" / "clip.mp4"]
+    assert list(expand([tmp_path])) == [(tmp_path / "a.mp4", ""), (tmp_path / "b" / "clip.mp4", "")]
     named = [tmp_path / ".vigil" / "media", tmp_path / ".cut.part"]
-    assert list(expand(named)) == [named[0] / "seen.mp4", named[1]]
+    assert list(expand(named)) == [(named[0] / "seen.mp4", ""), (named[1], "")]
+
+
+@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
+def test_folders_that_are_links_or_closed_have_a_row_that_says_so(tmp_path: Path):
+    """They were passed over without a word, and the exit code said that each file had its verdict."""
+    folder, picture = tmp_path / "media", tmp_path / "elsewhere" / "a.png"
+    for made in (folder / "closed", picture.parent):
+        made.mkdir(parents=True)
+    cv2.imwrite(str(picture), np.zeros((96, 96, 3), np.uint8))
+    (folder / "linked").symlink_to(picture.parent)
+    (folder / "picture.png").symlink_to(picture)
+    (folder / "closed").chmod(0)
+    done = odd.run([sys.executable, "-m", "vigil", "score", str(folder), "--format", "json"], cwd=tmp_path)
+    (folder / "closed").chmod(0o700)
+    assert done.returncode == 3, done.stderr
+    assert {Path(row["file"]).name: row["reason"] for row in json.loads(done.stdout)} == {
+        "closed": "unreadable folder",
+        "linked": "link to a folder",
+        "picture.png": "no face found",
+    }
+
+
+def test_in_a_folder_that_may_not_be_searched_there_is_no_workspace(tmp_path: Path):
+    (tmp_path / "closed").mkdir(mode=0)
+    for words, says in ((["status"], "is not in a workspace"), (["sample", "/proc/x", "--people", "2"], "Cannot use /proc/x")):
+        done = odd.run([sys.executable, "-m", "vigil", *words], cwd=tmp_path / "closed")
+        assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr, done.stderr
+    (tmp_path / "closed").chmod(0o700)
 
 
 def test_sample_media_for_a_workspace_have_both_people_of_a_swap_on_one_side(tmp_path: Path):
