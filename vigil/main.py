@@ -1,6 +1,7 @@
 """The command `vigil`: one verb a command. Rooms are imported inside the verb that needs them, so that --help is quick."""
 
 import json as jsonlib
+import shlex
 import sys
 from enum import StrEnum
 from functools import cache, partial
@@ -204,7 +205,8 @@ def init(
     print(f"{'Opened' if made else 'Already open:'} workspace {target} (profile {_settings(target).profile}).")
     if not made:
         print("  Its settings stay as they are, whatever --profile and --recipe say: change them in params.yaml, or name a new folder.")
-    print(f"  Next: vigil ingest MEDIA -w {target}, then vigil retrain -w {target}")
+    named = shlex.quote(str(target))
+    print(f"  Next: vigil ingest MEDIA -w {named}, then vigil retrain -w {named}")
 
 
 @app.command()
@@ -258,7 +260,7 @@ def sample(
         progress=Progress("sample"),
     )
     print(f"{folder}: {report.real} real and {report.fake} forged clips of {report.people} rendered people, and labels.csv.")
-    print(f"  Next: vigil ingest {folder}/labels.csv{f' -w {workspace}' if workspace is not None else ''}")
+    print(f"  Next: vigil ingest {shlex.quote(f'{folder}/labels.csv')}{f' -w {shlex.quote(str(workspace))}' if workspace is not None else ''}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import resource
+import shlex
 import struct
 import subprocess
 import sys
@@ -93,18 +94,20 @@ def test_in_a_folder_that_may_not_be_searched_there_is_no_workspace(tmp_path: Pa
 
 
 def test_sample_media_for_a_workspace_have_both_people_of_a_swap_on_one_side(tmp_path: Path):
-    assert vigil("init", tmp_path / "w", "--profile", "demo").returncode == 0
-    split = load_settings(tmp_path / "w" / "params.yaml").split
+    root = tmp_path / "my w"
+    assert f"-w '{root}', then vigil retrain -w '{root}'\n" in vigil("init", root, "--profile", "demo").stdout
+    split = load_settings(root / "params.yaml").split
 
     def torn(folder: Path, *more: object) -> int:
         done = vigil("sample", folder, "--people", 6, "--fake", "blendswap=1", "--seconds", 0.5, *more)
-        assert done.returncode == 0 and f"vigil ingest {folder}/labels.csv{' -w ' + str(more[-1]) if more else ''}\n" in done.stdout
+        said = ["vigil", "ingest", f"{folder}/labels.csv", *map(str, more)]
+        assert done.returncode == 0 and shlex.split(done.stdout.partition("Next: ")[2]) == said
         with open(folder / "labels.csv", newline="", encoding="utf-8") as handle:
             swaps = [row for row in csv.DictReader(handle) if row["donor"]]
         assert len(swaps) == 6 and all(row["donor"] != row["identity"] for row in swaps)
         return sum(split_of(row["donor"], split) != split_of(row["identity"], split) for row in swaps)
 
-    assert torn(tmp_path / "any") > 0 == torn(tmp_path / "own", "-w", tmp_path / "w")
+    assert torn(tmp_path / "any clips") > 0 == torn(tmp_path / "own clips", "-w", root)
     refused = vigil("sample", tmp_path / "none", "-w", tmp_path / "nowhere", check=False)
     assert refused.returncode == 1 and "Traceback" not in refused.stderr and not (tmp_path / "none").exists()
 
