@@ -27,6 +27,7 @@ __all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
 Row = dict[str, Any]
 ENOUGH_FAKES = 2  # reals a collected fake, at most, where no forgery needs to stand in
 NOT_FORGED_FROM = "forged from a sample that is not used"
+FORGED_TO_TRAIN = "forged as somebody to train on, who is judged since"
 
 
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     unlabelled = [row for row in clips if row["sample_id"] in nameless]
     forged_excluded: Counter[str] = Counter()
     made = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
-    forged = _usable_forged(made, collected, sides, settings.split, forged_excluded)
+    forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
     path_of = {one["sample_id"]: one["path"] for batch in batches for one in samples[batch]}
     named = {one["source_video"] for batch in batches for one in samples[batch]} - {""}  # a real video that its fakes name is one with them
     for row in (*collected, *forged, *unlabelled):
@@ -124,14 +125,28 @@ def draw_panel(rows: Iterable[Row], side: str, batches: Sequence[str], cycle: Cy
     return sorted([*frozen, *panel((row for row in mine if row["new"]), batches, cap, key)], key=lambda row: row["clip_id"])
 
 
-def _usable_forged(forged: Iterable[Row], collected: Iterable[Row], sides: Sides, split: SplitSettings, excluded: Counter[str]) -> list[Row]:
-    """Forged clips whose source is used and whose donor stands on the same side, the donor's sample and the donor as a person."""
+def _usable_forged(
+    forged: Iterable[Row],
+    collected: Iterable[Row],
+    sides: Sides,
+    split: SplitSettings,
+    forged_as_judged: Mapping[str, set[str]],
+    excluded: Counter[str],
+) -> list[Row]:
+    """Forged clips whose source is used and whose donor stands on the same side, the donor's sample and the donor as a person.
+
+    `forged_as_judged`: of each batch that tells the samples that its forgers knew to be judged. Who is judged since, by what another batch says of
+    a person, is judged without these fakes.
+    """
     side_of_clip = {(row["batch"], row["clip_id"]): sides.of_sample[row["sample_id"]] for row in collected}
     usable = []
     for row in forged:
         side = side_of_clip.get((row["batch"], row["source_clip"]))
+        judged = forged_as_judged.get(row["batch"])
         if side is None:
             excluded[NOT_FORGED_FROM] += 1
+        elif side != "train" and judged is not None and row["sample_id"] not in judged:
+            excluded[FORGED_TO_TRAIN] += 1  # a forger that learned has seen the face, and the clips of the video met several
         elif row["donor_clip"] and (
             side_of_clip.get((row["batch"], row["donor_clip"])) != side or (row["donor"] and sides.of_person(row["donor"], split) != side)
         ):
@@ -139,6 +154,15 @@ def _usable_forged(forged: Iterable[Row], collected: Iterable[Row], sides: Sides
         else:
             usable.append(row)
     return usable
+
+
+def _forged_as_judged(root: Path, batches: Iterable[str]) -> dict[str, set[str]]:
+    found = {}
+    for batch in batches:
+        path = root / "data" / "forged" / batch / "report.json"
+        if path.is_file() and (judged := read_json(path).get("judged")) is not None:  # what an earlier Vigil forged does not say
+            found[batch] = set(judged)
+    return found
 
 
 def _samples(root: Path, batch: str) -> list[Row]:

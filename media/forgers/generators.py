@@ -35,7 +35,6 @@ DROWNED = 0.01  # of a picture, that may become black or white by it
 SCALE = (0.8, 2.2)  # of a talking portrait over its crop, where it was coded
 SIDES = (32, 8192)  # px of a picture, shortest and longest
 UNCHANGED = 0.1  # of a clip's frames, at most: where a program finds no face for a moment
-CELL_PX = 16
 BRIGHTEST = 8.0  # of the values of a picture that shall lie in -1..1: a network may overshoot, to 2 and more, but not as far as 8-bit values
 
 

@@ -14,7 +14,7 @@ from tests.pipelines.small_world import demo_settings
 from tests.pipelines.tables import sample, write_batch
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
-from workspace.files import read_json
+from workspace.files import read_json, write_json
 from workspace.journal import Journal
 from workspace.settings import BudgetSettings, Settings
 
@@ -128,6 +128,19 @@ def test_a_nameless_real_video_and_the_fakes_that_name_it_are_drawn_together(tmp
     shown = table(tmp_path, "holdout")
     of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in named}
     assert of_sample["v/a.mp4"] == of_sample["f/a.mp4"] == {"v/a.mp4"} and of_sample["v/b.mp4"] == {named[2]["sample_id"]}
+
+
+def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:
+    """An evaluating batch that is learned before but came in later moves a person whose face the forgers of the other have learned."""
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), sample("kept", identity="pia", use="evaluate")])
+    write_batch(tmp_path, "b2", [*week("c", 30), sample("again", identity="pia")], forgers=("portrait",))
+    report = tmp_path / "data" / "forged" / "b2" / "report.json"
+    for judged, left in (([], 0), ([sample("again")["sample_id"]], 1)):
+        write_json(report, {"judged": judged + [one["sample_id"] for one in week("c", 30)]})
+        told = assemble.run(tmp_path, budget(), cycle(["b1", "b2"], ["b2"]))
+        shown = table(tmp_path, "holdout")
+        assert ((shown["forger"] == "portrait") & (shown["identity"] == "pia")).sum() == left
+        assert told["forged_excluded"].get(assemble.FORGED_TO_TRAIN, 0) == 1 - left
 
 
 def test_cost_follows_the_budget_not_the_history(tmp_path: Path) -> None:
