@@ -41,7 +41,7 @@ export default {
       </div>
       <div v-else class="empty">
         <span class="drawing" v-html="icons.empty"></span>
-        <p class="empty-what">{{ counted ? 'You have answered all that waits.' : 'No case waits for you.' }}</p>
+        <p class="empty-what">{{ more ? 'Looking for further cases …' : counted ? 'You have answered all that waits.' : 'No case waits for you.' }}</p>
         <p class="muted">Cases open when the model is unsure, when somebody disputes a verdict, and at random. Your own uploads go to others.</p>
         <button type="button" class="button" @click="$emit('more')">Look again</button>
       </div>
@@ -121,8 +121,10 @@ export default {
       this.forward();
     },
     forward() {
-      const later = this.cases.findIndex((one, at) => at > this.at && !this.answers[one.id]);
-      this.at = later >= 0 ? later : this.cases.length;
+      const waits = (one) => !this.answers[one.id] && !this.results[one.id]?.refused;
+      const later = this.cases.findIndex((one, at) => at > this.at && waits(one));
+      const next = later >= 0 ? later : this.cases.findIndex(waits);  // what was passed over comes again at the end
+      this.at = next >= 0 ? next : this.cases.length;
     },
     move(step) { this.at = Math.min(Math.max(this.at + step, 0), Math.max(0, this.cases.length - 1)); },
     undo() {

@@ -31,7 +31,7 @@ class Deck(Element, component="review.js"):
     def __init__(self, cases: list[dict[str, Any]]) -> None:
         super().__init__()
         icons = {name: theme.icon(name) for name in ("real", "fake", "unsure", "empty")}
-        values = {"cases": cases, "more": len(cases) == AT_ONCE, "icons": icons, "names": WORDS, "reasons": REASONS, "results": {}, "heats": {}, "problems": {}}
+        values = {"cases": cases, "more": len(cases) >= AT_ONCE, "icons": icons, "names": WORDS, "reasons": REASONS, "results": {}, "heats": {}, "problems": {}}
         for name, value in values.items():
             self.props[name] = value
 
@@ -54,7 +54,7 @@ def add(service: Service) -> None:
         alone = service.settings.feedback.queue.reviewers_needed == 1
         trains = "Your answer is the label." if alone else "Two people who agree make a label that trains."
         tag("p", f"Say what you see. {trains} Others' answers and the model's stay hidden until you have given yours.", "lead")
-        deck = Deck(await _cases(service, view, set(), view.request.query_params.get("case", "")[:64]))
+        deck = Deck(await _cases(service, view, set(), first=view.request.query_params.get("case", "")[:64]))
 
         async def answered(event: Any) -> None:
             given = dict(event.args)
@@ -72,8 +72,9 @@ def add(service: Service) -> None:
 
         async def more(_: Any) -> None:
             known = {case["id"] for case in deck.props["cases"]}
+            answered = {case_id for case_id, result in deck.props["results"].items() if not (result.get("refused") or result.get("undone"))}
             try:
-                fresh = await _cases(service, view, known)
+                fresh = await _cases(service, view, known, len(known - answered))
             except (LoggedOut, *REFUSALS):
                 ui.navigate.reload()
                 return
@@ -96,11 +97,14 @@ def add(service: Service) -> None:
         await _quality(service, view)
 
 
-async def _cases(service: Service, view: View, known: set[str], first: str = "") -> list[dict[str, Any]]:
-    """What this reviewer sees next (the case `first` before all), with where its pictures lie; nothing of what the model or others said."""
+async def _cases(service: Service, view: View, known: set[str], waiting_known: int = 0, first: str = "") -> list[dict[str, Any]]:
+    """What this reviewer sees next (the case `first` before all), with where its pictures lie; nothing of what the model or others said.
+
+    Of the cases `known` to the page so many still wait for an answer: the queue names them again.
+    """
 
     def find(actor: Actor) -> list[dict[str, Any]]:
-        waiting = service.queue(actor, AT_ONCE)
+        waiting = service.queue(actor, AT_ONCE + waiting_known)
         if first:
             waiting.sort(key=lambda case: case["id"] != first)
             if not waiting or waiting[0]["id"] != first:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from feedback.console.review import AT_ONCE
 from tests.feedback.browser import PASSWORD, Browser, browser
 from tests.feedback.conftest import MAX_UPLOAD_BYTES, Service, running, wait_for
 from workspace.profiles import compose_params, project_root
@@ -307,6 +308,27 @@ def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page
     page.see(".facts", "the file is a screenshot")
     page.press("Release from quarantine")
     page.see(".facts", "Open")
+
+
+def test_cases_that_were_passed_over_come_again_and_all_are_shown(served: Service, page: Browser, picture: bytes) -> None:
+    """The page asked for the first twelve alone: who passed them over saw no other, and was told that all was answered."""
+    for number in range(14):
+        assert served.detect(picture + bytes([number])).json()["case_id"]
+    page.log_in("rosa")
+    page.open("/review")
+    waiting = len(served.by("rosa").get("/v1/queue", params={"limit": 100}).json()["cases"])
+    assert waiting >= 17
+    page.see(".review-place", f"of {AT_ONCE} and more")
+    for number in range(2, waiting + 1):
+        page.key("j")
+        page.see(".review-place", f"Case {number} of")
+    for answered in range(1, waiting + 1):
+        page.key("u")
+        page.see(".review-side", f"{answered} answered in this visit")
+        if answered == 1:
+            page.see(".review-place", "Case 1 of")
+    page.see(".empty-what", "You have answered all that waits.")
+    assert served.by("rosa").get("/v1/queue").json()["cases"] == []
 
 
 def test_the_theme_is_remembered(page: Browser) -> None:
