@@ -24,6 +24,7 @@ from workspace.processes import without_network
 from workspace.settings import FaceSettings, WorkerSettings
 
 if TYPE_CHECKING:
+    from media.decode import MediaInfo
     from media.faces import Extraction
 
 LOG = logging.getLogger("vigil.work")
@@ -189,17 +190,17 @@ def open_file(path: Path, faces: FaceSettings, settings: WorkerSettings) -> Open
     if info.kind == "video" and info.duration_seconds > settings.max_video_seconds:
         why = f"{info.duration_seconds:.0f} s long; at most {settings.max_video_seconds} s are looked at"
         return Opened(Extraction(kind=info.kind, info=info, reason=why))
-    return Opened(extract_clips(path, faces), _preview(path, info.duration_seconds if info.kind == "video" else 0.0))
+    return Opened(extract_clips(path, faces), _preview(path, info))
 
 
-def _preview(path: Path, seconds: float) -> NDArray[np.uint8] | None:
+def _preview(path: Path, info: "MediaInfo") -> NDArray[np.uint8] | None:
     import cv2
 
-    from media.decode import read_frames
+    from media.decode import read_frames, read_image
     from workspace.errors import MediaError
 
     try:
-        frame = next((frame for _, frame in read_frames(path, [seconds / 2])), None)
+        frame = read_image(path) if info.kind == "image" else next((frame for _, frame in read_frames(path, [info.duration_seconds / 2])), None)
         if frame is None:
             return None
         scale = min(1.0, PICTURE_PX / max(frame.shape[:2]))

@@ -51,6 +51,17 @@ def test_a_face_comes_back_as_it_would_without_a_pool(media: Path) -> None:
         assert np.array_equal(one.frames, other.frames) and np.allclose(one.landmarks, other.landmarks) and one.track == other.track
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_an_image_has_a_picture_as_a_video_has_one_with_a_face_or_without(tmp_path: Path, suffix: str) -> None:
+    """Previews were read as videos are: no image had one, and of a TIFF, which no browser shows, nothing was to be seen."""
+    plain = np.full((1280, 640, 3), (200, 100, 50), np.uint8)
+    cv2.imwrite(str(tmp_path / f"plain{suffix}"), plain)
+    found = opened(tmp_path / f"plain{suffix}")
+    assert found.extraction.kind == "image" and not found.extraction.clips
+    assert found.picture is not None and found.picture.shape == (640, 320, 3)
+    assert np.abs(found.picture.astype(int) - (50, 100, 200)).max() < 8, "RGB"
+
+
 def test_more_pixels_or_seconds_than_allowed_get_a_reason_before_anything_is_decoded(still: Path, media: Path) -> None:
     found = opened(still, max_pixels=1000)
     assert "pixels; at most 1,000" in (found.extraction.reason or "") and not found.extraction.clips and found.picture is None
