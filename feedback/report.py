@@ -110,6 +110,8 @@ def limits_of(detection: Mapping[str, Any]) -> list[str]:
     knows = [str(name) for name in detection.get("knows") or []]
     met = f"The model has met these kinds of forgery: {', '.join(knows)}." if knows else "The model names no kind of forgery that it has met."
     said.append(f"{met} Others may go unnoticed.")
+    if detection.get("origin") == "starter":
+        said.append("No model of this workspace had been promoted: the starter model that ships with Vigil answered. It has learned nothing here.")
     if (days := _age_days(detection)) is not None:
         said.append(f"It was trained {days} {'day' if days == 1 else 'days'} before this verdict; forgeries that are newer were not known to it.")
     said.append("Only faces are examined: sound, background and text are not, and neither are faces too small or turned away.")

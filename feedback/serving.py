@@ -135,8 +135,10 @@ class Serving:
         score = engine.score_clips([golden_clip(engine.card.faces.size_px)])[0]
         if not (np.isfinite(score.p_fake) and 0 <= score.p_fake <= 1):
             raise ModelFileError("The model was not loaded.", why=f"it scores its golden clip {score.p_fake}", next_step="Export it again.")
+        if origin == "directory":
+            cycle = engine.card.cycle  # the starter's is one of the workspace that it was made in
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return Served(engine, path, engine.card.model_sha256, cycle or engine.card.cycle, version, origin, now, float(score.p_fake))
+        return Served(engine, path, engine.card.model_sha256, cycle, version, origin, now, float(score.p_fake))
 
 
 def golden_clip(size_px: int) -> np.ndarray:

@@ -82,7 +82,8 @@ def _row(one: dict[str, Any]) -> list[Any]:
                 tag("img", src=thumbnail, alt="", loading="lazy")
             tag("code", str(one["sha256"])[:10])
 
+    model = "starter" if one.get("origin") == "starter" else one.get("cycle") or one.get("origin") or "–"
     words = {"queued": "Waiting", "running": "Being looked at", "erased": "Erased"}
     kind, policy = one.get("kind") or "–", POLICY_WORDS.get(one.get("policy") or "", one.get("policy"))
     said = lambda: badge("none" if one["state"] == "erased" else one["verdict"], one.get("p_fake"), words.get(one["state"], ""))  # noqa: E731
-    return [file, said, moment(one["created_at"]), kind, size(one["bytes"]), policy, one.get("cycle") or one.get("origin") or "–"]
+    return [file, said, moment(one["created_at"]), kind, size(one["bytes"]), policy, model]

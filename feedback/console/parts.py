@@ -83,11 +83,16 @@ def moment(at: str | None) -> str:
         return at
 
 
-def size(count: int | None) -> str:
+def count(number: int | None, what: str) -> str:
+    """1 face, 2 faces, 0 faces."""
+    return f"{number or 0} {what}{'' if number == 1 else 's'}"
+
+
+def size(length: int | None) -> str:
     """Bytes as a person says them."""
-    if count is None:
+    if length is None:
         return "–"
-    value, units = float(count), ["bytes", "kB", "MB", "GB"]
+    value, units = float(length), ["bytes", "kB", "MB", "GB"]
     while value >= 1000 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.0f} {units[0]}" if units[0] == "bytes" or value >= 100 else f"{value:.1f} {units[0]}"

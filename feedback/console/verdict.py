@@ -10,7 +10,7 @@ from feedback.console import PATH
 from feedback.console.detect import LOOK_SECONDS, POLICY_WORDS
 from feedback.console.layout import REFUSALS, View, explain, page, say
 from feedback.console.media import pictures_of
-from feedback.console.parts import Form, badge, button, choice, drawing, empty, facts, field, link, moment, percent, size, table, tag
+from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, facts, field, link, moment, percent, size, table, tag
 from feedback.console.visitor import LoggedOut
 from feedback.report import limits_of
 from feedback.service import Service
@@ -164,11 +164,11 @@ def _model(found: dict[str, Any]) -> None:
                 ("Sent", moment(found["created_at"])),
                 ("File", f"{found.get('kind') or 'unknown'}, {size(found['bytes'])}"),
                 ("SHA-256", lambda: tag("code", found["sha256"], "hash")),
-                ("Looked at", f"{found.get('frames') or 0} frames, {found.get('faces') or 0} faces"),
+                ("Looked at", f"{count(found.get('frames'), 'frame')}, {count(found.get('faces'), 'face')}"),
                 ("Policy", POLICY_WORDS.get(found.get("policy") or "", found.get("policy"))),
                 ("Model", lambda: tag("code", str(found.get("model") or "–"))),
                 ("Trained", moment(found["model_trained_at"]) if found.get("model_trained_at") else "not said by the model"),
-                ("Cycle", found.get("cycle") or "none"),
+                ("Cycle", "none: the starter model" if found.get("origin") == "starter" else found.get("cycle") or "none"),
                 ("Forgeries it knows", knows),
             ]
         )

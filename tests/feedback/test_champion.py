@@ -93,6 +93,7 @@ def test_the_starter_answers_until_a_first_model_is_promoted(registered_root: Pa
     with running(root) as service:
         ready = service.until_ready()
         assert (ready["origin"], ready["version"], ready["model_sha256"]) == ("starter", 0, load_card(STARTER).model_sha256)
+        assert ready["cycle"] == "", "the cycle in its card is one of the workspace that it was made in"
         body = service.detect(picture).json()
         assert body["origin"] == "starter" and body["model_sha256"] == ready["model_sha256"] and body["frames"] == 1
         first = make_champion(root, models[0])

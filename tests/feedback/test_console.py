@@ -58,6 +58,7 @@ def story(page: Browser, clips: list[Path]) -> None:
 
 def look_at_evidence(page: Browser) -> None:
     """The heatmap over the face, and a timeline that moves the video."""
+    assert "none: the starter model" in page.see(".facts").text, "the starter is of no cycle of this workspace"
     page.press("Show heatmap")
     slider = page.see("#opacity")
     heat = page.see(".face-heat")

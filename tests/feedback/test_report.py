@@ -94,6 +94,7 @@ def test_files_that_are_no_report_are_refused_with_a_reason(tmp_path: Path) -> N
 def test_the_limits_name_what_the_model_knows_its_age_and_its_doubts() -> None:
     said = " ".join(limits_of(DETECTION))
     assert "blendswap, upsampler" in said and "6 days before" in said and "novelty above 1" in said and "0.620" in said and "0.10" in said
+    assert "starter" not in said and "the starter model" in " ".join(limits_of({**DETECTION, "origin": "starter"}))
     without = " ".join(limits_of({"verdict": "none", "reason": "no face"}))
     assert "no verdict" in without and "names no kind of forgery" in without and "days before" not in without
 
