@@ -25,7 +25,8 @@ class DropZone(Element, component="detect.js"):
         super().__init__()
         self.states: dict[str, dict[str, Any]] = {}
         icons = {name: theme.icon(name) for name in ("upload", "real", "fake", "uncertain", "none")}
-        for name, value in {"icons": icons, "names": WORDS, "base": PATH, "csrf": csrf, "policy": "", "megabytes": megabytes, "states": {}}.items():
+        given = {"icons": icons, "names": WORDS, "base": PATH, "csrf": csrf, "policy": "", "megabytes": megabytes}
+        for name, value in {**given, "states": {}, "ended": False}.items():
             self.props[name] = value
 
     def put(self, states: dict[str, dict[str, Any]]) -> None:
@@ -49,8 +50,10 @@ def add(service: Service) -> None:
             for detection_id in list(pending):
                 try:
                     found = await view.ask(service.detection, detection_id)
-                except LoggedOut:
-                    ui.navigate.to(f"{PATH}/log-in")
+                except LoggedOut:  # what is not sent yet is kept: the page is loaded anew once nothing is left to send
+                    zone.props["ended"] = True
+                    zone.update()
+                    timer.active = False
                     return
                 except REFUSALS as problem:
                     pending.pop(detection_id)

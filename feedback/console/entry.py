@@ -6,7 +6,7 @@ from collections import OrderedDict
 from urllib.parse import parse_qsl, quote
 
 from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from nicegui import ui
 
 from feedback.access import ANONYMOUS, Forbidden
@@ -67,6 +67,12 @@ def add(app: FastAPI, service: Service) -> None:
                 tag("h1", "Sign up")
                 tag("p", "Accounts are made by an admin here. Ask one.")
         return None
+
+    @app.get("/session", include_in_schema=False)
+    async def session(request: Request) -> Response:
+        """The token of the session of now, for a page that was opened in an earlier one."""
+        found = await asyncio.to_thread(Visitor(service, token_of(request)).session)
+        return JSONResponse({"csrf": found.csrf} if found else {}, 200 if found else 401, {"cache-control": "no-store"})
 
     @app.post("/log-in", include_in_schema=False)
     async def send_log_in(request: Request) -> Response:

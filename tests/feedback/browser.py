@@ -104,6 +104,11 @@ class Browser:
         screen = {"width": wide_px, "height": 844, "deviceScaleFactor": 1, "mobile": wide_px < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
+    def reached(self, yes: bool) -> None:
+        """Let what the page asks for reach the service, or not."""
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": not yes, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1})
+
     def axe(self) -> list[dict[str, Any]]:
         """What axe-core finds wrong with the page as it stands: impact, rule, and the elements."""
         import axe_core_python

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import hashlib
 import re
 from collections.abc import Iterator
 from inspect import getmembers, isfunction
@@ -240,9 +241,11 @@ def test_an_image_is_shown_too_large_a_file_is_refused_and_an_upload_is_erased(p
     small.write_bytes(picture)
     large.write_bytes(b"\0" * (MAX_UPLOAD_BYTES + 1_000_000))
     page.log_in("emil")
-    page.drop(".drop", small, large)
+    page.asked_for()
+    page.drop(".drop", large, small)
     page.see(".job[data-state=failed]", "It is larger than 3 MB.")
     page.see(".job[data-state=done] .badge")
+    assert len([url for url in page.asked_for() if "/v1/detections?wait" in url]) == 1, "what follows a refused file is sent once"
     page.press("Open")
     page.see(".verdict .badge", "Uncertain")
     shown = page.see(".frame-box img")
@@ -250,6 +253,44 @@ def test_an_image_is_shown_too_large_a_file_is_refused_and_an_upload_is_erased(p
     page.see("summary", "Erase this upload").click()
     page.press("Erase for good")
     page.see("h1", "Erased")
+
+
+def test_files_are_sent_once_the_service_can_be_reached_again(page: Browser, picture: bytes, tmp_path: Path) -> None:
+    """One refused connection, as while the service is started anew, failed every file of the queue at once."""
+    files = [tmp_path / f"{number}.jpg" for number in range(3)]
+    for number, path in enumerate(files):
+        path.write_bytes(picture + b"away" + bytes([number]))
+    page.log_in("emil")
+    page.reached(False)
+    page.drop(".drop", *files)
+    page.until(lambda: all("cannot be reached; trying again" in job.text for job in page.all(".job")), "all wait")
+    page.reached(True)
+    page.until(lambda: len(page.all(".job[data-state=done] .badge")) == 3, "a verdict on each")
+
+
+def test_files_outlive_the_session_and_none_is_lost_in_silence(served: Service, page: Browser, picture: bytes, tmp_path: Path) -> None:
+    """Words for programs were shown, and a new log-in left the page with the token of the old session."""
+    kept, lost = tmp_path / "kept.jpg", tmp_path / "lost.jpg"
+    kept.write_bytes(picture + b"kept")
+    lost.write_bytes(picture + b"lost")
+    page.log_in("emil")
+    page.driver.delete_all_cookies()
+    page.drop(".drop", kept)
+    page.see(".notice", "Your session has ended.")
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    page.log_in("emil")
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    mine = lambda: [row["sha256"] for row in served.by("emil").get("/v1/detections").json()["detections"]]  # noqa: E731
+    page.until(lambda: hashlib.sha256(kept.read_bytes()).hexdigest() in mine(), "it is sent")
+    page.see(".recent-card")
+    page.driver.delete_all_cookies()
+    page.drop(".drop", lost)
+    page.see(".notice", "Your session has ended.")
+    page.log_in("emil")
+    page.see(".notice", "One file was not sent")
+    assert hashlib.sha256(lost.read_bytes()).hexdigest() not in mine()
 
 
 def test_a_key_is_shown_once_works_and_ends(served: Service, page: Browser) -> None:
