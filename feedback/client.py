@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 RETRIED = (429, 503)
+PERHAPS_DONE = (502, 504)  # a proxy does not know what became of the request
 MOST_TRIES, LONGEST_PAUSE_SECONDS = 6, 60.0
 TOLERANCE_SECONDS = 300  # a webhook older than this may be a recording
 _T = TypeVar("_T")
@@ -115,7 +116,7 @@ class Client:
     """Talks to one service with one API key. Safe to use from several threads. Close it, or use it in a `with` block.
 
     A request that is answered 429 or 503 is sent again after what Retry-After says; an upload carries an idempotency key, so that sending it
-    again after a broken connection never makes a second detection. What is refused raises VigilApiError.
+    again after a broken connection, or after a proxy's 502 or 504, never makes a second detection. What is refused raises VigilApiError.
     """
 
     def __init__(self, url: str, key: str, timeout_seconds: float = 120.0, tries: int = MOST_TRIES, transport: httpx.BaseTransport | None = None) -> None:
@@ -282,7 +283,7 @@ class Client:
             else:
                 if answer.is_success:
                     return answer
-                if answer.status_code not in RETRIED or not left:
+                if not left or answer.status_code not in (RETRIED + PERHAPS_DONE if again else RETRIED):
                     raise _refused(answer)
                 said = answer.headers.get("Retry-After", "")
                 pause = min(float(said), LONGEST_PAUSE_SECONDS) if said.isdigit() else pause

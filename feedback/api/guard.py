@@ -1,6 +1,7 @@
 """What every answer carries and every request must keep to, whatever route it goes to. Plain ASGI, so that it costs little."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from feedback.api.problems import problem_response
 LARGEST_JSON = 1 << 20
 DRAINED = 8 << 20  # read and thrown away after a refusal, so that an ordinary client sees the answer and not a reset connection
 BODY_SECONDS = 30.0
+RETRY_SECONDS = "5"  # a service that is started anew answers within some
 LONGEST_PATH, LONGEST_HEADERS = 4096, 32 << 10
 UPLOADS = ("/v1/detections", "/v1/detections/batch")
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -62,6 +64,14 @@ class Guard:
             await self.app(scope, receive, send)
             return
         send = _secured(scope, send)
+        try:
+            await self._answer(headers, size, scope, receive, send)
+        except asyncio.CancelledError:  # the server was told to stop, and ends what is open after its grace
+            again = {"Retry-After": RETRY_SECONDS, "Connection": "close"}
+            with contextlib.suppress(RuntimeError):  # an answer that has begun ends with its connection
+                await problem_response(503, "The service was stopped before the answer.", "Send it again.", again)(scope, receive, send)
+
+    async def _answer(self, headers: dict[bytes, bytes], size: int, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if size > LONGEST_HEADERS or len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"]) > LONGEST_PATH:
                 raise Refused(431, "The headers or the address are too long, or there are two Host headers.", "")

@@ -149,13 +149,13 @@ def reluctant() -> Iterator[str]:
     server.server_close()
 
 
-def test_429_and_503_are_tried_again_with_the_same_key_and_after_the_pause_that_was_asked_for(reluctant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_pass_is_tried_again_with_the_same_key_and_after_the_pause_that_was_asked_for(reluctant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("feedback.client.time.sleep", pauses.append)
-    Reluctant.refusals = [(429, "7"), (503, ""), (429, "99999")]
+    Reluctant.refusals = [(429, "7"), (503, ""), (429, "99999"), (502, ""), (504, "")]
     with Client(reluctant, "vigil_x") as vigil:
         assert vigil.send(b"x").state == "queued"
-    assert len(Reluctant.keys) == 4 and len(set(Reluctant.keys)) == 1 and Reluctant.keys[0]
+    assert len(Reluctant.keys) == 6 and len(set(Reluctant.keys)) == 1 and Reluctant.keys[0]
     assert pauses[0] == 7 and 0 < pauses[1] < 2 and pauses[2] == 60, "a pause has an end, whatever the server says"
 
 
