@@ -56,17 +56,21 @@ def add(service: Service) -> None:
         tag("p", f"Say what you see. {trains} Others' answers and the model's stay hidden until you have given yours.", "lead")
         deck = Deck(await _cases(service, view, set(), first=view.request.query_params.get("case", "")[:64]))
 
+        in_turn = asyncio.Lock()  # an answer and what takes it back are written in the order in which they were given
+
         async def answered(event: Any) -> None:
             given = dict(event.args)
             case_id, turn = str(given.get("id")), given.get("turn")
             more = {name: str(given.get(name) or "") for name in ("note", "identity")}
             seconds = float(given["seconds"]) if isinstance(given.get("seconds"), int | float) else None
-            result = await _try(view, service.review, case_id, str(given.get("label")), **more, seconds=seconds)
+            async with in_turn:
+                result = await _try(view, service.review, case_id, str(given.get("label")), **more, seconds=seconds)
             deck.add_to("results", case_id, {"turn": turn, **(result if "refused" in result else {"told": _told(result)})})
 
         async def undone(event: Any) -> None:
             case_id, turn = str(event.args.get("id")), event.args.get("turn")
-            result = await _try(view, service.undo, case_id)
+            async with in_turn:
+                result = await _try(view, service.undo, case_id)
             kept = {**result, "keep": True} if "refused" in result else {"told": "Taken back.", "undone": True}
             deck.add_to("results", case_id, {"turn": turn, **kept})
 

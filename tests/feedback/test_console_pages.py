@@ -4,6 +4,8 @@ import ast
 import asyncio
 import hashlib
 import re
+import sqlite3
+import time
 from collections.abc import Iterator
 from inspect import getmembers, isfunction
 from pathlib import Path
@@ -315,9 +317,10 @@ def test_history_is_filtered_and_exported(served: Service, page: Browser) -> Non
     assert rows >= 3
     page.open("/history?everybody=1&verdict=real")
     page.see(".empty-what", "Nothing fits these filters.")
-    page.open("/history?everybody=1")
+    page.open("/history?everybody=1&state=done")
     address = page.see("a.button", "Export (CSV)").get_attribute("href")
     assert address is not None
+    assert "state=done" in address, "what is filtered is exported"
     lines = logged_in(served, "rob").get(address).text.strip().splitlines()
     assert lines[0].startswith("created_at,id,state") and len(lines) > rows
 
@@ -349,6 +352,23 @@ def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page
     page.see(".facts", "the file is a screenshot")
     page.press("Release from quarantine")
     page.see(".facts", "Open")
+
+
+def test_an_answer_is_written_before_it_is_taken_back(served: Service, page: Browser) -> None:
+    """While something else wrote, an undo could overtake its answer: it was refused, and the answer stood."""
+    page.log_in("rita")
+    page.open("/review")
+    database = sqlite3.connect(served.log.parent / "workspace/feedback.db", isolation_level=None, timeout=60)
+    for _ in range(4):
+        page.see(".answer-fake:not([disabled])")
+        database.execute("BEGIN IMMEDIATE")
+        page.key("f")
+        time.sleep(0.4)  # who has waited long looks less often, so that the undo comes first where nothing orders them
+        page.key("z")
+        database.execute("COMMIT")
+        page.see(".review-last", "Taken back.")
+        page.until(lambda: not page.all(".review-log li"), "no answer stands")
+    database.close()
 
 
 def test_cases_that_were_passed_over_come_again_and_all_are_shown(served: Service, page: Browser, picture: bytes) -> None:
