@@ -29,6 +29,7 @@ def _day(text: str) -> str:
 
 
 Day = Annotated[str, AfterValidator(_day), Query(max_length=40, description="A day, 2026-11-21, or a moment, 2026-11-21T09:30:00+01:00; else in UTC.")]
+State = Annotated[str, Query(pattern="^(|queued|running|done|erased)$")]
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", max_length=200, description="The same key gives the same detection, however often it is sent.")]
 _FILE = {"type": "string", "format": "binary"}
 _FIELDS = {
@@ -111,7 +112,7 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
         before: Annotated[int | None, Query(ge=1, le=2**53)] = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         verdict: Verdict = "",
-        state: Annotated[str, Query(pattern="^(|queued|running|done|erased)$")] = "",
+        state: State = "",
         policy: Policy = "",
         since: Day = "",
         until: Day = "",
@@ -181,9 +182,11 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
         return json_response(await door.do(service.erase, actor, detection_id, why))
 
     @routes.get("/export", response_class=StreamingResponse, responses={200: {"content": {"text/csv": {}}}})
-    async def export(actor: Caller, everybody: bool = False, verdict: Verdict = "", policy: Policy = "", since: Day = "", until: Day = "") -> Response:
+    async def export(
+        actor: Caller, everybody: bool = False, verdict: Verdict = "", state: State = "", policy: Policy = "", since: Day = "", until: Day = ""
+    ) -> Response:
         """The history as CSV."""
-        lines = await door.do(service.export, actor, everybody, verdict=verdict, policy=policy, since=since, until=until)
+        lines = await door.do(service.export, actor, everybody, verdict=verdict, state=state, policy=policy, since=since, until=until)
         return StreamingResponse(lines, media_type="text/csv", headers={"Content-Disposition": 'attachment; filename="vigil-history.csv"'})
 
     return routes

@@ -70,7 +70,7 @@ def _filters(view: View, filters: dict[str, str], everybody: bool) -> None:
             choice("Whose", "everybody", {"": "Mine", "1": "Everybody's"}, "1" if everybody else "")
         with tag("div", "", "row"):
             button("Filter", classes="button-main")
-            query = {name: value for name, value in {**filters, "everybody": "1" if everybody else ""}.items() if value and name != "state"}
+            query = {name: value for name, value in {**filters, "everybody": "1" if everybody else ""}.items() if value}
             link("Export (CSV)", "/v1/export" + (f"?{urlencode(query)}" if query else ""), "button", download="vigil-history.csv")
 
 
