@@ -10,7 +10,8 @@ export default {
           · {{ one.answers ? (one.answers === 1 ? 'one other answer' : one.answers + ' other answers') : 'nobody else has answered yet' }}</p>
         <figure class="card review-stage" :class="{ answered: answer }">
           <div class="review-media">
-            <div class="frame-box" :style="ratios[one.id] ? { '--ratio': ratios[one.id] } : null" @click="play">
+            <p v-if="!visible" class="muted">There is no picture of this file. Where nothing can be seen, the right answer is Unsure.</p>
+            <div v-else class="frame-box" :style="ratios[one.id] ? { '--ratio': ratios[one.id] } : null" @click="play">
               <video v-if="one.media.kind === 'video' && !broken[one.id]" :key="one.id" :src="one.media.file" ref="video" autoplay muted loop playsinline
                      :poster="one.media.picture || null" @error="broken[one.id] = true" @loadedmetadata="shape(one.id, $event.target.videoWidth, $event.target.videoHeight)"
                      aria-label="The video of this case; Space stops and starts it"></video>
@@ -73,6 +74,7 @@ export default {
   computed: {
     one() { return this.cases[this.at] || null; },
     answer() { return this.one ? this.answers[this.one.id] || "" : ""; },
+    visible() { const media = this.one.media; return (media.kind && !this.broken[this.one.id]) || media.picture; },
     upcoming() { return this.cases.slice(this.at + 1, this.at + 1 + PRELOADED); },
     faces() {
       const n = this.one.media.faces.length, shown = Math.min(8, n);

@@ -4,14 +4,14 @@ export default {
     <div class="evidence">
       <div class="stage">
         <figure class="card stage-file">
-          <div class="frame-box" v-if="media.file || media.picture" :style="ratio ? { '--ratio': ratio } : null">
-            <video v-if="is_video && !unplayable && media.file" ref="video" :src="media.file" controls muted playsinline preload="auto" :poster="media.picture || null"
+          <div class="frame-box" v-if="plays || still" :style="ratio ? { '--ratio': ratio } : null">
+            <video v-if="plays" ref="video" :src="media.file" controls muted playsinline preload="auto" :poster="media.picture || null"
                    @timeupdate="follow" @loadedmetadata="loaded" @error="unplayable = true" aria-label="The video that was sent"></video>
             <img v-else :src="still" alt="The file that was sent" @error="no_still = true" @load="shape($event.target.naturalWidth, $event.target.naturalHeight)" />
             <div v-if="box" class="face-box" :style="box" aria-hidden="true"><span>{{ 'Face ' + (track + 1) }}</span></div>
           </div>
           <p v-else class="muted">There is no picture of this file.</p>
-          <figcaption class="hint" v-if="unplayable">This browser cannot play the file; a frame of it is shown. The faces on the right follow the timeline.</figcaption>
+          <figcaption class="hint" v-if="unplayable && still">This browser cannot play the file; a frame of it is shown. The faces on the right follow the timeline.</figcaption>
           <figcaption class="hint" v-else-if="box">The box shows the face that the verdict speaks of{{ is_video ? ' at this moment' : '' }}.</figcaption>
         </figure>
         <figure class="card stage-face" v-if="media.faces.length">
@@ -80,6 +80,7 @@ export default {
   data: () => ({ at: 0, track: 0, opacity: 80, unplayable: false, no_still: false, media_seconds: 0, ratio: null }),
   computed: {
     is_video() { return this.media.kind === "video"; },
+    plays() { return this.is_video && !this.unplayable && this.media.file; },
     clips() { return this.detection.clips || []; },
     tracks() { return this.detection.tracks || []; },
     shown_clip() { return this.clips[this.detection.shown ?? -1] || null; },

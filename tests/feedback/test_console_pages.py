@@ -286,7 +286,7 @@ def test_files_outlive_the_session_and_none_is_lost_in_silence(served: Service, 
     page.driver.switch_to.window(first)
     mine = lambda: [row["sha256"] for row in served.by("emil").get("/v1/detections").json()["detections"]]  # noqa: E731
     page.until(lambda: hashlib.sha256(kept.read_bytes()).hexdigest() in mine(), "it is sent")
-    page.see(".recent-card")
+    page.until(lambda: not page.all(".job") and page.all(".recent-card"), "the page is loaded anew, for the new session")
     page.driver.delete_all_cookies()
     page.drop(".drop", lost)
     page.see(".notice", "Your session has ended.")
@@ -352,6 +352,19 @@ def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page
     page.see(".facts", "the file is a screenshot")
     page.press("Release from quarantine")
     page.see(".facts", "Open")
+
+
+def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service, page: Browser) -> None:
+    """Its verdict showed a broken image, and its case an empty card."""
+    found = served.detect(b"no media").json()
+    disputed = served.client.post(f"/v1/detections/{found['id']}/dispute", json={"claim": "fake"}).json()
+    page.log_in("rob")
+    page.open(f"/detections/{found['id']}")
+    page.see(".stage-file", "There is no picture of this file.")
+    assert not page.all(".stage-file img")
+    page.open(f"/review?case={disputed['case_id']}")
+    page.see(".review-stage", "the right answer is Unsure")
+    assert not page.all(".review-stage img")
 
 
 def test_an_answer_is_written_before_it_is_taken_back(served: Service, page: Browser) -> None:
