@@ -276,8 +276,9 @@ def test_files_outlive_the_session_and_none_is_lost_in_silence(served: Service, 
     kept.write_bytes(picture + b"kept")
     lost.write_bytes(picture + b"lost")
     page.log_in("emil")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
     page.driver.delete_all_cookies()
-    page.drop(".drop", kept)
+    page.driver.find_element("id", "files").send_keys(str(kept))
     page.see(".notice", "Your session has ended.")
     first = page.driver.current_window_handle
     page.driver.switch_to.new_window("tab")
@@ -287,8 +288,9 @@ def test_files_outlive_the_session_and_none_is_lost_in_silence(served: Service, 
     mine = lambda: [row["sha256"] for row in served.by("emil").get("/v1/detections").json()["detections"]]  # noqa: E731
     page.until(lambda: hashlib.sha256(kept.read_bytes()).hexdigest() in mine(), "it is sent")
     page.until(lambda: not page.all(".job") and page.all(".recent-card"), "the page is loaded anew, for the new session")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
     page.driver.delete_all_cookies()
-    page.drop(".drop", lost)
+    page.driver.find_element("id", "files").send_keys(str(lost))
     page.see(".notice", "Your session has ended.")
     page.log_in("emil")
     page.see(".notice", "One file was not sent")
