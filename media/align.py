@@ -99,7 +99,9 @@ def rebased(matrix: np.ndarray, shift: np.ndarray, factor: np.ndarray) -> np.nda
 
 
 def continued(frames: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Crops [T,S,S,3] that go on beyond their pictures, where `outside` [T,S,S] is: with the pixel of the picture that is nearest. A copy."""
+    """Crops [T,S,S,3] that go on beyond their pictures, where `outside` [T,S,S] is, with the nearest pixel of the picture; `frames` itself where none is."""
+    if not outside.any():
+        return frames
     found = frames.copy()
     for frame, part in zip(found, outside, strict=True):
         if part.any() and not part.all():

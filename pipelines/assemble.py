@@ -41,25 +41,24 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     sides = decide_sides(only_standing(samples, stands), settings.split)
     clips = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if stands.get(row["sample_id"]) == batch]
     collected = [row for row in clips if row["sample_id"] in sides.of_sample]
-    nameless = {one["sample_id"] for batch in batches for one in samples[batch] if stands[one["sample_id"]] == batch and is_unlabelled(one)}
+    standing_samples = [sample for batch in batches for sample in samples[batch] if stands[sample["sample_id"]] == batch]
+    nameless = {sample["sample_id"] for sample in standing_samples if is_unlabelled(sample)}
     unlabelled = [row for row in clips if row["sample_id"] in nameless]
     forged_excluded: Counter[str] = Counter()
     made = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
     forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
-    path_of = {one["sample_id"]: one["path"] for batch in batches for one in samples[batch]}
-    named = {one["source_video"] for batch in batches for one in samples[batch]} - {""}  # a real video that its fakes name is one with them
+    paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
+    named = {sample["source_video"] for sample in standing_samples} - {""}  # a real video that its fakes name is one with them
     for row in (*collected, *forged, *unlabelled):
         row["split"], row["new"] = sides.of_sample.get(row["sample_id"], UNLABELLED), row["batch"] in cycle.judged
-        path = path_of[row["sample_id"]]
+        path = paths[row["sample_id"]]
         row["cluster"] = row["identity"] or row["source_video"] or (path if path in named else row["sample_id"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
     for side in ("validation", "holdout"):
         tables[side] = draw_panel([*collected, *forged], side, batches, cycle, settings)
     _refuse_hopeless(tables["train"], tables["validation"])
-    standing_samples = [sample for batch in batches for sample in samples[batch] if stands[sample["sample_id"]] == batch]
     looks = {sample["sample_id"]: looks_of(sample) for sample in standing_samples}
-    paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
     report = _report(cycle, tables, sides, forged_excluded, find_leaks(tables, looks, paths))
     tables[UNLABELLED] = draw_panel(unlabelled, UNLABELLED, batches, cycle, settings)  # for drift alone
     report["unlabelled"] = {"videos": len(nameless), "drawn": len({row["unit"] for row in tables[UNLABELLED]})}

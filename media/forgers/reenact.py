@@ -165,9 +165,7 @@ def _drift_of(frames: NDArray[np.uint8], points: Floats) -> Floats:
             steps[~known] = steps[known].mean(axis=0)
             found[moment] = on_sides @ steps / on_sides.sum(axis=1, keepdims=True) / FLOW_PX
         found[moment] += found[moment - 1]
-    found = np.clip(found - np.median(found, axis=0), -MOST_DRIFT, MOST_DRIFT)
-    padded = np.concatenate([found[:1], found, found[-1:]])
-    return 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
+    return steady(np.clip(found - np.median(found, axis=0), -MOST_DRIFT, MOST_DRIFT))
 
 
 def _step(before: NDArray[np.uint8], after: NDArray[np.uint8], around: NDArray[np.uint8]) -> tuple[float, float]:

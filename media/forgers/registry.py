@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.align import all_beyond, continued, done_within
+from media.align import all_beyond, continued
 from media.forgers.landmark_swap import landmark_swap
 from media.forgers.masks import LANDMARKS
 from media.forgers.reenact import reenact
@@ -83,18 +83,14 @@ def forged_within(frames: Frames, forge: Callable[[Frames], Clip], tries: int = 
     Some draws forge hardly anything: a mouth that is driven to where it was, a blend of a picture with nearly itself. Such a fake would be a real
     clip under the label fake.
     """
-    points: list[Landmarks] = []
-
-    def change(pictures: Frames) -> Frames:
-        made, driven = forge(pictures)
-        points.append(driven)
-        return made
-
+    outside = all_beyond(frames)
+    pictures = continued(frames, outside)
     for _ in range(tries):
-        made = done_within(frames, change)
+        made, points = forge(pictures)
+        made = np.where(outside[..., None], frames, made)
         if changed(frames[len(frames) // 2], made[len(frames) // 2]):
             break
-    return made, points[-1]
+    return made, points
 
 
 def changed(real: Frames, made: Frames) -> bool:

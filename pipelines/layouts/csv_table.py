@@ -55,9 +55,10 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
     mistakes: list[str] = []
     listing = Listing(names_people=theirs["identity"] in columns)
     seen: set[str] = set()
+    here = os.path.realpath(table.parent)
     for number, row in enumerate(rows, start=first):
         row = {name: row.get(their, "") for name, their in theirs.items()}
-        name = _seen_from(table.parent, PurePosixPath(row["path"].replace("\\", "/"))) if row["path"] else ""
+        name = _seen_from(here, PurePosixPath(row["path"].replace("\\", "/"))) if row["path"] else ""
         if not name:
             mistakes.append(f"{word} {number}: no path")
         elif name in seen:
@@ -84,10 +85,9 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
     return listing
 
 
-def _seen_from(folder: Path, named: PurePosixPath) -> str:
-    """The path as seen from the table's folder; one that leads out of it stays as it is. ./a.jpg is a.jpg."""
+def _seen_from(here: str, named: PurePosixPath) -> str:
+    """The path as seen from the table's folder, itself without links; one that leads out of it stays as it is. ./a.jpg is a.jpg."""
     if named.is_absolute():
-        here = os.path.realpath(folder)
         there = os.path.join(os.path.realpath(named.parent), named.name)
         if os.path.commonpath([here, there]) == here:
             return os.path.relpath(there, here)
