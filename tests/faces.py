@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 
 from media.faces import extract_clips
-from media.forgers.detail import COVERED, SIGMA
+from media.forgers.detail import COVERED
 from media.synthetic import make_sample_media
 from workspace.settings import FaceSettings
 
+DETAIL_SIGMA = 1.0
 Clip = tuple[np.ndarray, np.ndarray]
 
 
@@ -31,7 +32,7 @@ def motion(frames: np.ndarray) -> float:
 
 def detail(frames: np.ndarray, covers: np.ndarray | None = None) -> float:
     """Spread of what a blur of one pixel takes away from a clip [T,S,S,3], in 8-bit steps; with `covers` [T,S,S] where these cover anything."""
-    fine = np.stack([frame - cv2.GaussianBlur(frame, (0, 0), SIGMA) for frame in frames]).reshape(-1, 3)
+    fine = np.stack([frame - cv2.GaussianBlur(frame, (0, 0), DETAIL_SIGMA) for frame in frames]).reshape(-1, 3)
     return float(np.std(fine if covers is None else fine[(covers > COVERED).ravel()]))
 
 

@@ -1,16 +1,15 @@
 """Sharpness and shades: forged clips are as often sharper than the real one as softer, so that no detector can go by blur, colour or contrast alone."""
 
-import bisect
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 
 import cv2
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from media.forgers.masks import Floats
 
-SIGMA = 1.0  # what a blur of so many pixels takes away is detail
 LEAST_GAIN, MOST_GAIN = 0.25, 3.0
 COVERED = 0.02  # a pixel of which a forgery takes so much belongs to it: in the soft edge both pictures lose detail
 AS_SHARP = 0.7  # so often a fake has exactly the detail of what it covers
@@ -18,9 +17,13 @@ SPREAD = 0.3  # else the logarithm of how much it has lies evenly within so much
 KNEE, MOST_SHADE = 243.0, 254.4  # from here on shades are drawn together, to here: the last that is no end of the scale once it is rounded
 MARGIN = 8  # pixels, a multiple of what up-samplers enlarge by
 TO_YCC = np.array([[0.299, -0.168736, 0.5], [0.587, -0.331264, -0.418688], [0.114, 0.5, -0.081312]], np.float32)  # R, G, B -> Y, Cb, Cr (ITU-R BT.601)
+ROUNDING = np.square(TO_YCC).sum(axis=0)[:, None] / 12  # variance that whole numbers for R, G and B will bring
 TO_RGB = np.linalg.inv(TO_YCC)
-FINEST = 0.6  # what a blur of so many takes away is the finest of it
-BLURS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0, 1.3)  # what takes the finest away, the least first
+DETAIL = 0.12  # cycles a pixel: what is finer counts as sharpness
+RINGS = (0.035, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56)  # of a spectrum, in cycles a pixel; coarser than the first is nobody's detail
+COARSE = 5.5  # pixels: what a blur of so many leaves is taken off before a spectrum is looked at
+POWERS = np.array([[1.5], [2.0], [2.0]], np.float32)  # of amplitudes of brightness and of differences of colour
+ROUNDS = 4  # of the search for what each ring needs
 
 
 def draw_sharpness(rng: np.random.Generator, as_sharp: float = AS_SHARP, spread: float = SPREAD) -> float:
@@ -31,26 +34,13 @@ def draw_sharpness(rng: np.random.Generator, as_sharp: float = AS_SHARP, spread:
 def compose(frames: NDArray[np.uint8], made: Floats, covers: Floats, sharpness: float, fill: bool = False) -> NDArray[np.uint8]:
     """`made` [T,S,S,3] laid over `frames` where `covers` [T,S,S] in 0..1 say, with `sharpness` times the detail that was there.
 
-    The detail of the result is what counts: two pictures laid half over each other lose some of both. It is base + gain * fine, of which both have
-    detail, so that the gain solves a quadratic equation; it is the same for all frames, from LEAST_GAIN to MOST_GAIN. Brightness and the two
-    differences of colour have a gain each, and before that as much of the finest in their detail as was there (`_as_fine`): cameras and codecs record
-    colour at half the resolution, and no forgery that circulates keeps more of it than they do.
-    What is missing then comes from the detail of `frames` themselves, with `fill`: of a copy that was blurred nearly all is gone.
+    The detail of the result is what counts: two pictures laid half over each other lose some of both. Brightness and the two differences of colour
+    have a gain for each of RINGS of their spectrum: a soft picture whose detail is enlarged as a whole has too much that is coarse and too
+    little that is fine, and cameras and codecs record colour at half the resolution, more of which no forgery that circulates keeps.
+    What no gain from LEAST_GAIN to MOST_GAIN brings is `frames`' own, with `fill`: of a copy that was blurred nearly all is gone.
     """
-    real, drawn = (_planes(clip) for clip in (frames, made))  # [3,T,S,S]
-    there, laid = _Region(covers > COVERED), np.empty_like(real)
-    middle = there.of(_middle(frames))
-    for channel in range(3):
-        old = real[channel]
-        own = _fine(old)
-        new = _as_fine(drawn[channel], old, own, middle, fill)
-        fine = _fine(new)
-        wanted = max(0.0, (sharpness * there.spread(own)) ** 2 - _rounding(channel)) ** 0.5
-        base, fine = old + covers * (new - fine - old), covers * fine
-        gain = _gain(base, fine, there, wanted, 0.0 if channel else LEAST_GAIN)
-        laid[channel] = base + gain * fine
-        if fill and gain == MOST_GAIN:
-            laid[channel] += _gain(laid[channel], covers * own, there, wanted, 0.0) * covers * own
+    real, drawn = _planes(frames), _planes(made)  # [3,T,S,S]
+    laid = real + covers * (_as_detailed(drawn, real, covers, sharpness, fill) - real)
     again = np.stack([cv2.transform(cv2.merge(list(laid[:, moment])), TO_RGB.T) for moment in range(len(frames))])
     _hold_ends(again, frames, covers)
     return np.clip(np.rint(again, out=again), 0, 255, out=again).astype(np.uint8)
@@ -79,87 +69,57 @@ def _hold_ends(made: Floats, frames: NDArray[np.uint8], covers: Floats) -> None:
                 plane[...] = seen if end else 255 - seen
 
 
-def _middle(clip: NDArray[np.generic]) -> slice:
-    """The frame in the middle of a clip."""
-    return slice(len(clip) // 2, len(clip) // 2 + 1)
+def _as_detailed(drawn: Floats, real: Floats, covers: Floats, sharpness: float, fill: bool) -> Floats:
+    """`drawn` [3,T,S,S] so that, laid over `real` where `covers` [T,S,S] say, it has in each ring what `real` had there, times `sharpness` in the finer ones.
 
-
-def _as_fine(drawn: Floats, real: Floats, own: Floats, cover: "_Region", fill: bool) -> Floats:
-    """One channel of a clip [T,S,S] with the share of the finest in its detail that `real` (of detail `own`) has, by its middle frame, of which `cover` is:
-    blurred by the least of BLURS that is enough, or with as much of the finest more, of its own or with `fill` of `real`'s.
+    Told by the frame in the middle of the clip, of brightness by less than its power: beside peaks that an up-sampler leaves in every fourth pixel all
+    else would be soft.
     """
-    middle = _middle(real)
-    one = drawn[middle]
-    fine_of_it, finest_of_it = _fine(one), _finest(one)
-    goal = _share(_finest(real[middle]), own[middle], cover)
-    if _share(finest_of_it, fine_of_it, cover) > goal:
-        box, part = cover.box  # what lies farther from the cover than blurs reach decides nothing
-        seen = one[box]
-
-        def is_enough(sigma: float) -> bool:
-            softer = _blurred(seen, sigma)
-            return _share(_finest(softer), _fine(softer), part) <= goal
-
-        return _blurred(drawn, BLURS[bisect.bisect_left(BLURS[:-1], True, key=is_enough)])
-    added = _finest(real if fill else drawn)
-    more = added[middle]
-    parts = [cover.moments(finest_of_it, _finest(more)), cover.moments(fine_of_it, _fine(more))]
-    amounts = np.linspace(0.0, MOST_GAIN, 61)
-    finest, fine = (np.maximum(base + 2 * amounts * both + amounts**2 * power, 0.0) for base, both, power in parts)
-    return drawn + float(amounts[np.argmin(np.abs(finest - goal**2 * fine))]) * added
+    middle, size = len(covers) // 2, covers.shape[-1]
+    cover, was = covers[middle], real[:, middle]
+    if not (cover > COVERED).any():
+        return drawn
+    goal = _in_rings(was, cover) * np.where(np.array(RINGS) < DETAIL, 1.0, sharpness).astype(np.float32)  # [3, rings]
+    goal = np.sqrt(np.maximum(goal**2 - ROUNDING * np.square(cover).mean(), 0))
+    gains, spectrum = np.ones_like(goal), _cosines(drawn)
+    for _ in range(ROUNDS):
+        now = _in_rings(was + cover * (_back(spectrum[:, middle], gains, size) - was), cover)
+        gains[:, 1:] = np.clip(gains[:, 1:] * (goal / np.maximum(now, 1e-3))[:, 1:], LEAST_GAIN, MOST_GAIN)
+    made = _back(spectrum, gains[:, None], size)
+    if fill and (gains >= MOST_GAIN).any():
+        now = _in_rings(was + cover * (made[:, middle] - was), cover)
+        lacking = np.sqrt(np.maximum(1 - np.square(now / np.maximum(goal, 1e-3)), 0)) * (gains >= MOST_GAIN)
+        made += _back(_cosines(real), lacking[:, None], size)
+    return made
 
 
-def _share(finest: Floats, fine: Floats, there: "_Region") -> float:
-    """How much of the detail `fine` of [T,S,S] is of the finest: a quotient of spreads, 1 where there is none."""
-    spread = there.spread(fine)
-    return there.spread(finest) / spread if spread > 1e-3 else 1.0
+def _in_rings(planes: Floats, cover: Floats) -> Floats:
+    """How much is in each of RINGS [3, rings] of planes [3,S,S] where `cover` is, as the mean of POWERS of amplitudes."""
+    amplitudes = np.abs(_cosines((planes - _blurred(planes, COARSE)) * cover)).reshape(len(planes), -1)
+    hats = _hats(planes.shape[-1])
+    found: Floats = (amplitudes**POWERS @ (hats / hats.sum(axis=1, keepdims=True)).T) ** (1 / POWERS)
+    return found
 
 
-class _Region:
-    """Pixels [T,S,S] of a clip, and what planes of its size are like there."""
+def _cosines(planes: Floats) -> Floats:
+    """Spectrum of [...,S,S] by cosines: nothing jumps at an edge, as it would where a picture was continued by its other side."""
+    found: Floats = scipy.fft.dctn(planes, axes=(-2, -1), norm="ortho")
+    return found
 
-    def __init__(self, chosen: NDArray[np.bool_]) -> None:
-        self._chosen = chosen
-        self._mask = chosen.ravel().astype(np.float32)
-        self._number = max(1.0, float(self._mask.sum()))
 
-    def of(self, part: slice | tuple[slice, ...]) -> "_Region":
-        """What lies in a part of the clip."""
-        return _Region(self._chosen[part])
-
-    @cached_property
-    def box(self) -> "tuple[tuple[slice, ...], _Region]":
-        """The part of a clip in which the region lies, with as much round it as two blurs of SIGMA see, and the region there."""
-        room, found = 2 * round(4 * SIGMA), [slice(None)]
-        for axis in (1, 2):
-            places = np.flatnonzero(self._chosen.any(axis=(0, 3 - axis)))
-            found.append(slice(max(0, int(places[0]) - room), int(places[-1]) + room + 1) if len(places) else slice(None))
-        return tuple(found), self.of(tuple(found))
-
-    def spread(self, plane: Floats) -> float:
-        """Standard deviation; 0 where the region is empty."""
-        plane = plane.ravel()
-        seen = plane * self._mask  # two products are a sixth of what picking the pixels takes
-        return max(0.0, float(seen @ plane) / self._number - float(seen.sum()) * float(plane @ self._mask) / self._number**2) ** 0.5
-
-    def moments(self, base: Floats, more: Floats) -> tuple[float, float, float]:
-        """Variance of `base`, covariance, variance of `more`."""
-        base, more = base.ravel(), more.ravel()
-        seen, also, number = base * self._mask, more * self._mask, self._number
-        sum_, sum_of_more, slope = float(seen.sum()), float(also.sum()), float(more @ self._mask) / number**2
-        return (
-            float(seen @ base) / number - sum_ * float(base @ self._mask) / number**2,
-            float(seen @ more) / number - sum_ * slope,
-            float(also @ more) / number - sum_of_more * slope,
-        )
+def _back(spectrum: Floats, gains: Floats, size: int) -> Floats:
+    """The planes [...,size,size] of a spectrum, with `gains` [..., rings]."""
+    found: Floats = scipy.fft.idctn(spectrum * (gains @ _hats(size)).reshape(*gains.shape[:-1], size, size), axes=(-2, -1), norm="ortho")
+    return found
 
 
 @cache
-def _rounding(channel: int) -> float:
-    """Variance that whole numbers for R, G and B bring into the detail of a channel; a forgery is rounded once more, which in a clip without noise is seen."""
-    dot = np.zeros((1, 31, 31), np.float32)
-    dot[0, 15, 15] = 1.0
-    return float(np.square(_fine(dot)).sum() * np.square(TO_YCC[:, channel]).sum() / 12)
+def _hats(size: int) -> Floats:
+    """How much of each of RINGS every place in the spectrum of a picture of `size` has [rings, places]: in between of two, 1 together."""
+    along = np.arange(size) / (2 * size)
+    radius = np.hypot(along[:, None], along[None]).ravel()
+    at = np.interp(np.log(np.maximum(radius, 1e-6)), np.log(RINGS), np.arange(len(RINGS)))
+    return np.maximum(0, 1 - np.abs(at[None] - np.arange(len(RINGS))[:, None])).astype(np.float32)
 
 
 def match_shades(made: Floats, frames: Floats, sigma: float) -> Floats:
@@ -198,14 +158,6 @@ def with_surroundings(redraw: Callable[[Floats], Floats], picture: NDArray[np.ge
     return redraw(wider)[MARGIN : MARGIN + size, MARGIN : MARGIN + size]
 
 
-def _fine(frames: Floats) -> Floats:
-    return frames - _blurred(frames, SIGMA)
-
-
-def _finest(frames: Floats) -> Floats:
-    return frames - _blurred(frames, FINEST)
-
-
 def _planes(clip: NDArray[np.generic]) -> Floats:
     """Brightness and two differences of colour [3,T,S,S] of an RGB clip [T,S,S,3]."""
     return np.stack([np.stack(cv2.split(cv2.transform(np.ascontiguousarray(frame, np.float32), TO_YCC.T))) for frame in clip], axis=1)
@@ -216,11 +168,3 @@ def _blurred(frames: Floats, sigma: float) -> Floats:
     for frame, blurred in zip(frames, found, strict=True):
         cv2.GaussianBlur(frame, (0, 0), sigma, dst=blurred)
     return found
-
-
-def _gain(base: Floats, more: Floats, there: _Region, wanted: float, least: float) -> float:
-    """The g for which the detail of base + g * more [T,S,S] is `wanted` where they are `there`; where none does, the one that comes nearest."""
-    now, both, power = there.moments(_fine(base), _fine(more))
-    if power < 1e-6:
-        return 1.0
-    return float(np.clip((-both + max(0.0, both**2 - power * (now - wanted**2)) ** 0.5) / power, least, MOST_GAIN))

@@ -50,7 +50,7 @@ def restore(
     made = np.stack([with_surroundings(lambda wider: _redraw(wider, draw, frames.shape[1]), frame) for frame in frames])
     made += (frames - made).mean(axis=(0, 1, 2))  # steeper edges and flatter skin brighten by a tenth of a level, nearly always
     covers = draw.strength * cover(steady(landmarks), frames.shape[1], () if draw.whole else OVAL, draw.softness)
-    return compose(frames, made, covers, draw.sharpness), np.array(landmarks)
+    return compose(frames, made, covers, draw.sharpness, fill=True), np.array(landmarks)
 
 
 def _redraw(picture: Floats, draw: _Draw, crop: int) -> Floats:

@@ -57,7 +57,7 @@ def upsample(
     draw = _draw(rng)
     made = np.stack([with_surroundings(lambda wider: _regrow(wider, draw), frame) for frame in frames])
     covers = draw.strength * cover(steady(landmarks), frames.shape[1], () if draw.whole else OVAL, draw.softness)
-    return compose(frames, made, covers, draw.sharpness), np.array(landmarks)
+    return compose(frames, made, covers, draw.sharpness, fill=True), np.array(landmarks)
 
 
 def _regrow(picture: Floats, draw: _Draw) -> Floats:

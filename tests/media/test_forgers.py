@@ -16,7 +16,7 @@ from media.forgers.landmark_swap import donor_path
 from media.forgers.masks import hull_mask, reach_mask, steady
 from media.forgers.reenact import reenact
 from media.forgers.registry import forged_within
-from pipelines.nuisance import shares_of_detail
+from pipelines.nuisance import STATISTICS, shares_of_detail, statistics
 from tests.faces import Clip, cut_off, detail, motion, rendered_clips
 from workspace.errors import DataError
 from workspace.settings import FaceSettings
@@ -51,7 +51,7 @@ def test_a_fake_is_not_known_by_being_softer_than_its_real(clips: list[Clip], na
     ratios = np.log([detail(forge(name, clips, seed, target, (target + 1) % 4).astype(np.float32)) / detail(clips[target][0].astype(np.float32))
                      for seed in range(15) for target in range(4)])  # fmt: skip
     softer, sharper = np.mean(ratios < -0.02), np.mean(ratios > 0.02)
-    assert abs(np.median(ratios)) < 0.02 and softer < 0.5, (name, np.median(ratios), softer, sharper)
+    assert -0.02 < np.median(ratios) < 0.05 and softer < 0.5, (name, np.median(ratios), softer, sharper)
     assert sharper > 0.03
 
 
@@ -145,14 +145,28 @@ def test_a_fake_is_not_known_by_the_colours_of_its_detail(clips: list[Clip], nam
 
 @pytest.mark.parametrize("sharpness", [0.8, 1.0, 1.25])
 def test_what_is_laid_over_half_has_the_detail_that_was_asked_for(clips: list[Clip], sharpness: float) -> None:
-    """Two pictures laid half over each other lose some of both: matched before, a mixture was up to a tenth softer than asked."""
+    """Two pictures laid half over each other lose some of both: matched before, a mixture was up to a tenth softer than asked.
+
+    What counts is each ring of the spectrum, less the peaks in it, so that the spread of it all comes out somewhat above.
+    """
     frames = clips[0][0]
     made = np.stack([cv2.GaussianBlur(frame[:, ::-1].astype(np.float32), (0, 0), 0.5) for frame in frames])
     covers = np.zeros(frames.shape[:3], np.float32)
     covers[:, 20:70, 20:70] = 0.7
     found = compose(frames, made, covers, sharpness)
-    assert detail(found.astype(np.float32), covers) == pytest.approx(sharpness * detail(frames.astype(np.float32), covers), rel=0.03)
+    assert 0.98 < detail(found.astype(np.float32), covers) / (sharpness * detail(frames.astype(np.float32), covers)) < 1.15
     assert np.array_equal(found[covers == 0], frames[covers == 0])
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.5])
+def test_a_soft_picture_gets_a_spectrum_and_not_a_contrast(clips: list[Clip], sigma: float) -> None:
+    """Detail that is enlarged as a whole is too much of the coarse and too little of the fine: so decoders were told, and what blends by the reverse."""
+    frames = clips[0][0]
+    soft = np.stack([cv2.GaussianBlur(frame[:, ::-1].astype(np.float32), (0, 0), sigma) for frame in frames])
+    found = compose(frames, soft, np.ones(frames.shape[:3], np.float32), 1.0, fill=True)
+    bands = [place for place, name in enumerate(STATISTICS) if name.startswith("spectrum")]
+    more, left = (np.array([statistics(one.astype(np.uint8))[place] - statistics(frames[4])[place] for place in bands]) for one in (found[4], soft[4]))
+    assert np.abs(more).max() < 0.25 and np.abs(left).max() > 2 * np.abs(more).max(), (more, left)
 
 
 @pytest.mark.parametrize("name", sorted(FORGERS))

@@ -62,7 +62,7 @@ def test_a_learned_forgery_moves_as_much_as_the_real_clip(networks: dict[str, to
 def test_a_learned_fake_is_not_known_by_being_softer_than_its_real(networks: dict[str, torch.nn.Module], clips: list[Clip], name: str) -> None:
     """Decoders draw softly; 98 in 100 of their fakes were softer than the real, by a fifth and more."""
     ratios = [detail(forge(networks, clip, name, seed)[0].astype(np.float32)) / detail(clip[0].astype(np.float32)) for seed in range(10) for clip in clips]
-    assert 0.95 < np.median(ratios) < 1.05 and np.mean(np.array(ratios) < 0.98) < 0.6, np.round(ratios, 2)
+    assert 0.95 < np.median(ratios) < 1.10 and np.mean(np.array(ratios) < 0.98) < 0.6, np.round(ratios, 2)
 
 
 @pytest.mark.parametrize("name", sorted(LEARNED))
