@@ -6,8 +6,8 @@
     python benchmarks/forgers.py marks                                  what each forger's stored fakes have more or less of than their reals
 
 Trained: people of the training side and photos of nobody known, with every forger but the held-out ones (one, or the two of the
-ablation), or with a single one for the table of forger by forger; `start` does some of it
-again with a network that starts from ImageNet. Measured: people of the other sides, their real clips against each
+ablation), or with a single one for the table of forger by forger; `start` does the ablation's base
+again with networks that start from nothing. Measured: people of the other sides, their real clips against each
 forger's fakes of them (AUC over clips, over stills cut from them, and over clips that both were coded once more), and against the media
 that the table keeps for evaluation. No run chooses anything on what it is measured on: the last averaged weights are taken,
 whatever they score. A run that was killed is simply run again; finished rows are kept. Two at once, each on one core: `--part 1/2`
@@ -17,7 +17,6 @@ without prepared media the newest row of each run is, and which of them other ve
 """
 
 import argparse
-import itertools
 import json
 import shutil
 import sys
@@ -54,13 +53,12 @@ HELD_OUT = ("self_blend", "landmark_swap", "reenact", "restore", "portrait", "au
 ABLATION_ON = ("landmark_swap", "portrait")  # held out together in the ablation: one that blends, one that draws everything
 # what each variant changes in the settings; `base` is the small profile as the ablation left it, said in full so that a row means the same for good
 BASE: dict[str, dict[str, Any]] = {
-    "model": {"backbone": "resnext_small", "weights": ""},
+    "model": {"backbone": "efficientnet_lite0", "weights": "IMAGENET1K_V1"},
     "augment": {"degrade": 0.1, "noise_sigma": 0.0, "cutout": 0.0, "frequency_mask": 0.0},
-    "pretrain": {"pairs": True, "locate": 1.0, "lr": 0.002},
+    "pretrain": {"pairs": True, "locate": 1.0, "lr": 0.0005},
     "train": {"pairs": True},
 }
-LITE = {"backbone": "efficientnet_lite0"}
-STARTED = "EfficientNet-Lite0 from ImageNet"
+FROM_NOTHING = {"pretrain": {"lr": 0.002}}
 STRONG = {"degrade": 0.5, "noise_sigma": 0.1, "cutout": 0.15, "frequency_mask": 0.1}  # the full profile's own
 # name -> (forgers left out of training, changes of the base)
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
@@ -75,8 +73,8 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "strong augmentation": ((), {"augment": STRONG}),
     "no pairs, no places": ((), {"pretrain": {"pairs": False, "locate": 0.0}, "train": {"pairs": False}}),
     "sources as they are": ((), {"augment": {"poor_sources": 0.0}}),
-    "EfficientNet-Lite0": ((), {"model": LITE}),
-    STARTED: ((), {"model": LITE | {"weights": "IMAGENET1K_V1"}, "pretrain": {"lr": 0.0005}}),
+    "EfficientNet-Lite0 from nothing": ((), {"model": {"weights": ""}} | FROM_NOTHING),
+    "small ResNeXt from nothing": ((), {"model": {"backbone": "resnext_small", "weights": ""}} | FROM_NOTHING),
     "hardened clips": ((), {}),
     "PGD in training": ((), {"train": {"adversarial_steps": 3}}),
     "hardened clips, PGD in training": ((), {"train": {"adversarial_steps": 3}}),
@@ -84,7 +82,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
 # run last: what the recipe's own choices are worth
 BESIDE = ("strong augmentation", "no pairs, no places", "sources as they are")
 MARKED = 150  # pairs a forger that `marks` looks at
-START = ("EfficientNet-Lite0", STARTED)  # what a published start is worth
+START = ("EfficientNet-Lite0 from nothing", "small ResNeXt from nothing")  # what a published start is worth
 HARDENED = (
     "hardened clips",
     "hardened clips, PGD in training",
@@ -226,6 +224,7 @@ def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     import torch
 
     from model.data import ClipDataset
+    from model.hardware import describe_device
     from model.training import fit
 
     started, settings = time.monotonic(), settings_of(work, BASE, VARIANTS[variant][1])
@@ -244,7 +243,7 @@ def run_one(work: Path, table: Any, held_out: tuple[str, ...], variant: str, see
     found = figures(scores, held_out)
     if variant in ATTACKED and held_out == ABLATION_ON:
         found |= attacked(work, model, clips, table, settings, seed)
-    run = {"key": key, "held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS}
+    run = {"key": key, "held_out": list(held_out), "variant": variant, "seed": seed, "steps": STEPS, "fit_steps": FIT_STEPS, "device": describe_device()}
     return run | {"versions": versions_of(settings.stage_versions), "seconds": round(time.monotonic() - started)} | found | {"scores": packed(scores)}
 
 
@@ -493,11 +492,7 @@ def wanted(what: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
     if what in ("matrix", "all"):
         yield from ((all_but(name), "base", SEEDS[0]) for name in FORGERS)
     if what in ("start", "all"):
-        for seed in SEEDS:
-            yield from (((name,), STARTED, seed) for name in HELD_OUT)
-            yield ABLATION_ON, STARTED, seed
-        yield from ((ABLATION_ON, START[0], seed) for seed in SEEDS)
-        yield all_but("self_blend"), STARTED, SEEDS[0]
+        yield from ((ABLATION_ON, variant, seed) for seed in SEEDS for variant in START)
 
 
 def all_but(name: str) -> tuple[str, ...]:
@@ -624,24 +619,23 @@ def show(work: Path) -> None:
         return {seed: one for (held, kind, seed), one in scores.items() if (held, kind) == (held_out, variant)}
 
     print(f"{rows[0]['n_real']} real clips of {rows[0]['people']} people. One forger held out, all others in training ({STEPS} + {FIT_STEPS} steps a run)")
-    for variant, unit in itertools.product(("base", STARTED), UNITS):
-        each = {name: by_seed((name,), variant) for name in HELD_OUT if by_seed((name,), variant)}
+    each = {name: by_seed((name,), "base") for name in HELD_OUT if by_seed((name,), "base")}
+    for unit in UNITS:
         values = {name: drawn([tables], unit, (name,))[0] for name, tables in each.items()}
-        if values:
-            complete = len(values) == len(HELD_OUT)
-            of_all = percentiles([mean(column) for column in zip(*values.values(), strict=True)]) if complete else f"{len(values)} of {len(HELD_OUT)} were run"
-            print(f"  {variant}: AUC over {UNITS[unit]}, mean of the forgers: {of_all}")
+        complete = len(values) == len(HELD_OUT)
+        of_all = percentiles([mean(column) for column in zip(*values.values(), strict=True)]) if complete else f"{len(values)} of {len(HELD_OUT)} were run"
+        print(f"  AUC over {UNITS[unit]}, mean of the forgers: {of_all}")
         for name, column in values.items():
             print(f"    {name:<20} {percentiles(column)}  (seeds: {len(each[name])})")
-        kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1 and row["variant"] == variant]
+        kept = [row[unit]["kept"] for row in rows if len(row["held_out"]) == 1 and row["variant"] == "base"]
         if kept:
-            print(f"    generated clips that are kept for evaluation, by run: {min(kept):.2f} to {max(kept):.2f}")
+            print(f"    generated clips that are kept for evaluation, by run: {min(kept):.2f} to {max(kept):.2f}, mean {mean(kept):.2f}")
     print("Forger by forger: trained on the one of the row alone, a line a seed; AUC over clips on the one of the column")
     print(f"    {'':<18}{''.join(f'{name[:16]:>18}' for name in FORGERS)}")
-    for name, variant in itertools.product(FORGERS, ("base", STARTED)):
-        for seed, one in by_seed(all_but(name), variant).items():
+    for name in FORGERS:
+        for seed, one in by_seed(all_but(name), "base").items():
             areas = [drawn([{seed: one}], "clip", (other,), resamples=0)[0][0] for other in FORGERS]
-            print(f"    {name:<18}{''.join(f'{area:>18.3f}' for area in areas)}  {'' if variant == 'base' else variant}")
+            print(f"    {name:<18}{''.join(f'{area:>18.3f}' for area in areas)}")
     print(
         f"Ablation, held out together: {', '.join(ABLATION_ON)}. Mean AUC of the two over clips; what the change costs against base: clips, stills, clips coded"
     )
