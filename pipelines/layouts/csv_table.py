@@ -58,6 +58,9 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
     here = os.path.realpath(table.parent)
     for number, row in enumerate(rows, start=first):
         row = {name: row.get(their, "") for name, their in theirs.items()}
+        if "\0" in row["path"]:
+            mistakes.append(f"{word} {number}: a null byte in its path")
+            continue
         name = _seen_from(here, PurePosixPath(row["path"].replace("\\", "/"))) if row["path"] else ""
         if not name:
             mistakes.append(f"{word} {number}: no path")

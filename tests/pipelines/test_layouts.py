@@ -101,6 +101,8 @@ def test_zero_and_one_are_refused_until_somebody_says_which_is_which(tmp_path: P
         ("path,label\na.mp4,real\na.mp4,fake\n", "twice"),
         ("path,label,use\na.mp4,real,sometimes\n", "use 'sometimes'"),
         ("path,label\n,real\n", "no path"),
+        ("path,label\na\0b.mp4,real\n", "line 2: a null byte in its path"),
+        ("path,label\n/a/b\0/c.mp4,real\n", "line 2: a null byte in its path"),
         ("", "no column path"),
     ],
 )
