@@ -1,9 +1,9 @@
 """What a forgery must not be told by: numbers of its file; sharpness, colour and how fine it is, contrast, border, slope of the spectrum, flat places, a
-codec's blocks.
+codec's blocks; how it moves.
 
-A forest sees the file's numbers alone, or twenty-two statistics of single frames as training sees them (made anew, augmented), never the picture. Where it
-tells a forger's fakes from reals of other people, the detector will too, and will learn nothing else from that forger: decoders
-that lost colour were found so, and a swap whose faces were blurs.
+A forest sees the file's numbers alone, or twenty-two statistics of single frames as training sees them (made anew, augmented) and three of how the stored
+clip moves, never the picture. Where it tells a forger's fakes from reals of other people, the detector will too, and will learn nothing else from that
+forger: decoders that lost colour were found so, and a swap whose faces were blurs.
 """
 
 from functools import partial
@@ -28,6 +28,26 @@ STATISTICS = (
     "edges at the rim", "detail, middle", *(f"spectrum {low:g}-{high:g}" for low, high in BANDS), "finest brightness",
     "finest red difference", "finest blue difference", "flat places", "blocks, columns", "blocks, rows",
 )  # fmt: skip
+
+MOTION = ("motion of the rim over that of the middle", "motion of the rim", "flicker")  # what `motion` gives
+
+
+def motion(clip: NDArray[np.uint8]) -> list[float]:
+    """Three numbers of how a clip [T, S, S, 3] changes from frame to frame, as logarithms; of a single frame zeros.
+
+    Round a still that was driven everything stood still, which no single frame shows.
+    """
+    import cv2
+
+    if len(clip) < 2:
+        return [0.0] * len(MOTION)
+    grey = clip.astype(np.float32).mean(axis=3)
+    coarse, fine = (np.stack([cv2.GaussianBlur(one, (0, 0), sigma) for one in grey]) for sigma in (2.0, 1.0))
+    moved, size = np.abs(np.diff(coarse, axis=0)).mean(axis=0), clip.shape[1]
+    middle, rim = slice(size // 4, 3 * size // 4), np.ones((size, size), bool)
+    rim[size // 28 + 1 : -(size // 28) - 1, size // 28 + 1 : -(size // 28) - 1] = False
+    round_it, within = float(np.log(moved[rim].mean() + 0.02)), float(np.log(moved[middle, middle].mean() + 0.02))
+    return [round_it - within, round_it, float(np.log(np.abs(np.diff(grey - fine, axis=0)).mean() + 0.02))]
 
 
 def statistics(frame: NDArray[np.uint8]) -> list[float]:
@@ -129,7 +149,7 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
             spoil_donor = partial(spoil, rng=np.random.default_rng([settings.seed, place, DONOR, *name.encode()]))  # as in training, a draw of its own
             clip = reforger.take(place, draw, single=True, spoil=spoil, spoil_donor=spoil_donor)
             picture = augment_clip(clip if name else impoverish(clip, augment.poor_reals, augment, draw), augment, draw)[0]
-            seen_before[place] = statistics(np.rint(picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+            seen_before[place] = statistics(np.rint(picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8)) + motion(clips.clip(place))
         return [seen_before[int(place)] for place in chosen]
 
     found = {}

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 
 from media.shards import ShardWriter, read_index
-from pipelines.nuisance import FEWEST, STATISTICS, statistics, told_by_statistics
+from pipelines.nuisance import FEWEST, MOTION, STATISTICS, motion, statistics, told_by_statistics
 from tests.pipelines.small_world import demo_settings
 
 SIZE = 48
 SETTINGS = demo_settings({"faces": {"size_px": SIZE}})
 
 
-def world(root: Path, forge: object, people: int = 60) -> pd.DataFrame:
-    """A real picture a person and a fake that `forge(pixels, rng)` makes of another's."""
+def world(root: Path, forge: object, people: int = 60, moves: tuple[bool, bool] | None = None) -> pd.DataFrame:
+    """A real picture a person and a fake that `forge(pixels, rng)` makes of another's; of its two frames, does what is round the middle move (real, fake)?"""
     rng = np.random.default_rng(0)
     with ShardWriter(root / "data/faces/b") as shard:
         for person in range(people):
@@ -25,6 +25,10 @@ def world(root: Path, forge: object, people: int = 60) -> pd.DataFrame:
                 if label == "fake":
                     pixels = forge(pixels, rng)  # type: ignore[operator]
                 frames = np.clip(pixels, 0, 255).astype(np.uint8)[None].repeat(2, axis=0)
+                if moves is not None:
+                    again = np.roll(frames[1], 2, axis=1)
+                    frames[1] = again if moves[label == "fake"] else frames[0]
+                    frames[1, 12:-12, 12:-12] = again[12:-12, 12:-12]
                 row = {
                     "clip_id": f"{person}-{label}",
                     "sample_id": f"{person}-{label}",
@@ -51,6 +55,21 @@ def test_a_forger_that_changes_more_than_the_face_is_told(tmp_path: Path, name: 
     found = told_by_statistics(tmp_path, SETTINGS, world(tmp_path, forge))
     assert set(found) == {"collected"}
     assert found["collected"] > 0.85 if leaks else 0.3 < found["collected"] < 0.7
+
+
+def test_surroundings_that_stand_still_are_told_though_no_single_frame_shows_them(tmp_path: Path) -> None:
+    """Round every portrait everything stood still, in plain sight of whoever looks at two frames."""
+    (tmp_path / "still").mkdir()
+    (tmp_path / "drifting").mkdir()
+    still = told_by_statistics(tmp_path / "still", SETTINGS, world(tmp_path / "still", lambda pixels, rng: pixels, moves=(True, False)))
+    drifting = told_by_statistics(tmp_path / "drifting", SETTINGS, world(tmp_path / "drifting", lambda pixels, rng: pixels, moves=(True, True)))
+    assert still["collected"] > 0.85 and 0.3 < drifting["collected"] < 0.7
+
+
+def test_motion_is_finite_for_any_clip_and_none_of_a_single_frame() -> None:
+    assert motion(np.full((1, SIZE, SIZE, 3), 9, np.uint8)) == [0.0] * len(MOTION)
+    for value in (0, 255):
+        assert np.isfinite(motion(np.full((3, SIZE, SIZE, 3), value, np.uint8))).all()
 
 
 def test_reals_of_another_kind_do_not_tell_a_maker(tmp_path: Path) -> None:
