@@ -96,8 +96,7 @@ def _as_detailed(drawn: Floats, real: Floats, covers: Floats, sharpness: float, 
 def _in_rings(planes: Floats, cover: Floats) -> Floats:
     """How much is in each of RINGS [3, rings] of planes [3,S,S] where `cover` is, as the mean of POWERS of amplitudes."""
     amplitudes = np.abs(_cosines((planes - _blurred(planes, COARSE)) * cover)).reshape(len(planes), -1)
-    hats = _hats(planes.shape[-1])
-    found: Floats = (amplitudes**POWERS @ (hats / hats.sum(axis=1, keepdims=True)).T) ** (1 / POWERS)
+    found: Floats = (amplitudes**POWERS @ _shares(planes.shape[-1])) ** (1 / POWERS)
     return found
 
 
@@ -120,6 +119,14 @@ def _hats(size: int) -> Floats:
     radius = np.hypot(along[:, None], along[None]).ravel()
     at = np.interp(np.log(np.maximum(radius, 1e-6)), np.log(RINGS), np.arange(len(RINGS)))
     return np.maximum(0, 1 - np.abs(at[None] - np.arange(len(RINGS))[:, None])).astype(np.float32)
+
+
+@cache
+def _shares(size: int) -> Floats:
+    """The hats as weights of a mean [places, rings]."""
+    hats = _hats(size)
+    found: Floats = (hats / hats.sum(axis=1, keepdims=True)).T
+    return found
 
 
 def match_shades(made: Floats, frames: Floats, sigma: float) -> Floats:
