@@ -44,8 +44,8 @@ def motion(clip: NDArray[np.uint8]) -> list[float]:
     grey = clip.astype(np.float32).mean(axis=3)
     coarse, fine = (np.stack([cv2.GaussianBlur(one, (0, 0), sigma) for one in grey]) for sigma in (2.0, 1.0))
     moved, size = np.abs(np.diff(coarse, axis=0)).mean(axis=0), clip.shape[1]
-    middle, rim = slice(size // 4, 3 * size // 4), np.ones((size, size), bool)
-    rim[size // 28 + 1 : -(size // 28) - 1, size // 28 + 1 : -(size // 28) - 1] = False
+    edge, middle, rim = size // 28 + 1, slice(size // 4, 3 * size // 4), np.ones((size, size), bool)
+    rim[edge:-edge, edge:-edge] = False
     round_it, within = float(np.log(moved[rim].mean() + 0.02)), float(np.log(moved[middle, middle].mean() + 0.02))
     return [round_it - within, round_it, float(np.log(np.abs(np.diff(grey - fine, axis=0)).mean() + 0.02))]
 
