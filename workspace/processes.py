@@ -150,10 +150,11 @@ def find_orphans(root: Path) -> "list[psutil.Process]":
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents())}
     orphans: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        if process.pid in spared:
+    for pid in psutil.pids():  # not process_iter: it keeps what it saw before, and a number used anew is missed by it
+        if pid in spared:
             continue
         try:
+            process = psutil.Process(pid)
             environment = process.environ()
             if environment.get("VIGIL_WORKSPACE") != workspace or not _is_orphan(process, environment.get("VIGIL_PARENT", "")):
                 continue

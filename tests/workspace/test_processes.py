@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,6 +14,7 @@ from tests.workspace.worlds import start_python, wait_until
 from workspace.errors import LeaseHeldError
 from workspace.processes import PARENT_GONE, end_orphans, find_process, parent_token, stage_lock, start_parent_watchdog
 
+LAST_NUMBER = Path("/proc/sys/kernel/ns_last_pid")
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 STAGE = """
     import os, subprocess, sys, time
@@ -64,6 +67,7 @@ def start_flow(started, workspace, stage=STAGE):
     started.append(flow)
     pids = [int(word) for word in flow.stdout.readline().split()]
     started.extend(pids)
+    wait_until(lambda: all("VIGIL_WORKSPACE" in psutil.Process(pid).environ() for pid in pids))  # empty while a program is being loaded
     return flow, pids
 
 
@@ -133,6 +137,28 @@ def test_a_worker_whose_stage_alone_was_killed_is_an_orphan_though_the_flow_live
     wait_until(lambda: psutil.Process(worker).ppid() != stage)
     assert [line.split(":")[0] for line in end_orphans(tmp_path)] == [f"process {worker}"]
     assert gone(worker) and not gone(flow.pid)
+
+
+def test_an_orphan_whose_number_belonged_to_another_process_at_the_last_look_is_found(tmp_path, started):
+    environment = {**os.environ, "VIGIL_WORKSPACE": str(tmp_path), "VIGIL_PARENT": "999999999:1.0"}
+    for _ in range(20):
+        before = subprocess.Popen(SLEEPER)
+        started.append(before)
+        assert end_orphans(tmp_path) == []
+        before.kill()
+        before.wait()
+        time.sleep(0.1)  # a start is told in hundredths of a second, and number and start are who a process is
+        try:
+            LAST_NUMBER.write_text(str(before.pid - 1))
+        except OSError:
+            pytest.skip("the system does not let us choose a process's number")
+        orphan = subprocess.Popen(SLEEPER, env=environment)
+        started.append(orphan)
+        wait_until(lambda pid=orphan.pid: "VIGIL_PARENT" in psutil.Process(pid).environ())
+        assert len(end_orphans(tmp_path)) == 1 and gone(orphan.pid)
+        if orphan.pid == before.pid:
+            return
+    pytest.skip("another process was quicker each time")
 
 
 @pytest.mark.parametrize("which", ["another workspace", "no parent named", "no workspace named", "malformed parent"])
