@@ -67,10 +67,11 @@ def measured_sets(table: Path, settings: Settings, out: Path) -> dict[str, Path]
     return {name: out / f"{name}.csv" for name in sets}
 
 
-def forger_by_forger(work: Path, settings: Settings, model: Path) -> dict[str, dict[str, Any]]:
+def forger_by_forger(work: Path, settings: Settings, model: Path, before: Path | None) -> dict[str, dict[str, Any]]:
     """AUC over clips of each forger, in the recipe (`met`) or not, on people of validation and holdout: their fakes against the clips these were made from.
 
-    The forgeries are made in `work`/by-forger, so that the cycle's own stay as they were.
+    The forgeries are made in `work`/by-forger, so that the cycle's own stay as they were. `before`: another starter, measured on the very same fakes;
+    two cards cannot be compared where the forgers changed in between.
     """
     from benchmarks.forgers import FORGERS, settings_of
     from media.shards import read_clip_at, read_index
@@ -79,17 +80,18 @@ def forger_by_forger(work: Path, settings: Settings, model: Path) -> dict[str, d
     from pipelines import forge
 
     (batch,) = (folder.name for folder in (work / "data" / "faces").iterdir() if folder.is_dir())
-    apart, engine = work / "by-forger", Engine(model)
+    apart, engines = work / "by-forger", [Engine(one) for one in (model, before) if one]
     (apart / "data").mkdir(parents=True, exist_ok=True)
     if not (apart / "data" / "faces").exists():
         (apart / "data" / "faces").symlink_to((work / "data" / "faces").resolve(), target_is_directory=True)
 
-    def scored(folder: Path, clip: str) -> dict[str, tuple[str, float]]:
-        """(person, p_fake) of each clip of a known person who was not trained on, by the id in column `clip`."""
+    def scored(folder: Path, clip: str) -> dict[str, tuple[str, tuple[float, ...]]]:
+        """(person, p_fake by each model) of each clip of a known person who was not trained on, by the id in column `clip`."""
         rows = [row for row in read_index(folder).to_dict("records") if row["use"] != "evaluate" and row["identity"]]
         rows = [row for row in rows if split_of(row["identity"], settings.split) != "train" and row["label"] in ("real", "fake")]
-        scores = engine.score_clips([read_clip_at(folder, row) for row in rows])
-        return {row[clip]: (row["identity"], score.p_fake) for row, score in zip(rows, scores, strict=True)}
+        clips = [read_clip_at(folder, row) for row in rows]
+        scores = zip(*(engine.score_clips(clips) for engine in engines), strict=True)
+        return {row[clip]: (row["identity"], tuple(one.p_fake for one in told)) for row, told in zip(rows, scores, strict=True)}
 
     real_clips = scored(work / "data" / "faces" / batch, "clip_id")
     found = {}
@@ -98,15 +100,30 @@ def forger_by_forger(work: Path, settings: Settings, model: Path) -> dict[str, d
         forged = scored(apart / "data" / "forged" / batch, "source_clip")
         reals, fakes = [real_clips[clip] for clip in forged], list(forged.values())
         labels, people = ["real"] * len(reals) + ["fake"] * len(fakes), [person for person, _ in [*reals, *fakes]]
-        told = summarise_with_intervals(labels, [p_fake for _, p_fake in [*reals, *fakes]], people, engine.card.threshold, resamples=1000)
+        told = [
+            summarise_with_intervals(labels, [p_fake[which] for _, p_fake in [*reals, *fakes]], people, engine.card.threshold, resamples=1000)
+            for which, engine in enumerate(engines)
+        ]
         found[name] = {
             "met": name in settings.forge.forgers,
             "n_real": len(reals),
             "n_fake": len(fakes),
             "people": len(set(people)),
-            "auc": told["auc"].as_dict(),
-        }
+            "auc": told[0]["auc"].as_dict(),
+        } | ({"auc_before": told[1]["auc"].as_dict()} if before else {})
     return found
+
+
+def starter_before(work: Path, out: Path) -> Path | None:
+    """A copy, made once, of the starter that lay at `out` before; None where none was or it is the one just trained, or sees clips of another size."""
+    kept = work / "before"
+    if not kept.exists() and (out / "card.json").exists():
+        shutil.copytree(out, kept)
+    if not kept.exists():
+        return None
+    made = list(candidates(Journal(work).events()).values())[-1]
+    one, other = (json.loads((folder / "card.json").read_text()) for folder in (kept, work / made.path))
+    return kept if one["model_sha256"] != other["model_sha256"] and one["faces"] == other["faces"] else None
 
 
 def package(work: Path, out: Path) -> dict[str, Any]:
@@ -136,7 +153,8 @@ def describe(
         return f"| {name} | {part['n_real']} | {part['n_fake']} | {_shown(area)} | {_shown(found)} | {_shown(alarms)} |"
 
     def told(name: str, part: dict[str, Any]) -> str:
-        return f"| `{name}` | {'yes' if part['met'] else 'never'} | {part['n_real']} | {part['n_fake']} | {part['people']} | {_shown(part['auc'])} |"
+        before = _shown(part["auc_before"]) if "auc_before" in part else "-"
+        return f"| `{name}` | {'yes' if part['met'] else 'never'} | {part['n_real']} | {part['n_fake']} | {part['people']} | {_shown(part['auc'])} | {before} |"
 
     report = reports["holdout"]
     parts = {"all": report["overall"]} | {f"{kind}s": part for kind, part in report["by_kind"].items()}
@@ -168,17 +186,18 @@ It has never seen a deepfake from outside.{_started(card["model"])}
 On clips of generators that it never met, and a still of each, against real media of people of the holdout; the
 last rows have the people of validation too, on whose real media the threshold was set. 95% intervals by
 drawing whole people. Its backbone and its forgers were chosen by forgers and people that were left out of
-trials, people of this holdout among them (docs/trials.md); how earlier recipes and trials did on these very fakes was seen (AUC 0.17 to 0.61).
+trials, people of this holdout among them (docs/trials.md); how earlier recipes and trials did on these very fakes was seen (AUC 0.08 to 0.61).
 
 | what | real | fake | AUC | recall | false-positive rate |
 |---|---|---|---|---|---|
 {chr(10).join(line(name, part) for name, part in parts.items())}
 
 Forgeries of people of validation and holdout, by the forgers of this project, against the real clips and photos that they stand for; those that it
-never met in training first. When training of the others stopped was decided on those of the people of validation:
+never met in training first. When training of the others stopped was decided on those of the people of validation.
+In the last column the starter that this one took the place of, on the very same fakes:
 
-| forged by | met in training | real | fake | people | AUC over clips |
-|---|---|---|---|---|---|
+| forged by | met in training | real | fake | people | AUC over clips | the one before |
+|---|---|---|---|---|---|---|
 {chr(10).join(told(name, by_forger[name]) for name in sorted(by_forger, key=lambda name: (by_forger[name]["met"], name)))}
 
 On the whole holdout of its cycle ({ours["auc"]["n"]} videos and photos: forgeries of the kinds it knows, and the generated clips): AUC {_shown(ours["auc"])},
@@ -236,12 +255,13 @@ def main() -> None:
     vigil("ingest", arguments.table, "-w", arguments.work, shown=True)
     if not candidates(Journal(arguments.work).events()):
         vigil("retrain", "-w", arguments.work, shown=True)
+    before = starter_before(arguments.work, arguments.out)
     card = package(arguments.work, arguments.out)
     reports = {}
     for name, table in measured_sets(arguments.table.resolve(), settings, arguments.work / "measured-set").items():
         vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / f"measured-{name}", shown=True)
         reports[name] = json.loads((arguments.work / f"measured-{name}" / "evaluation.json").read_text())
-    by_forger = forger_by_forger(arguments.work, settings, arguments.out)
+    by_forger = forger_by_forger(arguments.work, settings, arguments.out, before)
     figures = {"seed": card["seed"], "by_forger": by_forger} | {
         name: {"overall": report["overall"], "by_kind": report["by_kind"]} for name, report in reports.items()
     }

@@ -160,12 +160,16 @@ def beyond(frame: np.ndarray) -> np.ndarray:
     """
     if all(side.max(axis=1).all() for side in (frame[0], frame[-1], frame[:, 0], frame[:, -1])):
         return np.zeros(frame.shape[:2], np.float32)
-    dark = np.pad((frame.max(axis=2) == 0).astype(np.uint8), 2, mode="edge")  # a black line at the edge is as good as a band
+    brightest = cv2.max(cv2.max(frame[..., 0], frame[..., 1]), frame[..., 2])
+    dark = np.pad((brightest == 0).astype(np.uint8), 2, mode="edge")  # a black line at the edge is as good as a band
     dark = np.ascontiguousarray(cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))[2:-2, 2:-2])
     _, parts = cv2.connectedComponents(dark, connectivity=4)
     at_edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
     outside: np.ndarray = np.isin(parts, at_edge[at_edge > 0]).astype(np.float32)
-    inside = np.argwhere(outside == 0)
-    if not len(inside) or cv2.contourArea(cv2.convexHull(inside.astype(np.int32))) > CONVEX * len(inside):
+    inside = outside == 0
+    rows = np.flatnonzero(inside.any(axis=1))
+    if not len(rows):
         return np.zeros_like(outside)
-    return outside
+    ends = inside[rows].argmax(axis=1), inside.shape[1] - 1 - inside[rows, ::-1].argmax(axis=1)  # of each row: the hull is theirs
+    hull = cv2.convexHull(np.concatenate([np.stack([rows, end], axis=1) for end in ends]).astype(np.int32))
+    return np.zeros_like(outside) if cv2.contourArea(hull) > CONVEX * np.count_nonzero(inside) else outside

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Self
 
+import cv2
 import torch
 
 from model import data, parallel
@@ -62,6 +63,8 @@ class _InThreads:
     def __init__(self, choose: Choose, make: Make, steps: int, count: int) -> None:
         self._choose, self._make, self._steps, self._count = choose, make, steps, count
         # a thread that makes clips must not start a team of its own beside the network's
+        self._cv2_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # of the whole process
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="clips", initializer=torch.set_num_threads, initargs=(1,))
         self._waiting: dict[int, tuple[list[int], list[Future[tuple[list[View], float]]]]] = {}
         self._asked, self._seconds = time.monotonic(), 0.0
@@ -78,6 +81,7 @@ class _InThreads:
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(torch.get_num_threads())  # this thread's own number, again that of threads to come
+        cv2.setNumThreads(self._cv2_threads)
 
     def _begin(self, step: int, count: int) -> tuple[list[int], list[Future[tuple[list[View], float]]]]:
         chosen = self._choose(step)

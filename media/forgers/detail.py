@@ -22,7 +22,7 @@ TO_RGB = np.linalg.inv(TO_YCC)
 DETAIL = 0.12  # cycles a pixel: what is finer counts as sharpness
 RINGS = (0.035, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56)  # of a spectrum, in cycles a pixel; coarser than the first is nobody's detail
 COARSE = 5.5  # pixels: what a blur of so many leaves is taken off before a spectrum is looked at
-POWERS = np.array([[1.5], [2.0], [2.0]], np.float32)  # of amplitudes of brightness and of differences of colour
+POWERS = np.array([[1.5], [2.0], [2.0]], np.float32)  # of amplitudes of brightness and of two differences of colour
 ROUNDS = 4  # of the search for what each ring needs
 
 
@@ -73,30 +73,53 @@ def _as_detailed(drawn: Floats, real: Floats, covers: Floats, sharpness: float, 
     """`drawn` [3,T,S,S] so that, laid over `real` where `covers` [T,S,S] say, it has in each ring what `real` had there, times `sharpness` in the finer ones.
 
     Told by the frame in the middle of the clip, of brightness by less than its power: beside peaks that an up-sampler leaves in every fourth pixel all
-    else would be soft.
+    else would be soft. A cover is smooth, and a gain before it does nearly what a gain behind it does, so that one transform of what will have a gain and
+    one of what will not serve the whole search. What is coarser than any ring has none, and counts with what will not: it would seep into the rings.
     """
     middle, size = len(covers) // 2, covers.shape[-1]
-    cover, was = covers[middle], real[:, middle]
+    cover, was, mine = covers[middle], real[:, middle], drawn[:, middle]
     if not (cover > COVERED).any():
         return drawn
-    goal = _in_rings(was, cover) * np.where(np.array(RINGS) < DETAIL, 1.0, sharpness).astype(np.float32)  # [3, rings]
+    coarse = _coarse(mine)
+    looked_at = np.stack([was, was + cover * (coarse - was), cover * (mine - coarse)])  # what was there, what no gain changes, what has one
+    looked_at -= _coarse(looked_at)
+    looked_at *= cover
+    before, kept, changed = _cosines(looked_at).reshape(3, 3, -1)
+    goal = _in_rings(before, size) * np.where(np.array(RINGS) < DETAIL, 1.0, sharpness).astype(np.float32)  # [3, rings]
     goal = np.sqrt(np.maximum(goal**2 - ROUNDING * np.square(cover).mean(), 0))
-    gains, spectrum = np.ones_like(goal), _cosines(drawn)
+    gains = np.ones_like(goal)
+
+    def now() -> Floats:
+        mixed = gains @ _hats(size)
+        mixed *= changed
+        mixed += kept
+        return _in_rings(mixed, size)
+
     for _ in range(ROUNDS):
-        now = _in_rings(was + cover * (_back(spectrum[:, middle], gains, size) - was), cover)
-        gains[:, 1:] = np.clip(gains[:, 1:] * (goal / np.maximum(now, 1e-3))[:, 1:], LEAST_GAIN, MOST_GAIN)
-    made = _back(spectrum, gains[:, None], size)
+        gains[:, 1:] = np.clip(gains[:, 1:] * (goal / np.maximum(now(), 1e-3))[:, 1:], LEAST_GAIN, MOST_GAIN)
+    made = _back(_cosines(drawn), gains[:, None], size)
     if fill and (gains >= MOST_GAIN).any():
-        now = _in_rings(was + cover * (made[:, middle] - was), cover)
-        lacking = np.sqrt(np.maximum(1 - np.square(now / np.maximum(goal, 1e-3)), 0)) * (gains >= MOST_GAIN)
+        lacking = np.sqrt(np.maximum(1 - np.square(now() / np.maximum(goal, 1e-3)), 0)) * (gains >= MOST_GAIN)
         made += _back(_cosines(real), lacking[:, None], size)
     return made
 
 
-def _in_rings(planes: Floats, cover: Floats) -> Floats:
-    """How much is in each of RINGS [3, rings] of planes [3,S,S] where `cover` is, as the mean of POWERS of amplitudes."""
-    amplitudes = np.abs(_cosines((planes - _blurred(planes, COARSE)) * cover)).reshape(len(planes), -1)
-    found: Floats = (amplitudes**POWERS @ _shares(planes.shape[-1])) ** (1 / POWERS)
+def _in_rings(spectrum: Floats, size: int) -> Floats:
+    """How much is in each of RINGS [3, rings] of spectra [3, places] of pictures of `size`, as the mean of POWERS of amplitudes."""
+    power = np.abs(spectrum)
+    power[0] *= np.sqrt(power[0])
+    power[1:] *= power[1:]
+    found: Floats = (power @ _shares(size)) ** (1 / POWERS)
+    return found
+
+
+def _coarse(planes: Floats) -> Floats:
+    """What is coarser than any ring of [...,S,S]: as a blur of COARSE pixels leaves it, made at a quarter of the size."""
+    size = planes.shape[-1]
+    found = np.empty_like(planes, order="C")
+    for plane, coarse in zip(planes.reshape(-1, size, size), found.reshape(-1, size, size), strict=True):
+        small = cv2.GaussianBlur(cv2.resize(plane, (size // 4, size // 4), interpolation=cv2.INTER_AREA), (0, 0), COARSE / 4)
+        cv2.resize(small, (size, size), dst=coarse, interpolation=cv2.INTER_LINEAR)
     return found
 
 
@@ -168,10 +191,3 @@ def with_surroundings(redraw: Callable[[Floats], Floats], picture: NDArray[np.ge
 def _planes(clip: NDArray[np.generic]) -> Floats:
     """Brightness and two differences of colour [3,T,S,S] of an RGB clip [T,S,S,3]."""
     return np.stack([np.stack(cv2.split(cv2.transform(np.ascontiguousarray(frame, np.float32), TO_YCC.T))) for frame in clip], axis=1)
-
-
-def _blurred(frames: Floats, sigma: float) -> Floats:
-    found = np.empty_like(frames, order="C")
-    for frame, blurred in zip(frames, found, strict=True):
-        cv2.GaussianBlur(frame, (0, 0), sigma, dst=blurred)
-    return found

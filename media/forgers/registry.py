@@ -96,8 +96,8 @@ def forged_within(frames: Frames, forge: Callable[[Frames], Clip], tries: int = 
 def changed(real: Frames, made: Frames) -> bool:
     """Whether something was forged of a frame [S,S,3]: some cell of CELL pixels a side differs by LEAST_CHANGE or more in the mean."""
     cells = max(1, real.shape[0] // CELL)
-    differs = np.abs(made.astype(np.float32) - real).mean(axis=2)
-    return bool(cv2.resize(differs, (cells, cells), interpolation=cv2.INTER_AREA).max() >= LEAST_CHANGE)
+    differs = cv2.resize(cv2.absdiff(real, made).astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
+    return bool(differs.mean(axis=-1).max() >= LEAST_CHANGE)
 
 
 def may_be_one_person(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
