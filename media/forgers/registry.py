@@ -87,7 +87,7 @@ def forged_within(frames: Frames, forge: Callable[[Frames], Clip], tries: int = 
     pictures = continued(frames, outside)
     for _ in range(tries):
         made, points = forge(pictures)
-        made = np.where(outside[..., None], frames, made)
+        made = np.where(outside[..., None], frames, made) if pictures is not frames else made
         if changed(frames[len(frames) // 2], made[len(frames) // 2]):
             break
     return made, points
