@@ -1,10 +1,12 @@
 """Forgers: real changes inside the face, none outside, steady through time, the same for the same draw."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import scipy.fft
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -167,6 +169,24 @@ def test_a_soft_picture_gets_a_spectrum_and_not_a_contrast(clips: list[Clip], si
     bands = [place for place, name in enumerate(STATISTICS) if name.startswith("spectrum")]
     more, left = (np.array([statistics(one.astype(np.uint8))[place] - statistics(frames[4])[place] for place in bands]) for one in (found[4], soft[4]))
     assert np.abs(more).max() < 0.25 and np.abs(left).max() > 2 * np.abs(more).max(), (more, left)
+
+
+def test_what_is_coarser_than_detail_does_not_seep_into_the_spectrum_of_a_soft_edged_fake(clips: list[Clip]) -> None:
+    """A decoder's face is soft and shaded otherwise: strong gains for what it lacks, beside a strong light that has none and that the edge of the cover spreads."""
+    frames = clips[0][0]
+    size = frames.shape[1]
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    soft = np.stack([cv2.GaussianBlur(frame[:, ::-1].astype(np.float32), (0, 0), 1.5) for frame in frames]) + (60 * x + 50 * np.cos(5 * y))[None, ..., None]
+    covers = np.repeat(np.clip(3 - 7 * np.hypot(x, y), 0, 1)[None].astype(np.float32), len(frames), axis=0)
+    found = compose(frames, soft, covers, 1.0, fill=True)
+
+    def rings(picture: np.ndarray) -> np.ndarray:
+        grey = picture.astype(np.float32).mean(axis=2)
+        amplitudes = np.abs(scipy.fft.dctn((grey - cv2.GaussianBlur(grey, (0, 0), 5.5)) * covers[4], norm="ortho"))
+        radius = np.hypot(*np.meshgrid(np.arange(size), np.arange(size))) / (2 * size)
+        return np.log([(amplitudes[(radius > low) & (radius <= high)] ** 1.5).mean() for low, high in pairwise((0.04, 0.06, 0.1, 0.15, 0.25, 0.4))]) / 1.5
+
+    assert np.abs(rings(found[4]) - rings(frames[4])).max() < 0.045, rings(found[4]) - rings(frames[4])
 
 
 @pytest.mark.parametrize("name", sorted(FORGERS))
