@@ -186,7 +186,8 @@ It has never seen a deepfake from outside.{_started(card["model"])}
 On clips of generators that it never met, and a still of each, against real media of people of the holdout; the
 last rows have the people of validation too, on whose real media the threshold was set. 95% intervals by
 drawing whole people. Its backbone and its forgers were chosen by forgers and people that were left out of
-trials, people of this holdout among them (docs/trials.md); how earlier recipes and trials did on these very fakes was seen (AUC 0.08 to 0.61).
+trials, people of this holdout among them (docs/trials.md); how earlier recipes and trials did on these very fakes
+was seen (AUC 0.02 to 0.66 by generator and recipe).
 
 | what | real | fake | AUC | recall | false-positive rate |
 |---|---|---|---|---|---|

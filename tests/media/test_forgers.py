@@ -172,7 +172,7 @@ def test_a_soft_picture_gets_a_spectrum_and_not_a_contrast(clips: list[Clip], si
 
 
 def test_what_is_coarser_than_detail_does_not_seep_into_the_spectrum_of_a_soft_edged_fake(clips: list[Clip]) -> None:
-    """A decoder's face is soft and shaded otherwise: strong gains for what it lacks, beside a strong light that has none and that the edge of the cover spreads."""
+    """A decoder's face is soft and shaded otherwise: strong gains for what it lacks, beside a light that has none and that the edge of the cover spreads."""
     frames = clips[0][0]
     size = frames.shape[1]
     y, x = np.mgrid[:size, :size] / size - 0.5
