@@ -170,6 +170,13 @@ def _root(workspace: Path | None) -> Path:
     return require_workspace(workspace or Path.cwd()).root
 
 
+def _goes_on(context: typer.Context, workspace: Path | None, as_json: bool) -> bool:
+    """Whether a subcommand follows, which has options of its own. Raises a usage error for those in front of it, which it would not see."""
+    if context.invoked_subcommand and (workspace is not None or as_json):
+        raise typer.BadParameter(f"-w and --json go behind the subcommand: `{context.command_path} {context.invoked_subcommand} ... -w WORKSPACE`")
+    return bool(context.invoked_subcommand)
+
+
 def _settings(root: Path) -> Any:
     from workspace.settings import load_settings
 
@@ -518,7 +525,7 @@ def doctor(
 @audit_app.callback(invoke_without_command=True)
 def audit(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Is the training set sane, and can the network learn it? Learns sixteen clips by heart; nothing is kept. `audit verify` looks at the audit trail."""
-    if context.invoked_subcommand:
+    if _goes_on(context, workspace, as_json):
         return
     from pipelines.audit import audit as audit_sets
     from pipelines.stage import Progress
@@ -582,10 +589,10 @@ def verify_report(
 ) -> None:
     """Is this signed report whole, and ours? Exit code 1 where it was changed or signed by another key."""
     from vigil.people import check_report, render_report
-    from workspace.layout import find_workspace
+    from workspace.layout import find_workspace, require_workspace
 
-    found_workspace = find_workspace(workspace or Path.cwd())
-    found = check_report(file, None if found_workspace is None else found_workspace.root, key)
+    found_workspace = find_workspace(Path.cwd()) if workspace is None else require_workspace(workspace)
+    found = check_report(file, None if found_workspace is None else found_workspace.root, key, ours=workspace is not None)
     _emit(found, render_report(found), as_json)
     raise typer.Exit(0 if found["valid"] and (found["trusted"] or not found["expected"]) else 1)
 
@@ -610,7 +617,7 @@ def gc(
 @batches_app.callback(invoke_without_command=True)
 def batches_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List batches with their state, who decided and why."""
-    if not context.invoked_subcommand:
+    if not _goes_on(context, workspace, as_json):
         _list_batches(workspace, as_json)
 
 
@@ -665,7 +672,7 @@ def batches_drop(batch: str, who: Who, why: Why, workspace: WorkspaceOption = No
 @models_app.callback(invoke_without_command=True)
 def models_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List models: which one serves, which came before, which were held."""
-    if context.invoked_subcommand:
+    if _goes_on(context, workspace, as_json):
         return
     from vigil.reading import model_rows, render_table
 
@@ -751,7 +758,7 @@ UserName = Annotated[str, typer.Argument(help="User name, or e-mail.")]
 @users_app.callback(invoke_without_command=True)
 def users_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List accounts with role and state."""
-    if context.invoked_subcommand:
+    if _goes_on(context, workspace, as_json):
         return
     from vigil.people import user_rows
     from vigil.reading import render_table
@@ -835,7 +842,7 @@ def users_password(user_name: UserName, workspace: WorkspaceOption = None) -> No
 @keys_app.callback(invoke_without_command=True)
 def keys_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List API keys: whose, how they begin, when they were last used. Never their text."""
-    if context.invoked_subcommand:
+    if _goes_on(context, workspace, as_json):
         return
     from vigil.people import key_rows
     from vigil.reading import render_table

@@ -25,7 +25,7 @@ def measured_sources(paths: list[str], layout: str, identity: str, labels: list[
     if away := [path for path in paths if "://" in path]:
         what = f"vigil evaluate does not read {', '.join(away)}."
         raise DataError(what, why="it measures files on this disk", next_step="Fetch them to a folder first; `vigil ingest` reads s3:// itself.")
-    return named_sources(paths, layout, identity or AS_IT_SAYS, "", labels, columns)
+    return named_sources(paths, layout, identity or AS_IT_SAYS, "", labels, columns, numbered=True)
 
 
 def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Path | None, out: Path, mode: str) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
             case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or "-")
     with lease(root, "erase"):
         page = would_forget(root, sha256, case_id)
-    if not sha256 or not (page["rows"] or page["cached_objects"] or _was_sent(root, settings, sha256)):
+    if not sha256 or not (page["rows"] or page["cached_objects"] or sha256 in _samples_of(root) or _was_sent(root, settings, sha256)):
         raise _unknown(what)
     return {**page, "models": learned_from(root, sha256)}
 
@@ -156,7 +156,7 @@ def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
 def render_would_erase(page: dict[str, Any]) -> str:
     """What `vigil erase --dry-run` says."""
     lines = [f"Would erase {page['sample_id'][:16]}...; nothing was changed."]
-    lines += [f"  {row['batch']}: {row['path']}, {row['bytes']:,} bytes of {row['shard']}, which is packed anew" for row in page["rows"]]
+    lines += [f"  {row['batch']}: {row['path']}, {_of_shard(row)}" for row in page["rows"]]
     lines += [f"  {made}: removed" + ("" if made.startswith("mlartifacts") else "; the next cycle makes it again") for made in page["folders"]]
     lines.append(f"  {page['cached_objects']} objects of DVC's cache ({page['cached_bytes']:,} bytes), and their copies in its remote")
     if page["not_here"]:
@@ -166,6 +166,10 @@ def render_would_erase(page: dict[str, Any]) -> str:
     lines += [f"  {tag} cannot be restored whole any more" for tag in page["tags"]]
     lines += [f"  cannot be erased: the weights of {model['cycle']} (v{model['version']}), which learned from it" for model in page["models"]]
     return "\n".join(lines)
+
+
+def _of_shard(row: dict[str, Any]) -> str:
+    return f"{row['bytes']:,} bytes of {row['shard']}, which is packed anew" if row["shard"] else "whose content was not kept: its name goes"
 
 
 def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: str) -> dict[str, Any]:
@@ -252,8 +256,11 @@ def _unknown(what: str) -> WorkspaceError:
     )
 
 
-def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:
-    """Verify a report against a key, else against this workspace's own: {"valid", "trusted", "key", "why", "detection", "sha256", "verdict", "p_fake"}."""
+def check_report(file: Path, root: Path | None, key: str, *, ours: bool = False) -> dict[str, Any]:
+    """Verify a report against a key, else against this workspace's own: {"valid", "trusted", "key", "why", "detection", "sha256", "verdict", "p_fake"}.
+
+    Raises DataError where there is no such file, and with `ours` where there is neither a key nor one of the workspace.
+    """
     from feedback.report import public_key, verify_report
 
     if not file.is_file():  # nothing to doubt: a report that does not hold is another thing
@@ -261,6 +268,9 @@ def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:
         raise DataError(f"There is no report to verify at {file}.", why=why, next_step="Name the JSON file that the service gave out.")
     if not key and root is not None and (os.environ.get(VARIABLE) or (root / FILE).is_file()):
         key = public_key(load_secret(root))
+    if ours and not key:
+        why = f"{root} has no key of its own: it lies in {FILE}, which no clone has, and is made when the service starts"
+        raise DataError("Whether this report is ours cannot be told.", why=why, next_step=f"Give the service's key with --key, or its secret as {VARIABLE}.")
     found = verify_report(file, key)
     report = found.report
     told = {"detection": report.get("detection", {}).get("id"), "sha256": report.get("media", {}).get("sha256")}

@@ -12,17 +12,32 @@ from workspace.settings import Settings, SourceSettings
 
 
 def named_sources(
-    paths: list[str], layout: str, identity: str, name: str, labels: list[str], columns: list[str] | None = None, split: str = "official"
+    paths: list[str],
+    layout: str,
+    identity: str,
+    name: str,
+    labels: list[str],
+    columns: list[str] | None = None,
+    split: str = "official",
+    *,
+    numbered: bool = False,
 ) -> list[SourceSettings]:
-    """The sources that a person named. Raises a usage error for what cannot be one."""
+    """The sources that a person named. Raises a usage error for what cannot be one, and for what is said of a source where none is named.
+
+    `numbered`: one whose path makes no name is called source-1, source-2 ... by its place.
+    """
     if name and len(paths) > 1:
         raise typer.BadParameter("--name goes with one source")
+    if not paths and (identity or name or labels or columns or layout != "auto" or split != "official"):
+        raise typer.BadParameter(
+            "--layout, --identity, --name, --label, --column and --split are said of a source that is named here; those of params.yaml say their own"
+        )
     from pydantic import ValidationError
 
     found = []
-    for path in paths:
+    for number, path in enumerate(paths, start=1):
         raw: dict[str, Any] = {
-            "name": name or source_name(path),
+            "name": name or source_name(path, f"source-{number}" if numbered else ""),
             "path": path if "://" in path else os.path.abspath(os.path.expanduser(path)),
             "layout": layout,
             "identity": parse_identity(identity, path),
@@ -38,8 +53,12 @@ def named_sources(
 
 
 def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings]) -> list[Any]:
-    """Ingest each named source, or else those of the settings, under the workspace's lease; one report a source."""
+    """Ingest each named source, or else those of the settings, under the workspace's lease; one report a source.
+
+    Of several, one that cannot be used is a problem of its report, and the others are taken in. Raises DataError where it is the only one.
+    """
     from pipelines.ingest import ingest
+    from pipelines.intake import IngestReport
     from pipelines.stage import Progress
     from workspace.errors import DataError
     from workspace.journal import Journal
@@ -52,7 +71,14 @@ def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings]) -
             "There is nothing to ingest.", why="no source was named and params.yaml lists none", next_step="Run `vigil ingest FOLDER`, or fill ingest.sources."
         )
     with lease(root, "ingest"):
-        reports = [ingest(root, settings, [source], progress=Progress("ingest")) for source in sources]
+        reports = []
+        for source in sources:
+            try:
+                reports.append(ingest(root, settings, [source], progress=Progress("ingest")))
+            except DataError as problem:
+                if len(sources) == 1:
+                    raise
+                reports.append(IngestReport(problems={source.name: str(problem)}))
         folders = [root / "data" / "raw" / batch for batch in batch_states(Journal(root).events())]
         dvc_add(root, [folder for folder in folders if folder.exists() and not folder.with_name(f"{folder.name}.dvc").exists()])
     return reports

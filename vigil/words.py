@@ -50,12 +50,12 @@ def parse_columns(words: list[str]) -> dict[str, str]:
     return found
 
 
-def source_name(path: str) -> str:
-    """A short name for a source: its folder or file name in lower case."""
-    stem = Path(path.rstrip("/")).stem if not path.startswith("s3://") else path.removeprefix("s3://").strip("/").replace("/", "-")
+def source_name(path: str, otherwise: str = "") -> str:
+    """A short name for a source: its folder or file name in lower case, or `otherwise` where that has no Latin letter and no digit. Raises DataError."""
+    stem = Path(path).resolve().stem if not path.startswith("s3://") else path.removeprefix("s3://").strip("/").replace("/", "-")
     if Path(path).name == "labels.csv":
         stem = Path(path).resolve().parent.name
     name = re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:40]
-    if not name:
-        raise DataError(f"No source name can be made from {path}.", why="it has no letters", next_step="Give one with --name.")
-    return name
+    if not name and not otherwise:
+        raise DataError(f"No source name can be made from {path}.", why="it has no letter from a to z and no digit", next_step="Give one with --name.")
+    return name or otherwise

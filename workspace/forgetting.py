@@ -91,6 +91,8 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
 def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any]:
     """What `forget` would take out, and change nothing: rows with their bytes, folders, objects of DVC's cache with their bytes, tags that would be lost.
 
+    A row whose media no shard has (put aside when it came in) has 0 bytes: what goes is its name and its person.
+
     With a case, only the rows that name it. `not_here` counts the objects of earlier versions that would be fetched first, to look into them.
     """
     rows, alike, rewritten = [], [], set()
@@ -98,9 +100,10 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
         table = read_manifest(manifest.parent)
         mine = table[(table["sample_id"] == sample_id) & ((table["case_id"] == case_id) | (case_id == ""))]
         rewritten |= {manifest.parent.name} if len(mine) else set()
-        names = zip(mine["path"], mine["shard"], mine["bytes"], mine["case_id"], strict=True)
+        left = mine[(mine["shard"] != "") | (mine["use"] != "never")]  # what was erased before is left behind as a row
         rows += [
-            {"batch": manifest.parent.name, "path": path, "shard": shard, "bytes": int(size), "case_id": case} for path, shard, size, case in names if shard
+            {"batch": manifest.parent.name, "path": path, "shard": shard, "bytes": int(size) if shard else 0, "case_id": case}
+            for path, shard, size, case in zip(left["path"], left["shard"], left["bytes"], left["case_id"], strict=True)
         ]
         group = {sample_id, *mine["duplicate_of"]} - {""}
         alike += table.loc[(table["duplicate_of"].isin(group) | table["sample_id"].isin(group)) & (table["sample_id"] != sample_id), "sample_id"].tolist()

@@ -148,8 +148,19 @@ def find_workspace(start: Path) -> Workspace | None:
     return None
 
 
+def _is_missing(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except OSError as problem:
+        return isinstance(problem, FileNotFoundError | NotADirectoryError)  # one that may not be looked at may be there
+    return False
+
+
 def require_workspace(start: Path, *, any_format: bool = False) -> Workspace:
-    """The workspace that `start` is in. Raises WorkspaceError when there is none, when it is the code checkout, or when its format is not ours."""
+    """The workspace that `start` is in. Raises WorkspaceError when there is none or no `start`, when it is the code, or when its format is not ours."""
+    if _is_missing(start):  # below a workspace it would be taken for that workspace
+        next_step = "Look for a mistake in the name, or run `vigil init FOLDER` to make a workspace."
+        raise WorkspaceError(f"There is no {start}.", why="no file or folder has this name", next_step=next_step)
     found = find_workspace(start)
     if found is None:
         refuse_code_checkout(start)

@@ -155,6 +155,10 @@ def test_the_command_knows_its_own_reports(tmp_path: Path, signed: dict[str, Any
     ours = command(str(file), "--key", public_key(OURS))
     assert ours.returncode == 0 and "signed by this service" in ours.stdout
     assert command(str(file), "--key", public_key(OTHERS)).returncode == 1
+    assert command(str(file), "-w", "nowhere").returncode == 1, "a mistake in the name must not make a stranger's report ours"
+    subprocess.run([sys.executable, "-m", "vigil", "init", "w", "--profile", "demo"], cwd=tmp_path, check=True, capture_output=True)
+    keyless = command(str(file), "-w", "w")
+    assert keyless.returncode == 1 and "cannot be told" in keyless.stderr and "--key" in keyless.stderr, "as in a clone, which has no secret"
     signed["report"]["verdict"]["verdict"] = "real"
     file.write_text(json.dumps(signed))
     changed = command(str(file))

@@ -1,6 +1,7 @@
 """The front door: help is light, scores are one row a file whatever is wrong, mistakes are usage errors, Ctrl-C is a pause."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -25,7 +26,10 @@ from pipelines.sides import split_of
 from tests.pipelines import odd_inputs as odd
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of
+from vigil.measuring import measured_sources
 from vigil.scoring import expand
+from vigil.words import source_name
+from workspace.errors import DataError
 from workspace.files import write_json
 from workspace.repository import git
 from workspace.settings import load_settings
@@ -290,6 +294,61 @@ def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
     for words, expected in told.items():
         done = vigil(*words, cwd=tmp_path, check=False)
         assert done.returncode == 1 and expected in done.stderr + done.stdout, (words, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("words", ["batches list", "models diff", "users add ann --email a@b.c", "keys list", "audit verify"])
+def test_an_option_that_a_subcommand_would_not_see_is_refused(tmp_path: Path, words: str):
+    """`vigil models -w prod rollback ...` inside another workspace would roll that one back."""
+    group, *rest = words.split()
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    for before in (("-w", tmp_path / "other"), ("--json",)):
+        done = vigil(group, *before, *rest, cwd=tmp_path / "w", check=False)
+        assert done.returncode == 2 and "go behind the subcommand" in done.stderr, done.stdout + done.stderr
+
+
+def test_what_is_said_of_a_source_is_not_thrown_away_where_none_is_named(tmp_path: Path):
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    done = vigil("ingest", "--identity", "unknown", "-w", tmp_path / "w", check=False)
+    assert done.returncode == 2 and "params.yaml say their own" in done.stderr
+
+
+@pytest.mark.parametrize("first", ["bad.csv", "good"])
+def test_a_source_that_cannot_be_used_keeps_no_other_from_coming_in(tmp_path: Path, first: str):
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    (tmp_path / "bad.csv").write_text("file,cls\na.mp4,1\n")
+    (tmp_path / "good" / "real").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "good" / "real" / "ann.png"), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    done = vigil("ingest", first, *({"bad.csv", "good"} - {first}), "-w", "w", cwd=tmp_path, check=False)
+    assert done.returncode == 1 and "bad: nothing taken in" in done.stdout and "good: 1 files found, 1 new" in done.stdout, done.stdout + done.stderr
+    assert len(vigil_json("batches", "-w", tmp_path / "w")) == 1 and list((tmp_path / "w" / "data" / "raw").glob("*.dvc"))
+    assert vigil("ingest", "bad.csv", "-w", "w", cwd=tmp_path, check=False).stderr.startswith("Cannot use the table")
+
+
+def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_path: Path):
+    """A file that nothing could open has a row with its name and its person."""
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    (tmp_path / "q" / "real").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "q" / "real" / "ben.png"), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    (tmp_path / "q" / "real" / "anna.mp4").write_bytes(bytes(range(256)) * 9)
+    vigil("ingest", "q", "-w", "w", cwd=tmp_path)
+    sha256 = hashlib.sha256(bytes(range(256)) * 9).hexdigest()
+    words = ("erase", sha256, "--who", "ann", "--why", "asked to", "-w", tmp_path / "w")
+    (row,) = vigil_json(*words, "--dry-run")["rows"]
+    assert (row["path"], row["shard"], row["bytes"]) == ("real/anna.mp4", "", 0)
+    assert "its name goes" in vigil(*words, "--dry-run").stdout
+    vigil(*words)
+    assert vigil_json(*words, "--dry-run")["rows"] == []
+
+
+def test_a_set_whose_name_has_no_latin_letter_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No record is kept under its name, and `vigil evaluate` has no option that would give it one. In the folder itself it is `.`."""
+    (tmp_path / "顔").mkdir()
+    (tmp_path / "faces").mkdir()
+    assert [source.name for source in measured_sources([str(tmp_path / "faces"), str(tmp_path / "顔")], "auto", "", [], [])] == ["faces", "source-2"]
+    monkeypatch.chdir(tmp_path / "faces")
+    assert source_name(".") == "faces"
+    with pytest.raises(DataError, match=r"(?s)no letter from a to z.*--name"):
+        source_name(str(tmp_path / "顔"))
 
 
 def test_settings_that_are_empty_or_a_list_are_not_those_of_an_older_vigil(tmp_path: Path):

@@ -1,5 +1,6 @@
 """The Python API: its page runs as it stands, and importing it costs nothing."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from media.faces import extract_clips
 from media.synthetic import make_sample_media
-from model.shipped import has_starter
+from model.inference import LEARNED, Engine
+from model.shipped import STARTER, has_starter
 from vigil import Detector, open_workspace
 from workspace.errors import ModelFileError, WorkspaceError
+from workspace.files import sha256_bytes
 from workspace.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +42,17 @@ def test_every_block_of_the_page_runs(clips: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "vigil init" in done.stdout.splitlines()[-1]
+
+
+def test_a_model_that_was_trained_on_a_clip_says_so(clips: Path, tmp_path: Path) -> None:
+    clip = sorted(clips.glob("real/*.mp4"))[0]
+    shutil.copytree(STARTER, tmp_path / "model")
+    card = json.loads((STARTER / "card.json").read_text())
+    engine = Engine(STARTER)
+    cut = extract_clips(clip, engine.faces_in(None))
+    card["train_clips"] = [sha256_bytes(np.ascontiguousarray(one.frames).tobytes()) for one in cut.clips]
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card))
+    assert LEARNED in Detector(tmp_path / "model").score(clip).reason and LEARNED not in Detector(STARTER).score(clip).reason
 
 
 def test_importing_vigil_brings_in_nothing() -> None:

@@ -26,6 +26,14 @@ def test_the_nearest_of_two_nested_workspaces_counts(tmp_path):
     assert find_workspace(inner / "data").root == inner
 
 
+def test_a_folder_that_is_not_there_is_not_the_workspace_round_it(tmp_path):
+    """`vigil score -w w/models/2026-W40.1` after that model was swept away is no question to the champion."""
+    root = make_workspace(tmp_path / "w")
+    for start in (root / "models" / "2026-W40.1", root / "params.yaml" / "x"):
+        with pytest.raises(WorkspaceError, match=r"(?s)There is no .*mistake in the name"):
+            require_workspace(start)
+
+
 @pytest.mark.parametrize("missing", ["params.yaml", ".vigil"])
 def test_half_a_workspace_is_none(tmp_path, missing):
     root = make_workspace(tmp_path / "w")
