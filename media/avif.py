@@ -1,4 +1,4 @@
-"""How an AVIF wants its picture shown: by turns and mirrors that OpenCV does not follow (ISO/IEC 23008-12, 6.5.10 and 6.5.12)."""
+"""What the boxes of an AVIF say and OpenCV does not: turns and mirrors of its picture, and its depth (ISO/IEC 23008-12, 6.5.10, 6.5.12 and 6.5.6)."""
 
 import struct
 from collections.abc import Iterator
@@ -6,22 +6,33 @@ from collections.abc import Iterator
 import numpy as np
 
 Span = tuple[int, int]  # from, to: bytes of the file
+PLACES = {b"irot": 0, b"imir": 0, b"pixi": 5}  # of the value in the box; of several channels the first one's bits
 LARGEST = 1 << 16  # bytes of a table of associations that is looked at; of one picture with its alpha it has a few dozen
 
 
 def as_shown(picture: np.ndarray, content: bytes) -> np.ndarray:
     """The picture of the AVIF `content`, turned and mirrored as its boxes say. What is not understood changes nothing."""
-    try:
-        marks = list(_marks(content))
-    except (KeyError, IndexError, struct.error):
-        return picture
-    for kind, value in marks:
+    for kind, value in _marks(content):
+        if kind not in (b"irot", b"imir"):
+            continue
         picture = np.rot90(picture, value & 3) if kind == b"irot" else np.flip(picture, value & 1)  # anticlockwise; along that axis
     return np.ascontiguousarray(picture)
 
 
-def _marks(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """`irot` and `imir` of the primary picture with their values, in the order in which they apply."""
+def depth_of(content: bytes) -> int | None:
+    """Bits of a colour of the AVIF `content`, or None where it does not say."""
+    return next((value for kind, value in _marks(content) if kind == b"pixi" and value), None)
+
+
+def _marks(content: bytes) -> list[tuple[bytes, int]]:
+    """`irot`, `imir` and `pixi` of the primary picture with their values, in the order in which they apply; none where that is not understood."""
+    try:
+        return list(_marks_in(content))
+    except (KeyError, IndexError, struct.error):
+        return []
+
+
+def _marks_in(content: bytes) -> Iterator[tuple[bytes, int]]:
     start, end = dict(_boxes(content, (0, len(content))))[b"meta"]
     meta = dict(_boxes(content, (start + 4, end)))
     at, _ = meta[b"pitm"]
@@ -30,8 +41,8 @@ def _marks(content: bytes) -> Iterator[tuple[bytes, int]]:
     properties = list(_boxes(content, boxes[b"ipco"]))
     for number in _properties_of(primary, content[slice(*boxes[b"ipma"])][:LARGEST]):
         kind, (at, _) = properties[number - 1]
-        if number and kind in (b"irot", b"imir"):
-            yield kind, content[at]
+        if number and kind in PLACES:
+            yield kind, content[at + PLACES[kind]]
 
 
 def _properties_of(item: int, table: bytes) -> Iterator[int]:

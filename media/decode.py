@@ -187,7 +187,7 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
             for frame in packet.decode():
                 if in_decoding_order:
                     frame.pts = late.stamp(frame.dts)
-                if frame.pts is not None:
+                if frame.pts is not None and frame.width * frame.height <= MAX_PIXELS:  # a stream may grow behind its header
                     bad = 0
                     yield frame
         except (OSError, ValueError, av.error.FFmpegError):

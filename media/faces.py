@@ -97,7 +97,10 @@ def extract_clips(source: Source, faces: FaceSettings, threads: int = 1) -> Extr
 
 
 def windows(duration_seconds: float, faces: FaceSettings) -> list[list[float]]:
-    """The sample times of each window, rising, for a video of this length; times after its true end do no harm."""
+    """The sample times of each window, rising, for a video of this length; times after its true end do no harm.
+
+    In mode `fast` a rest that is too short for a clip, seconds of it, belongs to the window before it, whose clip is then longer than `clip_frames`.
+    """
     length = faces.clip_frames / faces.fps
     if faces.mode == "standard":
         count = max(1, min(faces.clips_per_video, int(duration_seconds / length + 1e-6)))
@@ -109,7 +112,10 @@ def windows(duration_seconds: float, faces: FaceSettings) -> list[list[float]]:
     frames = max(1, int(np.ceil(duration_seconds / step - 1e-6)))
     count = -(-frames // faces.clip_frames)
     numbers = np.linspace(0, count - 1, min(count, MAX_WINDOWS)).round().astype(int)
-    return [_window(int(k) * faces.clip_frames * step, step, min(faces.clip_frames, frames - int(k) * faces.clip_frames)) for k in numbers]
+    found = [_window(int(k) * faces.clip_frames * step, step, min(faces.clip_frames, frames - int(k) * faces.clip_frames)) for k in numbers]
+    if faces.mode == "fast" and 1 < count == len(numbers) and len(found[-1]) < faces.min_clip_frames:
+        found[-2:] = [found[-2] + found[-1]]
+    return found
 
 
 def _window(start: float, step: float, frames: int) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from media.avif import as_shown
+from media.avif import as_shown, depth_of
 from media.limits import MAX_PIXELS
 from workspace.errors import MediaError
 
@@ -43,7 +43,7 @@ def read_image(source: Source) -> np.ndarray:
     try:
         picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if boxed else 0))
         if picture is not None and content[:2] not in OPAQUE:
-            picture = _over_grey(encoded, picture, by_exif=not boxed)
+            picture = _over_grey(encoded, picture, depth_of(content) if boxed else None, by_exif=not boxed)
     except cv2.error as problem:
         raise media_error(source, "picture too large" if "pixels" in str(problem).lower() else "truncated or corrupt") from problem
     if picture is None:
@@ -120,13 +120,17 @@ def _claimed_pixels(content: bytes) -> int:
     return 0
 
 
-def _over_grey(encoded: np.ndarray, picture: np.ndarray, by_exif: bool) -> np.ndarray:
-    """The `picture` that was made of `encoded`, over grey where it has transparent parts: OpenCV gives these with the picture as it is stored, not upright."""
+def _over_grey(encoded: np.ndarray, picture: np.ndarray, depth: int | None, by_exif: bool) -> np.ndarray:
+    """The `picture` that was made of `encoded`, over grey where it has transparent parts: OpenCV gives these with the picture as it is stored, not upright.
+
+    `depth`: bits of a colour, where not all of those that OpenCV gives are used: of an AVIF 10 or 12 of 16.
+    """
     raw, kinds, found = cv2.imdecodeWithMetadata(encoded, flags=cv2.IMREAD_UNCHANGED)
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
         return picture
-    colour = (raw[:, :, 2::-1] >> 8 * (raw.itemsize - 1)).astype(np.uint8)  # and not of `picture`: of an AVIF with alpha that has red for blue
-    alpha = raw[:, :, 3:].astype(np.float32) / np.iinfo(raw.dtype).max
+    bits = depth if depth and 8 <= depth <= 8 * raw.itemsize else 8 * raw.itemsize
+    colour = (raw[:, :, 2::-1] >> (bits - 8)).astype(np.uint8)  # and not of `picture`: of an AVIF with alpha that has red for blue
+    alpha = raw[:, :, 3:].astype(np.float32) / ((1 << bits) - 1)
     if alpha.min() < 1:
         colour = np.rint(colour * alpha + GREY * (1 - alpha)).astype(np.uint8)
     exif = {kind: bytes(content) for kind, content in zip(kinds, found, strict=True)}.get(cv2.IMAGE_METADATA_EXIF, b"")

@@ -110,7 +110,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
         row = verdict.as_dict()
         row["file"] = as_text(str(path))
         row["model"] = f"{row['model']} ({mark})" if mark else row["model"]
-        row["promoted"] = not mark
+        row["promoted"] = not mark and model is None  # of a folder that was named nobody here knows
         if verdict.learned:
             row["reason"] = "; ".join(filter(None, [LEARNED, row["reason"]]))
         writer.add(row)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import media.decode
-from media.avif import as_shown
+from media.avif import as_shown, depth_of
 from media.decode import measured_seconds, probe, read_frames, read_image
 from tests.media.videos import grey_steps, number_of, shown_by, turned_clockwise, with_exif_turn, write_video
 from workspace.errors import MediaError
@@ -51,6 +51,19 @@ def test_times_pick_the_frame_that_is_shown(tmp_path, name):
     source = write_video(tmp_path / name, grey_steps(25), fps=25)
     wanted = [0.0, 0.05, 0.1, 0.39, 0.40, 0.41, 0.9]
     assert numbers(source, wanted) == [(0.0, 0), (0.05, 1), (0.1, 2), (0.39, 9), (0.4, 10), (0.41, 10), (0.9, 22)]
+
+
+def test_pictures_that_grow_behind_the_header_beyond_all_bounds_are_passed_over(tmp_path, monkeypatch):
+    """What is too large in the header of a file was handed out at any size where the stream grew."""
+    small = write_video(tmp_path / "a.ts", grey_steps(20))
+    large = write_video(tmp_path / "b.ts", [np.full((512, 512, 3), 90, np.uint8)] * 5, [1000 + 40 * k for k in range(5)])
+    joined = small.read_bytes() + large.read_bytes()
+    sizes = {picture.shape[0] for _, picture in read_frames(joined, [k / 10 for k in range(12)])}
+    assert max(sizes) == 512
+    monkeypatch.setattr(media.decode, "MAX_PIXELS", 512 * 511)
+    assert max(picture.shape[0] for _, picture in read_frames(joined, [k / 10 for k in range(12)])) < 512
+    with pytest.raises(MediaError, match="too large"):
+        probe(large)
 
 
 def test_bytes_and_path_are_the_same(tmp_path):
@@ -282,6 +295,17 @@ def test_photos_are_shown_as_their_orientation_says_and_see_through_parts_turn_w
     assert picture.shape == expected.shape and np.abs(picture - expected).mean() < 4
 
 
+@pytest.mark.parametrize("depth", [8, 10, 12])
+def test_an_avif_of_any_depth_with_alpha_has_its_colours(depth):
+    """OpenCV gives 10 and 12 bits in 16: taken for 16, every such picture was flat grey."""
+    stored = np.full((64, 64, 4), (40, 120, 220, 255), np.uint16) << (depth - 8)
+    stored[32:, :, 3] = round(0.2 * ((1 << depth) - 1))
+    _, avif = cv2.imencode(".avif", stored.astype(np.uint8) if depth == 8 else stored, [cv2.IMWRITE_AVIF_DEPTH, depth, cv2.IMWRITE_AVIF_QUALITY, 95])
+    assert depth_of(avif.tobytes()) == depth
+    picture = read_image(avif.tobytes()).astype(int)
+    assert np.abs(picture[:28] - (220, 120, 40)).max() < 12 and np.abs(picture[36:] - (0.2 * np.array((220, 120, 40)) + 0.8 * 127)).max() < 12
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 def test_the_boxes_of_an_avif_say_how_it_is_shown_and_not_its_exif_entry_too(channels):
     exif = np.frombuffer(Image.Exif().tobytes().removeprefix(b"Exif\0\0")[:4] + b"\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0", np.uint8)
@@ -301,7 +325,9 @@ def test_whatever_the_boxes_of_an_avif_hold_they_turn_the_picture_or_leave_it(da
     damaged = bytearray(content.getvalue())
     for place, value in damage:
         damaged[int(place * len(damaged))] = value
-    turned = as_shown(corner_mark(), bytes(damaged[: int(part * len(damaged))]))
+    kept = bytes(damaged[: int(part * len(damaged))])
+    assert depth_of(kept) is None or 0 < depth_of(kept) < 256
+    turned = as_shown(corner_mark(), kept)
     assert sorted(turned.shape) == [3, 60, 80] and turned.sum() == corner_mark().sum()
 
 

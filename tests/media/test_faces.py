@@ -7,6 +7,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from media.align import crop_transform, place, smooth, warp
 from media.detect import FaceFinder
@@ -100,6 +102,17 @@ def test_dense_covers_the_video_standard_spreads_fast_takes_one_a_second():
     assert len(standard) == 4 and starts[0] > 0 and standard[3][-1] < 10 and np.allclose(np.diff(starts), 2.5)
     fast = windows(70.0, FaceSettings(mode="fast", **SECONDS_OF_30))
     assert [len(window) for window in fast] == [30, 30, 10] and np.allclose(np.diff(fast[0]), 1)
+
+
+@given(st.floats(0, 5000), st.integers(2, 32), st.integers(1, 8))
+def test_one_frame_a_second_reaches_the_end_of_a_video(duration, clip_frames, least):
+    """A rest of some seconds made no clip: of 10 s the last two were never judged."""
+    least = min(least, clip_frames)
+    plan = windows(duration, FaceSettings(mode="fast", clip_frames=clip_frames, min_clip_frames=least))
+    times = [time for window in plan for time in window]
+    assert duration - times[-1] <= 1 + 1e-6 or len(plan) == 600
+    if len(plan) < 600:
+        assert np.allclose(np.diff(times), np.diff(times)[:1]) and all(least <= len(window) < clip_frames + least for window in plan if len(plan) > 1)
 
 
 def test_windows_do_not_overlap_in_a_short_video():
