@@ -292,7 +292,8 @@ def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int
 
 def _upright(frame: Any, stream: Any) -> np.ndarray:
     width, height = _square_size(frame, stream)
-    return turned(frame.to_ndarray(format="rgb24", width=width, height=height), *_turns(frame))
+    square = (width, height) == (frame.width, frame.height)  # asked for a size, even its own, PyAV keeps twice the memory
+    return turned(frame.to_ndarray(format="rgb24") if square else frame.to_ndarray(format="rgb24", width=width, height=height), *_turns(frame))
 
 
 def _square_size(frame: Any, stream: Any) -> tuple[int, int]:
