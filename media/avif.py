@@ -13,9 +13,10 @@ LARGEST = 1 << 16  # bytes of a table of associations that is looked at; of one 
 def as_shown(picture: np.ndarray, content: bytes) -> np.ndarray:
     """The picture of the AVIF `content`, turned and mirrored as its boxes say. What is not understood changes nothing."""
     for kind, value in _marks(content):
-        if kind not in (b"irot", b"imir"):
-            continue
-        picture = np.rot90(picture, value & 3) if kind == b"irot" else np.flip(picture, value & 1)  # anticlockwise; along that axis
+        if kind == b"irot":
+            picture = np.rot90(picture, value & 3)  # anticlockwise
+        elif kind == b"imir":
+            picture = np.flip(picture, value & 1)  # along that axis
     return np.ascontiguousarray(picture)
 
 

@@ -62,6 +62,11 @@ class FileVerdict:
     learned: int = 0  # clips of it that trained this very model, where score_file looked (Engine.learned_of): then the verdict says nothing
     novelty: float | None = None  # distance of the worst track from what the model knows, about 1 for familiar media (model/novelty.py)
 
+    @property
+    def told(self) -> str:
+        """The reason, behind the word that this very model was trained on the file where it was."""
+        return "; ".join(filter(None, [LEARNED if self.learned else "", self.reason]))
+
     def as_row(self) -> dict[str, Any]:
         """Exactly file, p_fake, verdict, frames, faces, model, reason."""
         return {name: getattr(self, name) for name in ROW}

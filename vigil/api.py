@@ -95,11 +95,8 @@ class Detector:
         return self._engine.score_clips([frames])[0].p_fake
 
     def _told(self, said: "FileVerdict") -> Verdict:
-        from model.inference import LEARNED
-
-        reason = "; ".join(filter(None, [LEARNED if said.learned else "", said.reason]))
         intervals = tuple(Interval(row["start_seconds"], row["end_seconds"], row["track"] + 1, row["p_fake"]) for row in said.clips)
-        return Verdict(said.file, said.p_fake, said.verdict, reason, said.kind, said.frames, said.faces, intervals, said.model, self.promoted)
+        return Verdict(said.file, said.p_fake, said.verdict, said.told, said.kind, said.frames, said.faces, intervals, said.model, self.promoted)
 
 
 class Workspace:

@@ -90,7 +90,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     """
     refuse_unknown_mode(mode)
     from model.aggregate import band
-    from model.inference import LEARNED, Engine, FileVerdict
+    from model.inference import Engine, FileVerdict
     from vigil.reading import printable
 
     folder, mark = choose_model(workspace, model)
@@ -111,8 +111,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
         row["file"] = as_text(str(path))
         row["model"] = f"{row['model']} ({mark})" if mark else row["model"]
         row["promoted"] = not mark and model is None  # of a folder that was named nobody here knows
-        if verdict.learned:
-            row["reason"] = "; ".join(filter(None, [LEARNED, row["reason"]]))
+        row["reason"] = verdict.told
         writer.add(row)
         rows.append(row)
     if not rows:

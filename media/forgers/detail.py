@@ -106,7 +106,7 @@ def _as_detailed(drawn: Floats, real: Floats, covers: Floats, sharpness: float, 
 
 def _in_rings(spectrum: Floats, size: int) -> Floats:
     """How much is in each of RINGS [3, rings] of spectra [3, places] of pictures of `size`, as the mean of POWERS of amplitudes."""
-    power = np.abs(spectrum)
+    power = np.abs(spectrum)  # to the power of POWERS, spelt out
     power[0] *= np.sqrt(power[0])
     power[1:] *= power[1:]
     found: Floats = (power @ _shares(size)) ** (1 / POWERS)
