@@ -121,6 +121,7 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
         raise media_error(source, "truncated or corrupt")
     origin = _seconds(following, 0.0)  # headers name another start now and then (H.264 in AVI: one frame early)
     held, picture, place = None, None, 0.0
+    turns: dict[int, tuple[bool, int]] = {}
     for time in times:
         limit = time + TIME_SLACK_SECONDS
         if not _may_start_anew(container) and (target := _worth_a_seek(stream, origin, place, limit)) is not None:
@@ -141,7 +142,7 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
         if following is None and time >= place + max(_frame_seconds(held, stream), 2 * TIME_SLACK_SECONDS) - TIME_SLACK_SECONDS:
             break  # after the end, and so are all later times
         if picture is None:
-            picture = _upright(held, stream)
+            picture = _upright(held, stream, turns)
         yield time, picture
 
 
@@ -290,10 +291,14 @@ def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int
     return wanted
 
 
-def _upright(frame: Any, stream: Any) -> np.ndarray:
+def _upright(frame: Any, stream: Any, turns: dict[int, tuple[bool, int]]) -> np.ndarray:
+    """The frame as a player shows it. `turns` keeps what was told of others with its rotation: in PyAV a frame asked for its side data stays in memory."""
+    if frame.rotation not in turns:
+        turns[frame.rotation] = _turns(frame)
     width, height = _square_size(frame, stream)
     square = (width, height) == (frame.width, frame.height)  # asked for a size, even its own, PyAV keeps twice the memory
-    return turned(frame.to_ndarray(format="rgb24") if square else frame.to_ndarray(format="rgb24", width=width, height=height), *_turns(frame))
+    picture = frame.to_ndarray(format="rgb24") if square else frame.to_ndarray(format="rgb24", width=width, height=height)
+    return turned(picture, *turns[frame.rotation])
 
 
 def _square_size(frame: Any, stream: Any) -> tuple[int, int]:
