@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ class TrainReport:
     steps: int  # done, over all starts
     resumed_from: int  # step at which this start took over; 0 for a fresh one
     folder: Path  # the checkpoint's; safe to delete once the model is saved
+    members: Sequence[Mapping[str, Any]] = ()  # how each of several trainings went, where the weights are their mean
 
 
 def run_key(model: nn.Module, depends_on: Mapping[str, Any]) -> str:

@@ -92,18 +92,21 @@ def pretrain(
         parallel.sum_gradients(learning)
         return {"loss": parallel.total(total)} | ({"locate": parallel.total(missed)} if grid else {})
 
-    def validate() -> Mapping[str, float] | None:
-        def logits(clips: list[Tensor]) -> Tensor:
-            return model.frame_logits(torch.stack([clip[clip.shape[0] // 2] for clip in clips]).to(device))
-
-        return _validate(model, val_set, logits, settings.micro_batch)
-
     with (
         compiled(model.backbone, settings.compile),
         torch.random.fork_rng(devices=_cuda(device)),
         Ahead(batches.at, views.make, settings.steps, device) as ahead,
     ):
-        return loop.run(work, validate, progress, looked)
+        return loop.run(work, lambda: frame_figures(model, val_set, settings.micro_batch), progress, looked)
+
+
+def frame_figures(model: ResNeXtLSTM, val_set: ClipSource, batch: int) -> Mapping[str, float] | None:
+    """`val_loss` and `val_auc` of the frame head on the middle frames of a set, `batch` at once; None where it lacks a class."""
+
+    def logits(clips: list[Tensor]) -> Tensor:
+        return model.frame_logits(torch.stack([clip[clip.shape[0] // 2] for clip in clips]).to(_device(model)))
+
+    return _validate(model, val_set, logits, batch)
 
 
 def fit(
