@@ -1,9 +1,9 @@
 """Aligned face clips out of a media file: sample, find, follow, crop, measure. The same for training and for serving.
 
 A video is sampled in windows of frames by time stamp (`dense`: the whole video; `standard`: windows spread over it; `fast`: one frame a second).
-In each window faces are followed; a frame without the face is dropped, a gap longer than `max_gap_frames` or a cut ends the clip. The
-crops of a clip follow a smoothed path. A photo is a clip of one frame; one in which no
-face is found is tried as a crop that is all face. Whatever is wrong with a file ends as `Extraction.reason`.
+In each window faces are followed; a frame without the face is dropped, a gap longer than `max_gap_frames` or a cut ends the clip. A face that comes
+too late in a window for a clip is followed into the next, where that begins with the next frame. The crops of a clip follow a smoothed path.
+A photo is a clip of one frame; one in which no face is found is tried as a crop that is all face. Whatever is wrong with a file ends as `Extraction.reason`.
 """
 
 import math
@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -151,6 +152,12 @@ def _apart(starts: list[float], faces: FaceSettings) -> list[list[float]]:
     return [_window(chosen[at], 1 / faces.fps, faces.clip_frames) for at in keep]
 
 
+def _goes_on(window: list[float], following: list[float], faces: FaceSettings) -> bool:
+    """Whether a window begins where the one before it ends; those of mode `standard` lie apart."""
+    apart = [later - earlier for earlier, later in [*pairwise(window), *pairwise(following)]]
+    return faces.mode != "standard" and bool(apart) and following[0] - window[-1] < 1.5 * min(apart)
+
+
 def _frames(source: Source, kind: str, plan: list[list[float]]) -> Iterator[tuple[float, np.ndarray]]:
     if kind == "image":
         yield 0.0, read_image(source)
@@ -164,8 +171,8 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
     tracker = Tracker(faces.max_gap_frames)
     found: list[tuple[FaceClip, Appearance]] = []
 
-    def close(scene: np.ndarray) -> None:
-        for tracklet in tracker.end():
+    def close(scene: np.ndarray, going_on: int = 0) -> None:
+        for tracklet in tracker.over(going_on, least) if going_on else tracker.end():
             if len(tracklet.sightings) >= least:
                 found.append(_cut_clip(tracklet, faces, scene))
 
@@ -177,7 +184,7 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
         for (number, step), (time, frame, sightings) in zip(steps, looked_at, strict=False):
             moved = 0.0
             if number != window:
-                close(scene)
+                close(scene, len(plan[window]) if _goes_on(plan[window], plan[number], faces) else 0)
                 window = number
             if frame is not picture:
                 before, scene = scene, thumbnail(frame)

@@ -10,7 +10,7 @@ in one would hide a forged one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ CUT, SAME_SCENE, DOUBT = 0.15, 0.1, 0.06  # mean change of the whole picture, 0.
 class Sighting:
     """One face in one frame: what a crop needs, without the frame."""
 
-    step: int  # number of the frame in its window
+    step: int  # number of the frame in its window; below 0 in the one before
     time: float
     face: Detection
     place: np.ndarray  # [4] media.align.place
@@ -46,7 +46,7 @@ class Sighting:
 
 @dataclass(slots=True)
 class Tracklet:
-    """One face through the frames of one window."""
+    """One face through the frames of one window, and of the end of the one before where it came late there."""
 
     sightings: list[Sighting] = field(default_factory=list)
 
@@ -93,6 +93,13 @@ class Tracker:
                 used.add(number)
                 taken.add(other)
         self._open += [Tracklet([sighting]) for other, sighting in enumerate(sightings) if other not in taken]
+
+    def over(self, frames: int, least: int) -> list[Tracklet]:
+        """All tracklets at the end of a window of `frames` that the next one goes on from; who is still followed and has less than `least` sightings stays."""
+        going = [one for one in self._open if len(one.sightings) < least and frames - one.sightings[-1].step <= self.max_gap_frames + 1]
+        ended = self.finished + [tracklet for tracklet in self._open if tracklet not in going]
+        self.finished, self._open = [], [Tracklet([replace(one, step=one.step - frames) for one in tracklet.sightings]) for tracklet in going]
+        return ended
 
     def end(self) -> list[Tracklet]:
         """All tracklets; the next frame starts anew (a cut, or the end of the window)."""

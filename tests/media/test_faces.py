@@ -157,6 +157,28 @@ def test_every_mode_finds_the_face(video, mode):
     assert {"dense": len(found.clips) == 4, "standard": len(found.clips) == 2, "fast": len(found.clips) == 1}[mode]
 
 
+@pytest.mark.parametrize(("mode", "fps"), [("dense", 12), ("fast", 1)])
+def test_a_face_long_enough_for_a_clip_gives_one_wherever_windows_end(tmp_path, person, mode, fps):
+    """Cut in two by a window's end it had too little on either side: in `fast`, 4 s of a face in 12 s were never judged."""
+    empty = [np.full_like(person[0], 30)] * 18
+    faces = SMALL.model_copy(update={"mode": mode})
+    for start in range(2, 12):
+        frames = [*empty[:start], *person[: faces.min_clip_frames], *empty[start + faces.min_clip_frames :]]
+        found = extract_clips(write_video(tmp_path / f"{start}.mp4", frames, fps=fps), faces)
+        assert [len(clip.frames) for clip in found.clips] == [faces.min_clip_frames], start
+        assert found.clips[0].start_seconds == pytest.approx(start / fps, abs=0.01)
+
+
+def test_windows_that_lie_apart_are_not_joined(tmp_path, person):
+    """Those of `standard`: two frames at the end of one and two at the start of the next are seconds apart, and no clip."""
+    faces = SMALL.model_copy(update={"clips_per_video": 2})
+    (*_, late), (early, *_) = ([round(time * 12) for time in window] for window in windows(3.0, faces))
+    empty = np.full_like(person[0], 30)
+    frames = [person[0] if number in (late - 1, late, early, early + 1) else empty for number in range(36)]
+    found = extract_clips(write_video(tmp_path / "a.mp4", frames, fps=12), faces)
+    assert (late, early, found.clips, found.reason) == (11, 24, [], "too few frames with a face")
+
+
 def test_a_video_shorter_than_a_clip_still_gives_one(tmp_path, person):
     found = extract_clips(write_video(tmp_path / "a.mp4", person[:4], fps=12), SMALL)
     assert [len(clip.frames) for clip in found.clips] == [4]
