@@ -20,6 +20,8 @@ export default {
       <p class="unseen" role="status" aria-live="polite">{{ told }}</p>
       <p v-if="logged_out" class="notice" role="alert">Your session has ended; the files below are kept. <a :href="base + '/log-in'" target="_blank">Log in</a>
         <button type="button" class="button" @click="resume">Go on</button></p>
+      <p v-if="foreign" class="notice" role="alert">Somebody else has logged in here; the files below are kept, and are not sent under another name. <a :href="base + '/log-in'" target="_blank">Log in as before</a>
+        or <button type="button" class="button" @click="leave">leave them</button></p>
       <p v-if="left" class="notice" role="alert">{{ left === 1 ? 'One file was' : left + ' files were' }} not sent when this page was left or loaded anew. Choose {{ left === 1 ? 'it' : 'them' }} again.</p>
       <ul class="jobs" v-if="jobs.length" aria-label="Files of this visit">
         <li v-for="job in jobs" :key="job.key" class="job" :data-state="job.state">
@@ -44,8 +46,8 @@ export default {
       </ul>
     </div>
   `,
-  props: { icons: Object, names: Object, base: String, csrf: String, policy: String, megabytes: Number, states: Object, ended: Boolean },
-  data: () => ({ over: false, jobs: [], told: "", token: "", logged_out: false, left: 0 }),
+  props: { icons: Object, names: Object, base: String, csrf: String, person: String, policy: String, megabytes: Number, states: Object, ended: Boolean },
+  data: () => ({ over: false, jobs: [], told: "", token: "", logged_out: false, foreign: false, left: 0 }),
   watch: {
     states: { deep: true, handler() { this.updated_states(); } },
     ended() { this.next(); },
@@ -55,7 +57,7 @@ export default {
     this.left = Number(sessionStorage.getItem(LEFT)) || 0;
     sessionStorage.removeItem(LEFT);
     this.listening = { beforeunload: (event) => { if (this.unsent()) event.preventDefault(); }, pagehide: () => { if (this.unsent()) sessionStorage.setItem(LEFT, this.unsent()); },
-      focus: () => { if (this.logged_out) this.resume(); } };
+      focus: () => { if (this.logged_out || this.foreign) this.resume(); } };
     for (const [name, handler] of Object.entries(this.listening)) window.addEventListener(name, handler);
     // A file that misses the zone must not replace the page.
     this.keep = (event) => event.preventDefault();
@@ -86,7 +88,7 @@ export default {
       // Where the session has ended or the service was started anew, this page hears of no verdict any more: once all is sent, a fresh one shows them.
       const deaf = this.ended || (window.socket && !window.socket.active);
       if (deaf && this.jobs.every((job) => job.id)) return window.location.reload();
-      while (!this.logged_out && this.jobs.filter((job) => job.state === "sending").length < PARALLEL) {
+      while (!this.logged_out && !this.foreign && this.jobs.filter((job) => job.state === "sending").length < PARALLEL) {
         const job = this.jobs.findLast((one) => one.state === "chosen");
         if (!job) return;
         this.send(job);
@@ -122,7 +124,7 @@ export default {
       if (!request.status) return this.failed(job, "The connection ended before the file was sent.");
       if (request.status === 401 || request.status === 403) {
         await this.renew();
-        if (this.logged_out || this.token !== token) {
+        if (this.logged_out || this.foreign || this.token !== token) {
           job.state = "chosen";
           return this.next();
         }
@@ -138,9 +140,12 @@ export default {
     async renew() {
       // The session may have ended, or have begun anew in another tab, with another token.
       const answer = await fetch(this.base + "/session").catch(() => null);
-      if (answer?.ok) this.token = (await answer.json()).csrf;
+      const now = answer?.ok ? await answer.json() : null;
       this.logged_out = answer?.status === 401;
+      this.foreign = now ? now.person !== this.person : this.foreign && !this.logged_out;
+      if (now && !this.foreign) this.token = now.csrf;
     },
+    leave() { this.jobs = []; window.location.reload(); },
     async resume() { await this.renew(); this.next(); },
     again(job) { job.state = "chosen"; job.tries = 0; this.next(); },
     updated_states() {

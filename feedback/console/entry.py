@@ -70,9 +70,9 @@ def add(app: FastAPI, service: Service) -> None:
 
     @app.get("/session", include_in_schema=False)
     async def session(request: Request) -> Response:
-        """The token of the session of now, for a page that was opened in an earlier one."""
+        """The token of the session of now and whose it is, for a page that was opened in an earlier one."""
         found = await asyncio.to_thread(Visitor(service, token_of(request)).session)
-        return JSONResponse({"csrf": found.csrf} if found else {}, 200 if found else 401, {"cache-control": "no-store"})
+        return JSONResponse({"csrf": found.csrf, "person": found.actor.user_id} if found else {}, 200 if found else 401, {"cache-control": "no-store"})
 
     @app.post("/log-in", include_in_schema=False)
     async def send_log_in(request: Request) -> Response:

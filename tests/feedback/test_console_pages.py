@@ -298,6 +298,33 @@ def test_files_outlive_the_session_and_none_is_lost_in_silence(served: Service, 
     assert hashlib.sha256(lost.read_bytes()).hexdigest() not in mine()
 
 
+def test_files_are_not_sent_under_the_name_of_who_logged_in_next(served: Service, page: Browser, picture: bytes, tmp_path: Path) -> None:
+    """What waited for a log-in went out as whoever logged in in another tab."""
+    waiting = tmp_path / "waiting.jpg"
+    waiting.write_bytes(picture + b"waiting")
+    page.log_in("emil")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
+    first = page.driver.current_window_handle
+
+    def elsewhere(name: str) -> None:
+        page.driver.delete_all_cookies()
+        page.driver.switch_to.new_window("tab")
+        page.log_in(name)
+        page.driver.close()
+        page.driver.switch_to.window(first)
+
+    elsewhere("vera")
+    page.driver.find_element("id", "files").send_keys(str(waiting))
+    page.see(".notice", "Somebody else has logged in here")
+    page.see(".job[data-state=chosen]")
+    sent = lambda name: [row["sha256"] for row in served.by(name).get("/v1/detections").json()["detections"]]  # noqa: E731
+    known = hashlib.sha256(waiting.read_bytes()).hexdigest()
+    assert known not in sent("vera") + sent("emil")
+    elsewhere("emil")
+    page.until(lambda: known in sent("emil"), "it is sent for whom it waited")
+    assert known not in sent("vera")
+
+
 def test_a_key_is_shown_once_works_and_ends(served: Service, page: Browser) -> None:
     page.log_in("vera")
     page.open("/account")
