@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.closing import finish_commit
 from flows.decide import Decision, decide_outcome, decided, refused_untrained
 from flows.environment import prepare_environment
-from flows.plan import Plan, cycles_held, make_plan
+from flows.plan import Plan, cycles_held, make_plan, settings_fingerprint
 from flows.policy import Start, how_much, waiting_reviews, what_starts
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write_cycle
@@ -29,7 +29,7 @@ from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.modelfiles import MODEL_FILES
 from workspace.settings import STAGES, Settings, SourceSettings, load_settings
-from workspace.state import IMPORTED, anchor, batch_states, candidates, cycles, open_cycle
+from workspace.state import IMPORTED, anchor, batch_states, cycles, open_cycle
 
 FEW = 10  # DVC reads dvc.lock anew for every target: naming each pays where at most one batch in so many has something to do
 NOT_DUE = "this week's scheduled cycle has been run; the next is due at its slot"
@@ -420,7 +420,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     trained = not refused and verdict.exists() and read_json(verdict).get("cycle") == cycle.cycle
     model_dir = root / "models" / cycle.cycle
     if trained and not decided(journal.events(), cycle.cycle):
-        keep_candidate(root, journal, cycle, model_dir)
+        keep_candidate(root, settings, journal, cycle, model_dir)
     decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe, refused)
     settle_batches(root, settings, journal, cycle, decision)
     remember(root, cycle.cycle)
@@ -441,9 +441,10 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     return Outcome(decision.outcome, decision.reason, cycle.cycle, cycle.judged, figures, os.path.relpath(report, Path.cwd()))
 
 
-def keep_candidate(root: Path, journal: Journal, cycle: Cycle, model_dir: Path) -> None:
-    """Lay the model that was judged, every file of it, where it can serve from, and journal it.
+def keep_candidate(root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path) -> None:
+    """Lay the model that was judged, every file of it, where it can serve from, and journal it with the settings of now.
 
+    They are those it was made with: what changed while the cycle paused, its stages have met.
     A changed setting may leave the weights as they were and give another threshold or another export.
     """
     from workspace.repository import dvc_add, replace_folder
@@ -453,9 +454,9 @@ def keep_candidate(root: Path, journal: Journal, cycle: Cycle, model_dir: Path) 
         replace_folder(made, model_dir)
     dvc_add(root, [model_dir])
     sha256 = read_json(made / "card.json")["model_sha256"]
-    known = candidates(journal.events()).get(cycle.cycle)
-    if known is None or known.model_sha256 != sha256:
-        journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}")
+    known, fingerprint = next(one for one in cycles(journal.events()) if one.cycle == cycle.cycle), settings_fingerprint(settings)
+    if (known.model_sha256, known.fingerprint) != (sha256, fingerprint):
+        journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}", fingerprint=fingerprint)
 
 
 def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycle, decision: Decision) -> None:

@@ -78,7 +78,7 @@ def _decide(root: Path, settings: Settings, journal: Journal, cycle: Cycle, mode
     if verdict.get("verdict") != "pass":
         allowed = overridden(verdict, overrides(journal.events(), datetime.now(UTC)))
         if allowed is None:
-            defer = too_little_of_it(root, verdict)
+            defer = too_little_of_it(root, verdict) or (not cycle.base_model and too_few(verdict))
             return Decision("held", hold_reason(verdict) + (AGAIN if defer else ""), defer)
         verdict, used = allowed
         passed = "; ".join(used)
@@ -111,6 +111,11 @@ def too_little_of_it(root: Path, verdict: dict[str, Any]) -> bool:
     kinds = report_of(verdict["cycle"], root / "reports" / "drift" / "drift.json").get("not_covered") or []
     alone = all((row.get("gate"), row.get("verdict")) == ("drift", "fail") for row in against)
     return bool(against and kinds) and alone and not any(kind.startswith(UNLABELLED) for kind in kinds)
+
+
+def too_few(verdict: dict[str, Any]) -> bool:
+    """Whether nothing failed and all that is undecided lacks media: a first model gets them from what comes in next, judged together with these."""
+    return all(row.get("verdict") == "undecided" and (row.get("n") or 0) < (row.get("smallest_n") or 0) for row in _against(verdict))
 
 
 def hold_reason(verdict: dict[str, Any]) -> str:

@@ -4,9 +4,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from workspace.journal import Event
+from workspace.promotion import overrides
 from workspace.settings import Settings
 from workspace.state import batch_states, champion, cycles, open_cycle, promoted_cycles
 
@@ -50,7 +52,7 @@ def settings_fingerprint(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int = 0, force: bool = False) -> Plan:
+def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int = 0, force: bool = False, now: datetime | None = None) -> Plan:
     """Decide what the next cycle would judge.
 
     New means: files or batches that no cycle has judged, a batch that a person accepted since, a setting or stage version that no cycle has
@@ -80,7 +82,7 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
     changed = bool(trained and accepted and trained[-1].fingerprint != fingerprint)  # where all that came in was refused, it has not been tried
     if changed:
         reasons.append("a setting or a stage version changed")
-    allowed = overridden_since(events) if deferred or released else []
+    allowed = overridden_since(events, now or datetime.now(UTC)) if deferred or released else []
     if allowed:
         reasons.append(f"gate {', '.join(allowed)} overridden since")
     if force and (accepted or new or deferred):
@@ -115,15 +117,16 @@ def accepted_since(events: Sequence[Event]) -> set[str]:
     return found
 
 
-def overridden_since(events: Sequence[Event]) -> list[str]:
-    """Gates that a person has overridden since the last cycle ended."""
+def overridden_since(events: Sequence[Event], now: datetime) -> list[str]:
+    """Gates that a person has overridden since the last cycle ended, and whose override is still in force."""
+    in_force = overrides(events, now)
     found: list[str] = []
     for event in events:
         if event.kind == "cycle_closed":
             found = []
         elif event.kind == "override" and event.get("what") == "gate":
             found.append(str(event["gate"]))
-    return found
+    return [gate for gate in found if gate in in_force]
 
 
 def cycles_held(events: Sequence[Event], batch: str) -> int:

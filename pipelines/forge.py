@@ -29,6 +29,7 @@ from pipelines.sides import KEPT_BEFORE, decide_sides
 from pipelines.stage import Progress, stage_main
 from workspace.errors import DataError, VigilError
 from workspace.files import read_json, sha256_file, write_json
+from workspace.for_review import SUMMARY
 from workspace.pool import ordered_map
 from workspace.settings import ForgeSettings, PluginSettings, Settings, SplitSettings
 
@@ -161,7 +162,7 @@ def real_clips(root: Path, batch: str, split: SplitSettings) -> list[dict[str, A
 
 def _kept_before(root: Path, batch: str) -> set[str]:
     """Samples whose person a batch that came in earlier keeps for evaluation; of batches that an older Vigil took in nobody noted it."""
-    path = root / "data" / "raw" / batch / "summary.json"
+    path = root / "data" / "raw" / batch / SUMMARY
     return set(read_json(path).get(KEPT_BEFORE, ())) if path.exists() else set()
 
 

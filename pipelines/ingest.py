@@ -25,7 +25,7 @@ from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
 from pipelines.sides import KEPT_BEFORE
 from workspace.errors import DataError, VigilError
 from workspace.files import is_no_room, write_json
-from workspace.for_review import TWO_LABELS, add_conflicts, is_disputed
+from workspace.for_review import SUMMARY, TWO_LABELS, add_conflicts, is_disputed, unnamed
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest, write_media
 from workspace.objectstore import is_s3
@@ -203,16 +203,18 @@ def _measure_all(
 
 
 def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, by_people: bool, report: IngestReport) -> list[tuple[dict[str, Any], Taken]]:
-    """Manifest rows, one a content: of equal files the first stands, the strictest `use` wins, and two labels mean quarantine."""
+    """Manifest rows, one a content: of equal files the first stands, one with a label before one without, the strictest `use` wins, and two labels mean
+    quarantine.
+    """
     rows: dict[str, tuple[dict[str, Any], Taken]] = {}
-    for item in taken:
+    for item in sorted(taken, key=lambda one: not one.found.label):
         found, measured = item.found, item.measured
         if measured.sample_id in rows:
             row = rows[measured.sample_id][0]
             report.copies += 1
             row["use"] = min(row["use"], found.use or UNSTATED, key=STRICTEST.index)
-            if found.label != row["label"] and not row["quarantine"]:
-                row["quarantine"] = f"{TWO_LABELS} ({row['label'] or 'none'}: {row['path']}, {found.label or 'none'}: {found.name})"
+            if found.label not in ("", row["label"]) and not row["quarantine"]:
+                row["quarantine"] = f"{TWO_LABELS} ({row['label']}: {row['path']}, {found.label}: {found.name})"
             continue
         person = identity_of(found, source.identity, listing.names_people, measured.sample_id)
         row = dict.fromkeys(MANIFEST_COLUMNS, "") | {
@@ -280,7 +282,7 @@ def _write_batch(
     tally = replace(counts)
     tally.count([row for row, _ in rows])
     theirs = sorted(row["sample_id"] for row, _ in rows if row["identity"] in kept_before)
-    write_json(building / "summary.json", {"batch": name, "source": source.name, "samples": tally.added, **tally.as_dict(), KEPT_BEFORE: theirs})
+    write_json(building / SUMMARY, unnamed({"batch": name, "source": source.name, "samples": tally.added, **tally.as_dict(), KEPT_BEFORE: theirs}))
     final = root / "data" / "raw" / name
     final.parent.mkdir(parents=True, exist_ok=True)
     os.rename(building, final)

@@ -170,7 +170,8 @@ def next_step(outcome: str, verdict: dict[str, Any], *, deferred: bool = False, 
     if "fail" in states:
         return READ_GATES
     if "undecided" in states:
-        return "Bring more media: each undecided gate below says how many are missing. Then run vigil retrain."
+        what = "Bring more media: each undecided gate below says how many are missing. Then run vigil retrain"
+        return f"{what}, which judges these again beside them." if deferred else f"{what}; to have these judged again beside them: vigil batches accept."
     if outcome == "held":  # every gate passed, and the probe or another champion held it
         return "See the reason above. It is judged again beside the next media; to have it judged at once: vigil retrain --force."
     return "Run vigil retrain again: the gates pass, and the step after them has not ended."

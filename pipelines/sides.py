@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from workspace.for_review import ERASED
 from workspace.settings import SplitSettings
 
 Side = Literal["train", "validation", "holdout"]
@@ -59,12 +60,15 @@ def looks_of(sample: Mapping[str, Any]) -> list[str]:
 
 
 def standing(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
-    """The batch whose row of a content stands, by sample id: a person's before any other, one with a label before one without, the earlier before the later."""
-    best: dict[str, tuple[bool, bool]] = {}
+    """The batch whose row of a content stands, by sample id: a person's before any other, one with a label before one without, the earlier before the later.
+
+    A row whose media were erased stands only where no other batch has the file.
+    """
+    best: dict[str, tuple[bool, bool, bool]] = {}
     chosen: dict[str, str] = {}
     for batch, samples in batches.items():
         for sample in samples:
-            worth = (bool(sample["case_id"]), bool(sample["label"] and not sample["quarantine"]))
+            worth = (not sample["path"].startswith(ERASED), bool(sample["case_id"]), bool(sample["label"] and not sample["quarantine"]))
             if sample["sample_id"] not in best or worth > best[sample["sample_id"]]:
                 best[sample["sample_id"]], chosen[sample["sample_id"]] = worth, batch
     return chosen

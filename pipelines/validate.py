@@ -14,6 +14,7 @@ from pipelines.layouts.found import MEDIA_SUFFIXES, NOT_MEDIA
 from pipelines.stage import stage_main
 from workspace.errors import DataError
 from workspace.files import read_json, write_json
+from workspace.for_review import TWO_LABELS
 from workspace.manifest import DOMAINS, MANIFEST_COLUMNS, read_manifest
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, ValidateSettings
@@ -100,6 +101,7 @@ def build_table(manifest: "pd.DataFrame", samples: list[dict[str, Any]]) -> "pd.
 def parts_of(table: "pd.DataFrame") -> "dict[str, pd.DataFrame]":
     """The rows that the expectations are asked of: all; all that claim to be media; those not in quarantine; those searched for faces."""
     claims = ~table["quarantine"].isin(NOT_MEDIA_REASONS) | table["path"].str.lower().str.endswith(MEDIA_SUFFIXES)
+    claims &= ~table["quarantine"].str.startswith(TWO_LABELS)  # nobody looked into them: people are asked first
     usable = table["quarantine"] == ""
     searched = usable & table["decoded"] & (table["use"] != "never")
     return {"all": table, "media": table[claims & ((table["use"] != "never") | ~usable)], "usable": table[usable], "looked_at": table[searched]}

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 from flows.plan import Plan, make_plan
 from flows.policy import how_much, waiting_reviews, what_starts
 from workspace.cycle import due_week
-from workspace.journal import Journal
+from workspace.journal import Event, Journal
 from workspace.settings import Settings
+from workspace.state import batch_states, held_batches
 
 
 def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
@@ -44,7 +46,7 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
         return {"outcome": "nothing new", "reason": "this week's scheduled cycle has been run; the next is due at its slot", "cycle": ""}
     plan = would_run(root, settings, force)
     if not plan.needed and not start.week:
-        return {"outcome": "nothing new", "reason": "no new file, batch, setting or stage version; --force runs a cycle all the same", "cycle": ""}
+        return {"outcome": "nothing new", "reason": f"no new file, batch, setting or stage version; {_what_else(events)}", "cycle": ""}
     from pipelines.names import refuse_unknown_names
 
     refuse_unknown_names(settings)  # before anything is taken in
@@ -61,6 +63,15 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     from flows.cycle import weekly_retrain
 
     return weekly_retrain(workspace=str(root), scheduled=scheduled, force=force)
+
+
+def _what_else(events: Sequence[Event]) -> str:
+    """What a person can do where nothing is new."""
+    states = batch_states(events)
+    held = held_batches(states)
+    force = "--force runs a cycle all the same" if any(batch.state in ("accepted", "deferred") for batch in states.values()) else ""
+    accept = f"held, and in no cycle until a person says so (vigil batches accept): {', '.join(held)}" if held else ""
+    return "; ".join(filter(None, (accept, force))) or "nothing has come in yet (vigil ingest)"
 
 
 def describe_plan(plan: dict[str, Any]) -> str:

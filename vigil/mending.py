@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from workspace.batches import set_batch_state as journal_batch_state
-from workspace.errors import WorkspaceError
+from workspace.errors import RegistryUnavailable, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.settings import Settings
-from workspace.state import champion, cycles, open_cycle
+from workspace.state import batch_states, champion, cycles, held_batches, open_cycle
 
 TAKEN_OUT = ("held", "dropped")
 
@@ -82,7 +82,8 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> s
     """Journal a person's decision about a batch; returns what else follows from it, or ''.
 
     Of a batch that an unfinished cycle judges, only that it is taken out: the cycle is then held on that person's word, and the next `vigil retrain`
-    ends it. A cycle that fails again and again would otherwise stay for ever. Raises WorkspaceError.
+    ends it. A cycle that fails again and again would otherwise stay for ever. So is one that learns from a batch of before that is taken out: its model
+    would know what was withdrawn. Raises WorkspaceError.
     """
     from flows.decide import AGAIN, decided
     from workspace.repository import commit_journal
@@ -91,6 +92,7 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> s
         events = Journal(root).events()
         running = open_cycle(events)
         judging = running if running and batch in running.judged else None
+        learning = running if running and batch in running.batches and not judging and state in TAKEN_OUT and not decided(events, running.cycle) else None
         if judging and (state not in TAKEN_OUT or decided(events, judging.cycle)):
             raise WorkspaceError(
                 f"{batch} is under judgement.",
@@ -100,7 +102,11 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> s
         journal_batch_state(root, batch, state, who=who, why=why)
         if judging:
             Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
+        if learning:
+            Journal(root).append("cycle_held", cycle=learning.cycle, reason=f"{who} took {batch} out of what it learns from: {why}.{AGAIN}", defer=True)
         commit_journal(root, f"{batch} {state} ({who}: {why})")
+        if learning:
+            return f"{learning.cycle} learned from it and is held; `vigil retrain` ends it. Then `vigil retrain --force` judges what came in again."
         if not judging:
             return ""
         others = [name for name in judging.judged if name != batch]
@@ -119,11 +125,10 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
     from flows.probe import probe_model
     from pipelines.continual import record
     from pipelines.gate import report_of
-    from workspace import registry
     from workspace.files import read_json
     from workspace.promotion import bootstrap
     from workspace.repository import commit_journal, pull
-    from workspace.state import batch_states, candidates
+    from workspace.state import candidates
 
     with lease(root, "bootstrap"):
         events = Journal(root).events()
@@ -148,8 +153,23 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
             if states[batch].state in ("held", "deferred"):
                 journal_batch_state(root, batch, "accepted", who=who, why=f"bootstrapped: {why}")
         commit_journal(root, f"{model.cycle} bootstrapped ({who}: {why})")
-    registry.rebuild_aliases(root, settings)
-    return f"{model.cycle} is the first champion ({who}: {why}). Every later model comes through the gates."
+    told = f"{model.cycle} is the first champion ({who}: {why})."
+    _set_aliases(root, settings, told)
+    return f"{told} Every later model comes through the gates."
+
+
+def _set_aliases(root: Path, settings: Settings, told: str) -> None:
+    """Let the registry follow what was decided and committed. Raises RegistryUnavailable that says what was done, and not to do it again."""
+    from workspace import registry
+
+    try:
+        registry.rebuild_aliases(root, settings)
+    except RegistryUnavailable as problem:
+        raise RegistryUnavailable(
+            f"{told} Only the registry's aliases are not set.",
+            why=problem.why,
+            next_step="Once it answers: `vigil doctor --fix`, or the next `vigil retrain`. Not the same command again: this decision stands.",
+        ) from problem
 
 
 def override_gate(root: Path, gate: str, who: str, why: str, days: int) -> str:
@@ -161,7 +181,9 @@ def override_gate(root: Path, gate: str, who: str, why: str, days: int) -> str:
 
     event = override(root, gate, who=who, why=why, until=datetime.now(UTC) + timedelta(days=days))
     commit_journal(root, f"gate {gate} overridden until {event['until']} ({who}: {why})")
-    return f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: vigil retrain (--force where nothing is new), or the next week."
+    held = held_batches(batch_states(Journal(root).events()))
+    first = f"vigil batches accept, where it was this gate that held {' or '.join(held)}; then " if held else ""
+    return f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: {first}vigil retrain (--force where nothing is new), or the next week."
 
 
 def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> str:
@@ -169,16 +191,15 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
     from flows.environment import prepare_environment
 
     prepare_environment(root)
-    from workspace import registry
     from workspace.promotion import rollback
     from workspace.repository import commit_journal
 
     before = champion(Journal(root).events())
     rollback(root, to or "previous", who=who, why=why)  # beside a running cycle, too: that one then cannot promote what it judged against another
-    registry.rebuild_aliases(root, settings)
     events = Journal(root).events()
     leading = champion(events)
     commit_journal(root, f"rolled back to {leading.cycle if leading else to} ({who}: {why})")
+    _set_aliases(root, settings, f"{leading.cycle if leading else '?'} is champion again ({who}: {why}).")
     told = f"{leading.cycle if leading else '?'} is champion again ({who}: {why}). A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
     learned = [batch for cycle in cycles(events) if before and before != leading and cycle.cycle == before.cycle for batch in cycle.judged]
     return told + (

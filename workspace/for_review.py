@@ -18,6 +18,8 @@ from workspace.state import batch_states
 
 CONFLICTS = Path(".vigil/for-review/conflicts.jsonl")
 TWO_LABELS = "two labels for one content"
+ERASED = "erased/"  # begins the path of a row whose media and names were erased
+SUMMARY = "summary.json"  # of a batch: what came in, in numbers
 UNLABELLED, CONFLICT = "unlabelled", "conflict"
 
 
@@ -46,6 +48,20 @@ def is_disputed(row: Mapping[Any, Any]) -> bool:
     return str(row["quarantine"]).startswith(TWO_LABELS)
 
 
+def without_names(reason: str) -> str:
+    """A reason for quarantine as it may outlive the file: without the names of files, which may name a person."""
+    return TWO_LABELS if reason.startswith(TWO_LABELS) else reason
+
+
+def unnamed(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch's summary in numbers alone: an erasure takes names out of the manifest, and must not have to look for them here."""
+    reasons: dict[str, int] = {}
+    for reason, number in summary.get("by_reason", {}).items():
+        reasons[without_names(reason)] = reasons.get(without_names(reason), 0) + number
+    conflicts = summary.get("conflicts", 0)
+    return {**summary, "by_reason": reasons, "conflicts": len(conflicts) if isinstance(conflicts, list) else conflicts}
+
+
 def waiting_samples(root: Path) -> Iterator[Waiting]:
     """Every sample of the batches that are not dropped that no person has labelled and somebody should; the oldest batch first."""
     said = read_conflicts(root)
@@ -56,7 +72,7 @@ def waiting_samples(root: Path) -> Iterator[Waiting]:
         if batch.state == "dropped" or not (folder / "manifest.parquet").is_file():
             continue
         table = read_manifest(folder)
-        answered |= set(table.loc[table["case_id"] != "", "sample_id"])
+        answered |= set(table.loc[(table["case_id"] != "") & ~table["path"].str.startswith(ERASED), "sample_id"])  # an answer that was erased is none
         answered |= set(table.loc[(table["label"] != "") & (table["quarantine"] == ""), "sample_id"]) - set(said)
         unclear = (table["label"] == "") | (table["quarantine"] != "") | table["sample_id"].isin(set(said))
         tables.append((name, table[unclear & (table["shard"] != "") & (table["use"] != "never")]))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from workspace.batches import set_batch_state
 from workspace.errors import DataError
 from workspace.files import read_json, write_json
-from workspace.for_review import forget_conflicts
+from workspace.for_review import ERASED, SUMMARY, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, repack_shard, write_manifest
 from workspace.objects import FOLDER, LOCK, cache_of, named_by, objects_in, outputs_in, tags_needing, with_files
@@ -193,10 +193,14 @@ def _rewrite(folder: Path, table: "pd.DataFrame", gone: set[str]) -> None:
         for index, sample_id in staying["sample_id"].items():
             table.loc[index, "shard"], table.loc[index, "offset"] = new, places[sample_id]
     table.loc[leaving, list(BLANKED)] = ""
-    table.loc[leaving, "path"] = [f"erased/{sample_id}" for sample_id in table.loc[leaving, "sample_id"]]
+    table.loc[leaving, "quarantine"] = [without_names(reason) for reason in table.loc[leaving, "quarantine"]]
+    table.loc[leaving, "path"] = [f"{ERASED}{sample_id}" for sample_id in table.loc[leaving, "sample_id"]]
     table.loc[leaving, "use"] = "never"
     table.loc[leaving, "offset"] = 0
     write_manifest(table, folder)
+    summary = folder / SUMMARY
+    if summary.is_file() and (found := read_json(summary)) != (kept := unnamed(found)):  # those of before this was so
+        write_json(summary, kept)
 
 
 def _version(root: Path, batches: list[str]) -> None:
@@ -268,7 +272,9 @@ def _clips_of(path: Path, samples: Collection[str]) -> set[str]:
 
     try:
         names = pyarrow.parquet.read_schema(path).names
-        if {"unit", "cluster"} <= set(names):  # what models say of each video and of what was forged from it, beside its person: `<sha256>`, `<sha256>+forger`
+        if {"unit", "cluster"} <= set(
+            names
+        ) and "donor_clip" not in names:  # what models say of each video: `<sha256>`, or of what was forged from it `<sha256>+forger`
             return {unit for unit in pyarrow.parquet.read_table(path, columns=["unit"])["unit"].to_pylist() if unit.split("+")[0] in samples}
         if not {"sample_id", "shard"} <= set(names):
             return set()

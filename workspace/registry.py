@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError
+from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, VigilError, WorkspaceError
 from workspace.journal import Journal
 from workspace.layout import Workspace
 from workspace.lease import hold_lock
@@ -32,6 +32,7 @@ ALIASES = ("champion", "challenger", "previous")
 ALIAS_SECONDS = 60.0  # that one waits for another who sets them
 DATABASE_SECONDS = 120.0  # that one waits for another who makes it
 CYCLE_TAG = "cycle"
+OWNER_TAG = "vigil.workspace"
 ARTIFACTS = "model"
 
 
@@ -61,7 +62,10 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
     try:
         _quieten()
         _make_database(uri, Workspace(root).artifacts)
-        yield _client(uri)
+        client = _client(uri)
+        if uri == settings.registry.tracking_uri:  # no file of this workspace alone
+            _refuse_anothers(client, root, settings.registry)
+        yield client
     except VigilError:
         raise
     except Exception as problem:  # MLflow, SQLAlchemy, requests, the file system: the caller can do the same about all of them
@@ -71,6 +75,33 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
             why=f"{uri}: {said[0][:300]}",
             next_step="Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
         ) from problem
+
+
+def _refuse_anothers(client: "MlflowClient", root: Path, registry: RegistrySettings) -> None:
+    """Raise SettingsError where model or experiment of these names are another workspace's: each would move the other's alias and take its runs for its own."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        owners = [client.get_registered_model(registry.model_name).tags.get(OWNER_TAG, "")]
+    except MlflowException as problem:
+        if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        owners = []
+    experiment = client.get_experiment_by_name(registry.experiment)
+    owners += [experiment.tags.get(OWNER_TAG, "")] if experiment else []
+    mine = _owner(root)
+    if mine and any(owner not in ("", mine) for owner in owners):
+        raise SettingsError(
+            "The registry's model or experiment belongs to another workspace. Nothing there was changed.",
+            why=f"{registry.tracking_uri} has `{registry.model_name}` or `{registry.experiment}` from a workspace with another journal",
+            next_step="Give this one names of its own in params.yaml: registry.model_name and registry.experiment.",
+        )
+
+
+def _owner(root: Path) -> str:
+    """What no other workspace has: the hash of the first line of its journal; '' while it has none."""
+    events = Journal(root).events()
+    return events[0].hash[:16] if events else ""
 
 
 def _quieten() -> None:
@@ -120,12 +151,17 @@ def prepare(root: Path, settings: Settings) -> str:
             if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             client.create_registered_model(settings.registry.model_name)
+        if owner := _owner(root):
+            client.set_registered_model_tag(settings.registry.model_name, OWNER_TAG, owner)
         found = client.get_experiment_by_name(settings.registry.experiment)
         if found is None:
             local = not settings.registry.tracking_uri.startswith("http")  # a server keeps artifacts where it was told to
-            return str(client.create_experiment(settings.registry.experiment, artifact_location=str(Workspace(root).artifacts) if local else None))
+            folder, tags = str(Workspace(root).artifacts) if local else None, {OWNER_TAG: owner} if owner else None
+            return str(client.create_experiment(settings.registry.experiment, artifact_location=folder, tags=tags))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
+        if owner:
+            client.set_experiment_tag(found.experiment_id, OWNER_TAG, owner)
         return str(found.experiment_id)
 
 

@@ -1,6 +1,6 @@
 """What the journal says: pure folds over its events. Nothing here reads a file, so every caller sees the same state."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,7 +39,9 @@ class Champion:
 
 @dataclass(frozen=True, slots=True)
 class CycleState:
-    """A cycle as journalled. `outcome` is promoted, held, or '' while it is open; `model_sha256` is its candidate's, '' when none was made."""
+    """A cycle as journalled. `outcome` is promoted, held, or '' while it is open; `model_sha256` is its candidate's, '' when none was made;
+    `fingerprint` that of the settings it was opened with, or its candidate was made with.
+    """
 
     cycle: str
     week: str
@@ -54,6 +56,7 @@ class CycleState:
     verdict_sha256: str = ""
     model_sha256: str = ""
     path: str = ""
+    batches: tuple[str, ...] = ()  # all that it learns from, judged ones too
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
@@ -154,19 +157,26 @@ def candidates(events: Iterable[Event]) -> dict[str, Champion]:
     return found
 
 
+def held_batches(states: Mapping[str, BatchState]) -> list[str]:
+    """The batches that wait for a person."""
+    return [name for name, batch in states.items() if batch.state == "held"]
+
+
 def cycles(events: Iterable[Event]) -> list[CycleState]:
     """Every cycle, oldest first."""
     found: dict[str, CycleState] = {}
     for event in events:
         if event.kind == "cycle_opened":
             opened = CycleState(
-                event["cycle"], event["week"], bool(event["scheduled"]), tuple(event["judged"]), event["base_model"], event["fingerprint"], event.time
-            )
+                event["cycle"], event["week"], bool(event["scheduled"]), tuple(event["judged"]), event["base_model"], event["fingerprint"], event.time,
+                batches=tuple(event.get("batches", event["judged"])),
+            )  # fmt: skip
             found.setdefault(event["cycle"], opened)
         elif event.kind in ("candidate", "cycle_closed") and event["cycle"] in found:
             known = found[event["cycle"]]
             if event.kind == "candidate":
-                found[known.cycle] = replace(known, model_sha256=event["model_sha256"], path=event["path"])
+                fingerprint = event.get("fingerprint", known.fingerprint)  # settings may have changed while it paused
+                found[known.cycle] = replace(known, model_sha256=event["model_sha256"], path=event["path"], fingerprint=fingerprint)
             elif not known.closed:
                 found[known.cycle] = replace(known, closed=event.time, outcome=event["outcome"], reason=event["reason"], verdict_sha256=event["verdict_sha256"])
     return list(found.values())

@@ -151,7 +151,8 @@ def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """On each generator that nobody was judged on yet: good in itself, and better than the champion.
 
     Where the champion already reaches the bound, there is nothing to gain: the challenger must then not have lost more than the margin beyond
-    noise. One with too few videos is only reported: it counts as new until there are enough, and what it teaches must not wait that long.
+    noise; of videos of one person nobody knows what noise is, and the bound decides. One with too few videos is only reported: it counts as new until
+    there are enough, and what it teaches must not wait that long.
     """
     from model.paired import p_greater
 
@@ -171,9 +172,9 @@ def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
             continue
         result = limits.check(f"{gate}: {name}", what, challenger, "min_new_auc", n, least, "videos of the rarer class")
         lost, se, df = -row.number("difference"), row.number("se"), row.count("df")
-        if champion >= limits.here.min_new_auc:
+        if champion >= limits.here.min_new_auc and df >= 1:
             alpha = limits.here.hold_alpha / len(rows)
-            p_value = p_greater(lost, se, df, limits.here.margin) if df else 1.0
+            p_value = p_greater(lost, se, df, limits.here.margin)
             shown = f"{'more' if p_value < alpha else 'no more'} than {limits.here.margin:.3g} is lost beyond noise (p {p_value:.2g})"
             verdict = GateVerdict.FAIL if p_value < alpha else GateVerdict.PASS
             result = replace(result, verdict=verdict, reason=f"{what} is {challenger:.3f}: {shown}.")
@@ -230,7 +231,18 @@ def _forgotten(gate: str, rows: list[Inputs], before: str, setting: str, limits:
     """What the generators of `rows` lost against the model whose AUC is called `before`."""
     for row in rows:
         row.number(before), row.number("challenger_auc")
-    return _shown_losses(gate, "AUC", setting, _losses(rows, "generator", ("n_fake", "n_real")), limits, FORGETTING_TESTS)
+    read = _losses(rows, "generator", ("n_fake", "n_real"))
+    found = _shown_losses(gate, "AUC", setting, read, limits, FORGETTING_TESTS)
+    least, bound = limits.here.min_slice, float(getattr(limits.here, setting))
+    unsure = [loss for loss in read if loss.n >= least and loss.df < 1 and loss.lost > bound]
+    if found.verdict is not GateVerdict.PASS or not unsure:
+        return found
+    worst = max(unsure, key=lambda loss: loss.lost)
+    reason = (
+        f"Undecided: {worst.name} lost {worst.lost:.3f} of AUC, more than {bound:.3g}, on {worst.n} videos of one person alone; "
+        "whether that is more than noise, videos of others would tell."
+    )
+    return replace(found, verdict=GateVerdict.UNDECIDED, reason=reason, measured=worst.lost, n=worst.n)
 
 
 def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:

@@ -1,17 +1,23 @@
 """What a cycle is opened with: what the data checks refuse is held, and no later cycle takes it for learned."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from flows.cycle import drawn_forgers, open_new_cycle, place_models, settle_batches
+import pytest
+
+from flows.cycle import drawn_forgers, keep_candidate, open_new_cycle, place_models, settle_batches
 from flows.decide import Decision
 from flows.plan import make_plan
 from flows.policy import Start
 from tests.pipelines.small_world import demo_settings
 from tests.workspace.worlds import make_model, verdict_for
+from vigil.cycles import run_cycle
+from vigil.mending import override_gate
+from vigil.opening import open_workspace
 from workspace.batches import set_batch_state
-from workspace.cycle import Cycle, read_cycle
+from workspace.cycle import Cycle, read_cycle, restore_cycle
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.promotion import bootstrap, override
@@ -94,6 +100,48 @@ def test_an_override_makes_a_deferred_batch_due_once(tmp_path: Path) -> None:
     assert cycle.judged == ("sparse",) and cycle.trains
     journal.append("cycle_closed", cycle=cycle.cycle, outcome="held", reason="", verdict_sha256="")
     assert not make_plan(journal.events(), SETTINGS).needed
+
+
+def test_where_nothing_is_new_it_is_said_what_waits_for_a_person(tmp_path: Path) -> None:
+    """After a held first cycle `vigil retrain --force` said that --force runs one all the same, and ran none."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    journal, settings = Journal(root), load_settings(root / "params.yaml")
+    assert "vigil ingest" in run_cycle(root, settings)["reason"]
+    journal.append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    set_batch_state(root, "b1", "held", who="vigil", why="accuracy")
+    reason = run_cycle(root, settings, force=True)["reason"]
+    assert "vigil batches accept): b1" in reason and "--force" not in reason
+    assert "vigil batches accept, where it was this gate that held b1" in override_gate(root, "latency", "ana", "a new machine", 3)
+    set_batch_state(root, "b1", "accepted", who="ana", why="they are right")
+    assert make_plan(journal.events(), settings).judged == ("b1",)
+
+
+def test_an_override_that_has_ended_makes_nothing_due(tmp_path: Path) -> None:
+    """It started a full cycle, with a reason that was no longer true."""
+    journal, now = deferred_once(tmp_path), datetime.now(UTC)
+    override(tmp_path, "drift", who="ana", why="for a day", until=now + timedelta(days=1))
+    assert make_plan(journal.events(), SETTINGS, now=now + timedelta(hours=12)).needed
+    assert not make_plan(journal.events(), SETTINGS, now=now + timedelta(days=2)).needed
+
+
+def test_a_cycle_that_ended_with_other_settings_than_it_was_opened_with_trained_with_those(tmp_path: Path) -> None:
+    """Edited while it paused, they were what its stages met; the journal had those of before, and a change back was no change."""
+    journal = open_with(tmp_path, {"good": True})
+    (opened,) = cycles(journal.events())
+    make_model(tmp_path, opened.cycle)
+    made = tmp_path / "build" / "model"
+    shutil.copytree(tmp_path / "models" / opened.cycle, made)
+    changed = SETTINGS.model_copy(update={"seed": SETTINGS.seed + 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workspace.repository.dvc_add", lambda root, paths: None)
+        for _ in range(2):
+            keep_candidate(tmp_path, changed, journal, restore_cycle(tmp_path, journal.events(), opened.cycle), tmp_path / "models" / opened.cycle)
+    assert [event.kind for event in journal.events()].count("candidate") == 1, "said once"
+    journal.append("cycle_closed", cycle=opened.cycle, outcome="promoted", reason="", verdict_sha256="")
+    set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
+    assert not make_plan(journal.events(), changed).reasons
+    assert make_plan(journal.events(), SETTINGS).reasons == ("a setting or a stage version changed",)
 
 
 def test_a_deferred_batch_stays_so_whatever_holds_a_later_cycle_until_a_person_has_to_decide(tmp_path: Path) -> None:

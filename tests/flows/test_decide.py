@@ -1,11 +1,14 @@
 """From verdict to outcome, where a person has overridden a gate."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from flows.decide import Decision, decide_outcome
+import pytest
+
+from flows.decide import Decision, decide_outcome, too_few
 from tests.workspace.worlds import make_model, verdict_for
 from workspace.cycle import Cycle
 from workspace.files import write_json
@@ -44,6 +47,23 @@ def test_an_overridden_gate_promotes_and_the_journal_says_by_whom(tmp_path: Path
     assert found.outcome == "promoted" and "overridden by ann" in found.reason and "new machine" in found.reason
     promotion = next(event for event in Journal(root).events() if event.kind == "promotion")
     assert "overridden by ann" in promotion["why"]
+
+
+@pytest.mark.parametrize(("change", "defer"), [({}, True), ({"verdict": "fail"}, False), ({"n": None, "smallest_n": None}, False), ({"n": 94}, False)])
+def test_what_a_first_model_lacks_media_for_waits_for_more_of_them_and_nothing_else_does(tmp_path: Path, change: dict[str, Any], defer: bool) -> None:
+    """It was told to bring more media, and the next cycle judged those alone: the count began at nothing again."""
+    row = {"gate": "accuracy: AUC", "verdict": "undecided", "reason": "80 of 94 videos", "n": 80, "smallest_n": 94} | change
+    write_json(tmp_path / "reports" / "verdict.json", verdict_for(ONE, make_model(tmp_path, ONE), verdict="undecided", results=[row]))
+    found = decided(tmp_path)
+    assert (found.outcome, found.defer) == ("held", defer) and ("judged again with what comes in next" in found.reason) == defer
+
+
+def test_beside_a_champion_too_few_videos_wait_for_a_person(tmp_path: Path) -> None:
+    row = {"gate": "not worse", "verdict": "undecided", "reason": "80 of 94 videos", "n": 80, "smallest_n": 94}
+    assert too_few({"results": [row]}) and not too_few({"results": [row, SLOW]})
+    write_json(tmp_path / "reports" / "verdict.json", verdict_for(ONE, make_model(tmp_path, ONE), "a" * 64, verdict="undecided", results=[row]))
+    held = decide_outcome(tmp_path, SETTINGS, Journal(tmp_path), replace(CYCLE, base_model="a" * 64, base_cycle="2026-W45.1"), tmp_path / "models" / ONE, None)
+    assert (held.outcome, held.defer) == ("held", False)
 
 
 def test_a_model_that_does_not_load_serves_nobody_whoever_says_so(tmp_path: Path) -> None:

@@ -69,6 +69,27 @@ def test_media_that_cannot_teach_end_their_cycle_and_the_next_media_come_in(loop
     assert loop.run(False, None) == "promoted" and last(loop).judged == ("b001",)
 
 
+def test_a_known_batch_that_is_taken_out_while_a_cycle_is_paused_ends_that_cycle(loop: Loop) -> None:
+    """It was dropped, and the paused cycle learned from it all the same, and might have been promoted."""
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+
+    def broken(root: Path) -> None:
+        raise StageFailed("Stage train did not finish.", why="the disk is full", next_step="Mend it.")
+
+    stage = loop.stage
+    after(loop, "train", broken)
+    loop.waiting.append(("b002", "good"))
+    with pytest.raises(StageFailed):
+        loop.run(False, None)
+    loop.stage = stage  # type: ignore[method-assign]
+    assert "is held" in set_batch_state(loop.root, "b001", "dropped", "ana", "consent withdrawn")
+    assert loop.run(False, None) == "held" and "took b001 out of what it learns from" in last(loop).reason
+    assert batch_states(Journal(loop.root).events())["b002"].state == "deferred", "nothing speaks against it"
+    loop.waiting.append(("b003", "good"))
+    assert loop.run(False, None) == "promoted" and last(loop).judged == last(loop).batches == ("b002", "b003")
+
+
 def test_another_failure_of_a_stage_is_no_verdict_about_the_data(loop: Loop) -> None:
     def broken(root: Path) -> None:
         raise StageFailed("Stage train did not finish.", why="the disk is full", next_step="Mend it.")

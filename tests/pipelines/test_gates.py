@@ -180,6 +180,20 @@ def test_a_new_generator_with_too_few_videos_is_reported_and_holds_nothing_unles
     assert judged(replaced(few, (*new, "challenger_auc"), None)).verdict is GateVerdict.UNDECIDED
 
 
+def test_of_fakes_of_one_person_the_bound_decides_and_a_loss_is_never_passed_over() -> None:
+    """Where no noise can be told, both gates passed whatever was lost: from 0.999 to 0.078 on a new generator, from 0.99 to 0.1 on a known one."""
+    new = {"n_real": 200, "n_fake": 60, "champion_auc": 0.9986, "challenger_auc": 0.0778, "difference": -0.9208, "se": 0.0149, "df": 0}
+    for row, verdict in ((new, GateVerdict.FAIL), (new | {"challenger_auc": 0.99, "difference": -0.0086}, GateVerdict.PASS)):
+        found = judged(replaced(passing(), (*EVALUATION, "new_generators", "rows", 0), {"generator": "neural", **row}))
+        assert found.verdict is verdict and all(reason.startswith("better on what is new: neural") for reason in found.reasons())
+    for table, before in ((("forgetting",), "champion_auc"), (("anchor", "generators"), "anchor_auc")):
+        lost = {"generator": "lips", "n_real": 90, "n_fake": 40, before: 0.99, "challenger_auc": 0.1, "difference": -0.89, "se": 0.01, "df": 0}
+        found = judged(replaced(passing(), (*EVALUATION, *table, "rows", 1), lost))
+        assert found.verdict is GateVerdict.UNDECIDED and "lips lost 0.890 of AUC" in found.reasons()[0] and "one person" in found.reasons()[0]
+        kept = lost | {"challenger_auc": 0.985, "difference": -0.005}
+        assert judged(replaced(passing(), (*EVALUATION, *table, "rows", 1), kept)).verdict is GateVerdict.PASS
+
+
 def test_what_is_lost_little_by_little_is_held_against_an_older_champion() -> None:
     lost = replaced(passing(), (*EVALUATION, "anchor", "generators", "rows", 0, "difference"), -0.06)
     found = judged(lost)

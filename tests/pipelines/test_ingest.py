@@ -22,7 +22,7 @@ from tests.pipelines.small_world import demo_settings
 from tests.system.world import vigil
 from workspace.batches import set_batch_state
 from workspace.errors import DataError, WorkspaceError
-from workspace.files import sha256_file
+from workspace.files import read_json, sha256_file
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, read_media
 from workspace.settings import Settings, SourceSettings
@@ -166,7 +166,19 @@ def test_one_content_with_two_labels_in_one_source_is_quarantined(root: Path, se
     shutil.copy(media / "real" / "r0.jpg", media / "fake" / "gan" / "r0.jpg")
     report = ingest(root, settings, [source(media)], batch="w1")
     assert report.added == 4 and report.quarantined == 1
-    assert "two labels" in next(iter(report.by_reason))
+    assert "two labels" in next(iter(report.by_reason)) and "r0.jpg" in next(iter(report.by_reason))
+    kept = read_json(root / "data" / "raw" / "w1" / "summary.json")
+    assert kept["by_reason"] == {"two labels for one content": 1}, "names of files are for who ingests: an erasure would not find them here"
+
+
+def test_a_label_stands_before_none_for_the_same_content_whichever_name_comes_first(root: Path, settings: Settings, media: Path) -> None:
+    """A copy without a label counted as a second one: real and none."""
+    shutil.copy(media / "real" / "r0.jpg", media / "a.jpg")
+    shutil.copy(media / "real" / "r1.jpg", media / "z.jpg")
+    (media / "labels.csv").write_text("path,label\na.jpg,\nreal/r0.jpg,real\nreal/r1.jpg,real\nz.jpg,\n")
+    report = ingest(root, settings, [source(media, identity={"rule": "unknown"})], batch="w1")
+    assert (report.added, report.quarantined, report.copies) == (2, 0, 2)
+    assert read_manifest(root / "data" / "raw" / "w1").set_index("path")["label"].to_dict() == {"real/r0.jpg": "real", "real/r1.jpg": "real"}
 
 
 def test_the_strictest_use_of_two_copies_wins(root: Path, settings: Settings, media: Path) -> None:

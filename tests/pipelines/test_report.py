@@ -122,6 +122,11 @@ def test_a_model_that_passed_and_was_held_by_the_probe_is_not_asked_to_run_again
     assert "--force" in next_step("held", {"results": [{"gate": "size", "verdict": "pass"}]}, deferred=True)
 
 
+def test_more_media_alone_do_not_bring_back_what_a_person_has_to_accept() -> None:
+    verdict = {"results": [{"gate": "accuracy: AUC", "verdict": "undecided"}]}
+    assert "vigil batches accept" in next_step("held", verdict) and "judges these again" in next_step("held", verdict, deferred=True)
+
+
 def test_the_page_of_every_cycle_is_kept(tmp_path: Path) -> None:
     write_report(tmp_path, CYCLE)
     before = (tmp_path / KEPT / f"{CYCLE.cycle}.html").read_text(encoding="utf-8")

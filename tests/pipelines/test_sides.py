@@ -196,6 +196,17 @@ def test_a_case_of_a_person_of_the_holdout_is_left_out_and_a_correction_keeps_it
     assert decide_sides(only_standing(kept, standing(kept)), SPLIT).of_sample == {case["sample_id"]: "holdout"}, "kept for evaluation before anybody was asked"
 
 
+def test_an_answer_that_was_erased_leaves_the_file_of_another_batch_as_it_was() -> None:
+    """Its row still stood before every other, and said `never`: the original silently left training and holdout."""
+    first = sample("s1", "real", person("train"))
+    answer = {**first, "case_id": "c1", "path": "cases/c1.mp4"}
+    erased = answer | {"path": f"erased/{first['sample_id']}", "use": "never", "identity": ""}
+    for batches, side in (({"w1": [first], "answers": [answer]}, "train"), ({"w1": [first], "answers": [erased]}, "train"), ({"answers": [erased]}, None)):
+        found = decide_sides(only_standing(batches, standing(batches)), SPLIT)
+        assert found.of_sample.get(first["sample_id"]) == side
+    assert standing({"w1": [first], "answers": [erased]}) == {first["sample_id"]: "w1"}
+
+
 @given(weeks, st.data())
 def test_a_person_s_label_stands_alone_and_moves_nobody(batches: list[list[dict[str, Any]]], data: st.DataObject) -> None:
     assume(sum(map(len, batches)) == len({one["sample_id"] for batch in batches for one in batch}))  # ingest takes a content once

@@ -12,6 +12,7 @@ from pipelines.validate import judge
 from tests.pipelines.small_world import demo_settings
 from workspace.errors import DataError
 from workspace.files import read_json
+from workspace.for_review import TWO_LABELS
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest
 
 Table = pd.DataFrame
@@ -45,6 +46,17 @@ def test_a_sound_batch_passes_every_expectation() -> None:
     report = verdict(*batch())
     assert report["success"] and report["n"] == 10 and len(report["expectations"]) == 13
     assert not failed(report) and all(one["failing_count"] == 0 for one in report["expectations"])
+
+
+def test_files_that_wait_for_a_person_are_none_that_cannot_be_decoded() -> None:
+    """A tenth of them under two labels, and the whole batch was refused as undecodable, for good."""
+    table, samples = batch()
+    disputed = table.index[:4]
+    table.loc[disputed, "quarantine"] = f"{TWO_LABELS} (real: a.mp4, fake: b.mp4)"
+    left = [one for one in samples if one["sample_id"] not in set(table.loc[disputed, "sample_id"])]
+    assert verdict(table, left)["success"]
+    table.loc[disputed, "quarantine"] = "truncated or corrupt"
+    assert "media decode" in failed(verdict(table, left))
 
 
 def spoil(column: str, value: object, row: int = 3) -> Callable[[Table, Samples], None]:

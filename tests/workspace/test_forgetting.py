@@ -12,7 +12,8 @@ import workspace.manifest
 from tests.feedback.killing import killed_at_line
 from tests.workspace.worlds import no_file_larger_than
 from workspace.errors import DataError
-from workspace.files import sha256_bytes
+from workspace.files import read_json, sha256_bytes, write_json
+from workspace.for_review import TWO_LABELS
 from workspace.forgetting import _forget_in_batch, mentions
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, read_media, repack_shard, write_manifest, write_media
 from workspace.objects import cache_of, objects_in
@@ -63,6 +64,28 @@ def test_a_sample_goes_and_the_others_stay(batch: Path) -> None:
     assert not any(CONTENTS[2] in path.read_bytes() for path in batch.glob("*.tar"))
     before = {path.name: path.read_bytes() for path in batch.iterdir()}
     assert _forget_in_batch(batch, {gone: "case2"}) == [gone] and {path.name: path.read_bytes() for path in batch.iterdir()} == before
+
+
+def test_no_name_is_left_in_why_it_was_put_aside_nor_in_the_summary(batch: Path) -> None:
+    gone, table = SAMPLES[2], read_manifest(batch)
+    why = f"{TWO_LABELS} (fake: fake/eve_smith_copy.png, real: real/eve_smith.png)"
+    table.loc[table["sample_id"] == gone, "quarantine"] = why
+    write_manifest(table, batch)
+    old = {"batch": "b", "samples": 5, "by_reason": {why: 1, "empty file": 2}, "conflicts": ["real/eve_smith.png is real in a, fake here"]}
+    write_json(batch / "summary.json", old)
+    assert _forget_in_batch(batch, {gone: ""}) == [gone]
+    row = read_manifest(batch).set_index("sample_id").loc[gone]
+    assert row["quarantine"] == TWO_LABELS and not any(b"eve_smith" in path.read_bytes() for path in batch.iterdir())
+    assert read_json(batch / "summary.json") == {"batch": "b", "samples": 5, "by_reason": {TWO_LABELS: 1, "empty file": 2}, "conflicts": 1}
+
+
+def test_a_training_table_names_who_lent_a_face_to_a_fake(tmp_path: Path) -> None:
+    """Looked at by video alone, it kept the donor's name and clip after an erasure."""
+    row = {"sample_id": SAMPLES[0], "shard": "s.tar", "unit": f"{SAMPLES[0]}+swap", "cluster": "ann", "clip_id": f"{SAMPLES[0][:16]}-t0-c0+swap"}
+    row |= {"source_clip": f"{SAMPLES[0][:16]}-t0-c0", "donor_clip": f"{SAMPLES[1][:16]}-t0-c0", "donor": "eve"}
+    pd.DataFrame([row]).to_parquet(tmp_path / "train.parquet")
+    assert mentions(tmp_path / "train.parquet", {SAMPLES[1]}) and mentions(tmp_path / "train.parquet", {SAMPLES[0]})
+    assert not mentions(tmp_path / "train.parquet", {SAMPLES[2]})
 
 
 def test_the_same_file_from_another_source_stays_unless_every_source_is_meant(batch: Path) -> None:

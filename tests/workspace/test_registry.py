@@ -11,7 +11,7 @@ from flows.health import examine
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.mending import roll_back
 from workspace import registry
-from workspace.errors import ModelFileError, RegistryUnavailable, WorkspaceError
+from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, WorkspaceError
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.lease import lease
@@ -315,6 +315,41 @@ def test_a_person_rolls_back_while_a_long_cycle_runs_and_the_alias_follows_at_on
     assert f"{ONE} is champion again" in said
     found = registry.read_alias(root, settings)
     assert found is not None and found.cycle == ONE
+
+
+def test_a_rollback_beside_a_silent_registry_stands_and_does_not_ask_to_be_repeated(world, monkeypatch):
+    """It told to run the command again, and that went back one model more; and it was in no commit."""
+    monkeypatch.setattr("flows.environment.prepare_environment", lambda root: None)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    committed = []
+    monkeypatch.setattr("workspace.repository.commit_journal", lambda root, why: committed.append(why))
+    root, _ = world
+    first = add_model(root, ONE)
+    add_model(root, THREE, add_model(root, TWO, first))
+    with pytest.raises(RegistryUnavailable, match=f"{TWO} is champion again") as told:
+        roll_back(root, make_settings(tracking_uri="http://127.0.0.1:9"), "previous", "ann", "false alarms")
+    assert "Not the same command again" in told.value.next_step and "doctor --fix" in told.value.next_step
+    assert champion(Journal(root).events()).cycle == TWO and committed == [f"rolled back to {TWO} (ann: false alarms)"]
+
+
+def test_two_workspaces_on_one_server_do_not_move_each_others_aliases(template, tmp_path):
+    """With the default names each took the other's model out of service and its runs for its own."""
+    shutil.copy(template, tmp_path / "shared.db")
+    shared = f"sqlite:///{tmp_path / 'shared.db'}"
+    (one, other), settings = (tmp_path / "one", tmp_path / "other"), make_settings(tracking_uri=shared)
+    for root, cycle in ((one, ONE), (other, TWO)):
+        root.mkdir()
+        add_model(root, cycle)
+    registry.rebuild_aliases(one, settings)
+    for act in (registry.rebuild_aliases, registry.find_running, lambda root, settings: registry.find_run(root, settings, ONE)):
+        with pytest.raises(SettingsError, match="another workspace"):
+            act(other, settings)
+    assert registry.read_alias(one, settings).cycle == ONE
+    own = make_settings(tracking_uri=shared, model_name="staging", experiment="staging")
+    registry.rebuild_aliases(other, own)
+    assert registry.read_alias(other, own).cycle == TWO and registry.read_alias(one, settings).cycle == ONE
+    with pytest.raises(SettingsError, match="another workspace"):
+        registry.prepare(other, make_settings(tracking_uri=shared, model_name="staging"))
 
 
 def test_a_generator_that_is_called_by_an_address_has_its_figures_too(world, tmp_path):
