@@ -294,7 +294,8 @@ class Cases:
             told = {name: row[name] for name in ("reviewer", "reviewer_id", "label", "note", "identity", "created_at", "seconds")}
             reviews.setdefault(row["case_id"], []).append(told)
         sent: dict[str, list[str]] = {}
-        asked = select(DETECTIONS.c.case_id, DETECTIONS.c.id).where(DETECTIONS.c.case_id.in_(ids)).order_by(DETECTIONS.c.number)
+        held = (DETECTIONS.c.sha256 == CASES.c.sha256) & (DETECTIONS.c.state != "erased")  # whoever sent the file, and whichever upload opened the case
+        asked = select(CASES.c.id, DETECTIONS.c.id).join(DETECTIONS, held).where(CASES.c.id.in_(ids)).order_by(DETECTIONS.c.number)
         for case_id, detection_id in connection.execute(asked).all():
             sent.setdefault(case_id, []).append(detection_id)
         return [self._one(row, reviews.get(row["id"], []), sent.get(row["id"], [])) for row in rows]

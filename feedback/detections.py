@@ -29,7 +29,7 @@ MODES = ("", "dense", "standard", "fast")
 CLAIMS = ("real", "fake")
 RETRY_SECONDS = 5
 MOST_PAGE = 500
-UNREADABLE = "opening this file has ended the process that did so {attempts} times: it is marked unreadable"
+UNREADABLE = "looking at this file has failed {attempts} times, most likely because of what is in it: it is marked unreadable"
 
 
 class QueueFull(Exception):

@@ -87,13 +87,19 @@ def _facts(pdf: FPDF, report: Mapping[str, Any]) -> None:
         _row(pdf, name, value)
     for track in report["tracks"][:MOST_ROWS]:
         span = f"{_figure(track.get('start_seconds'), 1)} to {_figure(track.get('end_seconds'), 1)} s"
-        _row(pdf, f"Face {track.get('track')}", f"p_fake {_figure(track.get('p_fake'))}, {span}")
+        _row(pdf, _face(track, "Face"), f"p_fake {_figure(track.get('p_fake'))}, {span}")
     if len(report["tracks"]) > MOST_ROWS:
         _row(pdf, "", f"and {len(report['tracks']) - MOST_ROWS} more faces in the attached report.json")
     if report["forged"]:
-        spans = [f"face {one.get('track')}: {_figure(one.get('start_seconds'), 1)} to {_figure(one.get('end_seconds'), 1)} s" for one in report["forged"]]
+        spans = [f"{_face(one)}: {_figure(one.get('start_seconds'), 1)} to {_figure(one.get('end_seconds'), 1)} s" for one in report["forged"]]
         more = f"; and {len(spans) - MOST_ROWS} more" if len(spans) > MOST_ROWS else ""
         _row(pdf, "Above the threshold", "; ".join(spans[:MOST_ROWS]) + more)
+
+
+def _face(one: Mapping[str, Any], word: str = "face") -> str:
+    """A face as people count and as the reason of the verdict names it: from 1."""
+    track = one.get("track")
+    return f"{word} {track + 1}" if isinstance(track, int) else word
 
 
 def _timeline(pdf: FPDF, report: Mapping[str, Any]) -> None:
@@ -126,7 +132,7 @@ def _timeline(pdf: FPDF, report: Mapping[str, Any]) -> None:
     for track in tracks[:MOST_ROWS]:  # named where it begins: colour alone says nothing
         first = next(clip for clip in clips if clip.get("track") == track)
         x = left + wide * float(first.get("start_seconds") or 0) / end
-        pdf.text(x + 1, top + CHART_HEIGHT * (1 - min(1.0, max(0.0, float(first["p_fake"])))) - 1.2, _text(f"face {track}"))
+        pdf.text(x + 1, top + CHART_HEIGHT * (1 - min(1.0, max(0.0, float(first["p_fake"])))) - 1.2, _text(_face({"track": track})))
     threshold = report["verdict"].get("threshold")
     if isinstance(threshold, int | float):
         y = top + CHART_HEIGHT * (1 - min(1.0, max(0.0, float(threshold))))

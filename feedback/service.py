@@ -246,8 +246,12 @@ class Service:
         return await self.workers.explain(row["id"])
 
     def report(self, actor: Actor, detection_id: str) -> dict[str, Any]:
-        """The signed report of a verdict; recorded."""
+        """The signed report of a verdict; recorded. Raises Gone for an erased upload, ValueError where there is no verdict yet."""
         row = self._detection(actor, "detection.report", detection_id)
+        if row["state"] == "erased":
+            raise Gone("This upload was erased: there is no verdict to report.")
+        if row["state"] != "done":
+            raise ValueError("This file is still being looked at: there is no verdict to report yet.")
         with self.database.write() as connection:
             audit.append(connection, actor.who, "detection.report", f"detection:{row['id']}", {"sha256": row["sha256"]})
         return case_report(self._shown(row), self.secret)

@@ -12,6 +12,8 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
@@ -38,6 +40,7 @@ class Webhooks:
 
     def __init__(self, database: Database, secret: Secret, settings: FeedbackSettings) -> None:
         self.database, self.secret, self.settings = database, secret, settings
+        self._lookups = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook-addresses")
 
     def create(self, actor: Actor, url: str) -> dict[str, Any]:
         """A new webhook with its secret, which is shown this once. Raises ValueError for a refused address, or too many of them."""
@@ -53,12 +56,10 @@ class Webhooks:
         return {"id": webhook_id, "url": url, "created_at": row["created_at"], "secret": key}
 
     def list_webhooks(self, owner_id: str) -> list[dict[str, Any]]:
-        """An account's webhooks without their secret, with how many deliveries wait, went and failed."""
-        columns = (WEBHOOKS.c.id, WEBHOOKS.c.url, WEBHOOKS.c.created_at, WEBHOOKS.c.disabled_at)
+        """An account's webhooks that have not been ended, without their secret, with how many deliveries wait, went and failed."""
+        query = select(WEBHOOKS.c.id, WEBHOOKS.c.url, WEBHOOKS.c.created_at).where(WEBHOOKS.c.owner_id == owner_id, WEBHOOKS.c.disabled_at == "")
         with self.database.read() as connection:
-            found = [
-                dict(row) for row in connection.execute(select(*columns).where(WEBHOOKS.c.owner_id == owner_id).order_by(WEBHOOKS.c.created_at)).mappings()
-            ]
+            found = [dict(row) for row in connection.execute(query.order_by(WEBHOOKS.c.created_at)).mappings()]
             for row in found:
                 counted = select(DELIVERIES.c.state, func.count()).where(DELIVERIES.c.webhook_id == row["id"]).group_by(DELIVERIES.c.state)
                 row |= dict.fromkeys(("waiting", "sent", "failed"), 0) | {str(state): int(count) for state, count in connection.execute(counted).all()}
@@ -92,10 +93,29 @@ class Webhooks:
     async def deliver_forever(self) -> None:
         """Send what is due until cancelled."""
 
-        async def deliver() -> float:
-            return 0.0 if await self.deliver_due() else LOOK_SECONDS
+        import httpx
 
-        await forever("webhooks", deliver)
+        on_their_way: dict[str, asyncio.Task[None]] = {}
+
+        async def deliver() -> float:
+            for delivery_id, task in list(on_their_way.items()):
+                if task.done():
+                    del on_their_way[delivery_id]
+                    task.result()  # what it raises is the database's
+            rows = [row for row in await asyncio.to_thread(self._due) if row["id"] not in on_their_way]
+            on_their_way.update({row["id"]: asyncio.create_task(self._deliver(client, row)) for row in rows})
+            if on_their_way:  # whoever answers makes room for the next; one that hangs keeps its own account waiting, and nobody else
+                await asyncio.wait(on_their_way.values(), timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            return 0.0 if on_their_way else LOOK_SECONDS
+
+        once = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(timeout=SEND_SECONDS, follow_redirects=False, trust_env=False, limits=once) as client:
+            try:
+                await forever("webhooks", deliver)
+            finally:
+                for task in on_their_way.values():
+                    task.cancel()
+                await asyncio.gather(*on_their_way.values(), return_exceptions=True)
 
     async def deliver_due(self) -> int:
         """Send what is due now; returns how many were tried."""
@@ -126,12 +146,13 @@ class Webhooks:
     async def _send(self, client: Any, row: Mapping[str, Any]) -> str:
         """Send one; what went wrong, "" for nothing. Whatever it is, it is this delivery's alone."""
         try:
-            target = await asyncio.to_thread(checked, row["url"], self.settings.webhook_hosts, self.settings.allow_private_addresses)
             content = json.dumps(row["body"], separators=(",", ":"), sort_keys=True).encode()
             stamp = str(int(time.time()))
             signed = signature(self.secret.unseal(PURPOSE, row["secret"]), stamp, content)
-            headers = {**target.headers, "Content-Type": "application/json", "Vigil-Timestamp": stamp, "Vigil-Signature": signed}
             async with asyncio.timeout(SEND_SECONDS):  # the client's own limit begins anew with every byte
+                look_up = partial(checked, row["url"], self.settings.webhook_hosts, self.settings.allow_private_addresses)
+                target = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up)  # a silent name server holds no thread of the service's
+                headers = {**target.headers, "Content-Type": "application/json", "Vigil-Timestamp": stamp, "Vigil-Signature": signed}
                 async with client.stream("POST", target.url, content=content, headers=headers, extensions=target.extensions) as answer:
                     return "" if 200 <= answer.status_code < 300 else f"answered {answer.status_code}"
         except TimeoutError:

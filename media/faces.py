@@ -180,8 +180,14 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
     window, picture, scene = 0, None, np.zeros(0)
     seen: list[Sighting] = []
     frames = _frames(source, result.kind, plan)
+    broken: Exception | None = None
     with closing(_looked_at(frames, faces, result.kind, threads)) as looked_at:  # whatever happens, its threads end here and now
-        for (number, step), (time, frame, sightings) in zip(steps, looked_at, strict=False):
+        for number, step in steps:
+            try:
+                time, frame, sightings = next(looked_at)
+            except (StopIteration, MediaError, cv2.error) as problem:
+                broken = problem  # what came before it counts
+                break
             moved = 0.0
             if number != window:
                 close(scene, len(plan[window]) if _goes_on(plan[window], plan[number], faces) else 0)
@@ -199,6 +205,8 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
             tracker.add([replace(one, step=step, time=time) for one in seen], moved)
     close(scene)
     result.clips, result.faces, result.faces_beyond = _numbered(found, faces.max_tracks)
+    if isinstance(broken, MediaError | cv2.error):
+        raise broken
 
 
 Seen = tuple[list[Sighting], int]

@@ -5,8 +5,8 @@ what none of them saw better than either wall (Wortsman et al. 2022, Model soups
 trainings, and nothing when it judges. Whether they did end in one valley is asked of the validation people, never taken for granted.
 """
 
-import copy
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.data import ClipSource, mixed_seed
+from model.data import ClipSource, labels_of, mixed_seed
 from model.loop import Looked, Progress, TrainReport
 from model.network import ResNeXtLSTM
 from model.training import frame_figures, pretrain
+from workspace.errors import Diverged
 from workspace.settings import AugmentSettings, PretrainSettings
 
 Weights = Mapping[str, Tensor]
@@ -39,31 +40,40 @@ def pretrain_members(
     """`pretrain` `settings.members` times from the weights that `model` has; it ends with the mean of those that belong together.
 
     The first member is the one that `pretrain` alone gives. Taken is who has the lowest validation loss, then, in that order, everyone beside whom the
-    mean has no higher one (the greedy soup of Wortsman et al. 2022, section 2); all of them where there is nothing to validate on. The report is that of the
-    best member, with the loss of the mean; the steps are those of all.
+    mean has no higher one (the greedy soup of Wortsman et al. 2022, section 2). Where validation lacks a class nobody can ask, and there is one member; one
+    that diverges is left out, unless it is the first. The report is that of the best member, with the loss of the mean; the steps are those of all.
     """
-    trained, reports, start = [], [], copy.deepcopy(model.state_dict())
-    for member in range(settings.members):
+    fake = labels_of(val_set.rows)
+    count = settings.members if fake.any() and not fake.all() else 1
+    trained, reports, start = [], [], _copied(model)
+    for member in range(count):
         model.load_state_dict(start)
-        report = pretrain(
-            model,
-            train_set,
-            val_set,
-            settings.model_copy(update={"members": 1}),
-            mixed_seed(seed, member) if member else seed,
-            checkpoint_dir,
-            _of_all(progress, member, settings.members),
-            augment=augment,
-            version=version,
-            looked=looked if member == 0 else None,
-        )
-        trained.append(copy.deepcopy(model.state_dict()))
+        try:
+            report = pretrain(
+                model,
+                train_set,
+                val_set,
+                settings,
+                mixed_seed(seed, member) if member else seed,
+                checkpoint_dir,
+                _of_all(progress, member, count),
+                augment=augment,
+                version=version,
+                looked=looked if member == 0 else None,
+            )
+        except Diverged as problem:
+            if member == 0:
+                raise
+            print(f"Training {member + 1} of {count} is left out of the mean: {problem.why}.", file=sys.stderr, flush=True)
+            continue
+        trained.append(_copied(model))
         reports.append(report)
 
     def loss(weights: Weights) -> float:
         model.load_state_dict(weights)
         found = frame_figures(model, val_set, settings.micro_batch)
-        return math.inf if found is None else found["val_loss"]
+        assert found is not None  # both classes are there
+        return found["val_loss"]
 
     losses = [math.inf if report.best_loss is None else report.best_loss for report in reports]
     taken, lowest = greedy_soup(trained, losses, loss)
@@ -77,12 +87,17 @@ def pretrain_members(
     return replace(best, best_loss=None if math.isinf(lowest) else lowest, steps=steps, resumed_from=resumed_from, members=members)
 
 
+def _copied(model: ResNeXtLSTM) -> Weights:
+    """Its weights in the machine's own memory: a GPU has no room to spare for those of all members."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
 def greedy_soup(trained: Sequence[Weights], losses: Sequence[float], loss_of: Callable[[Weights], float]) -> tuple[list[int], float]:
-    """Which of `trained` are averaged, the best first, and the loss of their mean; `losses` infinite: all of them."""
+    """Which of `trained` are averaged, the best first, and the loss of their mean."""
     order = sorted(range(len(trained)), key=lambda member: losses[member])
     taken, lowest = order[:1], losses[order[0]]
     for member in order[1:]:
-        loss = loss_of(mean_of([trained[one] for one in [*taken, member]])) if math.isfinite(lowest) else lowest
+        loss = loss_of(mean_of([trained[one] for one in [*taken, member]]))
         if loss <= lowest:
             taken, lowest = [*taken, member], loss
     return taken, lowest

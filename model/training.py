@@ -52,7 +52,8 @@ def pretrain(
 ) -> TrainReport:
     """Phase 1: the frame head learns single frames; the LSTM is not touched. The model ends with its best averaged weights.
 
-    One random frame of each clip drawn. Trains on the device the model is on. `version` is that of the stage (stage_versions):
+    One random frame of each clip drawn; one training, whatever `members` says (model/members.py).
+    Trains on the device the model is on. `version` is that of the stage (stage_versions):
     a checkpoint of another is not gone on from. Raises DataError without both classes.
     """
     key = run_key(model, _depends("pretrain", model, train_set, val_set, settings, seed, augment, version))
@@ -339,7 +340,8 @@ def _depends(
         return table[[name for name in DECIDE if name in table]].astype(str).to_numpy().tolist()
 
     shown = None if augment is None else augment.model_dump()
-    told = {"phase": phase, "version": version, "model": model.settings.model_dump(), "settings": settings.model_dump(), "augment": shown, "seed": seed}
+    mine = settings.model_dump(exclude={"members"})  # how many others are trained decides nothing about this one
+    told = {"phase": phase, "version": version, "model": model.settings.model_dump(), "settings": mine, "augment": shown, "seed": seed}
     return told | {"train": rows(train_set), "val": rows(val_set)}
 
 

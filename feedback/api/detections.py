@@ -160,12 +160,15 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
         except ValueError as problem:
             raise Problem(409, str(problem)) from problem
 
-    @routes.get("/detections/{detection_id}/report", responses={200: {"content": {"application/pdf": {}, "application/json": {}}}})
+    @routes.get("/detections/{detection_id}/report", responses={200: {"content": {"application/pdf": {}, "application/json": {}}}, 409: {}, 410: {}})
     async def report(detection_id: Id, actor: Caller, form: Annotated[str, Query(alias="format", pattern="^(json|pdf)$")] = "json") -> Response:
         """The signed report of a verdict."""
-        if form == "json":
-            return json_response(await door.do(service.report, actor, detection_id))
-        page = await door.do(service.report_page, actor, detection_id)
+        try:
+            if form == "json":
+                return json_response(await door.do(service.report, actor, detection_id))
+            page = await door.do(service.report_page, actor, detection_id)
+        except ValueError as problem:
+            raise Problem(409, str(problem), next_step="Ask again when its state is `done`.") from problem
         return Response(page, media_type="application/pdf", headers={"Content-Disposition": f'attachment; filename="vigil-{detection_id[:12]}.pdf"'})
 
     @routes.post("/detections/{detection_id}/dispute", responses={200: {"model": Detection}, 409: {}})

@@ -22,6 +22,7 @@ from starlette.types import Message
 
 from feedback.api.problems import Problem
 from feedback.keep import UPLOADS
+from workspace.files import is_no_room
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FORM_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around the file
 DRAIN_BYTES = 64 << 20  # read and thrown away after a refusal, so that an ordinary client sees the 413 and not a reset connection
 IDLE_SECONDS, GRACE_SECONDS, SLOWEST_BYTES_A_SECOND = 30.0, 60.0, 1000  # a sender that trickles holds a connection and a file
+NO_ROOM_SECONDS = 30
 OTHERS_TOLD = 5
 LONGEST_BOUNDARY = 70
 FIELDS, LONGEST_FIELD = ("policy", "mode"), 64
@@ -177,7 +179,13 @@ class _Form:
         if part.size_bytes > self.max_bytes:
             raise _too_large(self.max_bytes)
         part.digest.update(data[start:end])
-        part.handle.write(data[start:end])
+        try:
+            part.handle.write(data[start:end])
+        except OSError as problem:
+            if not is_no_room(problem):
+                raise
+            told = "There is no room for uploads now."
+            raise Problem(503, told, next_step="Send it again later.", retry_after_seconds=NO_ROOM_SECONDS, close=True) from problem
 
     def _end(self) -> None:
         self.ended = True

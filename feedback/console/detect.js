@@ -76,7 +76,7 @@ export default {
     take(files) {
       for (const file of files) {
         const seen = URL.createObjectURL(file);
-        const job = { key: crypto.getRandomValues(new Uint32Array(2)).join("-"), file: Vue.markRaw(file), name: file.name, bytes: file.size, state: "chosen", sent: 0,
+        const job = { key: crypto.getRandomValues(new Uint32Array(2)).join("-"), file: Vue.markRaw(file), name: file.name, policy: this.policy, bytes: file.size, state: "chosen", sent: 0,
           progress: 0, id: "", verdict: "", percent: "", problem: "", obstacle: "", tries: 0, image: "", video: "", thumbnail: "" };
         job[file.type.startsWith("image/") ? "image" : "video"] = seen;
         this.jobs.unshift(job);
@@ -102,7 +102,7 @@ export default {
       const form = new FormData(), token = this.token;
       form.append("file", job.file, "upload");
       const request = new XMLHttpRequest();
-      request.open("POST", "/v1/detections?wait=0" + (this.policy ? "&policy=" + encodeURIComponent(this.policy) : ""));
+      request.open("POST", "/v1/detections?wait=0" + (job.policy ? "&policy=" + encodeURIComponent(job.policy) : ""));
       request.setRequestHeader("X-CSRF-Token", token);
       request.setRequestHeader("Idempotency-Key", job.key);
       request.upload.onprogress = (event) => { job.sent = event.total ? event.loaded / event.total : 0; };

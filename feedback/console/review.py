@@ -14,7 +14,7 @@ from feedback.console.parts import WORDS, percent, tag
 from feedback.console.visitor import LoggedOut
 from feedback.service import Service
 
-AT_ONCE = 12
+AT_ONCE, MOST_LOOKED_AT = 12, 400
 REASONS = {
     "uncertain": "the model is unsure",
     "novel": "unlike what the model knows",
@@ -28,10 +28,10 @@ REASONS = {
 class Deck(Element, component="review.js"):
     """The cases of one sitting. `results` says what became of each answer."""
 
-    def __init__(self, cases: list[dict[str, Any]]) -> None:
+    def __init__(self, cases: list[dict[str, Any]], more: bool) -> None:
         super().__init__()
         icons = {name: theme.icon(name) for name in ("real", "fake", "unsure", "empty")}
-        values = {"cases": cases, "more": len(cases) >= AT_ONCE, "icons": icons, "names": WORDS, "reasons": REASONS, "results": {}, "heats": {}, "problems": {}}
+        values = {"cases": cases, "more": more, "icons": icons, "names": WORDS, "reasons": REASONS, "results": {}, "heats": {}, "problems": {}}
         for name, value in values.items():
             self.props[name] = value
 
@@ -54,7 +54,7 @@ def add(service: Service) -> None:
         alone = service.settings.feedback.queue.reviewers_needed == 1
         trains = "Your answer is the label." if alone else "Two people who agree make a label that trains."
         tag("p", f"Say what you see. {trains} Others' answers and the model's stay hidden until you have given yours.", "lead")
-        deck = Deck(await _cases(service, view, set(), first=view.request.query_params.get("case", "")[:64]))
+        deck = Deck(*await _cases(service, view, set(), first=view.request.query_params.get("case", "")[:64]))
 
         in_turn = asyncio.Lock()  # an answer and what takes it back are written in the order in which they were given
 
@@ -78,7 +78,7 @@ def add(service: Service) -> None:
             known = {case["id"] for case in deck.props["cases"]}
             answered = {case_id for case_id, result in deck.props["results"].items() if not (result.get("refused") or result.get("undone"))}
             try:
-                fresh = await _cases(service, view, known, len(known - answered))
+                fresh, _ = await _cases(service, view, known, len(known - answered))
             except (LoggedOut, *REFUSALS):
                 ui.navigate.reload()
                 return
@@ -101,14 +101,24 @@ def add(service: Service) -> None:
         await _quality(service, view)
 
 
-async def _cases(service: Service, view: View, known: set[str], waiting_known: int = 0, first: str = "") -> list[dict[str, Any]]:
-    """What this reviewer sees next (the case `first` before all), with where its pictures lie; nothing of what the model or others said.
+async def _cases(service: Service, view: View, known: set[str], waiting_known: int = 0, first: str = "") -> tuple[list[dict[str, Any]], bool]:
+    """What this reviewer sees next (the case `first` before all), with where its pictures lie; nothing of what the model or others said; and
+    whether more waits.
 
-    Of the cases `known` to the page so many still wait for an answer: the queue names them again.
+    Of the cases `known` to the page so many still wait for an answer: the queue names them again. Those that cannot be shown, whose media are deleted or
+    not scored yet, are passed over: however many, they hide no case behind them.
     """
 
-    def find(actor: Actor) -> list[dict[str, Any]]:
-        waiting = service.queue(actor, AT_ONCE + waiting_known)
+    def find(actor: Actor) -> tuple[list[dict[str, Any]], bool]:
+        limit = AT_ONCE + waiting_known
+        while True:
+            waiting = service.queue(actor, limit)
+            found = showable(actor, waiting)
+            if len(found) >= AT_ONCE or len(waiting) < limit or limit >= MOST_LOOKED_AT:
+                return found, len(waiting) >= limit
+            limit = min(2 * limit, MOST_LOOKED_AT)
+
+    def showable(actor: Actor, waiting: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if first:
             waiting.sort(key=lambda case: case["id"] != first)
             if not waiting or waiting[0]["id"] != first:
@@ -123,8 +133,8 @@ async def _cases(service: Service, view: View, known: set[str], waiting_known: i
                 found.append({"id": case["id"], "reason": case["reason"], "answers": case["answers"], "media": pictures_of(shown)})
         return found
 
-    cases: list[dict[str, Any]] = await view.ask(find)
-    return cases
+    found: tuple[list[dict[str, Any]], bool] = await view.ask(find)
+    return found
 
 
 async def _try(view: View, method: Any, *arguments: Any, **more: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from feedback.work.decoding import ChildFailed, Decoders, Opened
 from feedback.work.judging import answer_of, bound_of, case_reason, faces_of, no_verdict
 from model.inference import most_telling
 from workspace.errors import VigilError
-from workspace.files import sha256_bytes
+from workspace.files import is_no_room, sha256_bytes
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
 
@@ -150,7 +150,12 @@ class Worker:
             self.resting_until = asyncio.get_running_loop().time() + TROUBLE_SECONDS
             await asyncio.to_thread(self.detections.give_back, self.name, detection_id)
         except Exception as problem:  # the lease ends, another attempt follows, and after the last one the file says so
-            LOG.error("detection %s: %r", detection_id, problem)
+            if not is_no_room(problem):
+                LOG.error("detection %s: %r", detection_id, problem)
+                return
+            LOG.error("detection %s goes back to the queue: there is no room on the disk: %s", detection_id, problem)  # no attempt at the file either
+            self.resting_until = asyncio.get_running_loop().time() + TROUBLE_SECONDS
+            await asyncio.to_thread(self.detections.give_back, self.name, detection_id)
         finally:
             self.progress.pop(detection_id, None)
 

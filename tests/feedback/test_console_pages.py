@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from feedback.console import review
 from feedback.console.review import AT_ONCE
 from tests.feedback.browser import PASSWORD, Browser, browser
 from tests.feedback.conftest import MAX_UPLOAD_BYTES, Service, running, wait_for
@@ -236,6 +237,37 @@ def test_media_are_played_in_parts_by_who_may_see_them_and_one_viewing_is_one_en
     found = served.by("ada").get("/v1/audit", params={"object": f"detection:{detection['id']}"}).json()["entries"]
     views = [one for one in found if one["action"] == "detection.view" and one["who"] == f"user:{served.people['vera'][0]}"]
     assert len(views) == 1
+
+
+@pytest.mark.parametrize("hidden", [0, 11, 12, 200])
+def test_cases_that_cannot_be_shown_hide_none_behind_them(hidden: int) -> None:
+    """Twelve of them at the top of the queue, and the page said that no case waits, to everybody."""
+
+    class Queue:
+        """A service whose first cases have no media left."""
+
+        def __init__(self) -> None:
+            self.waiting = [
+                {"id": f"c{number}", "state": "open", "reason": "disputed", "answers": 0, "detections": [str(number)]} for number in range(hidden + 14)
+            ]
+
+        def queue(self, _: Any, limit: int) -> list[dict[str, Any]]:
+            return [dict(case) for case in self.waiting[:limit]]
+
+        def detection(self, _: Any, one: str) -> dict[str, Any]:
+            kept = int(one) >= hidden
+            return {"id": one, "state": "done", "kind": "image", "media_state": "kept" if kept else "deleted", "answer": {}, "pictures": {}}
+
+    class Page:
+        """What asks on behalf of a person."""
+
+        async def ask(self, method: Any) -> Any:
+            return method(None)
+
+    found, more = asyncio.run(review._cases(Queue(), Page(), set()))  # type: ignore[arg-type]
+    assert found[0]["id"] == f"c{hidden}" and len(found) >= 12 and (more or len(found) == 14)
+    rest, more = asyncio.run(review._cases(Queue(), Page(), {case["id"] for case in found}, len(found)))  # type: ignore[arg-type]
+    assert [case["id"] for case in rest] == [f"c{number}" for number in range(hidden + len(found), hidden + 14)]
 
 
 def test_an_image_is_shown_too_large_a_file_is_refused_and_an_upload_is_erased(page: Browser, picture: bytes, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What works behind the service goes on after an error, or ends loudly enough to be started again; it never stops without a word."""
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -151,6 +152,39 @@ def test_a_worker_waits_for_a_store_that_does_not_answer_and_then_the_model_says
     done = line.queue.get(row["id"]) or {}
     assert (done["verdict"], done["attempts"]) == ("uncertain", 1)
     line.world.close()
+
+
+def test_a_full_disk_is_no_attempt_at_the_file(
+    worker: tuple[Worker, World, Callable[[], None]], picture: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a minute and a half without room every file of the queue was unreadable, for good."""
+    monkeypatch.setattr("feedback.work.worker.TROUBLE_SECONDS", 0.2)
+    working, world, leave = worker
+    (world.root / "file").write_bytes(picture)
+    world.media.put(world.root / "file", sha256_bytes(picture))
+    row, keep = working.detections.accept(world.sender, [Accepted(sha256_bytes(picture), len(picture))])[0], working._keep_pictures
+
+    def full(*words: Any) -> Any:
+        if caplog.text.count("no room on the disk") <= working.settings.feedback.workers.max_attempts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return keep(*words)
+
+    monkeypatch.setattr(working, "_keep_pictures", full)
+
+    async def go() -> None:
+        await working.serving.watch()
+        parts = [asyncio.create_task(part) for part in (working._claim(), working.batcher.run())]
+        await until(lambda: (working.detections.get(row["id"]) or {})["state"] == "done", parts[0])
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
+        await working.decoders.stop()
+        working.batcher.close()
+
+    asyncio.run(go())
+    done = working.detections.get(row["id"]) or {}
+    assert (done["verdict"], done["attempts"]) == ("uncertain", 1)
+    leave()
 
 
 def test_a_worker_of_which_a_part_fails_ends_whole_so_that_another_is_started(

@@ -138,6 +138,19 @@ def test_a_file_that_others_sent_stays_for_them_unless_the_file_is_erased(world:
         retention(world).erase_file(world.user("root", Role.admin), "f" * 64)
 
 
+def test_a_case_whose_own_upload_is_erased_keeps_the_other_uploads_of_its_file(world: World) -> None:
+    """It stayed open with nothing to show: nobody could answer it, and twelve of them emptied the review page for everybody."""
+    content = JPEG + b"twice"
+    opened, case_id = world.upload(content, reason="disputed")
+    other, _ = world.upload(content, verdict="real", reason="")
+    said = retention(world).erase(world.sender, opened)
+    assert said["state"] == "held" and said["next"] == "The same account sent this file again; it stays until that upload is erased too."
+    case = world.case(case_id)
+    assert (case["state"], case["detections"]) == ("open", [other]) and row(world, DETECTIONS, id=other)["case_id"] == case_id
+    assert [one["detections"] for one in world.cases.queue(world.ann)] == [[other]]
+    assert retention(world).erase(world.sender, other)["state"] == "erased" and not world.media.has(sha256_bytes(content))
+
+
 def test_what_was_erased_may_come_again_and_be_judged_and_never_trains(world: World) -> None:
     detection_id, case_id = world.upload(JPEG + b"one")
     retention(world).erase(world.sender, detection_id)

@@ -69,6 +69,20 @@ def test_an_uncertain_detection_becomes_a_case_and_its_review_next_weeks_data_on
     assert service.by("rob").get(f"/v1/cases/{body['case_id']}").json()["handover"] == "ingested"
 
 
+def test_there_is_no_signed_report_without_a_verdict(service: Service, picture: bytes) -> None:
+    """Of an upload that was called fake and erased, its sender got a signed and valid "No verdict"; of one still in the queue, everybody."""
+    sent = service.client.post("/v1/detections", params={"wait": 30}, files={"file": ("a.jpg", picture + b"reported")}).json()
+    assert service.client.get(f"/v1/detections/{sent['id']}/report").status_code == 200
+    assert service.client.delete(f"/v1/detections/{sent['id']}").status_code == 200
+    for form in ("json", "pdf"):
+        refused = service.client.get(f"/v1/detections/{sent['id']}/report", params={"format": form})
+        assert refused.status_code == 410 and "erased" in refused.json()["detail"]
+    queued = service.client.post("/v1/detections", params={"wait": 0}, files={"file": ("b.jpg", picture + b"queued")}).json()
+    early = service.client.get(f"/v1/detections/{queued['id']}/report")
+    state = service.client.get(f"/v1/detections/{queued['id']}").json()["state"]
+    assert (early.status_code == 409 and "no verdict" in early.json()["detail"]) or state == "done"
+
+
 def test_a_picture_is_judged_too(service: Service, picture: bytes) -> None:
     body = service.detect(picture, "face.jpg").json()
     assert body["kind"] == "image" and body["verdict"] == "uncertain" and body["frames"] == 1

@@ -107,6 +107,8 @@ def test_what_is_sent_is_signed_and_comes_once(sender: Sender, receiver: Receive
     assert told["event"] == "detection.done" and told["data"] == {"id": "1", "verdict": "fake"} and told["id"] == sender.rows()[0]["id"]
     assert headers["Host"] == f"127.0.0.1:{receiver.server_port}" and len(receiver.got) == 1
     assert sender.hooks.list_webhooks(sender.world.sender.user_id)[0]["sent"] == 1
+    sender.hooks.delete(sender.world.sender, made["id"])
+    assert sender.hooks.list_webhooks(sender.world.sender.user_id) == [], "what was ended is no webhook any more"
     assert not verify(sender.world.database).broken_at
 
 
@@ -158,8 +160,8 @@ def test_one_slow_receiver_does_not_hold_up_the_others(sender: Sender, receiver:
 
 
 def test_a_receiver_that_trickles_does_not_stop_those_of_other_accounts(sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte began the time-out anew, and nobody's webhooks were sent as long as one answer went on."""
-    monkeypatch.setattr(webhooks, "SEND_SECONDS", 0.5)
+    """Each byte began the time-out anew, and nobody's webhooks were sent as long as one answer went on; later each round waited for its slowest."""
+    monkeypatch.setattr(webhooks, "SEND_SECONDS", 6.0)
 
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
@@ -175,9 +177,11 @@ def test_a_receiver_that_trickles_does_not_stop_those_of_other_accounts(sender: 
         sender.hooks.create(sender.world.ann, receiver.url)
         sender.tell(id="slow")
         delivering = asyncio.create_task(sender.hooks.deliver_forever())
-        for number in (1, 2):
+        for number in (1, 2, 3):
             sender.tell(sender.world.ann, id=str(number))
             await asyncio.to_thread(wait_for, lambda: len(receiver.got), number.__eq__)
+        assert sender.rows()[0]["attempts"] == 0, "the slow one is still on its way: nobody waited for it"
+        await asyncio.to_thread(wait_for, lambda: sender.rows()[0]["attempts"], (1).__eq__)
         delivering.cancel()
         await asyncio.gather(delivering, return_exceptions=True)
         server.close()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import media.faces
 from media.align import crop_transform, place, smooth, warp
 from media.detect import FaceFinder
 from media.faces import extract_clips, skin_tone, windows
@@ -17,6 +18,7 @@ from media.landmarks import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from media.synthetic import render_take
 from media.tracks import Appearance, link
 from tests.media.videos import write_video
+from workspace.errors import MediaError
 from workspace.settings import FaceSettings
 
 SMALL = FaceSettings(size_px=64, fps=12.0, clip_frames=6, clips_per_video=2, min_clip_frames=3, max_detect_px=256)
@@ -167,6 +169,24 @@ def test_a_face_long_enough_for_a_clip_gives_one_wherever_windows_end(tmp_path, 
         found = extract_clips(write_video(tmp_path / f"{start}.mp4", frames, fps=fps), faces)
         assert [len(clip.frames) for clip in found.clips] == [faces.min_clip_frames], start
         assert found.clips[0].start_seconds == pytest.approx(start / fps, abs=0.01)
+
+
+def test_what_was_found_before_a_file_breaks_off_counts(video, monkeypatch):
+    """An error of the decoder in mid-stream threw away all clips before it."""
+    real = media.faces.read_frames
+
+    def breaking(source, times):
+        for number, frame in enumerate(real(source, times)):
+            if number == 15:
+                raise MediaError("a.mp4 broke off.", why="truncated or corrupt", next_step="")
+            yield frame
+
+    dense = SMALL.model_copy(update={"mode": "dense"})
+    whole = extract_clips(video, dense)
+    monkeypatch.setattr(media.faces, "read_frames", breaking)
+    found = extract_clips(video, dense)
+    assert (found.reason, found.faces, [len(clip.frames) for clip in found.clips]) == ("", 1, [6, 6, 3])
+    assert all(np.array_equal(one.frames, other.frames) for one, other in zip(whole.clips[:2], found.clips, strict=False))
 
 
 def test_windows_that_lie_apart_are_not_joined(tmp_path, person):
