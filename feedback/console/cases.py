@@ -52,6 +52,8 @@ def add(service: Service) -> None:
         with tag("div", "", "columns"):
             _about(found, open_to_me)
             _answers(found, open_to_me)
+        if not open_to_me:
+            await _disputes(service, view, found)
         if view.may("case.govern"):
             _govern(service, view, found)
 
@@ -80,6 +82,16 @@ async def _pictures(service: Service, view: View, found: dict[str, Any]) -> None
                 for at in sorted({round(step * (count - 1) / 5) for step in range(6)}) if count else []:
                     tag("img", src=pictures["faces"][at], alt=f"The face, frame {at + 1}", classes="strip-face")
             return
+
+
+async def _disputes(service: Service, view: View, found: dict[str, Any]) -> None:
+    """What those who dispute a verdict say of it: they were told that people read it."""
+    sent = [await view.ask(service.detection, detection_id) for detection_id in found["detections"]]
+    rows = [[f"It is {said['claim']}", moment(said["at"]), said.get("note") or ""] for one in sent if (said := one.get("dispute"))]
+    if rows:
+        with tag("section", "", "card"):
+            tag("h2", "Disputed")
+            table("Disputed", ["What is said", "When", "Why"], rows)
 
 
 def _about(found: dict[str, Any], open_to_me: bool) -> None:

@@ -330,6 +330,19 @@ def test_files_outlive_the_session_and_none_is_lost_in_silence(served: Service, 
     assert hashlib.sha256(lost.read_bytes()).hexdigest() not in mine()
 
 
+def test_what_a_dispute_says_is_read_by_who_has_answered(served: Service, page: Browser, picture: bytes) -> None:
+    """People were told that it is read, and it was shown to nobody."""
+    sent = served.detect(picture + b"noted").json()
+    assert served.client.post(f"/v1/detections/{sent['id']}/dispute", json={"claim": "real", "note": "I was there"}).status_code == 200
+    page.log_in("rosa")
+    page.open(f"/cases/{sent['case_id']}")
+    page.see("h2", "Answers")
+    assert "I was there" not in page.driver.page_source, "not before one's own answer"
+    served.review(sent["case_id"], "real", "rosa")
+    page.open(f"/cases/{sent['case_id']}")
+    page.see("td", "I was there")
+
+
 def test_files_are_not_sent_under_the_name_of_who_logged_in_next(served: Service, page: Browser, picture: bytes, tmp_path: Path) -> None:
     """What waited for a log-in went out as whoever logged in in another tab."""
     waiting = tmp_path / "waiting.jpg"
