@@ -110,6 +110,6 @@ def mean_of(trained: Sequence[Weights]) -> Weights:
 
 def _of_all(progress: Progress | None, member: int, members: int) -> Progress | None:
     """Tells of one training as the part of all that it is."""
-    if progress is None:
-        return None
+    if progress is None or members == 1:
+        return progress
     return lambda done, steps, message: progress(member * steps + done, members * steps, f"{member + 1} of {members}: {message}")

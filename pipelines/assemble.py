@@ -49,10 +49,13 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
     paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
     named = {sample["source_video"] for sample in standing_samples} - {""}  # a real video that its fakes name is one with them
+    earlier = [one for batch in batches if batch not in cycle.judged for one in samples[batch]]
+    known = {one["sample_id"]: one["label"] for one in earlier if one["label"] and not one["quarantine"]}
     for row in (*collected, *forged, *unlabelled):
         row["split"], row["new"] = sides.of_sample.get(row["sample_id"], UNLABELLED), row["batch"] in cycle.judged
         path = paths[row["sample_id"]]
         row["cluster"] = row["identity"] or row["source_video"] or (path if path in named else row["sample_id"])
+        row["corrects"] = bool(row["new"] and row["label"] and not row["forger"] and known.get(row["sample_id"], row["label"]) != row["label"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
     for side in ("validation", "holdout"):
@@ -206,7 +209,7 @@ def _write_table(root: Path, path: Path, rows: Sequence[Row]) -> None:
         table = pyarrow.parquet.read_table(root / store / "index.parquet", columns=["clip_id", "landmarks"], filters=[("clip_id", "in", clip_ids)])
         landmarks |= zip(table["clip_id"].to_pylist(), table["landmarks"].to_pylist(), strict=True)
     text = [(name, pyarrow.string()) for name in ("store", "split", "role", "unit", "cluster")]
-    schema = pyarrow.schema([*CLIP_SCHEMA, *text, ("new", pyarrow.bool_())])
+    schema = pyarrow.schema([*CLIP_SCHEMA, *text, *((name, pyarrow.bool_()) for name in ("new", "corrects"))])
     full = pyarrow.Table.from_pylist([{**row, "landmarks": landmarks[row["clip_id"]]} for row in rows], schema=schema)
     with atomic_file(path, "wb") as handle:
         pyarrow.parquet.write_table(full, handle, compression="zstd")

@@ -8,7 +8,8 @@ video is of the part that the champion takes it for. Beside it, with labels: doe
 those it knows? And how often is it right on what came in: by its own probabilities before labels are there, and on what has one.
 
 Cases that people decided are no sample of the traffic, since they were chosen where the model was unsure, and stay out of the test; whether it
-contradicts their labels more often than its own doubt says is asked of them, too. Batches that a person has accepted stay out of both.
+contradicts their labels more often than its own doubt says is asked of them, too, but for corrections of what it has learned under another label.
+Batches that a person has accepted stay out of both.
 """
 
 from pathlib import Path
@@ -53,14 +54,15 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     units = (
         combine(score_rows(root, base, clips, threads=settings.serve.threads, tell=Progress("drift")), base)
         if len(clips)
-        else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "batch", "case_id", "split", "p_fake", "embedding", *QUALITY])
+        else pd.DataFrame(columns=["unit", "new", "label", "generator", "cluster", "batch", "case_id", "corrects", "split", "p_fake", "embedding", *QUALITY])
     )
     if cycle.base_model:
         threshold = threshold_of(base)
         asked = units[~units["batch"].isin(cycle.vouched)]
         rows = read_set(root, "holdout")
         result = weigh(asked[asked["case_id"] == ""], holdout_counts(rows[rows["new"].astype(bool)]), settings, cycle, threshold, holdout_counts(rows))
-        labels = label_noise(asked, threshold, cycle)
+        corrects = asked["corrects"].astype(bool)  # the champion has learned these under the label that they correct
+        labels = label_noise(asked[~corrects], threshold, cycle) | {"corrections": int(corrects.sum())}
         result["estimated"] = champion_accuracy(units[units["new"].astype(bool)], threshold)
     else:
         result, labels = _result("no reference", {"n_ref": 0, "n_new": int(clips_of_cycle)}), {"status": "no champion"}

@@ -85,7 +85,7 @@ def add_batch(root: Path, batch: str, people: int, *, generator: str = "swap", s
 def write_sets(root: Path, rows: pd.DataFrame, new: set[str]) -> None:
     """Split by person (six in ten train, two validate, two hold out) and write data/sets as assemble does."""
     number = rows["identity"].str.extract(r"p(\d+)$")[0].astype(int) % 10
-    rows = rows.assign(unit=rows["sample_id"], cluster=rows["identity"], new=rows["batch"].isin(new))
+    rows = rows.assign(unit=rows["sample_id"], cluster=rows["identity"], new=rows["batch"].isin(new), corrects=False)
     rows["split"] = np.where(number < 6, "train", np.where(number < 8, "validation", "holdout"))
     rows["role"] = np.where(rows["split"] != "train", "", np.where(rows["new"], "new", "replay"))
     (root / "data/sets").mkdir(parents=True, exist_ok=True)

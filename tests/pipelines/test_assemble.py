@@ -41,13 +41,27 @@ def test_real_media_become_sets_whose_clips_can_be_read(workspace_copy: Path) ->
     report = assemble.run(workspace_copy, demo_settings(), cycle(["w1"], ["w1"]))
     assert report == read_json(workspace_copy / "data" / "sets" / "report.json") and report["leaks"] == []
     everything = pd.concat([table(workspace_copy, side) for side in ("train", "validation", "holdout")])
-    assert set(everything.columns) == {*CLIP_COLUMNS, "store", "split", "role", "unit", "cluster", "new"}
+    assert set(everything.columns) == {*CLIP_COLUMNS, "store", "split", "role", "unit", "cluster", "new", "corrects"}
     assert everything["clip_id"].is_unique and everything["new"].all() and set(everything["origin"]) == {"collected", "forged"}
     for row in everything.to_dict("records"):
         assert read_clip(workspace_copy, row, verify=True).shape[0] == row["frames"] == read_landmarks(row).shape[0]
         assert row["split"] == split_of(row["identity"], demo_settings().split) and row["cluster"] == row["identity"]
         assert row["unit"] == (f"{row['sample_id']}+{row['forger']}" if row["origin"] == "forged" else row["sample_id"])
     assert report["train_rows"] == len(table(workspace_copy, "train")) == sum(report["counts"]["train"]["label"].values())
+
+
+def test_what_corrects_a_label_that_was_learned_is_marked(tmp_path: Path) -> None:
+    """The champion contradicts it because it has learned it so: three corrections held a whole week as wrong labels."""
+    known, asked = week("k", 30, 30), week("n", 4, 4)
+    wrong, right, first = known[40], known[2], asked[0]
+    answers = [{**wrong, "label": "real", "generator": "", "case_id": "c1"}, {**right, "case_id": "c2"}, {**first, "case_id": "c3"}]
+    write_batch(tmp_path, "b1", known)
+    write_batch(tmp_path, "b2", answers + asked[1:])
+    assemble.run(tmp_path, demo_settings(), cycle(["b1", "b2"], ["b2"]))
+    rows = pd.concat([table(tmp_path, side) for side in ("train", "validation", "holdout")])
+    assert set(rows.loc[rows["corrects"], "sample_id"]) == {wrong["sample_id"]}
+    assemble.run(tmp_path, demo_settings(), cycle(["b1", "b2"], []))
+    assert not pd.concat([table(tmp_path, side) for side in ("train", "validation", "holdout")])["corrects"].any(), "only while it is new"
 
 
 def test_the_same_cycle_gives_the_same_bytes(workspace_copy: Path) -> None:

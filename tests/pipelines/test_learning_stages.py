@@ -205,6 +205,7 @@ def test_each_stage_that_trains_tells_its_version_to_the_training(story: Any, mo
         raise RuntimeError(f"version {version}")
 
     monkeypatch.setattr(f"model.training.{phase}", train_nothing)
+    monkeypatch.setattr("model.members.pretrain", train_nothing)
     settings = SETTINGS.model_copy(update={"stage_versions": SETTINGS.stage_versions.model_copy(update={stage: 77})})
     learn = {"pretrain": pretrain.learn, "train": train.learn, "evaluate": train_surrogate}[stage]
     with pytest.raises(RuntimeError, match="version 77"):
@@ -315,7 +316,13 @@ def test_what_a_person_accepted_is_not_asked_whether_it_looks_right_and_a_case_i
         table = pd.read_parquet(path)
         table.assign(case_id=table["case_id"].where(~table["new"].astype(bool), "case-1")).to_parquet(path)
     decided = drift.run(tmp_path / "w", SETTINGS, second)
-    assert decided["n_new"] == 0 and decided["labels"]["n_new"] == after["drift"]["labels"]["n_new"]
+    assert decided["n_new"] == 0 and decided["labels"]["n_new"] == after["drift"]["labels"]["n_new"] and decided["labels"]["corrections"] == 0
+    for side in ("train", "validation", "holdout"):
+        path = tmp_path / "w/data/sets" / f"{side}.parquet"
+        table = pd.read_parquet(path)
+        table.assign(corrects=table["new"].astype(bool)).to_parquet(path)
+    corrected = drift.run(tmp_path / "w", SETTINGS, second)["labels"]
+    assert corrected["n_new"] == 0 and corrected["corrections"] >= decided["labels"]["n_new"], "the champion has learned these as the other label"
 
 
 def test_an_older_champion_is_scored_on_the_same_holdout_and_compared_generator_by_generator(story: Any, tmp_path: Path) -> None:
