@@ -1,16 +1,18 @@
 """People, their sessions and API keys. Passwords are kept as argon2id, keys and session tokens as keyed hashes."""
 
+import logging
 import re
 import secrets
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
 from feedback.access import Actor, Role
@@ -19,6 +21,7 @@ from feedback.secret import Secret
 from feedback.tables import API_KEYS, SESSIONS, USERS
 from workspace.settings import FeedbackSettings
 
+LOG = logging.getLogger("vigil.serve")
 KEY_PREFIX = "vigil_"
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 512  # a longer one would only buy the sender our time
 REMEMBERED_SECONDS = 5.0  # a revoked key or changed role works at most so long in another process
@@ -53,6 +56,8 @@ class Accounts:
         self._nobody = self._hasher.hash(secrets.token_hex(16))  # an unknown name takes as long as a wrong password
         self._known: OrderedDict[str, tuple[float, Actor]] = OrderedDict()
         self._lock = threading.Lock()
+        self._being_noted: set[str] = set()
+        self._notes = ThreadPoolExecutor(1, thread_name_prefix="key-use")
 
     # -- accounts ---------------------------------------------------------------------------------------------------------
     def create(self, name: str, email: str, user_name: str, password: str, role: Role, by: str) -> str:
@@ -213,13 +218,28 @@ class Accounts:
             return None
         actor = Actor(row["id"], Role[row["role"]], row["name"], source=row["key_id"])
         if row["last_used_at"][:16] != now()[:16]:  # to the minute
-            with self.database.write() as connection:
-                connection.execute(update(API_KEYS).where(API_KEYS.c.id == row["key_id"]).values(last_used_at=now()))
+            self._note_use(row["key_id"])
         with self._lock:
             self._known[digest] = (moment, actor)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return actor
+
+    def _note_use(self, key_id: str) -> None:
+        """Have it noted when a key was last used, by a thread of its own: who only reads must not wait for those who write."""
+
+        def note() -> None:
+            try:
+                with self.database.write() as connection:
+                    connection.execute(update(API_KEYS).where(API_KEYS.c.id == key_id).values(last_used_at=now()))
+            except SQLAlchemyError as problem:  # the next minute notes it too
+                LOG.warning("the use of key %s is not noted: %r", key_id, problem)
+            finally:
+                self._being_noted.discard(key_id)
+
+        if key_id not in self._being_noted:
+            self._being_noted.add(key_id)
+            self._notes.submit(note)
 
     # -- inside -------------------------------------------------------------------------------------------------------------
     def _failed(self, user_id: str) -> None:
