@@ -155,10 +155,12 @@ class Accounts:
         self._forget()
 
     def users(self) -> list[dict[str, Any]]:
-        """Every account without its password hash, the oldest first."""
+        """Every account without its password hash, the oldest first; `locked_until` of a lock that stands, else ''."""
         columns = [USERS.c[name] for name in ("id", "created_at", "name", "email", "user_name", "role", "disabled", "failed_logins", "locked_until")]
         with self.database.read() as connection:
-            return [dict(row) for row in connection.execute(select(*columns).order_by(USERS.c.created_at, USERS.c.id)).mappings()]
+            rows = [dict(row) for row in connection.execute(select(*columns).order_by(USERS.c.created_at, USERS.c.id)).mappings()]
+        moment = now()
+        return [row | {"locked_until": row["locked_until"] if row["locked_until"] > moment else ""} for row in rows]
 
     def user(self, name_or_id: str) -> dict[str, Any] | None:
         """One account by id, user name or e-mail."""

@@ -9,7 +9,6 @@ from feedback.console import PATH
 from feedback.console.account import key_table
 from feedback.console.layout import View, page
 from feedback.console.parts import Form, button, choice, empty, facts, field, link, moment, table, tag
-from feedback.database import now
 from feedback.service import Service
 
 ROLES = {role.name: role.name.capitalize() for role in Role if role is not Role.anonymous}
@@ -57,7 +56,7 @@ def _row(one: dict[str, Any]) -> list[Any]:
 
 
 def _state(one: dict[str, Any]) -> str:
-    return "disabled" if one["disabled"] else f"locked until {moment(one['locked_until'])}" if one["locked_until"] > now() else "active"
+    return "disabled" if one["disabled"] else f"locked until {moment(one['locked_until'])}" if one["locked_until"] else "active"
 
 
 def _quality(one: dict[str, Any]) -> list[Any]:
@@ -106,7 +105,7 @@ def _govern(service: Service, view: View, found: dict[str, Any]) -> None:
                 button("Enable", lambda: do(disabled=False))
             else:
                 button("Disable", lambda: do(disabled=True), "button-danger")
-            if found["locked_until"] > now():
+            if found["locked_until"]:
                 button("Unlock", lambda: do(unlock=True))
         if found["id"] != view.session.actor.user_id:
             with tag("details"):

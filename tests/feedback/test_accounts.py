@@ -107,6 +107,7 @@ def test_wrong_passwords_lock_an_account_even_for_the_right_one_until_the_time_i
         accounts.log_in("ann", PASSWORD)
     with accounts.database.write() as connection:
         connection.execute(update(USERS).where(USERS.c.id == user_id).values(locked_until=now(-1)))
+    assert not (accounts.user(user_id) or {})["locked_until"], "what is over is no lock any more"
     assert accounts.log_in("ann", PASSWORD).actor.user_id == user_id
     for _ in range(3):
         with pytest.raises(AccountRefused):
