@@ -140,13 +140,7 @@ def package(work: Path, out: Path) -> dict[str, Any]:
 
 
 def describe(
-    card: dict[str, Any],
-    members: list[dict[str, Any]],
-    reports: dict[str, dict[str, Any]],
-    own: dict[str, Any],
-    by_forger: dict[str, dict[str, Any]],
-    table: Path,
-    out: Path,
+    card: dict[str, Any], reports: dict[str, dict[str, Any]], own: dict[str, Any], by_forger: dict[str, dict[str, Any]], table: Path, out: Path
 ) -> str:
     """The starter's README: what it is, what it was trained on, how well it does, where it fails, on what terms."""
     with open(table, newline="", encoding="utf-8") as handle:
@@ -185,7 +179,7 @@ gives the same weights, byte for byte, from the same code, packages, media and k
 {clips} clips and {photos} photos of real faces ({people} people known by name, the photos' people mostly unknown), from example and test folders of public
 research repositories; 75% of the known people train. Every fake in training was forged by this project from those faces
 ({", ".join(card["generators_seen"])}).
-It has never seen a deepfake from outside.{_started(card["model"])}{_mean_of(members)}
+It has never seen a deepfake from outside.{_started(card["model"])}
 
 ## Figures
 
@@ -233,18 +227,6 @@ def _started(model: dict[str, Any]) -> str:
     )
 
 
-def _mean_of(members: list[dict[str, Any]]) -> str:
-    """How many trainings of phase 1 its weights are the mean of."""
-    if len(members) < 2:
-        return ""
-    taken = sum(member["taken"] for member in members)
-    losses = ", ".join(f"{member['best_loss']:.3f}" for member in members)
-    return (
-        f"\nPhase 1 was trained {len(members)} times from that start, each time with draws of its own (loss on validation people {losses}); phase 2 went on\n"
-        f"from the mean of the weights of {taken} of them (`pretrain.members`)."
-    )
-
-
 def _outside(area: dict[str, Any]) -> str:
     """What the AUC on fakes from outside allows to be said."""
     if area["high"] is None or area["low"] is None:
@@ -281,13 +263,12 @@ def main() -> None:
         vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / f"measured-{name}", shown=True)
         reports[name] = json.loads((arguments.work / f"measured-{name}" / "evaluation.json").read_text())
     by_forger = forger_by_forger(arguments.work, settings, arguments.out, before)
-    members = json.loads((arguments.work / "build" / "pretrain" / "history.json").read_text()).get("members", [])
-    figures = {"seed": card["seed"], "members": members, "by_forger": by_forger} | {
+    figures = {"seed": card["seed"], "by_forger": by_forger} | {
         name: {"overall": report["overall"], "by_kind": report["by_kind"]} for name, report in reports.items()
     }
     (arguments.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     own = json.loads((arguments.work / "reports" / "evaluation.json").read_text())
-    (arguments.out / "README.md").write_text(describe(card, members, reports, own, by_forger, arguments.table, arguments.out), encoding="utf-8")
+    (arguments.out / "README.md").write_text(describe(card, reports, own, by_forger, arguments.table, arguments.out), encoding="utf-8")
     print(f"{arguments.out}: model {card['model_sha256'][:12]}, {sum((arguments.out / name).stat().st_size for name in KEPT) / 1e6:.1f} MB")
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,15 +37,14 @@ STATE, HISTORY = "state.safetensors", "history.json"
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """How training went. The model holds the averaged weights of `best_step`, or the mean of those of several `members`."""
+    """How training went. The model holds the averaged weights of `best_step`."""
 
     history: list[dict[str, Any]]
     best_step: int
     best_loss: float | None  # None where there was nothing to validate on
     steps: int  # done, over all starts
     resumed_from: int  # step at which this start took over; 0 for a fresh one
-    folder: Path  # the checkpoint's, of several members the best one's; safe to delete once the model is saved
-    members: Sequence[Mapping[str, Any]] = ()  # how each of several trainings went, where the weights are their mean
+    folder: Path  # the checkpoint's; safe to delete once the model is saved
 
 
 def run_key(model: nn.Module, depends_on: Mapping[str, Any]) -> str:

@@ -52,8 +52,7 @@ def pretrain(
 ) -> TrainReport:
     """Phase 1: the frame head learns single frames; the LSTM is not touched. The model ends with its best averaged weights.
 
-    One random frame of each clip drawn; one training, whatever `members` says (model/members.py).
-    Trains on the device the model is on. `version` is that of the stage (stage_versions):
+    One random frame of each clip drawn. Trains on the device the model is on. `version` is that of the stage (stage_versions):
     a checkpoint of another is not gone on from. Raises DataError without both classes.
     """
     key = run_key(model, _depends("pretrain", model, train_set, val_set, settings, seed, augment, version))
@@ -93,21 +92,18 @@ def pretrain(
         parallel.sum_gradients(learning)
         return {"loss": parallel.total(total)} | ({"locate": parallel.total(missed)} if grid else {})
 
+    def validate() -> Mapping[str, float] | None:
+        def logits(clips: list[Tensor]) -> Tensor:
+            return model.frame_logits(torch.stack([clip[clip.shape[0] // 2] for clip in clips]).to(device))
+
+        return _validate(model, val_set, logits, settings.micro_batch)
+
     with (
         compiled(model.backbone, settings.compile),
         torch.random.fork_rng(devices=_cuda(device)),
         Ahead(batches.at, views.make, settings.steps, device) as ahead,
     ):
-        return loop.run(work, lambda: frame_figures(model, val_set, settings.micro_batch), progress, looked)
-
-
-def frame_figures(model: ResNeXtLSTM, val_set: ClipSource, batch: int) -> Mapping[str, float] | None:
-    """`val_loss` and `val_auc` of the frame head on the middle frames of a set, `batch` at once; None where it lacks a class."""
-
-    def logits(clips: list[Tensor]) -> Tensor:
-        return model.frame_logits(torch.stack([clip[clip.shape[0] // 2] for clip in clips]).to(_device(model)))
-
-    return _validate(model, val_set, logits, batch)
+        return loop.run(work, validate, progress, looked)
 
 
 def fit(
@@ -340,8 +336,7 @@ def _depends(
         return table[[name for name in DECIDE if name in table]].astype(str).to_numpy().tolist()
 
     shown = None if augment is None else augment.model_dump()
-    mine = settings.model_dump(exclude={"members"})  # how many others are trained decides nothing about this one
-    told = {"phase": phase, "version": version, "model": model.settings.model_dump(), "settings": mine, "augment": shown, "seed": seed}
+    told = {"phase": phase, "version": version, "model": model.settings.model_dump(), "settings": settings.model_dump(), "augment": shown, "seed": seed}
     return told | {"train": rows(train_set), "val": rows(val_set)}
 
 

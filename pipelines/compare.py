@@ -67,15 +67,14 @@ def compare(
     """Train and measure what is missing; rows name, seed, auc, accuracy, f1, n_real, n_fake, parameters, megabytes, clip_ms, seconds.
 
     A name is a backbone, `r3d_18` (a 3D network in place of CNN and LSTM), or `temporal:KIND` on the settings' own backbone.
-    `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks, distillation, the places of forgeries
-    (`pretrain.locate`) and further members of phase 1 (`pretrain.members`) are off, every network begins from nothing whatever `model.weights` says,
-    and keeps its last averaged weights. Raises DataError before the first cycle, SettingsError for an unknown name, or one whose network does not
-    take pictures of this size.
+    `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks, distillation and the places of forgeries
+    (`pretrain.locate`) are off, every network begins from nothing whatever `model.weights` says, and keeps its last averaged weights. Raises DataError
+    before the first cycle, SettingsError for an unknown name, or one whose network does not take pictures of this size.
     """
     names = list(dict.fromkeys(names))  # the same name twice is no second seed
     _refuse_unknown(names, settings.faces.size_px // settings.model.shrink)
     # a 3D network has no map of each frame in which a forgery could be found, so that none of them is taught that way
-    settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0, "members": 1})})
+    settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0})})
     blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
     versions = settings.stage_versions.model_dump(mode="json")  # rows that other code of the training made are not gone on with
     sets = read_sets(root, settings)

@@ -39,8 +39,8 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     from model.checkpoint import save_model
     from model.data import ClipDataset
     from model.hardware import best_device, describe_device
-    from model.members import pretrain_members
     from model.parallel import leads
+    from model.training import pretrain
 
     model, warm = start_model(root, settings, cycle)
     model.to(best_device())
@@ -52,7 +52,7 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     phase = settings.pretrain.model_copy(update={"lr": settings.pretrain.lr * settings.pretrain.warm_lr_factor}) if warm else settings.pretrain
     phase = shortened(phase, cycle.steps)
     folder, tell, version = root / CHECKPOINTS, Progress("pretrain"), settings.stage_versions.pretrain
-    report = pretrain_members(model, train_set, val_set, phase, cycle.seed, folder, tell, augment=settings.augment, version=version)
+    report = pretrain(model, train_set, val_set, phase, cycle.seed, folder, tell, augment=settings.augment, version=version)
     if not leads():
         return {}
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,6 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         "best_step": report.best_step,
         "best_loss": report.best_loss,
         "steps": report.steps,
-        "members": report.members,
         "warm_start": warm,
         "sha256": sha256,
     }

@@ -109,12 +109,12 @@ def _value(settings: Settings, name: str) -> float:
 
 
 def _laid_over(settings: Settings, values: Mapping[str, float], steps: int, fit_steps: int) -> Settings:
-    """The settings with the trial's values and budget, checked like any other; one training a trial, also where `pretrain.members` asks for several."""
+    """The settings with the trial's values and budget, checked like any other."""
     raw = settings.model_dump(by_alias=True)
     for name, value in values.items():
         block, _, key = name.partition(".")
         raw[block][key] = value
-    raw["pretrain"] |= {"steps": steps, "validate_every": max(1, steps // LOOKS), "patience": LOOKS + 1, "members": 1}
+    raw["pretrain"] |= {"steps": steps, "validate_every": max(1, steps // LOOKS), "patience": LOOKS + 1}
     raw["train"] |= {"steps": fit_steps, "validate_every": max(1, fit_steps // LOOKS), "patience": LOOKS + 1, **PLAIN}
     return Settings.model_validate(raw)
 

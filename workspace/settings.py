@@ -303,12 +303,6 @@ class PretrainSettings(PhaseSettings):
 
     ema: Fraction = Field(0.95, description="Decay of the averaged weights that are kept; longer trainings want more.")
     locate: float = Field(0.0, ge=0, le=10, description="Weight of a second loss of phase 1: where in the picture the forgery is, known from the pair.")
-    members: int = Field(
-        1,
-        ge=1,
-        le=10,
-        description="Trainings from one start, each with draws of its own; the mean of their weights is kept, as far as validation bears it.",
-    )
     warm_lr_factor: float = Field(0.3, gt=0, le=1, description="The rate of a warm start, as a part of `lr`: a champion's weights must not be washed out.")
 
 

@@ -205,7 +205,6 @@ def test_each_stage_that_trains_tells_its_version_to_the_training(story: Any, mo
         raise RuntimeError(f"version {version}")
 
     monkeypatch.setattr(f"model.training.{phase}", train_nothing)
-    monkeypatch.setattr("model.members.pretrain", train_nothing)
     settings = SETTINGS.model_copy(update={"stage_versions": SETTINGS.stage_versions.model_copy(update={stage: 77})})
     learn = {"pretrain": pretrain.learn, "train": train.learn, "evaluate": train_surrogate}[stage]
     with pytest.raises(RuntimeError, match="version 77"):
