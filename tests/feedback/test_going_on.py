@@ -4,8 +4,8 @@ import asyncio
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,21 @@ async def until(good: Callable[[], Any], task: "asyncio.Task[None] | None" = Non
         while not good():
             assert task is None or not task.done(), "it has ended"
             await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def at_work(working: Worker) -> AsyncIterator["asyncio.Task[None]"]:
+    """A worker that claims and scores; what claims is told, so that nobody waits for one that has ended."""
+    await working.serving.watch()
+    parts = [asyncio.create_task(part) for part in (working._claim(), working.batcher.run())]
+    try:
+        yield parts[0]
+    finally:
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
+        await working.decoders.stop()
+        working.batcher.close()
 
 
 async def waiting_process(*_: Any) -> asyncio.subprocess.Process:
@@ -137,16 +152,10 @@ def test_a_worker_waits_for_a_store_that_does_not_answer_and_then_the_model_says
         working = Worker(line.world.root, line.world.settings, "w", models[0])
 
         async def go() -> None:
-            await working.serving.watch()
-            parts = [asyncio.create_task(part) for part in (working._claim(), working.batcher.run())]
-            await until(lambda: caplog.text.count("goes back to the queue: ") > working.settings.feedback.workers.max_attempts, parts[0])
-            with s3_server(port=int(endpoint.rpartition(":")[2])):
-                await until(lambda: (line.queue.get(row["id"]) or {})["state"] == "done", parts[0])
-            for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
-            await working.decoders.stop()
-            working.batcher.close()
+            async with at_work(working) as claiming:
+                await until(lambda: caplog.text.count("goes back to the queue: ") > working.settings.feedback.workers.max_attempts, claiming)
+                with s3_server(port=int(endpoint.rpartition(":")[2])):
+                    await until(lambda: (line.queue.get(row["id"]) or {})["state"] == "done", claiming)
 
         asyncio.run(go())
     done = line.queue.get(row["id"]) or {}
@@ -172,14 +181,8 @@ def test_a_full_disk_is_no_attempt_at_the_file(
     monkeypatch.setattr(working, "_keep_pictures", full)
 
     async def go() -> None:
-        await working.serving.watch()
-        parts = [asyncio.create_task(part) for part in (working._claim(), working.batcher.run())]
-        await until(lambda: (working.detections.get(row["id"]) or {})["state"] == "done", parts[0])
-        for part in parts:
-            part.cancel()
-        await asyncio.gather(*parts, return_exceptions=True)
-        await working.decoders.stop()
-        working.batcher.close()
+        async with at_work(working) as claiming:
+            await until(lambda: (working.detections.get(row["id"]) or {})["state"] == "done", claiming)
 
     asyncio.run(go())
     done = working.detections.get(row["id"]) or {}
