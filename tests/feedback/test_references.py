@@ -57,7 +57,7 @@ def host() -> Iterator[str]:
 
 def send(make: Make, *names: str, **feedback: Any) -> list[Any]:
     app, people = make(**feedback)
-    answers = ask(app, *(("POST", "/v1/detections", {"json": {"reference": name}}) for name in names), key=people["vera"][1])
+    answers = ask(app, *(("POST", "/v1/detections?wait=0", {"json": {"reference": name}}) for name in names), key=people["vera"][1])
     root: Path = app.state.service.root
     assert not list((root / ".vigil/uploads").glob("*.part")), "nothing is left behind"
     return answers
