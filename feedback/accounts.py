@@ -227,6 +227,7 @@ class Accounts:
                 self._known.popitem(last=False)
         return actor
 
+    # -- inside -------------------------------------------------------------------------------------------------------------
     def _note_use(self, key_id: str) -> None:
         """Have it noted when a key was last used, by a thread of its own: who only reads must not wait for those who write."""
 
@@ -243,7 +244,6 @@ class Accounts:
             self._being_noted.add(key_id)
             self._notes.submit(note)
 
-    # -- inside -------------------------------------------------------------------------------------------------------------
     def _failed(self, user_id: str) -> None:
         with self.database.write() as connection:
             failed = connection.execute(select(USERS.c.failed_logins).where(USERS.c.id == user_id)).scalar_one() + 1

@@ -139,17 +139,17 @@ class Retention:
         case = connection.execute(select(CASES).where(CASES.c.sha256 == sha256)).mappings().one_or_none()
         told: dict[str, Any] = {"sha256": sha256, "why": why, "detections": fresh, "held_by": len(others), "everywhere": everywhere}
         if others:
-            if case is not None:  # the upload that opened it may be the one that goes
+            if case is not None:
+                # the upload that opened it may be the one that goes
                 connection.execute(update(DETECTIONS).where(holding, DETECTIONS.c.case_id.is_(None)).values(case_id=case["id"]))
-            if case is not None and case["owner_id"] not in {other.owner_id for other in others}:
-                connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(owner_id=others[0].owner_id, source=others[0].source))
-            same = {row["owner_id"] for row in rows} == {other.owner_id for other in others}
-            why_held = (
-                "The same account sent this file again; it stays until that upload is erased too."
-                if len(others) == 1
-                else (f"The same account sent this file {len(others)} more times; it stays until those uploads are erased too.")
-            )
-            next_step = why_held if same else "The same file was sent by others too; it stays for them."
+                if case["owner_id"] not in {other.owner_id for other in others}:
+                    connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(owner_id=others[0].owner_id, source=others[0].source))
+            if {row["owner_id"] for row in rows} != {other.owner_id for other in others}:
+                next_step = "The same file was sent by others too; it stays for them."
+            elif len(others) == 1:
+                next_step = "The same account sent this file again; it stays until that upload is erased too."
+            else:
+                next_step = f"The same account sent this file {len(others)} more times; it stays until those uploads are erased too."
             outcome: dict[str, Any] = {"state": "held", "training": "", "models": [], "next": next_step}
         else:
             outcome = self._erase_last(connection, actor, sha256, None if case is None else dict(case), ids, why, models, everywhere)

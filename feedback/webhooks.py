@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, func, select, update
 
@@ -27,6 +27,9 @@ from feedback.secret import Secret
 from feedback.tables import DELIVERIES, WEBHOOKS
 from workspace.errors import VigilError
 from workspace.settings import FeedbackSettings
+
+if TYPE_CHECKING:
+    import httpx
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MOST_ATTEMPTS = 10.0, 3600.0, 12
 SEND_SECONDS, LOOK_SECONDS, AT_ONCE = 10.0, 1.0, 20
@@ -92,9 +95,6 @@ class Webhooks:
     # -- sending ----------------------------------------------------------------------------------------------------------------
     async def deliver_forever(self) -> None:
         """Send what is due until cancelled."""
-
-        import httpx
-
         on_their_way: dict[str, asyncio.Task[None]] = {}
 
         async def deliver() -> float:
@@ -108,8 +108,7 @@ class Webhooks:
                 await asyncio.wait(on_their_way.values(), timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             return 0.0 if on_their_way else LOOK_SECONDS
 
-        once = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(timeout=SEND_SECONDS, follow_redirects=False, trust_env=False, limits=once) as client:
+        async with self._client() as client:
             try:
                 await forever("webhooks", deliver)
             finally:
@@ -117,19 +116,12 @@ class Webhooks:
                     task.cancel()
                 await asyncio.gather(*on_their_way.values(), return_exceptions=True)
 
-    async def deliver_due(self) -> int:
-        """Send what is due now; returns how many were tried."""
+    @staticmethod
+    def _client() -> "httpx.AsyncClient":
         import httpx
 
-        rows = await asyncio.to_thread(self._due)
-        if not rows:
-            return 0
-        async with httpx.AsyncClient(timeout=SEND_SECONDS, follow_redirects=False, trust_env=False) as client:
-            results = await asyncio.gather(*(self._deliver(client, row) for row in rows), return_exceptions=True)
-        for problem in results:
-            if problem is not None:  # the database's: each of the others was noted as it ended
-                raise problem
-        return len(rows)
+        once = httpx.Limits(max_keepalive_connections=0)
+        return httpx.AsyncClient(timeout=SEND_SECONDS, follow_redirects=False, trust_env=False, limits=once)
 
     async def _deliver(self, client: Any, row: Mapping[str, Any]) -> None:
         await asyncio.to_thread(self._note, row, await self._send(client, row))

@@ -199,8 +199,9 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
     events = Journal(root).events()
     leading = champion(events)
     commit_journal(root, f"rolled back to {leading.cycle if leading else to} ({who}: {why})")
-    _set_aliases(root, settings, f"{leading.cycle if leading else '?'} is champion again ({who}: {why}).")
-    told = f"{leading.cycle if leading else '?'} is champion again ({who}: {why}). A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
+    done = f"{leading.cycle if leading else '?'} is champion again ({who}: {why})."
+    _set_aliases(root, settings, done)
+    told = f"{done} A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
     learned = [batch for cycle in cycles(events) if before and before != leading and cycle.cycle == before.cycle for batch in cycle.judged]
     return told + (
         f"\nWhat {before.cycle} learned from stays in training: {', '.join(learned)}. To take it out: vigil batches drop." if before and learned else ""

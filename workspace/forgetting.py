@@ -272,9 +272,8 @@ def _clips_of(path: Path, samples: Collection[str]) -> set[str]:
 
     try:
         names = pyarrow.parquet.read_schema(path).names
-        if {"unit", "cluster"} <= set(
-            names
-        ) and "donor_clip" not in names:  # what models say of each video: `<sha256>`, or of what was forged from it `<sha256>+forger`
+        of_videos = {"unit", "cluster"} <= set(names) and "donor_clip" not in names
+        if of_videos:  # what models say of each: `<sha256>`, or of what was forged from it `<sha256>+forger`
             return {unit for unit in pyarrow.parquet.read_table(path, columns=["unit"])["unit"].to_pylist() if unit.split("+")[0] in samples}
         if not {"sample_id", "shard"} <= set(names):
             return set()

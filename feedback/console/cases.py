@@ -46,14 +46,15 @@ def add(service: Service) -> None:
     async def case(view: View) -> None:
         found = await view.ask(service.case, view.request.path_params["case_id"])
         tag("h1", f"Case {found['number']}")
-        await _pictures(service, view, found)
+        sent = [await view.ask(service.detection, detection_id) for detection_id in found["detections"]]
+        _pictures(sent)
         mine = any(review.get("reviewer_id") == view.session.actor.user_id for review in found["reviews"])
         open_to_me = found["state"] == "open" and not mine
         with tag("div", "", "columns"):
             _about(found, open_to_me)
             _answers(found, open_to_me)
         if not open_to_me:
-            await _disputes(service, view, found)
+            _disputes(sent)
         if view.may("case.govern"):
             _govern(service, view, found)
 
@@ -71,9 +72,9 @@ def _row(one: dict[str, Any]) -> list[Any]:
     ]
 
 
-async def _pictures(service: Service, view: View, found: dict[str, Any]) -> None:
-    for detection_id in reversed(found["detections"]):
-        pictures = pictures_of(await view.ask(service.detection, detection_id))
+def _pictures(sent: list[dict[str, Any]]) -> None:
+    for detection in reversed(sent):
+        pictures = pictures_of(detection)
         if pictures["picture"] or pictures["faces"]:
             with tag("div", "", "card strip"):
                 if pictures["picture"]:
@@ -84,9 +85,8 @@ async def _pictures(service: Service, view: View, found: dict[str, Any]) -> None
             return
 
 
-async def _disputes(service: Service, view: View, found: dict[str, Any]) -> None:
+def _disputes(sent: list[dict[str, Any]]) -> None:
     """What those who dispute a verdict say of it: they were told that people read it."""
-    sent = [await view.ask(service.detection, detection_id) for detection_id in found["detections"]]
     rows = [[f"It is {said['claim']}", moment(said["at"]), said.get("note") or ""] for one in sent if (said := one.get("dispute"))]
     if rows:
         with tag("section", "", "card"):

@@ -77,7 +77,15 @@ class Sender:
             self.hooks.enqueue(connection, (whom or self.world.sender).user_id, "detection.done", body)
 
     def deliver(self) -> int:
-        return asyncio.run(self.hooks.deliver_due())
+        """Send what is due now; how many were tried."""
+
+        async def go() -> int:
+            rows = self.hooks._due()
+            async with self.hooks._client() as client:
+                await asyncio.gather(*(self.hooks._deliver(client, row) for row in rows))
+            return len(rows)
+
+        return asyncio.run(go())
 
     def rows(self) -> list[dict[str, Any]]:
         with self.world.database.read() as connection:
