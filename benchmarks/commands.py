@@ -51,6 +51,7 @@ STANDS_FOR = {
     ("forge", 9): (8, "refuses a plugin's copies of what it was given: no script here has a plugin"),
     ("forge", 10): (9, "an exported generator's face may talk in place of a video: no script here has one"),
     ("forge", 11): (10, "a fake's looks are measured on itself, and drawn people are lit, cut and coded otherwise: no figure here comes from either"),
+    ("forge", 19): (18, "sums in another order: one pixel in 300,000 differs by one level"),
     ("pretrain", 9): (8, "noise is looked up and the optimiser steps in one pass: other draws and other last bits, the same recipe"),
     ("train", 11): (10, "the card counts people where it says whether a rate can be shown: the model and its threshold are the same"),
     ("train", 12): (11, "an offset moves every p_fake of a model alike: the weights and all that order tells are the same, ECE (`learning` shows it) is not"),

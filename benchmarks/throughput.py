@@ -2,8 +2,8 @@
 
     python benchmarks/throughput.py [--profile full] [--table LABELS.csv] [--rounds 3]   appends a row to benchmarks/throughput.jsonl
 
-Profile `small` (112 px, EfficientNet-Lite0) or `full` (224 px, ResNeXt-50), everything on: forgeries made anew at each visit, every
-augmentation, averaged weights. The bare loop is forward, backward and AdamW's step of the same network on one batch that is
+Profile `small` (112 px, EfficientNet-Lite0) or `full` (224 px, ResNeXt-50), everything on: the profile's forgers, those that do not learn
+made anew at each visit, every augmentation, averaged weights. The bare loop is forward, backward and AdamW's step of the same network on one batch that is
 already there. Both take turns in one run; the ratios count: the median of the turns that begin with nothing in memory but may keep what they read
 (`ratio`), and of those that read every clip from its shard each time (`ratio_uncached`), with all turns beside them.
 """
@@ -26,13 +26,13 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks.commands import a_file, in_the_environment_of_a_stage  # noqa: E402
 from benchmarks.results import add_row  # noqa: E402
 
-FORGERS = ("self_blend", "landmark_swap", "reenact", "upsample", "restore")
+LEARN_STEPS = 40  # of forgers that learn: how well they draw costs no time
 STEPS = {"small": (40, 8), "full": (14, 3)}  # of a turn, and how many of the first ones fill caches and do not count
 ON_A_GPU = (300, 100)  # the same where there is one: processes start, and there are batches ahead at first
 
 
 def clips_of(work: Path, profile: str, table: Path | None) -> tuple[Any, Any]:
-    """Settings and the clips, reals and the classical forgeries of them, as a cycle would store them."""
+    """Settings and the clips, reals and forgeries of them by the profile's own forgers, as a cycle would store them."""
     import pandas as pd
 
     from benchmarks.forgers import settings_of
@@ -48,7 +48,7 @@ def clips_of(work: Path, profile: str, table: Path | None) -> tuple[Any, Any]:
     if table is None:
         make_sample_media(work / "media", people=24, clips_per_person=2, seconds=1.5, seed=1, fakes={})
         table = work / "media" / "labels.csv"
-    settings = settings_of(work, {"forge": {"forgers": list(FORGERS)}})
+    settings = settings_of(work, {"forge": {"learn_steps": LEARN_STEPS}})
     ingest(work, settings, [SourceSettings(name="faces", path=str(table), layout="csv")], batch="b")
     faces.run(work, settings, "b")
     forge.run(work, settings, "b")

@@ -158,7 +158,7 @@ def beyond(frame: np.ndarray) -> np.ndarray:
 
     Black hair is no such thing: what is left of the crop must be convex, as what a picture's four sides leave of it is.
     """
-    if all(side.max(axis=1).all() for side in (frame[0], frame[-1], frame[:, 0], frame[:, -1])):
+    if all((side[:, 0] | side[:, 1] | side[:, 2]).all() for side in (frame[0], frame[-1], frame[:, 0], frame[:, -1])):
         return np.zeros(frame.shape[:2], np.float32)
     brightest = cv2.max(cv2.max(frame[..., 0], frame[..., 1]), frame[..., 2])
     dark = np.pad((brightest == 0).astype(np.uint8), 2, mode="edge")  # a black line at the edge is as good as a band

@@ -105,10 +105,10 @@ def jpeg_round_trip(frames: Frames, quality: int) -> Frames:
     """Each frame through JPEG of `quality` 1..100."""
     through = []
     for frame in frames:
-        coded = cv2.imencode(".jpg", np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        coded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB)
         assert decoded is not None  # our own encoder's output
-        through.append(decoded[..., ::-1])
+        through.append(decoded)
     return np.stack(through)
 
 

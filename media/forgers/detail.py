@@ -1,7 +1,9 @@
 """Sharpness and shades: forged clips are as often sharper than the real one as softer, so that no detector can go by blur, colour or contrast alone."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 import cv2
 import numpy as np
@@ -55,18 +57,20 @@ def _hold_ends(made: Floats, frames: NDArray[np.uint8], covers: Floats) -> None:
     there = covers > COVERED
     if not there.any():
         return
+    made_there, was_there = made[there], frames[there]
     for channel in range(3):
-        plane, was = made[..., channel], frames[..., channel][there]
+        plane, inside_now, was = made[..., channel], made_there[:, channel], was_there[:, channel]
         for end in (255, 0):
-            seen = plane if end else 255 - plane
-            inside = seen[there]
+            inside = inside_now if end else 255 - inside_now
             if inside.max() <= MOST_SHADE:
                 continue
             reaches = float(np.quantile(inside, 1 - float((was == end).mean())))
             if reaches > MOST_SHADE:
+                seen = plane if end else 255 - plane
                 high = np.maximum(seen - KNEE, 0) * there * np.minimum(1, 2 * covers)
                 seen = seen - high * (reaches - MOST_SHADE) / (reaches - KNEE)
                 plane[...] = seen if end else 255 - seen
+                inside_now = plane[there]
 
 
 def _as_detailed(drawn: Floats, real: Floats, covers: Floats, sharpness: float, fill: bool) -> Floats:
@@ -84,33 +88,76 @@ def _as_detailed(drawn: Floats, real: Floats, covers: Floats, sharpness: float, 
     looked_at = np.stack([was, was + cover * (coarse - was), cover * (mine - coarse)])  # what was there, what no gain changes, what has one
     looked_at -= _coarse(looked_at)
     looked_at *= cover
-    before, kept, changed = _cosines(looked_at).reshape(3, 3, -1)
-    goal = _in_rings(before, size) * np.where(np.array(RINGS) < DETAIL, 1.0, sharpness).astype(np.float32)  # [3, rings]
+    rings = _Rings.of(size)
+    before, kept, changed = rings.ordered(_cosines(looked_at))
+    goal = rings.mean(before) * np.where(np.array(RINGS) < DETAIL, 1.0, sharpness).astype(np.float32)  # [3, rings]
     goal = np.sqrt(np.maximum(goal**2 - ROUNDING * np.square(cover).mean(), 0))
     gains = np.ones_like(goal)
 
     def now() -> Floats:
-        mixed = gains @ _hats(size)
+        mixed = rings.spread(gains)
         mixed *= changed
         mixed += kept
-        return _in_rings(mixed, size)
+        return rings.mean(mixed)
 
     for _ in range(ROUNDS):
         gains[:, 1:] = np.clip(gains[:, 1:] * (goal / np.maximum(now(), 1e-3))[:, 1:], LEAST_GAIN, MOST_GAIN)
-    made = _back(_cosines(drawn), gains[:, None], size)
+    made = _back(_cosines(drawn), gains, rings)
     if fill and (gains >= MOST_GAIN).any():
         lacking = np.sqrt(np.maximum(1 - np.square(now() / np.maximum(goal, 1e-3)), 0)) * (gains >= MOST_GAIN)
-        made += _back(_cosines(real), lacking[:, None], size)
+        made += _back(_cosines(real), lacking, rings)
     return made
 
 
-def _in_rings(spectrum: Floats, size: int) -> Floats:
-    """How much is in each of RINGS [3, rings] of spectra [3, places] of pictures of `size`, as the mean of POWERS of amplitudes."""
-    power = np.abs(spectrum)  # to the power of POWERS, spelt out
-    power[0] *= np.sqrt(power[0])
-    power[1:] *= power[1:]
-    found: Floats = (power @ _shares(size)) ** (1 / POWERS)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Rings:
+    """The places of the spectrum of a picture, from the coarsest to the finest. Each lies between two of RINGS, and is shared among both by how near it is."""
+
+    order: NDArray[np.intp]  # which place of the spectrum comes where [places], and back
+    back: NDArray[np.intp]
+    begins: NDArray[np.intp]  # where what lies between a ring and the next begins [rings - 1], and how much that is
+    counts: NDArray[np.intp]
+    part: Floats  # how far from the one ring to the other [places]
+    shares: Floats  # how many places a ring has in all [rings]
+
+    @classmethod
+    @cache
+    def of(cls, size: int) -> Self:
+        """Those of a picture of `size`."""
+        along = np.arange(size) / (2 * size)
+        radius = np.hypot(along[:, None], along[None]).ravel()
+        at = np.interp(np.log(np.maximum(radius, 1e-6)), np.log(RINGS), np.arange(len(RINGS)))
+        order = np.argsort(at, kind="stable")
+        ring = np.minimum(at[order].astype(np.intp), len(RINGS) - 2)
+        counts, part = np.bincount(ring, minlength=len(RINGS) - 1), (at[order] - ring).astype(np.float32)
+        finer = np.bincount(ring, part, len(RINGS) - 1)
+        shares = np.append(counts - finer, 0) + np.append(0, finer)
+        return cls(order, np.argsort(order), np.cumsum(counts) - counts, counts, part, np.maximum(shares, 1e-6).astype(np.float32))
+
+    def ordered(self, spectra: Floats) -> Floats:
+        """Spectra [...,S,S] as [..., places]."""
+        return np.take(spectra.reshape(*spectra.shape[:-2], -1), self.order, axis=-1)
+
+    def spread(self, gains: Floats) -> Floats:
+        """`gains` [3, rings] at each place [3, places]: straight from one ring to the next."""
+        found = np.repeat(np.diff(gains), self.counts, axis=-1)
+        found *= self.part
+        found += np.repeat(gains[:, :-1], self.counts, axis=-1)
+        return found
+
+    def mean(self, spectrum: Floats) -> Floats:
+        """How much is in each ring [3, rings] of spectra [3, places], as the mean of POWERS of amplitudes."""
+        power = np.abs(spectrum)  # to the power of POWERS, spelt out
+        power[0] *= np.sqrt(power[0])
+        power[1:] *= power[1:]
+        both, finer = self._sums(power), self._sums(power * self.part)
+        found = np.zeros((len(power), len(RINGS)), np.float32)
+        found[:, :-1] = both - finer
+        found[:, 1:] += finer
+        return np.maximum(found / self.shares, 0) ** (1 / POWERS)
+
+    def _sums(self, values: Floats) -> Floats:
+        return np.where(self.counts > 0, np.add.reduceat(values, self.begins, axis=-1), 0)
 
 
 def _coarse(planes: Floats) -> Floats:
@@ -129,26 +176,10 @@ def _cosines(planes: Floats) -> Floats:
     return found
 
 
-def _back(spectrum: Floats, gains: Floats, size: int) -> Floats:
-    """The planes [...,size,size] of a spectrum, with `gains` [..., rings]."""
-    found: Floats = scipy.fft.idctn(spectrum * (gains @ _hats(size)).reshape(*gains.shape[:-1], size, size), axes=(-2, -1), norm="ortho")
-    return found
-
-
-@cache
-def _hats(size: int) -> Floats:
-    """How much of each of RINGS every place in the spectrum of a picture of `size` has [rings, places]: in between of two, 1 together."""
-    along = np.arange(size) / (2 * size)
-    radius = np.hypot(along[:, None], along[None]).ravel()
-    at = np.interp(np.log(np.maximum(radius, 1e-6)), np.log(RINGS), np.arange(len(RINGS)))
-    return np.maximum(0, 1 - np.abs(at[None] - np.arange(len(RINGS))[:, None])).astype(np.float32)
-
-
-@cache
-def _shares(size: int) -> Floats:
-    """The hats as weights of a mean [places, rings]."""
-    hats = _hats(size)
-    found: Floats = (hats / hats.sum(axis=1, keepdims=True)).T
+def _back(spectrum: Floats, gains: Floats, rings: _Rings) -> Floats:
+    """The planes [3,T,S,S] of a spectrum, with `gains` [3, rings]."""
+    spectrum *= np.take(rings.spread(gains), rings.back, axis=-1).reshape(len(spectrum), 1, *spectrum.shape[-2:])
+    found: Floats = scipy.fft.idctn(spectrum, axes=(-2, -1), norm="ortho", overwrite_x=True)
     return found
 
 
@@ -190,4 +221,7 @@ def with_surroundings(redraw: Callable[[Floats], Floats], picture: NDArray[np.ge
 
 def _planes(clip: NDArray[np.generic]) -> Floats:
     """Brightness and two differences of colour [3,T,S,S] of an RGB clip [T,S,S,3]."""
-    return np.stack([np.stack(cv2.split(cv2.transform(np.ascontiguousarray(frame, np.float32), TO_YCC.T))) for frame in clip], axis=1)
+    planes = np.empty((3, *clip.shape[:3]), np.float32)
+    for moment, frame in enumerate(clip):
+        cv2.split(cv2.transform(np.ascontiguousarray(frame, np.float32), TO_YCC.T), list(planes[:, moment]))  # into the planes
+    return planes
