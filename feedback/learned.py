@@ -12,6 +12,7 @@ from typing import Any
 
 from workspace.files import read_json, write_json
 from workspace.journal import Journal
+from workspace.objects import cache_of
 from workspace.repository import git
 from workspace.state import Champion, cycles, promoted
 
@@ -114,7 +115,7 @@ def _table_of(root: Path, cycle: str) -> Path | None:
 
 
 def _object(root: Path, md5: str) -> Path:
-    return root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    return cache_of(root) / "files" / "md5" / md5[:2] / md5[2:]
 
 
 def _cases_in(table: Path) -> list[str]:

@@ -17,7 +17,8 @@ import numpy as np
 from feedback.champion import NoChampion, ask
 from model.inference import Engine
 from model.shipped import STARTER, has_starter
-from workspace.errors import ModelFileError, VigilError
+from workspace.errors import JournalError, ModelFileError, VigilError
+from workspace.journal import Event, Journal
 from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.serve")
@@ -38,14 +39,15 @@ class Served:
     origin: str  # registry | journal | directory | starter: the shipped model, which stands in until a first one is promoted
     loaded_at: str
     golden_p_fake: float
+    trained_at: str  # '' where the journal does not know it
 
     def describe(self) -> dict[str, Any]:
         """What /readyz, /v1/models and every answer say; no path of the server in it."""
         card = self.engine.card
         return {
             "model": self.engine.model_id, "model_sha256": self.model_sha256, "cycle": self.cycle, "version": self.version, "origin": self.origin,
-            "loaded_at": self.loaded_at, "model_trained_at": card.created, "knows": sorted(card.generators_seen), "threshold": card.threshold,
-            "abstain": card.abstain, "size_px": card.faces.size_px, "engine": card.engine, "golden_p_fake": self.golden_p_fake,
+            "loaded_at": self.loaded_at, "model_trained_at": card.created or self.trained_at, "knows": sorted(card.generators_seen),
+            "threshold": card.threshold, "abstain": card.abstain, "size_px": card.faces.size_px, "engine": card.engine, "golden_p_fake": self.golden_p_fake,
         }  # fmt: skip
 
 
@@ -138,7 +140,15 @@ class Serving:
         if origin == "directory":
             cycle = engine.card.cycle  # the starter's is one of the workspace that it was made in
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return Served(engine, path, engine.card.model_sha256, cycle, version, origin, now, float(score.p_fake))
+        made = [event.time for event in self._events() if event.kind == "candidate" and event["model_sha256"] == engine.card.model_sha256]
+        return Served(engine, path, engine.card.model_sha256, cycle, version, origin, now, float(score.p_fake), (made or [""])[0])
+
+    def _events(self) -> list[Event]:
+        """The journal's, none where it cannot be read: that is for others to say."""
+        try:
+            return Journal(self.root).events()
+        except JournalError:
+            return []
 
 
 def golden_clip(size_px: int) -> np.ndarray:

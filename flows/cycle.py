@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.closing import finish_commit
 from flows.decide import Decision, decide_outcome, decided, refused_untrained
-from flows.environment import prepare_environment
+from flows.environment import prepare_environment, sign_run
 from flows.plan import Plan, cycles_held, make_plan, settings_fingerprint
 from flows.policy import Start, how_much, waiting_reviews, what_starts
 from workspace.batches import set_batch_state
@@ -186,6 +186,7 @@ def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False,
     settings = load_settings(root / "params.yaml")
     refuse_unknown_names(settings)
     with lease(root, "retrain"):
+        sign_run(root)
         return _run(root, settings, scheduled, force, settings.ingest.sources if sources is None else sources).as_dict()
 
 

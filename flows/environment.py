@@ -5,9 +5,27 @@ import os
 import signal
 from pathlib import Path
 from types import FrameType
+from uuid import UUID
 
+from workspace.journal import Journal
 from workspace.processes import parent_token
 from workspace.quiet import set_quiet_environment
+from workspace.state import workspace_id
+
+OWNER_TAG = "vigil-workspace:"
+
+
+def owner_tag(root: Path) -> str:
+    """The tag of this workspace's Prefect runs: on a server that several machines use a path says little."""
+    return f"{OWNER_TAG}{workspace_id(Journal(root).events())}"
+
+
+def sign_run(root: Path) -> None:
+    """Note on the running flow whose it is."""
+    from prefect import get_client, runtime
+
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(runtime.flow_run.id), tags=[*runtime.flow_run.tags, owner_tag(root)])
 
 
 def start_private_server() -> None:

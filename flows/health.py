@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.environment import OWNER_TAG, owner_tag
 from workspace.cycle import iso_week, week_ahead
 from workspace.errors import VigilError
 from workspace.journal import Journal
@@ -41,10 +42,10 @@ def _has_registry(root: Path, settings: Settings) -> bool:
 def _close_prefect_runs(root: Path) -> list[str]:
     if not os.environ.get("PREFECT_API_URL") and not (root / ".vigil" / "prefect" / "prefect.db").exists():
         return []
-    return asyncio.run(_crash_running_flows(str(root.resolve())))
+    return asyncio.run(_crash_running_flows(str(root.resolve()), owner_tag(root)))
 
 
-async def _crash_running_flows(workspace: str) -> list[str]:
+async def _crash_running_flows(workspace: str, mine: str) -> list[str]:
     from prefect import get_client
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.states import Crashed
@@ -54,7 +55,8 @@ async def _crash_running_flows(workspace: str) -> list[str]:
     async with get_client() as client:
         wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
         for run in await client.read_flow_runs(flow_run_filter=wanted):
-            if str(run.id) == me or run.parameters.get("workspace") != workspace:
+            others = {tag for tag in run.tags if tag.startswith(OWNER_TAG)} - {mine}  # of a server that several machines use
+            if str(run.id) == me or run.parameters.get("workspace") != workspace or others:
                 continue
             await _crash_tasks(client, run.id)
             await client.set_flow_run_state(run.id, Crashed(message="Its process is gone; closed by Vigil."), force=True)
@@ -85,7 +87,7 @@ def count_weeks_from_now(root: Path, settings: Settings) -> list[str]:
 def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     """Every check of `vigil doctor` as {check, ok, found, next}; nothing is changed."""
     from workspace import registry
-    from workspace.repository import PUT_BACK, cut_short
+    from workspace.repository import PUT_BACK, PUT_BACK_GIT, cut_short
     from workspace.state import champion, cycles, open_cycle
 
     rows = []
@@ -102,6 +104,9 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
         wrong = str(problem)
     if wrong := wrong or cut_short(root):
         row("journal", False, wrong, PUT_BACK)
+        return rows
+    if not (root / ".git").exists():
+        row("git", False, ".git is gone: nothing can be versioned or restored", PUT_BACK_GIT)
         return rows
     row("journal", True, f"{len(events)} events, chain intact, and all that was committed")
     running = open_cycle(events)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.gate import read_report
 from workspace.cycle import Cycle
-from workspace.errors import ModelFileError
+from workspace.errors import ModelFileError, without_passwords
 from workspace.files import read_json
 from workspace.registry import CYCLE_TAG
 from workspace.settings import Settings
@@ -70,7 +70,11 @@ def _publish_run(client: Any, experiment_id: str, root: Path, settings: Settings
 def _log_params(client: Any, run_id: str, settings: Settings) -> None:
     from mlflow.entities import Param
 
-    flat = [Param(key, str(value)[:VALUE_LENGTH]) for key, value in flatten(settings.model_dump(mode="json", by_alias=True)) if not key.startswith("ingest.")]
+    flat = [
+        Param(key, without_passwords(str(value))[:VALUE_LENGTH])
+        for key, value in flatten(settings.model_dump(mode="json", by_alias=True))
+        if not key.startswith("ingest.")
+    ]
     for start in range(0, len(flat), PARAMS_A_CALL):
         client.log_batch(run_id, params=flat[start : start + PARAMS_A_CALL])
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workspace.errors import LeaseHeldError, WorkspaceError
+from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.settings import ScheduleSettings, Settings
+from workspace.state import workspace_id
 
 if TYPE_CHECKING:
     from prefect.schedules import Schedule
@@ -74,6 +76,7 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
     from flows.environment import prepare_environment
 
     prepare_environment(root)
+    name = f"{root.name}-{workspace_id(Journal(root).events())[:8]}" if os.environ.get("PREFECT_API_URL") else root.name  # others may use that server
     with prefect_server(root) as address:
         from flows.cycle import weekly_retrain
 
@@ -81,9 +84,9 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
         slot, wanted = _slot(line, settings.schedule.timezone), settings.schedule
         _close_what_was_left(root, settings)
         week = f"{wanted.weekday} {wanted.hour:02}:{wanted.minute:02} {wanted.timezone}"
-        print(f"Serving weekly-retrain/{root.name}: asks at `{line}`, the week is due on {week}; Prefect's API: {address}. Ctrl-C stops.", flush=True)
+        print(f"Serving weekly-retrain/{name}: asks at `{line}`, the week is due on {week}; Prefect's API: {address}. Ctrl-C stops.", flush=True)
         weekly_retrain.serve(
-            name=root.name,
+            name=name,
             schedule=slot,
             parameters={"workspace": str(root.resolve()), "scheduled": True},
             tags=["vigil"],

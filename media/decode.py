@@ -30,7 +30,7 @@ __all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "pr
 # no raw H.264 or H.265: their pictures have no time
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,gif,ogg,m4v,mxf,rm,ivf,dv,apng,nut"
 MOVIE_MARKS = (
-    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"), (0, b"OggS"), (0, b"\0\0\1\xba"),
+    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV"), (0, b"OggS"), (0, b"\0\0\1\xba"),
     (0, b"0&\xb2u"), (0, b"GIF8"),
 )  # fmt: skip
 MAX_BAD_PACKETS = 100  # after so many in a row the rest of the file is taken as lost

@@ -140,7 +140,7 @@ def read_known(root: Path) -> Known:
     if missing:
         raise WorkspaceError(
             f"Batches of this workspace are not on this machine: {', '.join(missing[:5])}. Nothing was ingested.",
-            why="without their manifests nobody can tell what is new", next_step="Run `dvc pull` in the workspace, then ingest again.",
+            why="without their manifests nobody can tell what is new", next_step="Run `vigil doctor --pull` in the workspace, then ingest again.",
         )  # fmt: skip
     return known
 

@@ -95,12 +95,12 @@ def write_report(root: Path, cycle: Cycle) -> Path:
 
 
 def render(facts: dict[str, Any]) -> str:
-    """The page. Every text is escaped: file and batch names come from outside."""
+    """The page. Every text is escaped: file and batch names come from outside, and so do bytes that are no letters."""
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"figure": figure, "percent": percent, "interval": interval}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**facts)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**facts).encode("utf-8", "backslashreplace").decode()
 
 
 def gather(root: Path, cycle: Cycle) -> dict[str, Any]:

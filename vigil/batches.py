@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vigil.reading import printable
 from workspace.errors import WorkspaceError
 from workspace.for_review import is_unlabelled, read_conflicts
 from workspace.journal import Event, Journal
@@ -30,11 +31,11 @@ def render_batch(page: dict[str, Any]) -> str:
     """The page as text."""
     lines = [f"{page['batch']}: {page['state']}, from source {page['source']}, came in {page['added'][:16]}"]
     for line in page["history"]:
-        lines.append(f"  {line['time'][:16]}  {line['state']} by {line['who']}: {line['why']}")
+        lines.append(printable(f"  {line['time'][:16]}  {line['state']} by {line['who']}: {line['why']}"))
     lines += [f"  {one['cycle']} judged it: {one['outcome'] or 'not finished'}" for one in page["judged_by"]]
     lines += [f"  {one['cycle']} (v{one['version']}) learned {'from it as new' if one['new'] else 'with it at hand for replay'}" for one in page["models"]]
     if page["problem"]:
-        return "\n".join([*lines, f"Its manifest is not here: {page['problem']}. Next: dvc pull"])
+        return "\n".join([*lines, f"Its manifest is not here: {page['problem']}. Next: vigil doctor --pull"])
     people = f"{page['identities']} people, {page['unknown_identity']} files of unknown people"
     lines.append(f"{page['samples']} samples, {page['bytes']:,} bytes in {page['shards']} shards; {people}")
     for name in ("label", "use", "kind", "generator", "licence", "consent"):

@@ -50,9 +50,8 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     from pipelines.names import refuse_unknown_names
 
     refuse_unknown_names(settings)  # before anything is taken in
-    from flows.environment import pause_on_sigterm, prepare_environment, start_private_server
+    from flows.environment import prepare_environment, start_private_server
 
-    pause_on_sigterm()
     prepare_environment(root)
     from flows.health import end_what_was_left
 

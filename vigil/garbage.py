@@ -32,6 +32,7 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
     `without_tags` are cycles' tags that a person gives up: what only they need may go, and they can then not be restored.
     Raises LeaseHeldError while a cycle runs; keeps everything while one is unfinished. Raises WorkspaceError for a tag that may not be given up.
     """
+    without_tags = [tag if "/" in tag else f"vigil/{tag}" for tag in without_tags]  # a cycle is named bare everywhere else
     with lease(root, "gc"):
         events = Journal(root).events()
         _refuse_tags(root, events, without_tags)
@@ -42,13 +43,14 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
             files = [file for path in pile.paths for file in _files(path)]
             if not files:
                 continue
-            size = sum(file.stat().st_size for file in files)
+            size = sum(map(_size, files))
             common = pile.paths[0] if len(pile.paths) == 1 else pile.paths[0].parents[1]
-            row = {"what": pile.what, "path": str(common.relative_to(root)), "files": len(files), "bytes": size, "why": pile.why, "kept": kept}
+            shown = common.relative_to(root) if common.is_relative_to(root) else common
+            row = {"what": pile.what, "path": str(shown), "files": len(files), "bytes": size, "why": pile.why, "kept": kept}
             rows.append({**row, "deleted": bool(delete and not kept)})
             if delete and not kept:
                 for path in pile.paths:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    shutil.rmtree(path, onerror=_unless_gone) if path.is_dir() else path.unlink(missing_ok=True)
     return rows
 
 
@@ -123,7 +125,9 @@ def _objects(root: Path, settings: Settings, without_tags: Sequence[str]) -> Ite
     needed = needed_by(root, without_tags)
     staying = set().union(*(md5s for name, md5s in needed.items() if name not in without_tags))
     given_up = set().union(*(needed[tag] for tag in without_tags)) - staying
-    stores = [("DVC's cache", cache_of(root))]
+    stores, shared = [("DVC's cache", cache_of(root))], ""
+    if not cache_of(root).resolve().is_relative_to(root.resolve()):
+        shared = "it lies outside of this workspace: others may need what it holds"
     if (remote := local_remote(root, settings.remote.url)) is not None:
         stores.append(("the DVC remote on this disk", remote))
     who = f"{sum(name != WORKSPACE for name in needed) - len(without_tags)} branches and tags, and the batches here"
@@ -132,10 +136,9 @@ def _objects(root: Path, settings: Settings, without_tags: Sequence[str]) -> Ite
         lost = f"{', '.join(without_tags)} can then be restored from {settings.remote.url} only"
     for place, store in stores:
         found = objects_in(store)
-        yield Pile(
-            f"{place}: needed by nobody", tuple(path for md5, path in found.items() if md5 not in staying | given_up), "no branch, tag or batch names it"
-        )
-        yield Pile(f"{place}: needed by a tag given up", tuple(path for md5, path in found.items() if md5 in given_up), lost)
+        kept, nobodys = shared if store == cache_of(root) else "", tuple(path for md5, path in found.items() if md5 not in staying | given_up)
+        yield Pile(f"{place}: needed by nobody", nobodys, "no branch, tag or batch names it", kept)
+        yield Pile(f"{place}: needed by a tag given up", tuple(path for md5, path in found.items() if md5 in given_up), lost, kept)
         yield Pile(f"{place}: needed", tuple(path for md5, path in found.items() if md5 in staying), kept=f"{who} need it")
 
 
@@ -151,3 +154,17 @@ def _refuse_tags(root: Path, events: Sequence[Event], tags: Sequence[str]) -> No
 
 def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+
+
+def _size(path: Path) -> int:
+    """Its bytes; 0 for a file that went meanwhile: a service may be at work."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _unless_gone(function: Any, path: str, problem: Any) -> None:
+    """For shutil.rmtree: what went meanwhile is removed."""
+    if not isinstance(problem[1], FileNotFoundError):
+        raise problem[1]

@@ -16,7 +16,7 @@ from workspace.quiet import set_quiet_environment
 app = typer.Typer(
     name="vigil",
     help="Vigil keeps a deepfake detector current: new media in, retrained every week, promoted only if every gate passes.",
-    epilog="Exit codes: 0 done or promoted; 3 finished but held (or a file got no verdict, or a check of `vigil audit` failed); 2 usage; 1 error; "
+    epilog="Exit codes: 0 done or promoted; 3 finished but held (`score`: a file got no verdict; `audit`: a check failed); 2 usage; 1 error; "
     "130 paused by Ctrl-C or SIGTERM.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -38,8 +38,17 @@ HELD = 3
 PAUSED = 130
 WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", help="The workspace; else the one around the current folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
-Who = Annotated[str, typer.Option("--who", help="Who decides.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the journal.")]
+
+
+def _storable(words: str) -> str:
+    """What a terminal gives that is no UTF-8 as text that can be stored."""
+    from pipelines.layouts.found import as_text
+
+    return as_text(words)
+
+
+Who = Annotated[str, typer.Option("--who", help="Who decides.", callback=_storable)]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the journal.", callback=_storable)]
 
 
 class Profile(StrEnum):
@@ -92,8 +101,11 @@ class Split(StrEnum):
 
 
 def main() -> None:
-    """Run the command line. A failure prints three lines (what, why, next) and no traceback; Ctrl-C is a pause."""
+    """Run the command line. A failure prints three lines (what, why, next) and no traceback; Ctrl-C and SIGTERM are a pause."""
+    from flows.environment import pause_on_sigterm
+
     set_quiet_environment()
+    pause_on_sigterm()
     try:
         code = app(standalone_mode=False) or 0  # an Exit's code comes back as the value, Ctrl-C as 130
         if code == PAUSED:
@@ -602,7 +614,7 @@ def gc(
     workspace: WorkspaceOption = None,
     delete: Annotated[bool, typer.Option("--delete", help="Really delete; without it, only say what would go.")] = False,
     without_tag: Annotated[
-        list[str] | None, typer.Option(help="Give this cycle's tag up: what only it needs may go, and it cannot be restored then.", show_default=False)
+        list[str] | None, typer.Option(help="Give the tag of this cycle up: what only it needs may go, and it cannot be restored then.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -45,24 +45,34 @@ def examine_and_fix(
                 lost = [_not_fetched(left)] if left else []
             if clock_is_right:
                 done += count_weeks_from_now(root, settings)
+            leading = champion(Journal(root).events())
             if fix:
                 done += end_what_was_left(root, settings)
                 done += [f"removed {name}" for name in (*repository.remove_stale_dvc_files(root), *repository.remove_stale_git_locks(root))]
-                leading = champion(Journal(root).events())
                 if leading and not (root / leading.path).exists():
                     repository.pull(root, [f"{leading.path}.dvc"])
                     done.append(f"pulled {leading.path}")
-                if leading:
-                    registry.rebuild_aliases(root, settings)
-                    done.append("aliases rebuilt from the journal")
                 if tag := finish_commit(root):
                     done.append(f"committed {tag}")
+            if leading and (fix or (pull and _serves_nothing(root, settings))):
+                registry.rebuild_aliases(root, settings)
+                done.append("aliases rebuilt from the journal")
             if push:
                 done.append(f"pushed {repository.push(root) + send_missing(root)} objects")
             verified = verify(root, Progress("remote")) if remote else None
             if verified and push and verified.damaged:
                 done.append(f"replaced {replace_damaged(root, verified)} objects")
     return examine(root, settings) + lost + (examine_remote(verified) if verified else []), done
+
+
+def _serves_nothing(root: Path, settings: Settings) -> bool:
+    """Whether the registry is there and names no champion, as in a fresh clone; one that others use knows better than the clone of an old tag."""
+    from workspace.registry import read_alias
+
+    try:
+        return read_alias(root, settings) is None
+    except RegistryUnavailable:
+        return False
 
 
 def _not_fetched(names: list[str]) -> dict[str, Any]:
@@ -199,7 +209,8 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
     events = Journal(root).events()
     leading = champion(events)
     commit_journal(root, f"rolled back to {leading.cycle if leading else to} ({who}: {why})")
-    done = f"{leading.cycle if leading else '?'} is champion again ({who}: {why})."
+    again = "is champion again" if leading != before else "was champion already"
+    done = f"{leading.cycle if leading else '?'} {again} ({who}: {why})."
     _set_aliases(root, settings, done)
     told = f"{done} A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
     learned = [batch for cycle in cycles(events) if before and before != leading and cycle.cycle == before.cycle for batch in cycle.judged]

@@ -1,12 +1,21 @@
 """The exceptions that a person can act on: what happened, why, what to do next."""
 
 import copyreg
+import re
+
+PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]*@")
+
+
+def without_passwords(text: str) -> str:
+    """`text` with the password of every address in it as ***."""
+    return PASSWORD.sub(r"\1:***@", text)
 
 
 class VigilError(Exception):
-    """Any failure a person can act on. Its text has three lines: what, why, next."""
+    """Any failure a person can act on. Its text has three lines: what, why, next. No password of an address is in it."""
 
     def __init__(self, what: str, *, why: str, next_step: str) -> None:
+        what, why = without_passwords(what), without_passwords(why)
         super().__init__(f"{what}\n  Why:  {why}\n  Next: {next_step}")
         self.what, self.why, self.next_step = what, why, next_step
 

@@ -93,7 +93,7 @@ def hold_lock(lock: Path, purpose: str, wait_seconds: float, what: str) -> Itera
 
 
 def read_holder(lock: Path) -> Holder | None:
-    """The living process that the file beside `lock` names, or None. A holder on another machine is taken to live."""
+    """The living process that the file beside `lock` names, or None. A holder on another machine is taken to live while the lock is held."""
     import psutil
 
     try:
@@ -101,7 +101,7 @@ def read_holder(lock: Path) -> Holder | None:
     except (OSError, ValueError, TypeError):
         return None
     if holder.host != socket.gethostname():
-        return holder
+        return None if _is_free(lock) else holder
     if holder.boot != _boot_id():
         return None
     try:
@@ -110,6 +110,22 @@ def read_holder(lock: Path) -> Holder | None:
     except psutil.NoSuchProcess:
         return None
     return holder if alive else None
+
+
+def _is_free(lock: Path) -> bool:
+    """Whether nobody holds a lock file; a container that was killed leaves its note to one with another name."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def _name_holder(lock: Path) -> str:

@@ -26,8 +26,11 @@ def objects_in(store: Path) -> dict[str, Path]:
 
 
 def cache_of(root: Path) -> Path:
-    """DVC's cache of a workspace."""
-    return root / ".dvc" / "cache"
+    """DVC's cache of a workspace: its own, or where a person's set-up of DVC has it."""
+    from dvc.config import Config
+
+    own = root.resolve() / ".dvc"
+    return Path(Config(str(own), validate=False).get("cache", {}).get("dir") or own / "cache")
 
 
 def local_remote(root: Path, url: str) -> Path | None:

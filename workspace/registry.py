@@ -9,8 +9,9 @@ wrong inside MLflow or on the way to it comes out as RegistryUnavailable.
 import logging
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from workspace.lease import hold_lock
 from workspace.modelfiles import MODEL_FILES, verify_model_files
 from workspace.quiet import set_quiet_environment
 from workspace.settings import RegistrySettings, Settings
-from workspace.state import Champion, candidates, champion, previous, promoted, rolled_back_from, was_rolled_back
+from workspace.state import Champion, candidates, champion, previous, promoted, rolled_back_from, was_rolled_back, workspace_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,6 +35,11 @@ DATABASE_SECONDS = 120.0  # that one waits for another who makes it
 CYCLE_TAG = "cycle"
 OWNER_TAG = "vigil.workspace"
 ARTIFACTS = "model"
+# columns of MLflow's own database that hold a whole path
+PLACES = (
+    ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("model_versions", "source"), ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
         client = _client(uri)
         if uri == settings.registry.tracking_uri:  # no file of this workspace alone
             _refuse_anothers(client, root, settings.registry)
+        else:
+            _bring_home(Path(uri.removeprefix("sqlite:///")), Workspace(root).artifacts, settings.registry.experiment)
         yield client
     except VigilError:
         raise
@@ -89,7 +97,7 @@ def _refuse_anothers(client: "MlflowClient", root: Path, registry: RegistrySetti
         owners = []
     experiment = client.get_experiment_by_name(registry.experiment)
     owners += [experiment.tags.get(OWNER_TAG, "")] if experiment else []
-    mine = _owner(root)
+    mine = workspace_id(Journal(root).events())
     if mine and any(owner not in ("", mine) for owner in owners):
         raise SettingsError(
             "The registry's model or experiment belongs to another workspace. Nothing there was changed.",
@@ -98,10 +106,19 @@ def _refuse_anothers(client: "MlflowClient", root: Path, registry: RegistrySetti
         )
 
 
-def _owner(root: Path) -> str:
-    """What no other workspace has: the hash of the first line of its journal; '' while it has none."""
-    events = Journal(root).events()
-    return events[0].hash[:16] if events else ""
+def _bring_home(database: Path, artifacts: Path, experiment: str) -> None:
+    """Have the workspace's own database name `artifacts` where it names the folder of another place: of before a move, or of what this one is a copy of.
+
+    MLflow notes whole paths, once. A copy would write into its original, where no erasure looks; and nothing could be logged where that is gone.
+    """
+    with closing(sqlite3.connect(database, timeout=DATABASE_SECONDS)) as connection, connection:
+        found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (experiment,)).fetchone()
+        was, now = str(found[0]) if found else "", str(artifacts)
+        if not was or was == now or Path(was).name != artifacts.name:
+            return
+        for table, column in PLACES:
+            moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column} || '/', 1, ?) = ?"
+            connection.execute(moved, (now, len(was) + 1, len(was) + 1, f"{was}/"))
 
 
 def _quieten() -> None:
@@ -109,6 +126,7 @@ def _quieten() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the defaults try for minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # its first import sets what is set here
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -151,7 +169,7 @@ def prepare(root: Path, settings: Settings) -> str:
             if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             client.create_registered_model(settings.registry.model_name)
-        if owner := _owner(root):
+        if owner := workspace_id(Journal(root).events()):
             client.set_registered_model_tag(settings.registry.model_name, OWNER_TAG, owner)
         found = client.get_experiment_by_name(settings.registry.experiment)
         if found is None:

@@ -16,7 +16,7 @@ from typing import Any
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import CHUNK_BYTES
 from workspace.objects import FOLDER
-from workspace.repository import open_dvc, remote_errors
+from workspace.repository import open_dvc, remote_errors, remote_name
 
 AT_ONCE = 8
 UNREADABLE = "The DVC remote could not be read. Nothing was changed."
@@ -68,7 +68,7 @@ def send_missing(root: Path) -> int:
     Objects that this workspace does not have, or has damaged, are left out. Raises DataError when the remote cannot be used.
     """
     with open_dvc(root) as repo, remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):
-        if not repo.config.get("core", {}).get("remote"):
+        if not remote_name(repo):
             return 0
         remote = _remote_of(repo)
         wanted = _wanted(repo, remote, Verified())
@@ -80,7 +80,7 @@ def fetch(root: Path, oids: Collection[str]) -> None:
     """Have these objects in the cache; what the remote does not have stays away. Raises DataError when it cannot be read, or an object is damaged there."""
     with open_dvc(root) as repo, remote_errors(UNREADABLE, "run the command again"):
         lacking = [oid for oid in oids if not _cached(repo, oid).exists()]
-        if not lacking or not repo.config.get("core", {}).get("remote"):
+        if not lacking or not remote_name(repo):
             return
         remote = _remote_of(repo)
         there = sorted(remote.oids_exist(lacking))
@@ -108,9 +108,9 @@ def replace_damaged(root: Path, found: Verified) -> int:
 
 
 def _remote_of(repo: Any) -> Any:
-    if not repo.config.get("core", {}).get("remote"):
+    if not remote_name(repo):
         raise WorkspaceError("This workspace has no DVC remote.", why="`remote.url` in params.yaml is empty", next_step="Name a folder or s3://bucket/prefix.")
-    remote = repo.cloud.get_remote_odb()
+    remote = repo.cloud.get_remote_odb(remote_name(repo))
     getattr(remote.fs.fs, "invalidate_cache", lambda: None)()  # listings of before a push
     return remote
 

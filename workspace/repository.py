@@ -1,7 +1,7 @@
 """Git and DVC of a workspace: what is versioned, what is restored, and the one commit and tag a cycle ends in.
 
 DVC runs in-process (its command takes two seconds to say that nothing is new); git is called with an identity of its
-own, hooks and signing off, so that a user's set-up cannot stop or change a cycle's commit.
+own, hooks, signing, colours and line numbers off, so that a user's set-up cannot stop or change a cycle's commit, nor what is read from git.
 """
 
 import io
@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,11 @@ from workspace.files import atomic_file, read_json
 
 # What to do with a journal that lost lines: never a checkout alone, which would drop what was decided since the commit.
 PUT_BACK = "`git diff HEAD -- journal.jsonl` shows what is missing or changed; put those lines back and keep the ones that follow them, then `vigil doctor`"
-IDENTITY = [
-    "-c",
-    "user.name=Vigil",
-    "-c",
-    "user.email=vigil@localhost",
-    "-c",
-    "commit.gpgsign=false",
-    "-c",
-    "tag.gpgsign=false",
-    "-c",
-    "core.hooksPath=/dev/null",
-]
+PUT_BACK_GIT = "Put .git back from a backup or a clone, then run the command again: what has come in since is kept."
+SET_UP = (
+    "user.name=Vigil", "user.email=vigil@localhost", "commit.gpgsign=false", "tag.gpgsign=false", "core.hooksPath=/dev/null",
+    "color.ui=false", "column.ui=never", "grep.lineNumber=false", "grep.column=false",
+)  # fmt: skip
 REMOTE = "store"
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n    hardlink_lock = false\n"
 IGNORED = [
@@ -61,7 +55,9 @@ def git(root: Path, *arguments: str, check: bool = True) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environment["GIT_TERMINAL_PROMPT"] = "0"
     try:
-        done = subprocess.run(["git", *IDENTITY, *arguments], cwd=root, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", *chain.from_iterable(("-c", setting) for setting in SET_UP), *arguments], cwd=root, env=environment, capture_output=True, text=True
+        )
     except FileNotFoundError as problem:
         raise WorkspaceError("git was not found.", why="a workspace is a git repository", next_step="Install git and try again.") from problem
     if check and done.returncode:
@@ -167,8 +163,13 @@ def has_tag(root: Path, tag: str) -> bool:
 def open_dvc(root: Path) -> Any:
     """An open DVC repository with our interpreter first on PATH and the workspace as current folder. DVC's own state stays in the workspace."""
     root, before, path = root.resolve(), Path.cwd(), os.environ.get("PATH", "")
-    elsewhere = os.environ.get("DVC_SITE_CACHE_DIR")
-    os.environ["DVC_SITE_CACHE_DIR"] = elsewhere or str(root / ".vigil" / "dvc")
+    if not (root / ".git").exists():
+        raise WorkspaceError(f"{root} is no git repository any more.", why="its .git is gone", next_step=PUT_BACK_GIT)
+    elsewhere, state = os.environ.get("DVC_SITE_CACHE_DIR"), root / ".vigil" / "dvc"
+    state.mkdir(parents=True, exist_ok=True)
+    with suppress(PermissionError):  # another user's: DVC will say so
+        state.chmod(0o700)  # DVC opens it to everybody, and runs what it finds there
+    os.environ["DVC_SITE_CACHE_DIR"] = elsewhere or str(state)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
     os.environ["DVC_NO_ANALYTICS"] = "1"
     os.chdir(root)
@@ -319,10 +320,15 @@ def remove_stale_git_locks(root: Path) -> list[str]:
 def push(root: Path) -> int:
     """Send what the remote lacks; returns the number of objects sent. Raises DataError naming the remote."""
     with open_dvc(root) as repo:
-        if not repo.config.get("core", {}).get("remote"):
+        if not remote_name(repo):
             return 0
         with remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):
-            return int(repo.push())
+            return int(repo.push(remote=remote_name(repo)))
+
+
+def remote_name(repo: Any) -> str:
+    """The DVC remote in use: that of the settings, else what a person made DVC's default; '' where there is none."""
+    return REMOTE if REMOTE in repo.config["remote"] else str(repo.config["core"].get("remote", ""))
 
 
 @contextmanager
@@ -344,10 +350,10 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
     """
     with open_dvc(root) as repo:
         there: list[str] = []
-        if repo.config.get("core", {}).get("remote") and md5s:
+        if remote_name(repo) and md5s:
             what = "Erased data could not be deleted from the DVC remote. The erasure is not finished."
             with remote_errors(what, "run `vigil erase`; the next cycle tries again too"):
-                remote = repo.cloud.get_remote_odb()
+                remote = repo.cloud.get_remote_odb(remote_name(repo))
                 there = [path for path in map(remote.oid_to_path, sorted(md5s)) if remote.fs.exists(path)]
                 for path in there:
                     remote.fs.remove(path)
@@ -359,7 +365,7 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
 def pull(root: Path, targets: Iterable[str] = ()) -> None:
     """Fetch and check out what is tracked at the present commit; what the remote does not have stays away (`absent`)."""
     with open_dvc(root) as repo, remote_errors("The DVC remote could not be read. What was fetched is kept.", "try again, or run `vigil doctor --remote`"):
-        repo.pull(list(targets) or None, allow_missing=True)
+        repo.pull(list(targets) or None, remote=remote_name(repo) or None, allow_missing=True)
 
 
 def absent(root: Path) -> list[str]:

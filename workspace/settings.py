@@ -656,7 +656,9 @@ def load_settings(path: Path) -> Settings:
         text = Path(path).read_text(encoding="utf-8")
         YAML(typ="safe").load(text)  # as DVC reads it, by the rules of YAML 1.1: an address without quotes inside {} is refused
         raw = YAML(typ="safe", pure=True).load(text)  # YAML 1.2, where `off` is a word and a key twice is refused
-    except (OSError, UnicodeDecodeError) as problem:
+    except UnicodeDecodeError as problem:
+        raise SettingsError(f"Cannot read the settings {path}.", why=f"not UTF-8: {problem}", next_step="Save the file as UTF-8.") from problem
+    except OSError as problem:
         raise SettingsError(
             f"Cannot read the settings {path}.", why=str(problem), next_step="Run `vigil init FOLDER` to make a workspace, or name one with --workspace."
         ) from problem

@@ -1,6 +1,6 @@
 """What the journal says: pure folds over its events. Nothing here reads a file, so every caller sees the same state."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,6 +64,11 @@ class CycleState:
     def get(self, name: str, default: Any = None) -> Any:
         """The value called `name`, or `default`: a cycle's state also reads like the rows of `--json`."""
         return getattr(self, name, default)
+
+
+def workspace_id(events: Sequence[Event]) -> str:
+    """What no other workspace has, but a copy of this one: the hash of the first line of its journal; '' while it has none."""
+    return events[0].hash[:16] if events else ""
 
 
 def batch_states(events: Iterable[Event]) -> dict[str, BatchState]:

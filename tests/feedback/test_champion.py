@@ -57,6 +57,14 @@ def serves(service: Service, sha256: str) -> bool:
     return answer.status_code == 200 and answer.json()["model_sha256"] == sha256
 
 
+def test_when_a_model_was_trained_is_the_journal_s_to_say(root: Path, settings: Settings, models: tuple[Path, Path]) -> None:
+    """A card says no time, so that the same training gives the same file; answers and reports say how old a model is."""
+    event = Journal(root).append("candidate", cycle=models[0].name, model_sha256=model_sha256(models[0]), path=f"models/{models[0].name}")
+    make_champion(root, models[0])
+    served = Serving(root, settings)._load(root / "models" / models[0].name, "", models[0].name, 1, "registry")
+    assert served.describe()["model_trained_at"] == event.time and not served.engine.card.created
+
+
 def test_without_a_champion_or_a_starter_there_is_no_model_and_it_is_said_why_and_what_to_do(root: Path, settings: Settings, monkeypatch: Any) -> None:
     monkeypatch.setattr("feedback.serving.has_starter", lambda: False)
 

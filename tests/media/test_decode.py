@@ -2,6 +2,7 @@
 
 import gc
 import io
+import struct
 from bisect import bisect_right
 from fractions import Fraction
 
@@ -390,6 +391,7 @@ def test_the_name_does_not_decide_the_kind(tmp_path):
         (b"", "empty file"),
         (np.random.default_rng(1).bytes(5000), "not a media file"),
         (b"just some words\n" * 50, "not a media file"),
+        (b"RIFF" + struct.pack("<I", 8036) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16) + b"data" + bytes(8004), "not a media file"),
         (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n", "not a media file"),
         (b"ffconcat version 1.0\nfile a.mp4\n", "not a media file"),
         (b"\xff\xd8\xff\xe0", "truncated or corrupt"),

@@ -316,7 +316,7 @@ def test_a_column_rule_needs_a_column(root: Path, settings: Settings, media: Pat
 def test_without_its_manifests_a_workspace_takes_nothing_in_twice(root: Path, settings: Settings, media: Path) -> None:
     ingest(root, settings, [source(media)], batch="w1")
     (root / "data" / "raw" / "w1" / "manifest.parquet").unlink()
-    with pytest.raises(WorkspaceError, match="dvc pull"):
+    with pytest.raises(WorkspaceError, match="doctor --pull"):
         ingest(root, settings, [source(media)])
 
 

@@ -97,6 +97,11 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert "<script" not in page and "<img src=x" not in page and "&lt;script&gt;" in page
 
 
+def test_bytes_that_are_no_letters_do_not_keep_a_cycle_from_its_page(tmp_path: Path) -> None:
+    Journal(tmp_path).append("cycle_closed", cycle=CYCLE.cycle, outcome="held", reason="dropped by Jos\udce9", verdict_sha256="")
+    assert "dropped by Jos\\udce9" in write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+
+
 def test_a_week_without_labels_shows_drift_and_the_estimated_accuracy(tmp_path: Path) -> None:
     """Nothing is judged then, and this page is all that says how the champion does on what came in."""
     cycle = replace(CYCLE, unlabelled=("b2",))

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shlex
+import signal
 import struct
 import subprocess
 import sys
@@ -471,3 +472,13 @@ def test_folders_of_ones_own_are_not_taken_for_rooms_of_the_house(tmp_path: Path
     (tmp_path / "media" / "a.jpg").write_bytes(b"no picture")
     done = vigil("score", "media/a.jpg", cwd=tmp_path, check=False)
     assert "not a media file" in done.stdout and "mistake" not in done.stderr, done.stderr
+
+
+def test_sigterm_is_a_pause_too(tmp_path: Path):
+    """Of every command, as `vigil --help` says: a service manager sends it."""
+    os.mkfifo(tmp_path / "clip.mp4")  # whoever opens it waits
+    process = subprocess.Popen([sys.executable, "-m", "vigil", "explain", str(tmp_path / "clip.mp4")], stderr=subprocess.PIPE, text=True)
+    with open(tmp_path / "clip.mp4", "wb"):  # until it was opened
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Paused" in said

@@ -130,6 +130,15 @@ def test_a_changed_weight_file_is_refused(promoted: Path, tmp_path: Path, media:
         path.write_bytes(kept)
 
 
+def test_a_fresh_clone_serves_once_it_was_pulled(promoted: Path, tmp_path: Path, media: Path):
+    """As the README has it, in one command."""
+    subprocess.run(["git", "clone", "-q", str(promoted), str(tmp_path / "clone")], check=True, capture_output=True)
+    pulled = vigil("doctor", "--pull", "-w", tmp_path / "clone")
+    assert "aliases rebuilt" in pulled.stdout and "mlflow" not in pulled.stderr
+    assert vigil("score", next(media.parent.glob("real/*.mp4")), "-w", tmp_path / "clone").returncode == 0
+    assert "aliases rebuilt" not in vigil("doctor", "--pull", "-w", tmp_path / "clone").stdout
+
+
 def test_a_fresh_clone_with_only_the_remote_gives_the_clips_of_the_card(promoted: Path, tmp_path: Path):
     cycle = events(promoted, "promotion")[0]["fields"]["cycle"]
     clone = tmp_path / "clone"

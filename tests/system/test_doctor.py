@@ -4,8 +4,11 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from benchmarks.kills import Round, leftovers, strike
 from tests.system.world import copy_workspace, events, vigil
+from tests.workspace.worlds import start_python
 from workspace.settings import load_settings
 
 
@@ -32,3 +35,42 @@ def test_runs_that_a_killed_flow_left_running_are_closed_and_named(ingested: Pat
     assert f"MLflow run {left} ended as KILLED" in done.stdout and "closed as CRASHED" in done.stdout, done.stdout
     assert find_running(root, settings) == [] and "RUNNING" not in states(flows_of, "select state_type from flow_run")
     assert leftovers(root) == [] and not events(root, "promotion")
+
+
+THREE_RUNS = """
+    import asyncio, json, sys
+    from pathlib import Path
+    from flows.environment import OWNER_TAG, owner_tag, prepare_environment
+    root = Path(sys.argv[1])
+    prepare_environment(root)
+    from prefect import flow, get_client
+    from prefect.states import Running
+    from flows.health import end_what_was_left
+    from workspace.lease import lease
+    from workspace.settings import load_settings
+
+    told = flow(lambda workspace: None, name="weekly-retrain")
+    tags = {"mine": [owner_tag(root)], "of before": [], "of another": [f"{OWNER_TAG}0123456789abcdef"]}
+
+    async def three():
+        async with get_client() as client:
+            return {name: (await client.create_flow_run(told, parameters={"workspace": str(root)}, tags=tags[name], state=Running())).id for name in tags}
+
+    async def states(runs):
+        async with get_client() as client:
+            return {name: (await client.read_flow_run(run)).state_name for name, run in runs.items()}
+
+    runs = asyncio.run(three())
+    with lease(root, "doctor"):
+        end_what_was_left(root, load_settings(root / "params.yaml"))
+    print(json.dumps(asyncio.run(states(runs))))
+"""
+
+
+@pytest.mark.usefixtures("one_server")
+def test_a_run_of_another_machine_on_the_same_server_is_left_alone(ingested: Path, tmp_path: Path) -> None:
+    """Two machines may well have their workspaces at one path."""
+    process = start_python(THREE_RUNS, copy_workspace(ingested, tmp_path / "w"))
+    said, problem = process.communicate(timeout=120)
+    assert said, problem
+    assert json.loads(said.splitlines()[-1]) == {"mine": "Crashed", "of before": "Crashed", "of another": "Running"}

@@ -131,3 +131,4 @@ def test_explain_writes_pictures_and_a_sentence_a_person_may_repeat(promoted: Pa
         assert picture is not None and picture.std() > 5
     done = vigil("explain", source / "real" / "broken.mp4", "-w", promoted, "--out", tmp_path / "none", check=False)
     assert done.returncode == 1 and "nothing to explain" in done.stderr and "Traceback" not in done.stderr
+    assert "it is a folder" in vigil("explain", source, "-w", promoted, check=False).stderr

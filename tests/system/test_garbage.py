@@ -162,7 +162,7 @@ def test_a_tag_goes_only_when_it_is_named_and_never_one_to_which_a_rollback_lead
     given = garbage(root, "--without-tag", f"vigil/{CYCLES[1]}")["DVC's cache: needed by a tag given up"]
     assert given["why"] == f"vigil/{CYCLES[1]} cannot be restored any more" and given["bytes"] > 0
     assert "DVC's cache: needed by a tag given up" not in garbage(root), "not unless it is asked for"
-    garbage(root, "--delete", "--without-tag", f"vigil/{CYCLES[1]}")
+    garbage(root, "--delete", "--without-tag", CYCLES[1])
     refused = vigil("gc", "-w", root, check=False)
     assert refused.returncode == 1 and "--without-tag" in refused.stderr, "the list of its files is gone too"
     assert garbage(root, "--without-tag", f"vigil/{CYCLES[1]}")["DVC's cache: needed"]["kept"]
@@ -174,7 +174,8 @@ def test_a_tag_goes_only_when_it_is_named_and_never_one_to_which_a_rollback_lead
 
 def test_faces_of_a_dropped_batch_may_go(root: Path) -> None:
     batch = batch_of(root)
-    vigil("batches", "drop", batch, "--who", "ada", "--why", "poisoned", "-w", root)
+    vigil("batches", "drop", batch, "--who", "Jos\udce9", "--why", "poisoned", "-w", root)
+    assert events(root, "batch_state")[-1]["fields"]["who"] == "Jos\\xe9", "of a terminal that speaks Latin-1"
     row = garbage(root, "--delete")[f"faces and fakes of {batch}"]
     assert row["deleted"] and row["bytes"] > 0 and not (root / "data" / "faces" / batch).exists()
 

@@ -14,8 +14,9 @@ import pytest
 from tests.feedback.buckets import s3_server
 from tests.system.world import change_settings, copy_workspace, git, vigil
 from tests.workspace.worlds import make_model
+from workspace.errors import WorkspaceError
 from workspace.journal import Journal
-from workspace.repository import commit, dvc_add
+from workspace.repository import commit, dvc_add, push
 
 MODEL = "2026-W47.1"
 
@@ -159,6 +160,12 @@ def test_a_clone_of_a_workspace_with_a_remote_of_its_own_fetches_from_that(tmp_p
     assert code == 0 and "pulled 2 of 2 batches and models that were not here" in page["done"], page
     assert (clone / "data" / "raw" / batch / "media-001.tar").read_bytes() == (root / "data" / "raw" / batch / "media-001.tar").read_bytes()
     assert (clone / "models" / MODEL / "model.onnx").is_file()
+    (clone / ".git").rename(clone / "away")
+    code, page = doctor(clone)
+    assert code == 1 and [row["check"] for row in page["checks"]] == ["git"] and "backup" in page["checks"][0]["next"]
+    with pytest.raises(WorkspaceError, match="no git repository any more"):
+        push(clone)
+    (clone / "away").rename(clone / ".git")
     code, page = doctor(clone, "--pull")
     assert code == 0 and "pulled 0 of 0 batches and models that were not here" in page["done"]
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+from contextlib import nullcontext
 
 import pytest
 
@@ -128,3 +130,17 @@ def test_a_note_left_by_a_dead_process_is_not_believed(tmp_path, holder):
     holder.wait()
     note.write_text(text.replace(f'"pid": {holder.pid}', f'"pid": {os.getpid()}'), encoding="utf-8")  # its number is used anew
     assert lease_holder(tmp_path) is None
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_note_from_another_host_counts_while_the_lock_is_held(tmp_path, holder, held):
+    """A container that was killed leaves its note to the next one, which has another name: nothing was ever left behind then."""
+    note = tmp_path / ".vigil" / "lease.json"
+    text = note.read_text(encoding="utf-8")
+    if not held:
+        holder.kill()
+        holder.wait()
+    note.write_text(text.replace(socket.gethostname(), "f00dcafe"), encoding="utf-8")
+    assert (lease_holder(tmp_path) is not None) == held
+    with nullcontext() if not held else pytest.raises(LeaseHeldError), lease(tmp_path, "another"):
+        pass

@@ -1,13 +1,16 @@
 """Who needs which of DVC's objects: never less than DVC itself would keep."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from vigil.garbage import collect
 from vigil.opening import open_workspace
 from workspace.errors import DataError
 from workspace.objects import WORKSPACE, cache_of, local_remote, needed_by, objects_in, tags_needing
-from workspace.repository import commit, dvc_add, open_dvc, reproduce
+from workspace.repository import commit, delete_objects, dvc_add, open_dvc, reproduce
+from workspace.settings import load_settings
 
 
 def version(root: Path, batch: str, content: str, tag: str) -> None:
@@ -79,3 +82,23 @@ def test_only_the_workspace_s_own_folder_is_a_remote_on_this_disk(tmp_path: Path
     assert local_remote(tmp_path, "remote") == tmp_path / ".vigil" / "remote"
     others = ("", "s3://bucket/x", "/mnt/shared", "../../team", "..", ".", "~/team")
     assert [local_remote(tmp_path, url) for url in others] == [None] * len(others), "other workspaces may use it"
+
+
+def test_what_a_person_set_up_of_git_changes_nothing_of_what_is_needed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = needed_by(root)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text("[color]\n\tui = always\n[column]\n\tui = always\n[grep]\n\tlineNumber = true\n\tcolumn = true\n")
+    assert needed_by(root) == before
+
+
+def test_a_cache_that_others_may_use_is_looked_into_and_nothing_of_it_is_collected(root: Path, tmp_path: Path) -> None:
+    shutil.move(root / ".dvc" / "cache", tmp_path / "cache")
+    with open(root / ".dvc" / "config", "a") as config:
+        config.write(f"[cache]\n    dir = {tmp_path / 'cache'}\n")
+    held = objects_in(cache_of(root))
+    assert held and cache_of(root) == tmp_path / "cache" and set().union(*needed_by(root).values()) < set(held)
+    rows = [row for row in collect(root, load_settings(root / "params.yaml"), delete=True) if row["what"].startswith("DVC's cache")]
+    assert len(rows) == 2 and not any(row["deleted"] for row in rows) and objects_in(cache_of(root)) == held
+    assert "others may need what it holds" in rows[0]["kept"]
+    delete_objects(root, list(held)[:1])
+    assert len(objects_in(cache_of(root))) == len(held) - 1, "what is to be erased goes from there too"

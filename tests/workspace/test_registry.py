@@ -352,6 +352,41 @@ def test_two_workspaces_on_one_server_do_not_move_each_others_aliases(template, 
         registry.prepare(other, make_settings(tracking_uri=shared, model_name="staging"))
 
 
+def test_a_copy_writes_below_itself_and_a_moved_workspace_goes_on(world, tmp_path):
+    """MLflow notes whole paths: a copy logged into its original, where no erasure looks, and could log nothing once that was gone."""
+    root, settings = world
+    add_model(root, ONE)
+    registry.rebuild_aliases(root, settings)
+    copy, before = tmp_path / "a copy", sorted((root / "mlartifacts").rglob("*"))
+    shutil.copytree(root, copy)
+    sha256 = add_model(copy, TWO, base=champion(Journal(copy).events()).model_sha256)
+    registry.rebuild_aliases(copy, settings)
+    served = registry.read_alias(copy, settings)
+    assert served.model_sha256 == sha256 and served.source.startswith(f"{copy}/mlartifacts/")
+    assert sorted((root / "mlartifacts").rglob("*")) == before and registry.read_alias(root, settings).cycle == ONE
+    shutil.rmtree(root)
+    rollback(copy, ONE, who="ann", why="the older one")
+    registry.rebuild_aliases(copy, settings)
+    shutil.rmtree(copy / "models" / ONE)
+    assert registry.serving_model(copy, settings) == copy / "models" / ONE and (copy / "models" / ONE / "model.safetensors").is_file(), "from the copy's own"
+
+
+def test_no_password_of_an_address_is_shown_or_logged(world):
+    from flows.publish import _log_params
+
+    root, settings = world
+    address = "postgresql://mlflow:Gehe1m@127.0.0.1:1/mlflow"
+    with pytest.raises(RegistryUnavailable) as told:
+        registry.prepare(root, make_settings(tracking_uri=address))
+    assert "mlflow:***@127.0.0.1:1" in str(told.value) and "Gehe1m" not in str(told.value)
+    experiment = registry.prepare(root, settings)
+    with registry.open_registry(root, settings) as client:
+        run = client.create_run(experiment).info.run_id
+        _log_params(client, run, make_settings(tracking_uri=address))
+        logged = client.get_run(run).data.params
+    assert logged["registry.tracking_uri"] == "postgresql://mlflow:***@127.0.0.1:1/mlflow" and not any("Gehe1m" in value for value in logged.values())
+
+
 def test_a_generator_that_is_called_by_an_address_has_its_figures_too(world, tmp_path):
     """MLflow refuses a metric whose name is a path. The cycle was decided by then and could not end, nor could any later one begin."""
     from flows.publish import _log_metrics

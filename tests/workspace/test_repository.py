@@ -22,7 +22,8 @@ from tests.feedback.killing import killed_at_line
 from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
 from workspace.errors import StageFailed, WorkspaceError
-from workspace.repository import commit, git, init_repository, open_dvc, remove_stale_git_locks, reproduce, set_remote
+from workspace.objects import cache_of, objects_in
+from workspace.repository import REMOTE, commit, delete_objects, dvc_add, git, init_repository, open_dvc, push, remove_stale_git_locks, reproduce, set_remote
 from workspace.settings import load_settings
 
 HASH = "0123456789abcdef0123456789abcdef"
@@ -269,3 +270,27 @@ def test_ctrl_c_before_a_stage_listens_ends_it_without_a_traceback(root: Path) -
     code = f"import os, signal, sys; sys.argv[0] = '-m'; import pipelines; {HIT.format('SIGINT')}"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
     assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+def test_what_dvc_notes_for_itself_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """It opens its notes to everybody, pickles among them: whoever writes there runs what he likes."""
+    init_repository(tmp_path, "remote")
+    shutil.rmtree(tmp_path / ".vigil" / "dvc", ignore_errors=True)
+    for mode in (None, 0o777):
+        if mode:
+            (tmp_path / ".vigil" / "dvc").chmod(mode)
+        with open_dvc(tmp_path):
+            assert (tmp_path / ".vigil" / "dvc").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_remote_of_the_settings_is_used_whatever_dvc_takes_by_itself(tmp_path: Path) -> None:
+    init_repository(tmp_path, "remote")
+    config = tmp_path / ".dvc" / "config"
+    config.write_text(config.read_text().replace(f"remote = {REMOTE}", "remote = backup") + f"['remote \"backup\"']\n    url = {tmp_path / 'backup'}\n")
+    (tmp_path / "data" / "raw" / "b").mkdir(parents=True)
+    (tmp_path / "data" / "raw" / "b" / "media.tar").write_bytes(b"media")
+    dvc_add(tmp_path, [tmp_path / "data" / "raw" / "b"])
+    held = objects_in(cache_of(tmp_path))
+    assert push(tmp_path) == len(held) == 2 and not (tmp_path / "backup").exists()
+    assert set(objects_in(tmp_path / ".vigil" / "remote")) == set(held)
+    assert delete_objects(tmp_path, held) == 2 and not objects_in(tmp_path / ".vigil" / "remote")
