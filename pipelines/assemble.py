@@ -19,6 +19,7 @@ from workspace.errors import DataError, TooLittleData
 from workspace.files import atomic_file, read_json, write_json
 from workspace.for_review import UNLABELLED, is_unlabelled
 from workspace.journal import Journal
+from workspace.manifest import composed
 from workspace.settings import BudgetSettings, Settings, SplitSettings
 from workspace.state import cycles, promoted
 
@@ -48,13 +49,13 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     made = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
     forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
     paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
-    named = {sample["source_video"] for sample in standing_samples} - {""}  # a real video that its fakes name is one with them
+    named = {composed(sample["source_video"]) for sample in standing_samples} - {""}  # a real video that its fakes name is one with them
     earlier = [one for batch in batches if batch not in cycle.judged for one in samples[batch]]
     known = {one["sample_id"]: one["label"] for one in earlier if one["label"] and not one["quarantine"]}
     for row in (*collected, *forged, *unlabelled):
         row["split"], row["new"] = sides.of_sample.get(row["sample_id"], UNLABELLED), row["batch"] in cycle.judged
-        path = paths[row["sample_id"]]
-        row["cluster"] = row["identity"] or row["source_video"] or (path if path in named else row["sample_id"])
+        path = composed(paths[row["sample_id"]])
+        row["cluster"] = composed(row["identity"] or row["source_video"]) or (path if path in named else row["sample_id"])
         row["corrects"] = bool(row["new"] and row["label"] and not row["forger"] and known.get(row["sample_id"], row["label"]) != row["label"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}

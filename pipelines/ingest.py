@@ -27,7 +27,7 @@ from workspace.errors import DataError, VigilError
 from workspace.files import is_no_room, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, add_conflicts, is_disputed, unnamed
 from workspace.journal import Journal
-from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest, write_media
+from workspace.manifest import MANIFEST_COLUMNS, composed, read_manifest, write_manifest, write_media
 from workspace.objectstore import is_s3
 from workspace.settings import IdentityRule, Settings, SourceSettings
 from workspace.state import batch_states
@@ -258,7 +258,7 @@ def identity_of(found: Found, rule: IdentityRule, named: bool, sample_id: str) -
     if rule.rule == "folder":
         return found.folder
     if rule.rule == "pattern":
-        match = re.search(rule.pattern, Path(found.name).name)
+        match = re.search(rule.pattern, composed(Path(found.name).name))
         return (match.group(1) or "") if match and match.re.groups else ""
     return f"file-{sample_id[:16]}" if rule.rule == "file" else ""
 
@@ -281,7 +281,7 @@ def _write_batch(
     write_manifest(pd.DataFrame([row for row, _ in rows], columns=list(MANIFEST_COLUMNS)), building)
     tally = replace(counts)
     tally.count([row for row, _ in rows])
-    theirs = sorted(row["sample_id"] for row, _ in rows if row["identity"] in kept_before)
+    theirs = sorted(row["sample_id"] for row, _ in rows if composed(row["identity"]) in kept_before)
     write_json(building / SUMMARY, unnamed({"batch": name, "source": source.name, "samples": tally.added, **tally.as_dict(), KEPT_BEFORE: theirs}))
     final = root / "data" / "raw" / name
     final.parent.mkdir(parents=True, exist_ok=True)

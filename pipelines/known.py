@@ -18,7 +18,7 @@ from pipelines.rows import rows_of
 from workspace.errors import MediaError, VigilError, WorkspaceError
 from workspace.for_review import is_disputed, is_unlabelled
 from workspace.journal import Journal
-from workspace.manifest import read_manifest, read_media
+from workspace.manifest import composed, read_manifest, read_media
 from workspace.state import batch_states
 
 MOST_OPENED = 6000  # pictures kept open: 120 MB and their points
@@ -74,7 +74,7 @@ class Known:
             else:
                 self.labels[sample_id] = (row["batch"], row["label"], row["use"])
                 if row["use"] == "evaluate" and not row["quarantine"]:
-                    self.kept |= {row["identity"], row["donor"]} - {""}
+                    self.kept |= {composed(row["identity"]), composed(row["donor"])} - {""}
                 for group, belongs in ((self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"]))):
                     (group.add if belongs else group.discard)(sample_id)
             if row["phash"] and not row["quarantine"]:
@@ -148,7 +148,7 @@ def read_known(root: Path) -> Known:
 def _look(row: Mapping[str, Any], media: Path | tuple[Path, str, int, int]) -> Look:
     original = row["duplicate_of"] or row["sample_id"]
     groups = frozenset(row["looks"].split() or [original])
-    return Look(row["sample_id"], tuple(row[name] for name in ALIKE), row["source_video"], original, groups, words_of(row["phash"]), media)
+    return Look(row["sample_id"], tuple(composed(row[name]) for name in ALIKE), composed(row["source_video"]), original, groups, words_of(row["phash"]), media)
 
 
 class Opened:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from workspace.manifest import composed
+
 # What two sides must not share: the name of the kind, and the columns that hold it.
 SHARED = {
     "person": ("identity", "donor"),
@@ -20,7 +22,7 @@ def find_leaks(tables: Mapping[str, Iterable[Mapping[str, Any]]], looks: Mapping
     source video is a file on another side is a leak too.
     """
     tables = {side: list(rows) for side, rows in tables.items()}
-    files = {(paths.get(row["sample_id"]), side) for side, rows in tables.items() for row in rows}
+    files = {(composed(paths.get(row["sample_id"], "")), side) for side, rows in tables.items() for row in rows}
     met: dict[tuple[str, str], set[str]] = {}
     misused: list[dict[str, Any]] = []
     for side, rows in tables.items():
@@ -28,11 +30,11 @@ def find_leaks(tables: Mapping[str, Iterable[Mapping[str, Any]]], looks: Mapping
             for kind, columns in SHARED.items():
                 for column in columns:
                     if row[column]:
-                        met.setdefault((kind, str(row[column])), set()).add(side)
+                        met.setdefault((kind, composed(str(row[column]))), set()).add(side)
             for look in looks.get(row["sample_id"], [row["sample_id"]]):
                 met.setdefault(("look", look), set()).add(side)
-            if row["source_video"]:
-                met[("source video", row["source_video"])] |= {other for other in tables if (row["source_video"], other) in files}
+            if video := composed(row["source_video"]):
+                met[("source video", video)] |= {other for other in tables if (video, other) in files}
             if row["use"] == "never" or (row["use"] == "evaluate" and side != "holdout") or not row["label"]:
                 misused.append({"kind": "use", "key": row["clip_id"], "sides": [side]})
     shared = [{"kind": kind, "key": key, "sides": sorted(sides)} for (kind, key), sides in sorted(met.items()) if len(sides) > 1]

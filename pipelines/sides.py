@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from workspace.for_review import ERASED
+from workspace.manifest import composed
 from workspace.settings import SplitSettings
 
 Side = Literal["train", "validation", "holdout"]
@@ -42,11 +43,11 @@ class Sides:
     of_sample: dict[str, Side] = field(default_factory=dict)
     excluded: dict[str, str] = field(default_factory=dict)
     claims: dict[tuple[str, str], Side] = field(default_factory=dict)
-    files: dict[str, set[Side]] = field(default_factory=dict)  # by path: what a fake names as its source video
+    files: dict[str, set[Side]] = field(default_factory=dict)  # by path, `composed`: what a fake names as its source video
 
     def of_person(self, identity: str, split: SplitSettings) -> Side:
         """The side of a person: what was claimed, else what the hash says."""
-        return self.claims.get(("person", identity)) or split_of(identity, split)
+        return self.claims.get(("person", composed(identity))) or split_of(identity, split)
 
 
 def original_of(sample: Mapping[str, Any]) -> str:
@@ -99,7 +100,7 @@ def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSet
     Adding a batch at the end changes no side that was given before. A reviewed case only ever trains, unless it was kept for evaluation or
     corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour whoever comes after it.
     """
-    sides = Sides(claims={("person", name): "holdout" for name in kept})
+    sides = Sides(claims={("person", composed(name)): "holdout" for name in kept})
     for batch in batches:
         # what is kept for evaluation comes first: within one batch `use` wins over all
         for sample in sorted(batch, key=lambda one: (one["use"] != "evaluate", bool(one["duplicate_of"]), one["sample_id"])):
@@ -109,7 +110,7 @@ def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSet
                 continue
             sides.of_sample[sample["sample_id"]] = side
             sides.claims |= dict.fromkeys(_keys(sample), side)
-            sides.files.setdefault(sample["path"], set()).add(side)
+            sides.files.setdefault(composed(sample["path"]), set()).add(side)
     return sides
 
 
@@ -122,7 +123,7 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
         return None, unusable
     if sample["use"] == "evaluate":
         wanted: Side = "holdout"
-        if any(sides.claims.get(("person", sample[name]), wanted) != wanted for name in ("identity", "donor")):
+        if any(sides.claims.get(("person", composed(sample[name])), wanted) != wanted for name in ("identity", "donor")):
             return None, PERSON_TRAINS
     else:
         wanted = sides.of_person(sample["identity"], split)
@@ -130,8 +131,9 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
             return None, REVIEWED
         if sample["donor"] and sides.of_person(sample["donor"], split) != wanted:
             return None, OTHER_DONOR
-    videos = {sides.claims.get(("video", name), wanted) for name in (sample["source_video"], sample["path"])}
-    if videos | sides.files.get(sample["source_video"], set()) != {wanted}:
+    video = composed(sample["source_video"])
+    videos = {sides.claims.get(("video", name), wanted) for name in (video, composed(sample["path"]))}
+    if videos | sides.files.get(video, set()) != {wanted}:
         return None, OTHER_VIDEO
     if any(sides.claims.get(("look", look), wanted) != wanted for look in looks_of(sample)):
         return None, OTHER_LOOK
@@ -144,4 +146,4 @@ def _keys(sample: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "look", look
     for kind, name in (("person", "identity"), ("person", "donor"), ("video", "source_video")):
         if sample[name]:
-            yield kind, sample[name]
+            yield kind, composed(sample[name])

@@ -8,6 +8,7 @@ one read fetch a file. Ten shards move through DVC ten times faster than ten tho
 import hashlib
 import re
 import tarfile
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -37,6 +38,11 @@ SHAPES = {
 }
 BLOCK_BYTES = 512
 RECORD_BYTES = 20 * BLOCK_BYTES
+
+
+def composed(text: str) -> str:
+    """The form in which names of people and of videos are kept and compared (NFC): an accent may be typed as one character or as two."""
+    return unicodedata.normalize("NFC", text)
 
 
 def read_manifest(batch_dir: Path) -> "pd.DataFrame":

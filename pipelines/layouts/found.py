@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.errors import DataError
+from workspace.manifest import composed
 
 if TYPE_CHECKING:
     from pipelines.layouts.card import Card
@@ -51,9 +52,9 @@ class Listing:
 
 
 def readable(found: Found) -> Found:
-    """The same with every word as text that can be stored (`as_text`). `path` still opens it."""
+    """The same with every word as text that can be stored (`as_text`), and all but its own name `composed`. `path` still opens it."""
     texts = {column.name: getattr(found, column.name) for column in fields(found) if column.name != "path"}
-    clean: dict[str, Any] = {name: as_text(text) for name, text in texts.items()}
+    clean: dict[str, Any] = {name: as_text(text) if name == "name" else composed(as_text(text)) for name, text in texts.items()}
     return found if clean == texts else replace(found, **clean)
 
 

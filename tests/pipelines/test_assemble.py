@@ -1,5 +1,6 @@
 """The sets of a cycle: what is drawn under the budget, what stays frozen, and what is refused."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +135,14 @@ def test_where_nothing_new_came_replay_has_the_places_of_the_new(tmp_path: Path)
 
 
 def test_a_nameless_real_video_and_the_fakes_that_name_it_are_drawn_together(tmp_path: Path) -> None:
-    """They count as one in every interval, as they do in the split; the video had a cluster of its own."""
-    apart = {"use": "evaluate"}
-    named = [sample("v/a.mp4", **apart), sample("f/a.mp4", "fake", source_video="v/a.mp4", **apart), sample("v/b.mp4", **apart)]
+    """They count as one in every interval, as they do in the split, however its accents are typed; the video had a cluster of its own."""
+    apart, (typed, file) = {"use": "evaluate"}, (unicodedata.normalize(form, "v/é.mp4") for form in ("NFC", "NFD"))
+    named = [sample(file, **apart), sample("f/a.mp4", "fake", source_video=typed, **apart), sample("v/b.mp4", **apart)]
     write_batch(tmp_path, "b1", [*week("a", 30, 30), *named])
     assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
     shown = table(tmp_path, "holdout")
     of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in named}
-    assert of_sample["v/a.mp4"] == of_sample["f/a.mp4"] == {"v/a.mp4"} and of_sample["v/b.mp4"] == {named[2]["sample_id"]}
+    assert of_sample[file] == of_sample["f/a.mp4"] == {typed} and of_sample["v/b.mp4"] == {named[2]["sample_id"]}
 
 
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:

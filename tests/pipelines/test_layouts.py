@@ -1,6 +1,7 @@
 """What each layout reads out of names, and what it refuses."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,19 @@ def test_a_table_is_read_with_its_other_columns_ignored(tmp_path: Path) -> None:
         ("v/c.mp4", "fake", "never", "bert", "file not found"),
     ]
     assert listing.names_people
+
+
+def test_words_are_one_however_their_accents_are_typed_and_a_file_keeps_the_name_that_opens_it(tmp_path: Path) -> None:
+    """One person spelled in two ways was two."""
+    one, two = (unicodedata.normalize(form, "José") for form in ("NFC", "NFD"))
+    touch(tmp_path / f"{one}.mp4", tmp_path / f"{two}.mp4")
+    (tmp_path / "labels.csv").write_text(f"path,label,identity,donor,source_video\n{one}.mp4,real,{one},,\n{two}.mp4,fake,{two},{two},{two}.mp4\n")
+    found = {one.name: one for one in read_layout(source(tmp_path), tmp_path).files}
+    assert set(found) == {f"{one}.mp4", f"{two}.mp4"} and all(name == listed.path.name and listed.path.is_file() for name, listed in found.items())
+    assert {listed.identity for listed in found.values()} == {one}
+    assert (found[f"{two}.mp4"].donor, found[f"{two}.mp4"].source_video) == (one, f"{one}.mp4")
+    rule = source(tmp_path, identity={"rule": "pattern", "pattern": r"^(\w+)\."}).identity
+    assert {identity_of(listed, rule, False, "") for listed in found.values()} == {one}
 
 
 def test_an_absolute_path_below_the_folder_of_the_table_is_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """People stay on their side, whatever comes in later; and a leak is found by a check that knows nothing of the rule."""
 
+import unicodedata
 from typing import Any
 
 from hypothesis import assume, given
@@ -155,6 +156,27 @@ def test_what_looks_the_same_or_is_made_of_the_same_file_stays_on_one_side() -> 
     }  # fmt: skip
 
 
+def spelled(name: str) -> tuple[str, str]:
+    """A name as most systems write it, and with its accents as characters of their own."""
+    return unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
+
+
+def test_a_name_is_one_however_its_accents_are_typed() -> None:
+    """One person spelled in two ways was two, on both sides of the split; so was a video that a fake names."""
+    anna = person("train")
+    pairs = (spelled(f"José{number}") for number in range(200))
+    one, two = next(pair for pair in pairs if [split_of(name, SPLIT) for name in pair] == ["holdout", "train"])
+    file, named = spelled("rené.mp4")
+    batches = [
+        [sample("a", identity=one)], [sample("b", identity=two), sample("c", "fake", identity=anna, donor=two)],
+        [sample(file, identity=one)], [sample("d", "fake", identity=anna, source_video=named)],
+    ]  # fmt: skip
+    sides = decide_sides(batches, SPLIT)
+    said = {one["path"]: sides.excluded.get(one["sample_id"]) or sides.of_sample[one["sample_id"]] for batch in batches for one in batch}
+    assert said == {"a": "holdout", "b": "holdout", "c": OTHER_DONOR, file: "holdout", "d": OTHER_VIDEO}
+    assert decide_sides([[sample("e", identity=two)]], SPLIT, kept=[one]).of_sample == {sample("e")["sample_id"]: "holdout"}
+
+
 def test_a_planted_leak_of_each_kind_is_found() -> None:
     def row(clip: str, **more: str) -> dict[str, Any]:
         blank = dict.fromkeys(("identity", "donor", "source_video", "source_clip", "donor_clip"), "")
@@ -172,6 +194,9 @@ def test_a_planted_leak_of_each_kind_is_found() -> None:
     assert [leak["kind"] for leak in find_leaks({"train": [row("a")], "holdout": [row("b")]}, {"s-a": ["look"], "s-b": ["look"]}, {})] == ["look"]
     two_groups = {"s-a": ["one", "two"], "s-b": ["two", "three"]}
     assert [leak["key"] for leak in find_leaks({"train": [row("a")], "holdout": [row("b")]}, two_groups, {})] == ["two"]
+    josé, other = spelled("josé")
+    assert [leak["key"] for leak in find_leaks({"train": [row("a", identity=josé)], "holdout": [row("b", donor=other)]}, {}, {})] == [josé]
+    assert [leak["key"] for leak in find_leaks({"train": [row("a", source_video=josé)], "holdout": [row("b")]}, {}, {"s-b": other})] == [josé]
     made_of = {"train": [row("a", source_video="b.mp4")], "holdout": [row("b")]}
     assert [leak["kind"] for leak in find_leaks(made_of, {}, {"s-b": "b.mp4"})] == ["source video"] and find_leaks(made_of, {}, {"s-b": "c.mp4"}) == []
     assert [leak["kind"] for leak in find_leaks({"train": [row("a", use="evaluate")]}, {}, {})] == ["use"]
