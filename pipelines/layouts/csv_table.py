@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -28,12 +29,18 @@ def read(source: SourceSettings, path: Path) -> Listing:
     table = path / TABLE_NAME if path.is_dir() else path
     try:
         with open(table, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
+            reader = csv.DictReader(handle, strict=True)  # else a quote that nobody closes takes in the rest of the table
             columns = [column.strip().lower() for column in reader.fieldnames or []]
             reader.fieldnames = columns
             rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str) and not isinstance(value, list)} for row in reader]
     except (UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(f"Cannot read the table {table}.", why=str(problem), next_step="Save it as a CSV file in UTF-8.") from problem
+        raise DataError(f"Cannot read the table {table}.", why=str(problem), next_step="Save it as a CSV file in UTF-8, every quote closed.") from problem
+    if twice := [name for name, times in Counter(columns).items() if name and times > 1]:
+        raise DataError(
+            f"Cannot use the table {table}. Nothing was read from it.",
+            why=f"more than one column is called {twice[0]}: capitals, and blanks around it, make no difference",
+            next_step="Keep one of them.",
+        )
     return listing_of(source, table, rows, columns, first=2, word="line")
 
 

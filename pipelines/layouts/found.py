@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -82,10 +83,19 @@ def refuse_incomplete(folder: Path, needed: Iterable[str], title: str, reason: s
         )  # fmt: skip
 
 
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object that a JSON file writes as these pairs. Raises ValueError for a key that it says twice: the last word would stand in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"one object says {twice!r} more than once")
+    return found
+
+
 def read_json_table(path: Path, *kinds: type) -> Any:
     """The content of a JSON file, one of `kinds` (dict, list). Raises DataError when it is not that."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=no_key_twice)
     except (ValueError, RecursionError) as problem:
         raise DataError(f"Cannot read {path}. Nothing was read from it.", why=f"not JSON: {problem}", next_step="Download it again.") from problem
     if not isinstance(content, kinds):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.layouts.csv_table import listing_of
-from pipelines.layouts.found import Listing, read_json_table
+from pipelines.layouts.found import Listing, no_key_twice, read_json_table
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
@@ -31,11 +31,18 @@ def read(source: SourceSettings, path: Path) -> Listing:
             next_step='Write [{"path": ..., "label": ...}, ...].',
         )
     rows = [{str(key).strip().lower(): "" if value is None else str(value).strip() for key, value in row.items()} for row in content]
+    if wrong := next((number for number, (row, said) in enumerate(zip(rows, content, strict=True), start=1) if len(row) < len(said)), 0):
+        raise DataError(
+            f"Cannot use the table {path}. Nothing was read from it.",
+            why=f"entry {wrong} says one key more than once: capitals, and blanks around it, make no difference",
+            next_step="Keep one of them.",
+        )
     return listing_of(source, path, rows, list(dict.fromkeys(key for row in rows for key in row)), first=1, word="entry")
 
 
 def _lines(path: Path) -> list[Any]:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a string may hold other characters that end a line elsewhere
+        return [json.loads(line, object_pairs_hook=no_key_twice) for line in lines if line.strip()]
     except (ValueError, RecursionError) as problem:
         raise DataError(f"Cannot read the table {path}.", why=f"not JSON lines: {problem}", next_step="Write one JSON object a line, in UTF-8.") from problem

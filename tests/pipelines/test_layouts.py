@@ -118,12 +118,22 @@ def test_zero_and_one_are_refused_until_somebody_says_which_is_which(tmp_path: P
         ("path,label\na\0b.mp4,real\n", "line 2: a null byte in its path"),
         ("path,label\n/a/b\0/c.mp4,real\n", "line 2: a null byte in its path"),
         ("", "no column path"),
+        ("path,label,label\na.mp4,real,fake\n", "more than one column is called label"),
+        ("path,label, Label\na.mp4,real,fake\n", "more than one column is called label"),
+        ('path,label\na.mp4,real\n"b.mp4,fake\nc.mp4,real\n', "every quote closed"),
     ],
 )
 def test_a_table_that_cannot_be_understood_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(DataError, match=complaint):
         read_layout(source(tmp_path), tmp_path)
+
+
+def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
+    """As spreadsheets write them."""
+    touch(tmp_path / "a.mp4")
+    (tmp_path / "labels.csv").write_text("path,label,,\na.mp4,real,,\n")
+    assert [one.label for one in read_layout(source(tmp_path), tmp_path).files] == ["real"]
 
 
 def test_the_column_that_is_missing_is_the_one_to_name(tmp_path: Path) -> None:

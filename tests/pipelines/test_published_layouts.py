@@ -184,6 +184,9 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "the testing list is something else": ("celebdf", write("List_of_testing_videos.txt", "<html>\n"), "line 1 is '<html>'"),
     "a part without its table": ("dfdc", remove("dfdc_train_part_1/metadata.json"), "metadata.json is missing"),
     "a table cut short": ("dfdc", write("dfdc_train_part_0/metadata.json", '{"aaa.mp4": {"label"'), "not JSON"),
+    "a table that says one thing twice": (
+        "dfdc", write("dfdc_train_part_0/metadata.json", '{"aaa.mp4": {"label": "REAL"}, "aaa.mp4": {"label": "FAKE"}}'), "'aaa.mp4' more than once"
+    ),
     "a table that is a list": ("dfdc", write("dfdc_train_part_0/metadata.json", "[]"), "holds no dict"),
     "a label of its own": ("dfdc", write("dfdc_train_part_0/metadata.json", '{"aaa.mp4": {"label": 1}}'), "label 1"),
     "an entry that leads out": ("dfdc", write("dfdc_train_part_0/metadata.json", '{"../x.mp4": {"label": "REAL"}}'), "entry '../x.mp4'"),
@@ -293,9 +296,10 @@ def test_column_names_of_a_table_are_mapped_at_the_front_door(tmp_path: Path, in
         ("t.json", json.dumps({"a.png": {"label": "real", "use": "evaluate"}})),
         ("t.json", json.dumps([{"Path": "a.png", "label": "REAL", "use": "evaluate"}])),
         ("t.jsonl", '{"path": "a.png", "label": "real", "use": "evaluate"}\n\n'),
+        ("t.jsonl", '{"path": "a.png", "label": "real", "use": "evaluate", "note": "two\u2028lines\x85"}\r\n'),
     ],
 )
-def test_three_forms_of_json_say_the_same(name: str, text: str, tmp_path: Path) -> None:
+def test_all_forms_of_json_say_the_same(name: str, text: str, tmp_path: Path) -> None:
     put(tmp_path, "a.png")
     (tmp_path / name).write_text(text)
     (found,) = read(tmp_path / name).files
@@ -312,6 +316,10 @@ def test_three_forms_of_json_say_the_same(name: str, text: str, tmp_path: Path) 
         ("t.json", '[{"path": "a", "label": "maybe"}]', "entry 1: label 'maybe'"),
         ("t.jsonl", '{"path": "a"\n', "not JSON lines"),
         ("t.json", "[" * 100_000, "not JSON"),
+        ("t.json", '[{"path": "a", "label": "real", "label": "fake"}]', "'label' more than once"),
+        ("t.json", '{"a": {"label": "real"}, "a": {"label": "fake"}}', "'a' more than once"),
+        ("t.jsonl", '{"path": "a", "label": "real", "label": "fake"}', "'label' more than once"),
+        ("t.jsonl", '{"path": "a", "label": "real", "Label": "fake"}', "entry 1 says one key more than once"),
     ],
 )
 def test_json_that_is_no_table_is_refused(name: str, text: str, complaint: str, tmp_path: Path) -> None:
