@@ -133,9 +133,10 @@ def _ingest_source(
     by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote
     taken = _measure_all(source, settings, place, listing, known, seen, counts, by_people, progress)
     rows = _rows(taken, source, listing, by_people, report)
+    recorded = _recorded(root, [row["sample_id"] for row, _ in rows], known)
     for row, _ in rows:
-        if known.batch_of(row["sample_id"]):
-            row |= _as_recorded(root, row, known)
+        if before := recorded.get(row["sample_id"]):
+            row |= _as_recorded(row, before, known)
     good = [(row, item) for row, item in rows if not row["quarantine"]]
     name = _free_name(root, source, wanted) if any(_is_kept(row) for row, _ in rows) else ""
     for row, _ in rows:
@@ -234,13 +235,21 @@ def _is_kept(row: dict[str, Any]) -> bool:
     return not row["quarantine"] or is_disputed(row)
 
 
-def _as_recorded(root: Path, row: dict[str, Any], known: Known) -> dict[str, Any]:
+def _recorded(root: Path, samples: Sequence[str], known: Known) -> dict[str, dict[str, Any]]:
+    """The earlier rows of those contents that are known, by sample id. The manifest of a batch is read once, however many of them it holds."""
+    wanted: dict[str, set[str]] = {}
+    for sample_id in samples:
+        if batch := known.batch_of(sample_id):
+            wanted.setdefault(batch, set()).add(sample_id)
+    tables = ((read_manifest(root / "data" / "raw" / batch), mine) for batch, mine in wanted.items())
+    return {row["sample_id"]: row for table, mine in tables for row in rows_of(table[table["sample_id"].isin(mine)])}
+
+
+def _as_recorded(row: dict[str, Any], before: dict[str, Any], known: Known) -> dict[str, Any]:
     """What is kept of the earlier row of a content whose label comes now: who is in it and where it may stand, so that it changes no side.
 
     What only a dropped batch said, perhaps wrongly, fills the gaps of what is said now.
     """
-    table = read_manifest(root / "data" / "raw" / known.batch_of(row["sample_id"]))
-    before = rows_of(table[table["sample_id"] == row["sample_id"]])[0]
     first, then = (before, row) if row["sample_id"] in known.labels else (row, before)
     kept = {name: first[name] or then[name] for name in ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")}
     if row["label"] == "fake":

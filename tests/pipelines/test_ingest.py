@@ -162,6 +162,29 @@ def test_a_dropped_batch_stays_out_while_its_source_says_the_same_and_comes_in_w
     assert ingest(root, settings, [source(media)]).known == 3
 
 
+def test_labels_for_many_known_files_read_the_manifest_of_their_batch_once(
+    root: Path, settings: Settings, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read anew for every file."""
+    import pipelines.ingest as room
+
+    read: list[Path] = []
+
+    def counted(folder: Path) -> Any:
+        read.append(folder)
+        return read_manifest(folder)
+
+    table = media / "labels.csv"
+    table.write_text("path,label,identity\nreal/r0.jpg,,ann\nreal/r1.jpg,,bob\nreal/r2.jpg,,cy\n")
+    ingest(root, settings, [source(media)], batch="w1")
+    table.write_text("path,label\nreal/r0.jpg,real\nreal/r1.jpg,real\nreal/r2.jpg,real\n")
+    monkeypatch.setattr(room, "read_manifest", counted)
+    assert ingest(root, settings, [source(media)], batch="w2").added == 3
+    assert read == [root / "data" / "raw" / "w1"]
+    people = read_manifest(root / "data" / "raw" / "w2").set_index("path")["identity"]
+    assert people.to_dict() == {"real/r0.jpg": "ann", "real/r1.jpg": "bob", "real/r2.jpg": "cy"}
+
+
 def test_one_content_with_two_labels_in_one_source_is_quarantined(root: Path, settings: Settings, media: Path) -> None:
     shutil.copy(media / "real" / "r0.jpg", media / "fake" / "gan" / "r0.jpg")
     report = ingest(root, settings, [source(media)], batch="w1")
