@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workspace.for_review import ERASED
+from workspace.for_review import is_erased
 from workspace.manifest import composed
 from workspace.settings import SplitSettings
 
@@ -69,7 +69,7 @@ def standing(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, st
     chosen: dict[str, str] = {}
     for batch, samples in batches.items():
         for sample in samples:
-            worth = (not sample["path"].startswith(ERASED), bool(sample["case_id"]), bool(sample["label"] and not sample["quarantine"]))
+            worth = (not is_erased(sample), bool(sample["case_id"]), bool(sample["label"] and not sample["quarantine"]))
             if sample["sample_id"] not in best or worth > best[sample["sample_id"]]:
                 best[sample["sample_id"]], chosen[sample["sample_id"]] = worth, batch
     return chosen

@@ -7,7 +7,7 @@ from typing import Any
 
 from vigil.reading import printable
 from workspace.errors import WorkspaceError
-from workspace.for_review import is_unlabelled, read_conflicts
+from workspace.for_review import is_erased, is_unlabelled, read_conflicts
 from workspace.journal import Event, Journal
 from workspace.state import BatchState, batch_states, cycles, promoted
 
@@ -95,6 +95,6 @@ def _holds(root: Path, batch: str) -> dict[str, Any]:
         "problem": "", "samples": counts.added, "bytes": sum(shards), "shards": len(shards), "by_label": counts.by_label, "by_use": counts.by_use,
         "by_generator": counts.by_generator, **tallies, "identities": counts.identities, "unknown_identity": counts.unknown_identity,
         "quarantined": counts.by_reason, "near_duplicates": counts.near_duplicates, "waiting": sum(is_unlabelled(row) for row in rows),
-        "erased": sum(row["path"].startswith("erased/") for row in rows),
+        "erased": sum(is_erased(row) for row in rows),
         "conflicts": [{"sample_id": row["sample_id"], "said": said[row["sample_id"]]} for row in rows if row["sample_id"] in said],
     }  # fmt: skip

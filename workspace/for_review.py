@@ -18,7 +18,6 @@ from workspace.state import batch_states
 
 CONFLICTS = Path(".vigil/for-review/conflicts.jsonl")
 TWO_LABELS = "two labels for one content"
-ERASED = "erased/"  # begins the path of a row whose media and names were erased
 SUMMARY = "summary.json"  # of a batch: what came in, in numbers
 UNLABELLED, CONFLICT = "unlabelled", "conflict"
 
@@ -48,6 +47,16 @@ def is_disputed(row: Mapping[Any, Any]) -> bool:
     return str(row["quarantine"]).startswith(TWO_LABELS)
 
 
+def erased_path(sample_id: str) -> str:
+    """The path of a row whose media and names were erased."""
+    return f"erased/{sample_id}"
+
+
+def is_erased(row: Mapping[Any, Any]) -> bool:
+    """Whether the media and names of a manifest row, or of an entry of a faces report, were erased; a source may have a folder of that name."""
+    return bool(row["path"] == erased_path(row["sample_id"]))
+
+
 def without_names(reason: str) -> str:
     """A reason for quarantine as it may outlive the file: without the names of files, which may name a person."""
     return TWO_LABELS if reason.startswith(TWO_LABELS) else reason
@@ -72,7 +81,8 @@ def waiting_samples(root: Path) -> Iterator[Waiting]:
         if batch.state == "dropped" or not (folder / "manifest.parquet").is_file():
             continue
         table = read_manifest(folder)
-        answered |= set(table.loc[(table["case_id"] != "") & ~table["path"].str.startswith(ERASED), "sample_id"])  # an answer that was erased is none
+        erased = table["path"] == table["sample_id"].map(erased_path)
+        answered |= set(table.loc[(table["case_id"] != "") & ~erased, "sample_id"])  # an answer that was erased is none
         answered |= set(table.loc[(table["label"] != "") & (table["quarantine"] == ""), "sample_id"]) - set(said)
         unclear = (table["label"] == "") | (table["quarantine"] != "") | table["sample_id"].isin(set(said))
         tables.append((name, table[unclear & (table["shard"] != "") & (table["use"] != "never")]))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from workspace.batches import set_batch_state
 from workspace.errors import DataError
 from workspace.files import read_json, write_json
-from workspace.for_review import ERASED, SUMMARY, forget_conflicts, unnamed, without_names
+from workspace.for_review import SUMMARY, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, repack_shard, write_manifest
 from workspace.objects import FOLDER, LOCK, cache_of, named_by, objects_in, outputs_in, tags_needing, with_files
@@ -194,7 +194,7 @@ def _rewrite(folder: Path, table: "pd.DataFrame", gone: set[str]) -> None:
             table.loc[index, "shard"], table.loc[index, "offset"] = new, places[sample_id]
     table.loc[leaving, list(BLANKED)] = ""
     table.loc[leaving, "quarantine"] = [without_names(reason) for reason in table.loc[leaving, "quarantine"]]
-    table.loc[leaving, "path"] = [f"{ERASED}{sample_id}" for sample_id in table.loc[leaving, "sample_id"]]
+    table.loc[leaving, "path"] = [erased_path(sample_id) for sample_id in table.loc[leaving, "sample_id"]]
     table.loc[leaving, "use"] = "never"
     table.loc[leaving, "offset"] = 0
     write_manifest(table, folder)

@@ -20,6 +20,7 @@ from pipelines.ingest import ingest, pending
 from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
 from tests.system.world import vigil
+from vigil.batches import batch_page
 from workspace.batches import set_batch_state
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json, sha256_file
@@ -183,6 +184,13 @@ def test_labels_for_many_known_files_read_the_manifest_of_their_batch_once(
     assert read == [root / "data" / "raw" / "w1"]
     people = read_manifest(root / "data" / "raw" / "w2").set_index("path")["identity"]
     assert people.to_dict() == {"real/r0.jpg": "ann", "real/r1.jpg": "bob", "real/r2.jpg": "cy"}
+
+
+def test_a_folder_called_erased_is_no_erasure(root: Path, settings: Settings, media: Path) -> None:
+    (media / "real").rename(media / "erased")
+    ingest(root, settings, [source(media, layout="folder")], batch="w1")
+    page = batch_page(root, "w1")
+    assert (page["samples"], page["erased"]) == (5, 0)
 
 
 def test_one_content_with_two_labels_in_one_source_is_quarantined(root: Path, settings: Settings, media: Path) -> None:

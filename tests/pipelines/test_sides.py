@@ -232,6 +232,11 @@ def test_an_answer_that_was_erased_leaves_the_file_of_another_batch_as_it_was() 
     assert standing({"w1": [first], "answers": [erased]}) == {first["sample_id"]: "w1"}
 
 
+def test_a_folder_that_a_source_calls_erased_holds_media_like_any_other() -> None:
+    first, again = sample("s1", path="erased/a.mp4"), sample("s1")
+    assert standing({"w1": [first], "w2": [again]}) == {first["sample_id"]: "w1"}
+
+
 @given(weeks, st.data())
 def test_a_person_s_label_stands_alone_and_moves_nobody(batches: list[list[dict[str, Any]]], data: st.DataObject) -> None:
     assume(sum(map(len, batches)) == len({one["sample_id"] for batch in batches for one in batch}))  # ingest takes a content once
