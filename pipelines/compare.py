@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.predictions import class_counts
 from pipelines.scoring import Tell, meshes, read_set, silent, unit_table
 from workspace.errors import DataError, SettingsError
+from workspace.files import add_row, rows_of
 from workspace.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:
@@ -80,15 +81,12 @@ def compare(
     sets = read_sets(root, settings)
     key = sets.key({"settings": blocks, "steps": [steps, fit_steps], "versions": [versions[name] for name in ("pretrain", "train")]})
     path = root / RESULTS
-    known = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    rows = {(row["name"], row["seed"]): row for row in known if row["key"] == key}
+    rows = {(row["name"], row["seed"]): row for row in rows_of(path) if row["key"] == key}
     for seed in seeds:
         for name in names:
             if (name, seed) not in rows:
                 rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one(sets, settings, name, steps, fit_steps, seed, tell)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with open(path, "a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(rows[name, seed]) + "\n")
+                add_row(path, rows[name, seed])
     return [rows[name, seed] for name in names for seed in seeds]
 
 

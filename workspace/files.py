@@ -1,12 +1,12 @@
-"""Whole files or none: atomic writes, JSON, content hashes."""
+"""Whole files or none: atomic writes, JSON, tables of JSON lines, content hashes."""
 
 import errno
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,6 +60,24 @@ def write_json(path: Path, value: Any) -> Path:
 def read_json(path: Path) -> Any:
     """The JSON value stored at `path`. Raises OSError or json.JSONDecodeError."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines, none before the first. What a crash left of a line is no JSON, and is passed over."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+        with suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def add_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a row in one write; where a crash tore the last line, below it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as handle:
+        handle.seek(max(handle.tell() - 1, 0))
+        torn = handle.read() not in (b"", b"\n")
+        handle.write((b"\n" if torn else b"") + json.dumps(row).encode() + b"\n")
 
 
 def _finite(value: Any) -> Any:

@@ -42,6 +42,15 @@ def test_a_cycle_that_replaces_the_sets_meanwhile_changes_nothing(root: Path) ->
     assert [(row["n_real"], row["n_fake"]) for row in rows] == [(4, 4)] * 2 and not (root / "data/sets").exists()
 
 
+def test_a_run_that_was_broken_off_while_it_wrote_a_row_is_run_again(root: Path) -> None:
+    """Half a row ended every later comparison."""
+    (row,) = compare(root, SETTINGS, ["meso4"], 1, 1, [1])
+    text = (root / RESULTS).read_text()
+    (root / RESULTS).write_text(text + text[: len(text) // 2])
+    assert compare(root, SETTINGS, ["meso4"], 1, 1, [1, 2])[0] == row
+    assert [one["seed"] for one in compare(root, SETTINGS, ["meso4"], 1, 1, [1, 2])] == [1, 2] and len((root / RESULTS).read_text().splitlines()) == 3
+
+
 def test_a_name_given_twice_is_no_second_seed(root: Path) -> None:
     (row,) = means(compare(root, SETTINGS, ["meso4", "meso4"], 3, 2, [1]))
     assert row["seeds"] == 1 and row["auc_spread"] is None

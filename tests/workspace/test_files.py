@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.workspace.worlds import start_python
-from workspace.files import atomic_file, read_json, sha256_bytes, sha256_file, write_json
+from workspace.files import add_row, atomic_file, read_json, rows_of, sha256_bytes, sha256_file, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -46,6 +46,21 @@ def test_json_is_stable_and_never_holds_a_number_that_json_has_not(tmp_path):
     first = write_json(tmp_path / "deep" / "a.json", value).read_bytes()
     assert write_json(tmp_path / "deep" / "a.json", dict(reversed(value.items()))).read_bytes() == first
     assert read_json(tmp_path / "deep" / "a.json") == json.loads(first) == {"a": 0.5, "b": [1, None, None], "n": 3, "t": [True, None]}
+
+
+def test_a_line_that_a_crash_tore_costs_its_row_alone(tmp_path):
+    path = tmp_path / "new" / "rows.jsonl"
+    assert rows_of(path) == []
+    for number in range(2):
+        add_row(path, {"number": number})
+    whole = path.read_bytes()
+    for cut in range(1, len(b'{"number": 1}\n') + 1):
+        path.write_bytes(whole[:-cut])
+        left = [{"number": 0}, {"number": 1}] if cut == 1 else [{"number": 0}]  # its end alone is missing
+        assert rows_of(path) == left
+        add_row(path, {"number": 2})
+        add_row(path, {"number": 3})
+        assert rows_of(path) == [*left, {"number": 2}, {"number": 3}]
 
 
 def test_both_hashes_agree_on_content_larger_than_a_chunk(tmp_path):
