@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from workspace.errors import DataError
@@ -70,20 +71,23 @@ def fetch(
 
     A file that is there and agrees in size and checksum is not fetched again, a partial one is resumed. `progress` gets
     (done, total). Raises DataError, naming address and reason, when an object cannot be had whole, OSError without room for it; what was fetched stays.
+    Whatever ends it early, Ctrl-C too, ends each download after the chunk that is on its way.
     """
     bucket, prefix = split_url(url)
     found = list_prefix(url, endpoint) if objects is None else sorted(objects, key=lambda item: item.key)
     targets = [_target(Path(to), prefix, item.key, url) for item in found]
     with _named(url, endpoint):
         store = client(endpoint)
+    stop = Event()
     with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
-        futures = [pool.submit(_fetch_one, store, endpoint, bucket, item, target) for item, target in zip(found, targets, strict=True)]
+        futures = [pool.submit(_fetch_one, store, endpoint, bucket, item, target, stop) for item, target in zip(found, targets, strict=True)]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
                 if progress:
                     progress(done, len(found))
         finally:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
     return targets
 
@@ -109,7 +113,7 @@ def _target(to: Path, prefix: str, key: str, url: str) -> Path:
     return to / name
 
 
-def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target: Path) -> None:
+def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target: Path, stop: Event) -> None:
     from botocore.exceptions import ClientError, ConnectionClosedError, FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
     broken_off = (ConnectionClosedError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError, ConnectionError)
@@ -120,8 +124,10 @@ def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target
         target.parent.mkdir(parents=True, exist_ok=True)
         partial, why = partial_path(target, item), ""
         for _ in range(ATTEMPTS):
+            if stop.is_set():  # nobody waits for it any more
+                return
             try:
-                etag_is_md5 = _download(client, bucket, item, partial)
+                etag_is_md5 = _download(client, bucket, item, partial, stop)
             except broken_off as problem:  # the next attempt goes on from there
                 why = str(problem)
                 continue
@@ -140,8 +146,8 @@ def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target
         raise _failure(address, endpoint, f"after {ATTEMPTS} attempts: {why}")
 
 
-def _download(client: Any, bucket: str, item: ObjectInfo, partial: Path) -> bool:
-    """Append what is missing to `partial`; returns whether the etag is made of md5s (it is none under KMS encryption)."""
+def _download(client: Any, bucket: str, item: ObjectInfo, partial: Path, stop: Event) -> bool:
+    """Append what is missing to `partial`, until `stop`; returns whether the etag is made of md5s (it is none under KMS encryption)."""
     have = partial.stat().st_size if partial.exists() else 0
     if have > item.size:
         partial.unlink()
@@ -154,6 +160,8 @@ def _download(client: Any, bucket: str, item: ObjectInfo, partial: Path) -> bool
     with open(partial, "ab" if resumed else "wb") as handle:
         for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
             handle.write(chunk)
+            if stop.is_set():
+                break
     return not str(answer.get("ServerSideEncryption", "")).startswith("aws:kms") and not answer.get("SSECustomerAlgorithm")
 
 

@@ -2,13 +2,15 @@
 
 import hashlib
 import threading
+import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
 
 from workspace.errors import DataError
-from workspace.objectstore import ObjectInfo, fetch, is_s3, list_prefix, partial_path, split_url
+from workspace.objectstore import CHUNK_BYTES, ObjectInfo, fetch, is_s3, list_prefix, partial_path, split_url
 
 moto_server = pytest.importorskip("moto.server")
 
@@ -166,7 +168,7 @@ def test_an_endpoint_that_is_no_url_is_a_reason():
 
 
 class Cutting(BaseHTTPRequestHandler):
-    """A store that breaks off every answer after `server.portion` bytes; it honours Range."""
+    """A store that breaks off every answer after `server.portion` bytes, and gives slow.bin a chunk every `server.pause` seconds; it honours Range."""
 
     def do_GET(self):
         content, start = self.server.content, 0
@@ -178,8 +180,11 @@ class Cutting(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - start))
         self.send_header("ETag", '"' + hashlib.md5(self.server.promised).hexdigest() + '"')
         self.end_headers()
-        self.wfile.write(content[start : start + self.server.portion])
         self.close_connection = True
+        for at in range(start, min(start + self.server.portion, len(content)), CHUNK_BYTES):
+            self.wfile.write(content[at : min(at + CHUNK_BYTES, start + self.server.portion)])
+            if self.path.endswith("slow.bin"):
+                time.sleep(self.server.pause)
 
     def log_message(self, *_):
         pass
@@ -216,6 +221,26 @@ def test_a_store_that_never_gives_the_rest_is_an_error_and_the_next_run_goes_on(
     server.portion, server.asked = 10**6, []
     assert fetch("s3://b", tmp_path, endpoint, objects=[info(server)])[0].read_bytes() == server.content
     assert server.asked == ["bytes=3000-"]
+
+
+def test_ctrl_c_ends_a_slow_transfer_and_the_next_run_goes_on(cutting_store, tmp_path):
+    """Every object on its way was waited for, eight of them and each as large as it liked."""
+    server, endpoint = cutting_store
+    server.content = server.promised = bytes(range(256)) * 256 * 100
+    server.portion, server.pause = len(server.content), 0.3
+    slow = replace(info(server), key="slow.bin")
+
+    def ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch("s3://b", tmp_path, endpoint, objects=[info(server), slow], progress=ctrl_c)
+    assert (tmp_path / "a.bin").exists() and not (tmp_path / "slow.bin").exists()
+    kept = part_of(tmp_path, slow).stat().st_size if part_of(tmp_path, slow).exists() else 0
+    assert kept < len(server.content) / 2
+    server.asked, server.pause = [], 0.0
+    assert fetch("s3://b", tmp_path, endpoint, objects=[slow])[0].read_bytes() == server.content
+    assert server.asked == [f"bytes={kept}-" if kept else None]
 
 
 def test_content_that_is_not_what_the_store_promised_is_never_kept(cutting_store, tmp_path):
