@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pipelines.fingerprint import TOO_BIG
+from pipelines.fingerprint import TOO_BIG, UNREADABLE
 from pipelines.intake import NotNow
 from pipelines.layouts import Found
 from pipelines.seen import Entry, Seen, Stamp, seen_as
@@ -27,14 +27,14 @@ TABLES = (".csv", ".json", ".jsonl", ".txt")  # always fetched: without its tabl
 class Place:
     """Where a source lies on this machine, what the cache calls it, which of its objects may not be fetched (`problem` says why), and which were not.
 
-    `known` are the stamps of the latter, by path: empty files lie there until `bring` fetches them.
+    `known` are the stamps of the latter, by path: empty files lie there until `bring` fetches them, and says which it could not and why.
     """
 
     path: Path
     source: str
     refused: tuple[Found, ...] = ()
     known: Mapping[Path, Stamp] = field(default_factory=dict)
-    bring: Callable[[Sequence[Path]], None] = lambda paths: None
+    bring: Callable[[Sequence[Path]], Mapping[Path, str]] = lambda paths: {}
 
 
 def located(root: Path, source: SourceSettings) -> Path:
@@ -49,7 +49,14 @@ def located(root: Path, source: SourceSettings) -> Path:
 def pending_objects(source: SourceSettings, settings: IngestSettings, seen: Seen) -> list[ObjectInfo]:
     """The objects below an S3 prefix that were never looked at, or changed since. Raises NotNow when S3 does not answer."""
     known_as = seen_as(source, _url(source))
-    return [item for item in _objects(source, settings) if seen.unchanged(known_as, _name(item.key, source), Stamp(item.size, item.etag)) is None]
+
+    def is_known(item: ObjectInfo) -> bool:
+        name, stamp = _name(item.key, source), Stamp(item.size, item.etag)
+        before = seen.get(known_as, name)
+        refused = before is not None and before.stamp == stamp and before.problem.startswith(UNREADABLE)  # what stays refused is not new
+        return refused or seen.unchanged(known_as, name, stamp) is not None
+
+    return [item for item in _objects(source, settings) if not is_known(item)]
 
 
 @contextmanager
@@ -82,16 +89,17 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
             wanted[name] = item
     fresh = {**wanted, **{found.name: objects[found.name] for found in refused}}
     _drop_strays(incoming, wanted)
-    _fetch(source, settings, incoming, [*wanted.values()])
+    closed = _fetch(source, settings, incoming, [*wanted.values()], len(objects))
+    refused += [Found(path=incoming / name, name=name, problem=problem) for name, problem in closed.items()]
     for path in known:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
-    def bring(paths: Sequence[Path]) -> None:
+    def bring(paths: Sequence[Path]) -> Mapping[Path, str]:
         again = {(name := path.relative_to(incoming).as_posix()): objects[name] for path in paths}
         fresh.update(again)
-        if again:
-            _fetch(source, settings, incoming, [*again.values()])
+        closed = _fetch(source, settings, incoming, [*again.values()], len(objects)) if again else {}
+        return {incoming / name: problem for name, problem in closed.items()}
 
     yield Place(incoming, known_as, tuple(refused), known, bring)
     for name, item in fresh.items():
@@ -101,18 +109,35 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
     shutil.rmtree(incoming, ignore_errors=True)
 
 
-def _fetch(source: SourceSettings, settings: IngestSettings, incoming: Path, objects: Sequence[ObjectInfo]) -> None:
+def _fetch(source: SourceSettings, settings: IngestSettings, incoming: Path, objects: Sequence[ObjectInfo], of: int) -> dict[str, str]:
+    """Why the store refuses some of the objects, by name. Raises NotNow where a table is among them, or all that the source has: so many (`of`)."""
+    refused: dict[str, str] = {}
     try:
-        fetch(_url(source), incoming, settings.s3_endpoint_url, objects=objects, progress=Progress("fetch"))
+        fetch(_url(source), incoming, settings.s3_endpoint_url, objects=objects, progress=Progress("fetch"), refused=refused)
     except DataError as problem:
         raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
+    closed = {_name(key, source): why for key, why in sorted(refused.items())}
+    if name := next((name for name in closed if len(closed) == of or name.lower().endswith(TABLES)), ""):
+        what = "every object" if len(closed) == of else "a table, which says what the others are"
+        raise NotNow(
+            f"Cannot read {_url(source)}{name}.", why=f"the store refuses {what} ({closed[name]})",
+            next_step="Let these credentials read objects (s3:GetObject), bring back what is archived, then run the same again.",
+        )  # fmt: skip
+    return {name: f"{UNREADABLE} ({why})" for name, why in closed.items()}
 
 
 def _objects(source: SourceSettings, settings: IngestSettings) -> list[ObjectInfo]:
+    """All of the source, one object at least. Raises NotNow."""
     try:
-        return list_prefix(_url(source), settings.s3_endpoint_url)
+        objects = list_prefix(_url(source), settings.s3_endpoint_url)
     except DataError as problem:
         raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
+    if not objects:
+        raise NotNow(
+            f"There is nothing below {_url(source)}.", why="the bucket has no object whose key begins like that",
+            next_step="Check the address, which names a folder and no single object; or wait until something is there, then run the same again.",
+        )  # fmt: skip
+    return objects
 
 
 def _url(source: SourceSettings) -> str:

@@ -180,7 +180,8 @@ def _measure_all(
             done.append(Taken(found, Measured(before.sample_id, stamp.bytes, problem=before.problem), stamp))
         else:
             todo.append((found, stamp))
-    place.bring([found.path for found, _ in todo if found.path in place.known and not found.problem])
+    closed = place.bring([found.path for found, _ in todo if found.path in place.known and not found.problem])
+    todo = [(replace(found, problem=closed[found.path]) if found.path in closed else found, stamp) for found, stamp in todo]
 
     def look(job: tuple[Found, Stamp]) -> Taken:
         found, stamp = job

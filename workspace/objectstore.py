@@ -23,6 +23,7 @@ from workspace.files import is_no_room
 ATTEMPTS = 3
 CONNECT_SECONDS, READ_SECONDS = 5, 30  # a store that is silent for longer is treated as gone
 CHUNK_BYTES = 64 << 10  # what a cut may cost a second time
+REFUSED = ("AccessDenied", "InvalidObjectState", "NoSuchKey", "403", "404")  # one object alone: another may be had; archived ones are the second
 LONGEST_NAME_BYTES = 255  # of a file, on every common file system
 
 
@@ -66,11 +67,13 @@ def fetch(
     objects: Sequence[ObjectInfo] | None = None,
     workers: int = 8,
     progress: Callable[[int, int], None] | None = None,
+    refused: dict[str, str] | None = None,
 ) -> list[Path]:
     """Fetch the objects under an address (or the `objects` given) into the folder `to`; returns their files in the order of the keys.
 
     A file that is there and agrees in size and checksum is not fetched again, a partial one is resumed. `progress` gets
     (done, total). Raises DataError, naming address and reason, when an object cannot be had whole, OSError without room for it; what was fetched stays.
+    With `refused`, objects that the store does not give (forbidden, archived, gone) end nothing: their keys are put there, with the store's word for it.
     Whatever ends it early, Ctrl-C too, ends each download after the chunk that is on its way.
     """
     bucket, prefix = split_url(url)
@@ -80,10 +83,13 @@ def fetch(
         store = client(endpoint)
     stop = Event()
     with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
-        futures = [pool.submit(_fetch_one, store, endpoint, bucket, item, target, stop) for item, target in zip(found, targets, strict=True)]
+        futures = {pool.submit(_fetch_one, store, endpoint, bucket, item, target, stop): item for item, target in zip(found, targets, strict=True)}
         try:
             for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
+                if why := future.result():
+                    if refused is None:
+                        raise _failure(f"s3://{bucket}/{futures[future].key}", endpoint, f"the store refuses it ({why})")
+                    refused[futures[future].key] = why
                 if progress:
                     progress(done, len(found))
         finally:
@@ -113,19 +119,20 @@ def _target(to: Path, prefix: str, key: str, url: str) -> Path:
     return to / name
 
 
-def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target: Path, stop: Event) -> None:
+def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target: Path, stop: Event) -> str:
+    """Why the store refuses this one object, '' when it is here."""
     from botocore.exceptions import ClientError, ConnectionClosedError, FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
     broken_off = (ConnectionClosedError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError, ConnectionError)
     address = f"s3://{bucket}/{item.key}"
     with _named(address, endpoint):
         if target.is_file() and target.stat().st_size == item.size and _agrees(client, bucket, item, target):
-            return
+            return ""
         target.parent.mkdir(parents=True, exist_ok=True)
         partial, why = partial_path(target, item), ""
         for _ in range(ATTEMPTS):
             if stop.is_set():  # nobody waits for it any more
-                return
+                return ""
             try:
                 etag_is_md5 = _download(client, bucket, item, partial, stop)
             except broken_off as problem:  # the next attempt goes on from there
@@ -134,12 +141,14 @@ def _fetch_one(client: Any, endpoint: str, bucket: str, item: ObjectInfo, target
             except ClientError as problem:
                 if problem.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
                     raise _failure(address, endpoint, "it changed after it was listed") from problem
+                if (why := str(problem.response["Error"]["Code"])) in REFUSED:
+                    return why
                 raise
             if (came := partial.stat().st_size) < item.size:
                 why = f"{came} of {item.size} bytes came"
             elif came == item.size and not (etag_is_md5 and _agrees(client, bucket, item, partial) is False):
                 partial.replace(target)
-                return
+                return ""
             else:
                 why = f"what came is not what the store promised (etag {item.etag}, {item.size} bytes)"
                 partial.unlink()  # whole and wrong: only a fresh start can help

@@ -18,7 +18,7 @@ class Fault:
     """What happens to the next `times` GETs of `path` (an end of the address; "" means the listing).
 
     cut: the connection ends after `at` bytes. short: so does the body, and Content-Length agrees with it. status: the server answers
-    `code` in its place. wrong: one byte is another. stall: nothing comes after `at` bytes, for `seconds`. none: only `before` is called.
+    `code` and `error` in its place. wrong: one byte is another. stall: nothing comes after `at` bytes, for `seconds`. none: only `before` is called.
     """
 
     path: str
@@ -26,6 +26,7 @@ class Fault:
     times: int = FOREVER
     at: int = 0
     code: int = 500
+    error: str = "InternalError"
     seconds: float = 5.0
     before: Callable[[], object] = lambda: None
     after: Callable[[], object] = lambda: None  # once what is to be sent is sent, before the connection ends
@@ -68,7 +69,7 @@ class _Wire(BaseHTTPRequestHandler):
         if fault:
             fault.before()
         if fault and fault.kind == "status":
-            self._answer(path, fault.code, [], b"<Error><Code>InternalError</Code></Error>")
+            self._answer(path, fault.code, [], f"<Error><Code>{fault.error}</Code></Error>".encode())
             return
         upstream = http.client.HTTPConnection(self.server.backend, timeout=20)
         try:

@@ -143,6 +143,84 @@ def test_an_object_that_changes_between_list_and_get_is_refused_and_comes_in_as_
             fill(client)
 
 
+def forbidden(_: Any) -> Fault:
+    return Fault(BIG, "status", code=403, error="AccessDenied")
+
+
+def archived(client: Any) -> Fault | None:
+    client.put_object(Bucket="media", Key=f"press/{BIG}", Body=CONTENT[BIG], StorageClass="GLACIER")
+    return None
+
+
+def gone(client: Any) -> Fault:
+    return Fault(BIG, "none", times=1, before=lambda: client.delete_object(Bucket="media", Key=f"press/{BIG}"))
+
+
+REFUSED = {"AccessDenied": forbidden, "InvalidObjectState": archived, "NoSuchKey": gone}
+
+
+@pytest.mark.parametrize("word", REFUSED)
+def test_one_object_that_cannot_be_had_is_put_aside_and_comes_in_once_it_can(filled: Any, tmp_path: Path, word: str) -> None:
+    """It kept all others of its source out, for ever."""
+    endpoint, client = filled
+    with faulty_store(endpoint) as store:
+        try:
+            store.fault = REFUSED[word](client)
+            settings = demo_settings({"ingest": {"s3_endpoint_url": store.url}})
+            report = take(tmp_path, store)
+            assert (report.problems, report.added, report.by_reason) == ({}, len(SMALL), {f"unreadable ({word})": 1})
+            assert pending(tmp_path, settings, [REMOTE]) == 0, "what stays refused is not new"
+            again = take(tmp_path, store)
+            assert (again.problems, again.batches, again.quarantined) == ({}, [], 0)
+        finally:
+            store.fault = None
+            fill(client)
+        late = take(tmp_path, store)
+        assert (late.problems, late.added) == ({}, 1) and pending(tmp_path, settings, [REMOTE]) == 0
+
+
+def test_a_label_for_an_object_that_cannot_be_had_any_more_waits_for_it(filled: Any, tmp_path: Path) -> None:
+    endpoint, client = filled
+    remote = REMOTE.model_copy(update={"path": "s3://media/tabled"})
+    with faulty_store(endpoint) as store:
+        settings = demo_settings({"ingest": {"s3_endpoint_url": store.url}})
+
+        def says(labels: str) -> Any:
+            client.put_object(Bucket="media", Key="tabled/labels.csv", Body=labels.encode())
+            return ingest(tmp_path, settings, [remote])
+
+        for number in range(2):
+            client.put_object(Bucket="media", Key=f"tabled/{number}.png", Body=CONTENT[SMALL[number]])
+        assert says("path,label\n0.png,\n1.png,\n").added == 2
+        store.fault = Fault("0.png", "status", code=403, error="AccessDenied")
+        report = says("path,label\n0.png,real\n1.png,real\n")
+        assert (report.problems, report.added, report.by_reason) == ({}, 1, {"unreadable (AccessDenied)": 1})
+        store.fault = None
+        report = ingest(tmp_path, settings, [remote])
+        assert (report.added, report.quarantined) == (1, 0)
+        store.fault = Fault("labels.csv", "status", code=403, error="AccessDenied")
+        report = ingest(tmp_path, settings, [remote])
+        assert report.batches == [] and "refuses a table" in report.problems["cloud"]
+
+
+def test_a_store_that_refuses_every_object_is_told_as_one_problem(filled: Any, tmp_path: Path) -> None:
+    with faulty_store(filled[0], Fault(".png", "status", code=403, error="AccessDenied")) as store:
+        report = take(tmp_path, store)
+        assert report.sources == {} and "the store refuses every object (AccessDenied)" in report.problems["cloud"] and is_untouched(tmp_path)
+        store.fault = None
+        assert take(tmp_path, store).added == len(CONTENT)
+        assert_all_in_once(tmp_path, store)
+
+
+def test_a_prefix_without_objects_is_told_by_its_address(filled: Any, tmp_path: Path) -> None:
+    """By a folder of the workspace in which nothing said what is real."""
+    settings, nowhere = demo_settings({"ingest": {"s3_endpoint_url": filled[0]}}), REMOTE.model_copy(update={"path": "s3://media/nothere"})
+    reasons: dict[str, str] = {}
+    assert pending(tmp_path, settings, [nowhere], reasons) == 0
+    for told in (ingest(tmp_path, settings, [nowhere]).problems, reasons):
+        assert told["cloud"].startswith("There is nothing below s3://media/nothere/.") and "incoming" not in told["cloud"]
+
+
 def test_an_object_that_was_deleted_after_an_interrupted_run_does_not_come_in(filled: Any, tmp_path: Path) -> None:
     endpoint, client = filled
     with faulty_store(endpoint, Fault(BIG, "cut", at=0)) as store:

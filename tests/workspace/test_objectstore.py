@@ -136,6 +136,16 @@ def test_an_object_that_changed_after_it_was_listed_is_refused(bucket, endpoint,
     assert not (tmp_path / "a.jpg").exists()
 
 
+def test_an_object_that_is_gone_is_refused_or_told_of(bucket, endpoint, tmp_path):
+    bucket(**{"a.jpg": b"a", "b.jpg": b"b"})
+    listed, refused = list_prefix(f"s3://{bucket.name}", endpoint), {}
+    bucket.client.delete_object(Bucket=bucket.name, Key="a.jpg")
+    with pytest.raises(DataError, match=r"a\.jpg at http.*\n.*refuses it \(NoSuchKey\)"):
+        fetch(f"s3://{bucket.name}", tmp_path, endpoint, objects=listed)
+    fetch(f"s3://{bucket.name}", tmp_path, endpoint, objects=listed, refused=refused)
+    assert refused == {"a.jpg": "NoSuchKey"} and not (tmp_path / "a.jpg").exists() and (tmp_path / "b.jpg").read_bytes() == b"b"
+
+
 @pytest.mark.parametrize("key", ["in/../../x.jpg", "in//etc/x.jpg"])
 def test_a_key_that_points_outside_the_folder_is_refused(tmp_path, key):
     with pytest.raises(DataError, match="leads outside"):
