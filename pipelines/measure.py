@@ -117,10 +117,12 @@ def _person(found: Found, source: SourceSettings, listing: Listing) -> str:
 
 def _why_unknown(row: dict[str, Any], card: "ModelCard", mode: str | None) -> str:
     """Why nobody can say whether this file trained the model, '' where that is known: clips are told by their pixels, as the card lists them."""
-    if row["learned"] or row["p_fake"] is None:
+    if row["learned"]:
         return ""
     if not card.train_clips:
         return "the model's card lists no training clips"
+    if row["p_fake"] is None:
+        return ""
     if mode in (None, card.faces.mode) or row["kind"] == "image":  # a still gives the same clip in every mode
         return ""
     return f"looked at in mode {mode}, and trained in mode {card.faces.mode}, whose clips are others"

@@ -76,7 +76,7 @@ def render_garbage(rows: list[dict[str, Any]], delete: bool) -> str:
 def _piles(root: Path, settings: Settings, events: Sequence[Event], without_tags: Sequence[str]) -> Iterator[Pile]:
     leading = champion(events)
     private = root / ".vigil"
-    yield Pile("training checkpoints", (private / "checkpoints",), "no cycle is unfinished: nothing will be resumed from them")
+    yield Pile("training checkpoints", (private / "checkpoints",), "no cycle is unfinished; a `vigil compare` or `search` that was stopped begins its last training anew")
     scores = sorted((private / "scores").glob("*.parquet"))
     mine = tuple(path for path in scores if leading and path.name.startswith(leading.model_sha256))
     yield Pile("scores of other models", tuple(set(scores) - set(mine)), "they are made again when they are asked for")

@@ -97,12 +97,12 @@ def read_json_table(path: Path, *kinds: type) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=no_key_twice)
     except (ValueError, RecursionError) as problem:
-        raise DataError(f"Cannot read {path}. Nothing was read from it.", why=f"not JSON: {problem}", next_step="Download it again.") from problem
+        raise DataError(f"Cannot read {path}. Nothing was read from it.", why=f"not JSON: {problem}", next_step="Mend it, or download it again.") from problem
     if not isinstance(content, kinds):
         raise DataError(
             f"Cannot use {path}. Nothing was read from it.",
             why=f"it holds no {' and no '.join(kind.__name__ for kind in kinds)} at its top",
-            next_step="Download it again.",
+            next_step="Mend it, or download it again.",
         )
     return content
 
