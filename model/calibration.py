@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from model.aggregate import UNKNOWN, ClipEvidence, sigmoid, track_logits, video_logit
-from model.metrics import as_fake, brier, expected_calibration_error, log_loss, threshold_metrics
+from model.metrics import as_fake, brier, class_weights, expected_calibration_error, log_loss, threshold_metrics
 from workspace.errors import DataError, TooLittleData
 
 COLDEST, HOTTEST = 0.05, 20.0
@@ -36,7 +36,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the model card keeps, and the figures that belong to it (on validation; n in videos)."""
+    """What the model card keeps, and the figures that belong to it (on validation; n in videos). Log-loss, ECE and Brier count classes alike."""
 
     temperature: float
     offset: float
@@ -72,7 +72,7 @@ def fit_platt(labels: ArrayLike, logits_at: Callable[[float], np.ndarray], usual
         return 1.0, 0.0
     target = np.where(fake, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
     enough = 4 * n_fake * n_real / fake.size  # as many videos, half of them fake, would tell as much: a few of one class must not outweigh the prior
-    weight = enough * np.where(fake, 0.5 / n_fake, 0.5 / n_real)  # classes count alike: nobody must learn validation's class ratio
+    weight = enough * class_weights(fake)  # nobody must learn validation's class ratio
 
     def offset_for(logits: np.ndarray) -> float:
         low, high = -FARTHEST, FARTHEST

@@ -2,7 +2,8 @@
 
 Everywhere `labels` are 'real'/'fake' strings or a boolean array (True: fake), never 0/1 numbers; `p_fake` and `scores`
 are floats, greater meaning more likely fake. One row is one unit (a video or a clip: the caller says). A metric that
-needs both classes and sees one, or sees no rows at all, is None: a made-up number must never pass a gate.
+needs both classes and sees one, or sees no rows at all, is None: a made-up number must never pass a gate. Log-loss, Brier
+and ECE count both classes alike: p_fake is the chance where half are fakes (model/calibration.py), and is not wrong for a set of another mixture.
 """
 
 from collections.abc import Callable, Sequence
@@ -172,19 +173,24 @@ def threshold_metrics(labels: ArrayLike, p_fake: ArrayLike, threshold: float) ->
     }
 
 
+def class_weights(fake: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights of the rows, 1 in sum, under which both classes count alike. Both must be there."""
+    return np.where(fake, 0.5 / fake.sum(), 0.5 / (~fake).sum())
+
+
 def log_loss(labels: ArrayLike, p_fake: ArrayLike) -> float | None:
-    """Mean negative log-likelihood in nats, probabilities kept 1e-7 away from 0 and 1. None without rows."""
+    """Mean negative log-likelihood in nats, classes alike, probabilities kept 1e-7 away from 0 and 1. None without both classes."""
     fake, values = _pair(labels, p_fake)
-    if not fake.size:
+    if not fake.any() or fake.all():
         return None
     p = np.clip(values, TINY, 1 - TINY)
-    return float(-np.mean(np.where(fake, np.log(p), np.log1p(-p))))
+    return float(-class_weights(fake) @ np.where(fake, np.log(p), np.log1p(-p)))
 
 
 def brier(labels: ArrayLike, p_fake: ArrayLike) -> float | None:
-    """Mean squared difference between p_fake and the truth (0 or 1). None without rows."""
+    """Mean squared difference between p_fake and the truth (0 or 1), classes alike. None without both."""
     fake, values = _pair(labels, p_fake)
-    return float(np.mean((values - fake) ** 2)) if fake.size else None
+    return float(class_weights(fake) @ (values - fake) ** 2) if fake.any() and not fake.all() else None
 
 
 def expected_calibration_error(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> float | None:

@@ -62,11 +62,14 @@ def paired_balanced_accuracy(labels: ArrayLike, challenger: ArrayLike, champion:
     """Difference of the balanced accuracies, from whether each model says fake (bool [N]); with one class alone, of the share it gets right."""
     fake = as_fake(labels)
     right_new, right_old = (np.asarray(said, dtype=bool) == fake for said in (challenger, champion))
-    return paired_right(labels, right_new, right_old, clusters)
+    return paired_mean(labels, right_new, right_old, clusters)
 
 
-def paired_right(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike) -> Paired | None:
-    """As `paired_balanced_accuracy`, from how right each model is about each video: [N] in 0..1, such as a share of attacks that it stands."""
+def paired_mean(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike) -> Paired | None:
+    """Difference of two means over the same videos, such as of their log-losses or of the shares of attacks that each stands: [N].
+
+    Both classes count alike, whatever the mixture of the videos, as in model/calibration.py; with one class alone it is the mean of that. None without videos.
+    """
     fake = as_fake(labels)
     if not fake.size:
         return None
@@ -78,14 +81,6 @@ def paired_right(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, 
         difference += mean / len(sides)
         influence[side] = (gain[side] - mean) / side.sum() / len(sides)
     return _paired(difference, influence, fake, clusters)
-
-
-def paired_mean(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike) -> Paired | None:
-    """Difference of two means over the same videos, such as the log-loss of each."""
-    gain = np.asarray(challenger, dtype=np.float64) - np.asarray(champion, dtype=np.float64)
-    if not gain.size:
-        return None
-    return _paired(float(gain.mean()), (gain - gain.mean()) / gain.size, as_fake(labels), clusters)
 
 
 def shift_within(values: ArrayLike, new: ArrayLike, strata: ArrayLike, clusters: ArrayLike) -> Paired | None:

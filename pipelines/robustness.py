@@ -78,7 +78,7 @@ def gate_input(panel: "pd.DataFrame", mine: list[dict[str, Any]], theirs: list[d
     """
     import numpy as np
 
-    from model.paired import paired_right
+    from model.paired import paired_mean
 
     labels, people, nothing = panel["label"], panel["cluster"], np.zeros(len(panel))
     weak = point_at(mine, WHITEBOX_EPS)
@@ -87,7 +87,7 @@ def gate_input(panel: "pd.DataFrame", mine: list[dict[str, Any]], theirs: list[d
         "whitebox": (weak["right"] if weak else None, nothing),
         "curve": (standing(mine), standing(theirs)),
     }
-    found = {name: paired_right(labels, new, old, people) for name, (new, old) in pairs.items() if new is not None and old is not None}
+    found = {name: paired_mean(labels, new, old, people) for name, (new, old) in pairs.items() if new is not None and old is not None}
     return {name: one.as_dict() for name, one in found.items() if one is not None}
 
 

@@ -57,6 +57,13 @@ def test_calibration_lowers_log_loss_and_calibration_error():
     assert found.fpr <= 0.05 and (found.n_real, found.n_fake) == (int((~fake).sum()), int(fake.sum()))
 
 
+def test_what_the_card_says_does_not_follow_validations_class_ratio():
+    fake, logits = overconfident(300)
+    often = np.repeat(np.arange(300), np.where(fake, 7, 1))
+    once, seven = (calibrate(fake[rows], [[ClipEvidence(float(z), 0.9)] for z in logits[rows]], 0.05) for rows in (np.arange(300), often))
+    assert (seven.log_loss_before, seven.brier_before) == pytest.approx((once.log_loss_before, once.brier_before))
+
+
 def test_a_faultless_validation_of_six_videos_claims_no_certainty():
     labels = ["real"] * 3 + ["fake"] * 3
     found = calibrate(labels, [[ClipEvidence(z, 0.9)] for z in (-9.0, -8.0, -7.0, 7.0, 8.0, 9.0)], 0.05)

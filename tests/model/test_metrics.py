@@ -44,10 +44,21 @@ def test_figures_at_a_threshold_agree_with_scikit_learn(rows, level):
 @settings(max_examples=40, deadline=None)
 def test_probability_figures_agree_with_scikit_learn(rows):
     from sklearn.metrics import brier_score_loss, log_loss
+    from sklearn.utils import compute_sample_weight
 
     fake, p = arrays(rows)
-    assert metrics.brier(fake, p) == pytest.approx(brier_score_loss(fake, p))
-    assert metrics.log_loss(fake, p) == pytest.approx(log_loss(fake, np.clip(p, metrics.TINY, 1 - metrics.TINY)), rel=1e-9)
+    alike = compute_sample_weight("balanced", fake)
+    assert metrics.brier(fake, p) == pytest.approx(brier_score_loss(fake, p, sample_weight=alike))
+    assert metrics.log_loss(fake, p) == pytest.approx(log_loss(fake, np.clip(p, metrics.TINY, 1 - metrics.TINY), sample_weight=alike), rel=1e-9)
+
+
+@given(scored, st.integers(2, 9))
+@settings(max_examples=40, deadline=None)
+def test_log_loss_and_brier_do_not_follow_the_mixture_of_the_classes(rows, times):
+    fake, p = arrays(rows)
+    often = np.repeat(np.arange(fake.size), np.where(fake, times, 1))
+    assert metrics.log_loss(fake[often], p[often]) == pytest.approx(metrics.log_loss(fake, p))
+    assert metrics.brier(fake[often], p[often]) == pytest.approx(metrics.brier(fake, p))
 
 
 @given(scored, st.sampled_from([0.0, 0.01, 0.05, 0.3, 1.0]))
@@ -96,7 +107,8 @@ def test_no_figure_depends_on_the_order_of_the_rows(rows, random):
 
 def test_what_cannot_be_computed_is_none_and_never_a_number():
     only_real = metrics.summarise(["real", "real"], [0.2, 0.9], 0.5)
-    assert {name for name, value in only_real.items() if value is None} >= {"auc", "eer", "ap", "balanced_accuracy", "recall", "f1", "tpr_at_fpr_1"}
+    unknown = {name for name, value in only_real.items() if value is None}
+    assert unknown >= {"auc", "eer", "ap", "balanced_accuracy", "recall", "f1", "tpr_at_fpr_1", "log_loss", "brier"}
     assert only_real["fpr"] == 0.5
     assert metrics.summarise(["fake"], [0.9], 0.5)["fpr"] is None
     assert set(metrics.summarise([], [], 0.5).values()) == {None}

@@ -33,8 +33,9 @@ def test_by_hand() -> None:
     assert found.se == pytest.approx(math.sqrt(4 * 0.125**2 * 4 / 3))
     half = paired_balanced_accuracy(fake, [False, True, True, True], [False, False, True, True], ["a", "b", "c", "d"])
     assert half is not None and half.difference == pytest.approx(-0.25)
-    mean = paired_mean(fake, [1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0], ["a", "a", "b", "b"])
-    assert mean is not None and mean.difference == 2.5 and mean.se == pytest.approx(math.sqrt(2 * (0.25 + 0.25)) * 1.0)
+    mean = paired_mean(np.array([False, True, True, True]), [4.0, 1.0, 2.0, 3.0], np.zeros(4), ["a", "b", "c", "d"])
+    assert mean is not None and mean.difference == 3.0, "the mean of the classes' means 4 and 2, not 2.5"
+    assert mean.se == pytest.approx(math.sqrt(2 * (1 / 6) ** 2 * 4 / 3))
 
 
 @given(st.integers(0, 10_000), st.integers(4, 30), st.integers(1, 4))
@@ -119,6 +120,16 @@ def test_more_videos_are_needed_for_a_finer_margin() -> None:
 
 def test_log_loss_of_a_certain_mistake_is_bounded() -> None:
     assert log_losses([True, False], [0.0, 0.5]) == pytest.approx([-math.log(1e-6), math.log(2)])
+
+
+def test_a_challenger_whose_probabilities_are_right_is_not_held_for_the_mixture_of_the_week() -> None:
+    """The champion calls everything too fake; of five fakes to a real its log-loss was the lower one by 0.09, and the right challenger was held."""
+    rng, fake = np.random.default_rng(0), np.arange(2400) < 2000
+    logits = 2.2 * np.where(fake, 1.1, -1.1) + 2.2 * rng.normal(size=2400)  # log-odds of these two classes in equal parts
+    right, too_fake = (log_losses(fake, 1 / (1 + np.exp(-moved))) for moved in (logits, logits + 1))
+    assert right.mean() > too_fake.mean() + 0.08
+    found = paired_mean(fake, right, too_fake, np.arange(2400))
+    assert found is not None and found.difference == pytest.approx(-0.046, abs=1e-3) and found.bounds(0.05) == pytest.approx((-0.058, -0.034), abs=1e-3)
 
 
 def test_without_skewness_the_bounds_are_students() -> None:

@@ -76,6 +76,13 @@ def test_a_week_of_few_fakes_is_held_against_the_same_floors(reals: int) -> None
     assert seen["precision"] == pytest.approx(0.9) and seen["f1"] == pytest.approx(0.9) and seen["n_real"] == reals
 
 
+@pytest.mark.parametrize("fakes", [20, 100])
+def test_a_log_loss_that_fell_is_no_rise_in_a_week_of_many_fakes(fakes: int) -> None:
+    """The champion calls reals and fakes too fake, so that a holdout of five fakes to a real liked it better."""
+    rows = table(videos(20, "real", challenger=0.2, champion=0.4), videos(fakes, "fake", generator="swap", challenger=0.7, champion=0.8))
+    assert inputs(rows)["comparison"]["log_loss"]["difference"] == pytest.approx(-0.077, abs=0.003)
+
+
 def test_a_model_that_finds_nothing_has_no_precision_to_pass_with() -> None:
     rows = table(videos(20, "real", challenger=0.2, champion=0.2), videos(20, "fake", generator="swap", challenger=0.2, champion=0.2))
     seen = gate_inputs(rows, None, card("b"), SETTINGS, CYCLE)["accuracy"]
