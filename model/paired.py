@@ -1,8 +1,9 @@
 """Two models on the same videos: how far they differ, and how sure that is, when videos of one person rise and fall together.
 
 Each figure is written as a sum of one influence a video; influences of one person are added before their spread is taken, so a person
-counts once (Obuchowski 1997 for the AUC, after DeLong et al. 1988; Liang and Zeger 1986 for means). No resampling: exact sums, milliseconds
-for thousands of videos. Compare `model/intervals.py`, which draws people anew and gives the intervals that people read.
+counts once (Obuchowski 1997 for the AUC, after DeLong et al. 1988; Liang and Zeger 1986 for means). The spread of a class of I people is
+corrected by I / (I - 1), as that of any sample is, however many people the other class has. No resampling: exact sums, milliseconds for
+thousands of videos. Compare `model/intervals.py`, which draws people anew and gives the intervals that people read.
 """
 
 import math
@@ -170,10 +171,13 @@ def _spread_at(supposed: float, seen: float) -> float:
 
 
 def _paired(difference: float, influence: Floats, fake: NDArray[np.bool_], clusters: ArrayLike) -> Paired:
-    # `fake` splits the rows into the two sides of which the poorer one in people bounds what can be said.
+    # `fake` splits the rows into the two sides of which the poorer one in people bounds what can be said. Each has the spread of a sample of its own people.
     names, inverse = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
+    sides = [side for side in (fake, ~fake) if side.any()]
+    people = [np.unique(inverse[side]).size for side in sides]
+    for side, count in zip(sides, people, strict=True):
+        influence = np.where(side, math.sqrt(count / max(1, count - 1)) * influence, influence)
     sums = np.bincount(inverse, weights=influence, minlength=names.size)
-    people = [np.unique(inverse[side]).size for side in (fake, ~fake) if side.any()]
-    variance = float((sums**2).sum()) * names.size / max(1, names.size - 1)
+    variance = float((sums**2).sum())
     skew = float((sums**3).sum()) / variance**1.5 if variance > 0 else 0.0
     return Paired(float(difference), math.sqrt(variance), min(people) - 1 if people else 0, skew)

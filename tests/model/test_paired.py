@@ -30,12 +30,12 @@ def test_by_hand() -> None:
     found = paired_auc(fake, [0.1, 0.4, 0.35, 0.8], [0.1, 0.2, 0.3, 0.4], ["a", "b", "c", "d"])
     assert found is not None and found.difference == pytest.approx(0.75 - 1.0) and found.df == 1
     # Shares of won comparisons: fakes 0.5, 1.0; reals 1.0, 0.5; the champion's are all 1. Influences are (share - 0.75) / 2.
-    assert found.se == pytest.approx(math.sqrt(4 * 0.125**2 * 4 / 3))
+    assert found.se == pytest.approx(math.sqrt(4 * 0.125**2 * 2 / 1))
     half = paired_balanced_accuracy(fake, [False, True, True, True], [False, False, True, True], ["a", "b", "c", "d"])
     assert half is not None and half.difference == pytest.approx(-0.25)
     mean = paired_mean(np.array([False, True, True, True]), [4.0, 1.0, 2.0, 3.0], np.zeros(4), ["a", "b", "c", "d"])
     assert mean is not None and mean.difference == 3.0, "the mean of the classes' means 4 and 2, not 2.5"
-    assert mean.se == pytest.approx(math.sqrt(2 * (1 / 6) ** 2 * 4 / 3))
+    assert mean.se == pytest.approx(math.sqrt(2 * (1 / 6) ** 2 * 3 / 2))
 
 
 @given(st.integers(0, 10_000), st.integers(4, 30), st.integers(1, 4))
@@ -60,6 +60,15 @@ def test_one_person_with_many_videos_counts_once() -> None:
     once, copied = paired_auc(fake, new, old, cluster), paired_auc(*(np.repeat(row, 7) for row in (fake, new, old, cluster)))
     assert once is not None and copied is not None
     assert (copied.difference, copied.se, copied.df) == pytest.approx((once.difference, once.se, once.df))
+
+
+def test_the_spread_of_a_class_of_few_people_is_that_of_a_sample_of_so_few() -> None:
+    """With two people of 302 in one class it was too small by a factor of 1.4: the correction was that of 302."""
+    fake, gain = np.arange(302) < 2, np.r_[1.0, np.zeros(301)]
+    found = paired_mean(fake, gain, np.zeros(302), np.arange(302))
+    assert found is not None and found.df == 1 and found.se == pytest.approx(np.std([1.0, 0.0], ddof=1) / math.sqrt(2) / 2)
+    both = paired_mean([True, False, True, False], [1.0, 1.0, 0.0, 0.0], np.zeros(4), ["a", "a", "b", "b"])
+    assert both is not None and both.se == pytest.approx(np.std([1.0, 0.0], ddof=1) / math.sqrt(2)), "two people who are real and forged"
 
 
 def test_the_level_holds_where_nothing_differs_and_a_difference_is_found() -> None:
