@@ -194,24 +194,24 @@ def brier(labels: ArrayLike, p_fake: ArrayLike) -> float | None:
 
 
 def expected_calibration_error(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> float | None:
-    """Mean gap between p_fake and the part of fakes, over `bins` bins of so many rows each. None without rows.
+    """Mean gap between p_fake and the part of fakes, over `bins` bins of so many rows each. None without both classes.
 
-    Both classes count alike, as in model/calibration.py: p_fake is the chance where half are fakes, and a set with more reals than fakes would
-    otherwise show its own mixture as an error of the model. Equal scores share a bin, so the value does not depend on the order of the rows.
+    Both count alike, as in model/calibration.py: p_fake is the chance where half are fakes, and a set with more reals than fakes would otherwise show its own
+    mixture as an error of the model, one of reals alone nothing else. Equal scores share a bin, so the value does not depend on the order of the rows.
     """
     table = reliability(labels, p_fake, bins)
     return None if not table else float(sum(row["weight"] * abs(row["p_fake"] - row["fakes"]) for row in table) / sum(row["weight"] for row in table))
 
 
 def reliability(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> list[dict[str, float]]:
-    """Rows of a reliability diagram: n, weight, mean p_fake and part of fakes of each bin; classes weigh alike where there are both."""
+    """Rows of a reliability diagram: n, weight, mean p_fake and part of fakes of each bin, classes alike; none without both classes."""
     fake, values = _pair(labels, p_fake)
-    if not fake.size:
+    if not fake.any() or fake.all():
         return []
     first = np.searchsorted(np.sort(values), values, side="left")  # rank of the first of its tie group
     place = first * min(bins, fake.size) // fake.size
     chosen = [place == b for b in np.unique(place)]
-    weight = np.where(fake, 0.5 / max(fake.sum(), 1), 0.5 / max((~fake).sum(), 1)) * fake.size
+    weight = class_weights(fake) * fake.size
     shares = [(rows, weight[rows] / weight[rows].sum()) for rows in chosen]
     return [
         {"n": int(rows.sum()), "weight": float(weight[rows].sum()), "p_fake": float(values[rows] @ share), "fakes": float(fake[rows] @ share)}

@@ -87,6 +87,16 @@ def test_saturated_scores_can_be_recomputed_from_the_table(tmp_path: Path) -> No
     assert all(score == float((tmp_path / "set" / row["file"]).read_text()) for row, score in zip(rows, scores, strict=True))
 
 
+def test_stills_of_one_class_alone_have_no_calibration_error(folder: Path, tmp_path: Path) -> None:
+    """Of reals alone it was their mean p_fake, with an interval, beside an AUC that nobody could say."""
+    write(folder, {f"real/still_{n}.png": 0.1 + n / 100 for n in range(6)})
+    report = evaluated(folder, tmp_path / "out")
+    assert report["by_kind"]["image"]["ece"] == report["by_kind"]["image"]["auc"] and report["by_kind"]["image"]["ece"]["value"] is None
+    assert report["overall"]["ece"]["value"] is not None
+    (line,) = (line for line in render(report).splitlines() if line.startswith("image"))
+    assert line.split()[-1] == "-"
+
+
 def test_files_are_drawn_and_called_so_where_nobody_says_who_is_in_them(folder: Path, tmp_path: Path) -> None:
     for identity in ("", "file", "unknown", r"pattern:^(nobody)"):
         report = evaluated(folder, tmp_path / "out", identity)
