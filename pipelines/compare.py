@@ -49,8 +49,12 @@ class Sets:
     meshes: Mapping[str, bytes]
 
     def key(self, about: Mapping[str, Any]) -> str:
-        """A name for a choice made on these sets, that changes with them and with what it is `about`."""
-        told = {"train": sorted(self.train["sha256"]), "validation": sorted(self.validation["sha256"]), **about}
+        """A name for a choice made on these sets, that changes with their clips, with what is said of each, and with what it is `about`."""
+        from model.training import DECIDE
+
+        columns = [name for name in DECIDE if name in self.train]
+        sets = {name: sorted(table[columns].astype(str).to_numpy().tolist()) for name, table in (("train", self.train), ("validation", self.validation))}
+        told = {**sets, **about}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,11 +1,12 @@
 """Networks side by side: one recipe, finished runs are kept, a changed budget is another comparison, unknown names are refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipelines.compare import RESULTS, _model_settings, compare, means
+from pipelines.compare import RESULTS, _model_settings, compare, means, read_sets
 from tests.pipelines.small_world import add_batch, demo_settings, write_sets
 from workspace.errors import DataError, SettingsError
 
@@ -49,6 +50,15 @@ def test_a_run_that_was_broken_off_while_it_wrote_a_row_is_run_again(root: Path)
     (root / RESULTS).write_text(text + text[: len(text) // 2])
     assert compare(root, SETTINGS, ["meso4"], 1, 1, [1, 2])[0] == row
     assert [one["seed"] for one in compare(root, SETTINGS, ["meso4"], 1, 1, [1, 2])] == [1, 2] and len((root / RESULTS).read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("column", ["label", "role", "new", "identity"])
+def test_what_was_corrected_is_another_comparison(root: Path, column: str) -> None:
+    """Only the clips were told: after a label was mended the rows of the wrong one were still given out."""
+    sets = read_sets(root, SETTINGS)
+    for name, table in (("train", sets.train), ("validation", sets.validation)):
+        mended = replace(sets, **{name: table.assign(**{column: ["other", *table[column][1:]]})})
+        assert mended.key({}) != sets.key({}) == replace(sets, **{name: table[::-1]}).key({})
 
 
 def test_a_name_given_twice_is_no_second_seed(root: Path) -> None:
