@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import decay
+from pipelines.comparison import judged_rows
 from pipelines.continual import record, rows_of, table_of
 from pipelines.gate import REFUSED, read_report, report_of
 from pipelines.robustness import WHITEBOX_EPS, point_at
@@ -228,7 +229,7 @@ def shadow(root: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
 
 
 def hardest_misses(root: Path, evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """The judged videos of the holdout that the challenger gets most wrong, reals and fakes apart, the worst first.
+    """The videos of the holdout that the challenger gets most wrong, of the origins that were judged, new ones too; reals and fakes apart, the worst first.
 
     Named, not shown: a face in a page that is committed could never be erased.
     """
@@ -237,7 +238,7 @@ def hardest_misses(root: Path, evaluation: dict[str, Any]) -> list[dict[str, Any
     import pandas as pd
 
     table = pd.read_parquet(root / PREDICTIONS)
-    table = table[table["fold"] == "holdout"]
+    table = judged_rows(table[table["fold"] == "holdout"], evaluation["judged_on"].split("+"), apart=False)
     threshold = evaluation["thresholds"]["challenger"]
     found = []
     for label, wrong in (("fake", table["p_challenger"] < threshold), ("real", table["p_challenger"] >= threshold)):

@@ -49,22 +49,25 @@ def test_the_journal_has_the_last_word_on_the_outcome(tmp_path: Path) -> None:
     assert 'banner promoted"' in page and "served 3 clips" in page and "vigil models rollback" in page
 
 
-def test_the_hardest_misses_are_named_worst_first_and_only_of_the_holdout(tmp_path: Path) -> None:
+def test_the_hardest_misses_are_named_worst_first_and_only_of_what_was_judged(tmp_path: Path) -> None:
+    """Where collected media were judged alone, the list was of forged ones, which no file of the user's shows."""
     rows = [
-        ("fake", 0.4, "holdout"),
-        ("fake", 0.1, "holdout"),
-        ("real", 0.6, "holdout"),
-        ("real", 0.9, "holdout"),
-        ("fake", 0.0, "train"),
-        ("real", 0.1, "holdout"),
+        ("fake", 0.4, "holdout", "collected"),
+        ("fake", 0.1, "holdout", "collected"),
+        ("real", 0.6, "holdout", "collected"),
+        ("real", 0.9, "holdout", "collected"),
+        ("fake", 0.0, "train", "collected"),
+        ("fake", 0.0, "holdout", "forged"),
+        ("real", 0.1, "holdout", "collected"),
     ]
-    table = pd.DataFrame(rows, columns=["label", "p_challenger", "fold"])
-    table = table.assign(unit=[f"unit-{number}" for number in range(len(rows))], generator="", source="phone", new=False, p_champion=[0.7, *[None] * 5])
+    table = pd.DataFrame(rows, columns=["label", "p_challenger", "fold", "origin"])
+    table = table.assign(unit=[f"unit-{number}" for number in range(len(rows))], generator="", source="phone", new=False, p_champion=[0.7, *[None] * 6])
     (tmp_path / PREDICTIONS).parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(tmp_path / PREDICTIONS)
-    evaluation = {"thresholds": {"challenger": 0.5}}
+    evaluation = {"thresholds": {"challenger": 0.5}, "judged_on": "collected"}
     found = hardest_misses(tmp_path, evaluation)
     assert [row["unit"] for row in found] == ["unit-1", "unit-0", "unit-3", "unit-2"] and [row["p_champion"] for row in found] == [None, 0.7, None, None]
+    assert hardest_misses(tmp_path, {**evaluation, "judged_on": "collected+forged"})[0]["unit"] == "unit-5"
     assert hardest_misses(tmp_path, {}) == [], "nothing was judged"
 
 
