@@ -152,8 +152,8 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     """`overall`, `by_kind`, `by_generator` (its fakes against all reals) of rows with label, generator, identity, source_video, kind, file and p_fake.
 
     Rows without p_fake are left out and counted in `answered`. Videos of one person, or else of one source video, stand and fall together in the
-    intervals; `drawn` counts how many files were drawn by each of these, and `over` is the weakest of them. `verdicts` counts what was said of each
-    class: a figure at the threshold calls fake what the verdict may call uncertain.
+    intervals; `drawn` counts how many files were drawn by each of these, and `over` is the weakest of them, '' where fewer than two could be drawn and
+    no figure has an interval. `verdicts` counts what was said of each class: a figure at the threshold calls fake what the verdict may call uncertain.
     """
     import pandas as pd
 
@@ -162,9 +162,10 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     table["p_fake"] = table["p_fake"].astype(float)
     drawn = [next((name, str(row[column])) for name, column in DRAWN.items() if row[column]) for row in table.to_dict("records")]
     by, table["cluster"] = [name for name, _ in drawn], [cluster for _, cluster in drawn]
+    over = next(name for name in reversed(DRAWN) if name in by) if table["cluster"].nunique() > 1 else ""
     return {
         "answered": {"n": len(table), "of": len(everything), **class_counts(table)},
-        "drawn": {"over": next((name for name in reversed(DRAWN) if name in by), "")} | {name: by.count(name) for name in DRAWN},
+        "drawn": {"over": over} | {name: by.count(name) for name in DRAWN},
         "verdicts": {str(label): dict(sorted(Counter(part["verdict"]).items())) for label, part in everything.groupby("label")},
         "overall": _figures(table, threshold),
         "by_kind": {str(kind): _figures(part, threshold) for kind, part in table.groupby("kind")},

@@ -155,6 +155,15 @@ def test_nothing_drawn_is_no_interval(tmp_path: Path) -> None:
     assert report["drawn"]["over"] == "" and "as shipped; no intervals." in render(report) and report["learned"] == 0
 
 
+def test_files_of_one_person_have_no_interval_and_none_is_promised(folder: Path, tmp_path: Path) -> None:
+    """`95% intervals over people` stood below figures of which none had one."""
+    for path in folder.rglob("bert_*"):
+        path.unlink()
+    report = evaluated(folder, tmp_path / "out", r"pattern:^([a-z]+)_")
+    assert report["drawn"] == {"over": "", "people": 4, "source_videos": 0, "files": 0} and "as shipped; no intervals." in render(report)
+    assert all(figure["low"] is None for figure in report["overall"].values() if isinstance(figure, dict))
+
+
 def test_a_matrix_says_what_each_source_drew(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("path,label,identity\nset/real/anna_1.mp4,real,anna\nset/fake/gan/bert_1.mp4,fake,bert\n")
