@@ -130,7 +130,7 @@ def mesh_evidence(landmarks: NDArray[np.floating], seconds: float) -> MeshEviden
 
 
 def sentence(said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip", row: dict[str, Any]) -> str:
-    """What a person may repeat: verdict, where it hangs, whose face, when. `row` is the clip's of `said.clips`."""
+    """What a person may repeat: verdict, where it hangs (nothing of it where there is no heat), whose face, when. `row` is the clip's of `said.clips`."""
     parts = found.regions()
     place = max(parts, key=lambda name: parts[name])
     sure = int(np.argmax(found.certainty))
@@ -141,5 +141,7 @@ def sentence(said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip", ro
     frame = "" if len(found.certainty) < 2 else f" The network is surest of frame {sure + 1} of {len(found.certainty)} there."
     word = {"fake": "Called fake", "real": "Called real", "uncertain": "Left uncertain"}[said.verdict]
     if said.reason.startswith(UNLIKE):
-        return f"Left uncertain: this is {UNLIKE} (p_fake {said.p_fake:.2f}{when}, from {NAMES[place]} most of all)."
-    return f"{word} (p_fake {said.p_fake:.2f}){when}; the verdict hangs most on {NAMES[place]} ({parts[place]:.0%} of the heat).{frame}"
+        most = f", from {NAMES[place]} most of all" if parts[place] else ""
+        return f"Left uncertain: this is {UNLIKE} (p_fake {said.p_fake:.2f}{when}{most})."
+    hangs = f"; the verdict hangs most on {NAMES[place]} ({parts[place]:.0%} of the heat)" if parts[place] else ""
+    return f"{word} (p_fake {said.p_fake:.2f}){when}{hangs}.{frame}"
