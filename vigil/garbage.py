@@ -14,6 +14,7 @@ from workspace.settings import Settings
 from workspace.state import batch_states, candidates, champion, open_cycle, previous, promoted
 
 NEVER = "not removed here: "
+RESUMED = "no cycle is unfinished; a `vigil compare` or `vigil search` that was stopped begins its last training anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def render_garbage(rows: list[dict[str, Any]], delete: bool) -> str:
 def _piles(root: Path, settings: Settings, events: Sequence[Event], without_tags: Sequence[str]) -> Iterator[Pile]:
     leading = champion(events)
     private = root / ".vigil"
-    yield Pile("training checkpoints", (private / "checkpoints",), "no cycle is unfinished; a `vigil compare` or `search` that was stopped begins its last training anew")
+    yield Pile("training checkpoints", (private / "checkpoints",), RESUMED)
     scores = sorted((private / "scores").glob("*.parquet"))
     mine = tuple(path for path in scores if leading and path.name.startswith(leading.model_sha256))
     yield Pile("scores of other models", tuple(set(scores) - set(mine)), "they are made again when they are asked for")

@@ -210,7 +210,8 @@ def test_a_card_without_its_clips_cannot_say_what_trained_the_model(folder: Path
     no_network["first"].card.train_clips = ()
     report = evaluated(folder, tmp_path / "out")
     assert report["learned"] is None and "card lists no training clips" in render(report)
-    assert {row["learned"] for row in csv.DictReader(open(tmp_path / "out" / "predictions.csv"))} == {""}, "of files without a verdict neither"
+    with open(tmp_path / "out" / "predictions.csv", newline="") as handle:
+        assert {row["learned"] for row in csv.DictReader(handle)} == {""}, "of files without a verdict neither"
 
 
 def test_a_table_may_name_its_columns_and_a_bucket_is_refused(folder: Path, tmp_path: Path) -> None:
