@@ -65,7 +65,7 @@ STANDS_FOR = {
     ("evaluate", 20): (19, "as train 14"),
     ("evaluate", 23): (
         22,
-        "log-loss and Brier count classes alike, and the spread of few people is larger: no figure here comes from either but those of gates.py",
+        "log-loss and Brier count classes alike, few people have a larger spread: no figure here comes from either but those of gates.py",
     ),
     ("train", 23): (22, "a card's log-loss and Brier count classes alike: the model and its threshold are the same"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
