@@ -52,7 +52,7 @@ def as_many_new(fake: Any, logits: Any, who: Any) -> dict[str, dict[str, float]]
 
     rng, people, found = np.random.default_rng(SEED), np.unique(who), {}
     for number in (number for number in FITTED_ON if number <= len(people) // 2):
-        errors: dict[str, list[float]] = {"ece": [], "temperature_alone": [], "exactly_right": []}
+        errors: dict[str, list[float | None]] = {"ece": [], "temperature_alone": [], "exactly_right": []}
         for _ in range(FITS):
             mine = np.isin(who, rng.permutation(people)[:number])
             for name, usual in (("ece", USUAL_OFFSET), ("temperature_alone", 1e-6)):
@@ -61,7 +61,7 @@ def as_many_new(fake: Any, logits: Any, who: Any) -> dict[str, dict[str, float]]
                 errors[name].append(expected_calibration_error(fake[~mine], p))
                 if name == "ece":
                     errors["exactly_right"].append(expected_calibration_error(rng.random(len(p)) < p, p))
-        found[str(number)] = {name: round(float(np.mean(values)), 4) for name, values in errors.items()}
+        found[str(number)] = {name: round(float(np.nanmean(np.array(values, dtype=float))), 4) for name, values in errors.items()}
     return found
 
 
@@ -70,11 +70,11 @@ def main() -> None:
     import numpy as np
 
     from benchmarks.commands import champion_of
-    from benchmarks.results import add_row
     from media.synthetic import make_sample_media
     from model.inference import Engine
     from model.intervals import cluster_interval
     from model.metrics import auc, expected_calibration_error, risk_coverage
+    from workspace.files import add_row
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)

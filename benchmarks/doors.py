@@ -26,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.results import add_row  # noqa: E402
+from workspace.files import add_row  # noqa: E402
 
 RESULTS = HERE / "doors.jsonl"
 VIGIL = [sys.executable, "-m", "vigil"]

@@ -34,14 +34,13 @@ sys.path.insert(0, str(HERE.parent))
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-from benchmarks.results import add_row  # noqa: E402
 from media.decode import probe, read_frames  # noqa: E402
 from media.synthetic.camera import encode_h264  # noqa: E402
 from model.metrics import wilson  # noqa: E402
 from pipelines.ingest import ingest  # noqa: E402
 from pipelines.lookalike import Recording, likeness, open_recording  # noqa: E402
 from pipelines.neighbours import Neighbours  # noqa: E402
-from workspace.files import sha256_file  # noqa: E402
+from workspace.files import add_row, sha256_file  # noqa: E402
 from workspace.manifest import read_manifest  # noqa: E402
 from workspace.settings import SourceSettings, load_settings  # noqa: E402
 

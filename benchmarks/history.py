@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import vigil  # noqa: E402
-from benchmarks.results import add_row, rows_of  # noqa: E402
+from workspace.files import add_row, rows_of  # noqa: E402
 
 RESULTS = HERE / "history.jsonl"
 PEOPLE = 16  # with 8 the first batch has nobody in validation

@@ -34,9 +34,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import code_hash  # noqa: E402
-from benchmarks.results import add_row, rows_of_code  # noqa: E402
+from benchmarks.results import rows_of_code  # noqa: E402
 from tests.system.world import quick_workspace, stage_runs, vigil  # noqa: E402
 from workspace.errors import VigilError  # noqa: E402
+from workspace.files import add_row  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.lease import lease_holder  # noqa: E402
 from workspace.settings import STAGES  # noqa: E402

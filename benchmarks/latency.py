@@ -24,7 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.results import add_row  # noqa: E402
+from workspace.files import add_row  # noqa: E402
 from workspace.quiet import set_quiet_environment  # noqa: E402
 
 set_quiet_environment()

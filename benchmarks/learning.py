@@ -20,7 +20,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import one_prefect_server, recipe_hash, vigil  # noqa: E402
-from benchmarks.results import add_row, rows_of_code  # noqa: E402
+from benchmarks.results import rows_of_code  # noqa: E402
+from workspace.files import add_row  # noqa: E402
 
 RESULTS = HERE / "learning.jsonl"
 OLD, NEW = "blendswap", "upsampler"

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.results import add_row  # noqa: E402
+from workspace.files import add_row  # noqa: E402
 
 BARE = """
 import sys

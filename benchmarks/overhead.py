@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.results import add_row  # noqa: E402
+from workspace.files import add_row  # noqa: E402
 
 
 def timed(*words: object) -> tuple[float, int]:

@@ -152,9 +152,9 @@ def main() -> None:
     import numpy as np
 
     from benchmarks.commands import champion_of
-    from benchmarks.results import add_row
     from media.synthetic.sample import ALONE
     from model.inference import Engine
+    from workspace.files import add_row
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)

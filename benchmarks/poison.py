@@ -25,7 +25,8 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import code_hash, one_prefect_server, vigil  # noqa: E402
 from benchmarks.learning import NEW, OLD, aucs, first_week, test_media  # noqa: E402
-from benchmarks.results import add_row, rows_of_code  # noqa: E402
+from benchmarks.results import rows_of_code  # noqa: E402
+from workspace.files import add_row  # noqa: E402
 
 RESULTS = HERE / "poison.jsonl"
 PEOPLE = 80

@@ -1,11 +1,9 @@
-"""The rows of a resumable benchmark: what was measured before is read, each new row is on disk before the next is begun."""
+"""Rows of a resumable benchmark that belong into one table."""
 
 from pathlib import Path
 from typing import Any
 
-from workspace.files import add_row, rows_of
-
-__all__ = ["add_row", "rows_of", "rows_of_code"]
+from workspace.files import rows_of
 
 
 def rows_of_code(path: Path, code: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import a_file, in_the_environment_of_a_stage  # noqa: E402
-from benchmarks.results import add_row  # noqa: E402
+from workspace.files import add_row  # noqa: E402
 
 LEARN_STEPS = 40  # of forgers that learn: how well they draw costs no time
 STEPS = {"small": (40, 8), "full": (14, 3)}  # of a turn, and how many of the first ones fill caches and do not count

@@ -30,7 +30,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.results import add_row  # noqa: E402
+from workspace.files import add_row  # noqa: E402
 
 PATIENCE_SECONDS = 180
 SENDERS = 4

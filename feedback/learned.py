@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from workspace.errors import VigilError
 from workspace.files import read_json, write_json
 from workspace.journal import Journal
 from workspace.objects import cache_of
@@ -109,7 +110,7 @@ def _table_of(root: Path, cycle: str) -> Path | None:
         folder = next(out["md5"] for out in stages["assemble"]["outs"] if out["path"] == "data/sets")
         listed = json.loads(_object(root, folder).read_bytes())
         table = _object(root, next(entry["md5"] for entry in listed if entry["relpath"] == TABLE))
-    except (OSError, ValueError, KeyError, TypeError, StopIteration, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, yaml.YAMLError, VigilError):
         return None
     return table if table.is_file() else None
 

@@ -132,7 +132,7 @@ class Serving:
             raise ModelFileError(
                 "The champion was not loaded; the service keeps what it had.",
                 why=f"{path.name} holds model {engine.card.model_sha256[:12]}, the champion is {expected_sha256[:12]}",
-                next_step="Restore the model with `dvc pull`, or run `vigil doctor`.",
+                next_step="Restore the model with `vigil doctor --pull`, or run `vigil doctor`.",
             )
         score = engine.score_clips([golden_clip(engine.card.faces.size_px)])[0]
         if not (np.isfinite(score.p_fake) and 0 <= score.p_fake <= 1):

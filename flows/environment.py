@@ -15,9 +15,10 @@ from workspace.state import workspace_id
 OWNER_TAG = "vigil-workspace:"
 
 
-def owner_tag(root: Path) -> str:
-    """The tag of this workspace's Prefect runs: on a server that several machines use a path says little."""
-    return f"{OWNER_TAG}{workspace_id(Journal(root).events())}"
+def owner_tags(root: Path) -> list[str]:
+    """What Prefect's runs of this workspace are tagged with, nothing before its first event: on a server that several machines use a path says little."""
+    mine = workspace_id(Journal(root).events())
+    return [f"{OWNER_TAG}{mine}"] if mine else []
 
 
 def sign_run(root: Path) -> None:
@@ -25,7 +26,7 @@ def sign_run(root: Path) -> None:
     from prefect import get_client, runtime
 
     with get_client(sync_client=True) as client:
-        client.update_flow_run(UUID(runtime.flow_run.id), tags=[*runtime.flow_run.tags, owner_tag(root)])
+        client.update_flow_run(UUID(runtime.flow_run.id), tags=[*runtime.flow_run.tags, *owner_tags(root)])
 
 
 def start_private_server() -> None:

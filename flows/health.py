@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.environment import OWNER_TAG, owner_tag
+from flows.environment import OWNER_TAG, owner_tags
 from workspace.cycle import iso_week, week_ahead
 from workspace.errors import VigilError
 from workspace.journal import Journal
@@ -42,10 +42,10 @@ def _has_registry(root: Path, settings: Settings) -> bool:
 def _close_prefect_runs(root: Path) -> list[str]:
     if not os.environ.get("PREFECT_API_URL") and not (root / ".vigil" / "prefect" / "prefect.db").exists():
         return []
-    return asyncio.run(_crash_running_flows(str(root.resolve()), owner_tag(root)))
+    return asyncio.run(_crash_running_flows(str(root.resolve()), set(owner_tags(root))))
 
 
-async def _crash_running_flows(workspace: str, mine: str) -> list[str]:
+async def _crash_running_flows(workspace: str, mine: set[str]) -> list[str]:
     from prefect import get_client
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.states import Crashed
@@ -55,7 +55,7 @@ async def _crash_running_flows(workspace: str, mine: str) -> list[str]:
     async with get_client() as client:
         wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
         for run in await client.read_flow_runs(flow_run_filter=wanted):
-            others = {tag for tag in run.tags if tag.startswith(OWNER_TAG)} - {mine}  # of a server that several machines use
+            others = {tag for tag in run.tags if tag.startswith(OWNER_TAG)} - mine  # on a server that several machines use
             if str(run.id) == me or run.parameters.get("workspace") != workspace or others:
                 continue
             await _crash_tasks(client, run.id)
@@ -107,7 +107,6 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
         return rows
     if not (root / ".git").exists():
         row("git", False, ".git is gone: nothing can be versioned or restored", PUT_BACK_GIT)
-        return rows
     row("journal", True, f"{len(events)} events, chain intact, and all that was committed")
     running = open_cycle(events)
     row(

@@ -73,10 +73,11 @@ def prefect_server(root: Path) -> Iterator[str]:
 
 def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
     """Serve the deployment until stopped. `cron` stands in for every hour."""
-    from flows.environment import prepare_environment
+    from flows.environment import owner_tags, prepare_environment
 
     prepare_environment(root)
-    name = f"{root.name}-{workspace_id(Journal(root).events())[:8]}" if os.environ.get("PREFECT_API_URL") else root.name  # others may use that server
+    mine = workspace_id(Journal(root).events())[:8] if os.environ.get("PREFECT_API_URL") else ""  # others may use that server, and call a folder so
+    name = f"{root.name}-{mine}" if mine else root.name
     with prefect_server(root) as address:
         from flows.cycle import weekly_retrain
 
@@ -89,7 +90,7 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
             name=name,
             schedule=slot,
             parameters={"workspace": str(root.resolve()), "scheduled": True},
-            tags=["vigil"],
+            tags=["vigil", *owner_tags(root)],
             print_starting_message=False,
             limit=1,
         )

@@ -192,7 +192,7 @@ def _clips(root: Path, store: str, batch: str) -> list[Row]:
 
 
 def _missing(what: str, path: Path, problem: Exception) -> DataError:
-    return DataError(f"{what} are missing.", why=f"{path}: {problem}", next_step="Run `vigil retrain` again, or `dvc pull`.")
+    return DataError(f"{what} are missing.", why=f"{path}: {problem}", next_step="Run `vigil retrain` again, or `vigil doctor --pull`.")
 
 
 def _write_table(root: Path, path: Path, rows: Sequence[Row]) -> None:

@@ -17,9 +17,10 @@ from pipelines.layouts import Found
 from pipelines.seen import Entry, Seen, Stamp, seen_as
 from pipelines.stage import Progress
 from workspace.errors import DataError
-from workspace.objectstore import ObjectInfo, fetch, is_s3, list_prefix, partial_path, path_problem, split_url
+from workspace.objectstore import REFUSED, ObjectInfo, fetch, is_s3, list_prefix, partial_path, path_problem, split_url
 from workspace.settings import IngestSettings, SourceSettings
 
+CLOSED = {why: f"{UNREADABLE} ({why})" for why in REFUSED}  # what a person reads of an object that the store refuses
 TABLES = (".csv", ".json", ".jsonl", ".txt")  # always fetched: without its table nobody knows what an object is
 
 
@@ -53,7 +54,7 @@ def pending_objects(source: SourceSettings, settings: IngestSettings, seen: Seen
     def is_known(item: ObjectInfo) -> bool:
         name, stamp = _name(item.key, source), Stamp(item.size, item.etag)
         before = seen.get(known_as, name)
-        refused = before is not None and before.stamp == stamp and before.problem.startswith(UNREADABLE)  # what stays refused is not new
+        refused = before is not None and before.stamp == stamp and before.problem in CLOSED.values()  # what stays refused is not new
         return refused or seen.unchanged(known_as, name, stamp) is not None
 
     return [item for item in _objects(source, settings) if not is_known(item)]
@@ -123,7 +124,7 @@ def _fetch(source: SourceSettings, settings: IngestSettings, incoming: Path, obj
             f"Cannot read {_url(source)}{name}.", why=f"the store refuses {what} ({closed[name]})",
             next_step="Let these credentials read objects (s3:GetObject), bring back what is archived, then run the same again.",
         )  # fmt: skip
-    return {name: f"{UNREADABLE} ({why})" for name, why in closed.items()}
+    return {name: CLOSED[why] for name, why in closed.items()}
 
 
 def _objects(source: SourceSettings, settings: IngestSettings) -> list[ObjectInfo]:

@@ -42,7 +42,7 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     extraction = extract_clips(path, engine.faces_in(mode or None))
     said = engine.judge(extraction, str(path))
     if said.p_fake is None:
-        raise VigilError(f"There is nothing to explain in '{path}'.", why=said.reason, next_step="Name an image or a video with a face.")
+        raise VigilError(f"There is nothing to explain in {path}.", why=said.reason, next_step="Name an image or a video with a face.")
     worst, found = explain_verdict(load_model(folder / "model.safetensors", engine.card.model_sha256), engine.card, said, extraction.clips)
     clip = extraction.clips[worst]
     mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)

@@ -126,9 +126,9 @@ def _objects(root: Path, settings: Settings, without_tags: Sequence[str]) -> Ite
     needed = needed_by(root, without_tags)
     staying = set().union(*(md5s for name, md5s in needed.items() if name not in without_tags))
     given_up = set().union(*(needed[tag] for tag in without_tags)) - staying
-    stores, shared = [("DVC's cache", cache_of(root))], ""
-    if not cache_of(root).resolve().is_relative_to(root.resolve()):
-        shared = "it lies outside of this workspace: others may need what it holds"
+    cache = cache_of(root)
+    stores = [("DVC's cache", cache)]
+    is_shared = not cache.resolve().is_relative_to(root.resolve())
     if (remote := local_remote(root, settings.remote.url)) is not None:
         stores.append(("the DVC remote on this disk", remote))
     who = f"{sum(name != WORKSPACE for name in needed) - len(without_tags)} branches and tags, and the batches here"
@@ -137,7 +137,8 @@ def _objects(root: Path, settings: Settings, without_tags: Sequence[str]) -> Ite
         lost = f"{', '.join(without_tags)} can then be restored from {settings.remote.url} only"
     for place, store in stores:
         found = objects_in(store)
-        kept, nobodys = shared if store == cache_of(root) else "", tuple(path for md5, path in found.items() if md5 not in staying | given_up)
+        kept = "it lies outside of this workspace: others may need what it holds" if is_shared and store == cache else ""
+        nobodys = tuple(path for md5, path in found.items() if md5 not in staying | given_up)
         yield Pile(f"{place}: needed by nobody", nobodys, "no branch, tag or batch names it", kept)
         yield Pile(f"{place}: needed by a tag given up", tuple(path for md5, path in found.items() if md5 in given_up), lost, kept)
         yield Pile(f"{place}: needed", tuple(path for md5, path in found.items() if md5 in staying), kept=f"{who} need it")

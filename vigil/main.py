@@ -516,7 +516,7 @@ def doctor(
     workspace: WorkspaceOption = None,
     fix: Annotated[bool, typer.Option("--fix", help="End orphans, close stale runs, remove stale locks, rebuild aliases, finish a commit.")] = False,
     push: Annotated[bool, typer.Option("--push", help="Send to the DVC remote what it lacks; with --remote, also what is damaged there.")] = False,
-    pull: Annotated[bool, typer.Option("--pull", help="Fetch from the DVC remote what this clone lacks.")] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch from the DVC remote what this clone lacks, and let its champion serve.")] = False,
     remote: Annotated[
         bool, typer.Option("--remote", help="Read every object on the DVC remote and compare its checksum; costs as much traffic as a full pull.")
     ] = False,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.batches import set_batch_state as journal_batch_state
-from workspace.errors import RegistryUnavailable, WorkspaceError
+from workspace.errors import RegistryUnavailable, VigilError, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.settings import Settings
@@ -45,16 +45,16 @@ def examine_and_fix(
                 lost = [_not_fetched(left)] if left else []
             if clock_is_right:
                 done += count_weeks_from_now(root, settings)
-            leading = champion(Journal(root).events())
             if fix:
                 done += end_what_was_left(root, settings)
                 done += [f"removed {name}" for name in (*repository.remove_stale_dvc_files(root), *repository.remove_stale_git_locks(root))]
+                leading = champion(Journal(root).events())
                 if leading and not (root / leading.path).exists():
                     repository.pull(root, [f"{leading.path}.dvc"])
                     done.append(f"pulled {leading.path}")
                 if tag := finish_commit(root):
                     done.append(f"committed {tag}")
-            if leading and (fix or (pull and _serves_nothing(root, settings))):
+            if (fix and leading) or (pull and _could_serve(root, settings)):
                 registry.rebuild_aliases(root, settings)
                 done.append("aliases rebuilt from the journal")
             if push:
@@ -65,13 +65,17 @@ def examine_and_fix(
     return examine(root, settings) + lost + (examine_remote(verified) if verified else []), done
 
 
-def _serves_nothing(root: Path, settings: Settings) -> bool:
-    """Whether the registry is there and names no champion, as in a fresh clone; one that others use knows better than the clone of an old tag."""
+def _could_serve(root: Path, settings: Settings) -> bool:
+    """Whether the champion's files are here and the registry names none, as in a fresh clone that was pulled.
+
+    A registry that others use knows better than the clone of an old tag.
+    """
     from workspace.registry import read_alias
 
     try:
-        return read_alias(root, settings) is None
-    except RegistryUnavailable:
+        leading = champion(Journal(root).events())
+        return leading is not None and (root / leading.path).exists() and read_alias(root, settings) is None
+    except VigilError:  # each has a row of its own
         return False
 
 

@@ -3,19 +3,21 @@
 import copyreg
 import re
 
-PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]*@")
+PASSWORDS = ((re.compile(r"(://[^/\s:@]*):[^/\s]*@"), r"\1:***@"), (re.compile(r"([?&]password=)[^&\s]*"), r"\1***"))
 
 
 def without_passwords(text: str) -> str:
     """`text` with the password of every address in it as ***."""
-    return PASSWORD.sub(r"\1:***@", text)
+    for pattern, shown in PASSWORDS:
+        text = pattern.sub(shown, text)
+    return text
 
 
 class VigilError(Exception):
     """Any failure a person can act on. Its text has three lines: what, why, next. No password of an address is in it."""
 
     def __init__(self, what: str, *, why: str, next_step: str) -> None:
-        what, why = without_passwords(what), without_passwords(why)
+        what, why, next_step = map(without_passwords, (what, why, next_step))
         super().__init__(f"{what}\n  Why:  {why}\n  Next: {next_step}")
         self.what, self.why, self.next_step = what, why, next_step
 

@@ -47,7 +47,7 @@ def lease(root: Path, purpose: str, wait_seconds: float = 0.0) -> Iterator[Holde
 
 
 def lease_holder(root: Path) -> Holder | None:
-    """The living process that holds the lease of `root`, or None. Looks only; never disturbs one who is taking it."""
+    """The living process that holds the lease of `root`, or None. Looks only."""
     return read_holder(_lease_lock(root))
 
 
@@ -65,7 +65,7 @@ def hold_lock(lock: Path, purpose: str, wait_seconds: float, what: str) -> Itera
     """Hold the lock file `lock` (made when missing, never removed) and describe the holder in the `.json` beside it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    deadline = time.monotonic() + wait_seconds
+    deadline = time.monotonic() + max(wait_seconds, LOOK_SECONDS)  # who only looks (`_is_free`) is gone by then
     holder: Holder | None = None
     try:
         while True:
@@ -113,9 +113,9 @@ def read_holder(lock: Path) -> Holder | None:
 
 
 def _is_free(lock: Path) -> bool:
-    """Whether nobody holds a lock file; a container that was killed leaves its note to one with another name."""
+    """Whether nobody holds a lock file; a container that was killed leaves its note to one with another name. Takes it for a moment, with others who look."""
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

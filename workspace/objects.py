@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from workspace.errors import DataError
+from workspace.errors import DataError, WorkspaceError
 from workspace.repository import git
 
 WORKSPACE = "workspace"
@@ -27,10 +27,13 @@ def objects_in(store: Path) -> dict[str, Path]:
 
 def cache_of(root: Path) -> Path:
     """DVC's cache of a workspace: its own, or where a person's set-up of DVC has it."""
-    from dvc.config import Config
+    from dvc.config import Config, ConfigError
 
     own = root.resolve() / ".dvc"
-    return Path(Config(str(own), validate=False).get("cache", {}).get("dir") or own / "cache")
+    try:
+        return Path(Config(str(own), validate=False).get("cache", {}).get("dir") or own / "cache")
+    except ConfigError as problem:
+        raise WorkspaceError(f"The configuration of DVC in {root} cannot be read.", why=str(problem), next_step="Mend .dvc/config.") from problem
 
 
 def local_remote(root: Path, url: str) -> Path | None:

@@ -72,7 +72,7 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
         if uri == settings.registry.tracking_uri:  # no file of this workspace alone
             _refuse_anothers(client, root, settings.registry)
         else:
-            _bring_home(Path(uri.removeprefix("sqlite:///")), Workspace(root).artifacts, settings.registry.experiment)
+            _bring_home(Path(uri.removeprefix("sqlite:///").partition("?")[0]), Workspace(root).artifacts, settings.registry.experiment)
         yield client
     except VigilError:
         raise
@@ -110,7 +110,10 @@ def _bring_home(database: Path, artifacts: Path, experiment: str) -> None:
     """Have the workspace's own database name `artifacts` where it names the folder of another place: of before a move, or of what this one is a copy of.
 
     MLflow notes whole paths, once. A copy would write into its original, where no erasure looks; and nothing could be logged where that is gone.
+    So a workspace is to be opened by one path at a time.
     """
+    if not database.is_file():
+        return
     with closing(sqlite3.connect(database, timeout=DATABASE_SECONDS)) as connection, connection:
         found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (experiment,)).fetchone()
         was, now = str(found[0]) if found else "", str(artifacts)

@@ -167,7 +167,7 @@ def open_dvc(root: Path) -> Any:
         raise WorkspaceError(f"{root} is no git repository any more.", why="its .git is gone", next_step=PUT_BACK_GIT)
     elsewhere, state = os.environ.get("DVC_SITE_CACHE_DIR"), root / ".vigil" / "dvc"
     state.mkdir(parents=True, exist_ok=True)
-    with suppress(PermissionError):  # another user's: DVC will say so
+    with suppress(OSError):  # another user's, or on a disk that knows no modes: what does not work DVC says
         state.chmod(0o700)  # DVC opens it to everybody, and runs what it finds there
     os.environ["DVC_SITE_CACHE_DIR"] = elsewhere or str(state)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"

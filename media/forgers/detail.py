@@ -55,11 +55,12 @@ def _hold_ends(made: Floats, frames: NDArray[np.uint8], covers: Floats) -> None:
     What would lie there is drawn together with the shades before it.
     """
     there = covers > COVERED
-    if not there.any():
+    places = np.flatnonzero(there)
+    if not places.size:
         return
-    made_there, was_there = made[there], frames[there]
-    for channel in range(3):
-        plane, inside_now, was = made[..., channel], made_there[:, channel], was_there[:, channel]
+    made_there, was_there = (np.ascontiguousarray(clip.reshape(-1, 3).take(places, axis=0).T) for clip in (made, frames))
+    for channel, (inside_now, was) in enumerate(zip(made_there, was_there, strict=True)):
+        plane = made[..., channel]
         for end in (255, 0):
             inside = inside_now if end else 255 - inside_now
             if inside.max() <= MOST_SHADE:
@@ -70,7 +71,7 @@ def _hold_ends(made: Floats, frames: NDArray[np.uint8], covers: Floats) -> None:
                 high = np.maximum(seen - KNEE, 0) * there * np.minimum(1, 2 * covers)
                 seen = seen - high * (reaches - MOST_SHADE) / (reaches - KNEE)
                 plane[...] = seen if end else 255 - seen
-                inside_now = plane[there]
+                inside_now = plane.take(places)
 
 
 def _as_detailed(drawn: Floats, real: Floats, covers: Floats, sharpness: float, fill: bool) -> Floats:

@@ -30,12 +30,14 @@ def read(source: SourceSettings, path: Path) -> Listing:
             why=f"entry {wrong} is no object",
             next_step='Write [{"path": ..., "label": ...}, ...].',
         )
-    if wrong := next((number for number, row in enumerate(content, start=1) if any(isinstance(row.get(name), list | dict) for name in ("path", "label"))), 0):
-        raise DataError(
-            f"Cannot use the table {path}. Nothing was read from it.",
-            why=f"path or label of entry {wrong} is no single word",
-            next_step="Write an entry for each file.",
-        )
+    single = {source.columns.get(name, name).strip().lower() for name in ("path", "label")}
+    for number, row in enumerate(content, start=1):
+        if many := next((key for key, value in row.items() if str(key).strip().lower() in single and isinstance(value, list | dict)), ""):
+            raise DataError(
+                f"Cannot use the table {path}. Nothing was read from it.",
+                why=f"{many!r} of entry {number} is no single word",
+                next_step="Write an entry for each file.",
+            )
     rows = [{str(key).strip().lower(): "" if value is None else str(value).strip() for key, value in row.items()} for row in content]
     if wrong := next((number for number, (row, said) in enumerate(zip(rows, content, strict=True), start=1) if len(row) < len(said)), 0):
         raise DataError(

@@ -312,7 +312,7 @@ def test_all_forms_of_json_say_the_same(name: str, text: str, tmp_path: Path) ->
         ("t.json", "{", "not JSON"),
         ("t.json", "3", "holds no"),
         ("t.json", "[1]", "entry 1 is no object"),
-        ("t.json", '[{"path": ["a.mp4"], "label": "real"}]', "label of entry 1 is no single word"),
+        ("t.json", '[{"Path": ["a.mp4"], "label": "real"}]', "'Path' of entry 1 is no single word"),
         ("t.json", '[{"file": "a"}]', "no column path"),
         ("t.json", '[{"path": "a", "label": "maybe"}]', "entry 1: label 'maybe'"),
         ("t.jsonl", '{"path": "a"\n', "not JSON lines"),

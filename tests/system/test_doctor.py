@@ -40,7 +40,7 @@ def test_runs_that_a_killed_flow_left_running_are_closed_and_named(ingested: Pat
 THREE_RUNS = """
     import asyncio, json, sys
     from pathlib import Path
-    from flows.environment import OWNER_TAG, owner_tag, prepare_environment
+    from flows.environment import OWNER_TAG, owner_tags, prepare_environment
     root = Path(sys.argv[1])
     prepare_environment(root)
     from prefect import flow, get_client
@@ -50,7 +50,7 @@ THREE_RUNS = """
     from workspace.settings import load_settings
 
     told = flow(lambda workspace: None, name="weekly-retrain")
-    tags = {"mine": [owner_tag(root)], "of before": [], "of another": [f"{OWNER_TAG}0123456789abcdef"]}
+    tags = {"mine": owner_tags(root), "of before": [], "of another": [f"{OWNER_TAG}0123456789abcdef"]}
 
     async def three():
         async with get_client() as client:

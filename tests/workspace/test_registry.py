@@ -11,7 +11,7 @@ from flows.health import examine
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.mending import roll_back
 from workspace import registry
-from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, WorkspaceError
+from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, WorkspaceError, without_passwords
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.lease import lease
@@ -369,6 +369,26 @@ def test_a_copy_writes_below_itself_and_a_moved_workspace_goes_on(world, tmp_pat
     registry.rebuild_aliases(copy, settings)
     shutil.rmtree(copy / "models" / ONE)
     assert registry.serving_model(copy, settings) == copy / "models" / ONE and (copy / "models" / ONE / "model.safetensors").is_file(), "from the copy's own"
+
+
+def test_an_address_may_have_options(world):
+    root, _ = world
+    assert registry.prepare(root, make_settings(tracking_uri="sqlite:///mlflow.db?timeout=30")) == registry.prepare(root, make_settings())
+    assert sorted(path.name for path in root.iterdir() if path.is_file()) == ["mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://u:p@ss:w@h:5/db refused", "postgresql://u:***@h:5/db refused"),
+        ("http://h/x?user=u&password=secret&a=b", "http://h/x?user=u&password=***&a=b"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("http://[::1]:5000/a and ann@example.org:8", "http://[::1]:5000/a and ann@example.org:8"),
+    ],
+)
+def test_passwords_and_nothing_else_are_left_out(text, shown):
+    assert without_passwords(text) == shown
+    assert all(line == shown for line in (WorkspaceError(text, why=text, next_step=text).what, WorkspaceError("", why=text, next_step="").why))
 
 
 def test_no_password_of_an_address_is_shown_or_logged(world):
