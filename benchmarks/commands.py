@@ -63,10 +63,7 @@ STANDS_FOR = {
     ("evaluate", 18): (17, "an AUC of 1 in every draw has no ends, and the report names its attacks: no figure here comes from either"),
     ("evaluate", 19): (18, "ECE counts classes alike: none here is of classes of unlike size but `learning`'s, which is of before"),
     ("evaluate", 20): (19, "as train 14"),
-    ("evaluate", 23): (
-        22,
-        "log-loss and Brier count classes alike, few people have a larger spread: no figure here comes from either but those of gates.py",
-    ),
+    ("evaluate", 23): (22, "log-loss and Brier count classes alike, few people have a larger spread: figures of gates.py alone come from either"),
     ("train", 23): (22, "a card's log-loss and Brier count classes alike: the model and its threshold are the same"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("drift", 9): (8, "as train 14"),

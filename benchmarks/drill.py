@@ -29,11 +29,7 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks.commands import code_hash  # noqa: E402
 from benchmarks.results import rows_of_code  # noqa: E402
 from tests.system.world import change_settings, copy_workspace, quick_workspace, vigil  # noqa: E402
-from workspace.files import (  # noqa: E402
-    add_row,
-    read_json,
-    sha256_file,
-)
+from workspace.files import add_row, read_json, sha256_file  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.processes import end_orphans  # noqa: E402
 from workspace.state import champion, cycles  # noqa: E402

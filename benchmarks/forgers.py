@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import a_file, in_the_environment_of_a_stage, telling_versions  # noqa: E402
-from workspace.files import add_row, rows_of, sha256_bytes, sha256_file  # noqa: E402  # noqa: E402
+from workspace.files import add_row, rows_of, sha256_bytes, sha256_file  # noqa: E402
 
 RESULTS = HERE / "forgers.jsonl"
 SEEDS = (1, 2, 3)

@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import code_hash, one_prefect_server, vigil  # noqa: E402
-from workspace.files import add_row, read_json, rows_of, write_json  # noqa: E402  # noqa: E402
+from workspace.files import add_row, read_json, rows_of, write_json  # noqa: E402
 
 RESULTS = HERE / "longitudinal.jsonl"
 ARRIVALS = {1: "blendswap", 6: "upsampler", 11: "smoother", 16: "coarse_upsampler", 21: "fine_upsampler"}
