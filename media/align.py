@@ -7,6 +7,7 @@ Coordinates are continuous: the first pixel reaches from 0 to 1, its centre is a
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -105,17 +106,26 @@ def continued(frames: np.ndarray, outside: np.ndarray) -> np.ndarray:
     found = frames.copy()
     for frame, part in zip(found, outside, strict=True):
         if part.any() and not part.all():
-            _, nearest = cv2.distanceTransformWithLabels(part.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-            inside = np.flatnonzero(~part.ravel())
-            source = np.zeros(int(nearest.max()) + 1, np.intp)
-            source[nearest.ravel()[inside]] = inside
-            frame[:] = frame.reshape(-1, frame.shape[2])[source[nearest]]
+            places, nearest = _nearest(np.packbits(part).tobytes(), part.shape)
+            pixels = frame.reshape(-1, frame.shape[2])
+            pixels[places] = pixels[nearest]
     return found
+
+
+@lru_cache(maxsize=32)  # one crop is gone over again and again: degraded, forged, degraded
+def _nearest(packed: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Which pixels of a frame lie outside, by number, and of each the nearest inside, from the bits of where that is."""
+    outside = np.unpackbits(np.frombuffer(packed, np.uint8), count=shape[0] * shape[1])
+    _, label = cv2.distanceTransformWithLabels(outside.reshape(shape), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    places, inside = np.flatnonzero(outside), np.flatnonzero(outside == 0)
+    source = np.zeros(int(label.max()) + 1, np.intp)
+    source[label.ravel()[inside]] = inside
+    return places, source[label.ravel()[places]]
 
 
 def all_beyond(frames: np.ndarray) -> np.ndarray:
     """Where crops [T,S,S,3] show no picture or half of it: `beyond` and the pixels beside it, [T,S,S] bool."""
-    return np.stack([cv2.dilate(beyond(frame), np.ones((3, 3), np.uint8)) > 0 for frame in frames])
+    return np.stack([cv2.dilate(outside, np.ones((3, 3), np.uint8)) > 0 if outside.any() else outside > 0 for outside in map(beyond, frames)])
 
 
 def done_within(frames: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -160,8 +170,9 @@ def beyond(frame: np.ndarray) -> np.ndarray:
     """
     if all((side[:, 0] | side[:, 1] | side[:, 2]).all() for side in (frame[0], frame[-1], frame[:, 0], frame[:, -1])):
         return np.zeros(frame.shape[:2], np.float32)
-    brightest = cv2.max(cv2.max(frame[..., 0], frame[..., 1]), frame[..., 2])
-    dark = np.pad((brightest == 0).astype(np.uint8), 2, mode="edge")  # a black line at the edge is as good as a band
+    red, green, blue = cv2.split(frame)
+    black = (cv2.max(cv2.max(red, green), blue) == 0).view(np.uint8)
+    dark = cv2.copyMakeBorder(black, 2, 2, 2, 2, cv2.BORDER_REPLICATE)  # a black line at the edge is as good as a band
     dark = np.ascontiguousarray(cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))[2:-2, 2:-2])
     _, parts = cv2.connectedComponents(dark, connectivity=4)
     at_edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))

@@ -3,7 +3,6 @@
 One draw a clip, the same for each frame. A strength or chance of zero draws no number, so that switching one off changes no other.
 """
 
-import io
 from fractions import Fraction
 
 import cv2
@@ -118,18 +117,20 @@ def h264_round_trip(frames: Frames, crf: int, fps: float = 25.0) -> Frames:
 
     count, height, width = frames.shape[:3]
     padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width, stream.pix_fmt = padded.shape[1], padded.shape[2], "yuv420p"
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"crf": str(crf), "preset": "veryfast", "x264-params": REPEATABLE}
-        for frame in padded:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode())
-    buffer.seek(0)
-    with av.open(buffer, "r") as coded:
-        decoded: list[Frames] = [frame.to_ndarray(format="rgb24").astype(np.uint8) for frame in coded.decode(video=0)]
+    encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
+    encoder.height, encoder.width, encoder.pix_fmt = padded.shape[1], padded.shape[2], "yuv420p"
+    encoder.framerate = Fraction(fps).limit_denominator(1001)
+    encoder.time_base = 1 / encoder.framerate
+    encoder.thread_count = decoder.thread_count = 1
+    encoder.options = {"crf": str(crf), "preset": "veryfast", "x264-params": REPEATABLE}
+    packets = []
+    for moment, picture in enumerate(padded):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame.pts, frame.time_base = moment, encoder.time_base
+        packets += encoder.encode(frame)
+    decoded: list[Frames] = []
+    for packet in (*packets, *encoder.encode(None), None):
+        decoded += [frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for frame in decoder.decode(packet)]
     return np.stack(decoded[:count])[:, :height, :width]
 
 

@@ -9,7 +9,7 @@ forgery's own trace stays whole (a donor has a draw of its own; fakes that are n
 mirror: their attack would not survive, and where it did for one class alone it would speak for that class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +25,7 @@ from model.data import ClipSource, labels_of, to_tensor
 from model.reforge import Reforger
 from workspace.settings import AugmentSettings
 
+Frames = NDArray[np.uint8]
 DATA, POOR, SOURCE, DONOR = 1, 4, 6, 7  # streams of random numbers of one slot of a step
 LEAST, FULL = LEAST_CHANGE / 255, 4.5 / 255  # mean difference of a cell's pixels: below the one nothing was forged, from the other on all of it
 
@@ -49,30 +50,30 @@ class Views:
 
     def make(self, step: int, chosen: Sequence[int], slots: Sequence[int]) -> list[View]:
         """The views in `slots` of the batch of positions `chosen`. The same whichever slots are asked for together."""
-        leader = self._leaders(chosen)
-        shown = {slot: self._show(step, slot, leader[slot], chosen[slot], poor=True) for slot in slots}
+        leader, spoilt = self._leaders(chosen), _Spoilt()
+        shown = {slot: self._show(step, slot, leader[slot], chosen[slot], spoilt, poor=True) for slot in slots}
         views = []
         for slot in slots:
             where = None
             if self._grid and not self._fake[chosen[slot]]:
                 where = torch.zeros(shown[slot][0].shape[0], self._grid, self._grid)
             elif self._grid and (first := leader[slot]) != slot:
-                twin, spoilt = shown.get(first, (None, True))
-                if twin is None or spoilt:
-                    twin, _ = self._show(step, first, first, chosen[first], poor=False)
+                twin, poor = shown.get(first, (None, True))
+                if twin is None or poor:
+                    twin, _ = self._show(step, first, first, chosen[first], spoilt, poor=False)
                 where = change(shown[slot][0], twin, self._grid)
             views.append(View(shown[slot][0], where))
         return views
 
-    def _show(self, step: int, slot: int, leader: int, position: int, poor: bool) -> tuple[Tensor, bool]:
+    def _show(self, step: int, slot: int, leader: int, position: int, spoilt: "_Spoilt", poor: bool) -> tuple[Tensor, bool]:
         """The clip at `position`, drawn for `slot` and augmented as `leader` is, and whether, a real one and with `poor`, it was degraded first."""
         rng = np.random.default_rng([self._seed, step, DATA, slot])
 
-        def spoil(clip: NDArray[np.uint8], stream: tuple[int, int]) -> NDArray[np.uint8]:
+        def spoil(clip: Frames, stream: tuple[int, int]) -> Frames:
             settings = self._augment
             if settings is None or settings.poor_sources <= 0:
                 return clip
-            return impoverish(clip, settings.poor_sources, settings, np.random.default_rng([self._seed, step, *stream]))
+            return spoilt.once(clip, stream, lambda: impoverish(clip, settings.poor_sources, settings, np.random.default_rng([self._seed, step, *stream])))
 
         take = partial(
             self._reforger.take, single=self._single, spoil=partial(spoil, stream=(SOURCE, leader)), spoil_donor=partial(spoil, stream=(DONOR, slot))
@@ -96,6 +97,22 @@ class Views:
         """For each slot the one whose draws it shares: a fake's is that of the real it was made from, where that is in the batch."""
         place = {position: slot for slot, position in reversed(list(enumerate(chosen)))}
         return [place.get(self._source.get(position, -1), slot) for slot, position in enumerate(chosen)]
+
+
+class _Spoilt:
+    """What was degraded for a batch: a real clip and what its fake is forged from are one picture, degraded by one draw, and once is enough."""
+
+    def __init__(self) -> None:
+        self._done: dict[tuple[int, int], list[tuple[Frames, Frames]]] = {}
+
+    def once(self, clip: Frames, stream: tuple[int, int], make: Callable[[], Frames]) -> Frames:
+        """What `make` makes of the clip by the draws of `stream`, or made of the same pixels before."""
+        done = self._done.setdefault(stream, [])
+        for given, made in done:
+            if np.array_equal(given, clip):
+                return made
+        done.append((clip, make()))
+        return done[-1][1]
 
 
 def _sources(clips: ClipSource, fake: "np.ndarray") -> dict[int, int]:

@@ -65,7 +65,8 @@ def _hold_ends(made: Floats, frames: NDArray[np.uint8], covers: Floats) -> None:
             inside = inside_now if end else 255 - inside_now
             if inside.max() <= MOST_SHADE:
                 continue
-            reaches = float(np.quantile(inside, 1 - float((was == end).mean())))
+            share = float((was == end).mean())
+            reaches = float(np.quantile(inside, 1 - share)) if share > 0 else float(inside.max())
             if reaches > MOST_SHADE:
                 seen = plane if end else 255 - plane
                 high = np.maximum(seen - KNEE, 0) * there * np.minimum(1, 2 * covers)
