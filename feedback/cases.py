@@ -17,6 +17,7 @@ from feedback.database import Database, new_id, now
 from feedback.ordering import Candidate, gold_slots, in_order, keyed, uncertainty_of, use_of
 from feedback.quality import quality
 from feedback.tables import CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS, USERS
+from workspace.manifest import composed
 from workspace.settings import FeedbackSettings
 
 UNSCORED = ("", "unlabelled", "conflict")  # not asked because of a score
@@ -324,8 +325,8 @@ def decided(labels: Sequence[str], needed: int) -> str:
 
 
 def agreed_identity(identities: Iterable[str]) -> str:
-    """The person that those who named one agree on; "" where they name different ones: a wrong identity leaks people across splits."""
-    named = {identity.strip() for identity in identities if identity.strip()}
+    """The person that those who named one agree on, however an accent was typed; "" where they name different ones: a wrong identity leaks people across splits."""
+    named = {composed(identity.strip()) for identity in identities if identity.strip()}
     return named.pop() if len(named) == 1 else ""
 
 

@@ -53,6 +53,7 @@ def test_a_label_needs_enough_agreeing_answers(labels: list[str], needed: int) -
 def test_three_different_answers_are_unsure_and_a_name_that_two_disagree_on_is_nobody() -> None:
     assert decided(["real", "fake", "unsure"], 2) == "unsure" and decided(["real", "unsure", "unsure"], 2) == "unsure"
     assert agreed_identity([" ann b. ", "ann b.", ""]) == "ann b." and agreed_identity(["ann", "bob"]) == "" and agreed_identity(["", ""]) == ""
+    assert agreed_identity(["Zo\u00eb", "Zoe\u0308"]) == "Zo\u00eb"  # one name, typed on two keyboards
 
 
 # -- answering ----------------------------------------------------------------------------------------------------------------
