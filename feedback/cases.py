@@ -325,7 +325,7 @@ def decided(labels: Sequence[str], needed: int) -> str:
 
 
 def agreed_identity(identities: Iterable[str]) -> str:
-    """The person that those who named one agree on, however an accent was typed; "" where they name different ones: a wrong identity leaks people across splits."""
+    """Whom those who named somebody agree on, however accents are typed; "" where they name different people: a wrong identity leaks people across splits."""
     named = {composed(identity.strip()) for identity in identities if identity.strip()}
     return named.pop() if len(named) == 1 else ""
 

@@ -23,7 +23,10 @@ from workspace.files import is_no_room
 ATTEMPTS = 3
 CONNECT_SECONDS, READ_SECONDS = 5, 30  # a store that is silent for longer is treated as gone
 CHUNK_BYTES = 64 << 10  # what a cut may cost a second time
-REFUSED = ("AccessDenied", "InvalidObjectState", "NoSuchKey", "403", "404")  # one object alone: another may be had; archived ones are the second
+# one object alone: another may be had; archived ones are the second, and those whose key is switched off, gone or waits to be deleted
+REFUSED = (
+    "AccessDenied", "InvalidObjectState", "NoSuchKey", "403", "404", "KMS.DisabledException", "KMS.NotFoundException", "KMS.KMSInvalidStateException",
+)  # fmt: skip
 LONGEST_NAME_BYTES = 255  # of a file, on every common file system
 
 

@@ -147,6 +147,10 @@ def forbidden(_: Any) -> Fault:
     return Fault(BIG, "status", code=403, error="AccessDenied")
 
 
+def locked(_: Any) -> Fault:
+    return Fault(BIG, "status", code=400, error="KMS.DisabledException")
+
+
 def archived(client: Any) -> Fault | None:
     client.put_object(Bucket="media", Key=f"press/{BIG}", Body=CONTENT[BIG], StorageClass="GLACIER")
     return None
@@ -156,7 +160,7 @@ def gone(client: Any) -> Fault:
     return Fault(BIG, "none", times=1, before=lambda: client.delete_object(Bucket="media", Key=f"press/{BIG}"))
 
 
-REFUSED = {"AccessDenied": forbidden, "InvalidObjectState": archived, "NoSuchKey": gone}
+REFUSED = {"AccessDenied": forbidden, "InvalidObjectState": archived, "NoSuchKey": gone, "KMS.DisabledException": locked}
 
 
 @pytest.mark.parametrize("word", REFUSED)
