@@ -2,6 +2,7 @@
 
 import csv
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -68,7 +69,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
         if "\0" in row["path"]:
             mistakes.append(f"{word} {number}: a null byte in its path")
             continue
-        name = _seen_from(here, PurePosixPath(row["path"].replace("\\", "/"))) if row["path"] else ""
+        name = _as_on_disk(table.parent, _seen_from(here, PurePosixPath(row["path"].replace("\\", "/")))) if row["path"] else ""
         if not name:
             mistakes.append(f"{word} {number}: no path")
         elif name in seen:
@@ -93,6 +94,12 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
             next_step="Mend these lines, or say what its labels mean: `--label 1=fake --label 0=real` (`label_map` of a source in params.yaml).",
         )
     return listing
+
+
+def _as_on_disk(folder: Path, name: str) -> str:
+    """The name with its accents as the file's own: a Mac's copy has each as two characters where a table has one, or the other way round."""
+    spelt = [name] if name.isascii() else [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    return next((one for one in spelt[1:] if not os.path.exists(folder / name) and os.path.exists(folder / one)), name)
 
 
 def _seen_from(here: str, named: PurePosixPath) -> str:

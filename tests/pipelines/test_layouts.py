@@ -80,6 +80,18 @@ def test_words_are_one_however_their_accents_are_typed_and_a_file_keeps_the_name
     assert {identity_of(listed, rule, False, "") for listed in found.values()} == {one}
 
 
+@pytest.mark.parametrize(("typed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_table_finds_a_file_whose_accents_are_stored_otherwise(tmp_path: Path, typed: str, stored: str) -> None:
+    """As a Mac stores them."""
+    here, there = (unicodedata.normalize(form, "Zoë/José") for form in (stored, typed))
+    touch(tmp_path / f"{here}.mp4")
+    (tmp_path / "labels.csv").write_text(f"path,label\n{there}.mp4,real\n{'ö' * 300}.mp4,real\n")
+    assert [(one.name, one.problem) for one in read_layout(source(tmp_path), tmp_path).files][0] == (f"{here}.mp4", "")
+    (tmp_path / "labels.csv").write_text(f"path,label\n{there}.mp4,real\n{here}.mp4,fake\n")
+    with pytest.raises(DataError, match="stands in the table twice"):
+        read_layout(source(tmp_path), tmp_path)
+
+
 def test_an_absolute_path_below_the_folder_of_the_table_is_read(tmp_path: Path) -> None:
     """By way of a link to that folder too; what lies beside it stays outside."""
     folder, beside = tmp_path / "set", tmp_path / "set-2" / "c.mp4"
