@@ -1,6 +1,8 @@
 """Fixtures that more than one room's tests use, and the guard under which the whole suite runs."""
 
+import atexit
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 GUARD = Path(__file__).parent / "guard"
 
 # Before anything opens a socket: here, and in every child process.
-os.environ["VIGIL_GUARD_LOG"] = str(Path(tempfile.mkdtemp(prefix="vigil-guard-")) / "refused.log")
+GUARD_FOLDER = tempfile.mkdtemp(prefix="vigil-guard-")
+atexit.register(shutil.rmtree, GUARD_FOLDER, ignore_errors=True)
+os.environ["VIGIL_GUARD_LOG"] = str(Path(GUARD_FOLDER) / "refused.log")
 os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), *filter(None, [os.environ.get("PYTHONPATH", "")])])
 for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
