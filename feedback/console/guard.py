@@ -1,6 +1,5 @@
 """What stands before every answer of the console: security headers, the form cookie, and no websocket from another site."""
 
-import hmac
 import secrets
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback.api.caller import Buckets
-from feedback.console.visitor import FORM_COOKIE, same_site, token_of
+from feedback.console.visitor import FORM_COOKIE, same_site
 
 # The library's pages are started by a script inside the page and compile their templates in the browser, hence the two
 # 'unsafe' words for scripts. Nothing may be loaded from, sent to, or framed by another host.
@@ -30,13 +29,13 @@ HEADERS = {
 
 
 class Guard:
-    """An ASGI application before another one. `page_token` gives the session token with which a page was opened, None for no such page.
+    """An ASGI application before another one. `may_open` says whether a request may open the live connection of the page of this id.
 
     Of one address at most `a_minute` requests are answered, and PAGES_A_MINUTE of those that open a page.
     """
 
-    def __init__(self, inner: ASGIApp, page_token: Callable[[str], str | None], a_minute: int) -> None:
-        self.inner, self.page_token, self.requests, self.pages = inner, page_token, Buckets(a_minute), Buckets(PAGES_A_MINUTE)
+    def __init__(self, inner: ASGIApp, may_open: Callable[[str, HTTPConnection], bool], a_minute: int) -> None:
+        self.inner, self.may_open, self.requests, self.pages = inner, may_open, Buckets(a_minute), Buckets(PAGES_A_MINUTE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request through the inner application."""
@@ -69,9 +68,8 @@ class Guard:
         await self.inner(scope, receive, guarded)
 
     def _owns(self, asked: HTTPConnection) -> bool:
-        """Whether a live connection comes from the browser session that opened its page: to know a page's id is not enough."""
-        opened = self.page_token(asked.query_params.get("client_id", ""))
-        return opened is None or hmac.compare_digest(opened.encode(), token_of(asked).encode())
+        """Whether a live connection comes from the browser session that opened each page it names: to know a page's id is not enough."""
+        return all(self.may_open(client_id, asked) for client_id in asked.query_params.getlist("client_id"))
 
 
 def _is_socket(scope: Scope) -> bool:

@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
-from nicegui import Client, binding, ui
 from nicegui import app as library
+from nicegui import binding, ui
 from starlette.routing import Mount, Route
 
 from feedback.console import PATH, account, cases, charts, detect, entry, history, media, models, review, theme, trail, users, verdict
 from feedback.console.guard import Guard
 from feedback.console.layout import View, frame, page
 from feedback.console.parts import empty, tag
-from feedback.console.visitor import token_of
+from feedback.console.sockets import may_open, own_pages
 from feedback.service import NotFound, Service
 
 LOG = logging.getLogger("vigil.console")
@@ -42,13 +42,14 @@ async def mounted(app: FastAPI, service: Service) -> AsyncIterator[None]:
         binding_refresh_interval=None, reconnect_timeout=30.0, gzip_middleware_factory=None,
     )  # fmt: skip
     _lost(service)
-    routes = [Mount(PATH, app=Guard(outer, _page_token, service.settings.feedback.requests_per_minute)), Route("/", _start)]
+    routes = [Mount(PATH, app=Guard(outer, may_open, service.settings.feedback.requests_per_minute)), Route("/", _start)]
     binding.MAX_PROPAGATION_TIME = 1.0  # the pages bind nothing: a slow moment of the machine is not worth a warning
     logging.getLogger("uvicorn.error").addFilter(_Quiet())
     async with outer.router.lifespan_context(outer):
         app.router.routes.extend(routes)
         try:
-            yield
+            with own_pages():
+                yield
         finally:
             for route in routes:
                 app.router.routes.remove(route)
@@ -68,12 +69,6 @@ def _lost(service: Service) -> None:
             empty("The service failed on this page.", "Its log says how. The API goes on answering.", PATH, "Back to the start")
 
     library.on_page_exception(failed)
-
-
-def _page_token(client_id: str) -> str | None:
-    """The session token with which a page was opened, or None where there is no such page (the library answers that itself)."""
-    client = Client.instances.get(client_id)
-    return None if client is None else token_of(client.request)
 
 
 class _Quiet(logging.Filter):

@@ -3,6 +3,8 @@
 import ast
 import asyncio
 import hashlib
+import html
+import json
 import re
 import sqlite3
 import time
@@ -189,6 +191,54 @@ def test_a_page_s_live_connection_is_for_the_session_that_opened_it(served: Serv
     assert vera.get(path).status_code == 200
 
 
+class Socket:
+    """A live connection by polling, opened with a client's cookies, and what a page's script would send over it."""
+
+    def __init__(self, client: httpx.Client, query: str = "") -> None:
+        self.client, self.path = client, f"/console/_nicegui_ws/socket.io/?EIO=4&transport=polling{query}"
+        self.path += "&sid=" + json.loads(client.get(self.path).text[1:])["sid"]
+        self.send("40")
+        assert self.read().startswith("40")
+
+    def send(self, text: str) -> None:
+        """Send one packet."""
+        assert self.client.post(self.path, content=text).text == "OK"
+
+    def read(self) -> str:
+        """What came back."""
+        return self.client.get(self.path).text
+
+    def joins(self, client_id: str, tab: str) -> bool:
+        """Whether the handshake for a page is accepted."""
+        page = {"client_id": client_id, "tab_id": tab, "old_tab_id": None, "document_id": tab, "next_message_id": 0}
+        self.send("420" + json.dumps(["handshake", page]))
+        return "430[true]" in self.read()
+
+    def make_key(self, client_id: str, form: tuple[str, str], name: str) -> None:
+        """Send the account page's form for a key."""
+        event = {"id": int(form[0]), "client_id": client_id, "listener_id": form[1], "args": [json.dumps({"name": name})]}
+        self.send("42" + json.dumps(["event", event]))
+
+
+def test_a_live_connection_acts_on_no_page_but_its_own(served: Service) -> None:
+    """The page stands in each message, not only in the address: a stranger's connection made a key on a page of Vera's, and read it."""
+    vera, rob, nobody = logged_in(served, "vera"), logged_in(served, "rob"), httpx.Client(base_url=served.url, trust_env=False, timeout=60)
+    pages = [html.unescape(client.get("/console/account").text) for client in (vera, rob)]
+    ids = [found[1] for text in pages if (found := re.search(r"client_id\W+([0-9a-f-]{36})", text))]
+    form = re.findall(r'"(\d+)":\{"tag":"form".*?"listener_id":"([0-9a-f-]+)","type":"submit"', pages[0])[1]
+    both = f"/console/_nicegui_ws/socket.io/?EIO=4&transport=polling&implicit_handshake=true&tab_id=t&client_id={ids[0]}&client_id={ids[1]}"
+    assert rob.get(both).status_code == 403, "the library believes the first of two"
+    strangers = [Socket(nobody), Socket(rob), Socket(rob, f"&client_id={ids[1]}")]
+    assert [stranger.joins(ids[0], "stranger") for stranger in strangers] == [False] * 3
+    mine = Socket(vera, f"&client_id={ids[0]}&implicit_handshake=true&tab_id=mine&document_id=mine&next_message_id=0")  # as a browser does
+    assert strangers[2].joins(ids[1], "his own")
+    for stranger in strangers:
+        stranger.make_key(ids[0], form, "of a stranger")
+    mine.make_key(ids[0], form, "of Vera")
+    names = lambda: [key["name"] for key in served.client.get("/v1/keys").json()["keys"]]  # noqa: E731
+    assert "of a stranger" not in wait_for(names, lambda found: "of Vera" in found, served.log)
+
+
 def test_an_address_that_opens_pages_without_end_is_told_to_wait() -> None:
     from feedback.console.guard import PAGES_A_MINUTE, Guard
 
@@ -213,7 +263,7 @@ def test_an_address_that_opens_pages_without_end_is_told_to_wait() -> None:
             await ask("/log-in")
         await ask("/assets/console.css")
 
-    guard = Guard(inner, lambda _: None, 10_000)
+    guard = Guard(inner, lambda *_: True, 10_000)
     asyncio.run(flood())
     assert answers[:PAGES_A_MINUTE] == [200] * PAGES_A_MINUTE and 429 in answers
     assert answers[-1] == 200, "files have a limit of their own"
