@@ -7,9 +7,12 @@ still needs are kept: of an upload in work, of a case that is open, in quarantin
 the case, its answers' notes. What training holds goes at the next cycle, or with `vigil erase` (`finish_erasures`): see
 workspace/forgetting.py. The weights of models that learned from it cannot be unlearned; the erasure names these models.
 One file that several people sent is one file: it stays while another's upload holds it, unless an admin erases the file.
+A batch that has it from a source of its own keeps it too, and the erasure names it; what the service itself brought out of a
+batch to show it to people (feedback/gathering.py) goes out of the batches as well.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from workspace.forgetting import Forgotten
 
 WHO = "system:retention"
+ELSEWHERE = "{batches} has it from a source of its own and keeps it, until an admin runs `vigil erase {sha256}`"
 NO_CYCLE = "the next cycle takes it out of the training data"
 
 
@@ -91,9 +95,10 @@ class Retention:
 
     # -- on request -----------------------------------------------------------------------------------------------------------
     def erase(self, actor: Actor, detection_id: str, why: str = "") -> dict[str, Any]:
-        """Erase one upload; returns {"sha256", "state": erased | held, "held_by", "training", "models", "next"}. Again is harmless.
+        """Erase one upload; returns {"sha256", "state": erased | held, "held_by", "training", "kept_in", "models", "next"}. Again is harmless.
 
-        `held`: others sent the same file; this upload and its verdict are gone, the file stays for theirs. Raises KeyError for no such upload.
+        `held`: others sent the same file; this upload and its verdict are gone, the file stays for theirs. `training`: requested, kept (`kept_in`
+        names the batches that have the file from a source of their own), or none. Raises KeyError for no such upload.
         """
         wanted = select(DETECTIONS).where(DETECTIONS.c.id == detection_id)
         with self.database.read() as connection:
@@ -101,24 +106,24 @@ class Retention:
         if row is None:
             raise KeyError(detection_id)
         sha256 = str(row["sha256"])
-        models = learned_from(self.database.root, sha256)  # reads many files: not while others wait to write
+        held = _training_holds(self.database.root, sha256)  # reads many files: not while others wait to write
         with self.database.write() as connection:
             row = connection.execute(wanted).mappings().one()  # as it is by now
-            return self._erase(connection, actor, sha256, [dict(row)], why, models, everywhere=False)
+            return self._erase(connection, actor, sha256, [dict(row)], why, held, everywhere=str(row["source"]).startswith("source:"))
 
     def erase_file(self, actor: Actor, sha256: str, why: str = "", in_batches: bool = False) -> dict[str, Any]:
         """Erase a file, whoever sent it, out of every batch whatever its source. Returns what `erase` does; raises KeyError for an unknown hash.
 
         `in_batches`: the batches hold it, so it is to be erased though nobody ever sent it to the service.
         """
-        models = learned_from(self.database.root, sha256)
+        held = _training_holds(self.database.root, sha256)
         with self.database.write() as connection:
             rows = [dict(row) for row in connection.execute(select(DETECTIONS).where(DETECTIONS.c.sha256 == sha256)).mappings()]
             if not rows and not in_batches:
                 raise KeyError(sha256)
             if not rows:
                 audit.append(connection, actor.who, "sample.erase", f"media:{sha256}", {"why": why})
-            return self._erase(connection, actor, sha256, rows, why, models, everywhere=True)
+            return self._erase(connection, actor, sha256, rows, why, held, everywhere=True)
 
     def erasures(self) -> list[dict[str, Any]]:
         """Every erased file: by hash, when, who, why, and what was done; the oldest first."""
@@ -126,7 +131,7 @@ class Retention:
             return [dict(row) for row in connection.execute(select(ERASURES).order_by(ERASURES.c.requested_at, ERASURES.c.sha256)).mappings()]
 
     def _erase(
-        self, connection: Connection, actor: Actor, sha256: str, rows: list[dict[str, Any]], why: str, models: list[dict[str, Any]], everywhere: bool
+        self, connection: Connection, actor: Actor, sha256: str, rows: list[dict[str, Any]], why: str, held: "_Held", everywhere: bool
     ) -> dict[str, Any]:
         ids = [row["id"] for row in rows]
         fresh = [row["id"] for row in rows if row["state"] != "erased"]
@@ -150,9 +155,9 @@ class Retention:
                 next_step = "The same account sent this file again; it stays until that upload is erased too."
             else:
                 next_step = f"The same account sent this file {len(others)} more times; it stays until those uploads are erased too."
-            outcome: dict[str, Any] = {"state": "held", "training": "", "models": [], "next": next_step}
+            outcome: dict[str, Any] = {"state": "held", "training": "", "kept_in": [], "models": [], "next": next_step}
         else:
-            outcome = self._erase_last(connection, actor, sha256, None if case is None else dict(case), ids, why, models, everywhere)
+            outcome = self._erase_last(connection, actor, sha256, None if case is None else dict(case), ids, why, held, everywhere)
         if fresh:
             for detection_id in fresh:
                 audit.append(connection, actor.who, "detection.erase", f"detection:{detection_id}", told)
@@ -166,7 +171,7 @@ class Retention:
         case: dict[str, Any] | None,
         ids: list[str],
         why: str,
-        models: list[dict[str, Any]],
+        held: "_Held",
         everywhere: bool,
     ) -> dict[str, Any]:
         """Nobody holds the file any more: its media, its case, and the word to training."""
@@ -192,13 +197,16 @@ class Retention:
         before = connection.execute(select(ERASURES).where(ERASURES.c.sha256 == sha256)).mappings().one_or_none()
         earlier: dict[str, Any] = dict(before["detail"]) if before is not None else {}
         case_id = "" if case is None else str(case["id"])
-        models = _joined(earlier.get("models", []), learned_by(self.database.root, case_id), models)
+        models = _joined(earlier.get("models", []), learned_by(self.database.root, case_id), held.models)
         requested = bool(handed_over) or everywhere or (before is not None and before["state"] == "requested")
+        everywhere = everywhere or bool(earlier.get("everywhere"))
+        kept_in = [] if requested and everywhere else [batch for batch, case_of in held.batches.items() if not case_of or case_of != case_id]
         detail = {
             **earlier,
             "detections": sorted({*earlier.get("detections", []), *ids}),
             "case_id": case_id,
-            "everywhere": everywhere or bool(earlier.get("everywhere")),
+            "everywhere": everywhere,
+            "kept_in": kept_in,
             "models": models,
             "cannot": "weights of the models named here were trained with it and cannot unlearn it" if models else "",
         }
@@ -212,9 +220,8 @@ class Retention:
         connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(**gone))
         self.media.delete(sha256)  # before the commit: a kill here leaves a request to repeat, never media that nobody remembers
         remove_copies(self.database.root, sha256)
-        training = "requested" if requested else "none"
-        said = f"Erased; {NO_CYCLE} (or run `vigil erase`)." if requested else "Erased; training never got it."
-        return {"state": "erased", "training": training, "models": models, "next": said}
+        training = "requested" if requested else "kept" if kept_in else "none"
+        return {"state": "erased", "training": training, "kept_in": kept_in, "models": models, "next": _said(sha256, training, kept_in, models)}
 
 
 def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict[str, Any]]:
@@ -245,7 +252,7 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             models = _joined(row["detail"].get("models", []), learned_by(root, case_id), learned[row["sha256"]])
             found = row["sha256"] in forgotten.samples
             mine = {"samples": [row["sha256"]], "kept_in": forgotten.kept_in.get(row["sha256"], [])}
-            training = {**forgotten.as_dict(), **mine} if found else "it was in no batch"
+            training = {**forgotten.as_dict(), **mine} if found else _in_no_batch(root, row["sha256"])
             detail = {**row["detail"], "training": training, "models": models}
             detail["cannot"] = "weights of the models named here were trained with it and cannot unlearn it" if models else ""
             same = (ERASURES.c.sha256 == row["sha256"]) & (ERASURES.c.requested_at == row["requested_at"])
@@ -270,6 +277,37 @@ def _journal(root: Path, rows: Iterable[Mapping[str, Any]], forgotten: "Forgotte
                 None if any(one.kind == "erased" and asked.items() <= one.fields.items() for one in events) else ("erased", fields)
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What training has of a file: the models that learned from it, and the batches that hold it, each with the case that its row names."""
+
+    models: list[dict[str, Any]]
+    batches: dict[str, str]
+
+
+def _training_holds(root: Path, sha256: str) -> _Held:
+    from workspace.forgetting import batches_with
+
+    return _Held(learned_from(root, sha256), batches_with(root, sha256))
+
+
+def _said(sha256: str, training: str, kept_in: list[str], models: list[dict[str, Any]]) -> str:
+    """What follows from an erasure, in words for who asked for it."""
+    elsewhere = f" {ELSEWHERE.format(batches=', '.join(kept_in), sha256=sha256)}." if kept_in else ""
+    if training == "requested":
+        return f"Erased; {NO_CYCLE} (or run `vigil erase`).{elsewhere}"
+    if elsewhere:
+        return f"Erased here.{elsewhere}"
+    return "Erased; no batch has it any more." if models else "Erased; training never got it."
+
+
+def _in_no_batch(root: Path, sha256: str) -> str:
+    from workspace.forgetting import batches_with
+
+    kept_in = sorted(batches_with(root, sha256))
+    return ELSEWHERE.format(batches=", ".join(kept_in), sha256=sha256) if kept_in else "it was in no batch"
 
 
 def _past(row: Mapping[str, Any], days: float, moment: str) -> bool:

@@ -6,6 +6,7 @@ Safe to repeat: a kill anywhere leaves batches that can be read, and the next ru
 What cannot be taken out are the weights of models that were trained with a sample. Run it under the lease, between cycles.
 """
 
+import contextlib
 import json
 import shutil
 import tarfile
@@ -122,6 +123,21 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
         "tags": tags_needing(root, set(held)),
         "near_duplicates": sorted(set(alike)),
     }
+
+
+def batches_with(root: Path, sample_id: str) -> dict[str, str]:
+    """The batches here whose tars hold a sample's media, each with the case that its row names, "" where a source of its own brought it.
+
+    A manifest that cannot be read is passed over: `vigil doctor` names it.
+    """
+    found = {}
+    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
+        with contextlib.suppress(DataError):
+            table = read_manifest(manifest.parent)
+            rows = table.loc[(table["sample_id"] == sample_id) & (table["shard"] != ""), "case_id"]
+            if len(rows):
+                found[manifest.parent.name] = str(rows.iloc[0])
+    return found
 
 
 def _kept_in(root: Path, samples: set[str], but: Collection[str] = ()) -> dict[str, list[str]]:

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
-from feedback.access import ANONYMOUS
+from feedback.access import ANONYMOUS, Role
 from feedback.api.app import create_app
 from feedback.detections import Detections
 from feedback.gathering import Gathering
 from feedback.handover import export_reviewed, source, waiting
-from feedback.retention import Retention
+from feedback.retention import Retention, finish_erasures
 from feedback.secret import Secret, load_secret
 from feedback.tables import CASES, DETECTIONS, USERS
 from feedback.webhooks import Webhooks
@@ -32,7 +32,7 @@ from workspace.batches import set_batch_state
 from workspace.cycle import Cycle
 from workspace.files import sha256_bytes
 from workspace.for_review import waiting_samples
-from workspace.forgetting import forget
+from workspace.forgetting import batches_with, forget
 from workspace.journal import Journal
 from workspace.manifest import read_manifest
 from workspace.repository import init_repository
@@ -285,4 +285,31 @@ def test_a_column_case_id_of_a_source_is_no_persons_word(tmp_path: Path, faces: 
     rows = {name: rows_of(read_manifest(root / "data/raw" / name)) for name in ("court-batch", answers)}
     assert {name: row["case_id"] for name, (row,) in rows.items()} == {"court-batch": "", answers: case}
     assert standing(rows) == {sha256_bytes(faces[0]): answers}
+    world.close()
+
+
+def test_an_erasure_names_the_batches_that_keep_the_file_and_takes_out_of_them_what_the_service_brought(filled: Path, faces: list[bytes]) -> None:
+    """It said that training never got the file, and was done."""
+    world, (conflict, held, _, _, _, answered) = World(filled), [sha256_bytes(face) for face in faces]
+    init_repository(filled, "")
+    retention = Retention(world.database, world.media, world.settings.feedback)
+    said = retention.erase(world.sender, world.upload(faces[1], reason="")[0])
+    assert (said["training"], said["kept_in"]) == ("kept", ["press-batch"]) and f"vigil erase {held}" in said["next"]
+    gathering_of(world).gather()
+    with world.database.read() as connection:
+        brought = connection.execute(select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == conflict)).scalar_one()
+    said = retention.erase(world.user("ada", Role.admin), brought)
+    assert (said["training"], said["kept_in"]) == ("requested", [])
+    upload, case = world.upload(faces[5])
+    world.decide(case, "real")
+    folder = export_reviewed(filled, world.settings)
+    assert folder is not None and ingest(filled, world.settings, [source(folder)]).added == 0
+    _close_outbox(filled, world.settings)
+    said = retention.erase(world.sender, upload)
+    assert (said["training"], said["kept_in"]) == ("requested", ["press-batch"]) and f"vigil erase {answered}" in said["next"]
+    done = {one["sha256"]: one["training"] for one in finish_erasures(filled, world.database)}
+    assert done[conflict]["batches"] == ["press-batch"] and done[answered].startswith("press-batch has it from a source of its own")
+    assert [batches_with(filled, one) for one in (conflict, held, answered)] == [{}, {"press-batch": ""}, {"press-batch": ""}]
+    kept = {one["sha256"]: one["detail"]["kept_in"] for one in retention.erasures()}
+    assert kept == {conflict: [], held: ["press-batch"], answered: ["press-batch"]}
     world.close()
