@@ -83,8 +83,8 @@ class Cases:
             case_id = new_id()
             about = {"id": case_id, "created_at": now(), "sha256": detection["sha256"], "bytes": detection["bytes"]}
             connection.execute(CASES.insert().values(**about, **whose, **measured))
-        told = {"sha256": detection["sha256"], "detection": detection["id"], "reason": reason, "model_sha256": measured["model_sha256"], "said": list(said)}
-        audit.append(connection, "system:cases", "case.open", f"case:{case_id}", told)
+        told = {"sha256": detection["sha256"], "detection": detection["id"], "reason": reason, "model_sha256": measured["model_sha256"]}
+        audit.append(connection, "system:cases", "case.open", f"case:{case_id}", {**told, "said": len(said)})  # what is said names files; the trail is for ever
         return case_id
 
     def queue(self, actor: Actor, limit: int = 20) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ class Gathering:
             known = connection.execute(select(CASES).where(CASES.c.sha256 == one.sample_id)).mappings().one_or_none()
             if known is not None:
                 connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(reason=CONFLICT, said=list(one.said)))
-                audit.append(connection, WHO, "case.conflict", f"case:{known['id']}", {"said": list(one.said), "batch": one.batch})
+                audit.append(connection, WHO, "case.conflict", f"case:{known['id']}", {"said": len(one.said), "batch": one.batch})
                 return True
             self.detections.put_before_people(
                 connection, _account(connection, one.source), f"source:{one.source}", Accepted(one.sample_id, one.bytes), one.kind, one.reason, one.said

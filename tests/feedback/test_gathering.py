@@ -17,7 +17,7 @@ from feedback.gathering import Gathering
 from feedback.handover import export_reviewed, source, waiting
 from feedback.retention import Retention, finish_erasures
 from feedback.secret import Secret, load_secret
-from feedback.tables import CASES, DETECTIONS, USERS
+from feedback.tables import AUDIT, CASES, DETECTIONS, USERS
 from feedback.webhooks import Webhooks
 from flows.cycle import _close_outbox
 from media.synthetic import render_take
@@ -151,6 +151,7 @@ def test_asking_twice_asks_once_and_a_source_keeps_to_its_cap(filled: Path, face
     assert gathering.gather() == 3, "both conflicts, and one of the two without a label"
     assert gathering.gather() == 0 and gathering_of(world).gather() == 0
     with world.database.read() as connection:
+        assert not [row for row in connection.execute(AUDIT.select()) if ".jpg" in str(row.detail)], "an erasure could not take a file's name out again"
         cases = [dict(row) for row in connection.execute(CASES.select()).mappings()]
         owners = {row.id: row for row in connection.execute(USERS.select()) if row.user_name.startswith("source:")}
         assert connection.execute(DETECTIONS.select()).mappings().all()[0]["state"] == "queued"
@@ -199,6 +200,8 @@ def test_a_conflict_about_an_upload_that_people_look_at_joins_its_case(filled: P
     world.decide(decided, "fake")
     gathering_of(world).gather()
     assert world.case(case_id)["reason"] == "conflict" and "fake in rumour (0.jpg)" in world.case(case_id)["said"]
+    with world.database.read() as connection:
+        assert not [row for row in connection.execute(AUDIT.select()) if ".jpg" in str(row.detail)]
     assert world.case(decided)["reason"] == "uncertain" and world.case(decided)["state"] == "decided", "people have answered: nobody asks again"
     world.close()
 
