@@ -139,7 +139,8 @@ class Detections:
     def claim(self, worker: str) -> dict[str, Any] | None:
         """The oldest job that nobody works on, now this worker's for `workers.lease_seconds`; None where there is none.
 
-        A file that has ended its process `workers.max_attempts` times is finished here, without a verdict.
+        A file that was tried before is looked at alone, so that one which ends its process takes no other along: it is given to a worker
+        that holds nothing, which is given nothing beside it. After `workers.max_attempts` times it is finished here, without a verdict.
         """
         with self.database.read() as connection:  # most looks find nothing: they need no write lock
             if connection.execute(select(DETECTIONS.c.number).where(_free(now())).limit(1)).first() is None:
@@ -153,6 +154,9 @@ class Detections:
                     reason = UNREADABLE.format(attempts=row["attempts"])
                     self._finish(connection, dict(row), {"verdict": "none", "p_fake": None, "reason": reason, "kind": "", "model_sha256": ""})
                     continue
+                beside = connection.execute(select(DETECTIONS.c.attempts).where(_held(worker), DETECTIONS.c.lease_until >= now())).scalars().all()
+                if beside and max(row["attempts"], *(attempts - 1 for attempts in beside)) > 0:
+                    return None
                 lease = {"lease_by": worker, "lease_until": now(self.settings.workers.lease_seconds)}
                 connection.execute(
                     update(DETECTIONS).where(DETECTIONS.c.id == row["id"]).values(state="running", attempts=row["attempts"] + 1, progress=0.0, **lease)
@@ -166,13 +170,13 @@ class Detections:
         until = now(self.settings.workers.lease_seconds)
         with self.database.write() as connection:
             for detection_id, done in progress.items():
-                mine = (DETECTIONS.c.id == detection_id) & (DETECTIONS.c.lease_by == worker) & (DETECTIONS.c.state == "running")
+                mine = (DETECTIONS.c.id == detection_id) & _held(worker)
                 connection.execute(update(DETECTIONS).where(mine).values(lease_until=until, progress=float(min(max(done, 0.0), 1.0))))
 
     def give_back(self, worker: str, detection_id: str = "") -> int:
         """Return what this worker holds (or one job of it) to the queue, as if it had never been claimed; returns how many."""
         with self.database.write() as connection:
-            mine = (DETECTIONS.c.lease_by == worker) & (DETECTIONS.c.state == "running")
+            mine = _held(worker)
             if detection_id:
                 mine &= DETECTIONS.c.id == detection_id
             values = {"state": "queued", "lease_by": "", "lease_until": "", "progress": 0.0, "attempts": DETECTIONS.c.attempts - 1}
@@ -181,8 +185,12 @@ class Detections:
     def drop_lease(self, worker: str) -> int:
         """Let others take at once what a worker that died was holding; the attempt counts. Returns how many."""
         with self.database.write() as connection:
-            mine = (DETECTIONS.c.lease_by == worker) & (DETECTIONS.c.state == "running")
-            return connection.execute(update(DETECTIONS).where(mine).values(lease_until="")).rowcount
+            return connection.execute(update(DETECTIONS).where(_held(worker)).values(lease_until="")).rowcount
+
+    def let_go(self, worker: str, detection_id: str) -> None:
+        """This worker failed at a job and goes on with others; the attempt counts, and the next one comes when the lease ends."""
+        with self.database.write() as connection:
+            connection.execute(update(DETECTIONS).where(_held(worker), DETECTIONS.c.id == detection_id).values(lease_by=""))
 
     def finish(self, detection_id: str, worker: str, answer: Mapping[str, Any]) -> dict[str, Any] | None:
         """Write the verdict and all that follows from it. None where the job was given to another, or its upload erased, meanwhile.
@@ -199,7 +207,7 @@ class Detections:
 
     def held(self, connection: Connection, detection_id: str, worker: str) -> dict[str, Any] | None:
         """The job where it is still this worker's; None where it was given to another, or its upload erased, meanwhile."""
-        mine = (DETECTIONS.c.id == detection_id) & (DETECTIONS.c.state == "running") & (DETECTIONS.c.lease_by == worker)
+        mine = (DETECTIONS.c.id == detection_id) & _held(worker)
         row = connection.execute(select(DETECTIONS).where(mine)).mappings().one_or_none()
         return None if row is None else dict(row)
 
@@ -313,6 +321,10 @@ def _unkept(connection: Connection, hashes: Iterable[str]) -> list[str]:
 
 def _free(moment: str) -> Any:
     return or_(DETECTIONS.c.state == "queued", (DETECTIONS.c.state == "running") & (DETECTIONS.c.lease_until < moment))
+
+
+def _held(worker: str) -> Any:
+    return (DETECTIONS.c.state == "running") & (DETECTIONS.c.lease_by == worker)
 
 
 def _query() -> Any:

@@ -122,7 +122,7 @@ class Worker:
                 return 0.0
             job = asyncio.create_task(self._job(row, self.serving.current))
             jobs.add(job)
-            job.add_done_callback(lambda done: (jobs.discard(done), room.release()))  # type: ignore[func-returns-value]
+            job.add_done_callback(lambda done: (jobs.discard(done), room.release(), self.woken.set()))  # type: ignore[func-returns-value]
             return 0.0
 
         try:
@@ -152,6 +152,7 @@ class Worker:
         except Exception as problem:  # the lease ends, another attempt follows, and after the last one the file says so
             if not is_no_room(problem):
                 LOG.error("detection %s: %r", detection_id, problem)
+                await asyncio.to_thread(self.detections.let_go, self.name, detection_id)
                 return
             LOG.error("detection %s goes back to the queue: there is no room on the disk: %s", detection_id, problem)  # no attempt at the file either
             self.resting_until = asyncio.get_running_loop().time() + TROUBLE_SECONDS

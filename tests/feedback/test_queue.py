@@ -120,6 +120,27 @@ def test_a_file_that_ends_its_process_every_time_is_marked_unreadable(line: Line
     assert found["state"] == "done" and found["verdict"] == "none" and "2 times" in found["answer"]["reason"]
 
 
+def test_a_file_that_ends_its_worker_takes_no_other_along(line: Line) -> None:
+    """All that the worker had in work was tried together again each time, and marked unreadable together."""
+    sent = [row["id"] for row in line.send(b"first", b"the culprit", b"third")]
+    assert [(line.queue.claim("w") or {})["id"] for _ in sent] == sent
+    line.queue.drop_lease("w")
+    fresh = line.send(b"fresh")[0]["id"]
+    assert (line.queue.claim("w") or {})["id"] == sent[0] and line.queue.claim("w") is None, "nothing beside what was tried before"
+    line.queue.finish(sent[0], "w", SAID)
+    assert (line.queue.claim("w") or {})["id"] == sent[1]
+    line.queue.drop_lease("w")
+    assert (line.queue.claim("w") or {})["id"] == sent[2], "the culprit is given up"
+    line.queue.let_go("w", sent[2])
+    assert (line.queue.claim("w") or {})["id"] == fresh, "who failed at one file does not wait for its lease"
+    line.queue.let_go("w", fresh)
+    newest = line.send(b"newest")[0]["id"]
+    assert (line.queue.claim("w") or {})["id"] == newest
+    line.let_time_pass(fresh)
+    assert line.queue.claim("w") is None, "nor what was tried before beside anything"
+    assert [(line.queue.get(one) or {})["verdict"] for one in sent] == ["fake", "none", ""]
+
+
 def test_what_a_worker_gives_back_has_not_been_tried(line: Line) -> None:
     job = line.send(b"one")[0]["id"]
     for _ in range(5):
