@@ -115,9 +115,13 @@ def _rollback(service: Service, view: View, found: dict[str, Any]) -> None:
         if not found["can_roll_back"]:
             tag("p", "There is no earlier champion to go back to.", "muted")
             return
-        earlier = {f"{row['version']}": f"Version {row['version']} ({row['cycle']})" for row in found["models"] if row["role"] in ("previous", "earlier")}
         with Form(back):
-            choice("To", "to", {"": "The previous champion", **earlier})
+            choice("To", "to", {"": "The previous champion", **earlier(found["models"])})
             field("Why?", "why", required=True, maxlength=500, hint="Kept in the journal and the audit trail.")
             button("Go back", classes="button-danger")
         working = tag("p", "", "muted", role="status")
+
+
+def earlier(models: list[dict[str, Any]]) -> dict[str, str]:
+    """The champions that one may go back to: the cycle that each is of, and what it is called here."""
+    return {row["cycle"]: f"Version {row['version']} ({row['cycle']})" for row in models if row["role"] in ("previous", "earlier")}

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from feedback import models_page
+from feedback.console.models import earlier
 from feedback.serving import Serving
 from model.card import load_card
 from model.shipped import STARTER, has_starter
@@ -63,6 +65,19 @@ def test_when_a_model_was_trained_is_the_journal_s_to_say(root: Path, settings: 
     make_champion(root, models[0])
     served = Serving(root, settings)._load(root / "models" / models[0].name, "", models[0].name, 1, "registry")
     assert served.describe()["model_trained_at"] == event.time and not served.engine.card.created
+
+
+def test_what_the_console_offers_to_go_back_to_is_what_a_rollback_takes(root: Path, models: tuple[Path, Path]) -> None:
+    """It offered the version, and a rollback asks for the cycle: every choice but the previous champion was refused."""
+    for one in models:
+        Journal(root).append("candidate", cycle=one.name, model_sha256=model_sha256(one), path=f"models/{one.name}")
+        make_champion(root, one)
+    page = models_page.models(root)
+    offered = earlier(page["models"])
+    assert page["can_roll_back"] and offered == {models[0].name: f"Version 1 ({models[0].name})"}
+    rollback(root, who="ada", why="a drill", to=next(iter(offered)))
+    leading = champion(Journal(root).events())
+    assert leading is not None and leading.cycle == models[0].name
 
 
 def test_without_a_champion_or_a_starter_there_is_no_model_and_it_is_said_why_and_what_to_do(root: Path, settings: Settings, monkeypatch: Any) -> None:
