@@ -17,7 +17,7 @@ from feedback import audit
 from feedback.access import Actor
 from feedback.database import Database, moment_of, new_id, now
 from feedback.keep import MediaStore
-from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA
+from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA, SENT
 from workspace.files import sha256_file
 from workspace.settings import FeedbackSettings
 
@@ -247,11 +247,11 @@ class Detections:
         return dict.fromkeys(("queued", "running", "done", "erased"), 0) | {str(state): int(count) for state, count in found}
 
     def by_day(self, days: int) -> list[dict[str, Any]]:
-        """The last days with uploads, oldest first: {"day", "real", "fake", "uncertain", "none", "mean_p_fake"}."""
+        """The last days on which people sent something, oldest first: {"day", "real", "fake", "uncertain", "none", "mean_p_fake"}."""
         first = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
         day = func.substr(DETECTIONS.c.created_at, 1, 10)
         counts = [func.sum(case((DETECTIONS.c.verdict == verdict, 1), else_=0)).label(verdict) for verdict in ("real", "fake", "uncertain", "none")]
-        query = select(day.label("day"), *counts, func.avg(DETECTIONS.c.p_fake).label("mean_p_fake")).where(DETECTIONS.c.created_at >= first)
+        query = select(day.label("day"), *counts, func.avg(DETECTIONS.c.p_fake).label("mean_p_fake")).where(DETECTIONS.c.created_at >= first, SENT)
         with self.database.read() as connection:
             return [dict(row) for row in connection.execute(query.group_by(day).order_by(day)).mappings()]
 

@@ -3,7 +3,7 @@
 Only verdicts that were drawn at random for review (`audited`, feedback/work/judging.py) correct the estimate: cases that were uncertain,
 novel or disputed were chosen because something was odd about them, and would make every model look bad. One that was drawn and is disputed
 too stays in, or the errors would leave the sample first. Uncertain verdicts claim nothing and are left out of both. A file that was sent
-several times counts once a model, and was drawn or not once a model.
+several times counts once a model, and was drawn or not once a model; one that the service brought out of a batch, and nobody sent, does not count.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from sqlalchemy import exists, func, select
 
 from feedback.cases import TRAINING_LABELS
 from feedback.database import Database
-from feedback.tables import CASES, DETECTIONS
+from feedback.tables import CASES, DETECTIONS, SENT
 from model.estimate import Moments, at_share, estimate, expected_right, share_of_fakes
 
 STEPS = 500  # of p_fake from 0 to 1
@@ -23,7 +23,13 @@ STEPS = 500  # of p_fake from 0 to 1
 def by_model(database: Database, days: int) -> list[dict[str, Any]]:
     """Of the last days, the model that answered last first: {"model_sha256", "last", and what model/estimate.py's Estimated holds}."""
     first = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
-    said = (DETECTIONS.c.state == "done") & DETECTIONS.c.verdict.in_(TRAINING_LABELS) & DETECTIONS.c.p_fake.is_not(None) & (DETECTIONS.c.created_at >= first)
+    said = (
+        (DETECTIONS.c.state == "done")
+        & DETECTIONS.c.verdict.in_(TRAINING_LABELS)
+        & DETECTIONS.c.p_fake.is_not(None)
+        & (DETECTIONS.c.created_at >= first)
+        & SENT
+    )
     once = select(func.max(DETECTIONS.c.number)).where(said).group_by(DETECTIONS.c.model_sha256, DETECTIONS.c.sha256)
     model, mine = DETECTIONS.c.model_sha256, DETECTIONS.c.number.in_(once)
     fine = func.round(DETECTIONS.c.p_fake * STEPS)  # a few hundred rows say as much as a million detections

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from feedback.database import Database, exists
 from feedback.keep import MediaStore
-from feedback.tables import DETECTIONS, MEDIA
+from feedback.tables import DETECTIONS, MEDIA, SENT
 from feedback.work.decoding import ChildFailed, Decoders
 from feedback.work.judging import bound_of, faces_of
 from model.inference import Engine
@@ -68,7 +68,7 @@ def _logged(root: Path, settings: Settings, most: int) -> list[dict[str, Any]]:
         with database.read() as connection:
             kept = DETECTIONS.join(MEDIA, MEDIA.c.sha256 == DETECTIONS.c.sha256)
             columns = [DETECTIONS.c[name] for name in ("id", "sha256", "policy", "mode", "verdict", "p_fake", "answer")]
-            query = select(*columns).select_from(kept).where(DETECTIONS.c.state == "done", DETECTIONS.c.p_fake.is_not(None), MEDIA.c.state == "kept")
+            query = select(*columns).select_from(kept).where(DETECTIONS.c.state == "done", DETECTIONS.c.p_fake.is_not(None), MEDIA.c.state == "kept", SENT)
             return [dict(row) for row in connection.execute(query.order_by(DETECTIONS.c.number.desc()).limit(most)).mappings()]
     finally:
         database.close()

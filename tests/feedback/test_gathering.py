@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
+from feedback import estimate
 from feedback.access import ANONYMOUS, Role
 from feedback.api.app import create_app
 from feedback.detections import Detections
@@ -17,6 +18,7 @@ from feedback.gathering import Gathering
 from feedback.handover import export_reviewed, source, waiting
 from feedback.retention import Retention, finish_erasures
 from feedback.secret import Secret, load_secret
+from feedback.shadow import _logged
 from feedback.tables import AUDIT, CASES, DETECTIONS, USERS
 from feedback.webhooks import Webhooks
 from flows.cycle import _close_outbox
@@ -26,7 +28,7 @@ from pipelines.ingest import ingest
 from pipelines.rows import rows_of
 from pipelines.sides import split_of, standing
 from tests.feedback.conftest import Service, ask, running, wait_for
-from tests.feedback.world import World
+from tests.feedback.world import MODEL, World
 from tests.pipelines.tables import sample, write_batch
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle
@@ -160,6 +162,21 @@ def test_asking_twice_asks_once_and_a_source_keeps_to_its_cap(filled: Path, face
     for case in cases:
         world.decide(case["id"], "real")
     assert gathering.gather() == 1, "the next of that source, once there is room"
+    world.close()
+
+
+def test_what_nobody_sent_is_no_upload_on_the_charts_and_no_logged_request(filled: Path, settings: Settings) -> None:
+    """A folder without labels of the workspace's own changed the accuracy on the traffic, and was replayed as what users had asked."""
+    world = World(filled)
+    sent, _ = world.upload(b"sent by somebody", verdict="real", reason="", p_fake=0.05)
+    gathering = gathering_of(world)
+    queue, figures = gathering.detections, lambda: (gathering.detections.by_day(3), estimate.by_model(world.database, 3))
+    before = figures()
+    assert gathering.gather() == 4
+    while (row := queue.claim("w")) is not None:
+        queue.finish(row["id"], "w", {"verdict": "fake", "p_fake": 0.6, "threshold": 0.5, "reason": "", "kind": "image", "model_sha256": MODEL})
+    assert queue.counts()["done"] == 5 and figures() == before
+    assert [row["id"] for row in _logged(filled, settings, 20)] == [sent]
     world.close()
 
 
