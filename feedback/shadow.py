@@ -26,7 +26,10 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One request: what was answered then, and what this model says now (`p_fake` None with a `reason` where it gives no score)."""
+    """One request: what was answered then, and what this model says now (`p_fake` None with a `reason` where it gives no score).
+
+    `verdict` is "" where the media could not be opened: that says nothing about the model.
+    """
 
     detection: str
     given_by: str
@@ -38,15 +41,18 @@ class Replayed:
 
     @property
     def moved(self) -> float:
-        """How far p_fake moves; further than any score can where there is none any more."""
+        """How far p_fake moves; further than any score can where there is none any more, and less where the model was not asked."""
+        if not self.verdict:
+            return -1.0
         return 2.0 if self.p_fake is None else abs(self.p_fake - self.p_was)
 
 
 def replay(root: Path, settings: Settings, model_dir: Path, most: int) -> dict[str, Any]:
     """Answer the newest `most` scored requests again with the model in `model_dir`.
 
-    Returns {asked, answered, changed, mean_difference, largest}: how many verdicts differ, the mean absolute difference of p_fake, and the
-    requests that differ most. Zeros where nothing was asked yet. Raises ModelFileError for a model whose files are not those of its card.
+    Returns {asked, answered, not_opened, changed, mean_difference, largest}: how many of these could not be opened, how many verdicts differ,
+    the mean absolute difference of p_fake, and the requests that differ most. Zeros where nothing was asked yet. Raises ModelFileError for a
+    model whose files are not those of its card.
     """
     rows = _logged(root, settings, most) if most else []
     found = asyncio.run(_answer(root, settings, model_dir, rows)) if rows else []
@@ -54,7 +60,8 @@ def replay(root: Path, settings: Settings, model_dir: Path, most: int) -> dict[s
     return {
         "asked": len(found),
         "answered": len(scored),
-        "changed": sum(one.verdict != one.was for one in found),
+        "not_opened": sum(not one.verdict for one in found),
+        "changed": sum(one.verdict not in ("", one.was) for one in found),
         "mean_difference": fmean(one.moved for one in scored) if scored else None,
         "largest": [asdict(one) for one in sorted(found, key=lambda one: -one.moved)[:SHOWN]],
     }
@@ -68,7 +75,7 @@ def _logged(root: Path, settings: Settings, most: int) -> list[dict[str, Any]]:
         with database.read() as connection:
             kept = DETECTIONS.join(MEDIA, MEDIA.c.sha256 == DETECTIONS.c.sha256)
             columns = [DETECTIONS.c[name] for name in ("id", "sha256", "policy", "mode", "verdict", "p_fake", "answer")]
-            query = select(*columns).select_from(kept).where(DETECTIONS.c.state == "done", DETECTIONS.c.p_fake.is_not(None), MEDIA.c.state == "kept", SENT)
+            query = select(*columns).select_from(kept).where(DETECTIONS.c.state == "done", DETECTIONS.c.p_fake.is_not(None), MEDIA.c.state != "deleted", SENT)
             return [dict(row) for row in connection.execute(query.order_by(DETECTIONS.c.number.desc()).limit(most)).mappings()]
     finally:
         database.close()
@@ -84,7 +91,7 @@ async def _answer(root: Path, settings: Settings, model_dir: Path, rows: list[di
                 with media.local(row["sha256"]) as path:
                     opened = (await decoders.open(path, faces_of(engine.card, bound))).extraction
             except (DataError, ChildFailed) as problem:  # erased meanwhile, or a limit of the machine: no word about the model
-                found.append(_replayed(row, "none", None, str(problem).partition("\n")[0]))
+                found.append(_replayed(row, "", None, str(problem).partition("\n")[0]))
                 continue
             scores = engine.score_clips([clip.frames for clip in opened.clips]) if opened.clips else []
             said = engine.judge(opened, "", scores, bound.threshold, bound.abstain)

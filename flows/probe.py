@@ -90,7 +90,8 @@ def _shadow(found: ProbeResult, root: Path, settings: Settings, model_dir: Path)
     write_json(root / SHADOW, {"model_sha256": read_json(model_dir / "card.json")["model_sha256"]} | seen)
     if not seen["asked"]:
         return found
-    return replace(found, reason=f"{found.reason}; of {seen['asked']} logged requests {seen['changed']} are answered otherwise")
+    unopened = f", {seen['not_opened']} could not be opened" if seen["not_opened"] else ""
+    return replace(found, reason=f"{found.reason}; of {seen['asked']} logged requests {seen['changed']} are answered otherwise{unopened}")
 
 
 def _ask(process: "subprocess.Popen[bytes]", root: Path, settings: Settings, model_dir: Path, ready: Path, log: Path, started: float) -> ProbeResult:

@@ -36,11 +36,15 @@ def test_a_model_that_answers_otherwise_is_told_request_by_request(
     assert all((row["was"], row["verdict"], row["p_was"]) == ("uncertain", "fake", 0.5) for row in other["largest"])
     assert replay(root, settings, sure, 1)["largest"][0]["detection"] == answers[1]["id"], "the newest first"
     assert [service.client.get(f"/v1/detections/{answer['id']}").json()["verdict"] for answer in answers] == ["uncertain", "uncertain", "none"]
+    database = Database(root, settings)
+    with database.write() as connection:
+        connection.execute(MEDIA.update().values(state="quarantined"))
+    assert replay(root, settings, sure, 20)["changed"] == 2, "most fakes are in quarantine within the hour"
     lost = MediaStore(root, settings)
     lost.delete(answers[0]["sha256"])
-    gone = replay(root, settings, sure, 20)
-    assert (gone["asked"], gone["answered"]) == (2, 1) and gone["largest"][0]["p_fake"] is None and gone["largest"][0]["reason"]
-    database = Database(root, settings)
+    gone = replay(root, settings, models[0], 20)
+    assert (gone["asked"], gone["answered"], gone["not_opened"], gone["changed"]) == (2, 1, 1, 0), "a lost file says nothing about the model"
+    assert [row["detection"] for row in gone["largest"]] == [answers[1]["id"], answers[0]["id"]] and gone["largest"][1]["reason"]
     with database.write() as connection:
         connection.execute(MEDIA.update().where(MEDIA.c.sha256 == answers[0]["sha256"]).values(state="deleted"))
     database.close()
@@ -48,7 +52,7 @@ def test_a_model_that_answers_otherwise_is_told_request_by_request(
 
 
 def test_nothing_was_asked_yet(root: Path, settings: Settings, sure: Path) -> None:
-    assert replay(root, settings, sure, 20) == {"asked": 0, "answered": 0, "changed": 0, "mean_difference": None, "largest": []}
+    assert replay(root, settings, sure, 20) == {"asked": 0, "answered": 0, "not_opened": 0, "changed": 0, "mean_difference": None, "largest": []}
 
 
 def test_a_model_with_changed_files_answers_nothing(service: Service, root: Path, settings: Settings, sure: Path, picture: bytes) -> None:
