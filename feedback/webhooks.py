@@ -11,7 +11,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     import httpx
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MOST_ATTEMPTS = 10.0, 3600.0, 12
-SEND_SECONDS, LOOK_SECONDS, AT_ONCE = 10.0, 1.0, 20
+SEND_SECONDS, LOOK_SECONDS, AT_ONCE = 10.0, 1.0, 20  # so many are begun at a time
 OF_ONE_ACCOUNT = 5  # at once: what one receiver does not take keeps no other account's waiting
+MOST_AT_ONCE = 100  # on their way at a time: twenty accounts whose receivers all hang leave the others theirs
 MOST_WEBHOOKS = 20  # of one account
 PURPOSE = "webhook"
 
@@ -43,7 +44,7 @@ class Webhooks:
 
     def __init__(self, database: Database, secret: Secret, settings: FeedbackSettings) -> None:
         self.database, self.secret, self.settings = database, secret, settings
-        self._lookups = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook-addresses")
+        self._lookups = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="webhook-addresses")
 
     def create(self, actor: Actor, url: str) -> dict[str, Any]:
         """A new webhook with its secret, which is shown this once. Raises ValueError for a refused address, or too many of them."""
@@ -102,7 +103,7 @@ class Webhooks:
                 if task.done():
                     del on_their_way[delivery_id]
                     task.result()  # what it raises is the database's
-            rows = [row for row in await asyncio.to_thread(self._due) if row["id"] not in on_their_way]
+            rows = await asyncio.to_thread(self._due, tuple(on_their_way))
             on_their_way.update({row["id"]: asyncio.create_task(self._deliver(client, row)) for row in rows})
             if on_their_way:  # whoever answers makes room for the next; one that hangs keeps its own account waiting, and nobody else
                 await asyncio.wait(on_their_way.values(), timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -126,12 +127,14 @@ class Webhooks:
     async def _deliver(self, client: Any, row: Mapping[str, Any]) -> None:
         await asyncio.to_thread(self._note, row, await self._send(client, row))
 
-    def _due(self) -> list[dict[str, Any]]:
+    def _due(self, on_their_way: Collection[str] = ()) -> list[dict[str, Any]]:
+        """What may be begun beside what is on its way: the first of every account before anybody's second."""
         query = select(DELIVERIES, WEBHOOKS.c.url, WEBHOOKS.c.secret).join(WEBHOOKS, WEBHOOKS.c.id == DELIVERIES.c.webhook_id)
         place = func.row_number().over(partition_by=WEBHOOKS.c.owner_id, order_by=(DELIVERIES.c.next_at, DELIVERIES.c.number)).label("place")
         due = select(DELIVERIES.c.id, place).join(WEBHOOKS, WEBHOOKS.c.id == DELIVERIES.c.webhook_id)
         placed = due.where(DELIVERIES.c.state == "waiting", DELIVERIES.c.next_at <= now()).subquery()
-        query = query.join(placed, placed.c.id == DELIVERIES.c.id).where(placed.c.place <= OF_ONE_ACCOUNT).order_by(DELIVERIES.c.next_at).limit(AT_ONCE)
+        query = query.join(placed, placed.c.id == DELIVERIES.c.id).where(placed.c.place <= OF_ONE_ACCOUNT, DELIVERIES.c.id.not_in(on_their_way))
+        query = query.order_by(placed.c.place, DELIVERIES.c.next_at).limit(min(AT_ONCE, MOST_AT_ONCE - len(on_their_way)))
         with self.database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

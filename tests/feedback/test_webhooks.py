@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from feedback import addresses, webhooks
-from feedback.access import Actor
+from feedback.access import Actor, Role
 from feedback.addresses import AddressRefused, Target, checked, is_public
 from feedback.audit import verify
 from feedback.database import now
@@ -208,6 +208,35 @@ def test_a_long_queue_of_one_account_leaves_room_for_the_others(sender: Sender, 
         sender.tell(id=str(number))
     sender.tell(sender.world.ann, id="late")
     assert sender.deliver() == webhooks.OF_ONE_ACCOUNT + 1 and len(receiver.got) == 1
+
+
+def test_accounts_whose_receivers_hang_leave_the_others_theirs(sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four of them filled every place with what was on its way, and everybody else waited for their time-outs, again and again."""
+    monkeypatch.setattr(webhooks, "SEND_SECONDS", 60.0)
+
+    async def hang(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def go() -> None:
+        server = await asyncio.start_server(hang, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        for number in range(webhooks.AT_ONCE // webhooks.OF_ONE_ACCOUNT + 1):
+            account = sender.world.user(f"hanging {number}", Role.viewer)
+            sender.hooks.create(account, f"http://127.0.0.1:{port}/")
+            for _ in range(2 * webhooks.OF_ONE_ACCOUNT):
+                sender.tell(account)
+        sender.hooks.create(sender.world.ann, receiver.url)
+        sender.tell(sender.world.ann, id="prompt")
+        delivering = asyncio.create_task(sender.hooks.deliver_forever())
+        await asyncio.to_thread(wait_for, lambda: len(receiver.got), (1).__eq__)
+        sender.tell(sender.world.ann, id="prompt too")
+        await asyncio.to_thread(wait_for, lambda: len(receiver.got), (2).__eq__)
+        assert {row["attempts"] for row in sender.rows() if row["state"] == "waiting"} == {0}, "the others are still on their way"
+        delivering.cancel()
+        await asyncio.gather(delivering, return_exceptions=True)
+        server.close()
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize("refused", [True, False])
