@@ -1,10 +1,13 @@
 """A file by reference: fetched from a host or bucket on the list, from exactly the address that was checked, up to the size cap."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from feedback.keep import UPLOADS
 from workspace.settings import Settings
 
 FETCH_SECONDS, CONNECT_SECONDS = 60.0, 10.0
+THREADS = ThreadPoolExecutor(16, thread_name_prefix="references")  # of their own: a silent store or name server holds none of the service's
 
 
 @asynccontextmanager
@@ -43,7 +47,7 @@ async def fetched(reference: str, root: Path, settings: Settings) -> AsyncIterat
 async def _from_host(reference: str, path: Path, settings: Settings) -> tuple[str, int]:
     limits = settings.feedback
     hosts = [host for host in limits.reference_hosts if not host.startswith("s3://")]
-    target = await asyncio.to_thread(checked, reference, hosts, limits.allow_private_addresses)
+    target = await asyncio.get_running_loop().run_in_executor(THREADS, checked, reference, hosts, limits.allow_private_addresses)
     digest, size = hashlib.sha256(), 0
     timeout = httpx.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS)
     try:
@@ -68,10 +72,14 @@ async def _from_bucket(reference: str, path: Path, settings: Settings) -> tuple[
     bucket, _, key = reference.removeprefix("s3://").partition("/")
     if f"s3://{bucket}" not in settings.feedback.reference_hosts or not key:
         raise AddressRefused(f"s3://{bucket[:100]} is not among the allowed hosts.")
-    return await asyncio.to_thread(_download, bucket, key, path, settings)
+    given_up = threading.Event()
+    try:
+        return await asyncio.get_running_loop().run_in_executor(THREADS, _download, bucket, key, path, settings, given_up)
+    finally:
+        given_up.set()
 
 
-def _download(bucket: str, key: str, path: Path, settings: Settings) -> tuple[str, int]:
+def _download(bucket: str, key: str, path: Path, settings: Settings, given_up: threading.Event) -> tuple[str, int]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from workspace.objectstore import client
@@ -79,8 +87,10 @@ def _download(bucket: str, key: str, path: Path, settings: Settings) -> tuple[st
     most, digest, size = settings.serve.max_upload_bytes, hashlib.sha256(), 0
     try:
         found = client(settings.feedback.s3_endpoint_url).get_object(Bucket=bucket, Key=key)
-        with open(path, "wb") as handle:
-            for chunk in found["Body"].iter_chunks(1 << 20):
+        with contextlib.closing(found["Body"]) as body, open(path, "r+b") as handle:  # not made anew where nobody waits for it any more
+            for chunk in body.iter_chunks(1 << 20):
+                if given_up.is_set():
+                    raise _failed("nobody waits for it any more")
                 size += len(chunk)
                 if size > most:
                     raise _too_large(most)

@@ -1,15 +1,19 @@
 """A file by reference: from a host or a bucket on the list, bounded, and nothing of it left behind."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from feedback.api import references
-from tests.feedback.buckets import s3_server
+from feedback.api.problems import Problem
+from tests.feedback.buckets import CREDENTIALS, s3_server
 from tests.feedback.conftest import Make, ask
 from tests.feedback.test_service import is_problem
 from workspace.files import sha256_bytes
@@ -91,6 +95,52 @@ def test_a_host_that_never_answers_is_not_waited_for(make: Make, host: str, monk
     monkeypatch.setattr(references, "FETCH_SECONDS", 0.5)
     (answer,) = send(make, f"{host}/slow", **LOCAL)
     is_problem(answer, 422)
+
+
+def test_fetches_from_a_store_that_hangs_keep_nobody_else_waiting(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They held every thread of the service: a few of one account's kept all others waiting for a minute."""
+    reached: list[asyncio.StreamWriter] = []
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.append(writer)
+
+    async def go() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4))  # as on a small machine
+        server = await asyncio.start_server(hang, "127.0.0.1", 0)
+        app, people = make(reference_hosts=["s3://inbox"], s3_endpoint_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        headers = {"Authorization": f"Bearer {people['vera'][1]}"}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://vigil", headers=headers) as client:
+            fetches = [asyncio.create_task(client.post("/v1/detections?wait=0", json={"reference": "s3://inbox/a.jpg"})) for _ in range(4)]
+            while len(reached) < 4 and not any(fetch.done() for fetch in fetches):
+                await asyncio.sleep(0.01)
+            assert (await client.get("/v1/detections")).status_code == 200 and not any(fetch.done() for fetch in fetches)
+            for fetch in fetches:
+                fetch.cancel()
+            await asyncio.gather(*fetches, return_exceptions=True)
+        server.close()
+        for writer in reached:
+            writer.close()
+        assert not list((app.state.service.root / ".vigil/uploads").glob("*.part"))
+
+    monkeypatch.setattr(references, "FETCH_SECONDS", 20.0)  # where it is not so, it ends
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    asyncio.run(go())
+
+
+def test_a_download_that_nobody_waits_for_stops_and_leaves_nothing(make: Make, tmp_path: Path) -> None:
+    app, _ = make(reference_hosts=["s3://inbox"])
+    settings, path, given_up = app.state.service.settings, tmp_path / "upload.part", threading.Event()
+    with s3_server("inbox") as (endpoint, client):
+        client.put_object(Bucket="inbox", Key="a.jpg", Body=CONTENT)
+        settings.feedback.__dict__["s3_endpoint_url"] = endpoint
+        with pytest.raises(FileNotFoundError):
+            references._download("inbox", "a.jpg", path, settings, given_up)
+        path.touch()
+        given_up.set()
+        with pytest.raises(Problem):
+            references._download("inbox", "a.jpg", path, settings, given_up)
+    assert path.read_bytes() == b""
 
 
 def test_a_host_or_bucket_that_is_not_listed_or_lies_inside_is_refused(make: Make, host: str) -> None:
