@@ -101,6 +101,11 @@ class MediaStore:
             self._path(sha256).unlink(missing_ok=True)
         shutil.rmtree(self.derived(sha256), ignore_errors=True)
 
+    def delete_derived(self, sha256: str, detection_id: str) -> None:
+        """Remove what was derived of the media for one detection; the media stay. Again is harmless."""
+        for path in self.derived(sha256).glob(derived_name(detection_id, "*")):
+            path.unlink(missing_ok=True)
+
     def leftovers(self, older_than_seconds: float = STALE_SECONDS) -> list[Path]:
         """What killed processes left: uploads on their way in, folders of borrowed and gathered media, copies that were not finished."""
         left = [*(self.root / UPLOADS).glob("*.part"), *(self.root / UPLOADS).glob("gathered-*"), *(self.root / UPLOADS).glob("media-*")]

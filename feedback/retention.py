@@ -144,6 +144,8 @@ class Retention:
         case = connection.execute(select(CASES).where(CASES.c.sha256 == sha256)).mappings().one_or_none()
         told: dict[str, Any] = {"sha256": sha256, "why": why, "detections": fresh, "held_by": len(others), "everywhere": everywhere}
         if others:
+            for detection_id in fresh:
+                self.media.delete_derived(sha256, detection_id)
             if case is not None:
                 # the upload that opened it may be the one that goes
                 connection.execute(update(DETECTIONS).where(holding, DETECTIONS.c.case_id.is_(None)).values(case_id=case["id"]))

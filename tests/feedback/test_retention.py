@@ -9,6 +9,7 @@ import pytest
 from feedback import audit
 from feedback.access import Role
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
+from feedback.keep import derived_name
 from feedback.retention import Retention, finish_erasures
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from tests.feedback.conftest import Make, ask
@@ -123,8 +124,14 @@ def test_a_file_that_others_sent_stays_for_them_unless_the_file_is_erased(world:
     content = JPEG + b"shared"
     mine, case_id = world.upload(content)
     theirs, _ = world.upload(content, owner=world.cy)
+    derived = world.media.derived(sha256_bytes(content))
+    derived.mkdir(parents=True)
+    for name in ("thumbnail.webp", "heatmap-0.webp", "explanation.json"):
+        for one in (mine, theirs):
+            (derived / derived_name(one, name)).write_bytes(b"made of it")
     said = retention(world).erase(world.sender, mine)
     assert (said["state"], said["held_by"]) == ("held", 1) and "stays for them" in said["next"]
+    assert [path.name[: len(theirs)] for path in derived.iterdir()] == [theirs] * 3, "pictures and verdict in words of the erased upload are gone"
     assert world.media.has(sha256_bytes(content)) and media_state(world, content) == "kept"
     case = world.case(case_id)
     assert case["state"] == "open" and case["detections"] == [theirs] and case["owner_id"] == world.cy.user_id
