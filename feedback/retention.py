@@ -97,8 +97,9 @@ class Retention:
     def erase(self, actor: Actor, detection_id: str, why: str = "") -> dict[str, Any]:
         """Erase one upload; returns {"sha256", "state": erased | held, "held_by", "training", "kept_in", "models", "next"}. Again is harmless.
 
-        `held`: others sent the same file; this upload and its verdict are gone, the file stays for theirs. `training`: requested, kept (`kept_in`
-        names the batches that have the file from a source of their own), or none. Raises KeyError for no such upload.
+        `held`: others sent the same file; this upload and its verdict are gone, the file stays for theirs. `training`: requested, done, kept
+        (`kept_in` names the batches that have the file from a source of their own), or none. Of what was erased before, the record of that time
+        is told and stays. Raises KeyError for no such upload.
         """
         wanted = select(DETECTIONS).where(DETECTIONS.c.id == detection_id)
         with self.database.read() as connection:
@@ -109,7 +110,9 @@ class Retention:
         held = _training_holds(self.database.root, sha256)  # reads many files: not while others wait to write
         with self.database.write() as connection:
             row = connection.execute(wanted).mappings().one()  # as it is by now
-            return self._erase(connection, actor, sha256, [dict(row)], why, held, everywhere=str(row["source"]).startswith("source:"))
+            everywhere = str(row["source"]).startswith("source:")
+            before = _recorded(connection, sha256, everywhere) if row["state"] == "erased" else None
+            return before or self._erase(connection, actor, sha256, [dict(row)], why, held, everywhere)
 
     def erase_file(self, actor: Actor, sha256: str, why: str = "", in_batches: bool = False) -> dict[str, Any]:
         """Erase a file, whoever sent it, out of every batch whatever its source. Returns what `erase` does; raises KeyError for an unknown hash.
@@ -121,7 +124,7 @@ class Retention:
             rows = [dict(row) for row in connection.execute(select(DETECTIONS).where(DETECTIONS.c.sha256 == sha256)).mappings()]
             if not rows and not in_batches:
                 raise KeyError(sha256)
-            if not rows:
+            if all(row["state"] == "erased" for row in rows):
                 audit.append(connection, actor.who, "sample.erase", f"media:{sha256}", {"why": why})
             return self._erase(connection, actor, sha256, rows, why, held, everywhere=True)
 
@@ -300,9 +303,24 @@ def _said(sha256: str, training: str, kept_in: list[str], models: list[dict[str,
     elsewhere = f" {ELSEWHERE.format(batches=', '.join(kept_in), sha256=sha256)}." if kept_in else ""
     if training == "requested":
         return f"Erased; {NO_CYCLE} (or run `vigil erase`).{elsewhere}"
-    if elsewhere:
+    if training == "kept":
         return f"Erased here.{elsewhere}"
+    if training == "done":
+        return "Erased, out of the training data too."
     return "Erased; no batch has it any more." if models else "Erased; training never got it."
+
+
+def _recorded(connection: Connection, sha256: str, everywhere: bool) -> dict[str, Any] | None:
+    """What was said of a file that nobody holds any more; None where one does, where it was never erased, or is to go out of the batches now too."""
+    holding = select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == sha256, DETECTIONS.c.state != "erased")
+    row = connection.execute(select(ERASURES).where(ERASURES.c.sha256 == sha256)).mappings().one_or_none()
+    if row is None or (everywhere and not row["detail"].get("everywhere")) or connection.execute(holding.limit(1)).first() is not None:
+        return None
+    kept_in, models = list(row["detail"].get("kept_in", [])), list(row["detail"].get("models", []))
+    taken_out = isinstance(row["detail"].get("training"), dict)
+    training = "requested" if row["state"] == "requested" else "kept" if kept_in else "done" if taken_out else "none"
+    told = {"state": "erased", "training": training, "kept_in": kept_in, "models": models, "next": _said(sha256, training, kept_in, models)}
+    return {"sha256": sha256, "held_by": 0, **told}
 
 
 def _in_no_batch(root: Path, sha256: str) -> str:

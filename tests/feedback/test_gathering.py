@@ -320,6 +320,7 @@ def test_an_erasure_names_the_batches_that_keep_the_file_and_takes_out_of_them_w
         brought = connection.execute(select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == conflict)).scalar_one()
     said = retention.erase(world.user("ada", Role.admin), brought)
     assert (said["training"], said["kept_in"]) == ("requested", [])
+    assert retention.erase(world.user("ada", Role.admin), brought) == said
     upload, case = world.upload(faces[5])
     world.decide(case, "real")
     folder = export_reviewed(filled, world.settings)

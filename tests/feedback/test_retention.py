@@ -113,8 +113,9 @@ def test_erasing_takes_media_verdict_case_and_notes_and_keeps_the_hash(world: Wo
     erased = row(world, ERASURES)
     assert (erased["state"], erased["why"], erased["requested_by"]) == ("done", "I want it gone", world.sender.who) and erased["detail"]["models"] == []
     assert row(world, AUDIT, action="detection.erase")["detail"]["sha256"] == sha256_bytes(content)
-    again = retention(world).erase(world.sender, detection_id, "again")
-    assert again["state"] == "erased" and audit.verify(world.database).broken_at == 0
+    again = retention(world).erase(world.cy, detection_id, "again")
+    assert again == said and row(world, ERASURES) == erased, "when it was erased, by whom and why stays as it was"
+    assert audit.verify(world.database).broken_at == 0
     assert waiting(world.root, world.settings) == 0
     with pytest.raises(KeyError):
         retention(world).erase(world.sender, "no-such-upload")
@@ -263,6 +264,7 @@ def test_erasing_reaches_the_batch_its_faces_dvc_and_its_remote(tmp_path: Path) 
     said = Retention(world.database, world.media, world.settings.feedback).erase(world.sender, uploads[0][0], "please")
     assert said["training"] == "requested"
     (done,) = finish_erasures(root, world.database)
+    assert Retention(world.database, world.media, world.settings.feedback).erase(world.sender, uploads[0][0])["training"] == "done"
     assert done["training"]["batches"] == [batch] and done["training"]["cached_objects"] >= 3 and done["training"]["remote_objects"] >= 3
     assert holding(pictures[0]) == [] and holding(pictures[1]) != []
     assert not (root / "data" / "faces" / batch).exists() and row(world, ERASURES)["state"] == "done"
