@@ -74,7 +74,7 @@ def _row(one: dict[str, Any]) -> list[Any]:
 
 def _pictures(sent: list[dict[str, Any]]) -> None:
     for detection in reversed(sent):
-        pictures = pictures_of(detection)
+        pictures = pictures_of(detection, reviewer=True)
         if pictures["picture"] or pictures["faces"]:
             with tag("div", "", "card strip"):
                 if pictures["picture"]:

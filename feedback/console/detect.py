@@ -59,7 +59,7 @@ def add(service: Service) -> None:
                     pending.pop(detection_id)
                     zone.states[detection_id] = {"state": "failed", "problem": str(problem)}
                     continue
-                zone.states[detection_id] = state_of(found)
+                zone.states[detection_id] = state_of(found, view.may("case.list"))
                 if found["state"] in ("done", "erased"):
                     pending.pop(detection_id)
             zone.put(dict(zone.states))
@@ -83,10 +83,10 @@ def add(service: Service) -> None:
         tag("h2", "Sent before")
         with tag("ul", "", "recent"):
             for one in recent:
-                _recent(one)
+                _recent(one, view.may("case.list"))
 
 
-def state_of(found: dict[str, Any]) -> dict[str, Any]:
+def state_of(found: dict[str, Any], reviewer: bool) -> dict[str, Any]:
     """What the drop zone shows of a detection."""
     figure = f"{percent(found['p_fake'])} fake" if found.get("p_fake") is not None else ""
     return {
@@ -95,7 +95,7 @@ def state_of(found: dict[str, Any]) -> dict[str, Any]:
         "verdict": found.get("verdict") or "",
         "percent": figure,
         "reason": found.get("reason") or "",
-        "thumbnail": pictures_of(found)["thumbnail"],
+        "thumbnail": pictures_of(found, reviewer)["thumbnail"],
     }
 
 
@@ -104,8 +104,8 @@ def _set_policy(zone: DropZone, policy: str) -> None:
     zone.update()
 
 
-def _recent(one: dict[str, Any]) -> None:
-    thumbnail = pictures_of(one)["thumbnail"]
+def _recent(one: dict[str, Any], reviewer: bool) -> None:
+    thumbnail = pictures_of(one, reviewer)["thumbnail"]
     with tag("li"), link("", f"{PATH}/detections/{one['id']}", "recent-card"):
         if thumbnail:
             tag("img", src=thumbnail, alt="", loading="lazy")

@@ -36,7 +36,7 @@ def add(service: Service) -> None:
             else:
                 empty("Nothing has been sent yet.", "The verdicts of your uploads will be listed here.", PATH, "Send a file")
             return
-        table("Verdicts, the newest first", ["File", "Verdict", "Sent", "Kind", "Size", "Policy", "Model"], [_row(one) for one in rows])
+        table("Verdicts, the newest first", ["File", "Verdict", "Sent", "Kind", "Size", "Policy", "Model"], [_row(one, view.may("case.list")) for one in rows])
         query = {**filters, **({"everybody": "1"} if everybody else {})}
         with tag("nav", "", "row pages", aria_label="Further pages"):
             if before:
@@ -74,9 +74,9 @@ def _filters(view: View, filters: dict[str, str], everybody: bool) -> None:
             link("Export (CSV)", "/v1/export" + (f"?{urlencode(query)}" if query else ""), "button", download="vigil-history.csv")
 
 
-def _row(one: dict[str, Any]) -> list[Any]:
+def _row(one: dict[str, Any], reviewer: bool) -> list[Any]:
     def file() -> None:
-        thumbnail = pictures_of(one)["thumbnail"]
+        thumbnail = pictures_of(one, reviewer)["thumbnail"]
         with link("", f"{PATH}/detections/{one['id']}", "file-link"):
             if thumbnail:
                 tag("img", src=thumbnail, alt="", loading="lazy")

@@ -53,10 +53,14 @@ def add(app: FastAPI, service: Service) -> None:
         return FileResponse(path, media_type=_kind(path), headers=dict(KEPT_HEADERS), background=BackgroundTask(held.close))
 
 
-def pictures_of(detection: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the pictures of a detection lie; empty where there is none. `heatmaps` is followed by a number, once they are made."""
+def pictures_of(detection: Mapping[str, Any], reviewer: bool) -> dict[str, Any]:
+    """Where the pictures of a detection lie; empty where there is none, or they are in quarantine and this is no reviewer.
+
+    `heatmaps` is followed by a number, once they are made.
+    """
     base, made = f"/v1/detections/{detection['id']}", detection.get("pictures") or {}
-    kept = detection.get("media_state") != "deleted" and detection.get("state") == "done"
+    gone = ("deleted",) if reviewer else ("deleted", "quarantined")
+    kept = detection.get("media_state") not in gone and detection.get("state") == "done"
     return {
         "id": detection["id"],
         "kind": detection.get("kind") or "",

@@ -130,7 +130,7 @@ async def _cases(service: Service, view: View, known: set[str], waiting_known: i
             detections = [service.detection(actor, one) for one in case["detections"]]
             shown = next((one for one in reversed(detections) if one["state"] == "done" and one["media_state"] != "deleted"), None)
             if shown is not None:
-                found.append({"id": case["id"], "reason": case["reason"], "answers": case["answers"], "media": pictures_of(shown)})
+                found.append({"id": case["id"], "reason": case["reason"], "answers": case["answers"], "media": pictures_of(shown, reviewer=True)})
         return found
 
     found: tuple[list[dict[str, Any]], bool] = await view.ask(find)

@@ -26,10 +26,11 @@ SAYS = {
 class Evidence(Element, component="verdict.js"):
     """The file, its face under the heatmap, and the timeline."""
 
-    def __init__(self, detection: dict[str, Any], can_explain: bool) -> None:
+    def __init__(self, detection: dict[str, Any], reviewer: bool, can_explain: bool) -> None:
         super().__init__()
+        media = pictures_of(detection, reviewer)
         shown = {name: detection.get(name) for name in ("clips", "tracks", "forged", "shown", "threshold")}
-        values = {"detection": shown, "media": pictures_of(detection), "explanation": None, "explaining": False, "problem": "", "can_explain": can_explain}
+        values = {"detection": shown, "media": media, "explanation": None, "explaining": False, "problem": "", "can_explain": can_explain}
         for name, value in values.items():
             self.props[name] = value
 
@@ -93,11 +94,14 @@ def _shown(service: Service, view: View, found: dict[str, Any]) -> None:
                 tag("p", found["reason"][:1].upper() + found["reason"][1:] + ".", "muted")
             if found.get("p_fake") is not None:
                 _scale(found)
+    reviewer = view.may("case.list")
     can = view.may("detection.media", found["owner_id"]) and found["media_state"] != "deleted"
     if found["media_state"] == "deleted":
         tag("p", "The media have been deleted as the retention settings say; the verdict and the hash are kept.", "notice")
+    elif found["media_state"] == "quarantined" and not reviewer:
+        tag("p", "The media are in quarantine: only reviewers can see them.", "notice")
     elif can:
-        evidence = Evidence(found, said != "none")
+        evidence = Evidence(found, reviewer, said != "none")
         evidence.on("explain", lambda _: _explain(service, view, found["id"], evidence))
     with tag("div", "", "columns"):
         _faces(found)

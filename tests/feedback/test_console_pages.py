@@ -380,6 +380,22 @@ def test_files_outlive_the_session_and_none_is_lost_in_silence(served: Service, 
     assert hashlib.sha256(lost.read_bytes()).hexdigest() not in mine()
 
 
+def test_who_sent_a_fake_is_told_of_its_quarantine_and_shown_no_broken_picture(served: Service, picture: bytes) -> None:
+    """After an hour the page offered what every request was refused, and said that the browser cannot play it."""
+    sent = served.detect(picture + b"in quarantine").json()
+    with sqlite3.connect(served.log.parent / "workspace/feedback.db", timeout=60) as database:
+        database.execute("UPDATE media SET state = 'quarantined' WHERE sha256 = ?", [sent["sha256"]])
+    pages = {
+        name: [logged_in(served, name).get(f"/console/{path}").text for path in (f"detections/{sent['id']}", "history?everybody=1")] for name in ("vera", "rob")
+    }
+    offered = {name: [f"{sent['id']}/thumbnail" in page for page in seen] for name, seen in pages.items()}
+    assert offered == {"vera": [False, False], "rob": [True, True]}
+    assert ["only reviewers can see them" in seen[0] for seen in pages.values()] == [True, False]
+    assert (
+        f"/console/media/{sent['id']}" not in pages["vera"][0] and f"/detections/{sent['id']}/thumbnail" not in logged_in(served, "vera").get("/console").text
+    )
+
+
 def test_what_a_dispute_says_is_read_by_who_has_answered(served: Service, page: Browser, picture: bytes) -> None:
     """People were told that it is read, and it was shown to nobody."""
     sent = served.detect(picture + b"noted").json()
