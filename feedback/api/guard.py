@@ -88,16 +88,16 @@ class Guard:
 
     def _from_elsewhere(self, headers: dict[bytes, bytes], change: bool) -> Refused | None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self.names and host and _name(host) not in self.names:
+        if self.names and host and host_name(host) not in self.names:
             return Refused(421, f"This service does not answer to {host[:100]!r}.", "Add the name to serve.host_names.")
         origin = headers.get(b"origin", b"").decode("latin-1").lower().split("://", 1)[-1]
-        if change and origin and origin != host and _name(origin) not in self.names - THIS_MACHINE:
+        if change and origin and origin != host and host_name(origin) not in self.names - THIS_MACHINE:
             how = "Behind a proxy: have it pass the Host header on, or add the name to serve.host_names."
             return Refused(403, "A page of another site may not do this.", how)
         return None
 
 
-def _name(host: str) -> str:
+def host_name(host: str) -> str:
     """The host without its port; "" for what is none."""
     try:
         return urlsplit(f"//{host}").hostname or ""

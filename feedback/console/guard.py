@@ -2,14 +2,15 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback.api.caller import Buckets
-from feedback.console.visitor import FORM_COOKIE, same_site
+from feedback.api.guard import THIS_MACHINE
+from feedback.console.visitor import FORM_COOKIE, NAMES, same_site
 
 # The library's pages are started by a script inside the page and compile their templates in the browser, hence the two
 # 'unsafe' words for scripts. Nothing may be loaded from, sent to, or framed by another host.
@@ -30,11 +31,13 @@ HEADERS = {
 
 class Guard:
     """An ASGI application before another one. `may_open` says whether a request may open the live connection of the page of this id.
+    `names` are those by which the service is reached, should a proxy not pass the Host header on.
 
     Of one address at most `a_minute` requests are answered, and PAGES_A_MINUTE of those that open a page.
     """
 
-    def __init__(self, inner: ASGIApp, may_open: Callable[[str, HTTPConnection], bool], a_minute: int) -> None:
+    def __init__(self, inner: ASGIApp, may_open: Callable[[str, HTTPConnection], bool], a_minute: int, names: Iterable[str] = ()) -> None:
+        self.names = frozenset(name.lower() for name in names) - THIS_MACHINE
         self.inner, self.may_open, self.requests, self.pages = inner, may_open, Buckets(a_minute), Buckets(PAGES_A_MINUTE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,6 +45,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self.inner(scope, receive, send)
             return
+        scope[NAMES] = self.names
         asked = HTTPConnection(scope)
         if _is_socket(scope) and not (same_site(asked) and self._owns(asked)):
             await _refuse(scope, receive, send, 403, "This page's live connection may only be opened by the page itself.")

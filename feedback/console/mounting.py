@@ -42,7 +42,7 @@ async def mounted(app: FastAPI, service: Service) -> AsyncIterator[None]:
         binding_refresh_interval=None, reconnect_timeout=30.0, gzip_middleware_factory=None,
     )  # fmt: skip
     _lost(service)
-    routes = [Mount(PATH, app=Guard(outer, may_open, service.settings.feedback.requests_per_minute)), Route("/", _start)]
+    routes = [Mount(PATH, app=Guard(outer, may_open, service.settings.feedback.requests_per_minute, app.state.names)), Route("/", _start)]
     binding.MAX_PROPAGATION_TIME = 1.0  # the pages bind nothing: a slow moment of the machine is not worth a warning
     logging.getLogger("uvicorn.error").addFilter(_Quiet())
     async with outer.router.lifespan_context(outer):

@@ -10,11 +10,13 @@ from starlette.responses import Response
 
 from feedback.access import Actor
 from feedback.accounts import Session
+from feedback.api.guard import host_name
 from feedback.service import Service
 
 COOKIE = "vigil_session"  # the API takes the same one
 FORM_COOKIE = "vigil_form"  # what a form must bring back where nobody is logged in yet
 FORM_FIELD = "csrf"
+NAMES = "vigil_names"  # in the scope: the names by which the service is reached (see guard.py)
 
 
 class LoggedOut(Exception):
@@ -72,8 +74,8 @@ def same_site(request: HTTPConnection) -> bool:
     fetched = request.headers.get("sec-fetch-site", "")
     if fetched and fetched != "same-origin":
         return False
-    origin = request.headers.get("origin", "")
-    return not origin or origin.split("://", 1)[-1] == request.headers.get("host", "")
+    origin = request.headers.get("origin", "").lower().split("://", 1)[-1]
+    return not origin or origin == request.headers.get("host", "").lower() or host_name(origin) in request.scope.get(NAMES, ())
 
 
 def is_same(given: str, wanted: str) -> bool:

@@ -30,7 +30,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path], 
     """A service that is unsure of everything, with three uploads of Vera's, one of them answered by Rob."""
     root = tmp_path_factory.mktemp("pages") / "workspace"
     (root / ".vigil").mkdir(parents=True)
-    (root / "params.yaml").write_text(compose_params("demo").replace("max_upload_bytes: 536870912", f"max_upload_bytes: {MAX_UPLOAD_BYTES}"))
+    params = compose_params("demo").replace("max_upload_bytes: 536870912", f"max_upload_bytes: {MAX_UPLOAD_BYTES}")
+    (root / "params.yaml").write_text(params.replace("host_names: []", "host_names: [vigil.example.org]"))
     with running(root, "--model-dir", str(models[0])) as service:
         service.until_ready()
         wait_for(lambda: service.by("").get("/console/log-in"), lambda answer: answer.status_code == 200, service.log)
@@ -136,6 +137,17 @@ def test_a_form_from_elsewhere_is_refused(served: Service) -> None:
     mine = logged_in(served, "vera")
     mine.post("/console/log-out", data={"csrf": "wrong"})
     assert mine.get("/console/").status_code == 200, "only its own form logs out"
+
+
+def test_a_name_of_the_settings_is_its_own_site_where_a_proxy_passes_no_host_on(served: Service) -> None:
+    """The refusal of such a proxy advises to name the host; the forms were taken then, the console's log-in refused again and again."""
+    for name, log_in in (("vigil.example.org", True), ("evil.example", False)):
+        client = httpx.Client(base_url=served.url, trust_env=False)
+        form = {"csrf": client.get("/console/log-in").cookies["vigil_form"], "user_name": "vera", "password": PASSWORD}
+        answer = client.post("/console/log-in", data=form, headers={"origin": f"https://{name}"})
+        assert ("vigil_session" in answer.headers.get("set-cookie", "")) is log_in
+        socket = client.get("/console/_nicegui_ws/socket.io/?EIO=4&transport=polling", headers={"origin": f"https://{name}"})
+        assert socket.status_code == (200 if log_in else 403)
 
 
 def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites_and_works_for_the_api(served: Service) -> None:
