@@ -63,7 +63,7 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
 
     # No docs pages: they load their scripts from other hosts. /openapi.json stays.
     app = FastAPI(title="Vigil", version="1", description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan, generate_unique_id_function=_name)
-    app.state.service, app.state.changes, app.state.names = service, changes, names
+    app.state.service, app.state.changes, app.state.callers, app.state.names = service, changes, callers, names
     install_problem_handlers(app)
     install_refusals(app)
     app.add_middleware(Guard, names=names)

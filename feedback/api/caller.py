@@ -50,7 +50,7 @@ class Callers:
     def __init__(self, service: Service) -> None:
         self.service, limits = service, service.settings.feedback
         self.requests, self.uploads = Buckets(limits.requests_per_minute), Buckets(limits.uploads_per_minute)
-        self.sign_ups = Buckets(limits.sign_ups_per_hour)  # refilled sixty times too fast: see `sign_up`
+        self._sign_ups = Buckets(limits.sign_ups_per_hour)  # refilled sixty times too fast: see `until_sign_up`
 
     async def actor(self, request: Request) -> Actor:
         """Who sent this: by API key, by the console's session (whose changes need its CSRF token), or nobody.
@@ -74,9 +74,13 @@ class Callers:
 
     def sign_up(self, request: Request) -> None:
         """Count a sign-up from this address, by the hour. Raises Problem 429."""
-        wait = self.sign_ups.take(_address(request), time.monotonic() / 60)
+        wait = self.until_sign_up(request)
         if wait:
-            raise Problem(429, "Too many accounts were made from this address.", next_step="Come back later.", retry_after_seconds=int(wait * 60) + 1)
+            raise Problem(429, "Too many accounts were made from this address.", next_step="Come back later.", retry_after_seconds=int(wait) + 1)
+
+    def until_sign_up(self, request: Request) -> float:
+        """Count a sign-up from this address, whichever way it comes; seconds until the next one may, 0 where this one may."""
+        return self._sign_ups.take(address_of(request), time.monotonic() / 60) * 60
 
     def _known(self, request: Request) -> Actor:
         given = request.headers.get("authorization", "")
@@ -97,7 +101,7 @@ class Callers:
         return session.actor
 
     def _limit(self, buckets: Buckets, actor: Actor, request: Request) -> None:
-        wait = buckets.take(actor.who if actor.user_id else _address(request), time.monotonic())
+        wait = buckets.take(actor.who if actor.user_id else address_of(request), time.monotonic())
         if wait:
             raise Problem(429, "Too many requests.", next_step="Wait as Retry-After says.", retry_after_seconds=int(wait) + 1)
 
@@ -183,5 +187,6 @@ def _unknown(detail: str) -> Problem:
     return problem
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """The address that a caller is counted by."""
     return request.client.host if request.client else "unknown"

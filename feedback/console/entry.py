@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from urllib.parse import parse_qsl, quote
 
 from fastapi import FastAPI, Request
@@ -11,7 +12,7 @@ from nicegui import ui
 
 from feedback.access import ANONYMOUS, Forbidden
 from feedback.accounts import AccountRefused, Session
-from feedback.api.caller import Buckets
+from feedback.api.caller import Buckets, address_of
 from feedback.console import PATH, theme
 from feedback.console.layout import BUILD_SECONDS, explain, frame
 from feedback.console.parts import button, drawing, field, link, tag
@@ -24,10 +25,10 @@ KEPT_FORMS = 1000  # refused forms whose reason waits to be shown
 FOREIGN = "This form did not come from this page, or was open too long. Send it again."
 
 
-def add(app: FastAPI, service: Service) -> None:
-    """Add the pages and what their forms post to."""
+def add(app: FastAPI, service: Service, until_sign_up: Callable[[Request], float]) -> None:
+    """Add the pages and what their forms post to. `until_sign_up` counts a sign-up with those by the API, and says how long to wait."""
 
-    log_ins, sign_ups = Buckets(LOG_INS_A_MINUTE), Buckets(service.settings.feedback.sign_ups_per_hour)
+    log_ins = Buckets(LOG_INS_A_MINUTE)
     refused: OrderedDict[str, dict[str, str]] = OrderedDict()  # by form token: what was refused, shown once; never in an address
 
     def again(page: str, why: str, at: str, request: Request, given: dict[str, str]) -> Response:
@@ -79,7 +80,7 @@ def add(app: FastAPI, service: Service) -> None:
         given = await _form(request)
         if not _ours(request, given):
             return again("log-in", FOREIGN, "", request, given)
-        if log_ins.take(_address(request), time.monotonic()):
+        if log_ins.take(address_of(request), time.monotonic()):
             return again("log-in", "Too many log-ins from this address. Wait a minute.", "", request, given)
         return await enter("log-in", request, given)
 
@@ -88,7 +89,7 @@ def add(app: FastAPI, service: Service) -> None:
         given = await _form(request)
         if not _ours(request, given):
             return again("sign-up", FOREIGN, "", request, given)
-        if sign_ups.take(_address(request), time.monotonic() / 60):  # so many an hour
+        if until_sign_up(request):
             return again("sign-up", "Too many accounts were made from this address. Come back later.", "", request, given)
         wanted = [given.get(name, "") for name in ("name", "email", "user_name", "password")]
         try:
@@ -165,10 +166,6 @@ async def _form(request: Request) -> dict[str, str]:
 
 def _ours(request: Request, given: dict[str, str]) -> bool:
     return same_site(request) and is_same(given.get(FORM_FIELD, ""), request.cookies.get(FORM_COOKIE, ""))
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
 
 
 def _within(path: str) -> str:

@@ -32,7 +32,7 @@ async def mounted(app: FastAPI, service: Service) -> AsyncIterator[None]:
     library.config.quasar_config["loadingBar"] = {"skipHijack": True}
     mimetypes.add_type("text/javascript", ".js")
     library.add_static_file(local_file=theme.STYLE, url_path="/assets/console.css", max_cache_age=86400)
-    entry.add(library, service)
+    entry.add(library, service, app.state.callers.until_sign_up)
     media.add(library, service)
     for part in PAGES:
         part.add(service)

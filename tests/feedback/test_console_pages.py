@@ -181,6 +181,9 @@ def test_a_proxy_is_believed_who_calls_and_how_where_the_settings_name_it(tmp_pa
             person = {"name": "N", "email": f"n{number}@example.org", "user_name": f"nora{number}", "password": PASSWORD}
             made.append(client.post("/v1/sign-up", json=person, headers={"x-forwarded-for": f"203.0.113.{number}"}).status_code)
         assert made == [201, 201 if trusted else 429]
+        form = {"csrf": token, "name": "N", "email": "n3@example.org", "user_name": "nora3", "password": PASSWORD}
+        again = client.post("/console/sign-up", data=form, headers={**headers, "x-forwarded-for": "203.0.113.0"})
+        assert again.headers["location"] == "/console/sign-up", "by the form and by the API they are counted together"
 
 
 def test_a_refused_sign_up_says_why_keeps_what_was_written_and_shows_no_password(served: Service) -> None:
