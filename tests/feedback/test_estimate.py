@@ -48,7 +48,7 @@ def test_audited_verdicts_correct_it_and_chosen_ones_do_not(world: World) -> Non
         world.decide(case_id, "real" if number % 2 else "fake")
     after = estimate.by_model(world.database, DAYS)[0]
     assert after["corrected"] and (after["labels"], after["right"]) == (LEAST_LABELS, LEAST_LABELS // 2)
-    assert after["value"] == pytest.approx(0.5, abs=0.01) and after["low"] < 0.5 < after["high"] < before["low"]
+    assert after["value"] == pytest.approx(0.5, abs=0.01) and after["low"] < 0.5 < after["high"] < before["value"]
 
 
 def test_an_audited_verdict_that_is_disputed_too_stays_in_the_sample(world: World) -> None:

@@ -71,6 +71,23 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(heat: float, labels: i
     assert held / 300 > 0.92  # 0.95 less three standard errors
 
 
+@pytest.mark.parametrize("fakes", [0.5, 0.1, 0.02])
+@pytest.mark.parametrize("verdicts", [5, 20, 200])
+def test_without_labels_too_it_holds_the_truth_as_often_as_it_says(fakes: float, verdicts: int) -> None:
+    """Two verdicts of 0.9 gave 0.9 to 0.9, and twenty the truth in 0.4 to 0.9 of all worlds: whether each is right was no chance at all."""
+    held = {"these": 0, "all": 0}
+    for seed in range(300):
+        rng = np.random.default_rng([seed, verdicts])
+        fake = rng.random(verdicts) < fakes
+        p_fake = 1 / (1 + np.exp(-rng.normal(np.where(fake, 4.5, -4.5), 3.0)))  # log-likelihood ratio of two normals
+        right = (p_fake >= THRESHOLD) == fake
+        found = estimate(Moments.of(expected_right(at_share(p_fake, share_of_fakes(p_fake)), p_fake >= THRESHOLD)), [], [])
+        assert found is not None
+        held["these"] += found.low <= right.mean() <= found.high
+        held["all"] += found.low <= 0.93319 <= found.high  # the normal distribution at 1.5
+    assert min(held.values()) / 300 > 0.92
+
+
 def test_a_draw_without_an_error_is_not_certainty() -> None:
     found = estimate(Moments.of(np.full(1000, 0.999)), np.full(20, 0.999), np.full(20, True))
     assert found is not None and found.low < 0.95 and found.high <= 1.0
