@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, false, func, select, update
 
 from feedback import audit
 from feedback.access import Actor
@@ -116,11 +116,18 @@ class Cases:
             shown = {case["id"]: case for case in self._shown(connection, ids[:limit])}
         return [_unanswered(shown[case_id]) for case_id in ids[:limit] if case_id in shown]
 
-    def page(self, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
-        """Cases in order of arrival, those numbered above `after`; `state` None for all."""
+    def page(self, state: str | None, after: int, limit: int, disguised_for: str = "") -> list[dict[str, Any]]:
+        """Cases in order of arrival, those numbered above `after`; `state` None for all.
+
+        `disguised_for` is who may not know which cases are gold: one that this reviewer has answered is where `disguised` says it is.
+        """
         query = select(CASES.c.id).where(CASES.c.number > after).order_by(CASES.c.number).limit(limit)
+        if state is not None:
+            mine = select(REVIEWS.c.case_id).where(REVIEWS.c.reviewer_id == disguised_for, REVIEWS.c.undone_at == "")
+            as_decided = (CASES.c.gold != "") & (CASES.c.state == "open") & CASES.c.id.in_(mine) if self.settings.queue.reviewers_needed == 1 else false()
+            query = query.where(as_decided | (CASES.c.state == state) if state == "decided" else ~as_decided & (CASES.c.state == state))
         with self.database.read() as connection:
-            return self._shown(connection, connection.execute(query if state is None else query.where(CASES.c.state == state)).scalars().all())
+            return self._shown(connection, connection.execute(query).scalars().all())
 
     def get(self, case_id: str) -> dict[str, Any] | None:
         """One case with its standing reviews and its detections' ids, or None."""

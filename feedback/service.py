@@ -37,7 +37,7 @@ LABEL_MAP = "p_fake: 1 means fake"
 ROLLBACK_SECONDS = 300
 EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", "mode", "model", "cycle", "sha256", "bytes", "case_id", "reason")
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
-_OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id")
+_OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id", "case_state")
 
 
 class NotFound(Exception):
@@ -272,7 +272,7 @@ class Service:
     def cases_page(self, actor: Actor, state: str | None = "open", after: int = 0, limit: int = 100) -> dict[str, Any]:
         """Cases in order of arrival: {"cases": [...], "next": the `after` of the following page or None}."""
         authorize(actor, "case.list")
-        found = self.cases.page(state, after, limit)
+        found = self.cases.page(state, after, limit, "" if may(actor, "case.govern") else actor.user_id)
         return {"cases": [self._case_for(actor, row) for row in found], "next": found[-1]["number"] if len(found) == limit else None}
 
     def case(self, actor: Actor, case_id: str) -> dict[str, Any]:

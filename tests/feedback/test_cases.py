@@ -222,6 +222,25 @@ def test_a_gold_case_looks_like_any_other_to_who_answered_it(world: World) -> No
     assert alone["state"] == "decided" and alone["label"] == "fake" and alone["handover"] == "waiting"
 
 
+def test_where_one_reviewer_decides_no_list_tells_the_gold_case(make: Make) -> None:
+    """The lists went by what it truly is: the answered case that still was among the open ones was the known one."""
+    app, people = make(queue__reviewers_needed=1)
+    world = World(app.state.service.root, queue__reviewers_needed=1)
+    made = [world.upload(JPEG + bytes([number])) for number in range(3)]
+    world.cases.set_gold(world.cy, made[0][1], "real")
+    world.close()
+    requests = [("POST", f"/v1/cases/{case}/review", {"json": {"label": "fake"}}) for _, case in made[:2]]
+    requests += [("GET", "/v1/cases", {"params": {"state": state}}) for state in ("open", "decided", "all")]
+    requests += [("GET", f"/v1/detections/{detection}", {}) for detection, _ in made[:2]]
+    answers = [answer.json() for answer in ask(app, *requests, key=people["rob"][1])]
+    gold, ordinary, other = (case for _, case in made)
+    listed = [[(case["id"], case["state"]) for case in answer["cases"]] for answer in answers[2:5]]
+    assert listed[:2] == [[(other, "open")], [(gold, "decided"), (ordinary, "decided")]] and len(listed[2]) == 3
+    assert answers[5].keys() == answers[6].keys() and "case_state" not in answers[5]
+    seen = ask(app, ("GET", "/v1/cases?state=open", {}), key=people["emil"][1])[0].json()["cases"]
+    assert [case["id"] for case in seen] == [gold, other], "who may govern sees it as it is"
+
+
 # -- opening ------------------------------------------------------------------------------------------------------------------
 def test_one_file_is_one_case_and_a_dispute_becomes_its_reason(world: World) -> None:
     first = world.upload(JPEG + b"one")
