@@ -33,7 +33,6 @@ MOVIE_MARKS = (
     (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV"), (0, b"OggS"), (0, b"\0\0\1\xba"),
     (0, b"0&\xb2u"), (0, b"GIF8"),
 )  # fmt: skip
-MAX_BAD_PACKETS = 100  # after so many in a row the rest of the file is taken as lost
 SEEK_GAIN_SECONDS = 0.5  # decoding so much is cheaper than a seek
 NEAR_SECONDS = 0.25  # where packets do not tell surely when pictures are shown, one that begins so long before a wanted time may be the one
 FALL_SECONDS, LEAP_SECONDS = 0.1, 10.0  # of decoding time, beyond which a clock is taken to start anew, as FFmpeg's own program takes it
@@ -173,12 +172,12 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
 
 
 def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None) -> Iterator[Any]:
-    """Frames from where the container stands, passing over what is damaged; ends at the end, or where all is lost.
+    """Frames from where the container stands to the end, passing over what is damaged, however much it is.
 
     A packet that is `far` from every wanted time (asked with the packet and the time stamp of the picture after it) is decoded only
     where other frames are built on it.
     """
-    bad, late = 0, _Late()
+    late = _Late()
     in_decoding_order = container.format.name == "avi"  # says when a picture is decoded, not when it is shown: what is left out would shift the rest
     far = None if in_decoding_order else far
     packets = _packets(container, stream)
@@ -189,12 +188,9 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
                 if in_decoding_order:
                     frame.pts = late.stamp(frame.dts)
                 if frame.pts is not None and frame.width * frame.height <= MAX_PIXELS:  # a stream may grow behind its header
-                    bad = 0
                     yield frame
         except (OSError, ValueError, av.error.FFmpegError):
-            bad += 1
-            if bad >= MAX_BAD_PACKETS:
-                return
+            continue
 
 
 class _Late:

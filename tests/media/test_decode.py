@@ -17,7 +17,7 @@ from PIL import Image
 import media.decode
 from media.avif import as_shown, depth_of
 from media.decode import measured_seconds, probe, read_frames, read_image
-from tests.media.videos import grey_steps, number_of, shown_by, turned_clockwise, with_exif_turn, write_video
+from tests.media.videos import grey_steps, number_of, rewritten, shown_by, turned_clockwise, with_exif_turn, write_video
 from workspace.errors import MediaError
 
 
@@ -495,6 +495,22 @@ def test_the_whole_part_of_a_cut_file_is_read(tmp_path):
     content = write_video(tmp_path / "a.mkv", [np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8) for k in range(40)]).read_bytes()
     got = list(read_frames(content[: len(content) // 2], [k / 25 for k in range(40)]))
     assert 5 < len(got) < 35
+
+
+@pytest.mark.parametrize("count", [20, 2000])
+def test_what_follows_packets_that_nobody_can_read_is_read(tmp_path, count):
+    """A hundred of them in a row, which no player minds, ended the file; they were a millisecond of it and some bytes."""
+
+    def with_junk(number, packet):
+        for _ in range(count if number == 10 else 0):
+            junk = av.Packet(b"\x07" * 4)
+            junk.pts, junk.dts, junk.time_base = packet.pts - 1, packet.dts - 1, packet.time_base
+            yield junk
+        yield packet
+
+    source = rewritten(write_video(tmp_path / "plain.mkv", grey_steps(30), gop=10), tmp_path / "a.mkv", with_junk)
+    assert numbers(source, [k / 25 for k in range(30)]) == [(k / 25, k) for k in range(30)]
+    assert numbers(source, [1.0, 1.16]) == [(1.0, 25), (1.16, 29)]
 
 
 def test_shared_edge_files_have_the_right_reasons(shared_data):

@@ -1,7 +1,7 @@
 """Small media files for the tests of this room, made on the spot."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,6 +39,21 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def rewritten(source: Path, out: Path, change: Callable[[int, av.Packet], Iterable[av.Packet]]) -> Path:
+    """The packets of a video in another file, without coding: `change` gets the number of each and the packet, in milliseconds, and gives what is written."""
+    with av.open(str(source)) as container, av.open(str(out), "w") as written:
+        (stream,) = container.streams.video
+        target = written.add_stream_from_template(stream)
+        target.time_base = Fraction(1, 1000)
+        for number, packet in enumerate(one for one in container.demux(stream) if one.dts is not None):
+            shown, decoded = (round(stamp * packet.time_base * 1000) for stamp in (packet.pts, packet.dts))
+            packet.time_base, packet.pts, packet.dts, packet.duration = target.time_base, shown, decoded, 40
+            for one in change(number, packet):
+                one.stream = target
+                written.mux(one)
+    return out
 
 
 def grey_steps(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
