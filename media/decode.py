@@ -8,7 +8,8 @@ as a MediaError whose `why` is one of the REASONS.
 import io
 import math
 import os
-from bisect import bisect_left
+from array import array
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ SEEK_GAIN_SECONDS = 0.5  # decoding so much is cheaper than a seek
 NEAR_SECONDS = 0.25  # where packets do not tell surely when pictures are shown, one that begins so long before a wanted time may be the one
 FALL_SECONDS, LEAP_SECONDS = 0.1, 10.0  # of decoding time, beyond which a clock is taken to start anew, as FFmpeg's own program takes it
 REORDER = 16  # pictures that come before others in a file and are shown after them, at most (H.264 table A-1, H.265 A.4.2)
+HELD = 8  # pictures that are held back until those after them have told whether their time stamps are true; as many as a browser holds, about
 STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
 THREADS = 2
 LONGEST_PIXEL = 8.0  # times as long as wide or wide as long; anamorphic film has 2
@@ -114,7 +116,7 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
         nearest = bisect_left(times, start - 2 * TIME_SLACK_SECONDS)
         return nearest == len(times) or times[nearest] > end
 
-    frames = _decoded(container, stream, far)
+    frames = _in_order(_decoded(container, stream, far))
     following = next(frames, None)
     if following is None:
         raise media_error(source, "truncated or corrupt")
@@ -128,7 +130,7 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
             following = next(frames, None)
             if following is None or _seconds(following, origin) > limit:  # a wrong index: go through the file in order
                 container.seek(0, stream=stream)
-                frames, following = _decoded(container, stream, far), None
+                frames, following = _in_order(_decoded(container, stream, far)), None
         while True:
             if following is None:
                 following = next(frames, None)
@@ -191,6 +193,28 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
                     yield frame
         except (OSError, ValueError, av.error.FFmpegError):
             continue
+
+
+def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
+    """Frames by their time stamps, as far as the HELD that follow each tell; one that is stamped far ahead would stand for all that come after it.
+
+    What comes too late for its time is left out, and of those that others went past, where there are more than HELD, the one that is furthest ahead.
+    Decoders give pictures in order: of a sound file nothing changes.
+    """
+    held: list[tuple[int, int, Any]] = []
+    shown, newest = -math.inf, -1
+    for number, frame in enumerate(frames):
+        if frame.pts < shown:
+            continue
+        insort(held, (frame.pts, number, frame))
+        while sum(one[1] > newest for one in held) > HELD:
+            shown, at, first = held.pop(0)
+            newest = max(newest, at)
+            yield first
+        passed = [one for one in held if one[1] < newest]
+        if len(passed) > HELD:
+            held.remove(passed[-1])
+    yield from (frame for _, _, frame in held)
 
 
 class _Late:
@@ -268,7 +292,7 @@ def _sought(container: Any, stream: Any, target: int, far: Callable[[Any, int | 
         container.seek(target, stream=stream, backward=True)
     except (OSError, av.error.FFmpegError):
         return iter(())
-    return _decoded(container, stream, far)
+    return _in_order(_decoded(container, stream, far))
 
 
 def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int | None:
@@ -339,12 +363,21 @@ def _duration(container: Any, stream: Any) -> float:
 
 
 def _packet_seconds(container: Any, stream: Any) -> float:
-    """From the first packet to the end of the last, read without decoding."""
-    low, high = math.inf, 0.0
+    """From the first picture to the end of the last, read without decoding.
+
+    Which these are is told by the first and the last of the file, and beyond them by no fewer than the REORDER + 1 that reach furthest:
+    a few false time stamps in between make it no longer, and any at the end shorter by a few pictures at most.
+    """
+    starts, ends = array("d"), array("d")
     for packet in _packets(container, stream):
         if packet.pts is not None and not packet.is_discard:  # what an edit list leaves out is not shown
-            low = min(low, float(packet.pts * packet.time_base))
-            high = max(high, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            starts.append(float(packet.pts * packet.time_base))
+            ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    if not starts:
+        return 0.0
+    few = min(len(starts), REORDER + 1)
+    low = min(min(starts[:few]), sorted(starts)[few - 1])
+    high = max(max(ends[-few:]), sorted(ends)[-few])
     return max(0.0, high - low)
 
 

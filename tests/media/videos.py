@@ -46,10 +46,10 @@ def rewritten(source: Path, out: Path, change: Callable[[int, av.Packet], Iterab
     with av.open(str(source)) as container, av.open(str(out), "w") as written:
         (stream,) = container.streams.video
         target = written.add_stream_from_template(stream)
-        target.time_base = Fraction(1, 1000)
+        target.time_base = milliseconds = Fraction(1, 1000)
         for number, packet in enumerate(one for one in container.demux(stream) if one.dts is not None):
             shown, decoded = (round(stamp * packet.time_base * 1000) for stamp in (packet.pts, packet.dts))
-            packet.time_base, packet.pts, packet.dts, packet.duration = target.time_base, shown, decoded, 40
+            packet.time_base, packet.pts, packet.dts, packet.duration = milliseconds, shown, decoded, 40
             for one in change(number, packet):
                 one.stream = target
                 written.mux(one)
