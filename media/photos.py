@@ -3,6 +3,8 @@
 The kind of a file is told by its first bytes, never by its name. Shared by everything that opens media.
 """
 
+import os
+import stat
 import struct
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from workspace.errors import MediaError
 Source = Path | bytes
 HEIC = "HEIC is not read: save it as JPEG or PNG"
 DEEP_TIFF = "TIFF of 32 bits is not read: save it with 8 or 16"
-REASONS = ("file not found", "empty file", "not a media file", "truncated or corrupt", "no video stream", "picture too large", HEIC, DEEP_TIFF)
+REASONS = (
+    "file not found", "not a regular file", "empty file", "not a media file", "truncated or corrupt", "no video stream", "picture too large", HEIC, DEEP_TIFF,
+)  # fmt: skip
 TIFF_MARKS = (b"II*\0", b"MM\0*")
 OPAQUE = (b"\xff\xd8", b"BM", b"II", b"MM")  # JPEG and bitmaps; a TIFF is laid over black by its library already
 EXIF_ORIENTATION = 0x0112
@@ -156,20 +160,21 @@ def photo_codec(head: bytes) -> str:
 
 
 def head_of(source: Source) -> bytes:
-    """The first 16 bytes. Raises MediaError for a file that is not there."""
-    if isinstance(source, bytes):
-        return source[:16]
-    try:
-        with open(source, "rb") as handle:
-            return handle.read(16)
-    except OSError as problem:
-        raise media_error(source, "file not found") from problem
+    """The first 16 bytes. Raises MediaError for a file that is not there, and for what is no file: opened, a pipe would wait for its other end."""
+    return source[:16] if isinstance(source, bytes) else _begins(source, 16)
 
 
 def content_of(source: Path) -> bytes:
-    """All bytes of a file. Raises MediaError for a file that is not there."""
+    """All bytes of a file. Raises MediaError as `head_of`."""
+    return _begins(source, -1)
+
+
+def _begins(source: Path, count: int) -> bytes:
     try:
-        return Path(source).read_bytes()
+        if not stat.S_ISREG(os.stat(source).st_mode):
+            raise media_error(source, "not a regular file")
+        with open(source, "rb") as handle:
+            return handle.read(count)
     except OSError as problem:
         raise media_error(source, "file not found") from problem
 

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import os
 import struct
 from bisect import bisect_right
 from fractions import Fraction
@@ -499,6 +500,16 @@ def test_a_tiff_of_too_many_bits_is_told_by_them(kind, channels):
 def test_a_missing_file_has_a_reason(tmp_path):
     with pytest.raises(MediaError, match="file not found"):
         probe(tmp_path / "nothing.mp4")
+
+
+def test_a_pipe_is_not_opened(tmp_path):
+    """It was, and whoever asked waited for a writer that never came."""
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for path in (tmp_path / "pipe.mp4", tmp_path):
+        for read in (probe, read_image, measured_seconds):
+            with pytest.raises(MediaError) as problem:
+                read(path)
+            assert problem.value.why == "not a regular file"
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import cv2
@@ -110,7 +111,8 @@ def test_whatever_is_wrong_with_a_file_there_is_a_row_with_a_reason(engine, samp
     (tmp_path / "cut.mp4").write_bytes(sample[0].read_bytes()[:900])
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((200, 200, 3), 128, np.uint8))
     (tmp_path / "folder.mp4").mkdir()
-    for name in ("empty.mp4", "noise.mp4", "cut.mp4", "grey.png", "folder.mp4", "missing.mp4"):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name in ("empty.mp4", "noise.mp4", "cut.mp4", "grey.png", "folder.mp4", "missing.mp4", "pipe.mp4"):
         row = engine.score_file(tmp_path / name).as_row()
         assert row["verdict"] == "none" and row["p_fake"] is None and row["reason"], name
     assert engine.score_file(b"").verdict == "none"
