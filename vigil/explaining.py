@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.layouts.found import as_text
 from vigil.scoring import choose_model, refuse_unknown_mode, warning
 from workspace.errors import ModelFileError, VigilError
-from workspace.files import write_json
+from workspace.files import atomic_file, write_json
 
 if TYPE_CHECKING:
     from media.faces import FaceClip
@@ -119,4 +119,6 @@ def _write(path: Path, picture: np.ndarray) -> None:
     pixels = np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
     if (enlarge := 2 * TILE_PX // pixels.shape[0]) > 1:
         pixels = cv2.resize(pixels, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
-    cv2.imwrite(str(path), np.ascontiguousarray(pixels[..., ::-1]))
+    _, content = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))
+    with atomic_file(path, "wb") as handle:  # OpenCV says nothing where it cannot write, and dies of a name that is no UTF-8
+        handle.write(content.tobytes())

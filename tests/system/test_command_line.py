@@ -21,7 +21,7 @@ import pytest
 from media.decode import read_frames
 from media.synthetic import make_sample_media
 from model.backbones import refuse_side, refuse_unknown_backbone
-from model.shipped import has_starter
+from model.shipped import STARTER, has_starter
 from pipelines.names import USUAL, USUAL_SIDE
 from pipelines.sides import split_of
 from tests.pipelines import odd_inputs as odd
@@ -202,6 +202,17 @@ def test_no_timeline_of_a_video_is_left_beside_a_photo_that_is_explained_after_i
         page = vigil_json("explain", path, cwd=tmp_path)
         assert page["pictures"] == pictures == sorted(one.name for one in (tmp_path / "explanation").glob("*.png"))
     assert page["file"].endswith(r"\xff.png"), "a name that is no text stopped it"
+
+
+@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
+def test_a_picture_that_cannot_be_written_is_said_and_folders_of_any_name_take_it(media: Path, tmp_path: Path):
+    """OpenCV wrote nothing and said nothing, and died where the name was no text."""
+    photo, any_name = tmp_path / "a.png", tmp_path / os.fsdecode(b"\xff")
+    cv2.imwrite(str(photo), next(read_frames(next(media.parent.glob("real/*.mp4")), [0.5]))[1][..., ::-1])
+    (tmp_path / "taken" / "overlay.png").mkdir(parents=True)
+    done = vigil("explain", photo, "--out", tmp_path / "taken", cwd=tmp_path, check=False)
+    assert done.returncode == 1 and "Is a directory" in done.stderr and "Called" not in done.stdout
+    assert vigil_json("explain", photo, "--out", any_name, cwd=tmp_path)["pictures"] == ["overlay.png"] and (any_name / "overlay.png").is_file()
 
 
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
@@ -474,11 +485,13 @@ def test_folders_of_ones_own_are_not_taken_for_rooms_of_the_house(tmp_path: Path
     assert "not a media file" in done.stdout and "mistake" not in done.stderr, done.stderr
 
 
+@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
 def test_sigterm_is_a_pause_too(tmp_path: Path):
     """Of every command, as `vigil --help` says: a service manager sends it."""
-    os.mkfifo(tmp_path / "clip.mp4")  # whoever opens it waits
-    process = subprocess.Popen([sys.executable, "-m", "vigil", "explain", str(tmp_path / "clip.mp4")], stderr=subprocess.PIPE, text=True)
-    with open(tmp_path / "clip.mp4", "wb"):  # until it was opened
+    (tmp_path / "card.json").write_bytes((STARTER / "card.json").read_bytes())
+    os.mkfifo(tmp_path / "model.onnx")  # whoever opens it waits
+    process = subprocess.Popen([sys.executable, "-m", "vigil", "explain", "clip.mp4", "--model", str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    with open(tmp_path / "model.onnx", "wb"):  # until it was opened
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "Paused" in said
