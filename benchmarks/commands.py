@@ -48,11 +48,13 @@ def code_hash(*more: str) -> str:
 # (stage, version) -> the version whose results it has wherever these scripts look, and why: what was measured then still stands
 STANDS_FOR = {
     ("faces", 6): (5, "pixels that are not square, mirrored and joined videos, marked AVIFs: nothing that is rendered has any"),
+    ("faces", 9): (8, "false time stamps and packets that nobody can read hide no other picture: no video here has any"),
     ("forge", 9): (8, "refuses a plugin's copies of what it was given: no script here has a plugin"),
     ("forge", 10): (9, "an exported generator's face may talk in place of a video: no script here has one"),
     ("forge", 11): (10, "a fake's looks are measured on itself, and drawn people are lit, cut and coded otherwise: no figure here comes from either"),
     ("forge", 19): (18, "sums in another order: one pixel in 300,000 differs by one level"),
     ("pretrain", 9): (8, "noise is looked up and the optimiser steps in one pass: other draws and other last bits, the same recipe"),
+    ("pretrain", 15): (14, "a new maker's few clips in a small week are drawn more seldom: no week here has such a maker"),
     ("train", 11): (10, "the card counts people where it says whether a rate can be shown: the model and its threshold are the same"),
     ("train", 12): (11, "an offset moves every p_fake of a model alike: the weights and all that order tells are the same, ECE (`learning` shows it) is not"),
     ("train", 13): (12, "as pretrain 9"),
@@ -65,8 +67,10 @@ STANDS_FOR = {
     ("evaluate", 20): (19, "as train 14"),
     ("evaluate", 23): (22, "log-loss and Brier count classes alike, few people have a larger spread: figures of gates.py alone come from either"),
     ("train", 23): (22, "a card's log-loss and Brier count classes alike: the model and its threshold are the same"),
+    ("train", 24): (23, "as pretrain 15"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("drift", 9): (8, "as train 14"),
+    ("drift", 13): (12, "an accuracy that is estimated has a wider interval: no figure here comes from it"),
     ("drift", 10): (9, "reals are weighed against reals for label noise, and the share of fakes is estimated: no figure here comes from either"),
 }
 

@@ -5,11 +5,11 @@ four beside what is replayed, so that they do not push it out (a demo that gave 
 next cycle); where nothing is, in a first cycle, they have all known places, half of the fakes'. Where a real clip is drawn, one time in four a fake made from
 it takes a fake's place, and every time where all fakes are forged: the network then sees the difference that forgery makes, not the difference between two
 people (nearly all, where a few were collected). Each maker's videos and pictures come equally often, and reals follow: each is of the kind of which most
-fakes drawn so far lack a real. All this within bounds, since what is rare must not be learned by heart: the clips of a kind come at most MOST_OFTEN times as
-often as those of the other, those of a maker, a week or an origin at most MOST_FAVOURED times as often as the whole class's. Where a class has more pictures
-than the other, a network takes a clip of one frame, or the look of a press photo, for a mark of that class. Hardened clips take as many of the real places as
-of the fake ones, about as many as their part of all clips: where one class had more of them, adversarial noise would be its mark. Without hardened clips of
-both classes none is drawn.
+fakes drawn so far lack a real. All this within bounds, since what is rare must not be learned by heart: a maker's clips of one kind come at most MOST_OFTEN
+times as often as those of the other, those of a maker, a week or an origin in the mean at most MOST_FAVOURED times as often as the whole class's. Where a
+class has more pictures than the other, a network takes a clip of one frame, or the look of a press photo, for a mark of that class. Hardened clips take as
+many of the real places as of the fake ones, about as many as their part of all clips: where one class had more of them, adversarial noise would be its mark.
+Without hardened clips of both classes none is drawn.
 """
 
 from collections import Counter
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
 FORGED_SHARE = 4  # forged clips take one place in so many
 LEAST_BETWEEN = 2  # at most one place of a class in so many is a hardened clip's
-MOST_FAVOURED = 8  # a clip of a small week, maker or origin is not drawn more than so many times as often as its class's clips in the mean
+MOST_FAVOURED = 8  # clips of a small week, maker or origin are in the mean not drawn more than so many times as often as those of their class
 ALL_BUT_FORGED = 1 / 8  # where collected fakes are fewer than this part of all fakes, pairs are the rule as where there are none
-MOST_OFTEN = 4  # a clip of one kind is not drawn more than so many times as often as one of the other beside it
+MOST_OFTEN = 4  # of a maker, or of all reals: a clip of one kind is not drawn more than so many times as often as one of the other
+
+
+Group = tuple[bool | str, ...]  # (new,), (new, forged) and (new, forged, maker); (maker,) of what was collected, new or not
 
 
 class _Queue:
@@ -48,32 +51,37 @@ class _Queue:
 
 
 class _Favour:
-    """How often clips of each group were drawn, and whether a group may be drawn from again: see MOST_FAVOURED."""
+    """How often a class's clips were drawn, and whether a group of them may be drawn from again: see MOST_FAVOURED.
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._parts = [size / max(1, sum(sizes)) for size in sizes]
-        self._taken = [0] * len(sizes)
+    `levels`: groups by name (members bool [N]), those of a level share no clip. A maker lies in an origin and that in a week: each is held to the whole
+    class, since bounds within bounds would multiply.
+    """
 
-    def may(self, group: int) -> bool:
-        return self._taken[group] <= MOST_FAVOURED * self._parts[group] * (sum(self._taken) + 1)
+    def __init__(self, levels: "Sequence[Mapping[Group, np.ndarray]]") -> None:
+        size = max(1, sum(int(members.sum()) for members in levels[0].values()))
+        self._parts = {name: members.sum() / size for level in levels for name, members in level.items()}
+        self._names, self._of = [list(level) for level in levels], [_numbered(level) for level in levels]
+        self._taken, self._drawn = Counter[Group](), 0
 
-    def took(self, group: int) -> None:
-        self._taken[group] += 1
+    def may(self, group: Group) -> bool:
+        return bool(self._taken[group] <= MOST_FAVOURED * self._parts.get(group, 1.0) * (self._drawn + 1))
+
+    def took(self, position: int) -> None:
+        self._drawn += 1
+        self._taken.update(names[of[position]] for names, of in zip(self._names, self._of, strict=True) if of[position] >= 0)
 
 
 class _Rotation:
     """Endless positions from several groups in turn (`weights` turns each), but for one that was favoured too much."""
 
-    def __init__(self, groups: "Sequence[_Kinds | _Rotation]", sizes: Sequence[int], weights: Sequence[int] = ()) -> None:
-        self._groups, self._favour, self._turn = groups, _Favour(sizes), 0
-        self._turns = [group for group, weight in enumerate(weights or [1] * len(groups)) for _ in range(weight)]
+    def __init__(self, groups: "Mapping[Group, _Kinds | _Rotation]", favour: _Favour, weights: Sequence[int] = ()) -> None:
+        self._groups, self._favour, self._turn = groups, favour, 0
+        self._turns = [group for group, weight in zip(groups, weights or [1] * len(groups), strict=True) for _ in range(weight)]
 
     def take(self) -> int:
         self._turn += 1
         order = [self._turns[(self._turn - 1 + ahead) % len(self._turns)] for ahead in range(len(self._turns))]
-        group = next((group for group in order if self._favour.may(group)), order[0])
-        self._favour.took(group)
-        return self._groups[group].take()
+        return self._groups[next((group for group in order if self._favour.may(group)), order[0])].take()
 
 
 class _Kinds:
@@ -93,6 +101,14 @@ class _Kinds:
 
 def _groups(members: "np.ndarray", names: "np.ndarray") -> dict[str, "np.ndarray"]:
     return {str(name): members & (names == name) for name in sorted(set(names[members]))}
+
+
+def _numbered(groups: "Mapping[Group, np.ndarray]") -> "np.ndarray":
+    """Of each position the number of its group; -1 where it is in none."""
+    found = np.full(len(next(iter(groups.values()))), -1, np.int32)
+    for number, members in enumerate(groups.values()):
+        found[members] = number
+    return found
 
 
 def balanced_batches(rows: "pd.DataFrame", batch: int, seed: int) -> Iterator[list[int]]:
@@ -132,9 +148,18 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
         queues = {kind: _Queue(order[group[order]], seed) for kind, group in groups.items()}
         return _Kinds(queues, {kind: int(group.sum()) for kind, group in groups.items()}, wanted)
 
-    def by_maker(members: "np.ndarray", wanted: Mapping[str, int]) -> _Rotation:
-        groups = _groups(members, makers).values()
-        return _Rotation([kinds(group, wanted) for group in groups], [int(group.sum()) for group in groups])
+    def favoured(is_fake: bool) -> _Favour:
+        mine, both = (fake == is_fake) & ~hardened, (True, False)
+        weeks: dict[Group, np.ndarray] = {(is_new,): mine & (new == is_new) for is_new in both}
+        origins: dict[Group, np.ndarray] = {(*week, is_forged): members & (forged == is_forged) for week, members in weeks.items() for is_forged in both}
+        made: dict[Group, np.ndarray] = {(*origin, name): group for origin, members in origins.items() for name, group in _groups(members, makers).items()}
+        collected: dict[Group, np.ndarray] = {(name,): group for name, group in _groups(mine & ~forged, makers).items()}
+        return _Favour([level for level in (weeks, origins, made, collected) if level])
+
+    favour = {is_fake: favoured(is_fake) for is_fake in (True, False)}
+
+    def by_maker(members: "np.ndarray", wanted: Mapping[str, int], inside: Group) -> _Rotation:
+        return _Rotation({(*inside, name): kinds(group, wanted) for name, group in _groups(members, makers).items()}, favour[True])
 
     def pool(is_new: bool, is_fake: bool) -> _Rotation | _Kinds | None:
         members = (new == is_new) & (fake == is_fake) & ~hardened
@@ -143,15 +168,14 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
         wanted = ahead[is_fake] if is_fake == follower else Counter[str]()
         if not is_fake:
             return kinds(members, wanted)
-        parts = [part for part in (members & ~forged, members & forged) if part.any()]
-        sides = [by_maker(part, wanted) for part in parts]
-        return _Rotation(sides, [int(part.sum()) for part in parts], [FORGED_SHARE - 1, 1] if len(parts) == 2 else [1])
+        parts: dict[Group, np.ndarray] = {(is_new, False): members & ~forged, (is_new, True): members & forged}
+        sides = {origin: by_maker(part, wanted, origin) for origin, part in parts.items() if part.any()}
+        return _Rotation(sides, favour[True], [FORGED_SHARE - 1, 1] if len(sides) == 2 else [1])
 
     pools = {(is_new, is_fake): pool(is_new, is_fake) for is_new in (True, False) for is_fake in (True, False)}
     # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
     pools = {(n, f): found or pools[(not n, f)] for (n, f), found in pools.items()}
-    favour = {of: _Favour([int(((new == is_new) & (fake == of) & ~hardened).sum()) for is_new in (True, False)]) for of in (True, False)}
-    few = by_maker(fake & ~forged & ~hardened, Counter()) if alone_every else None
+    few = by_maker(fake & ~forged & ~hardened, Counter(), ()) if alone_every else None
     attacked = {is_fake: hardened & (fake == is_fake) for is_fake in (True, False)}
     spare = {is_fake: kinds(members, Counter()) for is_fake, members in attacked.items()} if all(members.any() for members in attacked.values()) else {}
     between = max(LEAST_BETWEEN, round(len(hardened) / hardened.sum())) if spare else 0
@@ -166,7 +190,7 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
                 chosen.append(spare[is_fake].take())
                 continue
             plain += is_fake
-            if not favour[is_fake].may(int(not is_new)):
+            if not favour[is_fake].may((is_new,)):
                 is_new = not is_new
             source = pools[(is_new, is_fake)]
             assert source is not None  # both classes exist, so every pool found one to stand in
@@ -181,7 +205,7 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
                 if children and draws[media[real]] % pair_every == 1 % pair_every:
                     child = children[(draws[media[real]] // pair_every) % len(children)]
             chosen.append(source.take() if child is None else child)
-            favour[is_fake].took(int(not new[chosen[-1]]))
+            favour[is_fake].took(chosen[-1])
             ahead[is_fake][media[chosen[-1]]] -= 1
             ahead[not is_fake][media[chosen[-1]]] += 1
         turn += 1 if batch % (2 * len(halves)) else 0  # an odd batch gives the spare place to each class in turn

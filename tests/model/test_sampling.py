@@ -145,6 +145,15 @@ def test_a_handful_of_new_reals_is_not_learned_by_heart():
     assert 4 <= ((drawn["label"] == "real") & (drawn["role"] == "new")).sum() <= 8.5 * 4 * 1600 / 404
 
 
+def test_a_few_fakes_of_a_new_maker_in_a_small_week_are_not_learned_by_heart():
+    """A bound for the week and one for the maker within it came to forty times as often as its class's clips."""
+    rows = table((800, "real", "replay", False, ""), (800, "fake", "replay", False, "old"), (20, "real", "new", True, ""), (18, "fake", "new", True, "old"),
+                 (2, "fake", "new", True, "rare"))  # fmt: skip
+    fakes = pd.concat([rows.iloc[chosen] for chosen in take(rows, 32, 600)]).query("label == 'fake'")
+    for few, count in ((fakes["generator"] == "rare", 2), (fakes["role"] == "new", 20)):
+        assert 4 * count <= few.sum() <= 8.5 * count * len(fakes) / 820
+
+
 def test_one_class_is_refused():
     with pytest.raises(DataError, match="9 real and 0 fake"):
         balanced_batches(table((9, "real", "new", True, "")), 8, 0)
