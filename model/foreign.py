@@ -8,6 +8,7 @@ Frames of an image model are averaged in logits. The certainty of a frame is |2 
 for us, is the mean frame on a grid of about 4 x 4 and p_fake: enough for drift of light, colour and score, not of more.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,7 +61,7 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
         onnx.checker.check_model(proto)
     except Exception as problem:  # protobuf and the checker raise kinds of their own
         raise _refusal(f"it is not ONNX that can be read: {str(problem).strip().splitlines()[0][:200] if str(problem).strip() else problem!r}") from problem
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto)):
         raise _refusal("its weights lie in another file", "Save it as one file (`onnx.save(model, path, save_as_external_data=False)`).")
     opset = max([one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")], default=0)
     if opset < LEAST_OPSET:
@@ -90,6 +91,17 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
     made = compose.add_prefix(proto, "foreign/")
     _wrap(made, f"foreign/{inputs[0].name}", f"foreign/{output}", shape, contract, size_px, opset)
     return bytes(made.SerializeToString(deterministic=True))
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor of a protobuf message, however deep: initialisers, constants, those of branches, loops and functions."""
+    from onnx import TensorProto
+
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for one in value if isinstance(value, Sequence) else [value]:
+            yield from [one] if isinstance(one, TensorProto) else _tensors(one)
 
 
 def _shape(value: Any) -> list[int | None]:

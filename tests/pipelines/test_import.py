@@ -141,6 +141,31 @@ def test_a_file_that_cannot_be_a_detector_is_refused_with_the_reason(tmp_path: P
         adapt(foreign(tmp_path / "f.onnx", shape, opset=opset).read_bytes(), Contract(), SIZE)
 
 
+@pytest.mark.parametrize("place", ["graph", "initialiser of a branch", "constant of a branch"])
+def test_weights_in_another_file_are_refused_wherever_they_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """In a branch of an `If` they were not looked for: a champion's answers would have changed with a file that no hash covers."""
+    monkeypatch.chdir(tmp_path)
+    np.array([4, 0, -4], np.float32).tofile("data.bin")
+    model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, SIZE, SIZE]))
+    (here,) = model.graph.initializer
+    away = TensorProto(name="colours", data_type=TensorProto.FLOAT, dims=[3, 1, 1], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "data.bin"), ("offset", "0"), ("length", "12")):
+        away.external_data.add(key=key, value=value)
+    del model.graph.initializer[:]
+    if place == "graph":
+        model.graph.initializer.append(away)
+    else:
+        out = helper.make_tensor_value_info("said", TensorProto.FLOAT, [3, 1, 1])
+        constants = [helper.make_node("Constant", [], ["said"], value=one) for one in (away, here)]
+        first, second = (helper.make_graph([node], "branch", [], [out]) for node in constants)
+        if place.startswith("initialiser"):
+            first = helper.make_graph([helper.make_node("Identity", ["colours"], ["said"])], "branch", [], [out], [away])
+        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "which"))
+        model.graph.node.insert(0, helper.make_node("If", ["which"], ["colours"], then_branch=first, else_branch=second))
+    with pytest.raises(ModelFileError, match="its weights lie in another file"):
+        adapt(model.SerializeToString(), Contract(), SIZE)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07"])
 def test_what_is_no_onnx_is_refused(content: bytes) -> None:
     with pytest.raises(ModelFileError, match="Nothing was imported"):
