@@ -70,7 +70,7 @@ def load_card(folder: Path) -> ModelCard:
     path = Path(folder) / CARD
     try:
         return ModelCard.model_validate(read_json(path))
-    except (OSError, ValueError, ValidationError) as problem:
+    except (OSError, ValueError, RecursionError, ValidationError) as problem:
         why = "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in problem.errors()) if isinstance(problem, ValidationError) else str(problem)
         raise ModelFileError(f"Cannot read the model card in {folder}.", why=why, next_step="Restore the folder from DVC, or train again.") from problem
 

@@ -47,7 +47,7 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         (length,) = struct.unpack("<Q", content[:8])
         info = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][HEADER])
         return parse_tensors(content), info
-    except (SafetensorError, struct.error, ValueError, KeyError, TypeError) as problem:
+    except (SafetensorError, struct.error, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise ModelFileError(
             f"Refused {path}. Nothing was loaded.",
             why=f"not a safetensors file written by Vigil ({type(problem).__name__}); other formats can run code when read",
@@ -74,8 +74,9 @@ def load_model(path: Path, sha256: str | None = None) -> ResNeXtLSTM:
         settings = ModelSettings.model_validate_json(json.dumps(info["model"] | {"weights": ""}))
         model = ResNeXtLSTM(settings, int(info["size_px"]))
         model.load_state_dict({_name_of_now(name): tensor for name, tensor in tensors.items()}, strict=True)
-    except (KeyError, ValueError, RuntimeError, ValidationError) as problem:
-        raise ModelFileError(f"Refused {path}. Nothing was loaded.", why=str(problem)[:500], next_step="Train again with this version of Vigil.") from problem
+    except (KeyError, ValueError, TypeError, RuntimeError, ValidationError) as problem:  # RecursionError is a RuntimeError
+        why = f"it does not fit its own description: {problem}"[:500]
+        raise ModelFileError(f"Refused {path}. Nothing was loaded.", why=why, next_step="Train again with this version of Vigil.") from problem
     return model.eval()
 
 

@@ -115,10 +115,19 @@ class Engine:
 
         Raises ModelFileError where the card has none for it, naming those it has.
         """
-        points = self.card.metrics.get("calibration", {}).get("points", [])
-        found: dict[str, Any] | None = next((point for point in points if abs(point["target_fpr"] - target) < 1e-9), None)
-        if found is None:
+        try:
+            points = self.card.metrics.get("calibration", {}).get("points", [])
+            found: dict[str, Any] | None = next((point for point in points if abs(point["target_fpr"] - target) < 1e-9), None)
             known = ", ".join(f"{point['target_fpr']:g}" for point in points) or "none"
+            if found and not 0 <= found["threshold"] <= 1:
+                raise ValueError(found)
+        except (AttributeError, KeyError, TypeError, ValueError) as problem:
+            raise ModelFileError(
+                f"Cannot read the operating points of the model in {self.model_dir}.",
+                why=f"they are not what Vigil writes into a card ({type(problem).__name__})",
+                next_step="Restore the folder from DVC, or train again.",
+            ) from problem
+        if found is None:
             raise ModelFileError(
                 f"This model has no operating point at a false-positive rate of {target:g}.", why=f"its card has {known}", next_step="Choose one of these."
             )

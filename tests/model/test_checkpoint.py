@@ -1,4 +1,5 @@
 import ast
+import json
 import os
 import pickle
 import re
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save as tensors_to_bytes
 from safetensors.torch import save_file
 
 import model
@@ -88,6 +90,22 @@ def test_a_file_that_does_not_fit_its_own_description_is_refused(tmp_path):
         load_model(tmp_path / "m")
 
 
+@pytest.mark.parametrize(
+    "info",
+    [
+        "[]", "null", "5", '"x"', "[" * 100_000, '{"kind": "resnext-lstm-1", "model": [], "size_px": 64}',
+        '{"kind": "resnext-lstm-1", "model": null, "size_px": 64}',
+        json.dumps({"kind": "resnext-lstm-1", "model": SMALL.model_dump(mode="json"), "size_px": None}),
+    ],
+    ids=lambda info: info[:60],
+)  # fmt: skip
+def test_a_file_whose_description_is_none_is_refused(tmp_path, info):
+    """It ended as a mistake of Vigil's own."""
+    (tmp_path / "m").write_bytes(tensors_to_bytes({"w": torch.zeros(2)}, metadata={"vigil": info}))
+    with pytest.raises(ModelFileError, match="Nothing was loaded"):
+        load_model(tmp_path / "m")
+
+
 def test_no_model_file_of_the_room_knows_pickle():
     """One exception: torchvision publishes its weights as nothing else; they are checked by hash first, and read as tensors alone."""
     forbidden = re.compile(r"torch\.(save|jit|package)\b|torch\.load\b(?!\([^\n]*weights_only=True)|\bpickle\b|\bjoblib\b|\bdill\b|np\.load\b|allow_pickle")
@@ -139,7 +157,7 @@ def test_verify_refuses_a_changed_or_missing_file(tmp_path, name):
         verify(tmp_path / "m")
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"threshold": 2}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", '{"threshold": 2}', "\x00", "[" * 100_000], ids=lambda text: text[:20])
 def test_a_card_that_is_none_is_one_clear_error(tmp_path, text):
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(ModelFileError, match="Cannot read the model card"):
