@@ -46,12 +46,15 @@ class Taken:
     stamp: Stamp
 
 
-def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], batch: str | None = None, progress: Progress | None = None) -> IngestReport:
+def ingest(
+    root: Path, settings: Settings, sources: Sequence[SourceSettings], batch: str | None = None, progress: Progress | None = None, must_be_there: bool = False
+) -> IngestReport:
     """Take in what is new; at most one new batch a source. Safe to repeat: a second run adds nothing.
 
     `batch` names the new batch (with several sources, each further one adds its own name); else it is `<date>-<source>`, UTC.
     Raises DataError when the only source cannot be understood; among several, and whenever a source is out of reach, the reason
-    is in the report's `problems` and the others are taken in. Raises OSError when the workspace's disk has no room.
+    is in the report's `problems` and the others are taken in; with `must_be_there` the only source must be in reach, too.
+    Raises OSError when the workspace's disk has no room.
     """
     if batch is not None and not BATCH_NAME.match(batch):
         raise DataError(f"{batch!r} cannot name a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
@@ -67,11 +70,12 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
             if is_no_room(problem):
                 raise
             there = "Check the path, and that its disk or share is there; then run the same again."
-            report.problems[source.name] = str(NotNow(f"{source.path} cannot be read.", why=problem.strerror or str(problem), next_step=there))
-        except NotNow as problem:
-            report.problems[source.name] = str(problem)
+            unread = NotNow(f"{source.path} cannot be read.", why=problem.strerror or str(problem), next_step=there)
+            if must_be_there and len(sources) == 1:
+                raise unread from problem
+            report.problems[source.name] = str(unread)
         except DataError as problem:
-            if len(sources) == 1:
+            if len(sources) == 1 and (must_be_there or not isinstance(problem, NotNow)):
                 raise
             report.problems[source.name] = str(problem)
     return report

@@ -147,7 +147,8 @@ class Workspace:
     ) -> list["IngestReport"]:
         """Take in what is new, as `vigil ingest` with the options of these names does; a report a source. Without sources: those of params.yaml.
 
-        Raises ValueError for an option that cannot be, DataError for a source that cannot be read.
+        Raises ValueError for an option that cannot be, DataError for a source that cannot be read where it is the only one; of several, the
+        report of each says in `problems` why it was not taken in.
         """
         import typer
 
@@ -157,7 +158,7 @@ class Workspace:
             named = named_sources([str(one) for one in sources], layout, identity, name, list(labels), list(columns))
         except typer.BadParameter as problem:
             raise ValueError(problem.message) from problem
-        return ingest_sources(self.root, self.settings, named)
+        return ingest_sources(self.root, self.settings, named, must_be_there=True)
 
     def set_batch(self, batch: str, state: str, *, who: str, why: str) -> None:
         """Accept, hold or drop a batch (`accepted`, `held`, `dropped`). Raises WorkspaceError while a cycle judges it."""

@@ -52,10 +52,11 @@ def named_sources(
     return found
 
 
-def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings]) -> list[Any]:
+def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings], must_be_there: bool = False) -> list[Any]:
     """Ingest each named source, or else those of the settings, under the workspace's lease; one report a source.
 
-    Of several, one that cannot be used is a problem of its report, and the others are taken in. Raises DataError where it is the only one.
+    Of several, one that cannot be used is a problem of its report, and the others are taken in. Raises DataError where it is the only one;
+    where that is out of reach, only with `must_be_there`: it may be there at the next run.
     """
     from pipelines.ingest import ingest
     from pipelines.intake import IngestReport
@@ -74,7 +75,7 @@ def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings]) -
         reports = []
         for source in sources:
             try:
-                reports.append(ingest(root, settings, [source], progress=Progress("ingest")))
+                reports.append(ingest(root, settings, [source], progress=Progress("ingest"), must_be_there=must_be_there and len(sources) == 1))
             except DataError as problem:
                 if len(sources) == 1:
                     raise

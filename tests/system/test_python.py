@@ -15,7 +15,7 @@ from media.synthetic import make_sample_media
 from model.inference import LEARNED, Engine
 from model.shipped import STARTER, has_starter
 from vigil import Detector, open_workspace
-from workspace.errors import ModelFileError, WorkspaceError
+from workspace.errors import DataError, ModelFileError, WorkspaceError
 from workspace.files import sha256_bytes
 from workspace.journal import Journal
 
@@ -97,6 +97,10 @@ def test_a_workspace_names_its_champion_and_judges_with_it(tmp_path: Path) -> No
     workspace = open_workspace(make(tmp_path))
     with pytest.raises(ValueError, match="layout"):
         workspace.ingest(tmp_path, layout="heap")
+    with pytest.raises(DataError, match=r"nothere cannot be read\.\n  Why:  there is no"):
+        workspace.ingest(tmp_path / "nothere")
+    several = workspace.ingest(tmp_path / "nothere", tmp_path / "nor here")
+    assert [list(report.problems) for report in several] == [["nothere"], ["nor-here"]]
     assert workspace.champion is None and Detector(workspace).promoted is False
     import_model(workspace.root, workspace.settings, foreign(tmp_path / "f.onnx", ["B", 3, 48, 48]), [], None, "ana", "ours")
     leading = workspace.champion
