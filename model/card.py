@@ -5,7 +5,7 @@ of both files; nothing is used before they agree.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +15,7 @@ from workspace.settings import FaceSettings, ModelSettings
 
 CARD, WEIGHTS, ONNX, HISTORY = "card.json", "model.safetensors", "model.onnx", "history.json"
 SHA256 = r"^[0-9a-f]{64}$"
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ModelCard(BaseModel):
@@ -37,9 +38,11 @@ class ModelCard(BaseModel):
         default_factory=dict, description="Of a model made elsewhere: file, sha256 of it, contract, what it said when it was probed."
     )
     threshold: float = Field(ge=0, le=1, description="On calibrated p_fake of a video; set on validation.")
-    temperature: float = Field(gt=0, description="Logits are divided by this before the sigmoid.")
+    temperature: float = Field(ge=1e-6, allow_inf_nan=False, description="Logits are divided by this before the sigmoid.")
     offset: float = Field(default=0.0, allow_inf_nan=False, description="Added to them after that.")
-    levels: tuple[float, float] = Field(default=(0.0, 0.0), description="Raw logits of a typical real and a typical fake (model/aggregate.py); equal: unknown.")
+    levels: tuple[Finite, Finite] = Field(
+        default=(0.0, 0.0), description="Raw logits of a typical real and a typical fake (model/aggregate.py); equal: unknown."
+    )
     abstain: float = Field(ge=0, le=1, description="Half-width of the uncertain band around the threshold.")
     generators_seen: tuple[str, ...] = Field((), description="Generators and forgers among the training clips.")
     train_clips: tuple[str, ...] = Field((), description="sha256 of every training clip's pixels, in training order of epoch 0.")

@@ -10,7 +10,7 @@ for us, is the mean frame on a grid of about 4 x 4 and p_fake: enough for drift 
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +29,8 @@ GRID = 4
 SURE = 1e-6  # p_fake of 0 or 1 has no logit
 TOGETHER = 1e-3  # largest change of p_fake of a clip scored beside another one
 SEED = 20261121
+COLDEST, HOTTEST = 1e-3, 1e3  # temperatures that logits of any detector may need; beyond them all answers are 0 or 1, or all are 1/2
+Colour = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class Contract(BaseModel):
@@ -40,10 +42,10 @@ class Contract(BaseModel):
     fake: Literal[0, 1] = Field(1, description="Of `logits`: which class is fake.")
     output: str = Field("", description="Name of the output to read; empty: the first.")
     channels: Literal["rgb", "bgr"] = Field("rgb", description="Order of the colours.")
-    mean: tuple[float, float, float] = Field((0.0, 0.0, 0.0), description="Taken from pixels in 0..1, in the order of `channels`.")
-    std: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="Pixels are divided by this after that.")
+    mean: tuple[Colour, Colour, Colour] = Field((0.0, 0.0, 0.0), description="Taken from pixels in 0..1, in the order of `channels`.")
+    std: tuple[Colour, Colour, Colour] = Field((1.0, 1.0, 1.0), description="Pixels are divided by this after that.")
     threshold: float = Field(0.5, ge=0, le=1, description="On p_fake of a video.")
-    temperature: float = Field(1.0, gt=0, description="Logits are divided by this.")
+    temperature: float = Field(1.0, ge=COLDEST, le=HOTTEST, description="Logits are divided by this.")
     generators_seen: tuple[str, ...] = Field((), description="Generators that it is known to have learned; others count as new to it.")
     about: str = Field("", description="Where it comes from and under which licence, for people.")
 
@@ -85,7 +87,7 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
         return content
     if contract.output and contract.output not in names:
         raise _refusal(f"it has no output {contract.output!r}, but {', '.join(names)}", "Name one of these as `output`.")
-    if 0.0 in contract.std:
+    if not np.asarray(contract.std, np.float32).all():
         raise _refusal("a colour would be divided by 0", "Give three numbers above 0 as `std`.")
     output = contract.output or names[0]
     made = compose.add_prefix(proto, "foreign/")

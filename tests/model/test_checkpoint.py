@@ -157,6 +157,15 @@ def test_verify_refuses_a_changed_or_missing_file(tmp_path, name):
         verify(tmp_path / "m")
 
 
+@pytest.mark.parametrize("about", [{"temperature": float("inf")}, {"temperature": 1e-320}, {"levels": [float("nan"), 1]}, {"offset": float("inf")}], ids=str)
+def test_a_card_of_numbers_that_say_nothing_is_refused(tmp_path, about):
+    """Of an infinite temperature every file was as much a fake as any other."""
+    card = make_folder(tmp_path / "m")
+    (tmp_path / "m" / "card.json").write_text(json.dumps(card.model_dump(mode="json") | about))
+    with pytest.raises(ModelFileError, match=f"Cannot read the model card .*\n.*{next(iter(about))}"):
+        load_card(tmp_path / "m")
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"threshold": 2}', "\x00", "[" * 100_000], ids=lambda text: text[:20])
 def test_a_card_that_is_none_is_one_clear_error(tmp_path, text):
     (tmp_path / "card.json").write_text(text)

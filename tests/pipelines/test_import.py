@@ -302,6 +302,9 @@ def test_a_folder_whose_files_differ_comes_in_by_its_weights_alone_as_the_refusa
         (["--set", "mean"], SettingsError, "KEY=VALUE"),
         (["--set", "output=nothing"], ModelFileError, "no output"),
         (["--set", "says=logits"], ModelFileError, "does not run"),
+        *((["--set", f"temperature={value}"], SettingsError, "temperature") for value in ("0", "1e-320", "1.0e-320", ".inf", ".nan", "1.0e+9")),
+        *((["--set", f"{name}=[{value}, 1, 1]"], SettingsError, f"{name}.0") for name in ("mean", "std") for value in (".inf", ".nan", "1.0e+300")),
+        (["--set", "std=[1.0e-300, 1, 1]"], ModelFileError, "divided by 0"),
     ],
 )
 def test_a_wrong_contract_is_refused_and_nothing_is_left(root: Path, tmp_path: Path, words: list[str], error: type[Exception], says: str) -> None:
