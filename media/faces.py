@@ -50,10 +50,10 @@ class FaceClip:
     skin_tone_degrees: float  # typology angle of the cheeks, about 60 (light) to -60 (dark); NaN where they have no skin's colour
     yaw_degrees: float  # 0 looks at the camera, mean
     score: float  # of the detector, mean
-    centre_px: tuple[float, float]  # of the face in the source picture (x, y), mean
+    place: tuple[float, float, float]  # of the face: centre x, y and longer side, in parts of its picture's width, height and width, mean
 
 
-MEASURED = tuple(one.name for one in fields(FaceClip) if one.name not in ("frames", "landmarks", "centre_px"))  # plain numbers of a clip
+MEASURED = tuple(one.name for one in fields(FaceClip) if one.name not in ("frames", "landmarks", "place"))  # plain numbers of a clip
 
 
 @dataclass(slots=True)
@@ -247,7 +247,7 @@ def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, kind:
             part = part.copy()  # let the frame go
         if part.size:
             inside = np.array([*((where[:2] - shift) * factor), where[2] * factor.mean(), where[3]])
-            seen.append(Sighting(0, 0.0, face, where, look(part, inside), part, shift, factor))
+            seen.append(Sighting(0, 0.0, face, where, frame.shape[1::-1], look(part, inside), part, shift, factor))
     return sorted(seen, key=lambda one: -one.place[2])[: 2 * faces.max_tracks], too_small
 
 
@@ -264,11 +264,17 @@ def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tup
         frames, landmarks, 0, seen[0].time, seen[-1].time,
         face_px=float(np.mean([one.place[2] for one in seen])), **looks(frames, landmarks),
         yaw_degrees=float(np.mean([one.face.yaw_degrees for one in seen])), score=float(np.mean([one.face.score for one in seen])),
-        centre_px=(float(np.mean([one.place[0] for one in seen])), float(np.mean([one.place[1] for one in seen]))),
+        place=_mean_place(seen),
     )  # fmt: skip
     mean_look = np.mean([one.look for one in seen], axis=0)
     mean_look /= max(float(np.linalg.norm(mean_look)), 1e-6)
     return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look, scene)
+
+
+def _mean_place(seen: Sequence[Sighting]) -> tuple[float, float, float]:
+    """See FaceClip."""
+    x, y, side = np.mean([one.place[:3] / [one.frame_px[0], one.frame_px[1], one.frame_px[0]] for one in seen], axis=0)
+    return float(x), float(y), float(side)
 
 
 def _measured_at(count: int) -> np.ndarray:

@@ -38,6 +38,7 @@ class Sighting:
     time: float
     face: Detection
     place: np.ndarray  # [4] media.align.place
+    frame_px: tuple[int, int]  # width and height of the frame; a stream may change them
     look: np.ndarray  # [FACE_PX * FACE_PX] of unit length
     part: np.ndarray  # pixels round the face, with shift and factor of media.align.reduced
     shift: np.ndarray

@@ -20,7 +20,7 @@ from workspace.files import sha256_bytes, sha256_file
 from workspace.settings import FaceSettings
 
 if TYPE_CHECKING:
-    from media.faces import Extraction, FaceClip
+    from media.faces import Extraction
 
 BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with ResNeXt-50
 UNLIKE = "unlike the media that this model was tried on: its score says little"
@@ -58,7 +58,7 @@ class FileVerdict:
     kind: str  # video | image | ''
     engine: str = ""
     tracks: list[dict[str, Any]] = field(default_factory=list)  # {track, p_fake, start_seconds, end_seconds, place}: its most suspicious clip
-    clips: list[dict[str, Any]] = field(default_factory=list)  # {track, start_seconds, end_seconds, p_fake, place}; place: see _place
+    clips: list[dict[str, Any]] = field(default_factory=list)  # {track, start_seconds, end_seconds, p_fake, place}; place: as of FaceClip
     learned: int = 0  # clips of it that trained this very model, where score_file looked (Engine.learned_of): then the verdict says nothing
     novelty: float | None = None  # distance of the worst track from what the model knows, about 1 for familiar media (model/novelty.py)
 
@@ -194,7 +194,13 @@ class Engine:
         evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, found.clips, strict=True)]
         video = aggregate(evidence, self.card.temperature, self.card.levels, self.card.offset)
         rows: list[dict[str, Any]] = [
-            {"track": clip.track, "start_seconds": clip.start_seconds, "end_seconds": clip.end_seconds, "p_fake": score.p_fake, "place": _place(found, clip)}
+            {
+                "track": clip.track,
+                "start_seconds": clip.start_seconds,
+                "end_seconds": clip.end_seconds,
+                "p_fake": score.p_fake,
+                "place": [round(part, 3) for part in clip.place],
+            }
             for score, clip in zip(scores, found.clips, strict=True)
         ]
         tracks = []
@@ -260,11 +266,3 @@ def face_named(rows: list[dict[str, Any]], row: dict[str, Any]) -> str:
     alone = len({one["track"] for one in rows}) == 1
     side = "" if alone or row["place"] is None else f" ({SIDES[int(np.digitize(row['place'][0], SIDE_EDGES))]})"
     return f"face {row['track'] + 1}{side}"
-
-
-def _place(found: "Extraction", clip: "FaceClip") -> list[float] | None:
-    """Where the face is in the picture: centre x, y and longer side, in parts of the picture's width, height and width. None where its size is unknown."""
-    if found.info is None or not found.info.width or not found.info.height:
-        return None
-    x, y = clip.centre_px
-    return [round(x / found.info.width, 3), round(y / found.info.height, 3), round(clip.face_px / found.info.width, 3)]

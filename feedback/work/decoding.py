@@ -153,7 +153,7 @@ async def _read(header: dict[str, Any], stdout: asyncio.StreamReader, size_px: i
     for length, row in zip(lengths, rows, strict=True):
         frames = np.frombuffer(await stdout.readexactly(length * size_px * size_px * 3), np.uint8).reshape(length, size_px, size_px, 3)
         landmarks = np.frombuffer(await stdout.readexactly(length * 468 * 2 * 4), np.float32).reshape(length, 468, 2)
-        row["centre_px"] = tuple(row["centre_px"])
+        row["place"] = tuple(row["place"])
         found.clips.append(FaceClip(frames=frames, landmarks=landmarks, **row))
     picture = None
     if picture_shape:
@@ -219,7 +219,7 @@ def _answer(opened: Opened) -> list[bytes]:
     for clip in found.clips:
         row = {name: getattr(clip, name) for name in MEASURED}
         plain: dict[str, Any] = {name: int(value) if name == "track" else float(value) for name, value in row.items()}
-        clips.append({**plain, "frames": len(clip.frames), "centre_px": [float(side) for side in clip.centre_px]})
+        clips.append({**plain, "frames": len(clip.frames), "place": list(clip.place)})
     picture = None if opened.picture is None else list(opened.picture.shape[:2])
     header = {"about": about, "info": asdict(found.info) if found.info else None, "clips": clips, "picture": picture}
     parts = [json.dumps(header).encode() + b"\n"]

@@ -280,6 +280,16 @@ def test_two_people_are_two_tracks_and_the_larger_is_first(tmp_path, person):
     )
 
 
+def test_the_place_of_a_face_is_told_in_parts_of_its_own_picture(tmp_path, person):
+    """Of a stream that grows it was told in parts of the first picture, and lay on the other side of it, or beyond."""
+    large = [cv2.resize(frame, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR) for frame in person[:12]]
+    parts = [write_video(tmp_path / f"{number}.ts", frames, fps=12) for number, frames in enumerate((person[:12], large))]
+    (tmp_path / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    before, after = extract_clips(tmp_path / "a.ts", SMALL).clips
+    assert after.face_px > 1.8 * before.face_px and np.allclose(before.place, after.place, atol=0.03)
+    assert np.abs(np.array(before.place[:2]) - 0.5).max() < 0.2 < before.place[2] < 1
+
+
 def test_a_face_that_shows_late_is_still_found(tmp_path, person):
     """The windows of mode `standard` may all miss a face; then the whole video is searched once."""
     blank = np.full_like(person[0], 90)
