@@ -18,8 +18,10 @@ from workspace.errors import MediaError
 Source = Path | bytes
 HEIC = "HEIC is not read: save it as JPEG or PNG"
 DEEP_TIFF = "TIFF of 32 bits is not read: save it with 8 or 16"
+UNREAD = "the file cannot be read"  # its disk fails, its name is too long
 REASONS = (
-    "file not found", "not a regular file", "empty file", "not a media file", "truncated or corrupt", "no video stream", "picture too large", HEIC, DEEP_TIFF,
+    "file not found", "no permission to read it", UNREAD, "a folder", "not a regular file", "empty file", "not a media file", "truncated or corrupt",
+    "no video stream", "picture too large", HEIC, DEEP_TIFF,
 )  # fmt: skip
 TIFF_MARKS = (b"II*\0", b"MM\0*")
 OPAQUE = (b"\xff\xd8", b"BM", b"II", b"MM")  # JPEG and bitmaps; a TIFF is laid over black by its library already
@@ -171,12 +173,14 @@ def content_of(source: Path) -> bytes:
 
 def _begins(source: Path, count: int) -> bytes:
     try:
-        if not stat.S_ISREG(os.stat(source).st_mode):
-            raise media_error(source, "not a regular file")
+        mode = os.stat(source).st_mode
+        if not stat.S_ISREG(mode):
+            raise media_error(source, "a folder" if stat.S_ISDIR(mode) else "not a regular file")
         with open(source, "rb") as handle:
             return handle.read(count)
     except OSError as problem:
-        raise media_error(source, "file not found") from problem
+        gone = isinstance(problem, FileNotFoundError | NotADirectoryError)
+        raise media_error(source, "file not found" if gone else "no permission to read it" if isinstance(problem, PermissionError) else UNREAD) from problem
 
 
 def media_error(source: Source, reason: str) -> MediaError:

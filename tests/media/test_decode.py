@@ -505,11 +505,20 @@ def test_a_missing_file_has_a_reason(tmp_path):
 def test_a_pipe_is_not_opened(tmp_path):
     """It was, and whoever asked waited for a writer that never came."""
     os.mkfifo(tmp_path / "pipe.mp4")
-    for path in (tmp_path / "pipe.mp4", tmp_path):
-        for read in (probe, read_image, measured_seconds):
+    for read in (probe, read_image, measured_seconds):
+        with pytest.raises(MediaError, match="not a regular file"):
+            read(tmp_path / "pipe.mp4")
+
+
+def test_what_cannot_be_opened_has_its_own_reason(tmp_path):
+    """All of it was called not found, which sent people looking for what lies before their eyes."""
+    (tmp_path / "file").touch()
+    reasons = {tmp_path: "a folder", tmp_path / "file" / "a.mp4": "file not found", tmp_path / ("a" * 300): "the file cannot be read"}
+    for path, why in reasons.items():
+        for read in (probe, read_image):
             with pytest.raises(MediaError) as problem:
                 read(path)
-            assert problem.value.why == "not a regular file"
+            assert problem.value.why == why
 
 
 @settings(max_examples=30, deadline=None)

@@ -79,6 +79,8 @@ def test_folders_that_are_links_or_closed_have_a_row_that_says_so(tmp_path: Path
     cv2.imwrite(str(picture), np.zeros((96, 96, 3), np.uint8))
     (folder / "linked").symlink_to(picture.parent)
     (folder / "picture.png").symlink_to(picture)
+    (folder / "shut.png").write_bytes(picture.read_bytes())
+    (folder / "shut.png").chmod(0)
     (folder / "closed").chmod(0)
     done = odd.run([sys.executable, "-m", "vigil", "score", str(folder), "--format", "json"], cwd=tmp_path)
     (folder / "closed").chmod(0o700)
@@ -87,6 +89,7 @@ def test_folders_that_are_links_or_closed_have_a_row_that_says_so(tmp_path: Path
         "closed": "unreadable folder",
         "linked": "link to a folder",
         "picture.png": "no face found",
+        "shut.png": "no permission to read it",
     }
 
 
