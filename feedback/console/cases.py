@@ -177,5 +177,5 @@ def _govern(service: Service, view: View, found: dict[str, Any]) -> None:
             tag("summary", "Known case")
             with Form(lambda given: do(service.set_gold, given.get("label", ""))):
                 choice("What it truly is", "label", GOLD, found.get("gold") or "")
-                tag("p", "A known case measures reviewers and never trains.", "hint")
+                tag("p", "A known case measures reviewers and never trains. Its media are kept, whatever the policy says, until its use ends.", "hint")
                 button("Save")

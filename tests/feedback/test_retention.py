@@ -69,6 +69,10 @@ def test_media_that_somebody_needs_are_kept(world: World) -> None:
     world.cases.quarantine(world.cy, held_id, "a doubt")
     _, going = world.upload(JPEG + b"going")
     world.decide(going, "fake")
+    _, gold_id = world.upload(JPEG + b"gold")
+    world.cases.set_gold(world.cy, gold_id, "fake")
+    world.cases.review(world.ann, gold_id, "unsure")
+    world.cases.review(world.bob, gold_id, "unsure")
     detection_id, _ = world.upload(JPEG + b"in work", reason="")
     with world.database.write() as connection:
         connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection_id).values(state="running"))
@@ -76,12 +80,14 @@ def test_media_that_somebody_needs_are_kept(world: World) -> None:
     world.upload(JPEG + b"twice", verdict="real", reason="", owner=world.cy)
     assert retention(world).sweep(later(8)) == {"deleted": 0, "quarantined": 0}, "a second upload of the same file is kept longer"
     assert retention(world).sweep(later(1000))["deleted"] == 1
-    assert {name: media_state(world, JPEG + name) for name in (b"open", b"held", b"going", b"in work", b"twice")} == {
-        b"open": "kept", b"held": "kept", b"going": "kept", b"in work": "kept", b"twice": "deleted",
+    assert {name: media_state(world, JPEG + name) for name in (b"open", b"held", b"going", b"gold", b"in work", b"twice")} == {
+        b"open": "kept", b"held": "kept", b"going": "kept", b"gold": "kept", b"in work": "kept", b"twice": "deleted",
     }  # fmt: skip
     mark_ingested(world.root, world.settings, {(sha256_bytes(JPEG + b"going"), "fake"): "b"})
     world.decide(open_id, "real")
     assert retention(world).sweep(later(1000))["deleted"] == 1 and media_state(world, JPEG + b"going") == "deleted"
+    world.cases.set_gold(world.cy, gold_id, "")
+    assert retention(world).sweep(later(1000))["deleted"] == 1 and media_state(world, JPEG + b"gold") == "deleted", "once its use has ended"
 
 
 def test_fakes_are_quarantined_after_a_while_where_the_settings_say_so(tmp_path: Path) -> None:
