@@ -250,6 +250,7 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
     forgotten = forget(root, case_of, who)
     _journal(root, [row for row in asked if row["sha256"] in forgotten.samples], forgotten)
     commit_journal(root, f"Erased {len(asked)} files on request")
+    elsewhere = {row["sha256"]: _in_no_batch(root, row["sha256"]) for row in asked if row["sha256"] not in forgotten.samples}  # reads many files
     done = []
     with database.write() as connection:
         for row in asked:
@@ -257,7 +258,7 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             models = _joined(row["detail"].get("models", []), learned_by(root, case_id), learned[row["sha256"]])
             found = row["sha256"] in forgotten.samples
             mine = {"samples": [row["sha256"]], "kept_in": forgotten.kept_in.get(row["sha256"], [])}
-            training = {**forgotten.as_dict(), **mine} if found else _in_no_batch(root, row["sha256"])
+            training = {**forgotten.as_dict(), **mine} if found else elsewhere[row["sha256"]]
             detail = {**row["detail"], "training": training, "models": models}
             detail["cannot"] = "weights of the models named here were trained with it and cannot unlearn it" if models else ""
             same = (ERASURES.c.sha256 == row["sha256"]) & (ERASURES.c.requested_at == row["requested_at"])

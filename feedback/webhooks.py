@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MOST_ATTEMPTS = 10.0, 3600.0, 12
 SEND_SECONDS, LOOK_SECONDS, AT_ONCE = 10.0, 1.0, 20  # so many are begun at a time
 OF_ONE_ACCOUNT = 5  # at once: what one receiver does not take keeps no other account's waiting
-MOST_AT_ONCE = 100  # on their way at a time: twenty accounts whose receivers all hang leave the others theirs
+MOST_AT_ONCE = 120  # on their way at a time: twenty accounts whose receivers all hang leave the others theirs
 MOST_WEBHOOKS = 20  # of one account
 PURPOSE = "webhook"
 

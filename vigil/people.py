@@ -145,7 +145,8 @@ def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
         with _database(root, settings) as database, database.read() as connection:
             found = connection.execute(DETECTIONS.select().where(DETECTIONS.c.id == what)).mappings().one_or_none()
             sha256 = str(found["sha256"]) if found is not None else ""
-            case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or "-")
+            if found is not None and not str(found["source"]).startswith("source:"):  # what the service brought out of a batch goes out of all of them
+                case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or "-")
     with lease(root, "erase"):
         page = would_forget(root, sha256, case_id)
     if not sha256 or not (page["rows"] or page["cached_objects"] or sha256 in _samples_of(root) or _was_sent(root, settings, sha256)):
@@ -207,6 +208,8 @@ def render_erased(found: dict[str, Any]) -> str:
     for one in found["erased"]:
         held = f" {one['held_by']} other uploads hold the same file: it stays for them." if one["state"] == "held" else ""
         lines.append(f"Erased {one['sha256'][:16]}....{held}")
+        if one["training"] == "kept":
+            lines += [f"  {batch} has the same file from a source of its own: it stays there, unless it is erased by its sha256." for batch in one["kept_in"]]
     for row in found["training"]:
         done = row["training"]
         if isinstance(done, str):

@@ -130,13 +130,14 @@ def batches_with(root: Path, sample_id: str) -> dict[str, str]:
 
     A manifest that cannot be read is passed over: `vigil doctor` names it.
     """
-    found = {}
+    import pyarrow.parquet
+
+    found: dict[str, str] = {}
     for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
-        with contextlib.suppress(DataError):
-            table = read_manifest(manifest.parent)
-            rows = table.loc[(table["sample_id"] == sample_id) & (table["shard"] != ""), "case_id"]
-            if len(rows):
-                found[manifest.parent.name] = str(rows.iloc[0])
+        with contextlib.suppress(OSError, ValueError):
+            rows = pyarrow.parquet.read_table(manifest, columns=["shard", "case_id"], filters=[("sample_id", "=", sample_id)]).to_pylist()
+            for row in [row for row in rows if row["shard"]][:1]:
+                found[manifest.parent.name] = str(row["case_id"])
     return found
 
 

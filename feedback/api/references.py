@@ -20,7 +20,8 @@ from feedback.keep import UPLOADS
 from workspace.settings import Settings
 
 FETCH_SECONDS, CONNECT_SECONDS = 60.0, 10.0
-THREADS = ThreadPoolExecutor(16, thread_name_prefix="references")  # of their own: a silent store or name server holds none of the service's
+# threads of their own: a silent store or name server holds none of the service's, nor one the other's
+NAMES, STORES = ThreadPoolExecutor(16, thread_name_prefix="names"), ThreadPoolExecutor(16, thread_name_prefix="stores")
 
 
 @asynccontextmanager
@@ -47,7 +48,7 @@ async def fetched(reference: str, root: Path, settings: Settings) -> AsyncIterat
 async def _from_host(reference: str, path: Path, settings: Settings) -> tuple[str, int]:
     limits = settings.feedback
     hosts = [host for host in limits.reference_hosts if not host.startswith("s3://")]
-    target = await asyncio.get_running_loop().run_in_executor(THREADS, checked, reference, hosts, limits.allow_private_addresses)
+    target = await asyncio.get_running_loop().run_in_executor(NAMES, checked, reference, hosts, limits.allow_private_addresses)
     digest, size = hashlib.sha256(), 0
     timeout = httpx.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS)
     try:
@@ -74,7 +75,7 @@ async def _from_bucket(reference: str, path: Path, settings: Settings) -> tuple[
         raise AddressRefused(f"s3://{bucket[:100]} is not among the allowed hosts.")
     given_up = threading.Event()
     try:
-        return await asyncio.get_running_loop().run_in_executor(THREADS, _download, bucket, key, path, settings, given_up)
+        return await asyncio.get_running_loop().run_in_executor(STORES, _download, bucket, key, path, settings, given_up)
     finally:
         given_up.set()
 

@@ -53,8 +53,8 @@ def add(service: Service) -> None:
             tag("h1", "Erased")
             empty(
                 "This upload was erased.",
-                "Its verdict and what came of it are gone, and so are its media, unless another upload of the same file holds them; "
-                "the audit trail keeps that it was done.",
+                "Its verdict and what came of it are gone, and so are its media, unless another upload of the same file holds them, or a batch "
+                "that has them from a source of its own; the audit trail keeps that it was done.",
                 PATH,
                 "Send another file",
             )

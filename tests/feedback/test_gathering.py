@@ -30,6 +30,7 @@ from pipelines.sides import split_of, standing
 from tests.feedback.conftest import Service, ask, running, wait_for
 from tests.feedback.world import MODEL, World
 from tests.pipelines.tables import sample, write_batch
+from vigil.people import render_erased, would_erase
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle
 from workspace.files import sha256_bytes
@@ -315,9 +316,12 @@ def test_an_erasure_names_the_batches_that_keep_the_file_and_takes_out_of_them_w
     retention = Retention(world.database, world.media, world.settings.feedback)
     said = retention.erase(world.sender, world.upload(faces[1], reason="")[0])
     assert (said["training"], said["kept_in"]) == ("kept", ["press-batch"]) and f"vigil erase {held}" in said["next"]
+    assert "press-batch has the same file from a source of its own" in render_erased({"erased": [said], "training": [], "left": 0})
     gathering_of(world).gather()
     with world.database.read() as connection:
         brought = connection.execute(select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == conflict)).scalar_one()
+    would = would_erase(filled, world.settings, brought)
+    assert [row["batch"] for row in would["rows"]] == ["press-batch"] and not would["kept_in"], "what it says before is what it does"
     said = retention.erase(world.user("ada", Role.admin), brought)
     assert (said["training"], said["kept_in"]) == ("requested", [])
     assert retention.erase(world.user("ada", Role.admin), brought) == said
