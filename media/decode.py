@@ -40,6 +40,7 @@ FALL_SECONDS, LEAP_SECONDS = 0.1, 10.0  # of decoding time, beyond which a clock
 REORDER = 16  # pictures that come before others in a file and are shown after them, at most (H.264 table A-1, H.265 A.4.2)
 HELD = 8  # pictures that are held back until those after them have told whether their time stamps are true; as many as a browser holds, about
 STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
+DECODED = ("avi", "asf")  # containers that say when a picture is decoded, not when it is shown
 THREADS = 2
 LONGEST_PIXEL = 8.0  # times as long as wide or wide as long; anamorphic film has 2
 NEARLY_SQUARE = 0.02  # 14720:14719 comes of a size that was rounded, and scaling would take traces of a forgery away
@@ -180,7 +181,7 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
     where other frames are built on it.
     """
     late = _Late()
-    in_decoding_order = container.format.name == "avi"  # says when a picture is decoded, not when it is shown: what is left out would shift the rest
+    in_decoding_order = container.format.name in DECODED  # what is left out would shift the rest
     far = None if in_decoding_order else far
     packets = _packets(container, stream)
     for packet, following in _with_following(packets) if far else ((packet, None) for packet in packets):
@@ -198,7 +199,8 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
 def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
     """Frames by their time stamps, as far as the HELD that follow each tell; one that is stamped far ahead would stand for all that come after it.
 
-    What comes too late for its time is left out, and of those that others went past, where there are more than HELD, the one that is furthest ahead.
+    What comes too late for its time is left out, and of those that others went past, where there are more than HELD, the one that is furthest ahead. Large
+    pictures are fewer, for the memory's sake.
     Decoders give pictures in order: of a sound file nothing changes.
     """
     held: list[tuple[int, int, Any]] = []
@@ -207,12 +209,13 @@ def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
         if frame.pts < shown:
             continue
         insort(held, (frame.pts, number, frame))
-        while sum(one[1] > newest for one in held) > HELD:
+        most = max(1, min(HELD, MAX_PIXELS // (frame.width * frame.height)))
+        while sum(one[1] > newest for one in held) > most:
             shown, at, first = held.pop(0)
             newest = max(newest, at)
             yield first
         passed = [one for one in held if one[1] < newest]
-        if len(passed) > HELD:
+        if len(passed) > most:
             held.remove(passed[-1])
     yield from (frame for _, _, frame in held)
 
@@ -376,8 +379,9 @@ def _packet_seconds(container: Any, stream: Any) -> float:
     if not starts:
         return 0.0
     few = min(len(starts), REORDER + 1)
+    last = [end for at, end in enumerate(ends[-few:]) if end <= min(ends[len(ends) - few + at :]) + LEAP_SECONDS]
     low = min(min(starts[:few]), sorted(starts)[few - 1])
-    high = max(max(ends[-few:]), sorted(ends)[-few])
+    high = max(max(last), sorted(ends)[-few])
     return max(0.0, high - low)
 
 

@@ -6,6 +6,7 @@ import os
 import struct
 from bisect import bisect_right
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -135,7 +136,33 @@ def test_pictures_of_a_time_long_past_at_the_end_make_a_video_no_more_than_a_few
     assert numbers(source, [1.0, 1.6]) == [(1.0, 25), (1.6, 10)]
 
 
-@pytest.mark.parametrize("name", ["a.avi", "a.mp4"])
+@pytest.mark.parametrize("false", [[50], [45, 58], [43, 44, 45]])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_picture_near_the_end_that_is_stamped_far_ahead_makes_a_video_no_longer(tmp_path, name, false):
+    def ahead(number, packet):
+        packet.pts += 3_600_000 * (number in false)
+        yield packet
+
+    source = rewritten(write_video(tmp_path / "plain.mkv", [*grey_steps(30), *grey_steps(30)], gop=10), tmp_path / name, ahead)
+    assert measured_seconds(source) == pytest.approx(2.4, abs=0.05)
+
+
+@pytest.mark.parametrize(("most_pixels", "ahead"), [(64 * 48, 1), (3 * 64 * 48, 3), (10**6, media.decode.HELD)])
+def test_of_large_pictures_fewer_are_held_in_memory(monkeypatch, most_pixels, ahead):
+    monkeypatch.setattr(media.decode, "MAX_PIXELS", most_pixels)
+    read = []
+
+    def frames():
+        for number in range(30):
+            read.append(number)
+            yield SimpleNamespace(pts=number, width=64, height=48)
+
+    for shown, frame in enumerate(media.decode._in_order(frames())):
+        assert frame.pts == shown and len(read) <= shown + 1 + ahead
+    assert shown == 29
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.asf", "a.mp4"])
 def test_pictures_that_an_avi_holds_in_decoding_order_are_shown_in_theirs(tmp_path, name):
     """Codecs whose pictures refer to later ones: an AVI has no place for the time at which each is shown."""
     source = write_video(tmp_path / name, grey_steps(30), gop=30, preset="veryfast", options={"b-adapt": "0", "bf": "3"})
