@@ -96,17 +96,13 @@ def compare(
 
 def _refuse_unknown(names: Sequence[str], side: int) -> None:
     """Raise SettingsError for a name that is none, or that does not take pictures `side` px wide, before anything is trained."""
-    import torch
-
-    from model.backbones import build_backbone, refuse_side
+    from model.backbones import refuse_side
 
     for name in names:
         kind, _, temporal = name.partition(":")
         if kind == "temporal" and temporal not in TEMPORAL:
             raise SettingsError(f"There is no {name!r} to compare.", why=f"temporal heads are {', '.join(TEMPORAL)}", next_step="Mend the name.")
         if kind != "temporal" and name != CLIP_3D:
-            with torch.device("meta"):  # only outlined: no memory, no numbers
-                build_backbone(name)
             refuse_side(name, side)
 
 
