@@ -95,12 +95,20 @@ def _open(sets: Sets, settings: Settings, chosen: list[str], steps: int, fit_ste
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
     )
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=settings.seed + len(study.trials))
-    if not study.trials:
-        study.enqueue_trial({name: _value(settings, name) for name in chosen})
+    waiting = [_wanted(trial) for trial in study.get_trials(states=(TrialState.WAITING,))]
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        if _wanted(trial) not in waiting:
+            study.enqueue_trial(_wanted(trial))
+        study.tell(trial.number, state=TrialState.FAIL)  # only then: killed in between, it is found again
+    mine = {name: _value(settings, name) for name in chosen}
+    if all(_wanted(trial) != mine for trial in study.get_trials() if trial.state != TrialState.FAIL):
+        study.enqueue_trial(mine)
     return study
+
+
+def _wanted(trial: "FrozenTrial") -> dict[str, float]:
+    """The values a trial has or was to have: one that was killed as it began has not been given all of them."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def _value(settings: Settings, name: str) -> float:

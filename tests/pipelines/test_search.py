@@ -50,6 +50,29 @@ def test_a_study_begins_at_params_yaml_goes_on_and_is_logged(root: Path) -> None
     assert all(run.info.status == "FINISHED" for run in runs)
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_search_that_was_killed_as_it_began_still_begins_at_params_yaml(root: Path, told: bool) -> None:
+    """What it had not been given yet was drawn anew, and then named as a change to make; killed a moment later params.yaml was never tried."""
+    sets = module.read_sets(root, SETTINGS)
+    study = module._open(sets, SETTINGS, OVER, 1, 1)
+    trial = study.ask()
+    trial.suggest_float("train.lr", *SPACE["train.lr"][:2], log=True)
+    if told:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    again = module._open(sets, SETTINGS, OVER, 1, 1).ask({name: module._distribution(SETTINGS, name) for name in OVER})
+    assert again.params == {"train.lr": SETTINGS.train.lr, "model.dropout": SETTINGS.model.dropout}
+
+
+def test_what_was_being_tried_waits_once_however_often_the_search_is_killed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = module.read_sets(root, SETTINGS)
+    module._open(sets, SETTINGS, OVER, 1, 1).ask()
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(optuna.Study, "tell", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        module._open(sets, SETTINGS, OVER, 1, 1)
+    found = [trial.state.name for trial in module._open(sets, SETTINGS, OVER, 1, 1).trials]
+    assert found == ["FAIL", "WAITING"]
+
+
 def test_trial_0_is_params_yaml_even_where_that_lies_outside_the_usual_range(root: Path) -> None:
     """The recipe `resnext-lstm` has no CNN head; clamped to 0.2 another network was trained and then named as a change."""
     asked = demo_settings({"model": {"fusion_cnn": 0.0}, "train": {"lr": 0.01}})
