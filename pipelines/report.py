@@ -121,7 +121,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "verdict": verdict,
         "gates": verdict or ({"verdict": "fail", "results": [{**row, "order": 0} for row in refused]} if refused else {}),
         "evaluation": evaluation,
-        "headlines": headlines(evaluation),
+        "headlines": headlines(evaluation, cycle),
         "batches": [came_in(root, batch) for batch in cycle.judged],
         "sets": report_of(cycle.cycle, root / "data/sets/report.json"),
         "hardened": read_report(root / "data/hardened/report.json") if verdict else {},
@@ -200,7 +200,7 @@ def came_in(root: Path, batch: str) -> dict[str, Any]:
     }
 
 
-def headlines(evaluation: dict[str, Any]) -> list[str]:
+def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
     """The few sentences a person wants first: overall, what is new before and after, how it stands attacks."""
     overall = evaluation.get("overall", {})
     mine, theirs = overall.get("challenger", {}), overall.get("champion", {})
@@ -213,9 +213,9 @@ def headlines(evaluation: dict[str, Any]) -> list[str]:
         )
     for name, row in evaluation.get("new_generators", {}).items():
         if row.get("champion"):
-            lines.append(
-                f"New here: {name}. AUC of the champion {interval(row['champion'])}, of the challenger {interval(row['challenger'])}, on {row['n_fake']} fakes."
-            )
+            what = "Too few to be judged until now" if name in cycle.known_generators else "New here"
+            figures = f"AUC of the champion {interval(row['champion'])}, of the challenger {interval(row['challenger'])}"
+            lines.append(f"{what}: {name}. {figures}, on {row['n_fake']} fakes.")
     attacked = point_at(evaluation.get("robustness", {}).get("challenger", []), WHITEBOX_EPS)
     if attacked and attacked["balanced_accuracy"] is not None:
         lines.append(f"Under {evaluation['robustness']['by']} at 2/255 a balanced accuracy of {attacked['balanced_accuracy']:.2f} is left.")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vigil.opening import open_workspace
+from workspace.cycle import read_cycle
 from workspace.errors import WorkspaceError
 from workspace.files import atomic_file, write_json
 from workspace.settings import Settings, load_settings
@@ -144,7 +145,8 @@ def figures_of(folder: Path, cycle: str) -> list[str]:
     from pipelines.gate import report_of
     from pipelines.report import headlines
 
-    return headlines(report_of(cycle, folder / "reports" / "evaluation.json"))
+    evaluation = report_of(cycle, folder / "reports" / "evaluation.json")
+    return headlines(evaluation, read_cycle(folder)) if evaluation else []
 
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:

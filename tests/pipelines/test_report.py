@@ -1,5 +1,6 @@
 """The page of a cycle: what it must show whatever was measured, and that names from outside cannot write into it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ import pandas as pd
 import pytest
 
 from flows.probe import SHADOW
+from pipelines.comparison import describe
 from pipelines.gate import REFUSED, write_verdict
 from pipelines.gates import judge
 from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, interval, next_step, shadow, write_report
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
+from tests.pipelines.small_world import demo_settings
+from tests.pipelines.test_comparison import card, table, videos
 from workspace.cycle import Cycle
 from workspace.files import write_json
 from workspace.journal import Journal
@@ -40,6 +44,40 @@ def test_each_gate_stands_with_value_bound_production_bound_n_and_reason(tmp_pat
     assert "False-positive rate is 0.05, but at most 0.032 is asked." in page and "≤ 0.032" in page and ">120<" in page and ">94<" in page
     assert page.index("accuracy: false-positive rate</b>") < page.index("<b>data</b>")  # what holds a model back comes first
     assert "banner not-promoted" in page
+
+
+def page_of(root: Path, cycle: Cycle, champion: bool, **robustness: Any) -> str:
+    """The page of a cycle whose figures are those of a small predictions table."""
+    rows = table(
+        videos(20, "real", champion=0.2, challenger=0.2),
+        videos(12, "fake", generator="swap", champion=0.8, challenger=0.8),
+        videos(3, "fake", generator="blend", champion=0.8, challenger=0.8),
+        videos(6, "fake", champion=0.8, challenger=0.8),
+        videos(10, "fake", generator="blend", new=True, champion=0.4, challenger=0.8),
+        videos(10, "fake", generator="neural", new=True, champion=0.4, challenger=0.8),
+    )
+    settings = demo_settings({"gates": {"min_per_class": 10, "min_slice": 8}, "evaluate": {"resamples": 20}})
+    found = describe(rows, card("a") if champion else None, card("b"), settings, cycle)
+    artifact = {"gate": {"latency": {"seconds": 1.5}}, "timed": "a clip", "machine": {"cores": 2, "processor": "x"}}
+    more = {"cycle": cycle.cycle, "artifact": artifact, "robustness": {"challenger": [], **robustness}, "challenger_sha256": "b" * 64}
+    write_json(root / "reports/evaluation.json", found | more)
+    return write_report(root, cycle).read_text(encoding="utf-8")
+
+
+def met(page: str) -> dict[str, str]:
+    """The last column of the table by generator."""
+    rows = re.findall(r"<tr>(.*?)</tr>", page.split("<h2>By generator</h2>")[1].split("</table>")[0], re.DOTALL)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    return {row[0]: row[-1] for row in cells if row}
+
+
+def test_met_before_is_what_the_champion_has_met(tmp_path: Path) -> None:
+    """It was said of generators that the holdout had too few of, and of all forged ones where no model was before."""
+    page = page_of(tmp_path, replace(CYCLE, known_generators=("blend", "swap")), champion=True)
+    assert met(page) == {"swap": "yes", "blend": "yes", "neural": "no", "unknown": "–"}
+    assert "New here: neural. " in page and "Too few to be judged until now: blend. " in page and "New here: blend" not in page
+    first = replace(CYCLE, base_model="", base_cycle="")
+    assert met(page_of(tmp_path, first, champion=False)) == {"swap": "no", "blend": "no", "neural": "no", "unknown": "–"}
 
 
 def test_the_journal_has_the_last_word_on_the_outcome(tmp_path: Path) -> None:

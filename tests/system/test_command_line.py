@@ -30,6 +30,7 @@ from vigil.demo import figures_of
 from vigil.measuring import measured_sources
 from vigil.scoring import expand
 from vigil.words import source_name
+from workspace.cycle import Cycle, write_cycle
 from workspace.errors import DataError
 from workspace.files import write_json
 from workspace.repository import git
@@ -447,6 +448,7 @@ def test_the_demo_shows_no_figures_of_an_earlier_cycle(tmp_path: Path) -> None:
     overall = {"challenger": {"auc": reading}, "champion": {}}
     page = {"cycle": "2026-W01.1", "overall": overall, "counts": {"overall": {"n_real": 4, "n_fake": 4}}, "judged_on": "videos"}
     write_json(tmp_path / "reports" / "evaluation.json", page)
+    write_cycle(tmp_path, Cycle(cycle="2026-W01.1", seed=1, batches=("b1",), judged=("b1",)))
     assert figures_of(tmp_path, "2026-W01.1") and figures_of(tmp_path, "2026-W02.1") == []
 
 
