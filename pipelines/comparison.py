@@ -217,13 +217,14 @@ def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle, lea
 
 
 def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
-    """The figures for people: overall, new, validation, every slice, each generator, with intervals."""
+    """The figures for people: overall, new, validation, every slice, each generator, with intervals; all of the origins that are judged."""
     holdout = table[table["fold"] == "holdout"]
     apart = champion is not None and not cycle.judges_all
     judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, apart)
     rows, everything = judged_rows(holdout, origins, apart), holdout[holdout["origin"].isin(origins)]
     models = {"challenger": ("p_challenger", challenger.threshold)} | ({"champion": ("p_champion", champion.threshold)} if champion else {})
-    parts = {"overall": rows, "new": everything[everything["new"].astype(bool)], "validation": table[table["fold"] == "validation"]}
+    validation = table[(table["fold"] == "validation") & table["origin"].isin(origins)]
+    parts = {"overall": rows, "new": everything[everything["new"].astype(bool)], "validation": validation}
     overall = {
         name: {model: figures(part, column, threshold, settings, cycle.seed) for model, (column, threshold) in models.items()} for name, part in parts.items()
     }

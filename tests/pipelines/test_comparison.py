@@ -247,6 +247,15 @@ def test_the_description_has_intervals_for_both_models() -> None:
     assert found["overall"]["challenger"]["auc"]["n"] == 41 and found["counts"]["new"] == {"n_real": 10, "n_fake": 10}
 
 
+def test_validation_is_described_on_media_of_the_kind_that_is_judged() -> None:
+    """Forged fakes stood in its figures alone, so that they could not be read beside those of the holdout."""
+    kinds = [{"label": "real"}, {"label": "fake", "generator": "swap"}, {"label": "fake", "generator": "mesh_swap", "origin": "forged"}]
+    rows = table(*(videos(12, fold=fold, challenger=0.8 if kind == kinds[1] else 0.2, **kind) for fold in ("holdout", "validation") for kind in kinds))
+    found = describe(rows, None, card("b"), SETTINGS, CYCLE)
+    assert found["judged_on"] == "collected" and found["counts"]["validation"] == found["counts"]["overall"] == {"n_real": 12, "n_fake": 12}
+    assert found["validation"]["challenger"]["auc"]["value"] == found["overall"]["challenger"]["auc"]["value"] == 1.0
+
+
 def test_signs_of_masked_gradients_are_named() -> None:
     from pipelines.robustness import masked
 
