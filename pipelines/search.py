@@ -40,15 +40,21 @@ SPACE: dict[str, tuple[float, float, bool]] = {
     "augment.degrade": (0.0, 1.0, False),
     "augment.poor_reals": (0.0, 1.0, False),
 }
+# setting -> where it changes nothing: another setting and its value
+IDLE: dict[str, tuple[tuple[str, str | float], ...]] = {
+    "train.focal_gamma": (("train.loss", "bce"), ("train.wasserstein", 1.0)),
+    "augment.poor_reals": (("augment.degrade", 0.0),),
+}
 
 
 def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: int, names: list[str] | None = None, tell: Tell = silent) -> dict[str, Any]:
     """Go on until the study has `trials` finished trials; returns what `report` says.
 
-    `steps` of phase 1 and `fit_steps` of phase 2 a trial; `names` are the settings to vary, all of SPACE by default. Raises
-    DataError before the first cycle and where validation lacks a class, SettingsError for an unknown name, LeaseHeldError while another search runs here.
+    `steps` of phase 1 and `fit_steps` of phase 2 a trial; `names` are the settings to vary, by default all of SPACE that change anything. Raises
+    DataError before the first cycle and where validation lacks a class, SettingsError for a name that is unknown or changes nothing, LeaseHeldError
+    while another search runs here.
     """
-    chosen = _chosen(names)
+    chosen = _chosen(settings, names)
     with stage_lock(root, "search", wait_seconds=0.0):  # two would take each other's trial for one that was killed
         sets = read_sets(root, settings)
         study = _open(sets, settings, chosen, steps, fit_steps)
@@ -64,10 +70,19 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
         return report(study, settings)
 
 
-def _chosen(names: list[str] | None) -> list[str]:
+def _chosen(settings: Settings, names: list[str] | None) -> list[str]:
     if unknown := sorted(set(names or []) - SPACE.keys()):
         raise SettingsError(f"Cannot search over {', '.join(unknown)}.", why=f"known are {', '.join(SPACE)}", next_step="Mend the name.")
-    return list(names or SPACE)
+    idle = {
+        name: f"{switch} is {value}"
+        for name in names or SPACE
+        for switch, value in IDLE.get(name, ())
+        if switch not in (names or SPACE) and _setting(settings, switch) == value
+    }
+    if names and idle:
+        name, why = next(iter(idle.items()))
+        raise SettingsError(f"Cannot search over {name}.", why=f"it changes nothing while {why}", next_step="Mend that in params.yaml, or leave it out.")
+    return [name for name in names or SPACE if name not in idle]
 
 
 def _distribution(settings: Settings, name: str) -> "BaseDistribution":
@@ -112,8 +127,12 @@ def _wanted(trial: "FrozenTrial") -> dict[str, float]:
 
 
 def _value(settings: Settings, name: str) -> float:
+    return float(_setting(settings, name))
+
+
+def _setting(settings: Settings, name: str) -> Any:
     block, _, key = name.partition(".")
-    return float(getattr(getattr(settings, block), key))
+    return getattr(getattr(settings, block), key)
 
 
 def _laid_over(settings: Settings, values: Mapping[str, float], steps: int, fit_steps: int) -> Settings:

@@ -120,6 +120,18 @@ def test_what_cannot_be_searched_is_refused(root: Path, tmp_path_factory: pytest
     assert not (root / module.STUDIES).exists()
 
 
+def test_a_setting_that_changes_nothing_is_not_searched(root: Path) -> None:
+    """With bce four trials of focal_gamma were one and the same training, and the best of them named it as something to set."""
+    focal, bare = demo_settings({"train": {"loss": "focal"}}), demo_settings({"train": {"loss": "focal"}, "augment": {"degrade": 0.0}})
+    assert SETTINGS.train.loss == "bce" and SPACE.keys() - set(module._chosen(SETTINGS, None)) == {"train.focal_gamma"}
+    assert module._chosen(focal, None) == module._chosen(bare, None) == list(SPACE), "where its switch is varied too it is searched"
+    with pytest.raises(SettingsError, match=r"focal_gamma(.|\n)*train\.loss is bce"):
+        search(root, SETTINGS, 4, 30, 6, ["train.lr", "train.focal_gamma"])
+    with pytest.raises(SettingsError, match=r"poor_reals(.|\n)*augment\.degrade is 0"):
+        search(root, bare, 4, 30, 6, ["augment.poor_reals"])
+    assert not (root / module.STUDIES).exists(), "nothing was tried"
+
+
 def test_a_trial_that_is_given_up_leaves_the_checkpoints_of_others_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cycle may begin to train while a trial runs; what it has saved is its way back after a kill."""
     others = root / module.CHECKPOINTS / "a-cycle"
