@@ -207,13 +207,15 @@ class _Runs:
 
 
 def report(study: "Study", settings: Settings) -> dict[str, Any]:
-    """{study, trials: [{trial, state, auc, settings}], first, best: the same rows or None, changes: {block: {setting: value}} of the best}.
+    """{study, trials: [{trial, state, auc, settings, videos, diverged: how, or None}], first, best: the same rows or None,
+    changes: {block: {setting: value}} of the best}.
 
     Trials are numbered by their ends, so that 0 is params.yaml's also where its first try was broken off.
     """
     ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished() and one.state.name != "FAIL"]  # what was broken off was tried again
     rows = [
-        {"trial": number, "state": one.state.name.lower(), "auc": one.value, "settings": dict(one.params), "videos": one.user_attrs.get("videos")}
+        {"trial": number, "state": one.state.name.lower(), "auc": one.value, "settings": dict(one.params)}
+        | {"videos": one.user_attrs.get("videos"), "diverged": one.user_attrs.get("gave_up")}
         for number, one in enumerate(ended)
     ]
     complete = [row for row in rows if row["state"] == "complete"]

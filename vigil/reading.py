@@ -43,13 +43,17 @@ def render_compared(networks: list[dict[str, Any]], about: dict[str, Any]) -> st
 def render_search(found: dict[str, Any]) -> str:
     """A line a trial; then what to change in params.yaml for the best, and what its figure is worth."""
     rows = [
-        {"trial": row["trial"], "AUC": "given up" if row["state"] == "pruned" else f"{row['auc']:.3f}"}
+        {"trial": row["trial"], "AUC": "diverged" if row["diverged"] else "given up" if row["state"] == "pruned" else f"{row['auc']:.3f}"}
         | {name: f"{value:.3g}" for name, value in row["settings"].items()}
         for row in found["trials"]
     ]
     best, first = found["best"], found["first"]
-    lines = [render_table(rows), "Trial 0 is params.yaml as it stands. Given up: behind the median of the others at the same step."]
-    if best is None or not found["changes"]:
+    ended = {"given up": "behind the median of the others at the same step", "diverged": "its numbers ran away, as a rule because lr is too high"}
+    said = [f" {word.capitalize()}: {what}." for word, what in ended.items() if any(row["AUC"] == word for row in rows)]
+    lines = [render_table(rows), "Trial 0 is params.yaml as it stands." + "".join(said)]
+    if best is None:
+        return "\n".join([*lines, "No trial was finished, so there is nothing to compare."])
+    if not found["changes"]:
         return "\n".join([*lines, "Nothing tried was better than params.yaml as it stands."])
     reals, fakes = best["videos"]
     against = f", {best['auc'] - first['auc']:+.3f} against trial 0" if first and first["state"] == "complete" else ""

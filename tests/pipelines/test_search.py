@@ -92,7 +92,8 @@ def test_a_trial_behind_the_median_is_given_up(root: Path) -> None:
     found = search(root, SETTINGS, 2 + module.STARTUP, 3, 2, OVER)
     assert found["trials"][-1]["state"] == "pruned" and found["best"]["auc"] == 1.5
     assert list((root / ".vigil/checkpoints").glob("*")) == [], "nothing of a trial that was given up is left"
-    assert "given up" in render_search(found | {"best": None})
+    text = render_search(found)
+    assert "given up" in text and "behind the median" in text and "diverged" not in text
 
 
 def test_a_trial_that_diverges_is_given_up_and_the_search_goes_on(root: Path) -> None:
@@ -101,11 +102,14 @@ def test_a_trial_that_diverges_is_given_up_and_the_search_goes_on(root: Path) ->
     found = search(root, wild, 1, 6, 2, ["pretrain.weight_decay"])
     assert [row["state"] for row in found["trials"]] == ["pruned"] and list((root / ".vigil/checkpoints").glob("*")) == []
     (study,) = studies(root)
-    assert "no longer numbers" in study.trials[0].user_attrs["gave_up"]
+    assert "no longer numbers" in study.trials[0].user_attrs["gave_up"] and "no longer numbers" in found["trials"][0]["diverged"]
+    text = render_search(found)
+    assert "Diverged: " in text and "No trial was finished" in text
+    assert "median" not in text and "better" not in text, "there were no others to be behind, and params.yaml itself did not learn"
 
 
 def test_the_best_is_told_as_changes(root: Path) -> None:
-    row = {"trial": 1, "state": "complete", "auc": 0.9, "settings": {"train.lr": 0.001}, "videos": [3, 4]}
+    row = {"trial": 1, "state": "complete", "auc": 0.9, "settings": {"train.lr": 0.001}, "videos": [3, 4], "diverged": None}
     first = row | {"trial": 0, "auc": 0.8}
     text = render_search({"trials": [first, row], "best": row, "first": first, "changes": {"train": {"lr": 0.001}}})
     assert "+0.100 against trial 0" in text and "  train:\n    lr: 0.001" in text and "3 real and 4 fake" in text
