@@ -69,7 +69,8 @@ def read_sets(root: Path, settings: Settings) -> Sets:
 def compare(
     root: Path, settings: Settings, names: Sequence[str], steps: int, fit_steps: int, seeds: Sequence[int], tell: Tell = silent
 ) -> list[dict[str, Any]]:
-    """Train and measure what is missing; rows name, seed, auc, accuracy, f1, n_real, n_fake, parameters, megabytes, clip_ms, seconds.
+    """Train and measure what is missing; rows name, seed, auc, accuracy, f1, n_real, n_fake, parameters, megabytes, clip_ms, seconds (of training; None
+    where it was broken off and gone on with).
 
     A name is a backbone, `r3d_18` (a 3D network in place of CNN and LSTM), or `temporal:KIND` on the settings' own backbone.
     `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks, distillation and the places of forgeries
@@ -124,8 +125,8 @@ def _one(sets: Sets, settings: Settings, name: str, steps: int, fit_steps: int, 
             "train": settings.train.model_copy(update={"steps": fit_steps, "validate_every": fit_steps, **PLAIN}),
         }
     )
-    network = train_anew(sets, wanted, seed, _named(tell, name), three_d=name == CLIP_3D)
-    seconds = round(time.monotonic() - started)
+    network, resumed = train_anew(sets, wanted, seed, _named(tell, name), three_d=name == CLIP_3D)
+    seconds = None if resumed else round(time.monotonic() - started)  # of a part only: what went before is not known
     found = measure(network, ClipDataset(sets.root, sets.validation, settings.faces.size_px))
     count = count_parameters(network)
     return found | {"parameters": count, "megabytes": round(4e-6 * count, 1), "clip_ms": clip_milliseconds(network, settings), "seconds": seconds}
@@ -141,8 +142,8 @@ def train_anew(
     validate: bool = False,
     looked: "Looked | None" = None,
     folder: Path | None = None,
-) -> Any:
-    """A network trained from scratch by both phases of `settings` on the `sets`; on the device it was trained on.
+) -> tuple[Any, bool]:
+    """A network trained from scratch by both phases of `settings` on the `sets`, on the device it was trained on; and whether a checkpoint was gone on from.
 
     Without `validate` nothing stops a phase early and the last averaged weights are kept. `looked` hears each look at validation, with
     the steps of both phases counted through. `folder` holds its checkpoints, those of all trainings by default.
@@ -173,7 +174,7 @@ def train_anew(
     second = fit(network, train, judged, settings.train, seed, folder, tell, augment=augment, version=versions.train, looked=looked_later)
     for done in (first, second):
         shutil.rmtree(done.folder, ignore_errors=True)
-    return network
+    return network, bool(first.resumed_from or second.resumed_from)
 
 
 def _named(tell: Tell, name: str) -> Tell:
@@ -230,13 +231,14 @@ def clip_milliseconds(network: Any, settings: Settings) -> float:
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a name: means over its seeds, with the spread of the AUC."""
+    """One row a name: means over its seeds (of F1 and seconds over those that have one), with the spread of the AUC."""
     found = []
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
-        values = {key: statistics.mean(row[key] for row in mine) for key in ("auc", "accuracy", "clip_ms", "seconds")}
+        values = {key: statistics.mean(row[key] for row in mine) for key in ("auc", "accuracy")} | {key: _mean_known(mine, key) for key in ("f1", "seconds")}
         spread = statistics.stdev(row["auc"] for row in mine) if len(mine) > 1 else None
-        found.append({"name": name, "seeds": len(mine), **values, "auc_spread": spread, "f1": _mean_known(mine, "f1"), "megabytes": mine[0]["megabytes"]})
+        times = {"clip_ms": round(statistics.mean(row["clip_ms"] for row in mine), 1)}
+        found.append({"name": name, "seeds": len(mine), **values, "auc_spread": spread, "megabytes": mine[0]["megabytes"], **times})
     return found
 
 

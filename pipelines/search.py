@@ -161,7 +161,7 @@ def _try(sets: Sets, settings: Settings, study: "Study", trial: "Trial", tell: T
 
     own = sets.root / CHECKPOINTS / study.study_name  # beside those of a cycle that may train meanwhile
     try:
-        network = train_anew(sets, settings, settings.seed, tell, validate=True, looked=looked, folder=own)
+        network, _ = train_anew(sets, settings, settings.seed, tell, validate=True, looked=looked, folder=own)
     except (optuna.TrialPruned, Diverged) as problem:  # a rate too high for these sets diverges each time it is tried
         if isinstance(problem, Diverged):
             trial.set_user_attr("gave_up", problem.why)

@@ -33,7 +33,8 @@ def render_compared(networks: list[dict[str, Any]], about: dict[str, Any]) -> st
         spread = "" if row["auc_spread"] is None else f" +-{row['auc_spread']:.3f}"
         f1 = "-" if row["f1"] is None else f"{row['f1']:.3f}"
         figures = {"AUC": f"{row['auc']:.3f}{spread}", "accuracy": f"{row['accuracy']:.3f}", "F1": f1}
-        rows.append({"network": row["name"], **figures, "MB": row["megabytes"], "ms a clip": row["clip_ms"], "training s": round(row["seconds"])})
+        seconds = "-" if row["seconds"] is None else round(row["seconds"])
+        rows.append({"network": row["name"], **figures, "MB": row["megabytes"], "ms a clip": row["clip_ms"], "training s": seconds})
     return "\n".join([
         render_table(rows),
         f"Validation videos: {about['n_real']} real, {about['n_fake']} fake; means over {networks[0]['seeds']} seed(s). reports/compare.jsonl holds every run.",

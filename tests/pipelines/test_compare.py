@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.compare import RESULTS, _model_settings, compare, means, read_sets
 from tests.pipelines.small_world import add_batch, demo_settings, write_sets
+from vigil.reading import render_compared
 from workspace.errors import DataError, SettingsError
 
 SETTINGS = demo_settings()
@@ -50,6 +51,30 @@ def test_a_run_that_was_broken_off_while_it_wrote_a_row_is_run_again(root: Path)
     (root / RESULTS).write_text(text + text[: len(text) // 2])
     assert compare(root, SETTINGS, ["meso4"], 1, 1, [1, 2])[0] == row
     assert [one["seed"] for one in compare(root, SETTINGS, ["meso4"], 1, 1, [1, 2])] == [1, 2] and len((root / RESULTS).read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("phase", [1, 2])
+def test_how_long_a_training_took_is_not_told_of_one_that_was_broken_off(root: Path, phase: int) -> None:
+    """The seconds of the last part alone stood in the comparison for good."""
+
+    def stop(done: int, total: int, *_: object) -> None:
+        if (done, total) == (1, phase):  # phase 2 has two steps
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(root, SETTINGS, ["meso4"], 1, 2, [1], stop)
+    rows = compare(root, SETTINGS, ["meso4"], 1, 2, [1, 2])
+    assert rows[0]["seconds"] is None and rows[1]["seconds"] >= 0
+    assert means(rows)[0]["seconds"] == rows[1]["seconds"]
+    (alone,) = means(rows[:1])
+    assert alone["seconds"] is None and render_compared([alone], rows[0]).splitlines()[1].split()[-1] == "-"
+
+
+def test_means_of_times_are_as_exact_as_what_they_are_of() -> None:
+    """15.399999999999999 ms were printed."""
+    row = {"name": "meso4", "auc": 0.9, "accuracy": 0.8, "f1": None, "seconds": 3, "megabytes": 0.1}
+    (mean,) = means([row | {"clip_ms": one} for one in (15.1, 15.7)])
+    assert mean["clip_ms"] == 15.4
 
 
 @pytest.mark.parametrize("column", ["label", "role", "new", "identity"])
