@@ -48,7 +48,8 @@ def measure(
 ) -> dict[str, Any]:
     """Curves of both models, transfer onto the challenger, and `gate`: what gate `robustness` reads.
 
-    The gate judges the transfer from an attacker's own model; that from the model the challenger grew out of is reported.
+    The gate judges the transfer from an attacker's own model; that from the model the challenger grew out of is reported, and judged where there is
+    no other.
     """
     panel = attack_panel(root, origins, settings.budget.attack_clips, settings.split.key)
     if panel.empty:

@@ -46,7 +46,7 @@ def test_each_gate_stands_with_value_bound_production_bound_n_and_reason(tmp_pat
     assert "banner not-promoted" in page
 
 
-def page_of(root: Path, cycle: Cycle, champion: bool, **robustness: Any) -> str:
+def page_of(root: Path, cycle: Cycle, champion: bool, robustness: dict[str, Any] | None = None) -> str:
     """The page of a cycle whose figures are those of a small predictions table."""
     rows = table(
         videos(20, "real", champion=0.2, challenger=0.2),
@@ -59,7 +59,7 @@ def page_of(root: Path, cycle: Cycle, champion: bool, **robustness: Any) -> str:
     settings = demo_settings({"gates": {"min_per_class": 10, "min_slice": 8}, "evaluate": {"resamples": 20}})
     found = describe(rows, card("a") if champion else None, card("b"), settings, cycle)
     artifact = {"gate": {"latency": {"seconds": 1.5}}, "timed": "a clip", "machine": {"cores": 2, "processor": "x"}}
-    more = {"cycle": cycle.cycle, "artifact": artifact, "robustness": {"challenger": [], **robustness}, "challenger_sha256": "b" * 64}
+    more = {"cycle": cycle.cycle, "artifact": artifact, "robustness": robustness or {"challenger": []}, "challenger_sha256": "b" * 64}
     write_json(root / "reports/evaluation.json", found | more)
     return write_report(root, cycle).read_text(encoding="utf-8")
 
@@ -78,6 +78,16 @@ def test_met_before_is_what_the_champion_has_met(tmp_path: Path) -> None:
     assert "New here: neural. " in page and "Too few to be judged until now: blend. " in page and "New here: blend" not in page
     first = replace(CYCLE, base_model="", base_cycle="")
     assert met(page_of(tmp_path, first, champion=False)) == {"swap": "no", "blend": "no", "neural": "no", "unknown": "–"}
+
+
+@pytest.mark.parametrize(("attackers", "judged"), [(("parent", "independent"), "a model trained apart"), (("parent",), "the model this one grew out of")])
+def test_one_transfer_is_said_to_be_judged_and_it_is_the_one_that_was(tmp_path: Path, attackers: tuple[str, ...], judged: str) -> None:
+    """Where validation has no fake there is no attacker of its own, and what the gate had judged stood there as reported only."""
+    point = {"eps": 0.00784, "balanced_accuracy": 0.6, "evasion": 0.4, "framing": 0.4}
+    row = {"eps": 0.05, "clean": 0.9, "attacked": 0.5, "attacker_clean": 0.9, "attacker_attacked": 0.1}
+    about = {"by": "white-box PGD", "n": 8, "challenger": [point], "champion": [], "masked": [], "transfer": dict.fromkeys(attackers, row)}
+    page = page_of(tmp_path, CYCLE, champion=True, robustness=about)
+    assert re.findall(r"from ([^(<]+) \(judged\)", page) == [judged] and page.count("(reported)") == len(attackers) - 1
 
 
 def test_the_journal_has_the_last_word_on_the_outcome(tmp_path: Path) -> None:
