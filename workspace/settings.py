@@ -153,7 +153,7 @@ class ForgeSettings(Block):
     RULES = (Rule(("plugins",), lambda plugins: len({plugin.name for plugin in plugins}) == len(plugins), "plugins: two share a name"),)
 
     forgers: tuple[str, ...] = Field(("self_blend", "landmark_swap"), strict=False, description="Names from the forger registry.")
-    fakes_per_real: float = Field(1.0, ge=0, le=10, description="Forged clips a real clip, shared among the forgers.")
+    fakes_per_real: float = Field(1.0, ge=0, le=10, description="Forged clips a real clip, shared among the forgers; of each forger at most one.")
     max_clips: NotNegative = Field(2000, description="Most forged clips a batch.")
     plugins: tuple[PluginSettings, ...] = Field((), strict=False, description="Forgers from outside: exported generators and commands.")
     learn_steps: Positive = Field(600, description="Training steps of each forger that has weights (decoders, portrait, autoencoder swap).")

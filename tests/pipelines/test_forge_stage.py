@@ -138,6 +138,8 @@ def test_a_fraction_of_fakes_a_real_and_the_most_clips_are_kept(tmp_path: Path) 
     few = plan(tmp_path, clips, fakes_per_real=2.0, max_clips=50)
     assert len(few) == 50 == len({job.clip["clip_id"] for job in few}), "first one fake of as many clips as possible"
     assert plan(tmp_path, clips, fakes_per_real=0.0) == []
+    every = plan(tmp_path, clips, fakes_per_real=3.0, max_clips=2000)
+    assert len(every) == 800 == len({(job.clip["clip_id"], job.forger) for job in every}), "at most one of each forger, as the setting's description says"
 
 
 def test_near_duplicates_and_the_unknown_kept_for_evaluation_are_not_forged(workspace_copy: Path) -> None:
