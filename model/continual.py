@@ -2,7 +2,9 @@
 
 R[i][j] is the measure (AUC, or balanced accuracy) on generator j after update i; NaN where it was not measured. Generators are in the
 order in which they arrived: `learned[j]` is the update that brought j. Definitions as the field uses them: AA and AF of
-Chaudhry et al. 2018 (AF in both forms, since CDDB and DFIL take the second), BWT and FWT of Lopez-Paz & Ranzato 2017.
+Chaudhry et al. 2018 (AF in both forms, since CDDB and DFIL take the second), BWT and FWT of Lopez-Paz & Ranzato 2017. One differs: the
+first AF takes the best of the updates from `learned[j]` to the one before the last, Chaudhry et al. of all before the last; what a
+model told before it had learned it cannot be forgotten.
 A figure is None where nothing can be said: no earlier generator, or a value that is missing.
 """
 
@@ -21,7 +23,7 @@ class Continual:
 
     average: float | None  # AA: mean over all generators met
     incremental: float | None  # mean over updates of the mean over the generators met by then
-    forgetting_from_best: float | None  # AF: best ever minus now, mean over the earlier generators
+    forgetting_from_best: float | None  # AF: best since it was learned (the last update apart) minus now, mean over the earlier generators
     forgetting_from_learned: float | None  # AF: just after learning minus now
     backward_transfer: float | None  # BWT: now minus just after learning
     forward_transfer: float | None  # FWT: before it was met minus chance, mean over the later generators

@@ -64,7 +64,7 @@ METRICS = {
 CONTINUAL = {
     "average": "AA: mean AUC over all generators met",
     "incremental": "mean over updates of the mean AUC so far",
-    "forgetting_from_best": "AF: best ever less now",
+    "forgetting_from_best": "AF: best since learning less now",
     "forgetting_from_learned": "AF: just after learning less now",
     "backward_transfer": "BWT: now less just after learning",
     "forward_transfer": "FWT: before it was met less chance",
