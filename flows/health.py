@@ -87,7 +87,7 @@ def count_weeks_from_now(root: Path, settings: Settings) -> list[str]:
 def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     """Every check of `vigil doctor` as {check, ok, found, next}; nothing is changed."""
     from workspace import registry
-    from workspace.repository import PUT_BACK, PUT_BACK_GIT, cut_short
+    from workspace.repository import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem, is_versioned
     from workspace.state import champion, cycles, open_cycle
 
     rows = []
@@ -105,9 +105,12 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     if wrong := wrong or cut_short(root):
         row("journal", False, wrong, PUT_BACK)
         return rows
-    if not (root / ".git").exists():
-        row("git", False, ".git is gone: nothing can be versioned or restored", PUT_BACK_GIT)
-    row("journal", True, f"{len(events)} events, chain intact, and all that was committed")
+    without_git, next_step = git_problem(root)
+    if not (without_git or is_versioned(root)):
+        without_git, next_step = "its .git has no commit that can be read", NEVER_COMMITTED
+    if without_git:
+        row("git", False, f"{without_git}; nothing can be versioned or restored", next_step)
+    row("journal", True, f"{len(events)} events, chain intact{'' if without_git else ', and all that was committed'}")
     running = open_cycle(events)
     row(
         "cycle",
@@ -157,8 +160,9 @@ def left_behind(root: Path, settings: Settings) -> list[str]:
     if _has_registry(root, settings):
         with suppress(VigilError):  # a registry that is away has a row of its own
             found += [f"MLflow run {run_id} says RUNNING" for run_id in registry.find_running(root, settings)]
-    if last := unfinished(root):
-        found.append(f"{last.cycle} is closed and not committed")
+    with suppress(VigilError):  # and so has a git that does not work
+        if last := unfinished(root):
+            found.append(f"{last.cycle} is closed and not committed")
     return found
 
 

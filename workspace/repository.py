@@ -24,6 +24,8 @@ from workspace.files import atomic_file, read_json
 # What to do with a journal that lost lines: never a checkout alone, which would drop what was decided since the commit.
 PUT_BACK = "`git diff HEAD -- journal.jsonl` shows what is missing or changed; put those lines back and keep the ones that follow them, then `vigil doctor`"
 PUT_BACK_GIT = "Put .git back from a backup or a clone, then run the command again: what has come in since is kept."
+MEND_HEAD = "Its .git/HEAD is empty, as a power cut leaves it: `echo 'ref: refs/heads/main' > .git/HEAD` in the workspace mends it. No commit is lost."
+NEVER_COMMITTED = "If it was never opened whole, run `vigil init` again: it goes on where it stopped. Else put .git back from a backup or a clone."
 SET_UP = (
     "user.name=Vigil", "user.email=vigil@localhost", "commit.gpgsign=false", "tag.gpgsign=false", "core.hooksPath=/dev/null",
     "color.ui=false", "column.ui=never", "grep.lineNumber=false", "grep.column=false",
@@ -51,34 +53,63 @@ COMMITTED = (
 
 
 def git(root: Path, *arguments: str, check: bool = True) -> str:
-    """Run git in `root` with the workspace's own identity; returns its output. Raises WorkspaceError."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    environment["GIT_TERMINAL_PROMPT"] = "0"
-    try:
-        done = subprocess.run(
-            ["git", *chain.from_iterable(("-c", setting) for setting in SET_UP), *arguments], cwd=root, env=environment, capture_output=True, text=True
-        )
-    except FileNotFoundError as problem:
-        raise WorkspaceError("git was not found.", why="a workspace is a git repository", next_step="Install git and try again.") from problem
+    """Run git in `root` with the workspace's own identity; returns its output. Raises WorkspaceError. No other repository is ever touched."""
+    done = _run_git(root, *arguments)
     if check and done.returncode:
+        wrong, next_step = git_problem(root)
         raise WorkspaceError(
             f"git {arguments[0]} failed in {root}.",
-            why=(done.stderr or done.stdout).strip(),
-            next_step="Run `vigil doctor --fix`; no data are lost.",
+            why=wrong or (done.stderr or done.stdout).strip(),
+            next_step=next_step or "Run `vigil doctor --fix`; no data are lost.",
         )
     return done.stdout.strip()
 
 
-def init_repository(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
-    """Make `root` a git and DVC repository with one first commit. Safe to repeat."""
+def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Git's answer. Without a whole .git in `root` git would work in the repository around it: its search ends here."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    above = str(root.resolve().parent)
+    own = {"GIT_CEILING_DIRECTORIES": above} if os.pathsep not in above else {"GIT_DIR": ".git"}  # git cannot be told of a folder with a colon
+    command = ["git", *chain.from_iterable(("-c", setting) for setting in SET_UP), *arguments]
+    try:
+        return subprocess.run(command, cwd=root, env=environment | own | {"GIT_TERMINAL_PROMPT": "0"}, capture_output=True, text=True)
+    except FileNotFoundError as problem:
+        raise WorkspaceError("git was not found.", why="a workspace is a git repository", next_step="Install git and try again.") from problem
+
+
+def git_problem(root: Path) -> tuple[str, str]:
+    """Why git cannot work in the workspace, and what to do; two empty texts where it can."""
     if not (root / ".git").exists():
+        return "its .git is gone", PUT_BACK_GIT
+    answer = _run_git(root, "rev-parse", "--git-dir")
+    if answer.returncode == 0:
+        return "", ""
+    said = answer.stderr.strip()
+    if "safe.directory" in said:
+        return said, "Do what git says, or run the command as the one whose workspace it is."
+    head = root / ".git" / "HEAD"
+    emptied = head.is_file() and not head.read_bytes().strip(b"\0 \n")
+    return f"its .git is damaged: git takes it for no repository ({said})", MEND_HEAD if emptied else NEVER_COMMITTED
+
+
+def init_repository(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
+    """Make `root` a git and DVC repository with one first commit. Safe to repeat, and goes on with one that was half made. Raises WorkspaceError."""
+    if git_problem(root)[0]:
         git(root, "init", "-q", "-b", "main")
+        _refuse_without_git(root)
     (root / ".dvc").mkdir(parents=True, exist_ok=True)
     (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
     (root / ".dvcignore").touch()
     set_remote(root, remote_url, s3_endpoint_url)
     (root / ".gitignore").write_text("\n".join(IGNORED) + "\n", encoding="utf-8")
     commit(root, "Open a Vigil workspace")
+
+
+def _refuse_without_git(root: Path) -> None:
+    """Raises WorkspaceError where git cannot work in the workspace: DVC would look at the repository around it."""
+    wrong, next_step = git_problem(root)
+    if wrong:
+        raise WorkspaceError(f"{root} is no git repository any more.", why=wrong, next_step=next_step)
 
 
 def is_versioned(root: Path) -> bool:
@@ -163,8 +194,7 @@ def has_tag(root: Path, tag: str) -> bool:
 def open_dvc(root: Path) -> Any:
     """An open DVC repository with our interpreter first on PATH and the workspace as current folder. DVC's own state stays in the workspace."""
     root, before, path = root.resolve(), Path.cwd(), os.environ.get("PATH", "")
-    if not (root / ".git").exists():
-        raise WorkspaceError(f"{root} is no git repository any more.", why="its .git is gone", next_step=PUT_BACK_GIT)
+    _refuse_without_git(root)
     elsewhere, state = os.environ.get("DVC_SITE_CACHE_DIR"), root / ".vigil" / "dvc"
     state.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):  # another user's, or on a disk that knows no modes: what does not work DVC says

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import vigil.opening
 import workspace.repository
 from pipelines.train import revision
 from tests.feedback.killing import killed_at_line
-from vigil.mending import examine_and_fix
+from vigil.mending import examine_and_fix, set_batch_state
 from vigil.opening import open_workspace
 from workspace.errors import StageFailed, WorkspaceError
+from workspace.journal import Journal
 from workspace.objects import cache_of, objects_in
 from workspace.repository import REMOTE, commit, delete_objects, dvc_add, git, init_repository, open_dvc, push, remove_stale_git_locks, reproduce, set_remote
 from workspace.settings import load_settings
@@ -158,6 +160,58 @@ def test_a_hook_of_another_repository_changes_nothing(tmp_path: Path, monkeypatc
     (root / "params.yaml").write_text("a: 1\n")
     assert commit(root, "a change") == revision(root) != before
     assert commit(root, "none") == revision(root) and revision(other) != revision(root) and revision(tmp_path) == ""
+
+
+@pytest.fixture(params=["around", "a:round"])  # what git is told of a folder cannot have a colon
+def inside(request: pytest.FixtureRequest, tmp_path: Path, root: Path) -> tuple[Path, Callable[[], str]]:
+    """A workspace in a folder of somebody's repository, who has staged a file; and what that repository says of itself."""
+    around, copy = tmp_path / request.param, tmp_path / request.param / "w"
+    shutil.copytree(root, copy)
+    (around / "draft").write_text("half a sentence")
+    for words in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "mine"], ["add", "draft"]):
+        subprocess.run(["git", "-c", "user.name=A", "-c", "user.email=a@localhost", *words], cwd=around, check=True)
+
+    def said() -> str:
+        return subprocess.run("git log --all; git diff --cached --stat", shell=True, cwd=around, check=True, capture_output=True, text=True).stdout
+
+    return copy, said
+
+
+def doctor(root: Path) -> dict[str, dict[str, Any]]:
+    rows, _ = examine_and_fix(root, load_settings(root / "params.yaml"), fix=False, push=False)
+    return {row["check"]: row for row in rows}
+
+
+def test_init_goes_on_with_a_git_that_was_half_made(inside: tuple[Path, Callable[[], str]]) -> None:
+    """A full disk left .git/hooks alone; git then took the repository around it, and what was staged there was committed as Vigil's."""
+    copy, said = inside
+    before = said()
+    shutil.rmtree(copy / ".git")
+    (copy / ".git" / "hooks").mkdir(parents=True)
+    row = doctor(copy)["git"]
+    assert not row["ok"] and "damaged" in row["found"] and "vigil init" in row["next"]
+    assert open_workspace(copy, "demo") and not open_workspace(copy, "demo")
+    assert git(copy, "log", "--format=%s") == "Open a Vigil workspace" and git(copy, "status", "--porcelain") == "" and "git" not in doctor(copy)
+    assert said() == before
+
+
+def test_a_workspace_without_its_head_leaves_the_repository_around_it_alone(inside: tuple[Path, Callable[[], str]]) -> None:
+    """After a power cut every decision became a commit of that repository, and the doctor found nothing."""
+    copy, said = inside
+    before, commits = said(), git(copy, "log")
+    (copy / ".git" / "HEAD").write_bytes(b"")
+    Journal(copy).append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    set_batch_state(copy, "b1", "held", "ann", "look at it")
+    for refused in (lambda: open_workspace(copy, "demo"), lambda: commit(copy, "a change"), lambda: push(copy)):
+        with pytest.raises(WorkspaceError, match=r"damaged[\s\S]*refs/heads/main"):
+            refused()
+    checks = doctor(copy)
+    assert not checks["git"]["ok"] and "refs/heads/main" in checks["git"]["next"] and "committed" not in checks["journal"]["found"]
+    assert said() == before
+    (copy / ".git" / "HEAD").write_text("ref: refs/heads/main\n")  # as it advises
+    assert git(copy, "log") == commits and "git" not in doctor(copy)
+    (copy / ".git" / "refs" / "heads" / "main").write_bytes(b"")
+    assert not doctor(copy)["git"]["ok"]
 
 
 def test_the_lock_of_a_killed_git_goes_and_that_of_a_living_one_stays(root: Path, tmp_path: Path) -> None:
