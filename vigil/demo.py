@@ -17,9 +17,11 @@ from vigil.opening import open_workspace
 from workspace.cycle import read_cycle
 from workspace.errors import WorkspaceError
 from workspace.files import atomic_file, write_json
+from workspace.lease import hold_lock, lease
 from workspace.settings import Settings, load_settings
 
 MARK = "demo.json"
+LOCK = "demo-runs.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,22 @@ WEEKS = (
 
 
 def run_demo(folder: Path, seed: int, as_json: bool) -> int:
-    """Run the four weeks in `folder`; 0 when each ended as expected, 1 otherwise. An earlier demo there is replaced."""
-    started, folder = time.monotonic(), folder.resolve()
-    _clear(folder)
+    """Run the four weeks in `folder`; 0 when each ended as expected, 1 otherwise.
+
+    An earlier demo there is replaced. Raises LeaseHeldError while that one runs, or anything writes to it.
+    """
+    folder = folder.resolve()
+    _refuse_other_things(folder)
+    with hold_lock(folder / ".vigil" / LOCK, "demo", 0.0, "A demo runs in this folder. Nothing was changed."):
+        with lease(folder, "demo"):
+            _clear(folder)
+            write_json(folder / ".vigil" / MARK, {"seed": seed})
+        return _four_weeks(folder, seed, as_json)
+
+
+def _four_weeks(folder: Path, seed: int, as_json: bool) -> int:
+    started = time.monotonic()
     open_workspace(folder, "demo")
-    write_json(folder / ".vigil" / MARK, {"seed": seed})
     settings = load_settings(folder / "params.yaml")
     rows = []
     first_person = 1
@@ -68,14 +81,24 @@ def _print(text: str, as_json: bool) -> None:
     print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
+def _refuse_other_things(folder: Path) -> None:
+    """Raises WorkspaceError where the folder holds anything but an earlier demo."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / ".vigil" / MARK).exists():
+        raise WorkspaceError(
+            f"{folder} is not an earlier demo. Nothing was changed.", why="a demo replaces only a demo", next_step="Name another folder: vigil demo FOLDER."
+        )
+
+
 def _clear(folder: Path) -> None:
-    """Remove an earlier demo, and nothing else."""
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / ".vigil" / MARK).exists():
-            raise WorkspaceError(
-                f"{folder} is not an earlier demo. Nothing was changed.", why="a demo replaces only a demo", next_step="Name another folder: vigil demo FOLDER."
-            )
-        shutil.rmtree(folder)
+    """Remove an earlier demo. Its locks stay, which are held, and until the end what says that it is one."""
+    own = folder / ".vigil"
+    for path in (*folder.iterdir(), *own.iterdir()):
+        if path == own or (path.parent == own and (path.name == MARK or path.stem in (Path(LOCK).stem, "lease"))):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def render_week(folder: Path, settings: Settings, week: Week, number: int, first_person: int, seed: int) -> Path:

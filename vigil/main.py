@@ -501,7 +501,7 @@ def serve(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the demo's workspace goes; an earlier demo there is replaced.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Where the demo's workspace goes; an earlier demo there is replaced, unless it runs.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 1,
     as_json: JsonOption = False,
 ) -> None:

@@ -26,13 +26,14 @@ from pipelines.names import USUAL, USUAL_SIDE
 from pipelines.sides import split_of
 from tests.pipelines import odd_inputs as odd
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
-from vigil.demo import figures_of
+from vigil.demo import figures_of, run_demo
 from vigil.measuring import measured_sources
 from vigil.scoring import expand
 from vigil.words import source_name
 from workspace.cycle import Cycle, write_cycle
-from workspace.errors import DataError
+from workspace.errors import DataError, LeaseHeldError
 from workspace.files import write_json
+from workspace.lease import lease
 from workspace.repository import git
 from workspace.settings import load_settings
 
@@ -383,6 +384,32 @@ def test_a_folder_with_other_things_in_it_is_never_made_a_workspace(tmp_path: Pa
         done = vigil(*words, check=False)
         assert done.returncode == 1 and "Nothing was changed" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_demo_that_runs_or_is_written_to_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second `make demo` removed the workspace under the first, which then called its own week nothing new."""
+    seen: list[str] = []
+
+    def first_week(folder: Path, *_: object) -> Path:
+        assert (folder / "params.yaml").exists() and not (folder / "models" / "old").exists() and not (folder / ".vigil" / "old").exists()
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(LeaseHeldError, match="A demo runs in this folder"):
+            run_demo(folder, 2, True)
+        assert sorted(folder.rglob("*")) == before
+        seen.append("refused")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vigil.demo.render_week", first_week)
+    root = tmp_path / "demo"
+    for _ in range(2):  # a first one, and one in place of it
+        with pytest.raises(KeyboardInterrupt):
+            run_demo(root, 1, True)
+        for old in (root / "models" / "old", root / ".vigil" / "old"):
+            old.mkdir()
+    assert len(seen) == 2
+    with lease(root, "retrain"), pytest.raises(LeaseHeldError, match="being written to"):
+        run_demo(root, 1, True)
+    assert (root / "params.yaml").exists() and (root / "models" / "old").exists() and len(seen) == 2
 
 
 def test_ctrl_c_is_a_pause_and_the_same_command_goes_on(paused: Broken, promoted: Path):
