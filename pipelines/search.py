@@ -109,7 +109,7 @@ def _open(sets: Sets, settings: Settings, chosen: list[str], steps: int, fit_ste
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
     )
-    study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=settings.seed + len(study.trials))
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=(settings.seed + len(study.trials)) % 2**32)
     waiting = [_wanted(trial) for trial in study.get_trials(states=(TrialState.WAITING,))]
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         if _wanted(trial) not in waiting:

@@ -251,7 +251,7 @@ def sample(
         typer.Option(help="Fakes to make, as GENERATOR=CLIPS_A_PERSON (blendswap, upsampler, coarse_upsampler, fine_upsampler, smoother).", show_default=False),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="Length of a clip.")] = 1.5,
-    seed: Annotated[int, typer.Option(help="Same seed, same people, same clips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same people, same clips.")] = 0,
     first_person: Annotated[int, typer.Option(min=0, help="Number of the first person.")] = 0,
     workspace: Annotated[
         Path | None,
@@ -502,7 +502,7 @@ def serve(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo's workspace goes; an earlier demo there is replaced, unless it runs.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other people.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Four weeks of the loop on sample media: promoted, a new forgery learned, a poisoned week held, promoted."""

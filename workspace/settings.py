@@ -619,7 +619,7 @@ class Settings(Block):
 
     format: int = Field(FORMAT, ge=FORMAT, le=FORMAT, description="Of the workspace; `vigil upgrade` raises it, nobody else.")
     profile: Literal["full", "small", "demo"] = Field(description="The profile these values came from; a note, not a switch.")
-    seed: NotNegative = Field(20261116, description="Of every draw that a cycle makes.")
+    seed: int = Field(20261116, ge=0, le=2**32 - 1, description="Of every draw that a cycle makes.")
     ingest: IngestSettings
     faces: FaceSettings
     validate_: ValidateSettings = Field(alias="validate")

@@ -90,7 +90,8 @@ def _limits(field: FieldInfo) -> str:
     found: list[str] = []
     for item in field.metadata:
         for part in [item, *getattr(item, "metadata", [])]:
-            found += [f"{sign} {getattr(part, name):g}" for name, sign in signs.items() if getattr(part, name, None) is not None]
+            bounds = [(sign, getattr(part, name, None)) for name, sign in signs.items()]
+            found += [f"{sign} {bound:{'d' if isinstance(bound, int) else 'g'}}" for sign, bound in bounds if bound is not None]
     return f" ({', '.join(dict.fromkeys(found))})" if found else ""
 
 

@@ -269,6 +269,8 @@ def test_scores_on_the_edge_files_of_the_shared_media(promoted: Path, shared_dat
         *((words, 2) for words in (["evaluate", ".", "--mode", "slow"], ["evaluate", ".", "--cross", "--mode", "slow"])),
         (["serve", "--port", "99999"], 2),
         (["serve", "--port", "-1"], 2),
+        (["sample", "x", "--people", "2", "--seed", "-1"], 2),
+        (["demo", "x", "--seed", "-1"], 2),
     ],
     ids=str,
 )

@@ -139,6 +139,8 @@ def change(path: str, value: Any) -> dict[str, Any]:
     [
         ("seed", True, "seed"),
         ("seed", 1.5, "seed"),
+        ("seed", -1, "seed"),
+        ("seed", 2**32, "4294967295"),
         ("faces.fps", "30", "faces.fps"),
         ("faces.workers", -1, "faces.workers"),
         ("faces.mode", "slow", "faces.mode"),
