@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vigil.opening import open_workspace
+from vigil.opening import open_workspace, refuse_path
 from workspace.cycle import read_cycle
 from workspace.errors import WorkspaceError
 from workspace.files import atomic_file, write_json
@@ -49,6 +49,7 @@ def run_demo(folder: Path, seed: int, as_json: bool) -> int:
     An earlier demo there is replaced. Raises LeaseHeldError while that one runs, or anything writes to it.
     """
     folder = folder.resolve()
+    refuse_path(folder)
     _refuse_other_things(folder)
     with hold_lock(folder / ".vigil" / LOCK, "demo", 0.0, "A demo runs in this folder. Nothing was changed."):
         with lease(folder, "demo"):

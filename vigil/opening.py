@@ -9,12 +9,27 @@ from workspace.profiles import compose_params, project_root
 from workspace.repository import init_repository, is_versioned
 from workspace.settings import load_settings
 
+UNUSABLE = "{}?"  # DVC fills in the first two, and Prefect ends its database's name at the last
+
+
+def refuse_path(root: Path) -> None:
+    """Raises WorkspaceError for a path that DVC or Prefect cannot work with."""
+    path = str(root.resolve())
+    found = next((sign for sign in path if sign in UNUSABLE or "\ud800" <= sign <= "\udfff"), "")  # the latter stand for bytes that are no UTF-8
+    if found:
+        raise WorkspaceError(
+            f"{root} cannot be a workspace. Nothing was changed.",
+            why=f"there is {found!r} in its path, which DVC or Prefect cannot work with",
+            next_step="Name a folder whose whole path is UTF-8 and has none of { } ?",
+        )
+
 
 def open_workspace(root: Path, profile: str, recipe: str = "") -> bool:
     """Make `root` a workspace of this profile and recipe; False when it already is one. Never touches a folder with other things in it."""
     begun = (root / "params.yaml").exists() and (root / ".vigil").exists()
     if begun and is_versioned(root):
         return False
+    refuse_path(root)
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root} is a file.", why="a workspace is a folder", next_step="Name another folder.")
     if (root / "pyproject.toml").exists():

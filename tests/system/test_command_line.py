@@ -28,10 +28,11 @@ from tests.pipelines import odd_inputs as odd
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of, run_demo
 from vigil.measuring import measured_sources
+from vigil.opening import open_workspace
 from vigil.scoring import expand
 from vigil.words import source_name
 from workspace.cycle import Cycle, write_cycle
-from workspace.errors import DataError, LeaseHeldError
+from workspace.errors import DataError, LeaseHeldError, WorkspaceError
 from workspace.files import write_json
 from workspace.lease import lease
 from workspace.repository import git
@@ -386,6 +387,20 @@ def test_a_folder_with_other_things_in_it_is_never_made_a_workspace(tmp_path: Pa
         done = vigil(*words, check=False)
         assert done.returncode == 1 and "Nothing was changed" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["br{ace", "br}ace", "a?x=1", os.fsdecode(b"w\xe9")])
+def test_a_path_that_dvc_or_prefect_cannot_work_with_is_refused_before_anything_is_made(tmp_path: Path, name: str) -> None:
+    """Each made a workspace; all files were read before DVC said that it is none, or Prefect's database lay beside it."""
+    (tmp_path / name).mkdir()
+    for folder in (tmp_path / name, tmp_path / name / "w"):
+        for refused in (lambda folder=folder: open_workspace(folder, "demo"), lambda folder=folder: run_demo(folder, 1, True)):
+            with pytest.raises(WorkspaceError, match=r"Nothing was changed[\s\S]*UTF-8"):
+                refused()
+    assert list((tmp_path / name).iterdir()) == []
+    done = vigil("init", tmp_path / name, check=False)
+    assert done.returncode == 1 and "cannot be a workspace" in done.stderr and "mistake" not in done.stderr
+    assert open_workspace(tmp_path / "Wörk späce 日本 %#&", "demo")
 
 
 def test_a_demo_that_runs_or_is_written_to_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
