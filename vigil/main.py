@@ -1,5 +1,6 @@
 """The command `vigil`: one verb a command. Rooms are imported inside the verb that needs them, so that --help is quick."""
 
+import io
 import json as jsonlib
 import shlex
 import sys
@@ -106,6 +107,9 @@ def main() -> None:
 
     set_quiet_environment()
     pause_on_sigterm()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal has no letters for is no failure
     try:
         code = app(standalone_mode=False) or 0  # an Exit's code comes back as the value, Ctrl-C as 130
         if code == PAUSED:

@@ -534,6 +534,19 @@ def test_folders_of_ones_own_are_not_taken_for_rooms_of_the_house(tmp_path: Path
     assert "not a media file" in done.stdout and "mistake" not in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_terminal_has_no_letters_for_is_no_failure(tmp_path: Path, encoding: str):
+    """`vigil status` of a workspace below such a folder ended with 1, as a mistake in Vigil."""
+    root = tmp_path / "öde 日本" / "w"
+    open_workspace(root, "demo")
+    for words in (["status"], ["batches", "show", "日本"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "vigil", *words, "-w", str(root)], capture_output=True, encoding=encoding, env={**os.environ, "PYTHONIOENCODING": encoding}
+        )
+        assert done.returncode == (words != ["status"]) and "mistake in Vigil" not in done.stderr
+        assert r"\u65e5\u672c" in done.stdout + done.stderr
+
+
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
 def test_sigterm_is_a_pause_too(tmp_path: Path):
     """Of every command, as `vigil --help` says: a service manager sends it."""
