@@ -88,8 +88,8 @@ def check_report(signed: Any, expected_key: str = "") -> Checked:
     except ValueError as problem:
         return Checked(False, False, key, f"the signature cannot be read: {problem}")
     if expected_key and key != expected_key:
-        return Checked(True, False, key, "it is whole, and signed by another key than the one expected", report)
-    return Checked(True, bool(expected_key), key, "" if expected_key else "it is whole; compare the key with the service's own", report)
+        return Checked(True, False, key, "signed by another key than the one expected", report)
+    return Checked(True, bool(expected_key), key, "" if expected_key else "signed by a key that is not known here: compare it with the service's own", report)
 
 
 def canonical(report: Mapping[str, Any]) -> bytes:

@@ -137,7 +137,7 @@ def read_set(root: Path, split: str) -> "pd.DataFrame":
 
     path = root / "data/sets" / f"{split}.parquet"
     if not path.is_file():
-        raise DataError(f"The {split} set is missing.", why=f"{path} does not exist", next_step="Run `vigil retrain`: the stage `assemble` writes it.")
+        raise DataError(f"The {split} set is missing.", why=f"{path} does not exist", next_step="Run `vigil retrain --force`: the stage `assemble` writes it.")
     names = [name for name in pq.read_schema(path).names if name != "landmarks"]
     table: pd.DataFrame = pd.read_parquet(path, columns=names)
     return table

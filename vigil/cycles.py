@@ -55,7 +55,7 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     prepare_environment(root)
     from flows.health import end_what_was_left
 
-    with lease(root, "doctor"):  # first: a workspace that cannot be written says so here, Prefect's server after two minutes
+    with lease(root, "retrain"):  # first: a workspace that cannot be written says so here, Prefect's server after two minutes
         start_private_server()
         for line in end_what_was_left(root, settings):
             print(line, file=sys.stderr, flush=True)

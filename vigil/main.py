@@ -35,6 +35,7 @@ app.add_typer(users_app, name="users")
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 
+_at: list[Path] = []  # the workspace that the verb works in, once it is known
 HELD = 3
 PAUSED = 130
 WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", help="The workspace; else the one around the current folder.", show_default=False)]
@@ -142,11 +143,11 @@ def main() -> None:
 
 
 def _account() -> str:
-    """Where the traceback of the exception in hand was written: only where a workspace is around, else nowhere."""
+    """Where the traceback of the exception in hand was written: in the verb's workspace, or that of the current folder, else nowhere."""
     import traceback
 
     try:
-        log = Path.cwd() / ".vigil" / "last-error.txt"
+        log = (_at[-1] if _at else Path.cwd()) / ".vigil" / "last-error.txt"
         if not log.parent.is_dir():
             return ""
         log.write_text(traceback.format_exc(), encoding="utf-8")
@@ -183,7 +184,9 @@ def _unexpected(problem: Exception) -> NoReturn:
 def _root(workspace: Path | None) -> Path:
     from workspace.layout import require_workspace
 
-    return require_workspace(workspace or Path.cwd()).root
+    root = require_workspace(workspace or Path.cwd()).root
+    _at.append(root)
+    return root
 
 
 def _goes_on(context: typer.Context, workspace: Path | None, as_json: bool) -> bool:

@@ -255,7 +255,7 @@ def _was_sent(root: Path, settings: Settings, sha256: str) -> bool:
 def _unknown(what: str) -> WorkspaceError:
     why = f"no upload and no sample of the batches is called {what!r}"
     return WorkspaceError(
-        "Nothing was erased.", why=why, next_step="Give a detection's id, or a sample's sha256 in full, as the manifests and `vigil batches show` have it."
+        "Nothing was erased.", why=why, next_step="Give a detection's id, or a sample's sha256 in full: `sha256sum FILE` says it, and the manifest."
     )
 
 

@@ -11,6 +11,7 @@ from workspace.errors import WorkspaceError
 
 FORMAT = 2  # 1: the first workspaces, which name no format
 LINE = re.compile(r"^format:[ \t]*(\d+)[ \t]*(?:#.*)?$", re.MULTILINE)
+NAMED = re.compile(r"^format:", re.MULTILINE)
 
 
 def format_of(params: Path) -> int:
@@ -22,10 +23,10 @@ def format_of(params: Path) -> int:
 def refuse_other_format(params: Path) -> None:
     """Raise WorkspaceError unless the workspace of this params.yaml has this program's format.
 
-    A file that is no settings of any Vigil (empty, or a list) passes: who reads it says what is wrong with it.
+    A file that is no settings of any Vigil (empty, or a list, or of a format that is no number) passes: who reads it says what is wrong with it.
     """
-    found = format_of(params)
-    if found < FORMAT and "profile" not in params.read_text(encoding="utf-8", errors="replace"):  # every format asks for this key
+    found, text = format_of(params), params.read_text(encoding="utf-8", errors="replace")
+    if found < FORMAT and ("profile" not in text or (NAMED.search(text) and not LINE.search(text))):  # every format asks for a profile
         return
     if found < FORMAT:
         raise WorkspaceError(

@@ -139,7 +139,8 @@ def override(root: Path, gate: str, *, who: str, why: str, until: datetime) -> E
     now = datetime.now(UTC)
     if gate in NEVER_OVERRIDDEN or gate not in OVERRIDABLE:
         allowed = ", ".join(OVERRIDABLE)
-        raise WorkspaceError(f"Gate {gate!r} cannot be overridden. Nothing was changed.", why=f"these can: {allowed}", next_step="Mend what it found.")
+        next_step = "Mend what it found." if gate in NEVER_OVERRIDDEN else "Name one of these."
+        raise WorkspaceError(f"Gate {gate!r} cannot be overridden. Nothing was changed.", why=f"these can: {allowed}", next_step=next_step)
     if until.tzinfo is None or not now < until <= now + LONGEST_OVERRIDE:
         why_not = f"{until.isoformat()} is not within the next {LONGEST_OVERRIDE.days} days"
         raise WorkspaceError("An override must expire. Nothing was changed.", why=why_not, next_step="Name fewer days.")

@@ -8,10 +8,12 @@ import pytest
 from flows.cycle import _one_cycle
 from flows.health import examine
 from tests.system.world import git
+from vigil.cycles import run_cycle
 from vigil.mending import set_batch_state
 from vigil.opening import open_workspace
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
+from workspace.lease import lease_holder
 from workspace.repository import cut_short
 from workspace.settings import Settings, load_settings
 
@@ -37,6 +39,22 @@ def test_a_persons_decision_is_committed_at_once(world: tuple[Path, Settings, st
     root, settings, whole = world
     assert git(root, "show", "HEAD:journal.jsonl").splitlines() == whole.splitlines()[:2]
     assert journal_row(root, settings)["ok"], "what came in since is no part of a commit yet, and need not be"
+
+
+def test_a_cycle_that_begins_holds_the_workspace_in_its_own_name(world: tuple[Path, Settings, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its first twenty seconds it was a doctor, whom nobody had called."""
+    root, settings, _ = world
+    seen: list[str] = []
+
+    def begun() -> None:
+        holder = lease_holder(root)
+        seen.append(holder.purpose if holder else "")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.environment.start_private_server", begun)
+    with pytest.raises(KeyboardInterrupt):
+        run_cycle(root, settings)
+    assert seen == ["retrain"]
 
 
 def test_a_torn_last_line_is_no_loss_of_what_was_committed(world: tuple[Path, Settings, str]) -> None:

@@ -23,6 +23,7 @@ from media.synthetic import make_sample_media
 from model.backbones import refuse_side, refuse_unknown_backbone
 from model.shipped import STARTER, has_starter
 from pipelines.names import USUAL, USUAL_SIDE
+from pipelines.scoring import read_set
 from pipelines.sides import split_of
 from tests.pipelines import odd_inputs as odd
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
@@ -34,7 +35,9 @@ from vigil.words import source_name
 from workspace.cycle import Cycle, write_cycle
 from workspace.errors import DataError, LeaseHeldError, WorkspaceError
 from workspace.files import write_json
+from workspace.format import FORMAT
 from workspace.lease import lease
+from workspace.profiles import compose_params
 from workspace.repository import git
 from workspace.settings import load_settings
 
@@ -379,6 +382,34 @@ def test_settings_that_are_empty_or_a_list_are_not_those_of_an_older_vigil(tmp_p
         (tmp_path / "w" / "params.yaml").write_text(text)
         done = vigil("status", "-w", tmp_path / "w", check=False)
         assert done.returncode == 1 and "it is empty" in done.stderr and "older" not in done.stderr
+    (tmp_path / "w" / "params.yaml").write_text(compose_params("demo").replace(f"format: {FORMAT}", "format: two"))
+    done = vigil("status", "-w", tmp_path / "w", check=False)
+    assert done.returncode == 1 and "format: Input should be" in done.stderr and "older" not in done.stderr, done.stderr
+
+
+def test_what_is_advised_can_be_done(tmp_path: Path):
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    named = ["--who", "ana", "--why", "asked to", "-w", root]
+    for words, advised in (
+        (["erase", "nosuch", *named], "`sha256sum FILE`"),
+        (["models", "override", "nosuch", *named], "Name one of these"),
+        (["models", "override", "score collapse", *named], "Mend what it found"),
+    ):
+        done = vigil(*words, check=False)
+        assert done.returncode == 1 and advised in done.stderr, done.stderr
+    with pytest.raises(DataError, match="retrain --force"):  # after an erasure nothing is new
+        read_set(root, "train")
+
+
+def test_the_account_of_what_went_wrong_lies_in_the_workspace_that_was_named(tmp_path: Path):
+    """With -w from elsewhere there was none, and nothing to send in."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    (root / ".vigil" / "lease.lock").mkdir()
+    done = vigil("batches", "drop", "b", "--who", "ana", "--why", "x", "-w", root, cwd=tmp_path, check=False)
+    assert done.returncode == 1 and str(root / ".vigil" / "last-error.txt") in done.stderr, done.stderr
+    assert "IsADirectoryError" in (root / ".vigil" / "last-error.txt").read_text()
 
 
 def test_a_folder_with_other_things_in_it_is_never_made_a_workspace(tmp_path: Path):
