@@ -56,6 +56,7 @@ def test_compose_services_run_commands_that_exist_and_can_be_watched() -> None:
             assert source in page["volumes"] or source.startswith("${"), volume
     for name in ("serve", "schedule"):
         accepts(services[name]["command"])
+        assert services[name]["stop_signal"] == "SIGTERM", "it comes to the main process alone, which leaves SIGINT to its stage"
     assert services["prefect"]["entrypoint"] == ["prefect"] and services["prefect"]["command"][:2] == ["server", "start"]
     assert services["schedule"]["depends_on"]["prefect"]["condition"] == "service_healthy"
     assert services["schedule"]["environment"]["PREFECT_API_URL"].startswith("http://prefect:4200/")
@@ -86,7 +87,7 @@ def test_the_parser_used_here_refuses_what_does_not_exist() -> None:
 def test_the_image_installs_by_hash_runs_as_nobody_special_and_holds_what_is_needed() -> None:
     text = (INFRA / "Dockerfile").read_text()
     lines = [line for line in text.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
-    assert lines[0] == "FROM python:3.11-slim"
+    assert lines[0] == "FROM python:3.11-slim" and "STOPSIGNAL SIGTERM" in lines
     installs = [part for line in lines for part in line.split("&&") if "pip install" in part and "--editable" not in part]
     assert len(installs) == 2 and all("--require-hashes" in part for part in installs)
     assert lines.index("USER vigil") > max(index for index, line in enumerate(lines) if line.startswith(("RUN", "COPY")))
