@@ -4,12 +4,12 @@ Known clips are replayed and forged ones. Fakes come from their generators in ro
 four beside what is replayed, so that they do not push it out (a demo that gave them most places forgot: AUC on its first forger fell from 0.98 to 0.92 in the
 next cycle); where nothing is, in a first cycle, they have all known places, half of the fakes'. Where a real clip is drawn, one time in four a fake made from
 it takes a fake's place, and every time where all fakes are forged: the network then sees the difference that forgery makes, not the difference between two
-people (nearly all, where a few were collected). Each maker's videos and pictures come equally often, and reals follow: each is of the kind of which most
-fakes drawn so far lack a real. All this within bounds, since what is rare must not be learned by heart: a maker's clips of one kind come at most MOST_OFTEN
-times as often as those of the other, those of a maker, a week or an origin in the mean at most MOST_FAVOURED times as often as the whole class's. Where a
-class has more pictures than the other, a network takes a clip of one frame, or the look of a press photo, for a mark of that class. Hardened clips take as
-many of the real places as of the fake ones, about as many as their part of all clips: where one class had more of them, adversarial noise would be its mark.
-Without hardened clips of both classes none is drawn.
+people (half the time or more, where a few were collected). Each maker's videos and pictures come equally often, and reals follow: each is of the kind of
+which most fakes drawn so far lack a real. All this within bounds, since what is rare must not be learned by heart: a maker's clips of one kind come at most
+MOST_OFTEN times as often as those of the other, those of a maker, a week or an origin in the mean at most MOST_FAVOURED times as often as the whole class's.
+Where a class has more pictures than the other, a network takes a clip of one frame, or the look of a press photo, for a mark of that class. Hardened clips
+take as many of the real places as of the fake ones, about as many as their part of all clips: where one class had more of them, adversarial noise would be
+its mark. Without hardened clips of both classes none is drawn.
 """
 
 from collections import Counter
