@@ -99,12 +99,11 @@ def mark_ingested(root: Path, settings: Settings, batch_of: Mapping[tuple[str, s
 
 
 def waiting(root: Path, settings: Settings) -> int:
-    """How many decided cases the next batch would take; cheap, so that a bucket is not asked which media it has lost."""
+    """How many decided cases the next batch would take; cheap."""
     if not exists(root, settings):
         return 0
-    media = MediaStore(root, settings)
     with _database(root, settings) as database, database.read() as connection:
-        return len(within_caps([row for row in _may_go(connection) if media.url or media.has(row["sha256"])], settings.feedback.queue))
+        return len(within_caps(_may_go(connection), settings.feedback.queue))
 
 
 def claim(database: Database, queue: QueueSettings, lost: Collection[str] = ()) -> list[Waiting]:

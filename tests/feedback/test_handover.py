@@ -150,7 +150,6 @@ def test_lost_media_are_named_and_keep_no_other_label_from_training(world: World
     folder = export_reviewed(world.root, world.settings)
     assert folder is not None and {row["case_id"] for row in rows_of(folder)} == {case["id"] for case in others}
     assert lost["id"] in caplog.text and world.case(lost["id"])["handover"] == "waiting"
-    assert waiting(world.root, world.settings) == 2, "what cannot go is no reason for a cycle"
     (world.root / "elsewhere").rename(kept)
     folder = export_reviewed(world.root, world.settings)
     assert folder is not None and len(rows_of(folder)) == 3
