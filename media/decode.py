@@ -199,9 +199,8 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
 def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
     """Frames by their time stamps, as far as the HELD that follow each tell; one that is stamped far ahead would stand for all that come after it.
 
-    What comes too late for its time is left out, and of those that others went past, where there are more than HELD, the one that is furthest ahead. Large
-    pictures are fewer, for the memory's sake.
-    Decoders give pictures in order: of a sound file nothing changes.
+    What comes too late for its time is left out, and of those that others went past, where there are more than HELD, the one that is furthest
+    ahead. Of large pictures fewer are held, for the memory's sake. Decoders give pictures in order: of a sound file nothing changes.
     """
     held: list[tuple[int, int, Any]] = []
     shown, newest = -math.inf, -1

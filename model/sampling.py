@@ -64,7 +64,7 @@ class _Favour:
         self._taken, self._drawn = Counter[Group](), 0
 
     def may(self, group: Group) -> bool:
-        return bool(self._taken[group] <= MOST_FAVOURED * self._parts.get(group, 1.0) * (self._drawn + 1))
+        return bool(self._taken[group] <= MOST_FAVOURED * self._parts[group] * (self._drawn + 1))
 
     def took(self, position: int) -> None:
         self._drawn += 1
@@ -148,34 +148,35 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
         queues = {kind: _Queue(order[group[order]], seed) for kind, group in groups.items()}
         return _Kinds(queues, {kind: int(group.sum()) for kind, group in groups.items()}, wanted)
 
-    def favoured(is_fake: bool) -> _Favour:
-        mine, both = (fake == is_fake) & ~hardened, (True, False)
-        weeks: dict[Group, np.ndarray] = {(is_new,): mine & (new == is_new) for is_new in both}
-        origins: dict[Group, np.ndarray] = {(*week, is_forged): members & (forged == is_forged) for week, members in weeks.items() for is_forged in both}
-        made: dict[Group, np.ndarray] = {(*origin, name): group for origin, members in origins.items() for name, group in _groups(members, makers).items()}
-        collected: dict[Group, np.ndarray] = {(name,): group for name, group in _groups(mine & ~forged, makers).items()}
-        return _Favour([level for level in (weeks, origins, made, collected) if level])
+    def within(groups: "Mapping[Group, np.ndarray]", which: "np.ndarray") -> "dict[Group, np.ndarray]":
+        return {(*outer, bool(is_it)): members & (which == is_it) for outer, members in groups.items() for is_it in (True, False)}
 
-    favour = {is_fake: favoured(is_fake) for is_fake in (True, False)}
+    def of_makers(groups: "Mapping[Group, np.ndarray]") -> "dict[Group, np.ndarray]":
+        return {(*outer, name): group for outer, members in groups.items() for name, group in _groups(members, makers).items()}
 
-    def by_maker(members: "np.ndarray", wanted: Mapping[str, int], inside: Group) -> _Rotation:
-        return _Rotation({(*inside, name): kinds(group, wanted) for name, group in _groups(members, makers).items()}, favour[True])
+    weeks = {is_fake: within({(): (fake == is_fake) & ~hardened}, new) for is_fake in (True, False)}
+    origins = within(weeks[True], forged)
+    made, came_in = of_makers(origins), of_makers({(): fake & ~forged & ~hardened})
+    favour = {True: _Favour([level for level in (weeks[True], origins, made, came_in) if level]), False: _Favour([weeks[False]])}  # reals have no makers
+
+    def in_turn(groups: "Mapping[Group, np.ndarray]", wanted: Mapping[str, int]) -> _Rotation:
+        return _Rotation({name: kinds(group, wanted) for name, group in groups.items()}, favour[True])
 
     def pool(is_new: bool, is_fake: bool) -> _Rotation | _Kinds | None:
-        members = (new == is_new) & (fake == is_fake) & ~hardened
+        members = weeks[is_fake][is_new,]
         if not members.any():
             return None
         wanted = ahead[is_fake] if is_fake == follower else Counter[str]()
         if not is_fake:
             return kinds(members, wanted)
-        parts: dict[Group, np.ndarray] = {(is_new, False): members & ~forged, (is_new, True): members & forged}
-        sides = {origin: by_maker(part, wanted, origin) for origin, part in parts.items() if part.any()}
+        parts: list[Group] = [(is_new, is_forged) for is_forged in (False, True) if origins[is_new, is_forged].any()]
+        sides = {part: in_turn({name: group for name, group in made.items() if name[:2] == part}, wanted) for part in parts}
         return _Rotation(sides, favour[True], [FORGED_SHARE - 1, 1] if len(sides) == 2 else [1])
 
     pools = {(is_new, is_fake): pool(is_new, is_fake) for is_new in (True, False) for is_fake in (True, False)}
     # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
     pools = {(n, f): found or pools[(not n, f)] for (n, f), found in pools.items()}
-    few = by_maker(fake & ~forged & ~hardened, Counter(), ()) if alone_every else None
+    few = in_turn(came_in, Counter()) if alone_every else None
     attacked = {is_fake: hardened & (fake == is_fake) for is_fake in (True, False)}
     spare = {is_fake: kinds(members, Counter()) for is_fake, members in attacked.items()} if all(members.any() for members in attacked.values()) else {}
     between = max(LEAST_BETWEEN, round(len(hardened) / hardened.sum())) if spare else 0
