@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, select, update
 from feedback import audit
 from feedback.database import new_id, now
 from feedback.detections import Accepted, Detections
-from feedback.tables import CASES, DETECTIONS, ERASURES, USERS
+from feedback.tables import BROUGHT, CASES, DETECTIONS, ERASURES, SENT, USERS
 from workspace.errors import DataError
 from workspace.for_review import CONFLICT, CONFLICTS, Waiting, waiting_samples
 from workspace.manifest import read_media
@@ -65,9 +65,9 @@ class Gathering:
     def _room(self) -> dict[str, int]:
         """How many more cases each source may have open."""
         query = select(DETECTIONS.c.source, func.count(CASES.c.id.distinct())).join(DETECTIONS, DETECTIONS.c.case_id == CASES.c.id)
-        query = query.where(CASES.c.state == "open", DETECTIONS.c.source.like("source:%")).group_by(DETECTIONS.c.source)
+        query = query.where(CASES.c.state == "open", ~SENT).group_by(DETECTIONS.c.source)
         with self.detections.database.read() as connection:
-            return {str(source).removeprefix("source:"): self._limit - int(n) for source, n in connection.execute(query).all()}
+            return {str(source).removeprefix(BROUGHT): self._limit - int(n) for source, n in connection.execute(query).all()}
 
     def _open(self, one: Waiting) -> bool:
         """Open one case, or tell an open one of the same file what contradicts it; False where there is nothing to do."""
@@ -99,7 +99,7 @@ class Gathering:
                 audit.append(connection, WHO, "case.conflict", f"case:{known['id']}", {"said": len(one.said), "batch": one.batch})
                 return True
             self.detections.put_before_people(
-                connection, _account(connection, one.source), f"source:{one.source}", Accepted(one.sample_id, one.bytes), one.kind, one.reason, one.said
+                connection, _account(connection, one.source), f"{BROUGHT}{one.source}", Accepted(one.sample_id, one.bytes), one.kind, one.reason, one.said
             )
         return True
 
@@ -127,6 +127,6 @@ def _account(connection: Connection, source: str) -> str:
     row = {"id": new_id(), "created_at": now(), "name": f"source {source}", "email": name, "user_name": name}
     connection.execute(USERS.insert().values(**row, password_hash="", role="viewer", disabled=True))
     for table in (DETECTIONS, CASES):
-        connection.execute(update(table).where(table.c.source == f"source:{source}").values(owner_id=row["id"]))
+        connection.execute(update(table).where(table.c.source == f"{BROUGHT}{source}").values(owner_id=row["id"]))
     audit.append(connection, WHO, "account.create", f"user:{row['id']}", {"user_name": name, "role": "viewer", "source": source})
     return str(row["id"])

@@ -26,7 +26,7 @@ from feedback.handover import remove_copies
 from feedback.keep import MediaStore
 from feedback.learned import learned_by, learned_from
 from feedback.policies import POLICIES, policy_settings
-from feedback.tables import CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
+from feedback.tables import BROUGHT, CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from workspace.settings import FeedbackSettings
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Retention:
         held = _training_holds(self.database.root, sha256)  # reads many files: not while others wait to write
         with self.database.write() as connection:
             row = connection.execute(wanted).mappings().one()  # as it is by now
-            everywhere = str(row["source"]).startswith("source:")
+            everywhere = str(row["source"]).startswith(BROUGHT)
             before = _recorded(connection, sha256, everywhere) if row["state"] == "erased" else None
             return before or self._erase(connection, actor, sha256, [dict(row)], why, held, everywhere)
 

@@ -115,7 +115,8 @@ DETECTIONS = Table(
     Column("audited", Boolean, nullable=False, default=False, server_default=false()),  # drawn at random for review, whatever else opened its case
 )
 Index("ix_detections_state_number", DETECTIONS.c.state, DETECTIONS.c.number)
-SENT = DETECTIONS.c.source.not_like("source:%")  # what people sent, and not what the service brought out of a batch (feedback/gathering.py)
+BROUGHT = "source:"  # so begins the source of what the service brought out of a batch, to show it to people (feedback/gathering.py)
+SENT = ~DETECTIONS.c.source.startswith(BROUGHT)  # what people sent
 IDEMPOTENCY = Table(
     "idempotency",
     METADATA,

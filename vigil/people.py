@@ -136,7 +136,7 @@ def render_trail(found: dict[str, Any]) -> str:
 def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
     """What `erase` would take out of the workspace for this upload or sample, and which models learned from it; changes nothing."""
     from feedback.learned import learned_from
-    from feedback.tables import CASES, DETECTIONS
+    from feedback.tables import BROUGHT, CASES, DETECTIONS
     from workspace.forgetting import would_forget
     from workspace.lease import lease
 
@@ -145,7 +145,7 @@ def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
         with _database(root, settings) as database, database.read() as connection:
             found = connection.execute(DETECTIONS.select().where(DETECTIONS.c.id == what)).mappings().one_or_none()
             sha256 = str(found["sha256"]) if found is not None else ""
-            if found is not None and not str(found["source"]).startswith("source:"):  # what the service brought out of a batch goes out of all of them
+            if found is not None and not str(found["source"]).startswith(BROUGHT):  # what the service brought out of a batch goes out of all of them
                 case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or "-")
     with lease(root, "erase"):
         page = would_forget(root, sha256, case_id)
