@@ -457,10 +457,17 @@ def _addresses(given: Sequence[str]) -> bool:
         return False
 
 
+def _host_names(given: Sequence[str]) -> bool:
+    return all(re.fullmatch(r"[\w-]+(\.[\w-]+)*", one) or (_addresses([one]) and "/" not in one) for one in given)
+
+
 class ServeSettings(Block):
     """Where the service listens, and how it answers."""
 
-    RULES = (Rule(("trusted_proxies",), _addresses, "trusted_proxies: each is an address, 10.0.0.7, or a network, 10.0.0.0/24; not a name"),)
+    RULES = (
+        Rule(("trusted_proxies",), _addresses, "trusted_proxies: each is an address, 10.0.0.7, or a network, 10.0.0.0/24; not a name"),
+        Rule(("host_names",), _host_names, "host_names: each is a name alone, vigil.example.org, without https://, port or a dot at its end"),
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1 is this machine only.")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free one.")

@@ -79,6 +79,12 @@ def upgraded_params(text: str) -> tuple[str, Settings, list[str]]:
         raise SettingsError(
             "Cannot upgrade params.yaml. Nothing was changed.", why=f"profile is {profile!r}, not one of {', '.join(PROFILES)}", next_step="Mend that line."
         )
+    if type(mine.get("format", 1)) is not int:
+        raise SettingsError(
+            "Cannot upgrade params.yaml. Nothing was changed.",
+            why=f"format is {mine['format']!r}, not a whole number, so that nobody can tell what the workspace is",
+            next_step=f"Write `format: N` as it was (this Vigil's is {FORMAT}); git has the file as it was committed.",
+        )
     theirs = yaml.load(compose_params(profile))
     said = _raise_numbers(mine, theirs) + _add_missing(mine, theirs)
     written = text

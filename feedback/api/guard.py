@@ -98,9 +98,9 @@ class Guard:
 
 
 def host_name(host: str) -> str:
-    """The host without its port; "" for what is none."""
+    """The host without its port and without the dot that a whole name may end in; "" for what is none."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:
         return ""
 

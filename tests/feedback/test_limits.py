@@ -88,7 +88,7 @@ def test_a_full_queue_is_429_and_stores_nothing(make: Make) -> None:
 
 def test_only_names_of_the_service_are_answered_to(make: Make) -> None:
     app, _ = make(names=("vigil.example.org", *sorted(THIS_MACHINE)))
-    for host in ("localhost:8000", "127.0.0.1", "[::1]:9", "VIGIL.example.org", "vigil.example.org:443"):
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:9", "VIGIL.example.org", "vigil.example.org:443", "vigil.example.org.:443"):
         assert ask(app, ("GET", "/healthz", {"headers": {"Host": host}}))[0].status_code == 200, host
     for host in ("evil.example", "vigil.example.org.evil.example", "127.0.0.1.evil.example", "[::1", "evil@localhost.evil"):
         assert "serve.host_names" in is_problem(ask(app, ("GET", "/healthz", {"headers": {"Host": host}}))[0], 421)["next_step"]

@@ -170,7 +170,9 @@ def test_whatever_keys_are_missing_they_come_back_and_no_value_of_the_users_chan
     assert read == parse_settings({**full, "schedule": {**full["schedule"], "hour": 17}}) and upgraded_params(written)[2] == []
 
 
-@pytest.mark.parametrize("text", ["", "- 1\n", "profile: huge\n", "profile: demo\nprofile: demo\n", "a: [", "profile: demo\nluck: 3\n"])
+@pytest.mark.parametrize(
+    "text", ["", "- 1\n", "profile: huge\n", "profile: demo\nprofile: demo\n", "a: [", "profile: demo\nluck: 3\n", "profile: demo\nformat: two\n"]
+)
 def test_what_is_no_settings_file_is_refused_with_a_next_step(text: str) -> None:
     with pytest.raises(SettingsError, match="Next:"):
         upgraded_params(text)
