@@ -67,6 +67,7 @@ STANDS_FOR = {
     ("evaluate", 20): (19, "as train 14"),
     ("evaluate", 23): (22, "log-loss and Brier count classes alike, few people have a larger spread: figures of gates.py alone come from either"),
     ("evaluate", 24): (23, "figures on validation are of the media that are judged: none here is of validation"),
+    ("evaluate", 25): (24, "a holdout without reals has no F1, where it had 0: no set here is without"),
     ("train", 23): (22, "a card's log-loss and Brier count classes alike: the model and its threshold are the same"),
     ("train", 24): (23, "as pretrain 15"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),

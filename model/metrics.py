@@ -227,8 +227,8 @@ def precision_at_prevalence(recall: float | None, fpr: float | None, prevalence:
 
 
 def f1_of(precision: float | None, recall: float | None) -> float | None:
-    """Their harmonic mean; 0 where nothing right was called fake, None where recall is not known."""
-    if recall is None:
+    """Their harmonic mean; 0 where nothing right was called fake, None where recall is not known, or precision though something was found (no reals)."""
+    if recall is None or (precision is None and recall > 0):
         return None
     return 2 * precision * recall / (precision + recall) if precision and recall else 0.0
 

@@ -53,7 +53,10 @@ def measure(
         raise DataError(f"Nothing in {source.path} can be measured.", why=why, next_step="Name a folder with real/ and fake/, or a CSV.")
     for out in outs:
         out.mkdir(parents=True, exist_ok=True)  # before the hours of scoring, not after
-    not_measured = left_out | {"unlabelled": sum(not found.label for found in listing.files), "never": sum(found.use == "never" for found in listing.files)}
+    not_measured = left_out | {
+        "unlabelled": sum(not found.label and found.use != "never" for found in listing.files),
+        "never": sum(found.use == "never" for found in listing.files),
+    }
     scored = _scored(engines, files, mode, tell)
     return [_write(engine, [row[number] for row in scored], source, outs[number], mode, not_measured) for number, engine in enumerate(engines)]
 

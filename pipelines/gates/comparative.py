@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Results
+from pipelines.gates.result import ROUNDING, GateResult, GateVerdict, Inputs, Limits, Missing, Results
 from workspace.settings import DriftSettings
 
 NO_CHAMPION = "No champion yet: the absolute gates decide."
@@ -298,7 +298,7 @@ def _chance_of(rate: float, usual: float, people: int) -> float:
     """The chance that of so few people so large a part is contradicted where `usual` is what each has to expect (binomial, exact): Student's t is not."""
     from scipy.stats import binom
 
-    return float(binom.sf(math.floor(rate * people) - 1, people, min(1.0, usual)))
+    return float(binom.sf(math.floor(rate * people + ROUNDING) - 1, people, min(1.0, usual)))
 
 
 def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:

@@ -12,6 +12,8 @@ from typing import Any
 
 from workspace.settings import GateSettings
 
+ROUNDING = 1e-9  # a part of so many is told by a float: what lies on a bound is not beyond it, and 15 of 22 are 15
+
 
 class GateVerdict(StrEnum):
     """What one gate, or all of them together, say."""
@@ -148,7 +150,7 @@ def _weigh(what: str, measured: float, limit: float, at_least: bool, n: int, sma
     if n < smallest_n:
         return GateVerdict.UNDECIDED, f"Undecided: {what} {is_} on {n} {units}; {smallest_n - n} more are needed to decide ({smallest_n})."
     start = what[0].upper() + what[1:]
-    if measured >= limit if at_least else measured <= limit:
+    if measured >= limit - ROUNDING if at_least else measured <= limit + ROUNDING:
         return GateVerdict.PASS, f"{start} {is_}, {asked}."
     return GateVerdict.FAIL, f"{start} {is_}, but {asked}."
 

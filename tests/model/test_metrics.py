@@ -114,6 +114,8 @@ def test_what_cannot_be_computed_is_none_and_never_a_number():
     assert metrics.summarise(["fake"], [0.9], 0.5)["fpr"] is None
     assert set(metrics.summarise([], [], 0.5).values()) == {None}
     assert metrics.threshold_metrics(["real", "fake"], [0.1, 0.2], 0.5)["precision"] is None  # nothing was called fake
+    assert metrics.f1_of(None, 0.0) == 0.0, "nothing was called fake"
+    assert metrics.f1_of(None, 1.0) is None, "all fakes were found, and there was no real to accuse"
 
 
 def test_precision_at_prevalence_is_bayes():

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from pipelines.gates import GATES, GateResult, GateVerdict, Verdict, decide, judge
+from pipelines.gates.comparative import _chance_of
+from pipelines.gates.result import Limits
 from tests.pipelines.gate_examples import CHAMPION, EXAMPLES, SETTINGS, leaves, passing, replaced, without
 
 HOLES = [None, math.nan, math.inf, "", [], {}, "0.99", True]
@@ -328,6 +331,24 @@ def test_labels_are_weighed_only_where_enough_came_in_and_never_without_a_refere
     alone = replaced(passing(), (*DRIFT, "labels"), {"status": "too few", "n_ref": 0, "n_new": 90})
     assert judged(alone).verdict is GateVerdict.UNDECIDED
     assert judged(replaced(passing(), (*DRIFT, "labels"), {"status": "no champion"})).verdict is GateVerdict.UNDECIDED
+
+
+@pytest.mark.parametrize("people", range(1, 31))
+def test_of_a_handful_each_contradicted_one_counts(people: int) -> None:
+    """15 of 22 counted as 14: 15 / 22 * 22 lies a little below 15."""
+    for contradicted in range(people + 1):
+        assert _chance_of(contradicted / people, 0.4, people) == pytest.approx(binom.sf(contradicted - 1, people, 0.4))
+
+
+def test_a_figure_on_its_bound_holds_it_however_it_is_rounded() -> None:
+    """Of 95 reals 17 accused and 93 of 95 fakes found is 0.9, told as 0.8999999999999999."""
+    balanced = (93 / 95 + 1.0 - 17 / 95) / 2
+    limits = Limits(SETTINGS.model_copy(update={"min_balanced_accuracy": 0.9}), SETTINGS)
+    assert balanced < 0.9 and limits.check("accuracy", "it", balanced, "min_balanced_accuracy", 190, 1).verdict is GateVerdict.PASS
+    assert limits.check("accuracy", "it", 0.8999, "min_balanced_accuracy", 190, 1).verdict is GateVerdict.FAIL
+    loud = Limits(SETTINGS.model_copy(update={"max_fpr": 0.3}), SETTINGS)
+    assert 0.1 + 0.2 > 0.3 and loud.check("accuracy", "it", 0.1 + 0.2, "max_fpr", 190, 1).verdict is GateVerdict.PASS
+    assert loud.check("accuracy", "it", 0.3001, "max_fpr", 190, 1).verdict is GateVerdict.FAIL
 
 
 def test_robustness_beyond_its_bound_but_not_beyond_noise_is_undecided_and_says_how_many_clips_would_tell() -> None:

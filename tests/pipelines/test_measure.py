@@ -141,6 +141,9 @@ def test_copies_are_measured_once_and_what_is_both_real_and_fake_not_at_all(fold
     report = evaluated(folder, tmp_path / "out")
     assert report["overall"] == alone["overall"] and (tmp_path / "out" / "predictions.csv").read_bytes() == table
     assert report["not_measured"] == {"copies": 3, "two_labels": 2, "unlabelled": 0, "never": 0}
+    listing = tmp_path / "listing.csv"
+    listing.write_text(f"path,label,use\n{folder}/real/anna_1.mp4,real,\n{folder}/fake/gan/both.mp4,fake,\n{folder}/real/both.mp4,,never\n")
+    assert evaluated(listing, tmp_path / "listed")["not_measured"] == {"copies": 0, "two_labels": 0, "unlabelled": 0, "never": 1}, "counted once"
     assert "left out: 3 files that are copies of others" in render(report) and "left out: 2 files whose content is there as real and as fake" in render(report)
     shutil.rmtree(folder / "fake")
     shutil.copytree(folder / "real", folder / "fake")
