@@ -28,6 +28,7 @@ REMEMBERED_SECONDS = 5.0  # a revoked key or changed role works at most so long 
 REMEMBERED = 4096
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{2,31}")
+_ID = re.compile(r"[0-9a-f]{32}")  # what new_id makes
 
 
 class AccountRefused(Exception):
@@ -69,6 +70,8 @@ class Accounts:
             raise AccountRefused("This is not an e-mail address.", "email")
         if not _USER_NAME.fullmatch(user_name):
             raise AccountRefused("A user name has 3 to 32 letters, digits, dots, dashes or underscores.", "user_name")
+        if _ID.fullmatch(user_name):
+            raise AccountRefused("This user name could be taken for the id of an account. Choose another one.", "user_name")
         hashed, user_id = self._hash(password, user_name), new_id()
         try:
             with self.database.write() as connection:
@@ -162,10 +165,17 @@ class Accounts:
         moment = now()
         return [row | {"locked_until": row["locked_until"] if row["locked_until"] > moment else ""} for row in rows]
 
+    def by_id(self, user_id: str) -> dict[str, Any] | None:
+        """One account by its id alone, or None."""
+        return next((row for row in self.users() if row["id"] == user_id), None)
+
     def user(self, name_or_id: str) -> dict[str, Any] | None:
-        """One account by id, user name or e-mail."""
+        """One account by user name, e-mail or id, or None. Raises AccountRefused where that is the user name of one and the id of another."""
         wanted = name_or_id.strip().lower()
-        return next((row for row in self.users() if wanted in (row["id"], row["user_name"], row["email"])), None)
+        meant = [row for row in self.users() if wanted in (row["user_name"], row["email"], row["id"])]
+        if len(meant) > 1:  # a user name of before such names were refused
+            raise AccountRefused(f"{wanted} is the user name of one account and the id of another. Name the e-mail address of the one you mean.", "user_name")
+        return next(iter(meant), None)
 
     # -- API keys -----------------------------------------------------------------------------------------------------------
     def create_key(self, user_id: str, name: str, by: str) -> tuple[str, str]:

@@ -87,7 +87,7 @@ class Service:
     def account(self, actor: Actor, user_id: str = "") -> dict[str, Any]:
         """An account: one's own, or anybody's for an admin."""
         authorize(actor, "account.read", user_id or actor.user_id)
-        found = self.accounts.user(user_id or actor.user_id)
+        found = self.accounts.by_id(user_id or actor.user_id)
         if found is None:
             raise NotFound("There is no such account.")
         return found
@@ -98,7 +98,7 @@ class Service:
         authorize(actor, "account.change", target)
         if target == actor.user_id:
             self.accounts.log_in(self.account(actor)["user_name"], old)
-        elif self.accounts.user(target) is None:
+        elif self.accounts.by_id(target) is None:
             raise NotFound("There is no such account.")
         self.accounts.change_password(target, password, actor.who)
 

@@ -14,7 +14,7 @@ from feedback.accounts import REMEMBERED_SECONDS, AccountRefused, Accounts
 from feedback.database import Database, now
 from feedback.secret import Secret
 from feedback.tables import API_KEYS, AUDIT, SESSIONS, USERS
-from tests.feedback.conftest import wait_for
+from tests.feedback.conftest import Make, ask, wait_for
 from tests.feedback.databases import KINDS, database_url
 from tests.feedback.world import write_settings
 from vigil import people
@@ -52,7 +52,7 @@ def test_passwords_are_argon2id_and_tokens_and_keys_are_never_stored(accounts: A
     [
         ("name", ("", " ", "x" * 101, "a\nb")),
         ("email", ("nobody", "a@b", "a b@example.org", f"{'x' * 250}@example.org")),
-        ("user_name", ("ab", "-ab", "a b", "a/b", "x" * 33, "né")),
+        ("user_name", ("ab", "-ab", "a b", "a/b", "x" * 33, "né", "0123456789abcdef" * 2)),
         ("password", ("short", "x" * 513, "aaaaaaaaaaaa", "my ann is here 9")),
     ],
 )
@@ -233,6 +233,28 @@ def test_a_key_revoked_by_another_process_ends_within_seconds_here(accounts: Acc
     assert accounts.by_key(key, 100.0) is not None
     elsewhere.revoke_key(key_id, "user:x")
     assert accounts.by_key(key, 100.0 + REMEMBERED_SECONDS) is None
+
+
+def test_an_account_called_like_the_id_of_another_is_never_taken_for_it(make: Make) -> None:
+    """A key and a password for that user name were made for the account of the id, which could be an admin's."""
+    app, known = make()
+    root, settings, admin = app.state.service.root, app.state.service.settings, known["ada"][0]
+    body = {"name": "Ada", "email": "other@example.org", "user_name": admin.upper(), "password": PASSWORD}
+    (refused,) = ask(app, ("POST", "/v1/sign-up", {"json": body}))
+    assert (refused.status_code, refused.json()["field"]) == (422, "user_name")
+    with app.state.service.database.write() as connection:  # an account that has such a name from before
+        connection.execute(update(USERS).where(USERS.c.id == known["vera"][0]).values(user_name=admin))
+    mine, own = ask(
+        app, ("GET", "/v1/users/me", {}), ("POST", f"/v1/users/{admin}/password", {"json": {"password": PASSWORD, "old": "wrong"}}), key=known["ada"][1]
+    )
+    assert (mine.json()["id"], mine.json()["user_name"], own.status_code) == (admin, "ada", 422)
+    with pytest.raises(WorkspaceError, match="e-mail"):
+        people.add_key(root, settings, admin, "whose?")
+    with pytest.raises(WorkspaceError, match="e-mail"):
+        people.set_password(root, settings, admin, "another password 1")
+    for word, user_id in (("vera@example.org", known["vera"][0]), (known["vera"][0], known["vera"][0]), ("ada", admin)):
+        key = people.add_key(root, settings, word, "named")["key"]
+        assert ask(app, ("GET", "/v1/users/me", {}), key=key)[0].json()["id"] == user_id
 
 
 # -- the command line ---------------------------------------------------------------------------------------------------------
