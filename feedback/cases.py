@@ -114,7 +114,7 @@ class Cases:
             for slot, case_id in zip(slots, sorted(golden, key=lambda one: keyed(self.key, actor.user_id, one)), strict=False):
                 ids.insert(slot, case_id)
             shown = {case["id"]: case for case in self._shown(connection, ids[:limit])}
-        return [_unanswered(shown[case_id]) for case_id in ids[:limit] if case_id in shown]
+        return [_unanswered(shown[case_id], self.settings.queue.reviewers_needed) for case_id in ids[:limit] if case_id in shown]
 
     def page(self, state: str | None, after: int, limit: int, disguised_for: str = "") -> list[dict[str, Any]]:
         """Cases in order of arrival, those numbered above `after`; `state` None for all.
@@ -350,8 +350,7 @@ def disguised(case: Mapping[str, Any], user_id: str, reviewers_needed: int) -> d
     return shown
 
 
-def _unanswered(case: Mapping[str, Any]) -> dict[str, Any]:
-    """A case for somebody who has not answered: how many have, and nothing of what they said."""
-    hidden = {name: value for name, value in case.items() if name not in ("gold", "owner_id")}
-    answers = [] if case["gold"] else [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in case["reviews"]]
-    return {**hidden, "reviews": answers, "answers": len(answers)}
+def _unanswered(case: Mapping[str, Any], reviewers_needed: int) -> dict[str, Any]:
+    """A case for somebody who has not answered: how many have, and nothing of what they said; of a gold case, nothing that tells it from another."""
+    shown = {name: value for name, value in disguised(case, "", reviewers_needed).items() if name != "owner_id"}
+    return shown | {"reviews": [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in shown["reviews"]]}

@@ -222,6 +222,20 @@ def test_a_gold_case_looks_like_any_other_to_who_answered_it(world: World) -> No
     assert alone["state"] == "decided" and alone["label"] == "fake" and alone["handover"] == "waiting"
 
 
+def test_the_queue_does_not_tell_a_gold_case_on_which_two_have_differed(world: World) -> None:
+    """It said that nobody had answered and that three must, which it says of no other case."""
+    gold, plain = (world.upload(JPEG + content)[1] for content in (b"one", b"two"))
+    world.cases.set_gold(world.cy, gold, "real")
+    for who, label in ((world.ann, "real"), (world.bob, "fake")):
+        world.cases.review(who, gold, label)
+    queue = world.settings.feedback.queue.model_copy(update={"gold_fraction": 1.0})
+    world.cases.settings = world.settings.feedback.model_copy(update={"queue": queue})
+    shown = {case["id"]: case for case in world.cases.queue(world.user("dora"))}
+    of_the_file = ("number", "id", "created_at", "sha256", "detections")
+    told = [{name: value for name, value in shown[one].items() if name not in of_the_file} for one in (gold, plain)]
+    assert told[0] == told[1]
+
+
 def test_where_one_reviewer_decides_no_list_tells_the_gold_case(make: Make) -> None:
     """The lists went by what it truly is: the answered case that still was among the open ones was the known one."""
     app, people = make(queue__reviewers_needed=1)
