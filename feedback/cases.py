@@ -309,11 +309,13 @@ class Cases:
         return [self._one(row, reviews.get(row["id"], []), sent.get(row["id"], [])) for row in rows]
 
     def _one(self, row: Mapping[str, Any], reviews: list[dict[str, Any]], detections: list[str]) -> dict[str, Any]:
-        needed = self.settings.queue.reviewers_needed
-        if len(reviews) >= needed and not decided([review["label"] for review in reviews], needed):
+        answers, needed = len(reviews), self.settings.queue.reviewers_needed
+        if row["state"] == "decided":
+            needed = answers
+        elif answers >= needed and not decided([review["label"] for review in reviews], needed):
             needed = MOST_REVIEWS
         left = {"handover": row["handover"] or "", "batch": row["batch"] or "", "learned_by": [], "detections": detections}
-        return {**row, "reviews": reviews, "answers": len(reviews), "needed": needed, **left}
+        return {**row, "reviews": reviews, "answers": answers, "needed": max(needed, answers), **left}
 
 
 def decided(labels: Sequence[str], needed: int) -> str:

@@ -77,6 +77,18 @@ def test_where_two_differ_a_third_decides(world: World) -> None:
     assert third is not None and third["state"] == "decided" and third["label"] == "real" and outbox(world) == {case_id: "waiting"}
 
 
+def test_what_is_decided_needed_as_many_answers_as_it_has(world: World) -> None:
+    """The third answer had the list say "3 of 2"; a setting that was raised afterwards, "1 of 2" of a label that trains."""
+    queue = world.settings.feedback.queue
+    world.cases.settings = world.settings.feedback.model_copy(update={"queue": queue.model_copy(update={"reviewers_needed": 1})})
+    alone, together = (world.upload(JPEG + content)[1] for content in (b"one", b"two"))
+    world.cases.review(world.ann, alone, "fake")
+    world.cases.settings = world.settings.feedback
+    for who, label in ((world.ann, "fake"), (world.bob, "real"), (world.cy, "real")):
+        world.cases.review(who, together, label)
+    assert [(case["id"], case["answers"], case["needed"]) for case in world.cases.page("decided", 0, 10)] == [(alone, 1, 1), (together, 3, 3)]
+
+
 def test_unsure_decides_and_never_trains(world: World) -> None:
     _, case_id = world.upload(JPEG + b"one")
     assert world.decide(case_id, "unsure")["handover"] == "" and outbox(world) == {}
@@ -189,7 +201,8 @@ def test_a_gold_case_measures_and_never_trains(world: World) -> None:
     assert found["state"] == "open" and found["label"] == "" and outbox(world) == {}
     world.cases.review(world.user("dora"), case_id, "real")
     world.cases.review(world.user("eve"), case_id, "real")
-    assert world.case(case_id)["state"] == "open" and claim(world.database, world.settings.feedback.queue) == []
+    found = world.case(case_id)
+    assert found["state"] == "open" and claim(world.database, world.settings.feedback.queue) == [] and found["answers"] == found["needed"] == 4
     gold = {row["reviewer"]: (row["gold"]["right"], row["gold"]["n"]) for row in world.cases.quality()}
     assert gold == {"ann": (0, 1), "bob": (0, 1), "dora": (1, 1), "eve": (1, 1)}
     world.cases.set_gold(world.cy, case_id, "")
