@@ -11,7 +11,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, RowMapping, delete, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
@@ -86,17 +86,8 @@ class Accounts:
 
     def log_in(self, user_name: str, password: str) -> Session:
         """A new session. Raises AccountRefused, in the same words for an unknown name and a wrong password."""
-        user_name, moment = user_name.strip().lower(), now()
-        with self.database.read() as connection:
-            user = connection.execute(select(USERS).where((USERS.c.user_name == user_name) | (USERS.c.email == user_name))).mappings().one_or_none()
-        right = self._is(user["password_hash"] if user else self._nobody, password[:LONGEST_PASSWORD])
-        if user is None:
-            raise AccountRefused(_WRONG)
-        if user["locked_until"] > moment:
-            raise AccountRefused(f"Too many wrong passwords. Log in again after {user['locked_until'][11:16]} (UTC).")
-        if not right or user["disabled"]:
-            self._failed(user["id"])
-            raise AccountRefused(_WRONG)
+        user_name = user_name.strip().lower()
+        user, moment = self._proven((USERS.c.user_name == user_name) | (USERS.c.email == user_name), password), now()
         token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         with self.database.write() as connection:
             connection.execute(delete(SESSIONS).where(SESSIONS.c.expires_at < moment))
@@ -106,6 +97,10 @@ class Accounts:
             connection.execute(SESSIONS.insert().values(**row))
             audit.append(connection, f"user:{user['id']}", "account.log_in", f"user:{user['id']}")
         return Session(token, csrf, Actor(user["id"], Role[user["role"]], user["name"]))
+
+    def check(self, user_id: str, password: str) -> None:
+        """Return quietly where this is the password of the account. Refuses and counts as `log_in` does, but nobody has logged in."""
+        self._proven(USERS.c.id == user_id, password)
 
     def session(self, token: str) -> Session | None:
         """The session of a cookie, or None where it has ended or its account is disabled."""
@@ -253,6 +248,20 @@ class Accounts:
         if key_id not in self._being_noted:
             self._being_noted.add(key_id)
             self._notes.submit(note)
+
+    def _proven(self, whose: ColumnElement[bool], password: str) -> RowMapping:
+        """The account whose password this is. Raises AccountRefused; too many wrong ones lock it."""
+        with self.database.read() as connection:
+            user = connection.execute(select(USERS).where(whose)).mappings().one_or_none()
+        right = self._is(user["password_hash"] if user else self._nobody, password[:LONGEST_PASSWORD])
+        if user is None:
+            raise AccountRefused(_WRONG)
+        if user["locked_until"] > now():
+            raise AccountRefused(f"Too many wrong passwords. Log in again after {user['locked_until'][11:16]} (UTC).")
+        if not right or user["disabled"]:
+            self._failed(user["id"])
+            raise AccountRefused(_WRONG)
+        return user
 
     def _failed(self, user_id: str) -> None:
         with self.database.write() as connection:

@@ -97,7 +97,7 @@ class Service:
         target = user_id or actor.user_id
         authorize(actor, "account.change", target)
         if target == actor.user_id:
-            self.accounts.log_in(self.account(actor)["user_name"], old)
+            self.accounts.check(target, old)
         elif self.accounts.by_id(target) is None:
             raise NotFound("There is no such account.")
         self.accounts.change_password(target, password, actor.who)

@@ -14,6 +14,7 @@ from feedback.accounts import REMEMBERED_SECONDS, AccountRefused, Accounts
 from feedback.database import Database, now
 from feedback.secret import Secret
 from feedback.tables import API_KEYS, AUDIT, SESSIONS, USERS
+from tests.feedback.conftest import PASSWORD as THEIRS
 from tests.feedback.conftest import Make, ask, wait_for
 from tests.feedback.databases import KINDS, database_url
 from tests.feedback.world import write_settings
@@ -166,6 +167,25 @@ def test_sessions_end_by_logging_out_by_time_by_a_new_password_and_by_being_disa
     with pytest.raises(AccountRefused, match="wrong"):
         accounts.log_in("ann", PASSWORD)
     assert accounts.session("nonsense") is None and accounts.session("") is None
+
+
+def test_who_changes_a_password_has_not_logged_in(make: Make) -> None:
+    """The old password was proven by a log-in: the trail told of one, and where the new one was refused its session stayed, which nobody had."""
+    app, known = make(login_attempts=3)
+    (user_id, key), database = known["vera"], app.state.service.database
+
+    def change(old: str, password: str) -> int:
+        return ask(app, ("POST", f"/v1/users/{user_id}/password", {"json": {"old": old, "password": password}}), key=key)[0].status_code
+
+    def left() -> tuple[list[str], int]:
+        with database.read() as connection:
+            told = connection.execute(AUDIT.select().where(AUDIT.c.object == f"user:{user_id}").order_by(AUDIT.c.number)).all()
+            return [row.action for row in told][1:], len(connection.execute(SESSIONS.select()).all())
+
+    assert change(THEIRS, "short") == 422 and left() == ([], 0)
+    assert change(THEIRS, PASSWORD) == 204 and left() == (["account.password"], 0)
+    assert [change("wrong password 1", PASSWORD) for _ in range(3)] == [422] * 3 and change(PASSWORD, PASSWORD) == 422
+    assert left() == (["account.password", "account.wrong_password", "account.wrong_password", "account.lock"], 0)
 
 
 def test_a_changed_role_is_that_of_the_next_request(accounts: Accounts) -> None:
