@@ -113,8 +113,9 @@ class Service:
         return self.accounts.create(name, email, user_name, password, _role(role), actor.who)
 
     def govern(self, actor: Actor, user_id: str, role: str = "", disabled: bool | None = None, unlock: bool = False) -> dict[str, Any]:
-        """Change an account's role, disable it, unlock it."""
+        """Change an account's role, disable it, unlock it. Raises NotFound, AccountRefused."""
         authorize(actor, "account.govern")
+        self.account(actor, user_id)
         self.accounts.govern(user_id, actor.who, _role(role) if role else None, disabled, unlock)
         return self.account(actor, user_id)
 

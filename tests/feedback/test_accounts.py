@@ -277,6 +277,14 @@ def test_an_account_called_like_the_id_of_another_is_never_taken_for_it(make: Ma
         assert ask(app, ("GET", "/v1/users/me", {}), key=key)[0].json()["id"] == user_id
 
 
+def test_an_account_that_is_not_there_is_not_found_whatever_is_asked_of_it(make: Make) -> None:
+    app, known = make()
+    nobody = f"/v1/users/{'0' * 32}"
+    asked = [("PATCH", nobody, {"json": change}) for change in ({}, {"disabled": True}, {"role": "viewer"}, {"unlock": True})]
+    answers = ask(app, *asked, ("POST", f"{nobody}/password", {"json": {"password": PASSWORD}}), key=known["ada"][1])
+    assert [(answer.status_code, answer.json()["detail"]) for answer in answers] == [(404, "There is no such account.")] * 5
+
+
 # -- the command line ---------------------------------------------------------------------------------------------------------
 def test_the_first_admin_is_made_at_the_command_line_with_a_password_from_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = write_settings(tmp_path)
