@@ -263,8 +263,8 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             detail["cannot"] = "weights of the models named here were trained with it and cannot unlearn it" if models else ""
             same = (ERASURES.c.sha256 == row["sha256"]) & (ERASURES.c.requested_at == row["requested_at"])
             connection.execute(update(ERASURES).where(same).values(state="done", done_at=now(), detail=detail))
-            if not found:  # handed over, and then taken back by the erasure: it will never be ingested
-                connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case_id, OUTBOX.c.state == "exported"))
+            # Handed over, and erased before the hand-over was closed: never ingested, or ingested and out again.
+            connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case_id, OUTBOX.c.state == "exported"))
             told = {"training": training, "models": models}
             audit.append(connection, who, "erasure.done", f"media:{row['sha256']}", told)
             done.append({"sha256": row["sha256"], **told})

@@ -284,3 +284,31 @@ def test_erasing_reaches_the_batch_its_faces_dvc_and_its_remote(tmp_path: Path) 
         Retention(world.database, world.media, world.settings.feedback).erase(world.sender, detection_id)
     assert len(finish_erasures(root, world.database)) == 2 and batch_states(Journal(root).events())[batch].state == "dropped"
     world.close()
+
+
+def test_what_was_erased_after_it_was_ingested_and_before_the_outbox_was_closed_waits_for_no_training(tmp_path: Path) -> None:
+    """Its row stayed `exported` for ever: one label waited for training, and the same file, sent again, was never deleted by age."""
+    import cv2
+    import numpy as np
+
+    from pipelines.ingest import ingest
+    from vigil.opening import open_workspace
+    from workspace.repository import dvc_add
+
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    world = World(root)
+    content = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    detection_id, case_id = world.upload(content)
+    world.decide(case_id, "real")
+    folder = export_reviewed(root, world.settings)
+    assert folder is not None
+    (batch,) = ingest(root, world.settings, [source(folder)]).batches
+    dvc_add(root, [root / "data" / "raw" / batch])
+    assert retention(world).erase(world.sender, detection_id)["training"] == "requested"
+    assert mark_ingested(root, world.settings, {(sha256_bytes(content), "real"): batch}) == 0
+    (done,) = finish_erasures(root, world.database)
+    assert done["training"]["batches"] == [batch] and world.cases.counts()["to_be_handed_over"] == 0
+    world.upload(content, verdict="real", reason="", owner=world.cy)
+    assert retention(world).sweep(later(31))["deleted"] == 1 and not world.media.has(sha256_bytes(content))
+    world.close()
