@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
 from feedback.access import Actor, Role
-from feedback.database import Database, new_id, now
+from feedback.database import Database, DatabaseSilent, new_id, now
 from feedback.secret import Secret
 from feedback.tables import API_KEYS, SESSIONS, USERS
 from workspace.settings import FeedbackSettings
@@ -240,7 +240,7 @@ class Accounts:
             try:
                 with self.database.write() as connection:
                     connection.execute(update(API_KEYS).where(API_KEYS.c.id == key_id).values(last_used_at=now()))
-            except SQLAlchemyError as problem:  # the next minute notes it too
+            except (SQLAlchemyError, DatabaseSilent) as problem:  # the next minute notes it too
                 LOG.warning("the use of key %s is not noted: %r", key_id, problem)
             finally:
                 self._being_noted.discard(key_id)

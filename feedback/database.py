@@ -16,16 +16,25 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from workspace.errors import WorkspaceError
+from workspace.errors import VigilError, WorkspaceError
 from workspace.settings import Settings
 
+LOG = logging.getLogger("vigil.database")
 DATABASE = Path("feedback.db")
 URL_VARIABLE = "VIGIL_DATABASE_URL"
 BUSY_SECONDS = 30
 WRITE_LOCK = 0x56494749  # of PostgreSQL's advisory locks: one writer at a time, as SQLite has it
 MIGRATIONS = Path(__file__).parent / "migrations"
+UNANSWERED = (OperationalError, NoConnectionFree)
+
+
+class DatabaseSilent(VigilError):
+    """The database was busy for longer than anybody waits, or cannot be reached; that says nothing about what was asked of it."""
+
+    retryable = True
 
 
 class Database:
@@ -66,9 +75,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent look."""
-        with self.engine.connect() as connection:
-            yield connection
+        """A consistent look. Raises DatabaseSilent."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except UNANSWERED as problem:
+            raise _silent(problem) from problem
 
     def version(self) -> int | None:
         """A number that differs whenever anybody has changed anything since it was last asked for in this thread; None where there is none.
@@ -88,7 +100,15 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction that holds the write lock from its first statement; rolled back when the block raises."""
+        """One transaction that holds the write lock from its first statement; rolled back when the block raises. Raises DatabaseSilent."""
+        try:
+            with self._transaction() as connection:
+                yield connection
+        except UNANSWERED as problem:
+            raise _silent(problem) from problem
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         with self.engine.execution_options(vigil_begin="BEGIN IMMEDIATE").begin() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
@@ -104,7 +124,7 @@ class Database:
         config.set_main_option("script_location", str(MIGRATIONS))
         script = ScriptDirectory.from_config(config)
         head = script.get_current_head()
-        with self.write() as connection:
+        with self._transaction() as connection:
             now = _revision(connection)
             if now == head:
                 return
@@ -181,6 +201,11 @@ def moment_of(text: str, end: bool = False) -> str:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
     except OverflowError as problem:
         raise ValueError(f"{text} is no moment of any clock") from problem
+
+
+def _silent(problem: Exception) -> DatabaseSilent:
+    LOG.warning("the database does not answer: %s", getattr(problem, "orig", None) or problem)  # names addresses that are not for everybody who is told
+    return DatabaseSilent("The database does not answer.", why="it is busy, or cannot be reached", next_step="Try again in a moment.")
 
 
 def _revision(connection: Connection) -> str | None:

@@ -5,6 +5,7 @@ verdict, its audit entry, the case that it opens and what webhooks are told are 
 accepted upload has its verdict once, or is still queued.
 """
 
+import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
 from feedback import audit
 from feedback.access import Actor
-from feedback.database import Database, moment_of, new_id, now
-from feedback.keep import MediaStore
+from feedback.database import Database, DatabaseSilent, moment_of, new_id, now
+from feedback.keep import UNSURE, MediaStore, StoreSilent
 from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA, SENT
 from workspace.files import sha256_file
 from workspace.settings import FeedbackSettings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from feedback.cases import Cases
     from feedback.webhooks import Webhooks
 
+LOG = logging.getLogger("vigil.keep")
 MODES = ("", "dense", "standard", "fast")
 CLAIMS = ("real", "fake")
 RETRY_SECONDS = 5
@@ -105,7 +107,19 @@ class Detections:
             return self._replayed(connection, actor, idempotency_key, fingerprint)
 
     def remove_unkept(self, hashes: Iterable[str]) -> None:
-        """Delete stored files that no row says are kept: what was stored and then refused, or was erased before. Again is harmless."""
+        """Delete stored files that no row says are kept: what was stored and then refused, or was erased before. Again is harmless.
+
+        Where database or store do not answer, the files are noted and go with the leftovers.
+        """
+        wanted = list(hashes)
+        try:
+            self._remove_unkept(wanted)
+        except (DatabaseSilent, StoreSilent) as problem:
+            LOG.warning("%d files are looked at again later: %s %s", len(wanted), problem.what, problem.why)
+            for sha256 in wanted:
+                self.media.remember(sha256)
+
+    def _remove_unkept(self, hashes: Sequence[str]) -> None:
         with self.database.read() as connection:
             stored = _unkept(connection, hashes)
         if not stored:  # as ever, after an upload that was accepted: no write lock for it
@@ -117,12 +131,12 @@ class Detections:
     def remove_leftovers(self) -> int:
         """Delete what killed processes left on the disk, and media that were stored of it without ever being accepted; returns how many were found.
 
-        What was on its way in still lies in `.vigil/uploads`, and its content names what may have been stored of it.
+        What was on its way in still lies in `.vigil/uploads`, and its content (of a note its name) says what may have been stored of it.
         """
         left = self.media.leftovers()
         for path in left:
             files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-            self.remove_unkept([sha256_file(file) for file in files])
+            self._remove_unkept([file.stem if file.suffix == UNSURE else sha256_file(file) for file in files])
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return len(left)
 

@@ -22,6 +22,7 @@ from workspace.settings import Settings
 LOG = logging.getLogger("vigil.keep")
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
 UPLOADS = Path(".vigil/uploads")
+UNSURE = ".unsure"  # what a note is called after the hash
 STALE_SECONDS = 3600  # longer than any request takes
 NOT_THERE = ("404", "NoSuchKey", "NotFound")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -106,10 +107,14 @@ class MediaStore:
         for path in self.derived(sha256).glob(derived_name(detection_id, "*")):
             path.unlink(missing_ok=True)
 
+    def remember(self, sha256: str) -> None:
+        """Note a file that is to be looked at again with the leftovers: nobody could say whether it is to be kept."""
+        (self.scratch() / f"{_checked(sha256)}{UNSURE}").touch()
+
     def leftovers(self, older_than_seconds: float = STALE_SECONDS) -> list[Path]:
-        """What killed processes left: uploads on their way in, folders of borrowed and gathered media, copies that were not finished."""
+        """What killed processes left: uploads on their way in, folders of borrowed and gathered media, copies that were not finished; and what was noted."""
         left = [*(self.root / UPLOADS).glob("*.part"), *(self.root / UPLOADS).glob("gathered-*"), *(self.root / UPLOADS).glob("media-*")]
-        left += (self.root / FOLDER).glob(".*.tmp")
+        left += [*(self.root / UPLOADS).glob(f"*{UNSURE}"), *(self.root / FOLDER).glob(".*.tmp")]
         old = []
         for path in left:
             with suppress(FileNotFoundError):  # it was no leftover: its request has just ended

@@ -142,7 +142,8 @@ class Service:
     ) -> list[dict[str, Any]]:
         """Take in received files (path, sha256, bytes) for a verdict: stored first, then queued in one transaction. Nothing of a refused request stays.
 
-        The files at `path` stay the caller's. Raises QueueFull, KeyReused, MediaGone, ValueError for an unknown policy or mode.
+        Where database or store do not answer, what was stored goes with the leftovers. The files at `path` stay the caller's.
+        Raises QueueFull, KeyReused, MediaGone, ValueError for an unknown policy or mode.
         """
         authorize(actor, "detection.create")
         if policy and policy not in POLICIES:

@@ -287,5 +287,5 @@ class NewPassword(Asked):
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemBody, "description": what, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}}
-    for status, what in ((401, "Not known"), (403, "Not allowed"), (404, "Not there"), (422, "Not understood"), (429, "Too often"))
+    for status, what in ((401, "Not known"), (403, "Not allowed"), (404, "Not there"), (422, "Not understood"), (429, "Too often"), (503, "Not now"))
 }

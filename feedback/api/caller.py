@@ -17,7 +17,8 @@ from feedback.addresses import AddressRefused
 from feedback.api.answers import dumps, json_response
 from feedback.api.problems import Problem, problem_response
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate
-from feedback.detections import KeyReused, QueueFull
+from feedback.database import DatabaseSilent
+from feedback.detections import RETRY_SECONDS, KeyReused, QueueFull
 from feedback.service import Gone, NotFound, Service
 from workspace.errors import DataError, WorkspaceError
 
@@ -165,6 +166,7 @@ def install_refusals(app: FastAPI) -> None:
     answer(Forbidden, forbidden)
     answer(QueueFull, full)
     answer(AccountRefused, refused)
+    answer(DatabaseSilent, lambda problem: problem_response(503, problem.what, problem.next_step, {"Retry-After": str(RETRY_SECONDS)}))
     answer(NotFound, lambda problem: problem_response(404, str(problem)))
     answer(Gone, lambda problem: problem_response(410, str(problem)))
     answer(AlreadyReviewed, lambda problem: problem_response(409, "You have answered this case already.", "Take it back first: POST .../undo."))

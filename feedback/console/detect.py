@@ -10,6 +10,7 @@ from feedback.console.layout import REFUSALS, View, page
 from feedback.console.media import pictures_of
 from feedback.console.parts import WORDS, badge, choice, link, moment, percent, tag
 from feedback.console.visitor import LoggedOut
+from feedback.database import DatabaseSilent
 from feedback.policies import POLICIES
 from feedback.service import Service
 
@@ -55,6 +56,8 @@ def add(service: Service) -> None:
                     zone.update()
                     timer.active = False
                     return
+                except DatabaseSilent:  # the next look asks again
+                    continue
                 except REFUSALS as problem:
                     pending.pop(detection_id)
                     zone.states[detection_id] = {"state": "failed", "problem": str(problem)}

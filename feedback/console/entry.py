@@ -17,6 +17,7 @@ from feedback.console import PATH, theme
 from feedback.console.layout import BUILD_SECONDS, explain, frame
 from feedback.console.parts import button, drawing, field, link, tag
 from feedback.console.visitor import COOKIE, FORM_COOKIE, FORM_FIELD, Visitor, end_session, form_token, is_same, same_site, set_session, token_of
+from feedback.database import DatabaseSilent
 from feedback.service import Service
 
 LARGEST_FORM_BYTES = 8192
@@ -44,7 +45,7 @@ def add(app: FastAPI, service: Service, until_sign_up: Callable[[Request], float
     async def enter(page: str, request: Request, given: dict[str, str]) -> Response:
         try:
             session: Session = await asyncio.to_thread(service.log_in, ANONYMOUS, given.get("user_name", ""), given.get("password", ""))
-        except (AccountRefused, Forbidden) as problem:
+        except (AccountRefused, Forbidden, DatabaseSilent) as problem:
             return again(page, explain(problem), getattr(problem, "field", ""), request, given)
         answer = RedirectResponse(_within(given.get("next", "")), 303)
         set_session(answer, session.token, request.url.scheme == "https", service.settings.feedback.session_hours * 3600)
@@ -94,7 +95,7 @@ def add(app: FastAPI, service: Service, until_sign_up: Callable[[Request], float
         wanted = [given.get(name, "") for name in ("name", "email", "user_name", "password")]
         try:
             await asyncio.to_thread(service.sign_up, ANONYMOUS, *wanted)
-        except (AccountRefused, Forbidden) as problem:
+        except (AccountRefused, Forbidden, DatabaseSilent) as problem:
             return again("sign-up", explain(problem), getattr(problem, "field", ""), request, given)
         return await enter("sign-up", request, given)
 

@@ -10,16 +10,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 from nicegui import app as library
 from nicegui import binding, ui
 from starlette.routing import Mount, Route
 
 from feedback.console import PATH, account, cases, charts, detect, entry, history, media, models, review, theme, trail, users, verdict
 from feedback.console.guard import Guard
-from feedback.console.layout import View, frame, page
+from feedback.console.layout import View, explain, frame, page
 from feedback.console.parts import empty, tag
 from feedback.console.sockets import may_open, own_pages
+from feedback.database import DatabaseSilent
+from feedback.detections import RETRY_SECONDS
 from feedback.service import NotFound, Service
 
 LOG = logging.getLogger("vigil.console")
@@ -68,7 +70,11 @@ def _lost(service: Service) -> None:
             tag("h1", "This failed")
             empty("The service failed on this page.", "Its log says how. The API goes on answering.", PATH, "Back to the start")
 
+    async def silent(_: Request, problem: Exception) -> Response:
+        return PlainTextResponse(explain(problem), 503, {"Retry-After": str(RETRY_SECONDS)})
+
     library.on_page_exception(failed)
+    library.add_exception_handler(DatabaseSilent, silent)  # of what is no page: forms, media
 
 
 class _Quiet(logging.Filter):

@@ -12,6 +12,7 @@ from feedback.console.layout import REFUSALS, View, explain, page, say
 from feedback.console.media import pictures_of
 from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, facts, field, link, moment, percent, size, table, tag
 from feedback.console.visitor import LoggedOut
+from feedback.database import DatabaseSilent
 from feedback.report import limits_of
 from feedback.service import Service
 
@@ -72,6 +73,8 @@ def _waiting(service: Service, view: View, found: dict[str, Any]) -> None:
     async def look() -> None:
         try:
             now = await view.ask(service.detection, found["id"])
+        except DatabaseSilent:  # the next look asks again
+            return
         except (LoggedOut, *REFUSALS):
             now = {"state": "gone"}
         if now["state"] in ("queued", "running"):

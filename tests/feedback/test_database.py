@@ -1,6 +1,7 @@
 """The ground: one writer at a time in both databases, addresses, and the secret that keys are derived from."""
 
 import multiprocessing
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now
+from feedback.database import URL_VARIABLE, Database, DatabaseSilent, database_url, exists, new_id, now
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
 from feedback.tables import MEDIA
 from tests.feedback import databases
@@ -97,6 +98,25 @@ def test_a_database_out_of_reach_is_named_without_its_password(tmp_path: Path) -
     with pytest.raises(WorkspaceError, match="Nothing was changed") as problem:
         Database(tmp_path, settings)
     assert "hunter2" not in str(problem.value) and "127.0.0.1:1" in str(problem.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_database_that_does_not_answer_is_called_so_whoever_asks(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the driver raised went through everything: a page that failed, a traceback on the command line."""
+    monkeypatch.setattr("feedback.database.BUSY_SECONDS", 0)
+    url = databases.database_url(kind)
+    database = Database(tmp_path, write_settings(tmp_path, url))
+    if url:
+        databases.drop_postgres(url)
+        with pytest.raises(DatabaseSilent), database.read() as connection:
+            connection.execute(select(MEDIA)).all()
+    else:
+        holder = sqlite3.connect(tmp_path / "feedback.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseSilent) as problem, database.write():
+        pass
+    assert str(problem.value).splitlines() == ["The database does not answer.", "  Why:  it is busy, or cannot be reached", "  Next: Try again in a moment."]
+    database.close()
 
 
 # -- the secret ---------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from feedback import database
 from feedback.access import Actor, Role
 from tests.feedback.conftest import Make, ask
 from tests.feedback.test_service import is_problem
@@ -109,6 +111,45 @@ def test_what_somebody_else_sent_stays_when_the_same_file_is_refused(make: Make,
     monkeypatch.setattr(service.detections, "make_room", lambda files: None)  # as where both came at the same moment
     is_problem(send(app, people["vera"], b"shared"), 429)
     assert stored(app) == [sha256_bytes(b"shared")] and service.media.has(sha256_bytes(b"shared"))
+
+
+# -- a database that does not answer ------------------------------------------------------------------------------------------
+@pytest.fixture
+def busy(make: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FastAPI, dict[str, tuple[str, str]], sqlite3.Connection]]:
+    """The app, its people, and who holds its database's write lock: roll that back, and it answers again."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0)
+    app, people = make()
+    holder = sqlite3.connect(app.state.service.root / "feedback.db", isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    yield app, people, holder
+    holder.close()
+
+
+def test_a_busy_database_asks_for_patience_and_what_was_stored_goes_later(busy: Any) -> None:
+    """It was called a failure of the service, which the client does not send again; the refused file stayed on the disk for ever."""
+    app, people, holder = busy
+    service, uploads = app.state.service, app.state.service.media.scratch()
+    refused = is_problem(send(app, people["vera"], b"refused"), 503)
+    assert (refused["detail"], refused["next_step"]) == ("The database does not answer.", "Try again in a moment.")
+    assert send(app, people["vera"], b"taken").headers["Retry-After"] == "5"
+    holder.execute("ROLLBACK")
+    assert send(app, people["vera"], b"taken").status_code == 202
+    assert service.detections.remove_leftovers() == 0 and len(stored(app)) == len(list(uploads.iterdir())) == 2
+    for note in uploads.iterdir():
+        os.utime(note, (0, 0))
+    assert service.detections.remove_leftovers() == 2 and list(uploads.iterdir()) == []
+    assert stored(app) == [sha256_bytes(b"taken")], "what a row names stays"
+
+
+def test_leftovers_wait_for_a_database_that_answers(busy: Any) -> None:
+    app, people, holder = busy
+    send(app, people["vera"], b"refused")
+    (note,) = app.state.service.media.scratch().iterdir()
+    os.utime(note, (0, 0))
+    with pytest.raises(database.DatabaseSilent):
+        app.state.service.detections.remove_leftovers()
+    holder.execute("ROLLBACK")
+    assert app.state.service.detections.remove_leftovers() == 1 and stored(app) == [] and not note.exists()
 
 
 # -- what is killed -----------------------------------------------------------------------------------------------------------
