@@ -30,10 +30,12 @@ from feedback.secret import VARIABLE, load_secret
 from feedback.serving import Serving
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 from workspace.files import write_json
+from workspace.lease import Holder, hold_lock
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
 
 LOG = logging.getLogger("vigil.serve")
+LOCK = Path(".vigil/locks/serve.lock")
 PARENT_LOOK_SECONDS = 1.0
 GRACE_SECONDS = 30
 CONSOLE_WAIT_SECONDS = 15.0  # a service whose model does not load still has its console
@@ -51,8 +53,8 @@ def serve(
     """Serve the workspace `root` until SIGTERM or Ctrl-C; both are a clean end: requests finish, files close, exit code 0.
 
     host and port default to the settings; port 0 takes a free one. `ready_file` is written, whole, once the service listens
-    (a probe: once its model has answered, too). Raises WorkspaceError when the address cannot be had, ModelFileError for a
-    probe whose model cannot be loaded.
+    (a probe: once its model has answered, too). Raises LeaseHeldError where this workspace is served already (beside a probe
+    it may be), WorkspaceError when the address cannot be had, ModelFileError for a probe whose model cannot be loaded.
     """
     set_quiet_environment()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
@@ -60,14 +62,29 @@ def serve(
     port = settings.serve.port if port is None else port
     if probe:
         assert model_dir is not None  # the command line asks for it
-        application = create_probe(root, settings, model_dir)
-    else:
+        with contextlib.closing(_listen(host, port)) as listener:
+            _run(create_probe(root, settings, model_dir), settings, host, listener, ready_file, probe)
+        return
+    try:
+        listener = _listen(host, port)
+    except WorkspaceError:
+        with _alone(root, "nothing yet"):  # where this workspace's own service has the address, that is what is said
+            raise
+    with contextlib.closing(listener), _alone(root, _url(host, listener)):
         local = is_local(host)
         if local and not os.environ.get(VARIABLE):
             LOG.warning("no %s in the environment: this workspace's own secret is used, which is enough for this machine alone", VARIABLE)
         names = {*settings.serve.host_names, host, *THIS_MACHINE} if local or settings.serve.host_names else ()
         application = create_app(root, settings, load_secret(root, local), model_dir, sorted(names))
-    listener = _listen(host, port)
+        _run(application, settings, host, listener, ready_file, probe)
+
+
+def _alone(root: Path, url: str) -> contextlib.AbstractContextManager[Holder]:
+    """Serve as the only one: two services of a workspace go by one name as workers, and would take each other's jobs. Ends with the process."""
+    return hold_lock(root / LOCK, f"serving {url}", 0.0, what="This workspace is served already. Nothing was started.")
+
+
+def _run(application: FastAPI, settings: Settings, host: str, listener: socket.socket, ready_file: Path | None, probe: bool) -> None:
     config = uvicorn.Config(
         application,
         http="auto" if probe else BoundedProtocol,
@@ -84,7 +101,6 @@ def serve(
         if probe and application.state.serving.current is None and application.state.serving.tried.is_set():
             raise ModelFileError("The probed model does not answer.", why=application.state.serving.why, next_step=application.state.serving.next_step)
     finally:
-        listener.close()
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
 
@@ -103,15 +119,14 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if not (self.started and sockets):
             return
-        port = int(sockets[0].getsockname()[1])
         if self.service is not None:
-            self._say_ready(port)
+            self._say_ready(sockets[0])
             self._tasks = [asyncio.create_task(self._open_console(self.service))]
         elif self.probed is not None:
-            self._tasks = [asyncio.create_task(self._probe(self.probed, port)), asyncio.create_task(self._watch_parent())]
+            self._tasks = [asyncio.create_task(self._probe(self.probed, sockets[0])), asyncio.create_task(self._watch_parent())]
 
-    def _say_ready(self, port: int) -> None:
-        url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+    def _say_ready(self, listener: socket.socket) -> None:
+        url, port = _url(self.host, listener), int(listener.getsockname()[1])
         LOG.info("listening on %s", url)
         if self.ready_file is not None:
             write_json(self.ready_file, {"host": self.host, "port": port, "url": url, "pid": os.getpid()})
@@ -140,12 +155,12 @@ class _Server(uvicorn.Server):
         await asyncio.gather(*self._tasks, return_exceptions=True) if self.service is not None else None
         await super().shutdown(sockets)
 
-    async def _probe(self, serving: Serving, port: int) -> None:
+    async def _probe(self, serving: Serving, listener: socket.socket) -> None:
         await serving.tried.wait()
         if serving.current is None:
             self.should_exit = True
         else:
-            self._say_ready(port)
+            self._say_ready(listener)
 
     async def _watch_parent(self) -> None:
         while not self.parent.is_gone():
@@ -187,6 +202,10 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -246,12 +246,28 @@ def test_a_server_that_was_killed_leaves_uploads_that_the_next_one_removes(root:
         assert fresh.exists(), "a fresh one may belong to another server"
 
 
-def test_an_address_that_is_taken_is_one_clear_error(root: Path, service: Service, settings: Settings) -> None:
+def test_an_address_that_is_taken_is_one_clear_error(tmp_path: Path, service: Service, settings: Settings) -> None:
     from feedback.serve import serve
     from workspace.errors import WorkspaceError
 
     with pytest.raises(WorkspaceError, match="Cannot listen"):
-        serve(root, settings, "127.0.0.1", int(service.url.rsplit(":", 1)[1]))
+        serve(tmp_path / "another", settings, "127.0.0.1", int(service.url.rsplit(":", 1)[1]))
+
+
+def test_a_workspace_is_served_by_one_service_until_that_ends(root: Path, models: tuple[Path, Path], service: Service, settings: Settings) -> None:
+    """Two went by one name as workers: each took the other's jobs away, and a file that was being looked at ran out of attempts."""
+    from feedback.serve import serve
+    from workspace.errors import LeaseHeldError
+
+    for port in (0, int(service.url.rsplit(":", 1)[1])):
+        with pytest.raises(LeaseHeldError, match=rf"served already[\s\S]*process {service.process.pid} on .* \(serving {re.escape(service.url)}, since"):
+            serve(root, settings, "127.0.0.1", port)
+    assert service.client.get("/readyz").status_code == 200
+    with running(root, "--model-dir", str(models[0]), "--probe"):
+        pass
+    service.stop(signal.SIGKILL)
+    with running(root, "--model-dir", str(models[0])) as another:
+        assert another.client.get("/healthz").status_code == 200
 
 
 def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_probe_alone(service: Service) -> None:
