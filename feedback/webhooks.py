@@ -24,7 +24,7 @@ from feedback.addresses import AddressRefused, checked
 from feedback.database import Database, new_id, now
 from feedback.forever import forever
 from feedback.secret import Secret
-from feedback.tables import DELIVERIES, WEBHOOKS
+from feedback.tables import DELIVERIES, USERS, WEBHOOKS
 from workspace.errors import VigilError
 from workspace.settings import FeedbackSettings
 
@@ -128,10 +128,11 @@ class Webhooks:
         await asyncio.to_thread(self._note, row, await self._send(client, row))
 
     def _due(self, on_their_way: Collection[str] = ()) -> list[dict[str, Any]]:
-        """What may be begun beside what is on its way: the first of every account before anybody's second."""
+        """What may be begun beside what is on its way: the first of every account before anybody's second, and nothing of a disabled one."""
         query = select(DELIVERIES, WEBHOOKS.c.url, WEBHOOKS.c.secret).join(WEBHOOKS, WEBHOOKS.c.id == DELIVERIES.c.webhook_id)
         place = func.row_number().over(partition_by=WEBHOOKS.c.owner_id, order_by=(DELIVERIES.c.next_at, DELIVERIES.c.number)).label("place")
         due = select(DELIVERIES.c.id, place).join(WEBHOOKS, WEBHOOKS.c.id == DELIVERIES.c.webhook_id)
+        due = due.join(USERS, USERS.c.id == WEBHOOKS.c.owner_id).where(USERS.c.disabled.is_(False))
         placed = due.where(DELIVERIES.c.state == "waiting", DELIVERIES.c.next_at <= now()).subquery()
         query = query.join(placed, placed.c.id == DELIVERIES.c.id).where(placed.c.place <= OF_ONE_ACCOUNT, DELIVERIES.c.id.not_in(on_their_way))
         query = query.order_by(placed.c.place, DELIVERIES.c.next_at).limit(min(AT_ONCE, MOST_AT_ONCE - len(on_their_way)))

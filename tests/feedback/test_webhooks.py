@@ -23,7 +23,7 @@ from feedback.addresses import AddressRefused, Target, checked, is_public
 from feedback.audit import verify
 from feedback.database import now
 from feedback.secret import load_secret
-from feedback.tables import DELIVERIES, WEBHOOKS
+from feedback.tables import DELIVERIES, USERS, WEBHOOKS
 from feedback.webhooks import FIRST_RETRY_SECONDS, MOST_ATTEMPTS, MOST_WEBHOOKS, Webhooks, signature
 from tests.feedback.conftest import wait_for
 from tests.feedback.databases import KINDS, database_url
@@ -101,6 +101,22 @@ def sender(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sender]:
     made = Sender(tmp_path, database_url(request.param))
     yield made
     made.world.close()
+
+
+def test_a_disabled_account_is_told_nothing_until_it_is_enabled_again(sender: Sender, receiver: Receiver) -> None:
+    """Its sessions and keys ended at once, but verdicts went on to its webhook."""
+    sender.hooks.create(sender.world.sender, receiver.url)
+    sender.hooks.create(sender.world.ann, receiver.url)
+    sender.tell(id="before")
+    disabled = update(USERS).where(USERS.c.id == sender.world.sender.user_id)
+    with sender.world.database.write() as connection:
+        connection.execute(disabled.values(disabled=True))
+    sender.tell(id="after")
+    sender.tell(sender.world.ann, id="another's")
+    assert (sender.deliver(), [json.loads(content)["data"]["id"] for _, content in receiver.got]) == (1, ["another's"])
+    with sender.world.database.write() as connection:
+        connection.execute(disabled.values(disabled=False))
+    assert (sender.deliver(), [row["state"] for row in sender.rows()]) == (2, ["sent"] * 3)
 
 
 def test_what_is_sent_is_signed_and_comes_once(sender: Sender, receiver: Receiver) -> None:
