@@ -25,8 +25,7 @@ def add(service: Service) -> None:
     async def cases(view: View) -> None:
         given = view.request.query_params
         state = given.get("state", "open") if given.get("state", "open") in STATES else "open"
-        after = int(given["after"]) if given.get("after", "").isdigit() and len(given["after"]) < 16 else 0
-        found = await view.ask(service.cases_page, None if state == "all" else state, after, PAGE)
+        found = await view.ask(service.cases_page, None if state == "all" else state, view.number("after") or 0, PAGE)
         tag("h1", "Cases")
         with tag("form", "", "card filters", method="get", action=f"{PATH}/cases", aria_label="Filters"):
             choice("State", "state", STATES, state)

@@ -24,7 +24,7 @@ def add(service: Service) -> None:
 
     @page(service, "/history", "History")
     async def history(view: View) -> None:
-        filters, everybody, before = _asked(view.request)
+        (filters, everybody), before = _asked(view.request), view.number("before")
         everybody = everybody and view.may("detection.list")
         found = await view.ask(service.detections_page, everybody, before, PAGE, **filters)
         tag("h1", "History")
@@ -45,11 +45,10 @@ def add(service: Service) -> None:
                 link("Older", f"{PATH}/history?{urlencode({**query, 'before': found['next']})}", "button")
 
 
-def _asked(request: Request) -> tuple[dict[str, str], bool, int | None]:
+def _asked(request: Request) -> tuple[dict[str, str], bool]:
     given = request.query_params
     filters = {name: given[name][:40] for name in FILTERS if given.get(name) and (name not in ("since", "until") or _is_day(given[name]))}
-    before = given.get("before", "")
-    return filters, given.get("everybody") == "1", int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
+    return filters, given.get("everybody") == "1"
 
 
 def _is_day(text: str) -> bool:

@@ -49,6 +49,11 @@ class View:
         """Whether to show a way to do it; the service decides again when it is done."""
         return may(self.session.actor, action, owner_id)
 
+    def number(self, name: str) -> int | None:
+        """A number of the page's address, like the `before` of a list; None where it is missing or no number that a list could have."""
+        text = self.request.query_params.get(name, "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None  # int() takes no superscript two, which is a digit too
+
     async def ask(self, method: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         """See Visitor.ask."""
         return await self.visitor.ask(method, *arguments, **more)

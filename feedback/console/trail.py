@@ -19,10 +19,8 @@ def add(service: Service) -> None:
 
     @page(service, "/trail", "Audit trail")
     async def trail(view: View) -> None:
-        given = view.request.query_params
-        wanted = given.get("object", "").strip()[:200]
-        before = int(given["before"]) if given.get("before", "").isdigit() and len(given["before"]) < 16 else None
-        found = await view.ask(service.trail, wanted or None, before, PAGE)
+        wanted = view.request.query_params.get("object", "").strip()[:200]
+        found = await view.ask(service.trail, wanted or None, view.number("before"), PAGE)
         names = {f"user:{one['id']}": one["user_name"] for one in await view.ask(service.users)}
         tag("h1", "Audit trail")
         tag("p", "Each entry holds the hash of the one before it: none can be changed or taken out unnoticed.", "lead")

@@ -115,6 +115,14 @@ def test_a_page_is_refused_to_who_may_not_see_it(served: Service, name: str, ref
         assert client.get(f"/console{path}").status_code == (403 if path in refused else 200), path
 
 
+def test_a_list_begins_anew_where_its_address_names_no_number(served: Service) -> None:
+    """A superscript two is a digit and no number: the lists of cases and of the trail answered with a page that says the request is malformed."""
+    client = logged_in(served, "ada")
+    for path, name in (("/cases", "after"), ("/trail", "before"), ("/history", "before")):
+        for value in ("²", "-1", "x", "9" * 30, ""):
+            assert client.get(f"/console{path}", params={name: value}).status_code == 200, (path, value)
+
+
 def test_nobody_is_led_to_the_log_in_and_from_there_back_but_never_to_another_site(served: Service) -> None:
     client = httpx.Client(base_url=served.url, trust_env=False)
     asked = client.get("/console/history?verdict=fake")
