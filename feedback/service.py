@@ -37,6 +37,7 @@ LABEL_MAP = "p_fake: 1 means fake"
 ROLLBACK_SECONDS = 300
 EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", "mode", "model", "cycle", "sha256", "bytes", "case_id", "reason")
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
+_THREE_LINES = re.compile(r"^(\S.*)\n  Why:  ((?:.|\n)*?)\n  Next: (.*)", re.MULTILINE)
 _OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id", "case_state")
 
 
@@ -339,8 +340,7 @@ class Service:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
         done = subprocess.run(words + (["--to", to] if to else []), capture_output=True, text=True, timeout=ROLLBACK_SECONDS, env=environment, check=False)
         if done.returncode != 0:
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-            raise WorkspaceError("The model was not changed.", why=" ".join(line.strip() for line in lines[:3]), next_step="Look at `vigil models`.")
+            raise _refusal(done.stderr or done.stdout)
         with self.database.write() as connection:
             audit.append(connection, actor.who, "model.rollback", "model", {"to": to or "previous", "why": why})
         return done.stdout.strip()
@@ -446,6 +446,14 @@ class Service:
                 writer.writerow([_plain(shown.get(name)) for name in EXPORTED])
             yield text.getvalue()
             before = rows[-1]["number"]
+
+
+def _refusal(said: str) -> WorkspaceError:
+    """What a command refused, in its own words: of the three lines of a VigilError each in its place."""
+    if told := _THREE_LINES.search(said):
+        what, why, next_step = (" ".join(part.split()) for part in told.groups())
+        return WorkspaceError(what, why=why, next_step=next_step)
+    return WorkspaceError("The model was not changed.", why=" ".join(said.split()[:100]) or "no reason given", next_step="Look at `vigil models`.")
 
 
 def _plain(value: Any) -> Any:

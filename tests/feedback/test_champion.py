@@ -13,7 +13,7 @@ from feedback.console.models import earlier
 from feedback.serving import Serving
 from model.card import load_card
 from model.shipped import STARTER, has_starter
-from tests.feedback.conftest import PATIENCE_SECONDS, Service, model_sha256, running, wait_for
+from tests.feedback.conftest import PATIENCE_SECONDS, Make, Service, ask, model_sha256, running, wait_for
 from tests.feedback.test_service import is_problem
 from workspace import registry
 from workspace.files import sha256_file
@@ -78,6 +78,15 @@ def test_what_the_console_offers_to_go_back_to_is_what_a_rollback_takes(root: Pa
     rollback(root, who="ada", why="a drill", to=next(iter(offered)))
     leading = champion(Journal(root).events())
     assert leading is not None and leading.cycle == models[0].name
+
+
+def test_a_refused_rollback_says_what_the_command_says_and_no_more(make: Make) -> None:
+    """The three lines of the command's refusal were the reason of another, and the step that it named was not the next one."""
+    app, people = make()
+    (answer,) = ask(app, ("POST", "/v1/models/rollback", {"json": {"why": "a drill"}}), key=people["emil"][1])
+    assert is_problem(answer, 409)
+    assert answer.json()["detail"] == "Nothing was rolled back. there is no model before the champion"
+    assert answer.json()["next_step"] == "Run `vigil retrain`."
 
 
 def test_without_a_champion_or_a_starter_there_is_no_model_and_it_is_said_why_and_what_to_do(root: Path, settings: Settings, monkeypatch: Any) -> None:
