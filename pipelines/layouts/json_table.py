@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.layouts.csv_table import listing_of
+from pipelines.layouts.csv_table import OPTIONAL, listing_of
 from pipelines.layouts.found import Listing, no_key_twice, read_json_table
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
@@ -30,15 +30,19 @@ def read(source: SourceSettings, path: Path) -> Listing:
             why=f"entry {wrong} is no object",
             next_step='Write [{"path": ..., "label": ...}, ...].',
         )
-    single = {source.columns.get(name, name).strip().lower() for name in ("path", "label")}
-    for number, row in enumerate(content, start=1):
-        if many := next((key for key, value in row.items() if str(key).strip().lower() in single and isinstance(value, list | dict)), ""):
+    called = {str(name): their for name, their in source.columns.items()}
+    theirs = {name: called.get(name, name).strip().lower() for name in ("path", "label", *OPTIONAL)}
+    single = {their for name, their in theirs.items() if name not in ("attributes", "case_id")}  # a column `case_id` of a stranger is not read
+    rows = []
+    for number, entry in enumerate(content, start=1):
+        words = {key: _word(value, (their := str(key).strip().lower()) in single, their == theirs["attributes"]) for key, value in entry.items()}
+        if many := next((key for key, word in words.items() if word is None), None):
             raise DataError(
                 f"Cannot use the table {path}. Nothing was read from it.",
                 why=f"{many!r} of entry {number} is no single word",
-                next_step="Write an entry for each file.",
+                next_step="Write one word there, and an entry for each file; `attributes` alone may be a list of words.",
             )
-    rows = [{str(key).strip().lower(): "" if value is None else str(value).strip() for key, value in row.items()} for row in content]
+        rows.append({str(key).strip().lower(): word or "" for key, word in words.items()})
     if wrong := next((number for number, (row, said) in enumerate(zip(rows, content, strict=True), start=1) if len(row) < len(said)), 0):
         raise DataError(
             f"Cannot use the table {path}. Nothing was read from it.",
@@ -46,6 +50,15 @@ def read(source: SourceSettings, path: Path) -> Listing:
             next_step="Keep one of them.",
         )
     return listing_of(source, path, rows, list(dict.fromkeys(key for row in rows for key in row)), first=1, word="entry")
+
+
+def _word(value: Any, single: bool, listed: bool) -> str | None:
+    """What a value says as a word of a table; None where it is a list or an object, but a `single` word is wanted, or a list of words (`listed`)."""
+    if listed and not single and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " ".join("_".join(one.split()) for one in value)  # a blank would make two attributes of one
+    if (single or listed) and isinstance(value, list | dict):
+        return None
+    return "" if value is None else str(value).strip()
 
 
 def _lines(path: Path) -> list[Any]:

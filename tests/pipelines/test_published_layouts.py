@@ -306,6 +306,13 @@ def test_all_forms_of_json_say_the_same(name: str, text: str, tmp_path: Path) ->
     assert (found.name, found.label, found.use, found.problem) == ("a.png", "real", "evaluate", "")
 
 
+def test_a_list_of_attributes_is_those_words_and_columns_that_nobody_reads_are_free(tmp_path: Path) -> None:
+    """Words of Python's spelling, such as `['Male',`, became slices of the report."""
+    entry = {"path": "a.png", "label": "real", "tags": ["Male", "Wearing Hat", " Young"], "boxes": [[1, 2]], "camera": {"id": 3}, "case_id": [4]}
+    (tmp_path / "t.json").write_text(json.dumps([entry, {"path": "b.png", "label": "real", "tags": []}]))
+    assert [found.attributes for found in read(tmp_path / "t.json", columns={"attributes": "tags"}).files] == ["Male Wearing_Hat Young", ""]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
@@ -313,6 +320,10 @@ def test_all_forms_of_json_say_the_same(name: str, text: str, tmp_path: Path) ->
         ("t.json", "3", "holds no"),
         ("t.json", "[1]", "entry 1 is no object"),
         ("t.json", '[{"Path": ["a.mp4"], "label": "real"}]', "'Path' of entry 1 is no single word"),
+        ("t.json", '[{"path": "a", "label": "real"}, {"path": "b", "label": "real", "Identity": ["anna"]}]', "'Identity' of entry 2 is no single word"),
+        ("t.jsonl", '{"path": "a", "label": "fake", "generator": {"id": 3}}', "'generator' of entry 1 is no single word"),
+        ("t.json", '[{"path": "a", "label": "real", "attributes": ["Male", 3]}]', "'attributes' of entry 1 is no single word"),
+        ("t.json", '[{"path": "a", "label": "real", "attributes": {"Male": 1}}]', "'attributes' of entry 1 is no single word"),
         ("t.json", '[{"file": "a"}]', "no column path"),
         ("t.json", '[{"path": "a", "label": "maybe"}]', "entry 1: label 'maybe'"),
         ("t.jsonl", '{"path": "a"\n', "not JSON lines"),
