@@ -1,11 +1,12 @@
 """`vigil models import`: a model that was made elsewhere becomes the first champion of a workspace, on a person's word."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.blocks import mistakes_of
-from workspace.errors import ModelFileError, SettingsError
+from workspace.errors import ModelFileError, PromotionConflict, SettingsError
 from workspace.files import atomic_file, sha256_bytes, sha256_file
 from workspace.journal import Journal
 from workspace.lease import lease
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
 
 BUILDING = Path(".vigil/building") / IMPORTED
 TAG = f"vigil/{IMPORTED}"
+JUDGES = ("faces", "threshold", "temperature", "offset", "levels", "abstain", "generators_seen")  # of a card: what decides a verdict beside the network
 
 
 def import_model(root: Path, settings: Settings, source: Path, words: list[str], card_file: Path | None, who: str, why: str) -> dict[str, Any]:
     """Check, adapt and probe the model in `source`, then promote it; returns what `--json` shows. Safe to repeat after a kill.
 
     Raises ModelFileError for what cannot be a model here, SettingsError for a contract that cannot be used, PromotionConflict where there is a
-    champion already.
+    champion already, be it the same model under another contract.
     """
-    from model.card import CARD, WEIGHTS
+    from model.card import CARD, WEIGHTS, load_card
     from model.foreign import probe, sniff
     from model.inference import Engine
     from workspace import promotion, registry, repository
@@ -54,10 +56,12 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
         card = write_with(folder, card, {"source": source.name, "source_sha256": origin, **said, "who": who, "why": why})
         probed = probe(Engine(folder, threads=settings.serve.threads))
         card = write_with(folder, card, {**card.imported, "probe": probed})
-        if now and now.model_sha256 != card.model_sha256:
-            raise promotion.refuse_import(now)
         place = root / "models" / IMPORTED
-        if not now:
+        if now:
+            if now.model_sha256 != card.model_sha256:
+                raise promotion.refuse_import(now)
+            refuse_another_contract(load_card(place), card)
+        else:
             repository.replace_folder(folder, place)
         shutil.rmtree(folder)
         repository.dvc_add(root, [place])
@@ -68,6 +72,18 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
         "model_sha256": card.model_sha256, "source": str(source), "source_sha256": origin, "kind": kind, "trainable": card.model is not None,
         "size_px": card.faces.size_px, "threshold": card.threshold, "probe": probed, "cycle": IMPORTED, "time": event.time,
     }  # fmt: skip
+
+
+def refuse_another_contract(stands: "ModelCard", card: "ModelCard") -> None:
+    """Raise PromotionConflict where the same model as the champion would judge, or say of itself, anything else than the champion's card."""
+    old, new = ({**one.imported.get("contract", {}), **one.model_dump(mode="json", include=set(JUDGES))} for one in (stands, card))
+    if differs := [name for name in new if name in old and old[name] != new[name]]:
+        told = ["other crops (`faces`)" if name == "faces" else f"{name} {json.dumps(old[name])}, not {json.dumps(new[name])}" for name in differs]
+        raise PromotionConflict(
+            "Nothing was imported.",
+            why=f"{stands.model_id} is champion already, and its card says {'; '.join(told)}",
+            next_step="Import it into a new workspace (`vigil init`); in this one a model changes through a cycle and its gates.",
+        )
 
 
 def read_contract(words: list[str], card_file: Path | None) -> "Contract":

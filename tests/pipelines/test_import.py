@@ -236,6 +236,35 @@ def test_an_imported_detector_serves_is_journalled_and_stays_the_only_one(root: 
     assert (plan.base_cycle, plan.base_model) == ("imported", found["model_sha256"])
 
 
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("threshold=0.4", r"threshold 0\.6, not 0\.4\n"),
+        ("temperature=2", r"temperature 1\.0, not 2\.0\n"),
+        ("generators_seen=[swap]", r'generators_seen \[\], not \["swap"\]\n'),
+        ("about=a licence", r'about "", not "a licence"\n'),
+    ],
+)
+def test_the_same_model_under_another_contract_is_refused_and_not_said_to_be_taken(root: Path, tmp_path: Path, word: str, says: str) -> None:
+    """A wrong threshold was mended in the answer alone: the service went on judging by the old one."""
+    words = ("models", "import", foreign(tmp_path / "theirs.onnx", ["B", 3, 16, 16]), "--set", "threshold=0.6", *WHO, "-w", root)
+    found = run(*words, "--json")
+    before = (root / "models/imported/card.json").read_bytes()
+    with pytest.raises(PromotionConflict, match=says):
+        CliRunner().invoke(app, [*map(str, words), "--set", word], catch_exceptions=False)
+    assert run(*words, "--json")["time"] == found["time"] and (root / "models/imported/card.json").read_bytes() == before
+
+
+def test_the_same_weights_under_another_card_are_refused(root: Path, tmp_path: Path) -> None:
+    folder = a_folder_of_ours(tmp_path / "ours", lively_model())
+    words = ("models", "import", folder, *WHO, "-w", root)
+    run(*words, "--json")
+    card = read_json(folder / "card.json")
+    (folder / "card.json").write_text(json.dumps(card | {"threshold": 0.5, "faces": card["faces"] | {"margin": 1.5}}))
+    with pytest.raises(PromotionConflict, match=r"its card says other crops \(`faces`\); threshold 0\.62, not 0\.5\n"):
+        CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
 def test_a_folder_of_ours_keeps_its_threshold_and_can_be_trained_on(root: Path) -> None:
     params = root / "params.yaml"
     size = read_json(STARTER / "card.json")["faces"]["size_px"]
