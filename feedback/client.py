@@ -135,22 +135,25 @@ class Client:
         self._http.close()
 
     # -- verdicts -------------------------------------------------------------------------------------------------------------
-    def send(self, media: Path | bytes, policy: str = "", mode: str = "", wait_seconds: float | None = None, idempotency_key: str = "") -> Detection:
-        """Send a file; the detection as the service answers it: with the verdict of a picture, without that of most videos."""
-        given = media.read_bytes() if isinstance(media, Path) else media
-        name = media.name if isinstance(media, Path) else "media"
+    def send(self, media: str | Path | bytes, policy: str = "", mode: str = "", wait_seconds: float | None = None, idempotency_key: str = "") -> Detection:
+        """Send a file, named by its path, or its bytes; the detection as the service answers it: with the verdict of a picture, without that of most videos.
+
+        Raises TypeError for anything else, and OSError for a path that cannot be read, before anything is sent.
+        """
         asked = {"policy": policy, "mode": mode} | ({} if wait_seconds is None else {"wait": str(wait_seconds)})
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        return Detection.of(self._json("POST", "/v1/detections", files={"file": (name, given)}, params=asked, headers=headers))
+        return Detection.of(self._json("POST", "/v1/detections", files={"file": _part(media)}, params=asked, headers=headers))
 
     def send_reference(self, reference: str, policy: str = "", mode: str = "", idempotency_key: str = "") -> Detection:
         """Have the service fetch a file: http(s)://... or s3://bucket/key, from what its settings allow."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return Detection.of(self._json("POST", "/v1/detections", json={"reference": reference, "policy": policy, "mode": mode}, headers=headers))
 
-    def send_batch(self, media: Sequence[Path | bytes], policy: str = "", mode: str = "", idempotency_key: str = "") -> list[Detection]:
+    def send_batch(self, media: Sequence[str | Path | bytes], policy: str = "", mode: str = "", idempotency_key: str = "") -> list[Detection]:
         """Send several files at once: all are accepted, or none."""
-        files = [("file", (one.name, one.read_bytes()) if isinstance(one, Path) else ("media", one)) for one in media]
+        if isinstance(media, str | Path | bytes):
+            raise TypeError("a batch is a list of files; `send` takes one")
+        files = [("file", _part(one)) for one in media]
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         body = self._json("POST", "/v1/detections/batch", files=files, params={"policy": policy, "mode": mode}, headers=headers)
         return [Detection.of(row) for row in body["detections"]]
@@ -191,7 +194,7 @@ class Client:
         except httpx.TransportError:
             return
 
-    def detect(self, media: Path | bytes, policy: str = "", mode: str = "", timeout_seconds: float = 600.0) -> Detection:
+    def detect(self, media: str | Path | bytes, policy: str = "", mode: str = "", timeout_seconds: float = 600.0) -> Detection:
         """Send a file and wait for its verdict. Raises NotDone."""
         found = self.send(media, policy, mode)
         return found if found.done else self.wait(found.id, timeout_seconds)
@@ -307,6 +310,16 @@ def verify_webhook(secret: str, headers: Mapping[str, str], body: bytes, now_sec
         raise BadSignature(f"it was signed more than {TOLERANCE_SECONDS} s from now")
     told: dict[str, Any] = json.loads(body)
     return told
+
+
+def _part(media: str | Path | bytes) -> tuple[str, bytes]:
+    """A file as a part of an upload: its name, as text that can be sent, and its content."""
+    if isinstance(media, bytes):
+        return "media", media
+    if not isinstance(media, str | Path):
+        raise TypeError(f"a file is its path or its bytes, got {type(media).__name__}")
+    path = Path(media)
+    return path.name.encode("utf-8", "replace").decode(), path.read_bytes()
 
 
 def _only(kind: type[_T], row: Mapping[str, Any]) -> _T:

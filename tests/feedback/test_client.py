@@ -57,6 +57,26 @@ def test_a_picture_is_sent_and_answered_and_a_video_is_waited_for(served: Servic
         assert vigil.report_pdf(sent.id).startswith(b"%PDF")
 
 
+def test_a_path_may_be_a_text_and_what_is_neither_path_nor_bytes_is_never_sent(served: Service, picture: bytes, tmp_path: Path) -> None:
+    """The text of the path was sent as the file, and its verdict was that it is no media file."""
+    named, odd = tmp_path / "named.jpg", tmp_path / os.fsdecode(b"od\xffd.jpg")
+    named.write_bytes(picture + b"text")
+    odd.write_bytes(picture + b"odd")
+    with of(served, "vera") as vigil:
+        found = vigil.send(str(named))
+        assert (found.sha256, found.raw["file"]) == (sha256_bytes(picture + b"text"), "named.jpg")
+        assert [one.sha256 for one in vigil.send_batch([str(named), odd])] == [sha256_bytes(picture + b"text"), sha256_bytes(picture + b"odd")]
+        before = [one.id for one in vigil.history()]
+        for wrong in (None, 3, bytearray(picture)):
+            with pytest.raises(TypeError, match="its path or its bytes"):
+                vigil.detect(wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="list of files"):
+            vigil.send_batch(str(named))
+        with pytest.raises(FileNotFoundError):
+            vigil.send(str(tmp_path / "none.jpg"))
+        assert [one.id for one in vigil.history()] == before
+
+
 def test_progress_ends_with_the_verdict(served: Service, clip: bytes) -> None:
     with of(served, "vera") as vigil:
         told = list(vigil.progress(vigil.send(clip + b"\0" * 16).id))
