@@ -28,6 +28,8 @@ def read(source: SourceSettings, path: Path) -> Listing:
     tell from 0 and 1 which is which. The source's `columns` says what the table calls a column.
     """
     table = path / TABLE_NAME if path.is_dir() else path
+    if table.exists() and not table.is_file():  # to open a pipe would be to wait for whoever writes into it
+        raise DataError(f"{table} is not a CSV file.", why="it is no regular file; pipes and devices are never read", next_step="Name a file.")
     try:
         with open(table, encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)  # else a quote that nobody closes takes in the rest of the table

@@ -141,6 +141,15 @@ def test_a_table_that_cannot_be_understood_is_refused(tmp_path: Path, text: str,
         read_layout(source(tmp_path), tmp_path)
 
 
+def test_a_pipe_that_is_called_a_table_is_never_opened(tmp_path: Path) -> None:
+    """Whoever named one waited for ever, and the workspace's lease with them."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    os.mkfifo(tmp_path / "labels.csv")
+    for named, layout in ((tmp_path / "pipe.csv", "auto"), (tmp_path, "csv")):
+        with pytest.raises(DataError, match=r"\.csv is not a CSV file"):
+            read_layout(source(named, layout=layout), named)
+
+
 def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
     """As spreadsheets write them."""
     touch(tmp_path / "a.mp4")
