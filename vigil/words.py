@@ -28,7 +28,7 @@ def parse_identity(word: str, source: str) -> dict[str, Any]:
         return {"rule": "pattern", "pattern": word.removeprefix("pattern:")}
     if word:
         return {"rule": word}
-    return {"rule": "column" if source.lower().endswith(".csv") else "file"}
+    return {"rule": "column" if source.lower().endswith(".csv") and not Path(source).expanduser().is_dir() else "file"}
 
 
 def parse_labels(words: list[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ MOST_NAMED = 5
 
 def recognises(path: Path) -> bool:
     """Whether `path` is a CSV file, or a folder with a labels.csv: a table knows more than folder names do."""
-    return path.suffix.lower() == ".csv" or (path / TABLE_NAME).is_file()
+    return (path.suffix.lower() == ".csv" and not path.is_dir()) or (path / TABLE_NAME).is_file()
 
 
 def read(source: SourceSettings, path: Path) -> Listing:
@@ -28,6 +28,12 @@ def read(source: SourceSettings, path: Path) -> Listing:
     tell from 0 and 1 which is which. The source's `columns` says what the table calls a column.
     """
     table = path / TABLE_NAME if path.is_dir() else path
+    if path.is_dir() and not os.path.lexists(table):
+        raise DataError(
+            f"{path} has no {TABLE_NAME}.",
+            why=f"layout `csv` reads one file, or a folder with {TABLE_NAME}",
+            next_step="Name the file itself, or another layout.",
+        )
     if table.exists() and not table.is_file():  # to open a pipe would be to wait for whoever writes into it
         raise DataError(f"{table} is not a CSV file.", why="it is no regular file; pipes and devices are never read", next_step="Name a file.")
     try:

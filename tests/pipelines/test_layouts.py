@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.ingest import identity_of
 from pipelines.layouts import read_layout
+from vigil.taking_in import named_sources
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
@@ -148,6 +149,18 @@ def test_a_pipe_that_is_called_a_table_is_never_opened(tmp_path: Path) -> None:
     for named, layout in ((tmp_path / "pipe.csv", "auto"), (tmp_path, "csv")):
         with pytest.raises(DataError, match=r"\.csv is not a CSV file"):
             read_layout(source(named, layout=layout), named)
+
+
+def test_a_folder_without_its_table_is_told_from_one_that_cannot_be_read(tmp_path: Path) -> None:
+    """A folder whose own name ends in .csv is a folder like any other."""
+    folder = tmp_path / "set.csv"
+    touch(folder / "real" / "a.mp4")
+    (named,) = named_sources([str(folder)], "auto", "", "", [])
+    assert [one.name for one in read_layout(named, folder).files] == ["real/a.mp4"] and named.identity.rule == "file"
+    with pytest.raises(DataError, match=r"has no labels\.csv"):
+        read_layout(source(folder, layout="csv"), folder)
+    (folder / "labels.csv").write_text("path,label\nreal/a.mp4,fake\n")
+    assert [one.label for one in read_layout(source(folder), folder).files] == ["fake"]
 
 
 def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
