@@ -559,15 +559,18 @@ def audit(context: typer.Context, workspace: WorkspaceOption = None, as_json: Js
 
 @audit_app.command("verify")
 def audit_verify(
-    expect: Annotated[str, typer.Option("--expect", help="A last hash that was noted earlier; it must still be in the trail.")] = "",
+    expect: Annotated[
+        str | None, typer.Option("--expect", help="A last hash that was noted earlier; it must still be in the trail.", show_default=False)
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Walk the service's audit trail from its first entry; exit code 1 where it was changed, cut or reordered."""
-    from vigil.people import render_trail, verify_trail
+    from vigil.people import noted_hash, render_trail, verify_trail
 
+    noted = "" if expect is None else noted_hash(expect)
     root = _root(workspace)
-    found = verify_trail(root, _settings(root), expect)
+    found = verify_trail(root, _settings(root), noted)
     _emit(found, render_trail(found), as_json)
     raise typer.Exit(0 if found["whole"] else 1)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import typer
 from sqlalchemy import select
 
 from feedback.access import Actor, Role
@@ -111,6 +112,13 @@ def revoke_key(root: Path, settings: Settings, key_id: str) -> None:
         if len(meant) != 1 or not accounts.revoke_key(meant[0]["id"], WHO):
             why = f"{len(meant)} keys that work are called {key_id!r}"
             raise WorkspaceError("No key was revoked.", why=why, next_step="Name the id that `vigil keys` shows.")
+
+
+def noted_hash(word: str) -> str:
+    """The hash that a person noted. Raises a usage error for what is none: an empty word would check nothing, and a part of one looks like a broken trail."""
+    if not SHA256.fullmatch(found := word.strip().lower()):
+        raise typer.BadParameter(f"--expect {word!r}: a hash is the 64 hexadecimal digits that `vigil audit verify` prints")
+    return found
 
 
 def verify_trail(root: Path, settings: Settings, expect: str = "") -> dict[str, Any]:

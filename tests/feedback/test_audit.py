@@ -1,5 +1,6 @@
 """The audit trail: whatever single entry is changed, removed, put elsewhere or cut off, it shows; on SQLite and PostgreSQL."""
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
+from typer.testing import CliRunner
 
 from feedback import audit
 from feedback.database import Database
 from feedback.tables import AUDIT
 from tests.feedback.databases import KINDS, database_url
 from tests.feedback.world import write_settings
+from vigil.main import app
+from vigil.people import noted_hash
 
 ENTRIES = 7
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=6)  # PostgreSQL keeps no NUL
@@ -153,6 +157,17 @@ def test_pages_go_from_the_newest_to_the_oldest(trail: Database) -> None:
         rest = audit.entries(connection, before=first[-1]["number"], limit=100)
         assert [row["number"] for row in [*first, *rest]] == list(range(ENTRIES, 0, -1))
         assert {row["object"] for row in audit.entries(connection, "case:1")} == {"case:1"}
+
+
+@pytest.mark.parametrize("word", ["", " ", "zz", "86caeeef", "f" * 63, "f" * 65, "g" * 64])
+def test_what_is_no_hash_is_a_mistake_of_the_command_and_not_of_the_trail(word: str) -> None:
+    """A slip of copying was an alarm, and an empty variable a check that nobody made."""
+    done = CliRunner().invoke(app, ["audit", "verify", "--expect", word])
+    assert done.exit_code == 2 and "64 hexadecimal digits" in re.sub(r"[\s│]+", " ", done.output)
+
+
+def test_a_hash_is_the_same_in_capitals_and_with_blanks_around_it() -> None:
+    assert noted_hash(f" {'AB' * 32}\n") == "ab" * 32
 
 
 @pytest.mark.parametrize("kind", KINDS)
