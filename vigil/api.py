@@ -5,6 +5,7 @@ Thin on purpose: each method calls what its verb calls, and raises what its verb
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pipelines.intake import IngestReport
     from workspace.settings import Settings
 
+MODES = ("dense", "standard", "fast")
 Media = str | Path | bytes | NDArray[np.uint8]
 
 
@@ -56,12 +58,17 @@ class Detector:
     """A model, ready to score. Safe to use from several threads.
 
     `source` is a workspace (its champion, else its latest candidate), the folder of a model, or None for the model that comes with Vigil.
-    `fpr` judges at the model's operating point for that false-positive rate. Raises WorkspaceError or ModelFileError where there is none.
+    `fpr` judges at the model's operating point for that false-positive rate. Raises WorkspaceError or ModelFileError where there is none,
+    ValueError for less than one thread, and TypeError for a rate that is no number.
     """
 
     def __init__(self, source: "str | Path | Workspace | None" = None, *, fpr: float | None = None, threads: int = 2) -> None:
         from workspace.quiet import set_quiet_environment
 
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        if fpr is not None and not isinstance(fpr, Real):
+            raise TypeError(f"fpr is a number, got {fpr!r}")
         set_quiet_environment()
         from model.inference import Engine
 
@@ -85,10 +92,12 @@ class Detector:
         """The verdict on an image or a video: a path, its bytes, or an RGB picture [H, W, 3] uint8.
 
         `mode` (dense, standard, fast) says how densely a video is looked at; `name` is what the verdict calls it. Whatever is wrong with a
-        file, there is a verdict, 'none' with a reason at the least. Raises TypeError for an array that is no picture.
+        file, there is a verdict, 'none' with a reason at the least. Raises TypeError for an array that is no picture, ValueError for another mode.
         """
+        if mode and mode not in MODES:
+            raise ValueError(f"mode {mode!r}: use dense, standard or fast")
         source = _picture(media) if isinstance(media, np.ndarray) else media if isinstance(media, bytes) else Path(media)
-        return self._told(self._engine.score_file(source, mode, name))
+        return self._told(self._engine.score_file(source, mode or None, name))
 
     def score_clip(self, frames: NDArray[np.uint8]) -> float:
         """p_fake of one aligned face clip [T, S, S, 3] uint8 RGB, as `media.faces.extract_clips` cuts them; S is the model's. ValueError for another shape."""
@@ -147,12 +156,16 @@ class Workspace:
     ) -> list["IngestReport"]:
         """Take in what is new, as `vigil ingest` with the options of these names does; a report a source. Without sources: those of params.yaml.
 
-        Raises ValueError for an option that cannot be, DataError for a source that cannot be read where it is the only one; of several, the
-        report of each says in `problems` why it was not taken in.
+        Raises ValueError for an option that cannot be, TypeError for one text where a list is wanted, DataError for a source that cannot be read
+        where it is the only one; of several, the report of each says in `problems` why it was not taken in.
         """
         import typer
 
         from vigil.taking_in import ingest_sources, named_sources
+
+        for option, words in (("labels", labels), ("columns", columns)):
+            if isinstance(words, str):
+                raise TypeError(f"{option} is a list, such as [{words!r}]")
 
         try:
             named = named_sources([str(one) for one in sources], layout, identity, name, list(labels), list(columns))

@@ -84,6 +84,23 @@ def test_a_detector_says_what_the_command_line_says_of_paths_bytes_and_arrays(cl
             detector.score(wrong)
 
 
+def test_an_argument_that_cannot_be_is_not_the_fault_of_the_file_or_the_model(clips: Path, tmp_path: Path) -> None:
+    """Each good file could not be read, the model's card was broken, labels were read letter by letter."""
+    for threads in (0, -1):
+        with pytest.raises(ValueError, match="at least 1"):
+            Detector(threads=threads)
+    with pytest.raises(TypeError, match="fpr is a number"):
+        Detector(fpr="0.01")  # type: ignore[arg-type]
+    clip = sorted(clips.glob("real/*.mp4"))[0]
+    with pytest.raises(ValueError, match="use dense, standard or fast"):
+        Detector().score(clip, mode="bogus")
+    assert Detector().score(clip, mode="") == Detector().score(clip)
+    workspace = open_workspace(make(tmp_path))
+    for option in ("labels", "columns"):
+        with pytest.raises(TypeError, match=f"{option} is a list"):
+            workspace.ingest(clips, **{option: "1=fake"})  # type: ignore[arg-type]
+
+
 def make(folder: Path) -> Path:
     return open_workspace(folder / "w", profile="demo").root
 
