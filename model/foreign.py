@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from model.aggregate import sigmoid
 from model.export import INPUT, OUTPUTS
@@ -48,6 +48,14 @@ class Contract(BaseModel):
     temperature: float = Field(1.0, ge=COLDEST, le=HOTTEST, description="Logits are divided by this.")
     generators_seen: tuple[str, ...] = Field((), description="Generators that it is known to have learned; others count as new to it.")
     about: str = Field("", description="Where it comes from and under which licence, for people.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        """What was given, unless a number would be made of a yes or no."""
+        if any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value])):
+            raise ValueError("it is true or false, as YAML also reads yes, no, on and off; no key of a contract is")
+        return value
 
 
 def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:

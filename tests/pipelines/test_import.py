@@ -328,6 +328,10 @@ def test_a_folder_whose_files_differ_comes_in_by_its_weights_alone_as_the_refusa
     ("words", "error", "says"),
     [
         (["--set", "says=maybe", "--set", "luck=1"], SettingsError, "luck"),
+        (["--set", "threshold=true"], SettingsError, "threshold: .*true or false"),
+        (["--set", "temperature=on"], SettingsError, "temperature: .*true or false"),
+        (["--set", "fake=no"], SettingsError, "fake: .*true or false"),
+        (["--set", "mean=[0.5, yes, 0.5]"], SettingsError, "mean: .*true or false"),
         (["--set", "mean"], SettingsError, "KEY=VALUE"),
         (["--set", "output=nothing"], ModelFileError, "no output"),
         (["--set", "says=logits"], ModelFileError, "does not run"),
