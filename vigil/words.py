@@ -16,7 +16,7 @@ def parse_fakes(words: list[str] | None) -> dict[str, int] | None:
     found = {}
     for word in words:
         name, _, count = word.partition("=")
-        if not count.isdigit():
+        if not (count.isascii() and count.isdigit()):  # of a raised two, too, isdigit says yes
             raise typer.BadParameter(f"'{word}' is not GENERATOR=CLIPS_A_PERSON")
         found[name] = int(count)
     return found

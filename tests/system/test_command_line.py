@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer
 
 from media.decode import read_frames
 from media.synthetic import make_sample_media
@@ -31,7 +32,7 @@ from vigil.demo import figures_of, run_demo
 from vigil.measuring import measured_sources
 from vigil.opening import open_workspace
 from vigil.scoring import expand
-from vigil.words import source_name
+from vigil.words import parse_fakes, source_name
 from workspace.cycle import Cycle, write_cycle
 from workspace.errors import DataError, LeaseHeldError, WorkspaceError
 from workspace.files import write_json
@@ -363,6 +364,13 @@ def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_pa
     assert "its name goes" in vigil(*words, "--dry-run").stdout
     vigil(*words)
     assert vigil_json(*words, "--dry-run")["rows"] == []
+
+
+@pytest.mark.parametrize("word", ["blendswap=²", "blendswap=٣", "blendswap=", "blendswap=-1", "blendswap"])
+def test_a_count_of_clips_is_written_in_plain_digits(word: str):
+    """A raised two was said to be a mistake in Vigil."""
+    with pytest.raises(typer.BadParameter, match="is not GENERATOR=CLIPS_A_PERSON"):
+        parse_fakes([word])
 
 
 def test_a_set_whose_name_has_no_latin_letter_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
