@@ -69,6 +69,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
             next_step=f"Name the columns path,label,use,identity,generator,... or say what yours are called: `{words}`.",
         )  # fmt: skip
     mistakes: list[str] = []
+    unnamed = False  # whether a label was among them
     listing = Listing(names_people=theirs["identity"] in columns)
     seen: set[str] = set()
     here = os.path.realpath(table.parent)
@@ -85,6 +86,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
         seen.add(name)
         label = source.label_map[row["label"]] if row["label"] in source.label_map else row["label"].lower()
         if label not in ("real", "fake", ""):
+            unnamed = True
             mistakes.append(f"{word} {number}: label {label!r} is not real, fake or empty, and label_map does not name it")
         use = row["use"].lower()
         if use and use not in USES:
@@ -99,7 +101,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
         raise DataError(
             f"Cannot use the table {table}. Nothing was read from it.",
             why="\n        ".join(mistakes[:MOST_NAMED]) + more,
-            next_step="Mend these lines, or say what its labels mean: `--label 1=fake --label 0=real` (`label_map` of a source in params.yaml).",
+            next_step=f"Mend the table{', or say what its labels mean: `--label 1=fake --label 0=real` (`label_map` of a source in params.yaml)' * unnamed}.",
         )
     return listing
 

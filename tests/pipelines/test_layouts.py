@@ -163,6 +163,14 @@ def test_a_folder_without_its_table_is_told_from_one_that_cannot_be_read(tmp_pat
     assert [one.label for one in read_layout(source(folder), folder).files] == ["fake"]
 
 
+@pytest.mark.parametrize(("row", "of_labels"), [("a.mp4,1,", True), (",1,", True), (",real,", False), ("a.mp4,real,banana", False)])
+def test_what_labels_mean_is_asked_where_a_label_is_the_mistake(tmp_path: Path, row: str, of_labels: bool) -> None:
+    (tmp_path / "labels.csv").write_text(f"path,label,use\n{row}\n")
+    with pytest.raises(DataError, match="Mend the table") as refused:
+        read_layout(source(tmp_path), tmp_path)
+    assert ("--label 1=fake" in refused.value.next_step) == of_labels
+
+
 def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
     """As spreadsheets write them."""
     touch(tmp_path / "a.mp4")
