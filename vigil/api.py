@@ -166,7 +166,6 @@ class Workspace:
         for option, words in (("labels", labels), ("columns", columns)):
             if isinstance(words, str):
                 raise TypeError(f"{option} is a list, such as [{words!r}]")
-
         try:
             named = named_sources([str(one) for one in sources], layout, identity, name, list(labels), list(columns))
         except typer.BadParameter as problem:

@@ -32,6 +32,7 @@ from vigil.demo import figures_of, run_demo
 from vigil.measuring import measured_sources
 from vigil.opening import open_workspace
 from vigil.scoring import expand
+from vigil.taking_in import named_sources
 from vigil.words import parse_fakes, source_name
 from workspace.cycle import Cycle, write_cycle
 from workspace.errors import DataError, LeaseHeldError, WorkspaceError
@@ -371,6 +372,14 @@ def test_a_count_of_clips_is_written_in_plain_digits(word: str):
     """A raised two was said to be a mistake in Vigil."""
     with pytest.raises(typer.BadParameter, match="is not GENERATOR=CLIPS_A_PERSON"):
         parse_fakes([word])
+
+
+@pytest.mark.parametrize("path", ["http://x/y", "ftp://x", "s3://", "s3:///x", "S3://bucket/x", "", " "])
+def test_a_source_that_no_run_can_read_is_a_mistake_of_the_command(path: str):
+    """An address was taken for a path that may be there at the next run, and nothing at all for the folder that one is in."""
+    with pytest.raises(typer.BadParameter, match=r"s3://BUCKET/PREFIX|is empty"):
+        named_sources([path], "auto", "", "here", [])
+    assert named_sources(["s3://bucket"], "auto", "", "", [])[0].path == "s3://bucket"
 
 
 def test_a_set_whose_name_has_no_latin_letter_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
