@@ -29,8 +29,8 @@ LOG = logging.getLogger("vigil.serve")
 RETRY_SECONDS = 2
 ABOUT = """Send an image or a video, get a verdict; say when it is wrong; look at what nobody is sure of.
 
-Programs send `Authorization: Bearer vigil_...`. Every refusal is `application/problem+json` with what happened and what to do next.
-`p_fake`: 1 means fake."""
+Programs send `Authorization: Bearer vigil_...`. Every refusal is `application/problem+json` with `detail`, what happened,
+and where there is something to do with `next_step`. `p_fake`: 1 means fake."""
 
 
 def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path | None = None, names: Sequence[str] = ()) -> FastAPI:

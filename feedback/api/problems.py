@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): what happened, why, and what to do next; never a traceback."""
+"""Errors as `application/problem+json` (RFC 9457): what happened, why, and what to do next where there is something; never a traceback."""
 
 import logging
 from http import HTTPStatus
