@@ -4,6 +4,7 @@ DVC runs in-process (its command takes two seconds to say that nothing is new); 
 own, hooks, signing, colours and line numbers off, so that a user's set-up cannot stop or change a cycle's commit, nor what is read from git.
 """
 
+import errno
 import io
 import logging
 import os
@@ -208,6 +209,7 @@ def open_dvc(root: Path) -> Any:
 
         logging.getLogger("dvc").setLevel(logging.WARNING)  # it advises git commands that the cycle runs itself
         _write_lock_quickly()
+        _give_up_without_room()
         with Repo(str(root)) as repo:
             yield repo
     finally:
@@ -249,6 +251,33 @@ def _write_lock_quickly() -> None:
 
     modify.quick = True  # type: ignore[attr-defined]
     dvcfile.modify_yaml = modify
+
+
+def _give_up_without_room() -> None:
+    """Have DVC's notes (diskcache) wait for a lock only: it begins a transaction again for ever, and at once, whatever SQLite complains of, a full disk too."""
+    import sqlite3
+
+    import diskcache
+
+    as_it_does = diskcache.Cache._sql.fget
+    if getattr(as_it_does, "gives_up", False):
+        return
+
+    def statements(cache: Any) -> Any:
+        execute = as_it_does(cache)
+
+        def run(statement: str, *arguments: Any, **options: Any) -> Any:
+            try:
+                return execute(statement, *arguments, **options)
+            except sqlite3.OperationalError as problem:
+                if not statement.startswith("BEGIN") or getattr(problem, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                    raise
+                raise OSError(errno.ENOSPC, f"SQLite: {problem}", cache.directory) from problem
+
+        return run
+
+    statements.gives_up = True  # type: ignore[attr-defined]
+    diskcache.Cache._sql = property(statements)
 
 
 def _plain(value: Any) -> Any:

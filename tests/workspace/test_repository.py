@@ -20,6 +20,7 @@ import vigil.opening
 import workspace.repository
 from pipelines.train import revision
 from tests.feedback.killing import killed_at_line
+from tests.workspace.worlds import start_python
 from vigil.mending import examine_and_fix, set_batch_state
 from vigil.opening import open_workspace
 from workspace.errors import StageFailed, WorkspaceError
@@ -348,3 +349,51 @@ def test_the_remote_of_the_settings_is_used_whatever_dvc_takes_by_itself(tmp_pat
     assert push(tmp_path) == len(held) == 2 and not (tmp_path / "backup").exists()
     assert set(objects_in(tmp_path / ".vigil" / "remote")) == set(held)
     assert delete_objects(tmp_path, held) == 2 and not objects_in(tmp_path / ".vigil" / "remote")
+
+
+def one_batch(root: Path) -> Path:
+    """A workspace with one batch that DVC does not know yet; the batch's folder."""
+    init_repository(root, "remote")
+    batch = root / "data" / "raw" / "b"
+    batch.mkdir(parents=True)
+    (batch / "media-000.tar").write_bytes(b"media")
+    return batch
+
+
+WITHOUT_ROOM = """
+    import sqlite3, sys
+    from pathlib import Path
+    import diskcache
+    from workspace.files import is_no_room
+    from workspace.repository import dvc_add
+
+    as_it_does = diskcache.Cache._sql.fget
+
+    def statements(cache):
+        def run(statement, *arguments, **options):
+            if statement == "BEGIN IMMEDIATE":
+                problem = sqlite3.OperationalError("database or disk is full")
+                problem.sqlite_errorname = "SQLITE_FULL"
+                raise problem
+            return as_it_does(cache)(statement, *arguments, **options)
+
+        return run
+
+    diskcache.Cache._sql = property(statements)
+    try:
+        dvc_add(Path(sys.argv[1]), [Path(sys.argv[1]) / "data" / "raw" / "b"])
+    except OSError as problem:
+        print(problem.strerror, is_no_room(problem))
+"""
+
+
+def test_a_full_disk_ends_dvc_instead_of_holding_it_for_ever(tmp_path: Path) -> None:
+    """Its notes are kept by a library that begins again at once whatever SQLite says: an ingest held the workspace until somebody made room."""
+    one_batch(tmp_path)
+    process = start_python(WITHOUT_ROOM, tmp_path)
+    try:
+        said, problem = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert said.strip() == "SQLite: database or disk is full True", problem
+    assert not (tmp_path / "data" / "raw" / "b.dvc").exists()
