@@ -9,7 +9,7 @@ from typing import Any
 from workspace.errors import WorkspaceError
 from workspace.journal import Event, Journal
 from workspace.lease import lease
-from workspace.objects import FOLDER, WORKSPACE, cache_of, inside, local_remote, needed_by, objects_in, outputs_in, revisions
+from workspace.objects import WORKSPACE, cache_of, is_cached, local_remote, needed_by, objects_in, revisions
 from workspace.settings import Settings
 from workspace.state import batch_states, candidates, champion, open_cycle, previous, promoted
 
@@ -105,20 +105,14 @@ def _batches(root: Path, events: Sequence[Event]) -> Iterator[Pile]:
 
 def _models(root: Path, events: Sequence[Event]) -> Iterator[Pile]:
     """The files of models that were never promoted, where DVC's cache holds them too."""
-    known, ever, cached = candidates(events), promoted(events), objects_in(cache_of(root))
+    known, ever, cache = candidates(events), promoted(events), cache_of(root)
     for cycle, model in known.items():
         folder, pointer = root / model.path, (root / model.path).with_name(f"{cycle}.dvc")
         if cycle in ever or not folder.is_dir():
             continue
-        whole = pointer.is_file() and _is_cached(pointer, cached)
+        whole = pointer.is_file() and is_cached(cache, pointer)
         kept = "" if whole else "not all of it is in DVC's cache"
         yield Pile(f"files of the held model of {cycle}", (folder,), f"in DVC's cache: `dvc checkout models/{cycle}.dvc` brings them back", kept)
-
-
-def _is_cached(pointer: Path, cached: dict[str, Path]) -> bool:
-    """Whether the folder that a .dvc file names lies whole in the cache."""
-    folders = [md5 for md5 in outputs_in(pointer.read_text(encoding="utf-8")).values() if md5.endswith(FOLDER)]
-    return bool(folders) and all(md5 in cached and inside(cached, md5) <= cached.keys() for md5 in folders)
 
 
 def _objects(root: Path, settings: Settings, without_tags: Sequence[str]) -> Iterator[Pile]:

@@ -68,6 +68,7 @@ def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings], m
     from pipelines.stage import Progress
     from workspace.errors import DataError
     from workspace.journal import Journal
+    from workspace.objects import to_add
     from workspace.repository import dvc_add
     from workspace.state import batch_states
 
@@ -86,5 +87,5 @@ def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings], m
                     raise
                 reports.append(IngestReport(problems={source.name: str(problem)}))
         folders = [root / "data" / "raw" / batch for batch in batch_states(Journal(root).events())]
-        dvc_add(root, [folder for folder in folders if folder.exists() and not folder.with_name(f"{folder.name}.dvc").exists()])
+        dvc_add(root, to_add(root, folders))
     return reports

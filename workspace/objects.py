@@ -5,7 +5,7 @@ needed, as for DVC's own `gc --all-branches --all-tags --workspace`. An input th
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,47 @@ def cache_of(root: Path) -> Path:
         return Path(Config(str(own), validate=False).get("cache", {}).get("dir") or own / "cache")
     except ConfigError as problem:
         raise WorkspaceError(f"The configuration of DVC in {root} cannot be read.", why=str(problem), next_step="Mend .dvc/config.") from problem
+
+
+def is_cached(cache: Path, pointer: Path) -> bool:
+    """Whether the cache has all that a .dvc file names. Reads the lists of folders and looks whether the rest is there: as quick where that is large."""
+    for md5 in outputs_in(pointer.read_text(encoding="utf-8")).values():
+        try:
+            md5s = with_files({md5: _place(cache, md5)}, [md5])
+        except (OSError, ValueError, TypeError, KeyError):  # no list, or not a whole one
+            return False
+        if not all(_place(cache, one).is_file() for one in md5s):
+            return False
+    return True
+
+
+def _place(store: Path, md5: str) -> Path:
+    return store / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def to_add(root: Path, folders: Iterable[Path]) -> list[Path]:
+    """The folders here that DVC does not know yet, and those whose content its cache lacks while the whole of it lies here.
+
+    A full disk left such ones. Of a folder that was fetched in part nothing is known that its .dvc file does not say better.
+    """
+    found, cache = [], None
+    for folder in folders:
+        pointer = folder.with_name(f"{folder.name}.dvc")
+        if not folder.is_dir():
+            continue
+        if pointer.exists():
+            cache = cache or cache_of(root)
+            if is_cached(cache, pointer) or not _is_whole(folder, pointer):
+                continue
+        found.append(folder)
+    return found
+
+
+def _is_whole(folder: Path, pointer: Path) -> bool:
+    """Whether a folder has as many files and bytes as its .dvc file says."""
+    out = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return (len(sizes), sum(sizes)) == (out.get("nfiles"), out.get("size"))
 
 
 def local_remote(root: Path, url: str) -> Path | None:

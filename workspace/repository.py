@@ -288,11 +288,45 @@ def _plain(value: Any) -> Any:
 
 
 def dvc_add(root: Path, paths: Sequence[Path]) -> None:
-    """Put folders under DVC (their .dvc files lie beside them). Safe to repeat."""
+    """Put folders under DVC (their .dvc files lie beside them). Safe to repeat.
+
+    Raises DataError where its cache lacks something of one of them afterwards, of which DVC itself only logs a line; that one's .dvc file is then
+    as it was before, or away.
+    """
     if not paths:
         return
-    with open_dvc(root) as repo:
-        repo.add([str(Path(path).resolve().relative_to(root.resolve())) for path in paths])
+    from dvc.lock import LockError
+
+    from workspace.objects import cache_of, is_cached
+
+    names = [str(Path(path).resolve().relative_to(root.resolve())) for path in paths]
+    pointers = [root.resolve() / f"{name}.dvc" for name in names]
+    before = {pointer: pointer.read_bytes() if pointer.exists() else b"" for pointer in pointers}
+    lacking: list[Path] = []
+    try:
+        with open_dvc(root) as repo:
+            repo.add(names)
+    finally:
+        cache = cache_of(root)
+        lacking = [pointer for pointer in pointers if not (pointer.exists() and is_cached(cache, pointer))]
+        if lacking and not isinstance(sys.exception(), LockError):  # that says that another DVC is at work, whose files they may be
+            remove_stale_dvc_files(root)  # what it could not finish would keep the disk full
+        for pointer in lacking:
+            _put_back(pointer, before[pointer])
+    if lacking:
+        raise DataError(
+            f"DVC could not keep {', '.join(name for name, pointer in zip(names, pointers, strict=True) if pointer in lacking)}. It stays here, not versioned.",
+            why="its cache lacks what it was given, as a rule because the disk is full or closed to writing; the lines above say more",
+            next_step="Make room on the disk, or make it writable, and run the same command again; nothing that was finished is lost.",
+        )
+
+
+def _put_back(pointer: Path, content: bytes) -> None:
+    if not content:
+        pointer.unlink(missing_ok=True)
+    elif not pointer.exists() or pointer.read_bytes() != content:
+        with atomic_file(pointer, "wb") as handle:
+            handle.write(content)
 
 
 def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:

@@ -1,6 +1,8 @@
 """dvc.lock, written quickly: what DVC would have written, and never half of it."""
 
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -23,9 +25,9 @@ from tests.feedback.killing import killed_at_line
 from tests.workspace.worlds import start_python
 from vigil.mending import examine_and_fix, set_batch_state
 from vigil.opening import open_workspace
-from workspace.errors import StageFailed, WorkspaceError
+from workspace.errors import DataError, StageFailed, WorkspaceError
 from workspace.journal import Journal
-from workspace.objects import cache_of, objects_in
+from workspace.objects import cache_of, is_cached, objects_in, to_add
 from workspace.repository import REMOTE, commit, delete_objects, dvc_add, git, init_repository, open_dvc, push, remove_stale_git_locks, reproduce, set_remote
 from workspace.settings import load_settings
 
@@ -390,6 +392,9 @@ WITHOUT_ROOM = """
 def test_a_full_disk_ends_dvc_instead_of_holding_it_for_ever(tmp_path: Path) -> None:
     """Its notes are kept by a library that begins again at once whatever SQLite says: an ingest held the workspace until somebody made room."""
     one_batch(tmp_path)
+    half_written = tmp_path / ".dvc" / "cache" / "files" / "md5" / "ab" / ".b.tmp"
+    half_written.parent.mkdir(parents=True)
+    half_written.touch()
     process = start_python(WITHOUT_ROOM, tmp_path)
     try:
         said, problem = process.communicate(timeout=60)
@@ -397,3 +402,56 @@ def test_a_full_disk_ends_dvc_instead_of_holding_it_for_ever(tmp_path: Path) -> 
         process.kill()
     assert said.strip() == "SQLite: database or disk is full True", problem
     assert not (tmp_path / "data" / "raw" / "b.dvc").exists()
+    assert not half_written.exists(), "it would keep the disk full"
+
+
+def media_cannot_be_kept(patch: pytest.MonkeyPatch) -> None:
+    """The cache has no room for media; a folder's list, which is small, still finds some."""
+    from dvc_objects.fs import generic
+
+    as_it_does = generic._try_links
+
+    def links(links: Any, from_fs: Any, from_path: Any, to_fs: Any, to_path: Any, *rest: Any, **options: Any) -> Any:
+        if str(from_path).endswith("media-000.tar") and ".dvc/cache" in str(to_path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), to_path)
+        return as_it_does(links, from_fs, from_path, to_fs, to_path, *rest, **options)
+
+    patch.setattr(generic, "_try_links", links)
+
+
+def test_what_the_cache_could_not_keep_counts_as_not_versioned_until_it_is(tmp_path: Path) -> None:
+    """DVC logs a line and goes on: with its .dvc file written the batch was never added again, and its media were in neither cache nor remote."""
+    batch = one_batch(tmp_path)
+    pointer = batch.with_name("b.dvc")
+    with pytest.MonkeyPatch.context() as patch:
+        media_cannot_be_kept(patch)
+        with pytest.raises(DataError, match=r"data/raw/b\. It stays[\s\S]*Make room"):
+            dvc_add(tmp_path, [batch])
+    assert not pointer.exists() and (batch / "media-000.tar").read_bytes() == b"media"
+    assert to_add(tmp_path, [batch, batch.with_name("not-here")]) == [batch]
+    dvc_add(tmp_path, [batch])
+    known = pointer.read_bytes()
+    assert is_cached(cache_of(tmp_path), pointer) and to_add(tmp_path, [batch]) == []
+    (batch / "media-000.tar").unlink()  # a shard may be linked to the cache, read-only
+    (batch / "media-000.tar").write_bytes(b"other media")
+    with pytest.MonkeyPatch.context() as patch:
+        media_cannot_be_kept(patch)
+        with pytest.raises(DataError):
+            dvc_add(tmp_path, [batch])
+    assert pointer.read_bytes() == known and (batch / "media-000.tar").read_bytes() == b"other media"
+
+
+def test_a_batch_that_the_cache_lacks_is_added_again_where_it_lies_here_whole(tmp_path: Path) -> None:
+    batch = one_batch(tmp_path)
+    (batch / "manifest.parquet").write_bytes(b"rows")
+    dvc_add(tmp_path, [batch])
+    known, pointer = batch.with_name("b.dvc").read_bytes(), batch.with_name("b.dvc")
+    for lost in objects_in(cache_of(tmp_path)).values():
+        content = lost.read_bytes()
+        lost.unlink()
+        assert to_add(tmp_path, [batch]) == [batch]
+        dvc_add(tmp_path, [batch])
+        assert lost.read_bytes() == content and pointer.read_bytes() == known
+    lost.unlink()
+    (batch / "manifest.parquet").unlink()
+    assert to_add(tmp_path, [batch]) == [], "fetched in part: what is left of it is no new version"
