@@ -26,7 +26,7 @@ from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write
 from workspace.errors import SettingsError, StageFailed, VigilError, WorkspaceError
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
-from workspace.lease import lease
+from workspace.lease import CYCLE, lease
 from workspace.modelfiles import MODEL_FILES
 from workspace.settings import STAGES, Settings, SourceSettings, load_settings
 from workspace.state import IMPORTED, anchor, batch_states, cycles, open_cycle
@@ -185,7 +185,7 @@ def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False,
     prepare_environment(root)
     settings = load_settings(root / "params.yaml")
     refuse_unknown_names(settings)
-    with lease(root, "retrain"):
+    with lease(root, CYCLE):
         sign_run(root)
         return _run(root, settings, scheduled, force, settings.ingest.sources if sources is None else sources).as_dict()
 

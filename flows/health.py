@@ -87,6 +87,7 @@ def count_weeks_from_now(root: Path, settings: Settings) -> list[str]:
 def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     """Every check of `vigil doctor` as {check, ok, found, next}; nothing is changed."""
     from workspace import registry
+    from workspace.lease import cycle_runs
     from workspace.repository import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem, is_versioned
     from workspace.state import champion, cycles, open_cycle
 
@@ -111,11 +112,12 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     if without_git:
         row("git", False, f"{without_git}; nothing can be versioned or restored", next_step)
     row("journal", True, f"{len(events)} events, chain intact{'' if without_git else ', and all that was committed'}")
-    running = open_cycle(events)
+    running, holder = open_cycle(events), cycle_runs(root)
+    left_open = f"{running.cycle} is run by {holder}" if running and holder else f"{running.cycle} was begun and not finished" if running else ""
     row(
         "cycle",
-        running is None,
-        f"{running.cycle} was begun and not finished" if running else f"{len(cycles(events))} cycles, none open",
+        running is None or holder is not None,
+        left_open or f"{len(cycles(events))} cycles, none open",
         "run `vigil retrain`: it goes on",
     )
     now = datetime.now(UTC)

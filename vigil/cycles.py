@@ -35,7 +35,7 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
 def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force: bool = False) -> dict[str, Any]:
     """Run one cycle if there is a reason to. Scheduled: only if a week is due."""
     from flows.closing import finish_commit, unfinished
-    from workspace.lease import lease
+    from workspace.lease import CYCLE, lease
 
     if unfinished(root):
         with lease(root, "commit"):
@@ -55,7 +55,7 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     prepare_environment(root)
     from flows.health import end_what_was_left
 
-    with lease(root, "retrain"):  # first: a workspace that cannot be written says so here, Prefect's server after two minutes
+    with lease(root, CYCLE):  # first: a workspace that cannot be written says so here, Prefect's server after two minutes
         start_private_server()
         for line in end_what_was_left(root, settings):
             print(line, file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ from typing import Any
 from workspace.errors import WorkspaceError
 from workspace.files import read_json
 from workspace.journal import Journal
+from workspace.lease import cycle_runs
 from workspace.settings import Settings
 from workspace.state import BATCH_STATES, batch_states, candidates, champion, cycles, open_cycle, previous
 
@@ -106,13 +107,14 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
     from vigil.cycles import would_run
 
     events = Journal(root).events()
-    leading, running = champion(events), open_cycle(events)
+    leading, running, holder = champion(events), open_cycle(events), cycle_runs(root)
     plan = would_run(root, settings)
     return {
         "workspace": str(root),
         "profile": settings.profile,
         "champion": {"cycle": leading.cycle, "model_sha256": leading.model_sha256, "version": leading.version} if leading else None,
         "open_cycle": running.cycle if running else None,
+        "run_by": str(holder) if running and holder else None,
         "cycles": [
             {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "judged": list(one.judged), "closed": one.closed}
             for one in cycles(events)
@@ -131,6 +133,9 @@ def render_status(page: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in page["batches"].items() if count)
     lines.append(f"batches   {counts or 'none'}")
     plan = page["next"]
+    if page["run_by"]:
+        lines.append(f"running   {page['open_cycle']}, by {page['run_by']}")
+        return "\n".join(lines)
     lines.append(f"next      vigil retrain ({TRAINING[plan['work']]}): " + "; ".join(plan["reasons"]) if plan["needed"] else "next      nothing new")
     waiting = [f"{page['batches'][state]} {state}" for state in ("held", "deferred") if page["batches"][state]]
     if waiting and not plan["needed"]:

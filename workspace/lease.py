@@ -20,6 +20,7 @@ from workspace.errors import LeaseHeldError
 from workspace.files import write_json
 
 LOOK_SECONDS = 0.1
+CYCLE = "retrain"  # the purpose of the lease that a cycle holds
 _held: dict[int, str] = {}  # descriptors that this process holds, with the path of the lock
 _fork_hook: list[bool] = []
 
@@ -49,6 +50,12 @@ def lease(root: Path, purpose: str, wait_seconds: float = 0.0) -> Iterator[Holde
 def lease_holder(root: Path) -> Holder | None:
     """The living process that holds the lease of `root`, or None. Looks only."""
     return read_holder(_lease_lock(root))
+
+
+def cycle_runs(root: Path) -> Holder | None:
+    """The living process that runs a cycle at `root`, or None where the lease is free or held for anything else."""
+    holder = lease_holder(root)
+    return holder if holder and holder.purpose == CYCLE else None
 
 
 def holds_lease(root: Path) -> bool:

@@ -8,9 +8,11 @@ import pytest
 from flows.cycle import _one_cycle
 from flows.health import examine
 from tests.system.world import git
+from tests.workspace.worlds import start_python
 from vigil.cycles import run_cycle
 from vigil.mending import set_batch_state
 from vigil.opening import open_workspace
+from vigil.reading import render_status, status_of
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease_holder
@@ -81,3 +83,38 @@ def test_a_journal_that_lost_committed_lines_is_named_and_nothing_runs_on_it(wor
     finally:
         path.write_text(whole)
     assert journal_row(root, settings)["ok"]
+
+
+HOLD = """
+    import sys, time
+    from pathlib import Path
+    from workspace.lease import lease
+    with lease(Path(sys.argv[1]), sys.argv[2]):
+        print("held", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_a_cycle_at_work_is_no_fault_and_one_that_nobody_runs_is(tmp_path: Path) -> None:
+    """Whoever watches the doctor's exit code was alarmed for as long as a training took, and told to run what was running."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    Journal(root).append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    Journal(root).append("cycle_opened", cycle="2026-W01.1", judged=["b1"], base_model="", fingerprint="", scheduled=False, week="")
+
+    def seen(purpose: str) -> tuple[bool, str, str]:
+        process = start_python(HOLD, root, purpose)
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            (row,) = [row for row in examine(root, settings) if row["check"] == "cycle"]
+            return row["ok"], row["found"], render_status(status_of(root, settings))
+        finally:
+            process.kill()
+            process.communicate()
+
+    ok, found, page = seen("retrain")
+    assert ok and "2026-W01.1 is run by process" in found
+    assert "running   2026-W01.1, by process" in page and "begun and not finished" not in page and "vigil retrain" not in page
+    ok, found, page = seen("ingest")
+    assert not ok and found == "2026-W01.1 was begun and not finished" and "begun and not finished" in page
