@@ -16,9 +16,10 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
 from feedback.access import Actor, Role
-from feedback.database import Database, DatabaseSilent, new_id, now
+from feedback.database import Database, new_id, now
 from feedback.secret import Secret
 from feedback.tables import API_KEYS, SESSIONS, USERS
+from workspace.errors import DatabaseSilent
 from workspace.settings import FeedbackSettings
 
 LOG = logging.getLogger("vigil.serve")

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from workspace.errors import VigilError, WorkspaceError
+from workspace.errors import DatabaseSilent, WorkspaceError
 from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.database")
@@ -29,12 +29,6 @@ BUSY_SECONDS = 30
 WRITE_LOCK = 0x56494749  # of PostgreSQL's advisory locks: one writer at a time, as SQLite has it
 MIGRATIONS = Path(__file__).parent / "migrations"
 UNANSWERED = (OperationalError, NoConnectionFree)
-
-
-class DatabaseSilent(VigilError):
-    """The database was busy for longer than anybody waits, or cannot be reached; that says nothing about what was asked of it."""
-
-    retryable = True
 
 
 class Database:

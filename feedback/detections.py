@@ -16,9 +16,10 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
 from feedback import audit
 from feedback.access import Actor
-from feedback.database import Database, DatabaseSilent, moment_of, new_id, now
+from feedback.database import Database, moment_of, new_id, now
 from feedback.keep import UNSURE, MediaStore, StoreSilent
 from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA, SENT
+from workspace.errors import DatabaseSilent
 from workspace.files import sha256_file
 from workspace.settings import FeedbackSettings
 

@@ -69,6 +69,12 @@ class RegistryUnavailable(VigilError):
     """The model registry did not answer. What was decided stands in the journal; showing it is made up for later."""
 
 
+class DatabaseSilent(VigilError):
+    """The service's database was busy for longer than anybody waits, or cannot be reached; that says nothing about what was asked of it."""
+
+    retryable = True
+
+
 class StageFailed(VigilError):
     """A stage of the cycle ended with an error; finished stages are kept.
 

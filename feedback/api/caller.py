@@ -17,10 +17,9 @@ from feedback.addresses import AddressRefused
 from feedback.api.answers import dumps, json_response
 from feedback.api.problems import Problem, problem_response
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate
-from feedback.database import DatabaseSilent
 from feedback.detections import RETRY_SECONDS, KeyReused, QueueFull
 from feedback.service import Gone, NotFound, Service
-from workspace.errors import DataError, WorkspaceError
+from workspace.errors import DatabaseSilent, DataError, WorkspaceError
 
 COOKIE, CSRF_HEADER = "vigil_session", "X-CSRF-Token"
 MOST_ANSWERS, LONGEST_ANSWER_BYTES = 2000, 16 << 10  # kept at once; longer ones are written anew each time

@@ -10,9 +10,9 @@ from feedback.console.layout import REFUSALS, View, page
 from feedback.console.media import pictures_of
 from feedback.console.parts import WORDS, badge, choice, link, moment, percent, tag
 from feedback.console.visitor import LoggedOut
-from feedback.database import DatabaseSilent
 from feedback.policies import POLICIES
 from feedback.service import Service
+from workspace.errors import DatabaseSilent
 
 LOOK_SECONDS = 0.4
 RECENT = 8

@@ -17,8 +17,8 @@ from feedback.console import PATH, theme
 from feedback.console.layout import BUILD_SECONDS, explain, frame
 from feedback.console.parts import button, drawing, field, link, tag
 from feedback.console.visitor import COOKIE, FORM_COOKIE, FORM_FIELD, Visitor, end_session, form_token, is_same, same_site, set_session, token_of
-from feedback.database import DatabaseSilent
 from feedback.service import Service
+from workspace.errors import DatabaseSilent
 
 LARGEST_FORM_BYTES = 8192
 LOG_INS_A_MINUTE = 60  # of one address; an account is locked much sooner

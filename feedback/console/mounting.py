@@ -15,14 +15,14 @@ from nicegui import app as library
 from nicegui import binding, ui
 from starlette.routing import Mount, Route
 
+from feedback.api.guard import RETRY_SECONDS
 from feedback.console import PATH, account, cases, charts, detect, entry, history, media, models, review, theme, trail, users, verdict
 from feedback.console.guard import Guard
 from feedback.console.layout import View, explain, frame, page
 from feedback.console.parts import empty, tag
 from feedback.console.sockets import may_open, own_pages
-from feedback.database import DatabaseSilent
-from feedback.detections import RETRY_SECONDS
 from feedback.service import NotFound, Service
+from workspace.errors import DatabaseSilent
 
 LOG = logging.getLogger("vigil.console")
 PAGES = (detect, verdict, history, review, cases, models, charts, account, users, trail)
@@ -71,7 +71,7 @@ def _lost(service: Service) -> None:
             empty("The service failed on this page.", "Its log says how. The API goes on answering.", PATH, "Back to the start")
 
     async def silent(_: Request, problem: Exception) -> Response:
-        return PlainTextResponse(explain(problem), 503, {"Retry-After": str(RETRY_SECONDS)})
+        return PlainTextResponse(explain(problem), 503, {"Retry-After": RETRY_SECONDS})
 
     library.on_page_exception(failed)
     library.add_exception_handler(DatabaseSilent, silent)  # of what is no page: forms, media

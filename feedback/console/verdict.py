@@ -12,9 +12,9 @@ from feedback.console.layout import REFUSALS, View, explain, page, say
 from feedback.console.media import pictures_of
 from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, facts, field, link, moment, percent, size, table, tag
 from feedback.console.visitor import LoggedOut
-from feedback.database import DatabaseSilent
 from feedback.report import limits_of
 from feedback.service import Service
+from workspace.errors import DatabaseSilent
 
 SAYS = {
     "real": "The model found no sign of a forgery that it knows.",

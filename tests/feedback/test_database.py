@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from feedback.database import URL_VARIABLE, Database, DatabaseSilent, database_url, exists, new_id, now
+from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
 from feedback.tables import MEDIA
 from tests.feedback import databases
 from tests.feedback.databases import KINDS
 from tests.feedback.world import write_settings
-from workspace.errors import WorkspaceError
+from workspace.errors import DatabaseSilent, WorkspaceError
 from workspace.settings import load_settings
 
 
