@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pipelines.intake import IngestReport
     from workspace.settings import Settings
 
-MODES = ("dense", "standard", "fast")
 Media = str | Path | bytes | NDArray[np.uint8]
 
 
@@ -94,6 +93,8 @@ class Detector:
         `mode` (dense, standard, fast) says how densely a video is looked at; `name` is what the verdict calls it. Whatever is wrong with a
         file, there is a verdict, 'none' with a reason at the least. Raises TypeError for an array that is no picture, ValueError for another mode.
         """
+        from vigil.scoring import MODES
+
         if mode and mode not in MODES:
             raise ValueError(f"mode {mode!r}: use dense, standard or fast")
         source = _picture(media) if isinstance(media, np.ndarray) else media if isinstance(media, bytes) else Path(media)

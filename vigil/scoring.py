@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from model.inference import Engine
 
 COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
+MODES = ("dense", "standard", "fast")
 NO_VERDICT = 3
 WARNINGS = {
     "not promoted": "This model was not promoted: no gate vouches for its answers ({name}).",
@@ -129,7 +130,7 @@ def warning(mark: str, folder: Path) -> str:
 
 def refuse_unknown_mode(mode: str) -> None:
     """Raise typer.BadParameter unless `mode` is one of the three, or empty."""
-    if mode not in ("", "dense", "standard", "fast"):
+    if mode and mode not in MODES:
         import typer
 
         raise typer.BadParameter(f"--mode {mode}: use dense, standard or fast")

@@ -17,6 +17,7 @@ from workspace.repository import git
 WORKSPACE = "workspace"
 LOCK = "dvc.lock"
 FOLDER = ".dir"  # ends the md5 of a folder's list of files
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, yaml.YAMLError)  # of a list or a .dvc file that is none, or half of one
 
 
 def objects_in(store: Path) -> dict[str, Path]:
@@ -37,15 +38,13 @@ def cache_of(root: Path) -> Path:
 
 
 def is_cached(cache: Path, pointer: Path) -> bool:
-    """Whether the cache has all that a .dvc file names. Reads the lists of folders and looks whether the rest is there: as quick where that is large."""
-    for md5 in outputs_in(pointer.read_text(encoding="utf-8")).values():
-        try:
-            md5s = with_files({md5: _place(cache, md5)}, [md5])
-        except (OSError, ValueError, TypeError, KeyError):  # no list, or not a whole one
-            return False
-        if not all(_place(cache, one).is_file() for one in md5s):
-            return False
-    return True
+    """Whether a .dvc file names something and the cache has all of it. Reads the lists of folders and looks whether the rest is there, however large it is."""
+    try:
+        named = list(outputs_in(pointer.read_text(encoding="utf-8")).values())
+        md5s = with_files({md5: _place(cache, md5) for md5 in named}, named)
+    except UNREADABLE:
+        return False
+    return bool(md5s) and all(_place(cache, one).is_file() for one in md5s)
 
 
 def _place(store: Path, md5: str) -> Path:
@@ -71,8 +70,11 @@ def to_add(root: Path, folders: Iterable[Path]) -> list[Path]:
 
 
 def _is_whole(folder: Path, pointer: Path) -> bool:
-    """Whether a folder has as many files and bytes as its .dvc file says."""
-    out = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
+    """Whether a folder has as many files and bytes as its .dvc file says; of one that cannot be read nobody knows."""
+    try:
+        out = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
+    except UNREADABLE:
+        return False
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return (len(sizes), sum(sizes)) == (out.get("nfiles"), out.get("size"))
 

@@ -302,7 +302,6 @@ def dvc_add(root: Path, paths: Sequence[Path]) -> None:
     names = [str(Path(path).resolve().relative_to(root.resolve())) for path in paths]
     pointers = [root.resolve() / f"{name}.dvc" for name in names]
     before = {pointer: pointer.read_bytes() if pointer.exists() else b"" for pointer in pointers}
-    lacking: list[Path] = []
     try:
         with open_dvc(root) as repo:
             repo.add(names)

@@ -53,14 +53,19 @@ def read(source: SourceSettings, path: Path) -> Listing:
     return listing_of(source, table, rows, columns, first=2, word="line")
 
 
+def columns_of(source: SourceSettings) -> dict[str, str]:
+    """What the source's table calls each column that is read, in lower case."""
+    called = {str(name): their for name, their in source.columns.items()}
+    return {name: called.get(name, name).strip().lower() for name in ("path", "label", *OPTIONAL)}
+
+
 def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], columns: Sequence[str], *, first: int, word: str) -> Listing:
     """The files that the rows of a table name. `columns` are its own, in lower case; row `first` is its first `word` with content.
 
     Raises DataError, naming at most MOST_NAMED mistakes.
     """
-    called = {str(name): their for name, their in source.columns.items()}
-    theirs = {name: called.get(name, name).strip().lower() for name in ("path", "label", *OPTIONAL)}
-    missing = {name: theirs[name] for name in ("path", "label", *called) if theirs[name] not in columns}
+    theirs = columns_of(source)
+    missing = {name: theirs[name] for name in ("path", "label", *map(str, source.columns)) if theirs[name] not in columns}
     if missing:
         words = " ".join(f"--column {name}=..." for name in missing)
         raise DataError(

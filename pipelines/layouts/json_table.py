@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.layouts.csv_table import OPTIONAL, listing_of
+from pipelines.layouts.csv_table import columns_of, listing_of
 from pipelines.layouts.found import Listing, no_key_twice, read_json_table
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
@@ -30,8 +30,7 @@ def read(source: SourceSettings, path: Path) -> Listing:
             why=f"entry {wrong} is no object",
             next_step='Write [{"path": ..., "label": ...}, ...].',
         )
-    called = {str(name): their for name, their in source.columns.items()}
-    theirs = {name: called.get(name, name).strip().lower() for name in ("path", "label", *OPTIONAL)}
+    theirs = columns_of(source)
     single = {their for name, their in theirs.items() if name not in ("attributes", "case_id")}  # a column `case_id` of a stranger is not read
     rows = []
     for number, entry in enumerate(content, start=1):

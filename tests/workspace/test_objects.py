@@ -8,7 +8,7 @@ import pytest
 from vigil.garbage import collect
 from vigil.opening import open_workspace
 from workspace.errors import DataError
-from workspace.objects import WORKSPACE, cache_of, local_remote, needed_by, objects_in, tags_needing
+from workspace.objects import WORKSPACE, cache_of, is_cached, local_remote, needed_by, objects_in, tags_needing, to_add
 from workspace.repository import commit, delete_objects, dvc_add, open_dvc, reproduce
 from workspace.settings import load_settings
 
@@ -102,3 +102,15 @@ def test_a_cache_that_others_may_use_is_looked_into_and_nothing_of_it_is_collect
     assert "others may need what it holds" in rows[0]["kept"]
     delete_objects(root, list(held)[:1])
     assert len(objects_in(cache_of(root))) == len(held) - 1, "what is to be erased goes from there too"
+
+
+@pytest.mark.parametrize("text", ["", "outs: []\n", "- 1\n", "outs:\n<<<<<<< HEAD\n", "outs:\n- {path: b1}\n", f"outs:\n- {{md5: {'0' * 32}.dir, path: b1}}\n"])
+def test_of_a_dvc_file_that_names_nothing_whole_nobody_says_that_its_folder_is_cached(tmp_path: Path, text: str) -> None:
+    """`vigil gc` deletes the loose files of a model that the cache has."""
+    folder = tmp_path / "data" / "raw" / "b1"
+    folder.mkdir(parents=True)
+    (folder / "media-000.tar").write_bytes(b"media")
+    pointer = folder.with_name("b1.dvc")
+    pointer.write_text(text)
+    assert not is_cached(tmp_path / "cache", pointer)
+    assert to_add(tmp_path, [folder]) == [], "it is left for its owner to mend"
