@@ -49,6 +49,7 @@ def code_hash(*more: str) -> str:
 STANDS_FOR = {
     ("faces", 6): (5, "pixels that are not square, mirrored and joined videos, marked AVIFs: nothing that is rendered has any"),
     ("faces", 9): (8, "false time stamps and packets that nobody can read hide no other picture: no video here has any"),
+    ("validate", 3): (2, "an empty file beside the media is no medium: there is none here"),
     ("forge", 9): (8, "refuses a plugin's copies of what it was given: no script here has a plugin"),
     ("forge", 10): (9, "an exported generator's face may talk in place of a video: no script here has one"),
     ("forge", 11): (10, "a fake's looks are measured on itself, and drawn people are lit, cut and coded otherwise: no figure here comes from either"),

@@ -30,12 +30,11 @@ from feedback.secret import VARIABLE, load_secret
 from feedback.serving import Serving
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 from workspace.files import write_json
-from workspace.lease import Holder, hold_lock
+from workspace.lease import Holder, serving_alone
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
 
 LOG = logging.getLogger("vigil.serve")
-LOCK = Path(".vigil/locks/serve.lock")
 PARENT_LOOK_SECONDS = 1.0
 GRACE_SECONDS = 30
 CONSOLE_WAIT_SECONDS = 15.0  # a service whose model does not load still has its console
@@ -81,7 +80,7 @@ def serve(
 
 def _alone(root: Path, url: str) -> contextlib.AbstractContextManager[Holder]:
     """Serve as the only one: two services of a workspace go by one name as workers, and would take each other's jobs. Ends with the process."""
-    return hold_lock(root / LOCK, f"serving {url}", 0.0, what="This workspace is served already. Nothing was started.")
+    return serving_alone(root, f"serving {url}", "This workspace is served already. Nothing was started.")
 
 
 def _run(application: FastAPI, settings: Settings, host: str, listener: socket.socket, ready_file: Path | None, probe: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.layouts.found import MEDIA_SUFFIXES, NOT_MEDIA
+from pipelines.layouts.found import EMPTY, MEDIA_SUFFIXES, NOT_MEDIA
 from pipelines.stage import stage_main
 from workspace.errors import DataError
 from workspace.files import read_json, write_json
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 20
 # Reasons that say nothing about the media of a batch: somebody's notes between the files are no sign of corrupt videos.
 NOT_MEDIA_REASONS = (
-    NOT_MEDIA, "link leads outside the source", "path leads outside the source", "link to a folder", "broken link", "not a regular file",
+    NOT_MEDIA, EMPTY, "link leads outside the source", "path leads outside the source", "link to a folder", "broken link", "not a regular file",
 )  # fmt: skip
 
 

@@ -63,10 +63,10 @@ def render_diff(page: dict[str, Any]) -> str:
 def _card(root: Path, cycle: str) -> dict[str, Any]:
     path = root / "models" / cycle / "card.json"
     if not path.is_file():
-        known = ", ".join(candidates(Journal(root).events())) or "none"
-        raise WorkspaceError(
-            f"There is no model of {cycle} here.", why=f"models: {known}", next_step=f"Name one of them; if it was collected, run dvc pull models/{cycle}.dvc."
-        )
+        made = candidates(Journal(root).events())
+        collected = f"If it was collected, run dvc pull models/{cycle}.dvc." if cycle in made else ""
+        step = collected or ("Name one of them." if made else "Run `vigil retrain` until there are two.")
+        raise WorkspaceError(f"There is no model of {cycle} here.", why=f"models: {', '.join(made) or 'none'}", next_step=step)
     return dict(read_json(path))
 
 

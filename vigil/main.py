@@ -591,14 +591,15 @@ def erase(
     from vigil.people import erase as erase_upload
     from vigil.people import render_erased, render_would_erase, would_erase
 
-    if dry_run and len(what or []) != 1:
+    named = [one.strip().lower() for one in what or []]  # PowerShell's Get-FileHash says a sha256 in capitals
+    if dry_run and len(named) != 1:
         raise typer.BadParameter("--dry-run says of one sample or detection what would go: name it")
     root = _root(workspace)
-    if dry_run and what:
-        page = would_erase(root, _settings(root), what[0])
+    if dry_run:
+        page = would_erase(root, _settings(root), named[0])
         _emit(page, render_would_erase(page), as_json)
         return
-    found = erase_upload(root, _settings(root), what or [], who, why)
+    found = erase_upload(root, _settings(root), named, who, why)
     _emit(found, render_erased(found), as_json)
 
 

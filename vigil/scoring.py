@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.shipped import STARTER, has_starter
-from pipelines.layouts.found import MEDIA_SUFFIXES, NOT_MEDIA, as_text, is_hidden, problem_of, walk
+from pipelines.layouts.found import EMPTY, MEDIA_SUFFIXES, NOT_MEDIA, as_text, is_hidden, problem_of, walk
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def expand(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def is_beside(path: Path, reason: str) -> bool:
-    """Whether a file that nobody named is no media and has no medium's name: tables and notes lie between clips."""
-    return reason == NOT_MEDIA and not path.name.lower().endswith(MEDIA_SUFFIXES)
+    """Whether a file that nobody named is no media, or empty, and has no medium's name: tables and notes lie between clips."""
+    return reason in (NOT_MEDIA, EMPTY) and not path.name.lower().endswith(MEDIA_SUFFIXES)
 
 
 def choose_model(workspace: Path | None, named: Path | None) -> tuple[Path, str]:

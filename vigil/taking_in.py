@@ -8,7 +8,6 @@ import typer
 from vigil.words import parse_columns, parse_identity, parse_labels, source_name
 from workspace.blocks import mistakes_of
 from workspace.lease import lease
-from workspace.objectstore import is_s3
 from workspace.settings import Settings, SourceSettings
 
 
@@ -39,8 +38,6 @@ def named_sources(
     for number, path in enumerate(paths, start=1):
         if not path.strip():
             raise typer.BadParameter("the path of a source is empty; the folder that you are in is `.`")
-        if "://" in path and not is_s3(path):
-            raise typer.BadParameter(f"'{path}' is not read: a source is a folder or a table on this disk, or s3://BUCKET/PREFIX")
         raw: dict[str, Any] = {
             "name": name or source_name(path, f"source-{number}" if numbered else ""),
             "path": path if "://" in path else os.path.abspath(os.path.expanduser(path)),

@@ -3,12 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from workspace.lease import lease
+from workspace.lease import lease, serving_alone
 from workspace.upgrade import Upgrade, apply_upgrade, plan_upgrade, uncommitted
 
 
 def upgrade_workspace(root: Path, dry_run: bool) -> Upgrade:
-    """What changes, or would; done when this returns, unless it is a dry run. Raises LeaseHeldError while somebody writes to the workspace."""
+    """What changes, or would; done when this returns, unless it is a dry run.
+
+    Raises LeaseHeldError while somebody writes to the workspace, and where something changes while it is served: a service knows the tables it began with.
+    """
     if dry_run:
         return _whole_plan(root)
     from feedback.database import Database
@@ -21,7 +24,8 @@ def upgrade_workspace(root: Path, dry_run: bool) -> Upgrade:
                 Database(root, plan.settings).close()  # opening it brings it up to date, in one transaction
 
         if plan.changes or uncommitted(root):
-            apply_upgrade(root, plan, migrate)
+            with serving_alone(root, "upgrade", "This workspace is served. Nothing was changed."):
+                apply_upgrade(root, plan, migrate)
         return plan
 
 

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +45,11 @@ def lease(root: Path, purpose: str, wait_seconds: float = 0.0) -> Iterator[Holde
     """Hold the right to write to the workspace at `root`. Raises LeaseHeldError, naming the holder, when it is taken for longer than `wait_seconds`."""
     with hold_lock(_lease_lock(root), purpose, wait_seconds, what="This workspace is being written to. Nothing was changed.") as holder:
         yield holder
+
+
+def serving_alone(root: Path, purpose: str, what: str) -> AbstractContextManager[Holder]:
+    """Be the one service of the workspace at `root`, or see to it that there is none. Raises LeaseHeldError with `what` and the holder's name."""
+    return hold_lock(Path(root).resolve() / ".vigil" / "locks" / "serve.lock", purpose, 0.0, what)
 
 
 def lease_holder(root: Path) -> Holder | None:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from workspace.blocks import Block, Rule, every_mistake
 from workspace.errors import SettingsError
 from workspace.format import FORMAT, refuse_other_format
+from workspace.objectstore import is_s3
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -71,6 +72,14 @@ ColumnName = Literal[
 
 class SourceSettings(Block):
     """One place where media come from."""
+
+    RULES = (
+        Rule(
+            ("path",),
+            lambda path: bool(path.strip()) and ("://" not in path or is_s3(path)),
+            "path: {path!r} is not read: a source is a folder or a table on this disk, or s3://BUCKET/PREFIX",
+        ),
+    )
 
     name: str = Field(description="Short name; becomes the `source` column and part of the batch name.", pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")
     path: str = Field(description="A folder, a CSV file, or s3://bucket/prefix.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipelines.layouts.card import Card
 
 TABLE_NAME = "labels.csv"
-NOT_MEDIA = "not a media file"  # the reason that media/decode.py gives
+NOT_MEDIA, EMPTY = "not a media file", "empty file"  # the reasons that media/decode.py gives
 MEDIA_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".gif")
 
 

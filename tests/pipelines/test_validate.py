@@ -125,7 +125,7 @@ def test_an_empty_batch_fails() -> None:
 def test_notes_between_the_media_are_no_sign_of_corrupt_media_but_cut_videos_are() -> None:
     table, samples = batch()
     for row in (0, 1, 2):
-        table.loc[row, ["quarantine", "path"]] = ["not a media file", f"notes{row}.txt"]
+        table.loc[row, ["quarantine", "path"]] = [("not a media file", "empty file")[row % 2], f"notes{row}.txt"]
         samples[row] |= {"decoded": False, "clips": 0}
     assert verdict(table, samples)["success"]
     table.loc[[0, 1, 2], "path"] = [f"v/cut{row}.mp4" for row in range(3)]

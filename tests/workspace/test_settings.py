@@ -191,6 +191,14 @@ def test_a_source_reaches_the_settings_with_its_identity_rule():
     assert settings.ingest.sources[0].identity.pattern == "^(p[0-9]+)_"
 
 
+@pytest.mark.parametrize(("path", "is_read"), [("http://x/y", False), ("s3:///x", False), (" ", False), ("s3://bucket", True), ("media/of:2026", True)])
+def test_a_source_that_no_run_can_read_is_refused_when_the_settings_are_read(path, is_read):
+    """An address in params.yaml was taken for a folder that may be there next week, every week."""
+    raw = params()
+    raw["ingest"]["sources"] = [{"name": "web", "path": path}]
+    assert parse_settings(raw) if is_read else "s3://BUCKET/PREFIX" in mistakes_of(raw)
+
+
 def test_settings_cannot_be_changed_after_reading():
     with pytest.raises(ValueError, match="frozen"):
         parse_settings(params()).faces.size_px = 1  # type: ignore[misc]

@@ -29,7 +29,7 @@ from workspace.cycle import read_cycle
 from workspace.errors import SettingsError, WorkspaceError
 from workspace.format import FORMAT, format_of
 from workspace.journal import Journal
-from workspace.lease import lease
+from workspace.lease import lease, serving_alone
 from workspace.profiles import compose_params
 from workspace.settings import PROFILES, load_settings, parse_settings
 from workspace.upgrade import plan_upgrade, upgraded_params
@@ -139,6 +139,17 @@ def test_while_somebody_writes_nothing_is_upgraded(old: Path) -> None:
     with lease(old, "retrain"):
         done = vigil("upgrade", "-w", old, check=False)
     assert done.returncode == 1 and "being written to" in done.stderr and format_of(old / "params.yaml") == 1
+
+
+def test_while_it_is_served_nothing_is_upgraded(old: Path) -> None:
+    """The tables of a service that ran went another way than it knew them."""
+    with serving_alone(old, "serving http://127.0.0.1:8000", "held"):
+        done = vigil("upgrade", "-w", old, check=False)
+    assert done.returncode == 1 and "is served" in done.stderr and "serving http://127.0.0.1:8000" in done.stderr, done.stderr
+    assert format_of(old / "params.yaml") == 1
+    upgrade_workspace(old, False)
+    with serving_alone(old, "serving http://127.0.0.1:8000", "held"):
+        assert not upgrade_workspace(old, False).changes, "nothing is to be done, so nobody is in the way"
 
 
 def test_a_later_vigil_of_the_same_format_brings_its_stages_and_numbers(old: Path) -> None:
