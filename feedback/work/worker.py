@@ -5,7 +5,7 @@
 Started by feedback/work/supervisor.py. A line on stdin means that something was accepted; the end of stdin means that the service is
 gone, and so is the worker. On stdout it says, a JSON line each, which model answers ({"model": ...}) and how jobs go on
 ({"id", "state", "progress"}). The database is the truth: a line that is lost costs a moment, nothing else. A job keeps the model
-that it began with; on SIGTERM, and while the store of the media does not answer, jobs go back to the queue.
+that it began with; on SIGTERM, and while the store of the media or the database does not answer, jobs go back to the queue.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from feedback.work.batching import Batcher
 from feedback.work.decoding import ChildFailed, Decoders, Opened
 from feedback.work.judging import answer_of, bound_of, case_reason, faces_of, no_verdict
 from model.inference import most_telling
-from workspace.errors import VigilError
+from workspace.errors import DatabaseSilent, VigilError
 from workspace.files import is_no_room, sha256_bytes
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
@@ -145,20 +145,29 @@ class Worker:
                 _say({"id": detection_id, "state": "done", "progress": 1.0, "verdict": done["verdict"]})
         except asyncio.CancelledError:
             raise
-        except StoreSilent as problem:  # no attempt at the file
-            LOG.warning("detection %s goes back to the queue: %s %s", detection_id, problem.what, problem.why)
-            self.resting_until = asyncio.get_running_loop().time() + TROUBLE_SECONDS
-            await asyncio.to_thread(self.detections.give_back, self.name, detection_id)
-        except Exception as problem:  # the lease ends, another attempt follows, and after the last one the file says so
-            if not is_no_room(problem):
-                LOG.error("detection %s: %r", detection_id, problem)
-                await asyncio.to_thread(self.detections.let_go, self.name, detection_id)
-                return
-            LOG.error("detection %s goes back to the queue: there is no room on the disk: %s", detection_id, problem)  # no attempt at the file either
-            self.resting_until = asyncio.get_running_loop().time() + TROUBLE_SECONDS
-            await asyncio.to_thread(self.detections.give_back, self.name, detection_id)
+        except Exception as problem:
+            await self._put_down(detection_id, problem)
         finally:
             self.progress.pop(detection_id, None)
+
+    async def _put_down(self, detection_id: str, problem: Exception) -> None:
+        """End a job that failed: as if it had never been claimed where nothing about its file did, else the lease ends, another attempt follows, and after
+        the last one the file says so. While the database does not answer the job stays with this worker."""
+        silent = problem if isinstance(problem, StoreSilent | DatabaseSilent) else None
+        why = f"{silent.what} {silent.why}" if silent else f"there is no room on the disk: {problem}" if is_no_room(problem) else ""
+        if why:
+            LOG.warning("detection %s goes back to the queue: %s", detection_id, why)
+        else:
+            LOG.error("detection %s: %r", detection_id, problem)
+        put_down = self.detections.give_back if why else self.detections.let_go
+        while True:
+            if why:
+                self.resting_until = asyncio.get_running_loop().time() + TROUBLE_SECONDS
+            try:
+                await asyncio.to_thread(put_down, self.name, detection_id)
+                return
+            except DatabaseSilent:
+                await asyncio.sleep(TROUBLE_SECONDS)
 
     async def _judge(self, row: dict[str, Any], served: Served, bound: Bound) -> dict[str, Any]:
         card, model = served.engine.card, served.describe()

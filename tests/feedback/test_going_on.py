@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from feedback.access import Actor, Role
-from feedback.database import Database
+from feedback.database import DATABASE, Database
 from feedback.detections import Accepted
 from feedback.work.supervisor import Workers
 from feedback.work.worker import Worker
@@ -158,6 +159,37 @@ def test_a_worker_waits_for_a_store_that_does_not_answer_and_then_the_model_says
                     await until(lambda: (line.queue.get(row["id"]) or {})["state"] == "done", claiming)
 
         asyncio.run(go())
+    done = line.queue.get(row["id"]) or {}
+    assert (done["verdict"], done["attempts"]) == ("uncertain", 1)
+    line.world.close()
+
+
+def test_a_database_that_is_busy_is_no_attempt_at_the_file(
+    tmp_path: Path, models: tuple[Path, Path], picture: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever kept it locked for a few minutes made every file that was being looked at unreadable."""
+    monkeypatch.setattr("feedback.database.BUSY_SECONDS", 0)
+    monkeypatch.setattr("feedback.work.worker.TROUBLE_SECONDS", 0.05)
+    line = Line(tmp_path / "w")
+    row = line.send(picture)[0]
+    working = Worker(line.world.root, line.world.settings, "w", models[0])
+    other, keep = sqlite3.connect(line.world.root / DATABASE, isolation_level=None, check_same_thread=False), working._keep_pictures
+
+    def busy(*words: Any) -> Any:
+        if "goes back to the queue" not in caplog.text:
+            other.execute("BEGIN IMMEDIATE")
+        return keep(*words)
+
+    monkeypatch.setattr(working, "_keep_pictures", busy)
+
+    async def go() -> None:
+        async with at_work(working) as claiming:
+            await until(lambda: caplog.text.count("does not answer: database is locked") > working.settings.feedback.workers.max_attempts, claiming)
+            other.rollback()
+            await until(lambda: (line.queue.get(row["id"]) or {})["state"] == "done", claiming)
+
+    asyncio.run(go())
+    other.close()
     done = line.queue.get(row["id"]) or {}
     assert (done["verdict"], done["attempts"]) == ("uncertain", 1)
     line.world.close()
