@@ -129,7 +129,7 @@ def _ingest_source(
     if source.identity.rule == "column" and not listing.names_people:
         raise DataError(
             f"Source {source.name} does not say who is in its files.", why="identity rule `column` needs a column `identity`",
-            next_step="Add the column, or choose another rule: folder, pattern, file or unknown.",
+            next_step="Add the column, or say `--identity file` (each file is its own person), folder, pattern:REGEX or unknown.",
         )  # fmt: skip
     counts = SourceCounts(found=len(listing.files), hidden=listing.hidden)
     if listing.card:

@@ -35,6 +35,7 @@ app.add_typer(users_app, name="users")
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 
+UNWRITABLE_SQLITE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR")  # a full disk is an IOERR of many kinds where SQLite maps, syncs or cuts a file
 _at: list[Path] = []  # the workspace that the verb works in, once it is known
 HELD = 3
 PAUSED = 130
@@ -165,7 +166,8 @@ def _unwritable(problem: BaseException | None) -> str:
     while problem is not None:
         if isinstance(problem, OSError) and is_no_room(problem):
             return f"{problem.filename}: {problem.strerror}" if problem.filename else str(problem.strerror)
-        if isinstance(problem, sqlite3.Error) and getattr(problem, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR_WRITE")):
+        name = getattr(problem, "sqlite_errorname", "")
+        if isinstance(problem, sqlite3.Error) and name.startswith(UNWRITABLE_SQLITE) and not name.startswith("SQLITE_IOERR_READ"):
             return f"SQLite: {problem}"
         problem = problem.__cause__ or problem.__context__
     return ""

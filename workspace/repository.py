@@ -346,9 +346,13 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
         said = read_json(word) if word.exists() else {}
         if said.get("kind") == "paused" or _ended_by(problem, signal.SIGINT):
             raise KeyboardInterrupt from problem
+        cause = root_cause(problem)
+        silent = f"DVC did not begin it or could not keep what it made ({cause})"
+        if _exit_code(problem) is not None:
+            silent = f"it ended without a word, as a killed process does ({cause})"
         raise StageFailed(
             f"Stage {said.get('stage', ', '.join(targets))} did not finish. Nothing was promoted; finished stages are kept.",
-            why=said.get("text") or f"it ended without a word, as a killed process does ({root_cause(problem)})",
+            why=said.get("text") or silent,
             next_step="Mend the cause and run `vigil retrain` again; it goes on from this stage.",
             retryable=said.get("retryable", was_killed(problem)),
             too_little=said.get("too_little", ""),

@@ -8,6 +8,7 @@ import os
 import resource
 import shlex
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from pipelines.sides import split_of
 from tests.pipelines import odd_inputs as odd
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of, run_demo
+from vigil.main import _unwritable
 from vigil.measuring import measured_sources
 from vigil.opening import open_workspace
 from vigil.scoring import expand
@@ -308,6 +310,18 @@ def test_a_disk_without_room_is_no_mistake_of_vigil(tmp_path: Path):
         done = subprocess.run([sys.executable, "-m", "vigil", *words], cwd=root, preexec_fn=no_room, capture_output=True, text=True, timeout=300)
         assert done.returncode == 1 and "Make room on the disk" in done.stderr and "Next:" in done.stderr, (words, done.stderr)
         assert "Traceback" not in done.stderr and "mistake in Vigil" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "is_so"),
+    [("SQLITE_FULL", True), ("SQLITE_IOERR_SHMSIZE", True), ("SQLITE_IOERR_WRITE", True), ("SQLITE_IOERR_READ", False), ("SQLITE_BUSY", False), ("", False)],
+)
+def test_what_sqlite_says_of_a_full_disk_is_no_mistake_of_vigil(name: str, is_so: bool):
+    problem = sqlite3.OperationalError("disk I/O error")
+    problem.sqlite_errorname = name
+    wrapped = RuntimeError("(sqlite3.OperationalError) disk I/O error")
+    wrapped.__cause__ = problem
+    assert _unwritable(wrapped) == ("SQLite: disk I/O error" if is_so else "")
 
 
 def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):

@@ -322,6 +322,18 @@ def test_a_killed_stage_may_be_tried_again(root: Path, tmp_path: Path) -> None:
     assert caught.value.retryable
 
 
+def test_what_dvc_could_not_keep_is_not_laid_to_a_killed_process(root: Path, tmp_path: Path) -> None:
+    """On a full disk a stage that had ended well was said to have ended as a killed process does."""
+    copy = one_stage(root, tmp_path / "w")
+    shutil.rmtree(copy / ".dvc" / "cache", ignore_errors=True)
+    (copy / ".dvc" / "cache").write_text("no folder")
+    with pytest.raises(StageFailed, match="could not keep what it made") as caught:
+        reproduce(copy, "only")
+    assert "killed" not in str(caught.value) and not caught.value.retryable
+    (copy / ".dvc" / "cache").unlink()
+    assert reproduce(copy, "only") == ["only"]
+
+
 def test_ctrl_c_before_a_stage_listens_ends_it_without_a_traceback(root: Path) -> None:
     """`python -m pipelines.<stage>` imports the package first, with `-m` as the program's name."""
     code = f"import os, signal, sys; sys.argv[0] = '-m'; import pipelines; {HIT.format('SIGINT')}"
