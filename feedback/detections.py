@@ -272,7 +272,10 @@ class Detections:
 
     # -- being wrong ------------------------------------------------------------------------------------------------------------
     def dispute(self, actor: Actor, detection_id: str, claim: str, note: str = "") -> dict[str, Any]:
-        """Record that somebody says a verdict is wrong, and make it a case. Raises ValueError while there is no verdict, or for another claim."""
+        """Record that somebody says a verdict is wrong, and make it a case. Raises ValueError while there is no verdict, or for another claim.
+
+        What was said first stands: the same words again change nothing, others are refused.
+        """
         if claim not in CLAIMS:
             raise ValueError(f"What it truly is: real or fake; not {claim!r}.")
         with self.database.write() as connection:
@@ -281,8 +284,12 @@ class Detections:
                 raise ValueError("There is no verdict to dispute.")
             if row["media_state"] == "deleted":
                 raise ValueError("The media have been deleted, so nobody can look at them again. Send the file anew.")
-            answer = dict(row["answer"] or {})
-            answer["dispute"] = {"claim": claim, "note": note[:2000], "at": now()}
+            answer, said = dict(row["answer"] or {}), {"claim": claim, "note": note[:2000]}
+            if before := answer.get("dispute"):
+                if {name: before[name] for name in said} != said:
+                    raise ValueError("It is disputed already, and people are asked to look. What was said first stands.")
+                return row
+            answer["dispute"] = {**said, "at": now()}
             case_id = self.cases.open_for(connection, row, answer, "disputed")
             connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(case_id=case_id, answer=answer))
             audit.append(connection, actor.who, "detection.dispute", f"detection:{detection_id}", {"claim": claim, "case": case_id})

@@ -187,7 +187,15 @@ def test_only_a_verdict_can_be_disputed(line: Line) -> None:
     line.queue.finish(job, "w", SAID)
     found = line.queue.dispute(line.world.sender, job, "real", "that is me")
     assert line.world.case(found["case_id"])["reason"] == "disputed" and found["answer"]["dispute"]["claim"] == "real"
-    assert line.queue.dispute(line.world.sender, job, "real")["case_id"] == found["case_id"], "one file, one case"
+    assert line.queue.dispute(line.world.sender, job, "real", "that is me")["answer"] == found["answer"], "said twice, it is said once"
+    for claim, note in (("fake", "that is me"), ("real", "")):
+        with pytest.raises(ValueError, match="disputed already"):
+            line.queue.dispute(line.world.ann, job, claim, note)
+    assert (line.queue.get(job) or {})["answer"] == found["answer"], "what its sender said was another's from then on"
+    again = line.send(b"one")[0]["id"]
+    line.queue.claim("w")
+    line.queue.finish(again, "w", SAID)
+    assert line.queue.dispute(line.world.sender, again, "real")["case_id"] == found["case_id"], "one file, one case"
 
 
 STEPS = st.lists(st.sampled_from(["send", "claim a", "claim b", "finish a", "finish b", "late", "give back a", "die b"]), max_size=40)
