@@ -38,13 +38,21 @@ def cache_of(root: Path) -> Path:
 
 
 def is_cached(cache: Path, pointer: Path) -> bool:
-    """Whether a .dvc file names something and the cache has all of it. Reads the lists of folders and looks whether the rest is there, however large it is."""
+    """Whether a .dvc file names something and the cache has all of it."""
     try:
         named = list(outputs_in(pointer.read_text(encoding="utf-8")).values())
-        md5s = with_files({md5: _place(cache, md5) for md5 in named}, named)
     except UNREADABLE:
         return False
-    return bool(md5s) and all(_place(cache, one).is_file() for one in md5s)
+    return bool(named) and are_cached(cache, named)
+
+
+def are_cached(cache: Path, md5s: Collection[str]) -> bool:
+    """Whether the cache has these objects, and of a folder every file. Reads the lists of folders and looks whether the rest is there, however large it is."""
+    try:
+        every = with_files({md5: _place(cache, md5) for md5 in md5s}, md5s)
+    except UNREADABLE:
+        return False
+    return all(_place(cache, one).is_file() for one in every)
 
 
 def _place(store: Path, md5: str) -> Path:

@@ -27,6 +27,7 @@ PUT_BACK = "`git diff HEAD -- journal.jsonl` shows what is missing or changed; p
 PUT_BACK_GIT = "Put .git back from a backup or a clone, then run the command again: what has come in since is kept."
 MEND_HEAD = "Its .git/HEAD is empty, as a power cut leaves it: `echo 'ref: refs/heads/main' > .git/HEAD` in the workspace mends it. No commit is lost."
 NEVER_COMMITTED = "If it was never opened whole, run `vigil init` again: it goes on where it stopped. Else put .git back from a backup or a clone."
+NO_ROOM = "as a rule because the disk is full or closed to writing; the lines above say more"  # of what DVC only logs
 SET_UP = (
     "user.name=Vigil", "user.email=vigil@localhost", "commit.gpgsign=false", "tag.gpgsign=false", "core.hooksPath=/dev/null",
     "color.ui=false", "column.ui=never", "grep.lineNumber=false", "grep.column=false",
@@ -315,7 +316,7 @@ def dvc_add(root: Path, paths: Sequence[Path]) -> None:
     if lacking:
         raise DataError(
             f"DVC could not keep {', '.join(name for name, pointer in zip(names, pointers, strict=True) if pointer in lacking)}. It stays here, not versioned.",
-            why="its cache lacks what it was given, as a rule because the disk is full or closed to writing; the lines above say more",
+            why=f"its cache lacks what it was given, {NO_ROOM}",
             next_step="Make room on the disk, or make it writable, and run the same command again; nothing that was finished is lost.",
         )
 
@@ -347,7 +348,7 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
         if said.get("kind") == "paused" or _ended_by(problem, signal.SIGINT):
             raise KeyboardInterrupt from problem
         cause = root_cause(problem)
-        silent = f"DVC did not begin it or could not keep what it made ({cause})"
+        silent = f"DVC did not begin it, or could not keep what it made: {cause}; where the disk is full, the lines above say so"
         if _exit_code(problem) is not None:
             silent = f"it ended without a word, as a killed process does ({cause})"
         raise StageFailed(
@@ -359,7 +360,20 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
         ) from None
     if word.exists() and read_json(word).get("kind") == "paused":  # Ctrl-C as its stage ended: DVC ignores one for as long as a stage runs
         raise KeyboardInterrupt
+    if lost := [stage.addressing for stage in stages if not _was_kept(root, stage)]:
+        raise StageFailed(
+            f"Stage {', '.join(lost)} did not finish. Nothing was promoted; finished stages are kept.",
+            why=f"DVC's cache lacks what it made, {NO_ROOM}",
+            next_step="Make room on the disk, or make it writable, and run `vigil retrain` again; it goes on from this stage.",
+        )
     return [stage.addressing for stage in stages]
+
+
+def _was_kept(root: Path, stage: Any) -> bool:
+    """Whether the cache has what a stage made: DVC writes it down as made where it had no room for it, and runs the stage again when it is asked next."""
+    from workspace.objects import are_cached, cache_of
+
+    return are_cached(cache_of(root), [out.hash_info.value for out in stage.outs if out.use_cache and out.hash_info])
 
 
 def was_killed(problem: BaseException) -> bool:

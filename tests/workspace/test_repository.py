@@ -417,18 +417,31 @@ def test_a_full_disk_ends_dvc_instead_of_holding_it_for_ever(tmp_path: Path) -> 
     assert not half_written.exists(), "it would keep the disk full"
 
 
-def media_cannot_be_kept(patch: pytest.MonkeyPatch) -> None:
-    """The cache has no room for media; a folder's list, which is small, still finds some."""
+def cannot_be_kept(patch: pytest.MonkeyPatch, name: str) -> None:
+    """The cache has no room for files of this name; a folder's list, which is small, still finds some."""
     from dvc_objects.fs import generic
 
     as_it_does = generic._try_links
 
     def links(links: Any, from_fs: Any, from_path: Any, to_fs: Any, to_path: Any, *rest: Any, **options: Any) -> Any:
-        if str(from_path).endswith("media-000.tar") and ".dvc/cache" in str(to_path):
+        if str(from_path).endswith(name) and ".dvc/cache" in str(to_path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), to_path)
         return as_it_does(links, from_fs, from_path, to_fs, to_path, *rest, **options)
 
     patch.setattr(generic, "_try_links", links)
+
+
+@pytest.mark.parametrize("lacking", ["shard", "made"], ids=["a file of a folder", "a file"])
+def test_a_stage_whose_work_the_cache_could_not_keep_has_not_finished(root: Path, tmp_path: Path, lacking: str) -> None:
+    """DVC wrote it down as made: the cycle went on, and its tag named what neither cache nor remote ever had."""
+    folder = "made = Path('made'); made.unlink(); made.mkdir(); (made / 'shard').write_text('shard')"
+    copy = one_stage(root, tmp_path / "w", in_its_work=folder if lacking == "shard" else "")
+    with pytest.MonkeyPatch.context() as patch:
+        cannot_be_kept(patch, lacking)
+        with pytest.raises(StageFailed, match=r"Stage only did not finish[\s\S]*(lacks|could not keep) what it made[\s\S]*disk is full"):
+            reproduce(copy, "only")
+    assert reproduce(copy, "only") == ["only"], "with room again it is done again"
+    assert len(objects_in(cache_of(copy))) == (2 if lacking == "shard" else 1) and reproduce(copy, "only") == []
 
 
 def test_what_the_cache_could_not_keep_counts_as_not_versioned_until_it_is(tmp_path: Path) -> None:
@@ -436,7 +449,7 @@ def test_what_the_cache_could_not_keep_counts_as_not_versioned_until_it_is(tmp_p
     batch = one_batch(tmp_path)
     pointer = batch.with_name("b.dvc")
     with pytest.MonkeyPatch.context() as patch:
-        media_cannot_be_kept(patch)
+        cannot_be_kept(patch, "media-000.tar")
         with pytest.raises(DataError, match=r"data/raw/b\. It stays[\s\S]*Make room"):
             dvc_add(tmp_path, [batch])
     assert not pointer.exists() and (batch / "media-000.tar").read_bytes() == b"media"
@@ -447,7 +460,7 @@ def test_what_the_cache_could_not_keep_counts_as_not_versioned_until_it_is(tmp_p
     (batch / "media-000.tar").unlink()  # a shard may be linked to the cache, read-only
     (batch / "media-000.tar").write_bytes(b"other media")
     with pytest.MonkeyPatch.context() as patch:
-        media_cannot_be_kept(patch)
+        cannot_be_kept(patch, "media-000.tar")
         with pytest.raises(DataError):
             dvc_add(tmp_path, [batch])
     assert pointer.read_bytes() == known and (batch / "media-000.tar").read_bytes() == b"other media"
