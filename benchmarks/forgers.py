@@ -300,10 +300,10 @@ def with_hardened(model: Any, clips: Any, settings: Any, seed: int) -> Together:
     """`clips` and some of them attacked with PGD against the phase-1 network, in whole 8-bit levels, as the stage `harden` does."""
     import torch
 
-    from model.attacks import pgd, to_uint8
+    from model.attacks import pgd, to_uint8, whole_levels
     from model.data import MemoryClips, mixed_seed
     from pipelines.frameview import FrameView
-    from pipelines.harden import draw, whole_levels
+    from pipelines.harden import draw
 
     position = {clip_id: number for number, clip_id in enumerate(clips.rows["clip_id"])}
     rows, made = draw(clips.rows, HARDENED_CLIPS, seed), []

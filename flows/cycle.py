@@ -351,6 +351,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         anchor_cycle=older.cycle if older else "",
         known_generators=tuple(known_generators(root, plan.base_cycle)),
         drawn_forgers=drawn_forgers(settings, len(cycles(journal.events())), now.date()),
+        waiting_forgers=waiting_forgers(settings, now.date()),
     )
     write_cycle(root, cycle)
     journal.append(
@@ -385,11 +386,17 @@ def known_generators(root: Path, base_cycle: str) -> list[str]:
 
 
 def drawn_forgers(settings: Settings, number: int, day: date) -> tuple[str, ...]:
-    """The forgers of this cycle, in rotation: each cycle begins with the next one. One from outside that has not arrived by `day` waits, unless all do."""
-    waiting = {plugin.name for plugin in settings.forge.plugins if plugin.arrived and plugin.arrived > day}
-    names = tuple(name for name in settings.forge.forgers if name not in waiting) or settings.forge.forgers
+    """The forgers of this cycle, in rotation: each cycle begins with the next one."""
+    waiting = waiting_forgers(settings, day)
+    names = tuple(name for name in settings.forge.forgers if name not in waiting)
     start = number % len(names) if names else 0
     return (*names[start:], *names[:start])
+
+
+def waiting_forgers(settings: Settings, day: date) -> tuple[str, ...]:
+    """The forgers from outside that have not arrived by `day`; none where there is no other."""
+    waiting = {plugin.name for plugin in settings.forge.plugins if plugin.arrived and plugin.arrived > day} & set(settings.forge.forgers)
+    return () if waiting == set(settings.forge.forgers) else tuple(sorted(waiting))
 
 
 def place_models(root: Path, cycle: Cycle) -> None:

@@ -269,14 +269,19 @@ def training_attack(
     return found.detach()
 
 
+def whole_levels(eps: float) -> int:
+    """The whole levels of 255 that eps allows: 12 for 0.05, and 2 for 0.00784, since settings write 2/255 in five digits."""
+    return int(eps * 255 + 0.01)
+
+
 def to_uint8(adversarial: Tensor, clean: Tensor, eps: float) -> Tensor:
-    """Adversarial clips (floats in [0,1]) as 8-bit pixels that still obey eps: no pixel moves more than floor(255 eps) levels.
+    """Adversarial clips (floats in [0,1]) as 8-bit pixels that still obey eps: no pixel moves more than its whole levels.
 
     `clean` holds the 8-bit pixels (uint8) that were attacked, in the same layout. eps 0.05 leaves 12 of 12.75 levels.
     """
     if clean.dtype != torch.uint8:
         raise ValueError(f"clean pixels must be uint8, got {clean.dtype}")
-    levels, base = int(eps * 255 + 1e-6), clean.to(torch.int16)
+    levels, base = whole_levels(eps), clean.to(torch.int16)
     moved = (adversarial * 255).round().to(torch.int16)
     return torch.minimum(torch.maximum(moved, base - levels), base + levels).clamp(0, 255).to(torch.uint8)
 

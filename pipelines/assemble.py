@@ -28,6 +28,7 @@ __all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
 Row = dict[str, Any]
 ENOUGH_FAKES = 2  # reals a collected fake, at most, where no forgery needs to stand in
 NOT_FORGED_FROM = "forged from a sample that is not used"
+NOT_ARRIVED = "its forger arrives later"
 FORGED_TO_TRAIN = "forged as somebody to train on, who is judged since"
 
 
@@ -45,8 +46,9 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     standing_samples = [sample for batch in batches for sample in samples[batch] if stands[sample["sample_id"]] == batch]
     nameless = {sample["sample_id"] for sample in standing_samples if is_unlabelled(sample)}
     unlabelled = [row for row in clips if row["sample_id"] in nameless]
-    forged_excluded: Counter[str] = Counter()
-    made = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
+    every = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
+    made = [row for row in every if row["forger"] not in cycle.waiting_forgers]
+    forged_excluded = Counter({NOT_ARRIVED: len(every) - len(made)} if len(made) < len(every) else {})
     forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
     paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
     named = {composed(sample["source_video"]) for sample in standing_samples} - {""}  # a real video that its fakes name is one with them

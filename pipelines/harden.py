@@ -31,7 +31,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     Raises DataError when a stored clip breaks eps: such clips must not train a model.
     """
     from media.shards import CLIP_COLUMNS, ShardWriter, read_clip, read_landmarks
-    from model.attacks import pgd, to_uint8
+    from model.attacks import pgd, to_uint8, whole_levels
 
     rows = draw(read_rows(root), settings.budget.hardened_clips, cycle.seed)
     eps = whole_levels(settings.harden.eps) / 255  # 8-bit pixels can reach this, so rounding is all that storage takes away
@@ -68,11 +68,6 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
             next_step="Report this: clips must be stored without loss.",
         )
     return report
-
-
-def whole_levels(eps: float) -> int:
-    """The whole levels of 255 that eps allows: 12 for 0.05."""
-    return int(eps * 255 + 1e-6)
 
 
 def read_rows(root: Path) -> "pd.DataFrame":
@@ -119,6 +114,7 @@ def surrogate_model(root: Path, cycle: Cycle) -> tuple[Any, str]:
 def read_back(root: Path, settings: Settings, rows: list[dict[str, Any]], model: Any, measured: list[tuple[Any, Any]]) -> dict[str, Any]:
     """What the stored clips still do: largest change in levels, and the part of the loss increase and of the flips that is left."""
     from media.shards import read_clip, read_clip_at, read_index
+    from model.attacks import whole_levels
 
     index = {row["clip_id"]: row for row in read_index(root / FOLDER).to_dict("records")}
     largest, stored = 0, []

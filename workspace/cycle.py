@@ -20,7 +20,7 @@ from workspace.settings import ScheduleSettings
 CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<running>[1-9]\d*)")
 AHEAD = timedelta(weeks=2)  # a clock that is set back by days is no clock that was years ahead
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-NAMES = ("batches", "judged", "vouched", "refused", "unlabelled", "known_generators", "drawn_forgers", "why")
+NAMES = ("batches", "judged", "vouched", "refused", "unlabelled", "known_generators", "drawn_forgers", "waiting_forgers", "why")
 HEADER = "# What this cycle works on. Written when the cycle opens; do not edit.\n"
 
 
@@ -44,9 +44,10 @@ class Cycle:
     anchor_cycle: str = ""
     known_generators: tuple[str, ...] = ()  # the base has met them
     drawn_forgers: tuple[str, ...] = ()  # this cycle's share of newly forged clips, in rotation
+    waiting_forgers: tuple[str, ...] = ()  # they arrive later: nothing of theirs is drawn
 
     def __post_init__(self) -> None:
-        for name in ("batches", "judged", "vouched", "refused", "unlabelled", "known_generators"):
+        for name in ("batches", "judged", "vouched", "refused", "unlabelled", "known_generators", "waiting_forgers"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
         object.__setattr__(self, "drawn_forgers", tuple(dict.fromkeys(self.drawn_forgers)))  # their order is the rotation
         object.__setattr__(self, "why", tuple(self.why))

@@ -153,7 +153,7 @@ class PluginSettings(Block):
     onnx: str = Field("", description="Path of an exported image generator: [N, D] -> [N, 3, H, W] in -1..1.")
     command: tuple[str, ...] = Field((), strict=False, description="Program and words; {input}, {output} and {seed} are replaced.")
     timeout_seconds: Positive = Field(120, description="A command that takes longer for one clip is ended.")
-    arrived: date | None = Field(None, strict=False, description="Day from which it takes its turn in the weekly rotation; none: at once.")
+    arrived: date | None = Field(None, strict=False, description="Day from which cycles draw what it forges, to train or to judge; none: at once.")
 
 
 class ForgeSettings(Block):
@@ -344,7 +344,7 @@ class HardenSettings(Block):
         ),
     )
 
-    eps: float = Field(0.05, gt=0, le=0.5, description="Bound of the attack, in pixels of [0,1].")
+    eps: float = Field(0.05, ge=0.0039, le=0.5, description="Bound of the attack, in pixels of [0,1]; at least one level of 255, as clips are stored in such.")
     steps: Positive = Field(10, description="Gradient steps.")
     restarts: Positive = Field(1, description="Random starts; the worst counts.")
     step_size: float = Field(0.0125, gt=0, le=0.5, description="Of one gradient step, in pixels of [0,1].")
@@ -353,7 +353,14 @@ class HardenSettings(Block):
 class EvaluateSettings(Block):
     """How honest figures are made."""
 
-    RULES = (Rule(("attack_eps",), _rises_from_zero, "attack_eps must rise from 0.0 and stay below 0.5"),)
+    RULES = (
+        Rule(("attack_eps",), _rises_from_zero, "attack_eps must rise from 0.0 and stay below 0.5"),
+        Rule(
+            ("attacks",),
+            lambda attacks: not {"pgd", "apgd"}.isdisjoint(attacks),
+            "attacks: none of them follows gradients, so that what stands white-box would not be known: name pgd or apgd",
+        ),
+    )
 
     resamples: Positive = Field(2000, description="Cluster-bootstrap resamples.")
     target_fpr: float = Field(0.0125, gt=0, lt=1, description="The threshold is set on validation to this false-positive rate; well below gates.max_fpr.")
@@ -420,7 +427,7 @@ class GateSettings(Block):
     max_generalisation_gap: Fraction = Field(0.10, description="Train AUC minus holdout AUC.")
     min_score_spread: Fraction = Field(0.05, description="Least standard deviation of p_fake on the holdout.")
     max_transfer_drop: Fraction = Field(0.04, description="Balanced accuracy lost to transferred PGD at 0.05.")
-    min_whitebox: Fraction = Field(0.30, description="Least balanced accuracy under white-box PGD at 2/255; an undefended model has about 0.")
+    min_whitebox: Fraction = Field(0.30, description="Least balanced accuracy under the worst white-box attack at 2/255; an undefended model has about 0.")
     max_curve_drop: Fraction = Field(0.05, description="Largest loss of mean robust accuracy against the champion.")
     max_latency_seconds: float = Field(
         5.0, gt=0, description="The network's time for the clips of a 10 s video, mode `standard`; decoding and faces come on top."

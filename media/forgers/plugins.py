@@ -39,9 +39,13 @@ class Command(Outside):
 
     def __init__(self, settings: PluginSettings) -> None:
         self.name, self.settings = settings.name, settings
-        if shutil.which(settings.command[0]) is None:
+        program = shutil.which(settings.command[0])
+        why = "" if program else f"there is no program {settings.command[0]!r}"
+        if program and "/" in settings.command[0] and not os.path.isabs(settings.command[0]):
+            why = f"{settings.command[0]!r} is seen from a folder, and each clip is forged in one of its own"
+        if why:
             raise DataError(
-                f"Cannot use the forger {settings.name!r}.", why=f"there is no program {settings.command[0]!r}", next_step="Mend forge.plugins, or install it."
+                f"Cannot use the forger {settings.name!r}.", why=why, next_step="Name its program by the whole path in forge.plugins, or install it."
             )
 
     def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:

@@ -352,7 +352,7 @@ def robustness(gate: str, inputs: Inputs, limits: Limits) -> Results:
     champion_exists, seen = has_champion(inputs), inputs.node("evaluation.robustness")
     n = seen.count("n")
     yield _bound_stands(f"{gate}: transfer", "balanced accuracy lost to transferred PGD at 0.05", seen.node("transfer"), "max_transfer_drop", n, limits)
-    yield _bound_stands(f"{gate}: white-box", "balanced accuracy under white-box PGD at 2/255", seen.node("whitebox"), "min_whitebox", n, limits)
+    yield _bound_stands(f"{gate}: white-box", "balanced accuracy under white-box attack at 2/255", seen.node("whitebox"), "min_whitebox", n, limits)
     if champion_exists and isinstance(seen.value, dict) and seen.value.get("champion_has_no_gradients") is True:
         yield GateResult(
             f"{gate}: curve", GateVerdict.PASS, "The champion is an imported ONNX file, which cannot be attacked white-box: nothing to compare with."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cycle import drawn_forgers, keep_candidate, open_new_cycle, place_models, settle_batches
+from flows.cycle import drawn_forgers, keep_candidate, open_new_cycle, place_models, settle_batches, waiting_forgers
 from flows.decide import Decision
 from flows.plan import make_plan
 from flows.policy import Start
@@ -174,7 +174,8 @@ def test_each_cycle_begins_with_the_next_forger_and_one_that_has_not_arrived_wai
     assert [drawn_forgers(settings, number, before)[0] for number in range(3)] == ["self_blend", "mine", "self_blend"]
     assert drawn_forgers(settings, 1, on_the_day) == ("later", "mine", "self_blend")
     alone = demo_settings({"forge": {"forgers": ["later"], "plugins": plugins}})
-    assert drawn_forgers(alone, 0, before) == ("later",), "somebody has to"
+    assert drawn_forgers(alone, 0, before) == ("later",) and not waiting_forgers(alone, before), "somebody has to"
+    assert [waiting_forgers(settings, day) for day in (before, on_the_day)] == [("later",), ()]
 
 
 def test_champion_and_anchor_lie_where_the_stages_look_and_one_that_changed_is_laid_anew(tmp_path: Path) -> None:

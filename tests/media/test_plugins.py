@@ -265,3 +265,12 @@ def test_a_program_that_is_not_there_is_said_at_once() -> None:
     assert shutil.which("no-such-forger") is None and os.name == "posix"
     with pytest.raises(DataError, match="no program 'no-such-forger'"):
         load_plugin(PluginSettings(name="gone", command=("no-such-forger",)), FACES)
+
+
+def test_a_program_that_is_named_from_this_folder_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was found from here and started in a folder of its own: each clip failed."""
+    (tmp_path / "mine").write_text("#!/bin/sh\n")
+    (tmp_path / "mine").chmod(0o700)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="by the whole path"):
+        load_plugin(PluginSettings(name="mine", command=("./mine",)), FACES)

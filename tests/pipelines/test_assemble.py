@@ -1,6 +1,7 @@
 """The sets of a cycle: what is drawn under the budget, what stays frozen, and what is refused."""
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,18 @@ def test_a_forged_clip_follows_its_source_and_falls_with_its_donor(tmp_path: Pat
     report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
     crossing = sum(sides[target] != sides[donor] for target, donor in donors.items())
     assert report["forged_excluded"] == {"donor and target on different sides": crossing} and crossing > 10 and report["leaks"] == []
+
+
+@pytest.mark.parametrize("fakes", [0, 60], ids=["no collected fake", "as many fakes as reals"])
+def test_of_a_forger_that_arrives_later_nothing_is_drawn_on_any_side(tmp_path: Path, fakes: int) -> None:
+    """It trained where fakes were missing, and the threshold and the holdout had it each week: on its day it was new to nobody."""
+    write_batch(tmp_path, "b1", week("a", 60, fakes), forgers=("self_blend", "later"))
+    waits = replace(cycle(["b1"], ["b1"], forgers=("self_blend",)), waiting_forgers=("later",))
+    for one, here in ((waits, False), (replace(waits, drawn_forgers=("later", "self_blend"), waiting_forgers=()), True)):
+        report = assemble.run(tmp_path, budget(), one)
+        drawn = [set(table(tmp_path, side)["forger"]) for side in ("train", "validation", "holdout")]
+        assert all(("later" in forgers) is here and "self_blend" in forgers for forgers in drawn), drawn
+        assert report["forged_excluded"] == ({} if here else {assemble.NOT_ARRIVED: 60})
 
 
 def test_a_forged_clip_whose_donor_only_trains_or_is_not_used_falls(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_a_cycle_survives_the_file_and_gives_the_same_bytes(tmp_path):
         vouched=("b2",),
         known_generators=("x",),
         drawn_forgers=("z", "a", "z"),
+        waiting_forgers=("w",),
     )
     first = write_cycle(tmp_path, cycle).read_bytes()
     assert read_cycle(tmp_path) == cycle

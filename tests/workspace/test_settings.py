@@ -149,6 +149,8 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("model.spatial_prior", [0.5, 0.5, 0.5], "sum to 1"),
         ("model.spatial_prior", [1.0], "spatial_prior"),
         ("harden.step_size", 0.001, "cannot reach its own bound"),
+        ("harden.eps", 0.003, "harden.eps"),
+        ("evaluate.attacks", ["square"], "name pgd or apgd"),
         ("drift.min_samples", 1001, "exceeds max_samples"),
         ("drift.alpha", 0.001, "cannot show a p-value"),
         ("evaluate.attack_eps", [0.1, 0.0], "must rise from 0.0"),
