@@ -45,7 +45,7 @@ def read(source: SourceSettings, folder: Path) -> Listing:
     for top in LABELS:
         for path, parts in each_file(folder, listing, top):
             name = "/".join(parts)
-            people = people_in(path.stem, top == FAKE) if top != YOUTUBE else {"identity": f"celebdf-youtube-{path.stem}"}
+            people = people_in(path.stem, top == FAKE) if top != YOUTUBE else youtuber(path.stem)
             problem = "not at a place of Celeb-DF" if len(parts) != 2 else problem_of(path, folder) or ("" if people else "its name does not say who is in it")
             fake = {"generator": FAKE, "method": FAKE} if top == FAKE else {}
             listing.files.append(Found(path=path, name=name, label=LABELS[top], use="evaluate" if name in testing else "", problem=problem, **fake, **people))
@@ -61,6 +61,12 @@ def people_in(stem: str, fake: bool) -> dict[str, str]:
         return {}
     target = f"celebdf-id{people['target']}"
     return {"identity": target, "donor": f"celebdf-id{people['source']}" if fake else "", "source_video": f"{target}_{people['video']}"}
+
+
+def youtuber(stem: str) -> dict[str, str]:
+    """The same for a video of YouTube-real/, each of somebody else; its name is a bare number."""
+    person = f"celebdf-youtube-{stem}"
+    return {"identity": person, "source_video": person}
 
 
 def _testing(path: Path) -> set[str]:

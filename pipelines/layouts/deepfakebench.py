@@ -5,14 +5,16 @@
 
 A frame is a sample of its own, an image; frames of one video share `source_video`. Paths in the JSON files begin at folders of other people's
 machines; what counts is the longest end of a path that is here. Frames of a test split are kept for evaluation, and where one frame is in
-several splits, which some of the sets do, test wins. DF40's JSON files have the same form.
+several splits, which some of the sets do, test wins. DF40's JSON files have the same form. People are called as in the sets that the frames
+are of, which the label says, or else the folders that the JSON file writes: DF40's call the frames of FaceForensics++ simswap_Real.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipelines.layouts import celebdf, faceforensics
+from pipelines.layouts import celebdf, df40, faceforensics
 from pipelines.layouts.card import Card
 from pipelines.layouts.found import Found, Listing, problem_of, read_json_table
 from workspace.errors import DataError
@@ -29,6 +31,8 @@ GENERATORS = {
     "FF-FH": "FaceShifter",
     "DFD_fake": "DeepFakeDetection",
 }
+MADE = df40.METHODS | {"roop"}  # of FaceForensics++ and Celeb-DF
+DEEPER = re.compile(r"^(?P<target>\d{3})_(?P<source>[MW]\d+)$")  # DeeperForensics: an actor's face on a video of FaceForensics++
 CARD = Card(
     title="DeepfakeBench's arranged data (Yan et al. 2023)",
     terms="CC BY-NC 4.0; copyright of each set stays with its provider, whose terms hold",
@@ -55,7 +59,8 @@ def read(source: SourceSettings, folder: Path) -> Listing:
     places = _Places(folder)
     for table in tables:
         for labels, use, compression, video, frames in _videos(table):
-            known = _known(table, labels, video, source.label_map) | {"compression": compression}
+            place = _parts(str(frames[0]))[:-1] if frames else []
+            known = _known(table, labels, video, place, source.label_map) | {"compression": compression}
             for frame in frames:
                 path = places.of(str(frame))
                 name = path.relative_to(folder).as_posix()
@@ -79,7 +84,7 @@ class _Places:
         self.last = (0, "")
 
     def of(self, frame: str) -> Path:
-        parts = [part for part in frame.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        parts = _parts(frame)
         tries = [self.last, *((cut, root) for cut in range(len(parts)) for root in ROOTS)]
         for cut, root in tries:
             path = self.folder.joinpath(root, *parts[cut:])
@@ -87,6 +92,10 @@ class _Places:
                 self.last = (cut, root)
                 return path
         return self.folder.joinpath(*parts)
+
+
+def _parts(frame: str) -> list[str]:
+    return [part for part in frame.replace("\\", "/").split("/") if part not in ("", ".", "..")]
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -103,7 +112,7 @@ def _videos(table: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
                     levels = {"": content} if all("frames" in video for video in content.values()) else content
                     for compression, videos in levels.items():
                         for video, about in videos.items():
-                            yield label, use, compression, video, about["frames"]
+                            yield label, use, compression, video, list(about["frames"])
     except (AttributeError, KeyError, TypeError) as problem:
         raise DataError(
             f"Cannot use {table}. Nothing was read from it.", why=f"not of DeepfakeBench's form ({type(problem).__name__}: {problem})",
@@ -111,8 +120,8 @@ def _videos(table: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
         ) from problem  # fmt: skip
 
 
-def _known(table: Path, label: str, video: str, label_map: dict[str, Any]) -> dict[str, str]:
-    """The columns that a label and a video's name give."""
+def _known(table: Path, label: str, video: str, place: list[str], label_map: dict[str, Any]) -> dict[str, str]:
+    """The columns that a label, a video's name and the folders of its frames give."""
     said = label_map.get(label) or ("real" if "real" in label.lower() else "fake" if "fake" in label.lower() or label in GENERATORS else "")
     if not said:
         raise DataError(
@@ -120,11 +129,26 @@ def _known(table: Path, label: str, video: str, label_map: dict[str, Any]) -> di
             next_step=f"Say what it means: `--label {label}=fake` or `--label {label}=real`.",
         )  # fmt: skip
     fake = said == "fake"
-    people: dict[str, str] = {}
-    if label.startswith(("FF-", "DFD_")):
-        people = faceforensics.people_in(video, fake, "actors" if label.startswith("DFD_") else "youtube")
-    elif label.startswith("CelebDF"):
-        people = celebdf.people_in(video, fake)
-    group = f"{label.removesuffix('_fake').removesuffix('_Fake').removesuffix('_real').removesuffix('_Real')}-{video}"
+    made = re.sub(r"_(fake|real)$", "", label, flags=re.IGNORECASE)
+    places = {part.lower() for part in place}
+    names = (video, *place[-1:])  # where several methods are in one file, the method stands beside the video's name
+    people = next((people for name in names if (people := _people(label, made, name, fake, places))), {})
+    group = f"{made}-{video}"
     generator = GENERATORS.get(label, label.removesuffix("_fake").removesuffix("_Fake")) if fake else ""
     return {"label": said, "generator": generator, "method": generator} | (people or {"identity": group, "source_video": group})
+
+
+def _people(label: str, made: str, video: str, fake: bool, places: set[str]) -> dict[str, str]:
+    """`identity`, `donor` and `source_video` as the set calls them that a video is of, or nothing where it names nobody."""
+    if label.startswith(("FF-", "DFD_")) or "faceforensics++" in places:
+        return faceforensics.people_in(video, fake, "actors" if label.startswith("DFD_") or "__" in video else "youtube")
+    if label.startswith("CelebDF") or any(place.startswith("celeb-df") for place in places):
+        return celebdf.youtuber(video) if video.isdecimal() and not fake else celebdf.people_in(video, fake)
+    if made.lower() in MADE or not places.isdisjoint(("df40", "df40_train")):
+        return df40.people_in(video, places)
+    if label.startswith("DF_") and (swapped := DEEPER.match(video)):
+        target = f"youtube-{swapped['target']}"
+        return {"identity": target, "donor": f"deeperforensics-{swapped['source']}", "source_video": target}
+    if label == "DFDC_Real":
+        return {"identity": f"dfdc-{video}", "source_video": f"dfdc-{video}"}
+    return {}

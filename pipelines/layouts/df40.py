@@ -8,6 +8,7 @@ A frame is a sample of its own, an image; frames of one video share `source_vide
 keep their names, so people are called as in these sets. Their real frames are DeepfakeBench's, a download of their own.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pipelines.layouts import celebdf, faceforensics
@@ -24,6 +25,7 @@ METHODS = frozenset(
         "simswap", "sit", "stargan", "starganv2", "styleclip", "stylegan2", "stylegan3", "styleganxl", "tpsm", "uniface", "vqgan", "wav2lip", "whichfaceisreal",
     )
 )  # fmt: skip
+CELEBDF = {"cdf", "cdfv2"}
 BESIDE = {"landmarks", "landmark", "masks", "mask"}
 CARD = Card(
     title="DF40 (Yan et al. 2024)",
@@ -70,10 +72,19 @@ def _found(path: Path, name: str, parts: tuple[str, ...], folder: Path, use: str
     if len(parts) < 3:
         return Found(path=path, name=name, problem="not at a place of DF40")
     fake = "real" not in places
-    people = faceforensics.people_in(video, "_" in video, "youtube") if "cdf" not in places else celebdf.people_in(video, video.count("_") > 1)
     group = f"df40-{method}-{'-'.join(parts[1:-1])}"
     made = {"generator": method, "method": method} if fake else {}
     return Found(
         path=path, name=name, label="fake" if fake else "real", use=use, problem=problem_of(path, folder), folder="/".join(parts[:-1]),
-        **made, **(people or {"identity": group, "source_video": group}),
+        **made, **(people_in(video, places) or {"identity": group, "source_video": group}),
     )  # fmt: skip
+
+
+def people_in(video: str, places: Collection[str]) -> dict[str, str]:
+    """`identity`, `donor` and `source_video` by a video's name, as the set calls them that the method was given, or nothing when the name says nothing.
+
+    `places` are the folders it lies in, in lower case: cdf (cdfv2 in DeepfakeBench) is Celeb-DF, all else FaceForensics++.
+    """
+    if CELEBDF.isdisjoint(places):
+        return faceforensics.people_in(video, "_" in video, "youtube")
+    return celebdf.youtuber(video) if video.isdecimal() else celebdf.people_in(video, video.count("_") > 1)

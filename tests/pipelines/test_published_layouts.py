@@ -27,7 +27,7 @@ EXPECTED: dict[str, dict[str, tuple[str, ...]]] = {
         "Celeb-real/id1_0003.mp4": ("real", "train", "celebdf-id1", "", "", "", "", "celebdf-id1_0003"),
         "Celeb-synthesis/id0_id1_0000.mp4": ("fake", "train", "celebdf-id0", "celebdf-id1", "Celeb-synthesis", "Celeb-synthesis", "", "celebdf-id0_0000"),
         "Celeb-synthesis/id1_id0_0003.mp4": ("fake", "evaluate", "celebdf-id1", "celebdf-id0", "Celeb-synthesis", "Celeb-synthesis", "", "celebdf-id1_0003"),
-        "YouTube-real/00170.mp4": ("real", "evaluate", "celebdf-youtube-00170", "", "", "", "", ""),
+        "YouTube-real/00170.mp4": ("real", "evaluate", "celebdf-youtube-00170", "", "", "", "", "celebdf-youtube-00170"),
     },
     "dfdc": {
         "dfdc_train_part_0/aaa.mp4": ("real", "train", "dfdc-aaa", "", "", "", "", "dfdc-aaa"),
@@ -245,6 +245,69 @@ def test_a_single_file_that_does_not_fit_is_put_aside_with_its_reason(
     TREES[name](tmp_path)
     change(tmp_path)
     assert {found.name: found.problem for found in read(tmp_path).files if found.problem} == expected
+
+
+YOUTUBE, SWAPS = "FaceForensics++/original_sequences/youtube/c23/frames", "DF40_train/simswap/frames"
+CELEB, DEEPER = "Celeb-DF-v2", "DeeperForensics-1.0/manipulated_videos/end_to_end/frames"
+# the same people where a set is downloaded by itself: (layout, path) -> identity, donor, source_video
+PEOPLE = {
+    ("faceforensics", "original_sequences/youtube/c23/videos/071.mp4"): ("youtube-071", "", "youtube-071"),
+    ("faceforensics", "manipulated_sequences/FaceShifter/c23/videos/071_054.mp4"): ("youtube-071", "youtube-054", "youtube-071"),
+    ("faceforensics", "original_sequences/actors/c23/videos/03__kitchen.mp4"): ("actors-03", "", "actors-03__kitchen"),
+    ("celebdf", "Celeb-real/id1_0003.mp4"): ("celebdf-id1", "", "celebdf-id1_0003"),
+    ("celebdf", "Celeb-synthesis/id1_id0_0003.mp4"): ("celebdf-id1", "celebdf-id0", "celebdf-id1_0003"),
+    ("celebdf", "YouTube-real/00170.mp4"): ("celebdf-youtube-00170", "", "celebdf-youtube-00170"),
+    ("dfdc", "dfdc_train_part_0/aaa.mp4"): ("dfdc-aaa", "", "dfdc-aaa"),
+    ("df40", f"{SWAPS}/071_054/000.png"): ("youtube-071", "youtube-054", "youtube-071"),
+    ("df40", "DF40/simswap/cdf/frames/id1_id0_0003/000.png"): ("celebdf-id1", "celebdf-id0", "celebdf-id1_0003"),
+    ("df40", "DF40/DiT/cdf/YouTube-real/00170/458.png"): ("celebdf-youtube-00170", "", "celebdf-youtube-00170"),
+}
+# and where DeepfakeBench or DF40 arranged it, with their labels: (JSON file's set, label, video, frame) -> which of the above
+ARRANGED = {
+    ("FaceForensics++", "FF-real", "071", f"{YOUTUBE}/071/000.png"): "original_sequences/youtube/c23/videos/071.mp4",
+    ("FaceShifter", "FF-FH", "071_054", "FaceForensics++/manipulated_sequences/FaceShifter/c23/frames/071_054/000.png"):
+        "manipulated_sequences/FaceShifter/c23/videos/071_054.mp4",
+    ("DeepFakeDetection", "DFD_real", "03__kitchen", "FaceForensics++/original_sequences/actors/c23/frames/03__kitchen/0.png"):
+        "original_sequences/actors/c23/videos/03__kitchen.mp4",
+    ("DeeperForensics-1.0", "DF_real", "071", f"{YOUTUBE}/071/002.png"): "original_sequences/youtube/c23/videos/071.mp4",
+    ("Celeb-DF-v1", "CelebDFv1_real", "00170", "Celeb-DF-v1/YouTube-real/frames/00170/000.png"): "YouTube-real/00170.mp4",
+    ("Celeb-DF-v2", "CelebDFv2_real", "00170", f"{CELEB}/YouTube-real/frames/00170/000.png"): "YouTube-real/00170.mp4",
+    ("Celeb-DF-v2", "CelebDFv2_fake", "id1_id0_0003", f"{CELEB}/Celeb-synthesis/frames/id1_id0_0003/000.png"): "Celeb-synthesis/id1_id0_0003.mp4",
+    ("DFDC", "DFDC_Real", "aaa", "DFDC/train/dfdc_train_part_0/frames/aaa/000.png"): "dfdc_train_part_0/aaa.mp4",
+    ("simswap_ff", "simswap_Real", "071", f"{YOUTUBE}/071/004.png"): "original_sequences/youtube/c23/videos/071.mp4",
+    ("simswap_ff", "simswap_Fake", "071_054", f"{SWAPS}/071_054/000.png"): f"{SWAPS}/071_054/000.png",
+    ("simswap_cdf", "simswap_Real", "00170", f"{CELEB}/YouTube-real/frames/00170/002.png"): "YouTube-real/00170.mp4",
+    ("simswap_cdf", "simswap_Real", "id1_0003", f"{CELEB}/Celeb-real/frames/id1_0003/002.png"): "Celeb-real/id1_0003.mp4",
+    ("simswap_cdf", "simswap_Fake", "id1_id0_0003", "DF40/simswap/cdf/frames/id1_id0_0003/000.png"): "Celeb-synthesis/id1_id0_0003.mp4",
+    ("FSAll_ff", "FSAll_Fake", "071_054_simswap", f"{SWAPS}/071_054/000.png"): f"{SWAPS}/071_054/000.png",
+    ("EFSAll_cdf", "EFSAll_Fake", "00170", "DF40/DiT/cdf/YouTube-real/00170/458.png"): "DF40/DiT/cdf/YouTube-real/00170/458.png",
+    ("roop", "roop_Real", "id1_0003", f"{CELEB}/Celeb-real/frames/id1_0003/004.png"): "Celeb-real/id1_0003.mp4",
+    ("roop", "roop_Fake", "id1_id0_0003", "roop/cdfv2/faces_all/id1_id0_0003/000.png"): "Celeb-synthesis/id1_id0_0003.mp4",
+}  # fmt: skip
+
+
+def people_of(listing: Any) -> dict[str, tuple[str, str, str]]:
+    return {found.name: (found.identity, found.donor, found.source_video) for found in listing.files if not found.problem}
+
+
+def test_a_person_has_one_name_in_a_set_of_its_own_and_wherever_it_was_arranged(tmp_path: Path) -> None:
+    """Celeb-DF's YouTube videos, and everybody in DF40's JSON files, were other people than in their own sets: one was judged and trained on."""
+    for layout, path in PEOPLE:
+        put(tmp_path / layout, path)
+    (tmp_path / "celebdf" / "List_of_testing_videos.txt").write_text("")
+    write_json(tmp_path / "dfdc/dfdc_train_part_0/metadata.json", {"aaa.mp4": {"label": "REAL", "split": "train"}})
+    own = {path: people for layout in {layout for layout, _ in PEOPLE} for path, people in people_of(read(tmp_path / layout)).items()}
+    assert own == {path: people for (_, path), people in PEOPLE.items()}
+    for number, (name, label, video, frame) in enumerate(ARRANGED):
+        bench = tmp_path / f"bench{number}"
+        put(bench, frame)
+        content = {video: {"label": label, "frames": [f"deepfakes_detection_datasets/{frame}"]}}
+        write_json(bench / "preprocessing/dataset_json" / f"{name}.json", {name: {label: {"test": content}}})
+        assert people_of(read(bench)) == {frame: own[ARRANGED[name, label, video, frame]]}
+    deeper = tmp_path / "deeper"
+    put(deeper, f"{DEEPER}/071_M138/000.png")
+    write_json(deeper / "dataset_json/DeeperForensics-1.0.json", {"D": {"DF_fake": {"test": {"071_M138": {"frames": [f"/x/{DEEPER}/071_M138/000.png"]}}}}})
+    assert people_of(read(deeper)) == {f"{DEEPER}/071_M138/000.png": ("youtube-071", "deeperforensics-M138", "youtube-071")}
 
 
 def test_attributes_of_photos_become_words_of_the_manifest(ingested: tuple[Path, Path, dict[str, Any]]) -> None:
