@@ -68,9 +68,9 @@ def _methods(top: Path) -> list[str]:
 
 
 def _found(path: Path, name: str, parts: tuple[str, ...], folder: Path, use: str) -> Found:
-    method, places, video = parts[0], {part.lower() for part in parts[1:-1]}, Path(parts[-2]).stem
     if len(parts) < 3:
-        return Found(path=path, name=name, problem="not at a place of DF40")
+        return Found(path=path, name=name, problem=problem_of(path, folder) or "not at a place of DF40")
+    method, places, video = parts[0], {part.lower() for part in parts[1:-1]}, Path(parts[-2]).stem
     fake = "real" not in places
     group = f"df40-{method}-{'-'.join(parts[1:-1])}"
     made = {"generator": method, "method": method} if fake else {}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 
 from pipelines.layouts import LAYOUTS, read_layout
 from pipelines.layouts.page import PAGE, with_cards
+from tests.pipelines import odd_inputs as odd
 from tests.pipelines.trees import TREES, put, write_json
 from tests.system.world import vigil, vigil_json
 from vigil.taking_in import named_sources
@@ -245,6 +247,37 @@ def test_a_single_file_that_does_not_fit_is_put_aside_with_its_reason(
     TREES[name](tmp_path)
     change(tmp_path)
     assert {found.name: found.problem for found in read(tmp_path).files if found.problem} == expected
+
+
+CLOSED = """
+import sys
+from pathlib import Path
+from pipelines.layouts import read_layout
+from workspace.errors import DataError
+from workspace.settings import SourceSettings
+for tree in map(Path, sys.argv[1:]):
+    for folder in sorted(path for path in tree.rglob("*") if path.is_dir()):
+        folder.chmod(0)
+        try:
+            found = read_layout(SourceSettings(name="here", path=str(tree), layout=tree.name), tree).files
+            print(folder, "named" if any(one.problem and one.path.is_relative_to(folder) for one in found) else "silent")
+        except (DataError, OSError):
+            print(folder, "refused")
+        finally:
+            folder.chmod(0o755)
+"""
+
+
+def test_a_folder_that_may_not_be_read_is_named_or_stops_its_source_and_is_no_mistake_of_vigil(tmp_path: Path) -> None:
+    """One closed folder of a method in DF40 ended the ingest of all the others as a mistake in Vigil."""
+    for name, make in TREES.items():
+        (tmp_path / name).mkdir()
+        make(tmp_path / name)
+    done = odd.run([sys.executable, "-c", CLOSED, *(str(tmp_path / name) for name in TREES)])
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+    assert said[str(tmp_path / "df40/DF40/heygen")] == said[str(tmp_path / "df40/DF40/heygen/real")] == "named"
+    assert all("landmarks" in folder for folder, word in said.items() if word == "silent"), said
 
 
 YOUTUBE, SWAPS = "FaceForensics++/original_sequences/youtube/c23/frames", "DF40_train/simswap/frames"
