@@ -38,12 +38,12 @@ CARD = Card(
 
 def recognises(folder: Path) -> bool:
     """Whether DF40/ or DF40_train/ is there, or the folder is one of them."""
-    return any(_methods(top) for top in _tops(folder))
+    return bool(_tops(folder))
 
 
 def read(source: SourceSettings, folder: Path) -> Listing:
     """Every frame below the methods' folders. Raises DataError when it cannot be told what is for training and what for testing."""
-    tops = [top for top in _tops(folder) if _methods(top)]
+    tops = _tops(folder)
     if not tops:
         raise DataError(
             f"{folder} is not DF40.", why="there is neither DF40_train/<method>/ nor DF40/<method>/, which say what is for training and what for testing",
@@ -60,7 +60,8 @@ def read(source: SourceSettings, folder: Path) -> Listing:
 
 
 def _tops(folder: Path) -> list[Path]:
-    return [folder] if folder.name in USES else [folder / name for name in USES]
+    """The parts with a method in them: those in the folder, and the folder itself where it is called like one, as the whole set may be."""
+    return [top for top in (*([folder] if folder.name in USES else []), *(folder / name for name in USES)) if _methods(top)]
 
 
 def _methods(top: Path) -> list[str]:

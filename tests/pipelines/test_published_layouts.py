@@ -280,6 +280,18 @@ def test_a_folder_that_may_not_be_read_is_named_or_stops_its_source_and_is_no_mi
     assert all("landmarks" in folder for folder, word in said.items() if word == "silent"), said
 
 
+def test_df40_may_lie_in_a_folder_of_its_name(tmp_path: Path) -> None:
+    """~/DF40/DF40/ and ~/DF40/DF40_train/ were refused, as being neither."""
+    TREES["df40"](tmp_path / "DF40")
+    found = {one.name: one.use for one in read(tmp_path / "DF40").files}
+    assert {name: use or "train" for name, use in found.items()} == {name: columns[1] for name, columns in EXPECTED["df40"].items()}
+    put(tmp_path, "DF40/lia/frames/001_870/000.png")
+    assert [one.name for one in read(tmp_path / "DF40").files if one.name not in found] == ["lia/frames/001_870/000.png"]
+    assert {one.name: one.use for one in read(tmp_path / "DF40/DF40_train").files} == {
+        name.removeprefix("DF40_train/"): use for name, use in found.items() if name.startswith("DF40_train/")
+    }
+
+
 YOUTUBE, SWAPS = "FaceForensics++/original_sequences/youtube/c23/frames", "DF40_train/simswap/frames"
 CELEB, DEEPER = "Celeb-DF-v2", "DeeperForensics-1.0/manipulated_videos/end_to_end/frames"
 # the same people where a set is downloaded by itself: (layout, path) -> identity, donor, source_video
