@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from media.photos import REASONS
 from pipelines.layouts.found import EMPTY, MEDIA_SUFFIXES, NOT_MEDIA
 from pipelines.stage import stage_main
 from workspace.errors import DataError
 from workspace.files import read_json, write_json
-from workspace.for_review import TWO_LABELS
 from workspace.manifest import DOMAINS, MANIFEST_COLUMNS, read_manifest
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, ValidateSettings
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_NAMED = 20
-# Reasons that say nothing about the media of a batch: somebody's notes between the files are no sign of corrupt videos.
-NOT_MEDIA_REASONS = (
-    NOT_MEDIA, EMPTY, "link leads outside the source", "path leads outside the source", "link to a folder", "broken link", "not a regular file",
-)  # fmt: skip
+# What nobody opened says nothing about the media of a batch: files at no place of their data set, in no table of it, gone, too big, or with two labels.
+OPENED = frozenset(REASONS) - {"file not found", "a folder", "not a regular file"}
+ODD_NAMES = (NOT_MEDIA, EMPTY)  # somebody's notes between the files are no sign of corrupt videos: these count where the name says that it is one
+NOT_READ = "unreadable ("  # with the kind of the error
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,10 @@ def build_table(manifest: "pd.DataFrame", samples: list[dict[str, Any]]) -> "pd.
 
 
 def parts_of(table: "pd.DataFrame") -> "dict[str, pd.DataFrame]":
-    """The rows that the expectations are asked of: all; all that claim to be media; those not in quarantine; those searched for faces."""
-    claims = ~table["quarantine"].isin(NOT_MEDIA_REASONS) | table["path"].str.lower().str.endswith(MEDIA_SUFFIXES)
-    claims &= ~table["quarantine"].str.startswith(TWO_LABELS)  # nobody looked into them: people are asked first
-    usable = table["quarantine"] == ""
-    searched = usable & table["decoded"] & (table["use"] != "never")
-    return {"all": table, "media": table[claims & ((table["use"] != "never") | ~usable)], "usable": table[usable], "looked_at": table[searched]}
+    """The rows that the expectations are asked of: all; all media that were opened; those not in quarantine; those searched for faces."""
+    reason, usable, used = table["quarantine"], table["quarantine"] == "", table["use"] != "never"
+    broken = (reason.isin(OPENED) | reason.str.startswith(NOT_READ)) & (~reason.isin(ODD_NAMES) | table["path"].str.lower().str.endswith(MEDIA_SUFFIXES))
+    return {"all": table, "media": table[(usable & used) | broken], "usable": table[usable], "looked_at": table[usable & used & table["decoded"]]}
 
 
 def checks_of(limits: ValidateSettings) -> list[Check]:

@@ -132,6 +132,23 @@ def test_notes_between_the_media_are_no_sign_of_corrupt_media_but_cut_videos_are
     assert "media decode" in failed(verdict(table, samples))
 
 
+@pytest.mark.parametrize(
+    ("reason", "opened"),
+    [
+        ("not at a place of FaceForensics++", False), ("not in metadata.json", False), ("its name does not say who is in it", False), ("file not found", False),
+        ("an archive; unpack it", False), ("broken link", False), ("unreadable folder", False), ("file too big", False), ("a folder has its name", False),
+        ("not a media file", True), ("no video stream", True), ("picture too large", True), ("unreadable (OSError)", True), ("unreadable (AccessDenied)", True),
+    ],
+)  # fmt: skip
+def test_only_what_was_opened_can_be_media_that_do_not_decode(reason: str, opened: bool) -> None:
+    """A tenth of a data set beside its places, or missing, held the batch as one of corrupt media, though each video of it decodes."""
+    table, samples = batch()
+    for row in (0, 1, 2):
+        table.loc[row, "quarantine"] = reason
+        samples[row] |= {"decoded": False, "clips": 0}
+    assert list(failed(verdict(table, samples))) == (["media decode"] if opened else [])
+
+
 def test_a_sample_that_the_faces_stage_never_saw_counts_as_not_decoded() -> None:
     table, samples = batch()
     report = verdict(table, samples[:5])
