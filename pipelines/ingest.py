@@ -18,7 +18,7 @@ from typing import Any
 from pipelines.fetch import Place, fetched, located, pending_objects
 from pipelines.fingerprint import Measured, measure, refused
 from pipelines.intake import IngestReport, NotNow, SourceCounts
-from pipelines.known import Known, read_known
+from pipelines.known import Known, Said, read_known
 from pipelines.layouts import Found, Listing, read_layout
 from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
@@ -172,15 +172,29 @@ def _measure_all(
     """What is not in a batch yet, measured; what is, counted. Files that the cache knows are not read."""
     todo: list[tuple[Found, Stamp]] = []
     done: list[Taken] = []
+    listed: list[tuple[Found, Stamp, Entry | None]] = []
+    uses: dict[str, str] = {}  # the strictest of a content's copies
     for found in listing.files:
         stamp = place.known.get(found.path) or stamp_of(found.path)
         before = _measured_before(seen, place.source, source, found, stamp)
         if found.problem == "file not found":
             before = before or seen.get(place.source, found.name)
-        if before and known.holds(before.sample_id, found, by_people):
-            counts.known += 1
-            known.compare(before.sample_id, found, source.name, counts.conflicts)
-        elif before and before.problem:
+        listed.append((found, stamp, before))
+        if before:
+            _note_use(uses, before.sample_id, found)
+
+    def is_known(sample_id: str, found: Found) -> bool:
+        now = _said_now(sample_id, found, source, listing.names_people, uses[sample_id], by_people)
+        if not known.holds(sample_id, found, now, by_people):
+            return False
+        counts.known += 1
+        known.compare(sample_id, found, now, counts)
+        return True
+
+    for found, stamp, before in listed:
+        if before and is_known(before.sample_id, found):
+            continue
+        if before and before.problem:
             done.append(Taken(found, Measured(before.sample_id, stamp.bytes, problem=before.problem), stamp))
         else:
             todo.append((found, stamp))
@@ -197,15 +211,26 @@ def _measure_all(
             done.append(item)
             if progress:
                 progress(number, len(todo), source.name)
+    for item in done:
+        _note_use(uses, item.measured.sample_id, item.found)
     fresh = []
     for item in sorted(done, key=lambda item: item.found.name):
-        if known.holds(item.measured.sample_id, item.found, by_people):
-            counts.known += 1
-            known.compare(item.measured.sample_id, item.found, source.name, counts.conflicts)
+        if is_known(item.measured.sample_id, item.found):
             seen.put(place.source, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
         else:
             fresh.append(item)
     return fresh
+
+
+def _note_use(uses: dict[str, str], sample_id: str, found: Found) -> None:
+    uses[sample_id] = min(uses.get(sample_id, UNSTATED), found.use or UNSTATED, key=STRICTEST.index)
+
+
+def _said_now(sample_id: str, found: Found, source: SourceSettings, named: bool, use: str, by_people: bool) -> Said:
+    """What is said of a file now. Where nobody is named nothing is said, unless that is the rule; the service says nothing but its label."""
+    person = identity_of(found, source.identity, named, sample_id)
+    words = (person if person or source.identity.rule == "unknown" else None, found.donor or None, found.generator or None, use)
+    return Said(source.name, "" if by_people or found.problem else found.name, words)
 
 
 def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, by_people: bool, report: IngestReport) -> list[tuple[dict[str, Any], Taken]]:
@@ -253,8 +278,10 @@ def _recorded(root: Path, samples: Sequence[str], known: Known) -> dict[str, dic
 def _as_recorded(row: dict[str, Any], before: dict[str, Any], known: Known) -> dict[str, Any]:
     """What is kept of the earlier row of a content whose label comes now: who is in it and where it may stand, so that it changes no side.
 
-    What only a dropped batch said, perhaps wrongly, fills the gaps of what is said now.
+    What only a dropped batch said, perhaps wrongly, fills the gaps of what is said now; of the same file of the same source nothing is kept.
     """
+    if row["sample_id"] not in known.labels and (row["source"], row["path"]) == (before["source"], before["path"]):
+        return {}
     first, then = (before, row) if row["sample_id"] in known.labels else (row, before)
     kept = {name: first[name] or then[name] for name in ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")}
     if row["label"] == "fake":

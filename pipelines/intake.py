@@ -32,6 +32,8 @@ class SourceCounts:
     identities: int = 0
     unknown_identity: int = 0
     conflicts: list[str] = field(default_factory=list)
+    reworded: dict[str, dict[str, int]] = field(default_factory=dict)  # by batch: files of which the source says another identity, use, ... by now
+    dropped: dict[str, int] = field(default_factory=dict)  # by batch: known files that stay out with it
     card: dict[str, Any] = field(default_factory=dict)  # of a published data set: title, terms, counts {name: {found, published}}
 
     def count(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -114,6 +116,12 @@ class IngestReport:
                     f"  {counts.lookalikes} show what a known file shows that has another label, generator or compression; they stay on its side of the split"
                 )
             lines += [f"  quarantined: {number} x {reason}" for reason, number in sorted(counts.by_reason.items())]
+            for batch, words in sorted(counts.reworded.items()):
+                unlike = ", ".join(f"{number} x {word}" for word, number in words.items())
+                lines.append(f"  conflict: what batch {batch} recorded stands, though its source says other words now: {unlike}")
+                lines.append(f"  to take in what is said now: vigil batches drop {batch} --again, then ingest again")
+            for batch, number in sorted(counts.dropped.items()):
+                lines.append(f"  {number} of batch {batch}, which is dropped, stay out; vigil batches drop {batch} --again lets them in")
             lines += [f"  conflict: {text}" for text in counts.conflicts[:MOST_NAMED]]
             if len(counts.conflicts) > MOST_NAMED:
                 lines.append(f"  and {len(counts.conflicts) - MOST_NAMED} more conflicts")

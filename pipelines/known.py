@@ -11,6 +11,7 @@ import numpy as np
 
 from media.decode import Source
 from pipelines.fingerprint import words_of
+from pipelines.intake import SourceCounts
 from pipelines.layouts import Found
 from pipelines.lookalike import Recording, likeness, open_recording
 from pipelines.neighbours import Neighbours, shared_words
@@ -24,6 +25,7 @@ from workspace.state import batch_states
 MOST_OPENED = 6000  # pictures kept open: 120 MB and their points
 MOST_COMPARED = 8  # candidates of one file whose frames are compared, the likeliest first
 ODD = (cv2.error, ValueError)  # what OpenCV and NumPy say of odd pictures, e.g. frames of two sizes: one file must not stop the ingest of the others
+WORDS = ("identity", "donor", "generator", "use")  # what a source says of a file beside its label
 # Only files that claim to be the same thing can be duplicates, of which one is used: a fake often has its target's frames, and
 # FaceForensics++ holds one video in three compressions on purpose. What looks the same under other claims is used too, but tied to
 # the same side of the split: a new label must not carry a holdout clip into the training.
@@ -47,16 +49,35 @@ class Look:
         return self.media if isinstance(self.media, Path) else read_media(*self.media)
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a source says of one of its files: each of the WORDS, None where nothing is said. `batch` is the one that recorded it."""
+
+    source: str
+    path: str
+    words: tuple[str | None, ...]
+    batch: str = ""
+
+    def unlike(self, recorded: "Said") -> list[str]:
+        """Which words the same file of the same source has now and had not then."""
+        if (self.source, self.path) != (recorded.source, recorded.path):
+            return []
+        pairs = zip(WORDS, self.words, recorded.words, strict=True)
+        return [name for name, now, then in pairs if now is not None and now != then and composed(now) != composed(then or "")]
+
+
 @dataclass(slots=True)
 class Known:
     """Labels and uses by sample id, and the looks of all samples that have any.
 
     What dropped batches say of a content is nobody's word any more, so it is not among the labels: a person's label comes in, and so does a
-    source's other one. What they said before is known all the same, or the next ingest would bring a dropped batch back from its source.
+    source's other one, and a file of which its own source says another person, part or generator now. What they said before is known all the
+    same, or the next ingest would bring a dropped batch back from its source.
     """
 
     labels: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # (batch, label, use)
-    dropped: dict[str, dict[str, str]] = field(default_factory=dict)  # of dropped batches: the batch that said it, by label
+    said: dict[str, Said] = field(default_factory=dict)  # the rest, where it is used
+    dropped: dict[str, dict[str, Said]] = field(default_factory=dict)  # of dropped batches, by label
     unlabelled: set[str] = field(default_factory=set)
     disputed: set[str] = field(default_factory=set)  # two labels in one ingest
     reviewed: set[str] = field(default_factory=set)  # a person has decided
@@ -64,15 +85,19 @@ class Known:
     looks: list[Look] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)  # people of whom something is kept for evaluation
 
-    def add(self, folder: Path, rows: Sequence[Mapping[str, Any]], dropped: bool = False) -> None:
-        """Make the rows of a batch known. Of a dropped one the looks count, since it may come back, and what may never be used."""
+    def add(self, folder: Path, rows: Sequence[Mapping[str, Any]], dropped: bool = False, again: bool = False) -> None:
+        """Make the rows of a batch known. Of a dropped one the looks count, since it may come back, and what may never be used.
+
+        `again`: a person lets its contents come in again, as if nobody had said anything of them.
+        """
         for row in rows:
             sample_id = row["sample_id"]
             if dropped and row["use"] != "never":
-                for label in ("real", "fake") if is_disputed(row) else (row["label"],):
-                    self.dropped.setdefault(sample_id, {})[label] = row["batch"]
+                for label in () if again else ("real", "fake") if is_disputed(row) else (row["label"],):
+                    self.dropped.setdefault(sample_id, {})[label] = _said(row)
             else:
                 self.labels[sample_id] = (row["batch"], row["label"], row["use"])
+                self.said[sample_id] = _said(row)
                 if row["use"] == "evaluate" and not row["quarantine"]:
                     self.kept |= {composed(row["identity"]), composed(row["donor"])} - {""}
                 for group, belongs in ((self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"]))):
@@ -83,15 +108,16 @@ class Known:
     def batch_of(self, sample_id: str) -> str:
         """The batch with what is known of a content, '' for new content; a dropped batch where no other holds it."""
         said = [*self.dropped.get(sample_id, {}).values()]
-        return self.labels[sample_id][0] if sample_id in self.labels else said[-1] if said else ""
+        return self.labels[sample_id][0] if sample_id in self.labels else said[-1].batch if said else ""
 
-    def holds(self, sample_id: str, found: Found, by_people: bool) -> bool:
+    def holds(self, sample_id: str, found: Found, now: Said, by_people: bool) -> bool:
         """Whether this file brings nothing new: its content is known, and so is its label.
 
         A person's label (`by_people`: handed over by the service) is new where it is not the recorded one; a source's only where none was recorded.
         """
         if sample_id not in self.labels:
-            return not by_people and found.label in self.dropped.get(sample_id, {})
+            before = self.dropped.get(sample_id, {}).get(found.label)
+            return not by_people and before is not None and not now.unlike(before)
         _, label, use = self.labels[sample_id]
         if found.problem or not found.label or use == "never":
             return True
@@ -99,17 +125,25 @@ class Known:
             return found.label == label and sample_id not in self.disputed
         return sample_id not in self.unlabelled
 
-    def compare(self, sample_id: str, found: Found, source: str, conflicts: list[str]) -> None:
+    def compare(self, sample_id: str, found: Found, now: Said, counts: SourceCounts) -> None:
         """Note where known content comes with other words than before; what was recorded stands."""
-        if found.problem or sample_id not in self.labels:
+        if sample_id not in self.labels:
+            batch = self.batch_of(sample_id)
+            counts.dropped[batch] = counts.dropped.get(batch, 0) + 1
+            return
+        if found.problem:
             return
         batch, label, use = self.labels[sample_id]
         if found.label and found.label != label:
-            conflicts.append(f"{found.name} is {found.label} here, {label or 'unlabelled'} in batch {batch}")
+            counts.conflicts.append(f"{found.name} is {found.label} here, {label or 'unlabelled'} in batch {batch}")
             if label and use != "never" and sample_id not in self.reviewed:
-                self.contradicted[sample_id] = [f"{label} in batch {batch}", f"{found.label} in {source} ({found.name})"]
-        if found.use and found.use != use:
-            conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")
+                self.contradicted[sample_id] = [f"{label} in batch {batch}", f"{found.label} in {now.source} ({found.name})"]
+        reworded = now.unlike(self.said[sample_id])
+        for word in reworded:
+            of_batch = counts.reworded.setdefault(batch, {})
+            of_batch[word] = of_batch.get(word, 0) + 1
+        if found.use and found.use != use and "use" not in reworded:
+            counts.conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")
 
     def mark_near_duplicates(self, rows: Sequence[tuple[dict[str, Any], Path]], bits: int) -> None:
         """Set `duplicate_of` and `looks` of new rows that show what a known sample, or an earlier new one, shows."""
@@ -134,7 +168,7 @@ def read_known(root: Path) -> Known:
     for batch, told in batch_states(Journal(root).events()).items():
         folder = root / "data" / "raw" / batch
         if (folder / "manifest.parquet").is_file():
-            known.add(folder, rows_of(read_manifest(folder)), dropped=told.state == "dropped")
+            known.add(folder, rows_of(read_manifest(folder)), dropped=told.state == "dropped", again=told.again)
         else:
             missing.append(batch)
     if missing:
@@ -143,6 +177,11 @@ def read_known(root: Path) -> Known:
             why="without their manifests nobody can tell what is new", next_step="Run `vigil doctor --pull` in the workspace, then ingest again.",
         )  # fmt: skip
     return known
+
+
+def _said(row: Mapping[str, Any]) -> Said:
+    used = not row["quarantine"] and row["use"] != "never"  # nothing else is mended by other words
+    return Said(row["source"], row["path"] if used else "", tuple(row[name] for name in WORDS), row["batch"])
 
 
 def _look(row: Mapping[str, Any], media: Path | tuple[Path, str, int, int]) -> Look:

@@ -668,11 +668,11 @@ def _list_batches(workspace: Path | None, as_json: bool) -> None:
     _emit(rows, render_table(rows) if rows else "No batches yet. Next: vigil ingest MEDIA", as_json)
 
 
-def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | None) -> None:
+def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | None, again: bool = False) -> None:
     from vigil.mending import set_batch_state
 
     root = _root(workspace)
-    follows = set_batch_state(root, batch, state, who, why)
+    follows = set_batch_state(root, batch, state, who, why, again)
     print(f"{batch} is now {state} ({who}: {why}).{' ' * bool(follows)}{follows}")
 
 
@@ -689,9 +689,15 @@ def batches_hold(batch: str, who: Who, why: Why, workspace: WorkspaceOption = No
 
 
 @batches_app.command("drop")
-def batches_drop(batch: str, who: Who, why: Why, workspace: WorkspaceOption = None) -> None:
+def batches_drop(
+    batch: str,
+    who: Who,
+    why: Why,
+    again: Annotated[bool, typer.Option("--again", help="Let the next ingest take in what it holds, as its source says it by then.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
     """Keep a batch out for good; its files stay versioned."""
-    _set_batch(batch, "dropped", who, why, workspace)
+    _set_batch(batch, "dropped", who, why, workspace, again)
 
 
 @models_app.callback(invoke_without_command=True)

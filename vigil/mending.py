@@ -92,12 +92,12 @@ def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:
     return "\n".join(lines + [f"done {line}" for line in done])
 
 
-def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> str:
+def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, again: bool = False) -> str:
     """Journal a person's decision about a batch; returns what else follows from it, or ''.
 
     Of a batch that an unfinished cycle judges, only that it is taken out: the cycle is then held on that person's word, and the next `vigil retrain`
     ends it. A cycle that fails again and again would otherwise stay for ever. So is one that learns from a batch of before that is taken out: its model
-    would know what was withdrawn. Raises WorkspaceError.
+    would know what was withdrawn. `again`: what a dropped batch holds may come in again. Raises WorkspaceError.
     """
     from flows.decide import AGAIN, decided
     from workspace.repository import commit_journal
@@ -113,7 +113,7 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str) -> s
                 why=f"{judging.cycle} is not finished",
                 next_step="Run `vigil retrain` to finish it, then decide. Where it cannot be finished, `vigil batches hold` or `drop` ends it.",
             )
-        journal_batch_state(root, batch, state, who=who, why=why)
+        journal_batch_state(root, batch, state, who=who, why=why, again=again)
         if judging:
             Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
         if learning:

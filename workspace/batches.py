@@ -18,8 +18,10 @@ ALLOWED = {
 }
 
 
-def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str) -> Event | None:
+def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str, again: bool = False) -> Event | None:
     """Journal a batch's new state; returns the event, or None when it has that state already (safe to repeat).
+
+    `again`, of a dropped batch: what it holds may come in again, as its source says it by then.
 
     Raises WorkspaceError for an unknown batch, a step that is not allowed, or a missing name or reason.
     """
@@ -30,12 +32,12 @@ def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str) -
         known = batch_states(events)
         if batch not in known:
             raise _refusal(batch, f"the batches are {', '.join(known) or 'none yet'}", "Name one of them; `vigil batches` lists them.")
-        if known[batch].state == state:
+        if (known[batch].state, known[batch].again) == (state, again):
             return None
         allowed = ALLOWED[known[batch].state]
-        if state not in allowed:
+        if state not in allowed and state != known[batch].state:
             raise _refusal(batch, f"a batch that is {known[batch].state} cannot become {state!r}", f"It can become {' or '.join(allowed)}.")
-        return "batch_state", {"batch": batch, "state": state, "who": who, "why": why}
+        return "batch_state", {"batch": batch, "state": state, "who": who, "why": why} | ({"again": True} if again else {})
 
     return Journal(root).append_if(decide)
 

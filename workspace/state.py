@@ -21,6 +21,7 @@ class BatchState:
     rows: int = 0
     quarantined: int = 0
     added: str = ""
+    again: bool = False  # dropped, and what it holds may come in again as its source says it by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ def batch_states(events: Iterable[Event]) -> dict[str, BatchState]:
                 event["batch"], BatchState("new", source=event["source"], rows=event["samples"], quarantined=event["quarantined"], added=event.time)
             )
         elif event.kind == "batch_state" and event["batch"] in states:
-            states[event["batch"]] = replace(states[event["batch"]], state=event["state"], who=event["who"], why=event["why"])
+            told = {"state": event["state"], "who": event["who"], "why": event["why"], "again": event.get("again", False)}
+            states[event["batch"]] = replace(states[event["batch"]], **told)
     return states
 
 

@@ -19,6 +19,7 @@ import pytest
 from pipelines.ingest import ingest, pending
 from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
+from tests.pipelines.trees import celebdf
 from tests.system.world import vigil
 from vigil.batches import batch_page
 from workspace.batches import set_batch_state
@@ -154,13 +155,67 @@ def test_a_dropped_batch_stays_out_while_its_source_says_the_same_and_comes_in_w
     set_batch_state(root, "w1", "dropped", who="ada", why="labels of another table")
     again = ingest(root, settings, [source(media)])
     assert (again.added, again.known, again.conflicts) == (0, 3, []), "what a person has dropped does not come back by itself"
-    table.write_text("path,label,identity\nreal/r0.jpg,real,bob\nreal/r1.jpg,real,bob\nreal/r2.jpg,fake,\n")
+    table.write_text("path,label,identity\nreal/r0.jpg,real,bob\nreal/r1.jpg,real,ann\nreal/r2.jpg,fake,\n")
     mended = ingest(root, settings, [source(media)], batch="w2")
     assert (mended.added, mended.known, mended.conflicts) == (2, 1, [])
     rows = read_manifest(root / "data" / "raw" / "w2").set_index("path")
     assert rows["label"].to_dict() == {"real/r0.jpg": "real", "real/r2.jpg": "fake"} and rows["duplicate_of"].tolist() == ["", ""]
     assert rows.loc["real/r0.jpg", "identity"] == "bob", "what is said now, where a dropped batch said something else"
     assert ingest(root, settings, [source(media)]).known == 3
+
+
+def test_other_words_for_known_files_are_said_and_come_in_once_their_batch_is_dropped(root: Path, settings: Settings, tmp_path: Path) -> None:
+    """`--split own` and `--identity unknown` after a first ingest, where the docs send people, changed nothing and said nothing, not even after a drop."""
+    celebdf(tmp_path / "cdf")
+    cdf = source(tmp_path / "cdf", "cdf")
+    ingest(root, settings, [cdf], batch="w1")
+    assert ingest(root, settings, [cdf]).sources["cdf"].reworded == {}
+    own = source(tmp_path / "cdf", "cdf", split="own")
+    again = ingest(root, settings, [own])
+    assert (again.added, again.known, again.sources["cdf"].reworded) == (0, 5, {"w1": {"use": 2}})
+    assert "  conflict: what batch w1 recorded stands, though its source says other words now: 2 x use" in again.lines()
+    assert "  to take in what is said now: vigil batches drop w1 --again, then ingest again" in again.lines()
+    assert read_manifest(root / "data" / "raw" / "w1")["use"].tolist().count("evaluate") == 2, "nothing that was recorded is changed"
+    set_batch_state(root, "w1", "dropped", who="ada", why="own split wanted")
+    stays = ingest(root, settings, [cdf])
+    assert (stays.known, stays.sources["cdf"].dropped) == (5, {"w1": 5}), "what a person has dropped does not come back by itself"
+    assert ingest(root, settings, [source(tmp_path / "cdf", "other", split="own")]).known == 5, "nor by another source"
+    taken = ingest(root, settings, [own], batch="w2")
+    assert (taken.added, taken.known) == (2, 3)
+    assert set(read_manifest(root / "data" / "raw" / "w2")["use"]) == {"train"}
+    set_batch_state(root, "w1", "dropped", who="ada", why="all of it, with the own split", again=True)
+    rest = ingest(root, settings, [own], batch="w3")
+    assert (rest.added, rest.known, rest.sources["cdf"].dropped) == (3, 2, {})
+    set_batch_state(root, "w3", "dropped", who="ada", why="no more", again=True)
+    set_batch_state(root, "w3", "dropped", who="ada", why="for good after all")
+    assert ingest(root, settings, [own]).sources["cdf"].dropped == {"w3": 3}
+
+
+def test_nobody_is_a_word_too_and_a_mended_column_counts(root: Path, settings: Settings, media: Path) -> None:
+    table = media / "labels.csv"
+    table.write_text("path,label,identity,generator\nreal/r0.jpg,real,ann,\nreal/r1.jpg,real,ann,\nfake/gan/f0.jpg,fake,bob,gan\n")
+    ingest(root, settings, [source(media)], batch="w1")
+    table.write_text("path,label,identity,generator\nreal/r0.jpg,real,ann,\nreal/r1.jpg,real,cy,\nfake/gan/f0.jpg,fake,,gan2\n")
+    assert ingest(root, settings, [source(media)]).sources["press"].reworded == {"w1": {"generator": 1, "identity": 1}}, "an empty cell says nothing"
+    nobody = source(media, identity={"rule": "unknown"})
+    assert ingest(root, settings, [nobody]).sources["press"].reworded == {"w1": {"identity": 3, "generator": 1}}
+    set_batch_state(root, "w1", "dropped", who="ada", why="who is in them is not known")
+    assert ingest(root, settings, [nobody], batch="w2").added == 3
+    rows = read_manifest(root / "data" / "raw" / "w2").set_index("path")
+    assert set(rows["identity"]) == {""} and rows.loc["fake/gan/f0.jpg", "generator"] == "gan2"
+    assert ingest(root, settings, [nobody]).sources["press"].reworded == {}
+
+
+def test_copies_with_words_of_their_own_are_no_other_words(root: Path, settings: Settings, media: Path) -> None:
+    """The strictest use of the copies, and the first one's person, were recorded: each next ingest says the same again."""
+    shutil.copy(media / "real" / "r0.jpg", media / "copy.jpg")
+    (media / "labels.csv").write_text("path,label,use,identity\nreal/r0.jpg,real,,ann\ncopy.jpg,real,evaluate,bob\n")
+    ingest(root, settings, [source(media)], batch="w1")
+    shutil.rmtree(root / ".vigil")
+    for _ in ("measured again", "from the cache"):
+        assert ingest(root, settings, [source(media)]).sources["press"].reworded == {}
+    set_batch_state(root, "w1", "dropped", who="ada", why="poisoned")
+    assert ingest(root, settings, [source(media)]).known == 2
 
 
 def test_labels_for_many_known_files_read_the_manifest_of_their_batch_once(
