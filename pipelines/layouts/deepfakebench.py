@@ -11,6 +11,7 @@ are of, which the label says, or else the folders that the JSON file writes: DF4
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,7 +66,9 @@ def read(source: SourceSettings, folder: Path) -> Listing:
                 path = places.of(str(frame))
                 name = path.relative_to(folder).as_posix()
                 before = found.get(name)
-                if before is None or (use and not before.use):
+                if before and before.label != known["label"]:
+                    found[name] = replace(before, problem=before.problem or "its JSON files disagree about its label")
+                elif before is None or (use and not before.use and not before.problem):
                     found[name] = Found(path=path, name=name, use=use, folder=str(PurePosixPath(name).parent), problem=problem_of(path, folder), **known)
     listing = Listing(files=list(found.values()), names_people=True, card=CARD)
     if listing.files and all(one.problem == "file not found" for one in listing.files):

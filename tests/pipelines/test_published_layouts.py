@@ -178,6 +178,7 @@ def pack(tree: Path) -> None:
             shutil.rmtree(archive)
 
 
+UADFV_FRAME = "UADFV/fake/frames/0000_fake/000.png"
 UADFV = "preprocessing/dataset_json/UADFV.json"
 FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "the testing list is missing": ("celebdf", remove("List_of_testing_videos.txt"), "would be trained on"),
@@ -238,6 +239,14 @@ def test_a_named_layout_refuses_a_folder_that_is_something_else(name: str, tmp_p
         ("openforensics", remove("Images/Train/a.jpg"), {"Images/Train/a.jpg": "file not found"}),
         ("celeba", remove("Img/img_align_celeba/000002.jpg"), {"Img/img_align_celeba/000002.jpg": "file not found"}),
         ("celeba", lambda tree: put(tree, "Img/img_align_celeba/9.jpg"), {"Img/img_align_celeba/9.jpg": "not in list_eval_partition.txt"}),
+        (
+            "deepfakebench",
+            lambda tree: [
+                write_json(tree / f"preprocessing/dataset_json/{name}.json", {name: {f"U_{label}": {split: {"v": {"frames": [f"x/{UADFV_FRAME}"]}}}}})
+                for name, label, split in (("A", "Real", "test"), ("Z", "Fake", "test"))
+            ] and None,
+            {f"rgb/{UADFV_FRAME}": "its JSON files disagree about its label"},
+        ),
         ("df40", lambda tree: put(tree, "DF40/simswap/a.png"), {"DF40/simswap/a.png": "not at a place of DF40"}),
     ],
 )  # fmt: skip
