@@ -44,7 +44,7 @@ def read(source: SourceSettings, folder: Path) -> Listing:
             f"{folder} is not FaceForensics++.", why=f"neither {ORIGINAL}/ nor {MANIPULATED}/ is there", next_step="Name the folder that holds them."
         )
     listing = Listing(names_people=True, card=CARD)
-    for top in (MANIPULATED, ORIGINAL):
+    for top in (top for top in (MANIPULATED, ORIGINAL) if (folder / top).is_dir()):
         for path, parts in each_file(folder, listing, top):
             if "masks" in parts or "models" in parts:
                 continue

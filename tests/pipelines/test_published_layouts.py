@@ -301,6 +301,13 @@ def test_df40_may_lie_in_a_folder_of_its_name(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("top", ["original_sequences", "manipulated_sequences"])
+def test_faceforensics_with_one_of_its_folders_reports_no_file_that_is_not_there(top: str, tmp_path: Path) -> None:
+    TREES["faceforensics"](tmp_path)
+    shutil.rmtree(tmp_path / top)
+    assert not any(found.problem for found in read(tmp_path).files)
+
+
 YOUTUBE, SWAPS = "FaceForensics++/original_sequences/youtube/c23/frames", "DF40_train/simswap/frames"
 CELEB, DEEPER = "Celeb-DF-v2", "DeeperForensics-1.0/manipulated_videos/end_to_end/frames"
 # the same people where a set is downloaded by itself: (layout, path) -> identity, donor, source_video
