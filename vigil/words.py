@@ -1,6 +1,7 @@
 """Small words of the command line, read: GENERATOR=2, pattern:REGEX, 1=fake."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def parse_fakes(words: list[str] | None) -> dict[str, int] | None:
         if not (count.isascii() and count.isdigit()):  # of a raised two, too, isdigit says yes
             raise typer.BadParameter(f"'{word}' is not GENERATOR=CLIPS_A_PERSON")
         found[name] = int(count)
+    _refuse_twice(words, found)
     return found
 
 
@@ -39,6 +41,7 @@ def parse_labels(words: list[str]) -> dict[str, str]:
         if not separator or label not in ("real", "fake", ""):
             raise typer.BadParameter(f"'{word}' is not LABEL=real or LABEL=fake")
         found[raw] = label
+    _refuse_twice(words, found)
     return found
 
 
@@ -47,7 +50,14 @@ def parse_columns(words: list[str]) -> dict[str, str]:
     found = dict(word.partition("=")[::2] for word in words)
     if wrong := next((name for name, theirs in found.items() if not name or not theirs), None):
         raise typer.BadParameter(f"'{wrong}' is not OURS=THEIRS, e.g. path=filename")
+    _refuse_twice(words, found)
     return found
+
+
+def _refuse_twice(words: list[str], found: Collection[str]) -> None:
+    """Of a name that is said twice the last word would stand in silence."""
+    if len(found) < len(words):
+        raise typer.BadParameter(f"one name is said more than once: {', '.join(words)}")
 
 
 def source_name(path: str, otherwise: str = "") -> str:

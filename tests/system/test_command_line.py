@@ -35,7 +35,7 @@ from vigil.measuring import measured_sources
 from vigil.opening import open_workspace
 from vigil.scoring import expand
 from vigil.taking_in import named_sources
-from vigil.words import parse_fakes, source_name
+from vigil.words import parse_columns, parse_fakes, parse_labels, source_name
 from workspace.cycle import Cycle, write_cycle
 from workspace.errors import DataError, LeaseHeldError, WorkspaceError
 from workspace.files import write_json
@@ -388,6 +388,14 @@ def test_a_count_of_clips_is_written_in_plain_digits(word: str):
     """A raised two was said to be a mistake in Vigil."""
     with pytest.raises(typer.BadParameter, match="is not GENERATOR=CLIPS_A_PERSON"):
         parse_fakes([word])
+
+
+def test_a_name_that_is_said_twice_is_a_mistake_of_the_command():
+    """Of `--label 1=fake --label 1=real` the last word stood in silence."""
+    for parse, words in ((parse_labels, ["1=fake", "1=real"]), (parse_columns, ["path=a", "path=b"]), (parse_fakes, ["blend=1", "blend=2"])):
+        with pytest.raises(typer.BadParameter, match="more than once"):
+            parse(words)
+        assert len(parse(words[:1])) == 1
 
 
 @pytest.mark.parametrize("path", ["http://x/y", "ftp://x", "s3://", "s3:///x", "S3://bucket/x", "", " "])
