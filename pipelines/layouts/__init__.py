@@ -43,6 +43,17 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
     listing = LAYOUTS[name].read(source, path)
     if source.split == "own" and name not in TABLES:
         listing.files = [replace(found, use="" if found.use == "evaluate" else found.use) for found in listing.files]
-    listing.files = [readable(found) for found in listing.files]
-    listing.files.sort(key=lambda found: found.name)
+    listing.files = _told_apart(sorted(map(readable, listing.files), key=lambda found: (found.name, str(found.path))))
     return listing
+
+
+def _told_apart(files: list[Found]) -> list[Found]:
+    """The same with a number behind a name that is another file's too: bytes that are no UTF-8 are written with the letters that may be a name of their own."""
+    paths: dict[str, Path] = {}
+    for at, found in enumerate(files):
+        name, number = found.name, 2
+        while paths.setdefault(name, found.path) != found.path:
+            name, number = f"{found.name} ({number})", number + 1
+        if name != found.name:
+            files[at] = replace(found, name=name)
+    return files

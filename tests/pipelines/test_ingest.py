@@ -267,6 +267,18 @@ def test_a_label_stands_before_none_for_the_same_content_whichever_name_comes_fi
     assert read_manifest(root / "data" / "raw" / "w1").set_index("path")["label"].to_dict() == {"real/r0.jpg": "real", "real/r1.jpg": "real"}
 
 
+def test_two_names_that_are_written_alike_are_two_files(root: Path, settings: Settings, media: Path) -> None:
+    """A name that is no text, beside one that spells its bytes, kept the whole source out at each ingest."""
+    photo(media / "real" / "\\xff.jpg", 50)
+    (media / "real" / "r1.jpg").rename(media / "real" / os.fsdecode(b"\xff.jpg"))
+    (media / "real" / "r2.jpg").rename(media / "real" / "\\xff.jpg (2)")
+    for _ in range(2):
+        ingest(root, settings, [source(media)], batch="w1")
+    (table,) = [read_manifest(folder) for folder in (root / "data" / "raw").iterdir()]
+    names = set(table["path"])
+    assert names > {"real/\\xff.jpg", "real/\\xff.jpg (2)", "real/\\xff.jpg (2) (2)"} and len(names) == 6
+
+
 def test_the_strictest_use_of_two_copies_wins(root: Path, settings: Settings, media: Path) -> None:
     shutil.copy(media / "real" / "r0.jpg", media / "copy.jpg")
     (media / "labels.csv").write_text("path,label,use\nreal/r0.jpg,real,train\ncopy.jpg,real,evaluate\n")
