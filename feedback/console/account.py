@@ -4,7 +4,6 @@ from typing import Any
 
 from nicegui import ui
 
-from feedback.console import PATH
 from feedback.console.layout import View, page
 from feedback.console.parts import Form, Tag, button, empty, facts, field, moment, table, tag
 from feedback.service import Service
@@ -39,7 +38,7 @@ def add(service: Service) -> None:
 def _password(service: Service, view: View) -> None:
     async def change(given: dict[str, str]) -> None:
         if await view.do(service.change_password, given.get("password", ""), given.get("old", "")) is not None:
-            ui.navigate.to(f"{PATH}/log-in")
+            ui.navigate.to("/log-in")
 
     with tag("section", "", "card"):
         tag("h2", "Password")

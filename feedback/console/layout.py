@@ -63,7 +63,7 @@ class View:
         try:
             answer = await self.visitor.ask(method, *arguments, **more)
         except LoggedOut:
-            ui.navigate.to(f"{PATH}/log-in")
+            self.log_in_again()
             return None
         except REFUSALS as problem:
             say(explain(problem), "bad")
@@ -71,6 +71,10 @@ class View:
         if done:
             say(done, "good")
         return True if answer is None else answer
+
+    def log_in_again(self) -> None:
+        """Lead who is logged out to the log-in, and from there back to this page."""
+        ui.navigate.to(_log_in(self.request))  # the library puts the console's own path before it
 
 
 def page(service: Service, path: str, title: str) -> Callable[[Callable[[View], Awaitable[None]]], None]:
@@ -82,14 +86,13 @@ def page(service: Service, path: str, title: str) -> Callable[[Callable[[View], 
             visitor = Visitor(service, token_of(request))
             session = await asyncio.to_thread(visitor.session)
             if session is None:
-                asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-                return RedirectResponse(f"{PATH}/log-in?next={quote(asked, safe='')}", 303)
+                return RedirectResponse(PATH + _log_in(request), 303)
             view = View(service, visitor, session, request)
             with frame(title, session, path) as body:
                 try:
                     await build(view)
                 except LoggedOut:
-                    return RedirectResponse(f"{PATH}/log-in", 303)
+                    return RedirectResponse(PATH + _log_in(request), 303)
                 except REFUSALS as problem:
                     body.clear()
                     ui.status_code(_status(problem))
@@ -155,6 +158,12 @@ def explain(problem: Exception) -> str:
     if isinstance(problem, VigilError):
         return f"{problem.what} {problem.why[:1].upper()}{problem.why[1:]}. {problem.next_step}"
     return str(problem)
+
+
+def _log_in(request: Request) -> str:
+    """The log-in that leads back to what was asked for: its place within the console."""
+    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return f"/log-in?next={quote(asked, safe='')}"
 
 
 def _ways(session: Session, here: str) -> None:

@@ -142,7 +142,7 @@ async def _try(view: View, method: Any, *arguments: Any, **more: Any) -> dict[st
         answer: dict[str, Any] = await view.ask(method, *arguments, **more)
         return answer
     except LoggedOut:
-        ui.navigate.to(f"{PATH}/log-in?next={PATH}/review")
+        view.log_in_again()
         return {"refused": True, "told": "Log in again."}
     except REFUSALS as problem:
         return {"refused": True, "told": explain(problem)}

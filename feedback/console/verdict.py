@@ -137,7 +137,7 @@ async def _explain(service: Service, view: View, detection_id: str, evidence: Ev
         actor = await asyncio.to_thread(view.visitor.actor)
         evidence.put(explanation=await service.explanation(actor, detection_id), explaining=False)
     except LoggedOut:
-        ui.navigate.to(f"{PATH}/log-in")
+        view.log_in_again()
     except REFUSALS as problem:
         evidence.put(explaining=False, problem=explain(problem))
 

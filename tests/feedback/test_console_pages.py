@@ -105,6 +105,42 @@ def test_who_loses_a_role_or_is_disabled_is_refused_at_the_next_key(served: Serv
     assert answered == []
 
 
+def log_out_elsewhere(served: Service, page: Browser) -> None:
+    """End the session of who is logged in, as by a click in another tab."""
+    cookies = {cookie["name"]: cookie["value"] for cookie in page.driver.get_cookies()}
+    with httpx.Client(base_url=served.url, trust_env=False, timeout=60, cookies=cookies) as other:
+        assert other.post("/console/log-out", data={"csrf": other.get("/console/session").json()["csrf"]}).status_code == 303
+
+
+def test_whose_session_ended_comes_back_to_the_page_after_the_log_in(served: Service, page: Browser) -> None:
+    """The log-in's address had the console's path twice: after it people stood on a page that is none."""
+    page.log_in("rosa")
+    for path, css in (("/review", ".review-answers"), ("/account", "[name=name]")):
+        page.open(path)
+        page.see(css)
+        log_out_elsewhere(served, page)
+        if path == "/review":
+            page.key("f")
+        else:
+            page.write(name="a script")
+            page.press("Make a key")
+        page.see("h1", "Log in")
+        page.write(user_name="rosa", password=PASSWORD)
+        page.press("Log in")
+        page.see(css)
+
+
+def test_who_changes_the_password_logs_in_with_the_new_one_and_stands_on_the_first_page(page: Browser) -> None:
+    page.sign_up("Pia", "pia")
+    page.open("/account")
+    page.write(old=PASSWORD, password=PASSWORD + " two")
+    page.press("Change password")
+    page.see("h1", "Log in")
+    page.write(user_name="pia", password=PASSWORD + " two")
+    page.press("Log in")
+    page.see(".drop")
+
+
 @pytest.mark.parametrize(
     ("name", "refused"),
     [("vera", ("/review", "/cases", "/charts", "/users", "/trail")), ("rob", ("/users", "/trail")), ("emil", ("/users", "/trail")), ("ada", ())],
