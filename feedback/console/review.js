@@ -98,13 +98,15 @@ export default {
       if (this.more && this.cases.length - this.at <= PRELOADED) this.$emit("more");
     },
     key(event) {
+      const target = event.target, within = (css) => target instanceof HTMLElement && target.closest(css);
+      // A browser presses a button again and again while Enter is held, and under an answer's the next case has come meanwhile.
+      if (event.repeat && event.key === "Enter" && within("button")) return event.preventDefault();
       if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || this.$refs.help.open) return;
-      const target = event.target;
       if (target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))) return;
       const does = { r: () => this.say("real"), f: () => this.say("fake"), u: () => this.say("unsure"), z: () => this.undo(), h: () => this.toggle_heat(), j: () => this.move(1),
         arrowright: () => this.move(1), k: () => this.move(-1), arrowleft: () => this.move(-1), i: () => this.write("identity"), n: () => this.write("note"), " ": () => this.play(), "?": () => this.help() }[event.key.toLowerCase()];
       if (!does || (event.repeat && !event.key.startsWith("Arrow"))) return;
-      if (event.key === " " && target instanceof HTMLElement && target.closest("button, a, summary")) return;
+      if (event.key === " " && within("button, a, summary")) return;
       event.preventDefault();
       does();
     },

@@ -567,6 +567,21 @@ def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service
     assert not page.all(".review-stage img")
 
 
+def test_a_held_enter_answers_the_case_that_was_seen_and_no_other(page: Browser) -> None:
+    """The browser pressed the focused answer again at each repeat: cases that nobody had seen were answered, one every 33 ms."""
+    page.log_in("rita")
+    page.open("/review")
+    page.driver.execute_script("arguments[0].focus()", page.see(".answer-unsure"))
+    key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+    for number in range(8):
+        page.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyDown", "text": "\r", "autoRepeat": number > 0, **key})
+    page.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyUp", **key})
+    page.see(".review-side", "1 answered in this visit")
+    assert len(page.all(".review-log li")) == 1
+    page.key("z")
+    page.see(".review-last", "Taken back.")
+
+
 def test_an_answer_is_written_before_it_is_taken_back(served: Service, page: Browser) -> None:
     """While something else wrote, an undo could overtake its answer: it was refused, and the answer stood."""
     page.log_in("rita")
