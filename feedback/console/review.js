@@ -1,10 +1,14 @@
 // One case after the other, by keyboard. The next ones are loaded while this one is looked at; an answer does not wait for the server.
 const PRELOADED = 4;
+const LEFT = "vigil-unconfirmed-";
 const KEYS = [["R", "real"], ["F", "fake"], ["U", "unsure"]];
 
 export default {
   template: `
     <div class="review" :class="{ busy: !one }">
+      <p v-if="left.length" class="notice review-left" role="alert">{{ left.length === 1 ? 'One answer was' : left.length + ' answers were' }} not confirmed when this page was left or loaded anew,
+        and perhaps not taken. The case shows what stands:
+        <template v-for="([id, { label }], at) in left" :key="id">{{ at ? ', ' : '' }}<a :href="base + '/cases/' + id">{{ names[label] || 'Undo' }}</a></template></p>
       <div v-if="one" class="review-case">
         <p class="review-place"><strong>Case {{ at + 1 }}</strong> of {{ cases.length }}{{ more ? ' and more' : '' }} · {{ reasons[one.reason] || one.reason }}
           · {{ one.answers ? (one.answers === 1 ? 'one other answer' : one.answers + ' other answers') : 'nobody else has answered yet' }}</p>
@@ -65,9 +69,9 @@ export default {
         <img v-for="face in soon.media.faces.slice(0, 8)" :src="face" alt="" /></template></div>
     </div>
   `,
-  props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object },
+  props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object, base: String, person: String },
   data: () => ({
-    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, identity: "", note: "", last: "", counted: 0, seen: 0, times: [], broken: {}, ratios: {}, keys: KEYS,
+    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, identity: "", note: "", last: "", counted: 0, seen: 0, times: [], broken: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
     help_rows: [["R", "Real"], ["F", "Fake"], ["U", "Unsure"], ["Z", "Undo your last answer"], ["J or →", "Next case"], ["K or ←", "Case before"], ["H", "Heatmap on and off"], ["Space", "Stop and start the video"],
       ["I", "Write who it is"], ["N", "Write a note"], ["?", "This list"]],
   }),
@@ -88,8 +92,14 @@ export default {
     at() { this.arrive(); },
     cases() { if (!this.seen) this.arrive(); },
   },
-  mounted() { document.addEventListener("keydown", this.key); this.arrive(); },
-  unmounted() { document.removeEventListener("keydown", this.key); },
+  mounted() {
+    this.left = JSON.parse(sessionStorage.getItem(LEFT + this.person)) || [];
+    sessionStorage.removeItem(LEFT + this.person);
+    document.addEventListener("keydown", this.key);
+    window.addEventListener("pagehide", this.keep);
+    this.arrive();
+  },
+  unmounted() { document.removeEventListener("keydown", this.key); window.removeEventListener("pagehide", this.keep); },
   methods: {
     arrive() {
       this.identity = this.note = "";
@@ -111,10 +121,11 @@ export default {
       does();
     },
     say(label) {
-      if (!this.one || this.answer) return;
+      if (!this.one || this.answer || this.away("Your answer was not taken.")) return;
       const seconds = (performance.now() - this.seen) / 1000;
       const told = { turn: ++this.turn, id: this.one.id, label, note: this.note, identity: this.identity, seconds };
       this.answers[told.id] = label;
+      this.unconfirmed[told.id] = { label, turn: told.turn };
       this.said.push(told.id);
       this.times.push(seconds);
       this.counted += 1;
@@ -132,15 +143,17 @@ export default {
     },
     move(step) { this.at = Math.min(Math.max(this.at + step, 0), Math.max(0, this.cases.length - 1)); },
     undo() {
-      const id = this.said.pop();
-      if (!id) return;
-      this.$emit("undo", { id, turn: ++this.turn });
+      if (!this.undoable || this.away("Nothing was taken back.")) return;
+      const id = this.said.pop(), turn = ++this.turn;
+      this.unconfirmed[id] = { label: "undo", turn };
+      this.$emit("undo", { id, turn });
       this.last = "Taking the last answer back.";
     },
     hear() {
       for (const [id, result] of Object.entries(this.results)) {
         if (this.heard?.[id] === result.turn) continue;
         (this.heard ??= {})[id] = result.turn;
+        if (this.unconfirmed[id]?.turn === result.turn) delete this.unconfirmed[id];
         const row = this.log.find((one) => one.id === id);
         if (result.undone || result.refused) {
           if (this.answers[id] && !result.keep) { delete this.answers[id]; this.counted = Math.max(0, this.counted - 1); this.said = this.said.filter((one) => one !== id); }
@@ -150,6 +163,15 @@ export default {
         if (row) row.told = result.told;
         this.last = result.told;
       }
+    },
+    away(so) {  // before the page is live, what is given is kept and sent; once the connection is lost, the page may be loaded anew before it can be
+      const away = window.did_handshake && !window.socket.connected;
+      if (away) this.last = `The service cannot be reached. ${so}`;
+      return away;
+    },
+    keep() {
+      const left = Object.entries(this.unconfirmed);
+      if (left.length) sessionStorage.setItem(LEFT + this.person, JSON.stringify(left));
     },
     toggle_heat() { this.heat = !this.heat; if (this.heat) this.want_heat(); },
     want_heat() { if (this.one && !this.heats[this.one.id]) this.$emit("heat", this.one.id); },

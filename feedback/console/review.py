@@ -28,11 +28,11 @@ REASONS = {
 class Deck(Element, component="review.js"):
     """The cases of one sitting. `results` says what became of each answer."""
 
-    def __init__(self, cases: list[dict[str, Any]], more: bool) -> None:
+    def __init__(self, person: str, cases: list[dict[str, Any]], more: bool) -> None:
         super().__init__()
         icons = {name: theme.icon(name) for name in ("real", "fake", "unsure", "empty")}
         values = {"cases": cases, "more": more, "icons": icons, "names": WORDS, "reasons": REASONS, "results": {}, "heats": {}, "problems": {}}
-        for name, value in values.items():
+        for name, value in {**values, "base": PATH, "person": person}.items():
             self.props[name] = value
 
     def put(self, name: str, value: Any) -> None:
@@ -54,7 +54,7 @@ def add(service: Service) -> None:
         alone = service.settings.feedback.queue.reviewers_needed == 1
         trains = "Your answer is the label." if alone else "Two people who agree make a label that trains."
         tag("p", f"Say what you see. {trains} Others' answers and the model's stay hidden until you have given yours.", "lead")
-        deck = Deck(*await _cases(service, view, set(), first=view.request.query_params.get("case", "")[:64]))
+        deck = Deck(view.session.actor.user_id, *await _cases(service, view, set(), first=view.request.query_params.get("case", "")[:64]))
 
         in_turn = asyncio.Lock()  # an answer and what takes it back are written in the order in which they were given
 

@@ -599,6 +599,33 @@ def test_an_answer_is_written_before_it_is_taken_back(served: Service, page: Bro
     database.close()
 
 
+def test_no_answer_is_lost_in_silence_while_the_service_is_away(served: Service, page: Browser) -> None:
+    """The page went on taking answers and notes, and was loaded anew without a word of them once the service was back."""
+    page.log_in("rita")
+    page.open("/review")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
+    waiting = lambda: len(served.by("rita").get("/v1/queue", params={"limit": 100}).json()["cases"])  # noqa: E731
+    before = waiting()
+    page.driver.execute_script("window.socket.disconnect()")
+    page.key("f")
+    page.see(".review-last", "The service cannot be reached. Your answer was not taken.")
+    page.see(".review-place", "Case 1 of")
+    page.open("/review")
+    assert not page.all(".review-left")
+    page.see(".answer-fake:not([disabled])")
+    with sqlite3.connect(served.log.parent / "workspace/feedback.db", isolation_level=None, timeout=60) as database:
+        database.execute("BEGIN IMMEDIATE")
+        page.key("f")
+        page.see(".review-log li", "being sent")
+        page.open("/review")
+        database.execute("COMMIT")
+    page.see(".review-left", "One answer was not confirmed")
+    page.until(lambda: waiting() == before - 1, "it arrived after all")
+    page.see(".review-left a", "Fake").click()
+    page.see("h2", "Answers")
+    served.by("rita").post(page.driver.current_url.replace(f"{served.url}/console", "/v1") + "/undo")
+
+
 def test_cases_that_were_passed_over_come_again_and_all_are_shown(served: Service, page: Browser, picture: bytes) -> None:
     """The page asked for the first twelve alone: who passed them over saw no other, and was told that all was answered."""
     for number in range(14):
