@@ -74,16 +74,19 @@ def add(service: Service) -> None:
             kept = {**result, "keep": True} if "refused" in result else {"told": "Taken back.", "undone": True}
             deck.add_to("results", case_id, {"turn": turn, **kept})
 
+        looking = asyncio.Lock()  # each look for further cases knows what the one before it found
+
         async def more(_: Any) -> None:
-            known = {case["id"] for case in deck.props["cases"]}
-            answered = {case_id for case_id, result in deck.props["results"].items() if not (result.get("refused") or result.get("undone"))}
-            try:
-                fresh, _ = await _cases(service, view, known, len(known - answered))
-            except (LoggedOut, *REFUSALS):
-                ui.navigate.reload()
-                return
-            deck.props["more"] = bool(fresh)
-            deck.put("cases", [*deck.props["cases"], *fresh])
+            async with looking:
+                known = {case["id"] for case in deck.props["cases"]}
+                answered = {case_id for case_id, result in deck.props["results"].items() if not (result.get("refused") or result.get("undone"))}
+                try:
+                    fresh, _ = await _cases(service, view, known, len(known - answered))
+                except (LoggedOut, *REFUSALS):
+                    ui.navigate.reload()
+                    return
+                deck.props["more"] = bool(fresh)
+                deck.put("cases", [*deck.props["cases"], *fresh])
 
         async def heat(event: Any) -> None:
             case_id = str(event.args)
