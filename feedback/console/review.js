@@ -136,7 +136,7 @@ export default {
       this.forward();
     },
     forward() {
-      const waits = (one) => !this.answers[one.id] && !this.results[one.id]?.refused;
+      const waits = (one) => !this.answers[one.id] && (!this.results[one.id]?.refused || this.results[one.id].again);
       const later = this.cases.findIndex((one, at) => at > this.at && waits(one));
       const next = later >= 0 ? later : this.cases.findIndex(waits);  // what was passed over comes again at the end
       this.at = next >= 0 ? next : this.cases.length;
@@ -153,15 +153,17 @@ export default {
       for (const [id, result] of Object.entries(this.results)) {
         if (this.heard?.[id] === result.turn) continue;
         (this.heard ??= {})[id] = result.turn;
-        if (this.unconfirmed[id]?.turn === result.turn) delete this.unconfirmed[id];
+        if (this.unconfirmed[id]?.turn === result.turn && !result.again) delete this.unconfirmed[id];
         const row = this.log.find((one) => one.id === id);
         if (result.undone || result.refused) {
           if (this.answers[id] && !result.keep) { delete this.answers[id]; this.counted = Math.max(0, this.counted - 1); this.said = this.said.filter((one) => one !== id); }
+          if (result.keep && result.again) this.said.push(id);
           if (row && result.undone) this.log = this.log.filter((one) => one.id !== id);
           if (result.undone) this.at = Math.max(0, this.cases.findIndex((one) => one.id === id));
         }
         if (row) row.told = result.told;
         this.last = result.told;
+        if (result.again && !this.one) this.forward();
       }
     },
     away(so) {  // before the page is live, what is given is kept and sent; once the connection is lost, the page may be loaded anew before it can be

@@ -13,6 +13,7 @@ from feedback.console.media import pictures_of
 from feedback.console.parts import WORDS, percent, tag
 from feedback.console.visitor import LoggedOut
 from feedback.service import Service
+from workspace.errors import DatabaseSilent
 
 AT_ONCE, MOST_LOOKED_AT = 12, 400
 REASONS = {
@@ -141,14 +142,15 @@ async def _cases(service: Service, view: View, known: set[str], waiting_known: i
 
 
 async def _try(view: View, method: Any, *arguments: Any, **more: Any) -> dict[str, Any]:
+    """What the service answers, or why it refuses; `again` where the same may be taken another time."""
     try:
         answer: dict[str, Any] = await view.ask(method, *arguments, **more)
         return answer
     except LoggedOut:
         view.log_in_again()
-        return {"refused": True, "told": "Log in again."}
+        return {"refused": True, "told": "Log in again.", "again": True}
     except REFUSALS as problem:
-        return {"refused": True, "told": explain(problem)}
+        return {"refused": True, "told": explain(problem), "again": isinstance(problem, DatabaseSilent)}
 
 
 def _told(case: dict[str, Any]) -> str:

@@ -626,6 +626,16 @@ def test_no_answer_is_lost_in_silence_while_the_service_is_away(served: Service,
     served.by("rita").post(page.driver.current_url.replace(f"{served.url}/console", "/v1") + "/undo")
 
 
+def answer_out_of_order(served: Service, page: Browser) -> None:
+    """Answer the only case left while the database answers no question about answers: it was never asked again, and all was said to be answered."""
+    with sqlite3.connect(served.log.parent / "workspace/feedback.db", isolation_level=None, timeout=60) as database:
+        database.execute("ALTER TABLE reviews RENAME TO reviews_elsewhere")
+        page.key("u")
+        page.see(".review-last", "The database does not answer.")
+        database.execute("ALTER TABLE reviews_elsewhere RENAME TO reviews")
+    page.see(".answer-unsure:not([disabled])")
+
+
 def test_cases_that_were_passed_over_come_again_and_all_are_shown(served: Service, page: Browser, picture: bytes) -> None:
     """The page asked for the first twelve alone: who passed them over saw no other, and was told that all was answered."""
     for number in range(14):
@@ -642,6 +652,8 @@ def test_cases_that_were_passed_over_come_again_and_all_are_shown(served: Servic
         page.key("j")
         page.see(".review-place", f"Case {number} of")
     for answered in range(1, waiting + 1):
+        if answered == waiting:
+            answer_out_of_order(served, page)
         page.key("u")
         page.see(".review-side", f"{answered} answered in this visit")
         if answered == 1:
