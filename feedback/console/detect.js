@@ -15,7 +15,7 @@ export default {
         <p class="muted drop-or">or</p>
         <label class="button button-main" for="files">Choose files</label>
         <input id="files" class="unseen" type="file" multiple accept="image/*,video/*" @change="chosen" />
-        <p class="hint">Images and videos up to {{ megabytes }} MB each. File names stay in your browser.</p>
+        <p class="hint">Images and videos up to {{ size(most) }} each. File names stay in your browser.</p>
       </div>
       <p class="unseen" role="status" aria-live="polite">{{ told }}</p>
       <p v-if="logged_out" class="notice" role="alert">Your session has ended; the files below are kept. <a :href="base + '/log-in'" target="_blank">Log in</a>
@@ -46,7 +46,7 @@ export default {
       </ul>
     </div>
   `,
-  props: { icons: Object, names: Object, base: String, csrf: String, person: String, policy: String, megabytes: Number, states: Object, ended: Boolean },
+  props: { icons: Object, names: Object, base: String, csrf: String, person: String, policy: String, most: Number, states: Object, ended: Boolean },
   data: () => ({ over: false, jobs: [], told: "", token: "", logged_out: false, foreign: false, left: 0 }),
   watch: {
     states: { deep: true, handler() { this.updated_states(); } },
@@ -98,7 +98,7 @@ export default {
       job.state = "sending";
       job.sent = 0;
       job.problem = "";
-      if (job.file.size > this.megabytes * 1e6) return this.failed(job, `It is larger than ${this.megabytes} MB.`);
+      if (job.file.size > this.most) return this.failed(job, `It is larger than ${this.size(this.most)}.`);
       const form = new FormData(), token = this.token;
       form.append("file", job.file, "upload");
       const request = new XMLHttpRequest();

@@ -22,11 +22,11 @@ POLICY_WORDS = {"": "As the model ships", **{name: name.replace("_", " ").capita
 class DropZone(Element, component="detect.js"):
     """Where files are dropped. Its `states` say how far the verdict of each accepted file is."""
 
-    def __init__(self, csrf: str, person: str, megabytes: int) -> None:
+    def __init__(self, csrf: str, person: str, most_bytes: int) -> None:
         super().__init__()
         self.states: dict[str, dict[str, Any]] = {}
         icons = {name: theme.icon(name) for name in ("upload", "real", "fake", "uncertain", "none")}
-        given = {"icons": icons, "names": WORDS, "base": PATH, "csrf": csrf, "person": person, "policy": "", "megabytes": megabytes}
+        given = {"icons": icons, "names": WORDS, "base": PATH, "csrf": csrf, "person": person, "policy": "", "most": most_bytes}
         for name, value in {**given, "states": {}, "ended": False}.items():
             self.props[name] = value
 
@@ -43,7 +43,7 @@ def add(service: Service) -> None:
     async def detect(view: View) -> None:
         tag("h1", "Is it real?")
         tag("p", "Send faces in images or videos. Each gets a verdict with how sure the model is; what it is unsure of goes to people.", "lead")
-        zone = DropZone(view.session.csrf, view.session.actor.user_id, service.settings.serve.max_upload_bytes // 1_000_000)
+        zone = DropZone(view.session.csrf, view.session.actor.user_id, service.settings.serve.max_upload_bytes)
         pending: dict[str, dict[str, Any]] = {}
 
         async def look() -> None:
