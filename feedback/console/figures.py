@@ -5,7 +5,7 @@ from html import escape
 
 WIDE, HIGH = 440, 190
 LEFT, BOTTOM, TOP, RIGHT = 44, 26, 10, 8
-MOST_LABELS = 6
+LETTER_PX, BETWEEN_PX = 7.5, 8.0  # the width of a letter of a label at 12 px, and what stays free between two labels
 
 
 def bars(days: Sequence[str], series: Mapping[str, Sequence[float]], about: str) -> str:
@@ -65,9 +65,14 @@ def _axis(top: float, word: Callable[[float], str], low: float = 0.0) -> str:
 
 
 def _labels(words: Sequence[str], places: Sequence[float]) -> str:
-    every = max(1, -(-len(words) // MOST_LABELS))
-    shown = [(word, x) for at, (word, x) in enumerate(zip(words, places, strict=True)) if at % every == 0]
-    return "".join(f'<text x="{x:.1f}" y="{HIGH - 8}" text-anchor="middle">{escape(word)}</text>' for word, x in shown)
+    """The words below their places, counted back from the last: each, or every second, third ..., so that they stand clear of each other."""
+    if not words:
+        return ""
+    wide = LETTER_PX * max(map(len, words))
+    last = min(places[-1], WIDE - wide / 2)
+    every = next((step for step in range(1, len(words)) if last - places[-1 - step] >= wide + BETWEEN_PX), len(words))
+    shown = [(words[at], min(places[at], last)) for at in range(len(words) - 1, -1, -every)]
+    return "".join(f'<text x="{x:.1f}" y="{HIGH - 8}" text-anchor="middle">{escape(word)}</text>' for word, x in reversed(shown))
 
 
 def _nice(top: float) -> float:
