@@ -1,5 +1,6 @@
 """Charts of volume, uncertainty, accuracy and drift, each with its table."""
 
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from feedback.console import figures
@@ -34,25 +35,26 @@ def _cases(counts: dict[str, int]) -> None:
 
 
 def _days(days: list[dict[str, Any]]) -> None:
+    drawn = _every_day(days, datetime.now(UTC).date()) if days else []
     with tag("div", "", "columns"):
         with tag("section", "", "card"):
             tag("h2", "Volume")
             if not days:
                 empty("No uploads yet.", "Each day's verdicts will be drawn here.")
             else:
-                series = {kind: [float(day[kind] or 0) for day in days] for kind in KINDS}
-                drawing(figures.bars([day["day"][5:] for day in days], series, "Verdicts a day, stacked by kind"), "chart-frame")
+                series = {kind: [float(day[kind] or 0) for day in drawn] for kind in KINDS}
+                drawing(figures.bars([day["day"][5:] for day in drawn], series, "Verdicts a day, stacked by kind"), "chart-frame")
                 _key(("real", "Real"), ("fake", "Fake"), ("uncertain", "Uncertain"), ("none", "No verdict"))
         with tag("section", "", "card"):
             tag("h2", "Uncertainty")
             if not days:
                 empty("No uploads yet.", "The share of uncertain verdicts will be drawn here.")
             else:
-                shares = [_share(day) for day in days]
-                means = [day["mean_p_fake"] for day in days]
+                shares = [_share(day) for day in drawn]
+                means = [day["mean_p_fake"] for day in drawn]
                 drawing(
                     figures.lines(
-                        [day["day"][5:] for day in days], {"uncertain": shares, "accent": means}, "Share of uncertain verdicts and mean p_fake a day"
+                        [day["day"][5:] for day in drawn], {"uncertain": shares, "accent": means}, "Share of uncertain verdicts and mean p_fake a day"
                     ),
                     "chart-frame",
                 )
@@ -62,6 +64,15 @@ def _days(days: list[dict[str, Any]]) -> None:
         with tag("details", "", "card"):
             tag("summary", "These days as a table")
             table("Verdicts by day", ["Day", "Real", "Fake", "Uncertain", "No verdict", "Uncertain share", "Mean p_fake"], rows)
+
+
+def _every_day(days: list[dict[str, Any]], today: date) -> list[dict[str, Any]]:
+    """These days, and those between them and until today on which nobody sent anything: nothing of each kind, and no mean."""
+    known = {date.fromisoformat(day["day"]): day for day in days}
+    first, last = min(known), max(today, *known)
+    nothing = {**dict.fromkeys(KINDS, 0), "mean_p_fake": None}
+    passed = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    return [known.get(day, {"day": day.isoformat(), **nothing}) for day in passed]
 
 
 def _estimated(models: list[dict[str, Any]]) -> None:
