@@ -46,7 +46,7 @@ def _verify(service: Service, view: View) -> None:
 
     with tag("div", "", "card row"):
         button("Verify the chain", verify)
-        said = tag("p", "", "", role="status")
+        said = tag("p", "", "walked", role="status")
 
 
 def _said(found: Verified) -> str:
