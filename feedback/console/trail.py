@@ -26,7 +26,7 @@ def add(service: Service) -> None:
         tag("p", "Each entry holds the hash of the one before it: none can be changed or taken out unnoticed.", "lead")
         _verify(service, view)
         with tag("form", "", "card filters", method="get", action=f"{PATH}/trail", aria_label="Filters"):
-            field("Of one object", "object", hint="As it stands in the list, like case:0123…", value=wanted)
+            field("Of one object", "object", hint="Its whole name; a click on one in the list fills it in.", value=wanted)
             button("Filter", classes="button-main")
         if not found["entries"]:
             empty("No entry fits.", "Take the filter away to see all.", f"{PATH}/trail", "Show all")

@@ -543,6 +543,11 @@ def test_an_admin_makes_disables_and_enables_an_account_and_verifies_the_trail(s
     page.see("button", "Disable")
     page.open("/trail")
     assert "account.govern" in page.driver.page_source
+    assert "like case:" not in page.see("#h-object").text, "the short names of the list find nothing"
+    page.see("td a.hash", "user:").click()
+    page.until(lambda: "…" not in (page.see("[name=object]").get_attribute("value") or "…"), "the whole name is filled in")
+    page.see("td a.hash", "user:")
+    page.open("/trail")
     page.press("Verify the chain")
     page.see("[role=status]", "Whole:")
     page.look(wide_px=390)
