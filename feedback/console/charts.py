@@ -116,10 +116,14 @@ def _cycles(cycles: list[dict[str, Any]]) -> None:
                 )
                 _key(("fake", "Largest drift against its limit (1 is the limit)"))
     if cycles:
-        rows = [[row["cycle"], row["outcome"], *(_words(row, name) for name in ("balanced_accuracy", "auc", "fpr", "ece"))] for row in reversed(cycles)]
+        rows = [
+            [row["cycle"], row["outcome"], *(_words(row, name) for name in ("balanced_accuracy", "auc", "fpr", "ece")), _drift_words(row)]
+            for row in reversed(cycles)
+        ]
         with tag("details", "", "card"):
             tag("summary", "These cycles as a table")
-            table("Figures of each cycle's challenger", ["Cycle", "Outcome", "Balanced accuracy", "AUC", "False positives", "Calibration error"], rows)
+            heads = ["Cycle", "Outcome", "Balanced accuracy", "AUC", "False positives", "Calibration error", "Drift against its limit"]
+            table("Figures of each cycle's challenger, and its drift", heads, rows)
 
 
 def _key(*rows: tuple[str, str]) -> None:
@@ -140,8 +144,8 @@ def _figure(row: dict[str, Any], name: str) -> float | None:
     return None if found is None else float(found["value"])
 
 
-def _words(row: dict[str, Any], name: str) -> str:
-    found = row["challenger"].get(name)
+def _words(row: dict[str, Any], name: str, side: str = "challenger") -> str:
+    found = row[side].get(name)
     if found is None:
         return "–"
     known = found.get("low") is not None and found.get("high") is not None
@@ -156,3 +160,8 @@ def _drift(row: dict[str, Any]) -> float | None:
         if "drift" in str(gate["gate"]) and isinstance(gate["measured"], int | float) and isinstance(gate["limit"], int | float) and gate["limit"]
     ]
     return max(measured, default=None)
+
+
+def _drift_words(row: dict[str, Any]) -> str:
+    drift = _drift(row)
+    return "–" if drift is None else f"{drift:.3f}"

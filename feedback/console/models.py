@@ -78,10 +78,11 @@ def _figures(cycles: list[dict[str, Any]]) -> None:
         series = {"accent": [_figure(row, "balanced_accuracy") for row in cycles], "none": champion}
         drawing(figures.lines(names, series, "Balanced accuracy of challenger and champion by cycle"), "chart-frame")
         _key(("accent", "Challenger, balanced accuracy"), ("none", "Champion of then"))
-        heads = ["Cycle", "Outcome", "Balanced accuracy", "AUC", "Recall", "False positives", "Calibration error"]
-        rows = [
-            [row["cycle"], row["outcome"], *(_words(row, name) for name in ("balanced_accuracy", "auc", "recall", "fpr", "ece"))] for row in reversed(cycles)
-        ]
+        heads = ["Cycle", "Outcome", "Balanced accuracy", "Champion of then", "AUC", "Recall", "False positives", "Calibration error"]
+        rows = []
+        for row in reversed(cycles):
+            ours, theirs = _words(row, "balanced_accuracy"), _words(row, "balanced_accuracy", "champion")
+            rows.append([row["cycle"], row["outcome"], ours, theirs, *(_words(row, name) for name in ("auc", "recall", "fpr", "ece"))])
         table("Figures of each cycle's challenger with their intervals", heads, rows)
 
 

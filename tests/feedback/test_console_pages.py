@@ -20,10 +20,26 @@ from feedback.console import review
 from feedback.console.review import AT_ONCE
 from tests.feedback.browser import PASSWORD, Browser, browser
 from tests.feedback.conftest import Service, running, wait_for
+from workspace.journal import Journal
 from workspace.profiles import compose_params, project_root
 
 CONSOLE = project_root() / "feedback" / "console"
 MOST_BYTES = 2_900_000  # no whole number of megabytes: a file between two of them was refused by the page and taken by the service
+
+
+def judged(root: Path, cycle: str) -> None:
+    """A cycle of this workspace that held its model, with its figures and one measured drift."""
+    journal, model = Journal(root), {"model_sha256": "c" * 64, "path": f"models/{cycle}"}
+    journal.append("cycle_opened", cycle=cycle, week=cycle[:8], scheduled=False, judged=[], base_model="", fingerprint="")
+    journal.append("candidate", cycle=cycle, **model)
+    journal.append("cycle_closed", cycle=cycle, outcome="held", reason="it is no better", verdict_sha256="d" * 64)
+    figure = {
+        name: {"balanced_accuracy": {"value": value, "low": value - 0.05, "high": value + 0.05}} for name, value in (("challenger", 0.8), ("champion", 0.7))
+    }
+    drift = {"gate": "drift", "verdict": "pass", "measured": 0.1, "limit": 0.4, "reason": "it is small", "n": 40}
+    (root / "reports").mkdir()
+    (root / "reports/evaluation.json").write_text(json.dumps({"overall": figure}))
+    (root / "reports/verdict.json").write_text(json.dumps({"cycle": cycle, "results": [drift]}))
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +49,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path], 
     (root / ".vigil").mkdir(parents=True)
     params = compose_params("demo").replace("max_upload_bytes: 536870912", f"max_upload_bytes: {MOST_BYTES}")
     (root / "params.yaml").write_text(params.replace("host_names: []", "host_names: [vigil.example.org]"))
+    judged(root, "2026-W05.1")
     with running(root, "--model-dir", str(models[0])) as service:
         service.until_ready()
         wait_for(lambda: service.by("").get("/console/log-in"), lambda answer: answer.status_code == 200, service.log)
@@ -154,6 +171,14 @@ def test_a_page_is_refused_to_who_may_not_see_it(served: Service, name: str, ref
     client = logged_in(served, name)
     for path in ("/", "/history", "/review", "/cases", "/models", "/charts", "/account", "/users", "/trail"):
         assert client.get(f"/console{path}").status_code == (403 if path in refused else 200), path
+
+
+def test_what_a_chart_draws_of_a_cycle_stands_in_its_table_too(served: Service) -> None:
+    """The drift and the champion's line could be read from the picture alone."""
+    client = logged_in(served, "rob")
+    for path, head, figure in (("/charts", "Drift against its limit", "0.250"), ("/models", "Champion of then", "0.700 [0.650, 0.750]")):
+        text = client.get(f"/console{path}").text
+        assert f'"data-head":"{head}"' in text and f'"text":"{figure}"' in text, path
 
 
 def test_a_list_begins_anew_where_its_address_names_no_number(served: Service) -> None:
