@@ -173,11 +173,14 @@ class Workspace:
             raise ValueError(problem.message) from problem
         return ingest_sources(self.root, self.settings, named, must_be_there=True)
 
-    def set_batch(self, batch: str, state: str, *, who: str, why: str) -> None:
-        """Accept, hold or drop a batch (`accepted`, `held`, `dropped`). Raises WorkspaceError while a cycle judges it."""
+    def set_batch(self, batch: str, state: str, *, who: str, why: str, again: bool = False) -> None:
+        """Accept, hold or drop a batch (`accepted`, `held`, `dropped`). Raises WorkspaceError while a cycle judges it.
+
+        `again`: the next ingest takes in what a dropped batch holds, as its source says it by then.
+        """
         from vigil.mending import set_batch_state
 
-        set_batch_state(self.root, batch, state, who, why)
+        set_batch_state(self.root, batch, state, who, why, again)
 
     def retrain(self, *, scheduled: bool = False, force: bool = False, dry_run: bool = False) -> dict[str, Any]:
         """Run one cycle as `vigil retrain` does; its outcome (`promoted`, `held`, `nothing new`). With `dry_run` what would run, and why."""

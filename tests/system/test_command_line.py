@@ -383,6 +383,26 @@ def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_pa
     assert vigil_json(*words, "--dry-run")["rows"] == []
 
 
+@pytest.mark.parametrize("first", [(), ("drop",)], ids=["accepted until then", "dropped already"])
+def test_a_batch_that_is_dropped_to_come_again_comes_in_as_its_source_says_it_now(tmp_path: Path, first: tuple[str, ...]):
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.random.default_rng(ord(name)).integers(0, 256, (300, 300, 3), np.uint8))
+    (tmp_path / "t.csv").write_text("path,label,identity\na.png,real,ann\nb.png,real,ann\n")
+    vigil("ingest", "t.csv", "-w", "w", cwd=tmp_path)
+    (batch,) = [row["batch"] for row in vigil_json("batches", "list", "-w", tmp_path / "w")]
+    decide = ("drop", batch, "--who", "ann", "--why", "who is who", "-w", tmp_path / "w")
+    if first:
+        vigil("batches", *decide)
+    (tmp_path / "t.csv").write_text("path,label,identity\na.png,real,ann\nb.png,real,bob\n")
+    if not first:
+        assert f"vigil batches drop {batch} --again" in vigil("ingest", "t.csv", "-w", "w", cwd=tmp_path).stdout
+    vigil("batches", *decide, "--again")
+    assert "2 new" in vigil("ingest", "t.csv", "-w", "w", cwd=tmp_path).stdout
+    assert "0 new" in vigil("ingest", "t.csv", "-w", "w", cwd=tmp_path).stdout
+    assert [row["state"] for row in vigil_json("batches", "list", "-w", tmp_path / "w")] == ["dropped", "new"]
+
+
 @pytest.mark.parametrize("word", ["blendswap=²", "blendswap=٣", "blendswap=", "blendswap=-1", "blendswap"])
 def test_a_count_of_clips_is_written_in_plain_digits(word: str):
     """A raised two was said to be a mistake in Vigil."""
