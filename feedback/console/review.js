@@ -31,7 +31,7 @@ export default {
           <p v-if="heat && !heats[one.id]" class="hint" role="status">{{ problems[one.id] || 'The heatmap is being made …' }}</p>
         </figure>
         <div class="review-answers" role="group" aria-label="Your answer">
-          <button v-for="[key, label] in keys" type="button" class="button answer" :class="'answer-' + label" :aria-pressed="answer === label" :disabled="!!answer" @click="say(label)">
+          <button v-for="[key, label] in keys" type="button" class="button answer" :class="'answer-' + label" :aria-pressed="answer === label" :disabled="!!answer" @click="$event.detail < 2 && say(label)">
             <span class="drawing" v-html="icons[label]"></span><span>{{ names[label] }}</span><kbd aria-hidden="true">{{ key }}</kbd></button>
         </div>
         <details class="review-more">

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from selenium.webdriver import ActionChains
 
 from feedback.console import review
 from feedback.console.review import AT_ONCE
@@ -613,6 +614,18 @@ def test_a_held_enter_answers_the_case_that_was_seen_and_no_other(page: Browser)
     for number in range(8):
         page.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyDown", "text": "\r", "autoRepeat": number > 0, **key})
     page.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyUp", **key})
+    page.see(".review-side", "1 answered in this visit")
+    assert len(page.all(".review-log li")) == 1
+    page.key("z")
+    page.see(".review-last", "Taken back.")
+
+
+def test_a_double_click_answers_the_case_that_was_seen_and_no_other(page: Browser) -> None:
+    """Its second click fell on the next case, which had come meanwhile."""
+    page.log_in("rita")
+    page.open("/review")
+    page.see(".answer-unsure:not([disabled])")
+    ActionChains(page.driver).double_click(page.see(".answer-unsure")).perform()
     page.see(".review-side", "1 answered in this visit")
     assert len(page.all(".review-log li")) == 1
     page.key("z")
