@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
 from feedback.access import Actor, Role
-from feedback.database import Database, new_id, now
+from feedback.database import ID, Database, new_id, now
 from feedback.secret import Secret
 from feedback.tables import API_KEYS, SESSIONS, USERS
 from workspace.errors import DatabaseSilent
@@ -29,7 +29,7 @@ REMEMBERED_SECONDS = 5.0  # a revoked key or changed role works at most so long 
 REMEMBERED = 4096
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{2,31}")
-_ID = re.compile(r"[0-9a-f]{32}")  # what new_id makes
+_ID = re.compile(ID)
 
 
 class AccountRefused(Exception):

@@ -27,6 +27,7 @@ DATABASE = Path("feedback.db")
 URL_VARIABLE = "VIGIL_DATABASE_URL"
 BUSY_SECONDS = 30
 WRITE_LOCK = 0x56494749  # of PostgreSQL's advisory locks: one writer at a time, as SQLite has it
+ID = r"[0-9a-f]{32}"  # what new_id makes
 MIGRATIONS = Path(__file__).parent / "migrations"
 UNANSWERED = (OperationalError, NoConnectionFree)
 

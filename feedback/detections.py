@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from feedback.webhooks import Webhooks
 
 LOG = logging.getLogger("vigil.keep")
-MODES = ("", "dense", "standard", "fast")
 CLAIMS = ("real", "fake")
 RETRY_SECONDS = 5
 MOST_PAGE = 500

@@ -21,7 +21,7 @@ from feedback.access import ACTIONS, Actor, Forbidden, Role, authorize, may
 from feedback.accounts import AccountRefused, Accounts, Session
 from feedback.cases import Cases, disguised
 from feedback.database import Database
-from feedback.detections import MODES, Accepted, Detections
+from feedback.detections import Accepted, Detections
 from feedback.gathering import Gathering
 from feedback.keep import MediaStore, derived_name
 from feedback.policies import POLICIES
@@ -31,7 +31,7 @@ from feedback.secret import Secret
 from feedback.webhooks import Webhooks
 from feedback.work.supervisor import Workers
 from workspace.errors import WorkspaceError
-from workspace.settings import Settings
+from workspace.settings import MODES, Settings
 
 LABEL_MAP = "p_fake: 1 means fake"
 ROLLBACK_SECONDS = 300
@@ -149,8 +149,8 @@ class Service:
         authorize(actor, "detection.create")
         if policy and policy not in POLICIES:
             raise ValueError(f"There is no policy {policy!r}; the policies are {', '.join(POLICIES)}.")
-        if mode not in MODES:
-            raise ValueError(f"There is no mode {mode!r}; the modes are {', '.join(filter(None, MODES))}.")
+        if mode and mode not in MODES:
+            raise ValueError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}.")
         if idempotency_key and (before := self.replayed(actor, idempotency_key, fingerprint)) is not None:
             return before
         self.detections.make_room(len(files))

@@ -93,7 +93,7 @@ class Detector:
         `mode` (dense, standard, fast) says how densely a video is looked at; `name` is what the verdict calls it. Whatever is wrong with a
         file, there is a verdict, 'none' with a reason at the least. Raises TypeError for an array that is no picture, ValueError for another mode.
         """
-        from vigil.scoring import MODES
+        from workspace.settings import MODES
 
         if mode and mode not in MODES:
             raise ValueError(f"mode {mode!r}: use dense, standard or fast")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from model.shipped import STARTER, has_starter
 from pipelines.layouts.found import EMPTY, MEDIA_SUFFIXES, NOT_MEDIA, as_text, is_hidden, problem_of, walk
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
+from workspace.settings import MODES
 
 if TYPE_CHECKING:
     from model.inference import Engine
 
 COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
-MODES = ("dense", "standard", "fast")
 NO_VERDICT = 3
 WARNINGS = {
     "not promoted": "This model was not promoted: no gate vouches for its answers ({name}).",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
@@ -64,6 +64,8 @@ class IdentityRule(Block):
     pattern: str = Field(default="", description="Regular expression with one group, for rule `pattern`.")
 
 
+Mode = Literal["dense", "standard", "fast"]
+MODES: tuple[Mode, ...] = get_args(Mode)  # how much of a video is looked at, the most first
 LayoutName = Literal["auto", "folder", "csv", "json", "faceforensics", "celebdf", "dfdc", "wilddeepfake", "openforensics", "deepfakebench", "df40", "celeba"]
 ColumnName = Literal[
     "path", "label", "use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "consent", "case_id", "attributes"
@@ -121,7 +123,7 @@ class FaceSettings(Block):
     )
     size_px: int = Field(224, ge=32, le=512, description="Side of the aligned crop.")
     margin: float = Field(1.3, ge=1, le=3, description="Side of the crop as a multiple of the face's own extent; eyes and mouth are named as at 1.3.")
-    mode: Literal["dense", "standard", "fast"] = Field("standard", description="dense: whole video; standard: clips spread over it; fast: 1 fps.")
+    mode: Mode = Field("standard", description="dense: whole video; standard: clips spread over it; fast: 1 fps.")
     fps: float = Field(5.0, gt=0, le=120, description="Frames a second within a clip, taken by time stamp.")
     clip_frames: Positive = Field(5, le=120, description="Frames a clip (T).")
     clips_per_video: Positive = Field(4, description="Clips spread over a video in mode `standard`.")
@@ -517,7 +519,7 @@ class PolicySettings(Block):
         description="Judge at the model's operating point for this false-positive rate, or the nearest stricter one (0.005, 0.01, 0.02, 0.05, 0.1, 0.2).",
     )
     abstain: Fraction | None = Field(None, description="Half width of the band around the threshold in which the answer is `uncertain`.")
-    mode: Literal["", "dense", "standard", "fast"] = Field("", description="How densely a video is looked at.")
+    mode: Literal["", Mode] = Field("", description="How densely a video is looked at.")
     keep_days: NotNegative | None = Field(None, description="Media of its uploads are deleted after so many days, whatever the verdict; 0 at once.")
 
 

@@ -6,9 +6,11 @@ import orjson
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from workspace import settings
+
 Verdict = Literal["", "real", "fake", "uncertain", "none"]
 Policy = Literal["", "moderation", "identity_check", "forensics"]
-Mode = Literal["", "dense", "standard", "fast"]
+Mode = Literal["", settings.Mode]
 
 
 def dumps(value: Any) -> bytes:

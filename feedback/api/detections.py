@@ -15,11 +15,12 @@ from feedback.api.events import Changes, progress, until_done
 from feedback.api.problems import Problem
 from feedback.api.references import fetched
 from feedback.api.uploads import Received, Upload, received
-from feedback.database import moment_of
+from feedback.database import ID, moment_of
 from feedback.detections import MediaGone
+from workspace.settings import MODES
 
 IMAGE_WAIT_SECONDS = 20.0
-Id = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", examples=["5d1f0c5e9c0b4f6d9f0d3a2b1c4e5f60"])]
+Id = Annotated[str, Path(pattern=f"^{ID}$", examples=["5d1f0c5e9c0b4f6d9f0d3a2b1c4e5f60"])]
 
 
 def _day(text: str) -> str:
@@ -34,7 +35,7 @@ IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", max_length=200, 
 _FILE = {"type": "string", "format": "binary"}
 _FIELDS = {
     "policy": {"type": "string", "enum": ["", "moderation", "identity_check", "forensics"]},
-    "mode": {"type": "string", "enum": ["", "dense", "standard", "fast"]},
+    "mode": {"type": "string", "enum": ["", *MODES]},
 }
 _ONE = {"type": "object", "required": ["file"], "properties": {"file": _FILE, **_FIELDS}}
 _MANY = {"type": "object", "required": ["file"], "properties": {"file": {"type": "array", "items": _FILE}, **_FIELDS}}

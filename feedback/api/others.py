@@ -28,8 +28,9 @@ from feedback.api.answers import (
 )
 from feedback.api.caller import Callers, Door
 from feedback.api.problems import Problem
+from feedback.database import ID
 
-Id = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+Id = Annotated[str, Path(pattern=f"^{ID}$")]
 Number = Annotated[int, Query(ge=0, le=2**53)]
 
 
@@ -96,7 +97,7 @@ def cases(door: Door, callers: Callers) -> APIRouter:
             raise Problem(409, str(problem)) from problem
 
     @routes.get("/quality", responses={200: {"description": "A row a reviewer."}})
-    async def quality(actor: Caller, user: Annotated[str, Query(pattern=r"^([0-9a-f]{32}|me)?$")] = "me") -> Response:
+    async def quality(actor: Caller, user: Annotated[str, Query(pattern=f"^({ID}|me)?$")] = "me") -> Response:
         """How well reviewers agree with the known cases and with each other; empty for all."""
         return json_response({"reviewers": await door.do(service.quality, actor, actor.user_id if user == "me" else user or None)})
 
@@ -139,7 +140,7 @@ def people(door: Door, callers: Callers) -> APIRouter:
         return Response(status_code=204)
 
     @routes.get("/keys", responses={200: {"description": "Keys without their secret."}})
-    async def keys(actor: Caller, user: Annotated[str, Query(pattern=r"^([0-9a-f]{32})?$")] = "") -> Response:
+    async def keys(actor: Caller, user: Annotated[str, Query(pattern=f"^({ID})?$")] = "") -> Response:
         """One's own keys, or an account's."""
         return json_response({"keys": await door.do(service.keys, actor, user)})
 
@@ -178,7 +179,7 @@ def rest(door: Door, callers: Callers) -> APIRouter:
         return json_response(await door.do(service.charts, actor, days))
 
     @routes.get("/webhooks", responses={200: {"description": "Webhooks with what was sent."}})
-    async def webhooks(actor: Caller, user: Annotated[str, Query(pattern=r"^([0-9a-f]{32})?$")] = "") -> Response:
+    async def webhooks(actor: Caller, user: Annotated[str, Query(pattern=f"^({ID})?$")] = "") -> Response:
         """One's own webhooks, or an account's."""
         return json_response({"webhooks": await door.do(service.webhooks_list, actor, user)})
 
