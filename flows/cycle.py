@@ -23,7 +23,7 @@ from flows.plan import Plan, cycles_held, make_plan, settings_fingerprint
 from flows.policy import Start, how_much, waiting_reviews, what_starts
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write_cycle
-from workspace.errors import SettingsError, StageFailed, VigilError, WorkspaceError
+from workspace.errors import SettingsError, StageFailed, VigilError
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
 from workspace.lease import CYCLE, lease
@@ -202,11 +202,9 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
 
 
 def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:
-    from workspace.repository import PUT_BACK, cut_short, set_remote
+    from workspace.repository import set_remote
 
     journal = Journal(root)
-    if lacking := cut_short(root):
-        raise WorkspaceError("Nothing was run: the journal lacks decisions that were committed.", why=lacking, next_step=f"In {root}: {PUT_BACK}.")
     set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
     finish_commit(root)
     stage = run_stage.with_options(retries=settings.schedule.retries, retry_delay_seconds=settings.schedule.retry_delay_seconds)

@@ -17,6 +17,7 @@ from workspace.journal import Event, Journal
 from workspace.layout import Workspace
 from workspace.lease import holds_lease, lease
 from workspace.modelfiles import CARD, verify_model_files
+from workspace.repository import refuse_cut_short
 from workspace.state import IMPORTED, Champion, champion, previous, promoted
 
 PASS = "pass"
@@ -136,6 +137,7 @@ def override(root: Path, gate: str, *, who: str, why: str, until: datetime) -> E
     Raises WorkspaceError for a gate that nobody may switch off, a moment without zone or in the past, or a missing name or reason.
     """
     _need_words(who, why)
+    refuse_cut_short(Path(root))  # what needs no lease asks itself
     now = datetime.now(UTC)
     if gate in NEVER_OVERRIDDEN or gate not in OVERRIDABLE:
         allowed = ", ".join(OVERRIDABLE)
@@ -176,6 +178,7 @@ def rollback(root: Path, to: str = "previous", *, who: str, why: str) -> Event:
     Raises WorkspaceError when there is nothing to go back to, ModelFileError when that model's files have changed.
     """
     _need_words(who, why)
+    refuse_cut_short(Path(root))
     journal = Journal(root)
     target = _target(journal.events(), to)
     verify_model_files(Workspace(root).root / target.path, target.model_sha256, card_sha256=target.card_sha256)

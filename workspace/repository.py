@@ -167,7 +167,7 @@ def commit(root: Path, message: str, tag: str = "") -> str:
 
 def commit_journal(root: Path, message: str) -> None:
     """Commit journal.jsonl alone, so that a clone knows of a decision that no cycle made. Where git is busy the next commit has it."""
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or cut_short(root):
         return
     try:
         git(root, "add", "-f", "--", "journal.jsonl")
@@ -185,6 +185,12 @@ def cut_short(root: Path) -> str:
         return ""
     kept = sum(one == other for one, other in zip(here.splitlines(), committed.splitlines(), strict=False))
     return f"the last commit has {len(committed.splitlines())} events, of which the file holds {kept}: it was cut, removed or put back"
+
+
+def refuse_cut_short(root: Path) -> None:
+    """Raises WorkspaceError where the journal lacks what was committed: the next decision's commit would take it out for good."""
+    if lacking := cut_short(root):
+        raise WorkspaceError("Nothing was run: the journal lacks decisions that were committed.", why=lacking, next_step=f"In {root}: {PUT_BACK}.")
 
 
 def has_tag(root: Path, tag: str) -> bool:

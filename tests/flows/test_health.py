@@ -1,23 +1,27 @@
 """The doctor and the journal: a shorter journal is a valid chain, and would undo what people decided."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.cycle import _one_cycle
 from flows.health import examine
 from tests.system.world import git
 from tests.workspace.worlds import start_python
 from vigil.cycles import run_cycle
-from vigil.mending import set_batch_state
+from vigil.importing import import_model
+from vigil.mending import bootstrap_first, examine_and_fix, override_gate, roll_back, set_batch_state
 from vigil.opening import open_workspace
+from vigil.people import erase
 from vigil.reading import render_status, status_of
+from vigil.taking_in import ingest_sources
+from vigil.upgrading import upgrade_workspace
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease_holder
-from workspace.repository import cut_short
-from workspace.settings import Settings, load_settings
+from workspace.repository import commit_journal, cut_short
+from workspace.settings import Settings, SourceSettings, load_settings
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +71,24 @@ def test_a_torn_last_line_is_no_loss_of_what_was_committed(world: tuple[Path, Se
     path.write_text(whole)
 
 
+VERBS: dict[str, Callable[[Path, Settings], object]] = {
+    "retrain": lambda root, settings: run_cycle(root, settings, force=True),
+    "ingest": lambda root, settings: ingest_sources(root, settings, [SourceSettings(name="more", path=str(root.parent))]),
+    "batches": lambda root, settings: set_batch_state(root, "b1", "dropped", "ann", "look at it"),
+    "override": lambda root, settings: override_gate(root, "robustness", "ann", "look at it", 1),
+    "rollback": lambda root, settings: roll_back(root, settings, "", "ann", "look at it"),
+    "bootstrap": lambda root, settings: bootstrap_first(root, settings, "ann", "look at it"),
+    "import": lambda root, settings: import_model(root, settings, root, [], None, "ann", "look at it"),
+    "erase": lambda root, settings: erase(root, settings, ["0" * 64], "ann", "she asked"),
+    "upgrade": lambda root, settings: upgrade_workspace(root, dry_run=False),
+    "doctor": lambda root, settings: examine_and_fix(root, settings, fix=True, push=False),
+}
+
+
 @pytest.mark.parametrize("kept", [0, 1], ids=["gone", "cut"])
-def test_a_journal_that_lost_committed_lines_is_named_and_nothing_runs_on_it(world: tuple[Path, Settings, str], kept: int) -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_journal_that_lost_committed_lines_is_named_and_nothing_is_decided_on_it(world: tuple[Path, Settings, str], kept: int, verb: str) -> None:
+    """A small decision was committed, and the loss with it: from then on nobody could find it."""
     root, settings, whole = world
     path = root / "journal.jsonl"
     path.write_text("".join(line + "\n" for line in whole.splitlines()[:kept]))
@@ -76,10 +96,11 @@ def test_a_journal_that_lost_committed_lines_is_named_and_nothing_runs_on_it(wor
         Journal(root).verify()  # the chain alone finds nothing wrong with it
         row = journal_row(root, settings)
         assert not row["ok"] and f"of which the file holds {kept}" in row["found"] and "git diff HEAD" in row["next"]
-        before = path.read_text()
+        before, head = path.read_text(), git(root, "rev-parse", "HEAD")
         with pytest.raises(WorkspaceError, match="lacks decisions that were committed"):
-            _one_cycle(root, settings, scheduled=False, force=False, sources=())
-        assert path.read_text() == before
+            VERBS[verb](root, settings)
+        commit_journal(root, "whatever else decides")
+        assert path.read_text() == before and git(root, "rev-parse", "HEAD") == head
     finally:
         path.write_text(whole)
     assert journal_row(root, settings)["ok"]
