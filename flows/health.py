@@ -145,7 +145,7 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
         verify(serving)
         row("champion", True, f"{leading.cycle} ({leading.model_sha256[:12]}) verified in {serving.name}")
     except Exception as problem:
-        row("champion", False, str(problem), "run `vigil doctor --fix`: aliases are rebuilt from the journal, a missing model is pulled")
+        row("champion", False, str(problem), "run `vigil doctor --fix`: aliases are rebuilt from the journal, a missing or damaged model is pulled")
     return rows
 
 

@@ -1,14 +1,16 @@
 """Verbs that set things right: doctor, batch states, rollback."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from workspace.batches import set_batch_state as journal_batch_state
-from workspace.errors import RegistryUnavailable, VigilError, WorkspaceError
+from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
+from workspace.modelfiles import verify_model_files
 from workspace.settings import Settings
-from workspace.state import batch_states, champion, cycles, held_batches, open_cycle
+from workspace.state import Champion, batch_states, champion, cycles, held_batches, open_cycle
 
 TAKEN_OUT = ("held", "dropped")
 
@@ -49,8 +51,7 @@ def examine_and_fix(
                 done += end_what_was_left(root, settings)
                 done += [f"removed {name}" for name in (*repository.remove_stale_dvc_files(root), *repository.remove_stale_git_locks(root))]
                 leading = champion(Journal(root).events())
-                if leading and not (root / leading.path).exists():
-                    repository.pull(root, [f"{leading.path}.dvc"])
+                if leading and not _is_as_promoted(root, leading) and _bring_back(root, leading):
                     done.append(f"pulled {leading.path}")
                 if tag := finish_commit(root):
                     done.append(f"committed {tag}")
@@ -63,6 +64,32 @@ def examine_and_fix(
             if verified and push and verified.damaged:
                 done.append(f"replaced {replace_damaged(root, verified)} objects")
     return examine(root, settings) + lost + (examine_remote(verified) if verified else []), done
+
+
+def _is_as_promoted(root: Path, model: Champion) -> bool:
+    try:
+        verify_model_files(root / model.path, model.model_sha256, card_sha256=model.card_sha256)
+    except ModelFileError:
+        return False
+    return True
+
+
+def _bring_back(root: Path, model: Champion) -> bool:
+    """Whether DVC's cache or remote had the files of this model, which now lie here in place of damaged ones. If not, these stay."""
+    from workspace.repository import pull
+
+    folder, aside = root / model.path, root / ".vigil" / "damaged"
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():  # DVC replaces no file that it does not know
+        folder.replace(aside)
+    try:
+        pull(root, [f"{model.path}.dvc"])
+        return _is_as_promoted(root, model)
+    finally:
+        if aside.exists() and not _is_as_promoted(root, model):
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.replace(folder)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _could_serve(root: Path, settings: Settings) -> bool:

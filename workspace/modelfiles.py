@@ -42,5 +42,7 @@ def verify_model_files(folder: Path, model_sha256: str = "", *, card_sha256: str
 
 def _refusal(folder: Path, why: str) -> ModelFileError:
     return ModelFileError(
-        f"Refused the model in {folder}. Nothing was changed.", why=why, next_step="Restore the folder with `dvc checkout` (or `dvc pull`), or train again."
+        f"Refused the model in {folder}. Nothing was changed.",
+        why=why,
+        next_step="Run `vigil doctor --fix` where it is the champion; `dvc pull --force` of its .dvc file restores any other. Or train again.",
     )

@@ -480,8 +480,20 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
 
 def pull(root: Path, targets: Iterable[str] = ()) -> None:
     """Fetch and check out what is tracked at the present commit; what the remote does not have stays away (`absent`)."""
-    with open_dvc(root) as repo, remote_errors("The DVC remote could not be read. What was fetched is kept.", "try again, or run `vigil doctor --remote`"):
-        repo.pull(list(targets) or None, remote=remote_name(repo) or None, allow_missing=True)
+    from dvc.exceptions import DvcException
+
+    names = list(targets) or None
+    with open_dvc(root) as repo:
+        with remote_errors("The DVC remote could not be read. What was fetched is kept.", "try again, or run `vigil doctor --remote`"):
+            repo.fetch(names, remote=remote_name(repo) or None)
+        try:
+            repo.checkout(names, allow_missing=True)
+        except (DvcException, OSError) as problem:
+            raise DataError(
+                "What was fetched could not be put in its place. It is kept in DVC's cache.",
+                why=str(problem),
+                next_step="Where a champion is damaged, run `vigil doctor --fix`. Else move what was changed here away, then run `vigil doctor --pull`.",
+            ) from problem
 
 
 def absent(root: Path) -> list[str]:

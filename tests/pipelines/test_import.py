@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
+from flows.health import examine
 from flows.plan import make_plan
 from model.export import export_onnx
 from model.foreign import Contract, adapt, golden_clips, sniff
@@ -24,11 +25,12 @@ from model.shipped import STARTER
 from pipelines import drift, evaluate, gate, harden, pretrain, train
 from tests.model.toys import SIZE, lively_model
 from tests.pipelines.small_world import add_batch, demo_settings, write_data_reports, write_sets
-from vigil.importing import new_card
+from vigil.importing import import_model, new_card
 from vigil.main import app
+from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
 from workspace.cycle import Cycle
-from workspace.errors import ModelFileError, PromotionConflict, SettingsError
+from workspace.errors import DataError, ModelFileError, PromotionConflict, SettingsError
 from workspace.files import read_json, sha256_file
 from workspace.journal import Journal
 from workspace.settings import load_settings
@@ -375,3 +377,45 @@ def test_the_next_cycle_starts_from_nothing_and_is_judged_against_an_imported_de
     (base / "model.onnx").write_bytes((base / "model.onnx").read_bytes() + b"\0")
     with pytest.raises(ModelFileError):
         pretrain.start_model(tmp_path, SETTINGS, cycle)
+
+
+def break_bit(folder: Path) -> None:
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+
+
+BROKEN = {
+    "bit": break_bit,
+    "deleted": lambda folder: (folder / "model.onnx").unlink(),
+    "cut": lambda folder: (folder / "card.json").write_text((folder / "card.json").read_text()[:200]),
+    "gone": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_the_doctor_puts_a_damaged_champion_back(root: Path, tmp_path: Path, broken: str) -> None:
+    """Each advice that was given failed: DVC replaces no file that it does not know."""
+    folder, found = root / "models/imported", load_settings(root / "params.yaml")
+    import_model(root, found, foreign(tmp_path / "theirs.onnx", ["B", 3, 16, 16]), [], None, "ana", "ours of last year")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    BROKEN[broken](folder)
+    if broken in ("bit", "cut"):
+        (row,) = [row for row in examine(root, found) if row["check"] == "champion"]
+        assert not row["ok"] and "doctor --fix" in row["next"]
+        with pytest.raises(DataError, match="could not be put in its place"):
+            examine_and_fix(root, found, fix=False, push=False, pull=True)
+    rows, done = examine_and_fix(root, found, fix=True, push=False)
+    assert all(row["ok"] for row in rows) and "pulled models/imported" in done
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before and not (root / ".vigil/damaged").exists()
+
+
+def test_a_damaged_champion_that_nobody_else_has_stays_as_it_is(root: Path, tmp_path: Path) -> None:
+    folder, found = root / "models/imported", load_settings(root / "params.yaml")
+    import_model(root, found, foreign(tmp_path / "theirs.onnx", ["B", 3, 16, 16]), [], None, "ana", "ours of last year")
+    shutil.rmtree(root / ".dvc/cache")
+    break_bit(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rows, done = examine_and_fix(root, found, fix=True, push=False)
+    assert not all(row["ok"] for row in rows) and "pulled models/imported" not in done
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
