@@ -31,7 +31,8 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
     from model.card import CARD, WEIGHTS, load_card
     from model.foreign import probe, sniff
     from model.inference import Engine
-    from workspace import promotion, registry, repository
+    from vigil.mending import set_aliases
+    from workspace import promotion, repository
 
     kind = sniff(source)
     if (words or card_file) and (source / CARD).is_file():
@@ -66,8 +67,8 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
         shutil.rmtree(folder)
         repository.dvc_add(root, [place])
         event = promotion.import_champion(root, place, model_sha256=card.model_sha256, source_sha256=origin, who=who, why=why)
-        registry.rebuild_aliases(root, settings)
         repository.commit(root, f"Import {card.model_id}: {why}", TAG)
+        set_aliases(root, settings, f"{card.model_id} is the champion ({who}: {why}).")
     return {
         "model_sha256": card.model_sha256, "source": str(source), "source_sha256": origin, "kind": kind, "trainable": card.model is not None,
         "size_px": card.faces.size_px, "threshold": card.threshold, "probe": probed, "cycle": IMPORTED, "time": event.time,

@@ -195,11 +195,11 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
                 journal_batch_state(root, batch, "accepted", who=who, why=f"bootstrapped: {why}")
         commit_journal(root, f"{model.cycle} bootstrapped ({who}: {why})")
     told = f"{model.cycle} is the first champion ({who}: {why})."
-    _set_aliases(root, settings, told)
+    set_aliases(root, settings, told)
     return f"{told} Every later model comes through the gates."
 
 
-def _set_aliases(root: Path, settings: Settings, told: str) -> None:
+def set_aliases(root: Path, settings: Settings, told: str) -> None:
     """Let the registry follow what was decided and committed. Raises RegistryUnavailable that says what was done, and not to do it again."""
     from workspace import registry
 
@@ -242,7 +242,7 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
     commit_journal(root, f"rolled back to {leading.cycle if leading else to} ({who}: {why})")
     again = "is champion again" if leading != before else "was champion already"
     done = f"{leading.cycle if leading else '?'} {again} ({who}: {why})."
-    _set_aliases(root, settings, done)
+    set_aliases(root, settings, done)
     told = f"{done} A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
     learned = [batch for cycle in cycles(events) if before and before != leading and cycle.cycle == before.cycle for batch in cycle.judged]
     return told + (

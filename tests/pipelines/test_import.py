@@ -25,12 +25,13 @@ from model.shipped import STARTER
 from pipelines import drift, evaluate, gate, harden, pretrain, train
 from tests.model.toys import SIZE, lively_model
 from tests.pipelines.small_world import add_batch, demo_settings, write_data_reports, write_sets
+from tests.system.world import git
 from vigil.importing import import_model, new_card
 from vigil.main import app
 from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
 from workspace.cycle import Cycle
-from workspace.errors import DataError, ModelFileError, PromotionConflict, SettingsError
+from workspace.errors import DataError, ModelFileError, PromotionConflict, RegistryUnavailable, SettingsError
 from workspace.files import read_json, sha256_file
 from workspace.journal import Journal
 from workspace.settings import load_settings
@@ -419,3 +420,14 @@ def test_a_damaged_champion_that_nobody_else_has_stays_as_it_is(root: Path, tmp_
     rows, done = examine_and_fix(root, found, fix=True, push=False)
     assert not all(row["ok"] for row in rows) and "pulled models/imported" not in done
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_import_is_committed_where_the_registry_is_away_and_says_that_it_stands(root: Path, tmp_path: Path) -> None:
+    """It was journalled and never committed, and the doctor did not finish it: a clone had no champion."""
+    found = load_settings(root / "params.yaml")
+    away = found.model_copy(update={"registry": found.registry.model_copy(update={"tracking_uri": "http://127.0.0.1:9"})})
+    with pytest.raises(RegistryUnavailable, match=r"is the champion .* Only the registry's aliases are not set"):
+        import_model(root, away, foreign(tmp_path / "theirs.onnx", ["B", 3, 16, 16]), [], None, "ana", "ours of last year")
+    assert "promotion" in git(root, "show", "vigil/imported:journal.jsonl") and "imported" in git(root, "show", "vigil/imported:models/imported.dvc")
+    rows, _ = examine_and_fix(root, found, fix=True, push=False)
+    assert all(row["ok"] for row in rows)
