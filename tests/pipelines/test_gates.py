@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from model.paired import p_greater
 from pipelines.gates import GATES, GateResult, GateVerdict, Verdict, decide, judge
 from pipelines.gates.comparative import _chance_of
 from pipelines.gates.result import Limits
@@ -72,6 +73,14 @@ def test_none_and_nan_in_any_input_never_promote(name: str) -> None:
     example = EXAMPLES[name]
     passed = [(path, hole) for path in leaves(example) for hole in (None, math.nan) if judged(replaced(example, path, hole)).verdict is GateVerdict.PASS]
     assert not passed
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_count_below_nothing_or_of_a_half_never_promotes(name: str) -> None:
+    example = EXAMPLES[name]
+    counts = [path for path in leaves(example) if type(_value(example, path)) is int]
+    passed = [(path, value) for path in counts for value in (-1, 0.5) if judged(replaced(example, path, value)).verdict is GateVerdict.PASS]
+    assert len(counts) > 15 and not passed
 
 
 @settings(max_examples=300, deadline=None)
@@ -195,6 +204,9 @@ def test_of_fakes_of_one_person_the_bound_decides_and_a_loss_is_never_passed_ove
         assert found.verdict is GateVerdict.UNDECIDED and "lips lost 0.890 of AUC" in found.reasons()[0] and "one person" in found.reasons()[0]
         kept = lost | {"challenger_auc": 0.985, "difference": -0.005}
         assert judged(replaced(passing(), (*EVALUATION, *table, "rows", 1), kept)).verdict is GateVerdict.PASS
+        shown = replaced(replaced(passing(), (*EVALUATION, *table, "rows", 1), lost), (*EVALUATION, *table, "rows", 0, "difference"), -0.2)
+        found = judged(shown)
+        assert found.verdict is GateVerdict.FAIL and "swap lost 0.200 of AUC" in found.reasons()[0], "a loss that is shown stays one beside another that is not"
 
 
 def test_what_is_lost_little_by_little_is_held_against_an_older_champion() -> None:
@@ -222,6 +234,8 @@ def test_small_slices_are_not_judged_alone_but_none_at_all_is_undecided() -> Non
 def test_a_week_too_small_to_judge_alone_is_reported_and_passes() -> None:
     result = next(r for r in judged(replaced(passing(), (*EVALUATION, "new_rows"), {"n_real": 1, "n_fake": 0})).results if r.gate == "new rows")
     assert result.verdict is GateVerdict.PASS and "too few" in result.reason
+    for seen, verdict in (({"n_real": 3, "n_fake": 2}, GateVerdict.UNDECIDED), ({"n_real": 3, "n_fake": 2, "challenger_auc": 0.2}, GateVerdict.PASS)):
+        assert judged(replaced(passing(), (*EVALUATION, "new_rows"), seen)).verdict is verdict
 
 
 def test_drift_that_the_updated_holdout_covers_is_no_reason_to_hold() -> None:
@@ -230,6 +244,22 @@ def test_drift_that_the_updated_holdout_covers_is_no_reason_to_hold() -> None:
     uncovered = replaced(drifted, (*DRIFT, "covered"), False)
     assert judged(uncovered).verdict is GateVerdict.FAIL
     assert judged(uncovered, hold_on_drift=False).verdict is GateVerdict.PASS
+    assert judged(replaced(passing(), (*DRIFT, "covered"), False)).verdict is GateVerdict.PASS, "what is like the holdout needs no cover"
+
+
+@pytest.mark.parametrize("changes", [{"status": "nothing new"}, {"status": "nothing new", "n_new": 0}, {"status": "untested"}])
+def test_batches_under_judgement_of_which_drift_saw_nothing_decide_nothing(changes: dict[str, Any]) -> None:
+    """A report of an earlier run would let a whole poisoned week pass as one in which nothing came in."""
+    seen = passing()["drift"]["gate_inputs"]
+    found = judged(replaced(passing(), DRIFT, seen | changes))
+    assert found.verdict is GateVerdict.UNDECIDED and found.reasons()[0].startswith("drift: ")
+
+
+def test_a_cycle_in_which_nothing_came_in_is_judged_without_drift_or_validation() -> None:
+    nothing = passing() | {"judged": [], "validate": []}
+    for n_new, verdict in ((0, GateVerdict.PASS), (80, GateVerdict.UNDECIDED)):
+        seen = nothing["drift"]["gate_inputs"] | {"status": "nothing new", "n_new": n_new}
+        assert judged(replaced(nothing, DRIFT, seen)).verdict is verdict
 
 
 def test_a_low_p_value_is_drift_whatever_the_flag_says() -> None:
@@ -251,6 +281,11 @@ def test_a_validation_report_of_another_batch_decides_nothing() -> None:
     assert judged(replaced(passing(), ("validate", 0, "batch"), "b1")).verdict is GateVerdict.UNDECIDED
 
 
+def test_sets_without_a_row_are_no_proof_that_nothing_leaks() -> None:
+    found = judged(replaced(passing(), ("sets", "train_rows"), 0))
+    assert found.verdict is GateVerdict.UNDECIDED and [reason.split(":")[0] for reason in found.reasons()] == ["leak-free"]
+
+
 def test_a_first_model_is_judged_by_absolute_gates_and_says_so() -> None:
     reasons = {result.gate: result.reason for result in judged(EXAMPLES["first model"]).results}
     assert reasons["forgetting"] == reasons["worst slice"] == "No champion yet: the absolute gates decide."
@@ -263,6 +298,7 @@ def test_a_first_model_on_whose_holdout_no_later_one_could_be_judged_is_not_let_
     assert few.verdict is GateVerdict.UNDECIDED
     (row,) = few.against()
     assert row.gate == "not worse than the champion" and "videos of 20 people" in row.reason and (row.n, row.smallest_n) == (20, 50)
+    assert judged(replaced(EXAMPLES["first model"], (*EVALUATION, "people"), 50)).verdict is GateVerdict.PASS
 
 
 def test_production_bounds_stand_beside_the_bounds_in_force() -> None:
@@ -311,17 +347,41 @@ def test_among_many_slices_one_unlucky_one_is_expected() -> None:
     assert verdicts == [GateVerdict.FAIL, GateVerdict.PASS]
 
 
+@pytest.mark.parametrize(
+    ("table", "gate", "setting", "tests"), [("forgetting", "forgetting", "max_forgetting", 2), ("slices", "worst slice", "max_slice_drop", 1)]
+)
+def test_the_two_tests_of_forgetting_share_its_level_and_the_one_of_slices_has_it_alone(table: str, gate: str, setting: str, tests: int) -> None:
+    """A level taken twice over holds a good model twice as often as is told; half of one lets a loss through."""
+    bound = getattr(SETTINGS, setting)
+    for part, verdict in ((0.9, GateVerdict.FAIL), (1.1, GateVerdict.PASS)):
+        low, high = bound, 1.0
+        for _ in range(60):  # the loss that noise reaches with this chance
+            middle = (low + high) / 2
+            low, high = (middle, high) if p_greater(middle, 0.02, 30, bound) > part * SETTINGS.hold_alpha / tests else (low, middle)
+        row = {"slice": "a", "generator": "swap", "n": 60, "n_real": 90, "n_fake": 60, "champion": 0.9, "champion_auc": 0.9, "challenger_auc": 0.8}
+        lost = replaced(passing(), (*EVALUATION, table), {"count": 1, "rows": [row | {"difference": -low, "se": 0.02, "df": 30}]})
+        assert next(result for result in judged(lost).results if result.gate == gate).verdict is verdict, part
+
+
 def test_labels_are_weighed_only_where_enough_came_in_and_never_without_a_reference() -> None:
     tested = {"status": "tested", "n_ref": 200, "n_new": 29, "rate_before": 0.02, "expected": 0.02, "expected_before": 0.02, "se": 0.05, "df": 28}
+    most, few = {"n_new": 12, "rate": 0.75, "difference": 0.7, "se": 0.01, "df": 11}, {"rate": 0.05, "difference": 0.01, "se": 0.02, "df": 28}
     for changes, verdict in (
         ({"rate": 0.2, "difference": 0.18}, GateVerdict.PASS),  # six of 29: more than usual, and no proof
         ({"rate": 0.9, "difference": 0.88}, GateVerdict.FAIL),
         ({"rate": 1.0, "difference": 0.98, "se": 0.001, "df": 1, "n_new": 2}, GateVerdict.PASS),  # two of two are no proof, whatever their spread says
         ({"rate": 1.0, "difference": 0.98, "se": 0.001, "df": 0}, GateVerdict.PASS),
         ({"rate": 1.0, "difference": 0.98, "n_ref": 20}, GateVerdict.PASS),
+        (most, GateVerdict.FAIL),
+        (most | {"rate_before": 0.5}, GateVerdict.PASS),  # as many are contradicted of the known ones
+        (most | {"expected": 0.5}, GateVerdict.PASS),  # as many as its own doubt says
+        ({"status": "too few"}, GateVerdict.PASS),
+        (few | {"status": "too few", "n_new": 30}, GateVerdict.UNDECIDED),
+        (few | {"n_new": 80, "n_ref": 30}, GateVerdict.PASS),
+        (few | {"n_new": 80, "n_ref": 29}, GateVerdict.UNDECIDED),
     ):
-        few = replaced(passing(), (*DRIFT, "labels"), tested | changes)
-        found = next(result for result in judged(few).results if result.gate == "label noise")
+        seen = replaced(passing(), (*DRIFT, "labels"), tested | changes)
+        found = next(result for result in judged(seen).results if result.gate == "label noise")
         assert found.verdict is verdict, (changes, found)
     one = replaced(
         passing(), (*DRIFT, "labels"), {"status": "tested", "n_ref": 200, "n_new": 500, "rate": 1.0, "rate_before": 0.0, "difference": 1.0, "se": 0.0, "df": 0}
@@ -361,6 +421,14 @@ def test_robustness_beyond_its_bound_but_not_beyond_noise_is_undecided_and_says_
     assert sure.verdict is GateVerdict.FAIL and "beyond noise" in sure.reasons()[0]
 
 
+def test_an_imported_champion_without_gradients_holds_no_challenger_by_its_curve() -> None:
+    """An ONNX file cannot be attacked white-box; only where the evaluation says so is there no curve to compare with."""
+    seen = passing()["evaluation"]["gate_inputs"]["robustness"]
+    del seen["curve"]
+    for said, verdict in ((True, GateVerdict.PASS), (False, GateVerdict.UNDECIDED), ("true", GateVerdict.UNDECIDED), (1, GateVerdict.UNDECIDED)):
+        assert judged(replaced(passing(), (*EVALUATION, "robustness"), {**seen, "champion_has_no_gradients": said})).verdict is verdict
+
+
 @given(st.floats(-1, 1), st.floats(0, 0.2), st.integers(0, 200), st.sampled_from(["transfer", "whitebox", "curve"]))
 def test_robustness_never_passes_what_lies_beyond_its_bound(difference: float, se: float, df: int, name: str) -> None:
     verdict = judged(replaced(passing(), (*EVALUATION, "robustness", name), {"difference": difference, "se": se, "df": df}))
@@ -372,3 +440,9 @@ def test_too_few_people_decide_nothing_however_many_their_videos() -> None:
     few = judged(replaced(passing(), (*EVALUATION, "comparison", "people"), 49))
     found = next(result for result in few.results if result.gate == "not worse than the champion")
     assert few.verdict is GateVerdict.UNDECIDED and "at least 50 are needed" in found.reason and (found.n, found.smallest_n) == (49, 50)
+    assert judged(replaced(passing(), (*EVALUATION, "comparison", "people"), 50)).verdict is GateVerdict.PASS
+
+
+def test_an_equal_challenger_without_any_spread_is_not_held() -> None:
+    same = {"difference": 0.0, "se": 0.0, "df": 100, "skew": 0.0}
+    assert judged(replaced(passing(), (*EVALUATION, "comparison", "log_loss"), same)).verdict is GateVerdict.PASS
