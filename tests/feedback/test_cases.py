@@ -77,6 +77,15 @@ def test_where_two_differ_a_third_decides(world: World) -> None:
     assert third is not None and third["state"] == "decided" and third["label"] == "real" and outbox(world) == {case_id: "waiting"}
 
 
+@pytest.mark.parametrize("named", ["Eve", ""])
+def test_whom_a_case_shows_is_said_by_those_whose_label_it_got(world: World, named: str) -> None:
+    """A name from somebody who was outvoted would put two people together, or blank the one that the others agree on."""
+    _, case_id = world.upload(JPEG + b"one")
+    for who, label, identity in ((world.ann, "fake", named), (world.bob, "real", "Zoe"), (world.cy, "fake", named)):
+        world.cases.review(who, case_id, label, identity=identity)
+    assert (world.case(case_id)["label"], world.case(case_id)["identity"]) == ("fake", named)
+
+
 def test_what_is_decided_needed_as_many_answers_as_it_has(world: World) -> None:
     """The third answer had the list say "3 of 2"; a setting that was raised afterwards, "1 of 2" of a label that trains."""
     queue = world.settings.feedback.queue
@@ -279,6 +288,18 @@ def test_one_file_is_one_case_and_a_dispute_becomes_its_reason(world: World) -> 
     assert [case["id"] for case in world.cases.page("open", 0, 10)] == [first[1], other[1]]
     assert [case["id"] for case in world.cases.page(None, found["number"], 10)] == [other[1]]
     assert world.cases.counts()["open"] == 2
+
+
+def test_a_case_gets_scores_once_and_only_while_it_is_open(world: World) -> None:
+    """The order of the queue and what is told of a model's answers go by the scores of the model that asked."""
+    asked, answered = (world.upload(JPEG + content, reason="unlabelled", p_fake=None, model_sha256="")[1] for content in (b"one", b"two"))
+    assert world.case(asked)["p_fake"] is None
+    world.decide(answered, "fake")
+    for p_fake, model in ((0.6, "b" * 64), (0.4, "c" * 64)):
+        for content in (b"one", b"two"):
+            world.upload(JPEG + content, p_fake=p_fake, model_sha256=model)
+    found = [(case["p_fake"], case["model_sha256"]) for case in map(world.case, (asked, answered))]
+    assert found == [(0.6, "b" * 64), (None, "")]
 
 
 # -- the order ----------------------------------------------------------------------------------------------------------------
