@@ -11,7 +11,7 @@ from workspace.errors import LeaseHeldError, ModelFileError, PromotionConflict, 
 from workspace.files import sha256_file
 from workspace.journal import Journal
 from workspace.lease import lease
-from workspace.promotion import bootstrap, overridden, override, overrides, promote, rollback
+from workspace.promotion import bootstrap, import_champion, overridden, override, overrides, promote, rollback
 from workspace.state import champion
 
 ONE, TWO, THREE = "2026-W46.1", "2026-W47.1", "2026-W48.1"
@@ -43,9 +43,10 @@ def test_a_challenger_that_passed_becomes_champion(tmp_path):
 
 
 def test_the_same_cycle_again_returns_the_first_event(tmp_path):
+    Journal(tmp_path).append("candidate", cycle=ONE, model_sha256="0" * 64, path=f"models/{ONE}")
     first, sha256 = promote_next(tmp_path, ONE)
     again = promote(tmp_path, tmp_path / "models" / ONE, expected_champion_sha256="", verdict=verdict_for(ONE, sha256), cycle=ONE, who="x", why="rerun")
-    assert again == first and len(Journal(tmp_path).events()) == 1
+    assert again == first and [event.kind for event in Journal(tmp_path).events()] == ["candidate", "promotion"]
 
 
 def test_a_rerun_after_a_rollback_does_not_promote_again(tmp_path):
@@ -141,6 +142,13 @@ def test_a_challenger_judged_against_a_champion_of_the_past_is_refused(tmp_path)
     assert leading(tmp_path) == TWO
 
 
+def test_a_challenger_judged_against_a_champion_of_whom_the_journal_knows_nothing_is_refused(tmp_path):
+    """As after a journal was restored from a shorter copy."""
+    with pytest.raises(PromotionConflict, match="the champion is now none"):
+        promote_next(tmp_path, TWO, "f" * 64)
+    assert Journal(tmp_path).events() == []
+
+
 def test_a_rollback_while_a_cycle_runs_makes_its_promotion_a_conflict(tmp_path):
     _, first = promote_next(tmp_path, ONE)
     _, second = promote_next(tmp_path, TWO, first)
@@ -165,6 +173,8 @@ def test_every_decision_needs_a_name_and_a_reason(tmp_path, who, why):
         promote_next(tmp_path, ONE, who=who, why=why)
     with pytest.raises(WorkspaceError, match="name and a reason"):
         rollback(tmp_path, who=who, why=why)
+    with pytest.raises(WorkspaceError, match="name and a reason"):
+        import_champion(tmp_path, tmp_path / "models" / ONE, model_sha256="0" * 64, source_sha256="a" * 64, who=who, why=why)
 
 
 def test_the_lease_of_another_process_stops_a_promotion(tmp_path):
@@ -273,6 +283,17 @@ def test_the_first_model_may_be_bootstrapped_by_a_person_and_only_the_first(tmp_
         bootstrap(tmp_path, tmp_path / "models" / TWO, verdict=verdict_for(TWO, other), cycle=TWO, who="ann", why="me too")
 
 
+def test_an_import_is_safe_to_repeat_and_never_answers_for_another_model(tmp_path):
+    one, two = make_model(tmp_path, ONE), make_model(tmp_path, TWO)
+    Journal(tmp_path).append("candidate", cycle=TWO, model_sha256=two, path=f"models/{TWO}")
+    words = {"source_sha256": "a" * 64, "who": "ann", "why": "from the lab"}
+    first = import_champion(tmp_path, tmp_path / "models" / ONE, model_sha256=one, **words)
+    assert import_champion(tmp_path, tmp_path / "models" / ONE, model_sha256=one, **words) == first and first["model_sha256"] == one
+    with pytest.raises(PromotionConflict, match="Nothing was imported"):
+        import_champion(tmp_path, tmp_path / "models" / TWO, model_sha256=two, **words)
+    assert [event.kind for event in Journal(tmp_path).events()] == ["candidate", "promotion"]
+
+
 def test_what_nobody_can_vouch_for_is_not_bootstrapped_either(tmp_path):
     sha256 = make_model(tmp_path, ONE)
     leaked = [{"gate": "leak-free", "verdict": "fail", "reason": "a person stands on both sides"}]
@@ -343,3 +364,10 @@ def test_an_override_lets_its_gate_pass_until_it_ends_and_no_other(tmp_path):
     assert overrides(events, SOON + timedelta(seconds=1)) == {}
     assert overrides(events, datetime(2020, 1, 1, tzinfo=UTC)) == {}, "a clock that was set back revives none"
     assert overridden(verdict_for(ONE, "d" * 64), in_force) is None, "nothing was held: nothing is overridden"
+
+
+def test_an_override_is_found_in_a_journal_that_began_with_a_bootstrap(tmp_path):
+    sha256 = make_model(tmp_path, ONE)
+    bootstrap(tmp_path, tmp_path / "models" / ONE, verdict=verdict_for(ONE, sha256, verdict="undecided"), cycle=ONE, who="ann", why="x")
+    override(tmp_path, "latency", who="ann", why="x", until=SOON)
+    assert set(overrides(Journal(tmp_path).events(), datetime.now(UTC))) == {"latency"}
