@@ -2,7 +2,7 @@
 
 import pytest
 
-from feedback.policies import bind
+from feedback.policies import Bound, bind
 from workspace.settings import FeedbackSettings
 
 POINTS = [{"target_fpr": 0.01, "threshold": 0.9}, {"target_fpr": 0.05, "threshold": 0.7}]
@@ -15,6 +15,16 @@ SETTINGS = FeedbackSettings.model_validate({
 def test_the_operating_point_is_stricter_than_the_policy_never_laxer() -> None:
     bound = bind(SETTINGS, "moderation", "", "fast", 0.5, 0.1, POINTS)
     assert (bound.threshold, bound.abstain, bound.target_fpr, bound.mode, bound.note) == (0.9, 0.2, 0.01, "fast", "")
+
+
+@pytest.mark.parametrize(("asked", "threshold", "held"), [(0.2, 0.7, 0.05), (0.05, 0.7, 0.05), (0.01, 0.9, 0.01), (0.009, 0.5, None)])
+def test_of_the_operating_points_the_nearest_is_taken_the_rate_itself_included(asked: float, threshold: float, held: float | None) -> None:
+    bound = bind(FeedbackSettings.model_validate({"moderation": {"target_fpr": asked}}), "moderation", "", "fast", 0.5, 0.1, POINTS)
+    assert (bound.threshold, bound.target_fpr, bound.abstain) == (threshold, held, 0.1)
+
+
+def test_a_policy_that_sets_nothing_leaves_threshold_and_band_to_the_model() -> None:
+    assert bind(FeedbackSettings(), "identity_check", "", "fast", 0.5, 0.1, POINTS) == Bound(0.5, 0.1, "", None)
 
 
 def test_without_an_operating_point_the_models_own_threshold_holds_and_says_so() -> None:

@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logsumexp
 
-from model.aggregate import ClipEvidence, aggregate, sigmoid, verdict
+from model.aggregate import ClipEvidence, aggregate, sigmoid, track_logit, track_logits, verdict
 
 logits = st.floats(-12, 12)
 clips = st.lists(st.builds(ClipEvidence, logits, st.floats(0, 1), st.integers(0, 2)), min_size=1, max_size=12)
@@ -125,6 +128,23 @@ def test_clips_that_agree_are_no_part_of_anything(logit, count, temperature):
 def test_an_uncertain_clip_counts_less():
     sure, unsure = ([ClipEvidence(-2.0, 0.9), ClipEvidence(2.0, certainty)] for certainty in (0.9, 0.0))
     assert aggregate(unsure).p_fake < aggregate(sure).p_fake
+
+
+@pytest.mark.parametrize(("levels", "softness"), [((0.0, 0.0), 0.5), ((-4.0, 4.0), 2.0)])  # no clip stands out of these: nearly a mean
+def test_the_logit_of_a_track_is_the_soft_maximum_of_its_clips_by_their_certainty(levels, softness):
+    logits, certainty = [0.0, 1.0, 2.0, 1.5], [0.2, 1.0, 0.6, 0.0]
+    weights = [0.1 + 0.9 * one for one in certainty]
+    shares = [weight / math.fsum(weights) for weight in weights]
+    expected = softness * logsumexp([logit / 1.7 / softness for logit in logits], b=shares)
+    assert track_logit(logits, certainty, 1.7, levels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_offset_moves_every_track_and_the_video_alike():
+    clips = [ClipEvidence(-1.0, 1.0, 3), ClipEvidence(2.0, 1.0, 7)]
+    moved = {track: sigmoid(logit + 1.5) for track, logit in track_logits(clips, 2.0).items()}
+    assert aggregate(clips, 2.0, offset=1.5).tracks == pytest.approx(moved)
+    alone = aggregate(clips[1:], 2.0, offset=1.5)
+    assert alone.p_fake == alone.tracks[7] == pytest.approx(sigmoid(2.5))
 
 
 def test_a_video_without_clips_has_no_score():

@@ -94,6 +94,13 @@ def test_a_new_real_is_called_fake_no_more_often_than_asked(n, target):
     assert np.mean(rates) < target + 3 * np.std(rates) / 4000**0.5  # with as many above as the plain rate allows: 0.020 where 0.0125 is asked
 
 
+@pytest.mark.parametrize(("n", "target", "above"), [(9, 0.2, 1), (8, 0.2, 0), (99, 0.02, 1), (98, 0.02, 0), (19, 0.5, 9)])
+def test_as_many_reals_are_called_fake_as_the_rate_allows_of_them_and_a_new_one(n, target, above):
+    """A stricter threshold than was asked for misses fakes."""
+    reals = [(number + 1) / (n + 1) for number in range(n)]
+    assert sum(real >= threshold_at_fpr([False] * n, reals, target) for real in reals) == above
+
+
 def test_no_real_video_no_threshold():
     with pytest.raises(DataError, match="no real video"):
         threshold_at_fpr(["fake"], [0.5], 0.05)

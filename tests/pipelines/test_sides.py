@@ -237,6 +237,12 @@ def test_a_folder_that_a_source_calls_erased_holds_media_like_any_other() -> Non
     assert standing({"w1": [first], "w2": [again]}) == {first["sample_id"]: "w1"}
 
 
+def test_a_file_that_one_batch_put_aside_stands_in_the_other() -> None:
+    aside, good = sample("s1", "fake", quarantine="no face"), sample("s1", "fake")
+    assert standing({"w1": [aside], "w2": [good]}) == {good["sample_id"]: "w2"}
+    assert standing({"w1": [good], "w2": [aside]}) == {good["sample_id"]: "w1"}
+
+
 @given(weeks, st.data())
 def test_a_person_s_label_stands_alone_and_moves_nobody(batches: list[list[dict[str, Any]]], data: st.DataObject) -> None:
     assume(sum(map(len, batches)) == len({one["sample_id"] for batch in batches for one in batch}))  # ingest takes a content once
