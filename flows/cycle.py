@@ -202,8 +202,10 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
 
 
 def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:
+    from workspace.objects import refuse_damaged
     from workspace.repository import set_remote
 
+    refuse_damaged(root)
     journal = Journal(root)
     set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
     finish_commit(root)

@@ -88,6 +88,7 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     """Every check of `vigil doctor` as {check, ok, found, next}; nothing is changed."""
     from workspace import registry
     from workspace.lease import cycle_runs
+    from workspace.objects import damaged_files
     from workspace.repository import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem, is_versioned
     from workspace.state import champion, cycles, open_cycle
 
@@ -112,6 +113,8 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     if without_git:
         row("git", False, f"{without_git}; nothing can be versioned or restored", next_step)
     row("journal", True, f"{len(events)} events, chain intact{'' if without_git else ', and all that was committed'}")
+    for name, (why, next_step) in damaged_files(root).items():
+        row("files", False, f"{name} cannot be read: {why}", next_step)
     running, holder = open_cycle(events), cycle_runs(root)
     left_open = f"{running.cycle} is run by {holder}" if running and holder else f"{running.cycle} was begun and not finished" if running else ""
     row(

@@ -9,7 +9,7 @@ from typing import Any
 from workspace.errors import WorkspaceError
 from workspace.journal import Event, Journal
 from workspace.lease import lease
-from workspace.objects import WORKSPACE, cache_of, is_cached, local_remote, needed_by, objects_in, revisions
+from workspace.objects import WORKSPACE, cache_of, is_cached, local_remote, needed_by, objects_in, refuse_damaged, revisions
 from workspace.settings import Settings
 from workspace.state import batch_states, candidates, champion, open_cycle, previous, promoted
 
@@ -35,6 +35,7 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
     """
     without_tags = [tag if "/" in tag else f"vigil/{tag}" for tag in without_tags]  # a cycle is named bare everywhere else
     with lease(root, "gc"):
+        refuse_damaged(root)
         events = Journal(root).events()
         _refuse_tags(root, events, without_tags)
         running = open_cycle(events)

@@ -31,9 +31,11 @@ def examine_and_fix(
         from flows.closing import finish_commit
         from pipelines.stage import Progress
         from workspace import registry, repository
+        from workspace.objects import refuse_damaged
         from workspace.remote import replace_damaged, send_missing, verify
 
         with lease(root, "doctor"):
+            refuse_damaged(root)
             lacking = repository.absent(root) if pull else []
             borrows = pull and repository.is_cloned_from_a_folder(root, settings.remote.url)
             if borrows:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from configobj import ConfigObj
 
 from workspace.errors import DataError, WorkspaceError
 from workspace.repository import git
@@ -141,6 +142,41 @@ def outputs_in(text: str) -> dict[str, str]:
     page: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # a lock of a hundred batches has thousands of lines
     stages = page["stages"].values() if "stages" in page else [page]
     return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+
+
+def damaged_files(root: Path) -> dict[str, tuple[str, str]]:
+    """Committed files that cannot be read, with why and what to do. Those that a cycle writes anew, and files of models, have ways of their own."""
+    found = {}
+    for pattern in ("dvc.yaml", LOCK, ".dvc/config", "reports/verdict.json", "data/raw/*.dvc", "models/*.dvc"):
+        for path in sorted(root.glob(pattern)):
+            try:
+                _read(path)
+            except (*UNREADABLE, SyntaxError) as problem:  # a ConfigObjError is a SyntaxError
+                name = str(path.relative_to(root))
+                known = git(root, "ls-tree", "--name-only", "HEAD", "--", name, check=False)
+                again = f"git checkout {name}" if known else f"rm {name}"
+                found[name] = (str(problem).splitlines()[0], f"run `{again}` in {root}" + ("" if known else ": it was never committed, and is made again"))
+    return found
+
+
+def _read(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if path.name == "config":
+        ConfigObj(text.splitlines(), interpolation=False)
+    elif path.suffix == ".json":
+        json.loads(text)
+    elif not text.strip():
+        raise ValueError("it is empty")
+    elif path.name == "dvc.yaml":
+        yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].items()
+    elif not outputs_in(text) and path.suffix == ".dvc":
+        raise ValueError("it names nothing")
+
+
+def refuse_damaged(root: Path) -> None:
+    """Raises WorkspaceError where a committed file cannot be read: a training would end at it, and DVC blames the remote."""
+    for name, (why, next_step) in damaged_files(root).items():
+        raise WorkspaceError(f"Nothing was run: {name} cannot be read.", why=why, next_step=f"{next_step[0].upper()}{next_step[1:]}.")
 
 
 def with_files(stores: dict[str, Path], md5s: Collection[str]) -> set[str]:

@@ -1,11 +1,13 @@
 """The doctor and the journal: a shorter journal is a valid chain, and would undo what people decided."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.cycle import _one_cycle
 from flows.health import examine
 from tests.system.world import git
 from tests.workspace.worlds import start_python
@@ -104,6 +106,29 @@ def test_a_journal_that_lost_committed_lines_is_named_and_nothing_is_decided_on_
     finally:
         path.write_text(whole)
     assert journal_row(root, settings)["ok"]
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "new"])
+@pytest.mark.parametrize("name", ["dvc.yaml", "dvc.lock", ".dvc/config", "reports/verdict.json", "data/raw/b1.dvc", "models/m.dvc"])
+def test_a_damaged_file_is_named_before_anything_is_trained(tmp_path: Path, name: str, committed: bool) -> None:
+    """A cycle trained everything and died at its end, for ever; the doctor found nothing, and DVC blamed the remote."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings, path = load_settings(root / "params.yaml"), root / name
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.write_text("{}\n" if path.suffix == ".json" else "outs:\n- md5: 0123456789abcdef0123456789abcdef\n  path: m\n")
+    if committed:
+        git(root, "add", "-f", name)
+        git(root, "-c", "user.name=A", "-c", "user.email=a@localhost", "commit", "-q", "--allow-empty", "-m", "all")
+    assert not [row for row in examine(root, settings) if row["check"] == "files"]
+    known = bool(git(root, "ls-tree", "--name-only", "HEAD", "--", name))
+    path.write_text("[outs: [{{{")
+    (row,) = [row for row in examine(root, settings) if row["check"] == "files"]
+    assert name in row["found"] and f"{'git checkout' if known else 'rm'} {name}" in row["next"]
+    for act in (lambda: _one_cycle(root, settings, False, True, ()), lambda: examine_and_fix(root, settings, fix=True, push=True)):
+        with pytest.raises(WorkspaceError, match=re.escape(f"{name} cannot be read")):
+            act()
 
 
 HOLD = """
