@@ -158,6 +158,7 @@ def left_behind(root: Path, settings: Settings) -> list[str]:
     from workspace import registry
     from workspace.lease import lease_holder
     from workspace.processes import describe, find_orphans
+    from workspace.repository import stale_git_locks
 
     if lease_holder(root):
         return []
@@ -168,6 +169,8 @@ def left_behind(root: Path, settings: Settings) -> list[str]:
     with suppress(VigilError):  # and so has a git that does not work
         if last := unfinished(root):
             found.append(f"{last.cycle} is closed and not committed")
+    if locks := stale_git_locks(root):
+        found.append(f"{', '.join(locks)} of a git that is gone: nothing is committed")
     return found
 
 

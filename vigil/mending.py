@@ -57,6 +57,9 @@ def examine_and_fix(
                     done.append(f"pulled {leading.path}")
                 if tag := finish_commit(root):
                     done.append(f"committed {tag}")
+                if repository.is_ahead(root):
+                    repository.commit_journal(root, "What came in and was decided since the last commit")
+                    done += [] if repository.is_ahead(root) else ["committed the journal"]
             if (fix and leading) or (pull and _could_serve(root, settings)):
                 registry.rebuild_aliases(root, settings)
                 done.append("aliases rebuilt from the journal")

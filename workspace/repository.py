@@ -178,13 +178,24 @@ def commit_journal(root: Path, message: str) -> None:
 
 def cut_short(root: Path) -> str:
     """Why the journal is not what was committed with more lines behind it; '' where it is, or nothing was committed yet."""
-    committed = git(root, "show", "HEAD:./journal.jsonl", check=False).encode() if (root / ".git").exists() else b""
-    path = root / "journal.jsonl"
-    here = path.read_bytes() if path.exists() else b""  # a power cut may have torn its last line in the middle of a character
+    here, committed = _journals(root)  # a power cut may have torn the last line here in the middle of a character
     if here.startswith(committed):
         return ""
     kept = sum(one == other for one, other in zip(here.splitlines(), committed.splitlines(), strict=False))
     return f"the last commit has {len(committed.splitlines())} events, of which the file holds {kept}: it was cut, removed or put back"
+
+
+def is_ahead(root: Path) -> bool:
+    """Whether the journal has events that no commit has, and lacks none: what came in since, or was decided while git was busy."""
+    here, committed = _journals(root)
+    return (root / ".git").exists() and here.endswith(b"\n") and here.startswith(committed) and here.rstrip() != committed
+
+
+def _journals(root: Path) -> tuple[bytes, bytes]:
+    """journal.jsonl as it is here, and as the last commit has it."""
+    committed = git(root, "show", "HEAD:./journal.jsonl", check=False).encode() if (root / ".git").exists() else b""
+    path = root / "journal.jsonl"  # read last: it only grows
+    return path.read_bytes() if path.exists() else b"", committed
 
 
 def refuse_cut_short(root: Path) -> None:
@@ -419,8 +430,8 @@ def remove_stale_dvc_files(root: Path) -> list[str]:
     return removed
 
 
-def remove_stale_git_locks(root: Path) -> list[str]:
-    """Remove the lock files that a killed git left, unless a git is at work here; returns what was removed. The lease says that none of ours is."""
+def stale_git_locks(root: Path) -> list[str]:
+    """The lock files that a killed git left; none while a git is at work here."""
     import psutil
 
     locks = [*(root / ".git").glob("*.lock"), *(root / ".git" / "refs").rglob("*.lock")]
@@ -428,9 +439,15 @@ def remove_stale_git_locks(root: Path) -> list[str]:
         cwd = process.info["cwd"]
         if process.info["name"] == "git" and (cwd is None or Path(cwd).is_relative_to(root.resolve())):  # None: another user's, who does not let us look
             return []
-    for lock in locks:
-        lock.unlink(missing_ok=True)
     return [str(lock.relative_to(root)) for lock in locks]
+
+
+def remove_stale_git_locks(root: Path) -> list[str]:
+    """Remove the lock files that a killed git left; returns what was removed. The lease says that no git of ours is at work."""
+    locks = stale_git_locks(root)
+    for lock in locks:
+        (root / lock).unlink(missing_ok=True)
+    return locks
 
 
 def push(root: Path) -> int:

@@ -131,6 +131,21 @@ def test_a_damaged_file_is_named_before_anything_is_trained(tmp_path: Path, name
             act()
 
 
+def test_a_decision_beside_a_stale_lock_of_git_is_committed_by_the_doctor(tmp_path: Path) -> None:
+    """Nobody said that there was one, and the lock went without the decision being committed."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    (root / ".git/index.lock").touch()
+    override_gate(root, "robustness", "ann", "look at it", 1)
+    (row,) = [row for row in examine(root, settings) if row["check"] == "left behind"]
+    assert not row["ok"] and ".git/index.lock" in row["found"]
+    rows, done = examine_and_fix(root, settings, fix=True, push=False)
+    assert all(row["ok"] for row in rows) and "committed the journal" in done
+    assert git(root, "show", "HEAD:journal.jsonl") == (root / "journal.jsonl").read_text().strip()
+    assert "committed the journal" not in examine_and_fix(root, settings, fix=True, push=False)[1]
+
+
 HOLD = """
     import sys, time
     from pathlib import Path
