@@ -21,6 +21,7 @@ CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<runnin
 AHEAD = timedelta(weeks=2)  # a clock that is set back by days is no clock that was years ahead
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 NAMES = ("batches", "judged", "vouched", "refused", "unlabelled", "known_generators", "drawn_forgers", "waiting_forgers", "why")
+FIRST_KEYS = {"cycle", "seed", "batches", "judged", "base_model", "base_cycle", "known_generators", "drawn_forgers"}  # of format 1
 HEADER = "# What this cycle works on. Written when the cycle opens; do not edit.\n"
 
 
@@ -153,11 +154,16 @@ def read_cycle(root: Path) -> Cycle:
 
 
 def complete_cycle(text: str) -> tuple[str, list[str]] | None:
-    """A cycle.yaml of an older Vigil with the keys that came since, at their defaults, and their names; None where none is missing."""
+    """A cycle.yaml of an older Vigil with the keys that came since, at their defaults, and their names; None where none is missing.
+
+    None too of half a file, which lacks what each Vigil wrote: `restore_cycle` then has the journal.
+    """
     import yaml
 
     raw = yaml.safe_load(text)
-    missing = [one for one in fields(Cycle) if isinstance(raw, dict) and one.name not in raw and one.default is not MISSING]
+    if not isinstance(raw, dict) or not raw.keys() >= FIRST_KEYS:
+        return None
+    missing = [one for one in fields(Cycle) if one.name not in raw and one.default is not MISSING]
     added = {one.name: list(one.default) if isinstance(one.default, tuple) else one.default for one in missing}
     return (HEADER + yaml.safe_dump(raw | added, sort_keys=False, allow_unicode=True), list(added)) if added else None
 

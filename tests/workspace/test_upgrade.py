@@ -187,3 +187,10 @@ def test_whatever_keys_are_missing_they_come_back_and_no_value_of_the_users_chan
 def test_what_is_no_settings_file_is_refused_with_a_next_step(text: str) -> None:
     with pytest.raises(SettingsError, match="Next:"):
         upgraded_params(text)
+
+
+def test_half_a_cycle_file_is_not_completed_as_one_without_a_champion(old: Path) -> None:
+    """The next cycle would have believed it; the journal knows better."""
+    path = old / "cycle.yaml"
+    path.write_text(path.read_text()[: path.read_text().index("base_model")])
+    assert "cycle.yaml" not in plan_upgrade(old).changes
