@@ -1,6 +1,8 @@
 """A forgotten sample leaves no trace in its batch, whatever is killed while it is taken out, and the others stay as they were."""
 
+import io
 import shutil
+import tarfile
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +16,12 @@ from tests.workspace.worlds import no_file_larger_than
 from workspace.errors import DataError
 from workspace.files import read_json, sha256_bytes, write_json
 from workspace.for_review import TWO_LABELS
-from workspace.forgetting import _forget_in_batch, mentions
+from workspace.forgetting import _drop_empty, _forget_in_batch, _forget_names, _kept_in, _made_of, batches_with, mentions, would_forget
+from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, read_media, repack_shard, write_manifest, write_media
 from workspace.objects import cache_of, objects_in
 from workspace.repository import delete_objects, dvc_add, init_repository
+from workspace.state import batch_states
 
 CONTENTS = [f"media number {number} ".encode() * 400 for number in range(6)]
 SAMPLES = [sha256_bytes(content) for content in CONTENTS]
@@ -141,3 +145,95 @@ def test_a_remote_out_of_reach_is_said_and_the_cache_still_knows_what_is_left(tm
     with pytest.raises(DataError, match="erasure is not finished"):
         delete_objects(tmp_path, held)
     assert all(path.exists() for path in held.values())
+
+
+def test_each_kind_of_file_that_holds_something_of_a_sample_is_told_and_no_other(batch: Path, tmp_path: Path) -> None:
+    gone, other = SAMPLES[2], SAMPLES[5]
+    shards = read_manifest(batch).set_index("sample_id")["shard"]
+    found = {"media": batch / shards[gone], "manifest": batch / "manifest.parquet", "clips": tmp_path / "clips.tar", "forged": tmp_path / "forged.tar"}
+    for name, clip in (("clips", f"{gone[:16]}-t0-c0"), ("forged", f"{gone[:16]}-t0-c0+swap")):
+        with tarfile.open(found[name], "w") as tar:
+            tar.addfile(tarfile.TarInfo(f"{clip}.zst"), io.BytesIO(b""))
+    for name, row in (("predictions", {"unit": f"{gone}+swap", "cluster": "ann"}), ("index", {"sample_id": gone, "shard": "s.tar", "clip_id": "c0"})):
+        found[name] = tmp_path / f"{name}.parquet"
+        pd.DataFrame([row]).to_parquet(found[name])
+    found["report"] = tmp_path / "report.json"
+    write_json(found["report"], {"batch": "b", "samples": [{"sample_id": gone, "use": "train"}]})
+    assert {name for name, path in found.items() if mentions(path, {gone})} == set(found)
+    assert {name for name, path in found.items() if mentions(path, {other})} == {"manifest"}
+    write_json(tmp_path / "done.json", {"batch": "b", "samples": [{"sample_id": gone, "use": "never"}]})
+    (tmp_path / "notes.txt").write_text(gone)
+    pd.DataFrame([{"p_fake": 0.5}]).to_parquet(tmp_path / "figures.parquet")
+    assert not any(mentions(path, {gone}) for path in (tmp_path / "figures.parquet", tmp_path / "done.json", tmp_path / "notes.txt", batch / shards[other]))
+
+
+def test_a_row_without_media_that_may_still_be_used_is_blanked_as_one_with_media(batch: Path) -> None:
+    table = read_manifest(batch)
+    table.loc[table["sample_id"] == SAMPLES[2], "shard"] = ""  # put aside when it came in
+    table.loc[table["sample_id"] == SAMPLES[3], "use"] = "never"  # its owner's word; its media are here
+    write_manifest(table, batch)
+    assert _forget_in_batch(batch, {SAMPLES[2]: "", SAMPLES[3]: ""}) == sorted(SAMPLES[2:4])
+    rows = read_manifest(batch).set_index("sample_id").loc[SAMPLES[2:4]]
+    assert set(rows["identity"]) == set(rows["shard"]) == {""} and set(rows["use"]) == {"never"}
+    assert not any(CONTENTS[3] in path.read_bytes() for path in batch.glob("*.tar"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("shard", ""), ("use", "never")])
+def test_one_row_alone_without_media_or_without_use_is_blanked(batch: Path, name: str, value: str) -> None:
+    table = read_manifest(batch)
+    table.loc[table["sample_id"] == SAMPLES[2], name] = value
+    write_manifest(table, batch)
+    assert _forget_in_batch(batch, {SAMPLES[2]: ""}) == [SAMPLES[2]]
+    row = read_manifest(batch).set_index("sample_id").loc[SAMPLES[2]]
+    assert (row["identity"], row["shard"], row["use"]) == ("", "", "never")
+
+
+def test_what_is_made_of_a_batch_that_keeps_a_sample_stays_and_the_rest_goes(tmp_path: Path) -> None:
+    gone = SAMPLES[0]
+    for name in ("keeps", "gives"):
+        (tmp_path / "data" / "faces" / name).mkdir(parents=True)
+        write_json(tmp_path / "data" / "faces" / name / "report.json", {"samples": [{"sample_id": gone, "use": "train"}]})
+    faces = tmp_path / "data" / "faces"
+    assert _made_of(tmp_path, {gone}, {gone: ["keeps"]}) == [faces / "gives"]
+    assert _made_of(tmp_path, {gone}, {}) == [faces / "gives", faces / "keeps"] and _made_of(tmp_path, {SAMPLES[1]}, {}) == []
+
+
+def test_names_of_the_erased_leave_what_ingest_remembers(tmp_path: Path) -> None:
+    (tmp_path / ".vigil").mkdir()
+    rows = {"eve.jpg": [1, 2, SAMPLES[0]], "ann.jpg": [1, 2, SAMPLES[1]]}
+    write_json(tmp_path / ".vigil" / "seen.json", {"version": 1, "sources": {"press": rows}})
+    _forget_names(tmp_path, {SAMPLES[0]})
+    text = (tmp_path / ".vigil" / "seen.json").read_text()
+    assert "eve" not in text and "ann" in text
+
+
+def test_a_dry_run_names_the_rows_that_the_erasure_takes_and_those_alone(batch: Path) -> None:
+    root, gone = batch.parents[2], SAMPLES[2]
+    init_repository(root, "")
+    table = read_manifest(batch)
+    table.loc[table["sample_id"] == SAMPLES[4], "duplicate_of"] = gone
+    write_manifest(table, batch)
+    page = would_forget(root, gone)
+    assert [(row["batch"], row["case_id"], row["bytes"]) for row in page["rows"]] == [("b", "case2", len(CONTENTS[2]))]
+    assert page["near_duplicates"] == [SAMPLES[4]] and page["kept_in"] == []
+    assert len(would_forget(root, gone, "case2")["rows"]) == 1 and would_forget(root, gone, "case9")["kept_in"] == ["b"]
+    assert would_forget(root, gone, "case9")["rows"] == [] and batches_with(root, gone) == {"b": "case2"}
+    assert _kept_in(root, {gone}) == {gone: ["b"]} and _kept_in(root, {gone}, but=["b"]) == {}
+    _forget_in_batch(batch, {gone: ""})
+    assert would_forget(root, gone)["rows"] == [] and batches_with(root, gone) == {} and _kept_in(root, {gone}) == {}
+    table = read_manifest(batch)
+    table.loc[table["sample_id"] == SAMPLES[1], ["shard", "use"]] = ["", "train"]
+    write_manifest(table, batch)
+    assert [row["bytes"] for row in would_forget(root, SAMPLES[1])["rows"]] == [0], "put aside: what goes is its name and its person"
+
+
+@pytest.mark.parametrize(("left", "state"), [("never", "dropped"), ("quarantine", "dropped"), ("train", "new")])
+def test_a_batch_of_which_nothing_can_be_used_is_dropped_and_no_other(batch: Path, left: str, state: str) -> None:
+    root = batch.parents[2]
+    Journal(root).append("batch_added", batch="b", source="x", samples=6, quarantined=0)
+    table = read_manifest(batch)
+    table["use"] = ["never"] * 5 + ["never" if left == "never" else "train"]
+    table["quarantine"] = [""] * 5 + ["no face" if left == "quarantine" else ""]
+    write_manifest(table, batch)
+    _drop_empty(root, ["b"], "ada")
+    assert batch_states(Journal(root).events())["b"].state == state
