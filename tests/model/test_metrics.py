@@ -111,7 +111,8 @@ def test_what_cannot_be_computed_is_none_and_never_a_number():
     unknown = {name for name, value in only_real.items() if value is None}
     assert unknown >= {"auc", "eer", "ap", "balanced_accuracy", "recall", "f1", "tpr_at_fpr_1", "log_loss", "brier", "ece"}
     assert only_real["fpr"] == 0.5
-    assert metrics.summarise(["fake"], [0.9], 0.5)["fpr"] is None
+    only_fake = metrics.summarise(["fake"], [0.9], 0.5)
+    assert {name for name, value in only_fake.items() if value is None} >= {"auc", "eer", "ap", "balanced_accuracy", "fpr", "log_loss", "brier", "ece"}
     assert set(metrics.summarise([], [], 0.5).values()) == {None}
     assert metrics.threshold_metrics(["real", "fake"], [0.1, 0.2], 0.5)["precision"] is None  # nothing was called fake
     assert metrics.f1_of(None, 0.0) == 0.0, "nothing was called fake"
@@ -135,6 +136,12 @@ def test_wilson_interval_of_the_production_bound():
 def test_numbers_and_unknown_words_are_no_labels(labels):
     with pytest.raises(DataError, match="expected 'real' and 'fake'"):
         metrics.auc(labels, [0.1, 0.2])
+
+
+@pytest.mark.parametrize(("labels", "scores"), [(["real", "fake"], [0.1]), (["fake"], [0.1, 0.2]), (np.array([[False], [True]]), [[0.1], [0.9]])])
+def test_labels_and_scores_that_do_not_fit_are_refused(labels, scores):
+    with pytest.raises(DataError, match="do not fit"):
+        metrics.auc(labels, scores)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
