@@ -94,7 +94,7 @@ class Cases:
             fitting = [CASES.c.state == "open", CASES.c.id.not_in(answered)]
             if not self.settings.queue.review_own:
                 own = select(DETECTIONS.c.sha256).where(DETECTIONS.c.owner_id == actor.user_id)
-                fitting += [CASES.c.owner_id != actor.user_id, CASES.c.sha256.not_in(own)]
+                fitting.append(CASES.c.sha256.not_in(own))
             use = use_of(CASES).label("use")
             query = select(CASES.c.number, CASES.c.id, use, CASES.c.embedding).where(CASES.c.gold == "", *fitting).order_by(use.desc(), CASES.c.number)
             pressing = connection.execute(query.where(CASES.c.reason.not_in(PATIENT)).limit(LOOKED_AT)).all()
@@ -243,7 +243,7 @@ class Cases:
         if not self.settings.queue.review_own:
             # By content: an upload of the same file may have no case of its own, or be erased by now.
             sent = select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == case["sha256"], DETECTIONS.c.owner_id == actor.user_id).limit(1)
-            if case["owner_id"] == actor.user_id or connection.execute(sent).one_or_none() is not None:
+            if connection.execute(sent).one_or_none() is not None:
                 raise NotReviewable("You sent this file in yourself; somebody else answers it.")
 
     def _can_be_seen(self, connection: Connection, sha256: str) -> None:
