@@ -206,7 +206,7 @@ def due_week(events: Iterable[Event], schedule: ScheduleSettings, now: datetime)
     a later one* means that nothing is due: an hour repeated in autumn, a clock set back or a dead clock battery start no second run.
     An hour skipped in spring is taken at the first moment after the gap. Cycles started by hand do not count;
     a week journalled as skipped (nothing was new) does. One that a clock far ahead had journalled blocks all until then, unless a
-    person has said that the clock was mended (`vigil doctor --fix`).
+    person has said that the clock was mended (`vigil doctor --clock-is-right`).
     """
     week = iso_week(_latest_slot(schedule, now), schedule.timezone)
     return None if any(done >= week for done in _weeks_used(events)) else week  # text order is time order: 2026-W53 < 2027-W01
