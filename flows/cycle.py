@@ -7,7 +7,9 @@ there on is safe to repeat, so `vigil retrain` goes on where the last one ended.
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 
 from flows.closing import finish_commit
 from flows.decide import Decision, decide_outcome, decided, refused_untrained
@@ -23,7 +26,7 @@ from flows.plan import Plan, cycles_held, make_plan, settings_fingerprint
 from flows.policy import Start, how_much, waiting_reviews, what_starts
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write_cycle
-from workspace.errors import SettingsError, StageFailed, VigilError
+from workspace.errors import SettingsError, StageFailed, VigilError, WorkspaceError, without_passwords
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
 from workspace.lease import CYCLE, lease
@@ -183,11 +186,32 @@ def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False,
 
     root = Path(workspace).resolve()
     prepare_environment(root)
-    settings = load_settings(root / "params.yaml")
-    refuse_unknown_names(settings)
-    with lease(root, CYCLE):
-        sign_run(root)
-        return _run(root, settings, scheduled, force, settings.ingest.sources if sources is None else sources).as_dict()
+    with _told_where_nobody_asked():
+        settings = load_settings(root / "params.yaml")
+        refuse_unknown_names(settings)
+        with lease(root, CYCLE):
+            sign_run(root)
+            outcome = _run(root, settings, scheduled, force, settings.ingest.sources if sources is None else sources)
+    if _is_served():
+        _say(f"{outcome.cycle} {outcome.outcome}: {outcome.reason}".strip())
+    return outcome.as_dict()
+
+
+def _is_served() -> bool:
+    """Whether a schedule or a worker runs this flow in a process of its own: nobody else then prints how it ends."""
+    running = FlowRunContext.get()
+    return running is not None and running.flow_run is not None and running.flow_run.deployment_id is not None
+
+
+@contextmanager
+def _told_where_nobody_asked() -> Iterator[None]:
+    """Say in the schedule's own output what stopped a cycle: Prefect keeps it in its database, where no operator looks."""
+    try:
+        yield
+    except Exception as problem:
+        if _is_served():
+            _say(str(problem) if isinstance(problem, VigilError) else without_passwords(traceback.format_exc()))
+        raise
 
 
 def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:

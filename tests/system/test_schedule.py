@@ -1,5 +1,6 @@
 """The weekly slot: a served deployment runs and ends in an outcome; a timer that fires twice makes one cycle."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -51,6 +52,24 @@ def test_what_a_killed_cycle_left_running_is_closed_as_the_schedule_begins(tmp_p
         process.stdout.read()
         said = process.stderr.read()
     assert first.startswith("Serving") and f"MLflow run {left} ended as KILLED" in said and find_running(root, settings) == [], (first, said)
+
+
+@pytest.mark.usefixtures("one_server")
+def test_a_served_cycle_that_fails_says_so_where_the_schedule_is_read(tmp_path: Path):
+    """Prefect kept it in its database, at a log level that nobody sees: a loop could be dead for months."""
+    root = quick_workspace(tmp_path / "w")
+    (root / "feedback.db").write_bytes(b"no database" * 1000)
+    words = [sys.executable, "-m", "vigil", "schedule", "--cron", "0 0 1 1 *", "-w", str(root)]
+    environment = {**os.environ, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None and process.stderr is not None
+        name = process.stdout.readline().removeprefix("Serving ").partition(":")[0]
+        asked = subprocess.run(
+            [sys.executable, "-m", "prefect", "deployment", "run", name, "--watch"], env=environment, capture_output=True, text=True, timeout=120
+        )
+        process.send_signal(signal.SIGINT)
+        said = "".join(process.communicate(timeout=60))
+    assert "Cannot use the database" in said and "file is not a database" in said and "Next: " in said, (name, said, asked.stdout, asked.stderr)
 
 
 def test_it_asks_every_hour_at_the_minute_of_the_slot():
