@@ -23,7 +23,7 @@ from flows.closing import finish_commit
 from flows.decide import Decision, decide_outcome, decided, refused_untrained
 from flows.environment import prepare_environment, sign_run
 from flows.plan import Plan, cycles_held, make_plan, settings_fingerprint
-from flows.policy import Start, how_much, waiting_reviews, what_starts
+from flows.policy import NOT_DUE, Start, how_much, waiting_reviews, what_starts
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write_cycle
 from workspace.errors import SettingsError, StageFailed, VigilError, WorkspaceError, without_passwords
@@ -35,7 +35,6 @@ from workspace.settings import STAGES, Settings, SourceSettings, load_settings
 from workspace.state import IMPORTED, anchor, batch_states, cycles, open_cycle
 
 FEW = 10  # DVC reads dvc.lock anew for every target: naming each pays where at most one batch in so many has something to do
-NOT_DUE = "this week's scheduled cycle has been run; the next is due at its slot"
 DATA_STAGES = ("faces", "validate")
 UNLABELLED_STAGES = ("forge", "assemble", "drift")  # what came in is measured; nothing is trained
 CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
@@ -281,7 +280,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
 def _nothing_new(journal: Journal, start: Start, taken: Taken) -> Outcome:
     if taken.problems:  # the week stays due: the timer's next tick asks the source again
         return Outcome("nothing new", f"not every source could be read: {'; '.join(taken.problems)}")
-    if start.week:
+    if start.week and batch_states(journal.events()):  # before the first batch nothing was missed: the week waits for it
         journal.append("week_skipped", week=start.week, why="nothing new")
     return Outcome("nothing new", "no new batch, no changed setting or stage version")
 

@@ -17,6 +17,7 @@ from workspace.settings import Settings
 from workspace.state import cycles, open_cycle
 
 FULL, FINE_TUNE = "full", "fine-tune"
+NOT_DUE = "this week's scheduled cycle has been run, or was skipped because nothing was new; the next is due at its slot"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.plan import Plan, make_plan
-from flows.policy import how_much, waiting_reviews, what_starts
+from flows.policy import NOT_DUE, how_much, waiting_reviews, what_starts
 from workspace.cycle import due_week
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
@@ -45,9 +45,9 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     events = Journal(root).events()
     start = what_starts(events, settings, datetime.now(UTC), scheduled=scheduled, reviews=waiting_reviews(root, settings))
     if not start:  # asked every hour: no source is listed for it
-        return {"outcome": "nothing new", "reason": "this week's scheduled cycle has been run; the next is due at its slot", "cycle": ""}
+        return {"outcome": "nothing new", "reason": NOT_DUE, "cycle": ""}
     plan = would_run(root, settings, force)
-    if not plan.needed and not start.week:
+    if not plan.needed and not (start.week and batch_states(events)):
         return {"outcome": "nothing new", "reason": f"no new file, batch, setting or stage version; {_what_else(events)}", "cycle": ""}
     from pipelines.names import refuse_unknown_names
 
@@ -80,7 +80,7 @@ def describe_plan(plan: dict[str, Any]) -> str:
     from vigil.reading import TRAINING
 
     if not plan["needed"]:
-        return "Nothing new; nothing would run." + (f" A timer would note {plan['due']} as skipped." if plan["due"] else "")
+        return "Nothing new; nothing would run." + (f" A timer would note {plan['due']} as skipped, unless nothing has ever come in." if plan["due"] else "")
     asked = f" (a timer would run it: {plan['timer']})" if plan["timer"] else " (no week is due, and nothing else starts one early: a person must ask)"
     return f"Would run{asked}: {'; '.join(plan['reasons'])}\n  {TRAINING[plan['work']]}: {plan['work_why']}"
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.cycle import Taken, _nothing_new
 from flows.plan import Plan, make_plan, settings_fingerprint
-from flows.policy import FINE_TUNE, FULL, how_much, what_starts
+from flows.policy import FINE_TUNE, FULL, Start, how_much, what_starts
 from pipelines.pretrain import shortened
 from tests.system.world import vigil, vigil_json
+from vigil.cycles import run_cycle
 from vigil.opening import open_workspace
 from workspace.cycle import Cycle, read_cycle, write_cycle
 from workspace.errors import WorkspaceError
@@ -151,6 +153,20 @@ def test_a_cycles_work_and_reasons_survive_its_file(tmp_path: Path) -> None:
     cycle = Cycle(cycle="2026-W47.1", seed=1, batches=("b",), judged=("b",), work="fine-tune", steps=0.25, why=("the cycle is due", "1 new batch"))
     write_cycle(tmp_path, cycle)
     assert read_cycle(tmp_path) == cycle
+
+
+def test_a_week_is_skipped_only_once_there_is_something_to_miss(tmp_path: Path) -> None:
+    """A timer that was enabled before the first media came used their week up: the first cycle ran up to seven days later."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    log, settings = Journal(root), load_settings(root / "params.yaml")
+    said = run_cycle(root, settings, scheduled=True)
+    assert "nothing has come in yet" in said["reason"] and [event.kind for event in log.events()] == []
+    week = Start("week", "its week is due", "2026-W01")
+    assert _nothing_new(log, week, Taken()).outcome == "nothing new" and not log.events()
+    log.append("batch_added", batch="b1", source="s", samples=3, quarantined=0)
+    _nothing_new(log, week, Taken())
+    assert [event.kind for event in log.events()] == ["batch_added", "week_skipped"]
 
 
 def test_a_dry_run_and_the_status_say_how_much_would_run_and_why(tmp_path: Path) -> None:
