@@ -45,11 +45,7 @@ class Database:
             self._migrate()
         except SQLAlchemyError as problem:
             self.engine.dispose()
-            raise WorkspaceError(
-                f"Cannot use the database {self.shown_url}. Nothing was changed.",
-                why=str(getattr(problem, "orig", None) or problem).splitlines()[0],
-                next_step=f"Check that it runs and that {URL_VARIABLE} or feedback.database_url names it.",
-            ) from problem
+            raise _unusable(self.shown_url, problem) from problem
 
     @property
     def shown_url(self) -> str:
@@ -140,7 +136,7 @@ def database_url(root: Path, settings: Settings) -> str:
     url = os.environ.get(URL_VARIABLE) or settings.feedback.database_url or f"sqlite:///{root / DATABASE}"
     try:
         parsed = make_url(url)
-    except ArgumentError as problem:
+    except (ArgumentError, ValueError) as problem:  # a port that is no number is a ValueError
         raise WorkspaceError(
             "The address of the feedback database cannot be read.", why=str(problem), next_step="It looks like postgresql://user@host/name."
         ) from problem
@@ -165,6 +161,8 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
     try:
         with engine.connect() as connection:
             now = _revision(connection) or ("0001" if inspect(connection).has_table("detections") else "none")
+    except SQLAlchemyError as problem:
+        raise _unusable(engine.url.render_as_string(hide_password=True), problem) from problem
     finally:
         engine.dispose()
     return None if now == head else (now, head)
@@ -196,6 +194,14 @@ def moment_of(text: str, end: bool = False) -> str:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
     except OverflowError as problem:
         raise ValueError(f"{text} is no moment of any clock") from problem
+
+
+def _unusable(shown_url: str, problem: SQLAlchemyError) -> WorkspaceError:
+    return WorkspaceError(
+        f"Cannot use the database {shown_url}. Nothing was changed.",
+        why=str(getattr(problem, "orig", None) or problem).splitlines()[0],
+        next_step=f"Check that it runs and that {URL_VARIABLE} or feedback.database_url names it.",
+    )
 
 
 def _silent(problem: Exception) -> DatabaseSilent:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now
+from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now, schema_behind
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
 from feedback.tables import MEDIA
 from tests.feedback import databases
@@ -87,7 +87,7 @@ def test_addresses_come_from_the_environment_then_the_settings_then_the_workspac
     assert database_url(tmp_path, named) == "postgresql+psycopg://vigil:word@db/name" and exists(tmp_path, named)
     monkeypatch.setenv(URL_VARIABLE, "postgresql://other@db/name")
     assert "other@db" in database_url(tmp_path, named)
-    for wrong in ("mysql://a@b/c", "nonsense"):
+    for wrong in ("mysql://a@b/c", "nonsense", "postgresql://a@b:port/c"):
         monkeypatch.setenv(URL_VARIABLE, wrong)
         with pytest.raises(WorkspaceError):
             database_url(tmp_path, plain)
@@ -98,6 +98,16 @@ def test_a_database_out_of_reach_is_named_without_its_password(tmp_path: Path) -
     with pytest.raises(WorkspaceError, match="Nothing was changed") as problem:
         Database(tmp_path, settings)
     assert "hunter2" not in str(problem.value) and "127.0.0.1:1" in str(problem.value)
+
+
+def test_a_database_that_an_upgrade_cannot_look_at_is_named(tmp_path: Path) -> None:
+    """`vigil upgrade` called it a mistake in Vigil."""
+    with pytest.raises(WorkspaceError, match="Cannot use the database") as problem:
+        schema_behind(tmp_path, write_settings(tmp_path, "postgresql://vigil:hunter2hunter2@127.0.0.1:1/none"))
+    assert "hunter2" not in str(problem.value)
+    (tmp_path / "feedback.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(WorkspaceError, match="file is not a database"):
+        schema_behind(tmp_path, write_settings(tmp_path))
 
 
 @pytest.mark.parametrize("kind", KINDS)
