@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.environment import OWNER_TAG, owner_tags
 from workspace.cycle import iso_week, week_ahead
-from workspace.errors import VigilError
+from workspace.errors import VigilError, WorkspaceError
 from workspace.journal import Journal
 from workspace.remote import Verified
 from workspace.settings import Settings
@@ -42,7 +42,16 @@ def _has_registry(root: Path, settings: Settings) -> bool:
 def _close_prefect_runs(root: Path) -> list[str]:
     if not os.environ.get("PREFECT_API_URL") and not (root / ".vigil" / "prefect" / "prefect.db").exists():
         return []
-    return asyncio.run(_crash_running_flows(str(root.resolve()), set(owner_tags(root))))
+    import httpx
+
+    try:
+        return asyncio.run(_crash_running_flows(str(root.resolve()), set(owner_tags(root))))
+    except httpx.HTTPError as problem:
+        raise WorkspaceError(
+            "Prefect's server did not answer. Nothing was run.",
+            why=f"{os.environ.get('PREFECT_API_URL') or 'the temporary one of this workspace'}: {problem}",
+            next_step="Check that it runs and that PREFECT_API_URL names it, or unset that: Vigil then starts its own.",
+        ) from problem
 
 
 async def _crash_running_flows(workspace: str, mine: set[str]) -> list[str]:

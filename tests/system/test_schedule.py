@@ -80,3 +80,10 @@ def test_a_line_that_is_no_cron_line_is_named(tmp_path: Path):
     vigil("init", tmp_path / "w", "--profile", "demo")
     done = vigil("schedule", "--cron", "bad", "-w", tmp_path / "w", check=False, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert done.returncode == 1 and done.stderr.startswith("Cannot use the cron line 'bad'") and "0 3 * * 1" in done.stderr
+
+
+def test_a_prefect_server_that_is_away_is_named(tmp_path: Path):
+    """It was called a mistake in Vigil."""
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    done = vigil("schedule", "-w", tmp_path / "w", check=False, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert done.returncode == 1 and done.stderr.startswith("Prefect's server did not answer") and "PREFECT_API_URL" in done.stderr, done.stderr
