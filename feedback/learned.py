@@ -14,7 +14,7 @@ from workspace.errors import VigilError
 from workspace.files import read_json, write_json
 from workspace.journal import Journal
 from workspace.objects import cache_of
-from workspace.repository import git
+from workspace.revisions import git
 from workspace.state import Champion, cycles, promoted
 
 FOLDER = Path(".vigil/learned")

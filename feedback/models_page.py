@@ -7,7 +7,7 @@ from typing import Any
 
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
-from workspace.repository import git
+from workspace.revisions import git
 from workspace.state import candidates, champion, cycles, previous, promoted
 
 FIGURES = ("auc", "balanced_accuracy", "recall", "fpr", "ece")

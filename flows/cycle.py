@@ -26,7 +26,7 @@ from flows.plan import Plan, cycles_held, make_plan, settings_fingerprint
 from flows.policy import NOT_DUE, Start, how_much, waiting_reviews, what_starts
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write_cycle
-from workspace.errors import SettingsError, StageFailed, VigilError, WorkspaceError, without_passwords
+from workspace.errors import SettingsError, StageFailed, VigilError, without_passwords
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
 from workspace.lease import CYCLE, lease

@@ -98,7 +98,8 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     from workspace import registry
     from workspace.lease import cycle_runs
     from workspace.objects import damaged_files
-    from workspace.repository import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem, is_versioned
+    from workspace.repository import is_versioned
+    from workspace.revisions import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem
     from workspace.state import champion, cycles, open_cycle
 
     rows = []

@@ -14,7 +14,7 @@ from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
 from workspace.errors import WorkspaceError
 from workspace.files import atomic_file, read_json, sha256_file, write_json
-from workspace.repository import git
+from workspace.revisions import git
 from workspace.settings import Settings
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     """Run one cycle if there is a reason to. Scheduled: only if a week is due."""
     from flows.closing import finish_commit, unfinished
     from workspace.lease import CYCLE, lease
-    from workspace.repository import refuse_cut_short
+    from workspace.revisions import refuse_cut_short
 
     refuse_cut_short(root)  # such a journal says too that nothing is new
     if unfinished(root):

@@ -9,6 +9,7 @@ from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, Wo
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.modelfiles import verify_model_files
+from workspace.revisions import is_ahead
 from workspace.settings import Settings
 from workspace.state import Champion, batch_states, champion, cycles, held_batches, open_cycle
 
@@ -57,9 +58,9 @@ def examine_and_fix(
                     done.append(f"pulled {leading.path}")
                 if tag := finish_commit(root):
                     done.append(f"committed {tag}")
-                if repository.is_ahead(root):
+                if is_ahead(root):
                     repository.commit_journal(root, "What came in and was decided since the last commit")
-                    done += [] if repository.is_ahead(root) else ["committed the journal"]
+                    done += [] if is_ahead(root) else ["committed the journal"]
             if (fix and leading) or (pull and _could_serve(root, settings)):
                 registry.rebuild_aliases(root, settings)
                 done.append("aliases rebuilt from the journal")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from workspace.errors import LeaseHeldError
 from workspace.files import write_json
+from workspace.revisions import refuse_cut_short
 
 LOOK_SECONDS = 0.1
 CYCLE = "retrain"  # the purpose of the lease that a cycle holds
@@ -47,8 +48,6 @@ def lease(root: Path, purpose: str, wait_seconds: float = 0.0, *, afresh: bool =
     Raises LeaseHeldError, naming the holder, when it is taken for longer than `wait_seconds`; WorkspaceError where the journal lacks decisions that
     were committed, unless all that is there goes (`afresh`).
     """
-    from workspace.repository import refuse_cut_short
-
     with hold_lock(_lease_lock(root), purpose, wait_seconds, what="This workspace is being written to. Nothing was changed.") as holder:
         if not afresh:
             refuse_cut_short(root)

@@ -13,7 +13,7 @@ import yaml
 from configobj import ConfigObj
 
 from workspace.errors import DataError, WorkspaceError
-from workspace.repository import git
+from workspace.revisions import git
 
 WORKSPACE = "workspace"
 LOCK = "dvc.lock"

@@ -17,7 +17,7 @@ from workspace.journal import Event, Journal
 from workspace.layout import Workspace
 from workspace.lease import holds_lease, lease
 from workspace.modelfiles import CARD, verify_model_files
-from workspace.repository import refuse_cut_short
+from workspace.revisions import refuse_cut_short
 from workspace.state import IMPORTED, Champion, champion, previous, promoted
 
 PASS = "pass"

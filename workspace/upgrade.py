@@ -152,7 +152,7 @@ def _entry(events: Sequence[Event], plan: Upgrade) -> tuple[str, dict[str, Any]]
 
 def uncommitted(root: Path) -> bool:
     """Whether an upgrade was killed before its last step: the workspace has this format, its last commit an older one."""
-    from workspace.repository import git
+    from workspace.revisions import git
 
     text = git(root, "show", "HEAD:params.yaml", check=False)
     found = LINE.search(text)

@@ -22,7 +22,8 @@ from vigil.upgrading import upgrade_workspace
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease_holder
-from workspace.repository import commit_journal, cut_short
+from workspace.repository import commit_journal
+from workspace.revisions import cut_short
 from workspace.settings import Settings, SourceSettings, load_settings
 
 

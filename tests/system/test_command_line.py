@@ -42,7 +42,7 @@ from workspace.files import write_json
 from workspace.format import FORMAT
 from workspace.lease import lease
 from workspace.profiles import compose_params
-from workspace.repository import git
+from workspace.revisions import git
 from workspace.settings import load_settings
 
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")

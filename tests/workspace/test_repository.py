@@ -28,7 +28,8 @@ from vigil.opening import open_workspace
 from workspace.errors import DataError, StageFailed, WorkspaceError
 from workspace.journal import Journal
 from workspace.objects import cache_of, is_cached, objects_in, to_add
-from workspace.repository import REMOTE, commit, delete_objects, dvc_add, git, init_repository, open_dvc, push, remove_stale_git_locks, reproduce, set_remote
+from workspace.repository import REMOTE, commit, delete_objects, dvc_add, init_repository, open_dvc, push, remove_stale_git_locks, reproduce, set_remote
+from workspace.revisions import git
 from workspace.settings import load_settings
 
 HASH = "0123456789abcdef0123456789abcdef"
