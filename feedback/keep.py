@@ -66,6 +66,7 @@ class MediaStore:
         kept = self._path(sha256)
         if kept.exists():
             return
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # people's uploads are for nobody else on this machine
         with atomic_file(kept, "wb") as handle, open(path, "rb") as source:
             shutil.copyfileobj(source, handle, CHUNK_BYTES)
         sync_folder(kept.parent)

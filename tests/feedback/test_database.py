@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now, schema_behind
+from feedback.keep import MediaStore
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
 from feedback.tables import MEDIA
 from tests.feedback import databases
@@ -127,6 +128,16 @@ def test_a_database_that_does_not_answer_is_called_so_whoever_asks(kind: str, tm
         pass
     assert str(problem.value).splitlines() == ["The database does not answer.", "  Why:  it is busy, or cannot be reached", "  Next: Try again in a moment."]
     database.close()
+
+
+def test_accounts_and_uploads_are_closed_to_others_on_the_machine(tmp_path: Path) -> None:
+    settings = write_settings(tmp_path)
+    database = Database(tmp_path, settings)
+    assert [path.name for path in tmp_path.glob("feedback.db*") if path.stat().st_mode & 0o077] == []
+    database.close()
+    (tmp_path / "clip").write_bytes(b"x")
+    MediaStore(tmp_path, settings).put(tmp_path / "clip", "a" * 64)
+    assert (tmp_path / ".vigil" / "media").stat().st_mode & 0o077 == 0
 
 
 # -- the secret ---------------------------------------------------------------------------------------------------------------
