@@ -52,7 +52,7 @@ def run_demo(folder: Path, seed: int, as_json: bool) -> int:
     refuse_path(folder)
     _refuse_other_things(folder)
     with hold_lock(folder / ".vigil" / LOCK, "demo", 0.0, "A demo runs in this folder. Nothing was changed."):
-        with lease(folder, "demo", afresh=True):
+        with lease(folder, "demo", decides=False):
             _clear(folder)
             write_json(folder / ".vigil" / MARK, {"seed": seed})
         return _four_weeks(folder, seed, as_json)

@@ -42,14 +42,14 @@ class Holder:
 
 
 @contextmanager
-def lease(root: Path, purpose: str, wait_seconds: float = 0.0, *, afresh: bool = False) -> Iterator[Holder]:
+def lease(root: Path, purpose: str, wait_seconds: float = 0.0, *, decides: bool = True) -> Iterator[Holder]:
     """Hold the right to write to the workspace at `root`.
 
     Raises LeaseHeldError, naming the holder, when it is taken for longer than `wait_seconds`; WorkspaceError where the journal lacks decisions that
-    were committed, unless all that is there goes (`afresh`).
+    were committed and something is decided on it (`decides`).
     """
     with hold_lock(_lease_lock(root), purpose, wait_seconds, what="This workspace is being written to. Nothing was changed.") as holder:
-        if not afresh:
+        if decides:
             refuse_cut_short(root)
         yield holder
 

@@ -51,6 +51,8 @@ def test_a_person_makes_a_held_model_the_first_champion(promoted: Path, tmp_path
     for row in told:
         if row["kind"] in ("batch_added", "cycle_opened", "candidate"):
             Journal(root).append(row["kind"], **row["fields"])
+    who = ("-c", "user.name=ann", "-c", "user.email=ann@localhost")
+    git(root, *who, "commit", "-q", "--no-verify", "-m", "a journal that never had more", "--", "journal.jsonl")
     (batch,) = [row["fields"]["batch"] for row in told if row["kind"] == "batch_added"]
     (cycle,) = [row["fields"]["cycle"] for row in told if row["kind"] == "cycle_opened"]
     refused = vigil("models", "bootstrap", "--who", "ann", "--why", "first", "-w", root, check=False)
