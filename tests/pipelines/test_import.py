@@ -25,7 +25,7 @@ from model.shipped import STARTER
 from pipelines import drift, evaluate, gate, harden, pretrain, train
 from tests.model.toys import SIZE, lively_model
 from tests.pipelines.small_world import add_batch, demo_settings, write_data_reports, write_sets
-from tests.system.world import git
+from tests.system.world import git, vigil
 from vigil.importing import import_model, new_card
 from vigil.main import app
 from vigil.mending import examine_and_fix
@@ -417,8 +417,8 @@ def test_a_damaged_champion_that_nobody_else_has_stays_as_it_is(root: Path, tmp_
     shutil.rmtree(root / ".dvc/cache")
     break_bit(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    rows, done = examine_and_fix(root, found, fix=True, push=False)
-    assert not all(row["ok"] for row in rows) and "pulled models/imported" not in done
+    done = vigil("doctor", "--fix", "-w", root, check=False)
+    assert done.returncode == 1 and "pulled models/imported" not in done.stdout, done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
