@@ -38,12 +38,12 @@ def examine_and_fix(
         with lease(root, "doctor", decides=fix):  # what is sent or fetched is saved, whatever the journal lacks
             refuse_damaged(root)
             lacking = repository.absent(root) if pull else []
-            borrows = pull and repository.is_cloned_from_a_folder(root, settings.remote.url)
-            if borrows:
-                repository.pull(root)  # from the remote of the workspace that this one was cloned from: its own is empty yet
+            if lender := repository.lending_remote(root, settings.remote.url) if pull else "":
+                repository.set_remote(root, lender)
+                repository.pull(root)  # its own remote is empty yet
             repository.set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
             if pull:
-                if not borrows:
+                if not lender:
                     repository.pull(root)
                 left = repository.absent(root)
                 done.append(f"pulled {len(lacking) - len(left)} of {len(lacking)} batches and models that were not here")

@@ -440,13 +440,19 @@ def absent(root: Path) -> list[str]:
     return [str(path) for path in tracked if not (root / path).exists()]
 
 
-def is_cloned_from_a_folder(root: Path, remote_url: str) -> bool:
-    """Whether the settings want a remote within the workspace which has none yet, while the committed one, of the workspace it was cloned from, is there."""
-    if not remote_url or "://" in remote_url or (root.resolve() / ".vigil" / Path(remote_url).expanduser()).exists():
-        return False
+def lending_remote(root: Path, remote_url: str) -> str:
+    """The remote of the workspace that this one was cloned from, where the settings want one within the workspace and it has none yet; else ''.
+
+    It lies where that workspace lies now, or else where the commit says: a workspace may have been moved since.
+    """
+    wanted = Path(".vigil") / Path(remote_url).expanduser()
+    if not remote_url or "://" in remote_url or (root.resolve() / wanted).exists():
+        return ""
     with open_dvc(root) as repo:
-        known = str(repo.config.get("remote", {}).get(REMOTE, {}).get("url", ""))
-    return bool(known) and "://" not in known and Path(known).is_dir()
+        committed = str(repo.config.get("remote", {}).get(REMOTE, {}).get("url", ""))
+    origin = git(root, "config", "--default", "", "--get", "remote.origin.url").strip().removeprefix("file://")
+    known = [str(Path(origin) / wanted) if origin else "", committed]
+    return next((place for place in known if place and "://" not in place and Path(place).is_dir()), "")
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -169,8 +169,16 @@ def test_a_clone_of_a_workspace_with_a_remote_of_its_own_fetches_from_that(tmp_p
     code, page = doctor(clone, "--pull")
     assert code == 0 and "pulled 0 of 0 batches and models that were not here" in page["done"]
 
-    (root / ".vigil" / "remote").rename(tmp_path / "away")
-    git(tmp_path, "clone", "-q", str(root), str(late))
+    moved, other = tmp_path / "elsewhere", tmp_path / "other"
+    root.rename(moved)
+    (root / ".vigil" / "remote").mkdir(parents=True)  # another workspace stands where it was
+    git(tmp_path, "clone", "-q", moved.as_uri(), str(other))
+    code, page = doctor(other, "--pull")
+    assert code == 0 and "pulled 2 of 2 batches and models that were not here" in page["done"], page
+    assert str(other) in (other / ".dvc" / "config").read_text(), "what it makes goes to a remote of its own"
+
+    (moved / ".vigil" / "remote").rename(tmp_path / "away")
+    git(tmp_path, "clone", "-q", str(moved), str(late))
     code, page = doctor(late, "--pull")
     (row,) = [row for row in page["checks"] if not row["ok"]]
     assert code == 1 and row["found"] == f"2 not on the remote: data/raw/{batch}, models/{MODEL}" and "--push" in row["next"]
