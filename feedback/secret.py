@@ -63,11 +63,8 @@ def load_secret(root: Path, local: bool = True) -> Secret:
 
     Raises WorkspaceError for one that is too short, and where others can reach the service and there is none.
     """
-    given = os.environ.get(VARIABLE, "")
-    if given:
-        if len(given) < SHORTEST:
-            raise WorkspaceError(f"{VARIABLE} is too short.", why=f"it has {len(given)} characters", next_step=f"Use at least {SHORTEST} random ones.")
-        return Secret(hashlib.sha256(given.encode()).digest())
+    if given := _given():
+        return given
     path = root / FILE
     if not local:
         raise WorkspaceError(
@@ -85,6 +82,19 @@ def load_secret(root: Path, local: bool = True) -> Secret:
         handle.flush()
         os.fsync(handle.fileno())
     return _read(path)
+
+
+def refuse_short(root: Path) -> None:
+    """Raises WorkspaceError where the secret that a service here would use is none; nothing is made."""
+    if not _given() and (root / FILE).exists():
+        _read(root / FILE)
+
+
+def _given() -> Secret | None:
+    given = os.environ.get(VARIABLE, "")
+    if given and len(given) < SHORTEST:
+        raise WorkspaceError(f"{VARIABLE} is too short.", why=f"it has {len(given)} characters", next_step=f"Use at least {SHORTEST} random ones.")
+    return Secret(hashlib.sha256(given.encode()).digest()) if given else None
 
 
 def _read(path: Path) -> Secret:

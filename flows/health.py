@@ -35,8 +35,8 @@ def _has_registry(root: Path, settings: Settings) -> bool:
     """Whether there is one to ask: the workspace's own database is made with its first run."""
     from workspace import registry
 
-    uri = registry.tracking_uri(root, settings.registry)
-    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+    own = registry.own_database(root, settings)
+    return own is None or own.exists()
 
 
 def _close_prefect_runs(root: Path) -> list[str]:
@@ -143,6 +143,10 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     )
     left = left_behind(root, settings)
     row("left behind", not left, "; ".join(left) or "nothing", "run `vigil doctor --fix`, or simply `vigil retrain`: both close it")
+    row("service", *_service(root, settings))
+    if wrong := registry.damage(root, settings):
+        row("registry", False, wrong, registry.MEND_DATABASE)
+        return rows
     leading = champion(events)
     if leading is None:
         row("champion", True, "none yet")
@@ -160,6 +164,21 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     except Exception as problem:
         row("champion", False, str(problem), "run `vigil doctor --fix`: aliases are rebuilt from the journal, a missing or damaged model is pulled")
     return rows
+
+
+def _service(root: Path, settings: Settings) -> tuple[bool, str, str]:
+    """Whether the service's database and secret can be used, what was found, and what to do: a cycle asks that database for corrections, too."""
+    from feedback.database import exists, schema_behind
+    from feedback.secret import refuse_short
+
+    try:
+        refuse_short(root)
+        if not exists(root, settings):
+            return True, "no database yet", ""
+        behind = schema_behind(root, settings)
+    except VigilError as problem:
+        return False, f"{problem.what} {problem.why}".strip(), problem.next_step
+    return True, f"its database is of schema {behind[0]}; `vigil upgrade` makes it {behind[1]}" if behind else "its database answers", ""
 
 
 def left_behind(root: Path, settings: Settings) -> list[str]:

@@ -51,6 +51,8 @@ def examine_and_fix(
             if clock_is_right:
                 done += count_weeks_from_now(root, settings)
             if fix:
+                if aside := registry.set_aside_damaged(root, settings):
+                    done.append(f"set the registry's damaged database aside as {aside}: what MLflow showed of earlier runs stands there, and in reports/")
                 done += end_what_was_left(root, settings)
                 done += [f"removed {name}" for name in (*repository.remove_stale_dvc_files(root), *repository.remove_stale_git_locks(root))]
                 leading = champion(Journal(root).events())

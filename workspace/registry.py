@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 ALIASES = ("champion", "challenger", "previous")
 ALIAS_SECONDS = 60.0  # that one waits for another who sets them
 DATABASE_SECONDS = 120.0  # that one waits for another who makes it
+MEND_DATABASE = "Run `vigil doctor --fix`: it sets that file aside, and models and aliases are registered anew from the journal."
 CYCLE_TAG = "cycle"
 OWNER_TAG = "vigil.workspace"
 ARTIFACTS = "model"
@@ -61,6 +63,41 @@ def tracking_uri(root: Path, registry: RegistrySettings) -> str:
     return registry.tracking_uri
 
 
+def own_database(root: Path, settings: Settings) -> Path | None:
+    """The SQLite file that is this workspace's registry, there or not yet; None where a server is, or another's file."""
+    kind, _, name = settings.registry.tracking_uri.partition(":///")
+    if kind != "sqlite" or name.startswith("/"):
+        return None
+    return Workspace(root).root / name.partition("?")[0]
+
+
+def damage(root: Path, settings: Settings) -> str:
+    """Why the workspace's own database can be used no more, as SQLite says it; '' where it is whole, not there, or not of this workspace alone."""
+    path = own_database(root, settings)
+    if path is None or not path.is_file():
+        return ""
+    try:
+        with closing(sqlite3.connect(path, timeout=DATABASE_SECONDS)) as connection:
+            said = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as problem:
+        if problem.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):  # one that is busy is not damaged
+            return ""
+        said = str(problem)
+    return "" if said == "ok" else f"{path.name}: {' '.join(said.split())}"
+
+
+def set_aside_damaged(root: Path, settings: Settings) -> str:
+    """Move a damaged database out of the way, to be looked into; returns its new name, '' where nothing is damaged. The next to ask for one makes it anew."""
+    path = own_database(root, settings)
+    if path is None or not damage(root, settings):
+        return ""
+    aside = next(name for number in count(1) if not (name := path.with_name(f"{path.name}.damaged-{number}")).exists())
+    path.replace(aside)
+    for tail in ("-wal", "-shm", "-journal"):  # belong to that file, and would spoil the next
+        path.with_name(path.name + tail).unlink(missing_ok=True)
+    return aside.name
+
+
 @contextmanager
 def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
     """A client of the workspace's registry. Any failure inside becomes RegistryUnavailable; a VigilError passes through."""
@@ -78,10 +115,11 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
         raise
     except Exception as problem:  # MLflow, SQLAlchemy, requests, the file system: the caller can do the same about all of them
         said = str(problem).strip().splitlines() or [type(problem).__name__]
+        wrong = damage(root, settings)
         raise RegistryUnavailable(
             "The model registry did not answer. What was decided stands in the journal (`vigil status`); nothing was lost.",
-            why=f"{uri}: {said[0][:300]}",
-            next_step="Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
+            why=wrong or f"{uri}: {said[0][:300]}",
+            next_step=MEND_DATABASE if wrong else "Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
         ) from problem
 
 

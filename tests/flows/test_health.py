@@ -1,16 +1,20 @@
 """The doctor and the journal: a shorter journal is a valid chain, and would undo what people decided."""
 
+import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from feedback.database import Database
 from flows.cycle import _one_cycle
 from flows.health import examine
-from tests.system.world import git
-from tests.workspace.worlds import start_python
+from tests.system.world import git, vigil
+from tests.workspace.worlds import make_model, start_python, verdict_for
 from vigil.cycles import run_cycle
 from vigil.importing import import_model
 from vigil.mending import bootstrap_first, examine_and_fix, override_gate, roll_back, set_batch_state
@@ -19,9 +23,11 @@ from vigil.people import erase
 from vigil.reading import render_status, status_of
 from vigil.taking_in import ingest_sources
 from vigil.upgrading import upgrade_workspace
+from workspace import registry
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease_holder
+from workspace.promotion import promote
 from workspace.repository import commit_journal
 from workspace.revisions import cut_short
 from workspace.settings import Settings, SourceSettings, load_settings
@@ -145,6 +151,59 @@ def test_a_decision_beside_a_stale_lock_of_git_is_committed_by_the_doctor(tmp_pa
     assert all(row["ok"] for row in rows) and "committed the journal" in done
     assert git(root, "show", "HEAD:journal.jsonl") == (root / "journal.jsonl").read_text().strip()
     assert "committed the journal" not in examine_and_fix(root, settings, fix=True, push=False)[1]
+
+
+def test_a_damaged_registry_is_set_aside_and_made_anew_from_the_journal(tmp_path: Path) -> None:
+    """Whoever asked the doctor was sent to the doctor."""
+    root, cycle = tmp_path / "w", "2026-W46.1"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    sha256 = make_model(root, cycle)
+    Journal(root).append("candidate", cycle=cycle, model_sha256=sha256, path=f"models/{cycle}")
+    promote(root, root / "models" / cycle, expected_champion_sha256="", verdict=verdict_for(cycle, sha256, ""), cycle=cycle, who="vigil", why="passed")
+    registry.rebuild_aliases(root, settings)
+    database = root / "mlflow.db"
+    whole = database.read_bytes()
+    for damaged in (b"no database" * 2000, whole[: len(whole) // 2]):
+        database.write_bytes(damaged)
+        page = json.loads(vigil("doctor", "-w", root, "--json", check=False).stdout)
+        (row,) = [row for row in page["checks"] if row["check"] == "registry"]
+        assert not row["ok"] and "mlflow.db" in row["found"] and "--fix" in row["next"]
+        assert "vigil doctor --fix" in vigil("score", root / "params.yaml", "-w", root, check=False).stderr, "it says what helps, and not to ask the doctor"
+        page = json.loads(vigil("doctor", "--fix", "-w", root, "--json", check=False).stdout)
+        (told,) = [line for line in page["done"] if "aside" in line]
+        aside = next(name for name in told.split() if name.startswith("mlflow.db.damaged-")).rstrip(":")
+        assert (root / aside).read_bytes() == damaged
+        assert [row["found"] for row in page["checks"] if row["check"] == "alias"] == [f"the registry's `champion` names {cycle} ({sha256[:12]})"]
+    assert "aside" not in vigil("doctor", "--fix", "-w", root, check=False).stdout
+
+
+def test_a_registry_that_is_busy_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "DATABASE_SECONDS", 0.1)
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    with closing(sqlite3.connect(root / "mlflow.db")) as writer:
+        writer.execute("CREATE TABLE t (a)")
+        writer.commit()
+        writer.execute("BEGIN EXCLUSIVE")
+        assert registry.damage(root, load_settings(root / "params.yaml")) == ""
+        assert registry.set_aside_damaged(root, load_settings(root / "params.yaml")) == ""
+
+
+@pytest.mark.parametrize(("name", "content"), [("feedback.db", b"no database" * 2000), (".vigil/secret", b"")])
+def test_what_the_service_cannot_use_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    """No cycle runs without that database, and the doctor called the workspace sound."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    assert [row["found"] for row in examine(root, settings) if row["check"] == "service"] == ["no database yet"]
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(content)
+    (row,) = [row for row in examine(root, settings) if not row["ok"]]
+    assert row["check"] == "service" and name in row["found"] and row["next"]
+    (root / name).unlink()
+    Database(root, settings).close()
+    assert [row["found"] for row in examine(root, settings) if row["check"] == "service"] == ["its database answers"]
 
 
 HOLD = """
