@@ -59,13 +59,12 @@ async def _crash_running_flows(workspace: str, mine: set[str]) -> list[str]:
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.states import Crashed
 
-    me = os.environ.get("PREFECT__FLOW_RUN_ID", "")
     done = []
     async with get_client() as client:
         wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
         for run in await client.read_flow_runs(flow_run_filter=wanted):
             others = {tag for tag in run.tags if tag.startswith(OWNER_TAG)} - mine  # on a server that several machines use
-            if str(run.id) == me or run.parameters.get("workspace") != workspace or others:
+            if run.parameters.get("workspace") != workspace or others:
                 continue
             await _crash_tasks(client, run.id)
             await client.set_flow_run_state(run.id, Crashed(message="Its process is gone; closed by Vigil."), force=True)

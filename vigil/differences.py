@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from model.card import load_card
 from workspace.errors import WorkspaceError
-from workspace.files import read_json
 from workspace.journal import Journal
 from workspace.state import candidates, champion, cycles, previous
 
@@ -67,7 +67,7 @@ def _card(root: Path, cycle: str) -> dict[str, Any]:
         collected = f"If it was collected, run dvc pull models/{cycle}.dvc." if cycle in made else ""
         step = collected or ("Name one of them." if made else "Run `vigil retrain` until there are two.")
         raise WorkspaceError(f"There is no model of {cycle} here.", why=f"models: {', '.join(made) or 'none'}", next_step=step)
-    return dict(read_json(path))
+    return load_card(path.parent).model_dump(mode="json")
 
 
 def _aucs(root: Path, one: tuple[str, str], two: tuple[str, str]) -> dict[str, Any]:

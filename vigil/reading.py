@@ -7,6 +7,7 @@ from workspace.errors import WorkspaceError
 from workspace.files import read_json
 from workspace.journal import Journal
 from workspace.lease import cycle_runs
+from workspace.objects import refuse_damaged
 from workspace.settings import Settings
 from workspace.state import BATCH_STATES, batch_states, candidates, champion, cycles, open_cycle, previous
 
@@ -172,5 +173,9 @@ def report_of(root: Path, cycle: str) -> dict[str, Any]:
 def read_verdict(root: Path, cycle: str) -> dict[str, Any] | None:
     """The verdict in reports/, if it is this cycle's."""
     path = root / "reports" / "verdict.json"
-    verdict = read_json(path) if path.exists() else {}
+    try:
+        verdict = read_json(path) if path.exists() else {}
+    except ValueError:
+        refuse_damaged(root)
+        raise
     return verdict if verdict.get("cycle") == cycle else None

@@ -547,6 +547,21 @@ def test_a_model_and_the_champion_it_was_judged_against_are_compared_on_the_same
     assert "on the same videos" in vigil("models", "diff", "-w", twice).stdout
 
 
+def test_half_a_card_and_half_a_verdict_are_named_with_what_restores_them(promoted: Path, tmp_path: Path):
+    """Both were called a mistake in Vigil."""
+    root = copy_workspace(promoted, tmp_path / "w")
+    cycle = events(root, "promotion")[0]["fields"]["cycle"]
+    asked = {root / "models" / cycle / "card.json": ("models", "diff", cycle, "champion"), root / "reports" / "verdict.json": ("report", cycle, "--json")}
+    for path, words in asked.items():
+        whole = path.read_text()
+        path.write_text(whole[: len(whole) // 2])
+        done = vigil(*words, "-w", root, check=False)
+        assert done.returncode == 1 and "mistake in Vigil" not in done.stderr, done.stderr
+        assert path.parent.name in done.stderr and ("Restore" in done.stderr or "git checkout reports/verdict.json" in done.stderr), done.stderr
+        path.write_text(whole)
+        assert vigil(*words, "-w", root).returncode == 0
+
+
 def test_models_that_never_met_are_not_said_to_be_compared_on_the_same_videos(twice: Path, tmp_path: Path):
     root = copy_workspace(twice, tmp_path / "w")
     first, second = (one["fields"]["cycle"] for one in events(root, "promotion"))
