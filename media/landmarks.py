@@ -1,7 +1,7 @@
-"""What the 468 points of the face mesh are: index lists for eyes, lips, face oval, the 68-point order, and soft region masks.
+"""What the 468 points of the face mesh are: index lists for eyes, lips and face oval, and soft region masks.
 
 Left and right are the picture's: the left eye is the one at the smaller x of an upright face that is not mirrored. The lists are the
-connections of MediaPipe's face mesh; the 68-point order is that of the iBUG 300-W annotation.
+connections of MediaPipe's face mesh.
 """
 
 import cv2
@@ -10,8 +10,6 @@ import numpy as np
 LEFT_EYE = [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]
 RIGHT_EYE = [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466]
 EYES = LEFT_EYE + RIGHT_EYE
-LEFT_BROW = [70, 63, 105, 66, 107, 55, 65, 52, 53, 46]
-RIGHT_BROW = [300, 293, 334, 296, 336, 285, 295, 282, 283, 276]
 OUTER_LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185]
 INNER_LIPS = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191]
 LIPS = OUTER_LIPS + INNER_LIPS
@@ -19,22 +17,9 @@ FACE_OVAL = [
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 ]  # fmt: skip
-MESH_TO_68 = [
-    127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356,     # jaw, left to right
-    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,                                         # brows
-    168, 197, 5, 4, 75, 97, 2, 326, 305,                                                   # nose bridge, nose base
-    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,                             # eyes
-    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,                                   # outer lips
-    78, 82, 13, 312, 308, 317, 14, 87,                                                     # inner lips
-]  # fmt: skip
 EYE_GROWTH = 1.9  # the eye region reaches from brow to lower lid: the eye's outline, widened so much
 LIP_GROWTH = 1.25
 SOFTNESS = 0.02  # blur of the masks' edges, part of the side
-
-
-def to_68(landmarks: np.ndarray) -> np.ndarray:
-    """The 68 points [..., 68, 2] of the iBUG order out of mesh points [..., 468, 2]."""
-    return landmarks[..., MESH_TO_68, :]
 
 
 def region_masks(landmarks: np.ndarray, size: int) -> np.ndarray:

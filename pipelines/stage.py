@@ -18,7 +18,7 @@ from workspace.errors import TooLittleData, VigilError
 from workspace.files import write_json
 from workspace.quiet import set_quiet_environment
 
-PAUSED, FAILED, PARENT_GONE = 130, 1, 75
+PAUSED, FAILED = 130, 1
 PER_BATCH = ("faces", "validate", "forge")
 
 

@@ -34,80 +34,9 @@ class Workspace:
         return self.root / "cycle.yaml"
 
     @property
-    def journal(self) -> Path:
-        """Every decision (workspace/journal.py)."""
-        return self.root / "journal.jsonl"
-
-    @property
-    def private(self) -> Path:
-        """Locks, checkpoints, the local remote: nothing that git sees."""
-        return self.root / ".vigil"
-
-    @property
-    def locks(self) -> Path:
-        """One lock file a stage (workspace/processes.py)."""
-        return self.private / "locks"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Training to be resumed, keyed by what it depends on; outside DVC's outputs, which DVC deletes before a rerun."""
-        return self.private / "checkpoints"
-
-    @property
-    def scores(self) -> Path:
-        """Scores kept by model, clip and engine."""
-        return self.private / "scores"
-
-    @property
-    def sets(self) -> Path:
-        """Train, validation and holdout tables."""
-        return self.root / "data" / "sets"
-
-    @property
-    def build(self) -> Path:
-        """What the stages of a cycle make."""
-        return self.root / "build"
-
-    @property
-    def base_model(self) -> Path:
-        """A copy of the champion that the cycle starts from, and of an older one in `anchor`; `base.json` alone when there is none."""
-        return self.build / "base"
-
-    @property
-    def challenger(self) -> Path:
-        """The model that stage `train` made."""
-        return self.build / "model"
-
-    @property
-    def models(self) -> Path:
-        """Kept models, a folder a cycle."""
-        return self.root / "models"
-
-    @property
-    def reports(self) -> Path:
-        """Evaluation, drift, verdict, and the page that a person reads."""
-        return self.root / "reports"
-
-    @property
     def artifacts(self) -> Path:
         """MLflow's artifacts, when the registry is a local file."""
         return self.root / "mlartifacts"
-
-    def raw(self, batch: str) -> Path:
-        """The media and manifest of a batch."""
-        return self.root / "data" / "raw" / batch
-
-    def faces(self, batch: str) -> Path:
-        """The face clips of a batch."""
-        return self.root / "data" / "faces" / batch
-
-    def forged(self, batch: str) -> Path:
-        """The fakes made from a batch's real clips."""
-        return self.root / "data" / "forged" / batch
-
-    def model(self, cycle: str) -> Path:
-        """The kept model of a cycle."""
-        return self.models / cycle
 
     def relative(self, path: Path) -> str:
         """`path` as the journal stores it. Raises WorkspaceError for one outside the workspace."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from workspace.cycle import CYCLE_ID
 from workspace.errors import PromotionConflict, WorkspaceError
-from workspace.files import sha256_bytes, sha256_file
+from workspace.files import sha256_file
 from workspace.journal import Event, Journal
 from workspace.layout import Workspace
 from workspace.lease import holds_lease, lease
@@ -195,11 +195,6 @@ def rollback(root: Path, to: str = "previous", *, who: str, why: str) -> Event:
         return "rollback", {"cycle": target.cycle, "model_sha256": target.model_sha256, "path": target.path, "who": who, "why": why}
 
     return journal.append_if(decide) or [event for event in journal.events() if event.kind in ("promotion", "rollback")][-1]
-
-
-def verdict_sha256(path: Path) -> str:
-    """The sha256 of a verdict file, as `cycle_closed` records it; '' when the cycle came to none."""
-    return sha256_bytes(path.read_bytes()) if path.exists() else ""
 
 
 def _target(events: Sequence[Event], to: str) -> Champion:

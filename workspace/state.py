@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from workspace.journal import Event
 
@@ -58,13 +57,6 @@ class CycleState:
     model_sha256: str = ""
     path: str = ""
     batches: tuple[str, ...] = ()  # all that it learns from, judged ones too
-
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self, name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value called `name`, or `default`: a cycle's state also reads like the rows of `--json`."""
-        return getattr(self, name, default)
 
 
 def workspace_id(events: Sequence[Event]) -> str:

@@ -29,7 +29,6 @@ def _met(report: Inputs) -> bool:
     stated, checks = report.flag("success"), [(check.text("name"), check.flag("success")) for check in report.rows("checks")]
     if not checks:
         raise Missing(f"the validation report of {report.text('batch')} holds no expectation")
-    stated = report.flag("success")
     return stated and all(success for _, success in checks)
 
 

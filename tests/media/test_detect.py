@@ -12,7 +12,7 @@ from media import networks
 from media.align import crop_transform, place, warp
 from media.decode import probe, read_frames, read_image
 from media.detect import FaceFinder, shrunk
-from media.landmarks import FACE_OVAL, INNER_LIPS, LEFT_EYE, MESH_TO_68, OUTER_LIPS, RIGHT_EYE, region_masks, to_68
+from media.landmarks import FACE_OVAL, INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE, region_masks
 from media.synthetic import render_take
 from workspace.errors import ModelFileError
 from workspace.settings import FaceSettings
@@ -106,18 +106,7 @@ def test_missing_network_files_are_one_clear_error(monkeypatch):
 
 
 def test_the_index_maps_are_of_the_mesh():
-    assert len(MESH_TO_68) == len(set(MESH_TO_68)) == 68 and max(MESH_TO_68) < 468
     assert len(set(FACE_OVAL)) == 36 and len(set(INNER_LIPS)) == len(set(OUTER_LIPS)) == 20
-
-
-def test_the_68_points_lie_as_ibug_orders_them(portrait):
-    points = to_68(FINDER.find(portrait)[0].landmarks)
-    assert (np.diff(points[[0, 4, 8, 12, 16], 0]) > 0).all() and points[:17, 1].argmax() in range(6, 11)  # jaw, chin lowest
-    assert (np.diff(points[17:27, 0]) > 0).all() and (np.diff(points[27:31, 1]) > 0).all()  # brows, nose bridge
-    assert (np.diff(points[31:36, 0]) > 0).all()
-    for eye in (points[36:42], points[42:48]):
-        assert eye[0, 0] < eye[3, 0] and eye[1:3, 1].mean() < eye[4:6, 1].mean()
-    assert points[48, 0] < points[54, 0] and points[51, 1] < points[57, 1] and points[60, 0] < points[64, 0]
 
 
 def test_region_masks_cover_their_regions(portrait):

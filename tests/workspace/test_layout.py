@@ -68,24 +68,9 @@ def test_another_project_may_hold_a_workspace(tmp_path, text):
 def test_the_paths_are_those_of_the_tree_and_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     space = Workspace("w")
-    places = {
-        space.params: "params.yaml",
-        space.cycle: "cycle.yaml",
-        space.journal: "journal.jsonl",
-        space.locks: ".vigil/locks",
-        space.checkpoints: ".vigil/checkpoints",
-        space.raw("b1"): "data/raw/b1",
-        space.faces("b1"): "data/faces/b1",
-        space.forged("b1"): "data/forged/b1",
-        space.sets: "data/sets",
-        space.base_model: "build/base",
-        space.challenger: "build/model",
-        space.model("2026-W47.1"): "models/2026-W47.1",
-        space.reports: "reports",
-        space.scores: ".vigil/scores",
-        space.pipeline: "dvc.yaml",
-    }
-    assert {path: (tmp_path / "w" / name) for path, name in places.items()} == {path: path for path in places}
+    assert [space.params, space.cycle, space.pipeline, space.artifacts] == [
+        tmp_path / "w" / name for name in ("params.yaml", "cycle.yaml", "dvc.yaml", "mlartifacts")
+    ]
 
 
 def test_a_path_outside_cannot_be_journalled(tmp_path):

@@ -55,10 +55,10 @@ def test_a_rollback_to_a_model_that_was_never_promoted_gives_no_champion():
 
 def test_an_open_cycle_is_one_that_was_opened_and_not_closed():
     events = [opened("2026-W46.1"), closed("2026-W46.1", "promoted"), opened("2026-W47.1")]
-    assert open_cycle(events).cycle == "2026-W47.1" and open_cycle(events)["week"] == "2026-W47"
+    assert open_cycle(events).cycle == "2026-W47.1" and open_cycle(events).week == "2026-W47"
     assert open_cycle([*events, closed("2026-W47.1")]) is None
     first, second = cycles([*events, event("candidate", cycle="2026-W47.1", model_sha256="m", path="p"), closed("2026-W47.1")])
-    assert (first.outcome, second.outcome, second.model_sha256, second.get("reason"), second.get("nothing")) == ("promoted", "held", "m", "because", None)
+    assert (first.outcome, second.outcome, second.model_sha256, second.reason) == ("promoted", "held", "m", "because")
 
 
 def test_a_cycle_closes_once_and_cannot_close_unopened():
