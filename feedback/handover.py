@@ -32,12 +32,12 @@ from sqlalchemy import Connection, select, update
 
 from feedback import audit
 from feedback.database import Database, exists, now
-from feedback.keep import MediaStore
+from feedback.keep import OUTBOX_FOLDER, MediaStore
 from feedback.tables import CASES, OUTBOX, REVIEWS
+from workspace.files import private_folder
 from workspace.settings import IdentityRule, QueueSettings, Settings, SourceSettings
 
 LOG = logging.getLogger("vigil.handover")
-OUTBOX_FOLDER = Path(".vigil/outbox")
 LOCK = Path(".vigil/locks/handover.lock")
 TABLE = "labels.csv"
 COLUMNS = ("path", "label", "use", "identity", "generator", "kind", "source", "case_id", "labelled_by", "unsure_model")  # ingest reads up to case_id
@@ -197,9 +197,9 @@ def _batch_name(rows: Sequence[Waiting]) -> str:
 
 def _write_folder(root: Path, batch: str, pending: Sequence[Waiting], media: MediaStore) -> Path:
     """Media and table under a hidden name; nobody reads it before `_publish`."""
-    hidden = root / OUTBOX_FOLDER / f".{batch}.part"
+    hidden = private_folder(root / OUTBOX_FOLDER) / f".{batch}.part"
     shutil.rmtree(hidden, ignore_errors=True)
-    hidden.mkdir(parents=True)
+    hidden.mkdir()
     rows = []
     for row in pending:
         with media.local(row["sha256"]) as kept:

@@ -1,6 +1,7 @@
 """Media by content: each file lies under its sha256, in the workspace or in an S3 bucket; what is derived of it lies beside, always on disk.
 
-A file is whole and synced before its name appears, so a name is never half a file. No file name of a client is used.
+A file is whole and synced before its name appears, so a name is never half a file. No file name of a client is used. What people
+sent, and what was made of it, is for nobody else on this machine: the folders that hold it are closed.
 """
 
 import logging
@@ -15,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import DataError
-from workspace.files import CHUNK_BYTES, atomic_file, sync_folder
+from workspace.files import CHUNK_BYTES, atomic_file, private_folder, sync_folder
 from workspace.objectstore import client, is_s3, split_url
 from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.keep")
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
-UPLOADS = Path(".vigil/uploads")
+UPLOADS, OUTBOX_FOLDER = Path(".vigil/uploads"), Path(".vigil/outbox")
 UNSURE = ".unsure"  # what a note is called after the hash
 STALE_SECONDS = 3600  # longer than any request takes
 NOT_THERE = ("404", "NoSuchKey", "NotFound")
@@ -54,6 +55,9 @@ class MediaStore:
             raise DataError(f"Cannot keep media at {self.url!r}.", why="feedback.media_url is empty or s3://bucket/prefix", next_step="Mend params.yaml.")
         if (root / BEFORE).is_dir() and not (root / FOLDER).exists():  # as the first service called it
             os.rename(root / BEFORE, root / FOLDER)
+        for folder in (FOLDER, DERIVED, UPLOADS, OUTBOX_FOLDER):
+            if (root / folder).is_dir():  # as earlier services made them, everybody on the machine could look
+                private_folder(root / folder)
         self._client: Any = None
 
     def put(self, path: Path, sha256: str) -> None:
@@ -66,7 +70,7 @@ class MediaStore:
         kept = self._path(sha256)
         if kept.exists():
             return
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # people's uploads are for nobody else on this machine
+        private_folder(kept.parent)
         with atomic_file(kept, "wb") as handle, open(path, "rb") as source:
             shutil.copyfileobj(source, handle, CHUNK_BYTES)
         sync_folder(kept.parent)
@@ -127,6 +131,12 @@ class MediaStore:
         """The folder for thumbnails, heatmaps and timelines, see `derived_name`; it need not exist."""
         return self.root / DERIVED / _checked(sha256)
 
+    def make_derived(self, sha256: str) -> Path:
+        """The same, made where there is none."""
+        folder = private_folder(self.root / DERIVED) / _checked(sha256)
+        folder.mkdir(exist_ok=True)
+        return folder
+
     # -- inside -------------------------------------------------------------------------------------------------------------
     def _path(self, sha256: str) -> Path:
         return self.root / FOLDER / _checked(sha256)
@@ -137,9 +147,7 @@ class MediaStore:
 
     def scratch(self) -> Path:
         """A folder for files that are not kept yet, on the disk of the workspace."""
-        folder = self.root / UPLOADS
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return private_folder(self.root / UPLOADS)
 
     def _s3(self) -> Any:
         if self._client is None:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from workspace.errors import WorkspaceError
-from workspace.files import atomic_file
+from workspace.files import atomic_file, private_folder
 from workspace.profiles import compose_params, project_root
 from workspace.repository import init_repository, is_versioned
 from workspace.settings import load_settings
@@ -42,7 +42,7 @@ def open_workspace(root: Path, profile: str, recipe: str = "") -> bool:
         )
     if not begun:  # else one that was stopped before its first commit
         params = compose_params(profile, recipe)
-        (root / ".vigil").mkdir(parents=True, exist_ok=True)
+        private_folder(root / ".vigil")
         shutil.copyfile(project_root() / "dvc.yaml", root / "dvc.yaml")
         with atomic_file(root / "batches.yaml") as handle:
             handle.write("batches: []\n")

@@ -40,6 +40,16 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def private_folder(path: Path) -> Path:
+    """Make a folder for its owner alone, and close one of before that everybody may enter; where a link leads stays as it is. Returns `path`."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.is_symlink():
+        with suppress(OSError):  # another user's, or on a disk that knows no modes
+            if path.stat().st_mode & 0o007:
+                path.chmod(0o700)
+    return path
+
+
 def sync_folder(folder: Path) -> None:
     """Make names that were just written in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -82,7 +82,7 @@ def _lease_lock(root: Path) -> Path:
 @contextmanager
 def hold_lock(lock: Path, purpose: str, wait_seconds: float, what: str) -> Iterator[Holder]:
     """Hold the lock file `lock` (made when missing, never removed) and describe the holder in the `.json` beside it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # in a fresh clone this makes `.vigil`
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     deadline = time.monotonic() + max(wait_seconds, LOOK_SECONDS)  # who only looks (`_is_free`) is gone by then
     holder: Holder | None = None

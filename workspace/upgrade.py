@@ -15,7 +15,7 @@ from typing import Any
 
 from workspace.cycle import complete_cycle
 from workspace.errors import SettingsError, WorkspaceError
-from workspace.files import atomic_file
+from workspace.files import atomic_file, private_folder
 from workspace.format import FORMAT, LINE, format_of, refuse_other_format
 from workspace.journal import Event, Journal
 from workspace.layout import Workspace
@@ -164,7 +164,8 @@ def keep_database(root: Path, plan: Upgrade) -> Path | None:
     source, kept = root / "feedback.db", root / BACKUP / f"format-{plan.before}" / "feedback.db"
     if "feedback.db" not in plan.changes or not source.exists() or kept.exists():
         return None
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(root / BACKUP)  # accounts are in it
+    kept.parent.mkdir(exist_ok=True)
     fresh = kept.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     try:

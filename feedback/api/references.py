@@ -17,6 +17,7 @@ from feedback.addresses import AddressRefused, checked
 from feedback.api.problems import Problem
 from feedback.api.uploads import Upload
 from feedback.keep import UPLOADS
+from workspace.files import private_folder
 from workspace.settings import Settings
 
 FETCH_SECONDS, CONNECT_SECONDS = 60.0, 10.0
@@ -27,9 +28,7 @@ NAMES, STORES = ThreadPoolExecutor(16, thread_name_prefix="names"), ThreadPoolEx
 @asynccontextmanager
 async def fetched(reference: str, root: Path, settings: Settings) -> AsyncIterator[Upload]:
     """The file, under `.vigil/uploads` until the block ends. Raises AddressRefused, and Problem 422 where it cannot be fetched or is too large."""
-    folder = root / UPLOADS
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=folder, suffix=".part")
+    descriptor, name = tempfile.mkstemp(dir=private_folder(root / UPLOADS), suffix=".part")
     os.close(descriptor)
     path = Path(name)
     try:

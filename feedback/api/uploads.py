@@ -22,7 +22,7 @@ from starlette.types import Message
 
 from feedback.api.problems import Problem
 from feedback.keep import UPLOADS
-from workspace.files import is_no_room
+from workspace.files import is_no_room, private_folder
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -69,9 +69,7 @@ async def received(request: Request, root: Path, max_bytes: int, most_files: int
     except Problem:
         await body.drain()
         raise
-    folder = root / UPLOADS
-    folder.mkdir(parents=True, exist_ok=True)
-    form = _Form(boundary, folder, max_bytes, most_files)
+    form = _Form(boundary, private_folder(root / UPLOADS), max_bytes, most_files)
     try:
         await _read(body, form, (max_bytes + FORM_OVERHEAD_BYTES) * most_files)
         files = [Upload(part.path, part.digest.hexdigest(), part.size_bytes, clean_file_name(part.name)) for part in form.parts]

@@ -103,12 +103,11 @@ class Explainer:
 
     def _keep(self, row: dict[str, Any], page: dict[str, Any], made: dict[str, bytes]) -> dict[str, Any]:
         """Write the pictures and the page, and note their digests, unless the upload was erased meanwhile."""
-        folder = self.media.derived(row["sha256"])
         with self.database.write() as connection:  # nothing is erased while this lock is held
             again = self.detections.get(row["id"])
             if again is None or again["state"] != "done" or again["media_state"] == "deleted":
                 raise VigilError("There is nothing to explain.", why="the upload was erased meanwhile", next_step="Nothing more is kept of it.")
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = self.media.make_derived(row["sha256"])
             for name, content in made.items():
                 part = folder / f".{name}.{os.getpid()}.part"
                 part.write_bytes(content)

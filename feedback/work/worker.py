@@ -207,10 +207,9 @@ class Worker:
             made["thumbnail.webp"] = made["picture.webp"]
         kinds = {"thumbnail": "thumbnail.webp" in made, "picture": "picture.webp" in made, "faces": len(picks)}
         made = {derived_name(row["id"], name): content for name, content in made.items()}
-        folder = self.media.derived(row["sha256"])
         with self.database.write() as connection:  # nothing is erased while this lock is held, and what is erased later takes the folder along
             if made and self.detections.held(connection, row["id"], self.name) is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+                folder = self.media.make_derived(row["sha256"])
                 for name, content in made.items():
                     part = folder / f".{name}.{os.getpid()}.part"
                     part.write_bytes(content)

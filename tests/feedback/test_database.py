@@ -15,7 +15,7 @@ from feedback.secret import FILE, VARIABLE, Secret, load_secret
 from feedback.tables import MEDIA
 from tests.feedback import databases
 from tests.feedback.databases import KINDS
-from tests.feedback.world import write_settings
+from tests.feedback.world import open_to_others, write_settings
 from workspace.errors import DatabaseSilent, WorkspaceError
 from workspace.settings import load_settings
 
@@ -136,8 +136,22 @@ def test_accounts_and_uploads_are_closed_to_others_on_the_machine(tmp_path: Path
     assert [path.name for path in tmp_path.glob("feedback.db*") if path.stat().st_mode & 0o077] == []
     database.close()
     (tmp_path / "clip").write_bytes(b"x")
+    store = MediaStore(tmp_path, settings)
+    store.put(tmp_path / "clip", "a" * 64)
+    assert store.make_derived("a" * 64).is_dir() and store.scratch().is_dir()
+    assert open_to_others(tmp_path) == []
+
+
+def test_what_earlier_services_left_open_is_closed_and_what_an_operator_chose_stays(tmp_path: Path) -> None:
+    settings, elsewhere = write_settings(tmp_path), tmp_path / "disk"
+    for folder in (elsewhere, *(tmp_path / ".vigil" / name for name in ("derived", "outbox", "uploads", "scores"))):
+        folder.mkdir()
+    (tmp_path / ".vigil" / "media").symlink_to(elsewhere)
+    (tmp_path / ".vigil" / "uploads").chmod(0o750)
+    (tmp_path / "clip").write_bytes(b"x")
     MediaStore(tmp_path, settings).put(tmp_path / "clip", "a" * 64)
-    assert (tmp_path / ".vigil" / "media").stat().st_mode & 0o077 == 0
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (elsewhere, *(tmp_path / ".vigil").iterdir())}
+    assert modes == {"disk": 0o755, "media": 0o755, "derived": 0o700, "outbox": 0o700, "uploads": 0o750, "scores": 0o755}
 
 
 # -- the secret ---------------------------------------------------------------------------------------------------------------

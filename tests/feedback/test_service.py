@@ -16,6 +16,7 @@ import pytest
 
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
 from tests.feedback.conftest import MAX_UPLOAD_BYTES, Service, model_sha256, running, wait_for
+from tests.feedback.world import open_to_others
 from workspace.files import sha256_bytes
 from workspace.manifest import read_manifest
 from workspace.settings import Settings
@@ -60,6 +61,7 @@ def test_an_uncertain_detection_becomes_a_case_and_its_review_next_weeks_data_on
         folder = export_reviewed(root, settings)
         assert folder is not None
         report = ingest(root, settings, [source(folder)])
+        assert open_to_others(root) == [], "the original, who is in it, and the pictures of it"
         rows += [row for batch in report.batches for row in read_manifest(root / "data/raw" / batch).to_dict("records")]
     assert len(rows) == 1
     expected = {"label": "fake", "use": "train", "identity": "person-7", "generator": "reported", "case_id": body["case_id"], "kind": "video", "quarantine": ""}

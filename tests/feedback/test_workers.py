@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 
 from tests.feedback.conftest import Service, wait_for
+from tests.feedback.world import open_to_others
 
 
 def processes(service: Service) -> dict[str, psutil.Process]:
@@ -44,7 +45,7 @@ def test_the_service_says_while_its_worker_is_away_and_takes_uploads_all_the_sam
     wait_for(lambda: service.client.get(f"/v1/detections/{answer.json()['id']}").json(), lambda row: row["state"] == "done", service.log)
 
 
-def test_an_explanation_is_made_once_by_a_process_that_may_die(service: Service, clip: bytes) -> None:
+def test_an_explanation_is_made_once_by_a_process_that_may_die(root: Path, service: Service, clip: bytes) -> None:
     verdict = service.detect(clip).json()
     asked: Any = service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120)
     assert asked.status_code == 200, asked.text
@@ -54,6 +55,7 @@ def test_an_explanation_is_made_once_by_a_process_that_may_die(service: Service,
     explainer = processes(service)["explainer"]
     os.kill(explainer.pid, signal.SIGKILL)
     assert service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page, "it was kept"
+    assert open_to_others(root) == []
     sparser = service.detect(clip, mode="fast").json()  # the same upload, looked at in another way
     assert service.client.get(f"/v1/detections/{sparser['id']}/explanation", timeout=120).json()["clip"] != page["clip"]
     assert service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page

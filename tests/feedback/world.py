@@ -45,6 +45,12 @@ def write_settings(root: Path, database_url: str = "", **feedback: Any) -> Setti
     return parse_settings(params)
 
 
+def open_to_others(root: Path) -> list[str]:
+    """The folders of a service that somebody else on this machine could look into."""
+    folders = (root / ".vigil" / name for name in ("media", "derived", "uploads", "outbox"))
+    return [folder.name for folder in folders if folder.exists() and folder.stat().st_mode & 0o077]
+
+
 class World:
     """One service's store, without the service. Close it when done."""
 

@@ -27,6 +27,7 @@ from vigil.mending import examine_and_fix, set_batch_state
 from vigil.opening import open_workspace
 from workspace.errors import DataError, StageFailed, WorkspaceError
 from workspace.journal import Journal
+from workspace.lease import lease
 from workspace.objects import cache_of, is_cached, objects_in, to_add
 from workspace.repository import REMOTE, commit, delete_objects, dvc_add, init_repository, open_dvc, push, remove_stale_git_locks, reproduce, set_remote
 from workspace.revisions import git
@@ -251,6 +252,14 @@ def test_whatever_ends_init_the_next_one_makes_the_workspace_whole(tmp_path: Pat
         if not killed:
             break
     assert number > 60 and half_made > 5
+
+
+def test_what_is_private_of_a_workspace_and_of_its_clone_is_closed_to_others_on_the_machine(tmp_path: Path) -> None:
+    open_workspace(tmp_path / "w", "demo")
+    git(tmp_path / "w", "clone", "-q", ".", str(tmp_path / "clone"))
+    for root in (tmp_path / "w", tmp_path / "clone"):
+        with lease(root, "test"):
+            assert (root / ".vigil").stat().st_mode & 0o077 == 0
 
 
 # -- how a stage ends ---------------------------------------------------------------------------------------------------------

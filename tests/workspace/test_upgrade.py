@@ -66,6 +66,7 @@ def state(root: Path) -> dict[str, Any]:
         rows = database.execute("SELECT id, state, sha256 FROM cases ORDER BY id").fetchall()
     with sqlite3.connect(root / ".vigil/backup/format-1/feedback.db") as database:
         before = database.execute("SELECT id, state FROM cases ORDER BY id").fetchall()
+    assert (root / ".vigil/backup").stat().st_mode & 0o077 == 0, "accounts are in it"
     return {"files": {name: (root / name).read_text() for name in FILES}, "events": events, "git": show, "cases": rows, "before": before}
 
 
