@@ -541,7 +541,7 @@ class QueueSettings(Block):
     reviewers_needed: int = Field(2, ge=1, le=2, description="Agreeing reviewers before a label may train; where two differ, a third decides.")
     review_own: bool = Field(False, description="Whether people may review what they sent in themselves.")
     gold_fraction: Fraction = Field(0.05, description="Of the cases shown, those whose truth is known: they measure reviewers and never train.")
-    source_cap: float = Field(0.25, gt=0, le=1, description="Largest part of a handed-over batch that may come from one account or key.")
+    source_cap: float = Field(0.25, gt=0, le=1, description="Largest part of a handed-over batch that may come from one account, whatever keys it used.")
     source_cap_free: NotNegative = Field(20, description="So many cases a source are handed over whatever the cap says.")
 
 
