@@ -18,6 +18,7 @@ from feedback import audit
 from feedback.access import Actor
 from feedback.database import Database, moment_of, new_id, now
 from feedback.keep import UNSURE, MediaStore, StoreSilent
+from feedback.retention import Retention
 from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA, SENT
 from workspace.errors import DatabaseSilent
 from workspace.files import sha256_file
@@ -61,6 +62,7 @@ class Detections:
 
     def __init__(self, database: Database, media: MediaStore, cases: "Cases", webhooks: "Webhooks", settings: FeedbackSettings) -> None:
         self.database, self.media, self.cases, self.webhooks, self.settings = database, media, cases, webhooks, settings
+        self.retention = Retention(database, media, settings)
 
     # -- coming in ------------------------------------------------------------------------------------------------------------
     def make_room(self, files: int) -> None:
@@ -164,18 +166,11 @@ class Detections:
                 row = connection.execute(select(DETECTIONS).where(_free(now())).order_by(DETECTIONS.c.number).limit(1)).mappings().one_or_none()
                 if row is None:
                     return None
-                if row["attempts"] >= self.settings.workers.max_attempts:
-                    reason = UNREADABLE.format(attempts=row["attempts"])
-                    self._finish(connection, dict(row), {"verdict": "none", "p_fake": None, "reason": reason, "kind": "", "model_sha256": ""})
-                    continue
-                beside = connection.execute(select(DETECTIONS.c.attempts).where(_held(worker), DETECTIONS.c.lease_until >= now())).scalars().all()
-                if beside and max(row["attempts"], *(attempts - 1 for attempts in beside)) > 0:
-                    return None
-                lease = {"lease_by": worker, "lease_until": now(self.settings.workers.lease_seconds)}
-                connection.execute(
-                    update(DETECTIONS).where(DETECTIONS.c.id == row["id"]).values(state="running", attempts=row["attempts"] + 1, progress=0.0, **lease)
-                )
-                return _one(connection, row["id"])
+                if row["attempts"] < self.settings.workers.max_attempts:
+                    return self._lend(connection, dict(row), worker)
+                reason = UNREADABLE.format(attempts=row["attempts"])
+                self._finish(connection, dict(row), {"verdict": "none", "p_fake": None, "reason": reason, "kind": "", "model_sha256": ""})
+            self.retention.let_go(dict(row))
 
     def renew(self, worker: str, progress: Mapping[str, float]) -> None:
         """Say that these jobs go on, and how far they are (0..1)."""
@@ -217,7 +212,10 @@ class Detections:
             if row is None:
                 return None
             self._finish(connection, row, answer)
-            return _one(connection, detection_id)
+            done = _one(connection, detection_id)
+        if done is not None:
+            self.retention.let_go(done)
+        return done
 
     def held(self, connection: Connection, detection_id: str, worker: str) -> dict[str, Any] | None:
         """The job where it is still this worker's; None where it was given to another, or its upload erased, meanwhile."""
@@ -295,6 +293,15 @@ class Detections:
             return _one(connection, detection_id) or {}
 
     # -- inside -----------------------------------------------------------------------------------------------------------------
+    def _lend(self, connection: Connection, row: Mapping[str, Any], worker: str) -> dict[str, Any] | None:
+        """Give a job to a worker, unless it holds another one while either was tried before."""
+        beside = connection.execute(select(DETECTIONS.c.attempts).where(_held(worker), DETECTIONS.c.lease_until >= now())).scalars().all()
+        if beside and max(row["attempts"], *(attempts - 1 for attempts in beside)) > 0:
+            return None
+        lease = {"lease_by": worker, "lease_until": now(self.settings.workers.lease_seconds)}
+        connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == row["id"]).values(state="running", attempts=row["attempts"] + 1, progress=0.0, **lease))
+        return _one(connection, row["id"])
+
     def _finish(self, connection: Connection, row: dict[str, Any], answer: Mapping[str, Any]) -> None:
         told = {name: value for name, value in answer.items() if name not in ("case_reason", "embedding")}
         reason, case_id = str(answer.get("case_reason") or ""), row["case_id"]

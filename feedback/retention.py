@@ -1,7 +1,8 @@
 """How long media are kept, and how everything of an upload is erased.
 
-`sweep` follows the settings: by policy, verdict and age, media are deleted and only their hashes stay. Media that somebody
-still needs are kept: of an upload in work, of a case that is open, in quarantine, or on its way to training.
+`sweep` follows the settings: by policy, verdict and age, media are deleted and only their hashes stay; those that are kept for
+no day go with the verdict (`let_go`). Media that somebody still needs are kept: of an upload in work, of a case that is open,
+in quarantine, or on its way to training.
 
 `erase` is a person's request. What the service holds goes at once: the media and all that was made of them, the verdict,
 the case, its answers' notes. What training holds goes at the next cycle, or with `vigil erase` (`finish_erasures`): see
@@ -11,6 +12,7 @@ A batch that has it from a source of its own keeps it too, and the erasure names
 batch to show it to people (feedback/gathering.py) goes out of the batches as well.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,15 +25,17 @@ from feedback import audit
 from feedback.access import Actor
 from feedback.database import Database, now
 from feedback.handover import remove_copies
-from feedback.keep import MediaStore
+from feedback.keep import MediaStore, StoreSilent
 from feedback.learned import learned_by, learned_from
 from feedback.policies import POLICIES, policy_settings
 from feedback.tables import BROUGHT, CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
+from workspace.errors import DatabaseSilent
 from workspace.settings import FeedbackSettings
 
 if TYPE_CHECKING:
     from workspace.forgetting import Forgotten
 
+LOG = logging.getLogger("vigil.keep")
 WHO = "system:retention"
 ELSEWHERE = "{batches} has it from a source of its own and keeps it, until an admin runs `vigil erase {sha256}`"
 NO_CYCLE = "the next cycle takes it out of the training data"
@@ -44,11 +48,11 @@ class Retention:
         self.database, self.media, self.settings = database, media, settings
 
     # -- by age ---------------------------------------------------------------------------------------------------------------
-    def sweep(self, moment: str = "") -> dict[str, int]:
-        """Delete and quarantine what is due at `moment` (now); returns {"deleted": n, "quarantined": n}. Safe to repeat."""
+    def sweep(self, moment: str = "", only: str = "") -> dict[str, int]:
+        """Delete and quarantine what is due at `moment` (now), of all files or this one; returns {"deleted": n, "quarantined": n}. Safe to repeat."""
         moment, done = moment or now(), {"deleted": 0, "quarantined": 0}
         with self.database.read() as connection:
-            due = [sha256 for sha256, what in self._due(connection, moment).items() if what]
+            due = [sha256 for sha256, what in self._due(connection, moment, only).items() if what]
         for sha256 in due:
             with self.database.write() as connection:  # one file a transaction, and looked at again: others wait for a moment only
                 what = self._due(connection, moment, sha256).get(sha256, "")
@@ -60,6 +64,15 @@ class Retention:
                     audit.append(connection, WHO, f"media.{what}", f"media:{sha256}", {"why": values["why"]})
                     done[what] += 1
         return done
+
+    def let_go(self, row: Mapping[str, Any]) -> None:
+        """Delete the media of a detection that has just got its verdict where they are kept for no day longer; what cannot go now goes with the next sweep."""
+        if self._days(row) > 0:
+            return
+        try:
+            self.sweep(only=row["sha256"])
+        except (DatabaseSilent, StoreSilent, OSError) as problem:
+            LOG.warning("the media %s are deleted later: %s", row["sha256"], problem)
 
     def _due(self, connection: Connection, moment: str, sha256: str = "") -> dict[str, str]:
         """What is to be done with each file: deleted, quarantined, or ""."""

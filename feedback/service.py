@@ -26,7 +26,6 @@ from feedback.gathering import Gathering
 from feedback.keep import MediaStore, derived_name
 from feedback.policies import POLICIES
 from feedback.report import case_report, report_pdf
-from feedback.retention import Retention
 from feedback.secret import Secret
 from feedback.webhooks import Webhooks
 from feedback.work.supervisor import Workers
@@ -60,7 +59,7 @@ class Service:
         self.cases = Cases(self.database, settings.feedback, secret.key("cases"))
         self.webhooks = Webhooks(self.database, secret, settings.feedback)
         self.detections = Detections(self.database, self.media, self.cases, self.webhooks, settings.feedback)
-        self.retention = Retention(self.database, self.media, settings.feedback)
+        self.retention = self.detections.retention
         self.gathering = Gathering(root, self.detections)
 
     def close(self) -> None:

@@ -520,7 +520,9 @@ class PolicySettings(Block):
     )
     abstain: Fraction | None = Field(None, description="Half width of the band around the threshold in which the answer is `uncertain`.")
     mode: Literal["", Mode] = Field("", description="How densely a video is looked at.")
-    keep_days: NotNegative | None = Field(None, description="Media of its uploads are deleted after so many days, whatever the verdict; 0 at once.")
+    keep_days: NotNegative | None = Field(
+        None, description="Media of its uploads are deleted so many days after the verdict, whatever it is; 0 together with it."
+    )
 
 
 class RetentionSettings(Block):

@@ -14,6 +14,7 @@ from feedback.access import Actor, Role
 from feedback.audit import verify
 from feedback.database import now
 from feedback.detections import Accepted, Detections, KeyReused, MediaGone, QueueFull
+from feedback.keep import StoreSilent
 from feedback.secret import load_secret
 from feedback.tables import AUDIT, DELIVERIES, DETECTIONS
 from feedback.webhooks import Webhooks
@@ -139,6 +140,42 @@ def test_a_file_that_ends_its_worker_takes_no_other_along(line: Line) -> None:
     line.let_time_pass(fresh)
     assert line.queue.claim("w") is None, "nor what was tried before beside anything"
     assert [(line.queue.get(one) or {})["verdict"] for one in sent] == ["fake", "none", ""]
+
+
+def kept(line: Line, *contents: bytes) -> list[bool]:
+    return [line.world.media.has(sha256_bytes(content)) for content in contents]
+
+
+def test_media_that_are_kept_for_no_day_go_with_their_verdict(line: Line) -> None:
+    """A picture of an identity card lay there for up to an hour, until the next look at what is due."""
+    sent = [line.send(content, policy=policy)[0]["id"] for content, policy in ((b"card", "identity_check"), (b"asked", "identity_check"), (b"other", ""))]
+    for job, reason in zip(sent, ("", "uncertain", ""), strict=True):
+        assert line.queue.claim("w") is not None
+        line.queue.finish(job, "w", {**SAID, "case_reason": reason})
+    assert kept(line, b"card", b"asked", b"other") == [False, True, True], "people are asked about the second"
+    assert [(line.queue.get(job) or {})["media_state"] for job in sent] == ["deleted", "kept", "kept"]
+    twice = [line.send(b"twice", policy="identity_check")[0]["id"] for _ in range(2)]
+    for job, left in zip(twice, (True, False), strict=True):
+        assert line.queue.claim("w") is not None
+        line.queue.finish(job, "w", SAID)
+        assert kept(line, b"twice") == [left], "while another upload of it is in work it stays"
+    line.send(b"a poisoned card", policy="identity_check")
+    for _ in range(2):
+        assert line.queue.claim("w") is not None and line.queue.drop_lease("w") == 1
+    assert line.queue.claim("w") is None and kept(line, b"a poisoned card") == [False]
+    assert verify(line.world.database).broken_at == 0
+
+
+def test_a_verdict_stands_though_its_media_cannot_be_deleted_now(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: Any) -> None:
+        raise StoreSilent("The media cannot be had.", why="the store of the media does not answer", next_step="Try again.")
+
+    job = line.send(b"card", policy="identity_check")[0]["id"]
+    line.queue.claim("w")
+    with monkeypatch.context() as patch:
+        patch.setattr(line.world.media, "delete", silent)
+        assert (line.queue.finish(job, "w", SAID) or {})["verdict"] == "fake"
+    assert kept(line, b"card") == [True] and line.queue.retention.sweep()["deleted"] == 1 and kept(line, b"card") == [False]
 
 
 def test_what_a_worker_gives_back_has_not_been_tried(line: Line) -> None:
