@@ -6,6 +6,7 @@ transaction reads cannot change before it writes, with any number of threads and
 
 import logging
 import os
+import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ LOG = logging.getLogger("vigil.database")
 DATABASE = Path("feedback.db")
 URL_VARIABLE = "VIGIL_DATABASE_URL"
 BUSY_SECONDS = 30
+EMPTY_MILLISECONDS = 2000
 WRITE_LOCK = 0x56494749  # of PostgreSQL's advisory locks: one writer at a time, as SQLite has it
 ID = r"[0-9a-f]{32}"  # what new_id makes
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -97,6 +99,22 @@ class Database:
                 yield connection
         except UNANSWERED as problem:
             raise _silent(problem) from problem
+
+    def empty_log(self) -> None:
+        """Have nothing that was erased be left in SQLite's log, which keeps it until as much again was written. Where others do not stop reading, later."""
+        if not self.is_sqlite:
+            return
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout={EMPTY_MILLISECONDS}")  # writers wait meanwhile
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+        except sqlite3.Error as problem:  # what was written stands
+            LOG.warning("SQLite's log could not be emptied: %s", problem)
+            connection.invalidate()
+        finally:
+            connection.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -231,7 +249,8 @@ def _engine(url: str) -> Engine:
     def configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # BEGIN is ours (below), not the driver's
         with first:  # two connections that turn on WAL at once lock each other out
-            for pragma in ("foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL"):
+            # secure_delete: what is erased is overwritten; not every SQLite does so by itself
+            for pragma in ("foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
                 connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -63,6 +63,8 @@ class Retention:
                     connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(**values))
                     audit.append(connection, WHO, f"media.{what}", f"media:{sha256}", {"why": values["why"]})
                     done[what] += 1
+        if not only:
+            self.database.empty_log()  # of erasures while others were reading
         return done
 
     def let_go(self, row: Mapping[str, Any]) -> None:
@@ -125,7 +127,9 @@ class Retention:
             row = connection.execute(wanted).mappings().one()  # as it is by now
             everywhere = str(row["source"]).startswith(BROUGHT)
             before = _recorded(connection, sha256, everywhere) if row["state"] == "erased" else None
-            return before or self._erase(connection, actor, sha256, [dict(row)], why, held, everywhere)
+            told = before or self._erase(connection, actor, sha256, [dict(row)], why, held, everywhere)
+        self.database.empty_log()  # notes and names of people were in it
+        return told
 
     def erase_file(self, actor: Actor, sha256: str, why: str = "", in_batches: bool = False) -> dict[str, Any]:
         """Erase a file, whoever sent it, out of every batch whatever its source. Returns what `erase` does; raises KeyError for an unknown hash.
@@ -139,7 +143,9 @@ class Retention:
                 raise KeyError(sha256)
             if all(row["state"] == "erased" for row in rows):
                 audit.append(connection, actor.who, "sample.erase", f"media:{sha256}", {"why": why})
-            return self._erase(connection, actor, sha256, rows, why, held, everywhere=True)
+            told = self._erase(connection, actor, sha256, rows, why, held, everywhere=True)
+        self.database.empty_log()
+        return told
 
     def erasures(self) -> list[dict[str, Any]]:
         """Every erased file: by hash, when, who, why, and what was done; the oldest first."""

@@ -127,6 +127,39 @@ def test_erasing_takes_media_verdict_case_and_notes_and_keeps_the_hash(world: Wo
         retention(world).erase(world.sender, "no-such-upload")
 
 
+def test_no_file_of_the_database_has_notes_and_names_of_the_erased(tmp_path: Path) -> None:
+    """They lay in SQLite's log for as long as little else was written, and went into every copy of the folder."""
+    world = World(tmp_path / "w")
+    detection_id, case_id = world.upload(JPEG, dispute={"claim": "real", "note": "WORD-OF-A-SENDER"}, reason="disputed")
+    world.cases.review(world.ann, case_id, "fake", note="WORD-OF-A-REVIEWER", identity="NAME-OF-A-PERSON")
+    words = (b"WORD-OF-A-SENDER", b"WORD-OF-A-REVIEWER", b"NAME-OF-A-PERSON")
+
+    def found() -> list[bytes]:
+        files = b"".join(path.read_bytes() for path in world.root.glob("feedback.db*"))
+        return [word for word in words if word in files]
+
+    assert found() == list(words)
+    with world.database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 1, "whatever this SQLite was built with"
+    retention(world).erase(world.sender, detection_id)
+    assert found() == []
+    world.close()
+
+
+def test_what_a_reader_keeps_in_the_log_of_an_erasure_goes_with_the_next_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feedback.database.EMPTY_MILLISECONDS", 0)
+    world = World(tmp_path / "w")
+    detection_id, case_id = world.upload(JPEG)
+    world.cases.review(world.ann, case_id, "fake", identity="NAME-OF-A-PERSON")
+    with world.database.read() as reader:
+        reader.execute(MEDIA.select()).all()
+        assert retention(world).erase(world.sender, detection_id)["state"] == "erased"
+        assert b"NAME-OF-A-PERSON" in (world.root / "feedback.db-wal").read_bytes()
+    retention(world).sweep()
+    assert [path.name for path in world.root.glob("feedback.db*") if b"NAME-OF-A-PERSON" in path.read_bytes()] == []
+    world.close()
+
+
 def test_a_file_that_others_sent_stays_for_them_unless_the_file_is_erased(world: World) -> None:
     content = JPEG + b"shared"
     mine, case_id = world.upload(content)
