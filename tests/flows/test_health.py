@@ -91,6 +91,7 @@ VERBS: dict[str, Callable[[Path, Settings], object]] = {
     "erase": lambda root, settings: erase(root, settings, ["0" * 64], "ann", "she asked"),
     "upgrade": lambda root, settings: upgrade_workspace(root, dry_run=False),
     "doctor": lambda root, settings: examine_and_fix(root, settings, fix=True, push=False),
+    "clock": lambda root, settings: examine_and_fix(root, settings, fix=False, push=False, clock_is_right=True),
 }
 
 
