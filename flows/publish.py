@@ -16,7 +16,7 @@ from pipelines.gate import read_report
 from workspace.cycle import Cycle
 from workspace.errors import ModelFileError, without_passwords
 from workspace.files import read_json
-from workspace.registry import CYCLE_TAG
+from workspace.registry import CYCLE_TAG, OUTCOME_TAG
 from workspace.settings import Settings
 
 PARAMS_A_CALL, METRICS_A_CALL, VALUE_LENGTH = 100, 900, 500
@@ -28,7 +28,8 @@ def publish_cycle(root: Path, settings: Settings, cycle: Cycle, outcome: str) ->
 
     experiment_id = registry.prepare(root, settings)
     with registry.open_registry(root, settings) as client:
-        run_id = finished_run(client, experiment_id, cycle.cycle) or _publish_run(client, experiment_id, root, settings, cycle, outcome)
+        _put_away_unfinished(client, experiment_id, cycle.cycle)
+        run_id = registry.published_run(client, experiment_id, cycle.cycle) or _publish_run(client, experiment_id, root, settings, cycle, outcome)
     try:
         registry.register(root, settings, root / "models" / cycle.cycle, cycle=cycle.cycle, run_id=run_id)
     except ModelFileError as problem:
@@ -39,20 +40,16 @@ def publish_cycle(root: Path, settings: Settings, cycle: Cycle, outcome: str) ->
     return run_id
 
 
-def finished_run(client: Any, experiment_id: str, cycle: str) -> str | None:
-    """The cycle's finished run, if it has one; unfinished ones are ended and put away."""
-    found = None
+def _put_away_unfinished(client: Any, experiment_id: str, cycle: str) -> None:
+    """End and delete the cycle's runs that a kill cut short."""
     for run in client.search_runs([experiment_id], filter_string=f"tags.`{CYCLE_TAG}` = '{cycle}'"):
-        if run.info.status == "FINISHED":
-            found = run.info.run_id
-        else:
+        if run.info.status != "FINISHED":
             client.set_terminated(run.info.run_id, "KILLED")
             client.delete_run(run.info.run_id)
-    return found
 
 
 def _publish_run(client: Any, experiment_id: str, root: Path, settings: Settings, cycle: Cycle, outcome: str) -> str:
-    run = client.create_run(experiment_id, run_name=cycle.cycle, tags={CYCLE_TAG: cycle.cycle, "vigil.outcome": outcome, "vigil.base_model": cycle.base_model})
+    run = client.create_run(experiment_id, run_name=cycle.cycle, tags={CYCLE_TAG: cycle.cycle, OUTCOME_TAG: outcome, "vigil.base_model": cycle.base_model})
     run_id = run.info.run_id
     _log_params(client, run_id, settings)
     _log_metrics(client, run_id, root)

@@ -35,6 +35,8 @@ ALIAS_SECONDS = 60.0  # that one waits for another who sets them
 DATABASE_SECONDS = 120.0  # that one waits for another who makes it
 MEND_DATABASE = "Run `vigil doctor --fix`: it sets that file aside, and models and aliases are registered anew from the journal."
 CYCLE_TAG = "cycle"
+OUTCOME_TAG = "vigil.outcome"  # of a run that shows a cycle
+REGISTERED_TAG = "registered"  # of a run that only holds a cycle's model
 OWNER_TAG = "vigil.workspace"
 ARTIFACTS = "model"
 # columns of MLflow's own database that hold a whole path
@@ -224,16 +226,10 @@ def prepare(root: Path, settings: Settings) -> str:
         return str(found.experiment_id)
 
 
-def find_run(root: Path, settings: Settings, cycle: str) -> str:
-    """The id of the cycle's run, found by its tag; '' when there is none."""
-    with open_registry(root, settings) as client:
-        experiment = client.get_experiment_by_name(settings.registry.experiment)
-        runs = (
-            client.search_runs([experiment.experiment_id], f"tags.{CYCLE_TAG} = '{cycle}'", max_results=1, order_by=["attributes.start_time ASC"])
-            if experiment
-            else []
-        )
-        return str(runs[0].info.run_id) if runs else ""
+def published_run(client: "MlflowClient", experiment_id: str, cycle: str) -> str:
+    """The id of the run that shows the whole cycle, '' when there is none. One that a kill cut short shows a part, and is none."""
+    runs = client.search_runs([experiment_id], f"tags.{CYCLE_TAG} = '{cycle}' and attributes.status = 'FINISHED'", order_by=["attributes.start_time ASC"])
+    return next((str(run.info.run_id) for run in runs if OUTCOME_TAG in run.data.tags), "")
 
 
 def find_running(root: Path, settings: Settings) -> list[str]:
@@ -258,7 +254,7 @@ def _running(client: Any, settings: Settings) -> list[str]:
 
 
 def register(root: Path, settings: Settings, model_dir: Path, *, cycle: str, run_id: str = "") -> RegisteredModel:
-    """Log the model in `model_dir` to the cycle's run (made and finished here unless `run_id` names one) and register it as a version.
+    """Log the model in `model_dir` to the run `run_id`, else to that of its cycle, or where there is none to one of its own; register it as a version.
 
     Safe to repeat: the version of this cycle and sha256 is returned when there is one. Raises ModelFileError for changed
     files, RegistryUnavailable.
@@ -271,7 +267,8 @@ def register(root: Path, settings: Settings, model_dir: Path, *, cycle: str, run
     with open_registry(root, settings) as client:
         if known := _find_version(client, settings, cycle, sha256):
             return known
-        own_run = "" if run_id else (find_run(root, settings, cycle) or client.create_run(experiment_id, tags={CYCLE_TAG: cycle}, run_name=cycle).info.run_id)
+        run_id = run_id or published_run(client, experiment_id, cycle)
+        own_run = "" if run_id else client.create_run(experiment_id, tags={REGISTERED_TAG: cycle}, run_name=f"model of {cycle}").info.run_id
         run_id = run_id or own_run
         for name in (name for name in MODEL_FILES if (model_dir / name).is_file()):
             client.log_artifact(run_id, str(model_dir / name), ARTIFACTS)

@@ -29,7 +29,7 @@ def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated registry database with nothing in it: making one takes MLflow many seconds, copying it none."""
     folder = tmp_path_factory.mktemp("registry")
     (folder / "params.yaml").write_text(compose_params("demo"))
-    assert registry.find_run(folder, load_settings(folder / "params.yaml"), "2026-W01.1") == ""
+    assert registry.find_running(folder, load_settings(folder / "params.yaml")) == []
     return folder / "mlflow.db"
 
 

@@ -7,10 +7,12 @@ import sqlite3
 import pytest
 from ruamel.yaml import YAML
 
+from flows import publish
 from flows.health import examine
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.mending import roll_back
 from workspace import registry
+from workspace.cycle import Cycle
 from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, WorkspaceError, without_passwords
 from workspace.files import write_json
 from workspace.journal import Journal
@@ -21,6 +23,14 @@ from workspace.settings import Settings, parse_settings
 from workspace.state import champion
 
 ONE, TWO, THREE = "2026-W46.1", "2026-W47.1", "2026-W48.1"
+
+
+class Killed(BaseException):
+    """The process dies here: nothing handles it."""
+
+
+def die(*_):
+    raise Killed
 
 
 def make_settings(**changes) -> Settings:
@@ -98,8 +108,8 @@ def test_a_model_is_registered_once_with_plain_files_and_tags(world):
     kept = sorted(path.name for path in (root / "mlartifacts").rglob("*") if path.is_file())
     assert kept == ["card.json", "model.onnx", "model.safetensors"]
     with registry.open_registry(root, settings) as client:
-        run = client.get_run(registry.find_run(root, settings, ONE))
-        assert run.info.status == "FINISHED" and run.data.tags["cycle"] == ONE
+        run = client.get_run(client.get_model_version("detector", made.version).run_id)
+        assert run.info.status == "FINISHED" and run.data.tags["registered"] == ONE and "cycle" not in run.data.tags, "it shows no cycle"
 
 
 def test_a_model_is_registered_to_the_run_that_is_named(world):
@@ -253,6 +263,27 @@ def test_a_run_that_a_killed_process_left_running_is_ended(world):
         assert client.get_run(run_id).info.status == "KILLED"
 
 
+def test_a_cycle_whose_publishing_was_killed_is_shown_whole_though_the_doctor_has_registered_its_model(world, monkeypatch):
+    """The doctor laid the model into the run that was cut short and called it finished: it stayed without a figure for ever."""
+    root, settings = world
+    add_model(root, ONE)
+    write_json(root / "reports" / "evaluation.json", {"auc": 0.9})
+    cycle = Cycle(cycle=ONE, seed=1, batches=("b",), judged=("b",))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(publish, "_log_metrics", die)  # after its parameters, before its figures
+        publish.publish_cycle(root, settings, cycle, "promoted")
+    (left,) = registry.end_running(root, settings)
+    assert registry.rebuild_aliases(root, settings)["champion"] == "1"
+    monkeypatch.setattr(publish, "_log_datasets", lambda *_: None)  # there are none
+    shown = publish.publish_cycle(root, settings, cycle, "promoted")
+    assert publish.publish_cycle(root, settings, cycle, "promoted") == shown != left
+    with registry.open_registry(root, settings) as client:
+        run = client.get_run(shown)
+        assert (run.info.status, run.data.tags["vigil.outcome"], run.data.metrics["auc"]) == ("FINISHED", "promoted", 0.9)
+        assert client.get_run(left).info.lifecycle_stage == "deleted"
+        assert len(client.search_model_versions("name = 'detector'")) == 1
+
+
 def test_an_unknown_alias_is_a_mistake_of_the_caller(world):
     root, settings = world
     with pytest.raises(ValueError, match="unknown aliases"):
@@ -341,7 +372,7 @@ def test_two_workspaces_on_one_server_do_not_move_each_others_aliases(template, 
         root.mkdir()
         add_model(root, cycle)
     registry.rebuild_aliases(one, settings)
-    for act in (registry.rebuild_aliases, registry.find_running, lambda root, settings: registry.find_run(root, settings, ONE)):
+    for act in (registry.rebuild_aliases, registry.find_running, registry.end_running):
         with pytest.raises(SettingsError, match="another workspace"):
             act(other, settings)
     assert registry.read_alias(one, settings).cycle == ONE
