@@ -26,13 +26,13 @@ from flows.plan import Plan, cycles_held, make_plan, settings_fingerprint
 from flows.policy import NOT_DUE, Start, how_much, waiting_reviews, what_starts
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, restore_cycle, write_cycle
-from workspace.errors import SettingsError, StageFailed, VigilError, without_passwords
+from workspace.errors import ModelFileError, SettingsError, StageFailed, VigilError, without_passwords
 from workspace.files import atomic_file, read_json, sha256_file, write_json
 from workspace.journal import Journal
 from workspace.lease import CYCLE, lease
-from workspace.modelfiles import MODEL_FILES
+from workspace.modelfiles import MODEL_FILES, verify_model_files, verify_promoted
 from workspace.settings import STAGES, Settings, SourceSettings, load_settings
-from workspace.state import IMPORTED, anchor, batch_states, cycles, open_cycle
+from workspace.state import IMPORTED, Champion, anchor, batch_states, cycles, open_cycle, promoted
 
 FEW = 10  # DVC reads dvc.lock anew for every target: naming each pays where at most one batch in so many has something to do
 DATA_STAGES = ("faces", "validate")
@@ -244,6 +244,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
         plan = make_plan(journal.events(), settings, force=force)
         if not plan.needed:
             return _nothing_new(journal, start, taken)
+        refuse_changed_champion(root, journal, plan.base_cycle)
         refuse_other_ground(root, settings, plan.base_cycle)
         write_batches(root, plan)
         for name in DATA_STAGES:
@@ -255,13 +256,14 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
         _say(f"going on with {cycle.cycle}")
         if decided(journal.events(), cycle.cycle):
             return conclude(root, settings, journal, cycle)
+        refuse_changed_champion(root, journal, cycle.base_cycle)
         refuse_other_ground(root, settings, cycle.base_cycle)
         write_batches(root, plan)
         for name in DATA_STAGES:
             stage(root, name)
     stages = MODEL_STAGES if cycle.trains else UNLABELLED_STAGES if cycle.unlabelled and cycle.base_model else ()
     if stages:
-        place_models(root, cycle)
+        place_models(root, journal, cycle)
     refused = ""
     for name in stages:
         _say(f"{name} ...")
@@ -283,6 +285,13 @@ def _nothing_new(journal: Journal, start: Start, taken: Taken) -> Outcome:
     if start.week and batch_states(journal.events()):  # before the first batch nothing was missed: the week waits for it
         journal.append("week_skipped", week=start.week, why="nothing new")
     return Outcome("nothing new", "no new batch, no changed setting or stage version")
+
+
+def refuse_changed_champion(root: Path, journal: Journal, base_cycle: str) -> None:
+    """Raise ModelFileError where the champion here is not what was promoted: by its card a cycle is opened, and at its threshold the next model judged."""
+    known = promoted(journal.events()).get(base_cycle)
+    if known and (root / known.path).exists():
+        verify_promoted(root, known)
 
 
 def refuse_other_ground(root: Path, settings: Settings, base_cycle: str) -> None:
@@ -422,22 +431,34 @@ def waiting_forgers(settings: Settings, day: date) -> tuple[str, ...]:
     return () if waiting == set(settings.forge.forgers) else tuple(sorted(waiting))
 
 
-def place_models(root: Path, cycle: Cycle) -> None:
-    """Lay the champion (or the word that there is none) and the anchor where the stages look for them. Same models, same bytes."""
+def place_models(root: Path, journal: Journal, cycle: Cycle) -> None:
+    """Lay the champion (or the word that there is none) and the anchor where the stages look for them. Same models, same bytes.
+
+    Raises ModelFileError where one of them is not what was promoted, card and threshold too; nothing is laid then.
+    """
     from workspace.repository import pull, replace_folder
 
-    base = root / "build" / "base"
+    base, made = root / "build" / "base", promoted(journal.events())
     marker, wanted = base / "base.json", {"model_sha256": cycle.base_model, "anchor_sha256": cycle.anchor_model}
-    if marker.exists() and read_json(marker) == wanted:
+    models = [(made[name], folder) for name, folder in ((cycle.base_cycle, base), (cycle.anchor_cycle, base / "anchor")) if name]
+    if marker.exists() and read_json(marker) == wanted and all(_is_promoted(folder, model) for model, folder in models):
         return
+    for model, _ in models:
+        if not (root / model.path).exists():
+            pull(root, [f"{model.path}.dvc"])
+        verify_promoted(root, model)
     shutil.rmtree(base, ignore_errors=True)
-    for name, folder in ((cycle.base_cycle, base), (cycle.anchor_cycle, base / "anchor")):
-        if name:
-            source = root / "models" / name
-            if not source.exists():
-                pull(root, [f"models/{name}.dvc"])
-            replace_folder(source, folder)
+    for model, folder in models:
+        replace_folder(root / model.path, folder)
     write_json(marker, wanted)
+
+
+def _is_promoted(folder: Path, model: Champion) -> bool:
+    try:
+        verify_model_files(folder, model.model_sha256, card_sha256=model.card_sha256)
+    except ModelFileError:
+        return False
+    return True
 
 
 def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, refused: str = "") -> Outcome:

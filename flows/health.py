@@ -156,9 +156,9 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
         says = f"{named.cycle} ({named.model_sha256[:12]})" if named else "nothing"
         row("alias", same, f"the registry's `champion` names {says}{'' if same else f', the journal {leading.cycle}'}", "run `vigil doctor --fix`")
         serving = registry.serving_model(root, settings)
-        from model.card import verify
+        from model.card import load_card
 
-        verify(serving)
+        load_card(serving)
         row("champion", True, f"{leading.cycle} ({leading.model_sha256[:12]}) verified in {serving.name}")
     except Exception as problem:
         row("champion", False, str(problem), "run `vigil doctor --fix`: aliases are rebuilt from the journal, a missing or damaged model is pulled")

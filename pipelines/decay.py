@@ -13,6 +13,7 @@ from workspace.cycle import Cycle
 from workspace.errors import VigilError
 from workspace.files import write_json
 from workspace.journal import Journal
+from workspace.modelfiles import verify_promoted
 from workspace.settings import Settings
 from workspace.state import Champion, promoted
 
@@ -79,7 +80,7 @@ def _of(row: dict[str, Any], name: str) -> dict[str, Any] | None:
 
 
 def _figures(root: Path, champion: Champion, clips: "pd.DataFrame", settings: Settings, seed: int) -> dict[str, Any]:
-    from model.card import verify
+    from model.card import load_card
     from pipelines.comparison import auc_interval
     from pipelines.predictions import balanced_accuracy
     from pipelines.scoring import score_rows, unit_scores, unit_table
@@ -88,7 +89,8 @@ def _figures(root: Path, champion: Champion, clips: "pd.DataFrame", settings: Se
     if not folder.is_dir():
         return {"auc": None, "balanced_accuracy": None, "why_not": "its files are not on this machine"}
     try:
-        card = verify(folder)
+        verify_promoted(root, champion)
+        card = load_card(folder)
         scored = score_rows(root, folder, clips, threads=settings.serve.threads)
     except VigilError as problem:
         return {"auc": None, "balanced_accuracy": None, "why_not": problem.why}

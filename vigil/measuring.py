@@ -79,18 +79,24 @@ def _told(engines: list["Engine"]) -> str:
 
 
 def promoted_models(workspace: Path | None) -> list[Path]:
-    """The folders of every model that the workspace promoted, oldest first. Raises WorkspaceError where none is at hand."""
+    """The folders of every model that the workspace promoted, oldest first.
+
+    Raises WorkspaceError where none is at hand, ModelFileError where one is not what was promoted.
+    """
     from workspace.journal import Journal
     from workspace.layout import require_workspace
+    from workspace.modelfiles import verify_promoted
     from workspace.state import promoted
 
     root = require_workspace(workspace or Path.cwd()).root
-    made = [root / model.path for model in promoted(Journal(root).events()).values() if (root / model.path / "card.json").exists()]
+    made = [model for model in promoted(Journal(root).events()).values() if (root / model.path / "card.json").exists()]
     if not made:
         raise WorkspaceError(
             "There is no past to compare.", why=f"{root} holds no promoted model", next_step="Run `vigil retrain`, or name models with --model."
         )
-    return made
+    for model in made:
+        verify_promoted(root, model)
+    return [root / model.path for model in made]
 
 
 def render_cross(found: dict[str, Any]) -> str:

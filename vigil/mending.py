@@ -8,7 +8,7 @@ from workspace.batches import set_batch_state as journal_batch_state
 from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
-from workspace.modelfiles import verify_model_files
+from workspace.modelfiles import verify_promoted
 from workspace.revisions import is_ahead
 from workspace.settings import Settings
 from workspace.state import Champion, batch_states, champion, cycles, held_batches, open_cycle
@@ -76,7 +76,7 @@ def examine_and_fix(
 
 def _is_as_promoted(root: Path, model: Champion) -> bool:
     try:
-        verify_model_files(root / model.path, model.model_sha256, card_sha256=model.card_sha256)
+        verify_promoted(root, model)
     except ModelFileError:
         return False
     return True
@@ -86,15 +86,16 @@ def _bring_back(root: Path, model: Champion) -> bool:
     """Whether DVC's cache or remote had the files of this model, which now lie here in place of damaged ones. If not, these stay."""
     from workspace.repository import pull
 
-    folder, aside = root / model.path, root / ".vigil" / "damaged"
+    folder, aside, whole = root / model.path, root / ".vigil" / "damaged", False
     shutil.rmtree(aside, ignore_errors=True)
     if folder.exists():  # DVC replaces no file that it does not know
         folder.replace(aside)
     try:
         pull(root, [f"{model.path}.dvc"])
-        return _is_as_promoted(root, model)
+        whole = _is_as_promoted(root, model)
+        return whole
     finally:
-        if aside.exists() and not _is_as_promoted(root, model):
+        if aside.exists() and not whole:
             shutil.rmtree(folder, ignore_errors=True)
             aside.replace(folder)
         shutil.rmtree(aside, ignore_errors=True)

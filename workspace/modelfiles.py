@@ -9,6 +9,7 @@ from typing import Any
 
 from workspace.errors import ModelFileError
 from workspace.files import read_json, sha256_file
+from workspace.state import Champion
 
 CARD, WEIGHTS, EXPORT = "card.json", "model.safetensors", "model.onnx"
 MODEL_FILES = (WEIGHTS, EXPORT, CARD)
@@ -38,6 +39,11 @@ def verify_model_files(folder: Path, model_sha256: str = "", *, card_sha256: str
     if card_sha256 and (found := sha256_file(folder / CARD)) != card_sha256:
         raise _refusal(folder, f"its {CARD}, with the threshold, has sha256 {found[:12]}..., the one that was judged {card_sha256[:12]}...")
     return dict(card)
+
+
+def verify_promoted(root: Path, model: Champion) -> dict[str, Any]:
+    """The card of a model that was promoted, once its files here are those of then, the card with its threshold too. Raises ModelFileError."""
+    return verify_model_files(root / model.path, model.model_sha256, card_sha256=model.card_sha256)
 
 
 def _refusal(folder: Path, why: str) -> ModelFileError:

@@ -16,7 +16,7 @@ from workspace.files import sha256_file
 from workspace.journal import Event, Journal
 from workspace.layout import Workspace
 from workspace.lease import holds_lease, lease
-from workspace.modelfiles import CARD, verify_model_files
+from workspace.modelfiles import CARD, verify_model_files, verify_promoted
 from workspace.revisions import refuse_cut_short
 from workspace.state import IMPORTED, Champion, champion, previous, promoted
 
@@ -181,7 +181,7 @@ def rollback(root: Path, to: str = "previous", *, who: str, why: str) -> Event:
     refuse_cut_short(Path(root))
     journal = Journal(root)
     target = _target(journal.events(), to)
-    verify_model_files(Workspace(root).root / target.path, target.model_sha256, card_sha256=target.card_sha256)
+    verify_promoted(Workspace(root).root, target)
 
     def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
         if _target(events, to) != target:

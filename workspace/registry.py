@@ -21,7 +21,7 @@ from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError,
 from workspace.journal import Journal
 from workspace.layout import Workspace
 from workspace.lease import hold_lock
-from workspace.modelfiles import MODEL_FILES, verify_model_files
+from workspace.modelfiles import MODEL_FILES, verify_model_files, verify_promoted
 from workspace.quiet import set_quiet_environment
 from workspace.settings import RegistrySettings, Settings
 from workspace.state import Champion, candidates, champion, previous, promoted, rolled_back_from, was_rolled_back, workspace_id
@@ -331,7 +331,7 @@ def _version_of(root: Path, settings: Settings, model: Champion) -> str:
     with open_registry(root, settings) as client:
         known = _find_version(client, settings, model.cycle, model.model_sha256)
     if known is None:
-        verify_model_files(Workspace(root).root / model.path, model.model_sha256, card_sha256=model.card_sha256)
+        verify_promoted(Workspace(root).root, model)
         known = register(root, settings, Path(model.path), cycle=model.cycle)
     return known.version
 
@@ -363,7 +363,7 @@ def serving_model(root: Path, settings: Settings) -> Path:
     folder = space.root / serves.path
     if serves == known and not folder.exists():
         _download(root, settings, found, known, folder)
-    verify_model_files(folder, serves.model_sha256, card_sha256=serves.card_sha256)
+    verify_promoted(space.root, serves)
     return folder
 
 

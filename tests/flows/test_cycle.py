@@ -1,5 +1,6 @@
 """What a cycle is opened with: what the data checks refuse is held, and no later cycle takes it for learned."""
 
+import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -18,9 +19,10 @@ from vigil.mending import override_gate
 from vigil.opening import open_workspace
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle, restore_cycle
+from workspace.errors import ModelFileError
 from workspace.files import write_json
 from workspace.journal import Journal
-from workspace.promotion import bootstrap, override
+from workspace.promotion import bootstrap, override, promote
 from workspace.settings import load_settings
 from workspace.state import batch_states, cycles
 
@@ -178,14 +180,40 @@ def test_each_cycle_begins_with_the_next_forger_and_one_that_has_not_arrived_wai
     assert [waiting_forgers(settings, day) for day in (before, on_the_day)] == [("later",), ()]
 
 
-def test_champion_and_anchor_lie_where_the_stages_look_and_one_that_changed_is_laid_anew(tmp_path: Path) -> None:
+def two_champions(root: Path) -> tuple[Cycle, Cycle]:
+    """A third cycle, against the second of two champions; and the same one with the first as its anchor."""
+    sha256: list[str] = []
     for name in ("2026-W01.1", "2026-W02.1"):
-        make_model(tmp_path, name)
-    alone = Cycle(cycle="2026-W03.1", seed=1, batches=("b",), judged=("b",), base_model="a" * 64, base_cycle="2026-W02.1")
-    both = replace(alone, anchor_model="b" * 64, anchor_cycle="2026-W01.1")
+        base, made = sha256[-1] if sha256 else "", make_model(root, name)
+        promote(root, root / "models" / name, expected_champion_sha256=base, verdict=verdict_for(name, made, base), cycle=name, who="vigil", why="passed")
+        sha256.append(made)
+    alone = Cycle(cycle="2026-W03.1", seed=1, batches=("b",), judged=("b",), base_model=sha256[1], base_cycle="2026-W02.1")
+    return alone, replace(alone, anchor_model=sha256[0], anchor_cycle="2026-W01.1")
+
+
+@pytest.mark.parametrize("name", ["2026-W01.1", "2026-W02.1"])
+def test_nothing_is_judged_against_a_model_whose_card_was_changed_since_it_was_promoted(tmp_path: Path, name: str) -> None:
+    """Its weights were asked for, its threshold was not: drift, worst slice and label noise were judged at one that nobody had shipped."""
+    _, cycle = two_champions(tmp_path)
+    path = tmp_path / "models" / name / "card.json"
+    before = path.read_text()
+    path.write_text(json.dumps({**json.loads(before), "threshold": 0.05}))
+    with pytest.raises(ModelFileError, match="the one that was judged"):
+        place_models(tmp_path, Journal(tmp_path), cycle)
+    assert not (tmp_path / "build" / "base").exists()
+    path.write_text(before)
+    place_models(tmp_path, Journal(tmp_path), cycle)
+    laid = tmp_path / "build/base" / ("anchor" if name == cycle.anchor_cycle else "") / "card.json"
+    laid.write_text(json.dumps({**json.loads(before), "threshold": 0.05}))
+    place_models(tmp_path, Journal(tmp_path), cycle)
+    assert laid.read_text() == before, "what lies there is looked at, too"
+
+
+def test_champion_and_anchor_lie_where_the_stages_look_and_one_that_changed_is_laid_anew(tmp_path: Path) -> None:
+    alone, both = two_champions(tmp_path)
 
     def laid(cycle: Cycle) -> dict[str, str]:
-        place_models(tmp_path, cycle)
+        place_models(tmp_path, Journal(tmp_path), cycle)
         return {path.parent.name: path.read_text() for path in sorted((tmp_path / "build/base").rglob("card.json"))}
 
     cards = {name: (tmp_path / "models" / name / "card.json").read_text() for name in ("2026-W01.1", "2026-W02.1")}

@@ -13,7 +13,7 @@ from flows.cycle import Taken
 from tests.flows.test_weeks import Clock, Loop
 from vigil.mending import set_batch_state
 from workspace.cycle import read_cycle
-from workspace.errors import RegistryUnavailable, SettingsError, StageFailed
+from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, StageFailed
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.settings import SplitSettings
@@ -133,6 +133,24 @@ def test_the_card_that_serves_is_the_card_that_was_judged(loop: Loop, monkeypatc
     assert loop.run(False, None) == "promoted"
     leading = champion(Journal(loop.root).events())
     assert leading is not None and json.loads((loop.root / leading.path / "card.json").read_text())["threshold"] == 0.9
+
+
+def test_a_champion_whose_card_was_changed_opens_no_cycle_until_it_is_brought_back(loop: Loop) -> None:
+    """Everything was trained, and judged at a threshold that nobody had shipped, while the same model was refused where it serves."""
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    leading = champion(Journal(loop.root).events())
+    assert leading is not None
+    card = loop.root / leading.path / "card.json"
+    before, ran = card.read_text(), []
+    after(loop, "faces", lambda root: ran.append("faces"))
+    merge(card, {"threshold": 0.05})
+    loop.waiting.append(("b002", "good"))
+    with pytest.raises(ModelFileError, match=r"the one that was judged(.|\n)*vigil doctor --fix"):
+        loop.run(False, None)
+    assert not ran and open_cycle(Journal(loop.root).events()) is None
+    card.write_text(before)
+    assert loop.run(False, None) == "promoted" and last(loop).judged == ("b002",)
 
 
 @pytest.mark.parametrize("lost", ["an older one", "gone", "torn"])

@@ -10,7 +10,7 @@ from pipelines import decay
 from pipelines.plots import decay_curve
 from tests.model.toys import model_folder
 from tests.pipelines.small_world import add_batch, demo_settings, second_cycle, write_sets
-from workspace.files import read_json
+from workspace.files import read_json, sha256_file, write_json
 from workspace.journal import Journal
 from workspace.state import Champion
 
@@ -57,6 +57,16 @@ def test_a_damaged_champion_stops_nothing_and_gives_no_figure(aged: Path) -> Non
         handle.write(b"!")
     row = decay.record(aged, SETTINGS, second_cycle("0" * 64))
     assert [model["auc"] for model in row["models"]] == [None, None] and "sha256" in row["models"][0]["why_not"]
+
+
+def test_a_champion_whose_threshold_was_changed_gives_no_figure(aged: Path) -> None:
+    path = aged / "models" / "2026-W45.1" / "card.json"
+    named = {"model_sha256": load_card(path.parent).model_sha256, "path": "models/2026-W45.1", "card_sha256": sha256_file(path)}
+    (aged / "journal.jsonl").unlink()
+    Journal(aged).append("promotion", cycle="2026-W45.1", verdict_sha256="", previous_sha256="", who="vigil", why="", **named)
+    write_json(path, {**read_json(path), "threshold": 0.05})
+    (row,) = decay.record(aged, SETTINGS, second_cycle("0" * 64))["models"]
+    assert row["auc"] is None and "threshold" in row["why_not"]
 
 
 def test_too_few_new_videos_are_no_figure(aged: Path) -> None:
