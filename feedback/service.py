@@ -30,6 +30,7 @@ from feedback.secret import Secret
 from feedback.webhooks import Webhooks
 from feedback.work.supervisor import Workers
 from workspace.errors import WorkspaceError
+from workspace.journal import Journal
 from workspace.settings import MODES, Settings
 
 LABEL_MAP = "p_fake: 1 means fake"
@@ -337,11 +338,18 @@ class Service:
         name = self.account(actor)["user_name"]
         words = [sys.executable, "-P", "-m", "vigil", "models", "rollback", "--who", name, "--why", why, "--workspace", str(self.root)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-        done = subprocess.run(words + (["--to", to] if to else []), capture_output=True, text=True, timeout=ROLLBACK_SECONDS, env=environment, check=False)
+        known, done = len(Journal(self.root).events()), None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            done = subprocess.run(words + (["--to", to] if to else []), capture_output=True, text=True, timeout=ROLLBACK_SECONDS, env=environment, check=False)
+        since = Journal(self.root).events()[known:]
+        if any(event.kind == "rollback" and (event["who"], event["why"]) == (name, why) for event in since):  # it stands, whatever failed after it
+            with self.database.write() as connection:
+                audit.append(connection, actor.who, "model.rollback", "model", {"to": to or "previous", "why": why})
+        if done is None:
+            late = f"`vigil models rollback` did not end within {ROLLBACK_SECONDS} s"
+            raise WorkspaceError("It is not known whether the model was changed.", why=late, next_step="Look at `vigil models` before you try again.")
         if done.returncode != 0:
             raise _refusal(done.stderr or done.stdout)
-        with self.database.write() as connection:
-            audit.append(connection, actor.who, "model.rollback", "model", {"to": to or "previous", "why": why})
         return done.stdout.strip()
 
     def charts(self, actor: Actor, days: int = 56) -> dict[str, Any]:

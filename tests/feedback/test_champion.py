@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from feedback import models_page
+from feedback.access import Actor, Role
 from feedback.console.models import earlier
 from feedback.serving import Serving
 from model.card import load_card
@@ -87,6 +88,31 @@ def test_a_refused_rollback_says_what_the_command_says_and_no_more(make: Make) -
     assert is_problem(answer, 409)
     assert answer.json()["detail"] == "Nothing was rolled back. there is no model before the champion"
     assert answer.json()["next_step"] == "Run `vigil retrain`."
+
+
+def test_a_rollback_that_took_place_is_in_the_audit_trail_though_the_command_ends_with_a_refusal(make: Make, models: tuple[Path, Path]) -> None:
+    """Where only the registry's aliases could not be set the command ends with 1, though the earlier model answers from then on: the trail did not know."""
+    app, people = make()
+    service = app.state.service
+    for one in models:
+        make_champion(service.root, one)
+    params = service.root / "params.yaml"
+    params.write_text(params.read_text().replace("tracking_uri: sqlite:///mlflow.db", "tracking_uri: sqlite:////dev/null/mlflow.db"))
+    assert load_settings(params).registry.tracking_uri == "sqlite:////dev/null/mlflow.db"
+    (answer,) = ask(app, ("POST", "/v1/models/rollback", {"json": {"why": "false alarms"}}), key=people["emil"][1])
+    assert "Only the registry's aliases are not set" in is_problem(answer, 409)["detail"]
+    leading = champion(Journal(service.root).events())
+    assert leading is not None and leading.cycle == models[0].name
+    trail = service.trail(Actor(people["ada"][0], Role.admin, "ada"), object_="model")["entries"]
+    told = {"action": "model.rollback", "detail": {"to": "previous", "why": "false alarms"}}
+    assert [{name: entry[name] for name in told} for entry in trail] == [told]
+
+
+def test_a_rollback_that_did_not_end_in_time_is_refused_in_words(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, people = make()
+    monkeypatch.setattr("feedback.service.ROLLBACK_SECONDS", 0.01)
+    (answer,) = ask(app, ("POST", "/v1/models/rollback", {"json": {"why": "a drill"}}), key=people["emil"][1])
+    assert "not known whether the model was changed" in is_problem(answer, 409)["detail"]
 
 
 def test_without_a_champion_or_a_starter_there_is_no_model_and_it_is_said_why_and_what_to_do(root: Path, settings: Settings, monkeypatch: Any) -> None:
