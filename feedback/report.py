@@ -13,6 +13,7 @@ from typing import Any
 
 from feedback.database import now
 from feedback.secret import Secret
+from model.aggregate import band
 
 FORMAT = "vigil-report-1"
 PURPOSE = "report"
@@ -115,15 +116,19 @@ def limits_of(detection: Mapping[str, Any]) -> list[str]:
     if (days := _age_days(detection)) is not None:
         said.append(f"It was trained {days} {'day' if days == 1 else 'days'} before this verdict; forgeries that are newer were not known to it.")
     said.append("Only faces are examined: sound, background and text are not, and neither are faces too small or turned away.")
-    threshold, abstain = detection.get("threshold"), detection.get("abstain")
-    if isinstance(threshold, int | float):
-        band = f" Within {float(abstain):.2f} of it the answer is `uncertain`." if isinstance(abstain, int | float) and abstain > 0 else ""
-        said.append(f"From p_fake {float(threshold):.3f} on a file is called fake.{band}")
+    if (uncertain := band_of(detection)) is not None:
+        said.append("A p_fake below {:.3f} is called real, from {:.3f} on fake, between them uncertain.".format(*uncertain))
     if isinstance(detection.get("novelty"), int | float) and float(detection["novelty"]) > 1:
         said.append("This file is unlike what the model was trained with (novelty above 1); its figures hold less for it.")
     if detection.get("verdict") == "none":
         said.append("There is no verdict. That says nothing about whether the file is forged.")
     return said
+
+
+def band_of(answer: Mapping[str, Any]) -> tuple[float, float] | None:
+    """From which p_fake on to which the answer is `uncertain`, as it was judged; None where no threshold is known."""
+    threshold = answer.get("threshold")
+    return band(float(threshold), float(answer.get("abstain") or 0)) if isinstance(threshold, int | float) else None
 
 
 def _age_days(detection: Mapping[str, Any]) -> int | None:

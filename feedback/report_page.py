@@ -9,7 +9,7 @@ from typing import Any
 from fpdf import FPDF
 from fpdf.enums import WrapMode
 
-from feedback.report import WORDS
+from feedback.report import WORDS, band_of
 
 MARGIN, WIDTH = 15.0, 180.0  # mm
 INK, SOFT, LINE = (25, 28, 33), (95, 100, 108), (205, 209, 215)
@@ -72,12 +72,14 @@ def _facts(pdf: FPDF, report: Mapping[str, Any]) -> None:
     media, verdict, model, detection = report["media"], report["verdict"], report["model"], report["detection"]
     file = f"{media.get('kind') or 'unknown kind'}, {int(media.get('bytes') or 0):,} bytes"
     made = f"cycle {model.get('cycle') or '-'}, from {model.get('origin') or '-'}"
+    uncertain = " to ".join(_figure(end) for end in band_of(verdict) or (None,))
     rows = [
         ("SHA-256 of the file", media.get("sha256")),
         ("File", f"{file}, {media.get('frames') or 0} frames looked at, {media.get('faces') or 0} faces"),
         ("Sent, judged", f"{_moment(detection.get('created_at'))}, {_moment(detection.get('finished_at'))}"),
         ("Policy, mode", f"{detection.get('policy') or 'default'}, {detection.get('mode') or 'as the model was trained'}"),
-        ("Threshold, band, novelty", f"{_figure(verdict.get('threshold'))}, {_figure(verdict.get('abstain'))}, {_figure(verdict.get('novelty'))}"),
+        ("Threshold, uncertain", f"{_figure(verdict.get('threshold'))}, {uncertain}"),
+        ("Novelty", _figure(verdict.get("novelty"))),
         ("Model", f"{model.get('model') or '-'} ({made}), trained {_moment(model.get('model_trained_at'))}"),
         ("SHA-256 of the model", model.get("model_sha256")),
         ("Engine", model.get("engine") or "-"),

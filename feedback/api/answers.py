@@ -82,7 +82,7 @@ class Detection(_Told):
     verdict: Verdict = Field("", description="Empty until `state` is done; none: see `reason`.")
     p_fake: float | None = Field(None, description="Calibrated, 0..1: 1 means fake.")
     threshold: float | None = None
-    abstain: float | None = Field(None, description="Half width of the uncertain band.")
+    abstain: float | None = Field(None, description="Half width of the uncertain band, which never takes more than half of the room on a side.")
     novelty: float | None = None
     reason: str = ""
     policy: str = ""

@@ -8,6 +8,7 @@ from feedback.console import figures
 from feedback.console.charts import _figure, _key, _words
 from feedback.console.layout import View, page
 from feedback.console.parts import Form, button, choice, drawing, empty, facts, field, moment, table, tag
+from feedback.report import band_of
 from feedback.service import Service
 
 ROLES = {"champion": "Champion", "previous": "Previous", "held": "Held back", "earlier": "Earlier"}
@@ -44,6 +45,7 @@ def _serving(serving: dict[str, Any] | None) -> None:
             "journal": "the journal's champion",
             "directory": "a folder",
         }
+        uncertain = band_of(serving)
         facts(
             [
                 ("Model", lambda: tag("code", str(serving.get("model_sha256") or serving.get("model"))[:12])),
@@ -51,7 +53,7 @@ def _serving(serving: dict[str, Any] | None) -> None:
                 ("Cycle", serving.get("cycle") or "–"),
                 ("Version", str(serving.get("version") or "never promoted")),
                 ("Loaded", moment(serving.get("loaded_at"))),
-                ("Threshold", f"{serving['threshold']:.3f} ± {serving.get('abstain') or 0:.3f} uncertain" if serving.get("threshold") is not None else "–"),
+                ("Threshold", "{:.3f}, uncertain from {:.3f} to {:.3f}".format(serving["threshold"], *uncertain) if uncertain is not None else "–"),
                 ("Knows", ", ".join(map(str, serving.get("knows") or [])) or "–"),
             ]
         )

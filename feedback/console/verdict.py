@@ -12,7 +12,7 @@ from feedback.console.layout import REFUSALS, View, explain, page, say
 from feedback.console.media import pictures_of
 from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, facts, field, link, moment, percent, size, table, tag
 from feedback.console.visitor import LoggedOut
-from feedback.report import limits_of
+from feedback.report import band_of, limits_of
 from feedback.service import Service
 from workspace.errors import DatabaseSilent
 
@@ -95,8 +95,8 @@ def _shown(service: Service, view: View, found: dict[str, Any]) -> None:
             tag("p", SAYS[said], "verdict-says")
             if found.get("reason"):
                 tag("p", found["reason"][:1].upper() + found["reason"][1:] + ".", "muted")
-            if found.get("p_fake") is not None:
-                _scale(found)
+            if found.get("p_fake") is not None and (uncertain := band_of(found)) is not None:
+                _scale(float(found["p_fake"]), float(found["threshold"]), *uncertain)
     reviewer = view.may("case.list")
     can = view.may("detection.media", found["owner_id"]) and found["media_state"] != "deleted"
     if found["media_state"] == "deleted":
@@ -117,10 +117,8 @@ def _shown(service: Service, view: View, found: dict[str, Any]) -> None:
     _actions(service, view, found)
 
 
-def _scale(found: dict[str, Any]) -> None:
+def _scale(p: float, threshold: float, low: float, high: float) -> None:
     """A bar from real to fake with the estimate, the threshold and the uncertain band; the words beside it say the same."""
-    p, threshold, band = float(found["p_fake"]), float(found["threshold"]), float(found.get("abstain") or 0)
-    low, high = max(0.0, threshold - band), min(1.0, threshold + band)
     drawing(
         '<svg class="scale" viewBox="0 0 400 34" aria-hidden="true" focusable="false">'
         '<rect class="scale-bar" x="0" y="12" width="400" height="8" rx="4"/>'
@@ -128,7 +126,7 @@ def _scale(found: dict[str, Any]) -> None:
         f'<line class="scale-threshold" x1="{threshold * 400:.1f}" x2="{threshold * 400:.1f}" y1="6" y2="26"/>'
         f'<circle class="scale-at" cx="{min(max(p * 400, 8), 392):.1f}" cy="16" r="8"/></svg>'
     )
-    tag("p", f"Estimated probability of fake {percent(p, 1)}; called fake from {percent(threshold, 1)}, uncertain {percent(band, 1)} to either side.", "hint")
+    tag("p", f"Estimated probability of fake {percent(p, 1)}; called real below {percent(low, 1)}, fake from {percent(high, 1)} on, uncertain between.", "hint")
 
 
 async def _explain(service: Service, view: View, detection_id: str, evidence: Evidence) -> None:

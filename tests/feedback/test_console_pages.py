@@ -182,6 +182,16 @@ def test_what_a_chart_draws_of_a_cycle_stands_in_its_table_too(served: Service) 
         assert f'"data-head":"{head}"' in text and f'"text":"{figure}"' in text, path
 
 
+def test_the_band_that_is_shown_is_the_one_that_judged(served: Service) -> None:
+    """It never takes more than half of the room on a side; what was shown was the model's whole band, though 0.8 is called fake here."""
+    client, detection = logged_in(served, "rob"), served.client.get("/v1/detections").json()["detections"][0]
+    assert (detection["threshold"], detection["abstain"]) == (0.5, 0.4)
+    text = client.get(f"/console/detections/{detection['id']}").text
+    assert "called real below 25.0 %, fake from 75.0 % on, uncertain between" in text and 'x=\\"100.0\\" y=\\"12\\" width=\\"200.0\\"' in text
+    assert "below 0.250 is called real, from 0.750 on fake" in text, "what the verdict does not show says the same"
+    assert "0.500, uncertain from 0.250 to 0.750" in client.get("/console/models").text
+
+
 def test_a_list_begins_anew_where_its_address_names_no_number(served: Service) -> None:
     """A superscript two is a digit and no number: the lists of cases and of the trail answered with a page that says the request is malformed."""
     client = logged_in(served, "ada")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from feedback.report import canonical, case_report, check_report, limits_of, public_key, report_pdf, verify_report
 from feedback.secret import Secret
+from model.aggregate import verdict
 from vigil import people
 
 OURS, OTHERS = Secret(b"ours" * 8), Secret(b"othr" * 8)
@@ -98,10 +99,21 @@ def test_files_that_are_no_report_are_refused_with_a_reason(tmp_path: Path) -> N
 
 def test_the_limits_name_what_the_model_knows_its_age_and_its_doubts() -> None:
     said = " ".join(limits_of(DETECTION))
-    assert "blendswap, upsampler" in said and "6 days before" in said and "novelty above 1" in said and "0.620" in said and "0.10" in said
+    assert "blendswap, upsampler" in said and "6 days before" in said and "novelty above 1" in said
     assert "starter" not in said and "the starter model" in " ".join(limits_of({**DETECTION, "origin": "starter"}))
     without = " ".join(limits_of({"verdict": "none", "reason": "no face"}))
     assert "no verdict" in without and "names no kind of forgery" in without and "days before" not in without
+
+
+@pytest.mark.parametrize(("threshold", "low", "high"), [(0.62, "0.520", "0.720"), (0.95, "0.850", "0.975"), (0.05, "0.025", "0.150")])
+def test_a_report_names_the_band_that_judged(threshold: float, low: str, high: str) -> None:
+    """It said "within 0.10" of a threshold of 0.95, and called fake from there on: 0.96 was judged uncertain, and 0.98 fake."""
+    said = " ".join(limits_of({**DETECTION, "threshold": threshold}))
+    assert f"below {low} is called real, from {high} on fake, between them uncertain" in said
+    for just_below, end in (("real", low), ("uncertain", high)):
+        assert verdict(float(end) - 1e-6, threshold, DETECTION["abstain"]) == just_below != verdict(float(end) + 1e-6, threshold, DETECTION["abstain"])
+    without = " ".join(limits_of({**DETECTION, "threshold": threshold, "abstain": 0.0}))
+    assert f"below {threshold:.3f} is called real, from {threshold:.3f} on fake" in without
 
 
 def test_the_page_is_a_pdf_that_carries_the_signed_report(signed: dict[str, Any], tmp_path: Path) -> None:
