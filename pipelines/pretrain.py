@@ -78,7 +78,7 @@ def shortened(phase: Phase, part: float) -> Phase:
 def start_model(root: Path, settings: Settings, cycle: Cycle) -> tuple["ResNeXtLSTM", bool]:
     """The network to train, and whether it starts from the base model.
 
-    A base of another shape (settings changed) cannot be taken over: the network then starts afresh.
+    A base of another shape (settings changed) cannot be taken over: the network then starts afresh. The spatial prior is that of the settings.
     """
     import torch
 
@@ -94,7 +94,10 @@ def start_model(root: Path, settings: Settings, cycle: Cycle) -> tuple["ResNeXtL
     if shapes[0] != shapes[1]:
         print("The champion's network has another shape (a setting under `model` or faces.size_px changed): this model starts from nothing.", flush=True)
         return model, False
-    model.load_state_dict(base.state_dict())
+    state = base.state_dict()
+    if model.attention is not None and not torch.allclose(model.attention.prior, state["attention.prior"]):  # machines differ in its last digit
+        state["attention.prior"] = model.attention.prior
+    model.load_state_dict(state)
     return model, True
 
 

@@ -277,7 +277,7 @@ class ModelSettings(Block):
         "heads", description="What of CNN and LSTM is averaged: what their heads say, or their features before one head."
     )
     fusion_cnn: Fraction = Field(0.6, description="Weight of the CNN; the LSTM has the rest. `vigil search model.fusion_cnn` tries others.")
-    fusion_learned: bool = Field(False, description="Whether phase 2 learns the weight from `fusion_cnn` on.")
+    fusion_learned: bool = Field(False, description="Whether phase 2 learns the weight: a first model's from `fusion_cnn` on, later ones' from the champion's.")
     dropout: Fraction = Field(0.3, description="Before the heads.")
 
 

@@ -53,6 +53,19 @@ def test_a_first_model_starts_from_nothing_and_the_second_from_the_champion(stor
     assert warm and all((tensor == base.state_dict()[name]).all() for name, tensor in start.state_dict().items())
 
 
+def test_a_changed_spatial_prior_is_trained_with_and_all_else_comes_from_the_champion(story: Any) -> None:
+    """It is no weight that was learned, but lies beside them in the champion's file: the new model said the new prior and looked by the old one."""
+    from model.regions import attention_prior
+
+    root, _, second, _, _ = story
+    start, warm = pretrain.start_model(root, demo_settings({"model": {"spatial_prior": [0.0, 1.0, 0.0]}}), second)
+    unchanged, _ = pretrain.start_model(root, SETTINGS, second)
+    assert warm and start.attention is not None
+    assert (start.attention.prior == attention_prior(start.side, (0.0, 1.0, 0.0)).flatten().log()).all()
+    others = unchanged.state_dict()
+    assert [name for name, tensor in start.state_dict().items() if not (tensor == others[name]).all()] == ["attention.prior"]
+
+
 def test_a_base_of_another_shape_is_not_taken_over(story: Any) -> None:
     root, _, second, _, _ = story
     other = demo_settings({"model": {"lstm_hidden": 16}})
