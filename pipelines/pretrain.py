@@ -10,7 +10,7 @@ from pipelines.scoring import meshes, read_set
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
 from workspace.files import read_json, write_json
-from workspace.settings import PhaseSettings, Settings
+from workspace.settings import ModelSettings, PhaseSettings, Settings
 from workspace.state import IMPORTED
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     model, warm = start_model(root, settings, cycle)
     model.to(best_device())
     if leads():
+        if warm and settings.model.weights:
+            print(f"This model starts from the champion; model.weights ({settings.model.weights}) are for one that has none to start from.", flush=True)
         print(f"Learning on {describe_device()}.", flush=True)
     size = settings.faces.size_px
     train_set = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
@@ -78,27 +80,37 @@ def shortened(phase: Phase, part: float) -> Phase:
 def start_model(root: Path, settings: Settings, cycle: Cycle) -> tuple["ResNeXtLSTM", bool]:
     """The network to train, and whether it starts from the base model.
 
-    A base of another shape (settings changed) cannot be taken over: the network then starts afresh. The spatial prior is that of the settings.
+    A base of another shape (settings changed) cannot be taken over: the network then starts afresh. `model.weights` are asked for only where it
+    does. The spatial prior is that of the settings.
     """
     import torch
 
     from model.network import ResNeXtLSTM
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(cycle.seed)
-        model = ResNeXtLSTM(settings.model, settings.faces.size_px)
+    def fresh(about: ModelSettings) -> ResNeXtLSTM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cycle.seed)
+            return ResNeXtLSTM(about, settings.faces.size_px)
+
     base = load_base(root, cycle)
     if base is None:
-        return model, False
-    shapes = [{name: tensor.shape for name, tensor in network.state_dict().items()} for network in (model, base)]
-    if shapes[0] != shapes[1]:
+        return fresh(settings.model), False
+    model = fresh(settings.model.model_copy(update={"weights": ""}))
+    if not same_shape(model, base):
         print("The champion's network has another shape (a setting under `model` or faces.size_px changed): this model starts from nothing.", flush=True)
-        return model, False
+        return fresh(settings.model), False
+    model.settings = settings.model  # its file says what params.yaml does
     state = base.state_dict()
     if model.attention is not None and not torch.allclose(model.attention.prior, state["attention.prior"]):  # machines differ in its last digit
         state["attention.prior"] = model.attention.prior
     model.load_state_dict(state)
     return model, True
+
+
+def same_shape(one: "ResNeXtLSTM", other: "ResNeXtLSTM") -> bool:
+    """Whether the weights of either network fit the other."""
+    shapes = [{name: tensor.shape for name, tensor in network.state_dict().items()} for network in (one, other)]
+    return shapes[0] == shapes[1]
 
 
 def load_base(root: Path, cycle: Cycle) -> "ResNeXtLSTM | None":

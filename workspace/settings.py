@@ -261,7 +261,8 @@ class ModelSettings(Block):
     weights: str = Field(
         "",
         description="Path of a safetensors file with backbone weights, or the name of published ones: IMAGENET1K_V1 of efficientnet_lite0 "
-        "(installed, no network needed), torchvision's of its own (fetched once, e.g. IMAGENET1K_V2). Empty trains from scratch.",
+        "(installed, no network needed), torchvision's of its own (fetched once, e.g. IMAGENET1K_V2). Empty trains from scratch. "
+        "Where there is a champion of the same shape, it is the start instead.",
     )
     shrink: Positive = Field(
         1, description="Frames are averaged over squares of so many pixels a side first: forged large, looked at small, as fakes are that were sent on."

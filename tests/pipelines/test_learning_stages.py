@@ -72,6 +72,36 @@ def test_a_base_of_another_shape_is_not_taken_over(story: Any) -> None:
     assert pretrain.start_model(root, other, second)[1] is False
 
 
+@pytest.mark.parametrize("weights", ["/gone/backbone.safetensors", "IMAGENET1K_V1"])
+def test_where_the_champion_is_the_start_no_other_weights_are_asked_for(story: Any, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their file had to be kept for ever, and offline it was said that the model starts from random weights."""
+    root, _, second, _, _ = story
+    settings = demo_settings({"model": {"weights": weights}})
+    start, warm = pretrain.start_model(root, settings, second)
+    plain, _ = pretrain.start_model(root, SETTINGS, second)
+    assert warm and all((tensor == plain.state_dict()[name]).all() for name, tensor in start.state_dict().items())
+    assert start.settings == settings.model and capsys.readouterr().err == ""
+
+
+def test_a_base_of_another_shape_leaves_the_start_to_the_weights_of_the_settings(story: Any) -> None:
+    from model.backbones import build_backbone
+
+    root, _, second, _, _ = story
+    start, warm = pretrain.start_model(root, demo_settings({"model": {"backbone": "efficientnet_lite0", "weights": "IMAGENET1K_V1"}}), second)
+    known = build_backbone("efficientnet_lite0", "IMAGENET1K_V1").state_dict()
+    assert not warm and all((tensor == known[name]).all() for name, tensor in start.backbone.state_dict().items())
+
+
+def test_a_start_that_is_not_taken_is_named(story: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def train_nothing(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.training.pretrain", train_nothing)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.learn(story[0], demo_settings({"model": {"weights": "IMAGENET1K_V1"}}), story[2])
+    assert "starts from the champion; model.weights (IMAGENET1K_V1)" in capsys.readouterr().out
+
+
 def test_a_base_that_is_not_the_cycles_is_refused(story: Any) -> None:
     root, _, _, _, _ = story
     with pytest.raises(ModelFileError):
