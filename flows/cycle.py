@@ -187,7 +187,7 @@ def weekly_retrain(workspace: str, scheduled: bool = False, force: bool = False,
     prepare_environment(root)
     with _told_where_nobody_asked():
         settings = load_settings(root / "params.yaml")
-        refuse_unknown_names(settings)
+        refuse_unknown_names(root, settings)
         with lease(root, CYCLE):
             sign_run(root)
             outcome = _run(root, settings, scheduled, force, settings.ingest.sources if sources is None else sources)

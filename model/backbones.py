@@ -7,9 +7,10 @@ forgery are small beside the picture itself. `efficientnet_lite0` comes with Ima
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +129,14 @@ def refuse_unknown_backbone(name: str) -> None:
         )
 
 
+def refuse_unknown_weights(name: str, weights: str, size_px: int) -> None:
+    """Raise what `build_backbone` would of these weights: SettingsError where nobody publishes them, ModelFileError where they do not fit. Fetches nothing."""
+    if weights.isidentifier():
+        _refuse_unpublished(name, weights, size_px)
+    else:
+        build_backbone(name, weights, size_px)
+
+
 def _from_scratch(name: str, size_px: int) -> nn.Module:
     if name in OWN:
         return SmallResNeXt(name)
@@ -138,20 +147,10 @@ def _from_scratch(name: str, size_px: int) -> nn.Module:
 
 def _pretrained(name: str, weights: str, size_px: int) -> nn.Module:
     """torchvision's classifier with its published weights, or from scratch, plainly said, where this machine cannot fetch them; or our Lite0 with its own."""
-    installed = INSTALLED.get(name, {})
-    if weights in installed:
-        return installed[weights]()
-    import torchvision
-
-    ours = name in OWN or name in WRITTEN
-    classifier = None if ours else _classifier(name, size_px)
-    offered = list(installed) if ours else list(torchvision.models.get_model_weights(name).__members__)
-    if classifier is None or weights not in offered:
-        raise SettingsError(
-            f"There are no weights called {weights!r} for {name}.",
-            why=f"there are {', '.join(offered)}" if offered else "nobody publishes weights of networks written here",
-            next_step="Mend model.weights: one of these names, the path of a safetensors file, or empty.",
-        )
+    if weights in INSTALLED.get(name, {}):
+        return INSTALLED[name][weights]()
+    _refuse_unpublished(name, weights, size_px)
+    classifier = _classifier(name, size_px)
     try:
         path = _fetched(_address(name, weights))
     except OSError as problem:
@@ -159,13 +158,35 @@ def _pretrained(name: str, weights: str, size_px: int) -> nn.Module:
     else:
         try:
             classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # tensors alone: no code of the file runs
-        except RuntimeError as problem:  # a ViT's places are those of the size it was trained at
-            raise ModelFileError(
-                f"The weights {weights} do not fit {name} at {size_px} px.",
-                why=str(problem).splitlines()[-1].strip()[:300],
-                next_step="Set faces.size_px to what they were trained at (224 for a ViT), or leave model.weights empty.",
-            ) from problem
+        except RuntimeError as problem:
+            raise _misfit(name, weights, size_px, str(problem).splitlines()[-1].strip()[:300]) from problem
     return _features_of(name, classifier)
+
+
+def _refuse_unpublished(name: str, weights: str, size_px: int) -> None:
+    """Raise SettingsError where nobody publishes such weights of the encoder, ModelFileError where those are of another size. Fetches nothing."""
+    installed = INSTALLED.get(name, {})
+    if weights in installed:
+        return
+    import torchvision
+
+    ours = name in OWN or name in WRITTEN
+    refuse_unknown_backbone(name)
+    published: Mapping[str, Any] = {} if ours else torchvision.models.get_model_weights(name).__members__
+    if weights not in published:
+        offered = list(installed) if ours else list(published)
+        raise SettingsError(
+            f"There are no weights called {weights!r} for {name}.",
+            why=f"there are {', '.join(offered)}" if offered else "nobody publishes weights of networks written here",
+            next_step="Mend model.weights in params.yaml: one of these names, the path of a safetensors file, or empty.",
+        )
+    if name.startswith("vit_") and (trained := published[weights].meta["min_size"][0]) != size_px:  # its places are those of that size
+        raise _misfit(name, weights, size_px, f"they were trained at {trained} px, and a ViT works at one size")
+
+
+def _misfit(name: str, weights: str, size_px: int, why: str) -> ModelFileError:
+    step = "Set faces.size_px to what they were trained at (224 for most ViTs), or leave model.weights empty."
+    return ModelFileError(f"The weights {weights} do not fit {name} at {size_px} px.", why=why, next_step=step)
 
 
 def _address(name: str, weights: str) -> str:

@@ -51,7 +51,7 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
         return {"outcome": "nothing new", "reason": f"no new file, batch, setting or stage version; {_what_else(events)}", "cycle": ""}
     from pipelines.names import refuse_unknown_names
 
-    refuse_unknown_names(settings)  # before anything is taken in
+    refuse_unknown_names(root, settings)  # before anything is taken in
     from flows.environment import prepare_environment, start_private_server
 
     prepare_environment(root)
