@@ -198,14 +198,17 @@ def _address(name: str, weights: str) -> str:
 def _fetched(address: str) -> Path:
     """The file of a published address, fetched once into torch's own cache; its name carries the first digits of its sha256.
 
-    Raises OSError where it cannot be fetched, ModelFileError where the file that lies there is another.
+    Raises OSError where it cannot be fetched whole, ModelFileError where the file that lies there is another.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
     found = torch.hub.HASH_REGEX.search(path.name)  # type: ignore[attr-defined]
     digits = found.group(1) if found else ""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(address, str(path), progress=False)
+        try:
+            torch.hub.download_url_to_file(address, str(path), hash_prefix=digits, progress=False)
+        except RuntimeError as problem:  # a connection that was cut gives a short file and no other word; torch keeps nothing of it
+            raise OSError(f"what came is not the file that was published: {problem}") from problem
     if not digits or not sha256_file(path).startswith(digits):
         raise ModelFileError(
             f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step="Delete it; it will be fetched again."

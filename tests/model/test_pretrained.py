@@ -1,5 +1,9 @@
 """Published backbone weights: fetched once, checked by hash, and where they cannot be had that is said."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,30 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, di
     return path, state
 
 
+@contextmanager
+def serving(bodies: Iterator[bytes], length: int) -> Iterator[str]:
+    """The address of a server that says `length` bytes come, and sends the next body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(next(bodies))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def first(network: torch.nn.Module) -> torch.Tensor:
     return next(network.parameters())
 
@@ -42,11 +70,29 @@ def test_offline_it_says_that_it_starts_from_scratch(published: tuple[Path, dict
     assert "random weights instead" in capsys.readouterr().err
 
 
-def test_a_file_that_is_not_the_published_one_is_refused(published: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
-    path, _ = published
+def test_a_file_that_lies_there_and_is_not_the_published_one_is_refused(published: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    build_backbone("resnet18", "IMAGENET1K_V1")
+    path = Path(torch.hub.get_dir()) / "checkpoints" / published[0].name
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ModelFileError, match="Refused"):
         build_backbone("resnet18", "IMAGENET1K_V1")
+
+
+def test_what_came_short_or_wrong_is_not_kept_and_is_fetched_again(
+    published: tuple[Path, dict[str, torch.Tensor]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A connection that was cut left a short file under the final name: refused in every later cycle, until a person deleted it."""
+    path, state = published
+    content = path.read_bytes()
+    monkeypatch.setenv("no_proxy", "*")
+    bodies = iter((content[:100000], content[:-1] + b"x", content))
+    with serving(bodies, len(content)) as address:
+        monkeypatch.setattr(backbones, "_address", lambda name, weights: f"{address}/{path.name}")
+        for _ in range(2):
+            assert not torch.equal(first(build_backbone("resnet18", "IMAGENET1K_V1")), state["conv1.weight"])
+            assert "could not be fetched" in capsys.readouterr().err
+            assert not list((Path(torch.hub.get_dir()) / "checkpoints").iterdir())
+        assert torch.equal(first(build_backbone("resnet18", "IMAGENET1K_V1")), state["conv1.weight"])
 
 
 def test_weights_of_another_shape_are_one_clear_error(published: tuple[Path, dict[str, torch.Tensor]]) -> None:
