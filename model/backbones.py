@@ -261,6 +261,19 @@ def refuse_side(name: str, side: int) -> None:
         ) from problem
 
 
+def refuse_lone_pictures(name: str, side: int) -> None:
+    """Raise SettingsError where the encoder called `name` cannot learn from one picture `side` px wide: batch norm needs more than one value a channel."""
+    try:
+        with torch.no_grad():
+            _from_scratch(name, side).train()(torch.zeros(1, 3, side, side))
+    except ValueError as problem:
+        raise SettingsError(
+            f"The backbone {name} cannot learn from one picture of {side} px at once.",
+            why=f"pretrain.micro_batch, or what it leaves of a process's share of a batch, is 1; {str(problem).splitlines()[0][:200]}",
+            next_step="Mend batch, micro_batch or processes of pretrain in params.yaml: at least two pictures must be seen at once.",
+        ) from problem
+
+
 def feature_shape(encoder: nn.Module, size_px: int) -> tuple[int, int]:
     """(channels F, side of the map) for pictures of size_px, found by running one."""
     was_training = encoder.training

@@ -78,7 +78,7 @@ def compare(
     before the first cycle, SettingsError for an unknown name, or one whose network does not take pictures of this size.
     """
     names = list(dict.fromkeys(names))  # the same name twice is no second seed
-    _refuse_unknown(names, settings.faces.size_px // settings.model.shrink)
+    _refuse_unknown(names, settings)
     # a 3D network has no map of each frame in which a forgery could be found, so that none of them is taught that way
     settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0})})
     blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
@@ -95,16 +95,19 @@ def compare(
     return [rows[name, seed] for name in names for seed in seeds]
 
 
-def _refuse_unknown(names: Sequence[str], side: int) -> None:
-    """Raise SettingsError for a name that is none, or that does not take pictures `side` px wide, before anything is trained."""
-    from model.backbones import refuse_side
+def _refuse_unknown(names: Sequence[str], settings: Settings) -> None:
+    """Raise SettingsError for a name that is none, or that does not take pictures as the settings show them, before anything is trained."""
+    from model.backbones import refuse_lone_pictures, refuse_side
 
+    side = settings.faces.size_px // settings.model.shrink
     for name in names:
         kind, _, temporal = name.partition(":")
         if kind == "temporal" and temporal not in TEMPORAL:
             raise SettingsError(f"There is no {name!r} to compare.", why=f"temporal heads are {', '.join(TEMPORAL)}", next_step="Mend the name.")
         if kind != "temporal" and name != CLIP_3D:
             refuse_side(name, side)
+            if settings.pretrain.fewest_at_once == 1:
+                refuse_lone_pictures(name, side)
 
 
 def _model_settings(model: ModelSettings, name: str) -> ModelSettings:

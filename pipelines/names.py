@@ -12,17 +12,20 @@ USUAL_SIDE = 16  # and known to take pictures whose side is a multiple of this
 
 
 def refuse_unknown_names(root: Path, settings: Settings) -> None:
-    """Raise DataError for a forger, SettingsError for a backbone or weights that nobody has, or a backbone that does not take pictures of the size that
-    it would be shown, ModelFileError for weights that do not fit it, or whose file is not there where the next model would start from it.
+    """Raise DataError for a forger, SettingsError for a backbone or weights that nobody has, or a backbone that does not take pictures of the size or in
+    the number that it would be shown, ModelFileError for weights that do not fit it, or whose file is not there where the next model would start from it.
     """
     refuse_unknown_forgers(settings.forge)
     name, weights, side = settings.model.backbone, settings.model.weights, settings.faces.size_px // settings.model.shrink
-    if name in USUAL and side >= USUAL_SIDE and side % USUAL_SIDE == 0 and not weights:
+    known = name in USUAL and side >= USUAL_SIDE and side % USUAL_SIDE == 0
+    if known and not weights and settings.pretrain.fewest_at_once > 1:
         return
-    from model.backbones import refuse_side, refuse_unknown_backbone, refuse_unknown_weights
+    from model.backbones import refuse_lone_pictures, refuse_side, refuse_unknown_backbone, refuse_unknown_weights
 
     refuse_unknown_backbone(name)
     refuse_side(name, side)
+    if settings.pretrain.fewest_at_once == 1:
+        refuse_lone_pictures(name, side)
     if weights.isidentifier():  # beside a champion, too: the attacker of stage `evaluate` starts from them
         refuse_unknown_weights(name, weights, side)
     elif weights and _starts_anew(root, settings):

@@ -307,6 +307,11 @@ class PhaseSettings(Block):
     )
     compile: bool = Field(False, description="The backbone goes through torch.compile: faster after a first minute; asks for a C++ compiler.")
 
+    @property
+    def fewest_at_once(self) -> int:
+        """Clips (or frames) in the smallest piece of a batch that a process sees at once."""
+        return (self.batch // self.processes) % self.micro_batch or self.micro_batch
+
 
 class PretrainSettings(PhaseSettings):
     """Phase 1."""

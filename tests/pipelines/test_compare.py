@@ -112,6 +112,11 @@ def test_unknown_networks_are_refused_before_anything_is_trained(root: Path, nam
     assert not (root / RESULTS).exists()
 
 
+def test_a_network_that_cannot_learn_from_one_picture_at_once_is_refused_before_anything_is_trained(root: Path) -> None:
+    with pytest.raises(SettingsError, match="one picture of 32 px"):
+        compare(root, demo_settings({"pretrain": {"micro_batch": 1}}), ["resnet18"], 3, 2, [1])
+
+
 def test_before_the_first_cycle_there_is_nothing_to_compare_on(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="vigil retrain"):
         compare(tmp_path, SETTINGS, ["meso4"], 3, 2, [1])

@@ -1,4 +1,4 @@
-"""What a cycle refuses before it begins: weights that nobody publishes, that do not fit, or whose file is not there."""
+"""What a cycle refuses before it begins: weights that cannot be had or do not fit, and single pictures that batch norm cannot learn from."""
 
 from pathlib import Path
 from typing import Any
@@ -69,3 +69,26 @@ def test_a_cycle_under_way_is_not_asked_for_what_it_may_have_started_from_alread
     about = {"cycle": "2026-W47.1", "judged": ["b1"], "base_model": "", "fingerprint": "", "scheduled": False, "week": "2026-W47"}
     Journal(tmp_path).append("cycle_opened", **about)
     look(tmp_path, {"weights": "gone.safetensors"})
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size_px", "phase", "refused"),
+    [
+        ("resnet18", 32, {"batch": 8, "micro_batch": 1}, True),
+        ("resnet18", 32, {"batch": 20, "micro_batch": 4, "processes": 4}, True),  # five a process: four, and one
+        ("resnext50_32x4d", 32, {"batch": 8, "micro_batch": 1}, True),
+        ("resnet18", 32, {"batch": 8, "micro_batch": 2}, False),
+        ("resnet18", 64, {"batch": 8, "micro_batch": 1}, False),
+        ("squeezenet1_1", 32, {"batch": 8, "micro_batch": 1}, False),  # it has no batch norm
+    ],
+)
+def test_a_single_picture_of_which_batch_norm_sees_one_value_is_refused(
+    tmp_path: Path, backbone: str, size_px: int, phase: dict[str, int], refused: bool
+) -> None:
+    """It passed every check, and was a traceback of stage `pretrain` without a word about micro_batch."""
+    about = {"faces": {"size_px": size_px}, "pretrain": phase}
+    if not refused:
+        return look(tmp_path, {"backbone": backbone}, **about)
+    with pytest.raises(SettingsError, match="one picture of 32 px") as refusal:
+        look(tmp_path, {"backbone": backbone}, **about)
+    assert "micro_batch" in refusal.value.next_step
