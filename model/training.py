@@ -217,11 +217,12 @@ class _Fit:
             return self.base(clips, lengths).float()
 
     def _attacked(self, count: int, step: int) -> Tensor:
-        """Which clips of the batch are attacked [count]; none while the rate still rises."""
+        """Which clips of the batch are attacked [count]; none while the rate still rises. What is left of a clip in one step counts in the next."""
         s, chosen = self.settings, torch.zeros(count, dtype=torch.bool)
         if s.adversarial_steps and s.adversarial_eps > 0 and step >= round(s.warmup * s.steps):
             order = np.random.default_rng([self.seed, step, ATTACK]).permutation(count)
-            chosen[order[: round(count * s.adversarial_fraction)]] = True
+            until, before = (round(done * count * s.adversarial_fraction) for done in (step + 1, step))
+            chosen[order[: until - before]] = True
         return chosen
 
     def _attack(self, clips: Tensor, lengths: Tensor | None, fake: Tensor, attacked: Tensor, step: int, start: int) -> Tensor:

@@ -237,10 +237,12 @@ class SplitSettings(Block):
 class BudgetSettings(Block):
     """What one cycle may cost, whatever the history holds."""
 
+    RULES = (Rule(("hardened_clips",), lambda most: most != 1, "hardened_clips 1 attacks none: half are real and half fake, so it takes 2 or more, or 0"),)
+
     new_clips: Positive = Field(20000, description="Most clips of the batches under judgement drawn to train.")
     replay_clips: NotNegative = Field(4000, description="Clips of earlier batches, generator- and class-balanced.")
     forged_fraction: Fraction = Field(0.1, description="Part of the drawn clips that is newly forged, generators in rotation.")
-    hardened_clips: NotNegative = Field(1000, description="Clips attacked by `harden`.")
+    hardened_clips: NotNegative = Field(1000, description="Clips attacked by `harden`, half real and half fake; 0 attacks none.")
     evaluation_clips_per_slice: Positive = Field(400, description="Seeded panel: videos a slice, half the earliest, half the latest.")
     attack_clips: Positive = Field(400, description="Holdout clips attacked in `evaluate`; with half as many an equal challenger is held once in 33 weeks.")
 
@@ -333,7 +335,7 @@ class TrainSettings(PhaseSettings):
         "scores", description="The distance: 1-D Wasserstein between the scores, or a critic with gradient penalty on the clip embedding."
     )
     distillation: float = Field(0.5, ge=0, le=10, description="Weight of logit distillation from the base model on replayed clips.")
-    adversarial_fraction: Fraction = Field(0.5, description="Part of each batch attacked during training.")
+    adversarial_fraction: Fraction = Field(0.5, description="Part of the clips attacked during training; less than a clip of one batch counts in the next.")
     adversarial_eps: float = Field(2 / 255, ge=0, le=0.2, description="Bound of attacks during training, in pixels of [0,1].")
     adversarial_steps: NotNegative = Field(1, description="0 switches attacks during training off.")
     ema: Fraction = Field(0.99, description="Decay of the averaged weights that are kept.")

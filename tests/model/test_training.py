@@ -264,6 +264,22 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path):
     assert torch.equal(torch.get_rng_state(), state) and torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.parametrize(("batch", "fraction"), [(8, 0.05), (4, 0.125), (12, 0.04), (32, 0.015), (8, 0.3), (4, 1.0), (4, 0.0)])
+def test_the_attacked_part_of_many_batches_is_the_fraction_asked_for(batch, fraction):
+    """It was rounded in each batch by itself: less than half a clip attacked nothing at all, in silence."""
+    settings = PHASE2.model_copy(update={"batch": batch, "micro_batch": batch, "adversarial_fraction": fraction, "warmup": 0.0})
+    task = _Fit(small_model(1), toy_clips(8), settings, 3, None, None)
+    attacked = [int(task._attacked(batch, step).sum()) for step in range(200)]
+    assert abs(sum(attacked) - 200 * batch * fraction) < 1 and max(attacked) - min(attacked) <= 1
+
+
+@pytest.mark.parametrize(("batch", "fraction"), [(32, 0.5), (16, 0.5), (12, 0.5), (10, 0.7), (100, 0.29)])
+def test_where_the_fraction_is_whole_clips_every_batch_has_as_many(batch, fraction):
+    settings = PHASE2.model_copy(update={"batch": batch, "micro_batch": batch, "adversarial_fraction": fraction, "warmup": 0.0})
+    task = _Fit(small_model(1), toy_clips(8), settings, 3, None, None)
+    assert {int(task._attacked(batch, step).sum()) for step in range(0, 20000, 7)} == {round(batch * fraction)}
+
+
 def test_a_frozen_backbone_stands_still_for_its_part_of_the_steps_and_then_learns(tmp_path):
     start = {name: tensor.clone() for name, tensor in small_model(1).backbone.named_parameters()}
     still, _ = run(fit, tmp_path / "still", frozen=1.0)

@@ -148,6 +148,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("gates.max_fpr", float("nan"), "gates.max_fpr"),
         ("model.spatial_prior", [0.5, 0.5, 0.5], "sum to 1"),
         ("model.spatial_prior", [1.0], "spatial_prior"),
+        ("budget.hardened_clips", 1, "attacks none"),
         ("harden.step_size", 0.001, "cannot reach its own bound"),
         ("harden.eps", 0.003, "harden.eps"),
         ("evaluate.attacks", ["square"], "name pgd or apgd"),
