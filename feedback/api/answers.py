@@ -287,7 +287,18 @@ class NewPassword(Asked):
     old: str = Field("", max_length=512)
 
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemBody, "description": what, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}}
-    for status, what in ((401, "Not known"), (403, "Not allowed"), (404, "Not there"), (422, "Not understood"), (429, "Too often"), (503, "Not now"))
-}
+_WORDS = {
+    400: "Broken", 401: "Not known", 403: "Not allowed", 404: "Not there", 408: "Too slow", 409: "Not as things stand", 410: "Gone", 413: "Too large",
+    415: "Not in this form", 421: "Not under this name", 422: "Not understood", 429: "Too often", 431: "Too long a head", 503: "Not now",
+}  # fmt: skip
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the schema says of these statuses."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+    return {status: {"model": ProblemBody, "description": _WORDS[status], "content": content} for status in statuses}
+
+
+OPEN = {"security": list[Any]()}  # of a route that answers without a key
+ANYWHERE = refusals(400, 403, 408, 413, 421, 431, 503)  # whatever route is asked: feedback/api/guard.py
+REFUSALS = refusals(401, 404, 422, 429)

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 
 from feedback.access import Actor
 from feedback.api import detections, others
-from feedback.api.answers import ProblemBody, Reference, json_response
+from feedback.api.answers import ANYWHERE, OPEN, Reference, json_response, refusals
 from feedback.api.caller import Callers, Door, install_refusals
 from feedback.api.events import Changes
 from feedback.api.guard import Guard
@@ -62,26 +62,28 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
             service.close()
 
     # No docs pages: they load their scripts from other hosts. /openapi.json stays.
-    app = FastAPI(title="Vigil", version="1", description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan, generate_unique_id_function=_name)
+    app = FastAPI(
+        title="Vigil", version="1", description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan, responses=ANYWHERE, generate_unique_id_function=_name
+    )  # fmt: skip
     app.state.service, app.state.changes, app.state.callers, app.state.names = service, changes, callers, names
     install_problem_handlers(app)
     install_refusals(app)
     app.add_middleware(Guard, names=names)
     app.add_middleware(Measured, figures=figures)
 
-    @app.get("/healthz", tags=["service"])
+    @app.get("/healthz", tags=["service"], openapi_extra=OPEN)
     async def healthz() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["service"], responses={503: {"model": ProblemBody}})
+    @app.get("/readyz", tags=["service"], openapi_extra=OPEN)
     async def readyz() -> Response:
         """A model has scored its golden clip; else 503 with the reason."""
         if workers.model is None:
             raise Problem(503, f"No model is ready: {workers.why}.", next_step=workers.next_step, retry_after_seconds=RETRY_SECONDS)
         return json_response({**workers.model, "reload_problem": workers.reload_problem})
 
-    @app.get("/metrics", tags=["service"], responses={200: {"content": {"text/plain": {}}}})
+    @app.get("/metrics", tags=["service"], responses={200: {"content": {"text/plain": {}}}, **refusals(401, 429)})
     async def metrics(actor: Annotated[Actor, Depends(callers.actor)]) -> Response:
         """Figures for a monitoring system; for keys of engineers."""
         counts = await door.do(service.figures, actor)

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import AfterValidator
 
 from feedback.access import Actor
-from feedback.api.answers import REFUSALS, Batch, Detection, DetectionPage, Dispute, Explanation, Mode, Policy, Reference, Verdict, json_response
+from feedback.api.answers import REFUSALS, Batch, Detection, DetectionPage, Dispute, Explanation, Mode, Policy, Reference, Verdict, json_response, refusals
 from feedback.api.caller import Callers, Door
 from feedback.api.events import Changes, progress, until_done
 from feedback.api.problems import Problem
@@ -66,7 +66,7 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
             raise Problem(422, str(problem)) from problem
         return found
 
-    @routes.post("/detections", status_code=201, responses={201: {"model": Detection}, 202: {"model": Detection}}, openapi_extra=_ONE_BODY)
+    @routes.post("/detections", status_code=201, responses={201: {"model": Detection}, 202: {"model": Detection}, **refusals(415)}, openapi_extra=_ONE_BODY)
     async def detect(
         request: Request,
         actor: Caller,
@@ -94,7 +94,7 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
         done = found["state"] == "done"
         return json_response({**found, "file": name}, 201 if done else 202, {"Location": f"/v1/detections/{found['id']}"})
 
-    @routes.post("/detections/batch", status_code=202, responses={202: {"model": Batch}}, openapi_extra=_MANY_BODY)
+    @routes.post("/detections/batch", status_code=202, responses={202: {"model": Batch}, **refusals(415)}, openapi_extra=_MANY_BODY)
     async def detect_batch(
         request: Request, actor: Caller, policy: Annotated[Policy, Query()] = "", mode: Annotated[Mode, Query()] = "", idempotency_key: IdempotencyKey = ""
     ) -> Response:
@@ -153,7 +153,7 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
         """The same frame under the heat of the explanation; ask for the explanation first."""
         return _picture(await door.do(service.media_file, actor, detection_id, f"heatmap-{number}"))
 
-    @routes.get("/detections/{detection_id}/explanation", responses={200: {"model": Explanation}, 410: {}, 409: {}})
+    @routes.get("/detections/{detection_id}/explanation", responses={200: {"model": Explanation}, **refusals(409, 410)})
     async def explanation(detection_id: Id, actor: Caller) -> Response:
         """Why the network said so; the first time it takes some seconds."""
         try:
@@ -161,7 +161,7 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
         except ValueError as problem:
             raise Problem(409, str(problem)) from problem
 
-    @routes.get("/detections/{detection_id}/report", responses={200: {"content": {"application/pdf": {}, "application/json": {}}}, 409: {}, 410: {}})
+    @routes.get("/detections/{detection_id}/report", responses={200: {"content": {"application/pdf": {}, "application/json": {}}}, **refusals(409, 410)})
     async def report(detection_id: Id, actor: Caller, form: Annotated[str, Query(alias="format", pattern="^(json|pdf)$")] = "json") -> Response:
         """The signed report of a verdict."""
         try:
@@ -172,7 +172,7 @@ def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
             raise Problem(409, str(problem), next_step="Ask again when its state is `done`.") from problem
         return Response(page, media_type="application/pdf", headers={"Content-Disposition": f'attachment; filename="vigil-{detection_id[:12]}.pdf"'})
 
-    @routes.post("/detections/{detection_id}/dispute", responses={200: {"model": Detection}, 409: {}})
+    @routes.post("/detections/{detection_id}/dispute", responses={200: {"model": Detection}, **refusals(409)})
     async def dispute(detection_id: Id, actor: Caller, given: Dispute) -> Response:
         """Say that a verdict is wrong: people look at it."""
         try:
@@ -217,7 +217,7 @@ def _is_photo(file: Upload) -> bool:
 
 
 def _pictures() -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {"image/webp": {}}, "description": "A picture."}, 410: {"description": "The media are gone, or in quarantine."}}
+    return {200: {"content": {"image/webp": {}}, "description": "A picture."}, **refusals(410)}
 
 
 def _picture(path: Any) -> Response:

@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from feedback.access import Actor
 from feedback.accounts import AccountRefused
 from feedback.api.answers import (
+    OPEN,
     REFUSALS,
     Account,
     Case,
@@ -25,6 +26,7 @@ from feedback.api.answers import (
     Webhook,
     Why,
     json_response,
+    refusals,
 )
 from feedback.api.caller import Callers, Door
 from feedback.api.problems import Problem
@@ -59,12 +61,12 @@ def cases(door: Door, callers: Callers) -> APIRouter:
         """One case, its answers, and which models have learned from it."""
         return json_response(await door.do(service.case, actor, case_id))
 
-    @routes.post("/cases/{case_id}/review", status_code=201, responses={201: {"model": Case}, 409: {}})
+    @routes.post("/cases/{case_id}/review", status_code=201, responses={201: {"model": Case}, **refusals(409)})
     async def review(case_id: Id, actor: Caller, given: Review) -> Response:
         """Answer a case, once. When enough agree, `real` and `fake` reach the next cycle's batch."""
         return json_response(await door.do(service.review, actor, case_id, given.label, given.note, given.identity, given.seconds), 201)
 
-    @routes.post("/cases/{case_id}/undo", responses={200: {"model": Case}, 409: {}})
+    @routes.post("/cases/{case_id}/undo", responses={200: {"model": Case}, **refusals(409)})
     async def undo(case_id: Id, actor: Caller) -> Response:
         """Take one's answer back, until it was handed over."""
         try:
@@ -72,7 +74,7 @@ def cases(door: Door, callers: Callers) -> APIRouter:
         except ValueError as problem:
             raise Problem(409, str(problem)) from problem
 
-    @routes.post("/cases/{case_id}/quarantine", responses={200: {"model": Case}, 409: {}})
+    @routes.post("/cases/{case_id}/quarantine", responses={200: {"model": Case}, **refusals(409)})
     async def quarantine(case_id: Id, actor: Caller, given: Why) -> Response:
         """Keep a case out of training and out of the queue."""
         try:
@@ -80,7 +82,7 @@ def cases(door: Door, callers: Callers) -> APIRouter:
         except ValueError as problem:
             raise Problem(409, str(problem)) from problem
 
-    @routes.post("/cases/{case_id}/release", responses={200: {"model": Case}, 409: {}})
+    @routes.post("/cases/{case_id}/release", responses={200: {"model": Case}, **refusals(409)})
     async def release(case_id: Id, actor: Caller) -> Response:
         """End a quarantine."""
         try:
@@ -88,7 +90,7 @@ def cases(door: Door, callers: Callers) -> APIRouter:
         except ValueError as problem:
             raise Problem(409, str(problem)) from problem
 
-    @routes.post("/cases/{case_id}/gold", responses={200: {"model": Case}, 409: {}})
+    @routes.post("/cases/{case_id}/gold", responses={200: {"model": Case}, **refusals(409)})
     async def gold(case_id: Id, actor: Caller, given: Gold) -> Response:
         """Say what a case truly is: it measures reviewers from now on, and never trains."""
         try:
@@ -168,7 +170,7 @@ def rest(door: Door, callers: Callers) -> APIRouter:
         """Which model answers, and every decision about models."""
         return json_response(await door.look(service.models, actor))
 
-    @routes.post("/models/rollback", responses={200: {"description": "What was done."}, 409: {}})
+    @routes.post("/models/rollback", responses={200: {"description": "What was done."}, **refusals(409)})
     async def rollback(actor: Caller, given: Rollback) -> Response:
         """Serve an earlier champion again."""
         return json_response({"done": await door.do(service.rollback, actor, given.why, given.to)})
@@ -221,7 +223,7 @@ def sign_up(door: Door, callers: Callers) -> APIRouter:
     """The one route of people who are not known yet."""
     routes, service = APIRouter(prefix="/v1", responses=REFUSALS, tags=["people"]), door.service
 
-    @routes.post("/sign-up", status_code=201, responses={201: {"description": "The id of the new account."}})
+    @routes.post("/sign-up", status_code=201, responses={201: {"description": "The id of the new account."}}, openapi_extra=OPEN)
     async def make_account(request: Request, given: SignUp, actor: Annotated[Actor, Depends(callers.actor)]) -> Response:
         """Make one's own account; the settings say what it may do."""
         callers.sign_up(request)

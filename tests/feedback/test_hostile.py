@@ -69,7 +69,7 @@ def ask(operation: Any, key: str, asked: Counter[str]) -> None:
     from hypothesis import HealthCheck, given, settings
     from schemathesis import GenerationMode
     from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+    from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
     fitting, others = (operation.as_strategy(generation_mode=mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE))
 
@@ -78,7 +78,7 @@ def ask(operation: Any, key: str, asked: Counter[str]) -> None:
     def once(case: Any) -> None:
         answer = case.call(headers={"Authorization": f"Bearer {key}"}, timeout=60)
         asked["cases"] += 1
-        case.validate_response(answer, checks=[not_a_server_error])
+        case.validate_response(answer, checks=[not_a_server_error, status_code_conformance])
         if answer.status_code >= 400:
             asked["problems"] += 1
             assert answer.headers["content-type"][0].startswith("application/problem+json") and answer.json()["detail"], answer.text

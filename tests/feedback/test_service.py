@@ -273,7 +273,23 @@ def test_a_workspace_is_served_by_one_service_until_that_ends(root: Path, models
 
 
 def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_probe_alone(service: Service) -> None:
-    paths = service.client.get("/openapi.json").json()["paths"]
+    described = service.client.get("/openapi.json").json()
+    paths = described["paths"]
     assert {"/healthz", "/readyz", "/metrics", "/v1/detections", "/v1/detections/batch", "/v1/cases/{case_id}/review", "/v1/models/rollback"} <= set(paths)
     assert all(operation.get("description") for path in paths.values() for operation in path.values()), "every route says what it does"
     assert service.client.post("/v1/clips", content=io.BytesIO(b"x")).status_code == 404
+    keyless = {path for path, one in paths.items() if any(operation.get("security", described["security"]) == [] for operation in one.values())}
+    assert keyless == {"/healthz", "/readyz", "/v1/sign-up"}, "a generated client sends a key to all others"
+    json_body, head = {"content": b'{"name": "' + b"a" * (1 << 20) + b'"}', "headers": {"Content-Type": "application/json"}}, {"headers": {"X": "a" * 40_000}}
+    for path, more, status in (
+        ("/v1/detections", {"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415),
+        ("/v1/detections/batch", {"content": b"--B", "headers": {"Content-Type": "multipart/form-data; boundary=B"}}, 400),
+        ("/v1/detections", {"files": {"file": b"x" * (MAX_UPLOAD_BYTES + 1)}}, 413),
+        ("/v1/keys", json_body, 413),
+        ("/v1/keys", {**head, "json": {}}, 431),
+        ("/metrics", {}, 403),
+        ("/healthz", head, 431),
+    ):
+        method = "POST" if "post" in paths[path] else "GET"
+        is_problem(service.client.request(method, path, **more), status)
+        assert "application/problem+json" in paths[path][method.lower()]["responses"][str(status)]["content"], (path, status)
