@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -170,5 +170,6 @@ def _ours(request: Request, given: dict[str, str]) -> bool:
 
 
 def _within(path: str) -> str:
-    """Where to go after the log-in: a page of the console, never another site."""
-    return path if path == PATH or (path.startswith(f"{PATH}/") and "\\" not in path and "//" not in path) else PATH
+    """Where to go after the log-in: a page of the console, never another site, nor what lies above the console."""
+    climbs = ".." in unquote(path.partition("?")[0]).split("/")  # a browser takes %2e for a dot too
+    return path if path == PATH or (path.startswith(f"{PATH}/") and "\\" not in path and "//" not in path and not climbs) else PATH

@@ -205,7 +205,8 @@ def test_nobody_is_led_to_the_log_in_and_from_there_back_but_never_to_another_si
     asked = client.get("/console/history?verdict=fake")
     assert asked.status_code == 303 and asked.headers["location"] == "/console/log-in?next=%2Fconsole%2Fhistory%3Fverdict%3Dfake"
     token = client.get("/console/log-in").cookies["vigil_form"]
-    for wanted, leads in (("/console/history", "/console/history"), ("//evil.example", "/console"), ("/console/..//evil.example", "/console")):
+    above = [(f"/console/{climb}/evil", "/console") for climb in ("..", "a/../..", "%2e%2E", ".%2e")]
+    for wanted, leads in (("/console/history", "/console/history"), ("//evil.example", "/console"), ("/console/..//evil.example", "/console"), *above):
         form = {"csrf": token, "user_name": "vera", "password": PASSWORD, "next": wanted}
         assert client.post("/console/log-in", data=form).headers["location"] == leads
 
