@@ -1,7 +1,7 @@
 """Figures for a monitoring system, in Prometheus' text form: requests by route and status, and what the service counts."""
 
 import time
-from typing import Any
+from inspect import isfunction
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,7 +53,16 @@ class Measured:
         try:
             await self.app(scope, receive, told)
         finally:
-            route: Any = scope.get("route")
-            pattern = getattr(route, "path", "") or "(none)"
+            pattern = _pattern(scope)
             self.figures.requests.labels(scope["method"] if scope["method"] in METHODS else "other", pattern, status).inc()
             self.figures.seconds.labels(pattern).observe(time.perf_counter() - started)
+
+
+def _pattern(scope: Scope) -> str:
+    """The pattern of the route that answered, with the path under which it is mounted; "(none)" where there is none."""
+    route, mount = scope.get("route"), scope.get("root_path", "")
+    if route is not None:
+        return f"{mount}{route.path}"
+    if isfunction(scope.get("endpoint")) and not scope.get("path_params"):  # a plain route of one address, such as /openapi.json
+        return str(scope["path"])
+    return f"{mount}/{{path}}" if mount else "(none)"  # files of a mounted folder

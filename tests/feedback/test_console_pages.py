@@ -211,6 +211,16 @@ def test_nobody_is_led_to_the_log_in_and_from_there_back_but_never_to_another_si
         assert client.post("/console/log-in", data=form).headers["location"] == leads
 
 
+def test_figures_name_a_page_as_its_address_does(served: Service) -> None:
+    """A page of the console and a route of the API went by one name, and the start and the description of the API by none."""
+    for path in ("/console/log-in", "/console/nowhere", "/", "/openapi.json", "/v1/models", "/nowhere/at/all"):
+        served.by("emil").get(path)
+    told = served.by("emil").get("/metrics").text
+    for route in ("/console/log-in", "/console/{path:path}", "/", "/openapi.json", "/v1/models", "(none)"):
+        assert f'vigil_requests_total{{method="GET",route="{route}",' in told, route
+    assert 'route="/log-in"' not in told and 'route="(none)",status="200"' not in told
+
+
 def test_a_form_from_elsewhere_is_refused(served: Service) -> None:
     client = httpx.Client(base_url=served.url, trust_env=False)
     token = client.get("/console/log-in").cookies["vigil_form"]
