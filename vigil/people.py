@@ -185,16 +185,18 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
     """Erase uploads (detection ids) and samples (sha256) and take what was erased out of the training data; with none only the latter.
 
     Returns {"erased": [...], "training": [...], "left": n}: `left` erasures wait for the end of the cycle that is running.
-    Raises WorkspaceError, with nothing erased, for one that nobody knows, and without a name or a reason.
+    Raises WorkspaceError, with nothing erased, for one that nobody knows, without a name or a reason, and where a committed file cannot be read.
     """
     from feedback.keep import MediaStore
     from feedback.retention import Retention, finish_erasures
     from workspace.lease import lease
+    from workspace.objects import refuse_damaged
     from workspace.repository import set_remote
 
     if not who.strip() or not why.strip():
         raise WorkspaceError("Nothing was erased.", why=f"who is {who!r}, why is {why!r}", next_step="Give a name and a reason.")
     with lease(root, "erase"), _database(root, settings) as database:
+        refuse_damaged(root)
         set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)  # a copied workspace still names the remote of the first one
         retention, operator = Retention(database, MediaStore(root, settings), settings.feedback), Operator("", Role.admin, who)
         in_batches = _samples_of(root) if what else set()

@@ -21,7 +21,7 @@ from workspace.files import read_json, write_json
 from workspace.for_review import SUMMARY, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, repack_shard, write_manifest
-from workspace.objects import FOLDER, LOCK, cache_of, named_by, objects_in, outputs_in, tags_needing, with_files
+from workspace.objects import FOLDER, LOCK, cache_of, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
 from workspace.state import batch_states
 
 if TYPE_CHECKING:
@@ -59,10 +59,12 @@ class Forgotten:
 def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
     """Forget the samples named by sha256; a value that is not '' asks for this only where the row names that case.
 
-    Raises VigilError where a batch cannot be rewritten; what was done until then stays done, and again ends it.
+    Raises VigilError where a batch cannot be rewritten; what was done until then stays done, and again ends it. Raises WorkspaceError before it begins
+    where a committed file cannot be read: what DVC keeps could not be looked through.
     """
     from workspace.repository import delete_objects
 
+    refuse_damaged(root)
     report = Forgotten()
     for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
         found = _forget_in_batch(manifest.parent, case_of)
@@ -95,7 +97,9 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
     A row whose media no shard has (put aside when it came in) has 0 bytes: what goes is its name and its person.
 
     With a case, only the rows that name it. `not_here` counts the objects of earlier versions that would be fetched first, to look into them.
+    Raises WorkspaceError where a committed file cannot be read.
     """
+    refuse_damaged(root)
     rows, alike, rewritten = [], [], set()
     for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
         table = read_manifest(manifest.parent)

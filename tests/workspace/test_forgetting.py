@@ -13,14 +13,17 @@ import workspace.forgetting
 import workspace.manifest
 from tests.feedback.killing import killed_at_line
 from tests.workspace.worlds import no_file_larger_than
-from workspace.errors import DataError
+from vigil.opening import open_workspace
+from vigil.people import erase, would_erase
+from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json, sha256_bytes, write_json
 from workspace.for_review import TWO_LABELS
-from workspace.forgetting import _drop_empty, _forget_in_batch, _forget_names, _kept_in, _made_of, batches_with, mentions, would_forget
+from workspace.forgetting import _drop_empty, _forget_in_batch, _forget_names, _kept_in, _made_of, batches_with, forget, mentions, would_forget
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, read_media, repack_shard, write_manifest, write_media
 from workspace.objects import cache_of, objects_in
 from workspace.repository import delete_objects, dvc_add, init_repository
+from workspace.settings import load_settings
 from workspace.state import batch_states
 
 CONTENTS = [f"media number {number} ".encode() * 400 for number in range(6)]
@@ -225,6 +228,28 @@ def test_a_dry_run_names_the_rows_that_the_erasure_takes_and_those_alone(batch: 
     table.loc[table["sample_id"] == SAMPLES[1], ["shard", "use"]] = ["", "train"]
     write_manifest(table, batch)
     assert [row["bytes"] for row in would_forget(root, SAMPLES[1])["rows"]] == [0], "put aside: what goes is its name and its person"
+
+
+def test_with_a_half_written_file_of_dvc_nothing_is_erased_by_half(batch: Path, tmp_path: Path) -> None:
+    """The batch was rewritten, its copies in DVC's cache stayed, and it ended in a KeyError that was called a mistake in Vigil."""
+    root, gone = tmp_path / "opened", SAMPLES[2]
+    open_workspace(root, "demo")
+    shutil.copytree(batch, root / "data" / "raw" / "b")
+    settings, pointer = load_settings(root / "params.yaml"), root / "data" / "raw" / "other.dvc"
+    pointer.write_text("outs:\n- md5: 00000000000000000000000000000000.dir\n  size: 3\n")
+    before = read_manifest(root / "data" / "raw" / "b")
+    for act in (
+        lambda: forget(root, {gone: ""}, "ada"),
+        lambda: would_forget(root, gone),
+        lambda: would_erase(root, settings, gone),
+        lambda: erase(root, settings, [gone], "ada", "asked to"),
+    ):
+        with pytest.raises(WorkspaceError, match=r"data/raw/other\.dvc cannot be read(.|\n)*Run `rm data/raw/other\.dvc`"):
+            act()
+    assert read_manifest(root / "data" / "raw" / "b").equals(before)
+    pointer.unlink()
+    assert len(would_forget(root, gone)["rows"]) == 1
+    assert erase(root, settings, [], "ada", "what was asked for before") == {"erased": [], "training": [], "left": 0}, "nothing was noted either"
 
 
 @pytest.mark.parametrize(("left", "state"), [("never", "dropped"), ("quarantine", "dropped"), ("train", "new")])
