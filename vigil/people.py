@@ -143,28 +143,34 @@ def render_trail(found: dict[str, Any]) -> str:
 
 def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
     """What `erase` would take out of the workspace for this upload or sample, and which models learned from it; changes nothing."""
+    from feedback.database import exists
     from feedback.learned import learned_from
-    from feedback.tables import BROUGHT, CASES, DETECTIONS
+    from feedback.tables import BROUGHT, CASES
     from workspace.forgetting import would_forget
     from workspace.lease import lease
 
-    sha256, case_id = what, ""
-    if not SHA256.fullmatch(what):
+    uploads: list[dict[str, Any]] = []
+    sha256, case_id = what if SHA256.fullmatch(what) else "", ""
+    if exists(root, settings):
         with _database(root, settings) as database, database.read() as connection:
-            found = connection.execute(DETECTIONS.select().where(DETECTIONS.c.id == what)).mappings().one_or_none()
-            sha256 = str(found["sha256"]) if found is not None else ""
-            if found is not None and not str(found["source"]).startswith(BROUGHT):  # what the service brought out of a batch goes out of all of them
-                case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or "-")
+            uploads = _uploads(database, what)
+            if uploads and not sha256:
+                sha256 = str(uploads[0]["sha256"])
+                if not str(uploads[0]["source"]).startswith(BROUGHT):  # what the service brought out of a batch goes out of all of them
+                    case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or "-")
+    if not sha256:
+        raise _unknown(what)
     with lease(root, "erase"):
         page = would_forget(root, sha256, case_id)
-    if not sha256 or not (page["rows"] or page["cached_objects"] or sha256 in _samples_of(root) or _was_sent(root, settings, sha256)):
+    if not (uploads or page["rows"] or page["cached_objects"] or sha256 in _samples_of(root)):
         raise _unknown(what)
-    return {**page, "models": learned_from(root, sha256)}
+    return {**page, "uploads": sum(one["state"] != "erased" for one in uploads), "models": learned_from(root, sha256)}
 
 
 def render_would_erase(page: dict[str, Any]) -> str:
     """What `vigil erase --dry-run` says."""
     lines = [f"Would erase {page['sample_id'][:16]}...; nothing was changed."]
+    lines += [f"  {page['uploads']} uploads to the service, each with its verdict"] if page["uploads"] else []
     lines += [f"  {row['batch']}: {row['path']}, {_of_shard(row)}" for row in page["rows"]]
     lines += [f"  {made}: removed" + ("" if made.startswith("mlartifacts") else "; the next cycle makes it again") for made in page["folders"]]
     lines.append(f"  {page['cached_objects']} objects of DVC's cache ({page['cached_bytes']:,} bytes), and their copies in its remote")
@@ -201,7 +207,7 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
         retention, operator = Retention(database, MediaStore(root, settings), settings.feedback), Operator("", Role.admin, who)
         in_batches = _samples_of(root) if what else set()
         for one in what:
-            if one not in in_batches and not _is_known(database, one):
+            if one not in in_batches and not _uploads(database, one):
                 raise _unknown(one)
         erased = [
             retention.erase_file(operator, one, why, in_batches=one in in_batches) if SHA256.fullmatch(one) else retention.erase(operator, one, why)
@@ -244,22 +250,13 @@ def _samples_of(root: Path) -> set[str]:
     return set().union(*(read_manifest(path.parent)["sample_id"] for path in (root / "data" / "raw").glob("*/manifest.parquet")))
 
 
-def _is_known(database: Database, what: str) -> bool:
-    """Whether the service has had this detection, or this file."""
+def _uploads(database: Database, what: str) -> list[dict[str, Any]]:
+    """The detections of this id, or of this file, that the service has had: also those whose media have gone, or that were erased."""
     from feedback.tables import DETECTIONS
 
     with database.read() as connection:
-        return connection.execute(DETECTIONS.select().where((DETECTIONS.c.id == what) | (DETECTIONS.c.sha256 == what))).first() is not None
-
-
-def _was_sent(root: Path, settings: Settings, sha256: str) -> bool:
-    from feedback.database import exists
-    from feedback.tables import MEDIA
-
-    if not exists(root, settings):
-        return False
-    with _database(root, settings) as database, database.read() as connection:
-        return connection.execute(MEDIA.select().where(MEDIA.c.sha256 == sha256, MEDIA.c.state != "deleted")).first() is not None
+        found = connection.execute(DETECTIONS.select().where((DETECTIONS.c.id == what) | (DETECTIONS.c.sha256 == what)))
+        return [dict(row) for row in found.mappings()]
 
 
 def _unknown(what: str) -> WorkspaceError:

@@ -14,7 +14,10 @@ from feedback.retention import Retention, finish_erasures
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from tests.feedback.conftest import Make, ask
 from tests.feedback.world import JPEG, World
+from vigil.people import erase, render_would_erase, would_erase
+from workspace.errors import WorkspaceError
 from workspace.files import read_json, sha256_bytes
+from workspace.repository import init_repository
 
 
 def retention(world: World) -> Retention:
@@ -52,6 +55,22 @@ def test_media_go_when_their_verdict_is_old_enough_and_the_hash_stays(tmp_path: 
     assert row(world, DETECTIONS)["verdict"] == verdict and retention(world).sweep(later(days + 1)) == {"deleted": 0, "quarantined": 0}
     assert audit.verify(world.database).broken_at == 0
     world.close()
+
+
+def test_a_dry_run_knows_an_upload_whose_media_have_gone_as_the_erasure_does(world: World) -> None:
+    """Nobody was told that its verdict could still be erased: no upload was called so."""
+    init_repository(world.root, "")
+    detection_id, _ = world.upload(JPEG + b"one", verdict="real", reason="")
+    assert retention(world).sweep(later(1000))["deleted"] == 1
+    sha256 = sha256_bytes(JPEG + b"one")
+    for what in (detection_id, sha256):
+        page = would_erase(world.root, world.settings, what)
+        assert (page["sample_id"], page["uploads"], page["rows"]) == (sha256, 1, []) and "1 uploads to the service" in render_would_erase(page)
+    assert [one["sha256"] for one in erase(world.root, world.settings, [sha256], "ada", "asked to")["erased"]] == [sha256]
+    assert row(world, DETECTIONS)["verdict"] == "" and would_erase(world.root, world.settings, sha256)["uploads"] == 0
+    for what in ("f" * 64, "f" * 32):
+        with pytest.raises(WorkspaceError, match="is called"):
+            would_erase(world.root, world.settings, what)
 
 
 def test_a_policy_keeps_as_long_as_it_says(tmp_path: Path) -> None:
