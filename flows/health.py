@@ -35,7 +35,7 @@ def _has_registry(root: Path, settings: Settings) -> bool:
     """Whether there is one to ask: the workspace's own database is made with its first run."""
     from workspace import registry
 
-    own = registry.own_database(root, settings)
+    own = registry.own_database(root, settings.registry)
     return own is None or own.exists()
 
 

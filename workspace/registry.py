@@ -57,25 +57,31 @@ class RegisteredModel:
     source: str
 
 
+def database_file(uri: str) -> Path | None:
+    """The SQLite file that an address names, whatever options follow it; None for a server's."""
+    from sqlalchemy.engine import make_url
+
+    name = make_url(uri).database if uri.startswith("sqlite:") else None
+    return None if name is None else Path(name)
+
+
+def own_database(root: Path, registry: RegistrySettings) -> Path | None:
+    """The SQLite file that is this workspace's registry, there or not yet; None where a server is, or another's file."""
+    named = database_file(registry.tracking_uri)
+    return None if named is None or named.is_absolute() else Workspace(root).root / named
+
+
 def tracking_uri(root: Path, registry: RegistrySettings) -> str:
     """The registry's address; a relative sqlite file lies inside the workspace."""
-    kind, _, name = registry.tracking_uri.partition(":///")
-    if kind == "sqlite" and not name.startswith("/"):
-        return f"sqlite:///{Workspace(root).root / name}"
-    return registry.tracking_uri
+    from sqlalchemy.engine import make_url
 
-
-def own_database(root: Path, settings: Settings) -> Path | None:
-    """The SQLite file that is this workspace's registry, there or not yet; None where a server is, or another's file."""
-    kind, _, name = settings.registry.tracking_uri.partition(":///")
-    if kind != "sqlite" or name.startswith("/"):
-        return None
-    return Workspace(root).root / name.partition("?")[0]
+    own = own_database(root, registry)
+    return registry.tracking_uri if own is None else make_url(registry.tracking_uri).set(database=str(own)).render_as_string(hide_password=False)
 
 
 def damage(root: Path, settings: Settings) -> str:
     """Why the workspace's own database can be used no more, as SQLite says it; '' where it is whole, not there, or not of this workspace alone."""
-    path = own_database(root, settings)
+    path = own_database(root, settings.registry)
     if path is None or not path.is_file():
         return ""
     try:
@@ -90,7 +96,7 @@ def damage(root: Path, settings: Settings) -> str:
 
 def set_aside_damaged(root: Path, settings: Settings) -> str:
     """Move a damaged database out of the way, to be looked into; returns its new name, '' where nothing is damaged. The next to ask for one makes it anew."""
-    path = own_database(root, settings)
+    path = own_database(root, settings.registry)
     if path is None or not damage(root, settings):
         return ""
     aside = next(name for number in count(1) if not (name := path.with_name(f"{path.name}.damaged-{number}")).exists())
@@ -103,15 +109,15 @@ def set_aside_damaged(root: Path, settings: Settings) -> str:
 @contextmanager
 def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
     """A client of the workspace's registry. Any failure inside becomes RegistryUnavailable; a VigilError passes through."""
-    uri = tracking_uri(root, settings.registry)
+    uri, own = tracking_uri(root, settings.registry), own_database(root, settings.registry)
     try:
         _quieten()
         _make_database(uri, Workspace(root).artifacts)
         client = _client(uri)
-        if uri == settings.registry.tracking_uri:  # no file of this workspace alone
+        if own is None:  # no file of this workspace alone
             _refuse_anothers(client, root, settings.registry)
         else:
-            _bring_home(Path(uri.removeprefix("sqlite:///").partition("?")[0]), Workspace(root).artifacts, settings.registry.experiment)
+            _bring_home(own, Workspace(root).artifacts, settings.registry.experiment)
         yield client
     except VigilError:
         raise
@@ -183,9 +189,8 @@ def _client(uri: str) -> "MlflowClient":
 def _make_database(uri: str, artifacts: Path) -> None:
     """A SQLite file that is not there yet appears whole or not at all: MLflow makes it in some fifty steps, and one that was cut short between
     two of them can neither be used nor finished. Other databases are not touched."""
-    kind, _, name = uri.partition(":///")
-    path = Path(name)
-    if kind != "sqlite" or name in ("", ":memory:") or "?" in name or path.exists():
+    path = database_file(uri)
+    if path is None or path.exists():
         return
     with hold_lock(path.with_name(f"{path.name}.lock"), "database", DATABASE_SECONDS, "The registry's database could not be made."):
         if path.exists():

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows import publish
-from flows.health import examine
+from flows.health import examine, left_behind
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.mending import roll_back
 from workspace import registry
@@ -66,7 +66,8 @@ def add_model(root, cycle, base="", promoted=True):
 
 def test_a_relative_database_lies_in_the_workspace_and_others_stay_where_they_are(tmp_path):
     assert registry.tracking_uri(tmp_path, make_settings().registry) == f"sqlite:///{tmp_path}/mlflow.db"
-    for uri in ("sqlite:////srv/mlflow.db", "http://127.0.0.1:5000", "postgresql://u@h/db"):
+    assert registry.tracking_uri(tmp_path, make_settings(tracking_uri="sqlite:///a/m.db?timeout=30").registry) == f"sqlite:///{tmp_path}/a/m.db?timeout=30"
+    for uri in ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db?timeout=30", "http://127.0.0.1:5000", "postgresql://u:p@ss:w@h/db?sslmode=require"):
         assert registry.tracking_uri(tmp_path, make_settings(tracking_uri=uri).registry) == uri
 
 
@@ -402,10 +403,20 @@ def test_a_copy_writes_below_itself_and_a_moved_workspace_goes_on(world, tmp_pat
     assert registry.serving_model(copy, settings) == copy / "models" / ONE and (copy / "models" / ONE / "model.safetensors").is_file(), "from the copy's own"
 
 
-def test_an_address_may_have_options(world):
-    root, _ = world
-    assert registry.prepare(root, make_settings(tracking_uri="sqlite:///mlflow.db?timeout=30")) == registry.prepare(root, make_settings())
+def test_an_address_may_have_options(world, monkeypatch):
+    """The first cycle's kill then left a database that could neither be used nor finished: only one without options was made whole or not at all."""
+    root, settings = world[0], make_settings(tracking_uri="sqlite:///mlflow.db?timeout=30")
+    experiment = registry.prepare(root, settings)
+    assert experiment == registry.prepare(root, make_settings())
+    with registry.open_registry(root, settings) as client:
+        run = client.create_run(experiment).info.run_id
+    assert f"MLflow run {run} says RUNNING" in left_behind(root, settings)
     assert sorted(path.name for path in root.iterdir() if path.is_file()) == ["mlflow.db"]
+    made = []
+    monkeypatch.setattr("mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore", lambda uri, _: made.append(uri) or die())
+    with pytest.raises(Killed):
+        registry.prepare(root, make_settings(tracking_uri="sqlite:///other.db?timeout=30"))
+    assert made == [f"sqlite:///{root}/other.db.new/other.db"] and not (root / "other.db").exists()
 
 
 @pytest.mark.parametrize(
