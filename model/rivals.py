@@ -119,6 +119,8 @@ class Clip3D(nn.Module):
 
     def forward(self, clips: Tensor, lengths: Tensor | None = None) -> Tensor:
         """clips [B, T, 3, H, W] in 0..1 -> logits [B]. Filled-up frames repeat the last one and count like it."""
+        if self.settings.shrink > 1:
+            clips = F.avg_pool2d(clips.flatten(0, 1), self.settings.shrink).unflatten(0, clips.shape[:2])
         maps = self.backbone((clips.transpose(1, 2) - 0.45) / 0.225)  # [B, 512, t, h, w]
         found: Tensor = self.head(self.dropout(maps.mean((2, 3, 4)))).squeeze(1)
         return found

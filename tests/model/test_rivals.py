@@ -41,3 +41,13 @@ def test_a_3d_network_reads_time() -> None:
     with torch.no_grad():
         assert network(clip).shape == (1,) and network.frame_logits(clip[0]).shape == (6,)
         assert not torch.allclose(network(clip), network(clip[:, torch.tensor([3, 0, 5, 1, 4, 2])]), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [ResNeXtLSTM, Clip3D])
+def test_a_3d_network_sees_no_more_pixels_than_the_others(kind: type[torch.nn.Module]) -> None:
+    """With `model.shrink` it was shown frames of the full size, and compared with networks that were not."""
+    network, clip = kind(ModelSettings(backbone="resnext_tiny", lstm_hidden=8, shrink=2), 64).eval(), torch.rand(1, 2, 3, 64, 64)
+    with torch.no_grad():
+        shrunk = network(clip)
+        network.settings = network.settings.model_copy(update={"shrink": 1})
+        assert torch.allclose(shrunk, network(torch.nn.functional.avg_pool2d(clip[0], 2)[None]), atol=1e-6)
