@@ -9,7 +9,18 @@ from ruamel.yaml import YAML
 
 from workspace.errors import SettingsError
 from workspace.profiles import compose_params, project_root, recipes
-from workspace.settings import PROFILES, STAGES, GateSettings, PluginSettings, Settings, SourceSettings, StageVersions, load_settings, parse_settings
+from workspace.settings import (
+    PROFILES,
+    STAGES,
+    GateSettings,
+    HardenSettings,
+    PluginSettings,
+    Settings,
+    SourceSettings,
+    StageVersions,
+    load_settings,
+    parse_settings,
+)
 from workspace.settings_docs import settings_table
 
 
@@ -175,6 +186,14 @@ def change(path: str, value: Any) -> dict[str, Any]:
 )
 def test_a_wrong_value_is_refused_by_name(path, value, says):
     assert says in mistakes_of(change(path, value))
+
+
+@pytest.mark.parametrize(("size", "steps", "eps"), [(0.009, 3, 0.027), (0.009, 11, 0.099), (0.0003, 17, 0.0051), (0.0125, 4, 0.05)])
+def test_steps_that_reach_the_bound_exactly_are_enough(size, steps, eps):
+    """By the digits of floating point 0.009 * 3 is less than 0.027, and was refused as too small."""
+    assert HardenSettings(eps=eps, steps=steps, step_size=size).eps == eps
+    with pytest.raises(ValueError, match="cannot reach its own bound"):
+        HardenSettings(eps=eps + 1e-6, steps=steps, step_size=size)
 
 
 @pytest.mark.parametrize("raw", [None, [], "text", 3])
