@@ -281,7 +281,7 @@ class ModelSettings(Block):
     )
     fusion_cnn: Fraction = Field(0.6, description="Weight of the CNN; the LSTM has the rest. `vigil search model.fusion_cnn` tries others.")
     fusion_learned: bool = Field(False, description="Whether phase 2 learns the weight: a first model's from `fusion_cnn` on, later ones' from the champion's.")
-    dropout: Fraction = Field(0.3, description="Before the heads.")
+    dropout: Fraction = Field(0.3, description="Before the heads; less than 1.")
 
 
 class PhaseSettings(Block):
@@ -296,7 +296,7 @@ class PhaseSettings(Block):
     batch: int = Field(ge=4, description="Clips (or frames) an optimiser step sees: either class of what is new and of what is known at least.")
     micro_batch: Positive = Field(description="Clips (or frames) at once; batch is reached by accumulation.")
     lr: float = Field(gt=0, le=1, description="Highest learning rate of AdamW.")
-    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False, description="Of AdamW.")
     warmup: Fraction = Field(0.05, description="Part of the steps over which the rate rises.")
     validate_every: Positive = Field(200, description="Steps between two looks at validation, and between two checkpoints.")
     patience: Positive = Field(5, description="Looks without a better validation loss before training stops.")
@@ -635,6 +635,8 @@ class Settings(Block):
     """Everything in params.yaml."""
 
     RULES = (
+        # not the model's own rule: a champion that somebody trained so can still be read
+        Rule(("model",), lambda model: model.dropout < 1, "model.dropout must be less than 1: what nothing comes through teaches nothing"),
         Rule(
             ("budget", "forge"),
             lambda budget, forge: not budget.forged_fraction or forge.forgers,
