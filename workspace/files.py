@@ -68,8 +68,11 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value stored at `path`. Raises OSError or json.JSONDecodeError."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The JSON value stored at `path`. Raises OSError, or ValueError where its bytes are no JSON: cut short, no UTF-8, nested beyond reading."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as problem:
+        raise ValueError(f"{path} is nested too deep") from problem
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 Three files; an imported ONNX model, whose card names no network of ours (`model` empty), has no weights and is known by its ONNX file.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ def verify_model_files(folder: Path, model_sha256: str = "", *, card_sha256: str
         card = read_json(folder / CARD)
         weights = EXPORT if card.get("imported") and card.get("model") is None else WEIGHTS
         expected = {weights: str(card["model_sha256"])} | {EXPORT: str(card["onnx_sha256"])}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as problem:
-        raise _refusal(folder, f"{CARD} cannot be read: {problem!r}") from problem
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise _refusal(folder, f"{CARD} cannot be read: {type(problem).__name__}: {problem}") from problem
     for name, sha256 in expected.items():
         try:
             found = sha256_file(folder / name)

@@ -48,6 +48,17 @@ def test_json_is_stable_and_never_holds_a_number_that_json_has_not(tmp_path):
     assert read_json(tmp_path / "deep" / "a.json") == json.loads(first) == {"a": 0.5, "b": [1, None, None], "n": 3, "t": [True, None]}
 
 
+NO_JSON = {"empty": b"", "cut short": b'{"a": 1', "no UTF-8": b'{"a": "\xff"}', "nested too deep": b"[" * 100_000}
+
+
+@pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
+def test_whatever_is_no_json_is_a_value_error(tmp_path, content):
+    """Who reads a file that may be damaged catches that, and nothing else."""
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError):
+        read_json(tmp_path / "a.json")
+
+
 def test_a_line_that_a_crash_tore_costs_its_row_alone(tmp_path):
     path = tmp_path / "new" / "rows.jsonl"
     assert rows_of(path) == []

@@ -273,6 +273,17 @@ def test_a_rollback_to_changed_files_is_refused(tmp_path):
     assert leading(tmp_path) == THREE
 
 
+@pytest.mark.parametrize("damage", [b"\xff", b"}", b"[" * 100_000], ids=["no UTF-8", "no JSON", "nested too deep"])
+def test_a_model_whose_card_cannot_be_read_is_refused(tmp_path, damage):
+    """A byte that is no UTF-8 was called a mistake in Vigil, by the doctor too, which would have restored the card."""
+    three_models(tmp_path)
+    card = tmp_path / "models" / TWO / "card.json"
+    card.write_bytes(damage + card.read_bytes())
+    with pytest.raises(ModelFileError, match=r"card\.json cannot be read") as refusal:
+        rollback(tmp_path, who="ann", why="x")
+    assert leading(tmp_path) == THREE and "onnx_sha256" not in str(refusal.value), "a card lists thousands of clips: it is not poured out"
+
+
 def test_the_first_model_may_be_bootstrapped_by_a_person_and_only_the_first(tmp_path):
     sha256 = make_model(tmp_path, ONE)
     held = verdict_for(ONE, sha256, verdict="undecided")
