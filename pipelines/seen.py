@@ -3,7 +3,7 @@
 A scan of a million known files then costs a million stats and no reads. It is only a cache: deleting it costs time, nothing else.
 """
 
-import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from workspace.files import read_json, write_json
 from workspace.settings import SourceSettings
 
 VERSION = 2  # of the file; another is not read
+ROW = [int, str, str, str]  # size in bytes, stamp, sample id, problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,16 @@ class Seen:
         self.path = root / ".vigil" / "seen.json"
         self.max_file_bytes = max_file_bytes
         self._sources: dict[str, dict[str, list[Any]]] = {}
-        try:
+        with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):  # none, or a damaged one: all is read again
             stored = read_json(self.path)
-            self._sources = stored["sources"] if stored.get("version") == VERSION else {}
-        except (OSError, json.JSONDecodeError, AttributeError, KeyError):
-            self._sources = {}
+            rows = (row for named in stored["sources"].values() for row in named.values())
+            if stored["version"] == VERSION and all([type(value) for value in row] == ROW for row in rows):
+                self._sources = stored["sources"]
 
     def get(self, source: str, name: str) -> Entry | None:
         """What was last measured under this name, whatever the file is now."""
         row = self._sources.get(source, {}).get(name)
-        return Entry(Stamp(int(row[0]), str(row[1])), str(row[2]), str(row[3])) if row and len(row) == 4 else None
+        return Entry(Stamp(row[0], row[1]), row[2], row[3]) if row else None
 
     def unchanged(self, source: str, name: str, stamp: Stamp) -> Entry | None:
         """What was measured of exactly this file, or None; also where it could not be read, or was too big under a lower limit."""

@@ -104,6 +104,21 @@ def test_a_second_ingest_adds_nothing_and_reads_no_file_again(root: Path, settin
     assert pending(root, settings, sources) == 0
 
 
+def test_a_damaged_cache_costs_time_and_nothing_else(root: Path, settings: Settings, media: Path) -> None:
+    """One byte of it that was no text stopped every ingest, as a mistake in Vigil."""
+    ingest(root, settings, [source(media)])
+    cache = root / ".vigil" / "seen.json"
+    whole = read_json(cache)
+    ((known_as, rows),) = whole["sources"].items()
+    of_another_shape: list[Any] = [[], {known_as: []}, *({known_as: dict.fromkeys(rows, row)} for row in (["x", 1, 2, 3], [7], 7, None))]
+    damaged = [b"\xff" + cache.read_bytes(), cache.read_bytes()[:-9], b"[" * 100_000, b"[]", b"{}"]
+    for content in (*damaged, *(json.dumps(whole | {"sources": sources}).encode() for sources in of_another_shape)):
+        cache.write_bytes(content)
+        assert pending(root, settings, [source(media)]) == 5, content[:200]
+        again = ingest(root, settings, [source(media)])
+        assert (again.added, again.known) == (0, 5) and read_json(cache) == whole, content[:200]
+
+
 def test_only_what_is_new_makes_the_next_batch_and_a_renamed_file_is_known(root: Path, settings: Settings, media: Path) -> None:
     ingest(root, settings, [source(media)], batch="w1")
     (media / "real" / "r0.jpg").rename(media / "real" / "renamed.jpg")
