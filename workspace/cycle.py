@@ -149,18 +149,21 @@ def read_cycle(root: Path) -> Cycle:
         if wrong:
             raise ValueError("; ".join(wrong))
         return Cycle(**raw)
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as problem:
+    except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError) as problem:
         raise WorkspaceError(f"Cannot read {path}.", why=str(problem), next_step="Run `vigil retrain`: it opens a cycle and writes this file.") from problem
 
 
-def complete_cycle(text: str) -> tuple[str, list[str]] | None:
+def complete_cycle(content: bytes) -> tuple[str, list[str]] | None:
     """A cycle.yaml of an older Vigil with the keys that came since, at their defaults, and their names; None where none is missing.
 
-    None too of half a file, which lacks what each Vigil wrote: `restore_cycle` then has the journal.
+    None too of half a file, which is no YAML or lacks what each Vigil wrote: `restore_cycle` then has the journal.
     """
     import yaml
 
-    raw = yaml.safe_load(text)
+    try:
+        raw = yaml.safe_load(content)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return None
     if not isinstance(raw, dict) or not raw.keys() >= FIRST_KEYS:
         return None
     missing = [one for one in fields(Cycle) if one.name not in raw and one.default is not MISSING]

@@ -49,14 +49,17 @@ def plan_upgrade(root: Path) -> Upgrade:
     before = format_of(space.params)
     if before > FORMAT:
         refuse_other_format(space.params)
-    text = space.params.read_text(encoding="utf-8")
+    try:
+        text = space.params.read_text(encoding="utf-8")
+    except UnicodeDecodeError as problem:
+        raise SettingsError("Cannot upgrade params.yaml. Nothing was changed.", why=f"not UTF-8: {problem}", next_step="Save the file as UTF-8.") from problem
     params, settings, said = upgraded_params(text)
     changes: dict[str, list[str]] = {}
     texts: dict[str, str] = {}
     pipeline = (project_root() / "dvc.yaml").read_text(encoding="utf-8")
-    if not space.pipeline.exists() or space.pipeline.read_text(encoding="utf-8") != pipeline:
+    if not space.pipeline.exists() or space.pipeline.read_text(encoding="utf-8", errors="replace") != pipeline:
         changes["dvc.yaml"], texts["dvc.yaml"] = ["the stages of this Vigil"], pipeline
-    if space.cycle.exists() and (found := complete_cycle(space.cycle.read_text(encoding="utf-8"))):
+    if space.cycle.exists() and (found := complete_cycle(space.cycle.read_bytes())):
         changes["cycle.yaml"], texts["cycle.yaml"] = [f"{name} is new" for name in found[1]], found[0]
     if said:
         changes["params.yaml"], texts["params.yaml"] = said, params  # last: it holds the format

@@ -25,12 +25,12 @@ from tests.feedback.killing import killed_at_line
 from tests.system.world import vigil, vigil_json
 from vigil.main import app
 from vigil.upgrading import upgrade_workspace
-from workspace.cycle import read_cycle
+from workspace.cycle import complete_cycle, read_cycle
 from workspace.errors import SettingsError, WorkspaceError
 from workspace.format import FORMAT, format_of
 from workspace.journal import Journal
 from workspace.lease import lease, serving_alone
-from workspace.profiles import compose_params
+from workspace.profiles import compose_params, project_root
 from workspace.settings import PROFILES, load_settings, parse_settings
 from workspace.upgrade import plan_upgrade, upgraded_params
 
@@ -195,3 +195,24 @@ def test_half_a_cycle_file_is_not_completed_as_one_without_a_champion(old: Path)
     path = old / "cycle.yaml"
     path.write_text(path.read_text()[: path.read_text().index("base_model")])
     assert "cycle.yaml" not in plan_upgrade(old).changes
+
+
+def test_a_cycle_file_that_ends_anywhere_or_is_no_text_is_left_to_the_journal(old: Path) -> None:
+    """An upgrade ended at it with a mistake in Vigil, and so did every verb that asks for one."""
+    path = old / "cycle.yaml"
+    whole = path.read_bytes()
+    assert complete_cycle(whole) and not any(complete_cycle(whole[:length]) for length in range(whole.index(b"drawn_forgers")))
+    for damage in (b"cycle: [", b"\xff", b"\xff\xfe", b"[" * 1_000, b"cycle: 2026-99-99"):
+        path.write_bytes(damage + b"\n" + whole)
+        assert "cycle.yaml" not in plan_upgrade(old).changes, damage[:20]
+        with pytest.raises(WorkspaceError, match=r"cycle\.yaml"):
+            read_cycle(old)
+
+
+def test_damaged_stages_come_back_and_damaged_settings_are_refused_with_a_next_step(old: Path) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        (old / name).write_bytes(b"# \xff\n" + (old / name).read_bytes())
+    with pytest.raises(SettingsError, match="Save the file as UTF-8"):
+        plan_upgrade(old)
+    (old / "params.yaml").write_bytes((old / "params.yaml").read_bytes()[4:])
+    assert plan_upgrade(old).texts["dvc.yaml"] == (project_root() / "dvc.yaml").read_text()
