@@ -1,10 +1,12 @@
 """One writer: the lease names its holder, ends with it, and is refused to everybody else."""
 
+import json
 import os
 import signal
 import socket
 from contextlib import nullcontext
 
+import psutil
 import pytest
 
 from tests.workspace.worlds import start_python, wait_until
@@ -125,10 +127,11 @@ def test_a_forked_worker_that_outlives_the_holder_holds_nothing(tmp_path):
 
 def test_a_note_left_by_a_dead_process_is_not_believed(tmp_path, holder):
     note = tmp_path / ".vigil" / "lease.json"
-    text = note.read_text(encoding="utf-8")
+    told = json.loads(note.read_text(encoding="utf-8"))
     holder.kill()
     holder.wait()
-    note.write_text(text.replace(f'"pid": {holder.pid}', f'"pid": {os.getpid()}'), encoding="utf-8")  # its number is used anew
+    earlier = psutil.Process().create_time() - 60
+    note.write_text(json.dumps(told | {"pid": os.getpid(), "create_time": earlier}), encoding="utf-8")  # its number is used anew
     assert lease_holder(tmp_path) is None
 
 
