@@ -146,6 +146,22 @@ def test_a_nameless_real_video_and_the_fakes_that_name_it_are_drawn_together(tmp
     assert of_sample[file] == of_sample["f/a.mp4"] == {typed} and of_sample["v/b.mp4"] == {named[2]["sample_id"]}
 
 
+def test_nameless_fakes_of_a_person_s_video_count_as_that_person(tmp_path: Path) -> None:
+    """A table that names people of its reals alone made two of each: intervals were too narrow, and people too many."""
+    (typed, file), apart = (unicodedata.normalize(form, "v/é.mp4") for form in ("NFC", "NFD")), {"use": "evaluate"}
+    ana = [
+        sample(file, identity="ana", source_video="interview", **apart), sample("f/1.mp4", "fake", source_video=typed, **apart),
+        sample("f/2.mp4", "fake", source_video="interview", **apart), sample("f/3.mp4", "fake", source_video="f/2.mp4", **apart),
+    ]  # fmt: skip
+    nobody = [sample("v/cut.mp4", source_video="talk", **apart), sample("f/4.mp4", "fake", source_video="v/cut.mp4", **apart)]
+    circle = [sample("v/x.mp4", "fake", source_video="v/y.mp4", **apart), sample("v/y.mp4", "fake", source_video="v/x.mp4", **apart)]
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), *ana, *nobody, *circle])
+    report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
+    shown = table(tmp_path, "holdout")
+    of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in (*ana, *nobody)}
+    assert of_sample == {one["path"]: {"ana"} for one in ana} | {one["path"]: {"talk"} for one in nobody} and report["leaks"] == []
+
+
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:
     """An evaluating batch that is learned before but came in later moves a person whose face the forgers of the other have learned."""
     write_batch(tmp_path, "b1", [*week("a", 30, 30), sample("kept", identity="pia", use="evaluate")])
