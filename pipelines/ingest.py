@@ -46,14 +46,11 @@ class Taken:
     stamp: Stamp
 
 
-def ingest(
-    root: Path, settings: Settings, sources: Sequence[SourceSettings], batch: str | None = None, progress: Progress | None = None, must_be_there: bool = False
-) -> IngestReport:
+def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], batch: str | None = None, progress: Progress | None = None) -> IngestReport:
     """Take in what is new; at most one new batch a source. Safe to repeat: a second run adds nothing.
 
     `batch` names the new batch (with several sources, each further one adds its own name); else it is `<date>-<source>`, UTC.
-    Raises DataError when the only source cannot be understood; among several, and whenever a source is out of reach, the reason
-    is in the report's `problems` and the others are taken in; with `must_be_there` the only source must be in reach, too.
+    Why a source cannot be understood, or is out of reach (NotNow), is in the report's `refused`; the others are taken in.
     Raises OSError when the workspace's disk has no room.
     """
     if batch is not None and not BATCH_NAME.match(batch):
@@ -70,14 +67,9 @@ def ingest(
             if is_no_room(problem):
                 raise
             there = "Check the path, and that its disk or share is there; then run the same again."
-            unread = NotNow(f"{source.path} cannot be read.", why=problem.strerror or str(problem), next_step=there)
-            if must_be_there and len(sources) == 1:
-                raise unread from problem
-            report.problems[source.name] = str(unread)
+            report.refused[source.name] = NotNow(f"{source.path} cannot be read.", why=problem.strerror or str(problem), next_step=there)
         except DataError as problem:
-            if len(sources) == 1 and (must_be_there or not isinstance(problem, NotNow)):
-                raise
-            report.problems[source.name] = str(problem)
+            report.refused[source.name] = problem
     return report
 
 

@@ -57,12 +57,17 @@ class SourceCounts:
 
 @dataclass(slots=True)
 class IngestReport:
-    """What happened to every source. `batches` are the new ones; `problems` say why a source could not be taken in."""
+    """What happened to every source. `batches` are the new ones; `refused` says why a source could not be taken in."""
 
     batches: list[str] = field(default_factory=list)
     sources: dict[str, SourceCounts] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, DataError] = field(default_factory=dict)
     copies: int = 0
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why a source could not be taken in, in words."""
+        return {name: str(problem) for name, problem in self.refused.items()}
 
     @property
     def added(self) -> int:

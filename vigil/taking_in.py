@@ -61,7 +61,7 @@ def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings], m
     where that is out of reach, only with `must_be_there`: it may be there at the next run.
     """
     from pipelines.ingest import ingest
-    from pipelines.intake import IngestReport
+    from pipelines.intake import NotNow
     from pipelines.stage import Progress
     from workspace.errors import DataError
     from workspace.journal import Journal
@@ -75,14 +75,10 @@ def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings], m
             "There is nothing to ingest.", why="no source was named and params.yaml lists none", next_step="Run `vigil ingest FOLDER`, or fill ingest.sources."
         )
     with lease(root, "ingest"):
-        reports = []
-        for source in sources:
-            try:
-                reports.append(ingest(root, settings, [source], progress=Progress("ingest"), must_be_there=must_be_there and len(sources) == 1))
-            except DataError as problem:
-                if len(sources) == 1:
-                    raise
-                reports.append(IngestReport(problems={source.name: str(problem)}))
+        reports = [ingest(root, settings, [source], progress=Progress("ingest")) for source in sources]
+        for problem in reports[0].refused.values() if len(sources) == 1 else ():
+            if must_be_there or not isinstance(problem, NotNow):
+                raise problem
         folders = [root / "data" / "raw" / batch for batch in batch_states(Journal(root).events())]
         dvc_add(root, to_add(root, folders))
     return reports

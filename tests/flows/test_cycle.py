@@ -6,12 +6,16 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from flows.cycle import drawn_forgers, keep_candidate, open_new_cycle, place_models, settle_batches, waiting_forgers
+from feedback.retention import Retention
+from flows.cycle import drawn_forgers, keep_candidate, open_new_cycle, place_models, settle_batches, take_in, waiting_forgers
 from flows.decide import Decision
 from flows.plan import make_plan
 from flows.policy import Start
+from tests.feedback.world import World
 from tests.pipelines.small_world import demo_settings
 from tests.workspace.worlds import make_model, verdict_for
 from vigil.cycles import run_cycle
@@ -20,10 +24,11 @@ from vigil.opening import open_workspace
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle, restore_cycle
 from workspace.errors import ModelFileError
-from workspace.files import write_json
+from workspace.files import sha256_bytes, write_json
 from workspace.journal import Journal
+from workspace.lease import lease
 from workspace.promotion import bootstrap, override, promote
-from workspace.settings import load_settings
+from workspace.settings import SourceSettings, load_settings
 from workspace.state import batch_states, cycles
 
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
@@ -117,6 +122,26 @@ def test_where_nothing_is_new_it_is_said_what_waits_for_a_person(tmp_path: Path)
     assert "vigil batches accept, where it was this gate that held b1" in override_gate(root, "latency", "ana", "a new machine", 3)
     set_batch_state(root, "b1", "accepted", who="ana", why="they are right")
     assert make_plan(journal.events(), settings).judged == ("b1",)
+
+
+def test_the_only_source_is_passed_over_too_where_it_cannot_be_understood_and_erasures_are_carried_out(tmp_path: Path) -> None:
+    """One mistake in its table stopped the whole cycle and every erasure; with a second source beside it neither."""
+    root, bad = tmp_path / "w", tmp_path / "bad"
+    open_workspace(root, "demo")
+    world = World(root)
+    content = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    detection, case = world.upload(content)
+    world.decide(case, "real")
+    with lease(root, "retrain"):
+        take_in.fn(root, world.settings, [])
+        assert Retention(world.database, world.media, world.settings.feedback).erase(world.sender, detection)["training"] == "requested"
+        bad.mkdir()
+        (bad / "labels.csv").write_text("path,label\na.jpg,1\n")
+        taken = take_in.fn(root, world.settings, [SourceSettings(name="bad", path=str(bad))])
+    world.close()
+    assert len(taken.problems) == 1 and taken.problems[0].startswith("bad: ") and "label '1'" in taken.problems[0]
+    assert f"erased {sha256_bytes(content)[:16]} on request" in taken.lines
+    assert [batch.state for batch in batch_states(Journal(root).events()).values()] == ["dropped"]
 
 
 def test_an_override_that_has_ended_makes_nothing_due(tmp_path: Path) -> None:
