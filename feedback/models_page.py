@@ -8,7 +8,7 @@ from typing import Any
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.revisions import git
-from workspace.state import candidates, champion, cycles, previous, promoted
+from workspace.state import cycles, model_states, previous, promoted
 
 FIGURES = ("auc", "balanced_accuracy", "recall", "fpr", "ece")
 
@@ -29,34 +29,22 @@ def _models(root: str, stamp: tuple[int, int]) -> dict[str, Any]:
 
 
 def read_models(root: Path) -> dict[str, Any]:
-    """Champion, previous, and every candidate with its role, the newest first; every cycle with what was decided and why."""
+    """Champion, previous, and every model with its role, the newest first; every cycle with what was decided and why."""
     events = Journal(root).events()
-    leading, before = champion(events), previous(events)
-    made, closed = candidates(events), {one.cycle: one for one in cycles(events)}
-    rows = []
-    for cycle, model in reversed(list(made.items())):
-        one = closed.get(cycle)
-        role = "champion" if leading and leading.cycle == cycle else "previous" if before and before.cycle == cycle else "earlier" if model.version else "held"
-        rows.append(
-            {
-                "cycle": cycle,
-                "role": role,
-                "version": model.version,
-                "model_sha256": model.model_sha256,
-                "reason": one.reason if one else "",
-                "at": one.closed if one else "",
-            }
-        )
+    rows = [
+        {"cycle": one.cycle, "role": one.role, "version": one.version, "model_sha256": one.model_sha256, "reason": one.why, "at": one.at}
+        for one in reversed(model_states(events))
+    ]
     newest = rows[0] if rows else None
     return {
         "champion": next((row for row in rows if row["role"] == "champion"), None),
         "previous": next((row for row in rows if row["role"] == "previous"), None),
-        "challenger": newest if newest and newest["role"] == "held" else None,
-        "can_roll_back": before is not None,
+        "challenger": newest if newest and newest["role"] in ("held", "candidate") else None,
+        "can_roll_back": previous(events) is not None,
         "models": rows,
         "decisions": [
             {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "at": one.closed or one.opened, "batches": list(one.judged)}
-            for one in reversed(list(closed.values()))
+            for one in reversed(cycles(events))
         ],
         "figures": figures(root),
     }

@@ -9,7 +9,7 @@ from workspace.journal import Journal
 from workspace.lease import cycle_runs
 from workspace.objects import refuse_damaged
 from workspace.settings import Settings
-from workspace.state import BATCH_STATES, batch_states, candidates, champion, cycles, open_cycle, previous
+from workspace.state import BATCH_STATES, batch_states, champion, cycles, model_states, open_cycle
 
 TRAINING = {"full": "full training", "fine-tune": "fine-tune"}  # how much of one a cycle would do (flows/policy.py)
 
@@ -84,23 +84,11 @@ def batch_rows(root: Path) -> list[dict[str, Any]]:
 
 
 def model_rows(root: Path) -> list[dict[str, Any]]:
-    """A row a candidate: what it is now (champion, previous, earlier, held) and the figures it was judged on."""
-    events = Journal(root).events()
-    leading, before, known = champion(events), previous(events), {one.cycle: one for one in cycles(events)}
-    rows = []
-    for cycle, model in candidates(events).items():
-        role = (
-            "champion"
-            if leading and leading.cycle == cycle
-            else "previous"
-            if before and before.cycle == cycle
-            else "earlier"
-            if model.version
-            else known[cycle].outcome or "candidate"
-        )
-        why = known[cycle].reason if cycle in known else next(str(event["why"]) for event in events if event.kind == "promotion" and event["cycle"] == cycle)
-        rows.append({"cycle": cycle, "role": role, "version": model.version or "", "model": model.model_sha256[:12], "why": why})
-    return rows
+    """A row a model: what it is now (champion, previous, earlier, held, candidate), and why."""
+    return [
+        {"cycle": one.cycle, "role": one.role, "version": one.version or "", "model": one.model_sha256[:12], "why": one.why}
+        for one in model_states(Journal(root).events())
+    ]
 
 
 def status_of(root: Path, settings: Settings) -> dict[str, Any]:

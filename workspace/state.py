@@ -38,6 +38,21 @@ class Champion:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelState:
+    """What a model is now: `role` is champion, previous, earlier, held, or candidate while its cycle is open.
+
+    `why` and `at` are its cycle's reason and close, of an imported model its import's. `version` is 0 for those never promoted.
+    """
+
+    cycle: str
+    role: str
+    version: int
+    model_sha256: str
+    why: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class CycleState:
     """A cycle as journalled. `outcome` is promoted, held, or '' while it is open; `model_sha256` is its candidate's, '' when none was made;
     `fingerprint` that of the settings it was opened with, or its candidate was made with.
@@ -153,6 +168,23 @@ def candidates(events: Iterable[Event]) -> dict[str, Champion]:
     for event in events:
         if event.kind == "candidate" or (event.kind == "promotion" and event["cycle"] == IMPORTED):
             found[event["cycle"]] = Champion(event["model_sha256"], event["cycle"], versions.get(event["cycle"], 0), event["path"])
+    return found
+
+
+def model_states(events: Iterable[Event]) -> list[ModelState]:
+    """What each model that was made or imported is now, oldest first."""
+    events = list(events)
+    leading, before, closed = champion(events), previous(events), {one.cycle: one for one in cycles(events)}
+    imported = {event["cycle"]: event for event in events if event.kind == "promotion" and event["cycle"] == IMPORTED}
+    found = []
+    for cycle, model in candidates(events).items():
+        one, came = closed.get(cycle), imported.get(cycle)
+        if model.version:
+            role = "champion" if leading and leading.cycle == cycle else "previous" if before and before.cycle == cycle else "earlier"
+        else:
+            role = one.outcome if one and one.outcome else "candidate"
+        why, at = (str(came["why"]), came.time) if came else (one.reason, one.closed) if one else ("", "")
+        found.append(ModelState(cycle, role, model.version, model.model_sha256, why, at))
     return found
 
 

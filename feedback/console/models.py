@@ -11,7 +11,7 @@ from feedback.console.parts import Form, button, choice, drawing, empty, facts, 
 from feedback.report import band_of
 from feedback.service import Service
 
-ROLES = {"champion": "Champion", "previous": "Previous", "held": "Held back", "earlier": "Earlier"}
+ROLES = {"champion": "Champion", "previous": "Previous", "held": "Held back", "earlier": "Earlier", "candidate": "Being judged"}
 
 
 def add(service: Service) -> None:

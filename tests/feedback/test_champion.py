@@ -16,13 +16,14 @@ from model.card import load_card
 from model.shipped import STARTER, has_starter
 from tests.feedback.conftest import PATIENCE_SECONDS, Make, Service, ask, model_sha256, running, wait_for
 from tests.feedback.test_service import is_problem
+from vigil.reading import model_rows
 from workspace import registry
 from workspace.files import sha256_file
 from workspace.journal import Journal
 from workspace.profiles import compose_params
 from workspace.promotion import promote, rollback
 from workspace.settings import Settings, load_settings
-from workspace.state import champion
+from workspace.state import IMPORTED, champion
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +80,19 @@ def test_what_the_console_offers_to_go_back_to_is_what_a_rollback_takes(root: Pa
     rollback(root, who="ada", why="a drill", to=next(iter(offered)))
     leading = champion(Journal(root).events())
     assert leading is not None and leading.cycle == models[0].name
+
+
+def test_the_console_and_the_command_line_say_the_same_of_every_model(root: Path) -> None:
+    """Each folded the journal for itself: the candidate of an unfinished cycle was `candidate` in one and `held` in the other."""
+    journal = Journal(root)
+    journal.append("promotion", cycle=IMPORTED, model_sha256="a" * 64, path="models/imported", previous_sha256="", who="ann", why="imported: from the lab")
+    journal.append("cycle_opened", cycle="2026-W47.1", judged=[], base_model="a" * 64, fingerprint="f", scheduled=False, week="2026-W47")
+    journal.append("candidate", cycle="2026-W47.1", model_sha256="b" * 64, path="models/2026-W47.1")
+    page = models_page.models(root)
+    told = [(row["cycle"], row["role"], row["reason"]) for row in reversed(page["models"])]
+    assert told == [(row["cycle"], row["role"], row["why"]) for row in model_rows(root)]
+    assert told == [(IMPORTED, "champion", "imported: from the lab"), ("2026-W47.1", "candidate", "")]
+    assert page["challenger"]["cycle"] == "2026-W47.1" and page["champion"]["at"]
 
 
 def test_a_refused_rollback_says_what_the_command_says_and_no_more(make: Make) -> None:

@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 from workspace.batches import ALLOWED, set_batch_state
 from workspace.errors import WorkspaceError
 from workspace.journal import NO_HASH, Event, Journal
-from workspace.state import BATCH_STATES, anchor, batch_states, candidates, champion, cycles, open_cycle, previous, promoted, rolled_back_from
+from workspace.state import (
+    BATCH_STATES,
+    IMPORTED,
+    anchor,
+    batch_states,
+    candidates,
+    champion,
+    cycles,
+    model_states,
+    open_cycle,
+    previous,
+    promoted,
+    rolled_back_from,
+)
 
 
 def event(kind: str, **fields) -> Event:
@@ -69,6 +82,22 @@ def test_a_cycle_closes_once_and_cannot_close_unopened():
 def test_candidates_know_whether_they_were_promoted():
     made = [event("candidate", cycle=name, model_sha256=f"sha-{name}", path=f"models/{name}") for name in "ab"]
     assert {name: model.version for name, model in candidates([*made, promotion("b")]).items()} == {"a": 0, "b": 1}
+
+
+def made(cycle: str) -> Event:
+    return event("candidate", cycle=cycle, model_sha256=f"sha-{cycle}", path=f"models/{cycle}")
+
+
+def test_what_each_model_is_now_and_why():
+    """The console called the candidate of an unfinished cycle held back, and knew of an imported champion neither why nor when."""
+    imported = event("promotion", cycle=IMPORTED, model_sha256="sha-i", path="models/imported", previous_sha256="", who="ann", why="imported: from the lab")
+    events = [imported, opened("x"), made("x"), closed("x"), opened("y"), made("y")]
+    told = [(one.cycle, one.role, one.version, one.why, one.at) for one in model_states(events)]
+    first = (IMPORTED, "champion", 1, "imported: from the lab", imported.time)
+    assert told == [first, ("x", "held", 0, "because", imported.time), ("y", "candidate", 0, "", "")]
+    events += [promotion("y"), closed("y", "promoted"), opened("z"), made("z"), promotion("z"), closed("z", "promoted")]
+    assert [one.role for one in model_states(events)] == ["earlier", "held", "previous", "champion"]
+    assert [one.role for one in model_states([*events, rollback("y")])] == ["previous", "held", "champion", "earlier"]
 
 
 names = st.sampled_from("abcd")
