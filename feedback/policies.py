@@ -1,9 +1,9 @@
 """What a policy name means for a model: where the threshold lies, how wide the uncertain band is, how densely a video is looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from model.card import OperatingPoint
 from model.inference import other_mode
 from workspace.settings import FeedbackSettings, PolicySettings
 
@@ -31,8 +31,8 @@ def policy_settings(settings: FeedbackSettings, policy: str) -> PolicySettings |
     return found
 
 
-def bind(settings: FeedbackSettings, policy: str, mode: str, own_mode: str, threshold: float, abstain: float, points: list[Mapping[str, Any]]) -> Bound:
-    """How a model judges under a policy. `points` are the operating points of its card (metrics.calibration.points), `own_mode` the mode they were set in.
+def bind(settings: FeedbackSettings, policy: str, mode: str, own_mode: str, threshold: float, abstain: float, points: Sequence[OperatingPoint]) -> Bound:
+    """How a model judges under a policy. `points` are the operating points of its card, `own_mode` the mode they were set in.
 
     Of the points whose target is at most the policy's the one nearest to it is taken: stricter, never laxer. `note` says what does not
     hold: where the card has none, the model's own threshold is used; in another mode than its own no rate is known.
@@ -44,10 +44,10 @@ def bind(settings: FeedbackSettings, policy: str, mode: str, own_mode: str, thre
         return Bound(threshold, abstain, judged, None, "; ".join(notes))
     band, target = (abstain if wanted.abstain is None else wanted.abstain), None
     if wanted.target_fpr is not None:
-        fitting = [point for point in points if point["target_fpr"] <= wanted.target_fpr + 1e-9]
+        fitting = [point for point in points if point.target_fpr <= wanted.target_fpr + 1e-9]
         if fitting:
-            point = max(fitting, key=lambda one: float(one["target_fpr"]))
-            threshold, target = float(point["threshold"]), float(point["target_fpr"])
+            point = max(fitting, key=lambda one: one.target_fpr)
+            threshold, target = point.threshold, point.target_fpr
         else:
             notes.append(f"this model has no operating point at a false-positive rate of {wanted.target_fpr:g}: its own threshold holds")
     return Bound(threshold, band, judged, target, "; ".join(notes))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from feedback.champion import NoChampion, ask
+from model.card import operating_points
 from model.inference import Engine
 from model.shipped import STARTER, has_starter
 from workspace.errors import JournalError, ModelFileError, VigilError
@@ -134,6 +135,7 @@ class Serving:
                 why=f"{path.name} holds model {engine.card.model_sha256[:12]}, the champion is {expected_sha256[:12]}",
                 next_step="Restore the model with `vigil doctor --pull`, or run `vigil doctor`.",
             )
+        operating_points(engine.card)  # a policy may ask for one: what they lack is the model's fault, never an upload's
         score = engine.score_clips([golden_clip(engine.card.faces.size_px)])[0]
         if not (np.isfinite(score.p_fake) and 0 <= score.p_fake <= 1):
             raise ModelFileError("The model was not loaded.", why=f"it scores its golden clip {score.p_fake}", next_step="Export it again.")

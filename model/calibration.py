@@ -15,23 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from model.aggregate import UNKNOWN, ClipEvidence, sigmoid, track_logits, video_logit
+from model.card import OperatingPoint
 from model.metrics import as_fake, brier, class_weights, expected_calibration_error, log_loss, threshold_metrics
 from workspace.errors import DataError, TooLittleData
 
 COLDEST, HOTTEST = 0.05, 20.0
 FARTHEST, USUAL_OFFSET = 8.0, 1.0  # of the offset: bound, and standard deviation of the prior (docs/evaluation.md)
 OPERATING_FPRS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-
-
-@dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """A threshold for a false-positive rate that a user may ask for, and what it costs: all on validation."""
-
-    target_fpr: float
-    threshold: float
-    fpr: float | None
-    recall: float | None  # part of the validation fakes that it finds
-    shown: bool  # whether validation has the 1/target - 1 real people that such a rate takes; with fewer it is exceeded in the mean
 
 
 @dataclass(frozen=True, slots=True)

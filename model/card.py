@@ -4,6 +4,7 @@ A model is a folder: model.safetensors (to train on), model.onnx (to serve), car
 of both files; nothing is used before they agree.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,25 @@ from workspace.settings import FaceSettings, ModelSettings
 CARD, WEIGHTS, ONNX, HISTORY = "card.json", "model.safetensors", "model.onnx", "history.json"
 SHA256 = r"^[0-9a-f]{64}$"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """A threshold for a false-positive rate that a user may ask for, and what it costs: all on validation."""
+
+    target_fpr: Annotated[float, Field(gt=0, le=1)]
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    fpr: float | None
+    recall: float | None  # part of the validation fakes that it finds
+    shown: bool  # whether validation has the 1/target - 1 real people that such a rate takes; with fewer it is exceeded in the mean
+
+
+class _Calibration(BaseModel):
+    points: tuple[OperatingPoint, ...] = ()
+
+
+class _Metrics(BaseModel):
+    calibration: _Calibration = _Calibration()
 
 
 class ModelCard(BaseModel):
@@ -58,6 +78,18 @@ class ModelCard(BaseModel):
         return self.model_sha256[:12]
 
 
+def operating_points(card: ModelCard) -> tuple[OperatingPoint, ...]:
+    """The thresholds that a card keeps for false-positive rates; none on one without a calibration. Raises ModelFileError where they are none."""
+    try:
+        return _Metrics.model_validate(card.metrics).calibration.points
+    except ValidationError as problem:
+        raise ModelFileError(
+            f"Cannot read the operating points of model {card.model_id}.",
+            why=f"they are not what Vigil writes into a card: {_mistakes(problem)}",
+            next_step="Restore its folder from DVC, or train again.",
+        ) from problem
+
+
 def trainable(folder: Path) -> bool:
     """Whether the model in `folder` has weights to go on from. Raises ModelFileError where its card cannot be read."""
     return load_card(folder).model is not None
@@ -74,8 +106,12 @@ def load_card(folder: Path) -> ModelCard:
     try:
         return ModelCard.model_validate(read_json(path))
     except (OSError, ValueError, RecursionError, ValidationError) as problem:
-        why = "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in problem.errors()) if isinstance(problem, ValidationError) else str(problem)
+        why = _mistakes(problem) if isinstance(problem, ValidationError) else str(problem)
         raise ModelFileError(f"Cannot read the model card in {folder}.", why=why, next_step="Restore the folder from DVC, or train again.") from problem
+
+
+def _mistakes(problem: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in problem.errors())
 
 
 def verify(folder: Path) -> ModelCard:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.aggregate import ClipEvidence, aggregate, sigmoid, verdict
-from model.card import ONNX, WEIGHTS, ModelCard, load_card, refuse_changed
+from model.card import ONNX, WEIGHTS, ModelCard, OperatingPoint, load_card, operating_points, refuse_changed
 from model.novelty import is_novel, video_novelty
 from workspace.errors import ModelFileError
 from workspace.files import sha256_bytes, sha256_file
@@ -110,28 +110,19 @@ class Engine:
                 f"Cannot use the model in {model_dir}.", why=str(problem)[:300], next_step="Train again with this version of Vigil."
             ) from problem
 
-    def at_fpr(self, target: float) -> dict[str, Any]:
+    def at_fpr(self, target: float) -> OperatingPoint:
         """Judge from now on at the operating point of the card for this false-positive rate; returns it.
 
         Raises ModelFileError where the card has none for it, naming those it has.
         """
-        try:
-            points = self.card.metrics.get("calibration", {}).get("points", [])
-            found: dict[str, Any] | None = next((point for point in points if abs(point["target_fpr"] - target) < 1e-9), None)
-            known = ", ".join(f"{point['target_fpr']:g}" for point in points) or "none"
-            if found and not 0 <= found["threshold"] <= 1:
-                raise ValueError(found)
-        except (AttributeError, KeyError, TypeError, ValueError) as problem:
-            raise ModelFileError(
-                f"Cannot read the operating points of the model in {self.model_dir}.",
-                why=f"they are not what Vigil writes into a card ({type(problem).__name__})",
-                next_step="Restore the folder from DVC, or train again.",
-            ) from problem
+        points = operating_points(self.card)
+        found = next((point for point in points if abs(point.target_fpr - target) < 1e-9), None)
         if found is None:
+            known = ", ".join(f"{point.target_fpr:g}" for point in points) or "none"
             raise ModelFileError(
                 f"This model has no operating point at a false-positive rate of {target:g}.", why=f"its card has {known}", next_step="Choose one of these."
             )
-        self.card = self.card.model_copy(update={"threshold": found["threshold"]})
+        self.card = self.card.model_copy(update={"threshold": found.threshold})
         return found
 
     @property

@@ -14,6 +14,7 @@ from workspace.errors import ModelFileError, VigilError, WorkspaceError
 from workspace.settings import MODES
 
 if TYPE_CHECKING:
+    from model.card import OperatingPoint
     from model.inference import Engine
 
 COLUMNS = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
@@ -144,11 +145,11 @@ def note_mode(engine: "Engine", mode: str) -> None:
         print(f"Note: {other_mode(engine.card.faces.mode, mode)}.", file=sys.stderr)
 
 
-def price(point: dict[str, Any]) -> str:
+def price(point: "OperatingPoint") -> str:
     """What an operating point costs, as a sentence; just above the threshold a verdict is still `uncertain`."""
-    doubt = "" if point["shown"] else " Validation has too few real people to show so low a rate."
-    found = "an unknown part" if point["recall"] is None else f"{point['recall']:.0%}"
-    return f"Threshold {point['threshold']:.3f}: on validation {point['fpr']:.1%} of the reals and {found} of the fakes lay above it.{doubt}"
+    doubt = "" if point.shown else " Validation has too few real people to show so low a rate."
+    reals, fakes = ("an unknown part" if part is None else f"{part:.{digits}%}" for part, digits in ((point.fpr, 1), (point.recall, 0)))
+    return f"Threshold {point.threshold:.3f}: on validation {reals} of the reals and {fakes} of the fakes lay above it.{doubt}"
 
 
 class _Printer:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from feedback.policies import Bound, bind
-from model.card import ModelCard
+from model.card import ModelCard, operating_points
 from model.inference import UNLIKE, ClipScore, FileVerdict, most_telling
 from workspace.settings import FaceSettings, FeedbackSettings
 
@@ -16,9 +16,8 @@ EMBEDDING_DIGITS = 5
 
 
 def bound_of(settings: FeedbackSettings, policy: str, mode: str, card: ModelCard) -> Bound:
-    """How this model judges under this policy."""
-    points = (card.metrics.get("calibration") or {}).get("points") or []
-    return bind(settings, policy, mode, card.faces.mode, card.threshold, card.abstain, points)
+    """How this model judges under this policy. Raises ModelFileError where the card's operating points are none."""
+    return bind(settings, policy, mode, card.faces.mode, card.threshold, card.abstain, operating_points(card))
 
 
 def faces_of(card: ModelCard, bound: Bound) -> FaceSettings:

@@ -12,12 +12,13 @@ from feedback import models_page
 from feedback.access import Actor, Role
 from feedback.console.models import earlier
 from feedback.serving import Serving
-from model.card import load_card
+from model.card import load_card, write_card
 from model.shipped import STARTER, has_starter
 from tests.feedback.conftest import PATIENCE_SECONDS, Make, Service, ask, model_sha256, running, wait_for
 from tests.feedback.test_service import is_problem
 from vigil.reading import model_rows
 from workspace import registry
+from workspace.errors import ModelFileError
 from workspace.files import sha256_file
 from workspace.journal import Journal
 from workspace.profiles import compose_params
@@ -93,6 +94,16 @@ def test_the_console_and_the_command_line_say_the_same_of_every_model(root: Path
     assert told == [(row["cycle"], row["role"], row["why"]) for row in model_rows(root)]
     assert told == [(IMPORTED, "champion", "imported: from the lab"), ("2026-W47.1", "candidate", "")]
     assert page["challenger"]["cycle"] == "2026-W47.1" and page["champion"]["at"]
+
+
+def test_a_model_whose_operating_points_cannot_be_read_is_refused_before_it_judges_an_upload(
+    root: Path, settings: Settings, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "imported"
+    shutil.copytree(models[0], folder)
+    write_card(folder, load_card(folder).model_copy(update={"metrics": {"calibration": {"points": [{"target_fpr": 0.01, "threshold": 1.7}]}}}))
+    with pytest.raises(ModelFileError, match="Cannot read the operating points"):
+        Serving(root, settings)._load(folder, "", "", 0, "directory")
 
 
 def test_a_refused_rollback_says_what_the_command_says_and_no_more(make: Make) -> None:

@@ -1,11 +1,18 @@
 """How a policy binds a model: its operating point, its band, its mode, and what then does not hold."""
 
+from dataclasses import asdict
+from typing import Any
+
 import pytest
 
 from feedback.policies import Bound, bind
+from feedback.work.judging import bound_of
+from model.card import OperatingPoint, load_card
+from model.shipped import STARTER
+from workspace.errors import ModelFileError
 from workspace.settings import FeedbackSettings
 
-POINTS = [{"target_fpr": 0.01, "threshold": 0.9}, {"target_fpr": 0.05, "threshold": 0.7}]
+POINTS = [OperatingPoint(0.01, 0.9, 0.01, 0.5, True), OperatingPoint(0.05, 0.7, 0.05, 0.8, True)]
 SETTINGS = FeedbackSettings.model_validate({
     "moderation": {"target_fpr": 0.03, "abstain": 0.2, "mode": "fast"},
     "forensics": {"target_fpr": 0.001, "mode": "dense"},
@@ -21,6 +28,18 @@ def test_the_operating_point_is_stricter_than_the_policy_never_laxer() -> None:
 def test_of_the_operating_points_the_nearest_is_taken_the_rate_itself_included(asked: float, threshold: float, held: float | None) -> None:
     bound = bind(FeedbackSettings.model_validate({"moderation": {"target_fpr": asked}}), "moderation", "", "fast", 0.5, 0.1, POINTS)
     assert (bound.threshold, bound.target_fpr, bound.abstain) == (threshold, held, 0.1)
+
+
+@pytest.mark.parametrize(
+    "calibration", [None, [], {"points": [{"fpr": 0.01}]}, *({"points": [asdict(POINTS[0]) | {"threshold": one}]} for one in ("x", None, 1.7))]
+)
+def test_a_card_s_operating_points_are_read_as_strictly_as_for_a_score(calibration: Any) -> None:
+    """A threshold of 1.7 was judged at, and one that is none failed every upload, which was then marked unreadable for what is in it."""
+    card = load_card(STARTER)
+    assert bound_of(SETTINGS, "moderation", "", card).target_fpr is not None
+    with pytest.raises(ModelFileError, match="Cannot read the operating points"):
+        bound_of(SETTINGS, "moderation", "", card.model_copy(update={"metrics": {"calibration": calibration}}))
+    assert bound_of(SETTINGS, "moderation", "", card.model_copy(update={"metrics": {}})).threshold == card.threshold
 
 
 def test_a_policy_that_sets_nothing_leaves_threshold_and_band_to_the_model() -> None:

@@ -237,7 +237,7 @@ def test_an_operating_point_of_the_card_replaces_its_threshold_and_an_unknown_on
     card = load_card(folder)
     write_card(folder, card.model_copy(update={"metrics": {"calibration": {"points": points}}}))
     engine = Engine(folder)
-    assert engine.at_fpr(0.01)["recall"] == 0.5 and engine.card.threshold == 0.9
+    assert engine.at_fpr(0.01).recall == 0.5 and engine.card.threshold == 0.9
     with pytest.raises(ModelFileError, match=r"its card has 0\.01"):
         engine.at_fpr(0.3)
     for damaged in (
