@@ -1,18 +1,20 @@
 """Cycle ids, cycle.yaml, and when a scheduled cycle is due."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workspace.cycle import Cycle, cycle_id, due_week, iso_week, next_cycle_id, read_cycle, week_ahead, write_cycle
+from workspace.cycle import Cycle, cycle_id, due_week, iso_week, next_cycle_id, read_cycle, restore_cycle, week_ahead, write_cycle
 from workspace.errors import WorkspaceError
 from workspace.journal import NO_HASH, Event
 from workspace.settings import ScheduleSettings
 
 MONDAY_THREE = ScheduleSettings()
+GOOD = {"cycle": "2026-W47.1", "seed": 1, "batches": ("b1", "b2"), "judged": ("b2",)}
 BERLIN = "Europe/Berlin"
 
 
@@ -56,13 +58,48 @@ def test_a_cycle_survives_the_file_and_gives_the_same_bytes(tmp_path):
         ({"base_model": "abc"}, "sha256"),
         ({"base_model": "a" * 64, "anchor_model": "abc"}, "sha256"),
         ({"anchor_model": "a" * 64}, "no base"),
-        ({"vouched": ("b9",)}, "not under judgement"),
+        ({"vouched": ("b9",)}, "vouched.*not under judgement"),
+        ({"vouched": ("b1",)}, "vouched.*not under judgement"),
+        ({"unlabelled": ("b1",)}, "unlabelled.*not under judgement"),
+        ({"work": "full", "steps": 0.5}, "steps"),
+        ({"work": "fine-tune", "steps": 2}, "steps"),
+        ({"work": "fine-tune", "steps": 0}, "steps"),
     ],
 )
 def test_an_impossible_cycle_is_refused(change, says):
-    good = {"cycle": "2026-W47.1", "seed": 1, "batches": ("b1",), "judged": ("b1",)}
     with pytest.raises(WorkspaceError, match=says):
-        Cycle(**{**good, **change})
+        Cycle(**{**GOOD, **change})
+
+
+def test_all_of_the_holdout_judges_a_first_model_and_one_whose_batches_are_all_new():
+    """Of an imported champion no batch is known: judged by known rows alone, nothing could ever take its place."""
+    first, later = Cycle(**GOOD), Cycle(**GOOD, base_model="a" * 64)
+    anew = Cycle(**{**GOOD, "judged": ("b1", "b2")}, base_model="a" * 64)
+    assert first.judges_all and anew.judges_all and not later.judges_all
+
+
+def test_a_cycle_trains_unless_all_that_is_new_was_refused_or_has_no_label():
+    nothing_new = {**GOOD, "judged": ()}
+    assert Cycle(**GOOD).trains and Cycle(**GOOD, refused=("b3",)).trains and Cycle(**nothing_new).trains, "the last for other settings"
+    assert not Cycle(**nothing_new, refused=("b3",)).trains and not Cycle(**GOOD, unlabelled=("b2",)).trains
+
+
+@pytest.mark.parametrize("lies_there", [True, False], ids=["another's", "gone"])
+def test_an_open_cycle_is_what_the_journal_says_where_the_file_is_gone_or_another_s(tmp_path: Path, lies_there):
+    this, other = Cycle(**GOOD, why=("new media",), waiting_forgers=("w",)), Cycle(**{**GOOD, "cycle": "2026-W46.1"})
+    if lies_there:
+        write_cycle(tmp_path, other)
+    events = [Event(number, "", "cycle_opened", NO_HASH, NO_HASH, one.as_dict()) for number, one in enumerate((other, this), start=1)]
+    assert restore_cycle(tmp_path, events, this.cycle) == this == read_cycle(tmp_path)
+
+
+def test_where_the_journal_does_not_tell_an_open_cycle_whole_nothing_is_changed(tmp_path: Path):
+    this, other = Cycle(**GOOD), Cycle(**{**GOOD, "cycle": "2026-W46.1"})
+    write_cycle(tmp_path, other)
+    told = {name: value for name, value in this.as_dict().items() if name != "waiting_forgers"}
+    with pytest.raises(WorkspaceError, match=r"it is about 2026-W46\.1.*lacks waiting_forgers"):
+        restore_cycle(tmp_path, [Event(1, "", "cycle_opened", NO_HASH, NO_HASH, told)], this.cycle)
+    assert read_cycle(tmp_path) == other
 
 
 @pytest.mark.parametrize("text", ["", "cycle: [", "- a", "cycle: 2026-W47.1\nseed: 1\n", None])
@@ -91,6 +128,8 @@ def test_the_week_is_that_of_the_zone():
 def test_cycle_ids_count_within_their_week():
     assert cycle_id("2026-W47", 2) == "2026-W47.2"
     assert next_cycle_id([opened("2026-W46", number=5), opened("2026-W47", number=2)], "2026-W47") == "2026-W47.3"
+    closed = Event(3, "", "cycle_closed", NO_HASH, NO_HASH, {"cycle": "2026-W47.9"})
+    assert next_cycle_id([opened("2026-W47", number=4), opened("2026-W47", number=3), closed], "2026-W47") == "2026-W47.5", "those that were opened"
     for week, number in (("2026-47", 1), ("2026-W47", 0)):
         with pytest.raises(ValueError, match="cycle id"):
             cycle_id(week, number)
@@ -187,6 +226,14 @@ def test_a_clock_that_was_years_ahead_blocks_the_weeks_until_it_is_said_to_be_me
     assert due_week(events, ScheduleSettings(), now) is None and week_ahead(events, ScheduleSettings(), now) == "2035-W01"
     events.append(Event(2, "", "clock_mended", NO_HASH, NO_HASH, {"week": "2026-W48", "why": "2035-W01 was used up"}))
     assert due_week(events, ScheduleSettings(), now) == "2026-W48" and week_ahead(events, ScheduleSettings(), now) == ""
+
+
+def test_a_mended_clock_gives_back_only_the_weeks_that_are_still_to_come() -> None:
+    """The week that ran today would run again."""
+    told = (("week_skipped", "2026-W48"), ("week_skipped", "2035-W01"), ("clock_mended", "2026-W48"))
+    events = [Event(number, "", kind, NO_HASH, NO_HASH, {"week": week, "why": "y"}) for number, (kind, week) in enumerate(told, start=1)]
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert due_week(events, ScheduleSettings(), now) is None and due_week(events, ScheduleSettings(), now + timedelta(days=7)) == "2026-W49"
 
 
 def test_a_clock_that_is_set_back_by_days_is_no_reason_to_ask() -> None:

@@ -22,7 +22,9 @@ from workspace.state import (
     open_cycle,
     previous,
     promoted,
+    promoted_cycles,
     rolled_back_from,
+    was_rolled_back,
 )
 
 
@@ -66,6 +68,24 @@ def test_a_rollback_to_a_model_that_was_never_promoted_gives_no_champion():
     assert champion([promotion("a"), rollback("x")]) is None
 
 
+def test_a_model_that_is_promoted_twice_in_the_journal_keeps_its_place_and_its_card():
+    first = event("promotion", cycle="a", model_sha256="m", path="models/a", card_sha256="c")
+    events = [first, promotion("b"), event("promotion", cycle="a", model_sha256="other", path="p", card_sha256="d")]
+    assert (promoted(events)["a"].version, promoted(events)["a"].model_sha256, promoted(events)["a"].card_sha256) == (1, "m", "c")
+    assert champion(events).cycle == "a"
+
+
+def test_only_the_last_word_says_whether_somebody_went_back():
+    """After one rollback the journal would override the registry's alias for ever."""
+    events = [promotion("a"), promotion("b"), rollback("a")]
+    assert was_rolled_back(events) and not was_rolled_back([*events, promotion("c")]) and not was_rolled_back(events[:2])
+
+
+def test_promoted_cycles_are_those_that_a_person_promoted_too_and_none_that_was_held():
+    events = [opened("a"), closed("a", "held"), promotion("a"), opened("b"), closed("b", "promoted"), opened("c"), closed("c", "held")]
+    assert promoted_cycles(events) == {"a", "b"}
+
+
 def test_an_open_cycle_is_one_that_was_opened_and_not_closed():
     events = [opened("2026-W46.1"), closed("2026-W46.1", "promoted"), opened("2026-W47.1")]
     assert open_cycle(events).cycle == "2026-W47.1" and open_cycle(events).week == "2026-W47"
@@ -77,6 +97,19 @@ def test_an_open_cycle_is_one_that_was_opened_and_not_closed():
 def test_a_cycle_closes_once_and_cannot_close_unopened():
     events = [closed("x"), opened("x"), closed("x", "held"), closed("x", "promoted")]
     assert [cycle.outcome for cycle in cycles(events)] == ["held"]
+
+
+def test_of_several_open_cycles_the_latest_is_the_open_one():
+    assert open_cycle([opened("a"), opened("b"), opened("c"), closed("c")]).cycle == "b"
+
+
+def test_a_cycle_knows_all_that_it_learns_from_and_the_settings_its_candidate_was_made_with():
+    first = event("cycle_opened", cycle="a", judged=["b2"], batches=["b1", "b2"], base_model="", fingerprint="f", scheduled=False, week="w")
+    again = event("cycle_opened", cycle="a", judged=["b3"], base_model="", fingerprint="g", scheduled=False, week="w")
+    made = {"cycle": "a", "model_sha256": "m", "path": "p"}
+    assert cycles([first])[0].batches == ("b1", "b2") and cycles([opened("z")])[0].batches == ("b",), "the last from before batches were journalled"
+    assert [(one.fingerprint, one.judged) for one in cycles([first, event("candidate", **made, fingerprint="h"), again])] == [("h", ("b2",))]
+    assert cycles([first, event("candidate", **made)])[0].fingerprint == "f"
 
 
 def test_candidates_know_whether_they_were_promoted():
@@ -100,6 +133,10 @@ def test_what_each_model_is_now_and_why():
     assert [one.role for one in model_states([*events, rollback("y")])] == ["previous", "held", "champion", "earlier"]
 
 
+def test_an_imported_model_is_a_candidate_though_no_cycle_made_it():
+    assert {name: model.version for name, model in candidates([promotion(IMPORTED), promotion("b")]).items()} == {IMPORTED: 1}
+
+
 names = st.sampled_from("abcd")
 
 
@@ -117,6 +154,13 @@ def test_a_batch_has_the_last_state_it_was_given(changes):
     states = batch_states(events)
     assert set(states) == {"x"} and states["x"].rows == 5
     assert states["x"].state == ([state for batch, state in changes if batch == "x"] or ["new"])[-1]
+
+
+def test_a_batch_that_is_added_twice_keeps_its_state_and_its_first_count():
+    """Else what a person dropped would come back as new."""
+    first, again = (event("batch_added", batch="x", source="s", samples=samples, quarantined=samples - 4) for samples in (5, 6))
+    states = batch_states([first, event("batch_state", batch="x", state="dropped", who="ann", why="y"), again])
+    assert (states["x"].state, states["x"].rows, states["x"].quarantined) == ("dropped", 5, 1)
 
 
 def journal_with(root: Path, *states: str) -> Journal:
@@ -146,6 +190,17 @@ def test_the_same_state_again_adds_nothing(tmp_path):
     journal = journal_with(tmp_path, "held")
     assert set_batch_state(tmp_path, "b1", "held", who="ann", why="again") is None
     assert len(journal.events()) == 2
+
+
+def test_that_a_dropped_batch_may_come_in_again_is_kept_and_can_be_taken_back(tmp_path):
+    journal = journal_with(tmp_path, "dropped")
+    for again in (True, True, False):
+        set_batch_state(tmp_path, "b1", "dropped", who="ann", why="because", again=again)
+        assert batch_states(journal.events())["b1"].again is again
+    assert len(journal.events()) == 4, "the same word twice adds nothing"
+    set_batch_state(tmp_path, "b1", "dropped", who="ann", why="because", again=True)
+    set_batch_state(tmp_path, "b1", "held", who="ann", why="another look")
+    assert not batch_states(journal.events())["b1"].again
 
 
 @pytest.mark.parametrize(("batch", "who", "why"), [("b9", "ann", "x"), ("b1", " ", "x"), ("b1", "ann", "")])
