@@ -10,7 +10,7 @@ import pytest
 
 from media.shards import CLIP_COLUMNS, read_clip, read_landmarks
 from pipelines import assemble
-from pipelines.draw import Row
+from pipelines.draw import Row, panel
 from pipelines.sides import split_of
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.tables import sample, write_batch
@@ -39,10 +39,14 @@ def table(root: Path, side: str) -> pd.DataFrame:
     return pd.read_parquet(root / "data" / "sets" / f"{side}.parquet")
 
 
+def every_side(root: Path) -> pd.DataFrame:
+    return pd.concat([table(root, side) for side in ("train", "validation", "holdout")])
+
+
 def test_real_media_become_sets_whose_clips_can_be_read(workspace_copy: Path) -> None:
     report = assemble.run(workspace_copy, demo_settings(), cycle(["w1"], ["w1"]))
     assert report == read_json(workspace_copy / "data" / "sets" / "report.json") and report["leaks"] == []
-    everything = pd.concat([table(workspace_copy, side) for side in ("train", "validation", "holdout")])
+    everything = every_side(workspace_copy)
     assert set(everything.columns) == {*CLIP_COLUMNS, "store", "split", "role", "unit", "cluster", "new", "corrects"}
     assert everything["clip_id"].is_unique and everything["new"].all() and set(everything["origin"]) == {"collected", "forged"}
     for row in everything.to_dict("records"):
@@ -60,10 +64,53 @@ def test_what_corrects_a_label_that_was_learned_is_marked(tmp_path: Path) -> Non
     write_batch(tmp_path, "b1", known)
     write_batch(tmp_path, "b2", answers + asked[1:])
     assemble.run(tmp_path, demo_settings(), cycle(["b1", "b2"], ["b2"]))
-    rows = pd.concat([table(tmp_path, side) for side in ("train", "validation", "holdout")])
+    rows = every_side(tmp_path)
     assert set(rows.loc[rows["corrects"], "sample_id"]) == {wrong["sample_id"]}
     assemble.run(tmp_path, demo_settings(), cycle(["b1", "b2"], []))
-    assert not pd.concat([table(tmp_path, side) for side in ("train", "validation", "holdout")])["corrects"].any(), "only while it is new"
+    assert not every_side(tmp_path)["corrects"].any(), "only while it is new"
+
+
+@pytest.mark.parametrize("before", [{"label": ""}, {"quarantine": "empty file", "clips": 0}], ids=["no label", "put aside"])
+def test_a_label_that_was_never_learned_is_not_corrected(tmp_path: Path, before: dict[str, Any]) -> None:
+    """What is marked as a correction is left out of the noise of labels: that of a whole week could be hidden so."""
+    one = sample("again", "fake", "ana")
+    write_batch(tmp_path, "b1", [*week("k", 30, 30), {**one, **before}])
+    write_batch(tmp_path, "b2", [{**one, "label": "real", "generator": ""}, *week("n", 4, 4)])
+    assemble.run(tmp_path, demo_settings(), cycle(["b1", "b2"], ["b2"]))
+    rows = every_side(tmp_path)
+    assert (rows["sample_id"] == one["sample_id"]).any() and not rows["corrects"].any()
+
+
+def test_what_is_replayed_corrects_nothing_though_another_source_said_otherwise(tmp_path: Path) -> None:
+    trains = next(f"p{number}" for number in range(99) if split_of(f"p{number}", demo_settings().split) == "train")
+    one = sample("asked", "real", trains, case_id="c1")
+    write_batch(tmp_path, "b1", [*week("k", 30, 30), one])
+    write_batch(tmp_path, "b2", [sample("asked", "fake", trains), *week("m", 4, 4)])
+    write_batch(tmp_path, "b3", week("n", 4, 4))
+    assemble.run(tmp_path, budget(replay_clips=400), cycle(["b1", "b2", "b3"], ["b3"]))
+    rows = every_side(tmp_path)
+    assert (rows["sample_id"] == one["sample_id"]).any() and not rows["corrects"].any()
+
+
+def test_of_a_file_that_two_batches_hold_only_the_row_that_stands_is_drawn(tmp_path: Path) -> None:
+    """Else a clip trains as what a person said and as what it was taken for before, both at once."""
+    known = week("k", 30, 30)
+    answers = [{**one, "label": "real", "generator": "", "case_id": f"c{place}"} for place, one in enumerate(known[30:])]
+    write_batch(tmp_path, "b1", [*known, *week("m", 0, 30)])
+    write_batch(tmp_path, "b2", answers)
+    assemble.run(tmp_path, demo_settings(), cycle(["b1", "b2"], ["b2"]))
+    rows = every_side(tmp_path)
+    asked = rows[rows["sample_id"].isin([one["sample_id"] for one in answers]) & (rows["origin"] == "collected")]
+    assert len(asked) and set(zip(asked["batch"], asked["label"], strict=True)) == {("b2", "real")} and rows["clip_id"].is_unique
+
+
+def test_what_got_its_label_later_is_not_unlabelled_any_more(tmp_path: Path) -> None:
+    asked, left = sample("asked", label="", identity="ana"), sample("left", label="", identity="bo", clips=2)
+    write_batch(tmp_path, "b1", [*week("k", 30, 30), asked, left])
+    write_batch(tmp_path, "b2", [{**asked, "label": "real", "case_id": "c1"}])
+    report = assemble.run(tmp_path, demo_settings(), cycle(["b1", "b2"], ["b2"]))
+    assert report["unlabelled"] == {"videos": 1, "drawn": 1}
+    assert list(table(tmp_path, "unlabelled")["sample_id"]) == [left["sample_id"]] * 2
 
 
 def test_the_same_cycle_gives_the_same_bytes(workspace_copy: Path) -> None:
@@ -135,20 +182,35 @@ def test_where_nothing_new_came_replay_has_the_places_of_the_new(tmp_path: Path)
     assert table(tmp_path, "train")["role"].value_counts().to_dict() == {"replay": 110, "forged": 12}
 
 
-def test_a_nameless_real_video_and_the_fakes_that_name_it_are_drawn_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_nameless_real_video_and_the_fakes_that_name_it_are_drawn_together(tmp_path: Path, forms: tuple[Any, Any]) -> None:
     """They count as one in every interval, as they do in the split, however its accents are typed; the video had a cluster of its own."""
-    apart, (typed, file) = {"use": "evaluate"}, (unicodedata.normalize(form, "v/é.mp4") for form in ("NFC", "NFD"))
+    apart, (typed, file) = {"use": "evaluate"}, (unicodedata.normalize(form, "v/é.mp4") for form in forms)
     named = [sample(file, **apart), sample("f/a.mp4", "fake", source_video=typed, **apart), sample("v/b.mp4", **apart)]
     write_batch(tmp_path, "b1", [*week("a", 30, 30), *named])
     assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
     shown = table(tmp_path, "holdout")
     of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in named}
-    assert of_sample[file] == of_sample["f/a.mp4"] == {typed} and of_sample["v/b.mp4"] == {named[2]["sample_id"]}
+    assert of_sample[file] == of_sample["f/a.mp4"] == {unicodedata.normalize("NFC", typed)} and of_sample["v/b.mp4"] == {named[2]["sample_id"]}
 
 
-def test_nameless_fakes_of_a_person_s_video_count_as_that_person(tmp_path: Path) -> None:
+def test_a_person_is_one_however_the_name_is_typed_and_whatever_video_it_is_made_of(tmp_path: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))
+    named = [
+        sample("v/1", identity=nfd, source_video="v/1", use="evaluate"), sample("v/2", "fake", nfc, source_video="v/3", use="evaluate"),
+        sample("v/4", "fake", nfd, use="evaluate"),
+    ]  # fmt: skip
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), *named])
+    assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
+    shown = table(tmp_path, "holdout")
+    of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in named}
+    assert of_sample == {one["path"]: {nfc} for one in named}
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_nameless_fakes_of_a_person_s_video_count_as_that_person(tmp_path: Path, forms: tuple[Any, Any]) -> None:
     """A table that names people of its reals alone made two of each: intervals were too narrow, and people too many."""
-    (typed, file), apart = (unicodedata.normalize(form, "v/é.mp4") for form in ("NFC", "NFD")), {"use": "evaluate"}
+    apart, (typed, file) = {"use": "evaluate"}, (unicodedata.normalize(form, "v/é.mp4") for form in forms)
     ana = [
         sample(file, identity="ana", source_video="interview", **apart), sample("f/1.mp4", "fake", source_video=typed, **apart),
         sample("f/2.mp4", "fake", source_video="interview", **apart), sample("f/3.mp4", "fake", source_video="f/2.mp4", **apart),
@@ -235,6 +297,17 @@ def test_a_batch_that_a_person_released_keeps_its_place_in_later_cycles(tmp_path
     assert later == [*in_its_cycle, "0-new"]
 
 
+def test_only_what_a_promoted_cycle_learned_has_a_place_and_the_first_time_counts(tmp_path: Path) -> None:
+    """Who comes first keeps its side: a held cycle trained no champion, and what is judged anew moves behind nobody."""
+    journal = Journal(tmp_path)
+    journal.append("cycle_opened", cycle="2026-W10.1", judged=["z"], base_model="", fingerprint="f", scheduled=False, week="2026-W10")
+    journal.append("cycle_closed", cycle="2026-W10.1", outcome="held", reason="drift", verdict_sha256="")
+    learn(journal, 1, "m")
+    learn(journal, 2, "z")
+    learn(journal, 3, "m", "a")
+    assert assemble.learning_order(tmp_path, cycle(["a", "m", "z"], ["a"])) == ["m", "z", "a"]
+
+
 @pytest.mark.parametrize("identity", ["unknown", "one person of the training side"])
 def test_without_a_real_clip_to_validate_with_nothing_is_trained(tmp_path: Path, identity: str) -> None:
     split = demo_settings().split
@@ -266,6 +339,25 @@ def test_half_of_the_panel_is_frozen_and_half_the_latest(tmp_path: Path) -> None
         if number > 1:  # from then on there is more than the panel holds
             frozen = set(holdout.loc[~holdout["new"] & (holdout["batch"] == names[0]), "clip_id"])
     assert len(frozen) == 12  # half of the places of real, gan and self_blend
+
+
+def clips_of(batch: str, videos: int, clips: int = 1) -> list[Row]:
+    about = {"batch": batch, "label": "real", "generator": ""}
+    return [about | {"clip_id": f"{batch}-{video}-{clip}", "unit": f"{batch}-{video}"} for video in range(videos) for clip in range(clips)]
+
+
+def test_a_panel_counts_videos_and_its_odd_place_is_the_frozen_half_s() -> None:
+    chosen = panel([*clips_of("z", 5, 3), *clips_of("a", 5, 3)], ["z", "a"], 3, "key")
+    assert len(chosen) == 9, "all clips of three videos"
+    assert len({row["unit"] for row in chosen if row["batch"] == "z"}) == 2 and len({row["unit"] for row in chosen if row["batch"] == "a"}) == 1
+    assert {row["batch"] for row in panel([*clips_of("z", 5), *clips_of("a", 5)], ["z", "a"], 1, "key")} == {"z"}
+
+
+@pytest.mark.parametrize("batch", ["z", "a"], ids=["the frozen half", "the latest half"])
+def test_which_videos_of_a_batch_judge_follows_from_the_key(batch: str) -> None:
+    """Whoever sends media could else choose, by their hashes, which of them are judged on."""
+    one, two = ({row["unit"] for row in panel([*clips_of("z", 60), *clips_of("a", 60)], ["z", "a"], 20, key) if row["batch"] == batch} for key in "kl")
+    assert len(one) == len(two) == 10 and one != two
 
 
 def test_a_batch_accepted_late_takes_nobody_from_where_they_are(tmp_path: Path) -> None:

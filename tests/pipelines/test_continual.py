@@ -15,6 +15,7 @@ def test_rows_are_kept_once_a_cycle_and_make_the_matrix(tmp_path: Path) -> None:
     record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96)), "")
     record(tmp_path, evaluation("2026-W47.2", swap=(0.95, 0.90), upsample=(0.55, 0.99)), "2026-W47.1")
     record(tmp_path, evaluation("2026-W47.2", swap=(0.95, 0.93), upsample=(0.55, 0.99)), "2026-W47.1")  # a cycle that was finished twice
+    assert [row["cycle"] for row in rows_of(tmp_path)] == ["2026-W47.1", "2026-W47.2"]
     found = table_of(rows_of(tmp_path), "2026-W47.2")
     assert found["generators"] == ["swap", "upsample"]
     assert [row["values"] for row in found["updates"]] == [[0.96, 0.55], [0.93, 0.99]]
@@ -28,6 +29,24 @@ def test_what_is_judged_no_longer_leaves_the_figures_and_stays_in_the_matrix(tmp
     found = table_of(rows_of(tmp_path), "2026-W47.2")
     assert found["generators"] == ["blend", "swap"] and found["updates"][-1]["values"] == [None, 0.93]
     assert found["figures"]["average"] == pytest.approx(0.93) and found["figures"]["worst_drop"] == pytest.approx(0.03)
+
+
+def test_a_generator_counts_from_the_first_model_that_was_measured_on_it(tmp_path: Path) -> None:
+    """Of what it scored before only the update just before is asked, and what was measured itself stands."""
+    record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96), upsample=(None, None)), "")
+    record(tmp_path, evaluation("2026-W47.2", swap=(0.95, 0.90), upsample=(0.55, None)), "2026-W47.1")
+    record(tmp_path, evaluation("2026-W47.3", swap=(0.89, 0.94), upsample=(0.60, 0.99)), "2026-W47.2")
+    found = table_of(rows_of(tmp_path), "2026-W47.3")
+    assert found["generators"] == ["swap", "upsample"]
+    assert [row["values"] for row in found["updates"]] == [[0.96, None], [0.90, 0.60], [0.94, 0.99]]
+    assert found["figures"]["forward_transfer"] == pytest.approx(0.10)
+
+
+def test_where_nothing_is_judged_any_more_there_is_a_matrix_and_no_figure(tmp_path: Path) -> None:
+    record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96)), "")
+    record(tmp_path, evaluation("2026-W47.2"), "2026-W47.1")
+    found = table_of(rows_of(tmp_path), "2026-W47.2")
+    assert [row["values"] for row in found["updates"]] == [[0.96], [None]] and found["figures"] == {}
 
 
 def test_before_the_first_promotion_there_is_no_matrix(tmp_path: Path) -> None:

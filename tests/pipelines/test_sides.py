@@ -177,6 +177,17 @@ def test_a_name_is_one_however_its_accents_are_typed() -> None:
     assert decide_sides([[sample("e", identity=two)]], SPLIT, kept=[one]).of_sample == {sample("e")["sample_id"]: "holdout"}
 
 
+def test_what_is_kept_for_evaluation_is_left_out_where_its_donor_trains_however_the_name_is_typed() -> None:
+    """The face of somebody who trained would judge."""
+    name, typed = next(pair for pair in (spelled(f"José{number}") for number in range(200)) if split_of(pair[0], SPLIT) == "train")
+    kept = [
+        sample("f1", "fake", "other", donor=name, use="evaluate"), sample("f2", "fake", "another", donor=typed, use="evaluate"),
+        sample("r", identity=typed, use="evaluate"),
+    ]  # fmt: skip
+    sides = decide_sides([[sample("a", identity=name)], kept], SPLIT)
+    assert sides.excluded == {one["sample_id"]: PERSON_TRAINS for one in kept} and list(sides.of_sample.values()) == ["train"]
+
+
 def test_a_planted_leak_of_each_kind_is_found() -> None:
     def row(clip: str, **more: str) -> dict[str, Any]:
         blank = dict.fromkeys(("identity", "donor", "source_video", "source_clip", "donor_clip"), "")
@@ -187,6 +198,7 @@ def test_a_planted_leak_of_each_kind_is_found() -> None:
         ("sample", {"sample_id": "s"}, {"sample_id": "s"}),
         ("source video", {"source_video": "v"}, {"source_video": "v"}),
         ("clip", {"source_clip": "b"}, {}),
+        ("clip", {"donor_clip": "b"}, {}),
         ("pixels", {"sha256": "h"}, {"sha256": "h"}),
     ]:
         leaks = find_leaks({"train": [row("a", **one)], "holdout": [row("b", **two)]}, {}, {})
@@ -196,11 +208,12 @@ def test_a_planted_leak_of_each_kind_is_found() -> None:
     assert [leak["key"] for leak in find_leaks({"train": [row("a")], "holdout": [row("b")]}, two_groups, {})] == ["two"]
     josé, other = spelled("josé")
     assert [leak["key"] for leak in find_leaks({"train": [row("a", identity=josé)], "holdout": [row("b", donor=other)]}, {}, {})] == [josé]
-    assert [leak["key"] for leak in find_leaks({"train": [row("a", source_video=josé)], "holdout": [row("b")]}, {}, {"s-b": other})] == [josé]
+    for said, lies in ((josé, other), (other, josé)):
+        assert [leak["key"] for leak in find_leaks({"train": [row("a", source_video=said)], "holdout": [row("b")]}, {}, {"s-b": lies})] == [josé]
     made_of = {"train": [row("a", source_video="b.mp4")], "holdout": [row("b")]}
     assert [leak["kind"] for leak in find_leaks(made_of, {}, {"s-b": "b.mp4"})] == ["source video"] and find_leaks(made_of, {}, {"s-b": "c.mp4"}) == []
-    assert [leak["kind"] for leak in find_leaks({"train": [row("a", use="evaluate")]}, {}, {})] == ["use"]
-    assert [leak["kind"] for leak in find_leaks({"holdout": [row("a", use="never")]}, {}, {})] == ["use"]
+    for side, more in (("train", {"use": "evaluate"}), ("validation", {"use": "evaluate"}), ("holdout", {"use": "never"}), ("train", {"label": ""})):
+        assert find_leaks({side: [row("a", **more)]}, {}, {}) == [{"kind": "use", "key": "a", "sides": [side]}]
     assert find_leaks({"train": [row("a", identity="x")], "holdout": [row("b", identity="y", use="evaluate")]}, {}, {}) == []
 
 
@@ -219,6 +232,16 @@ def test_a_case_of_a_person_of_the_holdout_is_left_out_and_a_correction_keeps_it
     assert found.of_sample == {first["sample_id"]: "holdout"} and found.excluded == {case["sample_id"]: REVIEWED}
     kept = {"w1": [{**case, "use": "evaluate"}]}
     assert decide_sides(only_standing(kept, standing(kept)), SPLIT).of_sample == {case["sample_id"]: "holdout"}, "kept for evaluation before anybody was asked"
+
+
+def test_a_correction_claims_whom_the_first_row_named_and_a_row_put_aside_claims_nothing() -> None:
+    """An answer could else move a file to another person's side by naming somebody else."""
+    first, answer = sample("a", "fake", "ana"), sample("a", "real", "bo", case_id="c1", source_video="v")
+    aside, whole = sample("b", identity="cy", quarantine="cut short", clips=0), sample("b", identity="di")
+    batches = {"b1": [first, aside], "b2": [answer, whole]}
+    one, two = only_standing(batches, standing(batches))
+    assert [(row["label"], row["identity"], row["source_video"], row["first_by_people"]) for row in one] == [("real", "ana", "v", False)]
+    assert [(row["path"], row["identity"]) for row in two] == [("b", "di")]
 
 
 def test_an_answer_that_was_erased_leaves_the_file_of_another_batch_as_it_was() -> None:
