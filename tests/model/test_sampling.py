@@ -138,6 +138,32 @@ def test_a_handful_of_collected_fakes_is_not_learned_by_heart(new):
     assert np.mean(beside_their_reals) > 0.8
 
 
+def test_forged_fakes_take_one_place_in_four_beside_what_is_replayed():
+    """More of them pushed the replayed forger out. No real has a fake of its own here: pairs take no place."""
+    rows = table((80, "real", "new", True, ""), (80, "fake", "new", True, "fresh"), (80, "real", "replay", False, ""), (80, "fake", "replay", False, "old"),
+                 (80, "fake", "forged", False, "blend"))  # fmt: skip
+    rows.loc[rows["role"] == "forged", "source_clip"] = ""
+    fakes = pd.concat([rows.iloc[chosen] for chosen in take(rows, 16, 200)]).query("label == 'fake' and role != 'new'")
+    assert (fakes["role"] == "forged").mean() == pytest.approx(1 / 4, abs=0.02)
+
+
+@pytest.mark.parametrize(("collected", "all_pairs"), [(12, True), (16, False)])
+def test_pairs_are_the_rule_below_an_eighth_of_collected_fakes(collected, all_pairs):
+    rows = table((100, "real", "new", True, ""), (collected, "fake", "new", True, "caught"), (100 - collected, "fake", "forged", True, "blend"))
+    batches = [rows.iloc[chosen] for chosen in take(rows, 16, 60)]
+    forged = sum((batch["role"] == "forged").sum() for batch in batches)
+    paired = sum(batch["source_clip"].isin(batch["clip_id"]).sum() for batch in batches)
+    assert (paired / forged > 0.8) == all_pairs, paired / forged
+
+
+def test_a_later_pass_has_an_order_of_its_own():
+    """Else the same clips meet in the same batches for the whole training."""
+    rows = table((20, "real", "new", True, ""), (20, "fake", "new", True, "g"))
+    reals = [place for chosen in take(rows, 8, 20) for place in chosen if place < 20]
+    passes = [tuple(reals[start : start + 20]) for start in range(0, 80, 20)]
+    assert all(sorted(one) == list(range(20)) for one in passes) and len(set(passes)) == 4
+
+
 def test_a_handful_of_new_reals_is_not_learned_by_heart():
     rows = table((4, "real", "new", True, ""), (200, "fake", "new", True, "g"), (400, "real", "replay", False, ""), (400, "fake", "replay", False, "old"))
     drawn = pd.concat([rows.iloc[chosen] for chosen in take(rows, 32, 100)])
