@@ -196,15 +196,16 @@ def test_a_nameless_real_video_and_the_fakes_that_name_it_are_drawn_together(tmp
 
 def test_a_person_is_one_however_the_name_is_typed_and_whatever_video_it_is_made_of(tmp_path: Path) -> None:
     nfc, nfd = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))
+    apart, bo = {"use": "evaluate"}, sample("w/1", identity="bo", use="evaluate")
     named = [
-        sample("v/1", identity=nfd, source_video="v/1", use="evaluate"), sample("v/2", "fake", nfc, source_video="v/3", use="evaluate"),
-        sample("v/4", "fake", nfd, use="evaluate"),
+        sample("v/1", identity=nfd, source_video="v/1", **apart), sample("v/2", "fake", nfc, source_video="w/1", **apart), sample("v/3", "fake", nfd, **apart),
     ]  # fmt: skip
-    write_batch(tmp_path, "b1", [*week("a", 30, 30), *named])
+    nameless = sample("f/1", "fake", source_video="w/1", **apart)
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), *named, nameless, bo])
     assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
     shown = table(tmp_path, "holdout")
-    of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in named}
-    assert of_sample == {one["path"]: {nfc} for one in named}
+    of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in (*named, nameless, bo)}
+    assert of_sample == {one["path"]: {nfc} for one in named} | {"f/1": {"bo"}, "w/1": {"bo"}}, "what a file says of itself comes first"
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
