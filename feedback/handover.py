@@ -34,6 +34,7 @@ from feedback import audit
 from feedback.database import Database, exists, now
 from feedback.keep import OUTBOX_FOLDER, MediaStore
 from feedback.tables import CASES, OUTBOX, REVIEWS
+from media.names import AVIF_BRANDS, begins_as_photo
 from workspace.files import private_folder
 from workspace.settings import IdentityRule, QueueSettings, Settings, SourceSettings
 
@@ -257,6 +258,8 @@ def media_suffix(path: Path) -> str:
     """The file name ending that fits the first bytes of `path`, for readers that go by names; `.bin` when unknown."""
     with open(path, "rb") as handle:
         head = handle.read(16)
+    if head[4:8] == b"ftyp" and begins_as_photo(head):
+        return ".avif" if head[8:12] in AVIF_BRANDS else ".heic"
     for at, magic, suffix in _MAGIC:
         if head[at : at + len(magic)] == magic:
             return suffix

@@ -13,6 +13,7 @@ import numpy as np
 
 from media.avif import as_shown, depth_of
 from media.limits import MAX_PIXELS
+from media.names import AVIF_BRANDS, HEIF_BRANDS, TIFF_MARKS, begins_as_photo
 from workspace.errors import MediaError
 
 Source = Path | bytes
@@ -23,13 +24,9 @@ REASONS = (
     "file not found", "no permission to read it", UNREAD, "a folder", "not a regular file", "empty file", "not a media file", "truncated or corrupt",
     "no video stream", "picture too large", HEIC, DEEP_TIFF,
 )  # fmt: skip
-TIFF_MARKS = (b"II*\0", b"MM\0*")
 OPAQUE = (b"\xff\xd8", b"BM", b"II", b"MM")  # JPEG and bitmaps; a TIFF is laid over black by its library already
 EXIF_ORIENTATION = 0x0112
 EXIF_TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}  # as `turned` takes them
-PHOTO_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", *TIFF_MARKS, b"\0\0\0\x0cjP  ")
-AVIF_BRANDS = (b"avif", b"avis")
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # not hevc: a burst of photos, which is read as a video
 BRANDS_BYTES = 256  # the brands of a file are looked for in so many; phones write six or so, of 4 bytes
 GREY = 127  # under transparent parts
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that state the size
@@ -71,11 +68,7 @@ def is_photo(source: Source) -> bool:
     head = head_of(source)
     if not head:
         raise media_error(source, "empty file")
-    if head[4:8] == b"ftyp":
-        return head[8:12] in AVIF_BRANDS + HEIF_BRANDS
-    if head[:4] == b"RIFF":
-        return head[8:12] == b"WEBP"
-    return head.startswith(PHOTO_MARKS)
+    return begins_as_photo(head)
 
 
 def _why_unread(content: bytes) -> str:

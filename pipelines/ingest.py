@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from media.names import PHOTO_SUFFIXES
 from pipelines.fetch import Place, fetched, located, pending_objects
 from pipelines.fingerprint import Measured, measure, refused
 from pipelines.intake import IngestReport, NotNow, SourceCounts
@@ -344,4 +345,4 @@ def _free_name(root: Path, source: SourceSettings, wanted: str | None) -> str:
 
 def _kind_by_name(name: str) -> str:
     """A quarantined file's kind is only what its name claims; the manifest wants one of two words."""
-    return "image" if Path(name).suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic") else "video"
+    return "image" if name.lower().endswith(PHOTO_SUFFIXES) else "video"

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from media.names import MEDIA_SUFFIXES
 from media.photos import REASONS
-from pipelines.layouts.found import EMPTY, MEDIA_SUFFIXES, NOT_MEDIA
+from pipelines.layouts.found import EMPTY, NOT_MEDIA
 from pipelines.stage import stage_main
 from workspace.errors import DataError
 from workspace.files import read_json, write_json

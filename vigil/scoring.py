@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from media.names import MEDIA_SUFFIXES
 from model.shipped import STARTER, has_starter
-from pipelines.layouts.found import EMPTY, MEDIA_SUFFIXES, NOT_MEDIA, as_text, is_hidden, problem_of, walk
+from pipelines.layouts.found import EMPTY, NOT_MEDIA, as_text, is_hidden, problem_of, walk
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 from workspace.settings import MODES
 

@@ -17,6 +17,7 @@ from feedback.api.references import fetched
 from feedback.api.uploads import Received, Upload, received
 from feedback.database import ID, moment_of
 from feedback.detections import MediaGone
+from media.names import begins_as_photo
 from workspace.settings import MODES
 
 IMAGE_WAIT_SECONDS = 20.0
@@ -42,7 +43,6 @@ _MANY = {"type": "object", "required": ["file"], "properties": {"file": {"type":
 _REFERENCE = {"schema": {"$ref": "#/components/schemas/Reference"}}
 _ONE_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _ONE}, "application/json": _REFERENCE}}}
 _MANY_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _MANY}}}}
-_PHOTO_HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\x00", b"MM\x00*", b"GIF8")
 
 
 def router(door: Door, callers: Callers, changes: Changes) -> APIRouter:
@@ -213,7 +213,7 @@ def _is_photo(file: Upload) -> bool:
             head = handle.read(16)
     except OSError:
         return False
-    return head.startswith(_PHOTO_HEADS) or head[8:12] in (b"WEBP", b"avif", b"heic")
+    return begins_as_photo(head)
 
 
 def _pictures() -> dict[int | str, dict[str, Any]]:

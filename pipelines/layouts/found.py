@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 TABLE_NAME = "labels.csv"
 NOT_MEDIA, EMPTY = "not a media file", "empty file"  # the reasons that media/decode.py gives
-MEDIA_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".gif")
 
 
 @dataclass(frozen=True, slots=True)

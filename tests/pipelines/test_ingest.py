@@ -18,11 +18,13 @@ import pytest
 
 from pipelines.ingest import ingest, pending
 from pipelines.intake import NotNow
+from pipelines.layouts.found import EMPTY, NOT_MEDIA
 from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.trees import celebdf
 from tests.system.world import vigil
 from vigil.batches import batch_page
+from vigil.scoring import is_beside
 from workspace.batches import set_batch_state
 from workspace.errors import WorkspaceError
 from workspace.files import read_json, sha256_file
@@ -401,6 +403,19 @@ def test_a_re_encoded_video_is_a_near_duplicate(root: Path, settings: Settings, 
     encode_h264(tmp_path / "copy" / "real" / "copy.mp4", frames, info.fps, 30, "fast")
     ingest(root, settings, [source(tmp_path / "copy", "copy")], batch="w2")
     assert read_manifest(root / "data" / "raw" / "w2")["duplicate_of"].tolist() == [sha256_file(original)]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.AVIF", "image"), ("a.heif", "image"), ("a.jfif", "image"), ("a.flv", "video"), ("a.gif", "video")])
+def test_a_file_with_a_medium_s_name_that_holds_none_is_no_note(root: Path, settings: Settings, tmp_path: Path, name: str, kind: str) -> None:
+    """Three lists of names stood beside each other: an empty `a.avif` was passed over by a score, and recorded as a video."""
+    (tmp_path / "one" / "real").mkdir(parents=True)
+    (tmp_path / "one" / "real" / name).touch()
+    photo(tmp_path / "one" / "real" / "good.jpg", 1)
+    (batch,) = ingest(root, settings, [source(tmp_path / "one")]).batches
+    table = read_manifest(root / "data" / "raw" / batch).set_index("path")
+    assert table.loc[f"real/{name}", ["kind", "quarantine"]].tolist() == [kind, EMPTY]
+    assert not is_beside(Path(name), EMPTY) and not is_beside(Path(name), NOT_MEDIA)
+    assert is_beside(Path("labels.csv"), NOT_MEDIA) and is_beside(Path("notes.txt"), EMPTY)
 
 
 def test_a_source_out_of_reach_is_a_reason_and_the_others_come_in(root: Path, settings: Settings, media: Path) -> None:

@@ -128,8 +128,9 @@ def test_notes_between_the_media_are_no_sign_of_corrupt_media_but_cut_videos_are
         table.loc[row, ["quarantine", "path"]] = [("not a media file", "empty file")[row % 2], f"notes{row}.txt"]
         samples[row] |= {"decoded": False, "clips": 0}
     assert verdict(table, samples)["success"]
-    table.loc[[0, 1, 2], "path"] = [f"v/cut{row}.mp4" for row in range(3)]
-    assert "media decode" in failed(verdict(table, samples))
+    for suffixes in ((".mp4", ".mp4", ".mp4"), (".flv", ".wmv", ".ogv"), (".avif", ".heif", ".jfif")):
+        table.loc[[0, 1, 2], "path"] = [f"v/cut{row}{suffix}" for row, suffix in enumerate(suffixes)]
+        assert "media decode" in failed(verdict(table, samples)), suffixes
 
 
 @pytest.mark.parametrize(
