@@ -20,7 +20,7 @@ from feedback.detections import Accepted, Detections
 from feedback.tables import BROUGHT, CASES, DETECTIONS, ERASURES, SENT, USERS
 from workspace.errors import DataError
 from workspace.for_review import CONFLICT, CONFLICTS, Waiting, waiting_samples
-from workspace.manifest import read_media
+from workspace.manifest import manifests, read_media
 
 LOG = logging.getLogger("vigil.gathering")
 WHO = "system:gathering"
@@ -57,7 +57,7 @@ class Gathering:
 
     def _look(self) -> None:
         """Read the manifests again where the journal, a manifest or the list of conflicts has changed."""
-        files = [self.root / "journal.jsonl", self.root / CONFLICTS, *sorted((self.root / "data" / "raw").glob("*/manifest.parquet"))]
+        files = [self.root / "journal.jsonl", self.root / CONFLICTS, *manifests(self.root)]
         stamp = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file())
         if stamp != self._stamp:
             self._waiting, self._stamp = list(waiting_samples(self.root)), stamp

@@ -108,18 +108,17 @@ def _close_outbox(root: Path, settings: Settings) -> None:
     from feedback.cases import TRAINING_LABELS
     from feedback.handover import mark_ingested
     from workspace.for_review import is_disputed
-    from workspace.manifest import read_manifest
+    from workspace.manifest import manifests, read_manifest
 
     batch_of: dict[tuple[str, str], str] = {}
     states = batch_states(Journal(root).events())
-    for folder in sorted((root / "data" / "raw").glob("*/")):
-        if (folder / "manifest.parquet").exists():
-            table = read_manifest(folder)
-            if folder.name in states and states[folder.name].state == "dropped":  # trains nobody; but what was erased stays erased
-                table = table[table["use"] == "never"]
-            for sample_id, label, use, quarantine in zip(table["sample_id"], table["label"], table["use"], table["quarantine"], strict=True):
-                for said in TRAINING_LABELS if use == "never" else () if is_disputed({"quarantine": quarantine}) else (label,):
-                    batch_of[sample_id, said] = folder.name  # what may never be used takes no label any more
+    for folder in (manifest.parent for manifest in manifests(root)):
+        table = read_manifest(folder)
+        if folder.name in states and states[folder.name].state == "dropped":  # trains nobody; but what was erased stays erased
+            table = table[table["use"] == "never"]
+        for sample_id, label, use, quarantine in zip(table["sample_id"], table["label"], table["use"], table["quarantine"], strict=True):
+            for said in TRAINING_LABELS if use == "never" else () if is_disputed({"quarantine": quarantine}) else (label,):
+                batch_of[sample_id, said] = folder.name  # what may never be used takes no label any more
     mark_ingested(root, settings, batch_of)
 
 

@@ -28,7 +28,7 @@ from workspace.errors import DataError, VigilError
 from workspace.files import is_no_room, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, add_conflicts, is_disputed, unnamed
 from workspace.journal import Journal
-from workspace.manifest import MANIFEST_COLUMNS, composed, read_manifest, write_manifest, write_media
+from workspace.manifest import MANIFEST_COLUMNS, composed, manifests, read_manifest, write_manifest, write_media
 from workspace.objectstore import is_s3
 from workspace.settings import IdentityRule, Settings, SourceSettings
 from workspace.state import batch_states
@@ -327,7 +327,7 @@ def _journal_unjournalled(root: Path) -> None:
     """A kill between the rename and the journal's line left a whole batch that nobody heard of: say so now."""
     journal = Journal(root)
     told = batch_states(journal.events())
-    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
+    for manifest in manifests(root):
         if manifest.parent.name not in told:
             _journal_batch(journal, manifest.parent.name, rows_of(read_manifest(manifest.parent)))
 

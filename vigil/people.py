@@ -245,9 +245,9 @@ def render_erased(found: dict[str, Any]) -> str:
 
 def _samples_of(root: Path) -> set[str]:
     """The samples that the batches hold or held."""
-    from workspace.manifest import read_manifest
+    from workspace.manifest import manifests, read_manifest
 
-    return set().union(*(read_manifest(path.parent)["sample_id"] for path in (root / "data" / "raw").glob("*/manifest.parquet")))
+    return set().union(*(read_manifest(path.parent)["sample_id"] for path in manifests(root)))
 
 
 def _uploads(database: Database, what: str) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from workspace.errors import DataError
 from workspace.files import read_json, write_json
 from workspace.for_review import SUMMARY, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
-from workspace.manifest import read_manifest, repack_shard, write_manifest
+from workspace.manifest import manifests, read_manifest, repack_shard, write_manifest
 from workspace.objects import FOLDER, LOCK, cache_of, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
 from workspace.state import batch_states
 
@@ -66,7 +66,7 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
 
     refuse_damaged(root)
     report = Forgotten()
-    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
+    for manifest in manifests(root):
         found = _forget_in_batch(manifest.parent, case_of)
         if found:
             report.samples += found
@@ -100,26 +100,27 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
     Raises WorkspaceError where a committed file cannot be read.
     """
     refuse_damaged(root)
-    rows, alike, rewritten = [], [], set()
-    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
-        table = read_manifest(manifest.parent)
+    rows, alike, rewritten, keeping = [], [], set(), []
+    for manifest in manifests(root):
+        batch, table = manifest.parent.name, read_manifest(manifest.parent)
         mine = table[(table["sample_id"] == sample_id) & ((table["case_id"] == case_id) | (case_id == ""))]
-        rewritten |= {manifest.parent.name} if len(mine) else set()
+        rewritten |= {batch} if len(mine) else set()
+        keeping += [batch] if mine.empty and _with_media(table, {sample_id}) else []
         left = mine[(mine["shard"] != "") | (mine["use"] != "never")]  # what was erased before is left behind as a row
         rows += [
-            {"batch": manifest.parent.name, "path": path, "shard": shard, "bytes": int(size) if shard else 0, "case_id": case}
+            {"batch": batch, "path": path, "shard": shard, "bytes": int(size) if shard else 0, "case_id": case}
             for path, shard, size, case in zip(left["path"], left["shard"], left["bytes"], left["case_id"], strict=True)
         ]
         group = {sample_id, *mine["duplicate_of"]} - {""}
         alike += table.loc[(table["duplicate_of"].isin(group) | table["sample_id"].isin(group)) & (table["sample_id"] != sample_id), "sample_id"].tolist()
     wanted = {sample_id} if rewritten else set()
-    kept_in = _kept_in(root, {sample_id}, but=rewritten)
+    kept_in = {sample_id: keeping} if keeping else {}
     held = _held(root, wanted, kept_in, but=rewritten)
     here, folders = objects_in(cache_of(root)), {md5 for md5s in named_by(root).values() for md5 in md5s if md5.endswith(FOLDER)}
     return {
         "sample_id": sample_id,
         "rows": rows,
-        "kept_in": kept_in.get(sample_id, []),
+        "kept_in": keeping,
         "folders": [str(folder.relative_to(root)) for folder in _made_of(root, wanted, kept_in)],
         "cached_objects": len(held),
         "cached_bytes": sum(path.stat().st_size for path in held.values()),
@@ -137,7 +138,7 @@ def batches_with(root: Path, sample_id: str) -> dict[str, str]:
     import pyarrow.parquet
 
     found: dict[str, str] = {}
-    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
+    for manifest in manifests(root):
         with contextlib.suppress(OSError, ValueError):
             rows = pyarrow.parquet.read_table(manifest, columns=["shard", "case_id"], filters=[("sample_id", "=", sample_id)]).to_pylist()
             for row in [row for row in rows if row["shard"]][:1]:
@@ -145,15 +146,18 @@ def batches_with(root: Path, sample_id: str) -> dict[str, str]:
     return found
 
 
-def _kept_in(root: Path, samples: set[str], but: Collection[str] = ()) -> dict[str, list[str]]:
+def _kept_in(root: Path, samples: set[str]) -> dict[str, list[str]]:
     """The samples whose media a batch has, with these batches."""
     found: dict[str, list[str]] = {}
-    for manifest in sorted((root / "data" / "raw").glob("*/manifest.parquet")):
-        if manifest.parent.name not in but:
-            table = read_manifest(manifest.parent)
-            for sample_id in sorted(set(table.loc[table["shard"] != "", "sample_id"]) & samples):
-                found.setdefault(sample_id, []).append(manifest.parent.name)
+    for manifest in manifests(root):
+        for sample_id in _with_media(read_manifest(manifest.parent), samples):
+            found.setdefault(sample_id, []).append(manifest.parent.name)
     return found
+
+
+def _with_media(table: "pd.DataFrame", samples: set[str]) -> list[str]:
+    """Those of the samples whose media this batch has."""
+    return sorted(set(table.loc[table["shard"] != "", "sample_id"]) & samples)
 
 
 def _made_of(root: Path, samples: set[str], kept_in: Mapping[str, list[str]]) -> list[Path]:

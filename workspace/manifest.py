@@ -45,6 +45,11 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def manifests(root: Path) -> list[Path]:
+    """The manifests of the batches that lie here, by the batches' names."""
+    return sorted((root / "data" / "raw").glob("*/manifest.parquet"))
+
+
 def read_manifest(batch_dir: Path) -> "pd.DataFrame":
     """The rows of a batch, sorted by sample_id and path; text columns are never missing ('' means unknown).
 
