@@ -85,14 +85,13 @@ def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
     """Take what is new from the sources and from the reviewed cases, and take out what people had erased."""
     from pipelines.ingest import ingest
     from pipelines.stage import Progress
-    from workspace.objects import to_add
-    from workspace.repository import dvc_add
+    from workspace.repository import version_batches
 
     every = [*sources, *_reviewed_cases(root, settings)]
     report = ingest(root, settings, every, progress=Progress("ingest")) if every else None
     _close_outbox(root, settings)
     lines = [*(report.lines() if report else ()), *_erase_requested(root, settings)]
-    dvc_add(root, to_add(root, [root / "data" / "raw" / name for name in batch_states(Journal(root).events())]))
+    version_batches(root)
     return Taken(tuple(lines), tuple(f"{source}: {why}" for source, why in report.problems.items()) if report else ())
 
 

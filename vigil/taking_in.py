@@ -64,10 +64,7 @@ def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings], m
     from pipelines.intake import NotNow
     from pipelines.stage import Progress
     from workspace.errors import DataError
-    from workspace.journal import Journal
-    from workspace.objects import to_add
-    from workspace.repository import dvc_add
-    from workspace.state import batch_states
+    from workspace.repository import version_batches
 
     sources = named or list(settings.ingest.sources)
     if not sources:
@@ -79,6 +76,5 @@ def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings], m
         for problem in reports[0].refused.values() if len(sources) == 1 else ():
             if must_be_there or not isinstance(problem, NotNow):
                 raise problem
-        folders = [root / "data" / "raw" / batch for batch in batch_states(Journal(root).events())]
-        dvc_add(root, to_add(root, folders))
+        version_batches(root)
     return reports

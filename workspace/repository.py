@@ -18,8 +18,11 @@ from typing import Any
 
 from workspace.errors import DataError, StageFailed, WorkspaceError
 from workspace.files import atomic_file, read_json
+from workspace.journal import Journal
 from workspace.revisions import cut_short, git, git_problem
+from workspace.state import batch_states
 
+MAKE_ROOM = "Make room on the disk, or make it writable, and run {command} again; {kept}."
 NO_ROOM = "as a rule because the disk is full or closed to writing; the lines above say more"  # of what DVC only logs
 REMOTE = "store"
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n    hardlink_lock = false\n"
@@ -226,6 +229,13 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
+def version_batches(root: Path) -> None:
+    """Put the journal's batches under DVC that it does not know yet, or that its cache lacks. Safe to repeat. Raises DataError as `dvc_add`."""
+    from workspace.objects import to_add
+
+    dvc_add(root, to_add(root, [root / "data" / "raw" / batch for batch in batch_states(Journal(root).events())]))
+
+
 def dvc_add(root: Path, paths: Sequence[Path]) -> None:
     """Put folders under DVC (their .dvc files lie beside them). Safe to repeat.
 
@@ -255,7 +265,7 @@ def dvc_add(root: Path, paths: Sequence[Path]) -> None:
         raise DataError(
             f"DVC could not keep {', '.join(name for name, pointer in zip(names, pointers, strict=True) if pointer in lacking)}. It stays here, not versioned.",
             why=f"its cache lacks what it was given, {NO_ROOM}",
-            next_step="Make room on the disk, or make it writable, and run the same command again; nothing that was finished is lost.",
+            next_step=MAKE_ROOM.format(command="the same command", kept="nothing that was finished is lost"),
         )
 
 
@@ -302,7 +312,7 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
         raise StageFailed(
             f"Stage {', '.join(lost)} did not finish. Nothing was promoted; finished stages are kept.",
             why=f"DVC's cache lacks what it made, {NO_ROOM}",
-            next_step="Make room on the disk, or make it writable, and run `vigil retrain` again; it goes on from this stage.",
+            next_step=MAKE_ROOM.format(command="`vigil retrain`", kept="it goes on from this stage"),
         )
     return [stage.addressing for stage in stages]
 

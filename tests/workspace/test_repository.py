@@ -454,6 +454,17 @@ def test_a_stage_whose_work_the_cache_could_not_keep_has_not_finished(root: Path
     assert len(objects_in(cache_of(copy))) == (2 if lacking == "shard" else 1) and reproduce(copy, "only") == []
 
 
+def test_the_batches_of_the_journal_are_versioned_and_what_else_lies_beside_them_is_not(tmp_path: Path) -> None:
+    batch = one_batch(tmp_path)
+    shutil.copytree(batch, batch.with_name("stray"))
+    for name in ("b", "not-here"):
+        Journal(tmp_path).append("batch_added", batch=name, source="x", samples=1, quarantined=0)
+    workspace.repository.version_batches(tmp_path)
+    known = batch.with_name("b.dvc").read_bytes()
+    workspace.repository.version_batches(tmp_path)
+    assert sorted(batch.parent.glob("*.dvc")) == [batch.with_name("b.dvc")] and batch.with_name("b.dvc").read_bytes() == known
+
+
 def test_what_the_cache_could_not_keep_counts_as_not_versioned_until_it_is(tmp_path: Path) -> None:
     """DVC logs a line and goes on: with its .dvc file written the batch was never added again, and its media were in neither cache nor remote."""
     batch = one_batch(tmp_path)
