@@ -671,9 +671,7 @@ def _list_batches(workspace: Path | None, as_json: bool) -> None:
 def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | None, again: bool = False) -> None:
     from vigil.mending import set_batch_state
 
-    root = _root(workspace)
-    follows = set_batch_state(root, batch, state, who, why, again)
-    print(f"{batch} is now {state} ({who}: {why}).{' ' * bool(follows)}{follows}")
+    print(set_batch_state(_root(workspace), batch, state, who, why, again))
 
 
 @batches_app.command("accept")

@@ -129,7 +129,7 @@ def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:
 
 
 def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, again: bool = False) -> str:
-    """Journal a person's decision about a batch; returns what else follows from it, or ''.
+    """Journal a person's decision about a batch; returns the sentences for a person: who said so before where it stands so already, and what else follows.
 
     Of a batch that an unfinished cycle judges, only that it is taken out: the cycle is then held on that person's word, and the next `vigil retrain`
     ends it. A cycle that fails again and again would otherwise stay for ever. So is one that learns from a batch of before that is taken out: its model
@@ -149,18 +149,23 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
                 why=f"{judging.cycle} is not finished",
                 next_step="Run `vigil retrain` to finish it, then decide. Where it cannot be finished, `vigil batches hold` or `drop` ends it.",
             )
-        journal_batch_state(root, batch, state, who=who, why=why, again=again)
+        recorded = journal_batch_state(root, batch, state, who=who, why=why, again=again)
+        before = batch_states(events)[batch]
+        told = f"{batch} is now {state} ({who}: {why})." if recorded else f"{batch} is {state} already ({before.who}: {before.why})."
+        if not (recorded or judging or learning):
+            told += " Nothing was recorded."
         if judging:
             Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
         if learning:
             Journal(root).append("cycle_held", cycle=learning.cycle, reason=f"{who} took {batch} out of what it learns from: {why}.{AGAIN}", defer=True)
         commit_journal(root, f"{batch} {state} ({who}: {why})")
         if learning:
-            return f"{learning.cycle} learned from it and is held; `vigil retrain` ends it. Then `vigil retrain --force` judges what came in again."
+            return f"{told} {learning.cycle} learned from it and is held; `vigil retrain` ends it. Then `vigil retrain --force` judges what came in again."
         if not judging:
-            return ""
+            return told
         others = [name for name in judging.judged if name != batch]
-        return f"{judging.cycle} is held; `vigil retrain` ends it." + (f" Then `vigil retrain --force` judges {', '.join(others)} again." if others else "")
+        told += f" {judging.cycle} is held; `vigil retrain` ends it."
+        return told + (f" Then `vigil retrain --force` judges {', '.join(others)} again." if others else "")
 
 
 def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:

@@ -32,6 +32,7 @@ from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
 from vigil.demo import figures_of, run_demo
 from vigil.main import _unwritable
 from vigil.measuring import measured_sources
+from vigil.mending import set_batch_state
 from vigil.opening import open_workspace
 from vigil.scoring import expand
 from vigil.taking_in import named_sources
@@ -40,6 +41,7 @@ from workspace.cycle import Cycle, write_cycle
 from workspace.errors import DataError, LeaseHeldError, WorkspaceError
 from workspace.files import write_json
 from workspace.format import FORMAT
+from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.profiles import compose_params
 from workspace.revisions import git
@@ -401,6 +403,19 @@ def test_a_batch_that_is_dropped_to_come_again_comes_in_as_its_source_says_it_no
     assert "2 new" in vigil("ingest", "t.csv", "-w", "w", cwd=tmp_path).stdout
     assert "0 new" in vigil("ingest", "t.csv", "-w", "w", cwd=tmp_path).stdout
     assert [row["state"] for row in vigil_json("batches", "list", "-w", tmp_path / "w")] == ["dropped", "new"]
+
+
+@pytest.mark.parametrize(("word", "state"), [("accept", "accepted"), ("hold", "held"), ("drop", "dropped")])
+def test_a_state_that_a_batch_has_already_is_not_said_to_be_somebody_elses_decision(tmp_path: Path, word: str, state: str):
+    """The second name and reason were printed as taken, and stood nowhere."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    Journal(root).append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    assert set_batch_state(root, "b1", state, "ana", "first reason") == f"b1 is now {state} (ana: first reason)."
+    before = (root / "journal.jsonl").read_bytes()
+    said = vigil("batches", word, "b1", "--who", "bob", "--why", "second reason", "-w", root).stdout
+    assert said == f"b1 is {state} already (ana: first reason). Nothing was recorded.\n"
+    assert (root / "journal.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("word", ["blendswap=²", "blendswap=٣", "blendswap=", "blendswap=-1", "blendswap"])
