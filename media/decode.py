@@ -26,7 +26,7 @@ from av.sidedata.sidedata import Type as SideData
 from media.limits import MAX_PIXELS
 from media.photos import REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image, turned
 
-__all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "probe", "read_frames", "read_image"]
+__all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "probe", "read_frames", "read_image", "shown_seconds"]
 
 # no raw H.264 or H.265: their pictures have no time
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,gif,ogg,m4v,mxf,rm,ivf,dv,apng,nut"
@@ -42,6 +42,8 @@ HELD = 8  # pictures that are held back until those after them have told whether
 STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
 DECODED = ("avi", "asf")  # containers that say when a picture is decoded, not when it is shown
 THREADS = 2
+HEADER_SLACK = 0.1  # a header that says so much more than the length of its packets is not believed
+LOST_SECONDS = 0.2  # nor one that says so much less
 LONGEST_PIXEL = 8.0  # times as long as wide or wide as long; anamorphic film has 2
 NEARLY_SQUARE = 0.02  # 14720:14719 comes of a size that was rounded, and scaling would take traces of a forgery away
 TIME_SLACK_SECONDS = 0.002  # containers round time stamps to 1 ms
@@ -100,6 +102,15 @@ def measured_seconds(source: Source) -> float:
     """How long a video really is, by reading all of it without decoding; for files whose header lies. Raises MediaError."""
     with _opened(source) as (container, stream):
         return _packet_seconds(container, stream)
+
+
+def shown_seconds(source: Source, info: MediaInfo) -> float:
+    """How long a video is shown, from its first picture: what its header says, where its packets tell nothing else. Raises MediaError.
+
+    Headers lie, and that of a Matroska file counts from time 0, however late the first picture comes.
+    """
+    claimed, measured = info.duration_seconds, measured_seconds(source)
+    return measured if measured > claimed + LOST_SECONDS or 0 < measured < (1 - HEADER_SLACK) * claimed else claimed
 
 
 def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -> Iterator[tuple[float, np.ndarray]]:

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from media.align import crop_transform, place, rebased, reduced, sample, smooth
-from media.decode import MediaInfo, Source, measured_seconds, probe, read_frames, read_image
+from media.decode import MediaInfo, Source, probe, read_frames, read_image, shown_seconds
 from media.detect import FaceFinder
 from media.tracks import CUT, Appearance, Sighting, Tracker, Tracklet, change, link, look, thumbnail
 from workspace.errors import MediaError
@@ -28,8 +28,6 @@ NO_FACE, TOO_SMALL, TOO_FEW = "no face found", "face too small", "too few frames
 FAST_FPS = 1.0
 MAX_WINDOWS = 600  # more of a long video is thinned evenly: ten minutes of one-second clips, 2.7 GB of pixels
 SEARCH_FRAMES = 24  # looked at when no window of mode `standard` met a face
-HEADER_SLACK = 0.1  # a header that says so much more than the length of its packets is not believed
-LOST_SECONDS = 0.2  # nor one that says so much less
 PATH_SLACK = 0.15  # how far (crop sides) smoothing may move a crop from its frame's own place
 QUALITY_FRAMES = 5  # frames a clip that sharpness, brightness and skin tone are measured on
 CHEEKS, CHEEK_REACH, LEAST_YELLOW = (50, 280), 0.03, 2.0  # points of the mesh, half a patch's side in parts of the crop, b* of CIELAB
@@ -125,10 +123,7 @@ def _window(start: float, step: float, frames: int) -> list[float]:
 
 def _collect_video(result: Extraction, source: Source, faces: FaceSettings, threads: int) -> None:
     assert result.info is not None
-    duration = result.info.duration_seconds
-    measured = measured_seconds(source)
-    if measured > duration + LOST_SECONDS or 0 < measured < (1 - HEADER_SLACK) * duration:
-        duration = measured  # the header lies: windows would lie after the end, or what is forged behind the last of them
+    duration = shown_seconds(source, result.info)  # by a header that lies, windows would lie after the end, or what is forged behind the last of them
     plan = windows(duration, faces)
     _collect(result, plan, source, faces, threads)
     if result.clips or faces.mode != "standard" or duration <= len(plan) * faces.clip_frames / faces.fps:

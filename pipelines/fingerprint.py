@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from media.decode import MediaInfo, Source, probe, read_frames, read_image
+from media.decode import MediaInfo, Source, probe, read_frames, read_image, shown_seconds
 from workspace.errors import MediaError
 from workspace.files import sha256_bytes, sha256_file
 
@@ -73,7 +73,8 @@ def perceptual_hash(source: Source, info: MediaInfo) -> str:
         if info.kind == "image":
             pictures, points = [read_image(source)], IMAGE_POINTS
         else:
-            pictures, points = [frame for _, frame in read_frames(source, [place * info.duration_seconds for place in PLACES])], FRAME_POINTS
+            seconds = shown_seconds(source, info)
+            pictures, points = [frame for _, frame in read_frames(source, [place * seconds for place in PLACES])], FRAME_POINTS
     except MediaError:
         return ""
     words = {word for picture in pictures for word in _words(grey_of(picture, PICTURE_PX), points)}

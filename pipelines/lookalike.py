@@ -11,7 +11,7 @@ from itertools import product
 import cv2
 import numpy as np
 
-from media.decode import Source, probe, read_frames, read_image
+from media.decode import Source, probe, read_frames, read_image, shown_seconds
 from pipelines.fingerprint import grey_of
 
 GREY_PX = 192  # longest side of the pictures that are laid over each other; they are compared at a quarter of it
@@ -92,7 +92,7 @@ def open_recording(source: Source) -> Recording:
     info = probe(source)
     if info.kind == "image":
         return Recording("image", 0.0, grey_of(read_image(source), GREY_PX)[None])
-    seconds = info.duration_seconds
+    seconds = shown_seconds(source, info)
     if seconds > LONGEST_CUT_SECONDS:
         times = (np.arange(SPREAD_FRAMES) + 0.5) / SPREAD_FRAMES * seconds
     else:

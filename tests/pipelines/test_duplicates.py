@@ -1,5 +1,6 @@
 """A copy is found however it was changed, is kept, and never trains; another take of the same person is no copy."""
 
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipelines.ingest import ingest
 from pipelines.lookalike import likeness, open_recording
 from pipelines.neighbours import Neighbours
 from pipelines.sides import DUPLICATE, OTHER_LOOK, decide_sides, split_of
+from tests.media.videos import write_video
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.test_ingest import photo, source
 from workspace.files import read_json, sha256_file
@@ -141,6 +143,32 @@ def test_a_recording_that_holds_two_known_cuts_is_tied_to_both(takes: Path, tmp_
     (row,) = read_manifest(root / "data" / "raw" / "w2").to_dict("records")
     both = sorted(sha256_file(tmp_path / "cuts" / "real" / name) for name in ("begin.mp4", "end.mp4"))
     assert row["duplicate_of"] in both and row["looks"].split() == both
+
+
+def test_a_copy_is_known_whatever_its_header_says_of_its_length(takes: Path, tmp_path: Path) -> None:
+    """A Matroska file counts its length from time 0: of one whose pictures begin late, as of one that lies, pictures after the end were asked for."""
+    frames, fps = clip_of(_clips(takes)[0])
+    frames = frames[:24]
+
+    def cut(name: str, begins_seconds: int = 0) -> Path:
+        path = tmp_path / "m" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_video(path, frames, [round(1000 * (begins_seconds + number / fps)) for number in range(len(frames))])
+
+    original = cut("real/a.mkv")
+    content = bytearray(cut("fake/x/claims_hours.mkv").read_bytes())
+    at = content.index(b"\x44\x89\x88") + 3  # Matroska's Duration, milliseconds as a double
+    content[at : at + 8] = struct.pack(">d", 5 * 3600e3)
+    (tmp_path / "m" / "fake" / "x" / "claims_hours.mkv").write_bytes(content)
+    copies = [cut("fake/x/late.mkv", 20), cut("fake/x/later.mkv", 600), tmp_path / "m" / "fake" / "x" / "claims_hours.mkv"]
+    words = [perceptual_hash(path, probe(path)) for path in (original, *copies)]
+    assert words[0] and words == words[:1] * 4
+    assert [len(open_recording(path).pictures) for path in copies] == [len(open_recording(original).pictures)] * 3
+    root = tmp_path / "workspace"
+    assert ingest(root, SETTINGS, [source(tmp_path / "m")], batch="w1").added == 4
+    rows = read_manifest(root / "data" / "raw" / "w1").set_index("path")["looks"].to_dict()
+    one = {rows.pop(name) or sha256_file(tmp_path / "m" / name) for name in sorted(rows)}
+    assert len(one) == 1, "all look like the first of them"
 
 
 def test_where_the_media_are_not_on_this_machine_the_words_decide(tmp_path: Path) -> None:
