@@ -24,7 +24,6 @@ from workspace.processes import without_network
 from workspace.settings import FaceSettings, WorkerSettings
 
 if TYPE_CHECKING:
-    from media.decode import MediaInfo
     from media.faces import Extraction
 
 LOG = logging.getLogger("vigil.work")
@@ -176,31 +175,32 @@ def bound(settings: WorkerSettings) -> None:
 
 
 def open_file(path: Path, faces: FaceSettings, settings: WorkerSettings) -> Opened:
-    """The clips of a file whose header keeps to the limits, else an extraction without clips and with the reason."""
-    from media.decode import probe
+    """The clips of a file that keeps to the limits, else an extraction without clips and with the reason."""
+    from media.decode import probe, shown_seconds
     from media.faces import Extraction, extract_clips
     from workspace.errors import MediaError
 
     try:
         info = probe(path)
+        seconds = shown_seconds(path, info) if info.kind == "video" else 0.0
     except MediaError as problem:
         return Opened(Extraction(reason=problem.why))
     if info.width * info.height > settings.max_pixels:
         return Opened(Extraction(kind=info.kind, info=info, reason=f"{info.width} x {info.height} pixels; at most {settings.max_pixels:,} are looked at"))
-    if info.kind == "video" and info.duration_seconds > settings.max_video_seconds:
-        why = f"{info.duration_seconds:.0f} s long; at most {settings.max_video_seconds} s are looked at"
+    if seconds > settings.max_video_seconds:
+        why = f"{seconds:.0f} s long; at most {settings.max_video_seconds} s are looked at"
         return Opened(Extraction(kind=info.kind, info=info, reason=why))
-    return Opened(extract_clips(path, faces), _preview(path, info))
+    return Opened(extract_clips(path, faces), _preview(path, info.kind, seconds / 2))
 
 
-def _preview(path: Path, info: "MediaInfo") -> NDArray[np.uint8] | None:
+def _preview(path: Path, kind: str, middle_seconds: float) -> NDArray[np.uint8] | None:
     import cv2
 
     from media.decode import read_frames, read_image
     from workspace.errors import MediaError
 
     try:
-        frame = read_image(path) if info.kind == "image" else next((frame for _, frame in read_frames(path, [info.duration_seconds / 2])), None)
+        frame = read_image(path) if kind == "image" else next((frame for _, frame in read_frames(path, [middle_seconds])), None)
         if frame is None:
             return None
         scale = min(1.0, PICTURE_PX / max(frame.shape[:2]))

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from feedback.work import decoding
-from feedback.work.decoding import ChildFailed, Decoders, Opened
+from feedback.work.decoding import ChildFailed, Decoders, Opened, open_file
+from tests.media.videos import write_video
 from workspace.processes import without_network
 from workspace.settings import FaceSettings, WorkerSettings
 
@@ -67,6 +68,18 @@ def test_more_pixels_or_seconds_than_allowed_get_a_reason_before_anything_is_dec
     assert "pixels; at most 1,000" in (found.extraction.reason or "") and not found.extraction.clips and found.picture is None
     clip = next(path for path in sorted(media.rglob("*.mp4")))
     assert "at most 1 s" in (opened(clip, max_video_seconds=1).extraction.reason or "")
+
+
+@pytest.mark.parametrize("begins_seconds", [600, 108_000])
+def test_a_video_is_as_long_as_it_is_shown_however_late_its_pictures_begin(tmp_path: Path, media: Path, begins_seconds: int) -> None:
+    """A Matroska file counts its length from time 0: one of a second was refused as one of thirty hours, or had no preview."""
+    from media.decode import read_frames
+
+    frames = [frame for _, frame in read_frames(next(path for path in sorted(media.rglob("*.mp4"))), [k / 12 for k in range(16)])]
+    late = write_video(tmp_path / "late.mkv", frames, [round(1000 * (begins_seconds + k / 12)) for k in range(16)])
+    found = open_file(late, FACES, WorkerSettings())
+    assert found.extraction.clips and found.extraction.reason == "" and found.picture is not None
+    assert "1 s long; at most" in open_file(late, FACES, WorkerSettings(max_video_seconds=1)).extraction.reason
 
 
 def test_a_small_file_that_says_it_is_huge_is_refused(tmp_path: Path) -> None:
