@@ -119,6 +119,13 @@ class PersonRenderer:
         shape = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.8 * wide * (1 - 0.16 * np.clip(-np.sin(angle), 0, 1))
         return self.project(index, np.stack([shape, middle + high * np.sin(angle)], 1).astype(np.float32))
 
+    def face_oval(self, index: int) -> Floats:
+        """The outline [28,2] px of the whole face, forehead to chin and cheek to cheek."""
+        p = self.head.person
+        angle = np.linspace(0, 2 * np.pi, OVAL_STEPS, endpoint=False)
+        shape = np.cos(angle) * p.half_width * 1.15
+        return self.project(index, np.stack([shape, -0.2 + 0.76 * np.sin(angle)], 1).astype(np.float32))
+
     def head_layer(self, index: int) -> tuple[int, int, Floats, Floats]:
         """Left and top px of the head's rectangle, its colour [h,w,3] and its coverage [h,w,1]."""
         take, motion = self.take, self.take.motion
