@@ -2,6 +2,7 @@
 
 import unicodedata
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,29 +201,31 @@ def test_a_person_is_one_however_the_name_is_typed_and_whatever_video_it_is_made
     named = [
         sample("v/1", identity=nfd, source_video="v/1", **apart), sample("v/2", "fake", nfc, source_video="w/1", **apart), sample("v/3", "fake", nfd, **apart),
     ]  # fmt: skip
-    nameless = sample("f/1", "fake", source_video="w/1", **apart)
-    write_batch(tmp_path, "b1", [*week("a", 30, 30), *named, nameless, bo])
+    nameless = [sample("f/1", "fake", source_video="w/1", **apart), sample("f/2", "fake", source_video="v/2", **apart)]
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), *named, *nameless, bo])
     assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
     shown = table(tmp_path, "holdout")
-    of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in (*named, nameless, bo)}
-    assert of_sample == {one["path"]: {nfc} for one in named} | {"f/1": {"bo"}, "w/1": {"bo"}}, "what a file says of itself comes first"
+    of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in (*named, *nameless, bo)}
+    assert of_sample == {one["path"]: {nfc} for one in (*named, nameless[1])} | {"f/1": {"bo"}, "w/1": {"bo"}}, "what a file says of itself comes first"
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
 def test_nameless_fakes_of_a_person_s_video_count_as_that_person(tmp_path: Path, forms: tuple[Any, Any]) -> None:
     """A table that names people of its reals alone made two of each: intervals were too narrow, and people too many."""
-    apart, (typed, file) = {"use": "evaluate"}, (unicodedata.normalize(form, "v/é.mp4") for form in forms)
-    ana = [
-        sample(file, identity="ana", source_video="interview", **apart), sample("f/1.mp4", "fake", source_video=typed, **apart),
-        sample("f/2.mp4", "fake", source_video="interview", **apart), sample("f/3.mp4", "fake", source_video="f/2.mp4", **apart),
+    apart, (said, lies) = {"use": "evaluate"}, (partial(unicodedata.normalize, form) for form in forms)
+    zoe = [
+        sample(lies("v/é.mp4"), identity=lies("Zoé"), **apart), sample("f/1.mp4", "fake", source_video=said("v/é.mp4"), **apart),
+        sample("v/2.mp4", identity=said("Zoé"), source_video=lies("entrée"), **apart),
+        sample(lies("f/é.mp4"), "fake", source_video=said("entrée"), **apart), sample("f/3.mp4", "fake", source_video=said("f/é.mp4"), **apart),
     ]  # fmt: skip
     nobody = [sample("v/cut.mp4", source_video="talk", **apart), sample("f/4.mp4", "fake", source_video="v/cut.mp4", **apart)]
     circle = [sample("v/x.mp4", "fake", source_video="v/y.mp4", **apart), sample("v/y.mp4", "fake", source_video="v/x.mp4", **apart)]
-    write_batch(tmp_path, "b1", [*week("a", 30, 30), *ana, *nobody, *circle])
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), *zoe, *nobody, *circle])
     report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
     shown = table(tmp_path, "holdout")
-    of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in (*ana, *nobody)}
-    assert of_sample == {one["path"]: {"ana"} for one in ana} | {one["path"]: {"talk"} for one in nobody} and report["leaks"] == []
+    of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in (*zoe, *nobody)}
+    name = unicodedata.normalize("NFC", "Zoé")
+    assert of_sample == {one["path"]: {name} for one in zoe} | {one["path"]: {"talk"} for one in nobody} and report["leaks"] == []
 
 
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:
