@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from flows import publish
 from flows.health import examine, left_behind
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
+from vigil.measuring import promoted_models
 from vigil.mending import roll_back
 from workspace import registry
 from workspace.cycle import Cycle
@@ -195,12 +196,15 @@ def test_what_was_rolled_back_from_does_not_come_back_with_the_registry(world):
     assert {row["check"]: row["ok"] for row in examine(root, settings)}["alias"]
 
 
-def test_a_card_that_was_changed_after_the_promotion_does_not_serve_and_is_not_gone_back_to(world):
+def test_a_card_that_was_changed_after_the_promotion_does_not_serve_and_is_neither_measured_nor_gone_back_to(world):
     """The weights are the same; the threshold, or which export serves, is what the card says."""
     root, settings = world
     add_model(root, TWO, add_model(root, ONE))
     registry.rebuild_aliases(root, settings)
-    for cycle, use in ((TWO, registry.serving_model), (ONE, lambda root, settings: rollback(root, who="ann", why="false alarms"))):
+    (root / "params.yaml").write_text(compose_params("demo"))
+    (root / ".vigil").mkdir(exist_ok=True)
+    uses = ((TWO, registry.serving_model), (ONE, lambda root, _: promoted_models(root)), (ONE, lambda root, _: rollback(root, who="ann", why="false alarms")))
+    for cycle, use in uses:
         path = root / "models" / cycle / "card.json"
         before = path.read_text()
         path.write_text(json.dumps({**json.loads(before), "threshold": 0.99}))
