@@ -150,6 +150,8 @@ def _exif_orientation(exif: bytes) -> int:
 
 def photo_codec(head: bytes) -> str:
     """The picture format's name, from a file's first bytes."""
+    if head[4:8] == b"jP  ":
+        return "jp2"
     names = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"BM": "bmp", b"II": "tiff", b"MM": "tiff", b"RI": "webp"}
     return names.get(head[:2], head[8:12].decode("ascii", "replace"))
 

@@ -441,12 +441,15 @@ def test_a_gif_of_one_picture_is_a_photo_and_one_that_moves_a_video():
         read_image(still.getvalue()[:-40])
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tiff"])
-def test_photos_of_every_kind(tmp_path, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".jpg", "jpeg"), (".png", "png"), (".bmp", "bmp"), (".webp", "webp"), (".tiff", "tiff"), (".jp2", "jp2"), (".avif", "avif")]
+)
+def test_photos_of_every_kind(tmp_path, suffix, codec):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(cv2.imencode(suffix, corner_mark()[:, :, ::-1])[1].tobytes())
     picture = read_image(path)
-    assert picture.dtype == np.uint8 and is_red(picture[5, 5]) and probe(path).kind == "image"
+    assert picture.dtype == np.uint8 and is_red(picture[5, 5])
+    assert (probe(path).kind, probe(path).codec) == ("image", codec)
 
 
 def test_grey_deep_and_transparent_photos_become_8_bit_rgb():
