@@ -119,11 +119,12 @@ def _ingest_source(
     listing = read_layout(source, place.path)
     refused_names = {found.name for found in place.refused}
     listing.files = [found for found in listing.files if found.name not in refused_names] + list(place.refused)
-    if source.identity.rule == "column" and not listing.names_people:
+    if not listing.names_people and (source.identity.rule or "column" * listing.is_table) == "column":
         raise DataError(
-            f"Source {source.name} does not say who is in its files.", why="identity rule `column` needs a column `identity`",
-            next_step="Add the column, or say `--identity file` (each file is its own person), folder, pattern:REGEX or unknown.",
-        )  # fmt: skip
+            f"Source {source.name} does not say who is in its files.",
+            why=f"{'its table' if listing.is_table else 'identity rule `column`: it'} has no column `identity`",
+            next_step="Add the column, or say `--identity file` (each file is its own person), folder, pattern:REGEX or unknown (`identity` in params.yaml).",
+        )
     counts = SourceCounts(found=len(listing.files), hidden=listing.hidden)
     if listing.card:
         counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.card.compare(listing.files)}
@@ -285,16 +286,17 @@ def _as_recorded(row: dict[str, Any], before: dict[str, Any], known: Known) -> d
 def identity_of(found: Found, rule: IdentityRule, named: bool, sample_id: str) -> str:
     """Who is in the file by the source's rule, '' when nobody can say.
 
-    A source that names people is believed under rule `file` too, which is the default: a person with two files must not be two.
+    A source that names people is believed under rule `file` and where no rule is given, too: a person with two files must not be two.
     """
-    if rule.rule == "column" or (rule.rule == "file" and named):
+    by_file = rule.rule in ("", "file")
+    if rule.rule == "column" or (by_file and named):
         return found.identity
     if rule.rule == "folder":
         return found.folder
     if rule.rule == "pattern":
         match = re.search(rule.pattern, composed(Path(found.name).name))
         return (match.group(1) or "") if match and match.re.groups else ""
-    return f"file-{sample_id[:16]}" if rule.rule == "file" else ""
+    return f"file-{sample_id[:16]}" if by_file else ""
 
 
 def _write_batch(

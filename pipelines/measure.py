@@ -113,7 +113,7 @@ def _person(found: Found, source: SourceSettings, listing: Listing) -> str:
             f"Source {source.name} does not say who is in its files.", why="identity rule `column` needs a column `identity`",
             next_step="Add the column, or choose another rule: folder, pattern, file or unknown.",
         )  # fmt: skip
-    if source.identity.rule == "file" and not listing.names_people:
+    if source.identity.rule in ("", "file") and not listing.names_people:
         return ""  # no name is made up: what is drawn is then the source video or the file, and is called so
     return identity_of(found, source.identity, listing.names_people, "")
 

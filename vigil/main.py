@@ -299,7 +299,7 @@ def ingest(
     workspace: WorkspaceOption = None,
     layout: Annotated[Layout, typer.Option(help="auto recognises real/ and fake/<generator>/, tables, and the sets of docs/layouts.md.")] = Layout.AUTO,
     identity: Annotated[
-        str, typer.Option(help="Who is in a file: column, folder, file, unknown, or pattern:REGEX.", show_default="column for a CSV, else file")
+        str, typer.Option(help="Who is in a file: column, folder, file, unknown, or pattern:REGEX.", show_default="column for a table, else file")
     ] = "",
     name: Annotated[str, typer.Option(help="Name of the source.", show_default="from the path")] = "",
     label_map: Annotated[

@@ -42,7 +42,7 @@ def named_sources(
             "name": name or source_name(path, f"source-{number}" if numbered else ""),
             "path": path if "://" in path else os.path.abspath(os.path.expanduser(path)),
             "layout": layout,
-            "identity": parse_identity(identity, path),
+            "identity": parse_identity(identity),
             "label_map": parse_labels(labels),
             "columns": parse_columns(columns or []),
             "split": split,

@@ -24,13 +24,11 @@ def parse_fakes(words: list[str] | None) -> dict[str, int] | None:
     return found
 
 
-def parse_identity(word: str, source: str) -> dict[str, Any]:
-    """The identity rule that a person named, or the usual one for this kind of source."""
+def parse_identity(word: str) -> dict[str, Any]:
+    """The identity rule that a person named; '' is the usual one for what the source turns out to be."""
     if word.startswith("pattern:"):
         return {"rule": "pattern", "pattern": word.removeprefix("pattern:")}
-    if word:
-        return {"rule": word}
-    return {"rule": "column" if source.lower().endswith(".csv") and not Path(source).expanduser().is_dir() else "file"}
+    return {"rule": word}
 
 
 def parse_labels(words: list[str]) -> dict[str, str]:

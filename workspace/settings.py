@@ -56,10 +56,11 @@ class IdentityRule(Block):
         Rule(("pattern",), _one_group, "pattern {pattern!r} is not a regular expression with one group"),
     )
 
-    rule: Literal["column", "folder", "pattern", "file", "unknown"] = Field(
-        default="file",
+    rule: Literal["", "column", "folder", "pattern", "file", "unknown"] = Field(
+        default="",
         description="column: the table says; folder: the parent folder's name; pattern: first group of `pattern` on the "
-        "file name; file: each file is its own person; unknown: nobody knows (such samples only train).",
+        "file name; file: each file is its own person, unless the source names people; unknown: nobody knows (such samples only train). "
+        "Empty: column for a table (CSV, JSON, a folder with labels.csv), else file.",
     )
     pattern: str = Field(default="", description="Regular expression with one group, for rule `pattern`.")
 

@@ -75,7 +75,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
         )  # fmt: skip
     mistakes: list[str] = []
     unnamed = False  # whether a label was among them
-    listing = Listing(names_people=theirs["identity"] in columns)
+    listing = Listing(names_people=theirs["identity"] in columns, is_table=True)
     seen: set[str] = set()
     here = os.path.realpath(table.parent)
     for number, row in enumerate(rows, start=first):

@@ -294,7 +294,7 @@ def test_a_column_case_id_of_a_source_is_no_persons_word(tmp_path: Path, faces: 
     root = tmp_path / "workspace"
     world = World(root)
     court = table_of(tmp_path / "court", [(faces[0], "real", "p0")])
-    court.write_text("path,label,case_id\n0.jpg,real,2024-CV-17\n")
+    court.write_text("path,label,identity,case_id\n0.jpg,real,p0,2024-CV-17\n")
     take(root, world.settings, court, "court")
     take(root, world.settings, table_of(tmp_path / "rumour", [(faces[0], "fake", "p0")]), "rumour")
     assert [one.sample_id for one in waiting_samples(root)] == [sha256_bytes(faces[0])], "a file's number at a court settles nothing"

@@ -187,7 +187,7 @@ def test_consent_travels_and_a_manifest_from_before_it_is_read(tmp_path: Path) -
     photo(tmp_path / "m" / "a.jpg", 1)
     (tmp_path / "m" / "labels.csv").write_text('path,label,licence,consent\na.jpg,real,CC BY 4.0,"signed 2026-03-01, research only"\n')
     root = tmp_path / "workspace"
-    ingest(root, SETTINGS, [source(tmp_path / "m")], batch="w1")
+    ingest(root, SETTINGS, [source(tmp_path / "m", identity={"rule": "file"})], batch="w1")
     folder = root / "data" / "raw" / "w1"
     (row,) = read_manifest(folder).to_dict("records")
     assert (row["licence"], row["consent"]) == ("CC BY 4.0", "signed 2026-03-01, research only")

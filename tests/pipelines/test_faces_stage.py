@@ -12,7 +12,7 @@ from tests.pipelines.small_world import FRAMES, SIZE, demo_settings
 from workspace.errors import DataError
 from workspace.files import read_json
 from workspace.manifest import read_manifest
-from workspace.settings import SourceSettings
+from workspace.settings import IdentityRule, SourceSettings
 
 
 def test_every_sample_gives_clips_that_keep_what_the_manifest_says(sample_workspace: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_sample_without_a_clip_has_its_reason_in_the_report(tmp_path: Path, sa
         "path,label,use\n" + "".join(f"real/{n},real,{u}\n" for n, u in (("good.mp4", ""), ("never.mp4", "never"), ("blank.png", ""), ("empty.mp4", "")))
     )
     root, settings = tmp_path / "workspace", demo_settings()
-    ingest(root, settings, [SourceSettings(name="press", path=str(media))], batch="w1")
+    ingest(root, settings, [SourceSettings(name="press", path=str(media), identity=IdentityRule(rule="file"))], batch="w1")
     report = faces.run(root, settings, "w1")
     reasons = {sample["path"]: sample["reason"] for sample in report["samples"]}
     assert reasons == {"real/good.mp4": "", "real/never.mp4": "use is never", "real/blank.png": "no face found", "real/empty.mp4": "empty file"}

@@ -25,6 +25,7 @@ from tests.pipelines.trees import celebdf
 from tests.system.world import vigil
 from vigil.batches import batch_page
 from vigil.scoring import is_beside
+from vigil.taking_in import named_sources
 from workspace.batches import set_batch_state
 from workspace.errors import WorkspaceError
 from workspace.files import read_json, sha256_file
@@ -253,7 +254,7 @@ def test_labels_for_many_known_files_read_the_manifest_of_their_batch_once(
     ingest(root, settings, [source(media)], batch="w1")
     table.write_text("path,label\nreal/r0.jpg,real\nreal/r1.jpg,real\nreal/r2.jpg,real\n")
     monkeypatch.setattr(room, "read_manifest", counted)
-    assert ingest(root, settings, [source(media)], batch="w2").added == 3
+    assert ingest(root, settings, [source(media, identity={"rule": "file"})], batch="w2").added == 3
     assert read == [root / "data" / "raw" / "w1"]
     people = read_manifest(root / "data" / "raw" / "w2").set_index("path")["identity"]
     assert people.to_dict() == {"real/r0.jpg": "ann", "real/r1.jpg": "bob", "real/r2.jpg": "cy"}
@@ -348,10 +349,10 @@ def test_what_could_not_be_read_or_was_too_big_comes_in_once_it_can(root: Path, 
 
 def test_a_file_that_a_table_names_and_that_is_gone_by_now_waits_for_nothing(root: Path, settings: Settings, media: Path) -> None:
     (media / "labels.csv").write_text("path,label\nreal/r0.jpg,real\nreal/r1.jpg,real\n")
-    ingest(root, settings, [source(media)], batch="w1")
+    ingest(root, settings, [source(media, identity={"rule": "file"})], batch="w1")
     (media / "real" / "r0.jpg").unlink()
-    assert pending(root, settings, [source(media)]) == 0
-    assert ingest(root, settings, [source(media)]).known == 2
+    assert pending(root, settings, [source(media, identity={"rule": "file"})]) == 0
+    assert ingest(root, settings, [source(media, identity={"rule": "file"})]).known == 2
 
 
 def test_a_photo_that_its_layout_barred_comes_in_once_the_tables_name_it(root: Path, settings: Settings, media: Path, tmp_path: Path) -> None:
@@ -439,6 +440,26 @@ def test_a_source_that_cannot_be_understood_is_a_reason_alone_and_among_others(r
 def test_a_column_rule_needs_a_column(root: Path, settings: Settings, media: Path) -> None:
     assert "column `identity`" in ingest(root, settings, [source(media, identity={"rule": "column"})]).problems["press"]
     assert Journal(root).events() == []
+
+
+def test_a_table_is_asked_who_is_in_its_files_however_it_is_named(root: Path, settings: Settings, tmp_path: Path) -> None:
+    """`labels.csv` was refused; the same table by its folder, as JSON or in params.yaml made each file a person, and one person could stand on both sides."""
+    folder = tmp_path / "set"
+    for seed in (1, 2):
+        photo(folder / f"{seed}.jpg", seed)
+    (folder / "labels.csv").write_text("path,label\n1.jpg,real\n2.jpg,real\n")
+    (folder / "set.json").write_text(json.dumps([{"path": f"{seed}.jpg", "label": "real"} for seed in (1, 2)]))
+    ways = [folder / "labels.csv", folder, folder / "set.json"]
+    unsaid = [named_sources([str(path)], "auto", "", "", [])[0] for path in ways]
+    for one in [*unsaid, source(folder)]:
+        assert "no column `identity`" in ingest(root, settings, [one]).problems[one.name]
+    assert Journal(root).events() == []
+    said = named_sources([str(folder)], "auto", "file", "", [])[0]
+    assert ingest(root, settings, [said]).sources["set"].identities == 2
+    (folder / "labels.csv").write_text("path,label,identity\n3.jpg,real,ann\n4.jpg,real,ann\n")
+    for seed in (3, 4):
+        photo(folder / f"{seed}.jpg", seed)
+    assert ingest(root, settings, unsaid[:1]).sources["set"].identities == 1
 
 
 def test_without_its_manifests_a_workspace_takes_nothing_in_twice(root: Path, settings: Settings, media: Path) -> None:
@@ -560,7 +581,7 @@ def test_an_s3_table_is_read_again_with_what_was_added_to_it(root: Path, media: 
 def test_what_an_s3_table_says_later_of_objects_that_were_looked_at_comes_in(root: Path, media: Path, bucket) -> None:  # type: ignore[no-untyped-def]
     client, endpoint = bucket
     settings = demo_settings({"ingest": {"s3_endpoint_url": endpoint}})
-    remote = source(Path("x"), "cloud").model_copy(update={"path": "s3://media/press"})
+    remote = source(Path("x"), "cloud", identity={"rule": "file"}).model_copy(update={"path": "s3://media/press"})
 
     def says(text: str) -> None:
         client.put_object(Bucket="media", Key="press/labels.csv", Body=f"path,label\n{text}".encode())

@@ -156,7 +156,7 @@ def test_a_folder_without_its_table_is_told_from_one_that_cannot_be_read(tmp_pat
     folder = tmp_path / "set.csv"
     touch(folder / "real" / "a.mp4")
     (named,) = named_sources([str(folder)], "auto", "", "", [])
-    assert [one.name for one in read_layout(named, folder).files] == ["real/a.mp4"] and named.identity.rule == "file"
+    assert [one.name for one in read_layout(named, folder).files] == ["real/a.mp4"] and named.identity.rule == ""
     with pytest.raises(DataError, match=r"has no labels\.csv"):
         read_layout(source(folder, layout="csv"), folder)
     (folder / "labels.csv").write_text("path,label\nreal/a.mp4,fake\n")

@@ -401,7 +401,20 @@ def test_column_names_of_a_table_are_mapped_at_the_front_door(tmp_path: Path, in
     vigil("ingest", tmp_path / "all.csv", *words, "-w", root)
     write_json(tmp_path / "all.json", [{"file": "n/three.png", "truth": "fake", "tool": "gan", "note": None}])
     (said,) = vigil_json(
-        "ingest", tmp_path / "all.json", "--name", "more", "--column", "path=file", "--column", "label=truth", "--column", "generator=tool", "-w", root
+        "ingest",
+        tmp_path / "all.json",
+        "--name",
+        "more",
+        "--column",
+        "path=file",
+        "--column",
+        "label=truth",
+        "--column",
+        "generator=tool",
+        "--identity",
+        "file",
+        "-w",
+        root,
     )
     rows = [row for batch in (root / "data" / "raw").glob("*-all") for row in read_manifest(batch).to_dict("records")]
     assert {(row["path"], row["label"], row["identity"]) for row in rows} == {("m/one.png", "real", "anna"), ("m/two.png", "fake", "bert")}

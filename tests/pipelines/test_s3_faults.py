@@ -21,7 +21,7 @@ from tests.system.world import change_settings, events, vigil
 from tests.workspace.worlds import no_file_larger_than, start_python, wait_until
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, read_media
-from workspace.settings import SourceSettings
+from workspace.settings import IdentityRule, SourceSettings
 
 BIG = "real/big.png"
 SMALL = tuple(f"real/{number}.png" for number in range(6))
@@ -185,7 +185,7 @@ def test_one_object_that_cannot_be_had_is_put_aside_and_comes_in_once_it_can(fil
 
 def test_a_label_for_an_object_that_cannot_be_had_any_more_waits_for_it(filled: Any, tmp_path: Path) -> None:
     endpoint, client = filled
-    remote = REMOTE.model_copy(update={"path": "s3://media/tabled"})
+    remote = REMOTE.model_copy(update={"path": "s3://media/tabled", "identity": IdentityRule(rule="file")})
     with faulty_store(endpoint) as store:
         settings = demo_settings({"ingest": {"s3_endpoint_url": store.url}})
 

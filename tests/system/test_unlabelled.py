@@ -25,7 +25,7 @@ def unlabelled(media: Path, to: Path, count: int) -> Path:
 
 def test_the_first_week_without_a_label_ends_and_says_so(media: Path, tmp_path: Path) -> None:
     root = quick_workspace(tmp_path / "w")
-    vigil("ingest", unlabelled(media, tmp_path / "street", 6), "-w", root)
+    vigil("ingest", unlabelled(media, tmp_path / "street", 6), "--identity", "file", "-w", root)
     done = vigil("retrain", "-w", root)
     assert done.returncode == 3 and "nothing to learn from" in done.stdout and "no champion" in done.stdout, done.stdout
     (batch,) = vigil_json("batches", "-w", root)
@@ -39,7 +39,7 @@ def test_the_first_week_without_a_label_ends_and_says_so(media: Path, tmp_path: 
 def test_with_a_champion_such_a_week_is_measured_for_drift_and_the_champion_stays(promoted: Path, second_media: Path, tmp_path: Path) -> None:
     root = copy_workspace(promoted, tmp_path / "w")
     before = stage_runs(root)
-    vigil("ingest", unlabelled(second_media, tmp_path / "street", 12), "--name", "street", "-w", root)
+    vigil("ingest", unlabelled(second_media, tmp_path / "street", 12), "--identity", "file", "--name", "street", "-w", root)
     done = vigil("retrain", "-w", root)
     assert done.returncode == 3 and "nothing to learn from" in done.stdout and "drift" in done.stdout, done.stdout
     ran = stage_runs(root)[len(before) :]
