@@ -8,7 +8,7 @@ from nicegui.element import Element
 from feedback.console import PATH, theme
 from feedback.console.layout import REFUSALS, View, page
 from feedback.console.media import pictures_of
-from feedback.console.parts import WORDS, badge, choice, link, moment, percent, tag
+from feedback.console.parts import WORDS, choice, link, moment, percent, said_of, tag
 from feedback.console.visitor import LoggedOut
 from feedback.policies import POLICIES
 from feedback.service import Service
@@ -114,5 +114,5 @@ def _recent(one: dict[str, Any], reviewer: bool) -> None:
             tag("img", src=thumbnail, alt="", loading="lazy")
         else:
             tag("span", "", "no-picture")
-        badge(one["verdict"], one.get("p_fake"))
+        said_of(one)
         tag("span", moment(one["created_at"]), "muted")

@@ -10,7 +10,7 @@ from feedback.console import PATH
 from feedback.console.detect import POLICY_WORDS
 from feedback.console.layout import View, page
 from feedback.console.media import pictures_of
-from feedback.console.parts import badge, button, choice, empty, field, link, moment, size, table, tag
+from feedback.console.parts import button, choice, empty, field, link, moment, said_of, size, table, tag
 from feedback.service import Service
 
 PAGE = 25
@@ -82,7 +82,5 @@ def _row(one: dict[str, Any], reviewer: bool) -> list[Any]:
             tag("code", str(one["sha256"])[:10])
 
     model = "starter" if one.get("origin") == "starter" else one.get("cycle") or one.get("origin") or "–"
-    words = {"queued": "Waiting", "running": "Being looked at", "erased": "Erased"}
     kind, policy = one.get("kind") or "–", POLICY_WORDS.get(one.get("policy") or "", one.get("policy"))
-    said = lambda: badge("none" if one["state"] == "erased" else one["verdict"], one.get("p_fake"), words.get(one["state"], ""))  # noqa: E731
-    return [file, said, moment(one["created_at"]), kind, size(one["bytes"]), policy, model]
+    return [file, lambda: said_of(one), moment(one["created_at"]), kind, size(one["bytes"]), policy, model]

@@ -60,6 +60,13 @@ def badge(verdict: str, p_fake: float | None = None, word: str = "") -> Tag:
     return made
 
 
+def said_of(detection: dict[str, Any]) -> Tag:
+    """The verdict of a detection, or how far it is."""
+    state = detection["state"]
+    words = {"queued": "Waiting", "running": "Being looked at", "erased": "Erased"}
+    return badge("none" if state == "erased" else detection["verdict"], detection.get("p_fake"), words.get(state, ""))
+
+
 def percent(value: float | None, digits: int = 0) -> str:
     """0.934 as 93 %; certainty is never rounded to 0 % or 100 %."""
     if value is None:

@@ -10,7 +10,7 @@ from feedback.console import PATH
 from feedback.console.detect import LOOK_SECONDS, POLICY_WORDS
 from feedback.console.layout import REFUSALS, View, explain, page, say
 from feedback.console.media import pictures_of
-from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, facts, field, link, moment, percent, size, table, tag
+from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, facts, field, link, moment, percent, said_of, size, table, tag
 from feedback.console.visitor import LoggedOut
 from feedback.report import band_of, limits_of
 from feedback.service import Service
@@ -66,7 +66,7 @@ def add(service: Service) -> None:
 def _waiting(service: Service, view: View, found: dict[str, Any]) -> None:
     tag("h1", "Being looked at")
     with tag("div", "", "card"):
-        badge("", word="Waiting" if found["state"] == "queued" else "Being looked at")
+        said_of(found)
         bar = tag("progress", "", value=found.get("progress") or 0, max=1, aria_label="Progress")
         tag("p", "This page shows the verdict as soon as there is one.", "muted")
 
