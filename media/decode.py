@@ -60,6 +60,7 @@ class MediaInfo:
     fps: float  # average
     frames: int
     codec: str
+    begins_seconds: float = 0.0  # of the first picture, as a player counts: where sound comes first, from its beginning
 
 
 def probe(source: Source) -> MediaInfo:
@@ -80,7 +81,7 @@ def probe(source: Source) -> MediaInfo:
             width, height = height, width
         duration = (_may_start_anew(container) and measured_seconds(source)) or _duration(container, stream)
         count = stream.frames or (round(duration * fps) if duration and fps else 0)
-        return MediaInfo("video", width, height, duration, fps, count, stream.codec_context.name)
+        return MediaInfo("video", width, height, duration, fps, count, stream.codec_context.name, _begins_seconds(frame, container))
 
 
 def read_frames(source: Source, times_seconds: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
@@ -359,6 +360,13 @@ def _turns(frame: Any) -> tuple[bool, int]:
 
 def _seconds(frame: Any, origin: float) -> float:
     return float(frame.pts * frame.time_base) - origin
+
+
+def _begins_seconds(first: Any, container: Any) -> float:
+    """See MediaInfo. 0 where the container does not say when its first picture is shown."""
+    if container.format.name in DECODED:
+        return 0.0
+    return max(0.0, _seconds(first, max(0.0, (container.start_time or 0) / av.time_base)))
 
 
 def _frame_seconds(frame: Any, stream: Any) -> float:

@@ -129,13 +129,13 @@ def mesh_evidence(landmarks: NDArray[np.floating], seconds: float) -> MeshEviden
     return MeshEvidence(blinks / max(seconds, 1e-6), float(jumps[0]), float(jumps[1]))
 
 
-def sentence(said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip", row: dict[str, Any]) -> str:
+def sentence(said: "FileVerdict", found: "ClipExplanation", row: dict[str, Any]) -> str:
     """What a person may repeat: verdict, where it hangs (nothing of it where there is no heat), whose face, when. `row` is the clip's of `said.clips`."""
     parts = found.regions()
     place = max(parts, key=lambda name: parts[name])
     sure = int(np.argmax(found.certainty))
     face = face_named(said.clips, row)
-    when = f", most of all {clip.start_seconds:.1f} to {clip.end_seconds:.1f} s into it ({face})"
+    when = f", most of all {row['start_seconds']:.1f} to {row['end_seconds']:.1f} s into it ({face})"
     if said.kind == "image":
         when = f", going by {face}" if len(said.tracks) > 1 else ""
     frame = "" if len(found.certainty) < 2 else f" The network is surest of frame {sure + 1} of {len(found.certainty)} there."

@@ -184,11 +184,12 @@ class Engine:
         threshold, abstain = self.card.threshold if threshold is None else threshold, self.card.abstain if abstain is None else abstain
         evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, found.clips, strict=True)]
         video = aggregate(evidence, self.card.temperature, self.card.levels, self.card.offset)
+        begins = found.info.begins_seconds if found.info else 0.0  # a person looks where their player shows it
         rows: list[dict[str, Any]] = [
             {
                 "track": clip.track,
-                "start_seconds": clip.start_seconds,
-                "end_seconds": clip.end_seconds,
+                "start_seconds": begins + clip.start_seconds,
+                "end_seconds": begins + clip.end_seconds,
                 "p_fake": score.p_fake,
                 "place": [round(part, 3) for part in clip.place],
             }

@@ -50,13 +50,13 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     draw_overlay(out / "overlay.png", clip, found)
     pictures = ["overlay.png"]
     if said.kind == "video":
-        draw_timeline(out / "timeline.png", said, found, clip, engine.card.threshold)
+        draw_timeline(out / "timeline.png", said, found, said.clips[worst], engine.card.threshold)
         pictures.append("timeline.png")
     else:
         (out / "timeline.png").unlink(missing_ok=True)  # of a video that was explained before
     page = {
         "file": as_text(str(path)), "verdict": said.verdict, "p_fake": said.p_fake, "threshold": engine.card.threshold, "model": said.model, "mark": mark,
-        "sentence": sentence(said, found, clip, said.clips[worst]), "reason": said.reason,
+        "sentence": sentence(said, found, said.clips[worst]), "reason": said.reason,
         "regions": found.regions(), "clip": said.clips[worst], "certainty": found.certainty.tolist(),
         "frame_p": found.frame_p.tolist(), "state_change": found.change.tolist(),
         "mesh": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "crop_tremble": mesh.crop_tremble},
@@ -85,7 +85,7 @@ def draw_overlay(path: Path, clip: "FaceClip", found: "ClipExplanation") -> None
     _write(path, np.concatenate(rows, axis=0))
 
 
-def draw_timeline(path: Path, said: "FileVerdict", found: "ClipExplanation", clip: "FaceClip", threshold: float) -> None:
+def draw_timeline(path: Path, said: "FileVerdict", found: "ClipExplanation", clip: dict[str, Any], threshold: float) -> None:
     """p_fake of every clip over time with the threshold, and below it frame by frame the clip that was explained."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -106,7 +106,7 @@ def draw_timeline(path: Path, said: "FileVerdict", found: "ClipExplanation", cli
     within.plot(frames, found.certainty, marker="o", markersize=3, color="C0", label="certainty")
     peak = float(found.change.max()) or 1.0
     within.plot(frames, found.change / peak, color="#57606a", linewidth=1, label="LSTM state change\n(of its largest)")
-    within.set(ylim=(-0.02, 1.02), xlabel=f"frame of the clip from {clip.start_seconds:.1f} to {clip.end_seconds:.1f} s", ylabel="0 .. 1")
+    within.set(ylim=(-0.02, 1.02), xlabel=f"frame of the clip from {clip['start_seconds']:.1f} to {clip['end_seconds']:.1f} s", ylabel="0 .. 1")
     within.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     for axes in (over, within):
         axes.spines[["top", "right"]].set_visible(False)

@@ -87,10 +87,11 @@ class Explainer:
         mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)
         picks = sorted({round(float(at)) for at in np.linspace(0, len(clip.frames) - 1, min(SHOWN_FRAMES, len(clip.frames)))})
         length = max(len(clip.frames) - 1, 1)
-        seconds = [round(clip.start_seconds + (clip.end_seconds - clip.start_seconds) * at / length, 3) for at in picks]
+        start, end = said.clips[place]["start_seconds"], said.clips[place]["end_seconds"]
+        seconds = [round(start + (end - start) * at / length, 3) for at in picks]
         made = {derived_name(row["id"], f"heatmap-{number}.webp"): webp(heated(clip.frames[at], found, at)) for number, at in enumerate(picks)}
         page = {
-            "sentence": sentence(said, found, clip, said.clips[place]), "regions": found.regions(), "clip": said.clips[place], "heatmaps": len(picks),
+            "sentence": sentence(said, found, said.clips[place]), "regions": found.regions(), "clip": said.clips[place], "heatmaps": len(picks),
             "frames": [
                 {"n": number, "seconds": seconds[number], "p_fake": round(float(found.frame_p[at]), 4), "certainty": round(float(found.certainty[at]), 4),
                  "state_change": round(float(found.change[at]), 4)}

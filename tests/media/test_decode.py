@@ -19,7 +19,7 @@ from PIL import Image
 import media.decode
 from media.avif import as_shown, depth_of
 from media.decode import measured_seconds, probe, read_frames, read_image
-from tests.media.videos import grey_steps, number_of, rewritten, shown_by, turned_clockwise, with_exif_turn, write_video
+from tests.media.videos import grey_steps, number_of, rewritten, shown_by, turned_clockwise, with_exif_turn, with_sound, write_video
 from workspace.errors import MediaError
 
 
@@ -198,6 +198,23 @@ def test_what_an_edit_list_leaves_out_has_no_length(tmp_path):
 def test_times_count_from_the_first_frame(tmp_path):
     source = write_video(tmp_path / "a.mkv", grey_steps(10), [2000 + 40 * k for k in range(10)])
     assert numbers(source, [0.0, 0.2]) == [(0.0, 0), (0.2, 5)]
+
+
+@pytest.mark.parametrize("name", ["b.mkv", "b.mp4", "b.ts"])
+def test_a_film_that_follows_its_sound_begins_where_a_player_shows_it(tmp_path, name):
+    late = write_video(tmp_path / "a.mkv", grey_steps(10), [2000 + 40 * k for k in range(10)])
+    assert probe(late).begins_seconds == 0, "alone, a player begins with it"
+    source = with_sound(late, tmp_path / name)
+    assert probe(source).begins_seconds == pytest.approx(2, abs=0.1), "an encoder may put a little before its sound"
+    assert numbers(source, [0.0, 0.2]) == [(0.0, 0), (0.2, 5)], "times count from the first frame all the same"
+
+
+def test_a_film_that_begins_with_pictures_that_nobody_can_decode_begins_after_them(tmp_path):
+    def without_the_first(number, packet):
+        return [packet] if number >= 5 else []
+
+    cut = rewritten(write_video(tmp_path / "a.mkv", grey_steps(30), gop=10), tmp_path / "b.mkv", without_the_first)
+    assert probe(cut).begins_seconds == pytest.approx(0.2) and numbers(cut, [0.0]) == [(0.0, 10)]
 
 
 def test_times_after_the_end_are_absent(tmp_path):

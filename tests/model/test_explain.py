@@ -108,13 +108,12 @@ def test_what_was_left_uncertain_is_explained_by_what_speaks_for_fake() -> None:
 def test_without_heat_nothing_is_said_of_where_the_verdict_hangs() -> None:
     """It hung `most on the eyes (0% of the heat)`: the first of four places of which none had any."""
     still, flat = np.zeros(1, np.float32), np.zeros((1, SIDE, SIDE), np.float32)
-    found, row = ClipExplanation(2.0, flat, flat, still, still, still), {"track": 0, "place": None}
-    clip = cast(Any, SimpleNamespace(start_seconds=0, end_seconds=0))
+    found, row = ClipExplanation(2.0, flat, flat, still, still, still), {"track": 0, "place": None, "start_seconds": 0, "end_seconds": 0}
     for reason, told in (("", "Called fake (p_fake 0.90)."), (UNLIKE, f"Left uncertain: this is {UNLIKE} (p_fake 0.90).")):
-        assert sentence(FileVerdict("a.png", 0.9, "fake", 1, 1, reason, "model", "image", clips=[row]), found, clip, row) == told
+        assert sentence(FileVerdict("a.png", 0.9, "fake", 1, 1, reason, "model", "image", clips=[row]), found, row) == told
     flat[0, SIDE // 2] = 1.0
     said = FileVerdict("a.png", 0.9, "fake", 1, 1, "", "model", "image", clips=[row])
-    assert "; the verdict hangs most on the skin of the face (" in sentence(said, found, clip, row)
+    assert "; the verdict hangs most on the skin of the face (" in sentence(said, found, row)
 
 
 def test_the_mesh_shows_a_blink_and_a_jump(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -12,6 +12,7 @@ from media.faces import extract_clips
 from model.aggregate import ClipEvidence, aggregate, sigmoid
 from model.card import load_card, write_card
 from model.inference import LEARNED, ROW, UNLIKE, Engine, most_telling, score_file_with
+from tests.media.videos import with_sound, write_video
 from tests.model.toys import SIZE, lively_model, model_folder
 from vigil.explaining import explain_file
 from vigil.scoring import score_files
@@ -89,6 +90,21 @@ def test_a_video_gets_a_verdict_that_its_clips_explain(engine, sample):
     evidence = [ClipEvidence(score.logit, float(score.certainty.mean()), clip.track) for score, clip in zip(scores, own, strict=True)]
     assert found.p_fake == pytest.approx(aggregate(evidence, 2.0, offset=-0.25).p_fake)
     assert engine.score_file(sample[0]) == found
+
+
+def test_times_are_told_as_a_player_counts_them(folder, engine, sample, tmp_path):
+    """Of a film that follows its sound by two seconds, people were sent to a place two seconds too early."""
+    from media.decode import read_frames
+
+    frames = [picture for _, picture in read_frames(sample[0], [k / 12 for k in range(18)])]
+    early = write_video(tmp_path / "early.mkv", frames, [round(1000 * k / 12) for k in range(18)])
+    late = with_sound(write_video(tmp_path / "late.mkv", frames, [2000 + round(1000 * k / 12) for k in range(18)]), tmp_path / "with_sound.mkv")
+    before, after = engine.score_file(early), engine.score_file(late)
+    assert before.p_fake == after.p_fake and before.clips, "the same pictures are looked at"
+    for one, other in zip(before.clips + before.tracks, after.clips + after.tracks, strict=True):
+        assert (other["start_seconds"] - one["start_seconds"], other["end_seconds"] - one["end_seconds"]) == pytest.approx((2, 2), abs=0.01)
+    page = explain_file(late, None, folder, tmp_path / "why")
+    assert page["clip"]["start_seconds"] >= 2 and f"most of all {page['clip']['start_seconds']:.1f} to " in page["sentence"]
 
 
 def test_a_photo_and_bytes_are_scored_too(engine, sample):
