@@ -349,6 +349,19 @@ def test_a_video_is_shown_as_its_display_matrix_says_mirrored_too(tmp_path, matr
     assert [place for place, at in places.items() if is_red(picture[at])] == [(x, y)]
 
 
+@pytest.mark.parametrize("matrix", MATRICES[:4], ids=str)
+def test_a_video_is_upright_though_what_lies_beside_its_pictures_has_no_name(tmp_path, matrix):
+    """PyAV then tells of nothing that lies there, of the display matrix neither: of a phone's HDR film, say."""
+
+    class WithoutNames:
+        def get(self, kind):
+            raise ValueError(kind)
+
+    with av.open(io.BytesIO(shown_by(write_video(tmp_path / "a.mp4", [corner_mark()] * 2).read_bytes(), matrix))) as container:
+        frame = next(container.decode(video=0))
+    assert media.decode._turns(SimpleNamespace(rotation=frame.rotation, side_data=WithoutNames())) == media.decode._turns(frame)
+
+
 @pytest.mark.parametrize("matrix", [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, 1)], ids=str)
 def test_a_frame_leaves_memory_when_the_next_one_comes(tmp_path, matrix):
     """A frame that was asked for its display matrix stays until Python looks for cycles; asked one by one, a clip of 1080p kept 1.6 GB."""
@@ -363,7 +376,11 @@ def test_a_frame_leaves_memory_when_the_next_one_comes(tmp_path, matrix):
     assert len(left) <= 2
 
 
-@pytest.mark.parametrize(("ratio", "size"), [("2", (240, 480)), ("1/2", (480, 240)), ("4/3", (360, 480)), ("20", (60, 480)), ("14720/14719", (480, 480))])
+@pytest.mark.parametrize(
+    ("ratio", "size"),
+    [("2", (240, 480)), ("1/2", (480, 240)), ("4/3", (360, 480)), ("20", (60, 480)), ("1/20", (480, 60)),
+     *((nearly, (480, 480)) for nearly in ("14720/14719", "101/100", "99/100"))],
+)  # fmt: skip
 def test_pixels_that_are_not_square_are_made_so(tmp_path, ratio, size):
     """Faces came in squashed, whatever the header said of the pixels."""
     y, x = np.mgrid[:480, :480]
@@ -456,6 +473,13 @@ def test_a_gif_of_one_picture_is_a_photo_and_one_that_moves_a_video():
     assert probe(moving.getvalue()).kind == "video" and len(list(read_frames(moving.getvalue(), [0.0, 0.1, 0.2]))) == 3
     with pytest.raises(MediaError, match="truncated or corrupt"):
         read_image(still.getvalue()[:-40])
+
+
+def test_the_last_picture_of_a_gif_is_shown_as_long_as_it_says():
+    """Nothing follows that would tell: neither the rate nor the time of a next picture."""
+    pictures, content = [Image.fromarray(picture) for picture in grey_steps(3)], io.BytesIO()
+    pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=[100, 100, 2000])
+    assert numbers(content.getvalue(), [0.0, 0.15, 0.3, 1.5, 2.1, 2.3]) == [(0.0, 0), (0.15, 1), (0.3, 2), (1.5, 2), (2.1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -594,6 +618,35 @@ def test_a_bomb_of_a_photo_is_refused_by_its_header():
     for content in (png, jpeg):
         with pytest.raises(MediaError, match="picture too large"):
             read_image(bytes(content))
+
+
+def covered(path, *pictures):
+    """Sound with a cover, which stands first among the pictures, and a film of `pictures` behind it where there are any."""
+    with av.open(str(path), "w") as container:
+        sound, cover = container.add_stream("aac", rate=16000), container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 48, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        film = container.add_stream("libx264", rate=25) if pictures else None
+        if film:
+            film.height, film.width, film.pix_fmt = *pictures[0].shape[:2], "yuv420p"
+        shown = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 250, np.uint8), format="rgb24").reformat(format="yuvj420p")
+        shown.pts = 0
+        container.mux([*cover.encode(shown), *cover.encode()])
+        wave = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        wave.sample_rate, wave.pts = 16000, 0
+        container.mux([*sound.encode(wave), *sound.encode()])
+        for picture in pictures:
+            container.mux(film.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        if film:
+            container.mux(film.encode())
+    return path
+
+
+def test_a_cover_is_no_video_and_none_is_taken_for_the_film_behind_it(tmp_path):
+    with pytest.raises(MediaError, match="no video stream"):
+        probe(covered(tmp_path / "song.mp4"))
+    film = covered(tmp_path / "film.mp4", *grey_steps(8, 96, 128))
+    assert (probe(film).width, probe(film).frames) == (128, 8) and numbers(film, [0.0, 0.2]) == [(0.0, 0), (0.2, 5)]
 
 
 def test_sound_alone_is_no_video(tmp_path):

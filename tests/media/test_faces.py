@@ -16,7 +16,7 @@ from media.detect import FaceFinder
 from media.faces import extract_clips, skin_tone, windows
 from media.landmarks import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from media.synthetic import render_take
-from media.tracks import Appearance, link
+from media.tracks import DOUBT, Tracker
 from tests.media.videos import write_video
 from workspace.errors import MediaError
 from workspace.settings import FaceSettings
@@ -199,6 +199,18 @@ def test_windows_that_lie_apart_are_not_joined(tmp_path, person):
     assert (late, early, found.clips, found.reason) == (11, 24, [], "too few frames with a face")
 
 
+def test_windows_round_the_places_where_a_face_was_met_do_not_overlap():
+    starts, many = [0.0, 0.1, 0.3, 0.5, 0.9, 1.0, 5.0], SMALL.model_copy(update={"clips_per_video": 9})
+    assert [window[0] for window in media.faces._apart(starts, many)] == [0.0, 0.5, 1.0, 5.0]
+    assert [window[0] for window in media.faces._apart(starts, SMALL)] == [0.0, 5.0]
+
+
+def test_a_window_goes_on_only_in_the_one_that_begins_with_the_next_frame():
+    dense, one = SMALL.model_copy(update={"mode": "dense"}), [k / 12 for k in range(6)]
+    assert media.faces._goes_on(one, [time + 0.5 for time in one], dense)
+    assert not media.faces._goes_on(one, [time + 1.0 for time in one], dense), "one of a very long video was left out between them"
+
+
 def test_a_video_shorter_than_a_clip_still_gives_one(tmp_path, person):
     found = extract_clips(write_video(tmp_path / "a.mp4", person[:4], fps=12), SMALL)
     assert [len(clip.frames) for clip in found.clips] == [4]
@@ -258,6 +270,27 @@ def test_a_cut_to_another_person_ends_the_clip(tmp_path, person):
     assert sorted((round(clip.start_seconds * 12), len(clip.frames)) for clip in found.clips) == [(0, 6), (6, 6)]
 
 
+def before(background, frame):
+    canvas = np.full((360, 640, 3), background, np.uint8)
+    canvas[60:300, 224:416] = frame
+    return canvas
+
+
+def test_a_cut_ends_the_clip_though_the_same_face_stands_in_the_same_place(tmp_path, person):
+    """From one take to another of one person: nothing may be smoothed or measured across it."""
+    frames = [before(20, frame) for frame in person[:12]] + [before(220, frame) for frame in person[12:]]
+    found = extract_clips(write_video(tmp_path / "a.mp4", frames, fps=12), SMALL.model_copy(update={"mode": "dense", "clip_frames": 24}))
+    assert [(len(clip.frames), clip.track) for clip in found.clips] == [(12, 0), (12, 0)]
+
+
+def test_a_change_of_the_whole_picture_makes_the_one_who_follows_doubt(tmp_path, person, monkeypatch):
+    told, add = [], Tracker.add
+    monkeypatch.setattr(Tracker, "add", lambda self, seen, change=0.0: (told.append(change), add(self, seen, change))[1])
+    frames = [before(20, frame) for frame in person[:6]] + [before(45, frame) for frame in person[6:12]]
+    extract_clips(write_video(tmp_path / "a.mp4", frames, fps=12), SMALL.model_copy(update={"mode": "dense", "clip_frames": 12}))
+    assert np.flatnonzero(np.array(told) > DOUBT).tolist() == [6]
+
+
 def test_two_people_are_two_tracks_and_the_larger_is_first(tmp_path, person):
     other = [cv2.resize(frame, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA) for frame in take(2)]
     frames = []
@@ -310,6 +343,13 @@ def test_a_moving_head_stays_in_the_middle_without_trembling(tmp_path, person):
     assert np.abs(smooth(truth, seconds) - truth).max() < 0.5  # an even glide is left as it is, ends too
 
 
+def test_a_face_that_lies_upside_down_stays_so():
+    """Its roll jumps between half a turn one way and the other; a mean of the two numbers would turn the crop over."""
+    at = np.arange(12)
+    path = smooth(np.column_stack([np.full(12, 100.0), np.full(12, 90.0), np.full(12, 80.0), np.where(at % 2, 3.1, -3.1)]), at / 15)
+    assert (np.cos(path[:, 3]) < -0.99).all() and np.allclose(path[:, :3], [100, 90, 80])
+
+
 def test_place_undoes_turn_shift_and_scale(person):
     from media.detect import FaceFinder
 
@@ -337,18 +377,6 @@ def test_a_warp_puts_points_where_the_matrix_says(shrink):
     centre = np.array([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
     expected = matrix[:, :2] @ [285.5, 222.5] + matrix[:, 2]
     assert np.abs(centre - expected).max() < 0.15
-
-
-def appearance(start, x, look, scene=0.0):
-    vector = np.zeros(256, np.float32)
-    vector[look] = 1
-    return Appearance(start, start + 1, np.array([x, 100.0, 80.0, 0.0]), vector, np.full((16, 16, 3), scene, np.float32))
-
-
-def test_people_are_told_apart_by_look_and_by_time():
-    again = [appearance(0, 100, 1), appearance(2, 400, 2), appearance(4, 300, 1), appearance(6, 100, 2)]
-    assert link(again) == [0, 1, 0, 1]  # wherever they are
-    assert link([appearance(0, 100, 1), appearance(0.5, 100, 1)]) == [0, 1]  # nobody is twice in one moment
 
 
 @pytest.mark.parametrize("name", ["no_face.mp4", "empty.mp4", "not_a_video.mp4", "truncated.mp4"])
