@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from model.aggregate import ClipEvidence, aggregate, sigmoid, track_logit, track_logits, verdict
+from model.aggregate import STANDING_OUT, ClipEvidence, aggregate, band, sigmoid, track_logit, track_logits, verdict
 
 logits = st.floats(-12, 12)
 clips = st.lists(st.builds(ClipEvidence, logits, st.floats(0, 1), st.integers(0, 2)), min_size=1, max_size=12)
@@ -99,6 +99,13 @@ def test_two_clips_have_no_others_to_stand_out_of():
     assert aggregate(people(-1.5, 3.0, clips=2), 1.0, LEVELS) == aggregate(people(-1.5, 3.0, clips=2))
 
 
+@pytest.mark.parametrize("others", [[-1.0, -1.0], [-1.0, -1.0, -2.0, -2.0]])
+def test_from_three_clips_on_one_stands_out_of_their_median(others):
+    """A mean it would pull up itself."""
+    part = STANDING_OUT * (6.0 - -1.0 - (3.0 - -3.0) / 3)
+    assert track_logit([*others, 6.0], [1.0] * (len(others) + 1), 1.0, (-3.0, 3.0)) == pytest.approx(part)
+
+
 @given(clips)
 def test_a_model_without_levels_or_with_turned_ones_judges_no_part(video):
     assert aggregate(video, 1.0, (2.0, -2.0)) == aggregate(video, 1.0, (0.0, 0.0)) == aggregate(video)
@@ -159,6 +166,12 @@ def test_a_video_without_clips_has_no_score():
 )  # fmt: skip
 def test_the_uncertain_band_never_swallows_a_side(p_fake, threshold, abstain, said):
     assert verdict(p_fake, threshold, abstain) == said
+
+
+def test_the_band_takes_at_most_half_of_the_room_on_either_side():
+    assert band(0.5, 0.1) == pytest.approx((0.4, 0.6))
+    assert band(0.95, 0.1) == pytest.approx((0.85, 0.975))
+    assert band(0.04, 0.1) == pytest.approx((0.02, 0.14))
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from media.faces import extract_clips
+from media.faces import Extraction, FaceClip, extract_clips
 from model.aggregate import ClipEvidence, aggregate, sigmoid
 from model.card import load_card, write_card
-from model.inference import LEARNED, ROW, UNLIKE, Engine, most_telling, score_file_with
+from model.inference import LEARNED, ROW, UNLIKE, ClipScore, Engine, most_telling, score_file_with
 from tests.media.videos import with_sound, write_video
 from tests.model.toys import SIZE, lively_model, model_folder
 from vigil.explaining import explain_file
@@ -165,6 +165,67 @@ def test_of_two_faces_the_suspicious_one_is_named_with_its_place(folder, engine,
     write_card(tmp_path, engine.card.model_copy(update={"threshold": 0.9999, "abstain": 0.0, "faces": alone}))
     found = Engine(tmp_path).score_file(tmp_path / "two.png")
     assert found.faces == 1 and found.verdict == "real" and found.reason == "at least 1 smaller face was not judged"
+
+
+@pytest.fixture(scope="module")
+def plain(folder):
+    """An engine whose calibration changes nothing, with the threshold in the middle."""
+    engine = Engine(folder)
+    known = {"novelty": {"centre": [0.0], "spread": [1.0], "bound": 4.0, "alarms": 0.01, "people": 200}}
+    changes = {"temperature": 1.0, "offset": 0.0, "levels": (0.0, 0.0), "threshold": 0.5, "abstain": 0.0, "metrics": known}
+    engine.card = engine.card.model_copy(update=changes)
+    return engine
+
+
+def judged(engine, *faces, kind="video", beyond=0):
+    """The verdict on `faces`: of each its place across, and of its clips the logits, or logits with distances from what is known."""
+    found, scores = Extraction(frames_seen=9, frames_with_face=9, faces=len(faces), kind=kind, faces_beyond=beyond), []
+    for track, (x, *rows) in enumerate(faces):
+        for number, row in enumerate(rows):
+            logit, strange = row if isinstance(row, tuple) else (row, 0.0)
+            still, mesh, start = np.zeros((2, SIZE, SIZE, 3), np.uint8), np.zeros((2, 468, 2), np.float32), 10.0 * number
+            found.clips.append(FaceClip(still, mesh, track, start, start + 1, 90.0, 0.1, 0.5, 20.0, 0.0, 0.9, (x, 0.5, 0.2)))
+            scores.append(ClipScore(logit, sigmoid(logit), np.ones(2, np.float32), np.array([strange], np.float32)))
+    return engine.judge(found, "a.mp4", scores)
+
+
+def test_only_the_face_that_decides_makes_a_file_unlike_what_is_known(plain):
+    said = judged(plain, (0.2, (3.0, 0.0)), (0.8, (-3.0, 9.0)))
+    assert UNLIKE not in said.reason and said.novelty == 0
+    said = judged(plain, (0.2, (3.0, 9.0)), (0.8, (-3.0, 0.0)))
+    assert (said.verdict, said.reason, said.novelty) == ("uncertain", UNLIKE, 81)
+
+
+def test_where_to_look_is_the_worst_clip_of_the_worst_face_on_its_side(plain):
+    said = judged(plain, (0.2, -1.0, 4.0), (0.5, 1.0), (0.9, 2.0, 6.0, 2.5))
+    assert (said.verdict, said.reason, most_telling(said)) == ("fake", "most suspicious: 10.0-11.0 s, face 3 (right)", 4)
+    assert [track["start_seconds"] for track in said.tracks] == [10.0, 0.0, 10.0]
+    said = judged(plain, (0.2, 4.0, -9.0, -9.0), (0.8, 3.9, 3.9))
+    assert said.reason == "most suspicious: 0.0-1.0 s, face 2 (right)" and most_telling(said) == 3, "of the worst face, not the worst clip of all"
+    assert judged(plain, (0.2, 4.0)).reason == "most suspicious: 0.0-1.0 s, face 1", "alone, it needs no side"
+    assert judged(plain, (0.5, 4.0), (0.1, 3.0), kind="image").reason == "most suspicious: face 1 (middle)"
+
+
+def test_a_face_that_would_be_fake_alone_is_told_of_among_several_and_only_there(plain, monkeypatch):
+    said = judged(plain, (0.1, 0.3), (0.5, -3.0), (0.9, -3.0))
+    assert said.verdict == "real" and said.reason == "face 1 (left) alone would be called fake, but one of several stands out by chance"
+    assert most_telling(said) in (1, 2), "the heat speaks for real: of the face that looks most real"
+    assert judged(plain, (0.1, -0.3), (0.5, -3.0)).reason == judged(plain, (0.1, -0.3)).reason == ""
+    monkeypatch.setattr(plain, "card", plain.card.model_copy(update={"abstain": 0.1}))
+    said = judged(plain, (0.1, 0.1), (0.9, -3.0))
+    assert (said.verdict, said.reason) == ("real", ""), "alone it would be left uncertain"
+
+
+@pytest.mark.parametrize(("beyond", "told"), [(0, ""), (1, "at least 1 smaller face was not judged"), (2, "at least 2 smaller faces were not judged")])
+def test_faces_that_nobody_followed_are_told_of(plain, beyond, told):
+    assert judged(plain, (0.5, -3.0), beyond=beyond).reason == told
+
+
+def test_a_model_that_knows_no_media_has_a_verdict_and_no_novelty(plain, monkeypatch):
+    none = {"novelty": {"centre": [], "spread": [], "bound": None, "alarms": 0.01, "people": 0}}
+    monkeypatch.setattr(plain, "card", plain.card.model_copy(update={"metrics": none}))
+    said = judged(plain, (0.5, 3.0))
+    assert said.verdict == "fake" and said.novelty is None
 
 
 def test_a_file_that_trained_the_model_is_scored_with_a_word_about_it(folder, engine, sample, tmp_path, capsys):
