@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from feedback.access import Actor
-from feedback.accounts import AccountRefused
 from feedback.api.answers import (
     OPEN,
     REFUSALS,
@@ -69,34 +68,22 @@ def cases(door: Door, callers: Callers) -> APIRouter:
     @routes.post("/cases/{case_id}/undo", responses={200: {"model": Case}, **refusals(409)})
     async def undo(case_id: Id, actor: Caller) -> Response:
         """Take one's answer back, until it was handed over."""
-        try:
-            return json_response(await door.do(service.undo, actor, case_id))
-        except ValueError as problem:
-            raise Problem(409, str(problem)) from problem
+        return json_response(await door.do(service.undo, actor, case_id))
 
     @routes.post("/cases/{case_id}/quarantine", responses={200: {"model": Case}, **refusals(409)})
     async def quarantine(case_id: Id, actor: Caller, given: Why) -> Response:
         """Keep a case out of training and out of the queue."""
-        try:
-            return json_response(await door.do(service.quarantine, actor, case_id, given.why))
-        except ValueError as problem:
-            raise Problem(409, str(problem)) from problem
+        return json_response(await door.do(service.quarantine, actor, case_id, given.why))
 
     @routes.post("/cases/{case_id}/release", responses={200: {"model": Case}, **refusals(409)})
     async def release(case_id: Id, actor: Caller) -> Response:
         """End a quarantine."""
-        try:
-            return json_response(await door.do(service.release, actor, case_id))
-        except ValueError as problem:
-            raise Problem(409, str(problem)) from problem
+        return json_response(await door.do(service.release, actor, case_id))
 
     @routes.post("/cases/{case_id}/gold", responses={200: {"model": Case}, **refusals(409)})
     async def gold(case_id: Id, actor: Caller, given: Gold) -> Response:
         """Say what a case truly is: it measures reviewers from now on, and never trains."""
-        try:
-            return json_response(await door.do(service.set_gold, actor, case_id, given.label))
-        except ValueError as problem:
-            raise Problem(409, str(problem)) from problem
+        return json_response(await door.do(service.set_gold, actor, case_id, given.label))
 
     @routes.get("/quality", responses={200: {"description": "A row a reviewer."}})
     async def quality(actor: Caller, user: Annotated[str, Query(pattern=f"^({ID}|me)?$")] = "me") -> Response:
@@ -135,10 +122,7 @@ def people(door: Door, callers: Callers) -> APIRouter:
     @routes.post("/users/{user_id}/password", status_code=204)
     async def password(user_id: Id, actor: Caller, given: NewPassword) -> Response:
         """Set a password; every session of the account ends."""
-        try:
-            await door.do(service.change_password, actor, given.password, given.old, user_id)
-        except AccountRefused as problem:
-            raise Problem(422, str(problem), field=problem.field) from problem
+        await door.do(service.change_password, actor, given.password, given.old, user_id)
         return Response(status_code=204)
 
     @routes.get("/keys", responses={200: {"description": "Keys without their secret."}})
