@@ -13,7 +13,7 @@ from typing import Any
 from workspace.errors import VigilError
 from workspace.files import read_json, write_json
 from workspace.journal import Journal
-from workspace.objects import cache_of
+from workspace.objects import LOCK, UNREADABLE, cache_of, outputs_in, place_of
 from workspace.revisions import git
 from workspace.state import Champion, cycles, promoted
 
@@ -102,21 +102,14 @@ def _cases_of(root: Path, model: Champion) -> list[str] | None:
 
 def _table_of(root: Path, cycle: str) -> Path | None:
     """The training table under the cycle's tag, as DVC's cache keeps it."""
-    import yaml
-
-    lock = git(root, "show", f"refs/tags/vigil/{cycle}:./dvc.lock", check=False)
+    lock = git(root, "show", f"refs/tags/vigil/{cycle}:./{LOCK}", check=False)
     try:
-        stages = yaml.safe_load(lock)["stages"]
-        folder = next(out["md5"] for out in stages["assemble"]["outs"] if out["path"] == "data/sets")
-        listed = json.loads(_object(root, folder).read_bytes())
-        table = _object(root, next(entry["md5"] for entry in listed if entry["relpath"] == TABLE))
-    except (OSError, ValueError, KeyError, TypeError, StopIteration, yaml.YAMLError, VigilError):
+        cache = cache_of(root)
+        listed = json.loads(place_of(cache, outputs_in(lock)["data/sets"]).read_bytes())
+        table = place_of(cache, next(entry["md5"] for entry in listed if entry["relpath"] == TABLE))
+    except (*UNREADABLE, StopIteration, VigilError):
         return None
     return table if table.is_file() else None
-
-
-def _object(root: Path, md5: str) -> Path:
-    return cache_of(root) / "files" / "md5" / md5[:2] / md5[2:]
 
 
 def _cases_in(table: Path) -> list[str]:

@@ -50,13 +50,14 @@ def is_cached(cache: Path, pointer: Path) -> bool:
 def are_cached(cache: Path, md5s: Collection[str]) -> bool:
     """Whether the cache has these objects, and of a folder every file. Reads the lists of folders and looks whether the rest is there, however large it is."""
     try:
-        every = with_files({md5: _place(cache, md5) for md5 in md5s}, md5s)
+        every = with_files({md5: place_of(cache, md5) for md5 in md5s}, md5s)
     except UNREADABLE:
         return False
-    return all(_place(cache, one).is_file() for one in every)
+    return all(place_of(cache, one).is_file() for one in every)
 
 
-def _place(store: Path, md5: str) -> Path:
+def place_of(store: Path, md5: str) -> Path:
+    """Where DVC's cache, or a remote that is a folder, has an object."""
     return store / "files" / "md5" / md5[:2] / md5[2:]
 
 
