@@ -90,7 +90,7 @@ def prepare(root: Path) -> None:
     os.chdir(root)
     from dvc.repo import Repo
 
-    from flows.cycle import write_batches
+    from flows.opening import write_batches
     from flows.plan import make_plan
     from pipelines import faces, forge, validate
     from pipelines.stage import PER_BATCH

@@ -3,6 +3,7 @@
 import atexit
 import os
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 from uuid import UUID
@@ -77,3 +78,8 @@ def prepare_environment(root: Path) -> None:
         os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
         os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
         os.environ.setdefault("PREFECT_RESULTS_PERSIST_BY_DEFAULT", "false")
+
+
+def say(text: str) -> None:
+    """A line for whoever watches: results go to standard output, and this does not."""
+    print(text, file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from feedback.secret import Secret, load_secret
 from feedback.shadow import _logged
 from feedback.tables import AUDIT, CASES, DETECTIONS, USERS
 from feedback.webhooks import Webhooks
-from flows.cycle import _close_outbox
+from flows.taking_in import close_outbox
 from media.synthetic import render_take
 from pipelines import assemble
 from pipelines.ingest import ingest
@@ -136,7 +136,7 @@ def test_through_the_service_the_label_of_a_person_trains_and_nothing_else_does(
         assert folder is not None
         found = ingest(filled, settings, [source(folder)])
     assert found.added == 0 and waiting(filled, settings) == 3
-    _close_outbox(filled, settings)
+    close_outbox(filled, settings)
     assert waiting(filled, settings) == 0 and export_reviewed(filled, settings) is None
     now = trained_on(filled, settings)
     assert now == {ids[0]: "fake", ids[1]: "fake", ids[2]: "real", ids[4]: "fake", ids[5]: "real"}
@@ -283,7 +283,7 @@ def test_a_label_for_what_only_a_dropped_batch_holds_comes_in_and_erased_content
         batches = ingest(root, world.settings, [source(folder)]).batches
         assert [row["label"] for name in batches for row in rows_of(read_manifest(root / "data/raw" / name))] == comes
         feedback = [*batch_states(Journal(root).events())][-1]
-    _close_outbox(root, world.settings)
+    close_outbox(root, world.settings)
     assert [(world.case(case)["handover"], world.case(case)["batch"]) for case in cases] == [("ingested", feedback), ("ingested", "press-batch")]
     (row,) = rows_of(read_manifest(root / "data/raw" / feedback))
     assert (row["sample_id"], row["case_id"], row["identity"]) == (sha256_bytes(faces[0]), cases[0], "p0"), "who is in it is known from before"
@@ -329,7 +329,7 @@ def test_an_erasure_names_the_batches_that_keep_the_file_and_takes_out_of_them_w
     world.decide(case, "real")
     folder = export_reviewed(filled, world.settings)
     assert folder is not None and ingest(filled, world.settings, [source(folder)]).added == 0
-    _close_outbox(filled, world.settings)
+    close_outbox(filled, world.settings)
     said = retention.erase(world.sender, upload)
     assert (said["training"], said["kept_in"]) == ("requested", ["press-batch"]) and f"vigil erase {answered}" in said["next"]
     done = {one["sha256"]: one["training"] for one in finish_erasures(filled, world.database)}

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from feedback.retention import Retention
-from flows.cycle import drawn_forgers, keep_candidate, open_new_cycle, place_models, settle_batches, take_in, waiting_forgers
+from flows.cycle import keep_candidate, settle_batches
 from flows.decide import Decision
+from flows.opening import drawn_forgers, open_new_cycle, place_models, waiting_forgers
 from flows.plan import make_plan
 from flows.policy import Start
+from flows.taking_in import take_in
 from tests.feedback.world import World
 from tests.pipelines.small_world import demo_settings
 from tests.workspace.worlds import make_model, verdict_for

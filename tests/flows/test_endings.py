@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import flows.cycle
-from flows.cycle import Taken
+from flows.taking_in import Taken
 from tests.flows.test_weeks import Clock, Loop
 from vigil.mending import set_batch_state
 from workspace.cycle import read_cycle

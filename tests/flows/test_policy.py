@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cycle import Taken, _nothing_new
+from flows.cycle import _nothing_new
 from flows.plan import Plan, make_plan, settings_fingerprint
 from flows.policy import FINE_TUNE, FULL, Start, how_much, what_starts
+from flows.taking_in import Taken
 from pipelines.pretrain import shortened
 from tests.system.world import vigil, vigil_json
 from vigil.cycles import run_cycle

@@ -20,10 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import flows.closing
 import flows.cycle
+import flows.opening
 import pipelines.decay
 import workspace.repository
-from flows.cycle import Taken
 from flows.plan import batches_trained_on
+from flows.taking_in import Taken
 from tests.workspace.worlds import verdict_for
 from workspace.batches import set_batch_state
 from workspace.cycle import due_week, iso_week, read_cycle
@@ -76,8 +77,9 @@ class Loop:
 
         patch.setattr(Journal, "append", dying(append))
         patch.setattr(Journal, "append_if", dying(append_if))
-        patch.setattr(flows.cycle, "write_cycle", dying(flows.cycle.write_cycle))
+        patch.setattr(flows.opening, "write_cycle", dying(flows.opening.write_cycle))
         patch.setattr(flows.cycle, "datetime", Clock)
+        patch.setattr(flows.opening, "datetime", Clock)
         patch.setattr(flows.cycle, "take_in", self.take_in)
         patch.setattr(flows.cycle, "run_stage", self)
         patch.setattr(flows.cycle, "publish", lambda *_: self.tick())

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from feedback.database import Database
-from flows.cycle import take_in
+from flows.taking_in import take_in
 from media.synthetic import render_take
 from tests.feedback.buckets import s3_server
 from tests.feedback.world import World

@@ -1,0 +1,195 @@
+"""What a cycle is opened with: a champion that is as promoted, settings of the same ground, batches that passed the data checks, and this week's forgers."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.environment import say
+from flows.plan import Plan
+from flows.policy import Start, how_much
+from workspace.batches import set_batch_state
+from workspace.cycle import Cycle, iso_week, next_cycle_id, write_cycle
+from workspace.errors import ModelFileError, SettingsError
+from workspace.files import atomic_file, read_json, write_json
+from workspace.journal import Journal
+from workspace.modelfiles import verify_model_files, verify_promoted
+from workspace.settings import Settings
+from workspace.state import IMPORTED, Champion, anchor, cycles, promoted
+
+CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
+
+
+def refuse_changed_champion(root: Path, journal: Journal, base_cycle: str) -> None:
+    """Raise ModelFileError where the champion here is not what was promoted: by its card a cycle is opened, and at its threshold the next model judged."""
+    known = promoted(journal.events()).get(base_cycle)
+    if known and (root / known.path).exists():
+        verify_promoted(root, known)
+
+
+def refuse_other_ground(root: Path, settings: Settings, base_cycle: str) -> None:
+    """Raise SettingsError where the settings cut faces, or split people, another way than the champion's did: nobody could compare the two.
+
+    Of an imported model only the size of the crops has to agree (`vigil models import` says so): the rest is the workspace's from then on.
+    """
+    path = root / "models" / base_cycle / "card.json"
+    if not base_cycle or not path.exists():
+        return
+    card, imported = read_json(path), base_cycle == IMPORTED
+    _refuse_other_crops(card.get("faces", {}), settings.faces.model_dump(mode="json"), CROPS[:1] if imported else CROPS)
+    if not imported:
+        _refuse_another_split(card.get("settings", {}).get("split", {}), settings.split.model_dump(mode="json"))
+
+
+def _refuse_other_crops(its: dict[str, Any], ours: dict[str, Any], names: Sequence[str]) -> None:
+    """What a model sees of a face has to stay: on other crops its answers say nothing."""
+    other = [f"faces.{name} is {ours[name]}, the champion's {its[name]}" for name in _differing(its, ours, names)]
+    if other:
+        raise SettingsError(
+            "No cycle was opened: faces would be cut another way than the champion looks at them.", why="; ".join(other),
+            next_step="Set them back, or begin a workspace of its own for the other crops (`vigil init`) and ingest there.",
+        )  # fmt: skip
+
+
+def _refuse_another_split(its: dict[str, Any], ours: dict[str, Any]) -> None:
+    """People have to stay on their sides: the next model would be judged on those whom the champion learned by heart."""
+    if other := _differing(its, ours, ours):
+        was = ", ".join(f"{name}: {its[name]}" for name in other)
+        raise SettingsError(
+            "No cycle was opened: people would be split another way than when the champion was trained, and some whom it trained on would judge it.",
+            why=f"the champion's split has {was}; params.yaml has {', '.join(f'{name}: {ours[name]}' for name in other)}",
+            next_step="Set it back, or begin a workspace of its own for another split (`vigil init`) and ingest there. More people make a larger holdout.",
+        )
+
+
+def _differing(its: dict[str, Any], ours: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """Which of these keys a card has with another value. What an older card does not say differs in nothing."""
+    return [name for name in names if name in its and its[name] != ours[name]]
+
+
+def write_batches(root: Path, plan: Plan) -> None:
+    """List the batches whose faces and checks DVC keeps up to date."""
+    import yaml
+
+    with atomic_file(root / "batches.yaml") as handle:
+        yaml.safe_dump({"batches": sorted({*plan.judged, *plan.accepted})}, handle)
+
+
+def _refused(root: Path, plan: Plan) -> dict[str, dict[str, Any]]:
+    """Batches under judgement that the data checks did not let in, and what these found."""
+    found = {batch: read_json(root / "reports" / "validate" / f"{batch}.json") for batch in plan.judged}
+    return {batch: result for batch, result in found.items() if result.get("success") is not True}
+
+
+def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan, start: Start) -> Cycle:
+    """Hold what the data checks refuse, then write cycle.yaml and the journal's `cycle_opened`."""
+    refused = _refused(root, plan)
+    for batch, result in refused.items():
+        failed = "; ".join(
+            f"{row['name']} (observed {row.get('observed')}, limit {row.get('limit')})" for row in result.get("expectations", []) if not row.get("success")
+        )
+        # Also where a person has accepted it: it could never pass gate `data`, and would hold every week that it is part of.
+        set_batch_state(root, batch, "held", who="vigil", why=f"data checks: {failed or 'no result'}")
+        say(f"held {batch}: {failed}")
+    now = datetime.now(UTC)
+    week = start.week or iso_week(now, settings.schedule.timezone)
+    work = how_much(journal.events(), settings, plan, now)
+    older = anchor(journal.events(), settings.evaluate.anchor_promotions)
+    why = (start.why, *plan.reasons, f"{work.kind}: {work.why}")
+    judged = tuple(batch for batch in plan.judged if batch not in refused)
+    if not plan.regardless and not any(_teaches(root, batch) for batch in judged if batch not in plan.deferred):
+        judged = tuple(batch for batch in judged if batch not in plan.deferred)  # there is nothing beside which to judge them again
+    cycle = Cycle(
+        cycle=next_cycle_id(journal.events(), week),
+        seed=settings.seed,
+        batches=tuple(sorted({*judged, *plan.accepted})),
+        judged=judged,
+        vouched=tuple(batch for batch in plan.vouched if batch in judged),
+        refused=tuple(refused),
+        unlabelled=nothing_to_learn(root, judged, plan),
+        work=work.kind,
+        steps=work.steps,
+        why=why,
+        base_model=plan.base_model,
+        base_cycle=plan.base_cycle,
+        anchor_model=older.model_sha256 if older else "",
+        anchor_cycle=older.cycle if older else "",
+        known_generators=tuple(known_generators(root, plan.base_cycle)),
+        drawn_forgers=drawn_forgers(settings, len(cycles(journal.events())), now.date()),
+        waiting_forgers=waiting_forgers(settings, now.date()),
+    )
+    write_cycle(root, cycle)
+    journal.append(
+        "cycle_opened",
+        **cycle.as_dict(),  # whole: a lost cycle.yaml is written again from it
+        fingerprint=plan.fingerprint,
+        scheduled=bool(start.week),
+        week=week,
+        started_by=start.by,
+    )
+    return cycle
+
+
+def nothing_to_learn(root: Path, judged: Sequence[str], plan: Plan) -> tuple[str, ...]:
+    """The judged batches where not one of their media has a label and nothing else asks for a training; else none."""
+    teaching = [*judged, *(plan.accepted if plan.regardless else ())]
+    return () if any(_teaches(root, batch) for batch in teaching) else tuple(judged)
+
+
+def _teaches(root: Path, batch: str) -> bool:
+    path = root / "data" / "faces" / batch / "report.json"
+    if not path.exists():  # not on this machine: the stages will say what is missing
+        return True
+    samples = read_json(path)["samples"]
+    return any(one["label"] and one["clips"] and not one["quarantine"] and one["use"] != "never" for one in samples)
+
+
+def known_generators(root: Path, base_cycle: str) -> list[str]:
+    """Generators that the base model has met, as its card says."""
+    card = root / "models" / base_cycle / "card.json"
+    return sorted(read_json(card).get("generators_seen", [])) if base_cycle and card.exists() else []
+
+
+def drawn_forgers(settings: Settings, number: int, day: date) -> tuple[str, ...]:
+    """The forgers of this cycle, in rotation: each cycle begins with the next one."""
+    waiting = waiting_forgers(settings, day)
+    names = tuple(name for name in settings.forge.forgers if name not in waiting)
+    start = number % len(names) if names else 0
+    return (*names[start:], *names[:start])
+
+
+def waiting_forgers(settings: Settings, day: date) -> tuple[str, ...]:
+    """The forgers from outside that have not arrived by `day`; none where there is no other."""
+    waiting = {plugin.name for plugin in settings.forge.plugins if plugin.arrived and plugin.arrived > day} & set(settings.forge.forgers)
+    return () if waiting == set(settings.forge.forgers) else tuple(sorted(waiting))
+
+
+def place_models(root: Path, journal: Journal, cycle: Cycle) -> None:
+    """Lay the champion (or the word that there is none) and the anchor where the stages look for them. Same models, same bytes.
+
+    Raises ModelFileError where one of them is not what was promoted, card and threshold too; nothing is laid then.
+    """
+    from workspace.repository import pull, replace_folder
+
+    base, made = root / "build" / "base", promoted(journal.events())
+    marker, wanted = base / "base.json", {"model_sha256": cycle.base_model, "anchor_sha256": cycle.anchor_model}
+    models = [(made[name], folder) for name, folder in ((cycle.base_cycle, base), (cycle.anchor_cycle, base / "anchor")) if name]
+    if marker.exists() and read_json(marker) == wanted and all(_is_promoted(folder, model) for model, folder in models):
+        return
+    for model, _ in models:
+        if not (root / model.path).exists():
+            pull(root, [f"{model.path}.dvc"])
+        verify_promoted(root, model)
+    shutil.rmtree(base, ignore_errors=True)
+    for model, folder in models:
+        replace_folder(root / model.path, folder)
+    write_json(marker, wanted)
+
+
+def _is_promoted(folder: Path, model: Champion) -> bool:
+    try:
+        verify_model_files(folder, model.model_sha256, card_sha256=model.card_sha256)
+    except ModelFileError:
+        return False
+    return True

@@ -1,0 +1,77 @@
+"""What comes in before a cycle is opened: new media from the sources, reviewed cases from the service, and what people had erased taken out."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from workspace.errors import VigilError
+from workspace.journal import Journal
+from workspace.settings import Settings, SourceSettings
+from workspace.state import batch_states
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an ingest says for people, and the sources that could not be read."""
+
+    lines: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@task(name="ingest", cache_policy=NO_CACHE)
+def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -> Taken:
+    """Take what is new from the sources and from the reviewed cases, and take out what people had erased."""
+    from pipelines.ingest import ingest
+    from pipelines.stage import Progress
+    from workspace.repository import version_batches
+
+    every = [*sources, *_reviewed_cases(root, settings)]
+    report = ingest(root, settings, every, progress=Progress("ingest")) if every else None
+    close_outbox(root, settings)
+    lines = [*(report.lines() if report else ()), *_erase_requested(root, settings)]
+    version_batches(root)
+    return Taken(tuple(lines), tuple(f"{source}: {why}" for source, why in report.problems.items()) if report else ())
+
+
+def _reviewed_cases(root: Path, settings: Settings) -> list[SourceSettings]:
+    """Cases that people have decided since the last hand-over, as one more source."""
+    from feedback.handover import export_reviewed, source
+
+    folder = export_reviewed(root, settings)
+    return [source(folder)] if folder else []
+
+
+def close_outbox(root: Path, settings: Settings) -> None:
+    from feedback.cases import TRAINING_LABELS
+    from feedback.handover import mark_ingested
+    from workspace.for_review import is_disputed
+    from workspace.manifest import manifests, read_manifest
+
+    batch_of: dict[tuple[str, str], str] = {}
+    states = batch_states(Journal(root).events())
+    for folder in (manifest.parent for manifest in manifests(root)):
+        table = read_manifest(folder)
+        if folder.name in states and states[folder.name].state == "dropped":  # trains nobody; but what was erased stays erased
+            table = table[table["use"] == "never"]
+        for sample_id, label, use, quarantine in zip(table["sample_id"], table["label"], table["use"], table["quarantine"], strict=True):
+            for said in TRAINING_LABELS if use == "never" else () if is_disputed({"quarantine": quarantine}) else (label,):
+                batch_of[sample_id, said] = folder.name  # what may never be used takes no label any more
+    mark_ingested(root, settings, batch_of)
+
+
+def _erase_requested(root: Path, settings: Settings) -> list[str]:
+    """Uploads that were erased since the last cycle leave the training data before anything is learned."""
+    from feedback.database import Database, exists
+    from feedback.retention import finish_erasures
+
+    if not exists(root, settings):
+        return []
+    with closing(Database(root, settings)) as database:
+        try:
+            return [f"erased {row['sha256'][:16]} on request" for row in finish_erasures(root, database)]
+        except VigilError as problem:  # the batches come first: what is left is copies that no stage reads, and the next cycle tries again
+            return [str(problem)]
