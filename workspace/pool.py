@@ -36,7 +36,7 @@ def ordered_map(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
         while rest or waiting:
             while rest and len(waiting) < AHEAD * count:
                 try:
-                    waiting.append((rest[0], pool.submit(function, rest[0])))
+                    waiting.append((rest[0], _submit(pool, function, rest[0])))
                 except BrokenProcessPool:  # one died since; whose job it was is told by the results
                     break
                 rest.popleft()
@@ -60,13 +60,32 @@ def ordered_map(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
 def _alone(function: Callable[[Job], Result], job: Job, crashed: Callable[[Job], Result]) -> Result:
     with _pool(1) as pool:
         try:
-            return pool.submit(function, job).result()
+            return _submit(pool, function, job).result()
         except BrokenProcessPool:
             return crashed(job)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], job: Job) -> "Future[Result]":
+    """Hand out a job, which Ctrl-C cuts short. A process that is begun for it hears none beside its jobs: it would print where its start was met."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # such as in a job that a script put into the background
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask: Python's own start is no place for it either
+    try:
+        return pool.submit(function if ignored else partial(_hearing, function), job)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _hearing(function: Callable[[Job], Result], job: Job) -> Result:
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # one that met the start is heard now
+        return function(job)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def ready(workers: int, module: str, begin: Callable[..., object], *given: object) -> ProcessPoolExecutor:

@@ -1,5 +1,6 @@
 """Work spread over processes: in order, whatever a job does to its process, and nothing left running."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -39,6 +40,23 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         assert parent.stdout is not None
         parent.stdout.readline()
         _end_and_wait_for_children(parent, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("where", ["sitecustomize.py", "main.py"])
+def test_workers_say_nothing_of_a_ctrl_c_that_meets_their_start(tmp_path: Path, where: str) -> None:
+    """In a terminal all of them hear it, and each printed where it was: in Python's own start, or in what it loads after it."""
+    slow = "import sys, time\nif 'spawn_main' in ' '.join(sys.orig_argv):\n    print('begun', flush=True)\n    time.sleep(1)\n"
+    pool = f"sys.path.insert(0, {str(ROOT)!r})\nfrom workspace.pool import ordered_map\n"
+    work = "if __name__ == '__main__':\n    try:\n        list(ordered_map(abs, range(8), 2, print))\n    except KeyboardInterrupt:\n        print('Paused.')\n"
+    (tmp_path / "main.py").write_text("import sys\n" + pool + work)
+    (tmp_path / where).write_text(slow + (pool + work if where == "main.py" else ""))
+    words, environment = [sys.executable, str(tmp_path / "main.py")], {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment) as parent:
+        assert parent.stdout is not None
+        assert "begun" in parent.stdout.readline()
+        os.killpg(parent.pid, signal.SIGINT)
+        said, problems = parent.communicate(timeout=60)
+        assert "Paused." in said and problems == "", said + problems
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
