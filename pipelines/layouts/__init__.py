@@ -29,12 +29,13 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
         )
     name: str = source.layout
     if name == "auto":
-        name = next((candidate for candidate, module in LAYOUTS.items() if module.recognises(path)), "")
+        name = next((candidate for candidate, module in LAYOUTS.items() if module.recognises(path)), "folder" if folder.named_by(source, path) else "")
     if not name:
         raise DataError(
             f"Nothing in {path} says what is real and what is fake.",
             why="there is neither real/ nor fake/<generator>/, no labels.csv, and no data set that docs/layouts.md describes",
-            next_step="Sort the files into real/ and fake/<generator>/, or give a CSV file with the columns path,label.",
+            next_step="Sort the files into real/ and fake/<generator>/, say with --label NAME=real and --label NAME=fake what the folders there are, "
+            "or give a CSV file with the columns path,label.",
         )
     if source.columns and name not in TABLES:
         raise DataError(

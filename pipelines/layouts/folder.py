@@ -12,6 +12,12 @@ def recognises(folder: Path) -> bool:
     return folder.is_dir() and any(child.name.lower() in ("real", "fake") for child in folder.iterdir() if child.is_dir())
 
 
+def named_by(source: SourceSettings, folder: Path) -> bool:
+    """Whether `folder` holds a folder that the source's `label_map` names."""
+    names = {name.lower() for name in source.label_map}
+    return folder.is_dir() and any(child.name.lower() in names for child in folder.iterdir() if child.is_dir())
+
+
 def read(source: SourceSettings, folder: Path) -> Listing:
     """Every file below `folder`. The first folder's name is the label: real, fake, or what `label_map` says of it.
 
@@ -20,7 +26,7 @@ def read(source: SourceSettings, folder: Path) -> Listing:
     meaning = {"real": "real", "fake": "fake"} | {name.lower(): label for name, label in source.label_map.items()}
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder.", why="layout `folder` reads folders", next_step="Name the folder above real/ and fake/.")
-    if not any(child.name.lower() in meaning for child in folder.iterdir() if child.is_dir()):
+    if not (recognises(folder) or named_by(source, folder)):
         raise DataError(
             f"Nothing in {folder} says what is real and what is fake.",
             why="layout `folder` needs a folder real/ or fake/<generator>/ at its top, or a label_map that names its folders",

@@ -50,8 +50,18 @@ def test_a_folder_without_real_or_fake_is_refused_with_the_next_step(tmp_path: P
 
 def test_a_label_map_gives_other_folder_names_a_meaning(tmp_path: Path) -> None:
     touch(tmp_path / "youtube" / "a.mp4", tmp_path / "Deepfakes" / "b.mp4")
-    listing = read_layout(source(tmp_path, layout="folder", label_map={"youtube": "real", "deepfakes": "fake"}), tmp_path)
-    assert [(one.label, one.generator) for one in listing.files] == [("fake", "Deepfakes"), ("real", "")]
+    for layout in ("folder", "auto"):
+        listing = read_layout(source(tmp_path, layout=layout, label_map={"youtube": "real", "deepfakes": "fake"}), tmp_path)
+        assert [(one.label, one.generator) for one in listing.files] == [("fake", "Deepfakes"), ("real", "")]
+    with pytest.raises(DataError, match="--label NAME=real"):
+        read_layout(source(tmp_path, label_map={"vimeo": "real"}), tmp_path)
+
+
+def test_a_label_map_makes_no_plain_folder_of_a_known_data_set(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("Celeb-real/id0_0000.mp4", "YouTube-real/00000.mp4", "Celeb-synthesis/id0_id1_0000.mp4")))
+    (tmp_path / "List_of_testing_videos.txt").write_text("1 Celeb-real/id0_0000.mp4\n")
+    listing = read_layout(source(tmp_path, label_map={"Celeb-synthesis": "real"}), tmp_path)
+    assert [one.label for one in listing.files] == ["real", "fake", "real"]
 
 
 def test_a_table_is_read_with_its_other_columns_ignored(tmp_path: Path) -> None:
