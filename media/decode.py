@@ -42,7 +42,7 @@ HELD = 8  # pictures that are held back until those after them have told whether
 STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
 DECODED = ("avi", "asf")  # containers that say when a picture is decoded, not when it is shown
 THREADS = 2
-HEADER_SLACK = 0.1  # a header that says so much more than the length of its packets is not believed
+HEADER_SLACK = 0.1  # a header that says so much more than the length of its packets is not believed, nor LOST_SECONDS more where these are STAMPED
 LOST_SECONDS = 0.2  # nor one that says so much less
 LONGEST_PIXEL = 8.0  # times as long as wide or wide as long; anamorphic film has 2
 NEARLY_SQUARE = 0.02  # 14720:14719 comes of a size that was rounded, and scaling would take traces of a forgery away
@@ -108,10 +108,14 @@ def measured_seconds(source: Source) -> float:
 def shown_seconds(source: Source, info: MediaInfo) -> float:
     """How long a video is shown, from its first picture: what its header says, where its packets tell nothing else. Raises MediaError.
 
-    Headers lie, and that of a Matroska file counts from time 0, however late the first picture comes.
+    Headers lie, and that of a Matroska file counts from time 0, however late the first picture comes, and to the end of a longer sound.
     """
-    claimed, measured = info.duration_seconds, measured_seconds(source)
-    return measured if measured > claimed + LOST_SECONDS or 0 < measured < (1 - HEADER_SLACK) * claimed else claimed
+    claimed = info.duration_seconds
+    with _opened(source) as (container, stream):
+        measured, slack = _packet_seconds(container, stream), HEADER_SLACK * claimed
+        if container.format.name.startswith(STAMPED):  # the packets of others tell a few pictures less
+            slack = min(slack, LOST_SECONDS)
+    return measured if measured > claimed + LOST_SECONDS or 0 < measured < claimed - slack else claimed
 
 
 def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -> Iterator[tuple[float, np.ndarray]]:

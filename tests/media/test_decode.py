@@ -18,7 +18,7 @@ from PIL import Image
 
 import media.decode
 from media.avif import as_shown, depth_of
-from media.decode import measured_seconds, probe, read_frames, read_image
+from media.decode import measured_seconds, probe, read_frames, read_image, shown_seconds
 from tests.media.videos import grey_steps, number_of, rewritten, shown_by, turned_clockwise, with_exif_turn, with_sound, write_video
 from workspace.errors import MediaError
 
@@ -198,6 +198,20 @@ def test_what_an_edit_list_leaves_out_has_no_length(tmp_path):
 def test_times_count_from_the_first_frame(tmp_path):
     source = write_video(tmp_path / "a.mkv", grey_steps(10), [2000 + 40 * k for k in range(10)])
     assert numbers(source, [0.0, 0.2]) == [(0.0, 0), (0.2, 5)]
+
+
+@pytest.mark.parametrize("begins_seconds", [0.5, 3, 600])
+def test_a_video_is_as_long_as_it_is_shown_however_late_it_begins(tmp_path, begins_seconds):
+    """By a tenth of its length too long, a video of over a minute was no copy of itself."""
+    stamps = [round(1000 * (begins_seconds + k)) for k in range(30)]
+    late = write_video(tmp_path / "a.mkv", grey_steps(30), stamps, fps=1)
+    assert probe(late).duration_seconds == pytest.approx(30 + begins_seconds, abs=0.1)
+    assert shown_seconds(late, probe(late)) == pytest.approx(30, abs=0.1)
+
+
+def test_where_packets_do_not_tell_when_the_last_pictures_are_shown_the_header_does(tmp_path):
+    source = write_video(tmp_path / "a.avi", grey_steps(30), fps=1, gop=30, preset="veryfast", options={"b-adapt": "0", "bf": "3"})
+    assert measured_seconds(source) < 29.5 < shown_seconds(source, probe(source)) < 30.5
 
 
 @pytest.mark.parametrize("name", ["b.mkv", "b.mp4", "b.ts"])
