@@ -120,7 +120,9 @@ class Engine:
         if found is None:
             known = ", ".join(f"{point.target_fpr:g}" for point in points) or "none"
             raise ModelFileError(
-                f"This model has no operating point at a false-positive rate of {target:g}.", why=f"its card has {known}", next_step="Choose one of these."
+                f"This model has no operating point at a false-positive rate of {target:g}.",
+                why=f"its card has {known}",
+                next_step="Choose one of these." if points else "Leave the rate (--fpr) out: the threshold of its card counts.",
             )
         self.card = self.card.model_copy(update={"threshold": found.threshold})
         return found

@@ -317,6 +317,9 @@ def test_an_operating_point_of_the_card_replaces_its_threshold_and_an_unknown_on
     assert engine.at_fpr(0.01).recall == 0.5 and engine.card.threshold == 0.9
     with pytest.raises(ModelFileError, match=r"its card has 0\.01"):
         engine.at_fpr(0.3)
+    write_card(folder, card.model_copy(update={"metrics": {}}))
+    with pytest.raises(ModelFileError, match=r"its card has none\n  Next: Leave the rate"):
+        Engine(folder).at_fpr(0.01)
     for damaged in (
         {"calibration": None},
         {"calibration": []},
