@@ -16,7 +16,7 @@ from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
 from workspace.journal import Journal
-from workspace.state import batch_states
+from workspace.state import batch_states, promoted
 
 REPORT = Path("reports/report.html")
 KEPT = Path(".vigil/reports")  # the page of every cycle that closed here
@@ -111,13 +111,15 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
     verdict |= {"results": [{**row, "order": order.get(row["verdict"], 2)} for row in verdict["results"]]} if verdict else {}
     refused = [] if verdict else report_of(cycle.cycle, root / REFUSED).get("results", [])
     outcome, reason = decision(root, cycle, verdict)
-    states = batch_states(Journal(root).events())
+    events = Journal(root).events()
+    states = batch_states(events)
+    first = next(iter(promoted(events)), "") == cycle.cycle
     deferred = any(states[batch].state == "deferred" for batch in cycle.judged if batch in states)
     return {
         "cycle": cycle,
         "outcome": outcome,
         "reason": reason,
-        "next_step": next_step(outcome, verdict, deferred=deferred, refused=bool(refused), unlabelled=bool(cycle.unlabelled)),
+        "next_step": next_step(outcome, verdict, deferred=deferred, refused=bool(refused), unlabelled=bool(cycle.unlabelled), first=first),
         "verdict": verdict,
         "gates": verdict or ({"verdict": "fail", "results": [{**row, "order": 0} for row in refused]} if refused else {}),
         "evaluation": evaluation,
@@ -154,11 +156,15 @@ def decision(root: Path, cycle: Cycle, verdict: dict[str, Any]) -> tuple[str, st
     return "not promoted", "; ".join(verdict["reasons"])
 
 
-def next_step(outcome: str, verdict: dict[str, Any], *, deferred: bool = False, refused: bool = False, unlabelled: bool = False) -> str:
-    """What a person can do now. `refused`: the data failed a gate before anything was trained; `unlabelled`: nobody has said what the media are."""
+def next_step(outcome: str, verdict: dict[str, Any], *, deferred: bool = False, refused: bool = False, unlabelled: bool = False, first: bool = False) -> str:
+    """What a person can do now.
+
+    `refused`: the data failed a gate before anything was trained; `unlabelled`: nobody has said what the media are; `first`: there was no champion before.
+    """
     states = {result["verdict"] for result in verdict.get("results", [])}
     if outcome == "promoted":
-        return "Nothing: the new champion serves. To go back to the one before: vigil models rollback."
+        back = "" if first else " To go back to the one before: vigil models rollback --who YOU --why REASON."
+        return f"Nothing: the new champion serves.{back}"
     if refused:
         return READ_GATES
     if unlabelled:

@@ -94,7 +94,13 @@ def test_the_journal_has_the_last_word_on_the_outcome(tmp_path: Path) -> None:
     write_verdict_of(tmp_path)
     Journal(tmp_path).append("cycle_closed", cycle=CYCLE.cycle, outcome="promoted", reason="every gate passed; served 3 clips", verdict_sha256="")
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
-    assert 'banner promoted"' in page and "served 3 clips" in page and "vigil models rollback" in page
+    assert 'banner promoted"' in page and "served 3 clips" in page and "vigil models rollback --who" in page
+
+
+def test_who_has_a_first_champion_is_not_sent_back_to_the_one_before(tmp_path: Path) -> None:
+    Journal(tmp_path).append("promotion", cycle=CYCLE.cycle, model_sha256="b" * 64, path=f"models/{CYCLE.cycle}", previous_sha256="", who="vigil", why="gates")
+    Journal(tmp_path).append("cycle_closed", cycle=CYCLE.cycle, outcome="promoted", reason="every gate passes", verdict_sha256="")
+    assert "vigil models rollback" not in write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
 
 
 def test_the_hardest_misses_are_named_worst_first_and_only_of_what_was_judged(tmp_path: Path) -> None:
