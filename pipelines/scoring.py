@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workspace.errors import DataError
+from workspace.journal import Journal
+from workspace.state import batch_states
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +139,9 @@ def read_set(root: Path, split: str) -> "pd.DataFrame":
 
     path = root / "data/sets" / f"{split}.parquet"
     if not path.is_file():
-        raise DataError(f"The {split} set is missing.", why=f"{path} does not exist", next_step="Run `vigil retrain --force`: the stage `assemble` writes it.")
+        kept = any(batch.state != "dropped" for batch in batch_states(Journal(root).events()).values())
+        next_step = "Run `vigil retrain --force`: the stage `assemble` writes it." if kept else "Run `vigil ingest MEDIA`, then `vigil retrain`."
+        raise DataError(f"The {split} set is missing.", why=f"{path} does not exist", next_step=next_step)
     names = [name for name in pq.read_schema(path).names if name != "landmarks"]
     table: pd.DataFrame = pd.read_parquet(path, columns=names)
     return table

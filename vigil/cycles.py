@@ -72,7 +72,8 @@ def _what_else(events: Sequence[Event]) -> str:
     held = held_batches(states)
     force = "--force runs a cycle all the same" if any(batch.state in ("accepted", "deferred") for batch in states.values()) else ""
     accept = f"held, and in no cycle until a person says so (vigil batches accept): {', '.join(held)}" if held else ""
-    return "; ".join(filter(None, (accept, force))) or "nothing has come in yet (vigil ingest)"
+    dropped = "all that came in was dropped (`vigil batches drop NAME --again` and the same ingest take it in anew)"
+    return "; ".join(filter(None, (accept, force))) or (dropped if states else "nothing has come in yet (vigil ingest)")
 
 
 def describe_plan(plan: dict[str, Any]) -> str:

@@ -474,8 +474,15 @@ def test_what_is_advised_can_be_done(tmp_path: Path):
     ):
         done = vigil(*words, check=False)
         assert done.returncode == 1 and advised in done.stderr, done.stderr
+    with pytest.raises(DataError, match="vigil ingest MEDIA"):
+        read_set(root, "train")
+    Journal(root).append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
     with pytest.raises(DataError, match="retrain --force"):  # after an erasure nothing is new
         read_set(root, "train")
+    assert "is now dropped" in set_batch_state(root, "b1", "dropped", "ana", "poisoned")
+    with pytest.raises(DataError, match="vigil ingest MEDIA"):
+        read_set(root, "train")
+    assert "vigil batches drop NAME --again" in vigil("retrain", "-w", root).stdout
 
 
 def test_the_account_of_what_went_wrong_lies_in_the_workspace_that_was_named(tmp_path: Path):
