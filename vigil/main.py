@@ -595,7 +595,7 @@ def erase(
 
     named = [one.strip().lower() for one in what or []]  # PowerShell's Get-FileHash says a sha256 in capitals
     if dry_run and len(named) != 1:
-        raise typer.BadParameter("--dry-run says of one sample or detection what would go: name it")
+        raise typer.BadParameter(f"--dry-run says of one sample or detection what would go: name {f'one, not {len(named)}' if named else 'it'}")
     root = _root(workspace)
     if dry_run:
         page = would_erase(root, _settings(root), named[0])

@@ -251,6 +251,12 @@ def test_a_dry_run_of_an_erasure_without_a_name_erases_nothing(promoted: Path, t
     assert done.returncode == 2 and "name it" in done.stderr and (root / "journal.jsonl").read_bytes() == before
 
 
+def test_a_dry_run_of_several_erasures_is_told_that_it_takes_one(tmp_path: Path):
+    """Who had named six was told to name it."""
+    done = vigil("erase", "a" * 64, "b" * 64, "--dry-run", "--who", "ann", "--why", "asked to", "-w", tmp_path, check=False)
+    assert done.returncode == 2 and "name one, not 2" in done.stderr, done.stderr
+
+
 def test_search_says_what_was_tried_and_changes_nothing(promoted: Path, tmp_path: Path):
     root = copy_workspace(promoted, tmp_path / "w")
     before = (root / "params.yaml").read_bytes()
