@@ -42,7 +42,11 @@ _OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts",
 
 
 class NotFound(Exception):
-    """There is no such thing for this actor: none at all, or somebody else's."""
+    """There is no such thing for this actor: none at all, or somebody else's. `next_step` says how it comes to be, where it can."""
+
+    def __init__(self, what: str, next_step: str = "") -> None:
+        super().__init__(what)
+        self.next_step = next_step
 
 
 class Gone(Exception):
@@ -221,9 +225,11 @@ class Service:
         self._seen(actor, row)
         if not _PICTURE.fullmatch(what):
             raise NotFound("There is no such picture.")
-        path = self.media.derived(row["sha256"]) / derived_name(row["id"], f"{what}.webp")
+        made = self.media.derived(row["sha256"])
+        path = made / derived_name(row["id"], f"{what}.webp")
         if not path.is_file():
-            raise NotFound("There is no such picture.")
+            unexplained = what.startswith("heatmap-") and not (made / derived_name(row["id"], "heatmap-0.webp")).is_file()
+            raise NotFound("There is no such picture.", "Ask for this detection's /explanation first: heatmaps are made with it." if unexplained else "")
         return path
 
     def media_local(self, actor: Actor, detection_id: str, again: bool = False) -> Any:

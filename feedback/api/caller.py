@@ -166,7 +166,7 @@ def install_refusals(app: FastAPI) -> None:
     answer(QueueFull, full)
     answer(AccountRefused, refused)
     answer(DatabaseSilent, lambda problem: problem_response(503, problem.what, problem.next_step, {"Retry-After": str(RETRY_SECONDS)}))
-    answer(NotFound, lambda problem: problem_response(404, str(problem)))
+    answer(NotFound, lambda problem: problem_response(404, str(problem), problem.next_step))
     answer(Gone, lambda problem: problem_response(410, str(problem)))
     answer(AlreadyReviewed, lambda problem: problem_response(409, "You have answered this case already.", "Take it back first: POST .../undo."))
     answer(NotReviewable, lambda problem: problem_response(409, str(problem)))
