@@ -46,6 +46,16 @@ class Interval(_Told):
     p_fake: float
 
 
+class Track(_Told):
+    """One face through a file. `p_fake` is of the whole track, the seconds are those of its most suspicious clip."""
+
+    track: int
+    start_seconds: float
+    end_seconds: float
+    p_fake: float
+    place: list[float] | None = None
+
+
 class Clip(_Told):
     """One clip of the timeline."""
 
@@ -89,7 +99,7 @@ class Detection(_Told):
     mode: str = ""
     frames: int = 0
     faces: int = 0
-    tracks: list[Clip] = []
+    tracks: list[Track] = []
     clips: list[Clip] = []
     forged: list[Interval] = []
     model: str = ""

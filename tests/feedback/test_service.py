@@ -293,3 +293,14 @@ def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_
         method = "POST" if "post" in paths[path] else "GET"
         is_problem(service.client.request(method, path, **more), status)
         assert "application/problem+json" in paths[path][method.lower()]["responses"][str(status)]["content"], (path, status)
+
+
+def test_a_tracks_seconds_are_those_of_its_most_suspicious_clip_and_the_schema_says_so(service: Service, clip: bytes) -> None:
+    """They were said to be one clip of the timeline, though their figure is of the whole track."""
+    found = service.detect(clip).json()
+    for track in found["tracks"]:
+        worst = max((one for one in found["clips"] if one["track"] == track["track"]), key=lambda one: one["p_fake"])
+        assert [track[name] for name in ("start_seconds", "end_seconds")] == [worst[name] for name in ("start_seconds", "end_seconds")]
+    schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["Detection"]["properties"]["tracks"]["items"] == {"$ref": "#/components/schemas/Track"}
+    assert "most suspicious clip" in schemas["Track"]["description"]
