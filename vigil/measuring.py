@@ -134,7 +134,8 @@ def _drawn(drawn: dict[str, Any]) -> str:
     """Over what the intervals are: a person's files stand and fall together, and who does not know the people draws too often."""
     if not drawn["over"]:
         return "no intervals"
-    said = f"95% intervals over {drawn['over'].replace('_', ' ')}"
+    by = [name.replace("_", " ") for name in ("people", "source_videos", "files") if drawn[name]]
+    said = f"95% intervals over {' where known, else over '.join(by)}"
     unknown = drawn["files"] + drawn["source_videos"]
     if not unknown:
         return said

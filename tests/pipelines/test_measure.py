@@ -113,7 +113,7 @@ def test_identity_means_what_it_means_to_ingest(folder: Path, tmp_path: Path) ->
     write(folder, {"real/carl/1.mp4": 0.2, "fake/gan/carl/1.mp4": 0.7})
     report = evaluated(folder, tmp_path / "out", "folder")
     assert report["drawn"] == {"over": "files", "people": 2, "source_videos": 0, "files": 8}
-    assert "over files: nobody says whose faces 8 of 10 files show (--identity)." in render(report)
+    assert "intervals over people where known, else over files: nobody says whose faces 8 of 10 files show (--identity)." in render(report)
     with pytest.raises(DataError, match="does not say who is in its files"):
         evaluated(folder, tmp_path / "out", "column")
 
