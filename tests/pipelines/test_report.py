@@ -13,6 +13,7 @@ from pipelines.comparison import describe
 from pipelines.gate import REFUSED, write_verdict
 from pipelines.gates import judge
 from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, interval, next_step, shadow, write_report
+from tests.feedback.browser import browser
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.test_comparison import card, table, videos
@@ -177,6 +178,19 @@ def test_what_failed_before_anything_was_trained_stands_with_its_gate(tmp_path: 
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
     assert "<b>label noise</b>" in page and "before anything was trained" in page and "vigil batches drop" in page and "vigil models override" in page
     assert "<b>label noise</b>" not in write_report(tmp_path, replace(CYCLE, cycle="2026-W49.1")).read_text(encoding="utf-8")
+
+
+def test_no_gate_is_wider_than_a_phone(tmp_path: Path) -> None:
+    """Bytes of a model in two columns were: the bound was cut at the edge, and every reason with it."""
+    row = {"gate": "size", "verdict": "pass", "reason": "small enough", "measured": 753872, "rule": "at most", "limit": 209715200}
+    row |= {"production_limit": 209715200, "n": 1, "smallest_n": 1}
+    write_json(tmp_path / REFUSED, {"cycle": CYCLE.cycle, "results": [row]})
+    path = write_report(tmp_path, CYCLE)
+    with browser("") as page:
+        page.look(wide_px=390)
+        page.driver.get(path.as_uri())
+        frame = page.see(".gates").find_element("xpath", "..")
+        assert "209" in frame.text and frame.get_property("scrollWidth") <= frame.get_property("clientWidth")
 
 
 def test_a_model_that_passed_and_was_held_by_the_probe_is_not_asked_to_run_again_for_nothing(tmp_path: Path) -> None:
