@@ -178,7 +178,7 @@ class Workspace:
 
         `again`: the next ingest takes in what a dropped batch holds, as its source says it by then.
         """
-        from vigil.mending import set_batch_state
+        from vigil.deciding import set_batch_state
 
         set_batch_state(self.root, batch, state, who, why, again)
 

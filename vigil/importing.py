@@ -31,7 +31,7 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
     from model.card import CARD, WEIGHTS, load_card
     from model.foreign import probe, sniff
     from model.inference import Engine
-    from vigil.mending import set_aliases
+    from vigil.deciding import set_aliases
     from workspace import promotion, repository
 
     kind = sniff(source)

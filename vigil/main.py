@@ -568,7 +568,7 @@ def audit_verify(
     as_json: JsonOption = False,
 ) -> None:
     """Walk the service's audit trail from its first entry; exit code 1 where it was changed, cut or reordered."""
-    from vigil.people import noted_hash, render_trail, verify_trail
+    from vigil.proving import noted_hash, render_trail, verify_trail
 
     noted = "" if expect is None else noted_hash(expect)
     root = _root(workspace)
@@ -590,8 +590,8 @@ def erase(
     as_json: JsonOption = False,
 ) -> None:
     """Erase a sample or an upload for good, training data included: media, faces, fakes, DVC's copies. Says what cannot be."""
-    from vigil.people import erase as erase_upload
-    from vigil.people import render_erased, render_would_erase, would_erase
+    from vigil.erasing import erase as erase_upload
+    from vigil.erasing import render_erased, render_would_erase, would_erase
 
     named = [one.strip().lower() for one in what or []]  # PowerShell's Get-FileHash says a sha256 in capitals
     if dry_run and len(named) != 1:
@@ -613,7 +613,7 @@ def verify_report(
     as_json: JsonOption = False,
 ) -> None:
     """Is this signed report whole, and ours? Exit code 1 where it was changed or signed by another key."""
-    from vigil.people import check_report, render_report
+    from vigil.proving import check_report, render_report
     from workspace.layout import find_workspace, require_workspace
 
     found_workspace = find_workspace(Path.cwd()) if workspace is None else require_workspace(workspace)
@@ -669,7 +669,7 @@ def _list_batches(workspace: Path | None, as_json: bool) -> None:
 
 
 def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | None, again: bool = False) -> None:
-    from vigil.mending import set_batch_state
+    from vigil.deciding import set_batch_state
 
     print(set_batch_state(_root(workspace), batch, state, who, why, again))
 
@@ -717,7 +717,7 @@ def models_rollback(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Serve an earlier champion again, at once."""
-    from vigil.mending import roll_back
+    from vigil.deciding import roll_back
 
     root = _root(workspace)
     print(roll_back(root, _settings(root), to, who, why))
@@ -726,7 +726,7 @@ def models_rollback(
 @models_app.command("bootstrap")
 def models_bootstrap(who: Who, why: Why, workspace: WorkspaceOption = None) -> None:
     """Make the last model that was judged the first champion though gates hold it. Only where there is none yet; journalled with your name."""
-    from vigil.mending import bootstrap_first
+    from vigil.deciding import bootstrap_first
 
     root = _root(workspace)
     print(bootstrap_first(root, _settings(root), who, why))
@@ -776,7 +776,7 @@ def models_override(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Let cycles pass though one gate holds them, for some days. Journalled with your name."""
-    from vigil.mending import override_gate
+    from vigil.deciding import override_gate
 
     print(override_gate(_root(workspace), gate, who, why, days))
 

@@ -1,19 +1,16 @@
-"""Verbs that set things right: doctor, batch states, rollback."""
+"""`vigil doctor`: what is wrong with a workspace, and what is done about it."""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-from workspace.batches import set_batch_state as journal_batch_state
-from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError
+from workspace.errors import ModelFileError, VigilError
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.modelfiles import verify_promoted
 from workspace.revisions import is_ahead
 from workspace.settings import Settings
-from workspace.state import Champion, batch_states, champion, cycles, held_batches, open_cycle
-
-TAKEN_OUT = ("held", "dropped")
+from workspace.state import Champion, champion
 
 
 def examine_and_fix(
@@ -126,139 +123,3 @@ def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:
     """The doctor's page."""
     lines = [f"{'ok ' if row['ok'] else 'BAD'}  {row['check']:<10} {row['found']}" + (f"\n       Next: {row['next']}" if row["next"] else "") for row in rows]
     return "\n".join(lines + [f"done {line}" for line in done])
-
-
-def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, again: bool = False) -> str:
-    """Journal a person's decision about a batch; returns the sentences for a person: who said so before where it stands so already, and what else follows.
-
-    Of a batch that an unfinished cycle judges, only that it is taken out: the cycle is then held on that person's word, and the next `vigil retrain`
-    ends it. A cycle that fails again and again would otherwise stay for ever. So is one that learns from a batch of before that is taken out: its model
-    would know what was withdrawn. `again`: what a dropped batch holds may come in again. Raises WorkspaceError.
-    """
-    from flows.decide import AGAIN, decided
-    from workspace.repository import commit_journal
-
-    with lease(root, f"batches {state}"):
-        events = Journal(root).events()
-        running = open_cycle(events)
-        judging = running if running and batch in running.judged else None
-        learning = running if running and batch in running.batches and not judging and state in TAKEN_OUT and not decided(events, running.cycle) else None
-        if judging and (state not in TAKEN_OUT or decided(events, judging.cycle)):
-            raise WorkspaceError(
-                f"{batch} is under judgement.",
-                why=f"{judging.cycle} is not finished",
-                next_step="Run `vigil retrain` to finish it, then decide. Where it cannot be finished, `vigil batches hold` or `drop` ends it.",
-            )
-        recorded = journal_batch_state(root, batch, state, who=who, why=why, again=again)
-        before = batch_states(events)[batch]
-        told = f"{batch} is now {state} ({who}: {why})." if recorded else f"{batch} is {state} already ({before.who}: {before.why})."
-        if not (recorded or judging or learning):
-            told += " Nothing was recorded."
-        if judging:
-            Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
-        if learning:
-            Journal(root).append("cycle_held", cycle=learning.cycle, reason=f"{who} took {batch} out of what it learns from: {why}.{AGAIN}", defer=True)
-        commit_journal(root, f"{batch} {state} ({who}: {why})")
-        if learning:
-            return f"{told} {learning.cycle} learned from it and is held; `vigil retrain` ends it. Then `vigil retrain --force` judges what came in again."
-        if not judging:
-            return told
-        others = [name for name in judging.judged if name != batch]
-        told += f" {judging.cycle} is held; `vigil retrain` ends it."
-        return told + (f" Then `vigil retrain --force` judges {', '.join(others)} again." if others else "")
-
-
-def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
-    """Make the last candidate the first champion on a person's word, once it answers in a real service; returns the sentence for a person.
-
-    Its batches count as accepted by that person. Raises WorkspaceError without a judged candidate, while a cycle is unfinished, where the
-    service does not take the model or a gate failed that nobody can vouch for; PromotionConflict when there is a champion.
-    """
-    from flows.environment import prepare_environment
-
-    prepare_environment(root)
-    from flows.probe import probe_model
-    from pipelines.continual import record
-    from pipelines.gate import report_of
-    from workspace.files import read_json
-    from workspace.promotion import bootstrap
-    from workspace.repository import commit_journal, pull
-    from workspace.state import candidates
-
-    with lease(root, "bootstrap"):
-        events = Journal(root).events()
-        if running := open_cycle(events):
-            raise WorkspaceError("Nothing was promoted.", why=f"{running.cycle} is not finished", next_step="Run `vigil retrain` to finish it, then decide.")
-        page = root / "reports" / "verdict.json"
-        verdict = read_json(page) if page.is_file() else {}
-        model = candidates(events).get(str(verdict.get("cycle")))
-        if model is None:
-            raise WorkspaceError("There is no model to begin with.", why="no cycle here has judged one", next_step="Run `vigil retrain`.")
-        if not (root / model.path).is_dir():  # `vigil gc --delete` removes the files of a held model that DVC keeps
-            pull(root, [f"{model.path}.dvc"])
-        if champion(events) is None:
-            served = probe_model(root, settings, root / model.path)
-            if not served.passed:
-                raise WorkspaceError("Nothing was promoted.", why=f"a real service does not take the model: {served.reason}", next_step="Run `vigil retrain`.")
-        bootstrap(root, root / model.path, verdict=verdict, cycle=model.cycle, who=who, why=why)
-        record(root, report_of(model.cycle, root / "reports" / "evaluation.json"), base="")
-        judged = next(cycle.judged for cycle in cycles(events) if cycle.cycle == model.cycle)
-        states = batch_states(events)
-        for batch in judged:
-            if states[batch].state in ("held", "deferred"):
-                journal_batch_state(root, batch, "accepted", who=who, why=f"bootstrapped: {why}")
-        commit_journal(root, f"{model.cycle} bootstrapped ({who}: {why})")
-    told = f"{model.cycle} is the first champion ({who}: {why})."
-    set_aliases(root, settings, told)
-    return f"{told} Every later model comes through the gates."
-
-
-def set_aliases(root: Path, settings: Settings, told: str) -> None:
-    """Let the registry follow what was decided and committed. Raises RegistryUnavailable that says what was done, and not to do it again."""
-    from workspace import registry
-
-    try:
-        registry.rebuild_aliases(root, settings)
-    except RegistryUnavailable as problem:
-        raise RegistryUnavailable(
-            f"{told} Only the registry's aliases are not set.",
-            why=problem.why,
-            next_step="Once it answers: `vigil doctor --fix`, or the next `vigil retrain`. Not the same command again: this decision stands.",
-        ) from problem
-
-
-def override_gate(root: Path, gate: str, who: str, why: str, days: int) -> str:
-    """Let one gate hold nothing for some days; returns the sentence for a person. Raises WorkspaceError for a gate that nobody may switch off."""
-    from datetime import UTC, datetime, timedelta
-
-    from workspace.promotion import override
-    from workspace.repository import commit_journal
-
-    event = override(root, gate, who=who, why=why, until=datetime.now(UTC) + timedelta(days=days))
-    commit_journal(root, f"gate {gate} overridden until {event['until']} ({who}: {why})")
-    held = held_batches(batch_states(Journal(root).events()))
-    first = f"vigil batches accept, where it was this gate that held {' or '.join(held)}; then " if held else ""
-    return f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: {first}vigil retrain (--force where nothing is new), or the next week."
-
-
-def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> str:
-    """Serve an earlier champion again; returns the sentence for a person."""
-    from flows.environment import prepare_environment
-
-    prepare_environment(root)
-    from workspace.promotion import rollback
-    from workspace.repository import commit_journal
-
-    before = champion(Journal(root).events())
-    rollback(root, to or "previous", who=who, why=why)  # beside a running cycle, too: that one then cannot promote what it judged against another
-    events = Journal(root).events()
-    leading = champion(events)
-    commit_journal(root, f"rolled back to {leading.cycle if leading else to} ({who}: {why})")
-    again = "is champion again" if leading != before else "was champion already"
-    done = f"{leading.cycle if leading else '?'} {again} ({who}: {why})."
-    set_aliases(root, settings, done)
-    told = f"{done} A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
-    learned = [batch for cycle in cycles(events) if before and before != leading and cycle.cycle == before.cycle for batch in cycle.judged]
-    return told + (
-        f"\nWhat {before.cycle} learned from stays in training: {', '.join(learned)}. To take it out: vigil batches drop." if before and learned else ""
-    )

@@ -18,7 +18,7 @@ from feedback.tables import AUDIT
 from tests.feedback.databases import KINDS, database_url
 from tests.feedback.world import write_settings
 from vigil.main import app
-from vigil.people import noted_hash
+from vigil.proving import noted_hash
 
 ENTRIES = 7
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=6)  # PostgreSQL keeps no NUL

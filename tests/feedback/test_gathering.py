@@ -30,7 +30,7 @@ from pipelines.sides import split_of, standing
 from tests.feedback.conftest import Service, ask, running, wait_for
 from tests.feedback.world import MODEL, World
 from tests.pipelines.tables import sample, write_batch
-from vigil.people import render_erased, would_erase
+from vigil.erasing import render_erased, would_erase
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle
 from workspace.files import sha256_bytes

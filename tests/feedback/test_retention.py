@@ -14,7 +14,7 @@ from feedback.retention import Retention, finish_erasures
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from tests.feedback.conftest import Make, ask
 from tests.feedback.world import JPEG, World
-from vigil.people import erase, render_would_erase, would_erase
+from vigil.erasing import erase, render_would_erase, would_erase
 from workspace.errors import WorkspaceError
 from workspace.files import read_json, sha256_bytes
 from workspace.repository import init_repository

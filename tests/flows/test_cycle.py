@@ -21,7 +21,7 @@ from tests.feedback.world import World
 from tests.pipelines.small_world import demo_settings
 from tests.workspace.worlds import make_model, verdict_for
 from vigil.cycles import run_cycle
-from vigil.mending import override_gate
+from vigil.deciding import override_gate
 from vigil.opening import open_workspace
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle, restore_cycle

@@ -11,7 +11,7 @@ import pytest
 import flows.cycle
 from flows.taking_in import Taken
 from tests.flows.test_weeks import Clock, Loop
-from vigil.mending import set_batch_state
+from vigil.deciding import set_batch_state
 from workspace.cycle import read_cycle
 from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, StageFailed
 from workspace.files import write_json

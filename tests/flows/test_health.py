@@ -16,10 +16,11 @@ from flows.health import examine
 from tests.system.world import git, vigil
 from tests.workspace.worlds import make_model, start_python, verdict_for
 from vigil.cycles import run_cycle
+from vigil.deciding import bootstrap_first, override_gate, roll_back, set_batch_state
+from vigil.erasing import erase
 from vigil.importing import import_model
-from vigil.mending import bootstrap_first, examine_and_fix, override_gate, roll_back, set_batch_state
+from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
-from vigil.people import erase
 from vigil.reading import render_status, status_of
 from vigil.taking_in import ingest_sources
 from vigil.upgrading import upgrade_workspace

@@ -29,10 +29,10 @@ from pipelines.scoring import read_set
 from pipelines.sides import split_of
 from tests.pipelines import odd_inputs as odd
 from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
+from vigil.deciding import set_batch_state
 from vigil.demo import figures_of, run_demo
 from vigil.main import _unwritable
 from vigil.measuring import measured_sources
-from vigil.mending import set_batch_state
 from vigil.opening import open_workspace
 from vigil.scoring import expand
 from vigil.taking_in import named_sources

@@ -13,8 +13,8 @@ import workspace.forgetting
 import workspace.manifest
 from tests.feedback.killing import killed_at_line
 from tests.workspace.worlds import no_file_larger_than
+from vigil.erasing import erase, would_erase
 from vigil.opening import open_workspace
-from vigil.people import erase, would_erase
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json, sha256_bytes, write_json
 from workspace.for_review import TWO_LABELS

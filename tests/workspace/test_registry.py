@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 from flows import publish
 from flows.health import examine, left_behind
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
+from vigil.deciding import roll_back
 from vigil.measuring import promoted_models
-from vigil.mending import roll_back
 from workspace import registry
 from workspace.cycle import Cycle
 from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, WorkspaceError, without_passwords

@@ -23,7 +23,8 @@ import workspace.repository
 from pipelines.train import revision
 from tests.feedback.killing import killed_at_line
 from tests.workspace.worlds import start_python
-from vigil.mending import examine_and_fix, set_batch_state
+from vigil.deciding import set_batch_state
+from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
 from workspace.errors import DataError, StageFailed, WorkspaceError
 from workspace.journal import Journal

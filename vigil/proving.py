@@ -1,0 +1,73 @@
+"""What can be proven afterwards: `vigil audit verify` of the trail, `vigil verify-report` of a report that was given out."""
+
+import os
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from feedback.database import Database
+from feedback.secret import FILE, VARIABLE, load_secret
+from workspace.errors import DataError
+from workspace.settings import Settings
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def noted_hash(word: str) -> str:
+    """The hash that a person noted. Raises a usage error for what is none: an empty word would check nothing, and a part of one looks like a broken trail."""
+    if not SHA256.fullmatch(found := word.strip().lower()):
+        raise typer.BadParameter(f"--expect {word!r}: a hash is the 64 hexadecimal digits that `vigil audit verify` prints")
+    return found
+
+
+def verify_trail(root: Path, settings: Settings, expect: str = "") -> dict[str, Any]:
+    """Walk the audit trail: {"entries", "last_hash", "broken_at", "why", "whole"}."""
+    from dataclasses import asdict
+
+    from feedback import audit
+
+    with closing(Database(root, settings)) as database:
+        found = audit.verify(database, expect)
+    return {**asdict(found), "whole": not found.broken_at}
+
+
+def render_trail(found: dict[str, Any]) -> str:
+    """What `vigil audit verify` says."""
+    if found["whole"]:
+        return (
+            f"The audit trail is whole: {found['entries']} entries.\n  Last hash: {found['last_hash']}\n  Keep it elsewhere; verify against it with --expect."
+        )
+    return f"The audit trail is BROKEN at entry {found['broken_at']}: {found['why']}.\n  The {found['entries']} entries before are whole."
+
+
+def check_report(file: Path, root: Path | None, key: str, *, ours: bool = False) -> dict[str, Any]:
+    """Verify a report against a key, else against this workspace's own: {"valid", "trusted", "key", "why", "detection", "sha256", "verdict", "p_fake"}.
+
+    Raises DataError where there is no such file, and with `ours` where there is neither a key nor one of the workspace.
+    """
+    from feedback.report import public_key, verify_report
+
+    if not file.is_file():  # nothing to doubt: a report that does not hold is another thing
+        why = "it is a folder" if file.is_dir() else "there is no such file"
+        raise DataError(f"There is no report to verify at {file}.", why=why, next_step="Name the JSON file that the service gave out.")
+    if not key and root is not None and (os.environ.get(VARIABLE) or (root / FILE).is_file()):
+        key = public_key(load_secret(root))
+    if ours and not key:
+        why = f"{root} has no key of its own: it lies in {FILE}, which no clone has, and is made when the service starts"
+        raise DataError("Whether this report is ours cannot be told.", why=why, next_step=f"Give the service's key with --key, or its secret as {VARIABLE}.")
+    found = verify_report(file, key)
+    report = found.report
+    told = {"detection": report.get("detection", {}).get("id"), "sha256": report.get("media", {}).get("sha256")}
+    told |= {name: report.get("verdict", {}).get(name) for name in ("verdict", "p_fake")}
+    return {"valid": found.valid, "trusted": found.trusted, "expected": bool(key), "key": found.key, "why": found.why, **told}
+
+
+def render_report(found: dict[str, Any]) -> str:
+    """What `vigil verify-report` says."""
+    if not found["valid"]:
+        return f"This report does not hold: {found['why']}."
+    said = "signed by this service" if found["trusted"] else found["why"]
+    return f"The report is whole, {said}.\n  {found['verdict']}, p_fake {found['p_fake']}, file {found['sha256']}\n  Key: {found['key']}"
