@@ -18,7 +18,7 @@ from tests.feedback.conftest import PASSWORD as THEIRS
 from tests.feedback.conftest import Make, ask, wait_for
 from tests.feedback.databases import KINDS, database_url
 from tests.feedback.world import write_settings
-from vigil import people
+from vigil import people, proving
 from workspace.errors import WorkspaceError
 
 PASSWORD = "correct horse 9"
@@ -304,6 +304,6 @@ def test_the_first_admin_is_made_at_the_command_line_with_a_password_from_stdin(
     people.revoke_key(tmp_path, settings, key["begins"])
     with pytest.raises(WorkspaceError, match="No key"):
         people.revoke_key(tmp_path, settings, made["id"])
-    found = people.verify_trail(tmp_path, settings)
-    assert found["whole"] and found["entries"] == 3 and found["last_hash"] in people.render_trail(found)
-    assert "BROKEN" in people.render_trail(people.verify_trail(tmp_path, settings, "f" * 64))
+    found = proving.verify_trail(tmp_path, settings)
+    assert found["whole"] and found["entries"] == 3 and found["last_hash"] in proving.render_trail(found)
+    assert "BROKEN" in proving.render_trail(proving.verify_trail(tmp_path, settings, "f" * 64))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from feedback.report import canonical, case_report, check_report, limits_of, public_key, report_pdf, verify_report
 from feedback.secret import Secret
 from model.aggregate import verdict
-from vigil import people
+from vigil import proving
 
 OURS, OTHERS = Secret(b"ours" * 8), Secret(b"othr" * 8)
 DETECTION: dict[str, Any] = {
@@ -42,7 +42,7 @@ def test_a_report_says_all_and_verifies_after_a_journey_through_a_file(signed: d
     found = verify_report(tmp_path / "report.json", public_key(OURS))
     assert found.valid and found.trusted and found.why == "" and found.report == report
     assert not verify_report(tmp_path / "report.json").trusted, "without a key to expect nobody says that it is ours"
-    said = people.render_report(people.check_report(tmp_path / "report.json", None, ""))
+    said = proving.render_report(proving.check_report(tmp_path / "report.json", None, ""))
     assert said.startswith("The report is whole, signed by a key that is not known here: compare it with the service's own.")
     assert public_key(OURS) == signed["signature"]["key"] != public_key(OTHERS)
 
@@ -51,7 +51,7 @@ def test_a_report_signed_by_somebody_else_is_whole_and_not_ours(tmp_path: Path) 
     (tmp_path / "report.json").write_text(json.dumps(case_report(DETECTION, OTHERS)))
     found = verify_report(tmp_path / "report.json", public_key(OURS))
     assert found.valid and not found.trusted and "another key" in found.why
-    said = people.render_report(people.check_report(tmp_path / "report.json", None, public_key(OURS)))
+    said = proving.render_report(proving.check_report(tmp_path / "report.json", None, public_key(OURS)))
     assert said.startswith("The report is whole, signed by another key than the one expected.")
 
 
