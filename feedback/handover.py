@@ -24,7 +24,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def export_reviewed(root: Path, settings: Settings) -> Path | None:
     """
     if not exists(root, settings):
         return None
-    with _lock(root), _database(root, settings) as database:
+    with _lock(root), closing(Database(root, settings)) as database:
         media = MediaStore(root, settings)
         rows = claim(database, settings.feedback.queue, lost=_lost(database, media))
         if not rows:
@@ -83,7 +83,7 @@ def mark_ingested(root: Path, settings: Settings, batch_of: Mapping[tuple[str, s
     """
     if not exists(root, settings):
         return 0
-    with _lock(root), _database(root, settings) as database:
+    with _lock(root), closing(Database(root, settings)) as database:
         with database.write() as connection:
             pending = _not_ingested(connection)
             closed = [row for row in pending if (row["sha256"], row["label"]) in batch_of]
@@ -103,7 +103,7 @@ def waiting(root: Path, settings: Settings) -> int:
     """How many decided cases the next batch would take; cheap."""
     if not exists(root, settings):
         return 0
-    with _database(root, settings) as database, database.read() as connection:
+    with closing(Database(root, settings)) as database, database.read() as connection:
         return len(within_caps(_may_go(connection), settings.feedback.queue))
 
 
@@ -293,12 +293,3 @@ def _lock(root: Path) -> Iterator[None]:
     with open(path, "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def _database(root: Path, settings: Settings) -> Iterator[Database]:
-    database = Database(root, settings)
-    try:
-        yield database
-    finally:
-        database.close()

@@ -11,12 +11,12 @@ from flows.plan import Plan
 from flows.policy import Start, how_much
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, write_cycle
-from workspace.errors import ModelFileError, SettingsError
+from workspace.errors import SettingsError
 from workspace.files import atomic_file, read_json, write_json
 from workspace.journal import Journal
-from workspace.modelfiles import verify_model_files, verify_promoted
+from workspace.modelfiles import is_as_promoted, verify_promoted
 from workspace.settings import Settings
-from workspace.state import IMPORTED, Champion, anchor, cycles, promoted
+from workspace.state import IMPORTED, anchor, cycles, promoted
 
 CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
 
@@ -175,7 +175,7 @@ def place_models(root: Path, journal: Journal, cycle: Cycle) -> None:
     base, made = root / "build" / "base", promoted(journal.events())
     marker, wanted = base / "base.json", {"model_sha256": cycle.base_model, "anchor_sha256": cycle.anchor_model}
     models = [(made[name], folder) for name, folder in ((cycle.base_cycle, base), (cycle.anchor_cycle, base / "anchor")) if name]
-    if marker.exists() and read_json(marker) == wanted and all(_is_promoted(folder, model) for model, folder in models):
+    if marker.exists() and read_json(marker) == wanted and all(is_as_promoted(folder, model) for model, folder in models):
         return
     for model, _ in models:
         if not (root / model.path).exists():
@@ -185,11 +185,3 @@ def place_models(root: Path, journal: Journal, cycle: Cycle) -> None:
     for model, folder in models:
         replace_folder(root / model.path, folder)
     write_json(marker, wanted)
-
-
-def _is_promoted(folder: Path, model: Champion) -> bool:
-    try:
-        verify_model_files(folder, model.model_sha256, card_sha256=model.card_sha256)
-    except ModelFileError:
-        return False
-    return True

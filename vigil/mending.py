@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import ModelFileError, VigilError
+from workspace.errors import VigilError
 from workspace.journal import Journal
 from workspace.lease import lease
-from workspace.modelfiles import verify_promoted
+from workspace.modelfiles import is_as_promoted
 from workspace.revisions import is_ahead
 from workspace.settings import Settings
 from workspace.state import Champion, champion
@@ -53,7 +53,7 @@ def examine_and_fix(
                 done += end_what_was_left(root, settings)
                 done += [f"removed {name}" for name in (*repository.remove_stale_dvc_files(root), *repository.remove_stale_git_locks(root))]
                 leading = champion(Journal(root).events())
-                if leading and not _is_as_promoted(root, leading) and _bring_back(root, leading):
+                if leading and not is_as_promoted(root / leading.path, leading) and _bring_back(root, leading):
                     done.append(f"pulled {leading.path}")
                 if tag := finish_commit(root):
                     done.append(f"committed {tag}")
@@ -71,14 +71,6 @@ def examine_and_fix(
     return examine(root, settings) + lost + (examine_remote(verified) if verified else []), done
 
 
-def _is_as_promoted(root: Path, model: Champion) -> bool:
-    try:
-        verify_promoted(root, model)
-    except ModelFileError:
-        return False
-    return True
-
-
 def _bring_back(root: Path, model: Champion) -> bool:
     """Whether DVC's cache or remote had the files of this model, which now lie here in place of damaged ones. If not, these stay."""
     from workspace.repository import pull
@@ -89,7 +81,7 @@ def _bring_back(root: Path, model: Champion) -> bool:
         folder.replace(aside)
     try:
         pull(root, [f"{model.path}.dvc"])
-        whole = _is_as_promoted(root, model)
+        whole = is_as_promoted(folder, model)
         return whole
     finally:
         if aside.exists() and not whole:

@@ -45,6 +45,15 @@ def verify_promoted(root: Path, model: Champion) -> dict[str, Any]:
     return verify_model_files(root / model.path, model.model_sha256, card_sha256=model.card_sha256)
 
 
+def is_as_promoted(folder: Path, model: Champion) -> bool:
+    """Whether the files in `folder`, the model's own or a copy, are those of a model that was promoted, the card with its threshold too."""
+    try:
+        verify_model_files(folder, model.model_sha256, card_sha256=model.card_sha256)
+    except ModelFileError:
+        return False
+    return True
+
+
 def _refusal(folder: Path, why: str) -> ModelFileError:
     return ModelFileError(
         f"Refused the model in {folder}. Nothing was changed.",
