@@ -5,6 +5,7 @@ they are; the differences are for people, before and after a promotion.
 """
 
 import asyncio
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -70,15 +71,11 @@ def replay(root: Path, settings: Settings, model_dir: Path, most: int) -> dict[s
 def _logged(root: Path, settings: Settings, most: int) -> list[dict[str, Any]]:
     if not exists(root, settings):
         return []
-    database = Database(root, settings)
-    try:
-        with database.read() as connection:
-            kept = DETECTIONS.join(MEDIA, MEDIA.c.sha256 == DETECTIONS.c.sha256)
-            columns = [DETECTIONS.c[name] for name in ("id", "sha256", "policy", "mode", "verdict", "p_fake", "answer")]
-            query = select(*columns).select_from(kept).where(DETECTIONS.c.state == "done", DETECTIONS.c.p_fake.is_not(None), MEDIA.c.state != "deleted", SENT)
-            return [dict(row) for row in connection.execute(query.order_by(DETECTIONS.c.number.desc()).limit(most)).mappings()]
-    finally:
-        database.close()
+    with closing(Database(root, settings)) as database, database.read() as connection:
+        kept = DETECTIONS.join(MEDIA, MEDIA.c.sha256 == DETECTIONS.c.sha256)
+        columns = [DETECTIONS.c[name] for name in ("id", "sha256", "policy", "mode", "verdict", "p_fake", "answer")]
+        query = select(*columns).select_from(kept).where(DETECTIONS.c.state == "done", DETECTIONS.c.p_fake.is_not(None), MEDIA.c.state != "deleted", SENT)
+        return [dict(row) for row in connection.execute(query.order_by(DETECTIONS.c.number.desc()).limit(most)).mappings()]
 
 
 async def _answer(root: Path, settings: Settings, model_dir: Path, rows: list[dict[str, Any]]) -> list[Replayed]:

@@ -46,6 +46,7 @@ def _reviewed_cases(root: Path, settings: Settings) -> list[SourceSettings]:
 
 
 def close_outbox(root: Path, settings: Settings) -> None:
+    """Tell the service which of the cases that it handed over are in a batch now, with the label that the batch has."""
     from feedback.cases import TRAINING_LABELS
     from feedback.handover import mark_ingested
     from workspace.for_review import is_disputed
