@@ -27,7 +27,7 @@ from benchmarks.commands import a_file, in_the_environment_of_a_stage  # noqa: E
 from workspace.files import add_row  # noqa: E402
 
 LEARN_STEPS = 40  # of forgers that learn: how well they draw costs no time
-STEPS = {"small": (40, 8), "full": (14, 3)}  # of a turn, and how many of the first ones fill caches and do not count
+STEPS = {"small": (40, 12), "full": (24, 8)}  # of a turn, and how many of the first ones take memory from the system, fill caches and do not count
 ON_A_GPU = (300, 100)  # the same where there is one: processes start, and there are batches ahead at first
 
 

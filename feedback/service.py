@@ -31,7 +31,7 @@ from feedback.webhooks import Webhooks
 from feedback.work.supervisor import Workers
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
-from workspace.settings import MODES, Settings
+from workspace.settings import Settings, check_mode
 
 LABEL_MAP = "p_fake: 1 means fake"
 ROLLBACK_SECONDS = 300
@@ -153,8 +153,7 @@ class Service:
         authorize(actor, "detection.create")
         if policy and policy not in POLICIES:
             raise ValueError(f"There is no policy {policy!r}; the policies are {', '.join(POLICIES)}.")
-        if mode and mode not in MODES:
-            raise ValueError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}.")
+        check_mode(mode)
         if idempotency_key and (before := self.replayed(actor, idempotency_key, fingerprint)) is not None:
             return before
         self.detections.make_room(len(files))

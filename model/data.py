@@ -5,6 +5,7 @@ Also the order of an epoch, and the hash of the pixels in that order, by which a
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +26,7 @@ COLUMNS: dict[str, Any] = {
 }  # fmt: skip
 READ_BY = ("clip_id", "store", "shard", "offset", "nbytes", "frames", "size_px", "sha256")  # what media/shards.py reads of a row
 CACHE_BYTES = 2 << 30
+FRAMES_KEPT = 64  # of those read by themselves: a real one and the fake that is forged from it come in one batch
 together = 1  # processes that read clips for one training and share that bound (model/ahead.py)
 
 
@@ -56,7 +58,7 @@ class ClipDataset:
     """The clips of a set's rows (data/sets/*.parquet), pixels read when first asked for.
 
     `size_px` refuses clips of another size at once. Decoded clips are kept until `cache_bytes` are full; what came first
-    stays, since an epoch visits all clips alike. Of a clip that would not be kept a single frame is read by itself.
+    stays, since an epoch visits all clips alike. Of a clip that would not be kept a single frame is read by itself, and the last of these are kept a while.
     `landmarks` holds the meshes by clip id, as an index stores them.
     Raises DataError for rows without a label or with the wrong size.
     """
@@ -81,9 +83,14 @@ class ClipDataset:
         self._cache: dict[int, NDArray[np.uint8]] = {}
         self._kept, self._most = 0, cache_bytes
         self._landmarks = landmarks or {}
+        self._single = lru_cache(FRAMES_KEPT)(self._read_frame)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_cache": {}, "_kept": 0}  # another process reads for itself
+        return {name: value for name, value in self.__dict__.items() if name != "_single"} | {"_cache": {}, "_kept": 0}  # another process reads for itself
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._single = lru_cache(FRAMES_KEPT)(self._read_frame)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,12 +112,15 @@ class ClipDataset:
         return int(self._places["frames"][position])
 
     def frame(self, position: int, number: int) -> NDArray[np.uint8]:
-        """Pixels [1, H, W, 3] uint8 RGB of frame `number`. Raises MediaError where the shard cannot be read."""
-        from media.shards import read_frame
-
+        """Pixels [1, H, W, 3] uint8 RGB of frame `number`, not to be written to. Raises MediaError where the shard cannot be read."""
         frames, size = self.length(position), int(self._places["size_px"][position])
         if position in self._cache or self._fits(frames * size * size * 3):
             return self.clip(position)[number][None]
+        return self._single(position, number)
+
+    def _read_frame(self, position: int, number: int) -> NDArray[np.uint8]:
+        from media.shards import read_frame
+
         return read_frame(self.root, self._place(position), number)
 
     def landmarks(self, position: int) -> NDArray[np.float32] | None:

@@ -30,7 +30,7 @@ Work = Callable[[int], Mapping[str, float]]  # step (from 0) -> figures; adds to
 Looked = Callable[[Mapping[str, Any]], None]  # hears each row of the learning curve; what it raises ends the training
 Validate = Callable[[], Mapping[str, float] | None]  # figures with 'val_loss', or None where there is nothing to validate on
 CHECKPOINT_SECONDS = 30.0  # a kill costs at most about this much work
-CHECKPOINT_SHARE = 0.01  # but writing checkpoints may take at most this part of the time
+CHECKPOINT_SHARE = 0.005  # but writing checkpoints may take at most this part of the time
 LAST_RATE = 0.02  # the cosine ends at this part of the rate
 STATE, HISTORY = "state.safetensors", "history.json"
 

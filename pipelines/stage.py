@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import TooLittleData, VigilError
-from workspace.files import write_json
+from workspace.last_word import LastWord
 from workspace.quiet import set_quiet_environment
 
 PAUSED, FAILED = 130, 1
@@ -48,15 +48,10 @@ class Progress:
         print(("\r\033[K" if self.live else "") + line, end=end, file=sys.stderr, flush=True)
 
 
-def failure_path(root: Path) -> Path:
-    """Where a stage leaves its last word for the flow."""
-    return root / ".vigil" / "failure.json"
-
-
 def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
     """Run a stage in the current folder as a process of its own and exit with its code.
 
-    0 done; 1 a failure whose text is printed and left in .vigil/failure.json; 130 paused by Ctrl-C (finished work is kept). Ctrl-C after
+    0 done; 1 a failure whose text is printed and left as its last word; 130 paused by Ctrl-C (finished work is kept). Ctrl-C after
     the work is done, or that a library's code swallowed, changes nothing here: the word it leaves tells the flow to pause before the next stage.
     """
     set_quiet_environment()
@@ -69,7 +64,7 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
     root = Path.cwd()
 
     def tell_paused(*_: object) -> None:
-        write_json(failure_path(root), {"stage": label, "kind": "paused", "text": "paused by Ctrl-C", "retryable": False})
+        LastWord(label, "paused", "paused by Ctrl-C").leave(root)
 
     def interrupt(*_: object) -> None:
         tell_paused()
@@ -88,14 +83,12 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
         sys.exit(PAUSED)
     except VigilError as problem:
         too_little = f"{problem.what} Why: {problem.why}" if isinstance(problem, TooLittleData) else ""
-        write_json(failure_path(root), {"stage": label, "kind": "error", "text": str(problem), "retryable": False, "too_little": too_little})
+        LastWord(label, "error", str(problem), too_little=too_little).leave(root)
         print(problem, file=sys.stderr)
         sys.exit(FAILED)
     except Exception as problem:
         text = f"{type(problem).__name__}: {problem}"
-        write_json(
-            failure_path(root), {"stage": label, "kind": "crash", "text": text, "retryable": isinstance(problem, OSError), "trace": traceback.format_exc()}
-        )
+        LastWord(label, "crash", text, retryable=isinstance(problem, OSError), trace=traceback.format_exc()).leave(root)
         traceback.print_exc()
         sys.exit(FAILED)
     timing = root / ".vigil" / "timings.jsonl"
@@ -112,8 +105,8 @@ def _run_locked(root: Path, name: str, label: str, batch: str | None, run: Calla
         start_parent_watchdog(parent)
     settings = load_settings(root / "params.yaml")
     longest = settings.schedule.stage_timeout_seconds
-    word = {"stage": label, "kind": "timeout", "text": f"it took longer than schedule.stage_timeout_seconds ({longest} s) and was ended", "retryable": False}
-    deadline = start_deadline(longest, lambda: write_json(failure_path(root), word))
+    word = LastWord(label, "timeout", f"it took longer than schedule.stage_timeout_seconds ({longest} s) and was ended")
+    deadline = start_deadline(longest, lambda: word.leave(root))
     with stage_lock(root, label):
         started = time.monotonic()
         result = run(root, settings, batch) if batch else run(root, settings, read_cycle(root))

@@ -93,10 +93,9 @@ class Detector:
         `mode` (dense, standard, fast) says how densely a video is looked at; `name` is what the verdict calls it. Whatever is wrong with a
         file, there is a verdict, 'none' with a reason at the least. Raises TypeError for an array that is no picture, ValueError for another mode.
         """
-        from workspace.settings import MODES
+        from workspace.settings import check_mode
 
-        if mode and mode not in MODES:
-            raise ValueError(f"mode {mode!r}: use dense, standard or fast")
+        check_mode(mode or "")
         source = _picture(media) if isinstance(media, np.ndarray) else media if isinstance(media, bytes) else Path(media)
         return self._told(self._engine.score_file(source, mode or None, name))
 

@@ -12,7 +12,7 @@ from media.names import MEDIA_SUFFIXES
 from model.shipped import STARTER, has_starter
 from pipelines.layouts.found import EMPTY, NOT_MEDIA, as_text, is_hidden, problem_of, walk
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
-from workspace.settings import MODES
+from workspace.settings import check_mode
 
 if TYPE_CHECKING:
     from model.card import OperatingPoint
@@ -132,10 +132,12 @@ def warning(mark: str, folder: Path) -> str:
 
 def refuse_unknown_mode(mode: str) -> None:
     """Raise typer.BadParameter unless `mode` is one of the three, or empty."""
-    if mode and mode not in MODES:
+    try:
+        check_mode(mode)
+    except ValueError as problem:
         import typer
 
-        raise typer.BadParameter(f"--mode {mode}: use dense, standard or fast")
+        raise typer.BadParameter(f"--mode: {problem}") from None
 
 
 def note_mode(engine: "Engine", mode: str) -> None:

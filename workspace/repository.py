@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import DataError, StageFailed, WorkspaceError
-from workspace.files import atomic_file, read_json
+from workspace.files import atomic_file
 from workspace.journal import Journal
+from workspace.last_word import LastWord, forget
 from workspace.revisions import cut_short, git, git_problem
 from workspace.state import batch_states
 
@@ -283,8 +284,7 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
     Raises KeyboardInterrupt when the stage was paused, StageFailed when it failed; `.retryable` says whether a
     second attempt may help. A stage that was killed leaves no word and may be tried again.
     """
-    word = root / ".vigil" / "failure.json"
-    word.unlink(missing_ok=True)
+    forget(root)
     remove_stale_dvc_files(root)
     from dvc.exceptions import DvcException
 
@@ -292,21 +292,23 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
         with open_dvc(root) as repo:
             stages = repo.reproduce(list(targets), single_item=True, force=force, on_error="fail")
     except DvcException as problem:
-        said = read_json(word) if word.exists() else {}
-        if said.get("kind") == "paused" or _ended_by(problem, signal.SIGINT):
+        said = LastWord.of(root)
+        if (said is not None and said.kind == "paused") or _ended_by(problem, signal.SIGINT):
             raise KeyboardInterrupt from problem
         cause = root_cause(problem)
-        silent = f"DVC did not begin it, or could not keep what it made: {cause}; where the disk is full, the lines above say so"
-        if _exit_code(problem) is not None:
-            silent = f"it ended without a word, as a killed process does ({cause})"
+        if said is None:
+            silent = f"DVC did not begin it, or could not keep what it made: {cause}; where the disk is full, the lines above say so"
+            if _exit_code(problem) is not None:
+                silent = f"it ended without a word, as a killed process does ({cause})"
+            said = LastWord(", ".join(targets), "crash", silent, retryable=was_killed(problem))
         raise StageFailed(
-            f"Stage {said.get('stage', ', '.join(targets))} did not finish. Nothing was promoted; finished stages are kept.",
-            why=said.get("text") or silent,
+            f"Stage {said.stage} did not finish. Nothing was promoted; finished stages are kept.",
+            why=said.text,
             next_step="Mend the cause and run `vigil retrain` again; it goes on from this stage.",
-            retryable=said.get("retryable", was_killed(problem)),
-            too_little=said.get("too_little", ""),
+            retryable=said.retryable,
+            too_little=said.too_little,
         ) from None
-    if word.exists() and read_json(word).get("kind") == "paused":  # Ctrl-C as its stage ended: DVC ignores one for as long as a stage runs
+    if (said := LastWord.of(root)) is not None and said.kind == "paused":  # Ctrl-C as its stage ended: DVC ignores one for as long as a stage runs
         raise KeyboardInterrupt
     if lost := [stage.addressing for stage in stages if not _was_kept(root, stage)]:
         raise StageFailed(

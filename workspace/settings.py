@@ -681,6 +681,12 @@ class Settings(Block):
     stage_versions: StageVersions
 
 
+def check_mode(mode: str) -> None:
+    """Raise ValueError unless `mode` is one of MODES, or empty: whatever the model's own is."""
+    if mode and mode not in MODES:
+        raise ValueError(f"There is no mode {mode!r}: use {', '.join(MODES[:-1])} or {MODES[-1]}.")
+
+
 def load_settings(path: Path) -> Settings:
     """Read params.yaml, or stop with one line per mistake.
 

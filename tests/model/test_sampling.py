@@ -1,4 +1,5 @@
 import itertools
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from model.data import ClipDataset, MemoryClips, epoch_hash, epoch_order, mixed_seed, stack, to_tensor, with_columns
 from model.sampling import balanced_batches
 from tests.model.toys import toy_clip, toy_clips
-from workspace.errors import DataError
+from workspace.errors import DataError, MediaError
 
 
 def table(*groups):
@@ -228,6 +229,18 @@ def test_a_dataset_reads_pixels_from_the_shards_and_keeps_no_more_than_allowed(s
         data = ClipDataset(root, rows, size_px=32, cache_bytes=room)
         assert all(np.array_equal(data.frame(n, at), first[n][at][None]) for _ in range(2) for n in range(6) for at in range(data.length(n)))
         assert sum(clip.nbytes for clip in data._cache.values()) == room
+
+
+def test_a_frame_that_was_just_read_by_itself_is_not_read_again(stored):
+    """A real frame and the fake that is forged from it come in one batch; what another process read is not sent along."""
+    root, rows = stored
+    data = ClipDataset(root, rows, size_px=32, cache_bytes=0)
+    frame = data.frame(0, 1).copy()
+    (root / "data" / "faces" / "b" / "clips-000.tar").unlink()
+    assert np.array_equal(data.frame(0, 1), frame)
+    for reads, number in ((data, 2), (pickle.loads(pickle.dumps(data)), 1)):
+        with pytest.raises(MediaError):
+            reads.frame(0, number)
 
 
 def test_clips_of_another_size_are_refused_at_once(stored):
