@@ -5,7 +5,7 @@ Also the order of an epoch, and the hash of the pixels in that order, by which a
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -80,17 +80,21 @@ class ClipDataset:
             )
         self._places: dict[str, NDArray[Any]] = {name: self.rows[name].to_numpy() for name in READ_BY if name in self.rows.columns}
         self._ids = self.rows["clip_id"].to_numpy(dtype=object)
-        self._cache: dict[int, NDArray[np.uint8]] = {}
-        self._kept, self._most = 0, cache_bytes
+        self._most = cache_bytes
         self._landmarks = landmarks or {}
-        self._single = lru_cache(FRAMES_KEPT)(self._read_frame)
+        self._keep_nothing()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_single"} | {"_cache": {}, "_kept": 0}  # another process reads for itself
+        return {name: value for name, value in self.__dict__.items() if name not in ("_cache", "_kept", "_single")}  # another process reads for itself
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._single = lru_cache(FRAMES_KEPT)(self._read_frame)
+        self._keep_nothing()
+
+    def _keep_nothing(self) -> None:
+        self._cache: dict[int, NDArray[np.uint8]] = {}
+        self._kept = 0
+        self._single = lru_cache(FRAMES_KEPT)(partial(_frame, self.root, self._places))  # not of `self`: the clips would outlive their last user
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -101,7 +105,7 @@ class ClipDataset:
             return self._cache[position]
         from media.shards import read_clip
 
-        pixels = read_clip(self.root, self._place(position))
+        pixels = read_clip(self.root, _place(self._places, position))
         if self._fits(pixels.nbytes):
             self._cache[position] = pixels
             self._kept += pixels.nbytes
@@ -118,11 +122,6 @@ class ClipDataset:
             return self.clip(position)[number][None]
         return self._single(position, number)
 
-    def _read_frame(self, position: int, number: int) -> NDArray[np.uint8]:
-        from media.shards import read_frame
-
-        return read_frame(self.root, self._place(position), number)
-
     def landmarks(self, position: int) -> NDArray[np.float32] | None:
         """The mesh [T, 468, 2] in 0..1, None where it is not known."""
         from media.shards import read_landmarks
@@ -134,9 +133,16 @@ class ClipDataset:
         """Whether so much more may be kept."""
         return self._kept + nbytes <= self._most // together
 
-    def _place(self, position: int) -> dict[str, Any]:
-        """What the shards need to know of the row; picking it out of the table would take longer than reading it."""
-        return {name: column[position] for name, column in self._places.items()}
+
+def _place(places: Mapping[str, NDArray[Any]], position: int) -> dict[str, Any]:
+    """What the shards need to know of a row; picking it out of the table would take longer than reading it."""
+    return {name: column[position] for name, column in places.items()}
+
+
+def _frame(root: Path, places: Mapping[str, NDArray[Any]], position: int, number: int) -> NDArray[np.uint8]:
+    from media.shards import read_frame
+
+    return read_frame(root, _place(places, position), number)
 
 
 class MemoryClips:

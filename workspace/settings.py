@@ -26,6 +26,12 @@ STAGES = (
 )  # fmt: skip
 
 
+def check_mode(mode: str) -> None:
+    """Raise ValueError unless `mode` is one of MODES, or empty: whatever the model's own is."""
+    if mode and mode not in MODES:
+        raise ValueError(f"There is no mode {mode!r}: use {', '.join(MODES[:-1])} or {MODES[-1]}.")
+
+
 def _known_zone(name: str) -> bool:
     try:
         return bool(ZoneInfo(name))
@@ -679,12 +685,6 @@ class Settings(Block):
     registry: RegistrySettings
     remote: RemoteSettings
     stage_versions: StageVersions
-
-
-def check_mode(mode: str) -> None:
-    """Raise ValueError unless `mode` is one of MODES, or empty: whatever the model's own is."""
-    if mode and mode not in MODES:
-        raise ValueError(f"There is no mode {mode!r}: use {', '.join(MODES[:-1])} or {MODES[-1]}.")
 
 
 def load_settings(path: Path) -> Settings:

@@ -1,5 +1,7 @@
+import gc
 import itertools
 import pickle
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -241,6 +243,20 @@ def test_a_frame_that_was_just_read_by_itself_is_not_read_again(stored):
     for reads, number in ((data, 2), (pickle.loads(pickle.dumps(data)), 1)):
         with pytest.raises(MediaError):
             reads.frame(0, number)
+
+
+def test_clips_in_memory_go_with_their_last_user(stored):
+    """Gigabytes that wait for Python's collector would stand beside those of the next training."""
+    root, rows = stored
+    data = ClipDataset(root, rows, size_px=32)
+    data.frame(0, 1)
+    gone = weakref.ref(data)
+    gc.disable()
+    try:
+        del data
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_clips_of_another_size_are_refused_at_once(stored):
