@@ -1,4 +1,4 @@
-"""Refuses every socket but loopback, in this Python process and every one it starts (it lies on PYTHONPATH).
+"""Refuses every socket but loopback, in this Python process and every one it starts (it lies on PYTHONPATH); what stages read is watched here too.
 
 A refused address is also written to VIGIL_GUARD_LOG, so that a library which swallows the error is caught all the same.
 """
@@ -7,6 +7,8 @@ import ipaddress
 import os
 import socket
 import sys
+
+import reads
 
 
 def _is_local(address: object) -> bool:
@@ -60,3 +62,4 @@ def _getaddrinfo(host, *rest, **named):
 
 socket.socket = GuardedSocket
 socket.getaddrinfo = _getaddrinfo
+reads.begin()

@@ -74,7 +74,15 @@ def ingested(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def paused(tmp_path_factory: pytest.TempPathFactory, ingested: Path) -> Broken:
+def settings_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where every stage writes down the settings it reads, from the first cycle on (tests/guard/reads.py)."""
+    log = tmp_path_factory.mktemp("reads") / "log"
+    os.environ["STAGE_READS_LOG"] = str(log)
+    return log
+
+
+@pytest.fixture(scope="session")
+def paused(tmp_path_factory: pytest.TempPathFactory, ingested: Path, settings_read: Path) -> Broken:
     """The first cycle, stopped in phase 1 as Ctrl-C in a terminal does it. One cycle serves this and all that needs a finished one: a cycle takes minutes."""
     root = copy_workspace(ingested, tmp_path_factory.mktemp("promoted") / "w")
     log = root.parent / "log"

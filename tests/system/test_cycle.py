@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks.kills import Round, leftovers, strike
 from tests.system.world import Broken, change_settings, copy_workspace, events, git, stage_runs, vigil, vigil_json
@@ -17,6 +19,13 @@ from workspace.registry import open_registry
 from workspace.settings import STAGES, load_settings
 
 pytestmark = pytest.mark.usefixtures("one_server")
+ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_EFFECT = frozenset({"schedule.stage_timeout_seconds", "serve.threads"})  # how long a stage may take, how fast it is
+
+
+def covers(named: str, place: str) -> bool:
+    """Whether a line of `params` in dvc.yaml holds the value at `place`."""
+    return place == named or place.startswith(f"{named}.")
 
 
 def test_a_plain_folder_reaches_a_promotion(promoted: Path):
@@ -24,6 +33,30 @@ def test_a_plain_folder_reaches_a_promotion(promoted: Path):
     assert [name.split("@")[0] for name in stage_runs(promoted)] == list(STAGES)
     status = vigil_json("status", "-w", promoted)
     assert status["champion"]["cycle"] and status["batches"] == {"new": 0, "deferred": 0, "accepted": 1, "held": 0, "dropped": 0}
+
+
+def test_a_stage_reads_no_setting_that_it_does_not_depend_on(twice: Path, settings_read: Path):
+    """A setting that is read and not named in dvc.yaml could be changed, and the stage's old result would stand."""
+    read: dict[str, set[str]] = {stage: set() for stage in STAGES}
+    for line in settings_read.read_text().splitlines():
+        stage, place = line.split()
+        read[stage].add(place)
+    assert all(read.values())
+    for stage, told in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        named = set((told.get("do") or told)["params"])
+        unnamed = {place for place in read.pop(stage) if not any(covers(one, place) for one in named | WITHOUT_EFFECT)}
+        assert not unnamed, f"`{stage}` reads what dvc.yaml does not name: {sorted(unnamed)}"
+    assert not read
+
+
+def test_the_watch_on_settings_sees_what_a_stage_and_its_children_read(tmp_path: Path):
+    reads = "from pathlib import Path\nfrom workspace.settings import BudgetSettings, load_settings\n"
+    reads += "settings = load_settings(Path('params.yaml'))\nprint(BudgetSettings().replay_clips, settings.budget.new_clips, settings.faces.model_dump())\n"
+    child = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {reads!r}], check=True)\n"
+    log = {**os.environ, "STAGE_READS_LOG": str(tmp_path / "log")}
+    for code, words in ((reads, ["pipelines.forge"]), (child, ["pipelines.train"]), (reads, [])):
+        subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, env=log, cwd=ROOT)
+    assert (tmp_path / "log").read_text().splitlines() == ["forge budget.new_clips", "forge faces", "train budget.new_clips", "train faces"]
 
 
 def test_a_cycle_ends_in_one_commit_and_its_tag(promoted: Path):
