@@ -5,7 +5,7 @@ imported one that knows no batch of this workspace); collected media where they
 hold enough videos of both classes, else collected and forged together, and the report says which.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,17 +22,30 @@ if TYPE_CHECKING:
 FEW_PEOPLE = 10  # of one class in a slice: too few to say how much their part of a difference varies
 
 
-def judged_kinds(holdout: "pd.DataFrame", least: int, apart: bool) -> tuple[str, list[str]]:
-    """`collected` where the judged holdout has `least` collected videos of both classes, else `collected+forged`; with its origins."""
-    rows = judged_rows(holdout, ["collected"], apart)
-    enough = min(class_counts(rows).values()) >= least
-    return ("collected", ["collected"]) if enough else ("collected+forged", ["collected", "forged"])
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Which holdout rows are judged: `rows` by most gates, `everything` of the same origins with the new ones, which the champion's own cycles did not know."""
+
+    origins: list[str]
+    rows: "pd.DataFrame"
+    everything: "pd.DataFrame"
+
+    @property
+    def on(self) -> str:
+        """`collected` or `collected+forged`."""
+        return "+".join(self.origins)
 
 
-def judged_rows(holdout: "pd.DataFrame", origins: list[str], apart: bool) -> "pd.DataFrame":
-    """Holdout rows of these origins; with `apart` without the new ones, which the champion's own cycles did not know."""
-    rows = holdout[holdout["origin"].isin(origins)]
-    return rows[~rows["new"].astype(bool)] if apart else rows
+def judged(holdout: "pd.DataFrame", champion: "ModelCard | None", settings: Settings, cycle: Cycle) -> Judged:
+    """The collected rows where they hold `gates.min_per_class` videos of both classes, else the forged ones too."""
+
+    def of(origins: list[str]) -> Judged:
+        everything = holdout[holdout["origin"].isin(origins)]
+        apart = champion is not None and not cycle.judges_all
+        return Judged(origins, everything[~everything["new"].astype(bool)] if apart else everything, everything)
+
+    collected = of(["collected"])
+    return collected if min(class_counts(collected.rows).values()) >= settings.gates.min_per_class else of(["collected", "forged"])
 
 
 def figures(rows: "pd.DataFrame", column: str, threshold: float, settings: Settings, seed: int) -> dict[str, Any]:
@@ -63,17 +76,15 @@ def auc_interval(rows: "pd.DataFrame", column: str, settings: Settings, seed: in
 def gate_inputs(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """What the gates read of the predictions. Only values that some gate needs: each of them missing must hold the cycle."""
     holdout = table[table["fold"] == "holdout"]
-    apart = champion is not None and not cycle.judges_all
-    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, apart)
-    rows = judged_rows(holdout, origins, apart)
-    everything = holdout[holdout["origin"].isin(origins)]
+    chosen = judged(holdout, champion, settings, cycle)
+    rows, everything = chosen.rows, chosen.everything
     inputs: dict[str, Any] = {
-        "judged_on": judged_on,
+        "judged_on": chosen.on,
         "challenger_sha256": challenger.model_sha256,
         "champion_sha256": champion.model_sha256 if champion else "",
         "accuracy": _accuracy(rows, challenger.threshold),
         "new_rows": _new_rows(everything[everything["new"].astype(bool)]),
-        "generalisation": _generalisation(table[(table["fold"] == "train") & table["origin"].isin(origins)], rows),
+        "generalisation": _generalisation(table[(table["fold"] == "train") & table["origin"].isin(chosen.origins)], rows),
         "collapse": _collapse(rows, challenger.threshold),
     }
     if not champion:
@@ -219,11 +230,10 @@ def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle, lea
 def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """The figures for people: overall, new, validation, every slice, each generator, with intervals; all of the origins that are judged."""
     holdout = table[table["fold"] == "holdout"]
-    apart = champion is not None and not cycle.judges_all
-    judged_on, origins = judged_kinds(holdout, settings.gates.min_per_class, apart)
-    rows, everything = judged_rows(holdout, origins, apart), holdout[holdout["origin"].isin(origins)]
+    chosen = judged(holdout, champion, settings, cycle)
+    rows, everything = chosen.rows, chosen.everything
     models = {"challenger": ("p_challenger", challenger.threshold)} | ({"champion": ("p_champion", champion.threshold)} if champion else {})
-    validation = table[(table["fold"] == "validation") & table["origin"].isin(origins)]
+    validation = table[(table["fold"] == "validation") & table["origin"].isin(chosen.origins)]
     parts = {"overall": rows, "new": everything[everything["new"].astype(bool)], "validation": validation}
     overall = {
         name: {model: figures(part, column, threshold, settings, cycle.seed) for model, (column, threshold) in models.items()} for name, part in parts.items()
@@ -241,7 +251,7 @@ def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "M
         for name, part in unmet(holdout, everything, cycle, settings.gates.min_slice).items()
     }
     return {
-        "judged_on": judged_on,
+        "judged_on": chosen.on,
         "counts": {name: class_counts(part) for name, part in parts.items()},
         **overall,
         "slices": cut,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import artifact, probes, robustness
-from pipelines.comparison import describe, gate_inputs, judged_kinds, judged_rows
+from pipelines.comparison import describe, gate_inputs, judged
 from pipelines.plots import draw_all
 from pipelines.predictions import predict
 from pipelines.stage import Progress, stage_main
@@ -32,11 +32,9 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     table = predict(root, settings, champion is not None, bool(anchor_card(root, cycle)), Progress("evaluate"))
     with atomic_file(root / PREDICTIONS, "wb") as handle:
         table.to_parquet(handle, index=False)
-    holdout = table[table["fold"] == "holdout"]
-    apart = champion is not None and not cycle.judges_all
-    _, origins = judged_kinds(holdout, settings.gates.min_per_class, apart)
-    robust = robustness.measure(root, settings, cycle, challenger, champion, origins, Progress("evaluate"))
-    probed = probes.measure(root, settings, origins, cycle.seed, Progress("probes"))
+    chosen = judged(table[table["fold"] == "holdout"], champion, settings, cycle)
+    robust = robustness.measure(root, settings, cycle, challenger, champion, chosen.origins, Progress("evaluate"))
+    probed = probes.measure(root, settings, chosen.origins, cycle.seed, Progress("probes"))
     served = artifact.measure(root, settings)
     report = describe(table, champion, challenger, settings, cycle)
     matrix = {
@@ -44,9 +42,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     }
     histories = {phase: history(root / folder) for phase, folder in (("pretrain", "build/pretrain"), ("train", "build/model"))}
     thresholds = {"challenger": challenger.threshold} | ({"champion": champion.threshold} if champion else {})
-    rows = judged_rows(holdout, origins, apart)
     (root / PLOTS).mkdir(parents=True, exist_ok=True)
-    drawn = draw_all(root / PLOTS, rows, thresholds, histories, robust, matrix)
+    drawn = draw_all(root / PLOTS, chosen.rows, thresholds, histories, robust, matrix)
     report |= {
         "cycle": cycle.cycle,
         "challenger_sha256": challenger.model_sha256,

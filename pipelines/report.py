@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import decay
-from pipelines.comparison import judged_rows
 from pipelines.continual import record, rows_of, table_of
 from pipelines.gate import REFUSED, read_report, report_of
 from pipelines.robustness import WHITEBOX_EPS, point_at
@@ -244,7 +243,7 @@ def hardest_misses(root: Path, evaluation: dict[str, Any]) -> list[dict[str, Any
     import pandas as pd
 
     table = pd.read_parquet(root / PREDICTIONS)
-    table = judged_rows(table[table["fold"] == "holdout"], evaluation["judged_on"].split("+"), apart=False)
+    table = table[(table["fold"] == "holdout") & table["origin"].isin(evaluation["judged_on"].split("+"))]
     threshold = evaluation["thresholds"]["challenger"]
     found = []
     for label, wrong in (("fake", table["p_challenger"] < threshold), ("real", table["p_challenger"] >= threshold)):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from model.card import ModelCard
-from pipelines.comparison import auc_change_bounds, describe, gate_inputs, judged_kinds, unmet
+from pipelines.comparison import auc_change_bounds, describe, gate_inputs, judged, unmet
 from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, gaps, rows_by_generator, slices
 from tests.pipelines.small_world import demo_settings
 from workspace.cycle import Cycle
@@ -99,7 +99,7 @@ def test_a_first_model_is_judged_on_everything_and_compared_with_nothing() -> No
 def test_forged_videos_are_judged_only_where_collected_ones_are_too_few() -> None:
     few = table(videos(20, "real", champion=0.2, challenger=0.2), videos(3, "fake", generator="swap", champion=0.8, challenger=0.8))
     forged = videos(12, "fake", generator="self_blend", origin="forged", champion=0.8, challenger=0.8)
-    assert judged_kinds(few, 10, True) == ("collected+forged", ["collected", "forged"])
+    assert judged(few, card("a"), SETTINGS, CYCLE).on == "collected+forged"
     found = inputs(table(few, forged))
     assert found["judged_on"] == "collected+forged" and found["accuracy"]["n_fake"] == 15
 
