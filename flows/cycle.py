@@ -164,31 +164,27 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
     start = what_starts(journal.events(), settings, datetime.now(UTC), scheduled=scheduled, reviews=waiting_reviews(root, settings))
     if not start:
         return Outcome("nothing new", NOT_DUE)
-    plan = make_plan(journal.events(), settings, force=force)
-    if not plan.resume:
+    plan, opened = make_plan(journal.events(), settings, force=force), None
+    if plan.resume:
+        opened = restore_cycle(root, journal.events(), plan.resume)
+        say(f"going on with {opened.cycle}")
+        if decided(journal.events(), opened.cycle):
+            return conclude(root, settings, journal, opened)
+    else:
         taken = take_in(root, settings, sources)
         for line in taken.lines:
             say(line)
         plan = make_plan(journal.events(), settings, force=force)
         if not plan.needed:
             return _nothing_new(journal, start, taken)
-        refuse_changed_champion(root, journal, plan.base_cycle)
-        refuse_other_ground(root, settings, plan.base_cycle)
-        write_batches(root, plan)
-        for name in DATA_STAGES:
-            say(f"{name} ...")
-            stage(root, name)
-        cycle = open_new_cycle(root, journal, settings, plan, start)
-    else:
-        cycle = restore_cycle(root, journal.events(), plan.resume)
-        say(f"going on with {cycle.cycle}")
-        if decided(journal.events(), cycle.cycle):
-            return conclude(root, settings, journal, cycle)
-        refuse_changed_champion(root, journal, cycle.base_cycle)
-        refuse_other_ground(root, settings, cycle.base_cycle)
-        write_batches(root, plan)
-        for name in DATA_STAGES:
-            stage(root, name)
+    base_cycle = opened.base_cycle if opened else plan.base_cycle
+    refuse_changed_champion(root, journal, base_cycle)
+    refuse_other_ground(root, settings, base_cycle)
+    write_batches(root, plan)
+    for name in DATA_STAGES:
+        say(f"{name} ...")
+        stage(root, name)
+    cycle = opened or open_new_cycle(root, journal, settings, plan, start)
     stages = MODEL_STAGES if cycle.trains else UNLABELLED_STAGES if cycle.unlabelled and cycle.base_model else ()
     if stages:
         place_models(root, journal, cycle)
