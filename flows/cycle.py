@@ -21,7 +21,7 @@ from flows.closing import finish_commit
 from flows.decide import Decision, decide_outcome, decided, refused_untrained
 from flows.environment import prepare_environment, say, sign_run
 from flows.opening import open_new_cycle, place_models, refuse_changed_champion, refuse_other_ground, write_batches
-from flows.plan import cycles_held, make_plan, settings_fingerprint
+from flows.plan import cycles_held, make_plan, settings_fingerprint, unread_sources
 from flows.policy import NOT_DUE, Start, waiting_reviews, what_starts
 from flows.taking_in import Taken, take_in
 from workspace.batches import set_batch_state
@@ -204,8 +204,8 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
 
 
 def _nothing_new(journal: Journal, start: Start, taken: Taken) -> Outcome:
-    if taken.problems:  # the week stays due: the timer's next tick asks the source again
-        return Outcome("nothing new", f"not every source could be read: {'; '.join(taken.problems)}")
+    if taken.problems:
+        raise unread_sources(taken.problems)
     if start.week and batch_states(journal.events()):  # before the first batch nothing was missed: the week waits for it
         journal.append("week_skipped", week=start.week, why="nothing new")
     return Outcome("nothing new", "no new batch, no changed setting or stage version")

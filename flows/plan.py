@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from workspace.errors import DataError
 from workspace.journal import Event
 from workspace.promotion import overrides
 from workspace.settings import Settings
@@ -26,6 +27,7 @@ class Plan:
     accepted: tuple[str, ...] = ()
     resume: str = ""
     pending_files: int = 0
+    unread: tuple[str, ...] = ()  # sources that cannot be read or understood now, and why
     base_model: str = ""
     base_cycle: str = ""
     fingerprint: str = ""
@@ -44,6 +46,15 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values, for --json."""
         return {**asdict(self), "needed": self.needed}
+
+
+def unread_sources(problems: Sequence[str]) -> DataError:
+    """What a run ends with that found nothing new and could not ask every source: else a timer would call it well, week after week."""
+    return DataError(
+        "Nothing new came in, and not every source could be read. No cycle was run, and nothing was lost.",
+        why="; ".join(problems),
+        next_step="Mend the source, or its entry under ingest.sources in params.yaml; a week that is due stays due, and the next run asks again.",
+    )
 
 
 def settings_fingerprint(settings: Settings) -> str:

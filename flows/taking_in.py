@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from workspace.errors import VigilError
+from workspace.errors import VigilError, in_one_line
 from workspace.journal import Journal
 from workspace.settings import Settings, SourceSettings
 from workspace.state import batch_states
@@ -34,7 +34,7 @@ def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
     close_outbox(root, settings)
     lines = [*(report.lines() if report else ()), *_erase_requested(root, settings)]
     version_batches(root)
-    return Taken(tuple(lines), tuple(f"{source}: {why}" for source, why in report.problems.items()) if report else ())
+    return Taken(tuple(lines), tuple(f"{source}: {in_one_line(why)}" for source, why in report.refused.items()) if report else ())
 
 
 def _reviewed_cases(root: Path, settings: Settings) -> list[SourceSettings]:

@@ -24,7 +24,7 @@ from pipelines.layouts import Found, Listing, read_layout
 from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
 from pipelines.sides import KEPT_BEFORE
-from workspace.errors import DataError, VigilError
+from workspace.errors import DataError, VigilError, in_one_line
 from workspace.files import is_no_room, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, add_conflicts, is_disputed, unnamed
 from workspace.journal import Journal
@@ -74,10 +74,10 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
     return report
 
 
-def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], out_of_reach: dict[str, str] | None = None) -> int:
+def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], problems: dict[str, str] | None = None) -> int:
     """How many files of the sources were never looked at, changed since, or can be read now; reads no media.
 
-    A source out of reach counts 0; the reason is put into `out_of_reach`.
+    A source that cannot be read or understood counts 0; the reason is put into `problems`.
     """
     seen, count = Seen(root, settings.ingest.max_file_bytes), 0
     for source in sources:
@@ -88,8 +88,8 @@ def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], o
             place = located(root, source)
             listing = read_layout(source, place)
         except (OSError, VigilError) as problem:
-            if out_of_reach is not None:
-                out_of_reach[source.name] = str(problem)
+            if problems is not None:
+                problems[source.name] = in_one_line(problem)
             continue
         known_as = seen_as(source, place)
         again = [found for found in listing.files if _measured_before(seen, known_as, source, found, stamp_of(found.path)) is None]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.plan import Plan, make_plan
+from flows.plan import Plan, make_plan, unread_sources
 from flows.policy import NOT_DUE, how_much, waiting_reviews, what_starts
 from workspace.cycle import due_week
 from workspace.journal import Event, Journal
@@ -21,15 +21,14 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     from feedback.handover import waiting
     from pipelines.ingest import pending
 
-    out_of_reach: dict[str, str] = {}
-    files = pending(root, settings, settings.ingest.sources, out_of_reach) + waiting(root, settings)
-    for name, why in out_of_reach.items():
-        print(f"{name}: out of reach; {why}", file=sys.stderr, flush=True)
+    problems: dict[str, str] = {}
+    files = pending(root, settings, settings.ingest.sources, problems) + waiting(root, settings)
     events, now = Journal(root).events(), datetime.now(UTC)
     plan = make_plan(events, settings, pending_files=files, force=force)
+    unread = tuple(f"{source}: {why}" for source, why in problems.items())
     work = how_much(events, settings, plan, now)
     start = what_starts(events, settings, now, scheduled=True, reviews=waiting_reviews(root, settings))
-    return replace(plan, work=work.kind, work_why=work.why, due=due_week(events, settings.schedule, now) or "", timer=start.why)
+    return replace(plan, work=work.kind, work_why=work.why, due=due_week(events, settings.schedule, now) or "", timer=start.why, unread=unread)
 
 
 def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force: bool = False) -> dict[str, Any]:
@@ -48,6 +47,8 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
         return {"outcome": "nothing new", "reason": NOT_DUE, "cycle": ""}
     plan = would_run(root, settings, force)
     if not plan.needed and not (start.week and batch_states(events)):
+        if plan.unread:
+            raise unread_sources(plan.unread)
         return {"outcome": "nothing new", "reason": f"no new file, batch, setting or stage version; {_what_else(events)}", "cycle": ""}
     from pipelines.names import refuse_unknown_names
 
@@ -80,10 +81,12 @@ def describe_plan(plan: dict[str, Any]) -> str:
     """What would run, how much of it, and why."""
     from vigil.reading import TRAINING
 
+    unread = "".join(f"\n  cannot be read: {one}" for one in plan["unread"])
     if not plan["needed"]:
-        return "Nothing new; nothing would run." + (f" A timer would note {plan['due']} as skipped, unless nothing has ever come in." if plan["due"] else "")
+        skipped = f" A timer would note {plan['due']} as skipped, unless nothing has ever come in." if plan["due"] and not unread else ""
+        return f"Nothing new; nothing would run.{skipped}{unread}"
     asked = f" (a timer would run it: {plan['timer']})" if plan["timer"] else " (no week is due, and nothing else starts one early: a person must ask)"
-    return f"Would run{asked}: {'; '.join(plan['reasons'])}\n  {TRAINING[plan['work']]}: {plan['work_why']}"
+    return f"Would run{asked}: {'; '.join(plan['reasons'])}\n  {TRAINING[plan['work']]}: {plan['work_why']}{unread}"
 
 
 def describe(outcome: dict[str, Any]) -> str:

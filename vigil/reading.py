@@ -126,6 +126,7 @@ def render_status(page: dict[str, Any]) -> str:
         lines.append(f"running   {page['open_cycle']}, by {page['run_by']}")
         return "\n".join(lines)
     lines.append(f"next      vigil retrain ({TRAINING[plan['work']]}): " + "; ".join(plan["reasons"]) if plan["needed"] else "next      nothing new")
+    lines += [f"          a source cannot be read: {one}" for one in plan["unread"]]
     waiting = [f"{page['batches'][state]} {state}" for state in ("held", "deferred") if page["batches"][state]]
     if waiting and not plan["needed"]:
         lines.append(f"          {' and '.join(waiting)} wait: `vigil batches` says what for; accept or drop them, or bring more of their kind")

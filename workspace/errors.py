@@ -25,6 +25,11 @@ class VigilError(Exception):
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # from another process it comes as it is
 
 
+def in_one_line(problem: Exception) -> str:
+    """What happened and why; what to do next is for others to say."""
+    return f"{problem.what} ({problem.why})" if isinstance(problem, VigilError) else str(problem)
+
+
 class SettingsError(VigilError):
     """A settings file is missing, malformed or out of range."""
 

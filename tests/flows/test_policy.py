@@ -14,11 +14,12 @@ from flows.plan import Plan, make_plan, settings_fingerprint
 from flows.policy import FINE_TUNE, FULL, Start, how_much, what_starts
 from flows.taking_in import Taken
 from pipelines.pretrain import shortened
-from tests.system.world import vigil, vigil_json
-from vigil.cycles import run_cycle
+from tests.system.world import change_settings, vigil, vigil_json
+from vigil.cycles import describe_plan, run_cycle, would_run
 from vigil.opening import open_workspace
+from vigil.reading import render_status, status_of
 from workspace.cycle import Cycle, read_cycle, write_cycle
-from workspace.errors import WorkspaceError
+from workspace.errors import DataError, WorkspaceError
 from workspace.journal import NO_HASH, Event, Journal
 from workspace.settings import CyclePolicy, Settings, load_settings
 
@@ -166,6 +167,9 @@ def test_a_week_is_skipped_only_once_there_is_something_to_miss(tmp_path: Path) 
     week = Start("week", "its week is due", "2026-W01")
     assert _nothing_new(log, week, Taken()).outcome == "nothing new" and not log.events()
     log.append("batch_added", batch="b1", source="s", samples=3, quarantined=0)
+    with pytest.raises(DataError, match="press: no such folder"):
+        _nothing_new(log, week, Taken(problems=("press: no such folder",)))
+    assert [event.kind for event in log.events()] == ["batch_added"], "a source that cannot be read uses no week up"
     _nothing_new(log, week, Taken())
     assert [event.kind for event in log.events()] == ["batch_added", "week_skipped"]
 
@@ -206,3 +210,18 @@ def test_a_dry_run_and_the_status_say_how_much_would_run_and_why(tmp_path: Path)
     assert "a timer would run it: what came in with 2026-W01.2 had drifted" in vigil("retrain", "--dry-run", "-w", root).stdout
     assert "vigil retrain (fine-tune): 1 new batch" in vigil("status", "-w", root).stdout
     assert not make_plan(log.events(), settings).work, "how much is known only when it would run"
+
+
+def test_a_source_that_cannot_be_read_is_told_and_is_never_called_nothing_new(tmp_path: Path) -> None:
+    """A timer whose only source was gone ended well, hour after hour, with a line that nobody read."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    change_settings(root, {"ingest": {"sources": [{"name": "press", "path": str(tmp_path / "gone")}]}})
+    settings = load_settings(root / "params.yaml")
+    with pytest.raises(DataError, match=r"not every source could be read(.|\n)*press: .*gone(.|\n)*a week that is due stays due"):
+        run_cycle(root, settings)
+    plan = would_run(root, settings)
+    assert len(plan.unread) == 1 and "cannot be read: press: " in describe_plan(plan.as_dict())
+    assert "a source cannot be read: press: " in render_status(status_of(root, settings))
+    (tmp_path / "gone" / "real").mkdir(parents=True)
+    assert run_cycle(root, settings)["outcome"] == "nothing new"
