@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipelines.gates import GATES
 from tests.workspace.worlds import make_model, start_python, verdict_for
 from workspace.errors import LeaseHeldError, ModelFileError, PromotionConflict, WorkspaceError
 from workspace.files import sha256_file
@@ -175,6 +176,10 @@ def test_every_decision_needs_a_name_and_a_reason(tmp_path, who, why):
         rollback(tmp_path, who=who, why=why)
     with pytest.raises(WorkspaceError, match="name and a reason"):
         import_champion(tmp_path, tmp_path / "models" / ONE, model_sha256="0" * 64, source_sha256="a" * 64, who=who, why=why)
+    verdict = verdict_for(ONE, sha256_file(tmp_path / "models" / ONE / "model.safetensors"), verdict="undecided")
+    with pytest.raises(WorkspaceError, match="name and a reason"):
+        bootstrap(tmp_path, tmp_path / "models" / ONE, verdict=verdict, cycle=ONE, who=who, why=why)
+    assert Journal(tmp_path).events() == []
 
 
 def test_the_lease_of_another_process_stops_a_promotion(tmp_path):
@@ -265,6 +270,18 @@ def test_a_model_that_was_never_promoted_cannot_be_rolled_back_to(tmp_path):
         rollback(tmp_path, "2026-W49.1", who="ann", why="x")
 
 
+def test_a_rollback_beside_another_does_not_go_back_one_model_too_far(tmp_path, monkeypatch):
+    """Hashing a model takes seconds: whoever reads the journal before them decides on a champion of the past."""
+    three_models(tmp_path)
+    events = Journal.events
+    late = iter([Journal(tmp_path).events()])
+    rollback(tmp_path, who="bob", why="false alarms")
+    monkeypatch.setattr(Journal, "events", lambda journal: next(late, None) or events(journal))  # as ann read them, before bob
+    with pytest.raises(PromotionConflict, match="Nothing was rolled back"):
+        rollback(tmp_path, who="ann", why="false alarms")
+    assert leading(tmp_path) == TWO
+
+
 def test_a_rollback_to_changed_files_is_refused(tmp_path):
     three_models(tmp_path)
     (tmp_path / "models" / TWO / "model.onnx").write_bytes(b"other")
@@ -305,11 +322,20 @@ def test_an_import_is_safe_to_repeat_and_never_answers_for_another_model(tmp_pat
     assert [event.kind for event in Journal(tmp_path).events()] == ["candidate", "promotion"]
 
 
-def test_what_nobody_can_vouch_for_is_not_bootstrapped_either(tmp_path):
-    sha256 = make_model(tmp_path, ONE)
-    leaked = [{"gate": "leak-free", "verdict": "fail", "reason": "a person stands on both sides"}]
-    with pytest.raises(WorkspaceError, match="stands on both sides"):
-        bootstrap(tmp_path, tmp_path / "models" / ONE, verdict=verdict_for(ONE, sha256, verdict="fail", results=leaked), cycle=ONE, who="ann", why="x")
+def test_an_import_of_another_model_than_the_named_one_is_refused(tmp_path):
+    make_model(tmp_path, ONE)
+    with pytest.raises(ModelFileError, match="it holds model"):
+        import_champion(tmp_path, tmp_path / "models" / ONE, model_sha256="e" * 64, source_sha256="a" * 64, who="ann", why="from the lab")
+    assert Journal(tmp_path).events() == []
+
+
+@pytest.mark.parametrize("gate", ["data", "leak-free", "artifact parity", "score collapse"])
+def test_what_nobody_can_vouch_for_is_not_bootstrapped_either(tmp_path, gate):
+    page = verdict_for(ONE, make_model(tmp_path, ONE), verdict="fail")
+    rows = [row for row in page["results"] if row["gate"] != gate]
+    failed = {"gate": gate, "verdict": "fail", "reason": "this is how it failed"}
+    with pytest.raises(WorkspaceError, match="this is how it failed"):
+        bootstrap(tmp_path, tmp_path / "models" / ONE, verdict={**page, "results": [*rows, failed]}, cycle=ONE, who="ann", why="x")
     assert Journal(tmp_path).events() == []
 
 
@@ -328,7 +354,7 @@ def test_a_report_about_the_data_that_nobody_finished_cannot_be_vouched_for(tmp_
 
 @pytest.mark.parametrize(
     ("gate", "least", "said"),
-    [("accuracy", 94, "12 real or fake videos"), ("not worse than the champion", 50, "12 people with real or with fake videos in its holdout, 50")],
+    [("accuracy: AUC", 94, "12 real or fake videos"), ("not worse than the champion", 50, "12 people with real or with fake videos in its holdout, 50")],
 )
 def test_a_model_whose_holdout_can_judge_no_later_one_is_not_bootstrapped(tmp_path, gate, least, said):
     sha256 = make_model(tmp_path, ONE)
@@ -382,3 +408,29 @@ def test_an_override_is_found_in_a_journal_that_began_with_a_bootstrap(tmp_path)
     bootstrap(tmp_path, tmp_path / "models" / ONE, verdict=verdict_for(ONE, sha256, verdict="undecided"), cycle=ONE, who="ann", why="x")
     override(tmp_path, "latency", who="ann", why="x", until=SOON)
     assert set(overrides(Journal(tmp_path).events(), datetime.now(UTC))) == {"latency"}
+
+
+def test_an_override_covers_its_gate_whatever_part_of_it_failed(tmp_path):
+    """Gates name what they looked at behind a colon: `accuracy: AUC`, one row for each new generator."""
+    override(tmp_path, "better on what is new", who="ann", why="known by name", until=SOON)
+    rows = [{"gate": f"better on what is new: {name}", "verdict": "fail", "reason": "worse", "measured": 0.8} for name in ("neural", "a:b")]
+    page, said = overridden(verdict_for(ONE, "d" * 64, verdict="fail", results=rows), overrides(Journal(tmp_path).events(), datetime.now(UTC)))
+    assert [row["verdict"] for row in page["results"]] == ["pass", "pass"] and len(said) == 2
+
+
+def test_the_latest_word_on_a_gate_counts(tmp_path):
+    for who, days in (("ann", 20), ("bob", 1)):
+        override(tmp_path, "latency", who=who, why="x", until=datetime.now(UTC) + timedelta(days=days))
+    events = Journal(tmp_path).events()
+    assert overrides(events, datetime.now(UTC))["latency"]["who"] == "bob"
+    assert overrides(events, datetime.now(UTC) + timedelta(days=2)) == {}, "who shortens an override ends it earlier"
+
+
+def test_a_person_may_override_every_gate_but_those_that_look_at_data_and_file(tmp_path):
+    for gate in GATES:
+        if gate in ("data", "leak-free", "artifact parity", "score collapse"):
+            with pytest.raises(WorkspaceError, match="Nothing was changed"):
+                override(tmp_path, gate, who="ann", why="x", until=SOON)
+        else:
+            override(tmp_path, gate, who="ann", why="x", until=SOON)
+    assert len(overrides(Journal(tmp_path).events(), datetime.now(UTC))) == len(GATES) - 4
