@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from workspace.errors import JournalError
@@ -108,6 +108,41 @@ def test_a_file_cut_anywhere_keeps_every_whole_line_and_loses_no_byte(tmp_path_f
         assert "journal.torn" in journal.verify()[0]
 
 
+def test_a_last_line_that_lacks_only_its_newline_is_whole_and_the_next_entry_begins_a_line_of_its_own(tmp_path):
+    """The one place in a thousand where a cut loses nothing: the entries on both sides of it would have become one line that nobody can read."""
+    journal = three(tmp_path)
+    journal.path.write_bytes(journal.path.read_bytes().removesuffix(b"\n"))
+    assert len(journal.events()) == 3 and journal.verify() == []
+    assert add(journal, "b4").seq == 4 and not journal.torn_path.exists()
+    assert [event["batch"] for event in journal.events()] == ["b1", "b2", "b3", "b4"]
+
+
+def test_an_entry_is_on_disk_before_anybody_is_told_of_it_and_torn_bytes_before_they_are_cut(tmp_path, monkeypatch):
+    """A power cut takes what was written and never synced."""
+    synced = []
+
+    def seen(real, what):
+        def call(descriptor, *more):
+            synced.append((what, Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+            return real(descriptor, *more)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", seen(os.fsync, "synced"))
+    monkeypatch.setattr(os, "ftruncate", seen(os.ftruncate, "cut"))
+    root = tmp_path / "w"
+    journal = Journal(root)
+    add(journal)
+    assert synced == [("synced", "journal.jsonl"), ("synced", "w")], "a new file's name is in its folder"
+    with open(journal.path, "ab") as handle:
+        handle.write(b'{"seq": 2')
+    synced.clear()
+    add(journal)
+    assert synced == [("synced", "journal.torn"), ("cut", "journal.jsonl"), ("synced", "journal.jsonl")]
+
+
+@example(b"5")
+@example(b"[" * 100_000)
 @given(st.binary(min_size=1, max_size=60).filter(lambda tail: b"\n" not in tail))
 @settings(deadline=None)
 def test_any_torn_bytes_are_set_aside(tmp_path_factory, tail):
@@ -117,6 +152,33 @@ def test_any_torn_bytes_are_set_aside(tmp_path_factory, tail):
     assert len(journal.events()) == 3
     assert add(journal).seq == 4
     assert json.loads(journal.torn_path.read_text(encoding="utf-8"))["bytes"] == len(tail)
+
+
+def test_what_two_crashes_tore_is_kept_twice(tmp_path):
+    journal = three(tmp_path)
+    for tail in ("one", "two"):
+        with open(journal.path, "a", encoding="ascii") as handle:
+            handle.write(tail)
+        add(journal)
+    assert [json.loads(line)["text"] for line in journal.torn_path.read_text(encoding="utf-8").splitlines()] == ["one", "two"]
+
+
+LINE = (
+    '{"seq": 1, "time": "2026-11-16T03:00:00.000+00:00", "kind": "override", "fields": {"why": "za\\u017c", "who": "ann", "n": 1.5},'
+    ' "previous": "0000000000000000000000000000000000000000000000000000000000000000",'
+    ' "hash": "df3e99d527f4bd22160dc02fd4ca0d821257f8b4c4b1984004decca1dc754431"}'
+)
+
+
+def test_a_line_that_was_written_long_ago_is_still_a_link_of_the_chain_and_every_part_of_it_counts(tmp_path):
+    """With the hash made in any other way, each journal that there is would be called broken."""
+    journal = Journal(tmp_path)
+    journal.path.write_text(LINE + "\n", encoding="ascii")
+    assert add(journal).seq == 2 and journal.events()[0]["why"] == "zaż"
+    for known, other in (("T03", "T04"), ("override", "rollback"), ('"ann"', '"bob"'), ('"n"', '"m"')):
+        journal.path.write_text(LINE.replace(known, other) + "\n", encoding="ascii")
+        with pytest.raises(JournalError, match="broken at line 1"):
+            journal.events()
 
 
 def test_reading_repairs_nothing(tmp_path):
