@@ -4,14 +4,16 @@ import json
 import os
 import signal
 import socket
+import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.workspace.worlds import start_python, wait_until
 from workspace.errors import LeaseHeldError
-from workspace.lease import holds_lease, lease, lease_holder
+from workspace.lease import LOOK_SECONDS, cycle_runs, holds_lease, lease, lease_holder
 
 HOLD = """
     import sys, time
@@ -66,8 +68,11 @@ def test_a_waiting_process_gets_the_lease_when_it_is_free(tmp_path, holder):
     """,
         tmp_path,
     )
+    lock = str(tmp_path / ".vigil" / "lease.lock")
+    wait_until(lambda: lock in [file.path for file in psutil.Process(waiting.pid).open_files()])
+    time.sleep(5 * LOOK_SECONDS)  # it has looked in vain by then
     holder.kill()
-    assert waiting.communicate(timeout=60)[0] == "mine\n"
+    assert waiting.communicate(timeout=30)[0] == "mine\n"
 
 
 def test_the_same_process_cannot_take_it_twice(tmp_path):
@@ -79,6 +84,24 @@ def test_the_same_process_cannot_take_it_twice(tmp_path):
     assert not holds_lease(tmp_path) and lease_holder(tmp_path) is None
     with lease(tmp_path, "again"):
         pass
+
+
+def test_only_a_lease_that_is_held_for_a_cycle_says_that_one_runs(tmp_path):
+    assert cycle_runs(tmp_path) is None
+    for purpose, runs in (("retrain", True), ("ingest", False)):
+        with lease(tmp_path, purpose) as mine:
+            assert cycle_runs(tmp_path) == (mine if runs else None)
+
+
+def test_a_workspace_is_the_same_whatever_path_it_is_named_by(tmp_path, monkeypatch):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "link").symlink_to("w")
+    monkeypatch.chdir(tmp_path)
+    with lease(tmp_path / "w", "one"):
+        for name in ("link", "w", "w/../w"):
+            assert holds_lease(Path(name)), name
+            with pytest.raises(LeaseHeldError), lease(Path(name), "two"):
+                pass
 
 
 def test_it_is_given_up_when_the_work_fails(tmp_path):
@@ -123,6 +146,39 @@ def test_a_forked_worker_that_outlives_the_holder_holds_nothing(tmp_path):
         os.kill(worker, signal.SIGKILL)
         parent.stdout.close()
         parent.stderr.close()
+
+
+def test_a_forked_worker_that_leaves_the_lease_takes_nothing_from_the_holder(tmp_path):
+    parent = start_python(
+        """
+        import os, sys, time
+        from pathlib import Path
+        from workspace.lease import lease
+        with lease(Path(sys.argv[1]), "parent"):
+            worker = os.fork()
+            if worker:
+                os.waitpid(worker, 0)
+                print("alone", flush=True)
+                time.sleep(600)
+    """,
+        tmp_path,
+    )
+    try:
+        assert parent.stdout.readline() == "alone\n"
+        with pytest.raises(LeaseHeldError, match=f"process {parent.pid} "), lease(tmp_path, "early"):
+            pass
+    finally:
+        parent.kill()
+        parent.communicate()
+
+
+def test_who_is_refused_again_and_again_keeps_no_file_open(tmp_path):
+    with lease(tmp_path, "outer"):
+        before = psutil.Process().num_fds()
+        for _ in range(3):
+            with pytest.raises(LeaseHeldError), lease(tmp_path, "inner"):
+                pass
+        assert psutil.Process().num_fds() == before
 
 
 def test_a_note_left_by_a_dead_process_is_not_believed(tmp_path, holder):
