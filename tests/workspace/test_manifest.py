@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workspace.errors import DataError
-from workspace.manifest import MANIFEST_COLUMNS, read_manifest, read_media, write_manifest, write_media
+from workspace.manifest import MANIFEST_COLUMNS, manifests, read_manifest, read_media, repack_shard, write_manifest, write_media
 
 
 def sha(content: bytes) -> str:
@@ -46,11 +46,36 @@ def test_rows_come_back_sorted_with_empty_text_for_unknown(tmp_path):
     assert set(back["generator"]) == {""} and set(back["identity"]) == {""} and back["bytes"].dtype == "int64"
 
 
+FULL = {
+    "identity": "ann", "donor": "eve", "generator": "swap", "source": "lab", "source_video": "real/0.mp4", "method": "m", "compression": "c23",
+    "licence": "CC-BY", "consent": "signed", "case_id": "7", "quarantine": "why", "duplicate_of": "a" * 64, "looks": "b" * 64, "attributes": "pose=turned",
+}  # fmt: skip
+
+
+def test_every_value_comes_back_as_it_was_written_and_what_an_older_manifest_lacks_is_empty(tmp_path):
+    """`consent`, `looks` and `attributes` came later than the first manifests."""
+    written = row(1, **FULL)
+    assert all(written.values())
+    path = write_manifest(frame(written), tmp_path)
+    assert read_manifest(tmp_path).to_dict("records") == [written]
+    pd.read_parquet(path).drop(columns=["consent", "looks", "attributes"]).to_parquet(path)
+    assert read_manifest(tmp_path).to_dict("records") == [written | {"consent": "", "looks": "", "attributes": ""}]
+
+
+def test_manifests_are_listed_by_the_names_of_their_batches(tmp_path):
+    """A file system lists them as it likes, and what is built from them would differ from one machine to the next."""
+    names = [f"b{number * 7 % 20:02d}" for number in range(20)]
+    for name in names:
+        write_manifest(frame(row(1, batch=name)), tmp_path / "data" / "raw" / name)
+    assert [path.parent.name for path in manifests(tmp_path)] == sorted(names)
+
+
 @given(st.permutations(range(8)), st.permutations(MANIFEST_COLUMNS))
 @settings(deadline=None, max_examples=20)
 def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path_factory, order, columns):
-    first = write_manifest(frame(*(row(n) for n in range(8))), tmp_path_factory.mktemp("a"))
-    second = write_manifest(frame(*(row(n) for n in order))[list(columns)], tmp_path_factory.mktemp("b"))
+    rows = [row(n // 2, path=f"{n}.mp4") for n in range(8)]  # each file under two names
+    first = write_manifest(frame(*rows), tmp_path_factory.mktemp("a"))
+    second = write_manifest(frame(*(rows[n] for n in order))[list(columns)], tmp_path_factory.mktemp("b"))
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -174,6 +199,39 @@ def test_damaged_or_missing_media_are_refused(tmp_path):
     (tmp_path / shard).write_bytes(damaged)
     with pytest.raises(DataError, match="not that of sample"):
         read_media(tmp_path, shard, offset, nbytes, sample_id=sha(content))
-    for wrong in ((shard, 10**6, nbytes), (shard, -1, nbytes), ("media-009.tar", 0, 1), ("", 0, 0), ("../in/0.MP4", 0, 1)):
+    for wrong in ((shard, 10**6, nbytes), (shard, -1, nbytes), ("media-009.tar", 0, 1), ("", 0, 0)):
         with pytest.raises(DataError):
             read_media(tmp_path, *wrong)
+    for elsewhere in ("in/0.MP4", f"../{tmp_path.name}/in/0.MP4", str(tmp_path / "in" / "0.MP4")):
+        assert (tmp_path / elsewhere).is_file()
+        with pytest.raises(DataError, match="No media are kept"):
+            read_media(tmp_path, elsewhere, 0, 1)
+
+
+def test_a_shard_that_lacks_a_sample_to_be_kept_is_not_packed_anew(tmp_path):
+    """The manifest would go on without the place of that sample, and the old shard would be taken away."""
+    contents = [b"a" * 700, b"b" * 1500]
+    files = media(tmp_path / "in", contents)
+    shard, _, _ = write_media(tmp_path / "batch", files, 10_000)[sha(contents[0])]
+    before = {path.name: path.read_bytes() for path in (tmp_path / "batch").iterdir()}
+    with pytest.raises(DataError, match="it lacks sample"):
+        repack_shard(tmp_path / "batch", shard, {sha(contents[0]), sha(b"elsewhere")})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "batch").iterdir()} == before
+
+
+@given(st.sets(st.binary(max_size=2000), min_size=1, max_size=6), st.data())
+@settings(deadline=None, max_examples=20)
+def test_a_shard_packed_anew_holds_what_is_kept_alone_and_can_be_packed_again(tmp_path_factory, contents, data):
+    root = tmp_path_factory.mktemp("again")
+    files = media(root / "in", sorted(contents))
+    shard = write_media(root / "batch", files, 100_000)[files[0][0]][0]
+    keep = {sample_id for sample_id, _ in files}
+    while keep:
+        keep = data.draw(st.sets(st.sampled_from(sorted(keep))))
+        shard, offsets = repack_shard(root / "batch", shard, keep)
+        assert set(offsets) == keep and bool(shard) == bool(keep)
+        for content in (content for content in contents if sha(content) in keep):
+            assert read_media(root / "batch", shard, offsets[sha(content)], len(content), sha(content)) == content
+        if keep:
+            with tarfile.open(root / "batch" / shard) as tar:
+                assert sorted(member.name for member in tar.getmembers()) == sorted(f"{sample_id}.mp4" for sample_id in keep)
