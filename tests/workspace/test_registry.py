@@ -114,6 +114,26 @@ def test_a_model_is_registered_once_with_plain_files_and_tags(world):
         assert run.info.status == "FINISHED" and run.data.tags["registered"] == ONE and "cycle" not in run.data.tags, "it shows no cycle"
 
 
+def test_a_version_belongs_to_one_cycle_and_one_model(world):
+    """What another cycle made too, or what this one made before, is another version: the wrong one was never promoted, and would not serve."""
+    root, settings = world
+    one, two = make_model(root, ONE), make_model(root, TWO)
+    wanted = [(ONE, ONE, one), (ONE, TWO, one), (TWO, ONE, two)]
+    made = [registry.register(root, settings, root / "models" / folder, cycle=cycle) for folder, cycle, _ in wanted]
+    assert [(version.cycle, version.model_sha256) for version in made] == [(cycle, sha256) for _, cycle, sha256 in wanted]
+    assert [registry.register(root, settings, root / "models" / folder, cycle=cycle) for folder, cycle, _ in wanted] == made
+
+
+def test_a_card_that_was_changed_after_the_promotion_is_not_registered_as_the_champions(world):
+    root, settings = world
+    add_model(root, ONE)
+    card = root / "models" / ONE / "card.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "threshold": 0.99}))
+    with pytest.raises(ModelFileError, match="the one that was judged"):
+        registry.rebuild_aliases(root, settings)
+    assert registry.read_alias(root, settings) is None
+
+
 def test_a_model_is_registered_to_the_run_that_is_named(world):
     root, settings = world
     add_model(root, ONE)
@@ -196,6 +216,15 @@ def test_what_was_rolled_back_from_does_not_come_back_with_the_registry(world):
     assert {row["check"]: row["ok"] for row in examine(root, settings)}["alias"]
 
 
+def test_after_a_rollback_no_alias_decides_not_even_one_that_is_older_than_what_was_rolled_back_from(world):
+    root, settings = world
+    second = add_model(root, TWO, add_model(root, ONE))
+    registry.rebuild_aliases(root, settings)
+    add_model(root, THREE, second)  # the registry was away, then and later
+    rollback(root, ONE, who="ann", why="both are bad")
+    assert registry.read_alias(root, settings).cycle == TWO and registry.serving_model(root, settings) == root / "models" / ONE
+
+
 def test_a_card_that_was_changed_after_the_promotion_does_not_serve_and_is_neither_measured_nor_gone_back_to(world):
     """The weights are the same; the threshold, or which export serves, is what the card says."""
     root, settings = world
@@ -253,10 +282,25 @@ def test_a_model_that_the_workspace_lacks_is_fetched_from_the_registry_and_check
     folder = registry.serving_model(root, settings)
     assert folder == root / "models" / ONE and {path.name: path.read_bytes() for path in folder.iterdir()} == before
     shutil.rmtree(root / "models")
-    next((root / "mlartifacts").rglob("model.safetensors")).write_bytes(b"other")
-    with pytest.raises(ModelFileError, match="Nothing was kept"):
+    for name, content in (("card.json", json.dumps({**json.loads(before["card.json"]), "threshold": 0.99}).encode()), ("model.safetensors", b"other")):
+        kept = next((root / "mlartifacts").rglob(name))
+        kept.write_bytes(content)
+        with pytest.raises(ModelFileError, match="Nothing was kept"):
+            registry.serving_model(root, settings)
+        assert list((root / "models").iterdir()) == []
+        kept.write_bytes(before[name])
+
+
+def test_the_files_of_what_was_rolled_back_from_are_not_fetched_into_another_models_place(world):
+    """The alias still names the bad model, and the folder of the good one is gone."""
+    root, settings = world
+    add_model(root, TWO, add_model(root, ONE))
+    registry.rebuild_aliases(root, settings)
+    rollback(root, who="ann", why="false alarms")
+    shutil.rmtree(root / "models" / ONE)
+    with pytest.raises(ModelFileError):
         registry.serving_model(root, settings)
-    assert list((root / "models").iterdir()) == []
+    assert not (root / "models" / ONE).exists()
 
 
 def test_a_run_that_a_killed_process_left_running_is_ended(world):
@@ -388,6 +432,21 @@ def test_two_workspaces_on_one_server_do_not_move_each_others_aliases(template, 
         registry.prepare(other, make_settings(tracking_uri=shared, model_name="staging"))
 
 
+def test_what_nobody_owns_on_a_server_is_taken_by_the_first_who_uses_it(template, tmp_path):
+    """As an administrator makes it, or a workspace of before owners were noted."""
+    shutil.copy(template, tmp_path / "shared.db")
+    settings = make_settings(tracking_uri=f"sqlite:///{tmp_path / 'shared.db'}")
+    for name, cycle in (("one", ONE), ("other", TWO)):
+        (tmp_path / name).mkdir()
+        add_model(tmp_path / name, cycle)
+    with registry.open_registry(tmp_path / "one", settings) as client:
+        client.create_registered_model(settings.registry.model_name)
+        client.create_experiment(settings.registry.experiment, artifact_location=str(tmp_path / "artifacts"))
+    assert registry.rebuild_aliases(tmp_path / "one", settings)["champion"] == "1"
+    with pytest.raises(SettingsError, match="another workspace"):
+        registry.prepare(tmp_path / "other", settings)
+
+
 def test_a_copy_writes_below_itself_and_a_moved_workspace_goes_on(world, tmp_path):
     """MLflow notes whole paths: a copy logged into its original, where no erasure looks, and could log nothing once that was gone."""
     root, settings = world
@@ -405,6 +464,18 @@ def test_a_copy_writes_below_itself_and_a_moved_workspace_goes_on(world, tmp_pat
     registry.rebuild_aliases(copy, settings)
     shutil.rmtree(copy / "models" / ONE)
     assert registry.serving_model(copy, settings) == copy / "models" / ONE and (copy / "models" / ONE / "model.safetensors").is_file(), "from the copy's own"
+
+
+def test_a_copy_goes_on_below_itself_with_a_run_that_its_original_began(world, tmp_path):
+    root, settings = world
+    add_model(root, ONE)
+    experiment = registry.prepare(root, settings)
+    with registry.open_registry(root, settings) as client:
+        run = client.create_run(experiment).info.run_id
+    copy = tmp_path / "a copy"
+    shutil.copytree(root, copy)
+    registry.register(copy, settings, copy / "models" / ONE, cycle=ONE, run_id=run)
+    assert list((copy / "mlartifacts").rglob("card.json")) and not list((root / "mlartifacts").rglob("card.json"))
 
 
 def test_an_address_may_have_options(world, monkeypatch):
