@@ -30,7 +30,7 @@ from workspace.journal import Journal
 from workspace.lease import lease_holder
 from workspace.promotion import promote
 from workspace.repository import commit_journal
-from workspace.revisions import cut_short
+from workspace.revisions import cut_short, is_ahead
 from workspace.settings import Settings, SourceSettings, load_settings
 
 
@@ -76,9 +76,23 @@ def test_a_cycle_that_begins_holds_the_workspace_in_its_own_name(world: tuple[Pa
 def test_a_torn_last_line_is_no_loss_of_what_was_committed(world: tuple[Path, Settings, str]) -> None:
     root, _, whole = world
     path = root / "journal.jsonl"
+    assert is_ahead(root), "of what came in since"
     path.write_bytes(whole.encode() + b'{"kind": "\xff')
-    assert cut_short(root) == ""
+    assert cut_short(root) == "" and not is_ahead(root), "what is torn is in no commit"
     path.write_text(whole)
+
+
+def test_a_journal_that_was_put_back_and_went_on_lacks_what_was_committed_however_long_it_grew(world: tuple[Path, Settings, str]) -> None:
+    root, _, whole = world
+    path = root / "journal.jsonl"
+    path.write_text(whole.splitlines()[0] + "\n")
+    try:
+        for name in ("b3", "b4"):
+            Journal(root).append("batch_added", batch=name, source="folder", samples=4, quarantined=0)
+        assert len(path.read_text()) > len(git(root, "show", "HEAD:journal.jsonl"))
+        assert "of which the file holds 1" in cut_short(root) and not is_ahead(root)
+    finally:
+        path.write_text(whole)
 
 
 VERBS: dict[str, Callable[[Path, Settings], object]] = {

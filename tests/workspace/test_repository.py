@@ -168,6 +168,24 @@ def test_a_hook_of_another_repository_changes_nothing(tmp_path: Path, monkeypatc
     assert commit(root, "none") == revision(root) and revision(other) != revision(root) and revision(tmp_path) == ""
 
 
+def test_a_persons_own_set_up_of_git_neither_stops_a_commit_nor_signs_it_nor_colours_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, home = tmp_path / "w", tmp_path / "home"
+    for folder in (root, home):
+        folder.mkdir()
+    for hook in ("pre-commit", "commit-msg", "reference-transaction"):
+        (home / hook).write_text("#!/bin/sh\nexit 1\n")
+        (home / hook).chmod(0o755)
+    signs = "[commit]\ngpgsign = true\n[tag]\ngpgsign = true\n[gpg]\nprogram = /bin/false\n"
+    (home / ".gitconfig").write_text(f"[user]\nname = ann\nemail = ann@localhost\n{signs}[core]\nhooksPath = {home}\n[color]\nui = always\n")
+    monkeypatch.setenv("HOME", str(home))
+    init_repository(root, "remote")
+    (root / "params.yaml").write_text("a: 1\n")
+    made = commit(root, "a change")
+    git(root, "tag", "-a", "vigil/2026-W46.1", "-m", "a cycle")
+    assert git(root, "log", "-1", "--format=%H %an <%ae>") == f"{made} Vigil <vigil@localhost>"
+    assert git(root, "branch") == "* main"
+
+
 @pytest.fixture(params=["around", "a:round"])  # what git is told of a folder cannot have a colon
 def inside(request: pytest.FixtureRequest, tmp_path: Path, root: Path) -> tuple[Path, Callable[[], str]]:
     """A workspace in a folder of somebody's repository, who has staged a file; and what that repository says of itself."""
