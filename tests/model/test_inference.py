@@ -12,12 +12,15 @@ from media.faces import Extraction, FaceClip, extract_clips
 from model.aggregate import ClipEvidence, aggregate, sigmoid
 from model.card import load_card, write_card
 from model.inference import LEARNED, ROW, UNLIKE, ClipScore, Engine, most_telling, score_file_with
+from model.shipped import STARTER
 from tests.media.videos import with_sound, write_video
 from tests.model.toys import SIZE, lively_model, model_folder
 from vigil.explaining import explain_file
-from vigil.scoring import score_files
-from workspace.errors import ModelFileError
+from vigil.scoring import choose_model, score_files
+from workspace.errors import ModelFileError, VigilError
 from workspace.files import sha256_bytes
+from workspace.journal import Journal
+from workspace.profiles import compose_params
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +241,75 @@ def test_a_file_that_trained_the_model_is_scored_with_a_word_about_it(folder, en
         assert score_files([sample[0]], None, model, "json", "") == 0
         row = json.loads(capsys.readouterr().out)[0]
         assert row["reason"].startswith(LEARNED) == said and bool(row["learned"]) == said
+
+
+@pytest.mark.parametrize(
+    ("fpr", "verdict", "told", "band"),
+    [
+        (0.1, "real", "Threshold 0.980: on validation 0.4% of the reals and 87% of the fakes lay above it.", "real below 0.970, fake from 0.990 on"),
+        (0.005, "fake", "Threshold 0.010: on validation an unknown part of the reals", "real below 0.005, fake from 0.020 on"),
+    ],
+)
+def test_a_score_at_a_rate_that_was_asked_for_is_judged_by_it_and_its_price_is_told(folder, sample, tmp_path, capsys, fpr, verdict, told, band):
+    points = [
+        {"target_fpr": 0.005, "threshold": 0.01, "fpr": None, "recall": 0.999, "shown": False},
+        {"target_fpr": 0.1, "threshold": 0.98, "fpr": 0.004, "recall": 0.87, "shown": True},
+    ]
+    for name in ("model.safetensors", "model.onnx"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    write_card(tmp_path, load_card(folder).model_copy(update={"abstain": 0.01, "metrics": {"calibration": {"points": points}}}))
+    assert score_files([sample[1]], None, tmp_path, "table", "", fpr) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].split()[2] == verdict and band in said.out.splitlines()[-1]
+    assert said.err.startswith(told) and ("too few real people to show so low a rate" in said.err) == (fpr == 0.005)
+
+
+def test_a_video_that_is_scored_in_another_mode_is_looked_at_in_it_and_what_does_not_hold_is_said(folder, sample, capsys):
+    frames = {}
+    for mode, said in (("", False), ("standard", False), ("dense", True)):
+        assert score_files([sample[0]], None, folder, "json", mode) == 0
+        printed = capsys.readouterr()
+        (row,) = json.loads(printed.out)
+        assert row["model"] == load_card(folder).model_id
+        frames[mode] = row["frames"]
+        assert ("were set in mode standard; in mode dense" in printed.err) == bool(printed.err) == said
+    assert frames["dense"] > frames["standard"] == frames[""]
+
+
+@pytest.mark.parametrize("output", ["csv", "json", "table"])
+def test_what_lies_beside_media_is_counted_and_what_was_named_has_its_row(folder, tmp_path, capsys, output):
+    for name in ("a.mp4", *(f"{number}.txt" for number in range(7)), "named.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "0.txt").write_text("no medium")
+    assert score_files([tmp_path, tmp_path / "named.txt"], None, folder, output, "") == 3
+    said = capsys.readouterr()
+    rows = {"csv": lambda text: [row.split(",") for row in text.splitlines()[1:]], "json": lambda text: [list(row.values()) for row in json.loads(text)]}
+    found = rows.get(output, lambda text: [row.split() for row in text.splitlines()[1:-1]])(said.out)
+    assert [os.path.basename(row[0]) for row in found] == ["a.mp4", "named.txt", "named.txt"] and all("empty file" in " ".join(map(str, row)) for row in found)
+    assert said.err == "No media, passed over: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more.\n"
+
+
+def test_a_folder_without_media_is_no_score(folder, tmp_path):
+    """An answer without a row, and an exit code that says that each file has its verdict, would pass a folder that was mistyped."""
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    for given in ([], [tmp_path]):
+        with pytest.raises(VigilError, match=r"Nothing was scored"):
+            score_files(given, None, folder, "json", "")
+
+
+def test_in_a_workspace_its_latest_model_that_is_here_answers_and_not_the_starter(tmp_path, monkeypatch):
+    (tmp_path / ".vigil").mkdir()
+    (tmp_path / "params.yaml").write_text(compose_params("demo", ""))
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path / "data")
+    assert choose_model(None, None) == (STARTER, "starter"), "before it has a model of its own"
+    for week in (44, 45, 46, 47):
+        name = f"2026-W{week}.1"
+        Journal(tmp_path).append("candidate", cycle=name, model_sha256=f"{week:064}", path=f"models/{name}")
+        if week < 47:
+            (tmp_path / "models" / name).mkdir(parents=True)
+            (tmp_path / "models" / name / "card.json").touch()
+    assert choose_model(None, None) == (tmp_path / "models" / "2026-W46.1", "not promoted"), "the files of the last one are not on this machine"
 
 
 @pytest.mark.parametrize(("centre", "bound", "novel"), [(100.0, 1.0, True), (0.0, 1e12, False), (100.0, None, False)])
