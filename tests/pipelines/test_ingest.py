@@ -114,9 +114,11 @@ def test_a_damaged_cache_costs_time_and_nothing_else(root: Path, settings: Setti
     cache = root / ".vigil" / "seen.json"
     whole = read_json(cache)
     ((known_as, rows),) = whole["sources"].items()
-    of_another_shape: list[Any] = [[], {known_as: []}, *({known_as: dict.fromkeys(rows, row)} for row in (["x", 1, 2, 3], [7], 7, None))]
+    some_rows_damaged = {known_as: rows | {"real/r0.jpg": 7}}
+    of_another_shape: list[Any] = [[], {known_as: []}, some_rows_damaged, *({known_as: dict.fromkeys(rows, row)} for row in (["x", 1, 2, 3], [7], 7, None))]
+    changes = [{"version": whole["version"] - 1}, *({"sources": sources} for sources in of_another_shape)]
     damaged = [b"\xff" + cache.read_bytes(), cache.read_bytes()[:-9], b"[" * 100_000, b"[]", b"{}"]
-    for content in (*damaged, *(json.dumps(whole | {"sources": sources}).encode() for sources in of_another_shape)):
+    for content in (*damaged, *(json.dumps(whole | change).encode() for change in changes)):
         cache.write_bytes(content)
         assert pending(root, settings, [source(media)]) == 5, content[:200]
         again = ingest(root, settings, [source(media)])
@@ -334,14 +336,14 @@ def test_what_could_not_be_read_or_was_too_big_comes_in_once_it_can(root: Path, 
 
     largest = max(media.rglob("*.jpg"), key=lambda path: path.stat().st_size)
     assert largest.name != "r0.jpg"
-    small = demo_settings({"ingest": {"max_file_bytes": largest.stat().st_size - 1}})
+    small, fits = (demo_settings({"ingest": {"max_file_bytes": largest.stat().st_size - less}}) for less in (1, 0))
     with monkeypatch.context() as patch:
         patch.setattr(fingerprint, "sha256_file", failing_disk)
         first = ingest(root, small, [source(media)], batch="w1")
         again = ingest(root, small, [source(media)])
     assert (first.added, first.by_reason) == (3, {"file too big": 1, "unreadable (OSError)": 1}) and (again.batches, again.known) == ([], 5)
-    assert pending(root, small, [source(media)]) == 1 and pending(root, settings, [source(media)]) == 2
-    assert ingest(root, settings, [source(media)], batch="w2").added == 2
+    assert pending(root, small, [source(media)]) == 1 and pending(root, fits, [source(media)]) == 2
+    assert ingest(root, fits, [source(media)], batch="w2").added == 2
     paths = read_manifest(root / "data" / "raw" / "w2")["path"]
     assert sorted(paths) == sorted(["real/r0.jpg", largest.relative_to(media).as_posix()])
     assert pending(root, settings, [source(media)]) == 0
