@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from model.card import load_card
@@ -44,7 +45,7 @@ def test_a_champion_is_rescored_on_new_videos_and_one_that_is_not_here_is_named(
     row = decay.record(aged, SETTINGS, second_cycle("0" * 64))
     assert row["why_not"] == "" and row["n_real"] >= 2 and row["n_fake"] >= 2
     here, gone = row["models"]
-    assert here["cycle"] == "2026-W45.1" and 0 <= here["auc"]["value"] <= 1
+    assert here["cycle"] == "2026-W45.1" and 0 <= here["auc"]["value"] <= 1 and 0 <= here["balanced_accuracy"] <= 1 and here["why_not"] == ""
     low, high = here["auc"]["low"], here["auc"]["high"]
     assert (low is None) == (high is None) and (low is None or 0 <= low <= here["auc"]["value"] <= high <= 1)
     assert gone["auc"] is None and gone["why_not"] == "its files are not on this machine"
@@ -72,6 +73,33 @@ def test_a_champion_whose_threshold_was_changed_gives_no_figure(aged: Path) -> N
 def test_too_few_new_videos_are_no_figure(aged: Path) -> None:
     row = decay.record(aged, demo_settings({"gates": {"min_slice": 500}, "budget": {"evaluation_clips_per_slice": 500}}), second_cycle("0" * 64))
     assert row["models"] == [] and "500 of each are needed" in row["why_not"]
+
+
+def test_what_counts_is_each_new_labelled_video_of_the_holdout_once(tmp_path: Path) -> None:
+    """A model may have learned what is forged from, and what an earlier cycle brought was judged then: neither says how it ages."""
+    settings, cycle = demo_settings({"gates": {"min_slice": 4}}), second_cycle("0" * 64)
+    write_sets(tmp_path, pd.concat([add_batch(tmp_path, "b1", 20), add_batch(tmp_path, "b2", 20)]), set(cycle.judged))
+    path = tmp_path / "data/sets/holdout.parquet"
+    holdout = pd.read_parquet(path)
+    new = holdout[holdout["new"]]
+    forged, unlabelled = (new.assign(clip_id=new["clip_id"] + sign, unit=new["unit"] + sign) for sign in "fu")
+    second_clips = new.assign(clip_id=new["clip_id"] + "2")
+    pd.concat([holdout, second_clips, forged.assign(origin="forged"), unlabelled.assign(label="")]).to_parquet(path)
+    row = decay.record(tmp_path, settings, cycle)
+    assert (row["n_real"], row["n_fake"], row["why_not"]) == (4, 4, "")
+    for label, counted in (("real", "4 real and 0 fake"), ("fake", "0 real and 4 fake")):
+        holdout[holdout["label"] == label].to_parquet(path)
+        assert decay.record(tmp_path, settings, cycle)["why_not"] == f"{counted} new holdout videos; 4 of each are needed"
+
+
+def test_the_rows_of_earlier_cycles_stay(tmp_path: Path) -> None:
+    cycle = second_cycle("0" * 64)
+    write_sets(tmp_path, add_batch(tmp_path, "b2", 10), set(cycle.judged))
+    earlier = {"cycle": "2026-W47.1", "n_real": 3, "n_fake": 4, "models": [], "why_not": "as it was"}
+    write_json(tmp_path / decay.DECAY, {"rows": [earlier]})
+    for _ in range(2):
+        row = decay.record(tmp_path, SETTINGS, cycle)
+        assert decay.rows_of(tmp_path) == [earlier, row] and row["cycle"] == cycle.cycle
 
 
 def test_the_table_follows_each_model_over_the_dates_and_the_curve_is_drawn(tmp_path: Path) -> None:
