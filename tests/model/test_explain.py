@@ -93,6 +93,66 @@ def test_the_figures_are_those_of_the_network_and_the_parts_sum_to_one() -> None
     np.testing.assert_allclose(explain_clip(network, clip, temperature=2.0, offset=-0.5).frame_p, torch.sigmoid(ours.frame_logits[0] / 2 - 0.5), atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [-3.0, 3.0])
+def test_unless_it_is_said_otherwise_the_heat_speaks_for_what_the_network_said(bias: float) -> None:
+    network, clip = lively_model(), np.random.default_rng(2).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
+    with torch.no_grad():
+        network.frame_head.bias.fill_(bias)
+        network.temporal_head.bias.fill_(bias)
+    said = explain_clip(network, clip)
+    assert (said.logit > 0) == (bias > 0)
+    heats = {towards: explain_clip(network, clip, towards_fake=towards).heat for towards in (True, False)}
+    np.testing.assert_array_equal(said.heat, heats[bias > 0])
+    assert np.abs(said.heat - heats[bias < 0]).max() > 0.1
+
+
+def test_an_explanation_leaves_the_network_as_it_was() -> None:
+    """What stays hooked to a network that explains many clips grows with each, and weights that were frozen would learn from then on."""
+    network, clip = lively_model().requires_grad_(False), np.random.default_rng(3).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
+    frames = torch.from_numpy(clip).permute(0, 3, 1, 2)[None].float() / 255
+    before = network.forward_all(frames)
+    explain_clip(network, clip)
+    after = network.forward_all(frames)
+    assert torch.equal(before.logits, after.logits) and not after.logits.requires_grad
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_change_of_a_frame_is_how_far_the_state_moved_since_the_one_before() -> None:
+    network, clip = lively_model(), np.random.default_rng(4).integers(0, 255, (4, 32, 32, 3)).astype(np.uint8)
+    states: list[np.ndarray] = []
+    hook = network.temporal.register_forward_hook(lambda module, given, made: states.append(made[0][0].detach().numpy()))
+    found = explain_clip(network.train(), clip)
+    hook.remove()
+    np.testing.assert_allclose(found.change[1:], np.sqrt(np.square(np.diff(states[0], axis=0)).sum(1)), rtol=1e-5)
+    assert found.logit == explain_clip(network.eval(), clip).logit, "nothing is dropped by chance, however the network was handed over"
+
+
+def test_a_network_that_nothing_moves_has_no_heat() -> None:
+    network, clip = lively_model(), np.random.default_rng(5).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
+    with torch.no_grad():
+        for head in (network.frame_head, network.temporal_head):
+            head.weight.zero_()
+    found = explain_clip(network, clip)
+    assert not found.heat.any() and found.regions() == dict.fromkeys(REGIONS, 0.0)
+
+
+PLACES = {"eyes": (23, 41), "lips": (43, 32), "skin": (33, 31), "surroundings": (2, 2)}  # row and column of 64
+WORDS = {"eyes": "the eyes", "lips": "the mouth", "skin": "the skin of the face", "surroundings": "what lies around the face"}
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_heat_is_told_by_the_part_of_the_face_that_it_lies_on(name: str) -> None:
+    heat, still = np.zeros((2, SIDE, SIDE), np.float32), np.zeros(2, np.float32)
+    heat[1][PLACES[name]] = 1.0
+    found, row = ClipExplanation(0.0, heat, heat, still, still, still), {"track": 0, "place": None, "start_seconds": 0, "end_seconds": 0}
+    assert found.regions()[name] > 0.9
+    assert f"hangs most on {WORDS[name]} (" in sentence(FileVerdict("a.png", 0.9, "fake", 1, 1, "", "model", "image", clips=[row]), found, row)
+    other = next(one for one in REGIONS if one != name)
+    heat[0][PLACES[other]] = 0.25
+    parts = ClipExplanation(0.0, heat, heat, still, still, still).regions()
+    assert parts[name] == pytest.approx(0.8, abs=0.03) and parts[other] == pytest.approx(0.2, abs=0.03), "a share of the heat of all frames"
+
+
 def test_what_was_left_uncertain_is_explained_by_what_speaks_for_fake() -> None:
     """Below the threshold the most suspicious clip was shown with what makes it look real."""
     network, card = lively_model(), cast(Any, SimpleNamespace(temperature=1.0, offset=0.0))
@@ -129,6 +189,47 @@ def test_the_mesh_shows_a_blink_and_a_jump(tmp_path_factory: pytest.TempPathFact
     assert mesh_evidence(jumping, 1.0).crop_tremble > 0.1 > mesh_evidence(blinking, 1.0).crop_tremble
 
 
+def test_rates_are_by_the_second_and_jumps_in_units_of_the_face(tmp_path_factory: pytest.TempPathFactory) -> None:
+    from media.landmarks import EYES
+
+    points = np.repeat(rendered_clips(tmp_path_factory.mktemp("mesh"), people=2)[0][1][:1], 12, axis=0).astype(float)
+    height = np.linalg.norm(points[0, 152] - points[0, 10])
+    for frame in (0, 4, 5):  # shut when the clip begins, and once again for two frames
+        middle = points[frame, EYES, 1].mean()
+        points[frame, EYES, 1] = middle + 0.2 * (points[frame, EYES, 1] - middle)
+    lips = points[0, 14] - points[0, 13]
+    points[8, 14] += 0.1 * height * lips / np.linalg.norm(lips)
+    moved = points.copy()
+    moved[9] += (0.03 * height, 0.04 * height)
+    nearer = points[1] * np.linspace(1, 2, 12)[:, None, None]
+    assert mesh_evidence(nearer, 4.0).blinks_per_second == 0, "a face that comes nearer opens its eyes no wider"
+    for scale in (1.0, 4.0):
+        found = mesh_evidence(scale * points, 4.0)
+        assert found.blinks_per_second == pytest.approx(0.5) and found.mouth_jump == pytest.approx(0.1, abs=1e-6) and found.crop_tremble < 0.02
+        assert mesh_evidence(scale * moved, 4.0).crop_tremble == pytest.approx(0.05, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "certainty", "told"),
+    [
+        ("fake", "video", [0.1, 0.9, 0.3], "Called fake (p_fake 0.61), most of all 2.0 to 3.5 s into it (face 2 (right))"),
+        ("uncertain", "image", [0.1], "Left uncertain (p_fake 0.61), going by face 2 (right)"),
+        ("real", "video", [0.2, 0.3], "Called real (p_fake 0.61), most of all 2.0 to 3.5 s into it (face 2 (right))"),
+    ],
+)
+def test_the_sentence_names_verdict_time_face_and_surest_frame(verdict: str, kind: str, certainty: list[float], told: str) -> None:
+    heat, still = np.zeros((1, SIDE, SIDE), np.float32), np.zeros(1, np.float32)
+    heat[0][PLACES["lips"]] = 1.0
+    rows = [{"track": track, "place": (0.2 + 0.6 * track, 0.5, 0.2), "start_seconds": 2.0, "end_seconds": 3.5, "p_fake": 0.6} for track in (0, 1)]
+    found = ClipExplanation(1.0, heat, heat, still, np.array(certainty, np.float32), still)
+    said = sentence(FileVerdict("a", 0.61, verdict, 1, 2, "", "model", kind, tracks=rows, clips=rows), found, rows[1])
+    assert said.startswith(f"{told}; the verdict hangs most on the mouth (")
+    surest = f" The network is surest of frame {int(np.argmax(certainty)) + 1} of {len(certainty)} there."
+    assert said.endswith("of the heat)." + (surest if kind == "video" else ""))
+
+
 def test_a_single_frame_shows_nothing_that_moves() -> None:
     """Nought blinks a second was said of photos."""
-    assert mesh_evidence(np.random.default_rng(1).random((1, 468, 2)), 0.0) == MeshEvidence(None, None, None)
+    points = np.random.default_rng(1).random((2, 468, 2))
+    assert mesh_evidence(points[:1], 0.0) == MeshEvidence(None, None, None)
+    assert None not in (mesh_evidence(points, 0.2).mouth_jump, mesh_evidence(points, 0.2).crop_tremble), "of two, something may be said"

@@ -120,6 +120,30 @@ def test_the_prior_lies_on_the_eyes_and_lips_of_real_faces(shared_data):
         assert (a * b).sum() / a.sum() > 0.5, name  # most of the real region is covered
 
 
+@pytest.mark.parametrize(
+    ("region", "inside", "border", "outside"),
+    [
+        ("eyes", [(0.109, -0.174), (0.284, -0.174)], [(0.312, -0.174), (0.197, -0.234)], [(0.197, -0.05), (0.197, -0.3), (0.0, -0.174)]),
+        ("lips", [(0.164, 0.232), (0.0, 0.235)], [(0.175, 0.235), (0.0, 0.32)], [(0.0, 0.065), (0.0, 0.405), (0.3, 0.235)]),
+        ("skin", [(0.0, 0.03), (0.3, 0.1), (0.0, -0.35)], [(0.433, 0.0), (0.0, -0.5), (0.0, 0.5)], [(0.6, 0.0), (0.0, 0.64), (0.0, 0.235), (0.197, -0.174)]),
+    ],
+)
+def test_a_region_of_the_canonical_face_ends_where_its_part_does_and_is_half_there(region, inside, border, outside):
+    """Places in units of the face's extent, from its centre: heat beside the face would be told as skin, and that on the brows as eyes."""
+    size = 520
+    mask = canonical_regions(size)[("eyes", "lips", "skin").index(region)]
+
+    def on_both_sides(x, y):
+        return [float(mask[round((y / 1.3 + 0.5) * size - 0.5), round((side * x / 1.3 + 0.5) * size - 0.5)]) for side in (1, -1)]
+
+    for place in inside:
+        assert min(on_both_sides(*place)) > 0.5
+    for place in border:
+        assert on_both_sides(*place) == pytest.approx([0.5, 0.5], abs=0.06)
+    for place in outside:
+        assert max(on_both_sides(*place)) < 0.1
+
+
 def test_every_weight_learns():
     model = small_model().train()
     with torch.no_grad():
