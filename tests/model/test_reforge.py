@@ -3,10 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from model.data import MemoryClips
 from model.reforge import Reforger
+from model.views import Views
 from tests.faces import Clip, rendered_clips
+from workspace.settings import AugmentSettings
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +40,16 @@ def test_a_fake_is_another_one_at_each_visit_and_the_same_for_the_same_numbers(c
     first, again, other = (reforger.take(2, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert not is_stored(first) and np.array_equal(first, again) and not np.array_equal(first, other)
     assert first.shape == clips[0][0].shape
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_what_training_is_shown_is_forged_anew_as_often_as_the_settings_say(clips: list[Clip], chance: float) -> None:
+    nothing_else = dict.fromkeys(("degrade", "poor_sources", "cutout", "frequency_mask", "flip", "move_chance", "tilt_db"), 0.0)
+    alike = dict.fromkeys(("brightness", "contrast", "saturation", "noise_sigma"), 0.0)
+    views = Views(memory(clips, fake_of("self_blend")), AugmentSettings(reforge=chance, **nothing_else, **alike), 1)
+    one, other = (views.make(step, [2], [0])[0].frames for step in (0, 1))
+    assert bool((one == 128 / 255).all()) == bool((other == 128 / 255).all()) == (chance == 0)
+    assert torch.equal(one, other) == (chance == 0), "a seam in one place would be learned by heart"
 
 
 def test_one_frame_is_forged_alone(clips: list[Clip]) -> None:

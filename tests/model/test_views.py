@@ -35,14 +35,18 @@ def test_a_pair_shares_frame_and_augmentation_and_tells_where_it_differs(clips: 
     for step in range(6):
         real, fake, stranger = views.make(step, [REAL, FAKE, STRANGER], [0, 1, 2])
         assert real.where is not None and not real.where.any() and stranger.where is None
-        assert fake.where is not None and fake.where.shape == (1 if single else 5, 6, 6)
-        assert fake.where[:, :, 0].mean() > 0.9 and fake.where[:, :, 4:].mean() < 0.2
+        assert fake.where is not None and fake.where.shape == real.where.shape == (1 if single else 5, 6, 6)
+        assert fake.where[:, :, 0].mean() > 0.9 and fake.where[:, :, 4:].mean() < 0.2 and fake.where.min() >= 0 and fake.where.max() <= 1
         assert (fake.frames - real.frames)[..., 24:].abs().mean() < 0.2 * (fake.frames - real.frames)[..., :8].abs().mean()
 
 
 def test_without_pairs_each_is_drawn_for_itself(clips: MemoryClips) -> None:
     real, fake, _ = Views(clips, ALL, 1).make(0, [REAL, FAKE, STRANGER], [0, 1, 2])
     assert (fake.frames - real.frames)[..., 24:].abs().mean() > 0.01 and fake.where is None
+
+
+def test_where_nobody_asks_for_places_none_are_told(clips: MemoryClips) -> None:
+    assert [view.where for view in Views(clips, ALL, 1, pairs=True).make(0, [REAL, FAKE, STRANGER], [0, 1, 2])] == [None] * 3
 
 
 @pytest.mark.parametrize("pairs", [True, False])
