@@ -18,7 +18,7 @@ from PIL import Image
 
 import media.decode
 from media.avif import as_shown, depth_of
-from media.decode import measured_seconds, probe, read_frames, read_image, shown_seconds
+from media.decode import REASONS, measured_seconds, probe, read_frames, read_image, shown_seconds
 from tests.media.videos import grey_steps, number_of, rewritten, shown_by, turned_clockwise, with_exif_turn, with_sound, write_video
 from workspace.errors import MediaError
 
@@ -518,6 +518,30 @@ def test_grey_deep_and_transparent_photos_become_8_bit_rgb():
     assert pixels[0, 0].tolist() == [127] * 3 and pixels[0, 7].tolist() == [0, 0, 255]
 
 
+def test_see_through_parts_of_a_tiff_are_laid_over_black_and_over_nothing_else():
+    """Its library has done it: over grey once more, the picture would come in as a haze."""
+    content = io.BytesIO()
+    Image.new("RGBA", (8, 8), (200, 100, 50, 51)).save(content, "TIFF")
+    assert np.abs(read_image(content.getvalue()).astype(int) - (40, 20, 10)).max() <= 1
+
+
+BEGINNINGS = [
+    b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\0\4ab", b"\x89PNG\r\n\x1a\n", b"BM",
+    b"II*\0", b"MM\0*", b"RIFF\0\0\0\0WEBP", b"GIF89a", b"\0\0\0\x20ftypavif",
+]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(BEGINNINGS), st.binary(max_size=80), st.sampled_from([b"", b"\xff\xd9"]))
+def test_whatever_the_bytes_of_a_photo_are_it_is_a_picture_or_has_a_reason(head, body, end):
+    try:
+        picture = read_image(head + body + end)
+    except MediaError as problem:
+        assert problem.why in REASONS
+    else:
+        assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+
+
 def test_the_name_does_not_decide_the_kind(tmp_path):
     path = tmp_path / "photo.mp4"
     path.write_bytes(cv2.imencode(".jpg", corner_mark())[1].tobytes())
@@ -603,7 +627,7 @@ def test_what_cannot_be_opened_has_its_own_reason(tmp_path):
         for read in (probe, read_image):
             with pytest.raises(MediaError) as problem:
                 read(path)
-            assert problem.value.why == why
+            assert problem.value.why == why in REASONS
 
 
 @settings(max_examples=30, deadline=None)
@@ -632,6 +656,15 @@ def test_a_bomb_of_a_photo_is_refused_by_its_header():
     for content in (png, jpeg):
         with pytest.raises(MediaError, match="picture too large"):
             read_image(bytes(content))
+
+
+@pytest.mark.parametrize(("height", "why"), [(8192, "truncated or corrupt"), (8193, "picture too large")])
+def test_a_photo_of_8192_by_8192_pixels_is_not_refused_for_its_size_and_a_larger_one_is(height, why):
+    png = bytearray(cv2.imencode(".png", corner_mark())[1].tobytes())
+    png[16:24] = (8192).to_bytes(4, "big") + height.to_bytes(4, "big")
+    with pytest.raises(MediaError) as problem:
+        read_image(bytes(png))
+    assert problem.value.why == why
 
 
 def covered(path, *pictures):
