@@ -1,21 +1,24 @@
-"""Which models learned from a case: the training tables of promoted cycles name it.
+"""Which models learned from a case or a sample: the training tables of their cycles name both.
 
 A cycle's commit keeps the hash of its training table (dvc.lock under its tag), DVC's cache the table. What was read is kept
-in `.vigil/learned/<cycle>.json`: a promoted cycle never changes, and its table may be erased later, the answer not.
+in `.vigil/learned/<cycle>.json`: a cycle that has ended never changes, and its table may be erased later, the answer not.
 """
 
+import contextlib
 import json
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from workspace.errors import VigilError
 from workspace.files import read_json, write_json
-from workspace.journal import Journal
+from workspace.forgetting import CLIP_PREFIX
+from workspace.journal import Event, Journal
 from workspace.objects import LOCK, UNREADABLE, cache_of, outputs_in, place_of
 from workspace.revisions import git
-from workspace.state import Champion, cycles, promoted
+from workspace.state import IMPORTED, Champion, candidates, cycles, promoted
 
 FOLDER = Path(".vigil/learned")
 TABLE = "train.parquet"
@@ -30,19 +33,15 @@ def learned_by(root: Path, case_id: str) -> list[dict[str, Any]]:
 
 
 def learned_from(root: Path, sample_id: str) -> list[dict[str, Any]]:
-    """The promoted models among whose training clips is one of this sample, or one forged with it, as their cards say. Ask before its faces are removed."""
-    import pyarrow.parquet
+    """The models, promoted (`version` from 1) or not (0), that were trained with a clip of this sample, or one forged with it; oldest first.
 
-    clips: set[str] = set()
-    start = f"{sample_id[:16]}-"
-    for index in [*(root / "data").glob("faces/*/index.parquet"), *(root / "data").glob("forged/*/index.parquet")]:
-        rows = pyarrow.parquet.read_table(index, columns=["sample_id", "sha256", "source_clip", "donor_clip"]).to_pylist()
-        clips |= {row["sha256"] for row in rows if row["sample_id"] == sample_id or row["source_clip"].startswith(start) or row["donor_clip"].startswith(start)}
-    found = []
-    for model in promoted(Journal(root).events()).values():
-        card = root / model.path / "card.json"
-        if clips and card.is_file() and clips & set(read_json(card).get("train_clips", [])):
-            found.append({"cycle": model.cycle, "version": model.version, "model_sha256": model.model_sha256})
+    Known from what was noted of their training tables, whatever was removed since, and from their cards while the sample's faces are here.
+    """
+    start, clips, found = sample_id[:CLIP_PREFIX], _clips_of(root, sample_id), []
+    for model in _models(Journal(root).events()):
+        card, noted = root / model.path / "card.json", _noted(root, model.cycle) or {}
+        if start in noted.get("samples", []) or (clips and card.is_file() and clips & set(read_json(card).get("train_clips", []))):
+            found.append(_named(model))
     return found
 
 
@@ -51,9 +50,23 @@ def remember(root: Path, cycle: str) -> None:
     table = root / "data" / "sets" / TABLE
     try:
         if read_json(table.with_name("report.json")).get("cycle") == cycle and table.is_file():
-            write_json(root / FOLDER / f"{cycle}.json", {"cycle": cycle, "cases": _cases_in(table)})
+            _note(root, cycle, table)
     except (OSError, ValueError):
         return
+
+
+def remember_all(root: Path, fetch: bool = False) -> None:
+    """Note what every model was trained with, before tables are removed. `fetch`: read those that are not here from the remote, too."""
+    if (lacking := not_known(root)) and fetch:
+        with contextlib.suppress(VigilError):  # a remote out of reach: who then removes something from it says so
+            _fetch_tables(root, lacking)
+            not_known(root)
+
+
+def not_known(root: Path) -> list[str]:
+    """Cycles with a model of which nobody can say here what samples it was trained with: nothing was noted, and the training table is not here."""
+    made = [model.cycle for model in _models(Journal(root).events()) if model.cycle != IMPORTED]
+    return [cycle for cycle in made if "samples" not in (_noted(root, cycle) or {})]
 
 
 def _index(root: Path) -> dict[str, list[dict[str, Any]]]:
@@ -75,46 +88,91 @@ def _index(root: Path) -> dict[str, list[dict[str, Any]]]:
         for model in promoted(events).values():
             if model.cycle not in closed:
                 continue
-            cases = _cases_of(root, model)
-            whole = whole and cases is not None
-            for case_id in cases or ():
-                index.setdefault(case_id, []).append({"cycle": model.cycle, "version": model.version, "model_sha256": model.model_sha256})
+            noted = _noted(root, model.cycle)
+            whole = whole and noted is not None
+            for case_id in (noted or {}).get("cases", []):
+                index.setdefault(case_id, []).append(_named(model))
         _cached[root] = (stamp, float("inf") if whole else time.monotonic() + LOOK_AGAIN_SECONDS, index)
         return index
 
 
-def _cases_of(root: Path, model: Champion) -> list[str] | None:
-    """The cases in a promoted cycle's training table; None where the table is on another machine."""
-    note = root / FOLDER / f"{model.cycle}.json"
+def _models(events: Sequence[Event]) -> list[Champion]:
+    """Every model that was made or promoted, oldest first."""
+    return list({**candidates(events), **promoted(events)}.values())
+
+
+def _named(model: Champion) -> dict[str, Any]:
+    return {"cycle": model.cycle, "version": model.version, "model_sha256": model.model_sha256}
+
+
+def _clips_of(root: Path, sample_id: str) -> set[str]:
+    """sha256 of the clips of a sample, and of those forged with it, whose faces are here."""
+    import pyarrow.parquet
+
+    clips: set[str] = set()
+    start = f"{sample_id[:CLIP_PREFIX]}-"
+    for index in [*(root / "data").glob("faces/*/index.parquet"), *(root / "data").glob("forged/*/index.parquet")]:
+        rows = pyarrow.parquet.read_table(index, columns=["sample_id", "sha256", "source_clip", "donor_clip"]).to_pylist()
+        clips |= {row["sha256"] for row in rows if row["sample_id"] == sample_id or row["source_clip"].startswith(start) or row["donor_clip"].startswith(start)}
+    return clips
+
+
+def _noted(root: Path, cycle: str) -> dict[str, list[str]] | None:
+    """The cases in a cycle's training table, and the first digits of its samples (what an older Vigil noted has none); None where it is on another machine."""
+    if "samples" in (noted := _read(root, cycle)):
+        return noted
+    remember(root, cycle)
+    if "samples" not in _read(root, cycle) and (table := _table_of(root, cycle)) is not None:
+        with contextlib.suppress(OSError, ValueError):  # damaged in the cache
+            _note(root, cycle, table)
+    return _read(root, cycle) or None
+
+
+def _read(root: Path, cycle: str) -> dict[str, list[str]]:
     try:
-        return list(read_json(note)["cases"])
-    except (OSError, ValueError, KeyError):
-        remember(root, model.cycle)
-    if note.is_file():
-        return list(read_json(note)["cases"])
-    table = _table_of(root, model.cycle)
-    if table is None:
-        return None
-    cases = _cases_in(table)
-    write_json(note, {"cycle": model.cycle, "cases": cases})
-    return cases
+        noted = read_json(root / FOLDER / f"{cycle}.json")
+        return {name: list(noted[name]) for name in ("cases", "samples") if name in noted}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _note(root: Path, cycle: str, table: Path) -> None:
+    """Write down the cases and samples that a training table names. Raises OSError or ValueError for one that cannot be read."""
+    import pyarrow.parquet
+
+    rows = pyarrow.parquet.read_table(table, columns=["case_id", "sample_id", "source_clip", "donor_clip"]).to_pylist()
+    cases = {row["case_id"] for row in rows if row["case_id"]}
+    samples = {row[name].partition("-")[0][:CLIP_PREFIX] for row in rows for name in ("sample_id", "source_clip", "donor_clip") if row[name]}
+    write_json(root / FOLDER / f"{cycle}.json", {"cycle": cycle, "cases": sorted(cases), "samples": sorted(samples)})
 
 
 def _table_of(root: Path, cycle: str) -> Path | None:
     """The training table under the cycle's tag, as DVC's cache keeps it."""
-    lock = git(root, "show", f"refs/tags/vigil/{cycle}:./{LOCK}", check=False)
+    md5 = _table_in(root, _sets_of(root, cycle))
+    table = place_of(cache_of(root), md5) if md5 else None
+    return table if table is not None and table.is_file() else None
+
+
+def _fetch_tables(root: Path, named: Iterable[str]) -> None:
+    """Have the training tables under these cycles' tags in DVC's cache, where the remote has them. Raises DataError when it cannot be read."""
+    from workspace.remote import fetch
+
+    if sets := {md5 for cycle in named if (md5 := _sets_of(root, cycle))}:
+        fetch(root, sets)
+        fetch(root, {md5 for folder in sets if (md5 := _table_in(root, folder))})
+
+
+def _sets_of(root: Path, cycle: str) -> str:
+    """The md5 of data/sets under the cycle's tag, '' where there is none."""
     try:
-        cache = cache_of(root)
-        listed = json.loads(place_of(cache, outputs_in(lock)["data/sets"]).read_bytes())
-        table = place_of(cache, next(entry["md5"] for entry in listed if entry["relpath"] == TABLE))
+        return outputs_in(git(root, "show", f"refs/tags/vigil/{cycle}:./{LOCK}", check=False)).get("data/sets", "")
+    except (*UNREADABLE, VigilError):
+        return ""
+
+
+def _table_in(root: Path, sets: str) -> str:
+    """The md5 of the training table in this version of data/sets, '' where its list of files is not in DVC's cache."""
+    try:
+        return str(next(entry["md5"] for entry in json.loads(place_of(cache_of(root), sets).read_bytes()) if entry["relpath"] == TABLE))
     except (*UNREADABLE, StopIteration, VigilError):
-        return None
-    return table if table.is_file() else None
-
-
-def _cases_in(table: Path) -> list[str]:
-    """Sorted ids of the cases that a training table names. Raises OSError for one that cannot be read."""
-    import pyarrow.parquet
-
-    found = pyarrow.parquet.read_table(table, columns=["case_id"])["case_id"].unique().to_pylist()
-    return sorted(case_id for case_id in found if case_id)
+        return ""

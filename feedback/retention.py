@@ -26,7 +26,7 @@ from feedback.access import Actor
 from feedback.database import Database, now
 from feedback.handover import remove_copies
 from feedback.keep import MediaStore, StoreSilent
-from feedback.learned import learned_by, learned_from
+from feedback.learned import learned_by, learned_from, remember_all
 from feedback.policies import POLICIES, policy_settings
 from feedback.tables import BROUGHT, CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from workspace.errors import DatabaseSilent
@@ -265,7 +265,8 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
     if not asked:
         return []
     case_of = {row["sha256"]: "" if row["detail"].get("everywhere") else str(row["detail"].get("case_id") or "-") for row in asked}
-    learned = {row["sha256"]: learned_from(root, row["sha256"]) for row in asked}  # before the faces go, by which it is known
+    remember_all(root, fetch=True)  # before the training tables go that name one of them
+    learned = {row["sha256"]: learned_from(root, row["sha256"]) for row in asked}
     forgotten = forget(root, case_of, who)
     _journal(root, [row for row in asked if row["sha256"] in forgotten.samples], forgotten)
     commit_journal(root, f"Erased {len(asked)} files on request")

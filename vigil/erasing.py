@@ -14,11 +14,13 @@ from vigil.proving import SHA256
 from workspace.errors import WorkspaceError
 from workspace.settings import Settings
 
+WHETHER = "whether the model of {cycle} learned from it; its training table is not here"
+
 
 def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
     """What `erase` would take out of the workspace for this upload or sample, and which models learned from it; changes nothing."""
     from feedback.database import exists
-    from feedback.learned import learned_from
+    from feedback.learned import learned_from, not_known
     from feedback.tables import BROUGHT, CASES
     from workspace.forgetting import would_forget
     from workspace.lease import lease
@@ -38,7 +40,7 @@ def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
         page = would_forget(root, sha256, case_id)
     if not (uploads or page["rows"] or page["cached_objects"] or sha256 in _samples_of(root)):
         raise _unknown(what)
-    return {**page, "uploads": sum(one["state"] != "erased" for one in uploads), "models": learned_from(root, sha256)}
+    return {**page, "uploads": sum(one["state"] != "erased" for one in uploads), "models": learned_from(root, sha256), "not_known": not_known(root)}
 
 
 def render_would_erase(page: dict[str, Any]) -> str:
@@ -53,8 +55,13 @@ def render_would_erase(page: dict[str, Any]) -> str:
     lines += [f"  {batch}: has the same file from another source, in which it stays" for batch in page["kept_in"]]
     lines += [f"  near duplicate, another file, which stays: {sample_id[:16]}..." for sample_id in page["near_duplicates"]]
     lines += [f"  {tag} cannot be restored whole any more" for tag in page["tags"]]
-    lines += [f"  cannot be erased: the weights of {model['cycle']} (v{model['version']}), which learned from it" for model in page["models"]]
+    lines += [f"  cannot be erased: the weights of {_name(model)}, which learned from it" for model in page["models"]]
+    lines += [f"  not known: {WHETHER.format(cycle=cycle)}" for cycle in page["not_known"]]
     return "\n".join(lines)
+
+
+def _name(model: dict[str, Any]) -> str:
+    return f"{model['cycle']} (v{model['version']})" if model["version"] else f"{model['cycle']} (never promoted)"
 
 
 def _of_shard(row: dict[str, Any]) -> str:
@@ -64,10 +71,12 @@ def _of_shard(row: dict[str, Any]) -> str:
 def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: str) -> dict[str, Any]:
     """Erase uploads (detection ids) and samples (sha256) and take what was erased out of the training data; with none only the latter.
 
-    Returns {"erased": [...], "training": [...], "left": n}: `left` erasures wait for the end of the cycle that is running.
+    Returns {"erased": [...], "training": [...], "left": n, "not_known": [...]}: `left` erasures wait for the end of the cycle that is running; of the
+    models of the cycles `not_known` nobody can say here what they were trained with.
     Raises WorkspaceError, with nothing erased, for one that nobody knows, without a name or a reason, and where a committed file cannot be read.
     """
     from feedback.keep import MediaStore
+    from feedback.learned import not_known
     from feedback.retention import Retention, finish_erasures
     from workspace.lease import lease
     from workspace.objects import refuse_damaged
@@ -89,7 +98,7 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
         ]
         training = finish_erasures(root, database, WHO)
         left = sum(row["state"] == "requested" for row in retention.erasures())
-    return {"erased": erased, "training": training, "left": left}
+    return {"erased": erased, "training": training, "left": left, "not_known": not_known(root) if training else []}
 
 
 def render_erased(found: dict[str, Any]) -> str:
@@ -110,8 +119,8 @@ def render_erased(found: dict[str, Any]) -> str:
             lines += [f"  {batch} has the same file from another source: it stays there, unless it is erased by its sha256." for batch in done["kept_in"]]
             lines += [f"  {tag} cannot be restored whole any more." for tag in done["tags"]]
         if row["models"]:
-            models = ", ".join(f"{model['cycle']} (v{model['version']})" for model in row["models"])
-            lines.append(f"  Cannot be erased: the weights of models that learned from it: {models}.")
+            lines.append(f"  Cannot be erased: the weights of models that learned from it: {', '.join(map(_name, row['models']))}.")
+    lines += [f"Not known: {WHETHER.format(cycle=cycle)}." for cycle in found["not_known"]]
     if found["left"]:
         lines.append(f"{found['left']} erasures wait for the end of the cycle that was begun. Next: vigil retrain")
     return "\n".join(lines) or "Nothing is to be erased."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feedback.learned import remember_all
 from workspace.errors import WorkspaceError
 from workspace.journal import Event, Journal
 from workspace.lease import lease
@@ -39,6 +40,8 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
         events = Journal(root).events()
         _refuse_tags(root, events, without_tags)
         running = open_cycle(events)
+        if delete and not running:
+            remember_all(root)  # what an erasure asks for later, and faces and tables told until now
         rows = []
         for pile in _piles(root, settings, events, without_tags):
             kept = pile.kept or (f"{running.cycle} is not finished" if running else "")

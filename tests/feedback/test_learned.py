@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from feedback.learned import FOLDER, learned_by, remember
+from feedback.learned import FOLDER, learned_by, learned_from, not_known, remember, remember_all
 from workspace.files import write_json
 from workspace.journal import Journal
+from workspace.objects import outputs_in
+from workspace.repository import commit, dvc_add, init_repository, push
+
+THEIRS, DONOR = "e" * 64, "d" * 64
 
 
 @pytest.fixture
@@ -21,6 +26,7 @@ def root(tmp_path: Path) -> Path:
     for number, outcome in ((1, "promoted"), (2, "held"), (3, "promoted"), (4, "")):
         cycle = f"2026-W0{number}.1"
         journal.append("cycle_opened", cycle=cycle, judged=[], base_model="", fingerprint="f", scheduled=False, week=cycle[:8])
+        journal.append("candidate", cycle=cycle, model_sha256=f"{number}" * 64, path=f"models/{cycle}")
         if outcome != "held":
             journal.append(
                 "promotion", cycle=cycle, model_sha256=f"{number}" * 64, path=f"models/{cycle}", previous_sha256="", who="vigil", why="every gate passed"
@@ -31,12 +37,22 @@ def root(tmp_path: Path) -> Path:
 
 
 def lay(root: Path, cycle: str, cases: list[str]) -> Path:
-    """The training table of a cycle, as `assemble` leaves it."""
+    """The training table of a cycle, as `assemble` leaves it: one clip a case, of a sample of its own, the first one forged from THEIRS and DONOR."""
     folder = root / "data" / "sets"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", {"cycle": cycle})
-    pyarrow.parquet.write_table(pyarrow.table({"clip_id": [str(n) for n in range(len(cases))], "case_id": cases}), folder / "train.parquet")
+    more = [""] * (len(cases) - 1)
+    columns = {"sample_id": [hash_of(case) for case in cases], "source_clip": [clip_of(THEIRS), *more], "donor_clip": [clip_of(DONOR), *more]}
+    pyarrow.parquet.write_table(pyarrow.table({"case_id": cases, **columns}), folder / "train.parquet")
     return folder / "train.parquet"
+
+
+def hash_of(case: str) -> str:
+    return hashlib.sha256(case.encode()).hexdigest()
+
+
+def clip_of(sample_id: str) -> str:
+    return f"{sample_id[:16]}-t0-c0"
 
 
 def version(root: Path, cycle: str, table: Path) -> None:
@@ -74,7 +90,8 @@ def test_what_was_not_noted_is_found_under_the_tag(root: Path) -> None:
     version(root, "2026-W01.1", lay(root, "2026-W01.1", ["c1"]))
     lay(root, "2026-W03.1", ["c2"])  # the workspace has moved on
     assert [one["cycle"] for one in learned_by(root, "c1")] == ["2026-W01.1"]
-    assert json.loads((root / FOLDER / "2026-W01.1.json").read_text()) == {"cases": ["c1"], "cycle": "2026-W01.1"}
+    samples = sorted(sample_id[:16] for sample_id in (hash_of("c1"), THEIRS, DONOR))
+    assert json.loads((root / FOLDER / "2026-W01.1.json").read_text()) == {"cases": ["c1"], "cycle": "2026-W01.1", "samples": samples}
 
 
 def test_a_journal_that_has_grown_is_read_again(root: Path) -> None:
@@ -91,3 +108,44 @@ def test_a_journal_that_has_grown_is_read_again(root: Path) -> None:
 
 def test_without_a_journal_nobody_has_learned(tmp_path: Path) -> None:
     assert learned_by(tmp_path, "c1") == []
+
+
+@pytest.mark.parametrize("sample_id", [hash_of("c1"), THEIRS, DONOR], ids=["its own", "forged from", "lent a face"])
+def test_the_models_that_learned_from_a_sample_are_known_when_its_faces_have_gone_held_ones_too(root: Path, sample_id: str) -> None:
+    """They were looked for in the faces that lay there: after one erasure, or `gc`, no model had learned from any other sample of the batch."""
+    for number, cases in ((1, ["c1"]), (2, ["c1"]), (3, ["c2"]), (4, ["c1"])):
+        lay(root, f"2026-W0{number}.1", cases)
+        remember(root, f"2026-W0{number}.1")
+    shutil.rmtree(root / "data")
+    named = [(one["cycle"], one["version"]) for one in learned_from(root, sample_id)]
+    forged = sample_id in (THEIRS, DONOR)  # lent to the first clip of each table
+    assert named == [("2026-W01.1", 1), ("2026-W02.1", 0), *([("2026-W03.1", 2)] if forged else []), ("2026-W04.1", 3)]
+    assert learned_from(root, "9" * 64) == [] == not_known(root)
+
+
+def test_what_an_older_vigil_noted_is_completed_before_the_tables_go(root: Path) -> None:
+    write_json(root / FOLDER / "2026-W01.1.json", {"cycle": "2026-W01.1", "cases": ["c1"]})
+    version(root, "2026-W01.1", lay(root, "2026-W01.1", ["c1"]))
+    assert not_known(root) == ["2026-W02.1", "2026-W03.1", "2026-W04.1"]
+    write_json(root / FOLDER / "2026-W01.1.json", {"cycle": "2026-W01.1", "cases": ["c1"]})
+    remember_all(root)
+    shutil.rmtree(root / "data")
+    shutil.rmtree(root / ".dvc")
+    assert [one["cycle"] for one in learned_from(root, hash_of("c1"))] == [one["cycle"] for one in learned_by(root, "c1")] == ["2026-W01.1"]
+
+
+def test_a_table_that_only_the_remote_has_is_read_before_it_is_deleted_there(root: Path) -> None:
+    """In a clone that was not pulled an erasure named nobody, and took the table off the remote."""
+    init_repository(root, ".vigil/remote")
+    lay(root, "2026-W01.1", ["c1"])
+    dvc_add(root, [root / "data" / "sets"])
+    pointer = (root / "data" / "sets.dvc").read_text()
+    push(root)
+    md5 = next(iter(outputs_in(pointer).values()))
+    (root / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"assemble": {"outs": [{"path": "data/sets", "md5": md5}]}}}))
+    commit(root, "2026-W01.1", "vigil/2026-W01.1")
+    shutil.rmtree(root / ".dvc" / "cache")
+    shutil.rmtree(root / "data")
+    assert learned_from(root, THEIRS) == [] and "2026-W01.1" in not_known(root)
+    remember_all(root, fetch=True)
+    assert [one["cycle"] for one in learned_from(root, THEIRS)] == ["2026-W01.1"] and "2026-W01.1" not in not_known(root)

@@ -13,7 +13,7 @@ import workspace.forgetting
 import workspace.manifest
 from tests.feedback.killing import killed_at_line
 from tests.workspace.worlds import no_file_larger_than
-from vigil.erasing import erase, would_erase
+from vigil.erasing import erase, render_erased, render_would_erase, would_erase
 from vigil.opening import open_workspace
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json, sha256_bytes, write_json
@@ -263,7 +263,7 @@ def test_with_a_half_written_file_of_dvc_nothing_is_erased_by_half(batch: Path, 
     assert read_manifest(root / "data" / "raw" / "b").equals(before)
     pointer.unlink()
     assert len(would_forget(root, gone)["rows"]) == 1
-    assert erase(root, settings, [], "ada", "what was asked for before") == {"erased": [], "training": [], "left": 0}, "nothing was noted either"
+    assert erase(root, settings, [], "ada", "what was asked for before") == {"erased": [], "training": [], "left": 0, "not_known": []}, "nothing was noted"
 
 
 @pytest.mark.parametrize(("left", "state"), [("never", "dropped"), ("quarantine", "dropped"), ("train", "new")])
@@ -276,3 +276,28 @@ def test_a_batch_of_which_nothing_can_be_used_is_dropped_and_no_other(batch: Pat
     write_manifest(table, batch)
     _drop_empty(root, ["b"], "ada")
     assert batch_states(Journal(root).events())["b"].state == state
+
+
+def test_each_of_two_samples_that_are_erased_one_after_the_other_names_the_models_that_learned_from_it(batch: Path, tmp_path: Path) -> None:
+    """The first erasure took the faces and tables away by which this was known: of the second it said that no model had learned from it."""
+    root = tmp_path / "opened"
+    open_workspace(root, "demo")
+    shutil.copytree(batch, root / "data" / "raw" / "b")
+    settings, journal = load_settings(root / "params.yaml"), Journal(root)
+    journal.append("cycle_opened", cycle="2026-W01.1", judged=["b"], base_model="", fingerprint="f", scheduled=False, week="2026-W01")
+    journal.append("candidate", cycle="2026-W01.1", model_sha256="a" * 64, path="models/2026-W01.1")
+    journal.append("cycle_closed", cycle="2026-W01.1", outcome="held", reason="", verdict_sha256="")
+    for place, columns in (("data/sets/train.parquet", {"case_id": ""}), ("data/faces/b/index.parquet", {"sha256": "c"})):
+        rows = [{"clip_id": f"{one[:16]}-t0-c0", "sample_id": one, "shard": "s.tar", "source_clip": "", "donor_clip": "", **columns} for one in SAMPLES[:2]]
+        (root / place).parent.mkdir(parents=True)
+        pd.DataFrame(rows).to_parquet(root / place)
+    write_json(root / "data/sets/report.json", {"cycle": "2026-W01.1"})
+    for gone, learned in ((SAMPLES[0], True), (SAMPLES[1], True), (SAMPLES[2], False)):
+        said = render_would_erase(would_erase(root, settings, gone))
+        assert ("the weights of 2026-W01.1 (never promoted), which learned from it" in said) == learned and "not known" not in said
+        said = render_erased(erase(root, settings, [gone], "ada", "asked to"))
+        assert ("the weights of models that learned from it: 2026-W01.1 (never promoted)." in said) == learned
+        assert not (root / "data" / "sets").exists() and not (root / "data" / "faces" / "b").exists()
+    shutil.rmtree(root / ".vigil" / "learned")
+    assert "not known: whether the model of 2026-W01.1 learned from it" in render_would_erase(would_erase(root, settings, SAMPLES[3]))
+    assert "Not known: whether the model of 2026-W01.1 learned from it" in render_erased(erase(root, settings, [SAMPLES[3]], "ada", "asked to"))
