@@ -14,23 +14,24 @@ batch to show it to people (feedback/gathering.py) goes out of the batches as we
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, String, cast, delete, select, update
+from sqlalchemy import Connection, String, cast, delete, func, select, update
 
 from feedback import audit
 from feedback.access import Actor
-from feedback.database import Database, now
+from feedback.database import Database, exists, now
 from feedback.handover import remove_copies
 from feedback.keep import MediaStore, StoreSilent
 from feedback.learned import learned_by, learned_from, remember_all
 from feedback.policies import POLICIES, policy_settings
 from feedback.tables import BROUGHT, CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from workspace.errors import DatabaseSilent
-from workspace.settings import FeedbackSettings
+from workspace.settings import FeedbackSettings, Settings
 
 if TYPE_CHECKING:
     from workspace.forgetting import Forgotten
@@ -246,6 +247,14 @@ class Retention:
         remove_copies(self.database.root, sha256)
         training = "requested" if requested else "kept" if kept_in else "none"
         return {"state": "erased", "training": training, "kept_in": kept_in, "models": models, "next": _said(sha256, training, kept_in, models)}
+
+
+def erasures_waiting(root: Path, settings: Settings) -> int:
+    """How many files were erased and are yet to be taken out of the training data; cheap."""
+    if not exists(root, settings):
+        return 0
+    with closing(Database(root, settings)) as database, database.read() as connection:
+        return connection.execute(select(func.count()).select_from(ERASURES).where(ERASURES.c.state == "requested")).scalar_one()
 
 
 def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict[str, Any]]:

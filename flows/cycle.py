@@ -23,7 +23,7 @@ from flows.environment import prepare_environment, say, sign_run
 from flows.opening import open_new_cycle, place_models, refuse_changed_champion, refuse_other_ground, write_batches
 from flows.plan import cycles_held, make_plan, settings_fingerprint, unread_sources
 from flows.policy import NOT_DUE, Start, waiting_reviews, what_starts
-from flows.taking_in import Taken, take_in
+from flows.taking_in import Taken, erase_requested, take_in
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, restore_cycle
 from workspace.errors import StageFailed, VigilError, without_passwords
@@ -212,7 +212,10 @@ def _nothing_new(journal: Journal, start: Start, taken: Taken) -> Outcome:
 
 
 def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, refused: str = "") -> Outcome:
-    """Promote or hold, then publish, report, version, close and commit. Each step is safe to repeat. `refused`: why nothing was trained."""
+    """Promote or hold, then publish, report, version, close and commit; then take out what people erased meanwhile.
+
+    Each step is safe to repeat. `refused`: why nothing was trained.
+    """
     from feedback.learned import remember
     from pipelines.decay import record as record_decay
     from pipelines.gate import read_report, report_of
@@ -240,6 +243,8 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     finish_commit(root)
     report = root / "reports" / "report.html"
     figures = read_report(root / "reports" / "evaluation.json") if trained else {}
+    for line in erase_requested(root, settings):
+        say(line)
     return Outcome(decision.outcome, decision.reason, cycle.cycle, cycle.judged, figures, os.path.relpath(report, Path.cwd()))
 
 

@@ -143,6 +143,8 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     left = left_behind(root, settings)
     row("left behind", not left, "; ".join(left) or "nothing", "run `vigil doctor --fix`, or simply `vigil retrain`: both close it")
     row("service", *_service(root, settings))
+    if (waiting := _erasures(root, settings)) is not None:
+        row("erasures", True, what_waits(waiting, running.cycle if running else "") or "none waits")
     if wrong := registry.damage(root, settings):
         row("registry", False, wrong, registry.MEND_DATABASE)
         return rows
@@ -178,6 +180,25 @@ def _service(root: Path, settings: Settings) -> tuple[bool, str, str]:
     except VigilError as problem:
         return False, f"{problem.what} {problem.why}".strip(), problem.next_step
     return True, f"its database is of schema {behind[0]}; `vigil upgrade` makes it {behind[1]}" if behind else "its database answers", ""
+
+
+def _erasures(root: Path, settings: Settings) -> int | None:
+    """How many erasures wait; None where there is no database, or none that can be asked without changing it."""
+    from feedback.database import exists, schema_behind
+    from feedback.retention import erasures_waiting
+
+    try:
+        return erasures_waiting(root, settings) if exists(root, settings) and not schema_behind(root, settings) else None
+    except VigilError:  # it has a row of its own
+        return None
+
+
+def what_waits(erasures: int, running: str) -> str:
+    """What is still to be erased from the training data, and what does it, '' where nothing is; `running` is the cycle that is open."""
+    if not erasures:
+        return ""
+    does_it = f"when {running} ends (`vigil retrain`)" if running else "with the next cycle, or now with `vigil erase --who NAME --why REASON`"
+    return f"{erasures} erased file{'s leave' if erasures > 1 else ' leaves'} the training data {does_it}"
 
 
 def left_behind(root: Path, settings: Settings) -> list[str]:

@@ -32,7 +32,7 @@ def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
     every = [*sources, *_reviewed_cases(root, settings)]
     report = ingest(root, settings, every, progress=Progress("ingest")) if every else None
     close_outbox(root, settings)
-    lines = [*(report.lines() if report else ()), *_erase_requested(root, settings)]
+    lines = [*(report.lines() if report else ()), *erase_requested(root, settings)]
     version_batches(root)
     return Taken(tuple(lines), tuple(f"{source}: {in_one_line(why)}" for source, why in report.refused.items()) if report else ())
 
@@ -64,15 +64,20 @@ def close_outbox(root: Path, settings: Settings) -> None:
     mark_ingested(root, settings, batch_of)
 
 
-def _erase_requested(root: Path, settings: Settings) -> list[str]:
-    """Uploads that were erased since the last cycle leave the training data before anything is learned."""
+def erase_requested(root: Path, settings: Settings) -> list[str]:
+    """What was erased since the last cycle leaves the training data, here and on the remote; returns a line for each file. Between cycles, under the lease."""
     from feedback.database import Database, exists
     from feedback.retention import finish_erasures
+    from workspace.remote import send_missing
 
     if not exists(root, settings):
         return []
+    lines: list[str] = []
     with closing(Database(root, settings)) as database:
         try:
-            return [f"erased {row['sha256'][:16]} on request" for row in finish_erasures(root, database)]
+            lines += [f"erased {row['sha256'][:16]} on request" for row in finish_erasures(root, database)]
+            if lines:
+                send_missing(root)  # of the batches that were packed anew
         except VigilError as problem:  # the batches come first: what is left is copies that no stage reads, and the next cycle tries again
-            return [str(problem)]
+            lines.append(str(problem))
+    return lines

@@ -93,6 +93,7 @@ def model_rows(root: Path) -> list[dict[str, Any]]:
 
 def status_of(root: Path, settings: Settings) -> dict[str, Any]:
     """The last cycles, the champion, open work, and what `vigil retrain` would do now."""
+    from feedback.retention import erasures_waiting
     from vigil.cycles import would_run
 
     events = Journal(root).events()
@@ -109,18 +110,23 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
             for one in cycles(events)
         ],
         "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in BATCH_STATES},
+        "erasures_waiting": erasures_waiting(root, settings),
         "next": plan.as_dict(),
     }
 
 
 def render_status(page: dict[str, Any]) -> str:
     """The status as text."""
+    from flows.health import what_waits
+
     leading = page["champion"]
     lines = [f"{page['workspace']} (profile {page['profile']})"]
     lines.append(f"champion  {leading['cycle']}  {leading['model_sha256'][:12]}" if leading else "champion  none yet")
     lines += [f"{one['cycle']:<12}{one['outcome'].upper():<10}{one['reason']}" for one in page["cycles"][-8:]] or ["no cycle has run yet"]
     counts = ", ".join(f"{count} {state}" for state, count in page["batches"].items() if count)
     lines.append(f"batches   {counts or 'none'}")
+    if waits := what_waits(page["erasures_waiting"], page["open_cycle"] or ""):
+        lines.append(f"erasures  {waits}")
     plan = page["next"]
     if page["run_by"]:
         lines.append(f"running   {page['open_cycle']}, by {page['run_by']}")

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from feedback.retention import Retention
-from flows.cycle import keep_candidate, settle_batches
+from flows.cycle import conclude, keep_candidate, settle_batches
 from flows.decide import Decision
+from flows.health import examine
 from flows.opening import drawn_forgers, open_new_cycle, place_models, waiting_forgers
 from flows.plan import make_plan
 from flows.policy import Start
@@ -22,14 +23,19 @@ from tests.pipelines.small_world import demo_settings
 from tests.workspace.worlds import make_model, verdict_for
 from vigil.cycles import run_cycle
 from vigil.deciding import override_gate
+from vigil.erasing import erase, render_erased
 from vigil.opening import open_workspace
+from vigil.reading import render_status, status_of
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle, restore_cycle
 from workspace.errors import ModelFileError
 from workspace.files import sha256_bytes, write_json
+from workspace.forgetting import batches_with
 from workspace.journal import Journal
 from workspace.lease import lease
+from workspace.manifest import read_manifest
 from workspace.promotion import bootstrap, override, promote
+from workspace.remote import verify
 from workspace.settings import SourceSettings, load_settings
 from workspace.state import batch_states, cycles
 
@@ -144,6 +150,40 @@ def test_the_only_source_is_passed_over_too_where_it_cannot_be_understood_and_er
     assert len(taken.problems) == 1 and taken.problems[0].startswith("bad: ") and "label '1'" in taken.problems[0]
     assert f"erased {sha256_bytes(content)[:16]} on request" in taken.lines
     assert [batch.state for batch in batch_states(Journal(root).events()).values()] == ["dropped"]
+
+
+def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path: Path) -> None:
+    """It waited for a cycle after that, which comes when something is new: `vigil erase` had said `vigil retrain`, and nothing else a word."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    world, journal = World(root), Journal(root)
+    contents = [cv2.imencode(".jpg", np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes() for seed in (0, 1)]
+    (detection, case), (_, other) = (world.upload(content) for content in contents)
+    world.decide(case, "real")
+    world.decide(other, "real")
+    settings, gone = world.settings, sha256_bytes(contents[0])
+    with lease(root, "retrain"):
+        take_in.fn(root, settings, [])
+        (batch,) = batch_states(journal.events())
+        write_json(root / "reports" / "validate" / f"{batch}.json", {"batch": batch, "success": True, "expectations": []})
+        cycle = open_new_cycle(root, journal, settings, make_plan(journal.events(), settings), Start("person", "a person asked"))
+    assert Retention(world.database, world.media, settings.feedback).erase(world.sender, detection)["training"] == "requested"
+    said = render_erased(erase(root, settings, [], "ana", "asked to"))
+    assert said == "1 erasures wait for the end of the cycle that was begun. Next: vigil retrain"
+
+    def erasures() -> tuple[str, bool]:
+        (row,) = [row for row in examine(root, settings) if row["check"] == "erasures"]
+        return row["found"], f"erasures  {row['found']}" in render_status(status_of(root, settings))
+
+    waits = f"1 erased file leaves the training data when {cycle.cycle} ends (`vigil retrain`)"
+    assert erasures() == (waits, True)
+    with lease(root, "retrain"):
+        conclude(root, settings, journal, cycle, "nothing was trained")
+    use = read_manifest(root / "data" / "raw" / batch).set_index("sample_id")["use"]
+    assert use[gone] == "never" != use[sha256_bytes(contents[1])] and not batches_with(root, gone)
+    assert verify(root).whole, "the batch that was packed anew is on the remote"
+    assert erasures() == ("none waits", False)
+    world.close()
 
 
 def test_an_override_that_has_ended_makes_nothing_due(tmp_path: Path) -> None:
