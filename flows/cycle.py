@@ -20,8 +20,8 @@ from prefect.context import FlowRunContext
 from flows.closing import finish_commit
 from flows.decide import Decision, decide_outcome, decided, refused_untrained
 from flows.environment import prepare_environment, say, sign_run
-from flows.opening import open_new_cycle, place_models, refuse_changed_champion, refuse_other_ground, write_batches
-from flows.plan import cycles_held, make_plan, settings_fingerprint, unread_sources
+from flows.opening import made_with, open_new_cycle, place_models, refuse_changed_champion, refuse_other_ground, write_batches
+from flows.plan import cycles_held, make_plan, unread_sources
 from flows.policy import NOT_DUE, Start, waiting_reviews, what_starts
 from flows.taking_in import Taken, erase_requested, take_in
 from workspace.batches import set_batch_state
@@ -170,6 +170,8 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
         say(f"going on with {opened.cycle}")
         if decided(journal.events(), opened.cycle):
             return conclude(root, settings, journal, opened)
+        if opened.trains and not made_with(journal.events(), settings, opened):
+            say("settings changed since: seed, forgers and kind of training stay as it was opened; the next cycle takes the change whole")
     else:
         taken = take_in(root, settings, sources)
         for line in taken.lines:
@@ -249,9 +251,8 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
 
 
 def keep_candidate(root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path) -> None:
-    """Lay the model that was judged, every file of it, where it can serve from, and journal it with the settings of now.
+    """Lay the model that was judged, every file of it, where it can serve from, and journal it with the settings that it was made with.
 
-    They are those it was made with: what changed while the cycle paused, its stages have met.
     A changed setting may leave the weights as they were and give another threshold or another export.
     """
     from workspace.repository import dvc_add, replace_folder
@@ -261,7 +262,8 @@ def keep_candidate(root: Path, settings: Settings, journal: Journal, cycle: Cycl
         replace_folder(made, model_dir)
     dvc_add(root, [model_dir])
     sha256 = read_json(made / "card.json")["model_sha256"]
-    known, fingerprint = next(one for one in cycles(journal.events()) if one.cycle == cycle.cycle), settings_fingerprint(settings)
+    events = journal.events()
+    known, fingerprint = next(one for one in cycles(events) if one.cycle == cycle.cycle), made_with(events, settings, cycle)
     if (known.model_sha256, known.fingerprint) != (sha256, fingerprint):
         journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}", fingerprint=fingerprint)
 

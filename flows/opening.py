@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment import say
-from flows.plan import Plan
-from flows.policy import Start, how_much
+from flows.plan import Plan, settings_fingerprint
+from flows.policy import FULL, Start, how_much
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, write_cycle
 from workspace.errors import SettingsError
 from workspace.files import atomic_file, read_json, write_json
-from workspace.journal import Journal
+from workspace.journal import Event, Journal
 from workspace.modelfiles import is_as_promoted, verify_promoted
 from workspace.settings import Settings
 from workspace.state import IMPORTED, anchor, cycles, promoted
@@ -95,14 +95,12 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
     now = datetime.now(UTC)
     week = start.week or iso_week(now, settings.schedule.timezone)
     work = how_much(journal.events(), settings, plan, now)
-    older = anchor(journal.events(), settings.evaluate.anchor_promotions)
     why = (start.why, *plan.reasons, f"{work.kind}: {work.why}")
     judged = tuple(batch for batch in plan.judged if batch not in refused)
     if not plan.regardless and not any(_teaches(root, batch) for batch in judged if batch not in plan.deferred):
         judged = tuple(batch for batch in judged if batch not in plan.deferred)  # there is nothing beside which to judge them again
     cycle = Cycle(
         cycle=next_cycle_id(journal.events(), week),
-        seed=settings.seed,
         batches=tuple(sorted({*judged, *plan.accepted})),
         judged=judged,
         vouched=tuple(batch for batch in plan.vouched if batch in judged),
@@ -113,11 +111,8 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         why=why,
         base_model=plan.base_model,
         base_cycle=plan.base_cycle,
-        anchor_model=older.model_sha256 if older else "",
-        anchor_cycle=older.cycle if older else "",
         known_generators=tuple(known_generators(root, plan.base_cycle)),
-        drawn_forgers=drawn_forgers(settings, len(cycles(journal.events())), now.date()),
-        waiting_forgers=waiting_forgers(settings, now.date()),
+        **_taken_over(journal.events(), settings, now),
     )
     write_cycle(root, cycle)
     journal.append(
@@ -129,6 +124,31 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         started_by=start.by,
     )
     return cycle
+
+
+def _taken_over(events: Sequence[Event], settings: Settings, now: datetime) -> dict[str, Any]:
+    """What a cycle takes from the settings when it opens, and keeps, whatever is changed while it is paused."""
+    older = anchor(events, settings.evaluate.anchor_promotions)
+    return {
+        "seed": settings.seed,
+        "anchor_model": older.model_sha256 if older else "",
+        "anchor_cycle": older.cycle if older else "",
+        "drawn_forgers": drawn_forgers(settings, len(cycles(events)), now.date()),
+        "waiting_forgers": waiting_forgers(settings, now.date()),
+    }
+
+
+def made_with(events: Sequence[Event], settings: Settings, cycle: Cycle) -> str:
+    """The fingerprint of the settings that an open cycle's model is made with, should it end with these; '' where part of it is made with others.
+
+    What was changed while it was paused its stages meet, but what it was opened with stays, and a fine-tune is no training with other settings.
+    """
+    opening = next(number for number, event in enumerate(events) if event.kind == "cycle_opened" and event["cycle"] == cycle.cycle)
+    opened, fingerprint = events[opening], settings_fingerprint(settings)
+    if fingerprint == opened["fingerprint"]:
+        return fingerprint
+    would_take = _taken_over(events[:opening], settings, datetime.fromisoformat(opened.time))
+    return fingerprint if cycle.work == FULL and all(getattr(cycle, name) == value for name, value in would_take.items()) else ""
 
 
 def nothing_to_learn(root: Path, judged: Sequence[str], plan: Plan) -> tuple[str, ...]:

@@ -68,6 +68,9 @@ def what_starts(events: Sequence[Event], settings: Settings, now: datetime, *, s
 
 def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datetime) -> Work:
     """Full where the settings ask for nothing else, and wherever a fine-tune would build on what is not there, not the same any more, or too old."""
+    if plan.resume:
+        opened = next(event for event in events if event.kind == "cycle_opened" and event["cycle"] == plan.resume)
+        return Work(opened.get("work", FULL), opened.get("steps", 1.0), f"as {plan.resume} was opened")
     policy = settings.policy
     full = last_full(events, plan.base_cycle)
     prints = [cycle.fingerprint for cycle in cycles(events) if cycle.cycle == plan.base_cycle]

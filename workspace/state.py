@@ -55,7 +55,7 @@ class ModelState:
 @dataclass(frozen=True, slots=True)
 class CycleState:
     """A cycle as journalled. `outcome` is promoted, held, or '' while it is open; `model_sha256` is its candidate's, '' when none was made;
-    `fingerprint` that of the settings it was opened with, or its candidate was made with.
+    `fingerprint` that of the settings it was opened with, or its candidate was made with, '' where this was done with those of before and after a change.
     """
 
     cycle: str

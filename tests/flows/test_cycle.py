@@ -16,7 +16,7 @@ from flows.decide import Decision
 from flows.health import examine
 from flows.opening import drawn_forgers, open_new_cycle, place_models, waiting_forgers
 from flows.plan import make_plan
-from flows.policy import Start
+from flows.policy import Start, how_much
 from flows.taking_in import take_in
 from tests.feedback.world import World
 from tests.pipelines.small_world import demo_settings
@@ -27,7 +27,7 @@ from vigil.erasing import erase, render_erased
 from vigil.opening import open_workspace
 from vigil.reading import render_status, status_of
 from workspace.batches import set_batch_state
-from workspace.cycle import Cycle, read_cycle, restore_cycle
+from workspace.cycle import Cycle, read_cycle, restore_cycle, write_cycle
 from workspace.errors import ModelFileError
 from workspace.files import sha256_bytes, write_json
 from workspace.forgetting import batches_with
@@ -36,7 +36,7 @@ from workspace.lease import lease
 from workspace.manifest import read_manifest
 from workspace.promotion import bootstrap, override, promote
 from workspace.remote import verify
-from workspace.settings import SourceSettings, load_settings
+from workspace.settings import Settings, SourceSettings, load_settings
 from workspace.state import batch_states, cycles
 
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
@@ -194,23 +194,74 @@ def test_an_override_that_has_ended_makes_nothing_due(tmp_path: Path) -> None:
     assert not make_plan(journal.events(), SETTINGS, now=now + timedelta(days=2)).needed
 
 
+def keep(root: Path, settings: Settings) -> None:
+    """Journal the model in build/model as the open cycle's candidate, with these settings."""
+    journal = Journal(root)
+    cycle = restore_cycle(root, journal.events(), cycles(journal.events())[-1].cycle)
+    if not (root / "build" / "model").exists():
+        make_model(root, cycle.cycle)
+        shutil.copytree(root / "models" / cycle.cycle, root / "build" / "model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workspace.repository.dvc_add", lambda root, paths: None)
+        keep_candidate(root, settings, journal, cycle, root / "models" / cycle.cycle)
+
+
+def with_lr(times: float) -> Settings:
+    """Settings that every stage meets which they concern, whenever they are changed."""
+    return SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"lr": SETTINGS.train.lr * times})})
+
+
 def test_a_cycle_that_ended_with_other_settings_than_it_was_opened_with_trained_with_those(tmp_path: Path) -> None:
     """Edited while it paused, they were what its stages met; the journal had those of before, and a change back was no change."""
     journal = open_with(tmp_path, {"good": True})
     (opened,) = cycles(journal.events())
-    make_model(tmp_path, opened.cycle)
-    made = tmp_path / "build" / "model"
-    shutil.copytree(tmp_path / "models" / opened.cycle, made)
-    changed = SETTINGS.model_copy(update={"seed": SETTINGS.seed + 1})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workspace.repository.dvc_add", lambda root, paths: None)
-        for _ in range(2):
-            keep_candidate(tmp_path, changed, journal, restore_cycle(tmp_path, journal.events(), opened.cycle), tmp_path / "models" / opened.cycle)
+    changed = with_lr(2)
+    for _ in range(2):
+        keep(tmp_path, changed)
     assert [event.kind for event in journal.events()].count("candidate") == 1, "said once"
     journal.append("cycle_closed", cycle=opened.cycle, outcome="promoted", reason="", verdict_sha256="")
     set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
     assert not make_plan(journal.events(), changed).reasons
     assert make_plan(journal.events(), SETTINGS).reasons == ("a setting or a stage version changed",)
+
+
+@pytest.mark.parametrize("what", ["seed", "forgers", "anchor", "fine-tune"])
+def test_a_change_that_a_paused_cycle_could_not_take_over_is_tried_by_the_next(tmp_path: Path, what: str) -> None:
+    """The journal said that the model was trained with it: nothing was new then, and the next week fine-tuned on what had never been trained with it."""
+    sha256 = [make_model(tmp_path, f"2026-W0{number}.1") for number in (1, 2, 3)]
+    for number, made in enumerate(sha256, 1):
+        name, base = f"2026-W0{number}.1", sha256[number - 2] if number > 1 else ""
+        promote(tmp_path, tmp_path / "models" / name, expected_champion_sha256=base, verdict=verdict_for(name, made, base), cycle=name, who="a", why="b")
+    forge, evaluate = SETTINGS.forge, SETTINGS.evaluate
+    changed = {
+        "seed": SETTINGS.model_copy(update={"seed": SETTINGS.seed + 1}),
+        "forgers": SETTINGS.model_copy(update={"forge": forge.model_copy(update={"forgers": forge.forgers[:1]})}),
+        "anchor": SETTINGS.model_copy(update={"evaluate": evaluate.model_copy(update={"anchor_promotions": 1})}),
+        "fine-tune": with_lr(2),
+    }[what]
+    journal = open_with(tmp_path, {"good": True})
+    cycle = read_cycle(tmp_path)
+    if what == "fine-tune":
+        write_cycle(tmp_path, replace(cycle, work="fine-tune", steps=0.25))
+    plan = make_plan(journal.events(), changed)
+    assert plan.resume and how_much(journal.events(), changed, plan, datetime.now(UTC)).why == f"as {cycle.cycle} was opened"
+    keep(tmp_path, changed)
+    keep(tmp_path, changed)
+    assert [event["fingerprint"] for event in journal.events() if event.kind == "candidate"] == [""]
+    journal.append("cycle_closed", cycle=cycle.cycle, outcome="promoted", reason="", verdict_sha256="")
+    set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
+    for settings in (changed, SETTINGS):
+        plan = make_plan(journal.events(), settings)
+        assert plan.reasons == ("a setting or a stage version changed",) and plan.regardless, "it was trained with neither"
+
+
+def test_a_cycle_whose_settings_were_changed_back_before_it_ended_trained_with_those_it_was_opened_with(tmp_path: Path) -> None:
+    journal = open_with(tmp_path, {"good": True})
+    changed = SETTINGS.model_copy(update={"seed": SETTINGS.seed + 1})
+    keep(tmp_path, changed)
+    keep(tmp_path, SETTINGS)
+    prints = [event["fingerprint"] for event in journal.events() if event.kind == "candidate"]
+    assert prints == ["", cycles(journal.events())[-1].fingerprint] and prints[1] == make_plan(journal.events(), SETTINGS).fingerprint
 
 
 def test_a_deferred_batch_stays_so_whatever_holds_a_later_cycle_until_a_person_has_to_decide(tmp_path: Path) -> None:
