@@ -75,7 +75,9 @@ def erase_requested(root: Path, settings: Settings) -> list[str]:
     lines: list[str] = []
     with closing(Database(root, settings)) as database:
         try:
-            lines += [f"erased {row['sha256'][:16]} on request" for row in finish_erasures(root, database)]
+            for row in finish_erasures(root, database):
+                learned = ", ".join(model["cycle"] for model in row["models"])
+                lines.append(f"erased {row['sha256'][:16]} on request{f'; the weights of {learned} learned from it and stay' if learned else ''}")
             if lines:
                 send_missing(root)  # of the batches that were packed anew
         except VigilError as problem:  # the batches come first: what is left is copies that no stage reads, and the next cycle tries again

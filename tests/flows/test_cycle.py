@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from feedback.learned import FOLDER
 from feedback.retention import Retention
 from flows.cycle import conclude, keep_candidate, settle_batches
 from flows.decide import Decision
@@ -152,7 +153,7 @@ def test_the_only_source_is_passed_over_too_where_it_cannot_be_understood_and_er
     assert [batch.state for batch in batch_states(Journal(root).events()).values()] == ["dropped"]
 
 
-def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path: Path) -> None:
+def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It waited for a cycle after that, which comes when something is new: `vigil erase` had said `vigil retrain`, and nothing else a word."""
     root = tmp_path / "w"
     open_workspace(root, "demo")
@@ -177,8 +178,11 @@ def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path
 
     waits = f"1 erased file leaves the training data when {cycle.cycle} ends (`vigil retrain`)"
     assert erasures() == (waits, True)
+    journal.append("candidate", cycle=cycle.cycle, model_sha256="a" * 64, path=f"models/{cycle.cycle}")
+    write_json(root / FOLDER / f"{cycle.cycle}.json", {"cycle": cycle.cycle, "cases": [], "samples": [gone[:16]]})
     with lease(root, "retrain"):
         conclude(root, settings, journal, cycle, "nothing was trained")
+    assert f"erased {gone[:16]} on request; the weights of {cycle.cycle} learned from it and stay" in capsys.readouterr().err
     use = read_manifest(root / "data" / "raw" / batch).set_index("sample_id")["use"]
     assert use[gone] == "never" != use[sha256_bytes(contents[1])] and not batches_with(root, gone)
     assert verify(root).whole, "the batch that was packed anew is on the remote"
