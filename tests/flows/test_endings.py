@@ -13,7 +13,7 @@ from flows.taking_in import Taken
 from tests.flows.test_weeks import Clock, Loop
 from vigil.deciding import set_batch_state
 from workspace.cycle import read_cycle
-from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, StageFailed
+from workspace.errors import DataError, ModelFileError, RegistryUnavailable, SettingsError, StageFailed
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.settings import SplitSettings
@@ -178,7 +178,9 @@ def test_a_week_whose_source_was_down_stays_due(loop: Loop, monkeypatch: pytest.
     take_in = loop.take_in
     monkeypatch.setattr(flows.cycle, "take_in", lambda *words: Taken((), ("press: no answer",)) if down["is"] else take_in(*words))
     loop.waiting.append(("b002", "good"))
-    assert loop.run(True, None) == "nothing new" and loop.due() is not None
+    with pytest.raises(DataError, match="press: no answer"):
+        loop.run(True, None)
+    assert loop.due() is not None
     down["is"] = False
     assert loop.run(True, None) == "promoted" and loop.due() is None
 
