@@ -1,10 +1,11 @@
 """What a person decides: a batch's state, the first champion, a gate that holds nothing for some days, a rollback."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from workspace.batches import set_batch_state as journal_batch_state
 from workspace.errors import RegistryUnavailable, WorkspaceError
-from workspace.journal import Journal
+from workspace.journal import Event, Journal
 from workspace.lease import lease
 from workspace.settings import Settings
 from workspace.state import batch_states, champion, cycles, held_batches, open_cycle
@@ -55,8 +56,9 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
 def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
     """Make the last candidate the first champion on a person's word, once it answers in a real service; returns the sentence for a person.
 
-    Its batches count as accepted by that person. Raises WorkspaceError without a judged candidate, while a cycle is unfinished, where the
-    service does not take the model or a gate failed that nobody can vouch for; PromotionConflict when there is a champion.
+    Its batches count as accepted by that person. Raises WorkspaceError without a judged candidate, while a cycle is unfinished, where a batch that the
+    model learned from was dropped since, the service does not take the model or a gate failed that nobody can vouch for; PromotionConflict when there is
+    a champion.
     """
     from flows.environment import prepare_environment
 
@@ -78,6 +80,8 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
         model = candidates(events).get(str(verdict.get("cycle")))
         if model is None:
             raise WorkspaceError("There is no model to begin with.", why="no cycle here has judged one", next_step="Run `vigil retrain`.")
+        if champion(events) is None:
+            _refuse_withdrawn(events, model.cycle)
         if not (root / model.path).is_dir():  # `vigil gc --delete` removes the files of a held model that DVC keeps
             pull(root, [f"{model.path}.dvc"])
         if champion(events) is None:
@@ -95,6 +99,18 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
     told = f"{model.cycle} is the first champion ({who}: {why})."
     set_aliases(root, settings, told)
     return f"{told} Every later model comes through the gates."
+
+
+def _refuse_withdrawn(events: Sequence[Event], cycle: str) -> None:
+    """Raise WorkspaceError where a batch that the model of this cycle learned from was dropped since: it knows what was withdrawn."""
+    states = batch_states(events)
+    learned = next(one.batches for one in cycles(events) if one.cycle == cycle)
+    if gone := [batch for batch in learned if states[batch].state == "dropped"]:
+        raise WorkspaceError(
+            "Nothing was promoted.",
+            why="; ".join(f"{cycle} learned from {batch}, which is dropped ({states[batch].who}: {states[batch].why})" for batch in gone),
+            next_step=f"Bring in other media, then run `vigil retrain`. What was dropped by mistake: `vigil batches hold {gone[0]}`, then this again.",
+        )
 
 
 def set_aliases(root: Path, settings: Settings, told: str) -> None:

@@ -26,6 +26,7 @@ from vigil.taking_in import ingest_sources
 from vigil.upgrading import upgrade_workspace
 from workspace import registry
 from workspace.errors import WorkspaceError
+from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.lease import lease_holder
 from workspace.promotion import promote
@@ -220,6 +221,31 @@ def test_what_the_service_cannot_use_is_named(tmp_path: Path, name: str, content
     (root / name).unlink()
     Database(root, settings).close()
     assert [row["found"] for row in examine(root, settings) if row["check"] == "service"] == ["its database answers"]
+
+
+def held_first(root: Path) -> tuple[Settings, str]:
+    """A workspace whose first cycle the gates held: the settings, and the cycle, whose batch is b1."""
+    open_workspace(root, "demo")
+    journal, cycle = Journal(root), "2026-W46.1"
+    journal.append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    journal.append("cycle_opened", cycle=cycle, judged=["b1"], base_model="", fingerprint="", scheduled=False, week="")
+    sha256 = make_model(root, cycle)
+    journal.append("candidate", cycle=cycle, model_sha256=sha256, path=f"models/{cycle}")
+    journal.append("batch_state", batch="b1", state="held", who="vigil", why="AUC 0.88")
+    journal.append("cycle_closed", cycle=cycle, outcome="held", reason="AUC 0.88", verdict_sha256="")
+    write_json(root / "reports" / "verdict.json", verdict_for(cycle, sha256, verdict="fail"))
+    return load_settings(root / "params.yaml"), cycle
+
+
+def test_a_model_that_learned_from_what_was_dropped_since_is_no_beginning(tmp_path: Path) -> None:
+    """It led without a word, judged on a holdout that no later cycle has."""
+    root = tmp_path / "w"
+    settings, cycle = held_first(root)
+    set_batch_state(root, "b1", "dropped", "ann", "consent withdrawn")
+    before = (root / "journal.jsonl").read_bytes()
+    with pytest.raises(WorkspaceError, match=rf"{cycle} learned from b1, which is dropped \(ann: consent withdrawn\)[\s\S]*vigil retrain"):
+        bootstrap_first(root, settings, "bob", "a start")
+    assert (root / "journal.jsonl").read_bytes() == before
 
 
 HOLD = """
