@@ -16,6 +16,7 @@ from workspace.settings import Settings
 
 GOLDEN_CLIPS = 8
 SHADOW = Path("reports/shadow.json")
+HOLDOUT = Path("data/sets/holdout.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,21 @@ def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
                 process.kill()
                 process.wait()
     return _shadow(found, root, settings, model_dir) if found.passed else found
+
+
+def golden_files(root: Path) -> list[Path]:
+    """The files that the golden clips are read from: the holdout's table and, where that is here, the shards that it names. An erasure removes them."""
+    if not (root / HOLDOUT).is_file():
+        return [root / HOLDOUT]
+    return [root / HOLDOUT, *sorted({root / row["store"] / row["shard"] for row in _golden_rows(root)})]
+
+
+def _golden_rows(root: Path) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    from pipelines.rows import rows_of
+
+    return rows_of(pd.read_parquet(root / HOLDOUT).sort_values("clip_id").head(GOLDEN_CLIPS))
 
 
 def _shadow(found: ProbeResult, root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
@@ -140,18 +156,17 @@ def _resident(pid: int) -> int:
 
 def _compare(client: Any, root: Path, model_dir: Path, seconds: float, tolerance: float) -> ProbeResult:
     import numpy as np
-    import pandas as pd
     import torch
 
     from media.shards import read_clip
     from model.checkpoint import load_model
 
-    table = pd.read_parquet(root / "data" / "sets" / "holdout.parquet").sort_values("clip_id").head(GOLDEN_CLIPS)
-    if not len(table):
+    rows = _golden_rows(root)
+    if not rows:
         return ProbeResult(False, "there is no holdout clip to probe with", seconds)
     network = load_model(model_dir / "model.safetensors").eval()
     differences, took = [], []
-    for row in table.to_dict("records"):
+    for row in rows:
         clip = read_clip(root, row)
         asked = time.monotonic()
         answer = client.post("/v1/clips", content=np.ascontiguousarray(clip).tobytes(), headers={"X-Shape": ",".join(map(str, clip.shape[:3])) + ",3"})

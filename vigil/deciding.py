@@ -57,8 +57,8 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
     """Make the last candidate the first champion on a person's word, once it answers in a real service; returns the sentence for a person.
 
     Its batches count as accepted by that person. Raises WorkspaceError without a judged candidate, while a cycle is unfinished, where a batch that the
-    model learned from was dropped since, the service does not take the model or a gate failed that nobody can vouch for; PromotionConflict when there is
-    a champion.
+    model learned from was dropped since or what it was judged on is not here any more, where the service does not take the model or a gate failed that
+    nobody can vouch for; PromotionConflict when there is a champion.
     """
     from flows.environment import prepare_environment
 
@@ -82,6 +82,7 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
             raise WorkspaceError("There is no model to begin with.", why="no cycle here has judged one", next_step="Run `vigil retrain`.")
         if champion(events) is None:
             _refuse_withdrawn(events, model.cycle)
+            _refuse_without_media(root, events, model.cycle)
         if not (root / model.path).is_dir():  # `vigil gc --delete` removes the files of a held model that DVC keeps
             pull(root, [f"{model.path}.dvc"])
         if champion(events) is None:
@@ -110,6 +111,21 @@ def _refuse_withdrawn(events: Sequence[Event], cycle: str) -> None:
             "Nothing was promoted.",
             why="; ".join(f"{cycle} learned from {batch}, which is dropped ({states[batch].who}: {states[batch].why})" for batch in gone),
             next_step=f"Bring in other media, then run `vigil retrain`. What was dropped by mistake: `vigil batches hold {gone[0]}`, then this again.",
+        )
+
+
+def _refuse_without_media(root: Path, events: Sequence[Event], cycle: str) -> None:
+    """Raise WorkspaceError where what the service would be asked about, of what the model of this cycle was judged on, is not here: mostly it was erased."""
+    from flows.probe import golden_files
+
+    if missing := [str(path.relative_to(root)) for path in golden_files(root) if not path.is_file()]:
+        judged = next(one.judged for one in cycles(events) if one.cycle == cycle)
+        waiting = [batch for batch in judged if batch_states(events)[batch].state in ("held", "deferred")]
+        accept = f"`vigil batches accept` ({', '.join(waiting)}), then " if waiting else ""
+        raise WorkspaceError(
+            "Nothing was promoted.",
+            why=f"{cycle} was judged on {missing[0]}, which is not here: something was erased since, or this copy of the workspace was never filled",
+            next_step=f"{accept}`vigil retrain` makes a model without what was erased. In a copy: `vigil doctor --pull`.",
         )
 
 

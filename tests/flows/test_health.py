@@ -8,11 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from feedback.database import Database
 from flows.cycle import _one_cycle
 from flows.health import examine
+from flows.probe import HOLDOUT
 from tests.system.world import git, vigil
 from tests.workspace.worlds import make_model, start_python, verdict_for
 from vigil.cycles import run_cycle
@@ -246,6 +248,19 @@ def test_a_model_that_learned_from_what_was_dropped_since_is_no_beginning(tmp_pa
     with pytest.raises(WorkspaceError, match=rf"{cycle} learned from b1, which is dropped \(ann: consent withdrawn\)[\s\S]*vigil retrain"):
         bootstrap_first(root, settings, "bob", "a start")
     assert (root / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", ["nothing", "the table"])
+def test_a_model_whose_holdout_was_erased_is_no_beginning_and_it_is_said_what_is(tmp_path: Path, left: str) -> None:
+    """It said that a file cannot be used, which nobody had named, and to name another."""
+    root = tmp_path / "w"
+    settings, cycle = held_first(root)
+    if left == "the table":
+        (root / HOLDOUT).parent.mkdir(parents=True)
+        pd.DataFrame({"clip_id": ["a"], "store": ["data/faces/b1"], "shard": ["clips-000.tar"]}).to_parquet(root / HOLDOUT)
+    missing = HOLDOUT if left == "nothing" else "data/faces/b1/clips-000.tar"
+    with pytest.raises(WorkspaceError, match=rf"{cycle} was judged on {missing}, which is not here[\s\S]*vigil batches accept` \(b1\), then `vigil retrain`"):
+        bootstrap_first(root, settings, "bob", "a start")
 
 
 HOLD = """
