@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
 from flows.closing import finish_commit
-from flows.decide import Decision, decide_outcome, decided, refused_untrained
+from flows.decide import Decision, and_again, decide_outcome, decided, refused_untrained
 from flows.environment import prepare_environment, say, sign_run
 from flows.opening import made_with, open_new_cycle, place_models, refuse_changed_champion, refuse_other_ground, write_batches
 from flows.plan import cycles_held, make_plan, unread_sources
@@ -229,7 +229,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     if trained and not decided(journal.events(), cycle.cycle):
         keep_candidate(root, settings, journal, cycle, model_dir)
     decision = decide_outcome(root, settings, journal, cycle, model_dir if trained else None, probe, refused)
-    settle_batches(root, settings, journal, cycle, decision)
+    reason = settle_batches(root, settings, journal, cycle, decision)
     remember(root, cycle.cycle)
     if trained:
         record_decay(root, settings, cycle)
@@ -237,7 +237,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     if (running := open_cycle(journal.events())) and running.cycle == cycle.cycle:
         drifted = bool(report_of(cycle.cycle, root / "reports/drift/drift.json").get("drifted"))
         told = {"verdict_sha256": sha256_file(verdict) if trained else "", "drifted": drifted}
-        journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=decision.reason, **told)
+        journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=reason, **told)
     try:
         push(root)
     except VigilError as problem:
@@ -247,7 +247,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     figures = read_report(root / "reports" / "evaluation.json") if trained else {}
     for line in erase_requested(root, settings):
         say(line)
-    return Outcome(decision.outcome, decision.reason, cycle.cycle, cycle.judged, figures, os.path.relpath(report, Path.cwd()))
+    return Outcome(decision.outcome, reason, cycle.cycle, cycle.judged, figures, os.path.relpath(report, Path.cwd()))
 
 
 def keep_candidate(root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path) -> None:
@@ -268,10 +268,11 @@ def keep_candidate(root: Path, settings: Settings, journal: Journal, cycle: Cycl
         journal.append("candidate", cycle=cycle.cycle, model_sha256=sha256, path=f"models/{cycle.cycle}", fingerprint=fingerprint)
 
 
-def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycle, decision: Decision) -> None:
+def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycle, decision: Decision) -> str:
     """A promoted cycle's batches are accepted; a held cycle's wait for a person, or for more of their kind. What a person has accepted stays so.
 
     What was deferred once has passed all other gates: it stays so, whatever holds a later cycle that it comes along with, up to `policy.deferrals` cycles.
+    Returns the reason as a person is told it: with what is judged again, where something is.
     """
     events = journal.events()
     states = batch_states(events)
@@ -281,4 +282,10 @@ def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycl
             continue
         again = (decision.defer or was == "deferred") and cycles_held(events, batch) <= settings.policy.deferrals
         state = "accepted" if decision.outcome == "promoted" else "deferred" if again else "held"
-        set_batch_state(root, batch, state, who="vigil", why=f"{cycle.cycle} {decision.outcome}: {decision.reason}")
+        why = f"{cycle.cycle} {decision.outcome}: {decision.reason}"
+        set_batch_state(root, batch, state, who="vigil", why=and_again(why) if state == "deferred" else why)
+    states = batch_states(journal.events())
+    waiting = [batch for batch in cycle.judged if states[batch].state == "deferred"]
+    if not waiting:
+        return decision.reason
+    return and_again(decision.reason, "" if len(waiting) == len(cycle.judged) else ", ".join(waiting))

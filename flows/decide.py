@@ -13,12 +13,10 @@ from workspace.for_review import UNLABELLED
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
 
-AGAIN = " Deferred: judged again with what comes in next."
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`promoted` or `held`, and the sentence a person repeats. `defer`: nothing speaks against what came in, and it is judged again with what comes in next."""
+    """`promoted` or `held`, and the sentence a person repeats. `defer`: nothing speaks against what came in, and it can wait for what comes in next."""
 
     outcome: str
     reason: str
@@ -47,6 +45,11 @@ def decided(events: Sequence[Event], cycle: str) -> Decision | None:
         if event.kind == "cycle_closed" and event["cycle"] == cycle:
             return Decision(event["outcome"], event["reason"])
     return None
+
+
+def and_again(reason: str, which: str = "") -> str:
+    """The reason for a hold, and that what it held, or the batches of these names, waits for what comes in next."""
+    return f"{reason.rstrip('.')}. Deferred: {which and f'{which}, '}judged again with what comes in next."
 
 
 def decide_outcome(
@@ -79,17 +82,17 @@ def _decide(root: Path, settings: Settings, journal: Journal, cycle: Cycle, mode
         allowed = overridden(verdict, overrides(journal.events(), datetime.now(UTC)))
         if allowed is None:
             defer = too_little_of_it(root, verdict) or (not cycle.base_model and too_few(verdict))
-            return Decision("held", hold_reason(verdict) + (AGAIN if defer else ""), defer)
+            return Decision("held", hold_reason(verdict), defer)
         verdict, used = allowed
         passed = "; ".join(used)
     result = probe(root, settings, model_dir)
     if not result.passed:
-        return Decision("held", f"artifact: {result.reason}.{AGAIN}", defer=True)
+        return Decision("held", f"artifact: {result.reason}.", defer=True)
     why = f"{passed}; {result.reason}"
     try:
         promote(root, model_dir, expected_champion_sha256=cycle.base_model, verdict=verdict, cycle=cycle.cycle, who="vigil", why=why)
     except PromotionConflict as problem:
-        return Decision("held", f"the champion changed while this cycle ran: {problem.why}.{AGAIN}", defer=True)
+        return Decision("held", f"the champion changed while this cycle ran: {problem.why}.", defer=True)
     return Decision("promoted", why)
 
 

@@ -179,7 +179,8 @@ def next_step(outcome: str, verdict: dict[str, Any], *, deferred: bool = False, 
         what = "Bring more media: each undecided gate below says how many are missing. Then run vigil retrain"
         return f"{what}, which judges these again beside them." if deferred else f"{what}; to have these judged again beside them: vigil batches accept."
     if outcome == "held":  # every gate passed, and the probe or another champion held it
-        return "See the reason above. It is judged again beside the next media; to have it judged at once: vigil retrain --force."
+        wait = "It is judged again beside the next media; to have it judged at once: vigil retrain --force."
+        return f"See the reason above. {wait if deferred else 'To have what is held judged again: vigil batches accept, then vigil retrain.'}"
     return "Run vigil retrain again: the gates pass, and the step after them has not ended."
 
 

@@ -20,7 +20,7 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
     ends it. A cycle that fails again and again would otherwise stay for ever. So is one that learns from a batch of before that is taken out: its model
     would know what was withdrawn. `again`: what a dropped batch holds may come in again. Raises WorkspaceError.
     """
-    from flows.decide import AGAIN, decided
+    from flows.decide import decided
     from workspace.repository import commit_journal
 
     with lease(root, f"batches {state}"):
@@ -40,17 +40,21 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
         if not (recorded or judging or learning):
             told += " Nothing was recorded."
         if judging:
-            Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.{AGAIN}", defer=True)
+            Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.", defer=True)
         if learning:
-            Journal(root).append("cycle_held", cycle=learning.cycle, reason=f"{who} took {batch} out of what it learns from: {why}.{AGAIN}", defer=True)
+            Journal(root).append("cycle_held", cycle=learning.cycle, reason=f"{who} took {batch} out of what it learns from: {why}.", defer=True)
         commit_journal(root, f"{batch} {state} ({who}: {why})")
         if learning:
-            return f"{told} {learning.cycle} learned from it and is held; `vigil retrain` ends it. Then `vigil retrain --force` judges what came in again."
+            return f"{told} {learning.cycle} learned from it and is held; `vigil retrain` ends it. {_judged_again('what came in')}"
         if not judging:
             return told
         others = [name for name in judging.judged if name != batch]
         told += f" {judging.cycle} is held; `vigil retrain` ends it."
-        return told + (f" Then `vigil retrain --force` judges {', '.join(others)} again." if others else "")
+        return told + (f" {_judged_again(', '.join(others))}" if others else "")
+
+
+def _judged_again(what: str) -> str:
+    return f"Then `vigil retrain --force` judges {what} again, but for a batch that has been deferred too often: it is held, and waits for a person."
 
 
 def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:

@@ -275,12 +275,24 @@ def test_a_deferred_batch_stays_so_whatever_holds_a_later_cycle_until_a_person_h
         assert batch_states(journal.events())["sparse"].state == "deferred", number
         cycle = Cycle(cycle=f"2026-W02.{number}", seed=1, batches=("sparse",), judged=("sparse",))
         journal.append("cycle_opened", **cycle.as_dict(), fingerprint="", scheduled=False, week=cycle.week)
-        decision = Decision("held", "the champion changed while this cycle ran", defer=False)
+        decision = Decision("held", "accuracy fail: AUC 0.88.", defer=False)
         journal.append("cycle_held", cycle=cycle.cycle, reason=decision.reason, defer=False)
-        for _ in range(2):  # safe to repeat
-            settle_batches(tmp_path, SETTINGS, journal, cycle, decision)
+        said = {settle_batches(tmp_path, SETTINGS, journal, cycle, decision) for _ in range(2)}  # safe to repeat
+        waits = "" if number == most + 1 else " Deferred: judged again with what comes in next."
+        assert said == {f"accuracy fail: AUC 0.88.{waits}"}, "said of what waits for a person, nobody would have looked"
         journal.append("cycle_closed", cycle=cycle.cycle, outcome="held", reason="", verdict_sha256="")
-    assert batch_states(journal.events())["sparse"].state == "held"
+    held = batch_states(journal.events())["sparse"]
+    assert (held.state, held.why) == ("held", f"{cycle.cycle} held: accuracy fail: AUC 0.88.")
+
+
+def test_of_a_held_cycle_it_is_said_which_batch_is_judged_again(tmp_path: Path) -> None:
+    journal = deferred_once(tmp_path, "cycle_held")
+    open_with(tmp_path, {"bad": True})
+    said = settle_batches(tmp_path, SETTINGS, journal, read_cycle(tmp_path), Decision("held", "accuracy fail: AUC 0.88."))
+    states = batch_states(journal.events())
+    assert (states["bad"].state, states["sparse"].state) == ("held", "deferred")
+    assert said == "accuracy fail: AUC 0.88. Deferred: sparse, judged again with what comes in next."
+    assert states["bad"].why == f"{read_cycle(tmp_path).cycle} held: accuracy fail: AUC 0.88."
 
 
 def test_a_deferred_batch_stays_out_where_nothing_new_can_teach(tmp_path: Path) -> None:

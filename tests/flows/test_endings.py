@@ -84,10 +84,17 @@ def test_a_known_batch_that_is_taken_out_while_a_cycle_is_paused_ends_that_cycle
         loop.run(False, None)
     loop.stage = stage  # type: ignore[method-assign]
     assert "is held" in set_batch_state(loop.root, "b001", "dropped", "ana", "consent withdrawn")
-    assert loop.run(False, None) == "held" and "took b001 out of what it learns from" in last(loop).reason
+    assert loop.run(False, None) == "held" and "took b001 out of what it learns from" in last(loop).reason and "Deferred" in last(loop).reason
     assert batch_states(Journal(loop.root).events())["b002"].state == "deferred", "nothing speaks against it"
     loop.waiting.append(("b003", "good"))
     assert loop.run(False, None) == "promoted" and last(loop).judged == last(loop).batches == ("b002", "b003")
+
+
+def test_of_a_batch_that_is_taken_out_of_its_cycle_nobody_promises_that_it_is_judged_again(loop: Loop) -> None:
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, 17) == "killed"
+    assert "again" not in set_batch_state(loop.root, "b001", "dropped", "ana", "consent withdrawn")
+    assert loop.run(False, None) == "held" and last(loop).reason == "ana took b001 out of it: consent withdrawn."
 
 
 def test_another_failure_of_a_stage_is_no_verdict_about_the_data(loop: Loop) -> None:

@@ -195,7 +195,9 @@ def test_no_gate_is_wider_than_a_phone(tmp_path: Path) -> None:
 
 def test_a_model_that_passed_and_was_held_by_the_probe_is_not_asked_to_run_again_for_nothing(tmp_path: Path) -> None:
     """A deferred batch by itself makes no cycle due: plain `vigil retrain` would say that nothing is new."""
-    assert "--force" in next_step("held", {"results": [{"gate": "size", "verdict": "pass"}]}, deferred=True)
+    verdict = {"results": [{"gate": "size", "verdict": "pass"}]}
+    assert "--force" in next_step("held", verdict, deferred=True)
+    assert "judged again beside" not in (held := next_step("held", verdict)) and "vigil batches accept" in held, "deferred too often, it waits for a person"
 
 
 def test_more_media_alone_do_not_bring_back_what_a_person_has_to_accept() -> None:
