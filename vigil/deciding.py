@@ -62,7 +62,7 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
 
     Its batches count as accepted by that person. Raises WorkspaceError without a judged candidate, while a cycle is unfinished, where a batch that the
     model learned from was dropped since or what it was judged on is not here any more, where the service does not take the model or a gate failed that
-    nobody can vouch for; PromotionConflict when there is a champion.
+    nobody can vouch for; PromotionConflict when another model is champion. Safe to repeat: what a killed one left undone is done in the first one's name.
     """
     from flows.environment import prepare_environment
 
@@ -93,15 +93,17 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
             served = probe_model(root, settings, root / model.path)
             if not served.passed:
                 raise WorkspaceError("Nothing was promoted.", why=f"a real service does not take the model: {served.reason}", next_step="Run `vigil retrain`.")
-        bootstrap(root, root / model.path, verdict=verdict, cycle=model.cycle, who=who, why=why)
+        first = bootstrap(root, root / model.path, verdict=verdict, cycle=model.cycle, who=who, why=why)
         record(root, report_of(model.cycle, root / "reports" / "evaluation.json"), base="")
         judged = next(cycle.judged for cycle in cycles(events) if cycle.cycle == model.cycle)
         states = batch_states(events)
+        since = {event["batch"] for event in events if event.kind == "batch_state" and event.seq > first.seq}  # a person has decided about it by itself
         for batch in judged:
-            if states[batch].state in ("held", "deferred"):
-                journal_batch_state(root, batch, "accepted", who=who, why=f"bootstrapped: {why}")
-        commit_journal(root, f"{model.cycle} bootstrapped ({who}: {why})")
-    told = f"{model.cycle} is the first champion ({who}: {why})."
+            if states[batch].state in ("held", "deferred") and batch not in since:
+                journal_batch_state(root, batch, "accepted", who=first["who"], why=first["why"])
+        said = f"({first['who']}: {str(first['why']).removeprefix('bootstrapped: ')})"
+        commit_journal(root, f"{model.cycle} bootstrapped {said}")
+    told = f"{model.cycle} is the first champion {'already ' if champion(events) else ''}{said}."
     set_aliases(root, settings, told)
     return f"{told} Every later model comes through the gates."
 

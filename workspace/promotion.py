@@ -71,10 +71,14 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
     Refused (PromotionConflict) as soon as there is a champion, and (WorkspaceError) where a gate failed that no person can vouch for, or one that
     looks at the data did not pass (a report that nobody finished is none), or the holdout is too small: what comes in joins it with a promotion,
     and on this one no later model could be judged.
-    `verdict` must be about this very file and cycle.
+    `verdict` must be about this very file and cycle. Safe to repeat: while that model leads, it returns its first event, whoever asks.
     """
     _need_words(who, why)
-    if champion(Journal(root).events()):
+    events = Journal(root).events()
+    if now := champion(events):
+        vouched = any(event.kind == "override" and event.get("what") == "bootstrap" and event["cycle"] == now.cycle for event in events)
+        if vouched and (now.cycle, now.model_sha256) == (cycle, verdict.get("challenger_sha256")):
+            return next(event for event in events if event.kind == "promotion" and event["cycle"] == cycle)
         raise _conflict("there is a champion already; only the first may be bootstrapped")
     judged = dict(verdict)
     results = [(str(row.get("gate")).split(":")[0], row) for row in judged.get("results") or []]

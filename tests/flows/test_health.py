@@ -28,13 +28,14 @@ from vigil.taking_in import ingest_sources
 from vigil.upgrading import upgrade_workspace
 from workspace import registry
 from workspace.errors import WorkspaceError
-from workspace.files import write_json
+from workspace.files import read_json, write_json
 from workspace.journal import Journal
 from workspace.lease import lease_holder
-from workspace.promotion import promote
+from workspace.promotion import bootstrap, promote
 from workspace.repository import commit_journal
 from workspace.revisions import cut_short, is_ahead
 from workspace.settings import Settings, SourceSettings, load_settings
+from workspace.state import batch_states
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +262,23 @@ def test_a_model_whose_holdout_was_erased_is_no_beginning_and_it_is_said_what_is
     missing = HOLDOUT if left == "nothing" else "data/faces/b1/clips-000.tar"
     with pytest.raises(WorkspaceError, match=rf"{cycle} was judged on {missing}, which is not here[\s\S]*vigil batches accept` \(b1\), then `vigil retrain`"):
         bootstrap_first(root, settings, "bob", "a start")
+
+
+@pytest.mark.parametrize("since", ["nobody", "a person"])
+def test_a_bootstrap_that_was_killed_after_its_promotion_is_ended_by_the_next(tmp_path: Path, since: str) -> None:
+    """Its batch stayed held, and whoever repeated it was told that the challenger was not promoted."""
+    root = tmp_path / "w"
+    settings, cycle = held_first(root)
+    write_json(root / "reports" / "evaluation.json", {"cycle": cycle})
+    bootstrap(root, root / "models" / cycle, verdict=read_json(root / "reports" / "verdict.json"), cycle=cycle, who="ann", why="a start")
+    if since == "a person":
+        set_batch_state(root, "b1", "dropped", "eve", "consent withdrawn")
+    told = [bootstrap_first(root, settings, "bob", "again") for _ in range(2)]
+    assert told == [f"{cycle} is the first champion already (ann: a start). Every later model comes through the gates."] * 2
+    states = batch_states(Journal(root).events())["b1"]
+    assert (states.state, states.who) == (("accepted", "ann") if since == "nobody" else ("dropped", "eve"))
+    assert [event.kind for event in Journal(root).events()][-3:] == ["override", "promotion", "batch_state"], "each once"
+    assert git(root, "show", "HEAD:journal.jsonl") == (root / "journal.jsonl").read_text().strip()
 
 
 HOLD = """
