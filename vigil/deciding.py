@@ -94,7 +94,8 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
             if not served.passed:
                 raise WorkspaceError("Nothing was promoted.", why=f"a real service does not take the model: {served.reason}", next_step="Run `vigil retrain`.")
         first = bootstrap(root, root / model.path, verdict=verdict, cycle=model.cycle, who=who, why=why)
-        record(root, report_of(model.cycle, root / "reports" / "evaluation.json"), base="")
+        if evaluation := report_of(model.cycle, root / "reports" / "evaluation.json"):  # that of a later cycle, which came to no verdict, may lie there
+            record(root, evaluation, base="")
         judged = next(cycle.judged for cycle in cycles(events) if cycle.cycle == model.cycle)
         states = batch_states(events)
         since = {event["batch"] for event in events if event.kind == "batch_state" and event.seq > first.seq}  # a person has decided about it by itself

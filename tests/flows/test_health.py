@@ -264,6 +264,16 @@ def test_a_model_whose_holdout_was_erased_is_no_beginning_and_it_is_said_what_is
         bootstrap_first(root, settings, "bob", "a start")
 
 
+def test_a_first_champion_is_made_whatever_a_later_cycle_left_without_a_verdict(tmp_path: Path) -> None:
+    """It led, and its batch stayed held: the row for the report was asked of another model's figures."""
+    root = tmp_path / "w"
+    settings, cycle = held_first(root)
+    write_json(root / "reports" / "evaluation.json", {"cycle": "2026-W46.2"})
+    bootstrap(root, root / "models" / cycle, verdict=read_json(root / "reports" / "verdict.json"), cycle=cycle, who="ann", why="a start")
+    bootstrap_first(root, settings, "ann", "a start")
+    assert batch_states(Journal(root).events())["b1"].state == "accepted" and not (root / "reports" / "continual.json").exists()
+
+
 @pytest.mark.parametrize("since", ["nobody", "a person"])
 def test_a_bootstrap_that_was_killed_after_its_promotion_is_ended_by_the_next(tmp_path: Path, since: str) -> None:
     """Its batch stayed held, and whoever repeated it was told that the challenger was not promoted."""
