@@ -28,11 +28,13 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
         running = open_cycle(events)
         judging = running if running and batch in running.judged else None
         learning = running if running and batch in running.batches and not judging and state in TAKEN_OUT and not decided(events, running.cycle) else None
-        if judging and (state not in TAKEN_OUT or decided(events, judging.cycle)):
+        over = decided(events, judging.cycle) if judging else None
+        if judging and (state not in TAKEN_OUT or over):
+            ends = "" if over else " Where it cannot be finished, `vigil batches hold` or `drop` ends it."
             raise WorkspaceError(
                 f"{batch} is under judgement.",
-                why=f"{judging.cycle} is not finished",
-                next_step="Run `vigil retrain` to finish it, then decide. Where it cannot be finished, `vigil batches hold` or `drop` ends it.",
+                why=f"{judging.cycle} is {over.outcome}, and not closed yet" if over else f"{judging.cycle} is not finished",
+                next_step=f"Run `vigil retrain` to finish it, then decide.{ends}",
             )
         recorded = journal_batch_state(root, batch, state, who=who, why=why, again=again)
         before = batch_states(events)[batch]

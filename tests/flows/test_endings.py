@@ -13,7 +13,7 @@ from flows.taking_in import Taken
 from tests.flows.test_weeks import Clock, Loop
 from vigil.deciding import set_batch_state
 from workspace.cycle import read_cycle
-from workspace.errors import DataError, ModelFileError, RegistryUnavailable, SettingsError, StageFailed
+from workspace.errors import DataError, ModelFileError, RegistryUnavailable, SettingsError, StageFailed, WorkspaceError
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.settings import SplitSettings
@@ -158,6 +158,16 @@ def test_a_champion_whose_card_was_changed_opens_no_cycle_until_it_is_brought_ba
     assert not ran and open_cycle(Journal(loop.root).events()) is None
     card.write_text(before)
     assert loop.run(False, None) == "promoted" and last(loop).judged == ("b002",)
+
+
+def test_nobody_is_sent_to_end_a_cycle_that_is_decided_by_the_command_that_was_just_refused(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows.cycle, "publish", unreachable)
+    loop.waiting.append(("b001", "good"))
+    with pytest.raises(RegistryUnavailable):
+        loop.run(False, None)
+    with pytest.raises(WorkspaceError, match="b001 is under judgement") as refusal:
+        set_batch_state(loop.root, "b001", "dropped", "ana", "consent withdrawn")
+    assert f"{last(loop).cycle} is promoted, and not closed yet" in str(refusal.value) and "vigil batches" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("lost", ["an older one", "gone", "torn"])
