@@ -181,7 +181,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
             return _nothing_new(journal, start, taken)
     base_cycle = opened.base_cycle if opened else plan.base_cycle
     refuse_changed_champion(root, journal, base_cycle)
-    refuse_other_ground(root, settings, base_cycle)
+    refuse_other_ground(root, settings, base_cycle, opened)
     write_batches(root, plan)
     for name in DATA_STAGES:
         say(f"{name} ...")

@@ -28,39 +28,49 @@ def refuse_changed_champion(root: Path, journal: Journal, base_cycle: str) -> No
         verify_promoted(root, known)
 
 
-def refuse_other_ground(root: Path, settings: Settings, base_cycle: str) -> None:
+def refuse_other_ground(root: Path, settings: Settings, base_cycle: str, opened: Cycle | None = None) -> None:
     """Raise SettingsError where the settings cut faces, or split people, another way than the champion's did: nobody could compare the two.
 
     Of an imported model only the size of the crops has to agree (`vigil models import` says so): the rest is the workspace's from then on.
+    `opened`: the cycle that would go on, where it is not a new one.
     """
     path = root / "models" / base_cycle / "card.json"
     if not base_cycle or not path.exists():
         return
     card, imported = read_json(path), base_cycle == IMPORTED
-    _refuse_other_crops(card.get("faces", {}), settings.faces.model_dump(mode="json"), CROPS[:1] if imported else CROPS)
+    _refuse_other_crops(card.get("faces", {}), settings.faces.model_dump(mode="json"), CROPS[:1] if imported else CROPS, opened)
     if not imported:
-        _refuse_another_split(card.get("settings", {}).get("split", {}), settings.split.model_dump(mode="json"))
+        _refuse_another_split(card.get("settings", {}).get("split", {}), settings.split.model_dump(mode="json"), opened)
 
 
-def _refuse_other_crops(its: dict[str, Any], ours: dict[str, Any], names: Sequence[str]) -> None:
+def _refuse_other_crops(its: dict[str, Any], ours: dict[str, Any], names: Sequence[str], opened: Cycle | None) -> None:
     """What a model sees of a face has to stay: on other crops its answers say nothing."""
     other = [f"faces.{name} is {ours[name]}, the champion's {its[name]}" for name in _differing(its, ours, names)]
     if other:
         raise SettingsError(
-            "No cycle was opened: faces would be cut another way than the champion looks at them.", why="; ".join(other),
-            next_step="Set them back, or begin a workspace of its own for the other crops (`vigil init`) and ingest there.",
+            f"{_stops(opened)}: faces would be cut another way than the champion looks at them.", why="; ".join(other),
+            next_step=f"Set them back, or begin a workspace of its own for the other crops (`vigil init`) and ingest there.{_ends(opened)}",
         )  # fmt: skip
 
 
-def _refuse_another_split(its: dict[str, Any], ours: dict[str, Any]) -> None:
+def _refuse_another_split(its: dict[str, Any], ours: dict[str, Any], opened: Cycle | None) -> None:
     """People have to stay on their sides: the next model would be judged on those whom the champion learned by heart."""
     if other := _differing(its, ours, ours):
         was = ", ".join(f"{name}: {its[name]}" for name in other)
+        own = "Set it back, or begin a workspace of its own for another split (`vigil init`) and ingest there. More people make a larger holdout."
         raise SettingsError(
-            "No cycle was opened: people would be split another way than when the champion was trained, and some whom it trained on would judge it.",
+            f"{_stops(opened)}: people would be split another way than when the champion was trained, and some whom it trained on would judge it.",
             why=f"the champion's split has {was}; params.yaml has {', '.join(f'{name}: {ours[name]}' for name in other)}",
-            next_step="Set it back, or begin a workspace of its own for another split (`vigil init`) and ingest there. More people make a larger holdout.",
+            next_step=f"{own}{_ends(opened)}",
         )
+
+
+def _stops(opened: Cycle | None) -> str:
+    return f"{opened.cycle} does not go on" if opened else "No cycle was opened"
+
+
+def _ends(opened: Cycle | None) -> str:
+    return f" To end {opened.cycle}: `vigil batches hold` or `drop` ({', '.join(opened.judged)})." if opened and opened.judged else ""
 
 
 def _differing(its: dict[str, Any], ours: dict[str, Any], names: Iterable[str]) -> list[str]:

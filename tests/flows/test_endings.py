@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import flows.cycle
+import tests.flows.test_weeks
 from flows.taking_in import Taken
-from tests.flows.test_weeks import Clock, Loop
+from tests.flows.test_weeks import SETTINGS, Clock, Loop
 from vigil.deciding import set_batch_state
 from workspace.cycle import read_cycle
 from workspace.errors import DataError, ModelFileError, RegistryUnavailable, SettingsError, StageFailed, WorkspaceError
@@ -223,6 +224,27 @@ def test_crops_that_the_champion_never_saw_open_no_cycle(loop: Loop, its: dict[s
     with pytest.raises(SettingsError, match=rf"faces\.{says}"):
         loop.run(False, None)
     assert open_cycle(Journal(loop.root).events()) is None and batch_states(Journal(loop.root).events())["b002"].state == "new"
+
+
+@pytest.mark.parametrize(("block", "name", "value"), [("faces", "size_px", 112), ("split", "key", "another")])
+def test_a_cycle_that_cannot_go_on_with_other_settings_is_open_and_it_is_said_how_to_end_it(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, block: str, name: str, value: Any
+) -> None:
+    """It was said that no cycle was opened."""
+    settings = SETTINGS.model_dump(mode="json")
+    after(loop, "train", lambda root: merge(root / "build/model/card.json", {"faces": settings["faces"], "settings": {"split": settings["split"]}}))
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    loop.waiting.append(("b002", "good"))
+    assert loop.run(False, 17) == "killed"
+    changed = getattr(SETTINGS, block).model_copy(update={name: value})
+    monkeypatch.setattr(tests.flows.test_weeks, "SETTINGS", SETTINGS.model_copy(update={block: changed}))
+    with pytest.raises(SettingsError) as refusal:
+        loop.run(False, None)
+    assert str(refusal.value).startswith(f"{last(loop).cycle} does not go on: ") and "`vigil batches hold` or `drop` (b002)" in str(refusal.value)
+    set_batch_state(loop.root, "b002", "held", "ana", "the other settings stay")
+    monkeypatch.setattr(tests.flows.test_weeks, "SETTINGS", SETTINGS)
+    assert loop.run(False, None) == "held"
 
 
 @pytest.mark.parametrize(("name", "value"), [("holdout", 0.05), ("key", "another")])
