@@ -291,6 +291,24 @@ def test_a_bootstrap_that_was_killed_after_its_promotion_is_ended_by_the_next(tm
     assert git(root, "show", "HEAD:journal.jsonl") == (root / "journal.jsonl").read_text().strip()
 
 
+def test_of_a_rollback_it_is_said_what_stays_in_training_though_the_champion_did_not_learn_it(tmp_path: Path) -> None:
+    """Of one that goes forward again it was said of what the champion itself had learned from."""
+    root, base, first = tmp_path / "w", "", ""
+    open_workspace(root, "demo")
+    settings, journal = load_settings(root / "params.yaml"), Journal(root)
+    for cycle, batch in (("2026-W46.1", "b1"), ("2026-W47.1", "b2")):
+        journal.append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
+        journal.append("cycle_opened", cycle=cycle, judged=[batch], base_model=base, base_cycle=first, fingerprint="", scheduled=False, week="")
+        sha256 = make_model(root, cycle)
+        journal.append("candidate", cycle=cycle, model_sha256=sha256, path=f"models/{cycle}")
+        promote(root, root / "models" / cycle, expected_champion_sha256=base, verdict=verdict_for(cycle, sha256, base), cycle=cycle, who="vigil", why="passed")
+        journal.append("cycle_closed", cycle=cycle, outcome="promoted", reason="passed", verdict_sha256="")
+        base, first = sha256, first or cycle
+    back, forward = (roll_back(root, settings, to, "ann", "false alarms") for to in ("2026-W46.1", "2026-W47.1"))
+    assert "What 2026-W47.1 learned from stays in training: b2" in back
+    assert "2026-W47.1 is champion again" in forward and "stays in training" not in forward
+
+
 HOLD = """
     import sys, time
     from pathlib import Path
