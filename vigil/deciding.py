@@ -18,12 +18,19 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
 
     Of a batch that an unfinished cycle judges, only that it is taken out: the cycle is then held on that person's word, and the next `vigil retrain`
     ends it. A cycle that fails again and again would otherwise stay for ever. So is one that learns from a batch of before that is taken out: its model
-    would know what was withdrawn. `again`: what a dropped batch holds may come in again. Raises WorkspaceError.
+    would know what was withdrawn. `again`: what a dropped batch holds may come in again. Raises WorkspaceError, also of a batch that was erased whole.
     """
     from flows.decide import decided
+    from workspace.forgetting import is_emptied
     from workspace.repository import commit_journal
 
     with lease(root, f"batches {state}"):
+        if state != "dropped" and is_emptied(root, batch):
+            raise WorkspaceError(
+                f"The state of batch {batch!r} was not changed.",
+                why="what it held was erased on request: nothing of it is left to learn from, or to ask people about",
+                next_step="Ingest other media. A batch like this stays dropped: `vigil batches drop`.",
+            )
         events = Journal(root).events()
         running = open_cycle(events)
         judging = running if running and batch in running.judged else None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from workspace.batches import set_batch_state
 from workspace.errors import DataError
 from workspace.files import read_json, write_json
-from workspace.for_review import SUMMARY, erased_path, forget_conflicts, unnamed, without_names
+from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import manifests, read_manifest, repack_shard, write_manifest
 from workspace.objects import FOLDER, LOCK, cache_of, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
@@ -288,6 +288,20 @@ def _drop_empty(root: Path, batches: list[str], who: str) -> None:
         table = read_manifest(root / "data" / "raw" / name)
         if name in states and states[name].state != "dropped" and ((table["use"] == "never") | (table["quarantine"] != "")).all():
             set_batch_state(root, name, "dropped", who=who, why="all that it held was erased on request")
+
+
+def is_emptied(root: Path, batch: str) -> bool:
+    """Whether what a batch held was erased, and nothing is left that could be learned, or that people could be asked about. False where it is not here."""
+    folder = root / "data" / "raw" / batch
+    if not (folder / "manifest.parquet").is_file():
+        return False
+    try:
+        table = read_manifest(folder)
+    except DataError:  # `vigil doctor` names it
+        return False
+    erased = table["path"] == table["sample_id"].map(erased_path)
+    refused = (table["quarantine"] != "") & ~table["quarantine"].str.startswith(TWO_LABELS)
+    return bool(erased.any() and (erased | refused).all())
 
 
 def _clips_of(path: Path, samples: Collection[str]) -> set[str]:

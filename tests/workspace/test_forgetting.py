@@ -13,6 +13,7 @@ import workspace.forgetting
 import workspace.manifest
 from tests.feedback.killing import killed_at_line
 from tests.workspace.worlds import no_file_larger_than
+from vigil.deciding import set_batch_state
 from vigil.erasing import erase, render_erased, render_would_erase, would_erase
 from vigil.opening import open_workspace
 from workspace.errors import DataError, WorkspaceError
@@ -301,3 +302,22 @@ def test_each_of_two_samples_that_are_erased_one_after_the_other_names_the_model
     shutil.rmtree(root / ".vigil" / "learned")
     assert "not known: whether the model of 2026-W01.1 learned from it" in render_would_erase(would_erase(root, settings, SAMPLES[3]))
     assert "Not known: whether the model of 2026-W01.1 learned from it" in render_erased(erase(root, settings, [SAMPLES[3]], "ada", "asked to"))
+
+
+@pytest.mark.parametrize(("left", "refused"), [("nothing", True), ("no face", True), (f"{TWO_LABELS}: a, b", False), ("", False)])
+def test_a_batch_that_was_erased_whole_is_not_taken_back(batch: Path, left: str, refused: bool) -> None:
+    """It was held and accepted, and its cycle said that people are asked about what was gone."""
+    root = batch.parents[2]
+    Journal(root).append("batch_added", batch="b", source="x", samples=6, quarantined=0)
+    if left != "nothing":
+        table = read_manifest(batch)
+        table.loc[table["sample_id"] == SAMPLES[5], "quarantine"] = left
+        write_manifest(table, batch)
+    _forget_in_batch(batch, dict.fromkeys(SAMPLES if left == "nothing" else SAMPLES[:5], ""))
+    set_batch_state(root, "b", "dropped", "ada", "all that it held was erased on request")
+    if refused:
+        with pytest.raises(WorkspaceError, match="nothing of it is left to learn from"):
+            set_batch_state(root, "b", "held", "bob", "another look")
+    else:
+        assert set_batch_state(root, "b", "held", "bob", "another look") == "b is now held (bob: another look)."
+    assert batch_states(Journal(root).events())["b"].state == ("dropped" if refused else "held")
