@@ -260,10 +260,12 @@ def erasures_waiting(root: Path, settings: Settings) -> int:
 def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict[str, Any]]:
     """Take what was erased out of the workspace's training data; returns what was done, a row a file. The caller holds the lease.
 
-    Between cycles only: a cycle that was begun ends as it began. Safe to repeat.
+    Between cycles only: a cycle that was begun ends as it began. Safe to repeat. What was packed anew goes to the remote; raises DataError where that is
+    out of reach.
     """
     from workspace.forgetting import forget
     from workspace.journal import Journal
+    from workspace.remote import send_missing
     from workspace.repository import commit_journal
     from workspace.state import open_cycle
 
@@ -297,6 +299,8 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             told = {"training": training, "models": models}
             audit.append(connection, who, "erasure.done", f"media:{row['sha256']}", told)
             done.append({"sha256": row["sha256"], **told})
+    if forgotten.samples:
+        send_missing(root)
     return done
 
 

@@ -68,7 +68,6 @@ def erase_requested(root: Path, settings: Settings) -> list[str]:
     """What was erased since the last cycle leaves the training data, here and on the remote; returns a line for each file. Between cycles, under the lease."""
     from feedback.database import Database, exists
     from feedback.retention import finish_erasures
-    from workspace.remote import send_missing
 
     if not exists(root, settings):
         return []
@@ -78,8 +77,6 @@ def erase_requested(root: Path, settings: Settings) -> list[str]:
             for row in finish_erasures(root, database):
                 learned = ", ".join(model["cycle"] for model in row["models"])
                 lines.append(f"erased {row['sha256'][:16]} on request{f'; the weights of {learned} learned from it and stay' if learned else ''}")
-            if lines:
-                send_missing(root)  # of the batches that were packed anew
         except VigilError as problem:  # the batches come first: what is left is copies that no stage reads, and the next cycle tries again
             lines.append(str(problem))
     return lines

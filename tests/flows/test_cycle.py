@@ -158,10 +158,10 @@ def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path
     root = tmp_path / "w"
     open_workspace(root, "demo")
     world, journal = World(root), Journal(root)
-    contents = [cv2.imencode(".jpg", np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes() for seed in (0, 1)]
-    (detection, case), (_, other) = (world.upload(content) for content in contents)
-    world.decide(case, "real")
-    world.decide(other, "real")
+    contents = [cv2.imencode(".jpg", np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes() for seed in (0, 1, 2)]
+    (detection, case), *others = (world.upload(content) for content in contents)
+    for one in (case, *(other for _, other in others)):
+        world.decide(one, "real")
     settings, gone = world.settings, sha256_bytes(contents[0])
     with lease(root, "retrain"):
         take_in.fn(root, settings, [])
@@ -187,6 +187,8 @@ def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path
     assert use[gone] == "never" != use[sha256_bytes(contents[1])] and not batches_with(root, gone)
     assert verify(root).whole, "the batch that was packed anew is on the remote"
     assert erasures() == ("none waits", False)
+    erase(root, settings, [sha256_bytes(contents[2])], "ana", "asked to")
+    assert verify(root).whole, "so it is where a person erases between cycles"
     world.close()
 
 
