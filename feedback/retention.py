@@ -260,8 +260,8 @@ def erasures_waiting(root: Path, settings: Settings) -> int:
 def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict[str, Any]]:
     """Take what was erased out of the workspace's training data; returns what was done, a row a file. The caller holds the lease.
 
-    Between cycles only: a cycle that was begun ends as it began. Safe to repeat. What was packed anew goes to the remote; raises DataError where that is
-    out of reach.
+    Between cycles only: a cycle that was begun ends as it began. Safe to repeat. What was packed anew goes to the remote; where that is
+    out of reach it raises DataError, and the erasures stay requested.
     """
     from workspace.forgetting import forget
     from workspace.journal import Journal
@@ -281,6 +281,8 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
     forgotten = forget(root, case_of, who)
     _journal(root, [row for row in asked if row["sha256"] in forgotten.samples], forgotten)
     commit_journal(root, f"Erased {len(asked)} files on request")
+    if forgotten.samples:
+        send_missing(root)
     elsewhere = {row["sha256"]: _in_no_batch(root, row["sha256"]) for row in asked if row["sha256"] not in forgotten.samples}  # reads many files
     done = []
     with database.write() as connection:
@@ -299,8 +301,6 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             told = {"training": training, "models": models}
             audit.append(connection, who, "erasure.done", f"media:{row['sha256']}", told)
             done.append({"sha256": row["sha256"], **told})
-    if forgotten.samples:
-        send_missing(root)
     return done
 
 
