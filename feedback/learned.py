@@ -18,7 +18,7 @@ from workspace.forgetting import CLIP_PREFIX
 from workspace.journal import Event, Journal
 from workspace.objects import LOCK, UNREADABLE, cache_of, outputs_in, place_of
 from workspace.revisions import git
-from workspace.state import IMPORTED, Champion, candidates, cycles, promoted
+from workspace.state import IMPORTED, Champion, came_from, candidates, cycles, promoted
 
 FOLDER = Path(".vigil/learned")
 TABLE = "train.parquet"
@@ -32,16 +32,26 @@ def learned_by(root: Path, case_id: str) -> list[dict[str, Any]]:
     return list(_index(root).get(case_id, [])) if case_id else []
 
 
-def learned_from(root: Path, sample_id: str) -> list[dict[str, Any]]:
-    """The models, promoted (`version` from 1) or not (0), that were trained with a clip of this sample, or one forged with it; oldest first.
+def learned_from(root: Path, samples: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """For each of these samples the models, promoted (`version` from 1) or not (0), whose weights know of it; oldest first.
 
-    Known from what was noted of their training tables, whatever was removed since, and from their cards while the sample's faces are here.
+    `goes_on_from` is '' for a model that was trained with a clip of the sample, or one forged with it: known from what was noted of the training
+    tables, whatever was removed since, and from cards while the sample's faces are here. A model that was not, but goes on from the weights of
+    one that was (or was taught by it), names the cycle of that one there.
     """
-    start, clips, found = sample_id[:CLIP_PREFIX], _clips_of(root, sample_id), []
-    for model in _models(Journal(root).events()):
-        card, noted = root / model.path / "card.json", _noted(root, model.cycle) or {}
-        if start in noted.get("samples", []) or (clips and card.is_file() and clips & set(read_json(card).get("train_clips", []))):
-            found.append(_named(model))
+    events, samples = Journal(root).events(), list(samples)
+    models = _models(events)
+    noted = {model.cycle: set((_noted(root, model.cycle) or {}).get("samples", [])) for model in models}
+    cards = {model.cycle: root / model.path / "card.json" for model in models}
+    clips = {cycle: set(read_json(card).get("train_clips", [])) if card.is_file() else set() for cycle, card in cards.items()}
+    here = _clips_of(root, samples)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for sample_id in samples:
+        met = {model.cycle for model in models if sample_id[:CLIP_PREFIX] in noted[model.cycle] or here[sample_id] & clips[model.cycle]}
+        through = {model.cycle: next((base for base in came_from(events, model.cycle) if base in met), "") for model in models if model.cycle not in met}
+        found[sample_id] = [
+            {**_named(model), "goes_on_from": through.get(model.cycle, "")} for model in models if model.cycle in met or through.get(model.cycle)
+        ]
     return found
 
 
@@ -105,15 +115,17 @@ def _named(model: Champion) -> dict[str, Any]:
     return {"cycle": model.cycle, "version": model.version, "model_sha256": model.model_sha256}
 
 
-def _clips_of(root: Path, sample_id: str) -> set[str]:
-    """sha256 of the clips of a sample, and of those forged with it, whose faces are here."""
+def _clips_of(root: Path, samples: Sequence[str]) -> dict[str, set[str]]:
+    """For each sample the sha256 of its clips, and of those forged with it, whose faces are here."""
     import pyarrow.parquet
 
-    clips: set[str] = set()
-    start = f"{sample_id[:CLIP_PREFIX]}-"
+    clips: dict[str, set[str]] = {sample_id: set() for sample_id in samples}
+    of = {sample_id[:CLIP_PREFIX]: clips[sample_id] for sample_id in samples}
     for index in [*(root / "data").glob("faces/*/index.parquet"), *(root / "data").glob("forged/*/index.parquet")]:
-        rows = pyarrow.parquet.read_table(index, columns=["sample_id", "sha256", "source_clip", "donor_clip"]).to_pylist()
-        clips |= {row["sha256"] for row in rows if row["sample_id"] == sample_id or row["source_clip"].startswith(start) or row["donor_clip"].startswith(start)}
+        for row in pyarrow.parquet.read_table(index, columns=["sample_id", "sha256", "source_clip", "donor_clip"]).to_pylist():
+            for name in ("sample_id", "source_clip", "donor_clip"):
+                if (start := row[name].partition("-")[0][:CLIP_PREFIX]) in of:
+                    of[start].add(row["sha256"])
     return clips
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("vigil.keep")
 WHO = "system:retention"
 ELSEWHERE = "{batches} has it from a source of its own and keeps it, until an admin runs `vigil erase {sha256}`"
+CANNOT = "weights of the models named here were trained with it, or go on from such weights, and cannot unlearn it"
 NO_CYCLE = "the next cycle takes it out of the training data"
 
 
@@ -233,7 +234,7 @@ class Retention:
             "everywhere": everywhere,
             "kept_in": kept_in,
             "models": models,
-            "cannot": "weights of the models named here were trained with it and cannot unlearn it" if models else "",
+            "cannot": CANNOT if models else "",
         }
         values = {"requested_at": now(), "requested_by": actor.who, "why": why, "detail": detail}
         values |= {"state": "requested", "done_at": ""} if requested else {"state": "done", "done_at": now()}
@@ -277,7 +278,7 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
         return []
     case_of = {row["sha256"]: "" if row["detail"].get("everywhere") else str(row["detail"].get("case_id") or "-") for row in asked}
     remember_all(root, fetch=True)  # before the training tables go that name one of them
-    learned = {row["sha256"]: learned_from(root, row["sha256"]) for row in asked}
+    learned = learned_from(root, [row["sha256"] for row in asked])
     forgotten = forget(root, case_of, who)
     _journal(root, [row for row in asked if row["sha256"] in forgotten.samples], forgotten)
     commit_journal(root, f"Erased {len(asked)} files on request")
@@ -293,7 +294,7 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             mine = {"samples": [row["sha256"]], "kept_in": forgotten.kept_in.get(row["sha256"], [])}
             training = {**forgotten.as_dict(), **mine} if found else elsewhere[row["sha256"]]
             detail = {**row["detail"], "training": training, "models": models}
-            detail["cannot"] = "weights of the models named here were trained with it and cannot unlearn it" if models else ""
+            detail["cannot"] = CANNOT if models else ""
             same = (ERASURES.c.sha256 == row["sha256"]) & (ERASURES.c.requested_at == row["requested_at"])
             connection.execute(update(ERASURES).where(same).values(state="done", done_at=now(), detail=detail))
             # Handed over, and erased before the hand-over was closed: never ingested, or ingested and out again.
@@ -329,7 +330,7 @@ class _Held:
 def _training_holds(root: Path, sha256: str) -> _Held:
     from workspace.forgetting import batches_with
 
-    return _Held(learned_from(root, sha256), batches_with(root, sha256))
+    return _Held(learned_from(root, [sha256])[sha256], batches_with(root, sha256))
 
 
 def _said(sha256: str, training: str, kept_in: list[str], models: list[dict[str, Any]]) -> str:

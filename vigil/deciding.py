@@ -8,7 +8,7 @@ from workspace.errors import RegistryUnavailable, WorkspaceError
 from workspace.journal import Event, Journal
 from workspace.lease import lease
 from workspace.settings import Settings
-from workspace.state import batch_states, champion, cycles, held_batches, open_cycle
+from workspace.state import batch_states, came_from, champion, cycles, held_batches, open_cycle
 
 TAKEN_OUT = ("held", "dropped")
 
@@ -190,17 +190,8 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
     done = f"{leading.cycle if leading else '?'} {again} ({who}: {why})."
     set_aliases(root, settings, done)
     told = f"{done} A running `vigil serve` follows within {settings.serve.reload_seconds:g} s."
-    gone = before and leading and before != leading and before.cycle not in _came_from(events, leading.cycle)
+    gone = before and leading and before != leading and before.cycle not in came_from(events, leading.cycle)
     learned = [batch for cycle in cycles(events) if before and gone and cycle.cycle == before.cycle for batch in cycle.judged]
     return told + (
         f"\nWhat {before.cycle} learned from stays in training: {', '.join(learned)}. To take it out: vigil batches drop." if before and learned else ""
     )
-
-
-def _came_from(events: Sequence[Event], cycle: str) -> list[str]:
-    """The cycles whose models this one's came from, each the base of the one before: what they learned from is in it, too."""
-    bases = {event["cycle"]: event.get("base_cycle", "") for event in events if event.kind == "cycle_opened"}
-    line: list[str] = []
-    while base := bases.get(line[-1] if line else cycle):
-        line.append(base)
-    return line

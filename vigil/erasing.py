@@ -40,7 +40,7 @@ def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
         page = would_forget(root, sha256, case_id)
     if not (uploads or page["rows"] or page["cached_objects"] or sha256 in _samples_of(root)):
         raise _unknown(what)
-    return {**page, "uploads": sum(one["state"] != "erased" for one in uploads), "models": learned_from(root, sha256), "not_known": not_known(root)}
+    return {**page, "uploads": sum(one["state"] != "erased" for one in uploads), "models": learned_from(root, [sha256])[sha256], "not_known": not_known(root)}
 
 
 def render_would_erase(page: dict[str, Any]) -> str:
@@ -55,13 +55,19 @@ def render_would_erase(page: dict[str, Any]) -> str:
     lines += [f"  {batch}: has the same file from another source, in which it stays" for batch in page["kept_in"]]
     lines += [f"  near duplicate, another file, which stays: {sample_id[:16]}..." for sample_id in page["near_duplicates"]]
     lines += [f"  {tag} cannot be restored whole any more" for tag in page["tags"]]
-    lines += [f"  cannot be erased: the weights of {_name(model)}, which learned from it" for model in page["models"]]
+    lines += [f"  cannot be erased: the weights of {_name(model)}, which {_how(model)}" for model in page["models"]]
     lines += [f"  not known: {WHETHER.format(cycle=cycle)}" for cycle in page["not_known"]]
     return "\n".join(lines)
 
 
 def _name(model: dict[str, Any]) -> str:
     return f"{model['cycle']} (v{model['version']})" if model["version"] else f"{model['cycle']} (never promoted)"
+
+
+def _how(model: dict[str, Any]) -> str:
+    """How it comes to know of what is erased. (An older Vigil noted only models that were trained with it.)"""
+    base = model.get("goes_on_from", "")
+    return f"goes on from {base}, which learned from it" if base else "learned from it"
 
 
 def _of_shard(row: dict[str, Any]) -> str:
@@ -118,8 +124,7 @@ def render_erased(found: dict[str, Any]) -> str:
             lines.append(f"{row['sha256'][:16]}...: taken out of {', '.join(done['batches'])}; {objects}.")
             lines += [f"  {batch} has the same file from another source: it stays there, unless it is erased by its sha256." for batch in done["kept_in"]]
             lines += [f"  {tag} cannot be restored whole any more." for tag in done["tags"]]
-        if row["models"]:
-            lines.append(f"  Cannot be erased: the weights of models that learned from it: {', '.join(map(_name, row['models']))}.")
+        lines += [f"  Cannot be erased: the weights of {_name(model)}, which {_how(model)}." for model in row["models"]]
     lines += [f"Not known: {WHETHER.format(cycle=cycle)}." for cycle in found["not_known"]]
     if found["left"]:
         lines.append(f"{found['left']} erasures wait for the end of the cycle that was begun. Next: vigil retrain")

@@ -213,6 +213,15 @@ def cycles(events: Iterable[Event]) -> list[CycleState]:
     return list(found.values())
 
 
+def came_from(events: Iterable[Event], cycle: str) -> list[str]:
+    """The cycles whose models this one's came from, each the base of the one before: what they learned from is in it, too."""
+    bases = {event["cycle"]: event.get("base_cycle", "") for event in events if event.kind == "cycle_opened"}
+    line: list[str] = []
+    while (base := bases.get(line[-1] if line else cycle)) and base not in line:
+        line.append(base)
+    return line
+
+
 def open_cycle(events: Iterable[Event]) -> CycleState | None:
     """The cycle that was opened and not closed (the latest, should there be several), or None."""
     unfinished = [cycle for cycle in cycles(events) if not cycle.closed]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -117,10 +118,43 @@ def test_the_models_that_learned_from_a_sample_are_known_when_its_faces_have_gon
         lay(root, f"2026-W0{number}.1", cases)
         remember(root, f"2026-W0{number}.1")
     shutil.rmtree(root / "data")
-    named = [(one["cycle"], one["version"]) for one in learned_from(root, sample_id)]
+    named = [(one["cycle"], one["version"]) for one in learned_from(root, [sample_id])[sample_id]]
     forged = sample_id in (THEIRS, DONOR)  # lent to the first clip of each table
     assert named == [("2026-W01.1", 1), ("2026-W02.1", 0), *([("2026-W03.1", 2)] if forged else []), ("2026-W04.1", 3)]
-    assert learned_from(root, "9" * 64) == [] == not_known(root)
+    assert learned_from(root, ["9" * 64]) == {"9" * 64: []} and not_known(root) == []
+
+
+def test_models_that_go_on_from_one_that_learned_are_named_too_each_with_the_nearest(root: Path) -> None:
+    """An erasure named the model that had been trained with the file, and not its heirs: who rolled forward to one served what was to go."""
+    journal = Journal(root)
+    for number, base in ((5, 3), (6, 5), (7, 2), (8, 7)):
+        cycle = f"2026-W0{number}.1"
+        opened = {"judged": [], "base_model": f"{base}" * 64, "base_cycle": f"2026-W0{base}.1", "fingerprint": "f", "scheduled": False, "week": cycle[:8]}
+        journal.append("cycle_opened", cycle=cycle, **opened)
+        journal.append("candidate", cycle=cycle, model_sha256=f"{number}" * 64, path=f"models/{cycle}")
+    for number, case in enumerate(["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c3"], 1):
+        lay(root, f"2026-W0{number}.1", [case])
+        (table := pd.read_parquet(root / "data/sets/train.parquet")).loc[:, ["source_clip", "donor_clip"]] = ""
+        table.to_parquet(root / "data/sets/train.parquet")
+        remember(root, f"2026-W0{number}.1")
+    told = {
+        name: [(one["cycle"][6:8], one["goes_on_from"][6:8]) for one in found] for name, found in learned_from(root, map(hash_of, ("c1", "c2", "c3"))).items()
+    }
+    assert told == {
+        hash_of("c1"): [("01", "")],
+        hash_of("c2"): [("02", ""), ("07", "02"), ("08", "02")],
+        hash_of("c3"): [("03", ""), ("05", "03"), ("06", "03"), ("08", "")],
+    }
+
+
+def test_a_clip_that_lies_here_and_in_a_card_counts_without_any_note(root: Path) -> None:
+    for batch, row in (("faces/b", {"sample_id": THEIRS, "source_clip": ""}), ("forged/b", {"sample_id": "f" * 64, "source_clip": clip_of(THEIRS)})):
+        (root / "data" / batch).mkdir(parents=True)
+        pd.DataFrame([{"sha256": batch, "donor_clip": "", **row}]).to_parquet(root / "data" / batch / "index.parquet")
+    for number, clips in ((1, ["faces/b"]), (2, ["other"]), (3, ["forged/b", "other"])):
+        write_json(root / f"models/2026-W0{number}.1" / "card.json", {"train_clips": clips})
+    assert [one["cycle"] for one in learned_from(root, [THEIRS])[THEIRS]] == ["2026-W01.1", "2026-W03.1"]
+    assert [one["cycle"] for one in learned_from(root, ["f" * 64])["f" * 64]] == ["2026-W03.1"] and learned_from(root, [DONOR])[DONOR] == []
 
 
 def test_what_an_older_vigil_noted_is_completed_before_the_tables_go(root: Path) -> None:
@@ -131,7 +165,7 @@ def test_what_an_older_vigil_noted_is_completed_before_the_tables_go(root: Path)
     remember_all(root)
     shutil.rmtree(root / "data")
     shutil.rmtree(root / ".dvc")
-    assert [one["cycle"] for one in learned_from(root, hash_of("c1"))] == [one["cycle"] for one in learned_by(root, "c1")] == ["2026-W01.1"]
+    assert [one["cycle"] for one in learned_from(root, [hash_of("c1")])[hash_of("c1")]] == [one["cycle"] for one in learned_by(root, "c1")] == ["2026-W01.1"]
 
 
 def test_a_table_that_only_the_remote_has_is_read_before_it_is_deleted_there(root: Path) -> None:
@@ -146,6 +180,6 @@ def test_a_table_that_only_the_remote_has_is_read_before_it_is_deleted_there(roo
     commit(root, "2026-W01.1", "vigil/2026-W01.1")
     shutil.rmtree(root / ".dvc" / "cache")
     shutil.rmtree(root / "data")
-    assert learned_from(root, THEIRS) == [] and "2026-W01.1" in not_known(root)
+    assert learned_from(root, [THEIRS]) == {THEIRS: []} and "2026-W01.1" in not_known(root)
     remember_all(root, fetch=True)
-    assert [one["cycle"] for one in learned_from(root, THEIRS)] == ["2026-W01.1"] and "2026-W01.1" not in not_known(root)
+    assert [one["cycle"] for one in learned_from(root, [THEIRS])[THEIRS]] == ["2026-W01.1"] and "2026-W01.1" not in not_known(root)

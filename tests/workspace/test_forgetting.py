@@ -297,8 +297,16 @@ def test_each_of_two_samples_that_are_erased_one_after_the_other_names_the_model
         said = render_would_erase(would_erase(root, settings, gone))
         assert ("the weights of 2026-W01.1 (never promoted), which learned from it" in said) == learned and "not known" not in said
         said = render_erased(erase(root, settings, [gone], "ada", "asked to"))
-        assert ("the weights of models that learned from it: 2026-W01.1 (never promoted)." in said) == learned
+        assert ("Cannot be erased: the weights of 2026-W01.1 (never promoted), which learned from it." in said) == learned
         assert not (root / "data" / "sets").exists() and not (root / "data" / "faces" / "b").exists()
+    journal.append(
+        "cycle_opened", cycle="2026-W02.1", judged=[], base_model="a" * 64, base_cycle="2026-W01.1", fingerprint="f", scheduled=False, week="2026-W02"
+    )
+    journal.append("candidate", cycle="2026-W02.1", model_sha256="b" * 64, path="models/2026-W02.1")
+    journal.append("cycle_closed", cycle="2026-W02.1", outcome="held", reason="", verdict_sha256="")
+    write_json(root / ".vigil/learned/2026-W02.1.json", {"cycle": "2026-W02.1", "cases": [], "samples": []})
+    heir = "the weights of 2026-W02.1 (never promoted), which goes on from 2026-W01.1, which learned from it"
+    assert f"cannot be erased: {heir}\n" in render_would_erase(would_erase(root, settings, SAMPLES[0])) + "\n"
     shutil.rmtree(root / ".vigil" / "learned")
     assert "not known: whether the model of 2026-W01.1 learned from it" in render_would_erase(would_erase(root, settings, SAMPLES[3]))
     assert "Not known: whether the model of 2026-W01.1 learned from it" in render_erased(erase(root, settings, [SAMPLES[3]], "ada", "asked to"))
