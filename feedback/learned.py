@@ -44,14 +44,13 @@ def learned_from(root: Path, samples: Iterable[str]) -> dict[str, list[dict[str,
     noted = {model.cycle: set((_noted(root, model.cycle) or {}).get("samples", [])) for model in models}
     cards = {model.cycle: root / model.path / "card.json" for model in models}
     clips = {cycle: set(read_json(card).get("train_clips", [])) if card.is_file() else set() for cycle, card in cards.items()}
-    here = _clips_of(root, samples)
+    lines, here = {model.cycle: came_from(events, model.cycle) for model in models}, _clips_of(root, samples)
     found: dict[str, list[dict[str, Any]]] = {}
     for sample_id in samples:
         met = {model.cycle for model in models if sample_id[:CLIP_PREFIX] in noted[model.cycle] or here[sample_id] & clips[model.cycle]}
-        through = {model.cycle: next((base for base in came_from(events, model.cycle) if base in met), "") for model in models if model.cycle not in met}
-        found[sample_id] = [
-            {**_named(model), "goes_on_from": through.get(model.cycle, "")} for model in models if model.cycle in met or through.get(model.cycle)
-        ]
+        through = {cycle: next((base for base in line if base in met), "") for cycle, line in lines.items() if cycle not in met}
+        knowing = [model for model in models if through.get(model.cycle, "met")]
+        found[sample_id] = [{**_named(model), "goes_on_from": through.get(model.cycle, "")} for model in knowing]
     return found
 
 
