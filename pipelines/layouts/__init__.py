@@ -30,6 +30,12 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
     name: str = source.layout
     if name == "auto":
         name = next((candidate for candidate, module in LAYOUTS.items() if module.recognises(path)), "folder" if folder.named_by(source, path) else "")
+    if not name and path.is_dir() and not any(path.iterdir()):
+        raise DataError(
+            f"{path} is empty.",
+            why="nothing in it says what is real and what is fake, and a disk that is not mounted looks the same",
+            next_step="Mount what belongs there. A folder that waits for its first files holds the empty folders real/ and fake/.",
+        )
     if not name:
         raise DataError(
             f"Nothing in {path} says what is real and what is fake.",

@@ -48,6 +48,15 @@ def test_a_folder_without_real_or_fake_is_refused_with_the_next_step(tmp_path: P
             read_layout(source(tmp_path, layout=layout), tmp_path)
 
 
+def test_an_empty_folder_is_not_taken_for_a_source_that_has_nothing_new(tmp_path: Path) -> None:
+    """A disk that is not mounted would bring nothing, week after week, and nobody would be told."""
+    with pytest.raises(DataError, match="is empty") as refused:
+        read_layout(source(tmp_path), tmp_path)
+    assert "not mounted" in refused.value.why and "real/ and fake/" in refused.value.next_step
+    (tmp_path / "real").mkdir()
+    assert read_layout(source(tmp_path), tmp_path).files == []
+
+
 def test_a_label_map_gives_other_folder_names_a_meaning(tmp_path: Path) -> None:
     touch(tmp_path / "youtube" / "a.mp4", tmp_path / "Deepfakes" / "b.mp4")
     for layout in ("folder", "auto"):
