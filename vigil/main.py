@@ -612,14 +612,14 @@ def verify_report(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Is this signed report whole, and ours? Exit code 1 where it was changed or signed by another key."""
+    """Is this signed report whole, and ours? Exit code 1 where it was changed, signed by another key, or no key is known to hold it to."""
     from vigil.proving import check_report, render_report
     from workspace.layout import find_workspace, require_workspace
 
     found_workspace = find_workspace(Path.cwd()) if workspace is None else require_workspace(workspace)
-    found = check_report(file, None if found_workspace is None else found_workspace.root, key, ours=workspace is not None)
+    found = check_report(file, None if found_workspace is None else found_workspace.root, key)
     _emit(found, render_report(found), as_json)
-    raise typer.Exit(0 if found["valid"] and (found["trusted"] or not found["expected"]) else 1)
+    raise typer.Exit(0 if found["trusted"] else 1)
 
 
 @app.command()

@@ -43,10 +43,11 @@ def render_trail(found: dict[str, Any]) -> str:
     return f"The audit trail is BROKEN at entry {found['broken_at']}: {found['why']}.\n  The {found['entries']} entries before are whole."
 
 
-def check_report(file: Path, root: Path | None, key: str, *, ours: bool = False) -> dict[str, Any]:
-    """Verify a report against a key, else against this workspace's own: {"valid", "trusted", "key", "why", "detection", "sha256", "verdict", "p_fake"}.
+def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:
+    """Verify a report against a key, else against this workspace's own.
 
-    Raises DataError where there is no such file, and with `ours` where there is neither a key nor one of the workspace.
+    Returns {"valid", "trusted", "expected", "key", "why", "detection", "sha256", "verdict", "p_fake"}; without a workspace and a key no key is `expected`,
+    and no report `trusted`. Raises DataError where there is no such file, and where the workspace has no key and none is given.
     """
     from feedback.report import public_key, verify_report
 
@@ -55,7 +56,7 @@ def check_report(file: Path, root: Path | None, key: str, *, ours: bool = False)
         raise DataError(f"There is no report to verify at {file}.", why=why, next_step="Name the JSON file that the service gave out.")
     if not key and root is not None and (os.environ.get(VARIABLE) or (root / FILE).is_file()):
         key = public_key(load_secret(root))
-    if ours and not key:
+    if root is not None and not key:
         why = f"{root} has no key of its own: it lies in {FILE}, which no clone has, and is made when the service starts"
         raise DataError("Whether this report is ours cannot be told.", why=why, next_step=f"Give the service's key with --key, or its secret as {VARIABLE}.")
     found = verify_report(file, key)
@@ -70,4 +71,6 @@ def render_report(found: dict[str, Any]) -> str:
     if not found["valid"]:
         return f"This report does not hold: {found['why']}."
     said = "signed by this service" if found["trusted"] else found["why"]
-    return f"The report is whole, {said}.\n  {found['verdict']}, p_fake {found['p_fake']}, file {found['sha256']}\n  Key: {found['key']}"
+    return f"The report is whole, {said}.\n  {found['verdict']}, p_fake {found['p_fake']}, file {found['sha256']}\n  Key: {found['key']}" + (
+        "" if found["expected"] else "\n  Next: vigil verify-report FILE --key KEY, with the key that the service says it has."
+    )

@@ -163,12 +163,13 @@ def test_a_page_can_be_made_of_every_verdict(change: dict[str, Any], tmp_path: P
 
 
 def test_the_command_knows_its_own_reports(tmp_path: Path, signed: dict[str, Any]) -> None:
-    def command(*words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([sys.executable, "-m", "vigil", "verify-report", *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+    def command(*words: str, folder: str = ".") -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([sys.executable, "-m", "vigil", "verify-report", *words], capture_output=True, text=True, cwd=tmp_path / folder, check=False)
 
     file = tmp_path / "report.json"
     file.write_text(json.dumps(signed))
-    assert command(str(file)).returncode == 0
+    unknown = command(str(file))
+    assert unknown.returncode == 1 and "The report is whole, signed by a key that is not known here" in unknown.stdout and "--key" in unknown.stdout
     ours = command(str(file), "--key", public_key(OURS))
     assert ours.returncode == 0 and "signed by this service" in ours.stdout
     assert command(str(file), "--key", public_key(OTHERS)).returncode == 1
@@ -176,6 +177,8 @@ def test_the_command_knows_its_own_reports(tmp_path: Path, signed: dict[str, Any
     subprocess.run([sys.executable, "-m", "vigil", "init", "w", "--profile", "demo"], cwd=tmp_path, check=True, capture_output=True)
     keyless = command(str(file), "-w", "w")
     assert keyless.returncode == 1 and "cannot be told" in keyless.stderr and "--key" in keyless.stderr, "as in a clone, which has no secret"
+    within = command(str(file), folder="w")
+    assert within.returncode == 1 and within.stderr == keyless.stderr, "a workspace that is found by itself is no less strict than one that is named"
     signed["report"]["verdict"]["verdict"] = "real"
     file.write_text(json.dumps(signed))
     changed = command(str(file))
