@@ -110,13 +110,16 @@ def log_losses(labels: ArrayLike, p_fake: ArrayLike) -> Floats:
 
 
 def p_greater(value: float, se: float, df: int, bound: float) -> float:
-    """One-sided p-value of the hypothesis that the true value is at most `bound` (Student's t). 1 where nothing can be said."""
+    """One-sided p-value of the hypothesis that the true value is at most `bound` (Student's t). 1 where nothing can be said.
+
+    People who all differ alike show no spread at all: what counts then is how many they are (the sign test), for two may well agree by chance.
+    """
     from scipy.stats import t
 
     if df < 1:
         return 1.0
-    if se <= 0:
-        return 0.0 if value > bound else 1.0
+    if se <= 1e-9 * abs(value - bound):  # not only 0: sums that cancel leave their last digits
+        return float(0.5 ** (df + 1)) if value > bound else 1.0
     return float(t.sf((value - bound) / se, df))
 
 

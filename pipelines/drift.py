@@ -113,13 +113,16 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     probability says of it: cases are chosen where it is unsure, and are contradicted every second time though they are right. A champion that is
     right on a share a of the videos contradicts e of the labels more where a share e / (2a - 1) of them is flipped, so `difference` is a lower
     estimate of the flipped share. Reals are compared with reals and fakes with fakes, and both weigh as in what came in: it may miss fakes far more often than
-    it accuses reals, and another mixture is no wrong label. A label that one side lacks cannot be compared and does not count.
+    it accuses reals, and another mixture is no wrong label. A label that one side lacks cannot be compared and does not count; nor does one that one
+    side has of a single person, beside another label: nobody knows how videos of that person differ from those of others.
     """
     from model.estimate import expected_right
     from model.paired import shift_within
 
     fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin(list(cycle.known_generators)))]
-    fair = fair[fair["label"].isin(set(fair.loc[fair["new"].astype(bool), "label"]) & set(fair.loc[~fair["new"].astype(bool), "label"]))]
+    people = fair.groupby(["label", fair["new"].astype(bool)])["cluster"].nunique().unstack(fill_value=0).reindex(columns=[False, True], fill_value=0)
+    fewest = people.min(axis=1)
+    fair = fair[fair["label"].isin(fewest.index[fewest >= (2 if (fewest >= 2).any() else 1)])]
     new = fair["new"].to_numpy(dtype=bool)
     counts = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
     p_fake = fair["p_fake"].to_numpy(dtype=np.float64)

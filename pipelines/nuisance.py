@@ -108,9 +108,9 @@ def _on_blocks(grey: NDArray[np.float32]) -> float:
 
 
 def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tell: Tell = silent) -> dict[str, float]:
-    """AUC of the forest for each forger (and `collected`, fakes that came in) with at least FEWEST clips, on sources it was not fitted on.
+    """AUC of the forest for each forger (and `collected`, fakes that came in) with at least FEWEST clips, on people it was not fitted on.
 
-    Beside the fakes stand reals, of each kind (photos, videos) in the fakes' proportion.
+    Beside the fakes stand reals, of each kind (photos, videos) in the fakes' proportion. A forger with fakes of fewer than FOLDS people says nothing.
     """
     from model.augment import augment_clip, impoverish
     from model.data import ClipDataset, labels_of
@@ -120,7 +120,7 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
     clips = ClipDataset(root, rows[rows["role"] != "hardened"], settings.faces.size_px, landmarks=meshes(root, settings))
     reforger, fake = Reforger(clips, settings.augment.reforge), labels_of(clips.rows)
     kinds = np.where(fake, np.where(clips.rows["forger"] != "", clips.rows["forger"], "collected"), "")
-    sources = np.where(clips.rows["source_clip"] != "", clips.rows["source_clip"], clips.rows["clip_id"])
+    people = clips.rows["cluster"].to_numpy(dtype=str)
     names = [name for name in sorted(set(kinds)) if name and (kinds == name).sum() >= FEWEST]
     if (~fake).sum() < FEWEST:
         return {}
@@ -155,10 +155,10 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
     found = {}
     for number, name in enumerate(names, start=1):
         fakes = drawn(name)
-        if len(fakes) < FEWEST or len(beside := like(fakes)) < FEWEST:
+        if len(fakes) < FEWEST or len(beside := like(fakes)) < FEWEST or min(len(set(people[fakes])), len(set(people[beside]))) < FOLDS:
             continue
-        seen, groups = np.array(look(beside, "") + look(fakes, name)), sources[[*beside, *fakes]].astype(str)
-        found[name] = forest_auc(seen, np.arange(len(seen)) >= len(beside), groups, settings.seed, trees=200, leaf=4)
+        seen = np.array(look(beside, "") + look(fakes, name))
+        found[name] = forest_auc(seen, np.arange(len(seen)) >= len(beside), people[[*beside, *fakes]], settings.seed, trees=200, leaf=4)
         tell(number, len(names), "forgers looked at")
     return found
 

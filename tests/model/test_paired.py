@@ -88,7 +88,18 @@ def test_equal_models_differ_by_nothing_for_certain() -> None:
     fake, new, _, cluster = world(1, 20, 2)
     found = paired_auc(fake, new, new, cluster)
     assert found is not None and (found.difference, found.se) == (0.0, 0.0)
-    assert p_greater(0.0, 0.0, 9, 0.01) == 1.0 and p_greater(0.02, 0.0, 9, 0.01) == 0.0 and p_greater(0.5, 0.1, 0, 0.0) == 1.0
+    assert p_greater(0.0, 0.0, 9, 0.01) == 1.0 and p_greater(0.02, 0.0, 9, 0.01) == 0.5**10 and p_greater(0.5, 0.1, 0, 0.0) == 1.0
+
+
+def test_two_people_who_lost_the_same_prove_less_than_ten_who_did() -> None:
+    """Each had lost one video of fifteen, the sums cancelled to 1e-18, and a loss was certain (p 1e-17)."""
+    for people, shown in ((2, False), (10, True)):
+        fake, cluster = np.array([False] * 30 + [True] * 15 * people), [*map(str, range(30)), *np.repeat([f"f{one}" for one in range(people)], 15)]
+        old, new = fake.copy(), fake.copy()
+        new[30::15] = False
+        found = paired_balanced_accuracy(fake, new, old, cluster)
+        assert found is not None and found.difference == pytest.approx(-1 / 30) and found.df == people - 1 and found.se < 1e-15
+        assert (p_greater(-found.difference, found.se, found.df, 0.02) < 0.01) == shown
 
 
 def test_a_margin_gives_the_spread_of_a_challenger_worse_by_it() -> None:

@@ -261,6 +261,26 @@ def test_another_mixture_of_reals_and_fakes_is_no_wrong_label(reals: int, fakes:
     assert np.mean(alarms) >= held if flipped else np.mean(alarms) <= held, alarms
 
 
+@pytest.mark.parametrize(("fakers", "counted"), [(1, 60), (2, 90)])
+def test_a_label_of_one_person_is_not_weighed_beside_another(fakers: int, counted: int) -> None:
+    """Thirty right fakes of one person beside reals of sixty were held in one week of fifteen: what was of one person showed no spread."""
+    known = Cycle(cycle="2026-W48.1", seed=1, batches=("b2",), judged=("b2",), base_model="a" * 64, known_generators=("swap",))
+    held = []
+    for seed in range(40):
+        rng, sides = np.random.default_rng(seed), []
+        for new, label, videos, people in ((False, "real", 150, 150), (False, "fake", 150, 150), (True, "real", 60, 60), (True, "fake", 30, fakers)):
+            whose = np.arange(videos) % people
+            logit = (1.5 if label == "fake" else -1.5) + (rng.normal(0, 1.8, people)[whose] if people > 1 else rng.normal(0, 1.8)) + rng.normal(0, 0.3, videos)
+            about = {"new": new, "label": label, "generator": "swap" if label == "fake" else "", "p_fake": 1 / (1 + np.exp(-logit))}
+            sides.append(pd.DataFrame(about).assign(cluster=[f"{new}{label}{one}" for one in whose]))
+        found = label_noise(pd.concat(sides, ignore_index=True), 0.5, known)
+        assert found["n_new"] == counted and found["df"] >= 59
+        held.append(p_greater(found["difference"], found["se"], found["df"], 0.01) < 0.01)
+    assert np.mean(held) <= 0.05
+    only = pd.concat([side for side in sides if side["label"].iloc[0] == "fake"], ignore_index=True)
+    assert label_noise(only, 0.5, known)["df"] == fakers - 1, "alone it is looked at, and nothing can be said of one person"
+
+
 def test_a_label_that_one_side_lacks_cannot_be_compared() -> None:
     known = Cycle(cycle="2026-W48.1", seed=1, batches=("b2",), judged=("b2",), base_model="a" * 64, known_generators=("swap",))
     table = pd.concat([judged_by_the_champion(np.full(30, 0.0), False), judged_by_the_champion(np.full(30, 1.0), True)], ignore_index=True)

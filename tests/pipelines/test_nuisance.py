@@ -39,7 +39,7 @@ def world(root: Path, forge: object, people: int = 60, moves: tuple[bool, bool] 
                 }
                 row |= {"origin": "collected", "generator": "maker" if label == "fake" else ""}
                 shard.add(row, frames, np.full((2, 468, 2), 0.5))
-    return read_index(root / "data/faces/b").assign(store="data/faces/b", role="new", new=True, cluster="", unit="")
+    return read_index(root / "data/faces/b").assign(store="data/faces/b", role="new", new=True, unit="").assign(cluster=lambda rows: rows["identity"])
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,25 @@ def test_reals_of_another_kind_do_not_tell_a_maker(tmp_path: Path) -> None:
 
 def test_too_few_clips_say_nothing(tmp_path: Path) -> None:
     assert told_by_statistics(tmp_path, SETTINGS, world(tmp_path, lambda pixels, rng: pixels * 0.5, FEWEST - 1)) == {}
+
+
+def test_clips_of_one_video_are_never_on_both_sides(tmp_path: Path) -> None:
+    """A forest knew again the videos that it was fitted on, by their colour: fakes of which nothing could be told stood at 0.8."""
+    rng = np.random.default_rng(3)
+    with ShardWriter(tmp_path / "data/faces/b") as shard:
+        for person in range(40):
+            colour, grain = rng.uniform(60, 190, 3), rng.uniform(2, 20)
+            for clip in range(4):
+                frames = np.clip(colour + rng.normal(0, grain, (1, SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+                about = {"label": "fake" if person < 8 else "real", "generator": "maker" if person < 8 else "", "identity": f"p{person}"}
+                row = {"clip_id": f"{person}-{clip}", "sample_id": str(person), "batch": "b", "kind": "video", "origin": "collected", **about}
+                shard.add(row, frames, np.full((1, 468, 2), 0.5))
+    rows = read_index(tmp_path / "data/faces/b").assign(store="data/faces/b", role="new", new=True, unit="").assign(cluster=lambda rows: rows["identity"])
+    assert told_by_statistics(tmp_path, SETTINGS, rows)["collected"] < 0.65
+    few = rows[~rows["identity"].isin([f"p{person}" for person in range(3)])].assign(label=lambda rows: rows["label"])
+    few = pd.concat([few, *(few[few["label"] == "fake"].assign(clip_id=lambda rows, n=n: rows["clip_id"] + f"-{n}") for n in range(2))])
+    few = few[(few["label"] == "real") | few["identity"].isin(["p4", "p5", "p6", "p7"])].reset_index(drop=True)
+    assert told_by_statistics(tmp_path, SETTINGS, few) == {}, "fakes of four people: there is no fifth to hold apart"
 
 
 def test_statistics_are_finite_for_any_picture() -> None:
