@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from workspace.cycle import read_cycle
+from workspace.cycle import restore_cycle
 from workspace.journal import Journal
 from workspace.state import CycleState, cycles
 
@@ -23,6 +23,6 @@ def finish_commit(root: Path) -> str:
     last = unfinished(root)
     if last is None:
         return ""
-    write_report(root, read_cycle(root))
+    write_report(root, restore_cycle(root, Journal(root).events(), last.cycle))
     commit(root, f"{last.cycle} {last.outcome}: {last.reason}", f"vigil/{last.cycle}")
     return f"vigil/{last.cycle}"

@@ -15,7 +15,7 @@ from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
 from workspace.journal import Journal
-from workspace.state import batch_states, promoted
+from workspace.state import batch_states, champion, promoted
 
 REPORT = Path("reports/report.html")
 KEPT = Path(".vigil/reports")  # the page of every cycle that closed here
@@ -113,12 +113,16 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
     events = Journal(root).events()
     states = batch_states(events)
     first = next(iter(promoted(events)), "") == cycle.cycle
-    deferred = any(states[batch].state == "deferred" for batch in cycle.judged if batch in states)
+    judged = {states[batch].state for batch in cycle.judged if batch in states}
+    deferred, dropped = "deferred" in judged, judged == {"dropped"}
+    leading = champion(events)
+    serves = leading.cycle if leading and leading.cycle != cycle.cycle else ""
+    told: dict[str, Any] = {"refused": bool(refused), "unlabelled": bool(cycle.unlabelled), "dropped": dropped, "first": first, "serves": serves}
     return {
         "cycle": cycle,
         "outcome": outcome,
         "reason": reason,
-        "next_step": next_step(outcome, verdict, deferred=deferred, refused=bool(refused), unlabelled=bool(cycle.unlabelled), first=first),
+        "next_step": next_step(outcome, verdict, deferred=deferred, **told),
         "verdict": verdict,
         "gates": verdict or ({"verdict": "fail", "results": [{**row, "order": 0} for row in refused]} if refused else {}),
         "evaluation": evaluation,
@@ -144,10 +148,14 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
 
 
 def decision(root: Path, cycle: Cycle, verdict: dict[str, Any]) -> tuple[str, str]:
-    """`promoted` or `held` and why, as the journal closed the cycle; before that, what the gates say."""
-    for event in reversed(Journal(root).events()):
-        if event.kind == "cycle_closed" and event["cycle"] == cycle.cycle:
-            return str(event["outcome"]), str(event["reason"])
+    """`promoted` or `held` and why, as the journal closed or decided the cycle; before that, what the gates say."""
+    told = {event.kind: event for event in reversed(Journal(root).events()) if event.get("cycle") == cycle.cycle}
+    if closed := told.get("cycle_closed"):
+        return str(closed["outcome"]), str(closed["reason"])
+    if promotion := told.get("promotion"):
+        return "promoted", str(promotion["why"])
+    if held := told.get("cycle_held"):
+        return "held", str(held["reason"])
     if not verdict:
         return "not judged", "No model was judged in this cycle."
     if verdict["verdict"] == "pass":
@@ -155,15 +163,23 @@ def decision(root: Path, cycle: Cycle, verdict: dict[str, Any]) -> tuple[str, st
     return "not promoted", "; ".join(verdict["reasons"])
 
 
-def next_step(outcome: str, verdict: dict[str, Any], *, deferred: bool = False, refused: bool = False, unlabelled: bool = False, first: bool = False) -> str:
+def next_step(
+    outcome: str, verdict: dict[str, Any], *, deferred: bool = False, refused: bool = False, unlabelled: bool = False, dropped: bool = False,
+    first: bool = False, serves: str = "",
+) -> str:  # fmt: skip
     """What a person can do now.
 
-    `refused`: the data failed a gate before anything was trained; `unlabelled`: nobody has said what the media are; `first`: there was no champion before.
+    `refused`: the data failed a gate before anything was trained; `unlabelled`: nobody has said what the media are; `dropped`: what came in was dropped;
+    `first`: there was no champion before; `serves`: the cycle of the champion of now, where it is another.
     """
     states = {result["verdict"] for result in verdict.get("results", [])}
+    if outcome == "promoted" and serves:
+        return f"Nothing: {serves} serves now. What serves when: vigil models."
     if outcome == "promoted":
         back = "" if first else " To go back to the one before: vigil models rollback --who YOU --why REASON."
         return f"Nothing: the new champion serves.{back}"
+    if dropped:
+        return "Nothing: what came in was dropped. To take it back: vigil batches accept."
     if refused:
         return READ_GATES
     if unlabelled:

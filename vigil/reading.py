@@ -141,7 +141,8 @@ def render_status(page: dict[str, Any]) -> str:
 
 def report_of(root: Path, cycle: str) -> dict[str, Any]:
     """Write the page of the last cycle, or find the one that an earlier cycle kept."""
-    known = {one.cycle: one for one in cycles(Journal(root).events())}
+    events = Journal(root).events()
+    known = {one.cycle: one for one in cycles(events)}
     if not known:
         raise WorkspaceError("There is no report yet.", why="no cycle has run in this workspace", next_step="Run `vigil retrain`.")
     wanted = cycle or list(known)[-1]
@@ -152,9 +153,9 @@ def report_of(root: Path, cycle: str) -> dict[str, Any]:
     page = root / KEPT / f"{wanted}.html"
     if wanted == list(known)[-1]:
         from pipelines.report import write_report
-        from workspace.cycle import read_cycle
+        from workspace.cycle import told_cycle
 
-        page = write_report(root, read_cycle(root))
+        page = write_report(root, told_cycle(root, events, wanted)[0])  # a cycle that was being opened may have its file there already
     if not page.exists():
         raise WorkspaceError(
             f"The page of {wanted} is not kept here.",

@@ -21,6 +21,7 @@ CYCLE_ID = re.compile(r"(?P<week>(?P<year>\d{4})-W(?P<number>\d{2}))\.(?P<runnin
 AHEAD = timedelta(weeks=2)  # a clock that is set back by days is no clock that was years ahead
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 NAMES = ("batches", "judged", "vouched", "refused", "unlabelled", "known_generators", "drawn_forgers", "waiting_forgers", "why")
+UPGRADE = "Run `vigil upgrade`: it adds what came since. Then go on with the same command."
 FIRST_KEYS = {"cycle", "seed", "batches", "judged", "base_model", "base_cycle", "known_generators", "drawn_forgers"}  # of format 1
 HEADER = "# What this cycle works on. Written when the cycle opens; do not edit.\n"
 
@@ -112,15 +113,25 @@ def write_cycle(root: Path, cycle: Cycle) -> Path:
 
 
 def restore_cycle(root: Path, events: Iterable[Event], name: str) -> Cycle:
-    """The open cycle `name` as cycle.yaml has it; written anew from the journal where the file is missing or another cycle's.
+    """The cycle `name` as cycle.yaml has it; the file is written anew from the journal where it is missing or another cycle's. Errors as of `told_cycle`."""
+    cycle, lies_there = told_cycle(root, events, name)
+    if not lies_there:
+        write_cycle(root, cycle)
+    return cycle
 
-    Raises WorkspaceError where the journal is of an older Vigil and does not tell it whole.
+
+def told_cycle(root: Path, events: Iterable[Event], name: str) -> tuple[Cycle, bool]:
+    """The cycle `name`, and whether cycle.yaml tells it; where that is missing or another cycle's, as the journal has it.
+
+    Raises WorkspaceError where the file is that of an older Vigil, and where the journal is and does not tell it whole.
     """
     try:
         if (found := read_cycle(root)).cycle == name:
-            return found
-        why = f"it is about {found.cycle}, and {name} is open"
+            return found, True
+        why = f"it is about {found.cycle}"
     except WorkspaceError as problem:
+        if problem.next_step == UPGRADE and _begins(root, name):
+            raise
         why = problem.why
     opened = next(event for event in events if event.kind == "cycle_opened" and event["cycle"] == name)
     if missing := [one.name for one in fields(Cycle) if one.name not in opened.fields]:
@@ -129,9 +140,14 @@ def restore_cycle(root: Path, events: Iterable[Event], name: str) -> Cycle:
             next_step=f"Put the cycle.yaml of {name} back, such as from a backup of the workspace.",
         )  # fmt: skip
     told: dict[str, Any] = {one.name: tuple(value) if isinstance(value := opened[one.name], list) else value for one in fields(Cycle)}
-    cycle = Cycle(**told)
-    write_cycle(root, cycle)
-    return cycle
+    return Cycle(**told), False
+
+
+def _begins(root: Path, name: str) -> bool:
+    """Whether the cycle.yaml of an older Vigil is this cycle's."""
+    import yaml
+
+    return bool(yaml.safe_load((Path(root) / "cycle.yaml").read_text(encoding="utf-8"))["cycle"] == name)
 
 
 def read_cycle(root: Path) -> Cycle:
@@ -150,7 +166,10 @@ def read_cycle(root: Path) -> Cycle:
             raise ValueError("; ".join(wrong))
         return Cycle(**raw)
     except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError) as problem:
-        raise WorkspaceError(f"Cannot read {path}.", why=str(problem), next_step="Run `vigil retrain`: it opens a cycle and writes this file.") from problem
+        older = path.is_file() and complete_cycle(path.read_bytes()) is not None
+        next_step = UPGRADE if older else "Run `vigil retrain`: it opens a cycle and writes this file."
+        why = f"an older Vigil wrote it: {problem}" if older else str(problem)
+        raise WorkspaceError(f"Cannot read {path}.", why=why, next_step=next_step) from problem
 
 
 def complete_cycle(content: bytes) -> tuple[str, list[str]] | None:

@@ -17,7 +17,8 @@ from tests.feedback.browser import browser
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.test_comparison import card, table, videos
-from workspace.cycle import Cycle
+from vigil.reading import report_of
+from workspace.cycle import Cycle, read_cycle, write_cycle
 from workspace.files import write_json
 from workspace.journal import Journal
 
@@ -203,6 +204,39 @@ def test_a_model_that_passed_and_was_held_by_the_probe_is_not_asked_to_run_again
 def test_more_media_alone_do_not_bring_back_what_a_person_has_to_accept() -> None:
     verdict = {"results": [{"gate": "accuracy: AUC", "verdict": "undecided"}]}
     assert "vigil batches accept" in next_step("held", verdict) and "judges these again" in next_step("held", verdict, deferred=True)
+
+
+def test_a_model_that_was_rolled_back_or_followed_is_not_said_to_serve(tmp_path: Path) -> None:
+    """The page said that the new champion serves, and how to go back; who did so a second time went back one too far."""
+    journal = Journal(tmp_path)
+    for cycle, digit in (("2026-W47.1", "1"), (CYCLE.cycle, "2")):
+        journal.append(
+            "promotion", cycle=cycle, model_sha256=digit * 64, path=f"models/{cycle}", previous_sha256="", who="vigil", why="every gate passed", card_sha256=""
+        )
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert "promoted" in page and "the new champion serves" in page and "not judged" not in page, "decided, and not closed yet"
+    journal.append("rollback", cycle="2026-W47.1", model_sha256="1" * 64, path="models/2026-W47.1", who="ana", why="false alarms")
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert "Nothing: 2026-W47.1 serves now" in page and "the new champion serves" not in page
+
+
+def test_what_a_person_dropped_needs_no_look_at_its_data_checks(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for batch in CYCLE.judged:
+        journal.append("batch_added", batch=batch, source="x", samples=6, quarantined=0)
+        journal.append("batch_state", batch=batch, state="dropped", who="ana", why="withdrawn")
+    journal.append("cycle_held", cycle=CYCLE.cycle, reason="dropped by ana", defer=False)
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert "Nothing: what came in was dropped" in page and "Look at the data checks" not in page and "dropped by ana" in page
+
+
+def test_the_report_of_the_last_cycle_is_not_of_one_that_was_never_opened(tmp_path: Path) -> None:
+    """A kill left the file of the cycle to come, without its line in the journal: its page stood in the place of the last one's."""
+    Journal(tmp_path).append("cycle_opened", **CYCLE.as_dict(), fingerprint="f", scheduled=False, week="2026-W48")
+    write_cycle(tmp_path, replace(CYCLE, cycle="2026-W49.1"))
+    page = Path(report_of(tmp_path, "")["report"]).read_text(encoding="utf-8")
+    assert CYCLE.cycle in page and "2026-W49.1" not in page and read_cycle(tmp_path).cycle == "2026-W49.1"
+    assert not (tmp_path / KEPT / "2026-W49.1.html").exists()
 
 
 def test_the_page_of_every_cycle_is_kept(tmp_path: Path) -> None:

@@ -102,6 +102,20 @@ def test_where_the_journal_does_not_tell_an_open_cycle_whole_nothing_is_changed(
     assert read_cycle(tmp_path) == other
 
 
+def test_a_cycle_that_an_older_vigil_began_is_sent_to_the_upgrade_and_not_to_a_backup(tmp_path: Path):
+    this = Cycle(**GOOD)
+    write_cycle(tmp_path, this)
+    file, told = tmp_path / "cycle.yaml", {name: value for name, value in this.as_dict().items() if name != "waiting_forgers"}
+    file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if not line.startswith("waiting_forgers")))
+    events = [Event(1, "", "cycle_opened", NO_HASH, NO_HASH, told)]
+    for read in (lambda: restore_cycle(tmp_path, events, this.cycle), lambda: read_cycle(tmp_path)):
+        with pytest.raises(WorkspaceError, match="an older Vigil wrote it") as refused:
+            read()
+        assert "vigil upgrade" in refused.value.next_step
+    whole = [Event(1, "", "cycle_opened", NO_HASH, NO_HASH, {**this.as_dict(), "cycle": "2026-W48.1"})]
+    assert restore_cycle(tmp_path, whole, "2026-W48.1").cycle == "2026-W48.1", "an older file of another cycle is none of this one's"
+
+
 @pytest.mark.parametrize("text", ["", "cycle: [", "- a", "cycle: 2026-W47.1\nseed: 1\n", None])
 def test_a_damaged_cycle_file_is_refused(tmp_path, text):
     if text is not None:
