@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
 from flows.closing import finish_commit
-from flows.decide import Decision, and_again, decide_outcome, decided, refused_untrained
+from flows.decide import and_again, decide_outcome, refused_untrained
 from flows.environment import prepare_environment, say, sign_run
 from flows.opening import made_with, open_new_cycle, place_models, refuse_changed_champion, refuse_other_ground, write_batches
 from flows.plan import cycles_held, make_plan, unread_sources
@@ -32,7 +32,7 @@ from workspace.journal import Journal
 from workspace.lease import CYCLE, lease
 from workspace.modelfiles import MODEL_FILES
 from workspace.settings import STAGES, Settings, SourceSettings, load_settings
-from workspace.state import batch_states, cycles, open_cycle
+from workspace.state import Decision, batch_states, cycles, decided, open_cycle
 
 FEW = 10  # DVC reads dvc.lock anew for every target: naming each pays where at most one batch in so many has something to do
 DATA_STAGES = ("faces", "validate")

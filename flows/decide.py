@@ -1,7 +1,6 @@
 """From verdict to outcome: probe the export in a real service, then promote once, or hold with the reason."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,9 @@ from workspace.cycle import Cycle
 from workspace.errors import PromotionConflict
 from workspace.files import read_json, write_json
 from workspace.for_review import UNLABELLED
-from workspace.journal import Event, Journal
+from workspace.journal import Journal
 from workspace.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """`promoted` or `held`, and the sentence a person repeats. `defer`: nothing speaks against what came in, and it can wait for what comes in next."""
-
-    outcome: str
-    reason: str
-    defer: bool = False
+from workspace.state import Decision, decided
 
 
 def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> str:
@@ -33,18 +24,6 @@ def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: C
     if not failed["results"] or overridden(failed, overrides(journal.events(), datetime.now(UTC))):
         return ""
     return f"nothing was trained: {hold_reason(failed)}"
-
-
-def decided(events: Sequence[Event], cycle: str) -> Decision | None:
-    """What was decided about a cycle, as journalled: from then on no setting, override or better day changes it."""
-    for event in events:
-        if event.kind == "promotion" and event["cycle"] == cycle:
-            return Decision("promoted", event["why"])
-        if event.kind == "cycle_held" and event["cycle"] == cycle:
-            return Decision("held", event["reason"], bool(event.get("defer")))
-        if event.kind == "cycle_closed" and event["cycle"] == cycle:
-            return Decision(event["outcome"], event["reason"])
-    return None
 
 
 def and_again(reason: str, which: str = "") -> str:

@@ -16,13 +16,15 @@ from workspace.settings import Settings
 
 
 def end_what_was_left(root: Path, settings: Settings) -> list[str]:
-    """End the processes that a killed cycle left, and the MLflow and Prefect runs that still say RUNNING though nobody runs them.
+    """End the processes that a killed cycle left, and the MLflow and Prefect runs that still say RUNNING though nobody runs them; tell the journal of batches.
 
     The lease must be held. Returns what was done.
     """
+    from pipelines.ingest import journal_unjournalled
     from workspace.processes import end_orphans
 
-    return [*end_orphans(root), *_close_mlflow_runs(root, settings), *_close_prefect_runs(root)]
+    batches = [f"batch {name}, which a killed ingest had left whole, is journalled" for name in journal_unjournalled(root)]
+    return [*end_orphans(root), *batches, *_close_mlflow_runs(root, settings), *_close_prefect_runs(root)]
 
 
 def _close_mlflow_runs(root: Path, settings: Settings) -> list[str]:
@@ -204,6 +206,7 @@ def what_waits(erasures: int, running: str) -> str:
 def left_behind(root: Path, settings: Settings) -> list[str]:
     """What a dead process left, in words; nothing while somebody is at work in the workspace."""
     from flows.closing import unfinished
+    from pipelines.ingest import unjournalled
     from workspace import registry
     from workspace.lease import lease_holder
     from workspace.processes import describe, find_orphans
@@ -212,6 +215,7 @@ def left_behind(root: Path, settings: Settings) -> list[str]:
     if lease_holder(root):
         return []
     found = [f"orphan {describe(process)}" for process in find_orphans(root)]
+    found += [f"batch {name} is whole and not in the journal" for name in unjournalled(root)]
     if _has_registry(root, settings):
         with suppress(VigilError):  # a registry that is away has a row of its own
             found += [f"MLflow run {run_id} says RUNNING" for run_id in registry.find_running(root, settings)]

@@ -11,7 +11,7 @@ from workspace.errors import DataError
 from workspace.journal import Event
 from workspace.promotion import overrides
 from workspace.settings import Settings
-from workspace.state import batch_states, champion, cycles, open_cycle, promoted_cycles
+from workspace.state import batch_states, champion, cycles, decided, open_cycle, promoted_cycles
 
 # A change of these decides nothing about the data or the model.
 NOT_TRAINED_ON = {"format", "ingest", "schedule", "policy", "serve", "feedback", "registry", "remote"}
@@ -32,7 +32,7 @@ class Plan:
     base_cycle: str = ""
     fingerprint: str = ""
     reasons: tuple[str, ...] = field(default=())
-    work: str = ""  # full or fine-tune, with its reason, once it is known when the cycle would run (flows/policy.py)
+    work: str = ""  # full, fine-tune or none, with its reason, once it is known when the cycle would run (flows/policy.py)
     work_why: str = ""
     due: str = ""  # the ISO week whose scheduled cycle is due
     timer: str = ""  # what would make a timer's question start a cycle now; '' where only a person's would
@@ -63,15 +63,18 @@ def settings_fingerprint(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int = 0, force: bool = False, now: datetime | None = None) -> Plan:
+def make_plan(
+    events: Sequence[Event], settings: Settings, *, pending_files: int = 0, left: Sequence[str] = (), force: bool = False, now: datetime | None = None
+) -> Plan:
     """Decide what the next cycle would judge.
 
     New means: files or batches that no cycle has judged, a batch that a person accepted since, a setting or stage version that no cycle has
     trained with, or force. A promotion alone is not new, a held batch waits for a person, and a deferred one for what comes in next.
+    `left`: batches that a killed ingest left whole, and the journal does not know yet.
     """
     states = batch_states(events)
     settled = batches_trained_on(events)
-    new = sorted(name for name, batch in states.items() if batch.state == "new")
+    new = sorted([*(name for name, batch in states.items() if batch.state == "new"), *left])
     deferred = sorted(name for name, batch in states.items() if batch.state == "deferred")
     accepted = sorted(name for name, batch in states.items() if batch.state == "accepted")
     released = [name for name in accepted if name not in settled]
@@ -83,7 +86,8 @@ def make_plan(events: Sequence[Event], settings: Settings, *, pending_files: int
 
     reasons = []
     if running:
-        reasons.append(f"cycle {running.cycle} was begun and not finished")
+        what = "is decided and not closed: nothing is trained any more" if decided(events, running.cycle) else "was begun and not finished"
+        reasons.append(f"cycle {running.cycle} {what}")
     if pending_files:
         reasons.append(f"{pending_files} new files in the sources")
     if new:

@@ -14,9 +14,9 @@ from flows.plan import Plan
 from workspace.cycle import due_week
 from workspace.journal import Event
 from workspace.settings import Settings
-from workspace.state import cycles, open_cycle
+from workspace.state import cycles, decided, open_cycle
 
-FULL, FINE_TUNE = "full", "fine-tune"
+FULL, FINE_TUNE, NONE = "full", "fine-tune", "none"
 NOT_DUE = "this week's scheduled cycle has been run, or was skipped because nothing was new; the next is due at its slot"
 
 
@@ -34,7 +34,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How much a cycle does: `full` or `fine-tune`, the part of the settings' steps, and why."""
+    """How much a cycle does: `full`, `fine-tune` or `none` (it is decided), the part of the settings' steps, and why."""
 
     kind: str
     steps: float
@@ -68,6 +68,8 @@ def what_starts(events: Sequence[Event], settings: Settings, now: datetime, *, s
 
 def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datetime) -> Work:
     """Full where the settings ask for nothing else, and wherever a fine-tune would build on what is not there, not the same any more, or too old."""
+    if plan.resume and (over := decided(events, plan.resume)):
+        return Work(NONE, 0.0, f"{plan.resume} is {over.outcome}: {over.reason}")
     if plan.resume:
         opened = next(event for event in events if event.kind == "cycle_opened" and event["cycle"] == plan.resume)
         return Work(opened.get("work", FULL), opened.get("steps", 1.0), f"as {plan.resume} was opened")

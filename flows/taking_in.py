@@ -30,11 +30,11 @@ def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
     from workspace.repository import version_batches
 
     every = [*sources, *_reviewed_cases(root, settings)]
-    report = ingest(root, settings, every, progress=Progress("ingest")) if every else None
+    report = ingest(root, settings, every, progress=Progress("ingest"))  # without a source, too: a killed run may have left a batch
     close_outbox(root, settings)
-    lines = [*(report.lines() if report else ()), *erase_requested(root, settings)]
+    lines = [*(report.lines() if every or report.batches else ()), *erase_requested(root, settings)]
     version_batches(root)
-    return Taken(tuple(lines), tuple(f"{source}: {in_one_line(why)}" for source, why in report.refused.items()) if report else ())
+    return Taken(tuple(lines), tuple(f"{source}: {in_one_line(why)}" for source, why in report.refused.items()))
 
 
 def _reviewed_cases(root: Path, settings: Settings) -> list[SourceSettings]:

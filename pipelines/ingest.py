@@ -57,8 +57,11 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
     if batch is not None and not BATCH_NAME.match(batch):
         raise DataError(f"{batch!r} cannot name a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
     shutil.rmtree(root / ".vigil" / "building", ignore_errors=True)
-    _journal_unjournalled(root)
-    known, seen, report = read_known(root), Seen(root, settings.ingest.max_file_bytes), IngestReport()
+    left = journal_unjournalled(root)
+    report = IngestReport(batches=[*left], left=left)
+    if not sources:
+        return report
+    known, seen = read_known(root), Seen(root, settings.ingest.max_file_bytes)
     for number, source in enumerate(sources):
         wanted = batch if batch is None or number == 0 else f"{batch}-{source.name}"
         try:
@@ -325,13 +328,18 @@ def _write_batch(
     _journal_batch(Journal(root), name, [row for row, _ in rows])
 
 
-def _journal_unjournalled(root: Path) -> None:
-    """A kill between the rename and the journal's line left a whole batch that nobody heard of: say so now."""
-    journal = Journal(root)
-    told = batch_states(journal.events())
-    for manifest in manifests(root):
-        if manifest.parent.name not in told:
-            _journal_batch(journal, manifest.parent.name, rows_of(read_manifest(manifest.parent)))
+def unjournalled(root: Path) -> list[str]:
+    """The batches that nobody heard of: a kill between the rename and the journal's line left them whole."""
+    told = batch_states(Journal(root).events())
+    return [manifest.parent.name for manifest in manifests(root) if manifest.parent.name not in told]
+
+
+def journal_unjournalled(root: Path) -> list[str]:
+    """Tell the journal of the batches that a kill left whole; returns their names. The lease must be held."""
+    left = unjournalled(root)
+    for name in left:
+        _journal_batch(Journal(root), name, rows_of(read_manifest(root / "data" / "raw" / name)))
+    return left
 
 
 def _journal_batch(journal: Journal, name: str, rows: list[dict[str, Any]]) -> None:

@@ -57,12 +57,15 @@ class SourceCounts:
 
 @dataclass(slots=True)
 class IngestReport:
-    """What happened to every source. `batches` are the new ones; `refused` says why a source could not be taken in."""
+    """What happened to every source. `batches` are the new ones, with those that a killed run had `left` whole; `refused` says why a source could not be
+    taken in.
+    """
 
     batches: list[str] = field(default_factory=list)
     sources: dict[str, SourceCounts] = field(default_factory=dict)
     refused: dict[str, DataError] = field(default_factory=dict)
     copies: int = 0
+    left: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> dict[str, str]:
@@ -136,7 +139,7 @@ class IngestReport:
             lines.append(f"{self.copies} files have the content of another new one")
         for name, reason in self.problems.items():
             lines.append(f"{name}: nothing taken in. {reason}")
-        lines += [f"new batch: {name}" for name in self.batches]
+        lines += [f"new batch: {name}{', which a run that was killed had left whole' if name in self.left else ''}" for name in self.batches]
         return lines or ["no sources"]
 
 

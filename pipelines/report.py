@@ -15,7 +15,7 @@ from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
 from workspace.journal import Journal
-from workspace.state import batch_states, champion, promoted
+from workspace.state import batch_states, champion, decided, promoted
 
 REPORT = Path("reports/report.html")
 KEPT = Path(".vigil/reports")  # the page of every cycle that closed here
@@ -149,13 +149,12 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
 
 def decision(root: Path, cycle: Cycle, verdict: dict[str, Any]) -> tuple[str, str]:
     """`promoted` or `held` and why, as the journal closed or decided the cycle; before that, what the gates say."""
-    told = {event.kind: event for event in reversed(Journal(root).events()) if event.get("cycle") == cycle.cycle}
-    if closed := told.get("cycle_closed"):
-        return str(closed["outcome"]), str(closed["reason"])
-    if promotion := told.get("promotion"):
-        return "promoted", str(promotion["why"])
-    if held := told.get("cycle_held"):
-        return "held", str(held["reason"])
+    events = Journal(root).events()
+    for event in events:
+        if event.kind == "cycle_closed" and event["cycle"] == cycle.cycle:
+            return str(event["outcome"]), str(event["reason"])
+    if so_far := decided(events, cycle.cycle):
+        return so_far.outcome, so_far.reason
     if not verdict:
         return "not judged", "No model was judged in this cycle."
     if verdict["verdict"] == "pass":

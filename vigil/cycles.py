@@ -19,12 +19,12 @@ from workspace.state import batch_states, held_batches
 def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     """What a cycle would do, without Prefect, DVC or torch: quick enough to ask every minute."""
     from feedback.handover import waiting
-    from pipelines.ingest import pending
+    from pipelines.ingest import pending, unjournalled
 
     problems: dict[str, str] = {}
     files = pending(root, settings, settings.ingest.sources, problems) + waiting(root, settings)
     events, now = Journal(root).events(), datetime.now(UTC)
-    plan = make_plan(events, settings, pending_files=files, force=force)
+    plan = make_plan(events, settings, pending_files=files, left=unjournalled(root), force=force)
     unread = tuple(f"{source}: {why}" for source, why in problems.items())
     work = how_much(events, settings, plan, now)
     start = what_starts(events, settings, now, scheduled=True, reviews=waiting_reviews(root, settings))

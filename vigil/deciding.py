@@ -8,7 +8,7 @@ from workspace.errors import RegistryUnavailable, WorkspaceError
 from workspace.journal import Event, Journal
 from workspace.lease import lease
 from workspace.settings import Settings
-from workspace.state import batch_states, came_from, champion, cycles, held_batches, open_cycle
+from workspace.state import batch_states, came_from, champion, cycles, decided, held_batches, open_cycle
 
 TAKEN_OUT = ("held", "dropped")
 
@@ -20,7 +20,6 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
     ends it. A cycle that fails again and again would otherwise stay for ever. So is one that learns from a batch of before that is taken out: its model
     would know what was withdrawn. `again`: what a dropped batch holds may come in again. Raises WorkspaceError, also of a batch that was erased whole.
     """
-    from flows.decide import decided
     from workspace.forgetting import is_emptied
     from workspace.repository import commit_journal
 

@@ -11,7 +11,7 @@ from workspace.objects import refuse_damaged
 from workspace.settings import Settings
 from workspace.state import BATCH_STATES, batch_states, champion, cycles, model_states, open_cycle
 
-TRAINING = {"full": "full training", "fine-tune": "fine-tune"}  # how much of one a cycle would do (flows/policy.py)
+TRAINING = {"full": "full training", "fine-tune": "fine-tune", "none": "no training"}  # how much of one a cycle would do (flows/policy.py)
 
 
 def printable(text: str) -> str:

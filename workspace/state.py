@@ -24,6 +24,15 @@ class BatchState:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """`promoted` or `held`, and the sentence a person repeats. `defer`: nothing speaks against what came in, and it can wait for what comes in next."""
+
+    outcome: str
+    reason: str
+    defer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Champion:
     """A model that was promoted. `version` counts promotions from 1 and stays with a model; `path` is relative to the workspace.
 
@@ -220,6 +229,18 @@ def came_from(events: Iterable[Event], cycle: str) -> list[str]:
     while (base := bases.get(line[-1] if line else cycle)) and base not in line:
         line.append(base)
     return line
+
+
+def decided(events: Iterable[Event], cycle: str) -> Decision | None:
+    """What was decided about a cycle, as journalled: from then on no setting, override or better day changes it."""
+    for event in events:
+        if event.kind == "promotion" and event["cycle"] == cycle:
+            return Decision("promoted", event["why"])
+        if event.kind == "cycle_held" and event["cycle"] == cycle:
+            return Decision("held", event["reason"], bool(event.get("defer")))
+        if event.kind == "cycle_closed" and event["cycle"] == cycle:
+            return Decision(event["outcome"], event["reason"])
+    return None
 
 
 def open_cycle(events: Iterable[Event]) -> CycleState | None:

@@ -13,7 +13,6 @@ import pytest
 from feedback.learned import FOLDER
 from feedback.retention import Retention
 from flows.cycle import conclude, keep_candidate, settle_batches
-from flows.decide import Decision
 from flows.health import examine
 from flows.opening import drawn_forgers, open_new_cycle, place_models, waiting_forgers
 from flows.plan import make_plan
@@ -38,7 +37,7 @@ from workspace.manifest import read_manifest
 from workspace.promotion import bootstrap, override, promote
 from workspace.remote import verify
 from workspace.settings import Settings, SourceSettings, load_settings
-from workspace.state import batch_states, cycles
+from workspace.state import Decision, batch_states, cycles
 
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from flows.decide import Decision, decide_outcome, too_few
+from flows.decide import decide_outcome, too_few
 from tests.workspace.worlds import make_model, verdict_for
 from workspace.cycle import Cycle
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.promotion import override
 from workspace.settings import load_settings
-from workspace.state import champion
+from workspace.state import Decision, champion
 
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
 ONE = "2026-W46.1"

@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -17,7 +19,7 @@ from flows.health import examine
 from flows.probe import HOLDOUT
 from tests.system.world import git, vigil
 from tests.workspace.worlds import make_model, start_python, verdict_for
-from vigil.cycles import run_cycle
+from vigil.cycles import run_cycle, would_run
 from vigil.deciding import bootstrap_first, override_gate, roll_back, set_batch_state
 from vigil.erasing import erase
 from vigil.importing import import_model
@@ -342,3 +344,27 @@ def test_a_cycle_at_work_is_no_fault_and_one_that_nobody_runs_is(tmp_path: Path)
     assert "running   2026-W01.1, by process" in page and "begun and not finished" not in page and "vigil retrain" not in page
     ok, found, page = seen("ingest")
     assert not ok and found == "2026-W01.1 was begun and not finished" and "begun and not finished" in page
+
+
+def test_a_batch_that_a_killed_ingest_left_whole_is_seen_by_everybody_and_taken_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was lost, and nobody was told: status, doctor and retrain said that all was well, until the same ingest was run again."""
+    root, media = tmp_path / "w", tmp_path / "media" / "real"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    media.mkdir(parents=True)
+    cv2.imwrite(str(media / "a.png"), np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pipelines.ingest._journal_batch", die)
+        ingest_sources(root, settings, [SourceSettings(name="press", path=str(media.parent))])
+    (batch,) = (path.name for path in (root / "data" / "raw").iterdir())
+    assert would_run(root, settings).reasons == (f"1 new batch: {batch}",) and batch not in batch_states(Journal(root).events())
+    (left,) = [row for row in examine(root, settings) if row["check"] == "left behind"]
+    assert not left["ok"] and f"batch {batch} is whole and not in the journal" in left["found"]
+    _, done = examine_and_fix(root, settings, fix=True, push=False)
+    assert f"batch {batch}, which a killed ingest had left whole, is journalled" in done and batch_states(Journal(root).events())[batch].rows == 1
+    assert all(row["ok"] for row in examine(root, settings) if row["check"] in ("left behind", "journal"))
+    assert would_run(root, settings).reasons == (f"1 new batch: {batch}",)

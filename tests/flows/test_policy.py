@@ -16,6 +16,7 @@ from flows.taking_in import Taken
 from pipelines.pretrain import shortened
 from tests.system.world import change_settings, vigil, vigil_json
 from vigil.cycles import describe_plan, run_cycle, would_run
+from vigil.deciding import set_batch_state
 from vigil.opening import open_workspace
 from vigil.reading import render_status, status_of
 from workspace.cycle import Cycle, read_cycle, write_cycle
@@ -134,6 +135,20 @@ def test_drift_starts_one_cycle_and_not_one_after_the_other(by: str) -> None:
 def test_an_unfinished_cycle_comes_before_everything() -> None:
     events, now = journal([(0, FULL, "held", False, PRINT)])
     assert what_starts(events[:1], SETTINGS, now, scheduled=True, reviews=0).by == "unfinished"
+
+
+def test_of_a_cycle_that_is_decided_nothing_is_trained_any_more_and_it_is_said(tmp_path: Path) -> None:
+    """The status promised a full training where only the closing was left, such as after a drop."""
+    open_workspace(tmp_path / "w", "demo")
+    settings, journal = load_settings(tmp_path / "w" / "params.yaml"), Journal(tmp_path / "w")
+    journal.append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    journal.append("cycle_opened", cycle="2026-W01.1", judged=["b1"], base_model="", fingerprint="", scheduled=False, week="")
+    assert "vigil retrain (full training): cycle 2026-W01.1 was begun" in render_status(status_of(tmp_path / "w", settings))
+    set_batch_state(tmp_path / "w", "b1", "dropped", "ana", "withdrawn")
+    page = render_status(status_of(tmp_path / "w", settings))
+    assert "vigil retrain (no training): cycle 2026-W01.1 is decided and not closed" in page
+    told = describe_plan(would_run(tmp_path / "w", settings).as_dict())
+    assert "no training: 2026-W01.1 is held: ana took b1 out of it: withdrawn" in told
 
 
 @given(st.integers(1, 500), st.floats(0.01, 1))

@@ -509,7 +509,9 @@ def test_a_kill_leaves_nothing_half_taken(moment: str, root: Path, settings: Set
     whole = [path.name for path in (root / "data" / "raw").glob("*")] if (root / "data" / "raw").exists() else []
     for name in whole:
         assert len(read_manifest(root / "data" / "raw" / name)) == 5
-    ingest(root, settings, [source(media)], batch="w1")
+    report = ingest(root, settings, [source(media)], batch="w1")
+    journalled = moment == "before the cache is written"
+    assert report.batches == ([] if journalled else ["w1"]) and report.left == report.batches[: len(whole)], "who waits for the batch's name is told it"
     assert [path.name for path in (root / "data" / "raw").iterdir()] == ["w1"]
     table = read_manifest(root / "data" / "raw" / "w1")
     assert len(table) == 5
