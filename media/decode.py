@@ -30,8 +30,9 @@ __all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "pr
 
 # no raw H.264 or H.265: their pictures have no time
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,gif,ogg,m4v,mxf,rm,ivf,dv,apng,nut"
+PROGRAM_STREAM = b"\0\0\1\xba"
 MOVIE_MARKS = (
-    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV"), (0, b"OggS"), (0, b"\0\0\1\xba"),
+    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV"), (0, b"OggS"), (0, PROGRAM_STREAM),
     (0, b"0&\xb2u"), (0, b"GIF8"),
 )  # fmt: skip
 SEEK_GAIN_SECONDS = 0.5  # decoding so much is cheaper than a seek
@@ -172,8 +173,9 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
     known = any(head[at : at + len(mark)] == mark for at, mark in MOVIE_MARKS)
     target: Any = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.fspath(Path(source).absolute())}"
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_streams": "64"}
+    certain = "mpeg" if head.startswith(PROGRAM_STREAM) else None  # whose content tells FFmpeg less than a name of a photo does
     try:
-        container = av.open(target, container_options=options, metadata_errors="replace")
+        container = av.open(target, format=certain, container_options=options, metadata_errors="replace")
     except (OSError, ValueError, av.error.FFmpegError) as problem:
         raise media_error(source, "truncated or corrupt" if known else "not a media file") from problem
     with container:

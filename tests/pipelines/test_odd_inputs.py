@@ -123,6 +123,7 @@ ROWS: dict[str, Row] = {
     "TIFF of floats": ("deep.tiff", encoded(".tiff", change=lambda bgr: bgr.astype(np.float32) / 255), Aside(DEEP_TIFF)),
     # videos
     "MP4 named jpg": ("video.jpg", video(form="mp4"), VIDEO),
+    "a program stream named jpg": ("program.jpg", video("mpeg2video", form="mpeg"), VIDEO),
     "phone video turned by its header": ("phone.mp4", odd.phone_video, VIDEO),
     "variable frame rate": ("uneven.mp4", odd.uneven, VIDEO),
     "10-bit HEVC": ("deep.mp4", video("libx265", "yuv420p10le"), VIDEO),
