@@ -127,7 +127,10 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     for name, (why, next_step) in damaged_files(root).items():
         row("files", False, f"{name} cannot be read: {why}", next_step)
     running, holder = open_cycle(events), cycle_runs(root)
-    left_open = f"{running.cycle} is run by {holder}" if running and holder else f"{running.cycle} was begun and not finished" if running else ""
+    if holder:
+        left_open = f"{running.cycle if running else 'one that is not opened yet'} is run by {holder}"
+    else:
+        left_open = f"{running.cycle} was begun and not finished" if running else ""
     row(
         "cycle",
         running is None or holder is not None,

@@ -26,7 +26,8 @@ class Plan:
     vouched: tuple[str, ...] = ()  # of the judged: a person accepted them since
     accepted: tuple[str, ...] = ()
     resume: str = ""
-    pending_files: int = 0
+    pending_files: int = 0  # of the sources
+    pending_cases: int = 0  # that people have decided, and no batch holds
     unread: tuple[str, ...] = ()  # sources that cannot be read or understood now, and why
     base_model: str = ""
     base_cycle: str = ""
@@ -64,11 +65,18 @@ def settings_fingerprint(settings: Settings) -> str:
 
 
 def make_plan(
-    events: Sequence[Event], settings: Settings, *, pending_files: int = 0, left: Sequence[str] = (), force: bool = False, now: datetime | None = None
+    events: Sequence[Event],
+    settings: Settings,
+    *,
+    pending_files: int = 0,
+    pending_cases: int = 0,
+    left: Sequence[str] = (),
+    force: bool = False,
+    now: datetime | None = None,
 ) -> Plan:
     """Decide what the next cycle would judge.
 
-    New means: files or batches that no cycle has judged, a batch that a person accepted since, a setting or stage version that no cycle has
+    New means: files, decided cases or batches that no cycle has judged, a batch that a person accepted since, a setting or stage version that no cycle has
     trained with, or force. A promotion alone is not new, a held batch waits for a person, and a deferred one for what comes in next.
     `left`: batches that a killed ingest left whole, and the journal does not know yet.
     """
@@ -89,7 +97,9 @@ def make_plan(
         what = "is decided and not closed: nothing is trained any more" if decided(events, running.cycle) else "was begun and not finished"
         reasons.append(f"cycle {running.cycle} {what}")
     if pending_files:
-        reasons.append(f"{pending_files} new files in the sources")
+        reasons.append(f"{pending_files} new {'file' if pending_files == 1 else 'files'} in the sources")
+    if pending_cases:
+        reasons.append(f"{pending_cases} {'case that is' if pending_cases == 1 else 'cases that are'} decided, and in no batch yet")
     if new:
         reasons.append(f"{len(new)} new {'batch' if len(new) == 1 else 'batches'}: {', '.join(new)}")
     if asked:
@@ -112,6 +122,7 @@ def make_plan(
         accepted=tuple(name for name in accepted if name in settled),
         resume=running.cycle if running else "",
         pending_files=pending_files,
+        pending_cases=pending_cases,
         base_model=leading.model_sha256 if leading else "",
         base_cycle=leading.cycle if leading else "",
         fingerprint=fingerprint,

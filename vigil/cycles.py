@@ -22,9 +22,9 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     from pipelines.ingest import pending, unjournalled
 
     problems: dict[str, str] = {}
-    files = pending(root, settings, settings.ingest.sources, problems) + waiting(root, settings)
+    files, cases = pending(root, settings, settings.ingest.sources, problems), waiting(root, settings)
     events, now = Journal(root).events(), datetime.now(UTC)
-    plan = make_plan(events, settings, pending_files=files, left=unjournalled(root), force=force)
+    plan = make_plan(events, settings, pending_files=files, pending_cases=cases, left=unjournalled(root), force=force)
     unread = tuple(f"{source}: {why}" for source, why in problems.items())
     work = how_much(events, settings, plan, now)
     start = what_starts(events, settings, now, scheduled=True, reviews=waiting_reviews(root, settings))

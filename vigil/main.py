@@ -4,6 +4,7 @@ import io
 import json as jsonlib
 import shlex
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
@@ -121,6 +122,10 @@ def main() -> None:
         print(problem, file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
+        with suppress(KeyboardInterrupt):  # a second one waits for nothing
+            from workspace.processes import end_own_stages
+
+            end_own_stages()
         print("\nPaused. Run the same command again: cycles and trainings go on where they stopped, anything else begins anew.", file=sys.stderr)
         sys.exit(PAUSED)
     except BrokenPipeError:

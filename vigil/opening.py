@@ -34,6 +34,12 @@ def open_workspace(root: Path, profile: str, recipe: str = "") -> bool:
         raise WorkspaceError(f"{root} is a file.", why="a workspace is a folder", next_step="Name another folder.")
     if (root / "pyproject.toml").exists():
         raise WorkspaceError(f"{root} holds a program.", why="a workspace is a repository of its own, apart from code", next_step="Name an empty folder.")
+    if outer := next((parent for parent in root.resolve().parents if (parent / "params.yaml").exists() and (parent / ".vigil").exists()), None):
+        raise WorkspaceError(
+            f"{root} lies in the workspace {outer}. Nothing was changed.",
+            why="a workspace is a repository of its own, and holds no other",
+            next_step="Name a folder outside of it.",
+        )
     if root.exists() and any(root.iterdir()) and not (root / ".vigil").exists():
         raise WorkspaceError(
             f"{root} is not empty. Nothing was changed.",

@@ -104,7 +104,7 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
         "profile": settings.profile,
         "champion": {"cycle": leading.cycle, "model_sha256": leading.model_sha256, "version": leading.version} if leading else None,
         "open_cycle": running.cycle if running else None,
-        "run_by": str(holder) if running and holder else None,
+        "run_by": str(holder) if holder else None,
         "cycles": [
             {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "judged": list(one.judged), "closed": one.closed}
             for one in cycles(events)
@@ -129,7 +129,7 @@ def render_status(page: dict[str, Any]) -> str:
         lines.append(f"erasures  {waits}")
     plan = page["next"]
     if page["run_by"]:
-        lines.append(f"running   {page['open_cycle']}, by {page['run_by']}")
+        lines.append(f"running   {page['open_cycle'] or 'a cycle that is not opened yet'}, by {page['run_by']}")
         return "\n".join(lines)
     lines.append(f"next      vigil retrain ({TRAINING[plan['work']]}): " + "; ".join(plan["reasons"]) if plan["needed"] else "next      nothing new")
     lines += [f"          a source cannot be read: {one}" for one in plan["unread"]]

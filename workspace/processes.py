@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PARENT_GONE = 75  # EX_TEMPFAIL of sysexits.h: run it again
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
+PAUSE_SECONDS = 2.0
 CLOCK_SECONDS = 2.0  # psutil derives create_time from the wall clock, which may be adjusted a little
 
 
@@ -128,6 +129,34 @@ def _signal(process: "psutil.Process", action: str) -> None:
 
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         getattr(process, action)()
+
+
+def end_own_stages() -> None:
+    """End the stages of this process, which was told to pause: SIGTERM may have been sent to it alone. One that was told too has PAUSE_SECONDS to end."""
+    import psutil
+
+    own = [process for process in psutil.Process().children(recursive=True) if _is_stage(process)]
+    _, working = psutil.wait_procs(own, timeout=PAUSE_SECONDS)
+    end_processes([*working, *(child for process in working for child in _children(process))])
+
+
+def _is_stage(process: "psutil.Process") -> bool:
+    import psutil
+
+    try:
+        return any("pipelines." in word for word in process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _children(process: "psutil.Process") -> "list[psutil.Process]":
+    import psutil
+
+    try:
+        found: list[psutil.Process] = process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return found
 
 
 def end_orphans(root: Path) -> list[str]:

@@ -327,7 +327,6 @@ def test_a_cycle_at_work_is_no_fault_and_one_that_nobody_runs_is(tmp_path: Path)
     open_workspace(root, "demo")
     settings = load_settings(root / "params.yaml")
     Journal(root).append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
-    Journal(root).append("cycle_opened", cycle="2026-W01.1", judged=["b1"], base_model="", fingerprint="", scheduled=False, week="")
 
     def seen(purpose: str) -> tuple[bool, str, str]:
         process = start_python(HOLD, root, purpose)
@@ -339,6 +338,10 @@ def test_a_cycle_at_work_is_no_fault_and_one_that_nobody_runs_is(tmp_path: Path)
             process.kill()
             process.communicate()
 
+    ok, found, page = seen("retrain")
+    assert ok and "one that is not opened yet is run by process" in found
+    assert "running   a cycle that is not opened yet, by process" in page and "vigil retrain" not in page
+    Journal(root).append("cycle_opened", cycle="2026-W01.1", judged=["b1"], base_model="", fingerprint="", scheduled=False, week="")
     ok, found, page = seen("retrain")
     assert ok and "2026-W01.1 is run by process" in found
     assert "running   2026-W01.1, by process" in page and "begun and not finished" not in page and "vigil retrain" not in page

@@ -35,7 +35,7 @@ def test_a_reviewed_case_is_in_the_next_batch_once(asked: Asked, scheduled: Brok
     assert len(added) == 3 and added[mine.iloc[0]["batch"]] == 1, "the first media, the second, and the reviewed case"
     assert mine.iloc[0]["batch"] in events(root, "cycle_opened")[-1]["fields"]["judged"]
     plan = json.loads(vigil("retrain", "--dry-run", "--json", "-w", root).stdout)
-    assert plan["pending_files"] == 0 and not plan["needed"]  # handed over: nothing waits any more
+    assert plan["pending_files"] == plan["pending_cases"] == 0 and not plan["needed"]  # handed over: nothing waits any more
 
 
 def test_the_case_names_the_model_that_learned_from_it_and_the_trail_is_whole(asked: Asked, twice: Path):

@@ -33,6 +33,9 @@ def test_a_sigterm_is_a_pause_and_the_same_command_goes_on(ingested: Path, tmp_p
         time.sleep(0.05)
     children = psutil.Process(process.pid).children(recursive=True)
     (os.killpg if whom == "group" else os.kill)(process.pid, signal.SIGTERM)
+    while process.poll() is None and b"Paused." not in log.read_bytes():
+        time.sleep(0.02)
+    assert process.poll() is not None or running_stage(psutil.Process(process.pid)) is None, "it said that it is paused, and a stage worked on for seconds"
     assert process.wait(60) == 130, log.read_text()
     assert "Paused." in log.read_text() and "unexpected" not in log.read_text()
     _, alive = psutil.wait_procs(children, timeout=20)
