@@ -508,7 +508,7 @@ def test_a_folder_with_other_things_in_it_is_never_made_a_workspace(tmp_path: Pa
         assert done.returncode == 1 and "Nothing was changed" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     open_workspace(tmp_path / "w", "demo")
-    with pytest.raises(WorkspaceError, match="lies in the workspace .*w. Nothing was changed"):
+    with pytest.raises(WorkspaceError, match=r"lies in the workspace .*w. Nothing was changed"):
         open_workspace(tmp_path / "w" / "deeper" / "sub", "demo")
     assert not (tmp_path / "w" / "deeper").exists()
 
