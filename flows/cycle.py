@@ -20,7 +20,7 @@ from prefect.context import FlowRunContext
 from flows.closing import finish_commit
 from flows.decide import and_again, decide_outcome, refused_untrained
 from flows.environment import prepare_environment, say, sign_run
-from flows.opening import made_with, open_new_cycle, place_models, refuse_changed_champion, refuse_other_ground, write_batches
+from flows.opening import hold_where_the_champion_changed, made_with, open_new_cycle, place_models, refuse_changed_champion, refuse_other_ground, write_batches
 from flows.plan import cycles_held, make_plan, unread_sources
 from flows.policy import NOT_DUE, Start, waiting_reviews, what_starts
 from flows.taking_in import Taken, erase_requested, take_in
@@ -168,6 +168,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
     if plan.resume:
         opened = restore_cycle(root, journal.events(), plan.resume)
         say(f"going on with {opened.cycle}")
+        hold_where_the_champion_changed(journal, opened)
         if decided(journal.events(), opened.cycle):
             return conclude(root, settings, journal, opened)
         if opened.trains and not made_with(journal.events(), settings, opened):

@@ -16,7 +16,7 @@ from workspace.files import atomic_file, read_json, write_json
 from workspace.journal import Event, Journal
 from workspace.modelfiles import is_as_promoted, verify_promoted
 from workspace.settings import Settings
-from workspace.state import IMPORTED, anchor, cycles, promoted
+from workspace.state import IMPORTED, anchor, champion, cycles, decided, promoted
 
 CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
 
@@ -26,6 +26,18 @@ def refuse_changed_champion(root: Path, journal: Journal, base_cycle: str) -> No
     known = promoted(journal.events()).get(base_cycle)
     if known and (root / known.path).exists():
         verify_promoted(root, known)
+
+
+def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
+    """Hold a cycle that goes on where another champion leads by now than the one that it was opened to beat: it could train to its end and promote nothing."""
+    events = journal.events()
+    leading = champion(events)
+    now, before = leading.model_sha256 if leading else "", opened.base_model
+    if now == before or decided(events, opened.cycle):
+        return
+    told = [f"{sha256[:12]} ({cycle})" if sha256 else "no champion" for sha256, cycle in ((before, opened.base_cycle), (now, leading.cycle if leading else ""))]
+    reason = f"the champion changed while this cycle was paused: it was opened to beat {told[0]}, and {told[1]} leads now; nothing more was trained. "
+    journal.append("cycle_held", cycle=opened.cycle, reason=f"{reason}`vigil retrain --force` judges what came in against that one.", defer=True)
 
 
 def refuse_other_ground(root: Path, settings: Settings, base_cycle: str, opened: Cycle | None = None) -> None:

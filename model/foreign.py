@@ -29,6 +29,8 @@ GRID = 4
 SURE = 1e-6  # p_fake of 0 or 1 has no logit
 TOGETHER = 1e-3  # largest change of p_fake of a clip scored beside another one
 SEED = 20261121
+PREFIX = "foreign/"  # of every name of the file
+HOW = ("says", "fake", "output", "channels", "mean", "std")  # of a contract: what is written into the graph
 COLDEST, HOTTEST = 1e-3, 1e3  # temperatures that logits of any detector may need; beyond them all answers are 0 or 1, or all are 1/2
 Colour = Annotated[float, Field(ge=-1e6, le=1e6)]
 
@@ -70,37 +72,65 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
         proto = onnx.load_model_from_string(content)
         onnx.checker.check_model(proto)
     except Exception as problem:  # protobuf and the checker raise kinds of their own
-        raise _refusal(f"it is not ONNX that can be read: {str(problem).strip().splitlines()[0][:200] if str(problem).strip() else problem!r}") from problem
+        raise refusal(f"it is not ONNX that can be read: {str(problem).strip().splitlines()[0][:200] if str(problem).strip() else problem!r}") from problem
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto)):
-        raise _refusal("its weights lie in another file", "Save it as one file (`onnx.save(model, path, save_as_external_data=False)`).")
+        raise refusal("its weights lie in another file", "Save it as one file (`onnx.save(model, path, save_as_external_data=False)`).")
     opset = max([one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")], default=0)
     if opset < LEAST_OPSET:
-        raise _refusal(f"its opset is {opset}, {LEAST_OPSET} is the oldest that can be used", "Export it again with a newer opset.")
+        raise refusal(f"its opset is {opset}, {LEAST_OPSET} is the oldest that can be used", "Export it again with a newer opset.")
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [one for one in proto.graph.input if one.name not in weights]
     if len(inputs) != 1:
-        raise _refusal(f"it wants {len(inputs)} inputs ({', '.join(one.name for one in inputs)}), a detector takes one", "Export it with its frames alone.")
+        raise refusal(f"it wants {len(inputs)} inputs ({', '.join(one.name for one in inputs)}), a detector takes one", "Export it with its frames alone.")
     shape = _shape(inputs[0])
     if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise _refusal("its input is not float32", "Export it in float32.")
+        raise refusal("its input is not float32", "Export it in float32.")
     if len(shape) not in (4, 5) or shape[-3] != 3:  # a free number of colours may be time ([B, 3, T, H, W]) or height ([B, H, W, 3])
-        raise _refusal(
+        raise refusal(
             f"its input is {shape} (None: free), not [B, 3, H, W] or [B, T, 3, H, W]",
             "Export it with the three colours before height and width, and their number fixed.",
         )
     if shape[0] is not None:
-        raise _refusal(f"the number of clips is fixed to {shape[0]}", "Export it with a free first dimension (dynamic_axes or dynamic_shapes).")
+        raise refusal(f"the number of clips is fixed to {shape[0]}", "Export it with a free first dimension (dynamic_axes or dynamic_shapes).")
     names = [one.name for one in proto.graph.output]
     if inputs[0].name == INPUT and set(OUTPUTS) <= set(names) and len(shape) == 5 and shape[1] is None and shape[-1] in (size_px, None):
+        if ignored := [name for name in HOW if getattr(contract, name) != Contract.model_fields[name].default]:
+            raise refusal(f"it is one of ours, which says itself how it wants its pixels: {', '.join(ignored)} would not count", "Leave these out.")
         return content
     if contract.output and contract.output not in names:
-        raise _refusal(f"it has no output {contract.output!r}, but {', '.join(names)}", "Name one of these as `output`.")
+        raise refusal(f"it has no output {contract.output!r}, but {', '.join(names)}", "Name one of these as `output`.")
     if not np.asarray(contract.std, np.float32).all():
-        raise _refusal("a colour would be divided by 0", "Give three numbers above 0 as `std`.")
+        raise refusal("a colour would be divided by 0", "Give three numbers above 0 as `std`.")
     output = contract.output or names[0]
-    made = compose.add_prefix(proto, "foreign/")
-    _wrap(made, f"foreign/{inputs[0].name}", f"foreign/{output}", shape, contract, size_px, opset)
+    made = compose.add_prefix(proto, PREFIX)
+    _prefix_outer(made.graph)
+    if next(one for one in made.graph.output if one.name == f"{PREFIX}{output}").type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        made.graph.node.append(onnx.helper.make_node("Cast", [f"{PREFIX}{output}"], ["ours/answer"], name="ours/node/ours/answer", to=onnx.TensorProto.FLOAT))
+        output = ""
+    _wrap(made, f"{PREFIX}{inputs[0].name}", f"{PREFIX}{output}" if output else "ours/answer", shape, contract, size_px, opset)
     return bytes(made.SerializeToString(deterministic=True))
+
+
+def own_pixels(content: bytes, size_px: int) -> int:
+    """Pixels of one frame as the file itself wants them: it may enlarge what it is given."""
+    import onnx
+
+    proto = onnx.load_model_from_string(content)
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    height, width = next(_shape(one) for one in proto.graph.input if one.name not in weights)[-2:]
+    return (height or size_px) * (width or size_px)
+
+
+def _prefix_outer(graph: Any) -> None:
+    """Give what branches and loops read of the graph around them the name that it has there now: weights keep their old one in `onnx.compose`, in place."""
+    from onnx import GraphProto
+
+    for attribute in (one for node in graph.node for one in node.attribute):
+        for inner in [found for _, value in attribute.ListFields() for found in (value if isinstance(value, Sequence) else [value])]:
+            if isinstance(inner, GraphProto):
+                for node in inner.node:
+                    node.input[:] = [name if not name or name.startswith(PREFIX) else f"{PREFIX}{name}" for name in node.input]
+                _prefix_outer(inner)
 
 
 def _tensors(message: Any) -> Iterator[Any]:
@@ -115,10 +145,10 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def _shape(value: Any) -> list[int | None]:
-    return [dimension.dim_value if dimension.HasField("dim_value") else None for dimension in value.type.tensor_type.shape.dim]
+    return [dimension.dim_value if dimension.dim_value > 0 else None for dimension in value.type.tensor_type.shape.dim]  # some write a free one as -1
 
 
-def _refusal(why: str, next_step: str = "Export the model as ONNX again; docs/import.md says what it must be.") -> ModelFileError:
+def refusal(why: str, next_step: str = "Export the model as ONNX again; docs/import.md says what it must be.") -> ModelFileError:
     return ModelFileError("This ONNX file cannot be a model here. Nothing was imported.", why=why, next_step=next_step)
 
 
@@ -227,16 +257,16 @@ def probe(engine: "Engine") -> dict[str, Any]:
             alone = [engine.score_clips([clip])[0] for clip in clips]
             for a, b in zip(together, alone, strict=True):
                 if not np.isfinite([a.logit, *np.ravel(a.certainty), *np.ravel(a.embedding)]).all():
-                    raise _refusal(f"it answers {a.logit} to a golden clip of {frames} frames")
+                    raise refusal(f"it answers {a.logit} to a golden clip of {frames} frames")
                 if abs(sigmoid(a.logit) - sigmoid(b.logit)) > TOGETHER:
-                    raise _refusal("its answer to a clip depends on the other clips beside it", "Export it in evaluation mode (`model.eval()`).")
+                    raise refusal("its answer to a clip depends on the other clips beside it", "Export it in evaluation mode (`model.eval()`).")
                 answers.append(a.logit)
     except ModelFileError:
         raise
     except Exception as problem:  # onnxruntime raises a dozen kinds, none exported
-        raise _refusal(f"it does not run on golden clips: {str(problem)[:300]}", "Check `says`, `output` and the input's shape; docs/import.md.") from problem
+        raise refusal(f"it does not run on golden clips: {str(problem)[:300]}", "Check `says`, `output` and the input's shape; docs/import.md.") from problem
     if max(answers) - min(answers) < 1e-9:
-        raise _refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), and `says`.")
+        raise refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), and `says`.")
     return {"clips": len(answers), "p_fake": [round(sigmoid(one), 6) for one in answers]}
 
 

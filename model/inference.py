@@ -139,9 +139,10 @@ class Engine:
             if clip.ndim != 4 or clip.shape[0] < 1 or clip.shape[1:] != (size, size, 3) or clip.dtype != np.uint8:
                 raise ValueError(f"a clip is uint8 [T, {size}, {size}, 3], got {clip.dtype} {list(clip.shape)}")
         scores: list[ClipScore | None] = [None] * len(clips)
+        pixels = max(size * size, int(self.card.imported.get("frame_pixels", 0)))  # an import may enlarge what it is given
         for length in sorted({clip.shape[0] for clip in clips}):
             places = [place for place, clip in enumerate(clips) if clip.shape[0] == length]
-            batch = max(1, BATCH_PIXELS // (length * size * size))
+            batch = max(1, BATCH_PIXELS // (length * pixels))
             for start in range(0, len(places), batch):
                 chosen = places[start : start + batch]
                 for place, score in zip(chosen, self._run(np.stack([clips[place] for place in chosen])), strict=True):

@@ -2,20 +2,22 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.blocks import mistakes_of
-from workspace.errors import ModelFileError, PromotionConflict, SettingsError
+from workspace.errors import ModelFileError, PromotionConflict, SettingsError, WorkspaceError
 from workspace.files import atomic_file, sha256_bytes, sha256_file
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.settings import Settings
-from workspace.state import IMPORTED, champion
+from workspace.state import IMPORTED, champion, open_cycle
 
 if TYPE_CHECKING:
     from model.card import ModelCard
     from model.foreign import Contract
+    from model.inference import Engine
 
 BUILDING = Path(".vigil/building") / IMPORTED
 TAG = f"vigil/{IMPORTED}"
@@ -26,10 +28,10 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
     """Check, adapt and probe the model in `source`, then promote it; returns what `--json` shows. Safe to repeat after a kill.
 
     Raises ModelFileError for what cannot be a model here, SettingsError for a contract that cannot be used, PromotionConflict where there is a
-    champion already, be it the same model under another contract.
+    champion already, be it the same model under another contract; WorkspaceError while a first cycle is unfinished.
     """
     from model.card import CARD, WEIGHTS, load_card
-    from model.foreign import probe, sniff
+    from model.foreign import own_pixels, probe, sniff
     from model.inference import Engine
     from vigil.deciding import set_aliases
     from workspace import promotion, repository
@@ -41,21 +43,30 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
             why=f"its {CARD} says threshold and crops already, and --set and --card would not count",
             next_step=f"Leave out --set and --card, or name {source / WEIGHTS} alone, of which no card counts.",
         )
-    with lease(root, "import"):
-        now = champion(Journal(root).events())
+    with lease(root, "import"), ExitStack() as after:
+        events = Journal(root).events()
+        now = champion(events)
         if now and now.cycle != IMPORTED:
             raise promotion.refuse_import(now)
+        if not now and (running := open_cycle(events)):
+            raise WorkspaceError(
+                "Nothing was imported.",
+                why=f"{running.cycle} is not finished, and was opened with no champion to beat: all that it trains would be for nothing",
+                next_step="Run `vigil retrain` to finish it; or end it by `vigil batches hold` of what it judges and `vigil retrain`, then import.",
+            )
         contract = read_contract(words, card_file)
         folder = root / BUILDING
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        after.callback(shutil.rmtree, folder, ignore_errors=True)
         if kind == "onnx":
             card, origin = from_onnx(source, contract, settings, folder)
         else:
             card, origin = from_weights(source, contract, settings, folder)
+        told = {"frame_pixels": own_pixels(source.read_bytes(), card.faces.size_px)} if kind == "onnx" else {}
         said = {} if kind == "folder" else {"contract": contract.model_dump(mode="json")}  # of a folder its card counts
-        card = write_with(folder, card, {"source": source.name, "source_sha256": origin, **said, "who": who, "why": why})
-        probed = probe(Engine(folder, threads=settings.serve.threads))
+        card = write_with(folder, card, {"source": source.name, "source_sha256": origin, **said, **told, "who": who, "why": why})
+        probed = probe(loaded(folder, settings) if kind == "onnx" else Engine(folder, threads=settings.serve.threads))
         card = write_with(folder, card, {**card.imported, "probe": probed})
         place = root / "models" / IMPORTED
         if now:
@@ -64,7 +75,6 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
             refuse_another_contract(load_card(place), card)
         else:
             repository.replace_folder(folder, place)
-        shutil.rmtree(folder)
         repository.dvc_add(root, [place])
         event = promotion.import_champion(root, place, model_sha256=card.model_sha256, source_sha256=origin, who=who, why=why)
         repository.commit(root, f"Import {card.model_id}: {why}", TAG)
@@ -73,6 +83,17 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
         "model_sha256": card.model_sha256, "source": str(source), "source_sha256": origin, "kind": kind, "trainable": card.model is not None,
         "size_px": card.faces.size_px, "threshold": card.threshold, "probe": probed, "cycle": IMPORTED, "time": event.time,
     }  # fmt: skip
+
+
+def loaded(folder: Path, settings: Settings) -> "Engine":
+    """The adapted file in onnxruntime. Raises ModelFileError where that does not take it."""
+    from model.foreign import refusal
+    from model.inference import Engine
+
+    try:
+        return Engine(folder, threads=settings.serve.threads)
+    except ModelFileError as problem:
+        raise refusal(f"onnxruntime does not take it: {problem.why}") from problem
 
 
 def refuse_another_contract(stands: "ModelCard", card: "ModelCard") -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from feedback.learned import FOLDER
 from feedback.retention import Retention
-from flows.cycle import conclude, keep_candidate, settle_batches
+from flows.cycle import _one_cycle, conclude, keep_candidate, settle_batches
 from flows.health import examine
 from flows.opening import drawn_forgers, open_new_cycle, place_models, waiting_forgers
 from flows.plan import make_plan
@@ -150,6 +150,23 @@ def test_the_only_source_is_passed_over_too_where_it_cannot_be_understood_and_er
     assert len(taken.problems) == 1 and taken.problems[0].startswith("bad: ") and "label '1'" in taken.problems[0]
     assert f"erased {sha256_bytes(content)[:16]} on request" in taken.lines
     assert [batch.state for batch in batch_states(Journal(root).events()).values()] == ["dropped"]
+
+
+def test_a_paused_cycle_whose_champion_changed_is_ended_before_anything_more_is_trained(tmp_path: Path) -> None:
+    """It trained to its end, and was held then: what it was to beat did not lead any more."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    journal, settings = Journal(root), load_settings(root / "params.yaml")
+    journal.append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    with lease(root, "retrain"):
+        write_json(root / "reports" / "validate" / "b1.json", {"batch": "b1", "success": True, "expectations": []})
+        cycle = open_new_cycle(root, journal, settings, make_plan(journal.events(), settings), Start("person", "a person asked"))
+        told = {"who": "ana", "why": "ours of before", "card_sha256": ""}
+        journal.append("promotion", cycle="imported", model_sha256="1" * 64, path="models/imported", previous_sha256="", **told)
+        outcome = _one_cycle(root, settings, False, False, [])
+    assert outcome.cycle == cycle.cycle and outcome.outcome == "held" and "opened to beat no champion, and 111111111111 (imported) leads" in outcome.reason
+    assert "vigil retrain --force" in outcome.reason and batch_states(journal.events())["b1"].state == "deferred"
+    assert make_plan(journal.events(), settings, force=True).base_cycle == "imported"
 
 
 def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

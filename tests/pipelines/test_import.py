@@ -31,7 +31,7 @@ from vigil.main import app
 from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
 from workspace.cycle import Cycle
-from workspace.errors import DataError, ModelFileError, PromotionConflict, RegistryUnavailable, SettingsError
+from workspace.errors import DataError, ModelFileError, PromotionConflict, RegistryUnavailable, SettingsError, WorkspaceError
 from workspace.files import read_json, sha256_file
 from workspace.journal import Journal
 from workspace.settings import load_settings
@@ -125,7 +125,41 @@ def test_a_clip_model_of_a_fixed_length_gets_each_frame_of_such_a_clip_once(tmp_
 def test_our_own_export_is_taken_as_it_is(tmp_path: Path) -> None:
     export_onnx(lively_model(), tmp_path / "ours.onnx")
     content = (tmp_path / "ours.onnx").read_bytes()
-    assert adapt(content, Contract(), SIZE) == content
+    assert adapt(content, Contract(threshold=0.7), SIZE) == content
+    with pytest.raises(ModelFileError, match="one of ours.*: says, channels would not count"):
+        adapt(content, Contract(says="p_fake", channels="bgr"), SIZE)
+
+
+@pytest.mark.parametrize("deep", [1, 2])
+def test_a_branch_may_use_a_weight_of_the_graph_around_it(tmp_path: Path, deep: int) -> None:
+    """`onnx.compose` renames all but these: what `torch.cond` exports was refused as invalid."""
+    model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, SIZE, SIZE]))
+    out = helper.make_tensor_value_info("chosen", TensorProto.FLOAT, [3, 1, 1])
+    branch = helper.make_graph([helper.make_node("Identity", ["colours"], ["chosen"])], "branch", [], [out])
+    for level in range(deep):
+        node = helper.make_node("If", ["which"], ["chosen"], then_branch=branch, else_branch=branch)
+        branch = helper.make_graph([node], f"around{level}", [], [out])
+    model.graph.node.insert(0, node)
+    model.graph.node[1].input[1] = "chosen"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "which"))
+    clip = golden_clips(SIZE, 2)[2]
+    assert engine_of(tmp_path / "m", model.SerializeToString(), SIZE).score_clips([clip])[0].logit == pytest.approx(redness(clip), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16])
+def test_an_answer_of_another_precision_is_taken(tmp_path: Path, kind: int) -> None:
+    model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, SIZE, SIZE]))
+    model.graph.node.append(helper.make_node("Cast", [model.graph.output[0].name], ["other"], to=kind))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("other", kind, ["B"]))
+    clip = golden_clips(SIZE, 2)[2]
+    assert engine_of(tmp_path / "m", model.SerializeToString(), SIZE).score_clips([clip])[0].logit == pytest.approx(redness(clip), abs=1e-2)
+
+
+def test_a_free_size_may_be_written_as_minus_one(tmp_path: Path) -> None:
+    clip = golden_clips(SIZE, 2)[2]
+    engine = engine_of(tmp_path / "m", foreign(tmp_path / "f.onnx", [-1, 3, SIZE, SIZE]).read_bytes(), SIZE)
+    assert engine.score_clips([clip])[0].logit == pytest.approx(redness(clip), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +271,39 @@ def test_an_imported_detector_serves_is_journalled_and_stays_the_only_one(root: 
     assert "imported" in CliRunner().invoke(app, ["models", "-w", str(root)]).output
     plan = make_plan(Journal(root).events(), load_settings(root / "params.yaml"))
     assert (plan.base_cycle, plan.base_model) == ("imported", found["model_sha256"])
+
+
+def test_a_file_that_enlarges_its_faces_gets_fewer_at_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory was counted by the crops: a video of fifty seconds took 6 GB where a model of our own takes 1."""
+    run("models", "import", foreign(tmp_path / "theirs.onnx", ["B", 3, 4 * SIZE, 4 * SIZE]), *WHO, "-w", root, "--json")
+    engine, sizes = Engine(root / "models/imported"), []
+    whole = engine._run
+    monkeypatch.setattr("model.inference.BATCH_PIXELS", 4 * 2 * 16 * SIZE * SIZE)
+    monkeypatch.setattr(engine, "_run", lambda clips: sizes.append(len(clips)) or whole(clips))
+    engine.score_clips([clip for clip in golden_clips(SIZE, 2) for _ in range(3)])
+    assert sizes == [4, 4, 4]
+
+
+def test_a_file_that_onnxruntime_does_not_take_is_refused_as_an_import(root: Path, tmp_path: Path) -> None:
+    """It was told that the model in `.vigil/building` cannot be used, and to train again."""
+    model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, SIZE, SIZE]))
+    model.graph.node[0].domain, model.graph.node[0].op_type = "somebody", "Weigh"
+    model.opset_import.append(helper.make_opsetid("somebody", 1))
+    onnx.save(model, tmp_path / "f.onnx")
+    with pytest.raises(ModelFileError, match="Nothing was imported") as refused:
+        import_model(root, load_settings(root / "params.yaml"), tmp_path / "f.onnx", [], None, "ana", "x")
+    assert "onnxruntime does not take it" in refused.value.why and "Export" in refused.value.next_step
+    assert not (root / ".vigil/building/imported").exists() and champion(Journal(root).events()) is None
+
+
+def test_nothing_is_imported_beside_a_first_cycle_that_is_unfinished(root: Path, tmp_path: Path) -> None:
+    """It trained to its end, for hours, against no champion, and was held because there was one by then."""
+    journal = Journal(root)
+    journal.append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    journal.append("cycle_opened", cycle="2026-W01.1", judged=["b1"], base_model="", fingerprint="", scheduled=False, week="")
+    with pytest.raises(WorkspaceError, match=r"2026-W01\.1 is not finished") as refused:
+        import_model(root, load_settings(root / "params.yaml"), foreign(tmp_path / "f.onnx", ["B", 3, SIZE, SIZE]), [], None, "ana", "x")
+    assert "vigil retrain" in refused.value.next_step and champion(journal.events()) is None
 
 
 @pytest.mark.parametrize(
