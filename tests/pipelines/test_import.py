@@ -126,7 +126,7 @@ def test_our_own_export_is_taken_as_it_is(tmp_path: Path) -> None:
     export_onnx(lively_model(), tmp_path / "ours.onnx")
     content = (tmp_path / "ours.onnx").read_bytes()
     assert adapt(content, Contract(threshold=0.7), SIZE) == content
-    with pytest.raises(ModelFileError, match="one of ours.*: says, channels would not count"):
+    with pytest.raises(ModelFileError, match=r"one of ours.*: says, channels would not count"):
         adapt(content, Contract(says="p_fake", channels="bgr"), SIZE)
 
 
