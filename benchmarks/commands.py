@@ -82,6 +82,8 @@ STANDS_FOR = {
     ("harden", 3): (2, "an eps of n/255 in five digits keeps its last level: that of the scripts is 0.05"),
     ("gate", 14): (13, "other words"),
     ("gate", 15): (14, "people who all differ alike to the last digit are weighed by a sign test: only a slice of few people ever shows that"),
+    ("gate", 16): (15, "other words"),
+    ("drift", 15): (14, "what is contradicted of each batch is said beside the test: the test is the same"),
     ("drift", 14): (13, "a label that comes of one person is left out of label noise beside another: no week here has one"),
     ("drift", 9): (8, "as train 14"),
     ("drift", 13): (12, "an accuracy that is estimated has a wider interval: no figure here comes from it"),

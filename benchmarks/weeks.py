@@ -129,6 +129,7 @@ def good_week(
         _part(rng, fresh, "fake", NEW, True, "came"),
     ], ignore_index=True)  # fmt: skip
     _score(rng, came, shares, gain, learned)
+    came["batch"] = np.where(came["new"], "b2", "b1")
     came["p_fake"] = probability(came["x_champion"].to_numpy())
     people = {name: rng.normal(size=EMBEDDING) for name in came["cluster"].unique()}
     came["embedding"] = [

@@ -115,6 +115,8 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     estimate of the flipped share. Reals are compared with reals and fakes with fakes, and both weigh as in what came in: it may miss fakes far more often than
     it accuses reals, and another mixture is no wrong label. A label that one side lacks cannot be compared and does not count; nor does one that one
     side has of a single person, beside another label: nobody knows how videos of that person differ from those of others.
+
+    The test is of all that came in; `batches` says beside it how often each batch is contradicted, for the person who looks for the wrong labels.
     """
     from model.estimate import expected_right
     from model.paired import shift_within
@@ -134,7 +136,11 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     alike = _as_in_the_new(new, fair["label"].to_numpy(dtype=str))
     means = {name: float(values[new].mean()) for name, values in (("rate", against), ("expected", expected))}
     means |= {name: float(np.average(values[~new], weights=alike)) for name, values in (("rate_before", against), ("expected_before", expected))}
-    return {"status": "tested", **counts, **means, **found.as_dict()}
+    batches = [
+        {"batch": str(name), "n": len(places), "rate": float(against[new][places].mean()), "expected": float(expected[new][places].mean())}
+        for name, places in sorted(fair[new].groupby("batch").indices.items())
+    ]
+    return {"status": "tested", **counts, **means, **found.as_dict(), "batches": {"count": len(batches), "rows": batches}}
 
 
 def _as_in_the_new(new: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ NOTHING_KNOWN = "No known media, since the champion was imported or what it had 
 NORMAL = NormalDist()
 ROBUSTNESS_TESTS, FORGETTING_TESTS = 3, 2  # share the level of their gate
 WRONGLY_HELD, NOT_WORSE_TESTS = 0.05, 2  # an equal challenger that the n asked for may hold, shared by AUC and log-loss, which both must pass
+BATCHES_NAMED = 4  # of a week whose labels are contradicted
 FEW_CONTRADICTED = 0.1  # of a handful of videos one in ten may be contradicted, however sure the champion was before: they may just be hard ones
 
 
@@ -290,8 +291,18 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
             return
     failed = p_value < alpha
     reason = f"{rates}: {'more than' if failed else 'not shown to be more than'} {bound:.1%} beyond noise (p {p_value:.2g}, held below {alpha:.2g})."
-    verdict = GateVerdict.FAIL if failed else GateVerdict.PASS
+    verdict, batches = GateVerdict.FAIL if failed else GateVerdict.PASS, _contradicted_by_batch(seen)
+    if failed and len(batches) > 1:
+        reason += (
+            f" By batch: {', '.join(batches[:BATCHES_NAMED])}" + (f", and {len(batches) - BATCHES_NAMED} more" if len(batches) > BATCHES_NAMED else "") + "."
+        )
     yield GateResult(gate, verdict, reason[0].upper() + reason[1:], rise, bound, production, new, least, "at most")
+
+
+def _contradicted_by_batch(labels: Inputs) -> list[str]:
+    """Each batch that came in and how many of its labels the champion contradicts, the most contradicted beyond its own doubt first."""
+    rows = [(row.number("rate") - row.number("expected"), row.text("batch"), row.number("rate"), row.count("n")) for row in labels.rows("batches")]
+    return [f"{batch} {rate:.1%} of {n}" for _, batch, rate, n in sorted(rows, key=lambda row: (-row[0], row[1]))]
 
 
 def _chance_of(rate: float, usual: float, people: int) -> float:

@@ -81,6 +81,10 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
             "difference": 0.01,
             "se": 0.02,
             "df": 60,
+            "batches": {
+                "count": 2,
+                "rows": [{"batch": "b2", "n": 50, "rate": 0.04, "expected": 0.05}, {"batch": "b3", "n": 30, "rate": 0.07, "expected": 0.03}],
+            },
         }
         if champion
         else {"status": "no champion"}

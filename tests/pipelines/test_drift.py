@@ -220,7 +220,7 @@ def judged_by_the_champion(p_fake: np.ndarray, new: bool, flipped: float = 0.0, 
     """Videos of known kinds, a person each, whose labels are drawn as the champion's probabilities say; a part of them wrong."""
     rng = np.random.default_rng([seed, new])
     fake = (rng.random(len(p_fake)) < p_fake) != (rng.random(len(p_fake)) < flipped)
-    about = {"new": new, "label": np.where(fake, "fake", "real"), "generator": np.where(fake, "swap", ""), "p_fake": p_fake}
+    about = {"new": new, "label": np.where(fake, "fake", "real"), "generator": np.where(fake, "swap", ""), "p_fake": p_fake, "batch": "b2" if new else "b1"}
     return pd.DataFrame(about).assign(cluster=[f"{new}-{number}" for number in range(len(p_fake))])
 
 
@@ -254,7 +254,7 @@ def test_another_mixture_of_reals_and_fakes_is_no_wrong_label(reals: int, fakes:
             fake = np.arange(sum(counts)) >= counts[0]
             p_fake = 1 / (1 + np.exp(-3.0 * rng.normal(np.where(fake, 1.5, -1.5), 1.0)))
             said = fake != (rng.random(len(fake)) < wrong)
-            about = {"new": new, "label": np.where(said, "fake", "real"), "generator": np.where(said, "swap", ""), "p_fake": p_fake}
+            about = {"new": new, "label": np.where(said, "fake", "real"), "generator": np.where(said, "swap", ""), "p_fake": p_fake, "batch": "b2"}
             sides.append(pd.DataFrame(about).assign(cluster=[f"{new}-{number}" for number in range(len(fake))]))
         found = label_noise(pd.concat(sides, ignore_index=True), 0.98, known)
         alarms.append(p_greater(found["difference"], found["se"], found["df"], 0.01) < 0.01)
@@ -271,7 +271,7 @@ def test_a_label_of_one_person_is_not_weighed_beside_another(fakers: int, counte
         for new, label, videos, people in ((False, "real", 150, 150), (False, "fake", 150, 150), (True, "real", 60, 60), (True, "fake", 30, fakers)):
             whose = np.arange(videos) % people
             logit = (1.5 if label == "fake" else -1.5) + (rng.normal(0, 1.8, people)[whose] if people > 1 else rng.normal(0, 1.8)) + rng.normal(0, 0.3, videos)
-            about = {"new": new, "label": label, "generator": "swap" if label == "fake" else "", "p_fake": 1 / (1 + np.exp(-logit))}
+            about = {"new": new, "label": label, "generator": "swap" if label == "fake" else "", "p_fake": 1 / (1 + np.exp(-logit)), "batch": "b2"}
             sides.append(pd.DataFrame(about).assign(cluster=[f"{new}{label}{one}" for one in whose]))
         found = label_noise(pd.concat(sides, ignore_index=True), 0.5, known)
         assert found["n_new"] == counted and found["df"] >= 59
@@ -279,6 +279,20 @@ def test_a_label_of_one_person_is_not_weighed_beside_another(fakers: int, counte
     assert np.mean(held) <= 0.05
     only = pd.concat([side for side in sides if side["label"].iloc[0] == "fake"], ignore_index=True)
     assert label_noise(only, 0.5, known)["df"] == fakers - 1, "alone it is looked at, and nothing can be said of one person"
+
+
+def test_each_batch_is_counted_by_itself_whatever_lies_between_its_rows() -> None:
+    known = Cycle(cycle="2026-W48.1", seed=1, batches=("b2", "b3"), judged=("b2", "b3"), base_model="a" * 64, known_generators=("swap",))
+    sure = np.where(np.arange(60) % 2 == 1, 0.97, 0.03)
+    good, wrong = (judged_by_the_champion(sure, True, flipped, seed).assign(batch=batch) for flipped, seed, batch in ((0.0, 1, "b2"), (0.5, 2, "b3")))
+    unknown = good.head(6).assign(label="fake", generator="neural", p_fake=0.03)  # of a generator that the champion does not know: not asked
+    table = pd.concat([unknown, judged_by_the_champion(sure, False), good, wrong], ignore_index=True).sample(frac=1.0, random_state=3)
+    found = label_noise(table, 0.5, known)
+    for row, part in zip(found["batches"]["rows"], (good, wrong), strict=True):
+        against = (part["p_fake"] >= 0.5) != (part["label"] == "fake")
+        assert row == {"batch": part["batch"].iloc[0], "n": 60, "rate": pytest.approx(against.mean()), "expected": pytest.approx(0.03)}
+    assert found["batches"]["rows"][1]["rate"] > 0.3 > 0.15 > found["batches"]["rows"][0]["rate"] and found["batches"]["count"] == 2
+    assert sum(row["rate"] * row["n"] for row in found["batches"]["rows"]) / 120 == pytest.approx(found["rate"])
 
 
 def test_a_label_that_one_side_lacks_cannot_be_compared() -> None:

@@ -365,6 +365,7 @@ def test_the_two_tests_of_forgetting_share_its_level_and_the_one_of_slices_has_i
 
 def test_labels_are_weighed_only_where_enough_came_in_and_never_without_a_reference() -> None:
     tested = {"status": "tested", "n_ref": 200, "n_new": 29, "rate_before": 0.02, "expected": 0.02, "expected_before": 0.02, "se": 0.05, "df": 28}
+    tested["batches"] = passing()["drift"]["gate_inputs"]["labels"]["batches"]
     most, few = {"n_new": 12, "rate": 0.75, "difference": 0.7, "se": 0.01, "df": 11}, {"rate": 0.05, "difference": 0.01, "se": 0.02, "df": 28}
     for changes, verdict in (
         ({"rate": 0.2, "difference": 0.18}, GateVerdict.PASS),  # six of 29: more than usual, and no proof
@@ -391,6 +392,22 @@ def test_labels_are_weighed_only_where_enough_came_in_and_never_without_a_refere
     alone = replaced(passing(), (*DRIFT, "labels"), {"status": "too few", "n_ref": 0, "n_new": 90})
     assert judged(alone).verdict is GateVerdict.UNDECIDED
     assert judged(replaced(passing(), (*DRIFT, "labels"), {"status": "no champion"})).verdict is GateVerdict.UNDECIDED
+
+
+def test_of_several_batches_it_is_said_which_was_contradicted() -> None:
+    def reason(*batches: tuple[str, int, float]) -> str:
+        rows = [{"batch": name, "n": n, "rate": rate, "expected": 0.02} for name, n, rate in batches]
+        seen = replaced(passing(), (*DRIFT, "labels", "difference"), 0.3)
+        labels = judged(replaced(seen, (*DRIFT, "labels", "batches"), {"count": len(rows), "rows": rows}))
+        found = next(result for result in labels.results if result.gate == "label noise")
+        assert found.verdict is GateVerdict.FAIL
+        return found.reason
+
+    assert reason(("w-1", 64, 0.0), ("w-2", 64, 0.55)).endswith(" By batch: w-2 55.0% of 64, w-1 0.0% of 64.")
+    assert "By batch" not in reason(("w-1", 128, 0.3))
+    assert reason(*((f"w-{number}", 20, number / 10) for number in range(6))).endswith(
+        " By batch: w-5 50.0% of 20, w-4 40.0% of 20, w-3 30.0% of 20, w-2 20.0% of 20, and 2 more."
+    )
 
 
 @pytest.mark.parametrize("people", range(1, 31))
