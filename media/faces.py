@@ -20,7 +20,7 @@ import numpy as np
 from media.align import crop_transform, place, rebased, reduced, sample, smooth
 from media.decode import MediaInfo, Source, probe, read_frames, read_image, shown_seconds
 from media.detect import FaceFinder
-from media.tracks import CUT, Appearance, Sighting, Tracker, Tracklet, change, link, look, thumbnail
+from media.tracks import CUT, Appearance, Sighting, Tracker, Tracklet, change, link, look, mean_look, thumbnail
 from workspace.errors import MediaError
 from workspace.settings import FaceSettings
 
@@ -242,7 +242,7 @@ def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, kind:
             part = part.copy()  # let the frame go
         if part.size:
             inside = np.array([*((where[:2] - shift) * factor), where[2] * factor.mean(), where[3]])
-            seen.append(Sighting(0, 0.0, face, where, frame.shape[1::-1], look(part, inside), part, shift, factor))
+            seen.append(Sighting(0, 0.0, face, where, frame.shape[1::-1], *look(part, inside), part, shift, factor))
     return sorted(seen, key=lambda one: -one.place[2])[: 2 * faces.max_tracks], too_small
 
 
@@ -261,9 +261,7 @@ def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tup
         yaw_degrees=float(np.mean([one.face.yaw_degrees for one in seen])), score=float(np.mean([one.face.score for one in seen])),
         place=_mean_place(seen),
     )  # fmt: skip
-    mean_look = np.mean([one.look for one in seen], axis=0)
-    mean_look /= max(float(np.linalg.norm(mean_look)), 1e-6)
-    return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look, scene)
+    return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look(seen), scene)
 
 
 def _mean_place(seen: Sequence[Sighting]) -> tuple[float, float, float]:
