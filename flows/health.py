@@ -98,7 +98,7 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     """Every check of `vigil doctor` as {check, ok, found, next}; nothing is changed."""
     from workspace import registry
     from workspace.lease import cycle_runs
-    from workspace.objects import damaged_files
+    from workspace.objects import cache_of, damaged_files, damaged_lists
     from workspace.repository import is_versioned
     from workspace.revisions import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem
     from workspace.state import champion, cycles, open_cycle
@@ -126,6 +126,10 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     row("journal", True, f"{len(events)} events, chain intact{'' if without_git else ', and all that was committed'}")
     for name, (why, next_step) in damaged_files(root).items():
         row("files", False, f"{name} cannot be read: {why}", next_step)
+    if broken := damaged_lists(cache_of(root)):
+        some = ", ".join(str(path) for path in list(broken.values())[:3]) + (" ..." if len(broken) > 3 else "")
+        lists, them = ("lists of folders", "are") if len(broken) > 1 else ("list of a folder", "is")
+        row("cache", False, f"{len(broken)} {lists} in DVC's cache {them} damaged: {some}", "run `vigil doctor --fix`: what is damaged goes, and is had anew")
     running, holder = open_cycle(events), cycle_runs(root)
     if holder:
         left_open = f"{running.cycle if running else 'one that is not opened yet'} is run by {holder}"

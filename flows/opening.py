@@ -212,7 +212,8 @@ def place_models(root: Path, journal: Journal, cycle: Cycle) -> None:
 
     Raises ModelFileError where one of them is not what was promoted, card and threshold too; nothing is laid then.
     """
-    from workspace.repository import pull, replace_folder
+    from workspace.remote import pull
+    from workspace.repository import replace_folder
 
     base, made = root / "build" / "base", promoted(journal.events())
     marker, wanted = base / "base.json", {"model_sha256": cycle.base_model, "anchor_sha256": cycle.anchor_model}

@@ -80,7 +80,8 @@ def bootstrap_first(root: Path, settings: Settings, who: str, why: str) -> str:
     from pipelines.gate import report_of
     from workspace.files import read_json
     from workspace.promotion import bootstrap
-    from workspace.repository import commit_journal, pull
+    from workspace.remote import pull
+    from workspace.repository import commit_journal
     from workspace.state import candidates
 
     with lease(root, "bootstrap"):

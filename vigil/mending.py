@@ -30,18 +30,23 @@ def examine_and_fix(
         from pipelines.stage import Progress
         from workspace import registry, repository
         from workspace.objects import refuse_damaged
-        from workspace.remote import replace_damaged, send_missing, verify
+        from workspace.remote import pull as pull_all
+        from workspace.remote import renew_lists, replace_damaged, send_missing, verify
 
         with lease(root, "doctor", decides=fix or clock_is_right):  # what is sent or fetched is saved, whatever the journal lacks
             refuse_damaged(root)
             lacking = repository.absent(root) if pull else []
             if lender := repository.lending_remote(root, settings.remote.url) if pull else "":
                 repository.set_remote(root, lender)
-                repository.pull(root)  # its own remote is empty yet
+                pull_all(root)  # its own remote is empty yet
             repository.set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
+            if fix or pull:
+                broken, renewed = renew_lists(root)
+                lists, them = ("lists", "them are") if broken > 1 else ("list", "it is")
+                done += [f"removed {broken} damaged {lists} from DVC's cache, {renewed} of {them} there anew"] if broken else []
             if pull:
                 if not lender:
-                    repository.pull(root)
+                    pull_all(root)
                 left = repository.absent(root)
                 done.append(f"pulled {len(lacking) - len(left)} of {len(lacking)} batches and models that were not here")
                 lost = [_not_fetched(left)] if left else []
@@ -73,7 +78,7 @@ def examine_and_fix(
 
 def _bring_back(root: Path, model: Champion) -> bool:
     """Whether DVC's cache or remote had the files of this model, which now lie here in place of damaged ones. If not, these stay."""
-    from workspace.repository import pull
+    from workspace.remote import pull
 
     folder, aside, whole = root / model.path, root / ".vigil" / "damaged", False
     shutil.rmtree(aside, ignore_errors=True)
@@ -108,7 +113,7 @@ def _not_fetched(names: list[str]) -> dict[str, Any]:
     """The doctor's finding about what is neither here nor on the remote."""
     some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
     next_step = "Run `vigil doctor --push` in the workspace that has them, or name its remote in remote.url; then pull again."
-    return {"check": "data", "ok": False, "found": f"{len(names)} not on the remote: {some}", "next": next_step}
+    return {"check": "data", "ok": False, "found": f"{len(names)} not on the remote, or not whole: {some}", "next": next_step}
 
 
 def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:

@@ -86,9 +86,20 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
     _fetch_earlier(root)
     held = set(_held(root, wanted, report.kept_in))
     report.tags = tags_needing(root, held)
+    _strike(root, held)
     report.cached_objects, report.remote_objects = len(held), delete_objects(root, held)
     _drop_empty(root, report.batches, who)
     return report
+
+
+def _strike(root: Path, held: Collection[str]) -> None:
+    """Have dvc.lock name nothing that is deleted: the stages make it anew, and until then a remote lacks nothing and a clone finds all that it asks for."""
+    from workspace.repository import strike_stages
+
+    lock, stores = root / LOCK, objects_in(cache_of(root))
+    outputs = outputs_in(lock.read_text(encoding="utf-8")) if lock.is_file() else {}
+    if gone := [path for path, md5 in outputs.items() if with_files(stores, {md5}) & set(held)]:
+        strike_stages(root, gone)
 
 
 def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ Read from git alone (`*.dvc` and `dvc.lock` of every branch and tag) and the fol
 needed, as for DVC's own `gc --all-branches --all-tags --workspace`. An input that is nobody's output, as a folder of outputs is, never was an object.
 """
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -51,7 +52,7 @@ def are_cached(cache: Path, md5s: Collection[str]) -> bool:
     """Whether the cache has these objects, and of a folder every file. Reads the lists of folders and looks whether the rest is there, however large it is."""
     try:
         every = with_files({md5: place_of(cache, md5) for md5 in md5s}, md5s)
-    except UNREADABLE:
+    except DataError:
         return False
     return all(place_of(cache, one).is_file() for one in every)
 
@@ -73,13 +74,13 @@ def to_add(root: Path, folders: Iterable[Path]) -> list[Path]:
             continue
         if pointer.exists():
             cache = cache or cache_of(root)
-            if is_cached(cache, pointer) or not _is_whole(folder, pointer):
+            if is_cached(cache, pointer) or not _as_said(folder, pointer):
                 continue
         found.append(folder)
     return found
 
 
-def _is_whole(folder: Path, pointer: Path) -> bool:
+def _as_said(folder: Path, pointer: Path) -> bool:
     """Whether a folder has as many files and bytes as its .dvc file says; of one that cannot be read nobody knows."""
     try:
         out = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
@@ -186,11 +187,33 @@ def with_files(stores: dict[str, Path], md5s: Collection[str]) -> set[str]:
 
 
 def inside(stores: dict[str, Path], md5: str) -> set[str]:
-    """The md5s of a folder's files, by its list. Raises DataError where the list is not among the `stores`."""
+    """The md5s of a folder's files, by its list. Raises DataError where the list is not among the `stores`, or cannot be read."""
     if md5 not in stores:
         raise DataError(
             "Nobody can say which objects of DVC's cache are needed. Nothing was deleted.",
             why=f"the list of the folder {md5[:12]}... is not in the cache",
             next_step="Run `dvc fetch --all-tags --all-branches` in the workspace, then run the command again; `--without-tag` for a tag that was given up.",
         )
-    return {str(entry["md5"]) for entry in json.loads(stores[md5].read_bytes())}
+    try:
+        return {str(entry["md5"]) for entry in json.loads(stores[md5].read_bytes())}
+    except UNREADABLE as problem:
+        raise DataError(
+            "Nobody can say which objects of DVC's cache are needed. Nothing was deleted.",
+            why=f"the list of a folder cannot be read: {stores[md5]}",
+            next_step="Run `vigil doctor --fix`: it removes the list and fetches it anew, then run the command again.",
+        ) from problem
+
+
+def damaged_lists(cache: Path) -> dict[str, Path]:
+    """The lists of folders in DVC's cache that are not what their names say, by md5: DVC takes each for whole, and fetches none anew."""
+    lists = {md5: path for md5, path in objects_in(cache).items() if md5.endswith(FOLDER)}
+    return {md5: path for md5, path in lists.items() if not is_whole(path, md5)}
+
+
+def is_whole(path: Path, md5: str) -> bool:
+    """Whether a file is here and has this checksum."""
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5.removesuffix(FOLDER)
+    except OSError:
+        return False

@@ -7,6 +7,7 @@ what the stages made of them. All of the older commits that is not in it can be 
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from typing import Any
 
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import CHUNK_BYTES
-from workspace.objects import FOLDER
-from workspace.repository import open_dvc, remote_errors, remote_name
+from workspace.objects import FOLDER, cache_of, damaged_lists, is_whole, place_of
+from workspace.repository import open_dvc, remote_errors, remote_name, version_batches
 
 AT_ONCE = 8
+NOT_PULLED = "The DVC remote could not be read. What was fetched is kept."
 UNREADABLE = "The DVC remote could not be read. Nothing was changed."
 AGAIN = "run `vigil doctor --remote` again"
 
@@ -76,16 +78,65 @@ def send_missing(root: Path) -> int:
         return _send(repo, remote, [oid for oid in wanted if oid not in there])
 
 
+def pull(root: Path, targets: Collection[str] = ()) -> None:
+    """Fetch and check out what is tracked at the present commit; what the remote does not have stays away (`absent`)."""
+    from dvc.exceptions import DvcException
+
+    names = list(targets) or None
+    with open_dvc(root) as repo, remote_errors(NOT_PULLED, "try again, or run `vigil doctor --remote`"):
+        lacking, there = _to_fetch(repo, targets)
+        if len(there) == len(lacking):
+            repo.fetch(names, remote=remote_name(repo) or None)
+    if len(there) < len(lacking):  # DVC would fetch the rest, and end as if nothing could be had
+        fetch(root, there)
+    with open_dvc(root) as repo:
+        logging.getLogger("dvc_data").setLevel(logging.ERROR)  # else a line for every output of a stage that never ran
+        try:
+            repo.checkout(names, allow_missing=True)
+        except (DvcException, OSError) as problem:
+            raise DataError(
+                "What was fetched could not be put in its place. It is kept in DVC's cache.",
+                why=str(problem),
+                next_step="Where a champion is damaged, run `vigil doctor --fix`. Else move what was changed here away, then run `vigil doctor --pull`.",
+            ) from problem
+
+
+def renew_lists(root: Path) -> tuple[int, int]:
+    """Remove the lists of folders that are damaged in the cache, and have them anew from the remote, or from a batch that lies here; how many there were,
+    and how many are whole again. The next cycle makes others. Raises DataError when the remote cannot be read.
+    """
+    cache = cache_of(root)
+    broken = damaged_lists(cache)
+    if broken:
+        fetch(root, broken.keys())
+        version_batches(root)
+    return len(broken), sum(is_whole(place_of(cache, oid), oid) for oid in broken)
+
+
+def _to_fetch(repo: Any, targets: Collection[str]) -> tuple[list[str], list[str]]:
+    """The objects that the cache lacks of what these .dvc files (none: the present commit) track, and those of them that the remote has."""
+    if not remote_name(repo):
+        return [], []
+    remote = _remote_of(repo)
+    lacking = [oid for oid in _wanted(repo, remote, Verified(), targets) if not _cached(repo, oid).exists()]
+    return lacking, sorted(remote.oids_exist(lacking))
+
+
 def fetch(root: Path, oids: Collection[str]) -> None:
-    """Have these objects in the cache; what the remote does not have stays away. Raises DataError when it cannot be read, or an object is damaged there."""
+    """Have these objects in the cache, no damaged list among them; what the remote does not have stays away.
+
+    Raises DataError when it cannot be read, or an object is damaged there.
+    """
     with open_dvc(root) as repo, remote_errors(UNREADABLE, "run the command again"):
+        for broken in damaged_lists(cache_of(root)).values():
+            broken.unlink()
         lacking = [oid for oid in oids if not _cached(repo, oid).exists()]
         if not lacking or not remote_name(repo):
             return
         remote = _remote_of(repo)
         there = sorted(remote.oids_exist(lacking))
         repo.cache.local.add([remote.oid_to_path(oid) for oid in there], remote.fs, there, batch_size=AT_ONCE)
-        damaged = [oid for oid in there if not _is_whole(_cached(repo, oid), oid)]
+        damaged = [oid for oid in there if not is_whole(_cached(repo, oid), oid)]
         for oid in damaged:
             _cached(repo, oid).unlink()
     if damaged:
@@ -97,7 +148,7 @@ def replace_damaged(root: Path, found: Verified) -> int:
     """Put right what `verify` found damaged, from this workspace's cache, and strike it from `found`; returns how many objects that were."""
     with open_dvc(root) as repo, remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):
         remote = _remote_of(repo)
-        mine = [oid for oid in found.damaged if _is_whole(_cached(repo, oid), oid)]
+        mine = [oid for oid in found.damaged if is_whole(_cached(repo, oid), oid)]
         for oid in mine:
             remote.fs.remove(remote.oid_to_path(oid))
         _send(repo, remote, mine)
@@ -115,12 +166,13 @@ def _remote_of(repo: Any) -> Any:
     return remote
 
 
-def _wanted(repo: Any, remote: Any, found: Verified) -> dict[str, list[str]]:
-    """Object ids and the files that they are; files come before the list that names them, so that a list is never there alone."""
+def _wanted(repo: Any, remote: Any, found: Verified, targets: Collection[str] = ()) -> dict[str, list[str]]:
+    """Object ids and the files that they are, of all that is tracked or of these .dvc files; files come before the list that names them, so that
+    a list is never there alone."""
     names: dict[str, list[str]] = {}
     lists: dict[str, list[str]] = {}
     for out in repo.index.outs:
-        if not out.use_cache or not out.hash_info:
+        if not out.use_cache or not out.hash_info or (targets and Path(out.stage.path).relative_to(repo.root_dir).as_posix() not in targets):
             continue
         output, oid = Path(out.fs_path).relative_to(repo.root_dir).as_posix(), out.hash_info.value
         if not oid.endswith(FOLDER):
@@ -138,7 +190,7 @@ def _wanted(repo: Any, remote: Any, found: Verified) -> dict[str, list[str]]:
 def _entries(repo: Any, remote: Any, oid: str) -> list[dict[str, str]] | None:
     """The files of a folder, from here or from the remote; None where neither has a list that agrees with its checksum."""
     here = _cached(repo, oid)
-    if _is_whole(here, oid):
+    if is_whole(here, oid):
         entries: list[dict[str, str]] = json.loads(here.read_bytes())
         return entries
     try:
@@ -169,16 +221,8 @@ def _cached(repo: Any, oid: str) -> Path:
     return Path(repo.cache.local.oid_to_path(oid))
 
 
-def _is_whole(path: Path, oid: str) -> bool:
-    try:
-        with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == oid.removesuffix(FOLDER)
-    except OSError:
-        return False
-
-
 def _send(repo: Any, remote: Any, oids: Collection[str]) -> int:
-    whole = [oid for oid in oids if _is_whole(_cached(repo, oid), oid)]
+    whole = [oid for oid in oids if is_whole(_cached(repo, oid), oid)]
     for oid in whole:
         remote.add(str(_cached(repo, oid)), repo.cache.local.fs, oid)
     return len(whole)

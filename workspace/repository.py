@@ -11,7 +11,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -428,22 +428,19 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
     return len(there)
 
 
-def pull(root: Path, targets: Iterable[str] = ()) -> None:
-    """Fetch and check out what is tracked at the present commit; what the remote does not have stays away (`absent`)."""
-    from dvc.exceptions import DvcException
+def strike_stages(root: Path, outputs: Collection[str]) -> None:
+    """Strike from dvc.lock the stages that have one of these outputs, and commit it: what is gone for good is nothing to fetch, push or look for."""
+    from dvc import dvcfile
 
-    names = list(targets) or None
-    with open_dvc(root) as repo:
-        with remote_errors("The DVC remote could not be read. What was fetched is kept.", "try again, or run `vigil doctor --remote`"):
-            repo.fetch(names, remote=remote_name(repo) or None)
-        try:
-            repo.checkout(names, allow_missing=True)
-        except (DvcException, OSError) as problem:
-            raise DataError(
-                "What was fetched could not be put in its place. It is kept in DVC's cache.",
-                why=str(problem),
-                next_step="Where a champion is damaged, run `vigil doctor --fix`. Else move what was changed here away, then run `vigil doctor --pull`.",
-            ) from problem
+    from workspace.objects import LOCK
+
+    def named(stage: Mapping[str, Any]) -> set[str]:
+        return {out["path"] for out in stage.get("outs", [])}
+
+    with open_dvc(root) as repo, dvcfile.modify_yaml(str(root.resolve() / LOCK), fs=repo.fs) as lock:
+        for name in [name for name, stage in lock.get("stages", {}).items() if named(stage) & set(outputs)]:
+            del lock["stages"][name]
+    commit(root, "Strike what was made of erased samples")
 
 
 def absent(root: Path) -> list[str]:

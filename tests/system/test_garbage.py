@@ -24,8 +24,8 @@ from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.manifest import read_manifest
 from workspace.objects import cache_of, objects_in
-from workspace.remote import verify
-from workspace.repository import commit, dvc_add, pull, push, reproduce, set_remote
+from workspace.remote import pull, verify
+from workspace.repository import commit, dvc_add, push, reproduce, set_remote
 from workspace.settings import load_settings
 
 pytestmark = pytest.mark.usefixtures("one_server")
@@ -222,22 +222,25 @@ def packed_clips(root: Path, sample_id: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("store", ["folder", "s3"])
-def test_an_erased_sample_is_nowhere_and_the_stages_go_on_without_it(store: str, root: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_erased_sample_is_nowhere_and_the_stages_go_on_without_it(store: str, root: Path, pictures: list[bytes], tmp_path: Path) -> None:
     if store == "s3":
         with s3_server("vault") as (endpoint, client):
             change_settings(root, {"remote": {"url": "s3://vault/store", "s3_endpoint_url": endpoint}})
             set_remote(root, "s3://vault/store", endpoint)
             shutil.rmtree(root / ".vigil" / "remote")  # the one before
             assert push(root) > 0
-            _erase_one(root, pictures)
+            _erase_one(root, pictures, tmp_path)
             kept = {one["Key"]: client.get_object(Bucket="vault", Key=one["Key"])["Body"].read() for one in client.list_objects_v2(Bucket="vault")["Contents"]}
             assert not [key for key, content in kept.items() if pictures[0][200:1200] in content]
             assert [key for key, content in kept.items() if pictures[3][200:1200] in content], "its shard was one with the erased one, and was packed anew"
     else:
-        _erase_one(root, pictures)
+        set_remote(root, "remote")  # its own, not the template's
+        commit(root, "its own remote")
+        push(root)
+        _erase_one(root, pictures, tmp_path, earlier=True)
 
 
-def _erase_one(root: Path, pictures: list[bytes]) -> None:
+def _erase_one(root: Path, pictures: list[bytes], scratch: Path, earlier: bool = False) -> None:
     batch, gone, stays = batch_of(root), sha256_bytes(pictures[0]), sha256_bytes(pictures[3])
     packed = packed_clips(root, gone)
     others = packed_clips(root, stays)
@@ -261,6 +264,18 @@ def _erase_one(root: Path, pictures: list[bytes]) -> None:
         "sample_id": gone, "requested_at": "", "batches": [batch], "tags": page["tags"], "who": "system:command line (ada)", "why": "asked to",
     }  # fmt: skip
     assert vigil_json("audit", "verify", "-w", root)["whole"] and vigil_json("batches", "show", batch, "-w", root)["erased"] == 1
+    push(root)
+    checks = json.loads(vigil("doctor", "--remote", "--json", "-w", root, check=False).stdout)["checks"]
+    assert [row["ok"] for row in checks if row["check"] == "remote"] == [True], "nothing that is gone for good is missed"
+    for revision in ("main", *([f"vigil/{CYCLES[2]}"] if earlier else [])):
+        there = scratch / Path(revision).name
+        subprocess.run(["git", "clone", "-q", "-b", revision, str(root), str(there)], check=True)
+        told = vigil("doctor", "--pull", "-w", there, check=False)
+        assert "remote could not be read" not in told.stderr and "WARNING" not in told.stderr, told.stderr
+        assert (there / "models" / CYCLES[2] / "model.safetensors").exists(), "of an earlier commit what is left comes"
+        assert (there / "data" / "raw" / batch).exists() == (revision == "main")
+        assert places_of(there, pictures[0][200:1200], *packed) == []
+        shutil.rmtree(there)
     reproduce(root, "faces")
     reproduce(root, "forge")
     assert packed_clips(root, gone) == [] and len(packed_clips(root, stays)) == len(others)

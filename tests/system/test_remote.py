@@ -16,6 +16,7 @@ from tests.system.world import change_settings, copy_workspace, git, vigil
 from tests.workspace.worlds import make_model
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
+from workspace.objects import cache_of, objects_in
 from workspace.repository import commit, dvc_add, push
 
 MODEL = "2026-W47.1"
@@ -137,7 +138,7 @@ def test_what_was_pushed_comes_back_in_a_fresh_clone_and_what_rots_is_named_and_
         late = tmp_path / "late"
         git(tmp_path, "clone", "-q", str(root), str(late))
         pulled = vigil("doctor", "--pull", "-w", late, check=False)
-        assert pulled.returncode == 1 and "Why:" in pulled.stderr and "Traceback" not in pulled.stderr
+        assert pulled.returncode == 1 and ("Why:" in pulled.stderr or "2 not on the remote, or not whole" in pulled.stdout) and "Traceback" not in pulled.stderr
         assert not (late / "models" / MODEL / "model.onnx").exists(), "rotten bytes were taken for the model"
 
         code, page = doctor(root, "--push")
@@ -181,7 +182,7 @@ def test_a_clone_of_a_workspace_with_a_remote_of_its_own_fetches_from_that(tmp_p
     git(tmp_path, "clone", "-q", str(moved), str(late))
     code, page = doctor(late, "--pull")
     (row,) = [row for row in page["checks"] if not row["ok"]]
-    assert code == 1 and row["found"] == f"2 not on the remote: data/raw/{batch}, models/{MODEL}" and "--push" in row["next"]
+    assert code == 1 and row["found"] == f"2 not on the remote, or not whole: data/raw/{batch}, models/{MODEL}" and "--push" in row["next"]
 
 
 def test_a_lost_list_of_files_and_a_workspace_that_has_it_no_more(tmp_path: Path, template: Path) -> None:
@@ -199,6 +200,29 @@ def test_a_lost_list_of_files_and_a_workspace_that_has_it_no_more(tmp_path: Path
         assert doctor(clone, "--push", "--remote")[0] == 1, "a clone without the data cannot mend it"
         assert doctor(root, "--push", "--remote")[0] == 0 and store.read(listing) == content
         assert doctor(clone, "--pull", "--remote")[0] == 0
+
+
+@pytest.mark.parametrize("with_remote", [True, False])
+def test_a_list_of_files_that_is_damaged_here_is_named_and_had_anew_from_the_remote_or_the_batch(with_remote: bool, tmp_path: Path, template: Path) -> None:
+    """Emptied by a power cut, it stopped `gc` and `erase` as a mistake in Vigil, and nobody fetched it anew: DVC takes what is there for whole."""
+    root = tmp_path / "w"
+    batch = made(root, template, {"url": str(tmp_path / "store") if with_remote else ""})
+    if with_remote:
+        doctor(root, "--push")
+    (listing,) = (line.split()[-1] for line in (root / "data" / "raw" / f"{batch}.dvc").read_text().splitlines() if ".dir" in line)
+    damaged = objects_in(cache_of(root))[listing]
+    content = damaged.read_bytes()
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"")
+    damaged.chmod(0o444)
+    refused = vigil("gc", "-w", root, check=False)
+    assert refused.returncode == 1 and str(damaged) in refused.stderr and "vigil doctor --fix" in refused.stderr, refused.stderr
+    code, page = doctor(root)
+    (row,) = (row for row in page["checks"] if row["check"] == "cache")
+    assert code == 1 and not row["ok"] and str(damaged) in row["found"]
+    code, page = doctor(root, "--fix")
+    assert code == 0 and "removed 1 damaged list from DVC's cache, 1 of it is there anew" in page["done"], page
+    assert damaged.read_bytes() == content and vigil("gc", "-w", root).returncode == 0
 
 
 @pytest.mark.parametrize(
