@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.predictions import class_counts
 from pipelines.scoring import Tell, meshes, read_set, silent, unit_table
-from workspace.errors import DataError, SettingsError
+from workspace.errors import DataError, Diverged, SettingsError
 from workspace.files import add_row, rows_of
 from workspace.settings import ModelSettings, Settings
 
@@ -30,6 +30,7 @@ RESULTS = Path("reports/compare.jsonl")
 TEMPORAL = ("lstm", "gru", "transformer")
 CLIP_3D = "r3d_18"
 NAMES = ("resnext50_32x4d", "resnet50", "efficientnet_b0", "vit_b_16", "swin_t", "xception", "meso4", CLIP_3D, *(f"temporal:{kind}" for kind in TEMPORAL))
+FIGURES = ("auc", "accuracy", "f1", "parameters", "megabytes", "clip_ms", "seconds")
 RUNS = 5
 PLAIN = {
     "adversarial_steps": 0,
@@ -70,7 +71,7 @@ def compare(
     root: Path, settings: Settings, names: Sequence[str], steps: int, fit_steps: int, seeds: Sequence[int], tell: Tell = silent
 ) -> list[dict[str, Any]]:
     """Train and measure what is missing; rows name, seed, auc, accuracy, f1, n_real, n_fake, parameters, megabytes, clip_ms, seconds (of training; None
-    where it was broken off and gone on with).
+    where it was broken off and gone on with), diverged (why a training did, whose figures are None; else None).
 
     A name is a backbone, `r3d_18` (a 3D network in place of CNN and LSTM), or `temporal:KIND` on the settings' own backbone.
     `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks, distillation and the places of forgeries
@@ -90,7 +91,7 @@ def compare(
     for seed in seeds:
         for name in names:
             if (name, seed) not in rows:
-                rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one(sets, settings, name, steps, fit_steps, seed, tell)
+                rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one_or_none(sets, settings, name, steps, fit_steps, seed, tell)
                 add_row(path, rows[name, seed])
     return [rows[name, seed] for name in names for seed in seeds]
 
@@ -113,6 +114,14 @@ def _refuse_unknown(names: Sequence[str], settings: Settings) -> None:
 def _model_settings(model: ModelSettings, name: str) -> ModelSettings:
     kind, _, temporal = name.partition(":")
     return model.model_copy(update={"weights": ""} | ({"temporal": temporal} if kind == "temporal" else {"backbone": name}))
+
+
+def _one_or_none(sets: Sets, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
+    """What `_one` says; of a network that these rates are too high for, which it diverges with each time, only that it does."""
+    try:
+        return _one(sets, settings, name, steps, fit_steps, seed, tell) | {"diverged": None}
+    except Diverged as problem:
+        return dict.fromkeys(FIGURES) | class_counts(unit_table(sets.validation)) | {"diverged": problem.why}
 
 
 def _one(sets: Sets, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
@@ -234,14 +243,16 @@ def clip_milliseconds(network: Any, settings: Settings) -> float:
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a name: means over its seeds (of F1 and seconds over those that have one), with the spread of the AUC."""
+    """One row a name: means over its seeds (of F1 and seconds over those that have one), with the AUC's spread; `diverged` counts seeds without figures."""
     found = []
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
-        values = {key: statistics.mean(row[key] for row in mine) for key in ("auc", "accuracy")} | {key: _mean_known(mine, key) for key in ("f1", "seconds")}
-        spread = statistics.stdev(row["auc"] for row in mine) if len(mine) > 1 else None
-        times = {"clip_ms": round(statistics.mean(row["clip_ms"] for row in mine), 1)}
-        found.append({"name": name, "seeds": len(mine), **values, "auc_spread": spread, "megabytes": mine[0]["megabytes"], **times})
+        learned = [row for row in mine if not row.get("diverged")]
+        values = {key: _mean_known(learned, key) for key in ("auc", "accuracy", "f1", "seconds")}
+        spread = statistics.stdev(row["auc"] for row in learned) if len(learned) > 1 else None
+        times = {"clip_ms": round(statistics.mean(row["clip_ms"] for row in learned), 1) if learned else None}
+        size = {"megabytes": learned[0]["megabytes"] if learned else None}
+        found.append({"name": name, "seeds": len(mine), "diverged": len(mine) - len(learned), **values, "auc_spread": spread, **size, **times})
     return found
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.compare import PLAIN, Sets, measure, read_sets, train_anew
 from pipelines.pretrain import CHECKPOINTS
 from pipelines.scoring import Tell, silent
-from workspace.errors import Diverged, SettingsError
+from workspace.errors import DataError, Diverged, SettingsError
 from workspace.processes import stage_lock
 from workspace.registry import open_registry, prepare
 from workspace.settings import Settings
@@ -98,17 +98,24 @@ def _open(sets: Sets, settings: Settings, chosen: list[str], steps: int, fit_ste
     """The study of these sets, settings and budget, new or as it was left; what a killed process was trying is tried again."""
     import optuna
     from optuna.trial import TrialState
+    from sqlalchemy.exc import DatabaseError, OperationalError
 
     optuna.logging.set_verbosity(logging.ERROR)
     key = sets.key({"settings": settings.model_dump(mode="json"), "over": chosen, "steps": [steps, fit_steps]})
     (sets.root / STUDIES).parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{sets.root.resolve() / STUDIES}",
-        study_name=f"search-{key}",
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
-    )
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{sets.root.resolve() / STUDIES}",
+            study_name=f"search-{key}",
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
+        )
+    except DatabaseError as problem:
+        if isinstance(problem, OperationalError):  # busy, or a full disk
+            raise
+        why, next_step = f"{sets.root / STUDIES} is no database", "Move it away, and begin anew: what earlier searches tried stands in MLflow."
+        raise DataError("The studies of earlier searches cannot be read. Nothing was tried.", why=why, next_step=next_step) from problem
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=(settings.seed + len(study.trials)) % 2**32)
     waiting = [_wanted(trial) for trial in study.get_trials(states=(TrialState.WAITING,))]
     for trial in study.get_trials(states=(TrialState.RUNNING,)):

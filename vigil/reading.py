@@ -29,18 +29,23 @@ def render_table(rows: list[dict[str, Any]]) -> str:
 
 
 def render_compared(networks: list[dict[str, Any]], about: dict[str, Any]) -> str:
-    """A line a network, best AUC first."""
+    """A line a network, best AUC first, those that did not learn last."""
+
+    def known(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
     rows = []
-    for row in sorted(networks, key=lambda one: -one["auc"]):
+    for row in sorted(networks, key=lambda one: -1.0 if one["auc"] is None else one["auc"], reverse=True):
         spread = "" if row["auc_spread"] is None else f" +-{row['auc_spread']:.3f}"
-        f1 = "-" if row["f1"] is None else f"{row['f1']:.3f}"
-        figures = {"AUC": f"{row['auc']:.3f}{spread}", "accuracy": f"{row['accuracy']:.3f}", "F1": f1}
-        seconds = "-" if row["seconds"] is None else round(row["seconds"])
-        rows.append({"network": row["name"], **figures, "MB": row["megabytes"], "ms a clip": row["clip_ms"], "training s": seconds})
-    return "\n".join([
-        render_table(rows),
-        f"Validation videos: {about['n_real']} real, {about['n_fake']} fake; means over {networks[0]['seeds']} seed(s). reports/compare.jsonl holds every run.",
-    ])  # fmt: skip
+        lost = f" ({row['diverged']} of {row['seeds']} diverged)" if row["diverged"] else ""
+        figures = {"AUC": "diverged" if row["auc"] is None else f"{row['auc']:.3f}{spread}{lost}"}
+        figures |= {"accuracy": known(row["accuracy"], ".3f"), "F1": known(row["f1"], ".3f"), "MB": known(row["megabytes"], "")}
+        rows.append({"network": row["name"], **figures, "ms a clip": known(row["clip_ms"], ""), "training s": known(row["seconds"], ".0f")})
+    lines = [render_table(rows)]
+    if any(row["diverged"] for row in networks):
+        lines.append("Diverged: its numbers ran away, as a rule because pretrain.lr or train.lr is too high for it.")
+    counts = f"Validation videos: {about['n_real']} real, {about['n_fake']} fake; means over {networks[0]['seeds']} seed(s)."
+    return "\n".join([*lines, f"{counts} reports/compare.jsonl holds every run."])
 
 
 def render_search(found: dict[str, Any]) -> str:

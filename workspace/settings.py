@@ -168,7 +168,10 @@ class PluginSettings(Block):
 class ForgeSettings(Block):
     """Fakes made from the batch's own real clips."""
 
-    RULES = (Rule(("plugins",), lambda plugins: len({plugin.name for plugin in plugins}) == len(plugins), "plugins: two share a name"),)
+    RULES = (
+        Rule(("plugins",), lambda plugins: len({plugin.name for plugin in plugins}) == len(plugins), "plugins: two share a name"),
+        Rule(("forgers",), lambda forgers: len(set(forgers)) == len(forgers), "forgers: one is named twice"),
+    )
 
     forgers: tuple[str, ...] = Field(("self_blend", "landmark_swap"), strict=False, description="Names from the forger registry.")
     fakes_per_real: float = Field(1.0, ge=0, le=10, description="Forged clips a real clip, shared among the forgers; of each forger at most one.")

@@ -115,6 +115,9 @@ class ExportedGenerator(FaceGenerator):
         try:
             self._session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
         except Exception as problem:
+            if "external data" in str(problem).lower():
+                next_step = "Save it as one file: `torch.onnx.export(..., external_data=False)`, or `onnx.save(model, path, save_as_external_data=False)`."
+                raise DataError(what, why=f"{path}: its weights lie in another file", next_step=next_step) from problem
             raise DataError(what, why=f"{path}: {problem}"[:300], next_step="Name an ONNX file in forge.plugins.") from problem
         given, made = self._session.get_inputs(), self._session.get_outputs()
         if len(given) != 1 or len(made) != 1 or len(given[0].shape) != 2 or not isinstance(given[0].shape[1], int) or len(made[0].shape) != 4:

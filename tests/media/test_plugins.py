@@ -113,6 +113,14 @@ def test_a_picture_that_breaks_the_contract_is_refused_by_its_cause(clips: list[
     assert says in problem.value.why
 
 
+def test_a_generator_whose_weights_lie_beside_it_is_told_how_to_be_one_file(tmp_path: Path) -> None:
+    """So torch.onnx.export writes it unless told otherwise; it was said to be no ONNX file."""
+    whole = onnx.load(str(exported(tmp_path / "whole.onnx", wave(3, 64, 64))))
+    onnx.save(whole, str(tmp_path / "apart.onnx"), save_as_external_data=True, location="apart.onnx.data", size_threshold=0)
+    with pytest.raises(DataError, match=r"(?s)weights lie in another file.*external_data=False"):
+        load_plugin(PluginSettings(name="apart", onnx=str(tmp_path / "apart.onnx")), FACES)
+
+
 def test_a_picture_that_is_not_square_is_as_good_as_one_that_is(clips: list[Clip], tmp_path: Path) -> None:
     wide = np.pad(clips[1][0][0], ((0, 0), (40, 8), (0, 0)), mode="edge")
     plugin = load_plugin(PluginSettings(name="wide", onnx=str(generator(tmp_path / "wide.onnx", wide))), FACES)

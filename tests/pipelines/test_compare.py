@@ -34,6 +34,22 @@ def test_each_network_is_trained_measured_and_not_trained_again(root: Path) -> N
     assert row["seeds"] == 2 and row["auc"] == pytest.approx(sum(one["auc"] for one in other) / 2)
 
 
+def test_a_network_that_diverges_is_a_row_of_its_own_and_the_others_are_trained(root: Path) -> None:
+    """It ended the command, the same way each time, and nobody saw what was finished."""
+    wild = SETTINGS.model_copy(update={"pretrain": SETTINGS.pretrain.model_copy(update={"weight_decay": 1e35})})
+    lost = compare(root, wild, ["meso4", "temporal:gru"], 6, 2, [1])
+    assert [row["auc"] for row in lost] == [None, None] and all("is not finite" in row["diverged"] or "no longer numbers" in row["diverged"] for row in lost)
+    before = (root / RESULTS).read_text()
+    assert compare(root, wild, ["meso4", "temporal:gru"], 6, 2, [1]) == lost and (root / RESULTS).read_text() == before, "it would diverge again"
+    learned = compare(root, SETTINGS, ["meso4"], 3, 2, [1])
+    (mixed, other) = means([learned[0], lost[0] | {"seed": 2}, lost[1]])
+    assert (mixed["seeds"], mixed["diverged"], mixed["auc"], mixed["auc_spread"]) == (2, 1, learned[0]["auc"], None)
+    assert other["diverged"] == 1 and other["auc"] is None and other["clip_ms"] is None
+    text = render_compared([other, mixed], lost[0])
+    assert text.index("meso4") < text.index("temporal:gru") and "(1 of 2 diverged)" in text and "too high" in text
+    assert f"{lost[0]['n_real']} real" in text and "Diverged:" not in render_compared(means(learned), learned[0])
+
+
 def test_a_cycle_that_replaces_the_sets_meanwhile_changes_nothing(root: Path) -> None:
     """Each network read data/sets anew: rows of different sets stood under one key, and the first line's counts were told of all."""
 

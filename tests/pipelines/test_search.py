@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from pipelines import search as module
-from pipelines.search import SPACE, search
+from pipelines.search import SPACE, STUDIES, search
 from tests.pipelines.small_world import add_batch, demo_settings, write_sets
 from vigil.reading import render_search
 from workspace.errors import DataError, Diverged, LeaseHeldError, SettingsError
@@ -106,6 +106,14 @@ def test_a_trial_that_diverges_is_given_up_and_the_search_goes_on(root: Path) ->
     text = render_search(found)
     assert "Diverged: " in text and "No trial was finished" in text
     assert "median" not in text and "better" not in text, "there were no others to be behind, and params.yaml itself did not learn"
+
+
+def test_studies_that_are_no_database_are_named(root: Path) -> None:
+    (root / STUDIES).parent.mkdir(parents=True, exist_ok=True)
+    (root / STUDIES).write_text("no database " * 500)
+    with pytest.raises(DataError, match=r"(?s)Nothing was tried.*search\.db.*Move it away") as refused:
+        search(root, SETTINGS, 1, 6, 2, ["train.lr"])
+    assert "mistake" not in str(refused.value) and (root / STUDIES).read_text().startswith("no database")
 
 
 def test_the_best_is_told_as_changes(root: Path) -> None:

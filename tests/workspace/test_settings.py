@@ -176,6 +176,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("schedule.timezone", "../etc/passwd", "is not known"),
         ("registry.tracking_uri", "file:///tmp/x", "registry.tracking_uri"),
         ("ingest.sources", [{"name": "a", "path": "x"}, {"name": "a", "path": "y"}], "share a name"),
+        ("forge.forgers", ["self_blend", "landmark_swap", "self_blend"], "named twice"),
         ("ingest.sources", [{"name": "a", "path": "x", "identity": {"rule": "pattern"}}], "`pattern` goes with rule"),
         ("ingest.sources", [{"name": "a", "path": "x", "identity": {"rule": "pattern", "pattern": "(("}}], "regular expression with one group"),
         ("ingest.sources", [{"name": "a", "path": "x", "label_map": {"0": "authentic"}}], "label_map"),
