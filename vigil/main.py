@@ -104,6 +104,30 @@ class Split(StrEnum):
     OWN = "own"
 
 
+def _version() -> str:
+    import platform
+    from importlib.metadata import version
+
+    from workspace.format import FORMAT
+
+    return f"vigil {version('vigil')}, workspace format {FORMAT}; Python {platform.python_version()}, torch {version('torch')}"
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_verbs(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which Vigil this is, for a report of a mistake.")
+    ] = False,
+) -> None:
+    """What stands before a verb."""
+
+
 def main() -> None:
     """Run the command line. A failure prints three lines (what, why, next) and no traceback; Ctrl-C and SIGTERM are a pause."""
     from flows.environment import pause_on_sigterm
@@ -156,7 +180,7 @@ def _account() -> str:
         log = (_at[-1] if _at else Path.cwd()) / ".vigil" / "last-error.txt"
         if not log.parent.is_dir():
             return ""
-        log.write_text(traceback.format_exc(), encoding="utf-8")
+        log.write_text(f"{_version()}\n{traceback.format_exc()}", encoding="utf-8")
     except OSError:  # a full disk, or a folder that is closed or gone, may be what is told of
         return ""
     return f"The full account is in {log}. "

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import resource
 import shlex
 import signal
@@ -63,6 +64,11 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip().endswith("[]")
     for verb in VERBS:
         assert verb in done.stdout
+
+
+def test_the_version_says_what_a_report_of_a_mistake_needs(tmp_path: Path):
+    done = vigil("--version", cwd=tmp_path)
+    assert re.fullmatch(r"vigil \d+\.\d+\.\d+, workspace format \d+; Python 3\.11\.\d+, torch \d\S+\n", done.stdout), done.stdout
 
 
 def bad_files(folder: Path) -> list[Path]:
@@ -498,7 +504,8 @@ def test_the_account_of_what_went_wrong_lies_in_the_workspace_that_was_named(tmp
     (root / ".vigil" / "lease.lock").mkdir()
     done = vigil("batches", "drop", "b", "--who", "ana", "--why", "x", "-w", root, cwd=tmp_path, check=False)
     assert done.returncode == 1 and str(root / ".vigil" / "last-error.txt") in done.stderr, done.stderr
-    assert "IsADirectoryError" in (root / ".vigil" / "last-error.txt").read_text()
+    account = (root / ".vigil" / "last-error.txt").read_text()
+    assert "IsADirectoryError" in account and account.startswith("vigil "), account
 
 
 def test_a_folder_with_other_things_in_it_is_never_made_a_workspace(tmp_path: Path):
