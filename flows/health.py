@@ -126,7 +126,10 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     row("journal", True, f"{len(events)} events, chain intact{'' if without_git else ', and all that was committed'}")
     for name, (why, next_step) in damaged_files(root).items():
         row("files", False, f"{name} cannot be read: {why}", next_step)
-    if broken := damaged_lists(cache_of(root)):
+    broken: dict[str, Path] = {}
+    with suppress(VigilError):  # a .dvc/config that cannot be read has its row
+        broken = damaged_lists(cache_of(root))
+    if broken:
         some = ", ".join(str(path) for path in list(broken.values())[:3]) + (" ..." if len(broken) > 3 else "")
         lists, them = ("lists of folders", "are") if len(broken) > 1 else ("list of a folder", "is")
         row("cache", False, f"{len(broken)} {lists} in DVC's cache {them} damaged: {some}", "run `vigil doctor --fix`: what is damaged goes, and is had anew")

@@ -147,7 +147,10 @@ def outputs_in(text: str) -> dict[str, str]:
 
 
 def damaged_files(root: Path) -> dict[str, tuple[str, str]]:
-    """Committed files that cannot be read, with why and what to do. Those that a cycle writes anew, and files of models, have ways of their own."""
+    """Committed files, and manifests of batches that lie here, that cannot be read, with why and what to do.
+
+    Those that a cycle writes anew, and files of models, have ways of their own.
+    """
     found = {}
     for pattern in ("dvc.yaml", LOCK, ".dvc/config", "reports/verdict.json", "data/raw/*.dvc", "models/*.dvc"):
         for path in sorted(root.glob(pattern)):
@@ -158,7 +161,26 @@ def damaged_files(root: Path) -> dict[str, tuple[str, str]]:
                 known = git(root, "ls-tree", "--name-only", "HEAD", "--", name, check=False)
                 again = f"git checkout {name}" if known else f"rm {name}"
                 found[name] = (str(problem).splitlines()[0], f"run `{again}` in {root}" + ("" if known else ": it was never committed, and is made again"))
+    for pointer in sorted(root.glob("data/raw/*.dvc")):
+        folder = pointer.with_suffix("")
+        if folder.is_dir() and (why := _unreadable_table(folder / "manifest.parquet")):
+            back = f"move {folder} away and run `vigil doctor --pull`: the batch comes back from DVC's cache or remote"
+            found[str((folder / "manifest.parquet").relative_to(root))] = (why, back)
     return found
+
+
+def _unreadable_table(path: Path) -> str:
+    """Why a table's head cannot be read, '' where it can."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        pyarrow.parquet.read_schema(path)
+    except FileNotFoundError:
+        return "it is missing"
+    except (OSError, pyarrow.ArrowInvalid) as problem:
+        return str(problem).splitlines()[0]
+    return ""
 
 
 def _read(path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.system.world import change_settings, copy_workspace, git, vigil
 from tests.workspace.worlds import make_model
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
+from workspace.manifest import read_manifest
 from workspace.objects import cache_of, objects_in
 from workspace.repository import commit, dvc_add, push
 
@@ -223,6 +224,27 @@ def test_a_list_of_files_that_is_damaged_here_is_named_and_had_anew_from_the_rem
     code, page = doctor(root, "--fix")
     assert code == 0 and "removed 1 damaged list from DVC's cache, 1 of it is there anew" in page["done"], page
     assert damaged.read_bytes() == content and vigil("gc", "-w", root).returncode == 0
+
+
+@pytest.mark.parametrize("damage", ["missing", "half"])
+def test_a_manifest_that_is_missing_or_damaged_is_named_and_its_batch_comes_back(damage: str, tmp_path: Path, template: Path) -> None:
+    """The doctor called such a workspace well, and an erasure said that nobody had ever sent what lay in the batch."""
+    root = tmp_path / "w"
+    batch = made(root, template, {"url": str(tmp_path / "store")})
+    folder = root / "data" / "raw" / batch
+    manifest, sample = folder / "manifest.parquet", str(read_manifest(folder)["sample_id"][0])
+    content = manifest.read_bytes()
+    manifest.unlink()
+    if damage == "half":
+        manifest.write_bytes(content[: len(content) // 2])
+    for words in (["erase", sample, "--who", "ada", "--why", "x"], ["retrain"], ["doctor", "--fix"]):
+        refused = vigil(*words, "-w", root, check=False)
+        assert refused.returncode == 1 and "manifest.parquet cannot be read" in refused.stderr and "away" in refused.stderr, refused.stderr
+    code, page = doctor(root)
+    (row,) = (row for row in page["checks"] if row["check"] == "files")
+    assert code == 1 and f"data/raw/{batch}/manifest.parquet" in row["found"] and str(folder) in row["next"]
+    folder.rename(root / "aside")
+    assert doctor(root, "--pull")[0] == 0 and manifest.read_bytes() == content
 
 
 @pytest.mark.parametrize(
