@@ -12,6 +12,7 @@ from feedback.database import Database
 from vigil.people import WHO, Operator
 from vigil.proving import SHA256
 from workspace.errors import WorkspaceError
+from workspace.forgetting import refuse_absent
 from workspace.settings import Settings
 
 WHETHER = "whether the model of {cycle} learned from it; its training table is not here"
@@ -35,11 +36,11 @@ def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
                 if not str(uploads[0]["source"]).startswith(BROUGHT):  # what the service brought out of a batch goes out of all of them
                     case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or "-")
     if not sha256:
-        raise _unknown(what)
+        raise _unknown(root, what)
     with lease(root, "erase"):
         page = would_forget(root, sha256, case_id)
     if not (uploads or page["rows"] or page["cached_objects"] or sha256 in _samples_of(root)):
-        raise _unknown(what)
+        raise _unknown(root, what)
     return {**page, "uploads": sum(one["state"] != "erased" for one in uploads), "models": learned_from(root, [sha256])[sha256], "not_known": not_known(root)}
 
 
@@ -97,7 +98,7 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
         in_batches = _samples_of(root) if what else set()
         for one in what:
             if one not in in_batches and not _uploads(database, one):
-                raise _unknown(one)
+                raise _unknown(root, one)
         erased = [
             retention.erase_file(operator, one, why, in_batches=one in in_batches) if SHA256.fullmatch(one) else retention.erase(operator, one, why)
             for one in what
@@ -147,7 +148,8 @@ def _uploads(database: Database, what: str) -> list[dict[str, Any]]:
         return [dict(row) for row in found.mappings()]
 
 
-def _unknown(what: str) -> WorkspaceError:
+def _unknown(root: Path, what: str) -> WorkspaceError:
+    refuse_absent(root)  # it may have it
     why = f"no upload and no sample of the batches is called {what!r}"
     return WorkspaceError(
         "Nothing was erased.", why=why, next_step="Give a detection's id, or a sample's sha256 in full: `sha256sum FILE` says it, and the manifest."

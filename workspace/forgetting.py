@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.batches import set_batch_state
-from workspace.errors import DataError
+from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
@@ -60,11 +60,12 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
     """Forget the samples named by sha256; a value that is not '' asks for this only where the row names that case.
 
     Raises VigilError where a batch cannot be rewritten; what was done until then stays done, and again ends it. Raises WorkspaceError before it begins
-    where a committed file cannot be read: what DVC keeps could not be looked through.
+    where a committed file cannot be read (what DVC keeps could not be looked through) or a batch is not here.
     """
     from workspace.repository import delete_objects
 
     refuse_damaged(root)
+    refuse_absent(root)
     report = Forgotten()
     for manifest in manifests(root):
         found = _forget_in_batch(manifest.parent, case_of)
@@ -102,15 +103,29 @@ def _strike(root: Path, held: Collection[str]) -> None:
         strike_stages(root, gone)
 
 
+def refuse_absent(root: Path) -> None:
+    """Raises WorkspaceError where a batch that DVC tracks is not here: nobody could say what it holds, and it would come back whole with a later pull."""
+    from workspace.repository import absent
+
+    if batches := [Path(name).name for name in absent(root) if name.startswith("data/raw/")]:
+        some = ", ".join(batches[:3]) + (" ..." if len(batches) > 3 else "")
+        raise WorkspaceError(
+            "Nothing was erased from the training data.",
+            why=f"{len(batches)} batch{'es are' if len(batches) > 1 else ' is'} not on this machine: {some}",
+            next_step="Run `vigil doctor --pull`, then the same command again.",
+        )
+
+
 def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any]:
     """What `forget` would take out, and change nothing: rows with their bytes, folders, objects of DVC's cache with their bytes, tags that would be lost.
 
     A row whose media no shard has (put aside when it came in) has 0 bytes: what goes is its name and its person.
 
     With a case, only the rows that name it. `not_here` counts the objects of earlier versions that would be fetched first, to look into them.
-    Raises WorkspaceError where a committed file cannot be read.
+    Raises WorkspaceError where a committed file cannot be read, or a batch is not here.
     """
     refuse_damaged(root)
+    refuse_absent(root)
     rows, alike, rewritten, keeping = [], [], set(), []
     for manifest in manifests(root):
         batch, table = manifest.parent.name, read_manifest(manifest.parent)

@@ -392,6 +392,25 @@ def test_what_is_no_sample_is_refused(root: Path) -> None:
     assert events(root, "erased") == []
 
 
+def test_an_erasure_waits_for_batches_that_are_not_here(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
+    """Known to the service it was said to be in no batch, and done; with the next pull it was back, ready to be trained on."""
+    params, gone = (root / "params.yaml").read_text(), sha256_bytes(pictures[0])
+    world = World(root)
+    (root / "params.yaml").write_text(params)
+    world.upload(pictures[0])
+    world.close()
+    folder = root / "data" / "raw" / batch_of(root)
+    folder.rename(tmp_path / "aside")
+    for words in ([gone, "--dry-run"], ["f" * 64], [gone], []):
+        refused = vigil("erase", *words, "--who", "ada", "--why", "asked to", "-w", root, check=False)
+        assert refused.returncode == 1 and f"not on this machine: {folder.name}" in refused.stderr and "doctor --pull" in refused.stderr, refused.stderr
+    assert events(root, "erased") == []
+    (tmp_path / "aside").rename(folder)
+    done = vigil_json("erase", "--who", "ada", "--why", "asked to", "-w", root)
+    assert done["training"][0]["sha256"] == gone and done["left"] == 0
+    assert read_manifest(folder).set_index("sample_id").loc[gone, "use"] == "never" and places_of(root, pictures[0][200:1200]) == []
+
+
 def test_an_erasure_waits_for_the_end_of_a_cycle(root: Path, pictures: list[bytes]) -> None:
     Journal(root).append("cycle_opened", cycle="2026-W09.1", judged=[], base_model="", fingerprint="", scheduled=False, week="2026-W09")
     done = vigil_json("erase", sha256_bytes(pictures[0]), "--who", "ada", "--why", "asked to", "-w", root)
