@@ -194,7 +194,7 @@ class Workspace:
 
 
 def open_workspace(path: str | Path, *, profile: str | None = None) -> Workspace:
-    """The workspace at or around `path`. With `profile` (full, small, demo) one is made there first if there is none.
+    """The workspace at or around `path`. With `profile` (full, small, demo) the one at `path` itself, made first if there is none.
 
     Raises WorkspaceError where there is none, or where it is of another format (`vigil upgrade`).
     """

@@ -63,7 +63,9 @@ def read_manifest(batch_dir: Path) -> "pd.DataFrame":
         frame = frame.assign(**{name: "" for name in ADDED if name not in frame.columns})
     except (OSError, ValueError) as problem:
         raise DataError(
-            f"Cannot read the manifest {path}.", why=str(problem), next_step="Run `dvc checkout` in the workspace, or ingest the source again."
+            f"Cannot read the manifest {path}.",
+            why=str(problem),
+            next_step="Where the workspace has committed the batch, move its folder away and run `vigil doctor --pull`.",
         ) from problem
     _refuse(_column_mistakes(frame), f"Cannot use the manifest {path}.")
     return frame[list(MANIFEST_COLUMNS)]

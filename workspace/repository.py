@@ -410,7 +410,7 @@ def remote_errors(what: str, then: str) -> Iterator[None]:
 
 
 def delete_objects(root: Path, md5s: Collection[str]) -> int:
-    """Delete objects from DVC's remote, then from its cache; returns how many the remote had.
+    """Delete objects from DVC's remote, from folders of this workspace that were its remote before, then from its cache; returns how many the remote had.
 
     Raises DataError when the remote cannot be written; the cache then still knows what is left to do.
     """
@@ -423,6 +423,9 @@ def delete_objects(root: Path, md5s: Collection[str]) -> int:
                 there = [path for path in map(remote.oid_to_path, sorted(md5s)) if remote.fs.exists(path)]
                 for path in there:
                     remote.fs.remove(path)
+        for store in root.glob(".vigil/*/files/md5"):  # a clone of an earlier commit would fetch from there
+            for md5 in md5s:
+                (store / md5[:2] / md5[2:]).unlink(missing_ok=True)
         for md5 in md5s:
             Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
     return len(there)

@@ -118,7 +118,7 @@ def test_every_mistake_of_a_manifest_is_listed(tmp_path):
 
 
 def test_a_missing_or_foreign_manifest_is_refused(tmp_path):
-    with pytest.raises(DataError, match="dvc checkout"):
+    with pytest.raises(DataError, match="doctor --pull"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError):
