@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.environment import OWNER_TAG, owner_tags
 from workspace.cycle import iso_week, week_ahead
-from workspace.errors import VigilError, WorkspaceError
+from workspace.errors import VigilError, WorkspaceError, first_few
 from workspace.journal import Journal
 from workspace.remote import Verified
 from workspace.settings import Settings
@@ -130,7 +130,7 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
     with suppress(VigilError):  # a .dvc/config that cannot be read has its row
         broken = damaged_lists(cache_of(root))
     if broken:
-        some = ", ".join(str(path) for path in list(broken.values())[:3]) + (" ..." if len(broken) > 3 else "")
+        some = first_few([str(path) for path in broken.values()])
         lists, them = ("lists of folders", "are") if len(broken) > 1 else ("list of a folder", "is")
         row("cache", False, f"{len(broken)} {lists} in DVC's cache {them} damaged: {some}", "run `vigil doctor --fix`: what is damaged goes, and is had anew")
     running, holder = open_cycle(events), cycle_runs(root)

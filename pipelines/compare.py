@@ -91,7 +91,7 @@ def compare(
     for seed in seeds:
         for name in names:
             if (name, seed) not in rows:
-                rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one_or_none(sets, settings, name, steps, fit_steps, seed, tell)
+                rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one_or_diverged(sets, settings, name, steps, fit_steps, seed, tell)
                 add_row(path, rows[name, seed])
     return [rows[name, seed] for name in names for seed in seeds]
 
@@ -116,7 +116,7 @@ def _model_settings(model: ModelSettings, name: str) -> ModelSettings:
     return model.model_copy(update={"weights": ""} | ({"temporal": temporal} if kind == "temporal" else {"backbone": name}))
 
 
-def _one_or_none(sets: Sets, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
+def _one_or_diverged(sets: Sets, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
     """What `_one` says; of a network that these rates are too high for, which it diverges with each time, only that it does."""
     try:
         return _one(sets, settings, name, steps, fit_steps, seed, tell) | {"diverged": None}

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import VigilError
+from workspace.errors import VigilError, first_few
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.modelfiles import is_as_promoted
@@ -111,9 +111,8 @@ def _could_serve(root: Path, settings: Settings) -> bool:
 
 def _not_fetched(names: list[str]) -> dict[str, Any]:
     """The doctor's finding about what is neither here nor on the remote."""
-    some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
     next_step = "Run `vigil doctor --push` in the workspace that has them, or name its remote in remote.url; then pull again."
-    return {"check": "data", "ok": False, "found": f"{len(names)} not on the remote, or not whole: {some}", "next": next_step}
+    return {"check": "data", "ok": False, "found": f"{len(names)} not on the remote, or not whole: {first_few(names)}", "next": next_step}
 
 
 def render_checks(rows: list[dict[str, Any]], done: list[str]) -> str:

@@ -2,7 +2,9 @@
 
 import copyreg
 import re
+from collections.abc import Sequence
 
+FEW = 3  # names in a sentence
 PASSWORDS = ((re.compile(r"(://[^/\s:@]*):[^/\s]*@"), r"\1:***@"), (re.compile(r"([?&]password=)[^&\s]*"), r"\1***"))
 
 
@@ -11,6 +13,11 @@ def without_passwords(text: str) -> str:
     for pattern, shown in PASSWORDS:
         text = pattern.sub(shown, text)
     return text
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The first FEW names, for a sentence, and whether there are others."""
+    return ", ".join(names[:FEW]) + (" ..." if len(names) > FEW else "")
 
 
 class VigilError(Exception):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.batches import set_batch_state
-from workspace.errors import DataError, WorkspaceError
+from workspace.errors import DataError, WorkspaceError, first_few
 from workspace.files import read_json, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
@@ -108,10 +108,9 @@ def refuse_absent(root: Path) -> None:
     from workspace.repository import absent
 
     if batches := [Path(name).name for name in absent(root) if name.startswith("data/raw/")]:
-        some = ", ".join(batches[:3]) + (" ..." if len(batches) > 3 else "")
         raise WorkspaceError(
             "Nothing was erased from the training data.",
-            why=f"{len(batches)} batch{'es are' if len(batches) > 1 else ' is'} not on this machine: {some}",
+            why=f"{len(batches)} batch{'es are' if len(batches) > 1 else ' is'} not on this machine: {first_few(batches)}",
             next_step="Run `vigil doctor --pull`, then the same command again.",
         )
 

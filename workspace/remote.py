@@ -102,8 +102,9 @@ def pull(root: Path, targets: Collection[str] = ()) -> None:
 
 
 def renew_lists(root: Path) -> tuple[int, int]:
-    """Remove the lists of folders that are damaged in the cache, and have them anew from the remote, or from a batch that lies here; how many there were,
-    and how many are whole again. The next cycle makes others. Raises DataError when the remote cannot be read.
+    """Remove the lists of folders that are damaged in the cache, and have them anew from the remote, or from a batch that lies here.
+
+    Returns how many there were, and how many are whole again; others the next cycle makes. Raises DataError when the remote cannot be read.
     """
     cache = cache_of(root)
     broken = damaged_lists(cache)
@@ -167,8 +168,10 @@ def _remote_of(repo: Any) -> Any:
 
 
 def _wanted(repo: Any, remote: Any, found: Verified, targets: Collection[str] = ()) -> dict[str, list[str]]:
-    """Object ids and the files that they are, of all that is tracked or of these .dvc files; files come before the list that names them, so that
-    a list is never there alone."""
+    """Object ids and the files that they are, of all that is tracked or of these .dvc files.
+
+    Files come before the list that names them, so that a list is never there alone.
+    """
     names: dict[str, list[str]] = {}
     lists: dict[str, list[str]] = {}
     for out in repo.index.outs:

@@ -24,14 +24,13 @@ import numpy as np
 from media.forgers.generators import ExportedGenerator, Outside
 from media.forgers.registry import Clip, Frames, Landmarks
 from media.forgers.stylegan import MobileStyleGan
-from workspace.errors import DataError
+from workspace.errors import DataError, first_few
 from workspace.processes import without_network
 from workspace.settings import FaceSettings, PluginSettings
 
 PUBLISHED = {MobileStyleGan.name: MobileStyleGan}
 MEMORY_BYTES, FILE_BYTES = 8 << 30, 1 << 30
 LAST_WORDS_BYTES = 300  # of what a program said, for the reason
-FEW = 3  # names in a reason
 
 
 class Command(Outside):
@@ -124,7 +123,7 @@ def _names(number: int) -> list[str]:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:FEW]) + (" ..." if len(names) > FEW else "") if names else "none"
+    return first_few(names) or "none"
 
 
 def _filled(word: str, places: Mapping[str, str]) -> str:

@@ -293,9 +293,8 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
     reason = f"{rates}: {'more than' if failed else 'not shown to be more than'} {bound:.1%} beyond noise (p {p_value:.2g}, held below {alpha:.2g})."
     verdict, batches = GateVerdict.FAIL if failed else GateVerdict.PASS, _contradicted_by_batch(seen)
     if failed and len(batches) > 1:
-        reason += (
-            f" By batch: {', '.join(batches[:BATCHES_NAMED])}" + (f", and {len(batches) - BATCHES_NAMED} more" if len(batches) > BATCHES_NAMED else "") + "."
-        )
+        others = [f"and {len(batches) - BATCHES_NAMED} more"] if len(batches) > BATCHES_NAMED else []
+        reason += f" By batch: {', '.join(batches[:BATCHES_NAMED] + others)}."
     yield GateResult(gate, verdict, reason[0].upper() + reason[1:], rise, bound, production, new, least, "at most")
 
 
