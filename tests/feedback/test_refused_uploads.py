@@ -1,5 +1,6 @@
 """What is refused, or was answered before, leaves nothing on the disk: files are stored before their upload is accepted, and it may not be."""
 
+import gc
 import os
 import signal
 import sqlite3
@@ -162,6 +163,7 @@ def test_what_was_stored_and_never_accepted_goes_once_its_leftovers_are_old(make
     service.detect(vera, [(uploads / "a.part", sha256_bytes(b"accepted"), 8)])
     put = service.media.put
     if os.fork() == 0:
+        gc.freeze()  # as in tests/feedback/killing.py
 
         def killed(path: Path, sha256: str) -> None:
             put(path, sha256)
