@@ -6,6 +6,7 @@ Thin on purpose: each method calls what its verb calls, and raises what its verb
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from model.inference import FileVerdict
     from pipelines.intake import IngestReport
     from workspace.settings import Settings
+
+MOST_THREADS = 1024  # as many are begun, each with a stack of its own, whatever the machine has
 
 Media = str | Path | bytes | NDArray[np.uint8]
 
@@ -58,14 +61,14 @@ class Detector:
 
     `source` is a workspace (its champion, else its latest candidate), the folder of a model, or None for the model that comes with Vigil.
     `fpr` judges at the model's operating point for that false-positive rate. Raises WorkspaceError or ModelFileError where there is none,
-    ValueError for less than one thread, and TypeError for a rate that is no number.
+    ValueError for a number of threads that cannot be, and TypeError for a rate that is no number.
     """
 
     def __init__(self, source: "str | Path | Workspace | None" = None, *, fpr: float | None = None, threads: int = 2) -> None:
         from workspace.quiet import set_quiet_environment
 
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1, got {threads}")
+        if not 1 <= index(threads) <= MOST_THREADS:
+            raise ValueError(f"threads must be from 1 to {MOST_THREADS}, got {threads}")
         if fpr is not None and not isinstance(fpr, Real):
             raise TypeError(f"fpr is a number, got {fpr!r}")
         set_quiet_environment()
@@ -100,7 +103,12 @@ class Detector:
         return self._told(self._engine.score_file(source, mode or None, name))
 
     def score_clip(self, frames: NDArray[np.uint8]) -> float:
-        """p_fake of one aligned face clip [T, S, S, 3] uint8 RGB, as `media.faces.extract_clips` cuts them; S is the model's. ValueError for another shape."""
+        """p_fake of one aligned face clip [T, S, S, 3] uint8 RGB, as `media.faces.extract_clips` cuts them; S is the model's.
+
+        Raises TypeError for what is no array, ValueError for another shape.
+        """
+        if not isinstance(frames, np.ndarray):
+            raise TypeError(f"a clip is an array [T, S, S, 3], got {type(frames).__name__}")
         return self._engine.score_clips([frames])[0].p_fake
 
     def _told(self, said: "FileVerdict") -> Verdict:
@@ -173,12 +181,15 @@ class Workspace:
         return ingest_sources(self.root, self.settings, named, must_be_there=True)
 
     def set_batch(self, batch: str, state: str, *, who: str, why: str, again: bool = False) -> None:
-        """Accept, hold or drop a batch (`accepted`, `held`, `dropped`). Raises WorkspaceError while a cycle judges it.
+        """Accept, hold or drop a batch (`accepted`, `held`, `dropped`). Raises WorkspaceError while a cycle judges it, TypeError for what is no text.
 
         `again`: the next ingest takes in what a dropped batch holds, as its source says it by then.
         """
         from vigil.deciding import set_batch_state
 
+        for option, words in (("batch", batch), ("state", state), ("who", who), ("why", why)):
+            if not isinstance(words, str):
+                raise TypeError(f"{option} is text, got {words!r}")
         set_batch_state(self.root, batch, state, who, why, again)
 
     def retrain(self, *, scheduled: bool = False, force: bool = False, dry_run: bool = False) -> dict[str, Any]:

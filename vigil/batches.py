@@ -35,7 +35,7 @@ def render_batch(page: dict[str, Any]) -> str:
     lines += [f"  {one['cycle']} judged it: {one['outcome'] or 'not finished'}" for one in page["judged_by"]]
     lines += [f"  {one['cycle']} (v{one['version']}) learned {'from it as new' if one['new'] else 'with it at hand for replay'}" for one in page["models"]]
     if page["problem"]:
-        return "\n".join([*lines, f"Its manifest is not here: {page['problem']}. Next: vigil doctor --pull"])
+        return "\n".join([*lines, printable(f"What it holds cannot be told: {page['problem']}"), f"Next: {page['next']}"])
     people = f"{page['identities']} people, {page['unknown_identity']} files of unknown people"
     lines.append(f"{page['samples']} samples, {page['bytes']:,} bytes in {page['shards']} shards; {people}")
     for name in ("label", "use", "kind", "generator", "licence", "consent"):
@@ -74,17 +74,19 @@ def _stands(events: Sequence[Event], state: BatchState, batch: str) -> dict[str,
 
 
 def _holds(root: Path, batch: str) -> dict[str, Any]:
-    """Counts of the manifest; `problem` says why there are none."""
+    """Counts of the manifest; `problem` says why there are none, `next` what helps."""
     from pipelines.intake import SourceCounts
     from pipelines.rows import rows_of
     from workspace.errors import DataError
     from workspace.manifest import read_manifest
 
     folder = root / "data" / "raw" / batch
+    if not folder.is_dir():
+        return {"problem": "the batch is not on this machine", "next": "Run `vigil doctor --pull`."}
     try:
         rows = rows_of(read_manifest(folder))
     except DataError as problem:
-        return {"problem": problem.why}
+        return {"problem": problem.why, "next": problem.next_step}
     counts = SourceCounts()
     counts.count(rows)
     good = [row for row in rows if not row["quarantine"]]
@@ -92,7 +94,7 @@ def _holds(root: Path, batch: str) -> dict[str, Any]:
     shards = [path.stat().st_size for path in folder.glob("media-*.tar")]
     tallies = {f"by_{name}": dict(sorted(Counter(row[name] or "not stated" for row in good).items())) for name in ("kind", "licence", "consent")}
     return {
-        "problem": "", "samples": counts.added, "bytes": sum(shards), "shards": len(shards), "by_label": counts.by_label, "by_use": counts.by_use,
+        "problem": "", "next": "", "samples": counts.added, "bytes": sum(shards), "shards": len(shards), "by_label": counts.by_label, "by_use": counts.by_use,
         "by_generator": counts.by_generator, **tallies, "identities": counts.identities, "unknown_identity": counts.unknown_identity,
         "quarantined": counts.by_reason, "near_duplicates": counts.near_duplicates, "waiting": sum(is_unlabelled(row) for row in rows),
         "erased": sum(is_erased(row) for row in rows),

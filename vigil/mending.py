@@ -111,7 +111,10 @@ def _could_serve(root: Path, settings: Settings) -> bool:
 
 def _not_fetched(names: list[str]) -> dict[str, Any]:
     """The doctor's finding about what is neither here nor on the remote."""
-    next_step = "Run `vigil doctor --push` in the workspace that has them, or name its remote in remote.url; then pull again."
+    next_step = (
+        "Run `vigil doctor --push` in the workspace that has them, or name its remote in remote.url; then pull again."
+        " What was erased since this commit is nowhere any more: a later one has what is left."
+    )
     return {"check": "data", "ok": False, "found": f"{len(names)} not on the remote, or not whole: {first_few(names)}", "next": next_step}
 
 

@@ -23,7 +23,7 @@ from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.trees import celebdf
 from tests.system.world import vigil
-from vigil.batches import batch_page
+from vigil.batches import batch_page, render_batch
 from vigil.scoring import is_beside
 from vigil.taking_in import named_sources
 from workspace.batches import set_batch_state
@@ -267,6 +267,16 @@ def test_a_folder_called_erased_is_no_erasure(root: Path, settings: Settings, me
     ingest(root, settings, [source(media, layout="folder")], batch="w1")
     page = batch_page(root, "w1")
     assert (page["samples"], page["erased"]) == (5, 0)
+
+
+def test_what_cannot_be_told_of_a_batch_comes_with_what_helps(root: Path, settings: Settings, media: Path) -> None:
+    """Of a damaged manifest the page said that it was not here, and to pull, which passes over a folder that is."""
+    ingest(root, settings, [source(media)], batch="w1")
+    folder = root / "data/raw/w1"
+    (folder / "manifest.parquet").write_bytes(b"PAR1")
+    assert "What it holds cannot be told: " in (page := render_batch(batch_page(root, "w1"))) and "move its folder away" in page
+    shutil.rmtree(folder)
+    assert (page := render_batch(batch_page(root, "w1"))).endswith("is not on this machine\nNext: Run `vigil doctor --pull`.")
 
 
 def test_one_content_with_two_labels_in_one_source_is_quarantined(root: Path, settings: Settings, media: Path) -> None:

@@ -86,9 +86,14 @@ def test_a_detector_says_what_the_command_line_says_of_paths_bytes_and_arrays(cl
 
 def test_an_argument_that_cannot_be_is_not_the_fault_of_the_file_or_the_model(clips: Path, tmp_path: Path) -> None:
     """Each good file could not be read, the model's card was broken, labels were read letter by letter."""
-    for threads in (0, -1):
-        with pytest.raises(ValueError, match="at least 1"):
+    for threads in (0, -1, 100_000):
+        with pytest.raises(ValueError, match="from 1 to 1024"):
             Detector(threads=threads)
+    for threads in (1.5, None):
+        with pytest.raises(TypeError, match="as an integer"):
+            Detector(threads=threads)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a clip is an array"):
+        Detector().score_clip([1])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="fpr is a number"):
         Detector(fpr="0.01")  # type: ignore[arg-type]
     clip = sorted(clips.glob("real/*.mp4"))[0]
@@ -99,6 +104,8 @@ def test_an_argument_that_cannot_be_is_not_the_fault_of_the_file_or_the_model(cl
     for option in ("labels", "columns"):
         with pytest.raises(TypeError, match=f"{option} is a list"):
             workspace.ingest(clips, **{option: "1=fake"})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="who is text"):
+        workspace.set_batch("w1", "held", who=None, why="seen")  # type: ignore[arg-type]
 
 
 def make(folder: Path) -> Path:
