@@ -269,7 +269,7 @@ class Detections:
 
     # -- being wrong ------------------------------------------------------------------------------------------------------------
     def dispute(self, actor: Actor, detection_id: str, claim: str, note: str = "") -> dict[str, Any]:
-        """Record that somebody says a verdict is wrong, and make it a case. Raises ValueError while there is no verdict, or for another claim.
+        """Record that somebody says a verdict is wrong, and make it a case. Raises ValueError while there is no verdict, for another claim, or the verdict's own.
 
         What was said first stands: the same words again change nothing, others are refused.
         """
@@ -281,6 +281,8 @@ class Detections:
                 raise ValueError("There is no verdict to dispute.")
             if row["media_state"] == "deleted":
                 raise ValueError("The media have been deleted, so nobody can look at them again. Send the file anew.")
+            if row["verdict"] == claim:
+                raise ValueError(f"The verdict is {claim!r} already: with that claim there is nothing to dispute.")
             answer, said = dict(row["answer"] or {}), {"claim": claim, "note": note[:2000]}
             if before := answer.get("dispute"):
                 if {name: before[name] for name in said} != said:

@@ -198,8 +198,8 @@ def _actions(service: Service, view: View, found: dict[str, Any]) -> None:
             with tag("details"):
                 tag("summary", "This verdict is wrong")
                 with Form(lambda given: _dispute(service, view, found["id"], given)):
-                    options = {"fake": "It is fake", "real": "It is real"} if found["verdict"] != "fake" else {"real": "It is real", "fake": "It is fake"}
-                    choice("What is it truly?", "claim", options)
+                    options = {"fake": "It is fake", "real": "It is real"}
+                    choice("What is it truly?", "claim", {claim: words for claim, words in options.items() if claim != found["verdict"]})
                     field("Why do you think so?", "note", hint="People who look at it read this.", maxlength=2000)
                     button("Dispute", classes="button-main")
         if view.may("detection.erase", owner):
