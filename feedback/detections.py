@@ -269,7 +269,7 @@ class Detections:
 
     # -- being wrong ------------------------------------------------------------------------------------------------------------
     def dispute(self, actor: Actor, detection_id: str, claim: str, note: str = "") -> dict[str, Any]:
-        """Record that somebody says a verdict is wrong, and make it a case. Raises ValueError while there is no verdict, for another claim, or the verdict's own.
+        """Record that somebody says a verdict is wrong, and make it a case. Raises ValueError while there is no verdict, or for a claim that is none or the verdict's own.
 
         What was said first stands: the same words again change nothing, others are refused.
         """
