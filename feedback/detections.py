@@ -269,9 +269,10 @@ class Detections:
 
     # -- being wrong ------------------------------------------------------------------------------------------------------------
     def dispute(self, actor: Actor, detection_id: str, claim: str, note: str = "") -> dict[str, Any]:
-        """Record that somebody says a verdict is wrong, and make it a case. Raises ValueError while there is no verdict, or for a claim that is none or the verdict's own.
+        """Record that somebody says a verdict is wrong, and make it a case.
 
-        What was said first stands: the same words again change nothing, others are refused.
+        What was said first stands: the same words again change nothing, others are refused. Raises ValueError for those, while there is no verdict,
+        and for a claim that is none or the verdict's own.
         """
         if claim not in CLAIMS:
             raise ValueError(f"What it truly is: real or fake; not {claim!r}.")
