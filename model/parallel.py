@@ -139,8 +139,9 @@ def launch(module: str, *words: str, processes: int) -> None:
     if torch.cuda.is_available() and processes > (gpus := torch.cuda.device_count()):
         why = f"each needs a GPU of its own, and there are {gpus}"
         raise SettingsError(f"Cannot train in {processes} processes.", why=why, next_step=f"Set `processes` to {gpus} in params.yaml.")
-    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", module, *words]
     with tempfile.TemporaryDirectory() as folder:
+        torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--log-dir", folder]  # else it leaves a folder behind each time
+        command = [*torchrun, "--nproc-per-node", str(processes), "-m", module, *words]
         told = Path(folder) / "problem.json"
         ended = subprocess.run(  # one machine: nothing need leave it
             command, env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, "PYTHONSAFEPATH": "1", TOLD: str(told)}

@@ -1,6 +1,7 @@
 """Two real processes train like one: the same gradients, the same weights, one of them writes; a failure of one is an error of all."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,11 @@ def test_phase_1_normalises_by_shares_and_stays_equal_in_both(together: Path) ->
 
 def test_one_that_fails_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # TMPDIR is read once
     with pytest.raises(VigilError, match="2 processes failed"):
-        launch("tests.model.test_parallel", str(tmp_path), "fail", processes=2)
+        launch("tests.model.test_parallel", "nowhere", "fail", processes=2)
+    assert list(tmp_path.iterdir()) == [], "torchrun left a folder behind at each training"
 
 
 def test_what_one_has_to_say_is_the_error_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
