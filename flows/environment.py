@@ -4,6 +4,7 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 from uuid import UUID
@@ -14,6 +15,7 @@ from workspace.quiet import set_quiet_environment
 from workspace.state import workspace_id
 
 OWNER_TAG = "vigil-workspace:"
+AGAIN_SECONDS = 0.05  # the finaliser that a pause was lost in has ended by then
 
 
 def owner_tags(root: Path) -> list[str]:
@@ -50,13 +52,24 @@ def start_private_server() -> None:
         atexit.register(process.kill)  # before Prefect's own end of it, which asks with SIGTERM and waits
 
 
-def pause_on_sigterm() -> None:
-    """Let SIGTERM (`timeout`, `kill`, a service manager) pause this process as Ctrl-C does, with an orderly end. Only from the main thread."""
+def pause_on_signals() -> None:
+    """Let SIGTERM (`timeout`, `kill`, a service manager) pause this process as Ctrl-C does, in good order, and lose neither. Only from the main thread."""
     signal.signal(signal.SIGTERM, _pause)
+    sys.unraisablehook = _ask_again
 
 
 def _pause(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _ask_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Python drops an exception that strikes in a finaliser: a pause that was is asked for once more, a moment later."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+    elif not sys.is_finalizing():
+        timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
 
 
 def prepare_environment(root: Path) -> None:

@@ -60,7 +60,8 @@ def probe_model(root: Path, settings: Settings, model_dir: Path) -> ProbeResult:
         ]
         started = time.monotonic()
         with open(log, "wb") as output:
-            process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT, env=os.environ.copy())
+            # in a session of its own: Ctrl-C is sent to a whole group, and a service that ends with it would say that the model does not answer
+            process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT, env=os.environ.copy(), start_new_session=True)
         try:
             found = _ask(process, root, settings, model_dir, ready, log, started)
         except (httpx.HTTPError, psutil.Error) as problem:  # the model ended its service, or hangs it

@@ -130,10 +130,10 @@ def _of_all_verbs(
 
 def main() -> None:
     """Run the command line. A failure prints three lines (what, why, next) and no traceback; Ctrl-C and SIGTERM are a pause."""
-    from flows.environment import pause_on_sigterm
+    from flows.environment import pause_on_signals
 
     set_quiet_environment()
-    pause_on_sigterm()
+    pause_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal has no letters for is no failure

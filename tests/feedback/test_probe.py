@@ -115,3 +115,15 @@ def test_a_service_that_dies_or_hangs_while_it_is_asked_holds_and_says_so(
     monkeypatch.setattr(flows.probe, "_compare", spoiled)
     found = flows.probe.probe_model(root, settings, models[0])
     assert not found.passed and ("ended with code -9" if how == "dies" else "did not answer") in found.reason
+
+
+def test_ctrl_c_reaches_the_flow_and_not_its_probe(root: Path, models: tuple[Path, Path], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal sends it to the whole group: the service ended as it should, and the week was held because its model had not answered."""
+
+    def alone(*_: object) -> flows.probe.ProbeResult:
+        (served,) = [one for one in psutil.Process().children() if "feedback.serve" in one.cmdline()]
+        assert os.getpgid(served.pid) != os.getpgid(0)
+        return flows.probe.ProbeResult(False, "seen")
+
+    monkeypatch.setattr(flows.probe, "_compare", alone)
+    assert flows.probe.probe_model(root, settings, models[0]).reason == "seen"
