@@ -179,7 +179,8 @@ class Cases:
                 return None
             mine = (REVIEWS.c.case_id == case_id) & (REVIEWS.c.reviewer_id == actor.user_id) & (REVIEWS.c.undone_at == "")
             if connection.execute(select(REVIEWS.c.id).where(mine)).one_or_none() is None:
-                raise NotReviewable("There is no answer of yours to take back.")
+                gone = case["state"] == "erased"
+                raise NotReviewable("This case was erased, and its answers with it." if gone else "There is no answer of yours to take back.")
             self._withdraw(connection, case_id)
             self._can_be_seen(connection, case["sha256"])
             connection.execute(update(REVIEWS).where(mine).values(undone_at=now()))

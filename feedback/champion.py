@@ -51,8 +51,9 @@ async def ask(root: Path) -> Champion | NoChampion:
         return NoChampion(**NONE_YET)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")]))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "feedback.champion", str(root), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment
-    )
+        sys.executable, "-P", "-m", "feedback.champion", str(root), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
     try:
         out, err = await asyncio.wait_for(process.communicate(), ANSWER_SECONDS)
     except TimeoutError:

@@ -279,7 +279,8 @@ class Detections:
         with self.database.write() as connection:
             row = _one(connection, detection_id)
             if row is None or row["state"] != "done" or row["verdict"] == "":
-                raise ValueError("There is no verdict to dispute.")
+                erased = row is not None and row["state"] == "erased"
+                raise ValueError("This upload was erased, and its verdict with it." if erased else "There is no verdict to dispute.")
             if row["media_state"] == "deleted":
                 raise ValueError("The media have been deleted, so nobody can look at them again. Send the file anew.")
             if row["verdict"] == claim:

@@ -420,7 +420,9 @@ class Service:
 
     def _seen(self, actor: Actor, row: Mapping[str, Any]) -> None:
         """Refuse media that are gone, or quarantined for who sent them."""
-        if row["media_state"] == "deleted" or row["state"] == "erased":
+        if row["state"] == "erased":
+            raise Gone("This upload was erased: there is nothing to see of it.")
+        if row["media_state"] == "deleted":
             raise Gone("The media have been deleted; the verdict and the hash are kept.")
         if row["media_state"] == "quarantined" and actor.role < Role.reviewer:
             raise Gone("The media are in quarantine: only reviewers can see them.")

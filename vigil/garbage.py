@@ -59,7 +59,7 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
     return rows
 
 
-def render_garbage(rows: list[dict[str, Any]], delete: bool) -> str:
+def render_garbage(rows: list[dict[str, Any]], delete: bool, without_tags: Sequence[str] = ()) -> str:
     """What `vigil gc` says."""
     from vigil.reading import render_table
 
@@ -74,7 +74,7 @@ def render_garbage(rows: list[dict[str, Any]], delete: bool) -> str:
     if not any(not row["kept"] for row in rows):
         parts.append("Nothing to remove.")
     elif not delete:
-        parts.append("Nothing was deleted. Next: vigil gc --delete")
+        parts.append(" ".join(["Nothing was deleted. Next: vigil gc --delete", *(f"--without-tag {tag}" for tag in without_tags)]))
     return "\n\n".join(parts)
 
 

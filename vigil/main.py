@@ -40,6 +40,7 @@ UNWRITABLE_SQLITE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR")  # a full
 _at: list[Path] = []  # the workspace that the verb works in, once it is known
 HELD = 3
 PAUSED = 130
+NOTICED = "A service that is running takes notice within five seconds."
 WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", help="The workspace; else the one around the current folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
 
@@ -665,7 +666,7 @@ def gc(
 
     root = _root(workspace)
     rows = collect(root, _settings(root), delete, without_tag or [])
-    _emit(rows, render_garbage(rows, delete), as_json)
+    _emit(rows, render_garbage(rows, delete, without_tag or []), as_json)
 
 
 @batches_app.callback(invoke_without_command=True)
@@ -863,7 +864,7 @@ def users_disable(user_name: UserName, workspace: WorkspaceOption = None) -> Non
 
     root = _root(workspace)
     govern_user(root, _settings(root), user_name, disabled=True)
-    print(f"{user_name} is disabled.")
+    print(f"{user_name} is disabled. {NOTICED}")
 
 
 @users_app.command("enable")
@@ -932,7 +933,7 @@ def keys_revoke(key: Annotated[str, typer.Argument(help="Its id, or how it begin
 
     root = _root(workspace)
     revoke_key(root, _settings(root), key)
-    print(f"{key} is revoked.")
+    print(f"{key} is revoked. {NOTICED}")
 
 
 if __name__ == "__main__":

@@ -221,4 +221,4 @@ def _pictures() -> dict[int | str, dict[str, Any]]:
 
 
 def _picture(path: Any) -> Response:
-    return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "private, max-age=300"})
+    return FileResponse(path, media_type="image/webp")

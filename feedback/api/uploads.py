@@ -22,6 +22,7 @@ from starlette.types import Message
 
 from feedback.api.problems import Problem
 from feedback.keep import UPLOADS
+from workspace.errors import first_few
 from workspace.files import is_no_room, private_folder
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ async def received(request: Request, root: Path, max_bytes: int, most_files: int
     try:
         await _read(body, form, (max_bytes + FORM_OVERHEAD_BYTES) * most_files)
         files = [Upload(part.path, part.digest.hexdigest(), part.size_bytes, clean_file_name(part.name)) for part in form.parts]
-        if any(not file.size_bytes for file in files):
-            raise Problem(422, "The file is empty.", next_step="Send an image or a video.")
+        if empty := [file.file_name for file in files if not file.size_bytes]:
+            which = f"{first_few(empty)}: nothing in it. All are taken or none." if len(files) > 1 else "The file is empty."
+            raise Problem(422, which, next_step="Send an image or a video.")
         yield Received(files, form.fields)
     finally:
         form.close()
@@ -209,7 +211,8 @@ async def _read(body: "_Body", form: _Form, most_bytes: int) -> None:
     if not 1 <= form.files <= form.most_files or form.other_parts:
         extra = f", and other parts: {', '.join(form.others)}" if form.other_parts else ""
         wanted = "exactly one file" if form.most_files == 1 else f"1 to {form.most_files} files"
-        raise Problem(422, f"Expected {wanted}, each in a part called `file`; found {form.files}{extra}.", next_step=_HOW)
+        how = _HOW if form.most_files == 1 else _HOW_MANY
+        raise Problem(422, f"Expected {wanted}, each in a part called `file`; found {form.files}{extra}.", next_step=how)
 
 
 class _Body:
@@ -260,6 +263,7 @@ class _Body:
 
 
 _HOW = "POST multipart/form-data with one part: `curl -F file=@clip.mp4 .../v1/detections`."
+_HOW_MANY = "POST multipart/form-data with a part a file: `curl -F file=@a.mp4 -F file=@b.mp4 .../v1/detections/batch`; more files go into a further request."
 
 
 def _too_large(max_bytes: int) -> Problem:

@@ -54,7 +54,7 @@ def add(service: Service) -> None:
             _answers(found, open_to_me)
         if not open_to_me:
             _disputes(sent)
-        if view.may("case.govern"):
+        if view.may("case.govern") and found["state"] != "erased":
             _govern(service, view, found)
 
 
@@ -103,7 +103,7 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
             *([("What was said of it", "; ".join(found["said"]))] if found.get("said") else []),
             ("SHA-256", lambda: tag("code", found["sha256"], "hash")),
         ]
-        if not open_to_me:
+        if not open_to_me and found["state"] != "erased":
             rows += [("The model said", f"{percent(found['p_fake'])} fake"), ("Model", lambda: tag("code", str(found["model_sha256"])[:12]))]
         if found["state"] == "decided":
             rows += [
@@ -133,6 +133,9 @@ def _model(one: Any) -> str:
 def _answers(found: dict[str, Any], open_to_me: bool) -> None:
     with tag("section", "", "card"):
         tag("h2", "Answers")
+        if found["state"] == "erased":
+            empty("The answers went with the file.", "")
+            return
         tag("p", f"{found['answers']} of {found['needed']} needed.", "muted")
         if open_to_me:
             tag("p", "What others and the model said is shown once you have answered.", "notice")
@@ -166,7 +169,7 @@ def _govern(service: Service, view: View, found: dict[str, Any]) -> None:
         tag("h2", "Govern")
         if found["state"] == "quarantined":
             button("Release from quarantine", lambda: do(service.release))
-        elif found["state"] != "erased":
+        else:
             with tag("details"):
                 tag("summary", "Quarantine")
                 with Form(lambda given: do(service.quarantine, given.get("why", ""))):

@@ -24,7 +24,7 @@ STARTS = (  # what a file begins with, and what it is; anything else is bytes th
 )  # fmt: skip
 ONE_VIEW_SECONDS = 600.0
 KEPT_VIEWS = 1000
-KEPT_HEADERS = {"cache-control": "private, max-age=600", "content-security-policy": "default-src 'none'; sandbox"}
+HEADERS = {"cache-control": "no-store", "content-security-policy": "default-src 'none'; sandbox"}
 
 
 def add(app: FastAPI, service: Service) -> None:
@@ -50,7 +50,7 @@ def add(app: FastAPI, service: Service) -> None:
             path = await asyncio.to_thread(open_it)
         except (LoggedOut, Forbidden, NotFound, Gone, VigilError) as problem:
             return _refused(problem)
-        return FileResponse(path, media_type=_kind(path), headers=dict(KEPT_HEADERS), background=BackgroundTask(held.close))
+        return FileResponse(path, media_type=_kind(path), headers=dict(HEADERS), background=BackgroundTask(held.close))
 
 
 def pictures_of(detection: Mapping[str, Any], reviewer: bool) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Tag(TextElement):
                 self.props[key.rstrip("_").replace("_", "-")] = "" if value is True else value
 
 
-def tag(name: str, text: str = "", classes: str = "", /, **attributes: Any) -> Tag:
+def tag(name: str, /, text: str = "", classes: str = "", **attributes: Any) -> Tag:
     """A plain HTML element."""
     return Tag(name, text, classes, **attributes)
 

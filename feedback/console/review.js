@@ -162,7 +162,7 @@ export default {
           if (result.undone) this.at = Math.max(0, this.cases.findIndex((one) => one.id === id));
         }
         if (row) row.told = result.told;
-        this.last = result.told;
+        this.last = result.refused ? `Case ${this.cases.findIndex((one) => one.id === id) + 1}: ${result.told}` : result.told;  // it stands beside another one
         if (result.again && !this.one) this.forward();
       }
     },

@@ -55,7 +55,11 @@ def add(service: Service) -> None:
         alone = service.settings.feedback.queue.reviewers_needed == 1
         trains = "Your answer is the label." if alone else "Two people who agree make a label that trains."
         tag("p", f"Say what you see. {trains} Others' answers and the model's stay hidden until you have given yours.", "lead")
-        deck = Deck(view.session.actor.user_id, *await _cases(service, view, set(), first=view.request.query_params.get("case", "")[:64]))
+        first = view.request.query_params.get("case", "")[:64]
+        cases, more_wait = await _cases(service, view, set(), first=first)
+        if first and not (cases and cases[0]["id"] == first):
+            tag("p", "The case that was asked for is not open to you: it is answered or closed, or its media have gone. These wait.", "notice")
+        deck = Deck(view.session.actor.user_id, cases, more_wait)
 
         in_turn = asyncio.Lock()  # an answer and what takes it back are written in the order in which they were given
 

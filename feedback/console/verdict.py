@@ -52,10 +52,12 @@ def add(service: Service) -> None:
             _waiting(service, view, found)
         elif found["state"] == "erased":
             tag("h1", "Erased")
+            media = "another upload of the same file holds the media, which stay until it is erased too"
+            if not view.request.query_params.get("held"):
+                media = "so are its media, unless another upload of the same file holds them, or a batch that has them from a source of its own"
             empty(
                 "This upload was erased.",
-                "Its verdict and what came of it are gone, and so are its media, unless another upload of the same file holds them, or a batch "
-                "that has them from a source of its own; the audit trail keeps that it was done.",
+                f"Its verdict and what came of it are gone, and {media}; the audit trail keeps that it was done.",
                 PATH,
                 "Send another file",
             )
@@ -218,5 +220,6 @@ async def _dispute(service: Service, view: View, detection_id: str, given: dict[
 
 
 async def _erase(service: Service, view: View, detection_id: str, given: dict[str, str]) -> None:
-    if await view.do(service.erase, detection_id, given.get("why", "")) is not None:
-        ui.navigate.reload()
+    answer = await view.do(service.erase, detection_id, given.get("why", ""))
+    if answer is not None:
+        ui.navigate.to(f"/detections/{detection_id}{'?held=1' if answer['state'] == 'held' else ''}")

@@ -147,7 +147,9 @@ class Workers:
             words += ["--model-dir", str(self.model_dir)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")]))}
         pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe, env=environment, limit=LONGEST_LINE)
+        return await asyncio.create_subprocess_exec(  # Ctrl-C, which a terminal sends to all of a session, is for the service alone: it ends them
+            sys.executable, *words, stdin=pipe, stdout=pipe, env=environment, limit=LONGEST_LINE, start_new_session=True
+        )
 
     def _let_go(self) -> None:
         if self._explainer is not None and not self._explaining.locked() and self._explainer.stdin is not None:

@@ -452,18 +452,36 @@ def test_an_image_is_shown_too_large_a_file_is_refused_and_an_upload_is_erased(p
     page.see(".verdict .badge", "Uncertain")
     shown = page.see(".frame-box img")
     page.until(lambda: shown.get_property("naturalWidth"), "the image is shown")
-    page.see("summary", "Erase this upload").click()
-    page.press("Erase for good")
-    page.see("h1", "Erased")
+    first = page.driver.current_url
+    page.open("")
+    page.drop(".drop", small)
+    page.see(".job[data-state=done] .badge")
+    for address, told in ((first, "stay until it is erased too"), (page.see("a.button", "Open").get_attribute("href"), "unless another upload of the same file")):
+        page.driver.get(address)
+        page.see("summary", "Erase this upload").click()
+        page.press("Erase for good")
+        page.see("h1", "Erased")
+        page.see(".empty", told)
 
 
 def test_an_erased_upload_is_said_to_be_so_wherever_it_is_listed(served: Service, picture: bytes) -> None:
-    """On the first page it stood as waiting, for good."""
+    """On the first page it stood as waiting, for good; its case had what "the model said"; and a browser showed its pictures for minutes, to anybody."""
     sent = served.detect(picture + b"to be erased").json()
+    vera, emil = logged_in(served, "vera"), logged_in(served, "emil")
+    seen = [vera.get(path) for path in (f"/v1/detections/{sent['id']}/thumbnail", f"/console/media/{sent['id']}")]
+    assert [(one.status_code, one.headers["cache-control"]) for one in seen] == [(200, "no-store")] * 2
+    assert "strip-file" in emil.get(f"/console/cases/{sent['case_id']}").text
+    served.review(sent["case_id"], "real", "rob")
     assert served.client.delete(f"/v1/detections/{sent['id']}").status_code == 200
     for path in ("", "history"):
-        row = listed(logged_in(served, "vera"), path, sent["id"])
+        row = listed(vera, path, sent["id"])
         assert "Erased" in row and "Waiting" not in row, row
+    assert "erased" in vera.get(f"/v1/detections/{sent['id']}/thumbnail").json()["detail"]
+    case = emil.get(f"/console/cases/{sent['case_id']}").text
+    assert "The answers went with the file." in case and "The model said" not in case and "Known case" not in case
+    refused = served.client.post(f"/v1/detections/{sent['id']}/dispute", json={"claim": "real"}), served.by("rob").post(f"/v1/cases/{sent['case_id']}/undo")
+    assert [(one.status_code, "erased" in one.json()["detail"]) for one in refused] == [(409, True)] * 2, [one.text for one in refused]
+    assert "is not open to you" in emil.get(f"/console/review?case={sent['case_id']}").text
 
 
 def test_files_are_sent_once_the_service_can_be_reached_again(page: Browser, picture: bytes, tmp_path: Path) -> None:

@@ -216,8 +216,11 @@ def test_a_signal_is_a_clean_end_and_what_was_accepted_waits_for_the_next_start(
 ) -> None:
     accepted = [service.detect(clip, wait=0) for _ in range(3)]
     assert {answer.status_code for answer in accepted} == {202}
+    for child in psutil.Process(service.process.pid).children(recursive=True):
+        if os.getpgid(child.pid) == os.getpgid(service.process.pid):
+            child.send_signal(number)  # as a terminal does with Ctrl-C
     assert service.stop(number) == 0, service.log.read_text()
-    assert "Traceback" not in service.log.read_text()
+    assert "Traceback" not in service.log.read_text() and "worker ended" not in service.log.read_text()
     assert list((root / ".vigil/uploads").iterdir()) == [] and not list(root.parent.glob("ready-*.json"))
     with running(root, "--model-dir", str(models[0])) as again:
         for answer in accepted:
@@ -284,6 +287,7 @@ def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_
     for path, more, status in (
         ("/v1/detections", {"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415),
         ("/v1/detections/batch", {"content": b"--B", "headers": {"Content-Type": "multipart/form-data; boundary=B"}}, 400),
+        ("/v1/detections/batch", {"files": [("file", ("a.jpg", b"x")), ("file", ("b.jpg", b""))]}, 422),
         ("/v1/detections", {"files": {"file": b"x" * (MAX_UPLOAD_BYTES + 1)}}, 413),
         ("/v1/keys", json_body, 413),
         ("/v1/keys", {**head, "json": {}}, 431),
@@ -291,7 +295,9 @@ def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_
         ("/healthz", head, 431),
     ):
         method = "POST" if "post" in paths[path] else "GET"
-        is_problem(service.client.request(method, path, **more), status)
+        answer = service.client.request(method, path, **more)
+        is_problem(answer, status)
+        assert status != 422 or "b.jpg: nothing in it" in answer.json()["detail"], answer.text
         assert "application/problem+json" in paths[path][method.lower()]["responses"][str(status)]["content"], (path, status)
 
 

@@ -161,6 +161,7 @@ def test_a_tag_goes_only_when_it_is_named_and_never_one_to_which_a_rollback_lead
         git(root, "tag", "-d", f"vigil/{later}")
     given = garbage(root, "--without-tag", f"vigil/{CYCLES[1]}")["DVC's cache: needed by a tag given up"]
     assert given["why"] == f"vigil/{CYCLES[1]} cannot be restored any more" and given["bytes"] > 0
+    assert f"vigil gc --delete --without-tag {CYCLES[1]}" in vigil("gc", "--without-tag", CYCLES[1], "-w", root).stdout
     assert "DVC's cache: needed by a tag given up" not in garbage(root), "not unless it is asked for"
     garbage(root, "--delete", "--without-tag", CYCLES[1])
     refused = vigil("gc", "-w", root, check=False)
