@@ -456,7 +456,10 @@ def test_an_image_is_shown_too_large_a_file_is_refused_and_an_upload_is_erased(p
     page.open("")
     page.drop(".drop", small)
     page.see(".job[data-state=done] .badge")
-    for address, told in ((first, "stay until it is erased too"), (page.see("a.button", "Open").get_attribute("href"), "unless another upload of the same file")):
+    for address, told in (
+        (first, "stay until it is erased too"),
+        (page.see("a.button", "Open").get_attribute("href"), "unless another upload of the same file"),
+    ):
         page.driver.get(address)
         page.see("summary", "Erase this upload").click()
         page.press("Erase for good")
