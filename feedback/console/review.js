@@ -1,5 +1,5 @@
-// One case after the other, by keyboard. The next ones are loaded while this one is looked at; an answer does not wait for the server.
-const PRELOADED = 4;
+// One case after the other, by keyboard. The next ones are there, hidden, while this one is looked at; an answer does not wait for the server.
+const AHEAD = 4;
 const LEFT = "vigil-unconfirmed-";
 const KEYS = [["R", "real"], ["F", "fake"], ["U", "unsure"]];
 
@@ -13,18 +13,18 @@ export default {
         <p class="review-place"><strong>Case {{ at + 1 }}</strong> of {{ cases.length }}{{ more ? ' and more' : '' }} · {{ reasons[one.reason] || one.reason }}
           · {{ one.answers ? (one.answers === 1 ? 'one other answer' : one.answers + ' other answers') : 'nobody else has answered yet' }}</p>
         <figure class="card review-stage" :class="{ answered: answer }">
-          <div class="review-media">
-            <p v-if="!visible" class="muted">There is no picture of this file. Where nothing can be seen, the right answer is Unsure.</p>
-            <div v-else class="frame-box" :style="ratios[one.id] ? { '--ratio': ratios[one.id] } : null" @click="play">
-              <video v-if="one.media.kind === 'video' && !broken[one.id]" :key="one.id" :src="one.media.file" ref="video" autoplay muted loop playsinline
-                     :poster="one.media.picture || null" @error="broken[one.id] = true" @loadedmetadata="shape(one.id, $event.target.videoWidth, $event.target.videoHeight)"
+          <div class="review-media" v-for="item in near" v-show="item.id === one.id" :key="item.id" :data-case="item.id">
+            <p v-if="!visible(item)" class="muted">There is no picture of this file. Where nothing can be seen, the right answer is Unsure.</p>
+            <div v-else class="frame-box" :style="ratios[item.id] ? { '--ratio': ratios[item.id] } : null" @click="play">
+              <video v-if="item.media.kind === 'video' && !broken[item.id]" :src="item.media.file" preload="auto" muted loop playsinline
+                     :poster="item.media.picture || null" @error="broken[item.id] = true" @loadedmetadata="shape(item.id, $event.target.videoWidth, $event.target.videoHeight)"
                      aria-label="The video of this case; Space stops and starts it"></video>
-              <img v-else-if="one.media.kind === 'image' && !broken[one.id]" :key="one.id" :src="one.media.file" @error="broken[one.id] = true" @load="shape(one.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="The picture of this case" />
-              <img v-else-if="one.media.picture" :key="one.id + '-still'" :src="one.media.picture" @load="shape(one.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="A frame of this case" />
+              <img v-else-if="item.media.kind === 'image' && !broken[item.id]" :src="item.media.file" @error="broken[item.id] = true" @load="shape(item.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="The picture of this case" />
+              <img v-else-if="item.media.picture" key="still" :src="item.media.picture" @load="shape(item.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="A frame of this case" />
             </div>
-            <div class="review-faces" role="group" v-if="one.media.faces.length" :aria-label="heat ? 'Faces under the heatmap' : 'Faces'">
-              <div class="face-frame" v-for="n in faces" :key="one.id + n">
-                <img :src="one.media.faces[n]" alt="" /><img v-if="heat && heats[one.id]" class="face-heat" :src="one.media.heatmaps + n" alt="" />
+            <div class="review-faces" role="group" v-if="item.media.faces.length" :aria-label="heat ? 'Faces under the heatmap' : 'Faces'">
+              <div class="face-frame" v-for="n in faces(item)" :key="n">
+                <img :src="item.media.faces[n]" alt="" /><img v-if="heat && heats[item.id]" class="face-heat" :src="item.media.heatmaps + n" alt="" />
               </div>
             </div>
           </div>
@@ -64,9 +64,6 @@ export default {
       <dialog ref="help" aria-labelledby="help-head"><h2 id="help-head">Keys</h2>
         <dl class="facts keys"><template v-for="[key, what] in help_rows"><dt><kbd>{{ key }}</kbd></dt><dd>{{ what }}</dd></template></dl>
         <form method="dialog"><button class="button button-main">Close</button></form></dialog>
-      <div class="preload" aria-hidden="true"><template v-for="soon in upcoming" :key="soon.id">
-        <video v-if="soon.media.kind === 'video'" :src="soon.media.file" preload="auto" muted tabindex="-1"></video><img v-else :src="soon.media.file" alt="" />
-        <img v-for="face in soon.media.faces.slice(0, 8)" :src="face" alt="" /></template></div>
     </div>
   `,
   props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object, base: String, person: String },
@@ -78,12 +75,7 @@ export default {
   computed: {
     one() { return this.cases[this.at] || null; },
     answer() { return this.one ? this.answers[this.one.id] || "" : ""; },
-    visible() { const media = this.one.media; return (media.kind && !this.broken[this.one.id]) || media.picture; },
-    upcoming() { return this.cases.slice(this.at + 1, this.at + 1 + PRELOADED); },
-    faces() {
-      const n = this.one.media.faces.length, shown = Math.min(8, n);
-      return Array.from({ length: shown }, (_, at) => Math.round((at * (n - 1)) / Math.max(1, shown - 1)));
-    },
+    near() { return this.cases.slice(Math.max(0, this.at - 1), this.at + 1 + AHEAD); },  // no browser keeps what the service sends, but a page has what it holds
     undoable() { return this.said.length > 0; },
     pace() { const all = [...this.times].sort((a, b) => a - b); return all.length ? all[Math.floor(all.length / 2)].toFixed(1) : ""; },
   },
@@ -105,7 +97,8 @@ export default {
       this.identity = this.note = "";
       this.seen = this.one ? performance.now() : 0;
       if (this.heat) this.want_heat();
-      if (this.more && this.cases.length - this.at <= PRELOADED) this.$emit("more");
+      this.$nextTick(this.start);
+      if (this.more && this.cases.length - this.at <= AHEAD) this.$emit("more");
     },
     key(event) {
       const target = event.target, within = (css) => target instanceof HTMLElement && target.closest(css);
@@ -180,7 +173,17 @@ export default {
     write(name) { document.querySelector(".review-more").open = true; this.$nextTick(() => document.getElementById(name).focus()); },
     leave(event) { event.target.blur(); },
     shape(id, wide, high) { if (wide && high) this.ratios[id] = wide / high; },
-    play() { const video = this.$refs.video; if (video) { if (video.paused) video.play(); else video.pause(); } },
+    visible(item) { return (item.media.kind && !this.broken[item.id]) || item.media.picture; },
+    faces(item) {
+      const n = item.media.faces.length, shown = Math.min(8, n);
+      return Array.from({ length: shown }, (_, at) => Math.round((at * (n - 1)) / Math.max(1, shown - 1)));
+    },
+    videos(of) { return [...this.$el.querySelectorAll(".review-media video")].filter((video) => (video.closest(".review-media").dataset.case === this.one?.id) === of); },
+    start() {
+      for (const video of this.videos(false)) video.pause();
+      for (const video of this.videos(true)) video.play().catch(() => {});  // one that cannot be played says so by its error
+    },
+    play() { for (const video of this.videos(true)) { if (video.paused) video.play(); else video.pause(); } },
     help() { this.$refs.help.showModal(); },
   },
 };

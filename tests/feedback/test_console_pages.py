@@ -658,7 +658,21 @@ def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service
     assert not page.all(".stage-file img")
     page.open(f"/review?case={disputed['case_id']}")
     page.see(".review-stage", "the right answer is Unsure")
-    assert not page.all(".review-stage img")
+    assert not [one for one in page.all(".review-stage img") if one.is_displayed()]
+
+
+def test_what_was_loaded_ahead_is_not_loaded_again(page: Browser) -> None:
+    """Nothing of an upload is kept in the browser's cache: a case that was loaded ahead has to be in the page."""
+    page.log_in("rita")
+    page.asked_for()
+    page.open("/review")
+    ready = "return [...document.querySelectorAll('.review img')].every((one) => one.complete) && [...document.querySelectorAll('.review video')]"
+    page.until(lambda: page.driver.execute_script(f"{ready}.filter((one) => one.readyState === 4).length > 1"), "videos are loaded ahead")
+    before = {url for url in page.asked_for() if "/media/" in url or "/faces/" in url}
+    page.key("j")
+    page.see(".review-place", "Case 2")
+    page.until(lambda: page.driver.execute_script(f"{ready}.some((one) => one.checkVisibility() && one.currentTime > 0)"), "the second one plays")
+    assert len(before) > 4 and not before & set(page.asked_for())
 
 
 def test_a_held_enter_answers_the_case_that_was_seen_and_no_other(page: Browser) -> None:
