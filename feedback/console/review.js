@@ -13,7 +13,7 @@ export default {
         <p class="review-place"><strong>Case {{ at + 1 }}</strong> of {{ cases.length }}{{ more ? ' and more' : '' }} · {{ reasons[one.reason] || one.reason }}
           · {{ one.answers ? (one.answers === 1 ? 'one other answer' : one.answers + ' other answers') : 'nobody else has answered yet' }}</p>
         <figure class="card review-stage" :class="{ answered: answer }">
-          <div class="review-media" v-for="item in near" v-show="item.id === one.id" :key="item.id" :data-case="item.id">
+          <div class="review-media" v-for="item in near" v-show="item.id === one.id" :key="item.id + '-' + (tries[item.id] || 0)" :data-case="item.id">
             <p v-if="!visible(item)" class="muted">There is no picture of this file. Where nothing can be seen, the right answer is Unsure.</p>
             <div v-else class="frame-box" :style="ratios[item.id] ? { '--ratio': ratios[item.id] } : null" @click="play">
               <video v-if="item.media.kind === 'video' && !broken[item.id]" :src="item.media.file" preload="auto" muted loop playsinline
@@ -68,7 +68,7 @@ export default {
   `,
   props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object, base: String, person: String },
   data: () => ({
-    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, identity: "", note: "", last: "", counted: 0, seen: 0, times: [], broken: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
+    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, identity: "", note: "", last: "", counted: 0, seen: 0, times: [], broken: {}, tries: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
     help_rows: [["R", "Real"], ["F", "Fake"], ["U", "Unsure"], ["Z", "Undo your last answer"], ["J or →", "Next case"], ["K or ←", "Case before"], ["H", "Heatmap on and off"], ["Space", "Stop and start the video"],
       ["I", "Write who it is"], ["N", "Write a note"], ["?", "This list"]],
   }),
@@ -97,7 +97,7 @@ export default {
       this.identity = this.note = "";
       this.seen = this.one ? performance.now() : 0;
       if (this.heat) this.want_heat();
-      this.$nextTick(this.start);
+      this.$nextTick(() => this.start(false));
       if (this.more && this.cases.length - this.at <= AHEAD) this.$emit("more");
     },
     key(event) {
@@ -178,8 +178,17 @@ export default {
       const n = item.media.faces.length, shown = Math.min(8, n);
       return Array.from({ length: shown }, (_, at) => Math.round((at * (n - 1)) / Math.max(1, shown - 1)));
     },
-    videos(of) { return [...this.$el.querySelectorAll(".review-media video")].filter((video) => (video.closest(".review-media").dataset.case === this.one?.id) === of); },
-    start() {
+    videos(of) {  // of the case that is shown, or of the others
+      return [...this.$el.querySelectorAll(".review-media video")].filter((video) => (video.closest(".review-media").dataset.case === this.one?.id) === of);
+    },
+    start(again) {
+      if (!this.one) return;
+      const id = this.one.id, pictures = [...this.$el.querySelectorAll(`.review-media[data-case="${id}"] img`)];
+      if (!again && (this.broken[id] || pictures.some((one) => one.complete && !one.naturalWidth))) {
+        delete this.broken[id];  // what could not be had ahead is asked for once more when its turn comes
+        this.tries[id] = (this.tries[id] || 0) + 1;
+        return this.$nextTick(() => this.start(true));
+      }
       for (const video of this.videos(false)) video.pause();
       for (const video of this.videos(true)) video.play().catch(() => {});  // one that cannot be played says so by its error
     },

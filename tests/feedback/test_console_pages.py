@@ -675,6 +675,29 @@ def test_what_was_loaded_ahead_is_not_loaded_again(page: Browser) -> None:
     assert len(before) > 4 and not before & set(page.asked_for())
 
 
+def test_what_could_not_be_loaded_ahead_is_asked_for_again(served: Service, page: Browser, picture: bytes) -> None:
+    """A network that was away for a second took the pictures of cases that nobody had looked at yet."""
+    for number in range(8):
+        served.detect(picture + b"further %d" % number)
+    page.log_in("rita")
+    page.open("/review")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
+    page.reached(False)
+    seen = 1
+    for _ in range(3):
+        page.key("j")
+        page.see(".review-place", f"Case {(seen := seen + 1)}")
+    page.reached(True)
+    shown = "return [...document.querySelectorAll('.review-media img')].filter((one) => one.checkVisibility())"
+    for _ in range(5):
+        page.key("j")
+        page.see(".review-place", f"Case {(seen := seen + 1)}")
+        page.until(
+            lambda: page.driver.execute_script(f"const all = {shown.removeprefix('return ')}; return all.length && all.every((one) => one.naturalWidth)"),
+            "it is seen",
+        )
+
+
 def test_a_held_enter_answers_the_case_that_was_seen_and_no_other(page: Browser) -> None:
     """The browser pressed the focused answer again at each repeat: cases that nobody had seen were answered, one every 33 ms."""
     page.log_in("rita")
