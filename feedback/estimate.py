@@ -2,8 +2,9 @@
 
 Only verdicts that were drawn at random for review (`audited`, feedback/work/judging.py) correct the estimate: cases that were uncertain,
 novel or disputed were chosen because something was odd about them, and would make every model look bad. One that was drawn and is disputed
-too stays in, or the errors would leave the sample first. Uncertain verdicts claim nothing and are left out of both. A file that was sent
-several times counts once a model, and was drawn or not once a model; one that the service brought out of a batch, and nobody sent, does not count.
+too stays in, or the errors would leave the sample first. Uncertain verdicts claim nothing and are left out of both; the share of fakes is that
+of all the traffic, them too, since what is left once the middle is cut away looks surer than it is. A file that was sent several times counts
+once a model, and was drawn or not once a model; one that the service brought out of a batch, and nobody sent, does not count.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
     first = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
     said = (
         (DETECTIONS.c.state == "done")
-        & DETECTIONS.c.verdict.in_(TRAINING_LABELS)
+        & DETECTIONS.c.verdict.in_((*TRAINING_LABELS, "uncertain"))
         & DETECTIONS.c.p_fake.is_not(None)
         & (DETECTIONS.c.created_at >= first)
         & SENT
@@ -33,23 +34,28 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
     once = select(func.max(DETECTIONS.c.number)).where(said).group_by(DETECTIONS.c.model_sha256, DETECTIONS.c.sha256)
     model, mine = DETECTIONS.c.model_sha256, DETECTIONS.c.number.in_(once)
     fine = func.round(DETECTIONS.c.p_fake * STEPS)  # a few hundred rows say as much as a million detections
-    said_fake = DETECTIONS.c.verdict == "fake"
-    seen = select(model, said_fake, func.count(), func.avg(DETECTIONS.c.p_fake), func.max(DETECTIONS.c.created_at)).where(mine).group_by(model, said_fake, fine)
+    verdict = DETECTIONS.c.verdict
+    seen = select(model, verdict, func.count(), func.avg(DETECTIONS.c.p_fake), func.max(DETECTIONS.c.created_at)).where(mine).group_by(model, verdict, fine)
     known_now = (CASES.c.state == "decided") & CASES.c.label.in_(TRAINING_LABELS) & (CASES.c.gold == "")
     any_time = DETECTIONS.alias()
     audited = exists().where(any_time.c.sha256 == DETECTIONS.c.sha256, any_time.c.model_sha256 == model, any_time.c.audited)
     drawn = (
-        select(model, DETECTIONS.c.p_fake, said_fake, DETECTIONS.c.verdict == CASES.c.label)
+        select(model, DETECTIONS.c.p_fake, verdict == "fake", verdict == CASES.c.label)
         .join(CASES, CASES.c.sha256 == DETECTIONS.c.sha256)
-        .where(mine, known_now, audited)
+        .where(mine, verdict.in_(TRAINING_LABELS), known_now, audited)
     )
     with database.read() as connection:
         rows, labels = connection.execute(seen).all(), connection.execute(drawn).all()
     found = []
     for sha256 in dict.fromkeys(row[0] for row in rows):
-        _, fake, times, p_fake, last = zip(*(row for row in rows if row[0] == sha256), strict=True)
-        share = share_of_fakes(p_fake, times)
-        expected = expected_right(at_share(p_fake, share), fake)
+        of_model = [row[1:] for row in rows if row[0] == sha256]
+        _, all_times, all_p, last = zip(*of_model, strict=True)
+        share = share_of_fakes(all_p, all_times)
+        claimed = [row for row in of_model if row[0] in TRAINING_LABELS]
+        if not claimed:
+            continue
+        verdicts, times, p_fake, _ = zip(*claimed, strict=True)
+        expected = expected_right(at_share(p_fake, share), [one == "fake" for one in verdicts])
         of_all = Moments.of_sums(sum(times), float(np.average(expected, weights=times)), float(np.average(expected**2, weights=times)))
         known = [(p, said, bool(right)) for name, p, said, right in labels if name == sha256]
         drawn_expected = expected_right(at_share([p for p, _, _ in known], share), [said for _, said, _ in known])

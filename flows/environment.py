@@ -10,7 +10,7 @@ from types import FrameType
 from uuid import UUID
 
 from workspace.journal import Journal
-from workspace.processes import parent_token
+from workspace.processes import deaf_to, parent_token
 from workspace.quiet import set_quiet_environment
 from workspace.state import workspace_id
 
@@ -42,12 +42,9 @@ def start_private_server() -> None:
         return
     from prefect.server.api.server import SubprocessASGIServer
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # a child inherits the mask and keeps it
     server = SubprocessASGIServer()
-    try:
+    with deaf_to(signal.SIGINT, signal.SIGTERM):
         server.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if process := server.server_process:
         atexit.register(process.kill)  # before Prefect's own end of it, which asks with SIGTERM and waits
 

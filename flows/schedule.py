@@ -1,6 +1,7 @@
 """The schedule as a Prefect deployment that this process serves. It asks every hour; the journal knows whether the week, or anything else, is due."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from workspace.errors import LeaseHeldError, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
+from workspace.processes import deaf_to
 from workspace.settings import ScheduleSettings, Settings
 from workspace.state import workspace_id
 
@@ -39,7 +41,7 @@ def prefect_server(root: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     log = root / ".vigil" / "prefect-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as output:
+    with open(log, "ab") as output, deaf_to(signal.SIGINT):  # a server that ends first leaves the schedule waiting for it, for a minute and more
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"],
             stdout=output,

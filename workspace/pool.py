@@ -16,6 +16,8 @@ from functools import partial
 from multiprocessing.connection import wait
 from typing import TypeVar
 
+from workspace.processes import deaf_to
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 AHEAD = 3  # jobs handed out a process: keeps them busy without filling memory with results
@@ -72,11 +74,8 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], job: Job) -> "Future[Result]":
     """Hand out a job, which Ctrl-C cuts short. A process that is begun for it hears none beside its jobs: it would print where its start was met."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # such as in a job that a script put into the background
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask: Python's own start is no place for it either
-    try:
+    with deaf_to(signal.SIGINT):  # Python's own start is no place for it either
         return pool.submit(function if ignored else partial(_hearing, function), job)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _hearing(function: Callable[[Job], Result], job: Job) -> Result:

@@ -8,6 +8,7 @@ parent; the next flow ends whoever could not.
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -27,6 +28,16 @@ POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 PAUSE_SECONDS = 2.0
 CLOCK_SECONDS = 2.0  # psutil derives create_time from the wall clock, which may be adjusted a little
+
+
+@contextmanager
+def deaf_to(*numbers: signal.Signals) -> Iterator[None]:
+    """Children that are begun inside never hear these signals: a child inherits the mask, and keeps it. This process hears them once the block ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def parent_token() -> str:

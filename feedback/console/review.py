@@ -58,7 +58,7 @@ def add(service: Service) -> None:
         first = view.request.query_params.get("case", "")[:64]
         cases, more_wait = await _cases(service, view, set(), first=first)
         if first and not (cases and cases[0]["id"] == first):
-            tag("p", "The case that was asked for is not open to you: it is answered or closed, or its media have gone. These wait.", "notice")
+            tag("p", "The case that was asked for is not open to you: you have answered it, it is closed, or its media have gone. These wait.", "notice")
         deck = Deck(view.session.actor.user_id, cases, more_wait)
 
         in_turn = asyncio.Lock()  # an answer and what takes it back are written in the order in which they were given
@@ -130,7 +130,9 @@ async def _cases(service: Service, view: View, known: set[str], waiting_known: i
         if first:
             waiting.sort(key=lambda case: case["id"] != first)
             if not waiting or waiting[0]["id"] != first:
-                waiting.insert(0, service.case(actor, first))
+                asked_for = service.case(actor, first)
+                if not any(review.get("reviewer_id") == actor.user_id for review in asked_for["reviews"]):
+                    waiting.insert(0, asked_for)
         found = []
         for case in waiting:
             if case["id"] in known or case["state"] != "open":

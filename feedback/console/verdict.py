@@ -53,7 +53,7 @@ def add(service: Service) -> None:
         elif found["state"] == "erased":
             tag("h1", "Erased")
             media = "another upload of the same file holds the media, which stay until it is erased too"
-            if not view.request.query_params.get("held"):
+            if found["media_state"] in ("deleted", ""):
                 media = "so are its media, unless another upload of the same file holds them, or a batch that has them from a source of its own"
             empty(
                 "This upload was erased.",
@@ -220,6 +220,5 @@ async def _dispute(service: Service, view: View, detection_id: str, given: dict[
 
 
 async def _erase(service: Service, view: View, detection_id: str, given: dict[str, str]) -> None:
-    answer = await view.do(service.erase, detection_id, given.get("why", ""))
-    if answer is not None:
-        ui.navigate.to(f"/detections/{detection_id}{'?held=1' if answer['state'] == 'held' else ''}")
+    if await view.do(service.erase, detection_id, given.get("why", "")) is not None:
+        ui.navigate.reload()

@@ -475,6 +475,7 @@ def test_an_erased_upload_is_said_to_be_so_wherever_it_is_listed(served: Service
     assert [(one.status_code, one.headers["cache-control"]) for one in seen] == [(200, "no-store")] * 2
     assert "strip-file" in emil.get(f"/console/cases/{sent['case_id']}").text
     served.review(sent["case_id"], "real", "rob")
+    assert "is not open to you" in logged_in(served, "rob").get(f"/console/review?case={sent['case_id']}").text, "he has answered it"
     assert served.client.delete(f"/v1/detections/{sent['id']}").status_code == 200
     for path in ("", "history"):
         row = listed(vera, path, sent["id"])
@@ -666,12 +667,12 @@ def test_what_was_loaded_ahead_is_not_loaded_again(page: Browser) -> None:
     page.log_in("rita")
     page.asked_for()
     page.open("/review")
-    ready = "return [...document.querySelectorAll('.review img')].every((one) => one.complete) && [...document.querySelectorAll('.review video')]"
-    page.until(lambda: page.driver.execute_script(f"{ready}.filter((one) => one.readyState === 4).length > 1"), "videos are loaded ahead")
-    before = {url for url in page.asked_for() if "/media/" in url or "/faces/" in url}
+    loaded = "const all = [...document.querySelectorAll('.review-faces img')]; return all.length > 4 && all.every((one) => one.complete)"
+    page.until(lambda: page.driver.execute_script(loaded), "faces are loaded ahead")
+    before = {url for url in page.asked_for() if "/faces/" in url}
     page.key("j")
     page.see(".review-place", "Case 2")
-    page.until(lambda: page.driver.execute_script(f"{ready}.some((one) => one.checkVisibility() && one.currentTime > 0)"), "the second one plays")
+    page.until(lambda: page.driver.execute_script(loaded), "those of the next ones are loaded")
     assert len(before) > 4 and not before & set(page.asked_for())
 
 

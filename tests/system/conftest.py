@@ -168,7 +168,7 @@ def scheduled(asked: Asked, second_media: Path) -> Broken:
             time.sleep(1)
         time.sleep(3)  # the commit follows the journal's last line
     finally:
-        served.send_signal(signal.SIGINT)
+        os.killpg(served.pid, signal.SIGINT)  # as a terminal does
         try:
             served.wait(60)
         except subprocess.TimeoutExpired:
