@@ -84,6 +84,8 @@ STANDS_FOR = {
     ("gate", 14): (13, "other words"),
     ("gate", 15): (14, "people who all differ alike to the last digit are weighed by a sign test: only a slice of few people ever shows that"),
     ("gate", 16): (15, "other words"),
+    ("gate", 17): (16, "other words"),
+    ("drift", 16): (15, "label noise counts the people of each label apart: every week here has many of each"),
     ("drift", 15): (14, "what is contradicted of each batch is said beside the test: the test is the same"),
     ("drift", 14): (13, "a label that comes of one person is left out of label noise beside another: no week here has one"),
     ("drift", 9): (8, "as train 14"),

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Challenger less champion, its standard error, degrees of freedom (people of the rarer class less one; 0: nothing can be said) and its skewness."""
+    """Challenger less champion, its standard error, degrees of freedom (people of the poorest sample less one; 0: nothing can be said) and its skewness."""
 
     difference: float
     se: float
@@ -56,7 +56,7 @@ def paired_auc(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, cl
         return None
     new, old = (_auc_influence(fake, np.asarray(scores, dtype=np.float64)) for scores in (challenger, champion))
     wider = _spread_at(max(0.0, old[0] - margin), new[0]) if margin is not None else 1.0
-    return _paired(new[0] - old[0], wider * new[1] - old[1], fake, clusters)
+    return _paired(new[0] - old[0], wider * new[1] - old[1], [fake, ~fake], clusters)
 
 
 def paired_balanced_accuracy(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike) -> Paired | None:
@@ -81,16 +81,17 @@ def paired_mean(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, c
         mean = float(gain[side].mean())
         difference += mean / len(sides)
         influence[side] = (gain[side] - mean) / side.sum() / len(sides)
-    return _paired(difference, influence, fake, clusters)
+    return _paired(difference, influence, sides, clusters)
 
 
 def shift_within(values: ArrayLike, new: ArrayLike, strata: ArrayLike, clusters: ArrayLike) -> Paired | None:
     """Mean over the rows that are new less the mean over the others (not the same videos) within each stratum, weighed as the strata are in the new rows.
 
-    None where a stratum lacks a side, or there is no row.
+    Each side of each stratum is a sample of its own, and the one of fewest people bounds what can be said: a hundred of the one do not tell how two of another
+    differ, and two may well agree by chance. None where a stratum lacks a side, or there is no row.
     """
     seen, side, kinds = np.asarray(values, dtype=np.float64), np.asarray(new, dtype=bool), np.asarray(strata)
-    influence, difference = np.zeros(seen.size), 0.0
+    influence, difference, samples = np.zeros(seen.size), 0.0, []
     for kind in np.unique(kinds):
         come, before = side & (kinds == kind), ~side & (kinds == kind)
         if not (come.any() and before.any()):
@@ -99,7 +100,8 @@ def shift_within(values: ArrayLike, new: ArrayLike, strata: ArrayLike, clusters:
         difference += float(part * (means[0] - means[1]))
         influence[come] = (seen[come] - means[0]) / side.sum()
         influence[before] = -part * (seen[before] - means[1]) / before.sum()
-    return _paired(difference, influence, side, clusters) if seen.size else None
+        samples += [come, before]
+    return _paired(difference, influence, samples, clusters) if seen.size else None
 
 
 def log_losses(labels: ArrayLike, p_fake: ArrayLike) -> Floats:
@@ -173,13 +175,12 @@ def _spread_at(supposed: float, seen: float) -> float:
     return max(1.0, math.sqrt(supposed * (1 - supposed) / (seen * (1 - seen)))) if 0 < seen < 1 else 1.0
 
 
-def _paired(difference: float, influence: Floats, fake: NDArray[np.bool_], clusters: ArrayLike) -> Paired:
-    # `fake` splits the rows into the two sides of which the poorer one in people bounds what can be said. Each has the spread of a sample of its own people.
+def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike) -> Paired:
+    # Each row is in one of the samples, each of which has the spread of a sample of its own people; the poorest one in people bounds what can be said.
     names, inverse = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
-    sides = [side for side in (fake, ~fake) if side.any()]
-    people = [np.unique(inverse[side]).size for side in sides]
-    for side, count in zip(sides, people, strict=True):
-        influence = np.where(side, math.sqrt(count / max(1, count - 1)) * influence, influence)
+    people = [np.unique(inverse[sample]).size for sample in samples]
+    for sample, count in zip(samples, people, strict=True):
+        influence = np.where(sample, math.sqrt(count / max(1, count - 1)) * influence, influence)
     sums = np.bincount(inverse, weights=influence, minlength=names.size)
     variance = float((sums**2).sum())
     skew = float((sums**3).sum()) / variance**1.5 if variance > 0 else 0.0

@@ -37,6 +37,7 @@ SPLITS = ("train", "validation", "holdout", UNLABELLED)
 LEAST_GROUP = 5  # videos a side, fewer of one group cannot be tested alone
 LEAST_SHARE = 0.05  # of what came in: a smaller group does not move the traffic, and may never grow to what a slice of the holdout needs
 SMALL_KINDS = "fakes of small kinds"  # all together: many of them may well be half of the traffic
+ENOUGH_PEOPLE = 5  # of a label, on each side: with fewer even wrong labels of everybody are hardly told from how people differ
 
 
 def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     right on a share a of the videos contradicts e of the labels more where a share e / (2a - 1) of them is flipped, so `difference` is a lower
     estimate of the flipped share. Reals are compared with reals and fakes with fakes, and both weigh as in what came in: it may miss fakes far more often than
     it accuses reals, and another mixture is no wrong label. A label that one side lacks cannot be compared and does not count; nor does one that one
-    side has of a single person, beside another label: nobody knows how videos of that person differ from those of others.
+    side has of fewer than ENOUGH_PEOPLE, beside another label: so few say little of how people differ, and would bound what the others tell.
 
     The test is of all that came in; `batches` says beside it how often each batch is contradicted, for the person who looks for the wrong labels.
     """
@@ -124,7 +125,8 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin(list(cycle.known_generators)))]
     people = fair.groupby(["label", fair["new"].astype(bool)])["cluster"].nunique().unstack(fill_value=0).reindex(columns=[False, True], fill_value=0)
     fewest = people.min(axis=1)
-    fair = fair[fair["label"].isin(fewest.index[fewest >= (2 if (fewest >= 2).any() else 1)])]
+    enough = next((least for least in (ENOUGH_PEOPLE, 2) if (fewest >= least).any()), 1)
+    fair = fair[fair["label"].isin(fewest.index[fewest >= enough])]
     new = fair["new"].to_numpy(dtype=bool)
     counts = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
     p_fake = fair["p_fake"].to_numpy(dtype=np.float64)

@@ -60,7 +60,11 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     story = f"AUC {challenger:.3f} against the champion's {champion:.3f}; the paired interval is {lower:+.3f} to {upper:+.3f}"
     se = (upper - lower) / (2 * float(NORMAL.inv_cdf(1 - alpha)))
     margins = (limits.here.margin, limits.production.margin)
-    yield _bounded(f"{gate}: AUC", story, (-upper, -lower), margins, n, least, _wanted(n, se, margins[0] - max(0.0, champion - challenger), alpha))
+    found = _bounded(f"{gate}: AUC", story, (-upper, -lower), margins, n, least, _wanted(n, se, margins[0] - max(0.0, champion - challenger), alpha))
+    unseen = 1 - alpha ** (1 / people)  # what befalls so many is met by none of the people with probability alpha: no interval knows of it
+    if found.verdict is GateVerdict.PASS and unseen > margins[0]:
+        found = replace(found, reason=f"{found.reason} What fails wholly in fewer than {unseen:.1%} of people may not show on {people}.")
+    yield found
     loss = seen.node("log_loss")
     rise, spread, df = loss.number("difference"), loss.number("se"), loss.count("df")
     if spread < 0 or df < 1:

@@ -328,6 +328,14 @@ def test_an_interval_that_reaches_beyond_the_margin_decides_nothing_and_says_how
     assert result.smallest_n is not None and result.smallest_n > 120 and f"About {result.smallest_n} videos" in result.reason
 
 
+@pytest.mark.parametrize(("people", "said"), [(100, "fewer than 3.0% of people may not show on 100"), (298, "fewer than 1.0%"), (299, "")])
+def test_what_so_few_people_cannot_show_is_said_where_the_gate_passes(people: int, said: str) -> None:
+    """One fake in a hundred that is missed wholly is the margin, and is met by none of a hundred people in 37 of 100 holdouts."""
+    verdict = judged(replaced(passing(), (*EVALUATION, "comparison", "people"), people))
+    result = next(result for result in verdict.results if result.gate == "not worse than the champion: AUC")
+    assert result.verdict is GateVerdict.PASS and ("may not show" in result.reason) == bool(said) and said in result.reason
+
+
 def test_noise_in_a_slice_or_on_a_generator_holds_nobody_and_what_would_be_found_is_said() -> None:
     for table, name in (("slices", "worst slice"), ("forgetting", "forgetting")):
         row = {"slice": "source=phone", "generator": "swap", "n": 30, "n_real": 90, "n_fake": 30, "champion": 0.9, "champion_auc": 0.9, "challenger_auc": 0.8}
