@@ -81,6 +81,7 @@ STANDS_FOR = {
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),
     ("assemble", 12): (11, "a nameless fake counts with the person of its source video: no table here names people of its reals alone"),
     ("harden", 3): (2, "an eps of n/255 in five digits keeps its last level: that of the scripts is 0.05"),
+    ("assemble", 13): (12, "files of one path in several sources are told apart: every script here has one source"),
     ("gate", 14): (13, "other words"),
     ("gate", 15): (14, "people who all differ alike to the last digit are weighed by a sign test: only a slice of few people ever shows that"),
     ("gate", 16): (15, "other words"),

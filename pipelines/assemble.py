@@ -5,6 +5,7 @@ leak check reads the finished tables and knows nothing of how they were made (pi
 """
 
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
-from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing
+from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing, told_apart
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
@@ -39,6 +40,10 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """
     batches = learning_order(root, cycle)
     samples = {batch: _samples(root, batch) for batch in batches}
+    called = told_apart(samples)
+    samples = {
+        batch: [{**row, **{name: called(row["source"], row[name]) for name in ("path", "source_video")}} for row in rows] for batch, rows in samples.items()
+    }
     stands = standing(samples)
     sides = decide_sides(only_standing(samples, stands), settings.split)
     clips = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if stands.get(row["sample_id"]) == batch]
@@ -47,6 +52,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     nameless = {sample["sample_id"] for sample in standing_samples if is_unlabelled(sample)}
     unlabelled = [row for row in clips if row["sample_id"] in nameless]
     every = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
+    for row in (*clips, *every):
+        row["source_video"] = called(row["source"], row["source_video"])
     made = [row for row in every if row["forger"] not in cycle.waiting_forgers]
     forged_excluded = Counter({NOT_ARRIVED: len(every) - len(made)} if len(made) < len(every) else {})
     forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
@@ -75,6 +82,13 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     for side, rows in tables.items():
         _write_table(root, out / f"{side}.parquet", rows)
     write_json(out / "report.json", report)
+    came_in = {sample["sample_id"] for batch in cycle.judged for sample in samples[batch]}
+    if left_out := Counter(why for sample_id, why in sides.excluded.items() if sample_id in came_in):
+        print(
+            f"  assemble  of what came in is left out: {', '.join(f'{number} x {why}' for why, number in sorted(left_out.items()))}",
+            file=sys.stderr,
+            flush=True,
+        )
     return report
 
 

@@ -19,7 +19,7 @@ from media.names import PHOTO_SUFFIXES
 from pipelines.fetch import Place, fetched, located, pending_objects
 from pipelines.fingerprint import Measured, measure, refused
 from pipelines.intake import IngestReport, NotNow, SourceCounts
-from pipelines.known import Known, Said, read_known
+from pipelines.known import BY_FILE, Known, Said, read_known
 from pipelines.layouts import Found, Listing, read_layout
 from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
@@ -130,7 +130,7 @@ def _ingest_source(
         )
     counts = SourceCounts(found=len(listing.files), hidden=listing.hidden)
     if listing.card:
-        counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.card.compare(listing.files)}
+        counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.published}
     by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote
     taken = _measure_all(source, settings, place, listing, known, seen, counts, by_people, progress)
     rows = _rows(taken, source, listing, by_people, report)
@@ -240,6 +240,8 @@ def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, by_peopl
         if measured.sample_id in rows:
             row = rows[measured.sample_id][0]
             report.copies += 1
+            for name, said in (("identity", identity_of(found, source.identity, listing.names_people, measured.sample_id)), ("donor", found.donor)):
+                row[name] = row[name] or said  # whoever names somebody is believed before who names nobody
             row["use"] = min(row["use"], found.use or UNSTATED, key=STRICTEST.index)
             if found.label not in ("", row["label"]) and not row["quarantine"]:
                 row["quarantine"] = f"{TWO_LABELS} ({row['label']}: {row['path']}, {found.label}: {found.name})"
@@ -299,7 +301,7 @@ def identity_of(found: Found, rule: IdentityRule, named: bool, sample_id: str) -
     if rule.rule == "pattern":
         match = re.search(rule.pattern, composed(Path(found.name).name))
         return (match.group(1) or "") if match and match.re.groups else ""
-    return f"file-{sample_id[:16]}" if by_file else ""
+    return f"{BY_FILE}{sample_id[:16]}" if by_file else ""
 
 
 def _write_batch(

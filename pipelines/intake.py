@@ -33,6 +33,7 @@ class SourceCounts:
     unknown_identity: int = 0
     conflicts: list[str] = field(default_factory=list)
     reworded: dict[str, dict[str, int]] = field(default_factory=dict)  # by batch: files of which the source says another identity, use, ... by now
+    renamed: dict[str, int] = field(default_factory=dict)  # by batch: known files that show somebody else by the words of this source
     dropped: dict[str, int] = field(default_factory=dict)  # by batch: known files that stay out with it
     card: dict[str, Any] = field(default_factory=dict)  # of a published data set: title, terms, counts {name: {found, published}}
 
@@ -120,14 +121,19 @@ class IngestReport:
             if counts.near_duplicates:
                 lines.append(f"  {counts.near_duplicates} look like a file that is known; they are kept, and not trained on")
             if counts.lookalikes:
-                lines.append(
-                    f"  {counts.lookalikes} show what a known file shows that has another label, generator or compression; they stay on its side of the split"
-                )
+                alike = "show what a known file shows that has another label, generator or compression"
+                lines.append(f"  {counts.lookalikes} {alike}; they are used on its side of the split alone")
             lines += [f"  quarantined: {number} x {reason}" for reason, number in sorted(counts.by_reason.items())]
             for batch, words in sorted(counts.reworded.items()):
                 unlike = ", ".join(f"{number} x {word}" for word, number in words.items())
                 lines.append(f"  conflict: what batch {batch} recorded stands, though its source says other words now: {unlike}")
                 lines.append(f"  to take in what is said now: vigil batches drop {batch} --again, then ingest again")
+            for batch, number in sorted(counts.renamed.items()):
+                lines.append(
+                    f"  conflict: {number} known files show other people by this source than batch {batch} recorded, which stands: the same person may"
+                )
+                lines.append("  come to stand on both sides of the split, here under one name and there under another")
+                lines.append(f"  to take in what this source says: vigil batches drop {batch} --again, then ingest this source again before that one")
             for batch, number in sorted(counts.dropped.items()):
                 lines.append(f"  {number} of batch {batch}, which is dropped, stay out; vigil batches drop {batch} --again lets them in")
             lines += [f"  conflict: {text}" for text in counts.conflicts[:MOST_NAMED]]

@@ -25,7 +25,9 @@ from workspace.state import batch_states
 MOST_OPENED = 6000  # pictures kept open: 120 MB and their points
 MOST_COMPARED = 8  # candidates of one file whose frames are compared, the likeliest first
 ODD = (cv2.error, ValueError)  # what OpenCV and NumPy say of odd pictures, e.g. frames of two sizes: one file must not stop the ingest of the others
-WORDS = ("identity", "donor", "generator", "use")  # what a source says of a file beside its label
+PEOPLE = ("identity", "donor")
+WORDS = (*PEOPLE, "generator", "use")  # what a source says of a file beside its label
+BY_FILE = "file-"  # begins the name of who is known by one file alone
 # Only files that claim to be the same thing can be duplicates, of which one is used: a fake often has its target's frames, and
 # FaceForensics++ holds one video in three compressions on purpose. What looks the same under other claims is used too, but tied to
 # the same side of the split: a new label must not carry a holdout clip into the training.
@@ -57,6 +59,13 @@ class Said:
     path: str
     words: tuple[str | None, ...]
     batch: str = ""
+
+    def other_people(self, recorded: "Said") -> list[str]:
+        """Which of identity and donor another source names otherwise than was recorded."""
+        if self.source == recorded.source:
+            return []
+        pairs = list(zip(WORDS, self.words, recorded.words, strict=True))[: len(PEOPLE)]
+        return [name for name, now, then in pairs if now and not now.startswith(BY_FILE) and composed(now) != composed(then or "")]
 
     def unlike(self, recorded: "Said") -> list[str]:
         """Which words the same file of the same source has now and had not then."""
@@ -142,6 +151,8 @@ class Known:
         for word in reworded:
             of_batch = counts.reworded.setdefault(batch, {})
             of_batch[word] = of_batch.get(word, 0) + 1
+        if now.other_people(self.said[sample_id]):
+            counts.renamed[batch] = counts.renamed.get(batch, 0) + 1
         if found.use and found.use != use and "use" not in reworded:
             counts.conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")
 

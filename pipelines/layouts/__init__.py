@@ -48,6 +48,8 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
             f"Layout {name} has no columns to name.", why="`columns` says what a table calls its columns", next_step="Leave it out, or give a CSV or JSON file."
         )
     listing = LAYOUTS[name].read(source, path)
+    if listing.card:
+        listing.published = listing.card.compare(listing.files)  # whatever part of it is used for testing
     if source.split == "own" and name not in TABLES:
         listing.files = [replace(found, use="" if found.use == "evaluate" else found.use) for found in listing.files]
     listing.files = _told_apart(sorted(map(readable, listing.files), key=lambda found: (found.name, str(found.path))))

@@ -26,7 +26,8 @@ CARD = Card(
     terms="Terms to Use Celeb-DF: research, after signing",
     where="README of yuezunli/celeb-deepfakeforensics, Celeb-DF-v2",
     published={"real": 890, "fake": 5639, "test": 518},
-    note="The testing list shares people with the rest. Vigil keeps people apart, so videos of anybody in the list are kept for evaluation too; "
+    note="The testing list shares people with the rest. Vigil keeps people apart, so videos of anybody in the list of whom a listed video is there "
+    "and shows a face are kept for evaluation too (bring the whole set at once); "
     "`--split own` divides by person and ignores the list.",
 )
 

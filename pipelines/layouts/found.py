@@ -49,6 +49,7 @@ class Listing:
     hidden: int = 0
     names_people: bool = False  # the source itself says who is in its files (a column, or a naming scheme)
     card: "Card | None" = None  # of a published data set
+    published: dict[str, dict[str, int]] = field(default_factory=dict)  # what its card counts: {name: {found, published}}
     is_table: bool = False  # a person wrote it, and can say in a column who is in its files
 
 

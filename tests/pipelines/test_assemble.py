@@ -12,7 +12,7 @@ import pytest
 from media.shards import CLIP_COLUMNS, read_clip, read_landmarks
 from pipelines import assemble
 from pipelines.draw import Row, panel
-from pipelines.sides import split_of
+from pipelines.sides import OTHER_VIDEO, split_of
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.tables import sample, write_batch
 from workspace.cycle import Cycle
@@ -226,6 +226,35 @@ def test_nameless_fakes_of_a_person_s_video_count_as_that_person(tmp_path: Path,
     of_sample = {one["path"]: set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"]) for one in (*zoe, *nobody)}
     name = unicodedata.normalize("NFC", "Zoé")
     assert of_sample == {one["path"]: {name} for one in zoe} | {one["path"]: {"talk"} for one in nobody} and report["leaks"] == []
+
+
+def test_numbered_files_of_two_sources_are_not_taken_for_one_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two tables both called a file real/0000.mp4, as numbered weekly drops do: most of the second was left out, as made of a video on another side."""
+
+    def drop(source: str) -> list[dict[str, Any]]:
+        who = {"source": source, "use": "train"}
+        reals = [sample(f"{source}r{n}", identity=f"{source}-{n}", path=f"real/{n:04}.mp4", **who) for n in range(30)]
+        fakes = [
+            sample(f"{source}f{n}", "fake", f"{source}-{n}" if n % 2 else "", path=f"fake/{n:04}.mp4", source_video=f"real/{n:04}.mp4", **who)
+            for n in range(30)
+        ]
+        return reals + fakes
+
+    first, second = drop("one"), drop("two")
+    elsewhere = sample("x", "fake", path="x.mp4", source="three", source_video="real/0005.mp4")  # of the source that had such a file first
+    for batch, samples in (("b1", first), ("b2", second), ("b3", [elsewhere])):
+        write_batch(tmp_path, batch, samples)
+    settings = budget()
+    report = assemble.run(tmp_path, settings, cycle(["b1", "b2", "b3"], ["b1", "b2", "b3"]))
+    nameless = [one for one in (*first, *second) if not one["identity"]]  # they only ever train
+    lost = sum(split_of(f"{one['source']}-{int(one['path'][5:9])}", settings.split) != "train" for one in nameless)
+    lost += split_of("one-5", settings.split) != "train"
+    assert report["leaks"] == [] and report["excluded"] == {OTHER_VIDEO: lost}
+    assert f"of what came in is left out: {lost} x {OTHER_VIDEO}" in capsys.readouterr().err, "only the report said so, which nobody prints"
+    shown = every_side(tmp_path)
+    for one in (*first, *second):
+        clusters = set(shown.loc[shown["sample_id"] == one["sample_id"], "cluster"])
+        assert clusters <= {f"{one['source']}-{int(one['path'][5:9])}"}, "who is not named is the person of the video of its own source"
 
 
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:

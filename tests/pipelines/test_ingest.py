@@ -239,6 +239,30 @@ def test_copies_with_words_of_their_own_are_no_other_words(root: Path, settings:
     assert ingest(root, settings, [source(media)]).known == 2
 
 
+def test_another_source_that_names_people_otherwise_is_heard(root: Path, settings: Settings, media: Path, tmp_path: Path) -> None:
+    """It was lost in silence, and half of the people whom a table names stood on two sides."""
+    ingest(root, settings, [source(media, layout="folder")], batch="w1")
+    copy = tmp_path / "copy"
+    shutil.copytree(media, copy)
+    (copy / "labels.csv").write_text("path,label,identity\nreal/r0.jpg,real,ann\nreal/r1.jpg,real,\nreal/r2.jpg,real,ann\n")
+    named = source(copy, "named")
+    said = ingest(root, settings, [named])
+    assert said.sources["named"].renamed == {"w1": 2} and any("2 known files show other people" in line for line in said.lines())
+    assert ingest(root, settings, [source(media, layout="folder")]).sources["press"].renamed == {}
+    set_batch_state(root, "w1", "dropped", who="ada", why="a table names them", again=True)
+    ingest(root, settings, [named], batch="w2")
+    assert ingest(root, settings, [named]).sources["named"].renamed == {}
+    assert read_manifest(root / "data/raw/w2").set_index("path")["identity"].to_dict() == {"real/r0.jpg": "ann", "real/r1.jpg": "", "real/r2.jpg": "ann"}
+    assert ingest(root, settings, [source(media, layout="folder")]).sources["press"].renamed == {}, "who names nobody contradicts nobody"
+
+
+def test_a_name_stands_before_none_for_the_same_content(root: Path, settings: Settings, media: Path) -> None:
+    shutil.copy(media / "real" / "r0.jpg", media / "a.jpg")
+    (media / "labels.csv").write_text("path,label,identity\na.jpg,real,\nreal/r0.jpg,real,ann\nreal/r1.jpg,real,bob\n")
+    assert ingest(root, settings, [source(media)], batch="w1").copies == 1
+    assert sorted(read_manifest(root / "data/raw/w1")["identity"]) == ["ann", "bob"]
+
+
 def test_labels_for_many_known_files_read_the_manifest_of_their_batch_once(
     root: Path, settings: Settings, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
