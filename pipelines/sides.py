@@ -82,7 +82,8 @@ def told_apart(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> Callable[[
     having: dict[str, dict[str, None]] = {}
     for samples in batches.values():
         for sample in samples:
-            having.setdefault(composed(sample["path"]), {})[sample["source"]] = None
+            if not is_erased(sample):  # whose path is what says so
+                having.setdefault(composed(sample["path"]), {})[sample["source"]] = None
 
     def called(source: str, name: str) -> str:
         sources = having.get(composed(name), {})
