@@ -345,7 +345,10 @@ class Service:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
         known, done = len(Journal(self.root).events()), None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            done = subprocess.run(words + (["--to", to] if to else []), capture_output=True, text=True, timeout=ROLLBACK_SECONDS, env=environment, check=False)
+            done = subprocess.run(  # in a session of its own: Ctrl-C in the service's terminal is no word about the model
+                words + (["--to", to] if to else []),
+                capture_output=True, text=True, timeout=ROLLBACK_SECONDS, env=environment, check=False, start_new_session=True,
+            )  # fmt: skip
         since = Journal(self.root).events()[known:]
         if any(event.kind == "rollback" and (event["who"], event["why"]) == (name, why) for event in since):  # it stands, whatever failed after it
             with self.database.write() as connection:

@@ -128,6 +128,12 @@ def _ingest_source(
             why=f"{'its table' if listing.is_table else 'identity rule `column`: it'} has no column `identity`",
             next_step="Add the column, or say `--identity file` (each file is its own person), folder, pattern:REGEX or unknown (`identity` in params.yaml).",
         )
+    if source.identity.rule in ("folder", "pattern") and not listing.is_table and any(found.donor for found in listing.files):
+        raise DataError(
+            f"Source {source.name} says itself who is in its files, and whose face its fakes have.",
+            why=f"identity rule `{source.identity.rule}` would call its people otherwise than its donors: one person, two names, two sides of the split",
+            next_step="Leave the rule out; or say `--identity unknown`: what nobody is named in trains and never judges.",
+        )
     counts = SourceCounts(found=len(listing.files), hidden=listing.hidden)
     if listing.card:
         counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.published}

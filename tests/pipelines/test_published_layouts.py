@@ -394,6 +394,13 @@ def test_the_official_split_gives_way_when_a_person_says_so(name: str, tmp_path:
     assert {found.use for found in own.files} == {""} and own.published == read(tmp_path).published, "what was found does not depend on what it is used for"
 
 
+@pytest.mark.parametrize(("name", "taken"), [("faceforensics", False), ("celebdf", False), ("celeba", True)])
+def test_people_are_not_called_otherwise_than_the_donors_of_fakes(name: str, taken: bool, tmp_path: Path, ingested: tuple[Path, Path, dict[str, Any]]) -> None:
+    """By another rule a person and the same one as a donor were two, on two sides of the split, and no check saw it."""
+    done = vigil("ingest", ingested[1] / name, "--identity", "pattern:^([a-z0-9]+)", "--name", "other", "-w", ingested[0], check=False)
+    assert (done.returncode == 0) is taken and ("otherwise than its donors" in done.stderr) is not taken, done.stderr
+
+
 def test_column_names_of_a_table_are_mapped_at_the_front_door(tmp_path: Path, ingested: tuple[Path, Path, dict[str, Any]]) -> None:
     root = ingested[0]
     put(tmp_path, "m/one.png", "m/two.png", "n/three.png")
