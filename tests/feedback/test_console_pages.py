@@ -678,7 +678,7 @@ def test_what_was_loaded_ahead_is_not_loaded_again(page: Browser) -> None:
 
 def test_what_could_not_be_loaded_ahead_is_asked_for_again(served: Service, page: Browser, picture: bytes) -> None:
     """A network that was away for a second took the pictures of cases that nobody had looked at yet."""
-    for number in range(8):
+    for number in range(9):
         served.detect(picture + b"further %d" % number)
     page.log_in("rita")
     page.open("/review")

@@ -18,7 +18,6 @@ class Freed:
 pause_on_signals()
 try:
     Freed()
-    print("worked on", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     sys.exit(130)
@@ -29,7 +28,7 @@ except KeyboardInterrupt:
 def test_a_pause_that_strikes_in_a_finaliser_is_not_lost(name: str) -> None:
     """Python drops an exception there: a cycle went on after Ctrl-C, and said so by a traceback."""
     done = subprocess.run([sys.executable, "-c", STRUCK.format(name=name)], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "worked on\n", "")
+    assert (done.returncode, done.stderr) == (130, ""), done.stdout
 
 
 def test_any_other_exception_that_is_dropped_is_told_as_ever() -> None:
