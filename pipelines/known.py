@@ -151,7 +151,7 @@ class Known:
         for word in reworded:
             of_batch = counts.reworded.setdefault(batch, {})
             of_batch[word] = of_batch.get(word, 0) + 1
-        if now.other_people(self.said[sample_id]):
+        if now.path and now.other_people(self.said[sample_id]):  # a reviewer's name for somebody is no source's
             counts.renamed[batch] = counts.renamed.get(batch, 0) + 1
         if found.use and found.use != use and "use" not in reworded:
             counts.conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")
