@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment import say
-from flows.plan import Plan, settings_fingerprint
+from flows.plan import CHAMPION_CHANGED, Plan, settings_fingerprint
 from flows.policy import FULL, Start, how_much
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, write_cycle
@@ -36,7 +36,7 @@ def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
     if now == before or decided(events, opened.cycle):
         return
     told = [f"{sha256[:12]} ({cycle})" if sha256 else "no champion" for sha256, cycle in ((before, opened.base_cycle), (now, leading.cycle if leading else ""))]
-    reason = f"the champion changed while this cycle was paused: it was opened to beat {told[0]}, and {told[1]} leads now; nothing more was trained. "
+    reason = f"{CHAMPION_CHANGED} was paused: it was opened to beat {told[0]}, and {told[1]} leads now; nothing more was trained. "
     journal.append("cycle_held", cycle=opened.cycle, reason=f"{reason}`vigil retrain --force` judges what came in against that one.", defer=True)
 
 
