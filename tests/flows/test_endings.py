@@ -17,6 +17,7 @@ from workspace.cycle import read_cycle
 from workspace.errors import DataError, ModelFileError, RegistryUnavailable, SettingsError, StageFailed, WorkspaceError
 from workspace.files import write_json
 from workspace.journal import Journal
+from workspace.promotion import rollback
 from workspace.settings import SplitSettings
 from workspace.state import batch_states, champion, cycles, open_cycle
 
@@ -257,3 +258,18 @@ def test_a_split_that_would_have_the_champion_judged_by_whom_it_trained_on_opens
     with pytest.raises(SettingsError, match=f"the champion's split has {name}: {value}"):
         loop.run(False, None)
     assert open_cycle(Journal(loop.root).events()) is None and batch_states(Journal(loop.root).events())["b002"].state == "new"
+
+
+def test_what_another_champion_put_off_is_held_by_the_gate_that_fails_it(loop: Loop) -> None:
+    """It stayed deferred, as if it had passed all other gates, while the good week beside it waited for a person."""
+    for batch in ("b001", "b002"):
+        loop.waiting.append((batch, "good"))
+        assert loop.run(False, None) == "promoted"
+    loop.waiting.append(("b003", "bad"))
+    assert loop.run(False, 17) == "killed" and open_cycle(Journal(loop.root).events()) is not None
+    rollback(loop.root, who="ana", why="the newer one is worse")
+    assert loop.run(False, None) == "held" and "the champion changed" in last(loop).reason
+    assert batch_states(Journal(loop.root).events())["b003"].state == "deferred", "nobody has judged it"
+    loop.waiting.append(("b004", "good"))
+    assert loop.run(False, None) == "held"
+    assert [batch_states(Journal(loop.root).events())[batch].state for batch in ("b003", "b004")] == ["held", "held"]
