@@ -20,8 +20,17 @@ from prefect.context import FlowRunContext
 from flows.closing import finish_commit
 from flows.decide import and_again, decide_outcome, refused_untrained
 from flows.environment import prepare_environment, say, sign_run
-from flows.opening import hold_where_the_champion_changed, made_with, open_new_cycle, place_models, refuse_changed_champion, refuse_other_ground, write_batches
-from flows.plan import cycles_held, make_plan, put_off, unread_sources
+from flows.opening import (
+    hold_where_the_champion_changed,
+    made_with,
+    open_new_cycle,
+    place_models,
+    put_off,
+    refuse_changed_champion,
+    refuse_other_ground,
+    write_batches,
+)
+from flows.plan import cycles_held, make_plan, unread_sources
 from flows.policy import NOT_DUE, Start, waiting_reviews, what_starts
 from flows.taking_in import Taken, erase_requested, take_in
 from workspace.batches import set_batch_state
@@ -272,7 +281,8 @@ def keep_candidate(root: Path, settings: Settings, journal: Journal, cycle: Cycl
 def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycle, decision: Decision) -> str:
     """A promoted cycle's batches are accepted; a held cycle's wait for a person, or for more of their kind. What a person has accepted stays so.
 
-    What was deferred once has passed all other gates: it stays so, whatever holds a later cycle that it comes along with, up to `policy.deferrals` cycles.
+    What was deferred once has passed all other gates (unless it was only put off): it stays so, whatever holds a later cycle that it comes along with, up to
+    `policy.deferrals` cycles.
     Returns the reason as a person is told it: with what is judged again, where something is.
     """
     events = journal.events()
@@ -281,7 +291,8 @@ def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycl
         was = states[batch].state
         if was not in ("new", "deferred"):
             continue
-        again = (decision.defer or (was == "deferred" and not put_off(events, batch))) and cycles_held(events, batch) <= settings.policy.deferrals
+        passed = was == "deferred" and not put_off(states[batch])
+        again = (decision.defer or passed) and cycles_held(events, batch) <= settings.policy.deferrals
         state = "accepted" if decision.outcome == "promoted" else "deferred" if again else "held"
         why = f"{cycle.cycle} {decision.outcome}: {decision.reason}"
         set_batch_state(root, batch, state, who="vigil", why=and_again(why) if state == "deferred" else why)

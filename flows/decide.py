@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.plan import CHAMPION_CHANGED
 from workspace.cycle import Cycle
 from workspace.errors import PromotionConflict
 from workspace.files import read_json, write_json
@@ -72,7 +71,7 @@ def _decide(root: Path, settings: Settings, journal: Journal, cycle: Cycle, mode
     try:
         promote(root, model_dir, expected_champion_sha256=cycle.base_model, verdict=verdict, cycle=cycle.cycle, who="vigil", why=why)
     except PromotionConflict as problem:
-        return Decision("held", f"{CHAMPION_CHANGED} ran: {problem.why}.", defer=True)
+        return Decision("held", f"the champion changed while this cycle ran: {problem.why}.", defer=True)
     return Decision("promoted", why)
 
 

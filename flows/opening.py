@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment import say
-from flows.plan import CHAMPION_CHANGED, Plan, settings_fingerprint
+from flows.plan import Plan, settings_fingerprint
 from flows.policy import FULL, Start, how_much
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, write_cycle
@@ -16,8 +16,9 @@ from workspace.files import atomic_file, read_json, write_json
 from workspace.journal import Event, Journal
 from workspace.modelfiles import is_as_promoted, verify_promoted
 from workspace.settings import Settings
-from workspace.state import IMPORTED, anchor, champion, cycles, decided, promoted
+from workspace.state import IMPORTED, BatchState, anchor, champion, cycles, decided, promoted
 
+CHAMPION_CHANGED = "the champion changed while this cycle was paused"
 CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
 
 
@@ -28,6 +29,11 @@ def refuse_changed_champion(root: Path, journal: Journal, base_cycle: str) -> No
         verify_promoted(root, known)
 
 
+def put_off(batch: BatchState) -> bool:
+    """Whether a batch is deferred only because its cycle did not go on (`hold_where_the_champion_changed`): no gate has passed it."""
+    return batch.state == "deferred" and CHAMPION_CHANGED in batch.why
+
+
 def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
     """Hold a cycle that goes on where another champion leads by now than the one that it was opened to beat: it could train to its end and promote nothing."""
     events = journal.events()
@@ -36,7 +42,7 @@ def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
     if now == before or decided(events, opened.cycle):
         return
     told = [f"{sha256[:12]} ({cycle})" if sha256 else "no champion" for sha256, cycle in ((before, opened.base_cycle), (now, leading.cycle if leading else ""))]
-    reason = f"{CHAMPION_CHANGED} was paused: it was opened to beat {told[0]}, and {told[1]} leads now; nothing more was trained. "
+    reason = f"{CHAMPION_CHANGED}: it was opened to beat {told[0]}, and {told[1]} leads now; nothing more was trained. "
     journal.append("cycle_held", cycle=opened.cycle, reason=f"{reason}`vigil retrain --force` judges what came in against that one.", defer=True)
 
 

@@ -16,8 +16,6 @@ from workspace.state import batch_states, champion, cycles, decided, open_cycle,
 # A change of these decides nothing about the data or the model.
 NOT_TRAINED_ON = {"format", "ingest", "schedule", "policy", "serve", "feedback", "registry", "remote"}
 
-CHAMPION_CHANGED = "the champion changed while this cycle"  # begins the reason of a hold
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -161,12 +159,6 @@ def cycles_held(events: Sequence[Event], batch: str) -> int:
     """How many cycles were held that judged this batch."""
     judged = {cycle.cycle for cycle in cycles(events) if batch in cycle.judged}
     return sum(event.kind == "cycle_held" and event["cycle"] in judged for event in events)
-
-
-def put_off(events: Sequence[Event], batch: str) -> bool:
-    """Whether a batch is deferred only because another champion came to lead while it was judged: no gate has passed it."""
-    last = next((event for event in reversed(events) if event.kind == "batch_state" and event["batch"] == batch), None)
-    return last is not None and last["state"] == "deferred" and CHAMPION_CHANGED in last["why"]
 
 
 def batches_trained_on(events: Sequence[Event]) -> set[str]:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     batches = learning_order(root, cycle)
     samples = {batch: _samples(root, batch) for batch in batches}
     called = told_apart(samples)
-    samples = {
-        batch: [{**row, **{name: called(row["source"], row[name]) for name in ("path", "source_video")}} for row in rows] for batch, rows in samples.items()
-    }
+    for row in chain.from_iterable(samples.values()):
+        row["path"], row["source_video"] = called(row["source"], row["path"]), called(row["source"], row["source_video"])
     stands = standing(samples)
     sides = decide_sides(only_standing(samples, stands), settings.split)
     clips = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if stands.get(row["sample_id"]) == batch]
@@ -84,11 +84,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     write_json(out / "report.json", report)
     came_in = {sample["sample_id"] for batch in cycle.judged for sample in samples[batch]}
     if left_out := Counter(why for sample_id, why in sides.excluded.items() if sample_id in came_in):
-        print(
-            f"  assemble  of what came in is left out: {', '.join(f'{number} x {why}' for why, number in sorted(left_out.items()))}",
-            file=sys.stderr,
-            flush=True,
-        )
+        reasons = ", ".join(f"{number} x {why}" for why, number in sorted(left_out.items()))
+        print(f"  assemble  of what came in is left out: {reasons}", file=sys.stderr, flush=True)
     return report
 
 

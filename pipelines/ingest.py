@@ -243,16 +243,15 @@ def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, by_peopl
     rows: dict[str, tuple[dict[str, Any], Taken]] = {}
     for item in sorted(taken, key=lambda one: not one.found.label):
         found, measured = item.found, item.measured
+        person = identity_of(found, source.identity, listing.names_people, measured.sample_id)
         if measured.sample_id in rows:
             row = rows[measured.sample_id][0]
             report.copies += 1
-            for name, said in (("identity", identity_of(found, source.identity, listing.names_people, measured.sample_id)), ("donor", found.donor)):
-                row[name] = row[name] or said  # whoever names somebody is believed before who names nobody
+            row["identity"], row["donor"] = row["identity"] or person, row["donor"] or found.donor  # a name stands before none
             row["use"] = min(row["use"], found.use or UNSTATED, key=STRICTEST.index)
             if found.label not in ("", row["label"]) and not row["quarantine"]:
                 row["quarantine"] = f"{TWO_LABELS} ({row['label']}: {row['path']}, {found.label}: {found.name})"
             continue
-        person = identity_of(found, source.identity, listing.names_people, measured.sample_id)
         row = dict.fromkeys(MANIFEST_COLUMNS, "") | {
             "sample_id": measured.sample_id, "path": found.name, "kind": measured.kind or _kind_by_name(found.name), "label": found.label,
             "use": found.use or UNSTATED, "identity": person, "donor": found.donor, "generator": found.generator,

@@ -60,12 +60,12 @@ class Said:
     words: tuple[str | None, ...]
     batch: str = ""
 
-    def other_people(self, recorded: "Said") -> list[str]:
-        """Which of identity and donor another source names otherwise than was recorded."""
-        if self.source == recorded.source:
-            return []
-        pairs = list(zip(WORDS, self.words, recorded.words, strict=True))[: len(PEOPLE)]
-        return [name for name, now, then in pairs if now and not now.startswith(BY_FILE) and composed(now) != composed(then or "")]
+    def names_others(self, recorded: "Said") -> bool:
+        """Whether another source, and no reviewer, calls the person or the donor otherwise than was recorded."""
+        if self.source == recorded.source or not self.path:
+            return False
+        pairs = [(now, then) for name, now, then in zip(WORDS, self.words, recorded.words, strict=True) if name in PEOPLE]
+        return any(now and not now.startswith(BY_FILE) and composed(now) != composed(then or "") for now, then in pairs)
 
     def unlike(self, recorded: "Said") -> list[str]:
         """Which words the same file of the same source has now and had not then."""
@@ -151,7 +151,7 @@ class Known:
         for word in reworded:
             of_batch = counts.reworded.setdefault(batch, {})
             of_batch[word] = of_batch.get(word, 0) + 1
-        if now.path and now.other_people(self.said[sample_id]):  # a reviewer's name for somebody is no source's
+        if now.names_others(self.said[sample_id]):
             counts.renamed[batch] = counts.renamed.get(batch, 0) + 1
         if found.use and found.use != use and "use" not in reworded:
             counts.conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")

@@ -9,7 +9,7 @@ from feedback.console import PATH
 from feedback.console.layout import View, page
 from feedback.console.media import pictures_of
 from feedback.console.parts import WORDS, Form, badge, button, choice, empty, facts, field, link, moment, percent, table, tag
-from feedback.console.review import REASONS
+from feedback.console.review import REASONS, answered_by
 from feedback.service import Service
 
 PAGE = 50
@@ -47,8 +47,7 @@ def add(service: Service) -> None:
         tag("h1", f"Case {found['number']}")
         sent = [await view.ask(service.detection, detection_id) for detection_id in found["detections"]]
         _pictures(sent)
-        mine = any(review.get("reviewer_id") == view.session.actor.user_id for review in found["reviews"])
-        open_to_me = found["state"] == "open" and not mine
+        open_to_me = found["state"] == "open" and not answered_by(view.session.actor, found)
         with tag("div", "", "columns"):
             _about(found, open_to_me)
             _answers(found, open_to_me)

@@ -109,6 +109,11 @@ def add(service: Service) -> None:
         await _quality(service, view)
 
 
+def answered_by(actor: Actor, case: dict[str, Any]) -> bool:
+    """Whether this person has answered a case, as the service shows it."""
+    return any(review.get("reviewer_id") == actor.user_id for review in case["reviews"])
+
+
 async def _cases(service: Service, view: View, known: set[str], waiting_known: int = 0, first: str = "") -> tuple[list[dict[str, Any]], bool]:
     """What this reviewer sees next (the case `first` before all), with where its pictures lie; nothing of what the model or others said; and
     whether more waits.
@@ -131,7 +136,7 @@ async def _cases(service: Service, view: View, known: set[str], waiting_known: i
             waiting.sort(key=lambda case: case["id"] != first)
             if not waiting or waiting[0]["id"] != first:
                 asked_for = service.case(actor, first)
-                if not any(review.get("reviewer_id") == actor.user_id for review in asked_for["reviews"]):
+                if not answered_by(actor, asked_for):
                     waiting.insert(0, asked_for)
         found = []
         for case in waiting:

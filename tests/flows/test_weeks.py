@@ -23,7 +23,8 @@ import flows.cycle
 import flows.opening
 import pipelines.decay
 import workspace.repository
-from flows.plan import batches_trained_on, put_off
+from flows.opening import put_off
+from flows.plan import batches_trained_on
 from flows.taking_in import Taken
 from tests.workspace.worlds import verdict_for
 from workspace.batches import set_batch_state
@@ -270,8 +271,8 @@ class Weeks(RuleBasedStateMachine):
             elif event.kind == "cycle_opened" and event["judged"]:
                 deferred = {batch for batch, state in states.items() if state == "deferred"}
                 assert deferred < set(event["judged"]), f"{event['cycle']} judged {event['judged']} while {deferred} were deferred"
-        waiting = [batch for batch, state in states.items() if state == "deferred"]
-        assert all(self.loop.quality[batch] in (GOOD, SPARSE) or put_off(self.events(), batch) for batch in waiting)
+        waiting = {name: batch for name, batch in batch_states(self.events()).items() if batch.state == "deferred"}
+        assert all(self.loop.quality[name] in (GOOD, SPARSE) or put_off(batch) for name, batch in waiting.items())
 
     @invariant()
     def the_champion_can_always_be_loaded(self) -> None:
