@@ -153,6 +153,8 @@ class _Server(uvicorn.Server):
         self.closing.set()
         await asyncio.gather(*self._tasks, return_exceptions=True) if self.service is not None else None
         await super().shutdown(sockets)
+        if self.force_exit:  # a second Ctrl-C leaves open connections to themselves, but not the workers; uvicorn would let go of both
+            await self.lifespan.shutdown()
 
     async def _probe(self, serving: Serving, listener: socket.socket) -> None:
         await serving.tried.wait()

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import signal
+import socket
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -210,15 +211,20 @@ def test_one_reviewer_twice_at_the_same_moment_counts_once(service: Service, cli
         assert sorted(pool.map(answer, range(6))) == [201, 409, 409, 409, 409, 409]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "twice"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGINT, True)])
 def test_a_signal_is_a_clean_end_and_what_was_accepted_waits_for_the_next_start(
-    root: Path, models: tuple[Path, Path], service: Service, clip: bytes, number: int
+    root: Path, models: tuple[Path, Path], service: Service, clip: bytes, number: int, twice: bool
 ) -> None:
     accepted = [service.detect(clip, wait=0) for _ in range(3)]
     assert {answer.status_code for answer in accepted} == {202}
     for child in psutil.Process(service.process.pid).children(recursive=True):
         if os.getpgid(child.pid) == os.getpgid(service.process.pid):
             child.send_signal(number)  # as a terminal does with Ctrl-C
+    if twice:  # somebody who is still sending is waited for, but not beyond a second Ctrl-C
+        sender = socket.create_connection((service.client.base_url.host, service.client.base_url.port))
+        sender.sendall(f"POST /v1/detections HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {service.people['vera'][1]}\r\nContent-Length: 9\r\n\r\n-".encode())
+        service.process.send_signal(number)
+        wait_for(lambda: service.log.read_text(), lambda log: "Waiting for connections to close" in log, service.log)
     assert service.stop(number) == 0, service.log.read_text()
     assert "Traceback" not in service.log.read_text() and "worker ended" not in service.log.read_text()
     assert list((root / ".vigil/uploads").iterdir()) == [] and not list(root.parent.glob("ready-*.json"))
