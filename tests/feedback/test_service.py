@@ -222,7 +222,9 @@ def test_a_signal_is_a_clean_end_and_what_was_accepted_waits_for_the_next_start(
             child.send_signal(number)  # as a terminal does with Ctrl-C
     if twice:  # somebody who is still sending is waited for, but not beyond a second Ctrl-C
         sender = socket.create_connection((service.client.base_url.host, service.client.base_url.port))
-        sender.sendall(f"POST /v1/detections HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {service.people['vera'][1]}\r\nContent-Length: 9\r\n\r\n-".encode())
+        sender.sendall(
+            f"POST /v1/detections HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {service.people['vera'][1]}\r\nContent-Length: 9\r\n\r\n-".encode()
+        )
         service.process.send_signal(number)
         wait_for(lambda: service.log.read_text(), lambda log: "Waiting for connections to close" in log, service.log)
     assert service.stop(number) == 0, service.log.read_text()
