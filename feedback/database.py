@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import make_url
@@ -22,6 +22,9 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from workspace.errors import DatabaseSilent, WorkspaceError
 from workspace.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 LOG = logging.getLogger("vigil.database")
 DATABASE = Path("feedback.db")
@@ -137,12 +140,7 @@ class Database:
             now = _revision(connection)
             if now == head:
                 return
-            if now is not None and now not in {revision.revision for revision in script.walk_revisions()}:
-                raise WorkspaceError(
-                    f"Cannot use {self.shown_url}. Nothing was changed.",
-                    why=f"its schema is {now}, which this Vigil does not know",
-                    next_step="Use the newer Vigil that wrote it.",
-                )
+            _refuse_newer(now, script, self.shown_url)
             config.attributes["connection"] = connection
             if now is None and inspect(connection).has_table("detections"):
                 command.stamp(config, "0001")  # a database from before migrations were kept
@@ -166,7 +164,10 @@ def database_url(root: Path, settings: Settings) -> str:
 
 
 def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
-    """(what the database has, what this Vigil wants) where opening it would migrate it; None where there is none, or nothing to do. Reads only."""
+    """(what the database has, what this Vigil wants) where opening it would migrate it; None where there is none, or nothing to do. Reads only.
+
+    Raises WorkspaceError where the database cannot be reached or is newer than this Vigil.
+    """
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
@@ -174,7 +175,8 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
         return None
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    head = str(ScriptDirectory.from_config(config).get_current_head())
+    script = ScriptDirectory.from_config(config)
+    head = str(script.get_current_head())
     engine = create_engine(database_url(root, settings))
     try:
         with engine.connect() as connection:
@@ -183,13 +185,30 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
         raise _unusable(engine.url.render_as_string(hide_password=True), problem) from problem
     finally:
         engine.dispose()
+    if now != "none":
+        _refuse_newer(now, script, engine.url.render_as_string(hide_password=True))
     return None if now == head else (now, head)
 
 
+def _refuse_newer(now: str | None, script: "ScriptDirectory", shown_url: str) -> None:
+    if now is not None and now not in {revision.revision for revision in script.walk_revisions()}:
+        raise WorkspaceError(
+            f"Cannot use {shown_url}. Nothing was changed.",
+            why=f"its schema is {now}, which this Vigil does not know",
+            next_step="Use the newer Vigil that wrote it.",
+        )
+
+
 def exists(root: Path, settings: Settings) -> bool:
-    """Whether there is anything to open: another database than the embedded one always counts as there."""
-    url = database_url(root, settings)
-    return not url.startswith("sqlite") or Path(make_url(url).database or "").is_file()
+    """Whether there is anything to open: another database than an SQLite file always counts as there."""
+    found = file_of(root, settings)
+    return found is None or found.is_file()
+
+
+def file_of(root: Path, settings: Settings) -> Path | None:
+    """The file of an SQLite database, the embedded one or another; None for a PostgreSQL."""
+    url = make_url(database_url(root, settings))
+    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
 def new_id() -> str:

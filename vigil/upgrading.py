@@ -30,8 +30,9 @@ def upgrade_workspace(root: Path, dry_run: bool) -> Upgrade:
 
 
 def _whole_plan(root: Path) -> Upgrade:
-    from feedback.database import schema_behind
+    from feedback.database import file_of, schema_behind
 
     plan = plan_upgrade(root)
-    behind = schema_behind(root, plan.settings)
-    return replace(plan, changes={**plan.changes, "feedback.db": [f"schema {behind[0]} -> {behind[1]}"]}) if behind else plan
+    if not (behind := schema_behind(root, plan.settings)):
+        return plan
+    return replace(plan, changes={**plan.changes, "feedback.db": [f"schema {behind[0]} -> {behind[1]}"]}, database=file_of(root, plan.settings))

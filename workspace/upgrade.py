@@ -34,6 +34,7 @@ class Upgrade:
     settings: Settings
     changes: dict[str, list[str]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    database: Path | None = None  # the file of a feedback database that changes, which is copied first; a PostgreSQL has none
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values, for --json."""
@@ -163,9 +164,9 @@ def uncommitted(root: Path) -> bool:
 
 
 def keep_database(root: Path, plan: Upgrade) -> Path | None:
-    """Copy the embedded feedback database as it is before the upgrade, once a format; None where there is none or it stays as it is."""
-    source, kept = root / "feedback.db", root / BACKUP / f"format-{plan.before}" / "feedback.db"
-    if "feedback.db" not in plan.changes or not source.exists() or kept.exists():
+    """Copy the file of the feedback database as it is before the upgrade, once a format; None where there is none or it stays as it is."""
+    source, kept = plan.database, root / BACKUP / f"format-{plan.before}" / "feedback.db"
+    if source is None or kept.exists():
         return None
     private_folder(root / BACKUP)  # accounts are in it
     kept.parent.mkdir(exist_ok=True)
@@ -190,7 +191,11 @@ def render_upgrade(plan: Upgrade, dry_run: bool) -> str:
     for name, said in plan.changes.items():
         lines += [f"  {name}", *(f"    {line}" for line in said)]
     kept = f"  The state before is tag vigil/before-format-{plan.after}" + (
-        f", the database before {BACKUP}/format-{plan.before}/feedback.db." if "feedback.db" in plan.changes else "."
+        f", the database before {BACKUP}/format-{plan.before}/feedback.db." if plan.database else "."
     )
     lines += [kept] if plan.before < plan.after else []
+    if "feedback.db" in plan.changes and plan.database is None:
+        lines.append(
+            f"  Of a PostgreSQL database no copy {'is' if dry_run else 'was'} made: `pg_dump` makes one{', and is best run first' if dry_run else ''}."
+        )
     return "\n".join([*lines, "  Nothing was changed. Next: stop `vigil serve`, then vigil upgrade" if dry_run else "  Next: vigil status"])

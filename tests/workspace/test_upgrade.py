@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 
 import workspace.journal
 import workspace.upgrade
+from feedback.database import schema_behind
+from tests.feedback import databases
 from tests.feedback.killing import killed_at_line
 from tests.system.world import vigil, vigil_json
 from vigil.main import app
@@ -32,7 +34,7 @@ from workspace.journal import Journal
 from workspace.lease import lease, serving_alone
 from workspace.profiles import compose_params, project_root
 from workspace.settings import PROFILES, load_settings, parse_settings
-from workspace.upgrade import plan_upgrade, upgraded_params
+from workspace.upgrade import plan_upgrade, render_upgrade, upgraded_params
 
 KEPT = Path(__file__).with_name("format1.tar.gz")
 FILES = ("params.yaml", "dvc.yaml", "cycle.yaml", "batches.yaml")
@@ -88,6 +90,27 @@ def test_a_newer_workspace_is_refused_also_by_upgrade(old: Path) -> None:
     for words in (["status"], ["upgrade"], ["upgrade", "--dry-run"]):
         done = vigil(*words, "-w", old, check=False)
         assert done.returncode == 1 and "newer Vigil" in done.stderr and "Next:" in done.stderr, words
+
+
+def test_a_newer_database_is_refused_in_a_dry_run_too(old: Path) -> None:
+    with sqlite3.connect(old / "feedback.db") as database:
+        database.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL)")
+        database.execute("DELETE FROM alembic_version")
+        database.execute("INSERT INTO alembic_version VALUES ('9999')")
+    for dry_run in (True, False):
+        with pytest.raises(WorkspaceError, match="its schema is 9999"):
+            upgrade_workspace(old, dry_run)
+
+
+def test_no_copy_of_a_postgresql_is_named(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = databases.database_url("postgresql")
+    (old / "feedback.db").unlink()
+    monkeypatch.setenv("VIGIL_DATABASE_URL", url)
+    said = render_upgrade(upgrade_workspace(old, True), True)
+    assert "feedback.db" in said and "pg_dump" in said and ".vigil/backup" not in said
+    said = render_upgrade(upgrade_workspace(old, False), False)
+    assert "no copy was made" in said and not (old / ".vigil/backup").exists()
+    assert schema_behind(old, load_settings(old / "params.yaml")) is None
 
 
 def test_after_the_upgrade_the_workspace_goes_on(old: Path, tmp_path: Path) -> None:
