@@ -162,6 +162,12 @@ def examine(root: Path, settings: Settings) -> list[dict[str, Any]]:
         return rows
     leading = champion(events)
     if leading is None:
+        try:
+            if registry.own_database(root, settings.registry) is None:  # a server, or a file of several; one of our own is made when it is needed
+                registry.read_alias(root, settings)
+                row("registry", True, "it answers")
+        except VigilError as problem:
+            row("registry", False, f"{problem.what} {problem.why}".strip(), problem.next_step)
         row("champion", True, "none yet")
         return rows
     try:

@@ -38,6 +38,8 @@ CYCLE_TAG = "cycle"
 OUTCOME_TAG = "vigil.outcome"  # of a run that shows a cycle
 REGISTERED_TAG = "registered"  # of a run that only holds a cycle's model
 OWNER_TAG = "vigil.workspace"
+DRIVERS = {"postgresql": "postgresql+psycopg"}
+REACH_SECONDS = 10
 ARTIFACTS = "model"
 # columns of MLflow's own database that hold a whole path
 PLACES = (
@@ -72,11 +74,13 @@ def own_database(root: Path, registry: RegistrySettings) -> Path | None:
 
 
 def tracking_uri(root: Path, registry: RegistrySettings) -> str:
-    """The registry's address; a relative sqlite file lies inside the workspace."""
+    """The registry's address; a relative sqlite file lies inside the workspace, and `postgresql://` is spoken to by the driver that comes with Vigil."""
     from sqlalchemy.engine import make_url
 
-    own = own_database(root, registry)
-    return registry.tracking_uri if own is None else make_url(registry.tracking_uri).set(database=str(own)).render_as_string(hide_password=False)
+    if (own := own_database(root, registry)) is not None:
+        return make_url(registry.tracking_uri).set(database=str(own)).render_as_string(hide_password=False)
+    scheme, rest = registry.tracking_uri.split("://", 1)
+    return f"{DRIVERS.get(scheme, scheme)}://{rest}"
 
 
 def damage(root: Path, settings: Settings) -> str:
@@ -112,6 +116,7 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
     uri, own = tracking_uri(root, settings.registry), own_database(root, settings.registry)
     try:
         _quieten()
+        _refuse_silent(uri)
         _make_database(uri, Workspace(root).artifacts)
         client = _client(uri)
         if own is None:  # no file of this workspace alone
@@ -178,6 +183,16 @@ def _quieten() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # its first import sets what is set here
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _refuse_silent(uri: str) -> None:
+    """Raise what the driver says where a database server does not let anybody in: MLflow itself tries ten times, for a minute and a half."""
+    if not uri.startswith("postgresql+psycopg://"):
+        return
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": REACH_SECONDS}).connect().close()
 
 
 def _client(uri: str) -> "MlflowClient":

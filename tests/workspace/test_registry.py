@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from flows import publish
 from flows.health import examine, left_behind
+from tests.feedback import databases
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.deciding import roll_back
 from vigil.measuring import promoted_models
@@ -68,7 +69,12 @@ def add_model(root, cycle, base="", promoted=True):
 def test_a_relative_database_lies_in_the_workspace_and_others_stay_where_they_are(tmp_path):
     assert registry.tracking_uri(tmp_path, make_settings().registry) == f"sqlite:///{tmp_path}/mlflow.db"
     assert registry.tracking_uri(tmp_path, make_settings(tracking_uri="sqlite:///a/m.db?timeout=30").registry) == f"sqlite:///{tmp_path}/a/m.db?timeout=30"
-    for uri in ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db?timeout=30", "http://127.0.0.1:5000", "postgresql://u:p@ss:w@h/db?sslmode=require"):
+    for uri in (
+        "sqlite:////srv/mlflow.db",
+        "sqlite:////srv/mlflow.db?timeout=30",
+        "http://127.0.0.1:5000",
+        "postgresql+psycopg://u:p@ss:w@h/db?sslmode=require",
+    ):
         assert registry.tracking_uri(tmp_path, make_settings(tracking_uri=uri).registry) == uri
 
 
@@ -356,6 +362,21 @@ def test_a_registry_that_cannot_be_used_is_one_clear_error(tmp_path, action):
     (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(RegistryUnavailable, match="nothing was lost"):
         ACTIONS[action](tmp_path, make_settings())
+
+
+def test_a_postgresql_is_a_registry_by_its_plain_address(tmp_path):
+    """MLflow took `postgresql://` for another driver than the one that is here."""
+    settings = make_settings(tracking_uri=databases.fresh_postgres())
+    sha256 = add_model(tmp_path, ONE)
+    assert registry.rebuild_aliases(tmp_path, settings)["champion"] == "1"
+    assert registry.read_alias(tmp_path, settings).model_sha256 == sha256
+
+
+def test_a_dead_postgresql_is_told_by_the_doctor_before_the_first_model_too(tmp_path):
+    add_model(tmp_path, ONE, promoted=False)
+    rows = {row["check"]: row for row in examine(tmp_path, make_settings(tracking_uri="postgresql://mlflow:Gehe1m@127.0.0.1:1/mlflow"))}
+    assert not rows["registry"]["ok"] and "refused" in rows["registry"]["found"] and "tracking_uri" in rows["registry"]["next"]
+    assert rows["champion"]["found"] == "none yet"
 
 
 def test_an_unreachable_server_is_one_clear_error(tmp_path, monkeypatch):
