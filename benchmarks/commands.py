@@ -77,6 +77,8 @@ STANDS_FOR = {
     ("train", 23): (22, "a card's log-loss and Brier count classes alike: the model and its threshold are the same"),
     ("train", 24): (23, "as pretrain 15"),
     ("train", 25): (24, "a fraction of a batch that is no whole number of clips is attacked over several: every one here is whole"),
+    ("train", 26): (25, "what stands out is weighed from midway between the levels: the weights are the same, and that lay within 0.3 of 0 where it was noted"),
+    ("evaluate", 26): (25, "as train 26; and people with unlike numbers of videos have fewer degrees of freedom: every one here has as many as the others"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),
     ("assemble", 12): (11, "a nameless fake counts with the person of its source video: no table here names people of its reals alone"),

@@ -1,6 +1,7 @@
 """Train the starter model: real faces and forgeries of them, no deepfake of the outside world.
 
     python benchmarks/starter.py LABELS.csv [--work FOLDER] [--out model/starter]      resumable: the same command goes on
+    python benchmarks/starter.py LABELS.csv --refit [...]    the network at --out stays; what is fitted on validation is fitted anew, and all is measured again
 
 It is one ordinary cycle: `vigil init --profile small --recipe starter`, `vigil ingest`, `vigil retrain`. Rows of the table with
 `use` evaluate are never trained on; the model is measured on those fakes against the real people of the holdout, and
@@ -17,17 +18,20 @@ from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import a_file, vigil  # noqa: E402
 from pipelines.sides import split_of  # noqa: E402
+from workspace.cycle import read_cycle  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
 from workspace.state import candidates  # noqa: E402
 
 KEPT = ("model.safetensors", "model.onnx")
+REFIT_STEPS = 2  # of the network whose place the one that is fitted anew takes
 PUBLISHED = ("mobile_stylegan",)  # forgers that no recipe here trains on
 
 
@@ -139,6 +143,35 @@ def package(work: Path, out: Path) -> dict[str, Any]:
     return card
 
 
+def shorten(params: Path) -> None:
+    """Have the cycle of a workspace train REFIT_STEPS steps."""
+    settings = yaml.safe_load(params.read_text(encoding="utf-8"))
+    settings["pretrain"]["steps"] = settings["train"]["steps"] = REFIT_STEPS
+    params.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def refit(work: Path, out: Path) -> dict[str, Any]:
+    """Fit levels, temperature, offset and threshold of the network at `out` anew, on the validation videos of the cycle in `work`; returns the card.
+
+    For when the rule changes by which clips become a video's verdict. That cycle's own network, of REFIT_STEPS steps, makes place for this one, which is also
+    what its reports are about then.
+    """
+    from pipelines import evaluate, train
+
+    settings, cycle, folder = load_settings(work / "params.yaml"), read_cycle(work), work / train.FOLDER
+    before: dict[str, Any] = json.loads((out / "card.json").read_text())
+    for name in KEPT:
+        shutil.copyfile(out / name, folder / name)
+    history = {"model_sha256": before["model_sha256"], "best_step": before["metrics"]["best_step"], "best_loss": before["metrics"]["validation_loss"]}
+    calibration = train.write_model_card(work, settings, cycle, train.training_rows(work), history)
+    fitted = {name: calibration[name] for name in ("levels", "temperature", "offset", "threshold")}
+    card = before | fitted | {"metrics": before["metrics"] | {"calibration": calibration, "refitted": True}}
+    for place in (out, folder):
+        (place / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    evaluate.run(work, settings, cycle)
+    return card
+
+
 def describe(
     card: dict[str, Any], reports: dict[str, dict[str, Any]], own: dict[str, Any], by_forger: dict[str, dict[str, Any]], table: Path, out: Path
 ) -> str:
@@ -172,7 +205,7 @@ both weight files together {sum(path.stat().st_size for path in out.glob("model.
 
     python benchmarks/starter.py LABELS.csv
 
-gives the same weights, byte for byte, from the same code, packages, media and kind of processor.
+gives the same weights, byte for byte, from the same code, packages, media and kind of processor.{_refitted(card)}
 
 ## Data
 
@@ -217,6 +250,10 @@ were published on such terms. Do not use them to decide about a person.
 """
 
 
+def _refitted(card: dict[str, Any]) -> str:
+    return "\nIts levels, temperature, offset and threshold were fitted anew since then (`--refit`)." if card["metrics"].get("refitted") else ""
+
+
 def _started(model: dict[str, Any]) -> str:
     """What its backbone knew before the first real face."""
     if not model["weights"]:
@@ -250,19 +287,25 @@ def main() -> None:
     parser.add_argument("table", type=a_file, help="CSV with path,label,use,identity")
     parser.add_argument("--work", type=Path, default=Path("starter-work"))
     parser.add_argument("--out", type=Path, default=HERE.parent / "model" / "starter")
+    parser.add_argument("--refit", action="store_true", help="keep the network at --out; fit on validation and measure anew")
     arguments = parser.parse_args()
     vigil("init", arguments.work, "--profile", "small", "--recipe", "starter", shown=True)
+    if arguments.refit:
+        shorten(arguments.work / "params.yaml")
     settings = load_settings(arguments.work / "params.yaml")
     vigil("ingest", arguments.table, "-w", arguments.work, shown=True)
     if not candidates(Journal(arguments.work).events()):
         vigil("retrain", "-w", arguments.work, shown=True)
-    before = starter_before(arguments.work, arguments.out)
-    card = package(arguments.work, arguments.out)
+    before = None if arguments.refit else starter_before(arguments.work, arguments.out)
+    card = refit(arguments.work, arguments.out) if arguments.refit else package(arguments.work, arguments.out)
     reports = {}
     for name, table in measured_sets(arguments.table.resolve(), settings, arguments.work / "measured-set").items():
         vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / f"measured-{name}", shown=True)
         reports[name] = json.loads((arguments.work / f"measured-{name}" / "evaluation.json").read_text())
-    by_forger = forger_by_forger(arguments.work, settings, arguments.out, before)
+    if arguments.refit:  # over clips, whose order no fit changes
+        by_forger = json.loads((arguments.out / "figures.json").read_text())["by_forger"]
+    else:
+        by_forger = forger_by_forger(arguments.work, settings, arguments.out, before)
     figures = {"seed": card["seed"], "by_forger": by_forger} | {
         name: {"overall": report["overall"], "by_kind": report["by_kind"]} for name, report in reports.items()
     }

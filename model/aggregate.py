@@ -10,11 +10,15 @@ mean says 0.04), while clips that agree give their own value back, whatever thei
 People differ more from one another than one of them does from second to second. So where a track has three clips or more and the
 model's levels are known, the logits of the median real and the median fake validation video, its most suspicious clip is weighed against
 the others: how far it stands out of their median, beyond a third of the way from a real to a fake. A median below the typical
-real counts as typical, so nobody is suspected for having been found very real so far. The whole is then nearly a mean, S = 2. The
+real counts as typical, so nobody is suspected for having been found very real so far. Where it stands out no further, real and fake
+are even: midway between the levels, wherever a network has put them. The whole is then nearly a mean, S = 2. The
 more clips n there are, the further one of them stands out by chance; so the odds that it is the forged one are shared by all beyond
 the M among which K and the third were chosen:
 
-    z_part = K * (max_i z_i - max(median_i z_i, real) - (fake - real) / 3) / T - log(max(n, M) / M),   z_track = max(z_all, z_part)
+    z_part = ((real + fake) / 2 + K * (max_i z_i - max(median_i z_i, real) - (fake - real) / 3)) / T - log(max(n, M) / M)
+    z_track = max(z_all, z_part)
+
+So all logits and levels may be moved by one number, and the answers move by it alone: the offset takes it back.
 
 Which of a video's N people would be forged is not known, and the most suspicious of them stands out by chance too. So their odds are averaged: one
 forged face of three weighs a third, people who agree give their own value back, and a person cut into two tracks is one person still:
@@ -71,7 +75,7 @@ def track_logit(logits: Sequence[float], certainty: Sequence[float], temperature
     if fake <= real or values.size < FEWEST:
         return _soft_maximum(values / temperature, certainty, SOFTNESS)
     beyond = values.max() - max(float(np.median(values)), real) - FAR_ENOUGH * (fake - real)
-    part = STANDING_OUT * beyond / temperature - np.log(max(values.size, MANY) / MANY)
+    part = ((real + fake) / 2 + STANDING_OUT * beyond) / temperature - np.log(max(values.size, MANY) / MANY)
     return max(_soft_maximum(values / temperature, certainty, SOFTNESS_BESIDE_PART), float(part))
 
 

@@ -6,6 +6,7 @@ needs both classes and sees one, or sees no rows at all, is None: a made-up numb
 and ECE count both classes alike: p_fake is the chance where half are fakes (model/calibration.py), and is not wrong for a set of another mixture.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -19,6 +20,7 @@ from workspace.errors import DataError
 Metric = Callable[[NDArray[np.bool_], NDArray[np.float64]], float | None]
 PREVALENCES = (0.001, 0.01, 0.10, 0.50)
 MIN_DEFINED = 0.8  # an interval needs this part of its resamples to be defined
+CHANCES = 100  # draws of what chance adds to a calibration error
 TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the log-loss
 
 
@@ -201,6 +203,26 @@ def expected_calibration_error(labels: ArrayLike, p_fake: ArrayLike, bins: int =
     """
     table = reliability(labels, p_fake, bins)
     return None if not table else float(sum(row["weight"] * abs(row["p_fake"] - row["fakes"]) for row in table) / sum(row["weight"] for row in table))
+
+
+def error_beyond_chance(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> float | None:
+    """`expected_calibration_error` without what chance adds to it: sqrt(max(0, ECE^2 - E0^2)). None without both classes.
+
+    E0^2 is the mean square that the same scores show where the truth is drawn from them, so that each is exactly right. On 94 videos of each class and
+    an AUC of 0.95 that is 0.056 by itself; a bound on the plain figure would refuse two perfect models of three (Broecker 2012, Kumar et al. 2019).
+    The truth is drawn in the mixture of classes that is there. Same rows, same value.
+    """
+    found = expected_calibration_error(labels, p_fake, bins)
+    if found is None:
+        return None
+    fake, values = _pair(labels, p_fake)
+    share, rng = fake.mean(), np.random.default_rng(0)
+    odds = values * share / (values * share + (1 - values) * (1 - share))  # p_fake is the chance where half are fakes
+    order = np.argsort(values, kind="stable")  # the value must not depend on the order of the rows
+    values, odds = values[order], odds[order]
+    drawn = [expected_calibration_error(truth, values, bins) for truth in rng.random((CHANCES, values.size)) < odds]
+    by_chance = [error**2 for error in drawn if error is not None]  # of few rows a draw may lack a class
+    return math.sqrt(max(0.0, found**2 - (sum(by_chance) / len(by_chance) if by_chance else 0.0)))
 
 
 def reliability(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> list[dict[str, float]]:

@@ -1,9 +1,10 @@
 """Two models on the same videos: how far they differ, and how sure that is, when videos of one person rise and fall together.
 
 Each figure is written as a sum of one influence a video; influences of one person are added before their spread is taken, so a person
-counts once (Obuchowski 1997 for the AUC, after DeLong et al. 1988; Liang and Zeger 1986 for means). The spread of a class of I people is
-corrected by I / (I - 1), as that of any sample is, however many people the other class has. No resampling: exact sums, milliseconds for
-thousands of videos. Compare `model/intervals.py`, which draws people anew and gives the intervals that people read.
+counts once (Obuchowski 1997 for the AUC, after DeLong et al. 1988; Liang and Zeger 1986 for means). What a person holds a share h of, he draws
+towards himself: his square is divided by 1 - h, which is the I / (I - 1) of any sample where I people have equally many videos, however many
+people the other class has; and degrees of freedom count how many people it comes to (Bell and McCaffrey 2002). No resampling: exact sums,
+milliseconds for thousands of videos. Compare `model/intervals.py`, which draws people anew and gives the intervals that people read.
 """
 
 import math
@@ -178,10 +179,27 @@ def _spread_at(supposed: float, seen: float) -> float:
 def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike) -> Paired:
     # Each row is in one of the samples, each of which has the spread of a sample of its own people; the poorest one in people bounds what can be said.
     names, inverse = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
-    people = [np.unique(inverse[sample]).size for sample in samples]
-    for sample, count in zip(samples, people, strict=True):
-        influence = np.where(sample, math.sqrt(count / max(1, count - 1)) * influence, influence)
+    degrees = []
+    for sample in samples:
+        rows = np.bincount(inverse[sample], minlength=names.size)
+        held = rows[inverse] / max(1, rows.sum())  # of the sample, by each row's person, who draws the mean towards himself
+        influence = np.where(sample & (held < 1), influence / np.sqrt(np.maximum(1 - held, 1e-12)), influence)
+        degrees.append(_degrees(rows[rows > 0] / max(1, rows.sum())))
     sums = np.bincount(inverse, weights=influence, minlength=names.size)
     variance = float((sums**2).sum())
     skew = float((sums**3).sum()) / variance**1.5 if variance > 0 else 0.0
-    return Paired(float(difference), math.sqrt(variance), min(people) - 1 if people else 0, skew)
+    return Paired(float(difference), math.sqrt(variance), min(degrees) if degrees else 0, skew)
+
+
+def _degrees(held: Floats) -> int:
+    """Degrees of freedom, rounded, of the spread of a mean over people who hold these shares of its rows (Bell and McCaffrey 2002, section 4).
+
+    Satterthwaite's, as if all that one person's rows tell were the same: I - 1 for I people of equally many, 1 where one has nearly all.
+    """
+    if held.size < 2:
+        return 0
+    weight = held**2 / (1 - held)
+    total, a, b, c = weight.sum(), (held**2).sum(), (held * weight).sum(), (weight**2).sum()
+    trace = total - 2 * b + total * a
+    square = c + 2 * (total * (weight * held**2).sum() - 2 * (weight**2 * held).sum()) + 2 * b**2 + 2 * a * c - 4 * total * a * b + (total * a) ** 2
+    return round(trace**2 / square)

@@ -432,7 +432,7 @@ class GateSettings(Block):
     min_recall: Fraction = Field(0.90, description="At the shipped threshold.")
     min_f1: Fraction = Field(0.90, description="At the shipped threshold, were half of the videos fakes.")
     max_fpr: Fraction = Field(0.032, description="The point estimate and n decide.")
-    max_ece: Fraction = Field(0.05, description="Expected calibration error after calibration, classes counted alike.")
+    max_ece: Fraction = Field(0.05, description="Expected calibration error after calibration, classes alike, without what chance shows on so few videos.")
     margin: Fraction = Field(0.01, description="Largest tolerated loss of AUC against the champion (lower end of the paired interval).")
     max_log_loss_rise: float = Field(
         0.05, gt=0, description="Largest tolerated rise of log-loss in nats against the champion (upper end); of 2,000 videos it is known to 0.01."

@@ -64,7 +64,7 @@ def accuracy(gate: str, inputs: Inputs, limits: Limits) -> Results:
         ("F1", "f1", "min_f1", both, "videos of the rarer class"),
         ("AUC", "auc", "min_auc", both, "videos of the rarer class"),
         ("false-positive rate", "fpr", "max_fpr", real, "real videos"),
-        ("ECE", "ece", "max_ece", both, "videos of the rarer class"),
+        ("ECE beyond chance", "ece_beyond_chance", "max_ece", both, "videos of the rarer class"),
     ]
     if not on:
         raise Missing("evaluation.judged_on is empty")

@@ -16,6 +16,8 @@ NOTHING_KNOWN = "No known media, since the champion was imported or what it had 
 NORMAL = NormalDist()
 ROBUSTNESS_TESTS, FORGETTING_TESTS = 3, 2  # share the level of their gate
 WRONGLY_HELD, NOT_WORSE_TESTS = 0.05, 2  # an equal challenger that the n asked for may hold, shared by AUC and log-loss, which both must pass
+FIVE_PEOPLE, TEN_PEOPLE = 4, 9  # degrees of freedom: on fewer than five even a lost generator is not shown (of two, Student's t asks for 64 standard errors)
+PERHAPS = 0.15  # so likely by chance or less, a loss on few people is not passed over
 BATCHES_NAMED = 4  # of a week whose labels are contradicted
 FEW_CONTRADICTED = 0.1  # of a handful of videos one in ten may be contradicted, however sure the champion was before: they may just be hard ones
 
@@ -156,7 +158,8 @@ def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """On each generator that nobody was judged on yet: good in itself, and better than the champion.
 
     Where the champion already reaches the bound, there is nothing to gain: the challenger must then not have lost more than the margin beyond
-    noise; of videos of one person nobody knows what noise is, and the bound decides. One with too few videos is only reported: it counts as new until
+    noise. What has fallen below the bound by more than the margin and may be noise all the same is undecided; of videos of fewer than five people nobody
+    knows what noise is, and the bound decides. One with too few videos is only reported: it counts as new until
     there are enough, and what it teaches must not wait that long.
     """
     from model.paired import p_greater
@@ -177,13 +180,20 @@ def better_on_new(gate: str, inputs: Inputs, limits: Limits) -> Results:
             continue
         result = limits.check(f"{gate}: {name}", what, challenger, "min_new_auc", n, least, "videos of the rarer class")
         lost, se, df = -row.number("difference"), row.number("se"), row.count("df")
-        if champion >= limits.here.min_new_auc and df >= 1:
-            alpha = limits.here.hold_alpha / len(rows)
-            p_value = p_greater(lost, se, df, limits.here.margin)
-            shown = f"{'more' if p_value < alpha else 'no more'} than {limits.here.margin:.3g} is lost beyond noise (p {p_value:.2g})"
-            verdict = GateVerdict.FAIL if p_value < alpha else GateVerdict.PASS
-            result = replace(result, verdict=verdict, reason=f"{what} is {challenger:.3f}: {shown}.")
+        if champion >= limits.here.min_new_auc and df >= FIVE_PEOPLE:
+            result = _kept(result, what, challenger, p_greater(lost, se, df, limits.here.margin), lost, limits, limits.here.hold_alpha / len(rows))
         yield result
+
+
+def _kept(result: GateResult, what: str, challenger: float, p_value: float, lost: float, limits: Limits, alpha: float) -> GateResult:
+    """What `better_on_new` says where the champion was good already."""
+    margin, story = limits.here.margin, f"{what} is {challenger:.3f}"
+    if p_value < alpha:
+        return replace(result, verdict=GateVerdict.FAIL, reason=f"{story}: more than {margin:.3g} is lost beyond noise (p {p_value:.2g}).")
+    if challenger < limits.here.min_new_auc and lost > margin:
+        reason = f"Undecided: {story}, below {limits.here.min_new_auc:.3g} by a loss of {lost:.3f} that may be noise (p {p_value:.2g}); more videos would tell."
+        return replace(result, verdict=GateVerdict.UNDECIDED, reason=reason)
+    return replace(result, verdict=GateVerdict.PASS, reason=f"{story}: no more than {margin:.3g} is lost beyond noise (p {p_value:.2g}).")
 
 
 def new_rows(gate: str, inputs: Inputs, limits: Limits) -> Results:
@@ -239,15 +249,23 @@ def _forgotten(gate: str, rows: list[Inputs], before: str, setting: str, limits:
     read = _losses(rows, "generator", ("n_fake", "n_real"))
     found = _shown_losses(gate, "AUC", setting, read, limits, FORGETTING_TESTS)
     least, bound = limits.here.min_slice, float(getattr(limits.here, setting))
-    unsure = [loss for loss in read if loss.n >= least and loss.df < 1 and loss.lost > bound]
+    unsure = [loss for loss in read if loss.n >= least and loss.lost > bound and loss.df < TEN_PEOPLE and _perhaps(loss, bound)]
     if found.verdict is not GateVerdict.PASS or not unsure:
         return found
     worst = max(unsure, key=lambda loss: loss.lost)
+    whose = "one person alone" if worst.df < 1 else f"people who count as {worst.df + 1}"
     reason = (
-        f"Undecided: {worst.name} lost {worst.lost:.3f} of AUC, more than {bound:.3g}, on {worst.n} videos of one person alone; "
+        f"Undecided: {worst.name} lost {worst.lost:.3f} of AUC, more than {bound:.3g}, on {worst.n} videos of {whose}; "
         "whether that is more than noise, videos of others would tell."
     )
     return replace(found, verdict=GateVerdict.UNDECIDED, reason=reason, measured=worst.lost, n=worst.n)
+
+
+def _perhaps(loss: _Loss, bound: float) -> bool:
+    """Whether a loss on few people may be one. Of one person alone nobody knows what noise is."""
+    from model.paired import p_greater
+
+    return loss.df < 1 or p_greater(loss.lost, loss.se, loss.df, bound) <= PERHAPS
 
 
 def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:

@@ -127,6 +127,15 @@ def test_a_worst_clip_that_looks_more_fake_never_lowers_the_video(video, more, t
     assert aggregate(raised, temperature, LEVELS).p_fake >= aggregate(video, temperature, LEVELS).p_fake - 1e-9
 
 
+@given(clips, st.floats(-6, 6), st.floats(0.2, 5))
+def test_where_a_network_puts_zero_says_nothing(video, moved, temperature):
+    """A network whose levels lay at -5 and -1 had every second video called by its spread alone: AUC 0.88 in place of 0.997, and the worse the more clips."""
+    levels = (LEVELS[0] + moved, LEVELS[1] + moved)
+    shifted = [ClipEvidence(clip.logit + moved, clip.certainty, clip.track) for clip in video]
+    found = aggregate(shifted, temperature, levels, offset=-moved / temperature)
+    assert found.p_fake == pytest.approx(aggregate(video, temperature, LEVELS).p_fake, abs=1e-6)
+
+
 @given(st.floats(-12, 12), st.integers(1, 30), st.floats(0.2, 5))
 def test_clips_that_agree_are_no_part_of_anything(logit, count, temperature):
     assert aggregate([ClipEvidence(logit, 0.5)] * count, temperature, LEVELS).p_fake == pytest.approx(sigmoid(logit / temperature), abs=1e-9)

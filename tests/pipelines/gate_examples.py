@@ -24,7 +24,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
             "f1": 0.965,
             "auc": 0.99,
             "fpr": 0.02,
-            "ece": 0.03,
+            "ece_beyond_chance": 0.03,
         },
         "new_rows": {"n_real": 40, "n_fake": 40, "challenger_auc": 0.96},
         "robustness": {"n": 60, "transfer": {"difference": -0.02, "se": 0.01, "df": 28}, "whitebox": {"difference": 0.6, "se": 0.05, "df": 28}},
