@@ -2,7 +2,9 @@
 
 Whole clusters (identities, or source videos where the identity is unknown) are drawn with replacement; the interval is
 the percentile one. Deterministic by seed. Where fewer than 80% of the resamples give a value, the ends are None. A figure of 0 or 1 that no
-draw moves is no certainty: a share gets Wilson's interval over the clusters that it is a share of, any other figure no ends.
+draw moves is no certainty: a share gets Wilson's interval over the clusters that it is a share of, any other figure no ends. An AUC has the wider
+of this interval and of the clustered DeLong one: with few people, or near 1, drawing them held the truth in 84 to 91 of 100 worlds, the wider does in 93 to
+100. And the share found at a false-positive rate of 1% has no ends below 200 real people (at 5%, 40): of so few the quantile itself is a guess.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from model.metrics import MIN_DEFINED, Interval, Metric, as_fake, auc, summarise, wilson
+from model.paired import auc_bounds
 from workspace.errors import DataError
 
 Draw = NDArray[np.intp]
+AT_FPR = {"tpr_at_fpr_1": 0.01, "tpr_at_fpr_5": 0.05}
+BEYOND = 2  # reals that must lie beyond a quantile for it to be one
 
 
 def _draws(clusters: ArrayLike, resamples: int, seed: int) -> tuple[list[Draw], int]:
@@ -42,6 +47,13 @@ def _humble(found: Interval, share_of: int, confidence: float) -> Interval:
     return replace(found, low=low, high=high)
 
 
+def _widened(found: Interval, ends: tuple[float, float] | None) -> Interval:
+    """`found`, as wide as both say; without ends it stays so."""
+    if found.low is None or found.high is None or ends is None:
+        return found
+    return replace(found, low=min(found.low, ends[0]), high=max(found.high, ends[1]))
+
+
 def cluster_interval(
     metric: Metric, labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
@@ -49,7 +61,8 @@ def cluster_interval(
     fake, values = as_fake(labels), np.asarray(scores, dtype=np.float64)
     _same_length(fake, values, clusters)
     draws, count = _draws(clusters, resamples, seed)
-    return _humble(_interval(metric(fake, values), [metric(fake[d], values[d]) for d in draws], fake.size, count, confidence), 0, confidence)
+    found = _humble(_interval(metric(fake, values), [metric(fake[d], values[d]) for d in draws], fake.size, count, confidence), 0, confidence)
+    return _widened(found, auc_bounds(fake, values, clusters, confidence)) if metric is auc else found
 
 
 def summarise_with_intervals(
@@ -65,7 +78,10 @@ def summarise_with_intervals(
     members = {"accuracy": np.ones_like(fake), "recall": fake, "fpr": ~fake, "precision": called}
     share_of = {name: len(np.unique(who[mask])) for name, mask in members.items()}
     drawn = {name: _interval(value, [part[name] for part in parts], fake.size, count, confidence) for name, value in whole.items()}
-    return {name: _humble(found, share_of.get(name, 0), confidence) for name, found in drawn.items()}
+    found = {name: _humble(figure, share_of.get(name, 0), confidence) for name, figure in drawn.items()}
+    reals = len(np.unique(who[~fake]))
+    guesses = {name: replace(found[name], low=None, high=None) for name, rate in AT_FPR.items() if reals * rate < BEYOND}
+    return found | guesses | {"auc": _widened(found["auc"], auc_bounds(fake, values, clusters, confidence))}
 
 
 def paired_difference(

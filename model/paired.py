@@ -60,6 +60,25 @@ def paired_auc(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, cl
     return _paired(new[0] - old[0], wider * new[1] - old[1], [fake, ~fake], clusters)
 
 
+def auc_bounds(labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> tuple[float, float] | None:
+    """The two ends of one model's AUC: Student's t about its logit (Qin and Hotilovac 2008), since near 1 it varies less upwards than down.
+
+    None without both classes, with one person of either, and where the AUC is 0 or 1.
+    """
+    from scipy.stats import t
+
+    fake = as_fake(labels)
+    if fake.all() or not fake.any():
+        return None
+    value, influence = _auc_influence(fake, np.asarray(scores, dtype=np.float64))
+    found = _paired(value, influence, [fake, ~fake], clusters)
+    if found.df < 1 or not 0 < value < 1:
+        return None
+    middle, reach = math.log(value / (1 - value)), float(t.isf((1 - confidence) / 2, found.df)) * found.se / (value * (1 - value))
+    low, high = (0.5 * (1 + math.tanh((middle + side * reach) / 2)) for side in (-1, 1))
+    return low, high
+
+
 def paired_balanced_accuracy(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, clusters: ArrayLike) -> Paired | None:
     """Difference of the balanced accuracies, from whether each model says fake (bool [N]); with one class alone, of the share it gets right."""
     fake = as_fake(labels)

@@ -1,3 +1,5 @@
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,28 @@ def test_a_class_that_most_resamples_lack_leaves_the_ends_open():
 def test_rows_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match="2 labels, 3 scores"):
         cluster_interval(auc, ["real", "fake"], [0.1, 0.2, 0.3], [1, 2])
+
+
+@pytest.mark.parametrize(("people", "videos", "apart", "alike"), [(100, 1, 3.5, 0.0), (20, 5, 2.0, 0.5)])
+def test_the_interval_of_an_auc_holds_it_near_one_and_with_few_people(people: int, videos: int, apart: float, alike: float) -> None:
+    """Drawn people alone held it in 84 to 88 of 100 worlds."""
+    rng, true, held, drawn = np.random.default_rng(2), NormalDist().cdf(apart / 2**0.5), 0, 0
+    who = np.repeat(np.arange(people), videos)
+    fake = who % 2 == 0
+    for seed in range(60):
+        scores = apart * fake + rng.normal(size=people)[who] * alike**0.5 + rng.normal(size=who.size) * (1 - alike) ** 0.5
+        found = cluster_interval(auc, fake, scores, who, resamples=60, seed=seed)
+        alone = cluster_interval(lambda labels, values: auc(labels, values), fake, scores, who, resamples=60, seed=seed)
+        held += found.low is None or found.low <= true <= (found.high or 0)
+        drawn += alone.low is None or alone.low <= true <= (alone.high or 0)
+    assert held >= 56 > drawn
+
+
+def test_what_is_found_at_few_false_alarms_has_no_ends_where_reals_are_few() -> None:
+    rng = np.random.default_rng(3)
+    for reals, known in ((39, set()), (40, {"tpr_at_fpr_5"}), (199, {"tpr_at_fpr_5"}), (200, {"tpr_at_fpr_1", "tpr_at_fpr_5"})):
+        fake = np.arange(2 * reals) % 2 == 1
+        p = 1 / (1 + np.exp(-(1.5 * fake - 0.7 + rng.normal(size=fake.size))))
+        found = summarise_with_intervals(fake, p, np.arange(fake.size), 0.5, resamples=50)
+        assert {name for name in ("tpr_at_fpr_1", "tpr_at_fpr_5") if found[name].low is not None} == known
+        assert found["tpr_at_fpr_1"].value is not None and found["recall"].low is not None
