@@ -30,6 +30,7 @@ SURE = 1e-6  # p_fake of 0 or 1 has no logit
 TOGETHER = 1e-3  # largest change of p_fake of a clip scored beside another one
 SEED = 20261121
 PREFIX = "foreign/"  # of every name of the file
+ANSWERS = ("FLOAT", "FLOAT16", "DOUBLE")  # types of an output that may be one, as ONNX calls them
 HOW = ("says", "fake", "output", "channels", "mean", "std")  # of a contract: what is written into the graph
 COLDEST, HOTTEST = 1e-3, 1e3  # temperatures that logits of any detector may need; beyond them all answers are 0 or 1, or all are 1/2
 Colour = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -102,9 +103,14 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
     if not np.asarray(contract.std, np.float32).all():
         raise refusal("a colour would be divided by 0", "Give three numbers above 0 as `std`.")
     output = contract.output or names[0]
+    kinds = {one.name: onnx.TensorProto.DataType.Name(one.type.tensor_type.elem_type) for one in proto.graph.output}
+    if kinds[output] not in ANSWERS:  # a class, such as classifiers put first: cast to float it would pass for a logit
+        answers = [name for name in names if kinds[name] in ANSWERS]
+        next_step = f"Name one with `--set output=`: {', '.join(answers)}." if answers else "Export it with its logits, or its probabilities, as an output."
+        raise refusal(f"its output {output!r} is {kinds[output].lower()}, an answer is float16, float32 or float64", next_step)
     made = compose.add_prefix(proto, PREFIX)
     _prefix_outer(made.graph)
-    if next(one for one in made.graph.output if one.name == f"{PREFIX}{output}").type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+    if kinds[output] != "FLOAT":
         made.graph.node.append(onnx.helper.make_node("Cast", [f"{PREFIX}{output}"], ["ours/answer"], name="ours/node/ours/answer", to=onnx.TensorProto.FLOAT))
         output = ""
     _wrap(made, f"{PREFIX}{inputs[0].name}", f"{PREFIX}{output}" if output else "ours/answer", shape, contract, size_px, opset)

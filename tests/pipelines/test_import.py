@@ -156,6 +156,23 @@ def test_an_answer_of_another_precision_is_taken(tmp_path: Path, kind: int) -> N
     assert engine_of(tmp_path / "m", model.SerializeToString(), SIZE).score_clips([clip])[0].logit == pytest.approx(redness(clip), abs=1e-2)
 
 
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32, TensorProto.UINT8, TensorProto.BOOL, TensorProto.BFLOAT16])
+def test_an_output_that_is_no_float_is_refused_and_the_file_s_answers_are_named(tmp_path: Path, kind: int) -> None:
+    """Classifiers put the class first: its 0 and 1 were taken for logits, p_fake 0.50 and 0.73 whatever the file itself was sure of."""
+    model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, SIZE, SIZE]))
+    model.graph.node.append(helper.make_node("Cast", ["logit"], ["label"], to=kind))
+    model.graph.output.insert(0, helper.make_tensor_value_info("label", kind, ["B"]))
+    content, name = model.SerializeToString(), TensorProto.DataType.Name(kind).lower()
+    for contract in (Contract(), Contract(output="label")):
+        with pytest.raises(ModelFileError, match=rf"'label' is {name}, an answer is float16, float32 or float64\n.*`--set output=`: logit\."):
+            adapt(content, contract, SIZE)
+    clip = golden_clips(SIZE, 2)[2]
+    assert engine_of(tmp_path / "m", content, SIZE, output="logit").score_clips([clip])[0].logit == pytest.approx(redness(clip), abs=1e-4)
+    del model.graph.output[1]
+    with pytest.raises(ModelFileError, match="Export it with its logits, or its probabilities"):
+        adapt(model.SerializeToString(), Contract(), SIZE)
+
+
 def test_a_free_size_may_be_written_as_minus_one(tmp_path: Path) -> None:
     clip = golden_clips(SIZE, 2)[2]
     engine = engine_of(tmp_path / "m", foreign(tmp_path / "f.onnx", [-1, 3, SIZE, SIZE]).read_bytes(), SIZE)
