@@ -95,8 +95,8 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
         raise refusal(f"the number of clips is fixed to {shape[0]}", "Export it with a free first dimension (dynamic_axes or dynamic_shapes).")
     names = [one.name for one in proto.graph.output]
     if inputs[0].name == INPUT and set(OUTPUTS) <= set(names) and len(shape) == 5 and shape[1] is None and shape[-1] in (size_px, None):
-        if ignored := [name for name in HOW if getattr(contract, name) != Contract.model_fields[name].default]:
-            raise refusal(f"it is one of ours, which says itself how it wants its pixels: {', '.join(ignored)} would not count", "Leave these out.")
+        if why := not_counting(contract):
+            raise refusal(why, "Leave these out.")
         return content
     if contract.output and contract.output not in names:
         raise refusal(f"it has no output {contract.output!r}, but {', '.join(names)}", "Name one of these as `output`.")
@@ -115,6 +115,12 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
         output = ""
     _wrap(made, f"{PREFIX}{inputs[0].name}", f"{PREFIX}{output}" if output else "ours/answer", shape, contract, size_px, opset)
     return bytes(made.SerializeToString(deterministic=True))
+
+
+def not_counting(contract: Contract) -> str:
+    """Why a contract cannot be that of a model of ours, '' where it can: of HOW it says nothing, or what goes without saying."""
+    ignored = [name for name in HOW if getattr(contract, name) != Contract.model_fields[name].default]
+    return f"it is one of ours, which says itself how it wants its pixels: {', '.join(ignored)} would not count" if ignored else ""
 
 
 def own_pixels(content: bytes, size_px: int) -> int:

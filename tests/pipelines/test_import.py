@@ -372,6 +372,19 @@ def test_bare_weights_are_exported_anew(root: Path, tmp_path: Path) -> None:
     assert found["trainable"] and found["threshold"] == 0.7 and found["model_sha256"] == sha256_file(tmp_path / "last-year.safetensors")
 
 
+def test_words_that_would_not_count_are_refused_of_bare_weights_too(root: Path, tmp_path: Path) -> None:
+    """They were taken, changed nothing, and stood in the card as what the model wants."""
+    from model.checkpoint import save_model
+
+    save_model(lively_model(), weights := tmp_path / "last-year.safetensors")
+    words = ["--set", "says=logits", "--set", "fake=0", "--set", "output=z", "--set", "channels=bgr", "--set", "mean=[1, 1, 1]", "--set", "std=[2, 2, 2]"]
+    with pytest.raises(ModelFileError, match=r"one of ours.*: says, fake, output, channels, mean, std would not count\n.*Leave these out"):
+        CliRunner().invoke(app, ["models", "import", str(weights), *words, *WHO, "-w", str(root)], catch_exceptions=False)
+    assert champion(Journal(root).events()) is None and not (root / "models/imported").exists()
+    found = run("models", "import", weights, "--set", "channels=rgb", "--set", "temperature=2", "--set", "about=ours", *WHO, "-w", root, "--json")
+    assert found["trainable"] and read_json(root / "models/imported/card.json")["temperature"] == 2
+
+
 def a_folder_of_ours(folder: Path, of: Any) -> Path:
     """Weights, their card with a threshold of 0.62, and the ONNX file of the network `of`."""
     from model.card import write_card
