@@ -30,6 +30,7 @@ SURE = 1e-6  # p_fake of 0 or 1 has no logit
 TOGETHER = 1e-3  # largest change of p_fake of a clip scored beside another one
 SEED = 20261121
 PREFIX = "foreign/"  # of every name of the file
+ANSWERS = ("FLOAT", "FLOAT16", "DOUBLE")  # types of an output that may be one, as ONNX calls them
 HOW = ("says", "fake", "output", "channels", "mean", "std")  # of a contract: what is written into the graph
 COLDEST, HOTTEST = 1e-3, 1e3  # temperatures that logits of any detector may need; beyond them all answers are 0 or 1, or all are 1/2
 Colour = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -94,21 +95,32 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
         raise refusal(f"the number of clips is fixed to {shape[0]}", "Export it with a free first dimension (dynamic_axes or dynamic_shapes).")
     names = [one.name for one in proto.graph.output]
     if inputs[0].name == INPUT and set(OUTPUTS) <= set(names) and len(shape) == 5 and shape[1] is None and shape[-1] in (size_px, None):
-        if ignored := [name for name in HOW if getattr(contract, name) != Contract.model_fields[name].default]:
-            raise refusal(f"it is one of ours, which says itself how it wants its pixels: {', '.join(ignored)} would not count", "Leave these out.")
+        if why := not_counting(contract):
+            raise refusal(why, "Leave these out.")
         return content
     if contract.output and contract.output not in names:
         raise refusal(f"it has no output {contract.output!r}, but {', '.join(names)}", "Name one of these as `output`.")
     if not np.asarray(contract.std, np.float32).all():
         raise refusal("a colour would be divided by 0", "Give three numbers above 0 as `std`.")
     output = contract.output or names[0]
+    kinds = {one.name: onnx.TensorProto.DataType.Name(one.type.tensor_type.elem_type) for one in proto.graph.output}
+    if kinds[output] not in ANSWERS:  # a class, such as classifiers put first: cast to float it would pass for a logit
+        answers = [name for name in names if kinds[name] in ANSWERS]
+        next_step = f"Name one with `--set output=`: {', '.join(answers)}." if answers else "Export it with its logits, or its probabilities, as an output."
+        raise refusal(f"its output {output!r} is {kinds[output].lower()}, an answer is float16, float32 or float64", next_step)
     made = compose.add_prefix(proto, PREFIX)
     _prefix_outer(made.graph)
-    if next(one for one in made.graph.output if one.name == f"{PREFIX}{output}").type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+    if kinds[output] != "FLOAT":
         made.graph.node.append(onnx.helper.make_node("Cast", [f"{PREFIX}{output}"], ["ours/answer"], name="ours/node/ours/answer", to=onnx.TensorProto.FLOAT))
         output = ""
     _wrap(made, f"{PREFIX}{inputs[0].name}", f"{PREFIX}{output}" if output else "ours/answer", shape, contract, size_px, opset)
     return bytes(made.SerializeToString(deterministic=True))
+
+
+def not_counting(contract: Contract) -> str:
+    """Why a contract cannot be that of a model of ours, '' where it can: of HOW it says nothing, or what goes without saying."""
+    ignored = [name for name in HOW if getattr(contract, name) != Contract.model_fields[name].default]
+    return f"it is one of ours, which says itself how it wants its pixels: {', '.join(ignored)} would not count" if ignored else ""
 
 
 def own_pixels(content: bytes, size_px: int) -> int:

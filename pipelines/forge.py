@@ -9,6 +9,7 @@ Forgers with weights first learn from the batch's own training faces; where thos
 """
 
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,7 @@ CRASHED = "forger crashed"
 NETWORKS = "forgers"  # folder of the weights, beside the clips
 MOST_FACES = 600  # that a forger learns from
 FEWEST_FOR_PROCESSES = 64  # starting processes costs seconds
+Excluded = Counter[tuple[str, str]]  # fakes that were not made, by forger and reason
 Draw = Callable[[np.ndarray, np.ndarray, np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
 
@@ -65,7 +67,7 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     """Write data/forged/<batch>/ and return its report. Safe to repeat; raises DataError for an unknown forger or missing faces."""
     refuse_unknown_forgers(settings.forge)
     folder, out = root / "data" / "faces" / batch, root / "data" / "forged" / batch
-    excluded: Counter[str] = Counter()
+    excluded: Excluded = Counter()
     clips = real_clips(root, batch, settings.split)
     jobs, groups = plan(folder, clips, settings, excluded), people_in_groups(clips, settings.seed)
     shutil.rmtree(out, ignore_errors=True)
@@ -76,12 +78,13 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
         progress = Progress("forge")
         for number, (job, result) in enumerate(zip(jobs, _results(jobs, networks, groups, settings), strict=True), start=1):
             if isinstance(result, str):
-                excluded[result] += 1
+                excluded[job.forger, result] += 1
             else:
                 writer.add(_row(job, *result, job.forger in outside), *result)
                 made[job.forger] += 1
             progress(number, len(jobs))
-    report: dict[str, Any] = {"batch": batch, "forged": sum(made.values()), "by_forger": dict(sorted(made.items())), "excluded": dict(sorted(excluded.items()))}
+    left_out = {f"{forger}: {why}": number for (forger, why), number in sorted(excluded.items())}
+    report: dict[str, Any] = {"batch": batch, "forged": sum(made.values()), "by_forger": dict(sorted(made.items())), "excluded": left_out}
     report["judged"] = sorted({clip["sample_id"] for clip in clips if clip["side"] != "train"})
     report["learned"] = sorted(set(networks) - outside)
     origins = {plugin.name: _origin(plugin) for plugin in settings.forge.plugins}
@@ -89,7 +92,17 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     if origins:
         report["plugins"] = origins
     write_json(out / "report.json", report)
+    _tell_idle(made, excluded)
     return report
+
+
+def _tell_idle(made: Mapping[str, int], excluded: Excluded) -> None:
+    """Print a line for each forger that was tried and made nothing: another one's fakes hide it, and nobody reads the report of a stage that went well."""
+    for forger in sorted({forger for forger, _ in excluded} - made.keys()):
+        reasons = Counter({why: number for (name, why), number in excluded.items() if name == forger})
+        (why, _), tries = reasons.most_common(1)[0], reasons.total()
+        times = "1 time" if tries == 1 else f"{tries} times"
+        print(f"  forge     {forger} made nothing, tried {times}; most often: {' '.join(why.split())}", file=sys.stderr, flush=True)
 
 
 def refuse_unknown_forgers(forge: ForgeSettings) -> None:
@@ -119,7 +132,7 @@ def _needs_donor(forger: str) -> bool:
     return forger in FORGERS and FORGERS[forger].needs_donor
 
 
-def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excluded: Counter[str]) -> list[ForgeJob]:
+def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excluded: Excluded) -> list[ForgeJob]:
     """The fakes to be made of real clips: forgers in rotation from a place that the id of the clip (of its video, where that is judged) gives, each once.
 
     Of more than `max_clips` the first fakes of as many clips as possible are made, by rank; donors are sought for these alone.
@@ -136,7 +149,7 @@ def plan(folder: Path, clips: Sequence[dict[str, Any]], settings: Settings, excl
         rotation = [*forgers[start:], *forgers[:start]]
         doable = [name for name in rotation if clip["clip_id"] not in alone or not _needs_donor(name)]
         if len(doable) < (number := min(_fakes_of(clip[unit], settings.forge.fakes_per_real, seed), len(rotation))):
-            excluded[NO_DONOR] += number - len(doable)
+            excluded.update((name, NO_DONOR) for name in [name for name in rotation if name not in doable][: number - len(doable)])
         for turn, name in enumerate(doable[:number]):
             own_seed = rank(seed, f"{clip[unit]}+{name}")
             wanted.append((turn, own_seed, ForgeJob(folder, name, clip, None, own_seed)))

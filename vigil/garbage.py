@@ -1,16 +1,30 @@
 """`vigil gc`: what lies in a workspace, what it costs, what may go and what may not, and why. Without `--delete` it only says so."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from feedback.learned import remember_all
-from workspace.errors import WorkspaceError
+from workspace.errors import DataError, WorkspaceError, first_few
 from workspace.journal import Event, Journal
 from workspace.lease import lease
-from workspace.objects import WORKSPACE, cache_of, is_cached, local_remote, needed_by, objects_in, refuse_damaged, revisions
+from workspace.objects import (
+    FOLDER,
+    NOBODY_KNOWS,
+    WORKSPACE,
+    cache_of,
+    is_cached,
+    local_remote,
+    named_by,
+    needed_by,
+    objects_in,
+    place_of,
+    refuse_damaged,
+    refuse_damaged_lists,
+    revisions,
+)
 from workspace.settings import Settings
 from workspace.state import batch_states, candidates, champion, open_cycle, previous, promoted
 
@@ -32,7 +46,9 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
     """What may go and what stays, with its bytes, the former deleted when asked: rows {what, path, files, bytes, why, kept, deleted}.
 
     `without_tags` are cycles' tags that a person gives up: what only they need may go, and they can then not be restored.
-    Raises LeaseHeldError while a cycle runs; keeps everything while one is unfinished. Raises WorkspaceError for a tag that may not be given up.
+    Lists of folders that the cache lacks are fetched from the DVC remote, also where nothing is to be deleted.
+    Raises LeaseHeldError while a cycle runs; keeps everything while one is unfinished. Raises WorkspaceError for a tag that may not be given up,
+    DataError where a list of files cannot be had: before anything is deleted.
     """
     without_tags = [tag if "/" in tag else f"vigil/{tag}" for tag in without_tags]  # a cycle is named bare everywhere else
     with lease(root, "gc"):
@@ -40,10 +56,11 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
         events = Journal(root).events()
         _refuse_tags(root, events, without_tags)
         running = open_cycle(events)
+        piles = list(_piles(root, settings, events, without_tags))
         if delete and not running:
             remember_all(root)  # what an erasure asks for later, and faces and tables told until now
         rows = []
-        for pile in _piles(root, settings, events, without_tags):
+        for pile in piles:
             kept = pile.kept or (f"{running.cycle} is not finished" if running else "")
             files = [file for path in pile.paths for file in _files(path)]
             if not files:
@@ -91,7 +108,7 @@ def _piles(root: Path, settings: Settings, events: Sequence[Event], without_tags
     yield Pile("handed-over cases", (private / "outbox",), "the service writes those that are not in a batch again")
     yield from _batches(root, events)
     yield from _models(root, events)
-    yield from _objects(root, settings, without_tags)
+    yield from _objects(root, settings, events, without_tags)
     yield Pile("models and reports in MLflow", (root / "mlartifacts",), kept=f"{NEVER}the registry serves models from them")
     yield Pile("runs in Prefect's database", (private / "prefect",), kept=f"{NEVER}a schedule may be using it")
     yield Pile("media of the service", (private / "media", private / "derived"), kept=f"{NEVER}feedback.retention says how long they stay")
@@ -119,9 +136,11 @@ def _models(root: Path, events: Sequence[Event]) -> Iterator[Pile]:
         yield Pile(f"files of the held model of {cycle}", (folder,), f"in DVC's cache: `dvc checkout models/{cycle}.dvc` brings them back", kept)
 
 
-def _objects(root: Path, settings: Settings, without_tags: Sequence[str]) -> Iterator[Pile]:
+def _objects(root: Path, settings: Settings, events: Sequence[Event], without_tags: Sequence[str]) -> Iterator[Pile]:
     """What DVC keeps: what nobody names, what only a tag that is given up names, and the rest, which stays."""
-    needed = needed_by(root, without_tags)
+    named = named_by(root)
+    _have_lists(root, settings, events, {name: md5s for name, md5s in named.items() if name not in without_tags})
+    needed = needed_by(root, without_tags, named)
     staying = set().union(*(md5s for name, md5s in needed.items() if name not in without_tags))
     given_up = set().union(*(needed[tag] for tag in without_tags)) - staying
     cache = cache_of(root)
@@ -142,8 +161,61 @@ def _objects(root: Path, settings: Settings, without_tags: Sequence[str]) -> Ite
         yield Pile(f"{place}: needed", tuple(path for md5, path in found.items() if md5 in staying), kept=f"{who} need it")
 
 
+def _have_lists(root: Path, settings: Settings, events: Sequence[Event], named: Mapping[str, set[str]]) -> None:
+    """Have in the cache the list of every folder that these branches and tags name: a clone has those of its own commit alone.
+
+    Looks on the DVC remote, then on that of the workspace that this one was cloned from. Raises DataError, saying what helps, where one cannot be had.
+    """
+    from workspace.remote import fetch, folder_away
+    from workspace.repository import origins_remote, set_remote
+
+    def lacking() -> dict[str, list[str]]:  # md5 of a list, and who needs it
+        here = objects_in(cache_of(root))
+        lists = {md5 for md5s in named.values() for md5 in md5s if md5.endswith(FOLDER)} - here.keys()
+        return {md5: [name for name, md5s in named.items() if md5 in md5s] for md5 in sorted(lists)}
+
+    if not (lists := lacking()):
+        return
+    refuse_damaged_lists(root)  # to fetch removes them
+    origins = origins_remote(root, settings.remote.url)
+    set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
+    try:
+        fetch(root, lists)
+        away = "" if origins or local_remote(root, settings.remote.url) else folder_away(root)
+        if origins and (lists := lacking()):
+            set_remote(root, origins)
+            fetch(root, lists)
+    except DataError as problem:
+        why = f"{len(lists)} lists of files that other branches and tags need are not in DVC's cache, and cannot be fetched: {problem.why}"
+        raise DataError(NOBODY_KNOWS, why=why, next_step=problem.next_step) from problem
+    finally:
+        set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
+    if lists := lacking():
+        raise _refuse_lost(root, events, lists, away)
+
+
+def _refuse_lost(root: Path, events: Sequence[Event], lists: Mapping[str, list[str]], away: str) -> DataError:
+    """What is said where lists of folders are neither here nor on the remote; `away` is the folder of one that is not there at all."""
+    names = sorted({name for needing in lists.values() for name in needing})
+    first = next(iter(lists))
+    why = f"the list of the folder {first[:12]}... is neither in DVC's cache nor on its remote; needed by {first_few(names)}"
+    if away:
+        next_step = "Bring it back, or mend `remote` in params.yaml; then run the command again."
+        return DataError(NOBODY_KNOWS, why=f"{why}; there is no DVC remote in {away}", next_step=next_step)
+    files = first_few([str(place_of(Path(), md5)) for md5 in lists])
+    next_step = f"Copy {files} into {cache_of(root)} from the cache or the remote of a workspace that has it."
+    if all(name.startswith("vigil/") and name not in _rollback_tags(events) for name in names):
+        next_step = f"Give up what needs it: {' '.join(f'--without-tag {name}' for name in names)}. Or: {next_step}"
+    return DataError(NOBODY_KNOWS, why=why, next_step=next_step)
+
+
+def _rollback_tags(events: Sequence[Event]) -> dict[str, str]:
+    """The tags of cycles to whose models `vigil models rollback` may go, and which those are."""
+    return {f"vigil/{model.cycle}": what for model, what in ((previous(events), "the model before it"), (champion(events), "the champion")) if model}
+
+
 def _refuse_tags(root: Path, events: Sequence[Event], tags: Sequence[str]) -> None:
-    needed = {f"vigil/{model.cycle}": what for model, what in ((previous(events), "the model before it"), (champion(events), "the champion")) if model}
+    needed = _rollback_tags(events)
     for tag in tags:
         if tag in needed or tag not in revisions(root) or not tag.startswith("vigil/"):
             why = f"it made {needed[tag]}, to which `vigil models rollback` may go" if tag in needed else "there is no such tag of a cycle"

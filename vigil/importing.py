@@ -155,7 +155,7 @@ def from_weights(source: Path, contract: "Contract", settings: Settings, folder:
     from model.card import CARD, ONNX, WEIGHTS, verify
     from model.checkpoint import load_model
     from model.export import export_onnx, parity
-    from model.foreign import golden_clips
+    from model.foreign import golden_clips, not_counting
 
     whole = source.is_dir()
     weights = source / WEIGHTS if whole else source
@@ -166,6 +166,8 @@ def from_weights(source: Path, contract: "Contract", settings: Settings, folder:
         raise ModelFileError(f"Refused {source}. Nothing was imported.", why="it is an import itself", next_step="Name the ONNX file that it came from.")
     sha256 = sha256_file(weights)
     network = load_model(weights, sha256)
+    if card is None and (why := not_counting(contract)):
+        raise ModelFileError(f"Refused {source}. Nothing was imported.", why=why, next_step="Leave these out.")
     size = settings.faces.size_px
     if network.size_px != size:
         raise ModelFileError(

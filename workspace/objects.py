@@ -6,7 +6,7 @@ needed, as for DVC's own `gc --all-branches --all-tags --workspace`. An input th
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from workspace.revisions import git
 WORKSPACE = "workspace"
 LOCK = "dvc.lock"
 FOLDER = ".dir"  # ends the md5 of a folder's list of files
+NOBODY_KNOWS = "Nobody can say which objects of DVC's cache are needed. Nothing was deleted."
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, yaml.YAMLError)  # of a list or a .dvc file that is none, or half of one
 
 
@@ -112,13 +113,13 @@ def named_by(root: Path) -> dict[str, set[str]]:
     return named
 
 
-def needed_by(root: Path, given_up: Collection[str] = ()) -> dict[str, set[str]]:
-    """What `named_by` says, with the files of folders.
+def needed_by(root: Path, given_up: Collection[str] = (), named: Mapping[str, set[str]] | None = None) -> dict[str, set[str]]:
+    """What `named_by` says (`named`, where it was asked already), with the files of folders.
 
     Raises DataError where the list of a folder is not in the cache, unless only tags that are `given_up` need it: nobody could then say what it holds.
     """
     stores, needed = objects_in(cache_of(root)), {}
-    for name, md5s in named_by(root).items():
+    for name, md5s in (named_by(root) if named is None else named).items():
         lists = [md5 for md5 in md5s if md5.endswith(FOLDER) and (md5 in stores or name not in given_up)]
         needed[name] = md5s.union(*(inside(stores, md5) for md5 in lists))
     return needed
@@ -211,19 +212,23 @@ def with_files(stores: dict[str, Path], md5s: Collection[str]) -> set[str]:
 def inside(stores: dict[str, Path], md5: str) -> set[str]:
     """The md5s of a folder's files, by its list. Raises DataError where the list is not among the `stores`, or cannot be read."""
     if md5 not in stores:
-        raise DataError(
-            "Nobody can say which objects of DVC's cache are needed. Nothing was deleted.",
-            why=f"the list of the folder {md5[:12]}... is not in the cache",
-            next_step="Run `dvc fetch --all-tags --all-branches` in the workspace, then run the command again; `--without-tag` for a tag that was given up.",
-        )
+        next_step = "Bring it from the DVC remote, or from a workspace that has it, then run the command again."
+        raise DataError(NOBODY_KNOWS, why=f"the list of the folder {md5[:12]}... is not in the cache", next_step=next_step)
     try:
         return {str(entry["md5"]) for entry in json.loads(stores[md5].read_bytes())}
     except UNREADABLE as problem:
-        raise DataError(
-            "Nobody can say which objects of DVC's cache are needed. Nothing was deleted.",
-            why=f"the list of a folder cannot be read: {stores[md5]}",
-            next_step="Run `vigil doctor --fix`: it removes the list and fetches it anew, then run the command again.",
-        ) from problem
+        raise _unreadable_list(stores[md5]) from problem
+
+
+def refuse_damaged_lists(root: Path) -> None:
+    """Raises DataError where the list of a folder in DVC's cache is damaged."""
+    for path in damaged_lists(cache_of(root)).values():
+        raise _unreadable_list(path)
+
+
+def _unreadable_list(path: Path) -> DataError:
+    next_step = "Run `vigil doctor --fix`: it removes the list and fetches it anew, then run the command again."
+    return DataError(NOBODY_KNOWS, why=f"the list of a folder cannot be read: {path}", next_step=next_step)
 
 
 def damaged_lists(cache: Path) -> dict[str, Path]:

@@ -145,6 +145,14 @@ def fetch(root: Path, oids: Collection[str]) -> None:
         raise DataError(UNREADABLE, why=f"{len(damaged)} of its objects are damaged: {', '.join(damaged[:3])}", next_step=next_step)
 
 
+def folder_away(root: Path) -> str:
+    """The folder of the DVC remote where nothing of one is, as where a disk is not mounted: DVC takes it for empty. '' for any other remote, and for none."""
+    with open_dvc(root) as repo:
+        if not remote_name(repo) or (remote := _remote_of(repo)).fs.protocol != "local":
+            return ""
+        return "" if Path(remote.path).is_dir() else str(Path(remote.path).parents[1])  # without files/md5
+
+
 def replace_damaged(root: Path, found: Verified) -> int:
     """Put right what `verify` found damaged, from this workspace's cache, and strike it from `found`; returns how many objects that were."""
     with open_dvc(root) as repo, remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):

@@ -453,12 +453,17 @@ def absent(root: Path) -> list[str]:
 
 
 def lending_remote(root: Path, remote_url: str) -> str:
-    """The remote of the workspace that this one was cloned from, where the settings want one within the workspace and it has none yet; else ''.
+    """The remote of the workspace that this one was cloned from, where the settings want one within the workspace and it has none yet; else ''."""
+    return "" if (root.resolve() / ".vigil" / Path(remote_url).expanduser()).exists() else origins_remote(root, remote_url)
+
+
+def origins_remote(root: Path, remote_url: str) -> str:
+    """The remote of the workspace that this one was cloned from, where the settings want one within the workspace; else ''.
 
     It lies where that workspace lies now, or else where the commit says: a workspace may have been moved since.
     """
     wanted = Path(".vigil") / Path(remote_url).expanduser()
-    if not remote_url or "://" in remote_url or (root.resolve() / wanted).exists():
+    if not remote_url or "://" in remote_url:
         return ""
     with open_dvc(root) as repo:
         committed = str(repo.config.get("remote", {}).get(REMOTE, {}).get("url", ""))

@@ -2,8 +2,9 @@
 
     python -P -m feedback.work.explainer --workspace ROOT [--model-dir DIR]
 
-A line {"id": detection} on stdin gives a line {"id", "explanation"} or {"id", "error"} on stdout; it ends when stdin does. The
-file is opened as the worker opens it, in a process of its own under limits, and judged by the model that made the verdict.
+A line {"id": detection} on stdin gives a line {"id", "explanation"} or {"id", "error"} on stdout; it ends when stdin does. `silent` beside an
+error: the store of the media, or the database, did not answer, which says nothing about the file. The file is opened as the worker opens it, in
+a process of its own under limits, and judged by the model that made the verdict.
 """
 
 import argparse
@@ -22,13 +23,13 @@ from feedback import audit
 from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
-from feedback.keep import MediaStore, derived_name
+from feedback.keep import MediaStore, StoreSilent, derived_name
 from feedback.secret import load_secret
 from feedback.webhooks import Webhooks
 from feedback.work.decoding import ChildFailed, Decoders, Opened
 from feedback.work.judging import bound_of, faces_of
 from feedback.work.worker import SHOWN_FRAMES, webp
-from workspace.errors import ModelFileError, VigilError
+from workspace.errors import DatabaseSilent, ModelFileError, VigilError
 from workspace.files import read_json, sha256_bytes, write_json
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
@@ -153,6 +154,8 @@ async def answer_lines(explainer: Explainer) -> None:
         detection_id = str(json.loads(line).get("id"))
         try:
             answer: dict[str, Any] = {"id": detection_id, "explanation": await explainer.explain(detection_id)}
+        except (StoreSilent, DatabaseSilent) as problem:
+            answer = {"id": detection_id, "error": problem.why, "silent": type(problem).__name__}
         except VigilError as problem:
             answer = {"id": detection_id, "error": problem.why}
         except Exception as problem:  # one file's trouble is not the next one's

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from feedback.forever import forever
-from workspace.errors import WorkspaceError
+from feedback.keep import StoreSilent
+from workspace.errors import DatabaseSilent, VigilError, WorkspaceError
 from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.work")
@@ -71,7 +72,10 @@ class Workers:
         return {name: process.pid for name, process in found.items() if process is not None and process.returncode is None}
 
     async def explain(self, detection_id: str) -> dict[str, Any]:
-        """The explanation of a verdict, from the explainer. Raises WorkspaceError with its reason, or where it takes too long."""
+        """The explanation of a verdict, from the explainer. Raises WorkspaceError with its reason, or where it takes too long.
+
+        StoreSilent or DatabaseSilent where one of these did not answer it: another try may help.
+        """
         async with self._explaining:
             if self._idle is not None:
                 self._idle.cancel()
@@ -84,7 +88,7 @@ class Workers:
             finally:
                 self._idle = asyncio.get_running_loop().call_later(EXPLAINER_IDLE_SECONDS, self._let_go)
         if "error" in answer:
-            raise WorkspaceError("The explanation could not be made.", why=answer["error"], next_step="The verdict stands without it.")
+            raise refusal(answer)
         return dict(answer["explanation"])
 
     # -- inside -----------------------------------------------------------------------------------------------------------------
@@ -154,6 +158,15 @@ class Workers:
     def _let_go(self) -> None:
         if self._explainer is not None and not self._explaining.locked() and self._explainer.stdin is not None:
             self._explainer.stdin.close()  # it ends by itself
+
+
+def refusal(answer: dict[str, Any]) -> VigilError:
+    """What an `error` of the explainer is to who asked: final, or where something was silent one to ask again about, as for every other request."""
+    what, again = "The explanation could not be made.", "Ask again; the verdict stands without it."
+    for kind in (StoreSilent, DatabaseSilent):
+        if answer.get("silent") == kind.__name__:
+            return kind(what, why=answer["error"], next_step=again)
+    return WorkspaceError(what, why=answer["error"], next_step="The verdict stands without it.")
 
 
 def worker_name(root: Path) -> str:

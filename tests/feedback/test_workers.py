@@ -1,14 +1,21 @@
 """The processes behind the service: killed ones come back, what they held is done again, explanations are kept and bounded."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+import yaml
 
-from tests.feedback.conftest import Service, wait_for
+from feedback.keep import StoreSilent
+from feedback.work.supervisor import refusal
+from tests.feedback.buckets import s3_server
+from tests.feedback.conftest import Service, running, wait_for
 from tests.feedback.world import open_to_others
+from workspace.errors import DatabaseSilent, WorkspaceError
 
 
 def processes(service: Service) -> dict[str, psutil.Process]:
@@ -65,6 +72,30 @@ def test_an_explanation_is_made_once_by_a_process_that_may_die(root: Path, servi
     other = service.detect(clip + b"\0").json()
     os.kill(processes(service)["explainer"].pid, signal.SIGKILL)
     assert service.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120).status_code == 200
+
+
+def test_a_store_that_does_not_answer_is_no_last_word_on_an_explanation(root: Path, models: tuple[Path, Path], clip: bytes) -> None:
+    """It was 409, which no client sends again, where every other request said 503."""
+    with s3_server("media"), contextlib.ExitStack() as stack:  # what is stored outlives the servers inside
+        with s3_server() as (endpoint, _):
+            params = yaml.safe_load((root / "params.yaml").read_text())
+            params["feedback"] |= {"media_url": "s3://media/x", "s3_endpoint_url": endpoint}
+            (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+            service = stack.enter_context(running(root, "--model-dir", str(models[0])))
+            service.until_ready()
+            verdict = service.detect(clip).json()
+        page = f"/v1/detections/{verdict['id']}/explanation"
+        silent = service.client.get(page, timeout=120)
+        assert (silent.status_code, silent.headers.get("retry-after")) == (503, "30"), silent.text
+        assert "the store of the media does not answer" in silent.json()["detail"] and silent.json()["next_step"].startswith("Ask again")
+        with s3_server(port=int(endpoint.rpartition(":")[2])):
+            assert service.client.get(page, timeout=120).status_code == 200, "what was silent is asked again"
+
+
+@pytest.mark.parametrize(("silent", "kind"), [("StoreSilent", StoreSilent), ("DatabaseSilent", DatabaseSilent), ("", WorkspaceError)])
+def test_what_the_explainer_says_of_silence_is_passed_on(silent: str, kind: type[Exception]) -> None:
+    said = refusal({"id": "x", "error": "so it is"} | ({"silent": silent} if silent else {}))
+    assert type(said) is kind and said.why == "so it is" and ("Ask again" in said.next_step) == bool(silent)
 
 
 def test_what_is_no_media_has_no_explanation(service: Service) -> None:

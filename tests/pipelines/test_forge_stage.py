@@ -111,9 +111,12 @@ def test_where_videos_are_judged_all_clips_of_one_meet_the_same_forger_and_donor
 def test_without_a_donor_a_forger_that_needs_none_steps_in_or_it_is_counted(tmp_path: Path) -> None:
     lonely = clips_of(2)
     assert {job.forger for job in plan(tmp_path, lonely)} == {"self_blend"}
-    excluded: Counter[str] = Counter()
+    excluded: forge.Excluded = Counter()
     assert forge.plan(tmp_path, lonely, demo_settings({"forge": {"forgers": ["landmark_swap"]}}), excluded) == []
-    assert excluded == {forge.NO_DONOR: 2}
+    assert excluded == {("landmark_swap", forge.NO_DONOR): 2}
+    excluded.clear()
+    two = {"forgers": ["landmark_swap", "self_blend"], "fakes_per_real": 2.0}
+    assert len(forge.plan(tmp_path, lonely, demo_settings({"forge": two}), excluded)) == 2 and excluded == {("landmark_swap", forge.NO_DONOR): 2}
 
 
 def test_donors_are_sought_only_for_the_fakes_that_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +221,24 @@ def test_whom_an_earlier_batch_keeps_for_evaluation_is_forged_as_the_judged_are_
 def test_too_few_faces_to_learn_from_is_a_reason_and_no_failure(workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.forgers.registry.FEWEST_FACES", 10_000)
     report = forge.run(workspace_copy, learned_settings(), "w1")
-    assert report["forged"] == 0 and report["excluded"] == {forge.TOO_FEW: 12}
+    assert report["forged"] == 0 and sum(report["excluded"].values()) == 12
+    assert set(report["excluded"]) == {f"decoder_resize: {forge.TOO_FEW}", f"autoencoder_swap: {forge.TOO_FEW}"}
+
+
+def test_a_forger_that_never_works_is_named_where_people_look(workspace_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its reasons stood without its name among those of others, and their fakes hid that it made none."""
+    program = tmp_path / "forger.sh"
+    program.write_text("#!/bin/sh\necho no weights\necho here >&2\nexit 3\n")
+    program.chmod(0o755)
+    plugins = [{"name": "broken", "command": [str(program)]}, {"name": "missing", "onnx": str(tmp_path / "nowhere.onnx")}]
+    forgery = {"forgers": ["broken", "missing", "self_blend"], "plugins": plugins, "fakes_per_real": 3.0}
+    report = forge.run(workspace_copy, demo_settings({"forge": forgery}), "w1")
+    assert report["by_forger"] == {"self_blend": 12}
+    assert {why.partition(": ")[0]: number for why, number in report["excluded"].items()} == {"broken": 12, "missing": 12}
+    assert read_json(workspace_copy / "data" / "forged" / "w1" / "report.json")["excluded"]["broken: it ended with 3: no weights\nhere"] == 12
+    said = [line for line in capsys.readouterr().err.splitlines() if "made nothing" in line]
+    assert said[0] == "  forge     broken made nothing, tried 12 times; most often: it ended with 3: no weights here"
+    assert len(said) == 2 and said[1].startswith("  forge     missing made nothing, tried 12 times") and "nowhere.onnx" in said[1]
 
 
 def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(workspace_copy: Path, tmp_path: Path) -> None:
@@ -238,7 +258,7 @@ def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(work
     assert sum(n for why, n in lost["excluded"].items() if "nowhere.onnx" in why) == 12 - lost["by_forger"]["self_blend"] > 0, lost
     assert lost["plugins"] == {"missing": ""}
     report = forge.run(workspace_copy, demo_settings({"forge": {"forgers": ["negative"], "plugins": [plugin]}}), "w1")
-    failed = sum(n for why, n in report["excluded"].items() if why.endswith("odd"))
+    failed = sum(n for why, n in report["excluded"].items() if why.startswith("negative: ") and why.endswith("odd"))
     assert report["forged"] + failed == 12 and min(report["forged"], failed) > 0 and report["plugins"]["negative"][0] == sys.executable
     row = rows_of(read_index(workspace_copy / "data" / "forged" / "w1"))[0]
     assert row["generator"] == "negative" and row["label"] == "fake"

@@ -156,6 +156,23 @@ def test_an_answer_of_another_precision_is_taken(tmp_path: Path, kind: int) -> N
     assert engine_of(tmp_path / "m", model.SerializeToString(), SIZE).score_clips([clip])[0].logit == pytest.approx(redness(clip), abs=1e-2)
 
 
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32, TensorProto.UINT8, TensorProto.BOOL, TensorProto.BFLOAT16])
+def test_an_output_that_is_no_float_is_refused_and_the_file_s_answers_are_named(tmp_path: Path, kind: int) -> None:
+    """Classifiers put the class first: its 0 and 1 were taken for logits, p_fake 0.50 and 0.73 whatever the file itself was sure of."""
+    model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, SIZE, SIZE]))
+    model.graph.node.append(helper.make_node("Cast", ["logit"], ["label"], to=kind))
+    model.graph.output.insert(0, helper.make_tensor_value_info("label", kind, ["B"]))
+    content, name = model.SerializeToString(), TensorProto.DataType.Name(kind).lower()
+    for contract in (Contract(), Contract(output="label")):
+        with pytest.raises(ModelFileError, match=rf"'label' is {name}, an answer is float16, float32 or float64\n.*`--set output=`: logit\."):
+            adapt(content, contract, SIZE)
+    clip = golden_clips(SIZE, 2)[2]
+    assert engine_of(tmp_path / "m", content, SIZE, output="logit").score_clips([clip])[0].logit == pytest.approx(redness(clip), abs=1e-4)
+    del model.graph.output[1]
+    with pytest.raises(ModelFileError, match="Export it with its logits, or its probabilities"):
+        adapt(model.SerializeToString(), Contract(), SIZE)
+
+
 def test_a_free_size_may_be_written_as_minus_one(tmp_path: Path) -> None:
     clip = golden_clips(SIZE, 2)[2]
     engine = engine_of(tmp_path / "m", foreign(tmp_path / "f.onnx", [-1, 3, SIZE, SIZE]).read_bytes(), SIZE)
@@ -353,6 +370,19 @@ def test_bare_weights_are_exported_anew(root: Path, tmp_path: Path) -> None:
     save_model(lively_model(), tmp_path / "last-year.safetensors")
     found = run("models", "import", tmp_path / "last-year.safetensors", "--set", "threshold=0.7", *WHO, "-w", root, "--json")
     assert found["trainable"] and found["threshold"] == 0.7 and found["model_sha256"] == sha256_file(tmp_path / "last-year.safetensors")
+
+
+def test_words_that_would_not_count_are_refused_of_bare_weights_too(root: Path, tmp_path: Path) -> None:
+    """They were taken, changed nothing, and stood in the card as what the model wants."""
+    from model.checkpoint import save_model
+
+    save_model(lively_model(), weights := tmp_path / "last-year.safetensors")
+    words = ["--set", "says=logits", "--set", "fake=0", "--set", "output=z", "--set", "channels=bgr", "--set", "mean=[1, 1, 1]", "--set", "std=[2, 2, 2]"]
+    with pytest.raises(ModelFileError, match=r"one of ours.*: says, fake, output, channels, mean, std would not count\n.*Leave these out"):
+        CliRunner().invoke(app, ["models", "import", str(weights), *words, *WHO, "-w", str(root)], catch_exceptions=False)
+    assert champion(Journal(root).events()) is None and not (root / "models/imported").exists()
+    found = run("models", "import", weights, "--set", "channels=rgb", "--set", "temperature=2", "--set", "about=ours", *WHO, "-w", root, "--json")
+    assert found["trainable"] and read_json(root / "models/imported/card.json")["temperature"] == 2
 
 
 def a_folder_of_ours(folder: Path, of: Any) -> Path:

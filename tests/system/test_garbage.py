@@ -23,7 +23,7 @@ from workspace.files import sha256_bytes
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.manifest import read_manifest
-from workspace.objects import cache_of, objects_in
+from workspace.objects import cache_of, named_by, objects_in, place_of
 from workspace.remote import pull, verify
 from workspace.repository import commit, dvc_add, push, reproduce, set_remote
 from workspace.settings import load_settings
@@ -152,6 +152,8 @@ def test_gc_keeps_everything_while_a_cycle_is_unfinished_and_waits_for_nobody(ro
 
 
 def test_a_tag_goes_only_when_it_is_named_and_never_one_to_which_a_rollback_leads(root: Path, tmp_path: Path) -> None:
+    set_remote(root, "remote")  # its own, not the template's
+    push(root)
     for tag, why in ((f"vigil/{CYCLES[2]}", "champion"), (f"vigil/{CYCLES[0]}", "before it"), ("vigil/2020-W01.1", "no such tag"), ("main", "no such tag")):
         refused = vigil("gc", "--delete", "--without-tag", tag, "-w", root, check=False)
         assert refused.returncode == 1 and why in refused.stderr, refused.stderr
@@ -164,13 +166,88 @@ def test_a_tag_goes_only_when_it_is_named_and_never_one_to_which_a_rollback_lead
     assert f"vigil gc --delete --without-tag {CYCLES[1]}" in vigil("gc", "--without-tag", CYCLES[1], "-w", root).stdout
     assert "DVC's cache: needed by a tag given up" not in garbage(root), "not unless it is asked for"
     garbage(root, "--delete", "--without-tag", CYCLES[1])
-    refused = vigil("gc", "-w", root, check=False)
-    assert refused.returncode == 1 and "--without-tag" in refused.stderr, "the list of its files is gone too"
+    (root / ".vigil" / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (root / ".vigil" / "checkpoints" / "half.pt").write_bytes(b"x")
+    refused = vigil("gc", "--delete", "-w", root, check=False)
+    assert refused.returncode == 1 and f"Give up what needs it: --without-tag vigil/{CYCLES[1]}" in refused.stderr, "the list of its files is gone too"
+    assert (root / ".vigil" / "checkpoints" / "half.pt").exists(), "nothing was deleted, as it says"
     assert garbage(root, "--without-tag", f"vigil/{CYCLES[1]}")["DVC's cache: needed"]["kept"]
     assert restored(root, tmp_path / "kept", f"vigil/{CYCLES[0]}").joinpath("models", CYCLES[0], "model.safetensors").exists()
     with pytest.raises(Exception, match=r"(?i)missing|not exist|checkout|failed"):
         there = restored(root, tmp_path / "lost", f"vigil/{CYCLES[1]}")
         assert (there / "models" / CYCLES[1] / "model.safetensors").exists(), "its files are missing"
+
+
+def erased_and_cloned(root: Path, pictures: list[bytes], clone: Path) -> Path:
+    """A clone of a workspace out of which a picture was erased, with what the clone's own commit names."""
+    push(root)
+    vigil("erase", sha256_bytes(pictures[0]), "--who", "ada", "--why", "asked to", "-w", root)
+    push(root)
+    subprocess.run(["git", "clone", "-q", str(root), str(clone)], check=True)
+    vigil("doctor", "--pull", "-w", clone, check=False)
+    assert needed_here(clone), "the lists of before the erasure are named by tags alone"
+    return clone
+
+
+def needed_here(root: Path) -> set[str]:
+    """The lists of folders that some branch or tag names and the cache lacks."""
+    return {md5 for md5s in named_by(root).values() for md5 in md5s if md5.endswith(".dir")} - objects_in(cache_of(root)).keys()
+
+
+@pytest.mark.parametrize("store", ["its own folder", "a folder", "s3"])
+def test_a_clone_of_after_an_erasure_fetches_the_lists_of_earlier_commits(store: str, root: Path, pictures: list[bytes], tmp_path: Path) -> None:
+    """It was told to fetch what is erased, which cannot be, or to give up the champion's tag, which is refused."""
+    with s3_server("vault") as (endpoint, _):
+        places = {"its own folder": ("remote", ""), "a folder": (str(tmp_path / "store"), ""), "s3": ("s3://vault/store", endpoint)}
+        url, endpoint = places[store]
+        change_settings(root, {"remote": {"url": url, "s3_endpoint_url": endpoint}})
+        set_remote(root, url, endpoint)
+        commit(root, "another remote")
+        clone = erased_and_cloned(root, pictures, tmp_path / "clone")
+        settings, gone = (clone / "params.yaml").read_text(), objects_in(cache_of(clone)).keys()
+        assert garbage(clone)["DVC's cache: needed"]["kept"] and needed_here(clone) == set()
+        added = objects_in(cache_of(clone)).keys() - gone
+        assert added and all(md5.endswith(".dir") for md5 in added), "no more than the lists"
+        assert (clone / "params.yaml").read_text() == settings
+        garbage(clone, "--delete")
+        assert needed_here(clone) == set() and read_manifest(clone / "data" / "raw" / batch_of(clone)) is not None
+
+
+def test_where_the_remote_is_away_or_lacks_a_list_nothing_is_deleted_and_what_helps_is_said(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    change_settings(root, {"remote": {"url": str(store)}})
+    set_remote(root, str(store))
+    commit(root, "another remote")
+    clone = erased_and_cloned(root, pictures, tmp_path / "clone")
+    checkpoint = clone / ".vigil" / "checkpoints" / "half.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"x")
+    held = objects_in(cache_of(clone))
+
+    def refused(*says: str) -> None:
+        done = vigil("gc", "--delete", "-w", clone, check=False)
+        assert done.returncode == 1 and "Nothing was deleted" in done.stderr and "Traceback" not in done.stderr, done.stderr
+        assert all(one in done.stderr for one in says), done.stderr
+        assert objects_in(cache_of(clone)) == held and checkpoint.exists()
+
+    store.rename(tmp_path / "unmounted")
+    refused(f"there is no DVC remote in {store}\n", "Bring it back")
+    with s3_server("vault") as (endpoint, _):
+        change_settings(clone, {"remote": {"url": "s3://vault/x", "s3_endpoint_url": "http://127.0.0.1:9"}})
+        refused("cannot be fetched", "127.0.0.1:9", "Check `remote` in params.yaml")
+        change_settings(clone, {"remote": {"url": "s3://wrong/x", "s3_endpoint_url": endpoint}})
+        refused("cannot be fetched", "NoSuchBucket", "Check `remote` in params.yaml")
+    (tmp_path / "unmounted").rename(store)
+    change_settings(clone, {"remote": {"url": str(store), "s3_endpoint_url": ""}})
+    lost = {md5: objects_in(store)[md5] for md5 in needed_here(clone)}
+    for md5, path in lost.items():
+        path.rename(tmp_path / md5)
+    refused(f"vigil/{CYCLES[2]}", f"Copy files/md5/{min(lost)[:2]}/{min(lost)[2:]}", str(cache_of(clone)))
+    for md5 in lost:
+        place = place_of(cache_of(clone), md5)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / md5, place)
+    assert garbage(clone, "--delete")["training checkpoints"]["deleted"] and not checkpoint.exists()
 
 
 def test_faces_of_a_dropped_batch_may_go(root: Path) -> None:
