@@ -43,10 +43,13 @@ def read_image(source: Source) -> np.ndarray:
         raise media_error(source, "picture too large")
     encoded = np.frombuffer(content, np.uint8)
     boxed = content[4:8] == b"ftyp"  # its boxes say how it is shown, whatever its EXIF entry says beside them
+    by_library = content[:2] in OPAQUE
     try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if boxed else 0))
-        if picture is not None and content[:2] not in OPAQUE:
-            picture = _over_grey(encoded, picture, depth_of(content) if boxed else None, by_exif=not boxed)
+        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | (0 if by_library else cv2.IMREAD_IGNORE_ORIENTATION))
+        if picture is not None and not by_library:
+            picture, exif = _over_grey(encoded, picture, depth_of(content) if boxed else None)
+            if not boxed:
+                picture = turned(picture, *EXIF_TURNS.get(_exif_orientation(exif or _exif_of_png(content)), (False, 0)))
     except cv2.error as problem:
         raise media_error(source, "picture too large" if "pixels" in str(problem).lower() else "truncated or corrupt") from problem
     if picture is None:
@@ -119,25 +122,37 @@ def _claimed_pixels(content: bytes) -> int:
     return 0
 
 
-def _over_grey(encoded: np.ndarray, picture: np.ndarray, depth: int | None, by_exif: bool) -> np.ndarray:
-    """The `picture` that was made of `encoded`, over grey where it has transparent parts: OpenCV gives these with the picture as it is stored, not upright.
+def _over_grey(encoded: np.ndarray, picture: np.ndarray, depth: int | None) -> tuple[np.ndarray, bytes]:
+    """The `picture` that was made of `encoded`, as it is stored, over grey where it has transparent parts; and its EXIF entry, which may be empty.
 
     `depth`: bits of a colour, where not all of those that OpenCV gives are used: of an AVIF 10 or 12 of 16.
     """
     raw, kinds, found = cv2.imdecodeWithMetadata(encoded, flags=cv2.IMREAD_UNCHANGED)
+    exif = {kind: bytes(content) for kind, content in zip(kinds, found, strict=True)}.get(cv2.IMAGE_METADATA_EXIF, b"")
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
-        return picture
+        return picture, exif
     bits = depth if depth and 8 <= depth <= 8 * raw.itemsize else 8 * raw.itemsize
     colour = (raw[:, :, 2::-1] >> (bits - 8)).astype(np.uint8)  # and not of `picture`: of an AVIF with alpha that has red for blue
     alpha = raw[:, :, 3:].astype(np.float32) / ((1 << bits) - 1)
     if alpha.min() < 1:
         colour = np.rint(colour * alpha + GREY * (1 - alpha)).astype(np.uint8)
-    exif = {kind: bytes(content) for kind, content in zip(kinds, found, strict=True)}.get(cv2.IMAGE_METADATA_EXIF, b"")
-    return turned(colour, *EXIF_TURNS.get(_exif_orientation(exif), (False, 0))) if by_exif else colour
+    return colour, exif
+
+
+def _exif_of_png(content: bytes) -> bytes:
+    """The EXIF entry of a PNG, which OpenCV tells of none that moves; empty where there is none, and for other kinds."""
+    at = 8
+    while content[:4] == b"\x89PNG" and at + 8 <= len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        if content[at + 4 : at + 8] == b"eXIf":
+            return content[at + 8 : at + 8 + length]
+        at += 12 + length
+    return b""
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """The orientation of an Exif entry, which is built like a TIFF; 0 where it has none."""
+    """The orientation of an Exif entry, which is built like a TIFF, some with their name before it; 0 where it has none."""
+    exif = exif.removeprefix(b"Exif\0\0")
     order = ">" if exif[:2] == b"MM" else "<"
     try:
         (start,) = struct.unpack_from(f"{order}I", exif, 4)
