@@ -163,9 +163,9 @@ def test_of_large_pictures_fewer_are_held_in_memory(monkeypatch, most_pixels, ah
     assert shown == 29
 
 
-@pytest.mark.parametrize("name", ["a.avi", "a.asf", "a.mp4"])
+@pytest.mark.parametrize("name", ["a.avi", "a.asf", "a.mxf", "a.mp4"])
 def test_pictures_that_an_avi_holds_in_decoding_order_are_shown_in_theirs(tmp_path, name):
-    """Codecs whose pictures refer to later ones: an AVI has no place for the time at which each is shown."""
+    """Codecs whose pictures refer to later ones: an AVI has no place for the time at which each is shown, nor has an MXF of H.264."""
     source = write_video(tmp_path / name, grey_steps(30), gop=30, preset="veryfast", options={"b-adapt": "0", "bf": "3"})
     assert numbers(source, [k / 25 for k in range(30)]) == [(k / 25, k) for k in range(30)]
     assert numbers(source, [0.2, 0.44, 0.8]) == [(0.2, 5), (0.44, 11), (0.8, 20)]
