@@ -80,7 +80,7 @@ def probe(source: Source) -> MediaInfo:
         width, height = _square_size(frame, stream)
         if _turns(frame)[1] % 2:
             width, height = height, width
-        duration = (_may_start_anew(container) and measured_seconds(source)) or _duration(container, stream)
+        duration = (_may_start_anew(container) and measured_seconds(source)) or _duration(container, stream) or measured_seconds(source)
         count = stream.frames or (round(duration * fps) if duration and fps else 0)
         return MediaInfo("video", width, height, duration, fps, count, stream.codec_context.name, _begins_seconds(frame, container))
 
@@ -382,11 +382,10 @@ def _frame_seconds(frame: Any, stream: Any) -> float:
 
 
 def _duration(container: Any, stream: Any) -> float:
+    """As the header says; 0 where it does not. The packets would not tell here: the decoder has taken the first of them."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    if container.duration:
-        return float(container.duration / av.time_base)
-    return _packet_seconds(container, stream)
+    return float((container.duration or 0) / av.time_base)
 
 
 def _packet_seconds(container: Any, stream: Any) -> float:

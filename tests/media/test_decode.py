@@ -339,6 +339,23 @@ def test_probe_reports_the_video(tmp_path):
     assert info.fps == pytest.approx(10, abs=0.01) and info.duration_seconds == pytest.approx(2, abs=0.11)
 
 
+@pytest.mark.parametrize("count", [2, 4, 30])
+def test_a_recording_without_a_length_in_its_header_is_as_long_as_its_pictures(tmp_path, count):
+    """As browsers and OBS write it: what the decoder had taken already was not counted, of a short one all."""
+    with_length = write_video(tmp_path / "a.mp4", grey_steps(count), preset="veryfast")
+    with av.open(str(with_length)) as container, av.open(str(tmp_path / "b.mkv"), "w", container_options={"live": "1"}) as written:
+        target = written.add_stream_from_template(container.streams.video[0])
+        for packet in container.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = target
+                written.mux(packet)
+    with av.open(str(tmp_path / "b.mkv")) as container:
+        assert not container.duration and not container.streams.video[0].duration
+    info = probe(tmp_path / "b.mkv")
+    assert info.duration_seconds == pytest.approx(count / 25, abs=0.01)
+    assert shown_seconds(tmp_path / "b.mkv", info) == pytest.approx(count / 25, abs=0.01)
+
+
 def test_a_phone_video_is_turned_upright(tmp_path):
     content = turned_clockwise(write_video(tmp_path / "a.mp4", [corner_mark()] * 3).read_bytes())
     info = probe(content)
