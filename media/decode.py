@@ -76,7 +76,8 @@ def probe(source: Source) -> MediaInfo:
         if frame is None:
             raise media_error(source, "truncated or corrupt")
         if container.format.name == "gif" and next(frames, None) is None:
-            return MediaInfo("image", frame.width, frame.height, 0.0, 0.0, 1, "gif")  # as `read_image` reads it
+            height, width = read_image(source).shape[:2]  # which is what everybody reads then, and refuses one that was cut short
+            return MediaInfo("image", width, height, 0.0, 0.0, 1, "gif")
         width, height = _square_size(frame, stream)
         if _turns(frame)[1] % 2:
             width, height = height, width

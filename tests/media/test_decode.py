@@ -539,8 +539,20 @@ def test_a_gif_of_one_picture_is_a_photo_and_one_that_moves_a_video():
     info = probe(still.getvalue())
     assert (info.kind, info.width, info.height, info.frames, info.codec) == ("image", 80, 60, 1, "gif") and is_red(read_image(still.getvalue())[5, 5])
     assert probe(moving.getvalue()).kind == "video" and len(list(read_frames(moving.getvalue(), [0.0, 0.1, 0.2]))) == 3
-    with pytest.raises(MediaError, match="truncated or corrupt"):
-        read_image(still.getvalue()[:-40])
+    for read in (read_image, probe):
+        with pytest.raises(MediaError, match="truncated or corrupt"):
+            read(still.getvalue()[:-40])
+
+
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.45])
+def test_a_gif_that_was_cut_in_its_first_picture_is_refused_by_all_who_read_it(part):
+    """FFmpeg fills it up, OpenCV does not: it came in as a good photo, and had no verdict and no face ever after."""
+    noise, content = np.random.default_rng(1).integers(0, 255, (2, 60, 80), dtype=np.uint8), io.BytesIO()
+    Image.fromarray(noise[0]).save(content, "GIF", save_all=True, append_images=[Image.fromarray(noise[1])], duration=100)
+    assert probe(content.getvalue()).kind == "video"
+    for read in (read_image, probe):
+        with pytest.raises(MediaError, match="truncated or corrupt"):
+            read(content.getvalue()[: int(part * len(content.getvalue()))])
 
 
 def test_the_last_picture_of_a_gif_is_shown_as_long_as_it_says():
