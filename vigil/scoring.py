@@ -94,7 +94,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     refuse_unknown_mode(mode)
     from model.aggregate import band
     from model.inference import Engine, FileVerdict
-    from vigil.reading import printable
+    from workspace.errors import printable
 
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
