@@ -35,7 +35,7 @@ from feedback.database import Database, exists, now
 from feedback.keep import OUTBOX_FOLDER, MediaStore
 from feedback.tables import CASES, OUTBOX, REVIEWS
 from media.names import AVIF_BRANDS, begins_as_photo
-from workspace.files import private_folder
+from workspace.files import CsvLines, private_folder
 from workspace.settings import IdentityRule, QueueSettings, Settings, SourceSettings
 
 LOG = logging.getLogger("vigil.handover")
@@ -221,7 +221,7 @@ def _write_folder(root: Path, batch: str, pending: Sequence[Waiting], media: Med
             }
         )
     with open(hidden / TABLE, "w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(CsvLines(handle), COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
         handle.flush()
