@@ -403,7 +403,13 @@ def _packet_seconds(container: Any, stream: Any) -> float:
     if not starts:
         return 0.0
     few = min(len(starts), REORDER + 1)
-    last = [end for at, end in enumerate(ends[-few:]) if end <= min(ends[len(ends) - few + at :]) + LEAP_SECONDS]
+    leap = max(LEAP_SECONDS, few * float(np.median(np.diff(np.sort(starts))))) if few > 1 else LEAP_SECONDS  # pictures may stand long, each of them
+    last = []
+    for at in range(len(starts) - few, len(starts)):
+        reordered = min(starts[at:]) < starts[at]  # then its packet says when the next one is decoded, not how long it is shown
+        end = starts[at] + ends[-1] - starts[-1] if reordered else ends[at]
+        if end <= min(ends[at:]) + leap:
+            last.append(end)
     low = min(min(starts[:few]), sorted(starts)[few - 1])
     high = max(max(last), sorted(ends)[-few])
     return max(0.0, high - low)

@@ -215,6 +215,18 @@ def test_where_packets_do_not_tell_when_the_last_pictures_are_shown_the_header_d
     assert measured_seconds(source) < 29.5 < shown_seconds(source, probe(source)) < 30.5
 
 
+@pytest.mark.parametrize("apart_seconds", [4, 20, 1800])
+@pytest.mark.parametrize("count", [3, 12, 30])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_pictures_that_stand_long_are_shown_to_the_end_though_they_come_out_of_order(tmp_path, name, count, apart_seconds):
+    """The last was taken for one that is stamped far ahead of those that follow it in the file: of three an hour apart, half of the video was looked at."""
+    stamps = [1000 * apart_seconds * k for k in range(count)]
+    source = write_video(tmp_path / name, grey_steps(count), stamps, gop=30, preset="veryfast", options={"b-adapt": "0", "bf": "3"})
+    last = stamps[-1] / 1000
+    assert measured_seconds(source) == pytest.approx(last, abs=0.1) and shown_seconds(source, probe(source)) == pytest.approx(last, abs=0.1)
+    assert numbers(source, [last - 1, last]) == [(last - 1, count - 2), (last, count - 1)]
+
+
 @pytest.mark.parametrize("name", ["b.mkv", "b.mp4", "b.ts"])
 def test_a_film_that_follows_its_sound_begins_where_a_player_shows_it(tmp_path, name):
     late = write_video(tmp_path / "a.mkv", grey_steps(10), [2000 + 40 * k for k in range(10)])
