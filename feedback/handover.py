@@ -34,7 +34,7 @@ from feedback import audit
 from feedback.database import Database, exists, now
 from feedback.keep import OUTBOX_FOLDER, MediaStore
 from feedback.tables import CASES, OUTBOX, REVIEWS
-from media.names import AVIF_BRANDS, begins_as_photo
+from media.names import AVIF_BRANDS, TIFF_MARKS, begins_as_photo
 from workspace.files import CsvLines, private_folder
 from workspace.settings import IdentityRule, QueueSettings, Settings, SourceSettings
 
@@ -272,8 +272,7 @@ _MAGIC = (
     (8, b"WEBP", ".webp"),
     (8, b"AVI ", ".avi"),
     (0, b"BM", ".bmp"),
-    (0, b"II*\x00", ".tif"),
-    (0, b"MM\x00*", ".tif"),
+    *((0, mark, ".tif") for mark in TIFF_MARKS),
     (0, b"\x1aE\xdf\xa3", ".mkv"),
     (4, b"ftypqt", ".mov"),
     (4, b"ftyp", ".mp4"),

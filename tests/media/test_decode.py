@@ -605,7 +605,7 @@ def test_see_through_parts_of_a_tiff_are_laid_over_black_and_over_nothing_else()
 
 BEGINNINGS = [
     b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\0\4ab", b"\x89PNG\r\n\x1a\n", b"BM",
-    b"II*\0", b"MM\0*", b"RIFF\0\0\0\0WEBP", b"GIF89a", b"\0\0\0\x20ftypavif",
+    b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF\0\0\0\0WEBP", b"GIF89a", b"\0\0\0\x20ftypavif",
 ]  # fmt: skip
 
 
@@ -682,6 +682,23 @@ def test_a_tiff_of_too_many_bits_is_told_by_them(kind, channels):
         read_image(tiff)
     with pytest.raises(MediaError, match="truncated or corrupt"):
         read_image(tiff[: len(tiff) // 2])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_big_tiff_is_a_photo(order, orientation):
+    """It was called no media file, though the library that reads TIFF reads it."""
+    pixels = corner_mark().tobytes()
+    tags = [(256, 80), (257, 60), (258, 8), (259, 1), (262, 2), (273, 16), (274, orientation), (277, 3), (278, 60), (279, len(pixels))]
+    rows = b"".join(struct.pack(f"{order}HHQQ", tag, 16, 1, value) for tag, value in tags)  # each of 64 bits
+    head = struct.pack(f"{order}2sHHHQ", b"II" if order == "<" else b"MM", 43, 8, 0, 16 + len(pixels))
+    content = head + pixels + struct.pack(f"{order}Q", len(tags)) + rows + bytes(8)
+    picture = read_image(content)
+    assert picture.shape == ((80, 60, 3) if orientation == 6 else (60, 80, 3)) and is_red(picture[5, -5 if orientation == 6 else 5])
+    assert (probe(content).kind, probe(content).codec) == ("image", "tiff")
+    for read in (probe, read_image):
+        with pytest.raises(MediaError, match="truncated or corrupt"):
+            read(content[:5000])
 
 
 def test_a_missing_file_has_a_reason(tmp_path):
