@@ -19,13 +19,15 @@ from workspace.errors import MediaError
 Source = Path | bytes
 HEIC = "HEIC is not read: save it as JPEG or PNG"
 DEEP_TIFF = "TIFF of 32 bits is not read: save it with 8 or 16"
+PACKED_TIFF = "TIFF in LZMA, Zstandard or WebP is not read: save it with LZW or Deflate"
 UNREAD = "the file cannot be read"  # its disk fails, its name is too long
 REASONS = (
     "file not found", "no permission to read it", UNREAD, "a folder", "not a regular file", "empty file", "not a media file", "truncated or corrupt",
-    "no video stream", "picture too large", HEIC, DEEP_TIFF,
+    "no video stream", "picture too large", HEIC, DEEP_TIFF, PACKED_TIFF,
 )  # fmt: skip
 OPAQUE = (b"\xff\xd8", b"BM", b"II", b"MM")  # JPEG and bitmaps; a TIFF is laid over black by its library already
 EXIF_ORIENTATION = 0x0112
+TIFF_PACKING, UNREAD_PACKINGS = 0x0103, (34925, 50000, 50001)  # LZMA, Zstandard, WebP: OpenCV's wheels are built without them
 EXIF_TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}  # as `turned` takes them
 BRANDS_BYTES = 256  # the brands of a file are looked for in so many; phones write six or so, of 4 bytes
 GREY = 127  # under transparent parts
@@ -49,7 +51,7 @@ def read_image(source: Source) -> np.ndarray:
         if picture is not None and not by_library:
             picture, exif = _over_grey(encoded, picture, depth_of(content) if boxed else None)
             if not boxed:
-                picture = turned(picture, *EXIF_TURNS.get(_exif_orientation(exif or _exif_of_png(content)), (False, 0)))
+                picture = turned(picture, *EXIF_TURNS.get(_tiff_value((exif or _exif_of_png(content)).removeprefix(b"Exif\0\0"), EXIF_ORIENTATION), (False, 0)))
     except cv2.error as problem:
         raise media_error(source, "picture too large" if "pixels" in str(problem).lower() else "truncated or corrupt") from problem
     if picture is None:
@@ -80,6 +82,8 @@ def _why_unread(content: bytes) -> str:
         brands = content[16 : min(int.from_bytes(content[:4], "big"), BRANDS_BYTES)]  # an AVIF may begin as mif1, and say avif here
         return "truncated or corrupt" if any(brands[at : at + 4] in AVIF_BRANDS for at in range(0, len(brands), 4)) else HEIC
     if content[:4] in TIFF_MARKS:
+        if _tiff_value(content, TIFF_PACKING) in UNREAD_PACKINGS:
+            return PACKED_TIFF
         try:
             raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error:
@@ -150,15 +154,14 @@ def _exif_of_png(content: bytes) -> bytes:
     return b""
 
 
-def _exif_orientation(exif: bytes) -> int:
-    """The orientation of an Exif entry, which is built like a TIFF, some with their name before it; 0 where it has none."""
-    exif = exif.removeprefix(b"Exif\0\0")
-    order = ">" if exif[:2] == b"MM" else "<"
+def _tiff_value(tiff: bytes, wanted: int) -> int:
+    """The small number that a TIFF has under this tag, or an EXIF entry, which is built like one; 0 where it has none."""
+    order = ">" if tiff[:2] == b"MM" else "<"
     try:
-        (start,) = struct.unpack_from(f"{order}I", exif, 4)
-        (count,) = struct.unpack_from(f"{order}H", exif, start)
-        rows = (struct.unpack_from(f"{order}HHIH", exif, start + 2 + 12 * number) for number in range(count))
-        return next((value for tag, _, _, value in rows if tag == EXIF_ORIENTATION), 0)
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        rows = (struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * number) for number in range(count))
+        return next((value for tag, _, _, value in rows if tag == wanted), 0)
     except struct.error:
         return 0
 

@@ -684,6 +684,21 @@ def test_a_tiff_of_too_many_bits_is_told_by_them(kind, channels):
         read_image(tiff[: len(tiff) // 2])
 
 
+@pytest.mark.parametrize("packing", ["zstd", "lzma", "tiff_lzw", "tiff_deflate"])
+def test_a_sound_tiff_is_not_called_damaged_for_how_it_is_packed(packing):
+    noise, content = np.random.default_rng(1).integers(0, 255, (40, 60, 3), dtype=np.uint8), io.BytesIO()
+    Image.fromarray(noise).save(content, "TIFF", compression=packing)
+    if packing.startswith("tiff"):
+        assert np.array_equal(read_image(content.getvalue()), noise)
+        return
+    for read in (probe, read_image):
+        with pytest.raises(MediaError, match="TIFF in LZMA, Zstandard or WebP is not read: save it with LZW or Deflate") as problem:
+            read(content.getvalue())
+        assert problem.value.why in REASONS
+    with pytest.raises(MediaError, match="truncated or corrupt"):
+        read_image(content.getvalue()[:2000])
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_big_tiff_is_a_photo(order, orientation):
