@@ -34,8 +34,8 @@ from feedback import audit
 from feedback.database import Database, exists, now
 from feedback.keep import OUTBOX_FOLDER, MediaStore
 from feedback.tables import CASES, OUTBOX, REVIEWS
-from media.names import AVIF_BRANDS, begins_as_photo
-from workspace.files import private_folder
+from media.names import AVIF_BRANDS, TIFF_MARKS, begins_as_photo
+from workspace.files import CsvLines, private_folder
 from workspace.settings import IdentityRule, QueueSettings, Settings, SourceSettings
 
 LOG = logging.getLogger("vigil.handover")
@@ -221,7 +221,7 @@ def _write_folder(root: Path, batch: str, pending: Sequence[Waiting], media: Med
             }
         )
     with open(hidden / TABLE, "w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(CsvLines(handle), COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
         handle.flush()
@@ -272,8 +272,7 @@ _MAGIC = (
     (8, b"WEBP", ".webp"),
     (8, b"AVI ", ".avi"),
     (0, b"BM", ".bmp"),
-    (0, b"II*\x00", ".tif"),
-    (0, b"MM\x00*", ".tif"),
+    *((0, mark, ".tif") for mark in TIFF_MARKS),
     (0, b"\x1aE\xdf\xa3", ".mkv"),
     (4, b"ftypqt", ".mov"),
     (4, b"ftyp", ".mp4"),

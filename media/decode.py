@@ -41,7 +41,7 @@ FALL_SECONDS, LEAP_SECONDS = 0.1, 10.0  # of decoding time, beyond which a clock
 REORDER = 16  # pictures that come before others in a file and are shown after them, at most (H.264 table A-1, H.265 A.4.2)
 HELD = 8  # pictures that are held back until those after them have told whether their time stamps are true; as many as a browser holds, about
 STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
-DECODED = ("avi", "asf")  # containers that say when a picture is decoded, not when it is shown
+DECODED = ("avi", "asf", "mxf")  # containers that say when a picture is decoded, not when it is shown
 THREADS = 2
 HEADER_SLACK = 0.1  # a header that says so much more than the length of its packets is not believed, nor LOST_SECONDS more where these are STAMPED
 LOST_SECONDS = 0.2  # nor one that says so much less
@@ -76,11 +76,12 @@ def probe(source: Source) -> MediaInfo:
         if frame is None:
             raise media_error(source, "truncated or corrupt")
         if container.format.name == "gif" and next(frames, None) is None:
-            return MediaInfo("image", frame.width, frame.height, 0.0, 0.0, 1, "gif")  # as `read_image` reads it
+            height, width = read_image(source).shape[:2]  # which is what everybody reads then, and refuses one that was cut short
+            return MediaInfo("image", width, height, 0.0, 0.0, 1, "gif")
         width, height = _square_size(frame, stream)
         if _turns(frame)[1] % 2:
             width, height = height, width
-        duration = (_may_start_anew(container) and measured_seconds(source)) or _duration(container, stream)
+        duration = (_may_start_anew(container) and measured_seconds(source)) or _duration(container, stream) or measured_seconds(source)
         count = stream.frames or (round(duration * fps) if duration and fps else 0)
         return MediaInfo("video", width, height, duration, fps, count, stream.codec_context.name, _begins_seconds(frame, container))
 
@@ -382,11 +383,10 @@ def _frame_seconds(frame: Any, stream: Any) -> float:
 
 
 def _duration(container: Any, stream: Any) -> float:
+    """As the header says; 0 where it does not. The packets would not tell here: the decoder has taken the first of them."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    if container.duration:
-        return float(container.duration / av.time_base)
-    return _packet_seconds(container, stream)
+    return float((container.duration or 0) / av.time_base)
 
 
 def _packet_seconds(container: Any, stream: Any) -> float:
@@ -403,7 +403,13 @@ def _packet_seconds(container: Any, stream: Any) -> float:
     if not starts:
         return 0.0
     few = min(len(starts), REORDER + 1)
-    last = [end for at, end in enumerate(ends[-few:]) if end <= min(ends[len(ends) - few + at :]) + LEAP_SECONDS]
+    leap = max(LEAP_SECONDS, few * float(np.median(np.diff(np.sort(starts))))) if few > 1 else LEAP_SECONDS  # pictures may stand long, each of them
+    last = []
+    for at in range(len(starts) - few, len(starts)):
+        reordered = min(starts[at:]) < starts[at]  # then its packet says when the next one is decoded, not how long it is shown
+        end = starts[at] + ends[-1] - starts[-1] if reordered else ends[at]
+        if end <= min(ends[at:]) + leap:
+            last.append(end)
     low = min(min(starts[:few]), sorted(starts)[few - 1])
     high = max(max(last), sorted(ends)[-few])
     return max(0.0, high - low)

@@ -19,13 +19,15 @@ from workspace.errors import MediaError
 Source = Path | bytes
 HEIC = "HEIC is not read: save it as JPEG or PNG"
 DEEP_TIFF = "TIFF of 32 bits is not read: save it with 8 or 16"
+PACKED_TIFF = "TIFF in LZMA, Zstandard or WebP is not read: save it with LZW or Deflate"
 UNREAD = "the file cannot be read"  # its disk fails, its name is too long
 REASONS = (
     "file not found", "no permission to read it", UNREAD, "a folder", "not a regular file", "empty file", "not a media file", "truncated or corrupt",
-    "no video stream", "picture too large", HEIC, DEEP_TIFF,
+    "no video stream", "picture too large", HEIC, DEEP_TIFF, PACKED_TIFF,
 )  # fmt: skip
 OPAQUE = (b"\xff\xd8", b"BM", b"II", b"MM")  # JPEG and bitmaps; a TIFF is laid over black by its library already
 EXIF_ORIENTATION = 0x0112
+TIFF_PACKING, UNREAD_PACKINGS = 0x0103, (34925, 50000, 50001)  # LZMA, Zstandard, WebP: OpenCV's wheels are built without them
 EXIF_TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}  # as `turned` takes them
 BRANDS_BYTES = 256  # the brands of a file are looked for in so many; phones write six or so, of 4 bytes
 GREY = 127  # under transparent parts
@@ -43,10 +45,13 @@ def read_image(source: Source) -> np.ndarray:
         raise media_error(source, "picture too large")
     encoded = np.frombuffer(content, np.uint8)
     boxed = content[4:8] == b"ftyp"  # its boxes say how it is shown, whatever its EXIF entry says beside them
+    by_library = content[:2] in OPAQUE
     try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if boxed else 0))
-        if picture is not None and content[:2] not in OPAQUE:
-            picture = _over_grey(encoded, picture, depth_of(content) if boxed else None, by_exif=not boxed)
+        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | (0 if by_library else cv2.IMREAD_IGNORE_ORIENTATION))
+        if picture is not None and not by_library:
+            picture, exif = _over_grey(encoded, picture, depth_of(content) if boxed else None)
+            if not boxed:
+                picture = turned(picture, *EXIF_TURNS.get(_tiff_value((exif or _exif_of_png(content)).removeprefix(b"Exif\0\0"), EXIF_ORIENTATION), (False, 0)))
     except cv2.error as problem:
         raise media_error(source, "picture too large" if "pixels" in str(problem).lower() else "truncated or corrupt") from problem
     if picture is None:
@@ -77,6 +82,8 @@ def _why_unread(content: bytes) -> str:
         brands = content[16 : min(int.from_bytes(content[:4], "big"), BRANDS_BYTES)]  # an AVIF may begin as mif1, and say avif here
         return "truncated or corrupt" if any(brands[at : at + 4] in AVIF_BRANDS for at in range(0, len(brands), 4)) else HEIC
     if content[:4] in TIFF_MARKS:
+        if _tiff_value(content, TIFF_PACKING) in UNREAD_PACKINGS:
+            return PACKED_TIFF
         try:
             raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error:
@@ -119,31 +126,42 @@ def _claimed_pixels(content: bytes) -> int:
     return 0
 
 
-def _over_grey(encoded: np.ndarray, picture: np.ndarray, depth: int | None, by_exif: bool) -> np.ndarray:
-    """The `picture` that was made of `encoded`, over grey where it has transparent parts: OpenCV gives these with the picture as it is stored, not upright.
+def _over_grey(encoded: np.ndarray, picture: np.ndarray, depth: int | None) -> tuple[np.ndarray, bytes]:
+    """The `picture` that was made of `encoded`, as it is stored, over grey where it has transparent parts; and its EXIF entry, which may be empty.
 
     `depth`: bits of a colour, where not all of those that OpenCV gives are used: of an AVIF 10 or 12 of 16.
     """
     raw, kinds, found = cv2.imdecodeWithMetadata(encoded, flags=cv2.IMREAD_UNCHANGED)
+    exif = {kind: bytes(content) for kind, content in zip(kinds, found, strict=True)}.get(cv2.IMAGE_METADATA_EXIF, b"")
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
-        return picture
+        return picture, exif
     bits = depth if depth and 8 <= depth <= 8 * raw.itemsize else 8 * raw.itemsize
     colour = (raw[:, :, 2::-1] >> (bits - 8)).astype(np.uint8)  # and not of `picture`: of an AVIF with alpha that has red for blue
     alpha = raw[:, :, 3:].astype(np.float32) / ((1 << bits) - 1)
     if alpha.min() < 1:
         colour = np.rint(colour * alpha + GREY * (1 - alpha)).astype(np.uint8)
-    exif = {kind: bytes(content) for kind, content in zip(kinds, found, strict=True)}.get(cv2.IMAGE_METADATA_EXIF, b"")
-    return turned(colour, *EXIF_TURNS.get(_exif_orientation(exif), (False, 0))) if by_exif else colour
+    return colour, exif
 
 
-def _exif_orientation(exif: bytes) -> int:
-    """The orientation of an Exif entry, which is built like a TIFF; 0 where it has none."""
-    order = ">" if exif[:2] == b"MM" else "<"
+def _exif_of_png(content: bytes) -> bytes:
+    """The EXIF entry of a PNG, which OpenCV tells of none that moves; empty where there is none, and for other kinds."""
+    at = 8
+    while content[:4] == b"\x89PNG" and at + 8 <= len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        if content[at + 4 : at + 8] == b"eXIf":
+            return content[at + 8 : at + 8 + length]
+        at += 12 + length
+    return b""
+
+
+def _tiff_value(tiff: bytes, wanted: int) -> int:
+    """The small number that a TIFF has under this tag, or an EXIF entry, which is built like one; 0 where it has none."""
+    order = ">" if tiff[:2] == b"MM" else "<"
     try:
-        (start,) = struct.unpack_from(f"{order}I", exif, 4)
-        (count,) = struct.unpack_from(f"{order}H", exif, start)
-        rows = (struct.unpack_from(f"{order}HHIH", exif, start + 2 + 12 * number) for number in range(count))
-        return next((value for tag, _, _, value in rows if tag == EXIF_ORIENTATION), 0)
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        rows = (struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * number) for number in range(count))
+        return next((value for tag, _, _, value in rows if tag == wanted), 0)
     except struct.error:
         return 0
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workspace.errors import DataError
+from workspace.errors import DataError, printable
 
 MOST_NAMED = 5
 
@@ -143,8 +143,9 @@ class IngestReport:
                 lines.append(f"  {counts.hidden} hidden files passed over")
         if self.copies:
             lines.append(f"{self.copies} files have the content of another new one")
+        lines = [printable(line) for line in lines]  # generators and files are called as whoever made the folders calls them
         for name, reason in self.problems.items():
-            lines.append(f"{name}: nothing taken in. {reason}")
+            lines.append("\n".join(map(printable, f"{name}: nothing taken in. {reason}".split("\n"))))
         lines += [f"new batch: {name}{', which a run that was killed had left whole' if name in self.left else ''}" for name in self.batches]
         return lines or ["no sources"]
 

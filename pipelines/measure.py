@@ -19,7 +19,7 @@ from pipelines.layouts import Found, Listing, read_layout
 from pipelines.predictions import class_counts, rows_by_generator
 from pipelines.seen import stamp_of
 from workspace.errors import DataError
-from workspace.files import atomic_file, sha256_file, write_json
+from workspace.files import CsvLines, atomic_file, sha256_file, write_json
 from workspace.settings import SourceSettings
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], source: SourceSettings,
     rows = [{**row, "learned": None if why else row["learned"]} for row, why in zip(rows, unknown, strict=True)]
     trained_it = sum((row["learned"] or 0) > 0 for row in rows)
     with atomic_file(out / "predictions.csv") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(CsvLines(handle), COLUMNS)
         writer.writeheader()
         writer.writerows({**row, "p_fake": "" if row["p_fake"] is None else repr(float(row["p_fake"]))} for row in rows)  # all digits: order is AUC
     report = {

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vigil.reading import printable
-from workspace.errors import WorkspaceError
+from workspace.errors import WorkspaceError, printable
 from workspace.for_review import is_erased, is_unlabelled, read_conflicts
 from workspace.journal import Event, Journal
 from workspace.state import BatchState, batch_states, cycles, promoted
@@ -31,11 +30,11 @@ def render_batch(page: dict[str, Any]) -> str:
     """The page as text."""
     lines = [f"{page['batch']}: {page['state']}, from source {page['source']}, came in {page['added'][:16]}"]
     for line in page["history"]:
-        lines.append(printable(f"  {line['time'][:16]}  {line['state']} by {line['who']}: {line['why']}"))
+        lines.append(f"  {line['time'][:16]}  {line['state']} by {line['who']}: {line['why']}")
     lines += [f"  {one['cycle']} judged it: {one['outcome'] or 'not finished'}" for one in page["judged_by"]]
     lines += [f"  {one['cycle']} (v{one['version']}) learned {'from it as new' if one['new'] else 'with it at hand for replay'}" for one in page["models"]]
     if page["problem"]:
-        return "\n".join([*lines, printable(f"What it holds cannot be told: {page['problem']}"), f"Next: {page['next']}"])
+        return "\n".join(map(printable, [*lines, f"What it holds cannot be told: {page['problem']}", f"Next: {page['next']}"]))
     people = f"{page['identities']} people, {page['unknown_identity']} files of unknown people"
     lines.append(f"{page['samples']} samples, {page['bytes']:,} bytes in {page['shards']} shards; {people}")
     for name in ("label", "use", "kind", "generator", "licence", "consent"):
@@ -51,7 +50,7 @@ def render_batch(page: dict[str, Any]) -> str:
     lines += [f"  conflict: {one['sample_id'][:16]}... {'; '.join(one['said'])}" for one in page["conflicts"][:MOST_SHOWN]]
     if len(page["conflicts"]) > MOST_SHOWN:
         lines.append(f"  and {len(page['conflicts']) - MOST_SHOWN} more conflicts; --json has them all")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))  # generators, sources, licences and people are called as folders and tables of others call them
 
 
 def _stands(events: Sequence[Event], state: BatchState, batch: str) -> dict[str, Any]:

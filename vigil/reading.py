@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import WorkspaceError
+from workspace.errors import WorkspaceError, printable
 from workspace.files import read_json
 from workspace.journal import Journal
 from workspace.lease import cycle_runs
@@ -12,11 +12,6 @@ from workspace.settings import Settings
 from workspace.state import BATCH_STATES, batch_states, champion, cycles, model_states, open_cycle
 
 TRAINING = {"full": "full training", "fine-tune": "fine-tune", "none": "no training"}  # how much of one a cycle would do (flows/policy.py)
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that moves a terminal's cursor, colours it or begins a line."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def render_table(rows: list[dict[str, Any]]) -> str:

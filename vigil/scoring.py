@@ -12,6 +12,7 @@ from media.names import MEDIA_SUFFIXES
 from model.shipped import STARTER, has_starter
 from pipelines.layouts.found import EMPTY, NOT_MEDIA, as_text, is_hidden, problem_of, walk
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
+from workspace.files import CsvLines
 from workspace.settings import check_mode
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def score_files(files: list[Path], workspace: Path | None, model: Path | None, o
     refuse_unknown_mode(mode)
     from model.aggregate import band
     from model.inference import Engine, FileVerdict
-    from vigil.reading import printable
+    from workspace.errors import printable
 
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
@@ -160,7 +161,7 @@ class _Printer:
 
     def __init__(self, output: str, uncertain: tuple[float, float]) -> None:
         self.output, self.uncertain = output, uncertain
-        self.csv = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore", lineterminator="\n") if output == "csv" else None
+        self.csv = csv.DictWriter(CsvLines(sys.stdout), COLUMNS, extrasaction="ignore") if output == "csv" else None
         if self.csv:
             self.csv.writeheader()
 

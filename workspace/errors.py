@@ -20,6 +20,11 @@ def first_few(names: Sequence[str]) -> str:
     return ", ".join(names[:FEW]) + (" ..." if len(names) > FEW else "")
 
 
+def printable(text: str) -> str:
+    """The text with everything escaped that moves a terminal's cursor, colours it or begins a line."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 class VigilError(Exception):
     """Any failure a person can act on. Its text has three lines: what, why, next. No password of an address is in it."""
 

@@ -40,6 +40,20 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+class CsvLines:
+    r"""Where a csv.writer puts its rows, which it ends in \r\n as it does by itself: they end in \n here.
+
+    Asked for \n it would leave a carriage return without quotes (Python 3.11), and a name that holds one would break its row.
+    """
+
+    def __init__(self, handle: IO[str]) -> None:
+        self._handle = handle
+
+    def write(self, row: str) -> int:
+        """Write one row."""
+        return self._handle.write(row.removesuffix("\r\n") + "\n")
+
+
 def private_folder(path: Path) -> Path:
     """Make a folder for its owner alone, and close one of before that everybody may enter; where a link leads stays as it is. Returns `path`."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import resource
 import sys
@@ -188,7 +189,7 @@ def open_file(path: Path, faces: FaceSettings, settings: WorkerSettings) -> Open
     if info.width * info.height > settings.max_pixels:
         return Opened(Extraction(kind=info.kind, info=info, reason=f"{info.width} x {info.height} pixels; at most {settings.max_pixels:,} are looked at"))
     if seconds > settings.max_video_seconds:
-        why = f"{seconds:.0f} s long; at most {settings.max_video_seconds} s are looked at"
+        why = f"{math.ceil(seconds)} s long; at most {settings.max_video_seconds} s are looked at"
         return Opened(Extraction(kind=info.kind, info=info, reason=why))
     return Opened(extract_clips(path, faces), _preview(path, info.kind, seconds / 2))
 

@@ -70,6 +70,14 @@ def test_more_pixels_or_seconds_than_allowed_get_a_reason_before_anything_is_dec
     assert "at most 1 s" in (opened(clip, max_video_seconds=1).extraction.reason or "")
 
 
+@pytest.mark.parametrize(("count", "why"), [(8, ""), (9, "3 s long; at most 2 s are looked at"), (14, "4 s long; at most 2 s are looked at")])
+def test_a_video_that_is_a_moment_too_long_is_not_said_to_be_as_long_as_is_allowed(tmp_path: Path, count: int, why: str) -> None:
+    """Half an hour and a picture was refused as "1800 s long; at most 1800 s are looked at"."""
+    clip = write_video(tmp_path / "a.mp4", [np.full((48, 64, 3), 90, np.uint8)] * count, fps=4)
+    reason = open_file(clip, FACES, WorkerSettings(max_video_seconds=2)).extraction.reason
+    assert reason == (why or "no face found")
+
+
 @pytest.mark.parametrize("begins_seconds", [600, 108_000])
 def test_a_video_is_as_long_as_it_is_shown_however_late_its_pictures_begin(tmp_path: Path, media: Path, begins_seconds: int) -> None:
     """A Matroska file counts its length from time 0: one of a second was refused as one of thirty hours, or had no preview."""
@@ -79,7 +87,7 @@ def test_a_video_is_as_long_as_it_is_shown_however_late_its_pictures_begin(tmp_p
     late = write_video(tmp_path / "late.mkv", frames, [round(1000 * (begins_seconds + k / 12)) for k in range(16)])
     found = open_file(late, FACES, WorkerSettings())
     assert found.extraction.clips and found.extraction.reason == "" and found.picture is not None
-    assert "1 s long; at most" in open_file(late, FACES, WorkerSettings(max_video_seconds=1)).extraction.reason
+    assert "2 s long; at most" in open_file(late, FACES, WorkerSettings(max_video_seconds=1)).extraction.reason
 
 
 def test_a_small_file_that_says_it_is_huge_is_refused(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_quarantined_and_gold_cases_are_never_handed_over(world: World) -> None:
 
 @pytest.mark.parametrize(("head", "suffix"), [
     (JPEG, ".jpg"), (b"\x89PNG\r\n", ".png"), (b"\0\0\0\x20ftypisom", ".mp4"), (b"\0\0\0\x20ftypavif", ".avif"), (b"\0\0\0\x20ftypheic", ".heic"),
-    (b"\0\0\0\x20ftyphevc", ".mp4"), (b"", ".bin"), (b"what", ".bin"),
+    (b"\0\0\0\x20ftyphevc", ".mp4"), (b"II+\0\x08\0", ".tif"), (b"", ".bin"), (b"what", ".bin"),
 ])  # fmt: skip
 def test_the_ending_comes_from_the_content(tmp_path: Path, head: bytes, suffix: str) -> None:
     (tmp_path / "media").write_bytes(head)

@@ -293,6 +293,22 @@ def test_a_folder_called_erased_is_no_erasure(root: Path, settings: Settings, me
     assert (page["samples"], page["erased"]) == (5, 0)
 
 
+def test_names_of_folders_and_files_move_no_cursor_and_begin_no_line(root: Path, settings: Settings, media: Path) -> None:
+    """A folder could clear the screen of whoever took it in, and a file could write a line of the report."""
+    (media / "fake" / "gan").rename(media / "fake" / "gan\x1b[2J\nnew batch: none")
+    photo(media / "real" / "two\x1b[31m\nnew batch: faked.jpg", 3)
+    first = ingest(root, settings, [source(media)], batch="w1")
+    (media / "fake" / "b").mkdir()
+    shutil.copy(media / "real" / "two\x1b[31m\nnew batch: faked.jpg", media / "fake" / "b" / "again\x1b[31m\nnew batch: faked.jpg")
+    again = ingest(root, settings, [source(media), source(media / "none\x1b[2J", "ill")])
+    assert "2 gan\\x1b[2J\\nnew batch: none" in "\n".join(first.lines()) and len(again.conflicts) == 1 and "ill" in again.problems
+    page = render_batch(batch_page(root, "w1"))
+    assert "2 gan\\x1b[2J\\nnew batch: none" in page
+    said = "\n".join([*first.lines(), *again.lines(), page]).split("\n")
+    assert not any("\x1b" in line for line in said) and [line for line in said if line.startswith("new batch: ")] == ["new batch: w1"]
+    assert any(line.startswith("  Next: ") for line in said), "a reason keeps its lines"
+
+
 def test_what_cannot_be_told_of_a_batch_comes_with_what_helps(root: Path, settings: Settings, media: Path) -> None:
     """Of a damaged manifest the page said that it was not here, and to pull, which passes over a folder that is."""
     ingest(root, settings, [source(media)], batch="w1")

@@ -115,6 +115,7 @@ ROWS: dict[str, Row] = {
     "animated WebP": ("moving.webp", odd.animated("WEBP"), PHOTO),
     "animated PNG": ("moving.png", odd.animated("PNG"), PHOTO),
     "animated GIF": ("moving.gif", odd.animated("GIF"), VIDEO),
+    "animated GIF, cut in its first picture": ("cut.gif", cut(odd.animated("GIF"), 0.1), BROKEN),
     "TIFF": ("picture.tiff", encoded(".tiff"), PHOTO),
     "BMP": ("picture.bmp", encoded(".bmp"), PHOTO),
     "JPEG 2000": ("picture.jp2", encoded(".jp2"), PHOTO),

@@ -200,7 +200,7 @@ def test_a_bomb_of_a_photo_is_refused_before_it_takes_memory(tmp_path: Path, ver
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_no_name_of_a_file_breaks_what_is_printed(tmp_path: Path, form: str):
     """A name could make a row of its own, colour the terminal, or leave JSON that no parser takes."""
-    names = [b"a\nb.mp4", b"bad\xff.mp4", b"\x1b[31mred.mp4"]
+    names = [b"a\nb.mp4", b"a\rb.mp4", b"bad\xff.mp4", b"\x1b[31mred.mp4"]
     for name in names:
         (tmp_path / os.fsdecode(name)).write_bytes(b"")
     (tmp_path / "a\nnote.txt").write_text("no medium")
@@ -209,10 +209,10 @@ def test_no_name_of_a_file_breaks_what_is_printed(tmp_path: Path, form: str):
     assert done.returncode == 3 and b"\x1b" not in done.stderr and b"passed over: a\\nnote.txt, empty.txt." in done.stderr
     said = done.stdout.decode("utf-8")
     if form == "table":
-        assert {r"a\nb.mp4", r"bad\xff.mp4", r"\x1b[31mred.mp4"} == {line.split()[0] for line in said.splitlines()[1:-1]}
+        assert {r"a\nb.mp4", r"a\rb.mp4", r"bad\xff.mp4", r"\x1b[31mred.mp4"} == {line.split()[0] for line in said.splitlines()[1:-1]}
     else:
-        rows = json.loads(said) if form == "json" else list(csv.DictReader(io.StringIO(said)))
-        assert {row["file"] for row in rows} == {"a\nb.mp4", r"bad\xff.mp4", "\x1b[31mred.mp4"}
+        rows = json.loads(said) if form == "json" else list(csv.DictReader(io.StringIO(said, newline="")))
+        assert {row["file"] for row in rows} == {"a\nb.mp4", "a\rb.mp4", r"bad\xff.mp4", "\x1b[31mred.mp4"}
 
 
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")

@@ -1,13 +1,17 @@
 """Whole files or none."""
 
+import csv
+import io
 import json
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.workspace.worlds import start_python
-from workspace.files import add_row, atomic_file, read_json, rows_of, sha256_bytes, sha256_file, write_json
+from workspace.files import CsvLines, add_row, atomic_file, read_json, rows_of, sha256_bytes, sha256_file, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -17,6 +21,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         handle.write("half")
         raise ZeroDivisionError
     assert path.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@given(st.lists(st.tuples(st.text("a,\"\r\n \t'", max_size=4), st.text(max_size=4)), min_size=1))
+def test_a_table_is_read_as_it_was_written_whatever_its_cells_hold_and_its_rows_end_in_a_line_feed(rows):
+    r"""A carriage return stood without quotes, and broke the row."""
+    table = io.StringIO(newline="")
+    csv.writer(CsvLines(table)).writerows(rows)
+    assert list(csv.reader(io.StringIO(table.getvalue(), newline=""))) == [list(row) for row in rows]
+    plain = io.StringIO(newline="")
+    csv.writer(CsvLines(plain)).writerows([["a", "b c"], ["", "1"]])
+    assert plain.getvalue() == "a,b c\n,1\n"
 
 
 def test_a_writer_killed_in_the_middle_leaves_the_old_file(tmp_path):
