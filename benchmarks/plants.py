@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOT_WORSE = ("not worse than the champion: AUC", "not worse than the champion: log-loss")
-ACCURACY = tuple(f"accuracy: {name}" for name in ("balanced accuracy", "precision", "recall", "F1", "AUC", "false-positive rate", "ECE"))
+ACCURACY = tuple(f"accuracy: {name}" for name in ("balanced accuracy", "precision", "recall", "F1", "AUC", "false-positive rate", "ECE beyond chance"))
 EVALUATION = ("accuracy", *NOT_WORSE, "not worse than the champion", "better on what is new", "new rows", "worst slice", "robustness", "forgetting",
               "generalisation gap", "score collapse", "latency", "size", "artifact parity", "label noise")  # fmt: skip
 
@@ -190,7 +190,7 @@ GATE_PLANTS: dict[str, Plant] = {
     "labels flipped 5%": Plant("one label in twenty is wrong", ("label noise", *NOT_WORSE, "worst slice", "forgetting"), _flip(0.05)),
     "labels flipped 10%": Plant("one label in ten is wrong", ("label noise", "new rows", *NOT_WORSE, "worst slice", "forgetting"), _flip(0.10)),
     "labels flipped 30%": Plant("three labels in ten are wrong", ("label noise", *WRONG_SCORES), _flip(0.30)),
-    "collapsed scores": Plant("every score is about one half", ("score collapse", "accuracy: ECE", NOT_WORSE[1], "worst slice"), _collapsed),
+    "collapsed scores": Plant("every score is about one half", ("score collapse", "accuracy: ECE beyond chance", NOT_WORSE[1], "worst slice"), _collapsed),
     "constant scores": Plant("NaN weights: one number for everything", ("score collapse", "accuracy", *WRONG_SCORES), _constant),
     "everything fake": Plant("the threshold is zero", ("accuracy", "score collapse", "worst slice"), _threshold(0.0)),
     "everything real": Plant("the threshold is one", ("accuracy", "score collapse", "worst slice"), _threshold(1.0)),
@@ -203,7 +203,7 @@ GATE_PLANTS: dict[str, Plant] = {
                         _move("x_challenger", -1.5, _rows(generator="blend")), made_for="forgetting"),
     "forgotten little by little": Plant("no worse than a champion that has lost a generator in months",
                                           ("forgetting", *ACCURACY, *NOT_WORSE), _crept, made_for="forgetting"),
-    "overconfident": Plant("logits six times too large", ("accuracy: ECE", NOT_WORSE[1]), _overconfident, made_for=NOT_WORSE[1]),
+    "overconfident": Plant("logits six times too large", ("accuracy: ECE beyond chance", NOT_WORSE[1]), _overconfident, made_for=NOT_WORSE[1]),
     "worse everywhere": Plant("two points of AUC lost", (*ACCURACY, *NOT_WORSE, "worst slice", "forgetting"), _weaker, made_for=NOT_WORSE[0]),
     "memorising": Plant("perfect on its own training people alone", WRONG_SCORES, _memorising, made_for="generalisation gap"),
     "new generator not learned": Plant("the new forger is told no better than by the champion", ("better on what is new", "new rows"),

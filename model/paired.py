@@ -63,6 +63,9 @@ def paired_auc(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, cl
 def auc_bounds(labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> tuple[float, float] | None:
     """The two ends of one model's AUC: Student's t about its logit (Qin and Hotilovac 2008), since near 1 it varies less upwards than down.
 
+    Each class has one degree of freedom less than people (Kish's effective number, where they have unlike numbers of videos), which count by how much of
+    the spread is its (Welch 1947).
+
     None without both classes, with one person of either, and where the AUC is 0 or 1.
     """
     from scipy.stats import t
@@ -74,7 +77,13 @@ def auc_bounds(labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, confid
     found = _paired(value, influence, [fake, ~fake], clusters)
     if found.df < 1 or not 0 < value < 1:
         return None
-    middle, reach = math.log(value / (1 - value)), float(t.isf((1 - confidence) / 2, found.df)) * found.se / (value * (1 - value))
+    parts = [
+        (_paired(value, influence[side], [np.ones(int(side.sum()), bool)], np.asarray(clusters)[side]).se ** 2, _people(side, clusters))
+        for side in (fake, ~fake)
+    ]
+    varied = sum(variance for variance, _ in parts)
+    degrees = varied**2 / sum(variance**2 / max(1.0, people - 1) for variance, people in parts) if varied > 0 else 1.0  # Welch 1947
+    middle, reach = math.log(value / (1 - value)), float(t.isf((1 - confidence) / 2, degrees)) * found.se / (value * (1 - value))
     low, high = (0.5 * (1 + math.tanh((middle + side * reach) / 2)) for side in (-1, 1))
     return low, high
 
@@ -208,6 +217,12 @@ def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.b
     variance = float((sums**2).sum())
     skew = float((sums**3).sum()) / variance**1.5 if variance > 0 else 0.0
     return Paired(float(difference), math.sqrt(variance), min(degrees) if degrees else 0, skew)
+
+
+def _people(side: NDArray[np.bool_], clusters: ArrayLike) -> float:
+    """Of how many people the rows of one class are, as if all had equally many (Kish 1965)."""
+    _, videos = np.unique(np.asarray(clusters)[side], return_counts=True)
+    return float(videos.sum() ** 2 / (videos**2).sum())
 
 
 def _degrees(held: Floats) -> int:
