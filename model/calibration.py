@@ -3,7 +3,8 @@
 One temperature T scales every logit (Guo et al. 2017), one offset b moves them all (Platt 1999): together the slope and the
 intercept of a logistic regression. They minimise the log-loss of validation videos through the rule of model/aggregate.py, against
 Platt's smoothed targets (n+1)/(n+2) and 1/(n+2), so that validation without an error does not end in a certainty of 1 that n
-videos cannot show; the offset is held near 0 by a normal prior, so that few videos move it little. The threshold is the lowest at
+videos cannot show; a normal prior holds the offset near that which makes a logit midway between the levels even, so that few videos move it little,
+and that it is wherever a network has put its logits. The threshold is the lowest at
 which a new real, drawn like those of validation, is called fake with at most the target's chance.
 """
 
@@ -20,7 +21,7 @@ from model.metrics import as_fake, brier, class_weights, expected_calibration_er
 from workspace.errors import DataError, TooLittleData
 
 COLDEST, HOTTEST = 0.05, 20.0
-FARTHEST, USUAL_OFFSET = 8.0, 1.0  # of the offset: bound, and standard deviation of the prior (docs/evaluation.md)
+FARTHEST, USUAL_OFFSET = 8.0, 1.0  # of the offset from midway between the levels: bound, and standard deviation of the prior (docs/evaluation.md)
 OPERATING_FPRS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -134,8 +135,10 @@ def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], targe
     def logits_at(temperature: float) -> np.ndarray:
         return np.array([video_logit(track_logits(clips, temperature, levels)) for clips in videos])
 
-    temperature, offset = fit_platt(fake, logits_at)
-    before, after = (np.array([sigmoid(logit + moved) for logit in logits_at(t)]) for t, moved in ((1.0, 0.0), (temperature, offset)))
+    middle = sum(levels) / 2
+    temperature, moved = fit_platt(fake, lambda temperature: logits_at(temperature) - middle / temperature)
+    offset = moved - middle / temperature
+    before, after = (np.array([sigmoid(logit + by) for logit in logits_at(t)]) for t, by in ((1.0, 0.0), (temperature, offset)))
     threshold = threshold_at_fpr(fake, after, target_fpr)
     at = threshold_metrics(fake, after, threshold)
     return Calibration(

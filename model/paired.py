@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Challenger less champion, its standard error, degrees of freedom (people of the poorest sample less one; 0: nothing can be said) and its skewness."""
+    """Challenger less champion, its standard error, degrees of freedom (less than people of the poorest sample; 0: nothing can be said) and its skewness."""
 
     difference: float
     se: float
@@ -207,16 +207,27 @@ def _spread_at(supposed: float, seen: float) -> float:
 def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike) -> Paired:
     # Each row is in one of the samples, each of which has the spread of a sample of its own people; the poorest one in people bounds what can be said.
     names, inverse = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
-    degrees = []
+    people, parts = [0] if not samples else [], []
     for sample in samples:
         rows = np.bincount(inverse[sample], minlength=names.size)
-        held = rows[inverse] / max(1, rows.sum())  # of the sample, by each row's person, who draws the mean towards himself
-        influence = np.where(sample & (held < 1), influence / np.sqrt(np.maximum(1 - held, 1e-12)), influence)
-        degrees.append(_degrees(rows[rows > 0] / max(1, rows.sum())))
+        held = rows / max(1, rows.sum())  # of the sample, by each person, who draws the mean towards himself
+        influence = np.where(sample, influence / np.sqrt(np.where(held < 1, 1 - held, 1.0))[inverse], influence)
+        own = np.bincount(inverse[sample], weights=influence[sample], minlength=names.size)
+        people.append(int((rows > 0).sum()))
+        parts.append((float((own**2).sum()), _degrees(held[rows > 0])))
     sums = np.bincount(inverse, weights=influence, minlength=names.size)
     variance = float((sums**2).sum())
     skew = float((sums**3).sum()) / variance**1.5 if variance > 0 else 0.0
-    return Paired(float(difference), math.sqrt(variance), min(degrees) if degrees else 0, skew)
+    return Paired(float(difference), math.sqrt(variance), min(min(people) - 1, _together(parts)), skew)
+
+
+def _together(parts: Sequence[tuple[float, float]]) -> int:
+    """Degrees of freedom, rounded, of a sum of variances that have each their own: by how much of it is whose (Welch 1947), at least those of the poorest."""
+    varied = sum(variance for variance, _ in parts)
+    if min(degrees for _, degrees in parts) < 1 or varied <= 0:
+        return round(min(degrees for _, degrees in parts))
+    least = min(degrees for _, degrees in parts)
+    return round(max(least, varied**2 / sum(variance**2 / degrees for variance, degrees in parts)))
 
 
 def _people(side: NDArray[np.bool_], clusters: ArrayLike) -> float:
@@ -225,15 +236,15 @@ def _people(side: NDArray[np.bool_], clusters: ArrayLike) -> float:
     return float(videos.sum() ** 2 / (videos**2).sum())
 
 
-def _degrees(held: Floats) -> int:
-    """Degrees of freedom, rounded, of the spread of a mean over people who hold these shares of its rows (Bell and McCaffrey 2002, section 4).
+def _degrees(held: Floats) -> float:
+    """Degrees of freedom of the spread of a mean over people who hold these shares of its rows (Bell and McCaffrey 2002, section 4); 0 of one alone.
 
     Satterthwaite's, as if all that one person's rows tell were the same: I - 1 for I people of equally many, 1 where one has nearly all.
     """
     if held.size < 2:
-        return 0
+        return 0.0
     weight = held**2 / (1 - held)
     total, a, b, c = weight.sum(), (held**2).sum(), (held * weight).sum(), (weight**2).sum()
     trace = total - 2 * b + total * a
     square = c + 2 * (total * (weight * held**2).sum() - 2 * (weight**2 * held).sum()) + 2 * b**2 + 2 * a * c - 4 * total * a * b + (total * a) ** 2
-    return round(trace**2 / square)
+    return max(1.0, float(trace**2 / square))  # at a share near 1 both are differences of large numbers

@@ -2,8 +2,8 @@
 
 Label-free: the p-value is the rank of the measured statistic among those of shuffled samples. Whole blocks (people) change sides, never single
 videos: videos of one person are alike, and shuffling them apart would call every week of new people a drift. A person counts once, as the mean of
-his videos: were it by videos, one who sends thirty where others send one would be a drift (up to two weeks of three at a nominal 1%). And of people known
-before so few videos are looked at as most new ones have: a mean of many lies nearer to the middle than one of few, and no shuffle would know.
+his videos: were it by videos, one who sends thirty where others send one would be a drift (up to two weeks of three at a nominal 1%). And of people of
+either side so few videos are looked at as most of the other have: a mean of many lies nearer to the middle than one of few, and no shuffle would know.
 Evidently's embedding drift gave false alarms up to always.
 """
 
@@ -53,7 +53,7 @@ def mmd_test(points: NDArray[np.float64], new: NDArray[np.bool_], clusters: NDAr
     if min(count, len(names) - count) < 2:
         raise ValueError("a permutation test needs two blocks on each side")
     rng = np.random.default_rng(seed)
-    kept = _as_few(block, side, rng)
+    kept = _as_few(block, side, rng) & _as_few(block, ~side, rng)
     kernel = _between(gram(points[kept]), block[kept])
     shuffled = np.zeros((permutations, len(names)), dtype=bool)
     for row in shuffled:
@@ -63,15 +63,15 @@ def mmd_test(points: NDArray[np.float64], new: NDArray[np.bool_], clusters: NDAr
     return MmdResult(measured, (1 + reached) / (1 + permutations), int((~new).sum()), int(new.sum()), len(names))
 
 
-def _as_few(block: NDArray[np.intp], new: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which rows to look at: of each block that is not new [B] at most as many as three new ones in four have, drawn by chance."""
-    most = max(1, int(np.quantile(np.bincount(block)[new], 0.25)))
+def _as_few(block: NDArray[np.intp], like: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which rows to look at: of each block that is not `like` [B] at most as many as three in four of those have, drawn by chance."""
+    most = max(1, int(np.quantile(np.bincount(block)[like], 0.25)))
     order = rng.permutation(block.size)
     order = order[np.argsort(block[order], kind="stable")]  # block by block, within each by chance
-    begins = np.searchsorted(block[order], np.arange(new.size))
+    begins = np.searchsorted(block[order], np.arange(like.size))
     rank = np.empty(block.size, dtype=np.intp)
     rank[order] = np.arange(block.size) - begins[block[order]]
-    return np.asarray(new[block] | (rank < most))
+    return np.asarray(like[block] | (rank < most))
 
 
 def _between(kernel: NDArray[np.float64], block: NDArray[np.intp]) -> NDArray[np.float64]:

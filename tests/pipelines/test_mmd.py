@@ -81,7 +81,14 @@ def irregular(rng: np.random.Generator, sizes: list[int], shift: float = 0.0) ->
 
 @pytest.mark.parametrize(
     ("known", "incoming"),
-    [([4] * 60, [1] * 40 + [20]), ([2] * 60, [1] * 30 + [40]), ([6] * 60, [1] * 15), ([3] * 60, [1] * 10 + [10] * 10), ([1] * 59 + [60], [1] * 40)],
+    [
+        ([4] * 60, [1] * 40 + [20]),
+        ([2] * 60, [1] * 30 + [40]),
+        ([6] * 60, [1] * 15),
+        ([3] * 60, [1] * 10 + [10] * 10),
+        ([1] * 59 + [60], [1] * 40),
+        ([1] * 20, [5] * 60),
+    ],
 )
 def test_who_sends_more_than_others_is_no_drift(known: list[int], incoming: list[int]) -> None:
     """Where videos counted, one person of twenty beside forty of one was a drift in a third of right weeks."""
