@@ -146,11 +146,11 @@ def _shown_losses(gate: str, what: str, setting: str, read: list[_Loss], limits:
         more = f"; {len(shown)} of {len(judged)} lost more" if len(shown) > 1 else ""
         reason = f"{loss.name} lost {loss.lost:.3f} of {what}, more than {bound:.3g} beyond noise (p {p_value:.2g} of {alpha:.2g} after Holm{more})."
         return GateResult(gate, GateVerdict.FAIL, reason, loss.lost, *facts)
-    coarsest = max(detectable(one.se, one.df, bound, alpha / len(judged)) for one in judged)
-    reason = (
-        f"No loss of {what} beyond {bound:.3g} is more than noise in {len(judged)} (most: {most.name}, {most.lost:+.3f}; "
-        f"one of {coarsest:.2f} would be found 4 times in 5 in the least certain)."
-    )
+    seen = [detectable(one.se, one.df, bound, alpha / len(judged)) for one in judged]
+    shown_in = [size for size in seen if size <= 1]  # no measure here can fall by more than 1
+    least_certain = f"one of {max(shown_in):.2f} would be found 4 times in 5 in the least certain" if shown_in else "none could have shown"
+    blind = f"; in {len(seen) - len(shown_in)}, of few people, none could show" if shown_in and len(shown_in) < len(seen) else ""
+    reason = f"No loss of {what} beyond {bound:.3g} is more than noise in {len(judged)} (most: {most.name}, {most.lost:+.3f}; {least_certain}{blind})."
     return GateResult(gate, GateVerdict.PASS, reason, most.lost, bound, production, most.n, least, "at most")
 
 

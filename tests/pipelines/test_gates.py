@@ -225,6 +225,23 @@ def test_a_generator_of_few_people_that_is_lost_does_not_pass(people: int) -> No
     assert judged(unsure).verdict is (GateVerdict.FAIL if people < 5 else GateVerdict.UNDECIDED), "below the bound of less than five people the bound decides"
 
 
+def test_a_slice_of_too_few_people_to_show_a_loss_is_counted_as_such() -> None:
+    """ "One of 31.83 would be found" stood there: no balanced accuracy falls by so much."""
+    slices = (*EVALUATION, "slices", "rows")
+
+    def told(*changed: tuple[int, int]) -> str:
+        example = passing()
+        for number, df in changed:
+            example = replaced(replaced(example, (*slices, number, "df"), df), (*slices, number, "se"), 0.05)
+        (result,) = [result for result in judged(example).results if result.gate == "worst slice"]
+        assert result.verdict is GateVerdict.PASS
+        return result.reason
+
+    assert "would be found 4 times in 5 in the least certain)" in told()
+    assert "; in 1, of few people, none could show)" in told((0, 1))
+    assert "none could have shown)" in told(*((number, 1) for number in range(len(passing()["evaluation"]["gate_inputs"]["slices"]["rows"]))))
+
+
 def test_what_is_lost_little_by_little_is_held_against_an_older_champion() -> None:
     lost = replaced(passing(), (*EVALUATION, "anchor", "generators", "rows", 0, "difference"), -0.06)
     found = judged(lost)
