@@ -33,6 +33,7 @@ MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets", "reports/
 CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox")  # made, fetched or handed over again when they are needed
 SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 MOST_JSON_BYTES = 64 << 20
+NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."
 PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
 
 
@@ -266,11 +267,15 @@ def _version(root: Path, batches: list[str]) -> None:
 def _fetch_earlier(root: Path) -> None:
     """Have in the cache what any branch or tag names and the remote has: only what is here can be looked into.
 
-    Raises DataError, naming the tags, where the remote cannot be read.
+    Raises DataError, naming the tags, where the remote cannot be read, or is a folder that is away: DVC takes a disk that is not mounted for an empty remote.
     """
-    from workspace.remote import fetch
+    from workspace.remote import fetch, folder_away
 
     named = named_by(root)
+    away, cycles = folder_away(root), [name for name in named if name.startswith("vigil/") and not name.startswith("vigil/before-")]
+    if away and cycles and (root / ".vigil").resolve() not in Path(away).resolve().parents:  # one of our own lies there once something was pushed
+        why = f"there is no DVC remote in {away}; not looked through: {', '.join(cycles)}"
+        raise DataError(NOT_FINISHED, why=why, next_step="Bring it back, or mend `remote` in params.yaml; then run the command again.")
     try:
         fetch(root, {md5 for md5s in named.values() for md5 in md5s if md5.endswith(FOLDER)})
         stores = objects_in(cache_of(root))
@@ -279,7 +284,7 @@ def _fetch_earlier(root: Path) -> None:
         here = objects_in(cache_of(root))
         lacking = [name for name, md5s in named.items() if not with_files(here, md5s) <= here.keys()]
         why = f"{problem.why}; not looked through: {', '.join(lacking)}"
-        raise DataError("Copies of erased data may be left on the DVC remote. The erasure is not finished.", why=why, next_step=problem.next_step) from problem
+        raise DataError(NOT_FINISHED, why=why, next_step=problem.next_step) from problem
 
 
 def _held(root: Path, samples: set[str], kept_in: Mapping[str, list[str]], but: Collection[str] = ()) -> dict[str, Path]:

@@ -19,11 +19,11 @@ from vigil.opening import open_workspace
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json, sha256_bytes, write_json
 from workspace.for_review import TWO_LABELS
-from workspace.forgetting import _drop_empty, _forget_in_batch, _forget_names, _kept_in, _made_of, batches_with, forget, mentions, would_forget
+from workspace.forgetting import _drop_empty, _fetch_earlier, _forget_in_batch, _forget_names, _kept_in, _made_of, batches_with, forget, mentions, would_forget
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, manifests, read_manifest, read_media, repack_shard, write_manifest, write_media
 from workspace.objects import cache_of, objects_in
-from workspace.repository import delete_objects, dvc_add, init_repository
+from workspace.repository import commit, delete_objects, dvc_add, init_repository
 from workspace.settings import load_settings
 from workspace.state import batch_states
 
@@ -149,6 +149,21 @@ def test_a_remote_out_of_reach_is_said_and_the_cache_still_knows_what_is_left(tm
     with pytest.raises(DataError, match="erasure is not finished"):
         delete_objects(tmp_path, held)
     assert all(path.exists() for path in held.values())
+
+
+def test_a_remote_on_a_disk_that_is_not_mounted_is_no_empty_one(tmp_path: Path) -> None:
+    """DVC takes the empty mount point for a remote without objects: copies stayed on the disk, and nobody was told."""
+    root, disk = tmp_path / "w", tmp_path / "disk"
+    (root / "data" / "raw" / "b").mkdir(parents=True)
+    (root / "data" / "raw" / "b" / "media.tar").write_bytes(b"media")
+    init_repository(root, str(disk / "vigil"))
+    dvc_add(root, [root / "data" / "raw" / "b"])
+    _fetch_earlier(root)  # nothing was ever pushed: there is nothing to look through
+    commit(root, "Close", "vigil/2026-W48.1")
+    with pytest.raises(DataError, match=r"(?s)erasure is not finished.*no DVC remote in .*vigil; not looked through: vigil/2026-W48.1"):
+        _fetch_earlier(root)
+    (disk / "vigil" / "files" / "md5").mkdir(parents=True)
+    _fetch_earlier(root)
 
 
 def test_each_kind_of_file_that_holds_something_of_a_sample_is_told_and_no_other(batch: Path, tmp_path: Path) -> None:
