@@ -66,6 +66,14 @@ class _Favour:
     def may(self, group: Group) -> bool:
         return bool(self._taken[group] <= MOST_FAVOURED * self._parts[group] * (self._drawn + 1))
 
+    def how_often(self, group: Group) -> float:
+        """How often its clips were drawn, beside another group's."""
+        return float(self._taken[group] / self._parts[group])
+
+    def may_all(self, position: int) -> bool:
+        """Whether each of the groups that a clip is in may be drawn from."""
+        return all(self.may(names[of[position]]) for names, of in zip(self._names, self._of, strict=True) if of[position] >= 0)
+
     def took(self, position: int) -> None:
         self._drawn += 1
         self._taken.update(names[of[position]] for names, of in zip(self._names, self._of, strict=True) if of[position] >= 0)
@@ -81,7 +89,7 @@ class _Rotation:
     def take(self) -> int:
         self._turn += 1
         order = [self._turns[(self._turn - 1 + ahead) % len(self._turns)] for ahead in range(len(self._turns))]
-        return self._groups[next((group for group in order if self._favour.may(group)), order[0])].take()
+        return self._groups[next((group for group in order if self._favour.may(group)), min(order, key=self._favour.how_often))].take()
 
 
 class _Kinds:
@@ -176,7 +184,7 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
     pools = {(is_new, is_fake): pool(is_new, is_fake) for is_new in (True, False) for is_fake in (True, False)}
     # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
     pools = {(n, f): found or pools[(not n, f)] for (n, f), found in pools.items()}
-    few = in_turn(came_in, Counter()) if alone_every else None
+    few = in_turn({name: group for name, group in made.items() if not name[1]}, Counter()) if alone_every else None
     attacked = {is_fake: hardened & (fake == is_fake) for is_fake in (True, False)}
     spare = {is_fake: kinds(members, Counter()) for is_fake, members in attacked.items()} if all(members.any() for members in attacked.values()) else {}
     between = max(LEAST_BETWEEN, round(len(hardened) / hardened.sum())) if spare else 0
@@ -205,6 +213,8 @@ def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) ->
                 children = [one for one in forged_from[clip_ids[real]] if one not in chosen]
                 if children and draws[media[real]] % pair_every == 1 % pair_every:
                     child = children[(draws[media[real]] // pair_every) % len(children)]
+            if child is not None and not favour[True].may_all(child):
+                child = None
             chosen.append(source.take() if child is None else child)
             favour[is_fake].took(chosen[-1])
             ahead[is_fake][media[chosen[-1]]] -= 1

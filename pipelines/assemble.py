@@ -107,9 +107,9 @@ def learning_order(root: Path, cycle: Cycle) -> list[str]:
 def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: BudgetSettings, cycle: Cycle) -> list[Row]:
     """The training rows with their `role`: new clips, replay, and forged clips made from the real ones among them.
 
-    A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than half of its reals, forged
-    clips of its drawn reals stand in for those that are missing, in proportion: all of them where it brought no fake at all (`forge.fakes_per_real`
-    says how many were made). These count towards that part. Where a cycle brings nothing new to train on (other settings, `--force`), replay has
+    A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than half of its reals (whatever of
+    both is drawn), forged clips of its drawn reals stand in for those that are missing, in proportion: all of them where it brought no fake at all
+    (`forge.fakes_per_real` says how many were made). These count towards that part. Where a cycle brings nothing new to train on (other settings, `--force`), replay has
     the places of the new too: a network of another shape starts from nothing, and would compete with a champion that had all of them.
 
     Each number of batches has a draw of its own: by one order for all cycles, replay would show what was once drawn as new, and never anything else.
@@ -121,12 +121,15 @@ def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: Budge
     replay = draw_balanced((row for row in mine if not row["new"]), places, seed)
     drawn = {row["clip_id"]: row for row in (*fresh, *replay)}
     candidates = shuffled((row for row in forged if row["split"] == "train" and row["source_clip"] in drawn), seed)
-    real, fake = (Counter(row["batch"] for row in drawn.values() if row["label"] == label) for label in ("real", "fake"))
+    real, fake = (Counter(row["batch"] for row in mine if row["label"] == label) for label in ("real", "fake"))
+    used: Counter[str] = Counter()  # of many small batches each would begin with the same forgers
     chosen: dict[str, Row] = {}
     for batch, reals in real.items():
         made = [row for row in candidates if row["batch"] == batch]
         standing_in = round(len(made) * max(0.0, 1 - ENOUGH_FAKES * fake[batch] / reals))
-        chosen |= {row["clip_id"]: row for row in in_rotation(made, lambda row: row["forger"])[:standing_in]}
+        stand_ins = in_rotation(made, lambda row: (used[row["forger"]], row["forger"]))[:standing_in]
+        used.update(row["forger"] for row in stand_ins)
+        chosen |= {row["clip_id"]: row for row in stand_ins}
     wanted = round(budget.forged_fraction / (1 - budget.forged_fraction) * len(drawn)) if budget.forged_fraction < 1 else len(candidates)
     rest = [row for row in candidates if row["clip_id"] not in chosen and (not cycle.drawn_forgers or row["forger"] in cycle.drawn_forgers)]
     turn = {forger: place for place, forger in enumerate(cycle.drawn_forgers)}  # where there are fewer places than forgers, the first have them

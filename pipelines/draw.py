@@ -28,10 +28,13 @@ def in_rotation(rows: Iterable[Row], group: Callable[[Row], Any]) -> list[Row]:
 
 
 def draw_balanced(rows: Iterable[Row], budget: int, seed: int | str) -> list[Row]:
-    """At most `budget` rows: as many real as fake as there are, fakes by generator in turn; what one class lacks the other fills."""
+    """At most `budget` rows: as many real as fake as there are, fakes by generator in turn; what one class lacks the other fills.
+
+    Of more generators than places another seed has others: by their names the same would be replayed for ever.
+    """
     order = shuffled(rows, seed)
     real = [row for row in order if row["label"] == "real"]
-    fake = in_rotation((row for row in order if row["label"] == "fake"), lambda row: row["generator"])
+    fake = in_rotation((row for row in order if row["label"] == "fake"), lambda row: (rank(seed, row["generator"]), row["generator"]))
     return _interleaved([real, fake])[:budget]
 
 

@@ -183,6 +183,14 @@ def test_a_few_fakes_of_a_new_maker_in_a_small_week_are_not_learned_by_heart():
         assert 4 * count <= few.sum() <= 8.5 * count * len(fakes) / 820
 
 
+@pytest.mark.parametrize(("reals", "collected", "forged"), [(20, 1480, 20), (4, 1143, 1)])
+def test_forgeries_of_a_few_reals_are_not_learned_by_heart(reals, collected, forged):
+    """Beside its real a forgery came whatever the bound said: a single one 112 times as often as the other fakes."""
+    rows = table((reals, "real", "new", True, ""), (collected, "fake", "new", True, "g"), (forged, "fake", "forged", True, "blend"))
+    fakes = pd.concat([rows.iloc[chosen] for chosen in take(rows, 32, 500)]).query("label == 'fake'")
+    assert (fakes["role"] == "forged").sum() <= 9 * forged * len(fakes) / (collected + forged)
+
+
 def test_one_class_is_refused():
     with pytest.raises(DataError, match="9 real and 0 fake"):
         balanced_batches(table((9, "real", "new", True, "")), 8, 0)

@@ -1,6 +1,7 @@
 """The sets of a cycle: what is drawn under the budget, what stays frozen, and what is refused."""
 
 import unicodedata
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from media.shards import CLIP_COLUMNS, read_clip, read_landmarks
 from pipelines import assemble
-from pipelines.draw import Row, panel
+from pipelines.draw import Row, draw_balanced, panel
 from pipelines.sides import OTHER_VIDEO, split_of
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.tables import sample, write_batch
@@ -478,3 +479,43 @@ def test_what_was_left_out_is_counted_by_reason(tmp_path: Path) -> None:
     report = assemble.run(tmp_path, budget(), cycle(["b1"], ["b1"]))
     assert report["excluded"] == {"near duplicate of another sample": 1, "no clip": 1, "no label": 2, "quarantined": 1, "use is never": 1}
     assert sum(report["samples"].values()) == 60
+
+
+def drawable(batch: str, reals: int, fakes: int, generator: str = "gan", new: bool = False) -> list[Row]:
+    """Training clips as `draw_training` takes them."""
+    about = {"batch": batch, "new": new, "split": "train", "forger": "", "source_clip": ""}
+    made = [{**about, "clip_id": f"{batch}-r{number}", "label": "real", "generator": ""} for number in range(reals)]
+    return made + [{**about, "clip_id": f"{batch}-{generator}{number}", "label": "fake", "generator": generator} for number in range(fakes)]
+
+
+def forgeries(rows: list[Row], each: int, forgers: tuple[str, ...]) -> list[Row]:
+    """`each` forgeries of every real, forgers in turn."""
+    reals = [row for row in rows if row["label"] == "real"]
+    turns = [(row, forgers[(number * each + one) % len(forgers)]) for number, row in enumerate(reals) for one in range(each)]
+    return [{**row, "clip_id": f"{row['clip_id']}+{forger}", "label": "fake", "forger": forger, "source_clip": row["clip_id"]} for row, forger in turns]
+
+
+FORGERS = tuple("abcdefg")
+
+
+@pytest.mark.parametrize("batches", [5, 150])
+def test_stand_ins_follow_what_a_batch_brought_however_few_of_it_are_drawn(batches: int) -> None:
+    """Of a long history one clip a batch is replayed: by these, balanced batches lacked fakes by chance, and forgeries became a fifth of all."""
+    rows = [row for number in range(batches) for row in drawable(f"b{number:03d}", 50, 50)] + drawable("new", 50, 50, new=True)
+    names = sorted({row["batch"] for row in rows})
+    drawn = assemble.draw_training(rows, forgeries(rows, 2, FORGERS), BudgetSettings(replay_clips=400, new_clips=1500), cycle(names, ["new"], forgers=FORGERS))
+    assert sum(row["role"] == "forged" for row in drawn) / len(drawn) == pytest.approx(0.1, abs=0.01)
+
+
+def test_stand_ins_of_many_small_batches_are_by_every_forger() -> None:
+    rows = [row for number in range(60) for row in drawable(f"b{number:02d}", 3, 1)]
+    names = sorted({row["batch"] for row in rows})
+    drawn = assemble.draw_training(rows, forgeries(rows, 2, FORGERS), BudgetSettings(replay_clips=0, new_clips=1500), cycle(names, names, forgers=FORGERS))
+    found = Counter(row["forger"] for row in drawn if row["role"] == "forged")
+    assert set(found) == set(FORGERS) and max(found.values()) < 2 * min(found.values()), found
+
+
+def test_of_more_generators_than_places_others_are_replayed_another_week() -> None:
+    rows = [row for number in range(50) for row in drawable("b", 0, 4, f"g{number:02d}")] + drawable("b", 100, 0)
+    seen = {row["generator"] for seed in range(10) for row in draw_balanced(rows, 40, seed) if row["label"] == "fake"}
+    assert len(seen) > 45
