@@ -80,7 +80,7 @@ STANDS_FOR = {
     ("train", 25): (24, "a fraction of a batch that is no whole number of clips is attacked over several: every one here is whole"),
     ("assemble", 14): (
         13,
-        "other generators are replayed where they outnumber the places, small batches stand in by every forger: other draws, the same recipe",
+        "where generators outnumber the places others are replayed, small batches stand in by every forger: the same recipe",
     ),
     ("pretrain", 17): (16, "a bound on how often few clips come holds beside their reals too: batches of tables like these are the same"),
     ("train", 26): (25, "what stands out is weighed from midway between the levels: the weights are the same, and that lay within 0.3 of 0 where it was noted"),
