@@ -8,7 +8,7 @@ from typing import Any
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.revisions import git
-from workspace.state import cycles, model_states, previous, promoted
+from workspace.state import cycles, model_states, promoted
 
 FIGURES = ("auc", "balanced_accuracy", "recall", "fpr", "ece")
 
@@ -40,7 +40,7 @@ def read_models(root: Path) -> dict[str, Any]:
         "champion": next((row for row in rows if row["role"] == "champion"), None),
         "previous": next((row for row in rows if row["role"] == "previous"), None),
         "challenger": newest if newest and newest["role"] in ("held", "candidate") else None,
-        "can_roll_back": previous(events) is not None,
+        "can_roll_back": any(row["role"] in ("previous", "earlier") for row in rows),
         "models": rows,
         "decisions": [
             {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "at": one.closed or one.opened, "batches": list(one.judged)}

@@ -14,6 +14,7 @@ from typing import Any
 from feedback.database import now
 from feedback.secret import Secret
 from model.aggregate import band
+from workspace.state import IMPORTED
 
 FORMAT = "vigil-report-1"
 PURPOSE = "report"
@@ -40,7 +41,7 @@ def case_report(detection: Mapping[str, Any], secret: Secret) -> dict[str, Any]:
         "made_at": now(),
         "detection": {name: detection.get(name) for name in ("id", "created_at", "finished_at", "policy", "mode", "state")},
         "media": {name: detection.get(name) for name in ("sha256", "bytes", "kind", "frames", "faces")},
-        "verdict": {name: detection.get(name) for name in ("verdict", "p_fake", "threshold", "abstain", "novelty", "reason")},
+        "verdict": {name: detection.get(name) for name in ("verdict", "p_fake", "threshold", "abstain", "target_fpr", "novelty", "reason", "note")},
         "label_map": detection.get("label_map") or "p_fake: 1 means fake",
         "tracks": list(detection.get("tracks") or []),
         "forged": list(detection.get("forged") or []),
@@ -107,7 +108,10 @@ def report_pdf(signed: Mapping[str, Any], thumbnail: Path | None = None) -> byte
 
 def limits_of(detection: Mapping[str, Any]) -> list[str]:
     """What a reader must not take from the verdict, in sentences."""
-    said = ["A verdict is an estimate by a trained network, not proof. p_fake is calibrated on validation videos of the kind the model was trained with."]
+    calibrated = "p_fake is calibrated on validation videos of the kind the model was trained with."
+    if detection.get("cycle") == IMPORTED:
+        calibrated = "The model was imported: nobody here has calibrated its p_fake, and how old it is is not known."
+    said = [f"A verdict is an estimate by a trained network, not proof. {calibrated}"]
     knows = [str(name) for name in detection.get("knows") or []]
     met = f"The model has met these kinds of forgery: {', '.join(knows)}." if knows else "The model names no kind of forgery that it has met."
     said.append(f"{met} Others may go unnoticed.")
@@ -120,6 +124,8 @@ def limits_of(detection: Mapping[str, Any]) -> list[str]:
         said.append("A p_fake below {:.3f} is called real, from {:.3f} on fake, between them uncertain.".format(*uncertain))
     if isinstance(detection.get("novelty"), int | float) and float(detection["novelty"]) > 1:
         said.append("This file is unlike what the model was trained with (novelty above 1); its figures hold less for it.")
+    if note := str(detection.get("note") or ""):
+        said.append(f"{note[0].upper()}{note[1:].rstrip('.')}.")
     if detection.get("verdict") == "none":
         said.append("There is no verdict. That says nothing about whether the file is forged.")
     return said

@@ -228,7 +228,8 @@ class Service:
         path = made / derived_name(row["id"], f"{what}.webp")
         if not path.is_file():
             unexplained = what.startswith("heatmap-") and not (made / derived_name(row["id"], "heatmap-0.webp")).is_file()
-            raise NotFound("There is no such picture.", "Ask for this detection's /explanation first: heatmaps are made with it." if unexplained else "")
+            how = "Ask for this detection's /explanation: heatmaps are made with it, or it says why there are none."
+            raise NotFound("There is no such picture.", how if unexplained else "")
         return path
 
     def media_local(self, actor: Actor, detection_id: str, again: bool = False) -> Any:

@@ -109,8 +109,8 @@ def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: Budge
 
     A part `forged_fraction` of all is newly forged by the cycle's forgers in rotation. Where a batch brought fewer fakes than half of its reals (whatever of
     both is drawn), forged clips of its drawn reals stand in for those that are missing, in proportion: all of them where it brought no fake at all
-    (`forge.fakes_per_real` says how many were made). These count towards that part. Where a cycle brings nothing new to train on (other settings, `--force`), replay has
-    the places of the new too: a network of another shape starts from nothing, and would compete with a champion that had all of them.
+    (`forge.fakes_per_real` says how many were made). These count towards that part. Where a cycle brings nothing new to train on (other settings,
+    `--force`), replay has the places of the new too: a network of another shape starts from nothing, and would compete with a champion that had all of them.
 
     Each number of batches has a draw of its own: by one order for all cycles, replay would show what was once drawn as new, and never anything else.
     """

@@ -145,6 +145,7 @@ def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.Dat
 
     folder = root / FOLDER
     generators = set(rows.loc[rows["label"] == "fake", "generator"]) | set(rows["forger"])
+    met = cycle.known_generators if load_base(root, cycle) is not None else ()  # of an imported ONNX file nothing was learned
     card = ModelCard(
         format=1,
         created="",
@@ -157,7 +158,7 @@ def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.Dat
         threshold=0.5,
         temperature=1.0,
         abstain=settings.evaluate.abstain,
-        generators_seen=tuple(sorted({*cycle.known_generators, *generators} - {""})),
+        generators_seen=tuple(sorted({*met, *generators} - {""})),
         train_clips=tuple(rows["sha256"].iloc[epoch_order(rows, cycle.seed, 0)]),
         data_hash=epoch_hash(root, rows, cycle.seed),
         seed=cycle.seed,

@@ -643,11 +643,11 @@ def verify_report(
     as_json: JsonOption = False,
 ) -> None:
     """Is this signed report whole, and ours? Exit code 1 where it was changed, signed by another key, or no key is known to hold it to."""
-    from vigil.proving import check_report, render_report
+    from vigil.proving import check_report, named_key, render_report
     from workspace.layout import find_workspace, require_workspace
 
     found_workspace = find_workspace(Path.cwd()) if workspace is None else require_workspace(workspace)
-    found = check_report(file, None if found_workspace is None else found_workspace.root, key)
+    found = check_report(file, None if found_workspace is None else found_workspace.root, named_key(key))
     _emit(found, render_report(found), as_json)
     raise typer.Exit(0 if found["trusted"] else 1)
 

@@ -23,6 +23,13 @@ def noted_hash(word: str) -> str:
     return found
 
 
+def named_key(word: str) -> str:
+    """The key that a report must be signed with, '' for none. Raises a usage error for what is no key: it would look like another signer."""
+    if (found := word.strip().lower()) and not SHA256.fullmatch(found):
+        raise typer.BadParameter(f"--key {word!r}: a key is 64 hexadecimal digits, as a report and the service print it")
+    return found
+
+
 def verify_trail(root: Path, settings: Settings, expect: str = "") -> dict[str, Any]:
     """Walk the audit trail: {"entries", "last_hash", "broken_at", "why", "whole"}."""
     from dataclasses import asdict

@@ -64,7 +64,7 @@ async def received(request: Request, root: Path, max_bytes: int, most_files: int
     """
     body = _Body(request)
     try:
-        boundary = _boundary(request)
+        boundary = _boundary(request, _HOW if most_files == 1 else _HOW_MANY)
         if _declared_bytes(request) > (max_bytes + FORM_OVERHEAD_BYTES) * most_files:
             raise _too_large(max_bytes)
     except Problem:
@@ -275,10 +275,10 @@ def _declared_bytes(request: Request) -> int:
     return int(declared) if declared.isascii() and declared.isdigit() else 0
 
 
-def _boundary(request: Request) -> bytes:
+def _boundary(request: Request, how: str) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise Problem(415, "The content type is not multipart/form-data with a boundary.", next_step=_HOW, close=True)
+        raise Problem(415, "The content type is not multipart/form-data with a boundary.", next_step=how, close=True)
     if len(options[b"boundary"]) > LONGEST_BOUNDARY:
-        raise Problem(400, f"The boundary is longer than the {LONGEST_BOUNDARY} characters that RFC 2046 allows.", next_step=_HOW, close=True)
+        raise Problem(400, f"The boundary is longer than the {LONGEST_BOUNDARY} characters that RFC 2046 allows.", next_step=how, close=True)
     return options[b"boundary"]

@@ -119,7 +119,7 @@ def _rollback(service: Service, view: View, found: dict[str, Any]) -> None:
             tag("p", "There is no earlier champion to go back to.", "muted")
             return
         with Form(back):
-            choice("To", "to", {"": "The previous champion", **earlier(found["models"])})
+            choice("To", "to", ({"": "The previous champion"} if found["previous"] else {}) | earlier(found["models"]))
             field("Why?", "why", required=True, maxlength=500, hint="Kept in the journal and the audit trail.")
             button("Go back", classes="button-danger")
         working = tag("p", "", "muted", role="status")

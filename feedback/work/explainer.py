@@ -61,7 +61,8 @@ class Explainer:
             return dict(read_json(kept))
         folder = self._folder(row["model_sha256"])
         if not (folder / "model.safetensors").is_file():
-            raise ModelFileError("This model cannot be explained.", why="its folder has no model.safetensors", next_step="Serve the whole model.")
+            why = "an imported ONNX file has no weights that could be looked into"
+            raise ModelFileError("This model cannot be explained.", why=why, next_step="Serve a model of Vigil.")
         from model.card import load_card
 
         card = load_card(folder)

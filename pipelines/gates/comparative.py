@@ -283,11 +283,11 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
     bound, production = limits.here.max_label_noise, limits.production.max_label_noise
     too_few = f"{new} incoming videos with labels that the champion can judge: too few to look at ({least})."
     passed = GateResult(gate, GateVerdict.PASS, too_few, n=new, smallest_n=least)
-    if new < least and (status == "too few" or before < least or seen.count("df") < 1):
-        yield passed
-        return
     if before == 0 and inputs.flag("cycle.unknown"):
         yield GateResult(gate, GateVerdict.PASS, f"{NOTHING_KNOWN}: there are no labels that it could be weighed on.", n=0, smallest_n=least)
+        return
+    if new < least and (status == "too few" or before < least or seen.count("df") < 1):
+        yield passed
         return
     if status == "too few" or before < least:
         reason = f"Undecided: {before} known videos to compare with; {least - before} more are needed ({least})."

@@ -81,6 +81,9 @@ def test_what_the_console_offers_to_go_back_to_is_what_a_rollback_takes(root: Pa
     rollback(root, who="ada", why="a drill", to=next(iter(offered)))
     leading = champion(Journal(root).events())
     assert leading is not None and leading.cycle == models[0].name
+    page = models_page.models(root)  # of the oldest nothing is the previous one; forward again it goes all the same
+    assert page["previous"] is None and page["can_roll_back"] and set(earlier(page["models"])) == {models[1].name}
+    rollback(root, who="ada", why="a slip", to=models[1].name)
 
 
 def test_the_console_and_the_command_line_say_the_same_of_every_model(root: Path) -> None:

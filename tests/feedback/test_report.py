@@ -101,6 +101,10 @@ def test_the_limits_name_what_the_model_knows_its_age_and_its_doubts() -> None:
     said = " ".join(limits_of(DETECTION))
     assert "blendswap, upsampler" in said and "6 days before" in said and "novelty above 1" in said
     assert "starter" not in said and "the starter model" in " ".join(limits_of({**DETECTION, "origin": "starter"}))
+    note = "threshold and rates were set in mode standard; in mode fast more or fewer reals may be called fake"
+    assert "calibrated on validation" in said and "Threshold and rates were set in mode standard" in " ".join(limits_of({**DETECTION, "note": note}))
+    imported = " ".join(limits_of({**DETECTION, "cycle": "imported", "model_trained_at": ""}))
+    assert "nobody here has calibrated" in imported and "calibrated on validation" not in imported
     without = " ".join(limits_of({"verdict": "none", "reason": "no face"}))
     assert "no verdict" in without and "names no kind of forgery" in without and "days before" not in without
 
@@ -173,6 +177,8 @@ def test_the_command_knows_its_own_reports(tmp_path: Path, signed: dict[str, Any
     ours = command(str(file), "--key", public_key(OURS))
     assert ours.returncode == 0 and "signed by this service" in ours.stdout
     assert command(str(file), "--key", public_key(OTHERS)).returncode == 1
+    mistyped = command(str(file), "--key", public_key(OURS)[:-1])
+    assert mistyped.returncode == 2 and "64 hexadecimal digits" in mistyped.stderr and "another key" not in mistyped.stdout
     assert command(str(file), "-w", "nowhere").returncode == 1, "a mistake in the name must not make a stranger's report ours"
     subprocess.run([sys.executable, "-m", "vigil", "init", "w", "--profile", "demo"], cwd=tmp_path, check=True, capture_output=True)
     keyless = command(str(file), "-w", "w")

@@ -55,7 +55,7 @@ def test_the_service_says_while_its_worker_is_away_and_takes_uploads_all_the_sam
 def test_an_explanation_is_made_once_by_a_process_that_may_die(root: Path, service: Service, clip: bytes) -> None:
     verdict = service.detect(clip).json()
     early = service.client.get(f"/v1/detections/{verdict['id']}/heatmaps/0")
-    assert early.status_code == 404 and "/explanation first" in early.json()["next_step"]
+    assert early.status_code == 404 and "says why there are none" in early.json()["next_step"]
     asked: Any = service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120)
     assert asked.status_code == 200, asked.text
     page = asked.json()

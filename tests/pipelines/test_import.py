@@ -458,12 +458,13 @@ def test_the_next_cycle_starts_from_nothing_and_is_judged_against_an_imported_de
     base = tmp_path / "build/base"
     base.parent.mkdir(parents=True)
     sha256 = engine_of(base, foreign(tmp_path / "f.onnx", ["B", 3, 16, 16]).read_bytes(), 32).card.model_sha256
-    cycle = Cycle(cycle="2026-W47.1", seed=3, batches=("b1",), judged=("b1",), base_model=sha256, base_cycle="imported")
+    cycle = Cycle(cycle="2026-W47.1", seed=3, batches=("b1",), judged=("b1",), base_model=sha256, base_cycle="imported", known_generators=("sora",))
     rows = add_batch(tmp_path, "b1", 20)
     write_sets(tmp_path, rows, {"b1"})
     write_data_reports(tmp_path, cycle, rows)
     told = {stage.__name__.rpartition(".")[2]: stage.run(tmp_path, SETTINGS, cycle) for stage in (pretrain, harden, train, evaluate, drift, gate)}
     assert told["pretrain"]["warm_start"] is False and "starts from nothing" in capsys.readouterr().out and told["harden"]["surrogate"] == "phase 1"
+    assert "sora" not in read_json(tmp_path / "build/model/card.json")["generators_seen"], "of what the import says it has learned this one knows nothing"
     table = pd.read_parquet(tmp_path / "reports/predictions.parquet")
     assert table[table["fold"] == "holdout"]["p_champion"].notna().all() and told["evaluate"]["gate_inputs"]["champion_sha256"] == sha256
     results = {row["gate"]: row for row in told["gate"]["results"]}
