@@ -57,8 +57,7 @@ def as_many_new(fake: Any, logits: Any, who: Any) -> dict[str, dict[str, float]]
             mine = np.isin(who, rng.permutation(people)[:number])
             for name, usual in (("ece", USUAL_OFFSET), ("temperature_alone", 1e-6)):
                 middle = sum(float(np.median(logits[mine & side])) for side in (fake, ~fake)) / 2 if usual == USUAL_OFFSET else 0.0
-                temperature, moved = fit_platt(fake[mine], lambda t, mine=mine, middle=middle: (logits[mine] - middle) / t, usual)  # type: ignore[misc]
-                offset = moved - middle / temperature
+                temperature, offset = fit_platt(fake[mine], lambda t, mine=mine: logits[mine] / t, usual, middle)  # type: ignore[misc]
                 p = 1 / (1 + np.exp(-(logits[~mine] / temperature + offset)))
                 errors[name].append(expected_calibration_error(fake[~mine], p))
                 if name == "ece":

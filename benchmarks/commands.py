@@ -78,10 +78,7 @@ STANDS_FOR = {
     ("train", 23): (22, "a card's log-loss and Brier count classes alike: the model and its threshold are the same"),
     ("train", 24): (23, "as pretrain 15"),
     ("train", 25): (24, "a fraction of a batch that is no whole number of clips is attacked over several: every one here is whole"),
-    ("assemble", 14): (
-        13,
-        "where generators outnumber the places others are replayed, small batches stand in by every forger: the same recipe",
-    ),
+    ("assemble", 14): (13, "where generators outnumber the places others are replayed, small batches stand in by every forger: the same recipe"),
     ("pretrain", 17): (16, "a bound on how often few clips come holds beside their reals too: batches of tables like these are the same"),
     ("train", 26): (25, "what stands out is weighed from midway between the levels: the weights are the same, and that lay within 0.3 of 0 where it was noted"),
     ("evaluate", 26): (25, "as train 26; and people with unlike numbers of videos have fewer degrees of freedom: every one here has as many as the others"),

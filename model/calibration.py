@@ -51,11 +51,12 @@ class Calibration:
         return asdict(self)
 
 
-def fit_platt(labels: ArrayLike, logits_at: Callable[[float], np.ndarray], usual_offset: float = USUAL_OFFSET) -> tuple[float, float]:
-    """The temperature in 0.05..20 and the offset that fit best: least smoothed log-loss of n videos, beside it the offset's prior N(0, usual_offset).
+def fit_platt(labels: ArrayLike, logits_at: Callable[[float], np.ndarray], usual_offset: float = USUAL_OFFSET, middle: float = 0.0) -> tuple[float, float]:
+    """The temperature T in 0.05..20 and the offset that fit best: least smoothed log-loss of n videos, beside it the offset's prior.
 
-    `logits_at` gives the videos' logits [n] at a temperature, before the offset. (1, 0) without both classes: nothing to learn from. A coarse grid
-    in the logarithm of the temperature, then golden section around its best point; for each the offset by bisection, since its slope only rises.
+    That is N(-middle/T, usual_offset): `middle` is the raw logit at which real and fake are even. `logits_at` gives the videos' logits [n] at a temperature,
+    before the offset. (1, 0) without both classes: nothing to learn from. A coarse grid in the logarithm of the temperature, then golden section
+    around its best point; for each the offset by bisection, since its slope only rises.
     """
     fake = as_fake(labels)
     n_fake, n_real = int(fake.sum()), int((~fake).sum())
@@ -65,16 +66,19 @@ def fit_platt(labels: ArrayLike, logits_at: Callable[[float], np.ndarray], usual
     enough = 4 * n_fake * n_real / fake.size  # as many videos, half of them fake, would tell as much: a few of one class must not outweigh the prior
     weight = enough * class_weights(fake)  # nobody must learn validation's class ratio
 
+    def about_middle(temperature: float) -> np.ndarray:
+        return logits_at(temperature) - middle / temperature
+
     def offset_for(logits: np.ndarray) -> float:
         low, high = -FARTHEST, FARTHEST
         for _ in range(50):
-            middle = (low + high) / 2
-            slope = np.sum(weight * (0.5 * (1 + np.tanh(0.5 * (logits + middle))) - target)) + middle / usual_offset**2
-            low, high = (middle, high) if slope < 0 else (low, middle)
+            between = (low + high) / 2
+            slope = np.sum(weight * (0.5 * (1 + np.tanh(0.5 * (logits + between))) - target)) + between / usual_offset**2
+            low, high = (between, high) if slope < 0 else (low, between)
         return (low + high) / 2
 
     def loss(log_t: float) -> float:
-        logits = logits_at(float(np.exp(log_t)))
+        logits = about_middle(float(np.exp(log_t)))
         offset = offset_for(logits)
         moved = logits + offset
         costs = target * np.logaddexp(0, -moved) + (1 - target) * np.logaddexp(0, moved)
@@ -88,7 +92,7 @@ def fit_platt(labels: ArrayLike, logits_at: Callable[[float], np.ndarray], usual
         left, right = high - golden * (high - low), low + golden * (high - low)
         low, high = (low, right) if loss(left) <= loss(right) else (left, high)
     temperature = float(np.exp((low + high) / 2))
-    return temperature, offset_for(logits_at(temperature))
+    return temperature, offset_for(about_middle(temperature)) - middle / temperature
 
 
 def typical_logits(fake: np.ndarray, videos: Sequence[Sequence[ClipEvidence]]) -> tuple[float, float]:
@@ -135,9 +139,7 @@ def calibrate(labels: ArrayLike, videos: Sequence[Sequence[ClipEvidence]], targe
     def logits_at(temperature: float) -> np.ndarray:
         return np.array([video_logit(track_logits(clips, temperature, levels)) for clips in videos])
 
-    middle = sum(levels) / 2
-    temperature, moved = fit_platt(fake, lambda temperature: logits_at(temperature) - middle / temperature)
-    offset = moved - middle / temperature
+    temperature, offset = fit_platt(fake, logits_at, middle=sum(levels) / 2)
     before, after = (np.array([sigmoid(logit + by) for logit in logits_at(t)]) for t, by in ((1.0, 0.0), (temperature, offset)))
     threshold = threshold_at_fpr(fake, after, target_fpr)
     at = threshold_metrics(fake, after, threshold)

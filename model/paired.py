@@ -81,8 +81,7 @@ def auc_bounds(labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, confid
         (_paired(value, influence[side], [np.ones(int(side.sum()), bool)], np.asarray(clusters)[side]).se ** 2, _people(side, clusters))
         for side in (fake, ~fake)
     ]
-    varied = sum(variance for variance, _ in parts)
-    degrees = varied**2 / sum(variance**2 / max(1.0, people - 1) for variance, people in parts) if varied > 0 else 1.0  # Welch 1947
+    degrees = _welch([(variance, max(1.0, people - 1)) for variance, people in parts]) or 1.0
     middle, reach = math.log(value / (1 - value)), float(t.isf((1 - confidence) / 2, degrees)) * found.se / (value * (1 - value))
     low, high = (0.5 * (1 + math.tanh((middle + side * reach) / 2)) for side in (-1, 1))
     return low, high
@@ -222,12 +221,15 @@ def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.b
 
 
 def _together(parts: Sequence[tuple[float, float]]) -> int:
-    """Degrees of freedom, rounded, of a sum of variances that have each their own: by how much of it is whose (Welch 1947), at least those of the poorest."""
-    varied = sum(variance for variance, _ in parts)
-    if min(degrees for _, degrees in parts) < 1 or varied <= 0:
-        return round(min(degrees for _, degrees in parts))
+    """Degrees of freedom, rounded, of a sum of variances (each with its own): Welch's, at least those of the poorest, and these where it has none."""
     least = min(degrees for _, degrees in parts)
-    return round(max(least, varied**2 / sum(variance**2 / degrees for variance, degrees in parts)))
+    return round(max(least, _welch(parts)) if least >= 1 else least)
+
+
+def _welch(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances, each with its own: by how much of the sum is whose (Welch 1947); 0 of a sum of 0."""
+    varied = sum(variance for variance, _ in parts)
+    return varied**2 / sum(variance**2 / degrees for variance, degrees in parts) if varied > 0 else 0.0
 
 
 def _people(side: NDArray[np.bool_], clusters: ArrayLike) -> float:

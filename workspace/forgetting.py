@@ -21,7 +21,7 @@ from workspace.files import read_json, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import manifests, read_manifest, repack_shard, write_manifest
-from workspace.objects import FOLDER, LOCK, cache_of, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
+from workspace.objects import FOLDER, LOCK, cache_of, is_own, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
 from workspace.state import batch_states
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def _fetch_earlier(root: Path) -> None:
 
     named = named_by(root)
     away, cycles = folder_away(root), [name for name in named if name.startswith("vigil/") and not name.startswith("vigil/before-")]
-    if away and cycles and (root / ".vigil").resolve() not in Path(away).resolve().parents:  # one of our own lies there once something was pushed
+    if away and cycles and not is_own(root, Path(away)):  # one of our own lies there once something was pushed
         why = f"there is no DVC remote in {away}; not looked through: {', '.join(cycles)}"
         raise DataError(NOT_FINISHED, why=why, next_step="Bring it back, or mend `remote` in params.yaml; then run the command again.")
     try:

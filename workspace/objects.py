@@ -95,9 +95,13 @@ def local_remote(root: Path, url: str) -> Path | None:
     """The remote of the settings where it is this workspace's own folder below .vigil, else None: others may need what another one holds."""
     if not url or "://" in url:
         return None
-    private = root / ".vigil"
-    folder = private / Path(url).expanduser()
-    return folder if private.resolve() in folder.resolve().parents else None
+    folder = root / ".vigil" / Path(url).expanduser()
+    return folder if is_own(root, folder) else None
+
+
+def is_own(root: Path, folder: Path) -> bool:
+    """Whether a folder lies below the workspace's .vigil, wherever links lead."""
+    return (root / ".vigil").resolve() in folder.resolve().parents
 
 
 def revisions(root: Path) -> list[str]:

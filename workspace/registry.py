@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,8 +186,12 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+@cache
 def _refuse_silent(uri: str) -> None:
-    """Raise what the driver says where a database server does not let anybody in: MLflow itself tries ten times, for a minute and a half."""
+    """Raise what the driver says where a database server does not let anybody in: MLflow itself tries ten times, for a minute and a half.
+
+    Once a process and address: MLflow tries so when it first opens a store, which it keeps.
+    """
     if not uri.startswith("postgresql+psycopg://"):
         return
     from sqlalchemy import create_engine
