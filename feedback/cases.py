@@ -96,7 +96,11 @@ class Cases:
                 own = select(DETECTIONS.c.sha256).where(DETECTIONS.c.owner_id == actor.user_id)
                 fitting.append(CASES.c.sha256.not_in(own))
             use = use_of(CASES).label("use")
-            query = select(CASES.c.number, CASES.c.id, use, CASES.c.embedding).where(CASES.c.gold == "", *fitting).order_by(use.desc(), CASES.c.number)
+            query = (
+                select(CASES.c.number, CASES.c.id, use, CASES.c.embedding, CASES.c.reason)
+                .where(CASES.c.gold == "", *fitting)
+                .order_by(use.desc(), CASES.c.number)
+            )
             pressing = connection.execute(query.where(CASES.c.reason.not_in(PATIENT)).limit(LOOKED_AT)).all()
             open_cases = [Candidate.of(row) for row in (*pressing, *connection.execute(query.where(CASES.c.reason.in_(PATIENT)).limit(LOOKED_AT)).all())]
             recent = (

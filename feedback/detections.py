@@ -32,6 +32,11 @@ LOG = logging.getLogger("vigil.keep")
 CLAIMS = ("real", "fake")
 RETRY_SECONDS = 5
 MOST_PAGE = 500
+ASKED_BEFORE = {
+    "decided": "People have looked at this file already, and {label}.",
+    "quarantined": "The case of this file is in quarantine: nobody is asked until it is released.",
+}  # the states of a case in which a dispute would be shown to nobody
+SAW = {"real": "say that it is real", "fake": "say that it is fake", "unsure": "could not tell"}
 UNREADABLE = "looking at this file has failed {attempts} times, most likely because of what is in it: it is marked unreadable"
 
 
@@ -272,7 +277,7 @@ class Detections:
         """Record that somebody says a verdict is wrong, and make it a case.
 
         What was said first stands: the same words again change nothing, others are refused. Raises ValueError for those, while there is no verdict,
-        and for a claim that is none or the verdict's own.
+        for a claim that is none or the verdict's own, and for a file that people have decided about.
         """
         if claim not in CLAIMS:
             raise ValueError(f"What it truly is: real or fake; not {claim!r}.")
@@ -290,6 +295,9 @@ class Detections:
                 if {name: before[name] for name in said} != said:
                     raise ValueError("It is disputed already, and people are asked to look. What was said first stands.")
                 return row
+            known = connection.execute(select(CASES.c.state, CASES.c.label).where(CASES.c.sha256 == row["sha256"])).one_or_none()
+            if known is not None and known.state in ASKED_BEFORE:
+                raise ValueError(ASKED_BEFORE[known.state].format(label=SAW.get(known.label, "")))
             answer["dispute"] = {**said, "at": now()}
             case_id = self.cases.open_for(connection, row, answer, "disputed")
             connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(case_id=case_id, answer=answer))
@@ -360,7 +368,7 @@ def _held(worker: str) -> Any:
 
 
 def _query() -> Any:
-    return select(DETECTIONS, MEDIA.c.state.label("media_state"), CASES.c.state.label("case_state")).select_from(
+    return select(DETECTIONS, MEDIA.c.state.label("media_state"), CASES.c.state.label("case_state"), CASES.c.label.label("case_label")).select_from(
         DETECTIONS.join(MEDIA, MEDIA.c.sha256 == DETECTIONS.c.sha256).outerjoin(CASES, CASES.c.id == DETECTIONS.c.case_id)
     )
 

@@ -2,12 +2,14 @@
 
 Only verdicts that were drawn at random for review (`audited`, feedback/work/judging.py) correct the estimate: cases that were uncertain,
 novel or disputed were chosen because something was odd about them, and would make every model look bad. One that was drawn and is disputed
-too stays in, or the errors would leave the sample first. Uncertain verdicts claim nothing and are left out of both; the share of fakes is that
-of all the traffic, them too, since what is left once the middle is cut away looks surer than it is. A file that was sent several times counts
-once a model, and was drawn or not once a model; one that the service brought out of a batch, and nobody sent, does not count.
+too stays in, or the errors would leave the sample first; and it is asked about first, so that of those drawn only what came before the oldest
+that waits for an answer counts, or the errors would enter the sample first. Uncertain verdicts claim nothing and are left out of both; the share
+of fakes is that of all the traffic, them too, since what is left once the middle is cut away looks surer than it is. A file that was sent several
+times counts once a model, and was drawn or not once a model; one that the service brought out of a batch, and nobody sent, does not count.
 """
 
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,10 @@ STEPS = 500  # of p_fake from 0 to 1
 
 
 def by_model(database: Database, days: int) -> list[dict[str, Any]]:
-    """Of the last days, the model that answered last first: {"model_sha256", "last", and what model/estimate.py's Estimated holds}."""
+    """Of the last days, the model that answered last first: {"model_sha256", "last", "ahead", and what model/estimate.py's Estimated holds}.
+
+    `ahead`: drawn verdicts that people have answered before an older one, and that count once that is answered too.
+    """
     first = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
     said = (
         (DETECTIONS.c.state == "done")
@@ -36,13 +41,14 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
     fine = func.round(DETECTIONS.c.p_fake * STEPS)  # a few hundred rows say as much as a million detections
     verdict = DETECTIONS.c.verdict
     seen = select(model, verdict, func.count(), func.avg(DETECTIONS.c.p_fake), func.max(DETECTIONS.c.created_at)).where(mine).group_by(model, verdict, fine)
-    known_now = (CASES.c.state == "decided") & CASES.c.label.in_(TRAINING_LABELS) & (CASES.c.gold == "")
+    known_now = (CASES.c.state == "decided") & CASES.c.label.in_(TRAINING_LABELS)
     any_time = DETECTIONS.alias()
     audited = exists().where(any_time.c.sha256 == DETECTIONS.c.sha256, any_time.c.model_sha256 == model, any_time.c.audited)
     drawn = (
-        select(model, DETECTIONS.c.p_fake, verdict == "fake", verdict == CASES.c.label)
+        select(model, DETECTIONS.c.p_fake, verdict == "fake", verdict == CASES.c.label, CASES.c.state == "open")
         .join(CASES, CASES.c.sha256 == DETECTIONS.c.sha256)
-        .where(mine, verdict.in_(TRAINING_LABELS), known_now, audited)
+        .where(mine, verdict.in_(TRAINING_LABELS), (CASES.c.gold == "") & (known_now | (CASES.c.state == "open")), audited)
+        .order_by(CASES.c.number)
     )
     with database.read() as connection:
         rows, labels = connection.execute(seen).all(), connection.execute(drawn).all()
@@ -57,9 +63,11 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
         verdicts, times, p_fake, _ = zip(*claimed, strict=True)
         expected = expected_right(at_share(p_fake, share), [one == "fake" for one in verdicts])
         of_all = Moments.of_sums(sum(times), float(np.average(expected, weights=times)), float(np.average(expected**2, weights=times)))
-        known = [(p, said, bool(right)) for name, p, said, right in labels if name == sha256]
+        of_draw = [row[1:] for row in labels if row[0] == sha256]
+        known = [(p, said, bool(right)) for p, said, right, _ in takewhile(lambda row: not row[3], of_draw)]
+        ahead = sum(not is_open for *_, is_open in of_draw) - len(known)
         drawn_expected = expected_right(at_share([p for p, _, _ in known], share), [said for _, said, _ in known])
         one = estimate(of_all, drawn_expected, [right for _, _, right in known])
         if one is not None:
-            found.append({"model_sha256": sha256, "last": max(last), **one.as_dict()})
+            found.append({"model_sha256": sha256, "last": max(last), "ahead": ahead, **one.as_dict()})
     return sorted(found, key=lambda row: str(row["last"]), reverse=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import FromClause, case, func
 
-AUDIT_USE = 0.5  # a verdict drawn at random is sure by itself, and worth as much as one half-way to the threshold: else it would wait for ever
+AUDIT_USE = 0.5  # a verdict drawn at random is worth as much as one half-way to the threshold, however sure: else it would wait for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,9 @@ class Candidate:
 
     @classmethod
     def of(cls, row: Any) -> "Candidate":
-        """From a row with number, id, use, embedding."""
-        return cls(int(row.number), str(row.id), float(row.use), tuple(row.embedding or ()))
+        """From a row with number, id, use, embedding, reason."""
+        drawn = str(row.reason) == "audit"  # a random draw is looked at as it came, whatever is like it: feedback/estimate.py counts from its beginning
+        return cls(int(row.number), str(row.id), float(row.use), () if drawn else tuple(row.embedding or ()))
 
 
 def use_of(cases: FromClause) -> Any:
@@ -32,7 +33,7 @@ def use_of(cases: FromClause) -> Any:
     uncertainty, novelty = cases.c.uncertainty, func.coalesce(cases.c.novelty, 0.0)
     return case(
         (cases.c.reason.in_(("disputed", "conflict")), 1.0),
-        ((cases.c.reason == "audit") & (uncertainty < AUDIT_USE), AUDIT_USE),
+        (cases.c.reason == "audit", AUDIT_USE),
         ((cases.c.reason == "novel") & (novelty >= 1.0), 1.0),
         ((cases.c.reason == "novel") & (uncertainty < novelty), novelty),
         else_=uncertainty,

@@ -38,7 +38,7 @@ ROLLBACK_SECONDS = 300
 EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", "mode", "model", "cycle", "sha256", "bytes", "case_id", "reason")
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
 _THREE_LINES = re.compile(r"^(\S.*)\n  Why:  ((?:.|\n)*?)\n  Next: (.*)", re.MULTILINE)
-_OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id", "case_state")
+_OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id", "case_state", "case_label")
 
 
 class NotFound(Exception):
@@ -181,8 +181,8 @@ class Service:
         return None if rows is None else [self._shown(row) for row in rows]
 
     def detection(self, actor: Actor, detection_id: str) -> dict[str, Any]:
-        """One verdict, or how far it is."""
-        return self._shown(self._detection(actor, "detection.read", detection_id))
+        """One verdict, or how far it is; for who may not read cases, with what people say of it (`people`)."""
+        return self._told(actor, self._detection(actor, "detection.read", detection_id))
 
     def detections_page(
         self,
@@ -211,7 +211,7 @@ class Service:
     def dispute(self, actor: Actor, detection_id: str, claim: str, note: str = "") -> dict[str, Any]:
         """Say that a verdict is wrong (`claim`: real or fake); it becomes a case. Raises ValueError while there is no verdict."""
         row = self._detection(actor, "detection.dispute", detection_id)
-        return self._shown(self.detections.dispute(actor, row["id"], claim, note))
+        return self._told(actor, self.detections.dispute(actor, row["id"], claim, note))
 
     def erase(self, actor: Actor, detection_id: str, why: str = "") -> dict[str, Any]:
         """Erase an upload and what came of it; returns what was done now and what the next cycle will do."""
@@ -447,6 +447,13 @@ class Service:
         if shown.get("state") == "open" and not mine and not governs:
             shown["reviews"] = [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in shown.get("reviews", [])]
         return shown
+
+    def _told(self, actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A detection, and how its case stands for who may not read it: a reviewer would learn from it which cases are known ones."""
+        if may(actor, "case.read"):
+            return self._shown(row)
+        people = {"open": "asked", "decided": row["case_label"]}.get(row["case_state"] or "", "")
+        return self._shown(row) | {"people": people}
 
     def _shown(self, row: Mapping[str, Any]) -> dict[str, Any]:
         answer = row.get("answer") or {}

@@ -1,16 +1,17 @@
 """What the API says, as types: they make the schema and its examples. Answers are written from the service's rows as they are."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from workspace import settings
 
 Verdict = Literal["", "real", "fake", "uncertain", "none"]
 Policy = Literal["", "moderation", "identity_check", "forensics"]
 Mode = Literal["", settings.Mode]
+Password = Annotated[str, StringConstraints(strip_whitespace=False, max_length=512)]  # as it was typed, wherever
 
 
 def dumps(value: Any) -> bytes:
@@ -75,7 +76,8 @@ _EXAMPLE: dict[str, Any] = {
     "clips": [{"track": 0, "start_seconds": 4.0, "end_seconds": 5.0, "p_fake": 0.97, "certainty": 0.9, "place": [0.5, 0.4, 0.2]}],
     "forged": [{"track": 0, "start_seconds": 4.0, "end_seconds": 5.0, "p_fake": 0.97}], "model": "52455c1e9f48", "model_sha256": "5" * 64,
     "model_trained_at": "", "cycle": "2026-W47.1", "origin": "registry", "knows": ["landmark_swap", "reenact"], "engine": "onnxruntime-fp32",
-    "label_map": "p_fake: 1 means fake", "case_id": None, "sha256": "a" * 64, "bytes": 1048576, "batch": "", "media_state": "kept", "finished_at": "",
+    "label_map": "p_fake: 1 means fake", "case_id": None, "people": "",
+    "sha256": "a" * 64, "bytes": 1048576, "batch": "", "media_state": "kept", "finished_at": "",
 }  # fmt: skip
 
 
@@ -111,6 +113,7 @@ class Detection(_Told):
     engine: str = ""
     label_map: str = ""
     case_id: str | None = None
+    people: Literal["", "asked", "real", "fake", "unsure"] = Field("", description="Of one detection, for viewers: people are asked, or what they said.")
     sha256: str
     bytes: int
     batch: str = ""
@@ -273,7 +276,7 @@ class SignUp(Asked):
     name: str = Field(min_length=1, max_length=100)
     email: str = Field(max_length=254)
     user_name: str = Field(max_length=32)
-    password: str = Field(max_length=512)
+    password: Password
 
 
 class NewUser(SignUp):
@@ -293,8 +296,8 @@ class Govern(Asked):
 class NewPassword(Asked):
     """One's own needs the old one."""
 
-    password: str = Field(max_length=512)
-    old: str = Field("", max_length=512)
+    password: Password
+    old: Password = ""
 
 
 _WORDS = {

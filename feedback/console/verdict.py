@@ -16,10 +16,16 @@ from feedback.report import band_of, limits_of
 from feedback.service import Service
 from workspace.errors import DatabaseSilent
 
+PEOPLE = {
+    "asked": "People are asked to look.",
+    "real": "People have looked at it and say that it is real.",
+    "fake": "People have looked at it and say that it is fake.",
+    "unsure": "People have looked at it and could not tell.",
+}
 SAYS = {
     "real": "The model found no sign of a forgery that it knows.",
     "fake": "The model found signs of a forgery.",
-    "uncertain": "The model is not sure. People are asked to look.",
+    "uncertain": "The model is not sure.",
     "none": "There is no verdict on this file.",
 }
 
@@ -95,6 +101,8 @@ def _shown(service: Service, view: View, found: dict[str, Any]) -> None:
         badge(said, found.get("p_fake"))
         with tag("div", "", "verdict-words"):
             tag("p", SAYS[said], "verdict-says")
+            if people := PEOPLE.get(found.get("people") or ""):
+                tag("p", people)
             if found.get("reason"):
                 tag("p", found["reason"][:1].upper() + found["reason"][1:] + ".", "muted")
             if found.get("p_fake") is not None and (uncertain := band_of(found)) is not None:
@@ -195,8 +203,8 @@ def _actions(service: Service, view: View, found: dict[str, Any]) -> None:
             if found.get("case_id") and view.may("case.read"):
                 link("Its case", f"{PATH}/cases/{found['case_id']}", "button")
         if found.get("dispute"):
-            tag("p", f"Disputed: said to be {found['dispute']['claim']}. People are asked to look.", "notice")
-        elif view.may("detection.dispute", owner) and found["media_state"] != "deleted":
+            tag("p", f"Disputed: said to be {found['dispute']['claim']}.", "notice")
+        elif view.may("detection.dispute", owner) and found["media_state"] != "deleted" and found.get("people") not in ("real", "fake", "unsure"):
             with tag("details"):
                 tag("summary", "This verdict is wrong")
                 with Form(lambda given: _dispute(service, view, found["id"], given)):

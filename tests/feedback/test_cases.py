@@ -335,7 +335,7 @@ def test_a_dispute_comes_before_any_number_of_audited_verdicts(make: Make, monke
 
 @pytest.mark.parametrize(
     ("reason", "p_fake", "novelty", "use"),
-    [("disputed", 1.0, 0.0, 1.0), ("conflict", 1.0, None, 1.0), ("audit", 0.9, 0.0, 0.5), ("audit", 0.6, 0.0, 0.8), ("novel", 0.9, 0.7, 0.7),
+    [("disputed", 1.0, 0.0, 1.0), ("conflict", 1.0, None, 1.0), ("audit", 0.9, 0.0, 0.5), ("audit", 0.6, 0.0, 0.5), ("novel", 0.9, 0.7, 0.7),
      ("novel", 0.9, 9.0, 1.0), ("novel", 0.6, 0.1, 0.8), ("novel", 0.6, None, 0.8), ("uncertain", 0.6, 9.0, 0.8)],
 )  # fmt: skip
 def test_what_an_answer_is_worth(world: World, reason: str, p_fake: float, novelty: float | None, use: float) -> None:

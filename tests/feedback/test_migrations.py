@@ -186,6 +186,8 @@ def make_second(url: str) -> None:
     cases._columns.remove(cases.c.said)  # type: ignore[attr-defined]
     cases.constraints = {one for one in cases.constraints if str(one.name) not in ("reason", "ck_cases_reason")}
     cases.c.reason.constraints.clear()
+    detections = before.tables["detections"]
+    detections._columns.remove(detections.c.audited)  # type: ignore[attr-defined]
     cases.append_constraint(sa.CheckConstraint("reason IN ('uncertain', 'novel', 'disputed', 'audit')", name="reason"))
     engine = sa.create_engine(url)
     with engine.begin() as connection:
@@ -196,7 +198,12 @@ def make_second(url: str) -> None:
         values = {"number": 9, "id": "c", **same, "kind": "image", "reason": "novel", "state": "decided", "label": "fake", "model_sha256": "a" * 64}
         values |= {"identity": "p", "decided_at": MOMENT.format(3), "gold": "", "why": "", "uncertainty": 0.5, "embedding": sa.null()}
         connection.execute(cases.insert().values(values))
-        connection.execute(DETECTIONS.insert().values(number=4, id="d", **same, state="done", case_id="c", answer={"kind": "image"}))
+        connection.execute(detections.insert().values(number=4, id="d", **same, state="done", case_id="c", answer={"kind": "image"}))
+        drawn = {"number": 8, "id": "a", "sha256": "a" * 64, "reason": "audit"}
+        connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=7, created_at=MOMENT.format(1)))
+        connection.execute(cases.insert().values({**values, **drawn}))
+        of_draw = {**same, "number": 5, "id": "drawn", "sha256": "a" * 64, "case_id": "a"}
+        connection.execute(detections.insert().values(**of_draw, state="done", answer={"kind": "image"}))
         connection.execute(REVIEWS.insert().values(id="r", case_id="c", reviewer_id="u", created_at=MOMENT.format(3), label="fake"))
         connection.execute(OUTBOX.insert().values(case_id="c", created_at=MOMENT.format(3), state="waiting"))
         config = Config()
@@ -217,6 +224,9 @@ def test_cases_from_before_media_without_a_label_stay_as_they_are(kind: str, tmp
     found = cases.get("c")
     assert found is not None and (found["number"], found["label"], found["said"], found["detections"], found["handover"]) == (9, "fake", [], ["d"], "waiting")
     assert [review["label"] for review in found["reviews"]] == ["fake"]
+    with database.read() as connection:
+        audited = dict(connection.execute(sa.select(DETECTIONS.c.id, DETECTIONS.c.audited)).all())
+    assert audited == {"d": False, "drawn": True}, "accuracy was estimated without what people had looked at"
     with database.write() as connection:
         about = {"id": "n", "sha256": "f" * 64, "bytes": 1, "owner_id": "u", "source": "console"}
         new = cases.open_for(connection, about, {"kind": "image"}, "conflict", ["real here", "fake there"])

@@ -236,6 +236,21 @@ def test_only_a_verdict_can_be_disputed(line: Line) -> None:
     assert line.queue.dispute(line.world.sender, again, "real")["case_id"] == found["case_id"], "one file, one case"
 
 
+@pytest.mark.parametrize(("label", "told"), [("fake", "say that it is fake"), ("unsure", "could not tell")])
+def test_what_people_have_decided_is_told_and_not_disputed(line: Line, label: str, told: str) -> None:
+    """It was recorded, everybody was told that people are asked to look, and nobody ever was."""
+    job = line.send(b"one")[0]["id"]
+    line.queue.claim("w")
+    line.queue.finish(job, "w", SAID)
+    line.world.decide(line.queue.dispute(line.world.sender, job, "real")["case_id"], label)
+    again = line.send(b"one")[0]["id"]
+    line.queue.claim("w")
+    line.queue.finish(again, "w", SAID)
+    with pytest.raises(ValueError, match=told):
+        line.queue.dispute(line.world.sender, again, "real")
+    assert "dispute" not in (line.queue.get(again) or {})["answer"]
+
+
 STEPS = st.lists(st.sampled_from(["send", "claim a", "claim b", "finish a", "finish b", "late", "give back a", "die b"]), max_size=40)
 
 

@@ -8,9 +8,9 @@ revision, down_revision = "0004", "0003"
 
 def upgrade() -> None:
     connection = op.get_bind()
-    if "audited" in {column["name"] for column in sa.inspect(connection).get_columns("detections")}:
-        return  # an earlier step has just made every table, as they are now
-    op.add_column("detections", sa.Column("audited", sa.Boolean, nullable=False, server_default=sa.false()))
+    if "audited" not in {column["name"] for column in sa.inspect(connection).get_columns("detections")}:
+        op.add_column("detections", sa.Column("audited", sa.Boolean, nullable=False, server_default=sa.false()))
+    # also where an earlier step has just made the table anew, as it is now: its rows are from before
     connection.execute(sa.text("UPDATE detections SET audited = :yes WHERE case_id IN (SELECT id FROM cases WHERE reason = 'audit')"), {"yes": True})
 
 
