@@ -6,6 +6,7 @@ Overhead is wall time less the time inside stage functions: imports, Prefect, DV
 Bounds (issue of the first release): 90 s a demo cycle, 5 s for nothing new, 0.5 s for --help.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -30,6 +31,7 @@ def timed(*words: object) -> tuple[float, int]:
 
 def main() -> None:
     """One demo-profile cycle on one week of sample media, in a folder that goes away."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     from media.synthetic import make_sample_media
 
     with tempfile.TemporaryDirectory(prefix="vigil-overhead-") as scratch:

@@ -41,15 +41,25 @@ def append(connection: Connection, who: str, action: str, object_: str, detail: 
 
 def verify(database: Database, expect_last: str = "") -> Verified:
     """Walk the whole chain. `expect_last` is a hash noted earlier that must still be in it."""
-    previous, count, met = FIRST, 0, not expect_last or expect_last == FIRST
+    previous, count, met, page = FIRST, 0, not expect_last or expect_last == FIRST, PAGE
     with database.read() as connection:
         if connection.execute(select(AUDIT.c.number).where(AUDIT.c.number < 1).limit(1)).first() is not None:
             return Verified(0, previous, 1, "there is an entry before the first")
-        while rows := connection.execute(select(AUDIT).where(AUDIT.c.number > count).order_by(AUDIT.c.number).limit(PAGE)).mappings().all():
-            for row in rows:
+        while True:
+            try:
+                rows = connection.execute(select(AUDIT).where(AUDIT.c.number > count).order_by(AUDIT.c.number).limit(page)).mappings().all()
+                sealed = [_hash(dict(row)) for row in rows]
+            except (ValueError, TypeError):  # of a page that cannot be read, each entry before the one that cannot
+                if page == 1:
+                    return Verified(count, previous, count + 1, "the entry or one before it was changed: it cannot be read")
+                page = 1
+                continue
+            if not rows:
+                break
+            for row, seal in zip(rows, sealed, strict=True):
                 if row["number"] != count + 1:
                     return Verified(count, previous, count + 1, f"entry {count + 1} is missing")
-                if row["previous"] != previous or _hash(dict(row)) != row["hash"]:
+                if row["previous"] != previous or seal != row["hash"]:
                     return Verified(count, previous, count + 1, "the entry or one before it was changed")
                 count, previous = count + 1, row["hash"]
                 met = met or previous == expect_last

@@ -210,7 +210,7 @@ class Detections:
         """Write the verdict and all that follows from it. None where the job was given to another, or its upload erased, meanwhile.
 
         `answer`: verdict, p_fake, reason, kind, model_sha256 at least; `case_reason` (uncertain, novel, audit, or "") says whether it
-        becomes a case; `digests` are the sha256 of the derived files.
+        becomes a case, and `audit_fraction` how many of such verdicts were drawn then; `digests` are the sha256 of the derived files.
         """
         with self.database.write() as connection:
             row = self.held(connection, detection_id, worker)

@@ -3,13 +3,15 @@
 Only verdicts that were drawn at random for review (`audited`, feedback/work/judging.py) correct the estimate: cases that were uncertain,
 novel or disputed were chosen because something was odd about them, and would make every model look bad. One that was drawn and is disputed
 too stays in, or the errors would leave the sample first; and it is asked about first, so that of those drawn only what came before the oldest
-that waits for an answer counts, or the errors would enter the sample first. Uncertain verdicts claim nothing and are left out of both; the share
+that waits for an answer counts, or the errors would enter the sample first. Where the part that is drawn was another meanwhile, each stands for
+as many as it was drawn from. Uncertain verdicts claim nothing and are left out of both; the share
 of fakes is that of all the traffic, them too, since what is left once the middle is cut away looks surer than it is. A file that was sent several
 times counts once a model, and was drawn or not once a model; one that the service brought out of a batch, and nobody sent, does not count.
 """
 
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -43,9 +45,10 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
     seen = select(model, verdict, func.count(), func.avg(DETECTIONS.c.p_fake), func.max(DETECTIONS.c.created_at)).where(mine).group_by(model, verdict, fine)
     known_now = (CASES.c.state == "decided") & CASES.c.label.in_(TRAINING_LABELS)
     any_time = DETECTIONS.alias()
-    audited = exists().where(any_time.c.sha256 == DETECTIONS.c.sha256, any_time.c.model_sha256 == model, any_time.c.audited)
+    draws = (any_time.c.sha256 == DETECTIONS.c.sha256, any_time.c.model_sha256 == model, any_time.c.audited)
+    audited, drawn_of = exists().where(*draws), select(func.max(any_time.c.answer["audit_fraction"].as_float())).where(*draws).scalar_subquery()
     drawn = (
-        select(model, DETECTIONS.c.p_fake, verdict == "fake", verdict == CASES.c.label, CASES.c.state == "open")
+        select(model, DETECTIONS.c.p_fake, verdict == "fake", verdict == CASES.c.label, CASES.c.state == "open", drawn_of)
         .join(CASES, CASES.c.sha256 == DETECTIONS.c.sha256)
         .where(mine, verdict.in_(TRAINING_LABELS), (CASES.c.gold == "") & (known_now | (CASES.c.state == "open")), audited)
         .order_by(CASES.c.number)
@@ -64,10 +67,12 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
         expected = expected_right(at_share(p_fake, share), [one == "fake" for one in verdicts])
         of_all = Moments.of_sums(sum(times), float(np.average(expected, weights=times)), float(np.average(expected**2, weights=times)))
         of_draw = [row[1:] for row in labels if row[0] == sha256]
-        known = [(p, said, bool(right)) for p, said, right, _ in takewhile(lambda row: not row[3], of_draw)]
-        ahead = sum(not is_open for *_, is_open in of_draw) - len(known)
-        drawn_expected = expected_right(at_share([p for p, _, _ in known], share), [said for _, said, _ in known])
-        one = estimate(of_all, drawn_expected, [right for _, _, right in known])
+        known = [(p, said, bool(right), part) for p, said, right, _, part in takewhile(lambda row: not row[3], of_draw)]
+        ahead = sum(not row[3] for row in of_draw) - len(known)
+        drawn_expected = expected_right(at_share([p for p, *_ in known], share), [said for _, said, *_ in known])
+        stands_for = [1 / part if part else None for *_, part in known]  # None: of before it was noted, which is as most were drawn
+        usual = median([one for one in stands_for if one] or [1.0])
+        one = estimate(of_all, drawn_expected, [row[2] for row in known], [one or usual for one in stands_for])
         if one is not None:
             found.append({"model_sha256": sha256, "last": max(last), "ahead": ahead, **one.as_dict()})
     return sorted(found, key=lambda row: str(row["last"]), reverse=True)

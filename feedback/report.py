@@ -14,6 +14,7 @@ from typing import Any
 from feedback.database import now
 from feedback.secret import Secret
 from model.aggregate import band
+from model.inference import UNLIKE
 from workspace.state import IMPORTED
 
 FORMAT = "vigil-report-1"
@@ -122,8 +123,8 @@ def limits_of(detection: Mapping[str, Any]) -> list[str]:
     said.append("Only faces are examined: sound, background and text are not, and neither are faces too small or turned away.")
     if (uncertain := band_of(detection)) is not None:
         said.append("A p_fake below {:.3f} is called real, from {:.3f} on fake, between them uncertain.".format(*uncertain))
-    if isinstance(detection.get("novelty"), int | float) and float(detection["novelty"]) > 1:
-        said.append("This file is unlike what the model was trained with (novelty above 1); its figures hold less for it.")
+    if str(detection.get("reason") or "").startswith(UNLIKE):  # novelty is about 1 for what a model knows: the alarm is the model's own bound
+        said.append("This file is unlike what the model was trained with; its figures hold less for it.")
     if note := str(detection.get("note") or ""):
         said.append(f"{note[0].upper()}{note[1:].rstrip('.')}.")
     if detection.get("verdict") == "none":

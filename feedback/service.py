@@ -39,6 +39,7 @@ EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", 
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
 _THREE_LINES = re.compile(r"^(\S.*)\n  Why:  ((?:.|\n)*?)\n  Next: (.*)", re.MULTILINE)
 _OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id", "case_state", "case_label")
+_INNER = ("audit_fraction",)  # of an answer
 
 
 class NotFound(Exception):
@@ -456,7 +457,7 @@ class Service:
         return self._shown(row) | {"people": people}
 
     def _shown(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        answer = row.get("answer") or {}
+        answer = {name: value for name, value in (row.get("answer") or {}).items() if name not in _INNER}
         shown = {name: value for name, value in row.items() if name not in _OWNED}
         return {**answer, **shown, "batch": row["group_id"], "owner_id": row["owner_id"], "label_map": LABEL_MAP}
 

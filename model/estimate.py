@@ -87,9 +87,11 @@ def expected_right(p_fake: ArrayLike, said_fake: ArrayLike) -> np.ndarray:
     return np.where(np.asarray(said_fake, dtype=bool), p, 1 - p)
 
 
-def estimate(expected: Moments, drawn_expected: ArrayLike, drawn_right: ArrayLike) -> Estimated | None:
+def estimate(expected: Moments, drawn_expected: ArrayLike, drawn_right: ArrayLike, stands_for: ArrayLike | None = None) -> Estimated | None:
     """The share of right verdicts, from the probabilities of all of them and those [n] of a random draw with whether each was right (bool [n]).
 
+    `stands_for` [n]: from how many verdicts each was drawn, where the part was not always the same (Hajek 1971); its spread is then that of fewer
+    (Kish 1965).
     None without a verdict. The interval is Student's; where hardly an error was drawn, the spread is that of a share with two more
     of each kind (Agresti and Coull 1998), so that a draw without an error does not make it certain. Without a draw it always is: whether a
     verdict is right is chance too, whatever its probability. Of calibrated scores 0.94 to 1.00 of these intervals held the truth, with 5 to 1000
@@ -100,22 +102,27 @@ def estimate(expected: Moments, drawn_expected: ArrayLike, drawn_right: ArrayLik
     drawn, right = np.asarray(drawn_expected, np.float64), np.asarray(drawn_right, bool)
     if not expected.n:
         return None
+    weight = np.ones(len(right)) if stands_for is None else np.asarray(stands_for, np.float64)
     seen = len(right)
     value, variance, reach = expected.mean, expected.variance / expected.n, float(norm.ppf(0.975))
     corrected = seen >= LEAST_LABELS
     if corrected:
         error = right.astype(np.float64) - drawn
         wrong = seen - int(right.sum())
-        value += float(error.mean())
-        variance += (max(_variance(error), _spread(seen - wrong, seen)) if min(wrong, seen - wrong) < HARDLY_ANY else _variance(error)) / seen
-        reach = float(t.ppf(0.975, seen - 1))
+        alike = float(weight.sum() ** 2 / (weight**2).sum())  # so many, had each been drawn from as many
+        mean = float(np.average(error, weights=weight))
+        spread = float(np.average((error - mean) ** 2, weights=weight)) * alike / (alike - 1) if alike > 1 else UNKNOWN_VARIANCE
+        if min(wrong, seen - wrong) < HARDLY_ANY:
+            spread = max(spread, _spread(float(np.average(right, weights=weight)) * alike, alike))
+        value, variance = value + mean, variance + spread / alike
+        reach = float(t.ppf(0.975, max(1.0, alike - 1)))
     else:
         variance = max(expected.variance, _spread(value * expected.n, expected.n)) / expected.n
     low, high = (min(1.0, max(0.0, value + side * reach * math.sqrt(variance))) for side in (-1, 1))
     return Estimated(min(1.0, max(0.0, value)), low, high, expected.n, seen, int(right.sum()), corrected)
 
 
-def _spread(right: float, n: int) -> float:
+def _spread(right: float, n: float) -> float:
     """The variance of right and wrong, with two more of each kind."""
     share = (right + 2) / (n + 4)
     return share * (1 - share)

@@ -98,7 +98,7 @@ class Detection(_Told):
     novelty: float | None = None
     reason: str = ""
     policy: str = ""
-    mode: str = ""
+    mode: str = Field("", description="As it was asked for; empty: the policy's, or the one that the model was trained in.")
     frames: int = 0
     faces: int = 0
     tracks: list[Track] = []

@@ -9,7 +9,7 @@ import numpy as np
 
 from feedback.policies import Bound, bind
 from model.card import ModelCard, operating_points
-from model.inference import UNLIKE, ClipScore, FileVerdict, most_telling
+from model.inference import LEARNED, UNLIKE, ClipScore, FileVerdict, most_telling
 from workspace.settings import FaceSettings, FeedbackSettings
 
 EMBEDDING_DIGITS = 5
@@ -31,9 +31,10 @@ def answer_of(said: FileVerdict, scores: Sequence[ClipScore], bound: Bound, mode
         {name: row[name] for name in ("track", "start_seconds", "end_seconds", "p_fake", "place")} | {"certainty": round(float(score.certainty.mean()), 4)}
         for row, score in zip(said.clips, scores, strict=True)
     ]
+    note = "; ".join(filter(None, [bound.note, LEARNED if said.learned else ""]))
     answer = {
         "verdict": said.verdict, "p_fake": _finite(said.p_fake), "threshold": bound.threshold, "abstain": bound.abstain, "target_fpr": bound.target_fpr,
-        "novelty": _finite(said.novelty), "reason": said.reason, "note": bound.note, "kind": said.kind, "frames": said.frames, "faces": said.faces,
+        "novelty": _finite(said.novelty), "reason": said.reason, "note": note, "kind": said.kind, "frames": said.frames, "faces": said.faces,
         "tracks": said.tracks, "clips": clips, "forged": forged_intervals(said.clips, bound.threshold), "engine": said.engine, "shown": None,
         **{name: model[name] for name in ("model", "model_sha256", "model_trained_at", "cycle", "origin", "knows")},
     }  # fmt: skip

@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,9 @@ class Worker:
         try:
             bound = bound_of(self.settings.feedback, row["policy"], row["mode"], served.engine.card)
             answer = await self._judge(row, served, bound)
-            answer["case_reason"] = case_reason(row["sha256"], answer, self.audit_key, self.settings.feedback.queue.audit_fraction)
+            fraction = self.settings.feedback.queue.audit_fraction
+            answer["case_reason"] = case_reason(row["sha256"], answer, self.audit_key, fraction)
+            answer["audit_fraction"] = fraction
             done = await asyncio.to_thread(self.detections.finish, detection_id, self.name, answer)
             if done is not None:
                 _say({"id": detection_id, "state": "done", "progress": 1.0, "verdict": done["verdict"]})
@@ -188,7 +191,7 @@ class Worker:
         scores = await self.batcher.score(served.engine, [clip.frames for clip in found.clips]) if found.clips else []
         self._at(row["id"], SCORED)
         said = served.engine.judge(found, "", scores, bound.threshold, bound.abstain)
-        answer = answer_of(said, scores, bound, model)
+        answer = answer_of(replace(said, learned=await asyncio.to_thread(served.engine.learned_of, found)), scores, bound, model)
         shown = found.clips[most_telling(said)].frames if said.p_fake is not None else None
         answer["pictures"], answer["digests"] = await asyncio.to_thread(self._keep_pictures, row, opened, shown)
         return answer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from typer.testing import CliRunner
 
 from feedback import audit
@@ -94,6 +94,15 @@ def test_any_changed_field_of_any_entry_shows(trail: Database, number: int, name
     value = data.draw(CHANGES[name].filter(lambda one: one != rows(trail)[number - 1][name]))
     found = after(trail, lambda connection: connection.execute(AUDIT.update().where(AUDIT.c.number == number).values({name: value})))
     assert found.broken_at in (number, number + 1) and found.why
+
+
+@pytest.mark.parametrize("number", [1, ENTRIES // 2, ENTRIES])
+def test_an_entry_that_cannot_be_read_any_more_is_named(trail: Database, number: int) -> None:
+    """It was told as a mistake in Vigil, and no entry was named."""
+    if not trail.is_sqlite:
+        pytest.skip("PostgreSQL keeps nothing in a JSON column that is none")
+    found = after(trail, lambda connection: connection.execute(text("UPDATE audit SET detail = '{' WHERE number = :n"), {"n": number}))
+    assert (found.broken_at, found.entries) == (number, number - 1) and "cannot be read" in found.why
 
 
 @given(st.integers(1, ENTRIES - 1))

@@ -103,6 +103,18 @@ def test_what_was_drawn_is_shown_as_it_came(world: World) -> None:
     assert [case["id"] for case in world.cases.queue(world.ann)] == cases
 
 
+def test_a_part_that_was_raised_meanwhile_counts_for_what_it_was_drawn_from(world: World) -> None:
+    for number in range(200):
+        part = 0.1 if number < 100 else 1.0
+        wrong, drawn = number >= 100 and number % 2, number % 10 == 0 or number >= 100
+        _, case_id = world.upload(picture(number), verdict="fake", reason="audit" if drawn else "", p_fake=0.95, audit_fraction=part)
+        if drawn:
+            world.decide(case_id, "real" if wrong else "fake")
+    (found,) = estimate.by_model(world.database, DAYS)
+    assert (found["labels"], found["right"]) == (110, 60)
+    assert found["value"] == pytest.approx(0.75, abs=0.01), "0.55 where each drawn verdict counts alike"
+
+
 def test_files_that_are_sent_often_have_no_more_chances_to_be_drawn(world: World) -> None:
     """Each upload was drawn anew: what was sent sixty times, and wrong, was in nearly every sample, and the estimate far below the truth."""
     truth, right, often = {}, 0, 12

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from feedback.report import canonical, case_report, check_report, limits_of, public_key, report_pdf, verify_report
 from feedback.secret import Secret
 from model.aggregate import verdict
+from model.inference import UNLIKE
 from vigil import proving
 
 OURS, OTHERS = Secret(b"ours" * 8), Secret(b"othr" * 8)
@@ -99,7 +100,9 @@ def test_files_that_are_no_report_are_refused_with_a_reason(tmp_path: Path) -> N
 
 def test_the_limits_name_what_the_model_knows_its_age_and_its_doubts() -> None:
     said = " ".join(limits_of(DETECTION))
-    assert "blendswap, upsampler" in said and "6 days before" in said and "novelty above 1" in said
+    assert "blendswap, upsampler" in said and "6 days before" in said and "is unlike what" not in said
+    unlike = {**DETECTION, "reason": f"{UNLIKE} (novelty 1.3); most suspicious: 2.0-5.0 s, face 1"}
+    assert "is unlike what the model was trained with" in " ".join(limits_of(unlike)), "and a novelty of 1.3 alone is no alarm: it is about 1 for what is known"
     assert "starter" not in said and "the starter model" in " ".join(limits_of({**DETECTION, "origin": "starter"}))
     note = "threshold and rates were set in mode standard; in mode fast more or fewer reals may be called fake"
     assert "calibrated on validation" in said and "Threshold and rates were set in mode standard" in " ".join(limits_of({**DETECTION, "note": note}))

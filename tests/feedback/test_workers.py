@@ -2,20 +2,26 @@
 
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import yaml
 
 from feedback.keep import StoreSilent
 from feedback.work.supervisor import refusal
+from media.faces import extract_clips
+from model.card import load_card, write_card
+from model.inference import LEARNED
 from tests.feedback.buckets import s3_server
 from tests.feedback.conftest import Service, running, wait_for
 from tests.feedback.world import open_to_others
 from workspace.errors import DatabaseSilent, WorkspaceError
+from workspace.files import sha256_bytes
 
 
 def processes(service: Service) -> dict[str, psutil.Process]:
@@ -110,3 +116,17 @@ def test_all_processes_end_with_the_service(service: Service, clip: bytes, tmp_p
     children = list(processes(service).values())
     assert service.stop() == 0
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_file_that_trained_the_model_is_told_so_by_the_service_too(root: Path, models: tuple[Path, Path], clip: bytes, tmp_path: Path) -> None:
+    """`vigil score` said it; the verdict, the report and the console did not."""
+    (tmp_path / "sent.mp4").write_bytes(clip)
+    card = load_card(models[0])
+    known = [sha256_bytes(np.ascontiguousarray(found.frames).tobytes()) for found in extract_clips(tmp_path / "sent.mp4", card.faces).clips]
+    shutil.copytree(models[0], tmp_path / "learned")
+    write_card(tmp_path / "learned", card.model_copy(update={"train_clips": tuple(known)}))
+    with running(root, "--model-dir", str(tmp_path / "learned")) as service:
+        service.until_ready()
+        verdict = service.detect(clip).json()
+        report = service.client.get(f"/v1/detections/{verdict['id']}/report").json()["report"]
+    assert known and verdict["note"] == LEARNED and any(LEARNED[1:] in limit for limit in report["limits"])
