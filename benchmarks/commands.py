@@ -59,6 +59,7 @@ STANDS_FOR = {
     ("forge", 10): (9, "an exported generator's face may talk in place of a video: no script here has one"),
     ("forge", 11): (10, "a fake's looks are measured on itself, and drawn people are lit, cut and coded otherwise: no figure here comes from either"),
     ("forge", 19): (18, "sums in another order: one pixel in 300,000 differs by one level"),
+    ("forge", 20): (19, "of a clip without colours the fake has none: there is no such clip here"),
     ("pretrain", 9): (8, "noise is looked up and the optimiser steps in one pass: other draws and other last bits, the same recipe"),
     ("pretrain", 15): (14, "a new maker's few clips in a small week are drawn more seldom: no week here has such a maker"),
     ("pretrain", 16): (15, "a changed prior of the attention is trained with beside a champion: no script here changes it"),

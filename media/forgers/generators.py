@@ -36,6 +36,7 @@ SCALE = (0.8, 2.2)  # of a talking portrait over its crop, where it was coded
 SIDES = (32, 8192)  # px of a picture, shortest and longest
 UNCHANGED = 0.1  # of a clip's frames, at most: where a program finds no face for a moment
 BRIGHTEST = 8.0  # of the values of a picture that shall lie in -1..1: a network may overshoot, to 2 and more, but not as far as 8-bit values
+DARK_PART, DARK = 0.01, -0.05  # the darkest part of a picture in 0..1 lies above it, though a network undershoots
 
 
 class Outside(ABC):
@@ -168,11 +169,11 @@ def _faces(points: Landmarks, size: int) -> Floats:
 
 
 def _odd(picture: NDArray[np.floating]) -> str:
-    """What is wrong with a picture, "" where nothing is. No photograph is lighter than a middle grey all over: such values lie in 0..1."""
+    """What is wrong with a picture, "" where nothing is. No photograph is lighter than nearly a middle grey all over: such values lie in 0..1."""
     if picture.ndim != 3 or picture.shape[0] != 3 or not SIDES[0] <= min(picture.shape[1:]) <= max(picture.shape[1:]) <= SIDES[1]:
         return f"a picture of {picture.shape}, wanted (3, H, W) with sides of {SIDES[0]} to {SIDES[1]} px"
     if not np.isfinite(picture).all():
         return "values that are not finite"
-    if np.abs(picture).max() > BRIGHTEST or picture.min() >= 0:
+    if np.abs(picture).max() > BRIGHTEST or np.quantile(picture, DARK_PART) > DARK:
         return "values in another range, wanted -1..1"
     return ""

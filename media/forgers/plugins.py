@@ -24,7 +24,7 @@ import numpy as np
 from media.forgers.generators import ExportedGenerator, Outside
 from media.forgers.registry import Clip, Frames, Landmarks
 from media.forgers.stylegan import MobileStyleGan
-from workspace.errors import DataError, first_few
+from workspace.errors import DataError, first_few, printable
 from workspace.processes import without_network
 from workspace.settings import FaceSettings, PluginSettings
 
@@ -123,7 +123,7 @@ def _names(number: int) -> list[str]:
 
 
 def _few(names: Sequence[str]) -> str:
-    return first_few(names) or "none"
+    return printable(first_few(names)) or "none"
 
 
 def _filled(word: str, places: Mapping[str, str]) -> str:

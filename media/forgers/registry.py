@@ -23,6 +23,7 @@ Landmarks = NDArray[np.floating]
 Clip = tuple[Frames, Landmarks]
 WHO = ("sample_id", "identity", "source_video")
 TRIES = 3  # to forge so that it can be seen
+GREY = 2  # levels between the channels of a pixel, up to which coding alone may bring them apart
 CELL, LEAST_CHANGE = 16, 1.5  # px a side; mean difference of a cell's pixels, in levels, below which nothing was forged
 
 
@@ -80,17 +81,30 @@ def forge_clip(name: str, frames: Frames, landmarks: Landmarks, rng: np.random.G
 def forged_within(frames: Frames, forge: Callable[[Frames], Clip], tries: int = TRIES) -> Clip:
     """What `forge` makes of the pictures that crops [T,S,S,3] show; beyond those they stay black. Done again, at most `tries` times, until it can be seen.
 
+    Of pictures without colour it keeps the brightness: else any colour would say fake.
     Some draws forge hardly anything: a mouth that is driven to where it was, a blend of a picture with nearly itself. Such a fake would be a real
     clip under the label fake.
     """
     outside = all_beyond(frames)
-    pictures = continued(frames, outside)
+    pictures, grey = continued(frames, outside), _is_grey(frames)
     for _ in range(tries):
         made, points = forge(pictures)
+        made = _with_colours_of(pictures, made) if grey else made
         made = np.where(outside[..., None], frames, made) if pictures is not frames else made
         if changed(frames[len(frames) // 2], made[len(frames) // 2]):
             break
     return made, points
+
+
+def _is_grey(frames: Frames) -> bool:
+    """Whether no pixel of a clip [T,S,S,3] has a colour; that most have one shows in a few."""
+    return all(int(np.ptp(some, axis=-1).max()) <= GREY for some in (frames[:1, ::8, ::8], frames))
+
+
+def _with_colours_of(pictures: Frames, made: Frames) -> Frames:
+    """The brightness of `made` [T,S,S,3] under what the channels of the pictures differ by."""
+    bright = [np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip])[..., None].astype(np.int16) for clip in (pictures, made)]
+    return np.clip(pictures + (bright[1] - bright[0]), 0, 255).astype(np.uint8)
 
 
 def changed(real: Frames, made: Frames) -> bool:

@@ -102,9 +102,10 @@ def wave(*shape: int) -> np.ndarray:
         (wave(3, 8, 8), "sides of 32"),
         (np.where(wave(3, 64, 64) > 0.9, np.nan, wave(3, 64, 64)), "not finite"),
         ((wave(3, 64, 64) + 1) / 2, "another range"),
+        (np.where(np.arange(3 * 64 * 64).reshape(3, 64, 64) == 7, -1e-6, (wave(3, 64, 64) + 1) / 2), "another range"),
         ((wave(3, 64, 64) + 1) * 127, "another range"),
     ],
-    ids=["grey", "channels last", "a line", "tiny", "nan", "0 to 1", "0 to 255"],
+    ids=["grey", "channels last", "a line", "tiny", "nan", "0 to 1", "0 to 1 and a little below", "0 to 255"],
 )
 def test_a_picture_that_breaks_the_contract_is_refused_by_its_cause(clips: list[Clip], tmp_path: Path, value: np.ndarray, says: str) -> None:
     plugin = load_plugin(PluginSettings(name="odd", onnx=str(exported(tmp_path / "odd.onnx", value))), FACES)
@@ -233,6 +234,14 @@ def test_frames_under_other_names_are_refused_and_not_put_into_another_order(cli
     with pytest.raises(DataError) as problem:
         load_plugin(command(tmp_path, body), FACES).forge(frames, landmarks, np.random.default_rng(0))
     assert says in problem.value.why
+
+
+def test_a_name_that_is_no_text_is_told_as_it_can_be_written_down(clips: list[Clip], tmp_path: Path) -> None:
+    """The reason goes into the stage's report, which ended with a traceback."""
+    body = INVERT + "\nimport os; os.close(os.open(os.fsencode(sys.argv[2]) + b'/\\xdc.png', os.O_CREAT | os.O_WRONLY))\n"
+    with pytest.raises(DataError, match=r"not expected: \\udcdc.png") as problem:
+        load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+    assert problem.value.why.encode()
 
 
 def test_a_program_sees_no_variable_of_ours_and_nothing_is_left(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
