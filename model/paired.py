@@ -2,9 +2,11 @@
 
 Each figure is written as a sum of one influence a video; influences of one person are added before their spread is taken, so a person
 counts once (Obuchowski 1997 for the AUC, after DeLong et al. 1988; Liang and Zeger 1986 for means). What a person holds a share h of, he draws
-towards himself: his square is divided by 1 - h, which is the I / (I - 1) of any sample where I people have equally many videos, however many
-people the other class has; and degrees of freedom count how many people it comes to (Bell and McCaffrey 2002). No resampling: exact sums,
-milliseconds for thousands of videos. Compare `model/intervals.py`, which draws people anew and gives the intervals that people read.
+towards himself: his sum is divided by 1 - h, and the squares of I people count (I - 1) / I, as when each is left out in turn (the jackknife; CV3 of
+MacKinnon, Nielsen and Webb 2023, section 3), however many people the other class has. Where all have equally many videos that is the I / (I - 1)
+of any sample; by the root of 1 - h, one of 61 people who has 180 of 240 videos hid half of the spread. Degrees of freedom count how many people it
+comes to (Bell and McCaffrey 2002). No resampling: exact sums, milliseconds for thousands of videos. Compare `model/intervals.py`, which draws people
+anew and gives the intervals that people read.
 """
 
 import math
@@ -210,9 +212,10 @@ def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.b
     for sample in samples:
         rows = np.bincount(inverse[sample], minlength=names.size)
         held = rows / max(1, rows.sum())  # of the sample, by each person, who draws the mean towards himself
-        influence = np.where(sample, influence / np.sqrt(np.where(held < 1, 1 - held, 1.0))[inverse], influence)
-        own = np.bincount(inverse[sample], weights=influence[sample], minlength=names.size)
         people.append(int((rows > 0).sum()))
+        apart = np.where(held < 1, 1 - held, 1.0) / math.sqrt(max(1, people[-1] - 1) / max(1, people[-1]))
+        influence = np.where(sample, influence / apart[inverse], influence)
+        own = np.bincount(inverse[sample], weights=influence[sample], minlength=names.size)
         parts.append((float((own**2).sum()), _degrees(held[rows > 0])))
     sums = np.bincount(inverse, weights=influence, minlength=names.size)
     variance = float((sums**2).sum())
