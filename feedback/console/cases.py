@@ -14,7 +14,12 @@ from feedback.service import Service
 
 PAGE = 50
 STATES = {"open": "Open", "decided": "Decided", "quarantined": "In quarantine", "erased": "Erased", "all": "All"}
-HANDOVERS = {"": "not to be handed over", "waiting": "waits for the next cycle", "exported": "being handed over", "ingested": "in the training data"}
+HANDOVERS = {  # whether a batch that came in is trained on, its data checks and `vigil batches` say
+    "": "not to be handed over",
+    "waiting": "waits for the next cycle",
+    "exported": "being handed over as {batch}",
+    "ingested": "came in with batch {batch}",
+}
 GOLD = {"": "No known case", "real": "Known to be real", "fake": "Known to be fake"}
 
 
@@ -66,8 +71,13 @@ def _row(one: dict[str, Any]) -> list[Any]:
         moment(one["created_at"]),
         f"{one['answers']} of {one['needed']}",
         (lambda: badge("none" if one["label"] == "unsure" else one["label"], word=WORDS.get(one["label"], ""))) if labelled else "–",
-        HANDOVERS.get(one["handover"], one["handover"]) if labelled else "–",
+        _way(one) if labelled else "–",
     ]
+
+
+def _way(one: dict[str, Any]) -> str:
+    """How far the label of a decided case is on its way to training."""
+    return HANDOVERS.get(one["handover"], one["handover"]).format(batch=one["batch"])
 
 
 def _pictures(sent: list[dict[str, Any]]) -> None:
@@ -109,8 +119,7 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
                 ("Label", lambda: badge("none" if found["label"] == "unsure" else found["label"], word=WORDS.get(found["label"], ""))),
                 ("Decided", moment(found["decided_at"])),
                 ("Person", found["identity"] or "not named"),
-                ("On its way", HANDOVERS.get(found["handover"], found["handover"])),
-                ("Batch", found["batch"] or "–"),
+                ("On its way", _way(found)),
                 ("Learned by", ", ".join(_model(one) for one in found.get("learned_by") or []) or "no model yet"),
             ]
         if found["state"] == "quarantined":

@@ -19,10 +19,12 @@ from selenium.webdriver import ActionChains
 
 from feedback.console import review
 from feedback.console.review import AT_ONCE
+from feedback.handover import mark_ingested
 from tests.feedback.browser import PASSWORD, Browser, browser
 from tests.feedback.conftest import Service, running, wait_for
 from workspace.journal import Journal
 from workspace.profiles import compose_params, project_root
+from workspace.settings import load_settings
 
 CONSOLE = project_root() / "feedback" / "console"
 MOST_BYTES = 2_900_000  # no whole number of megabytes: a file between two of them was refused by the page and taken by the service
@@ -554,6 +556,16 @@ def test_what_a_dispute_says_is_read_by_who_has_answered(served: Service, page: 
     served.review(sent["case_id"], "real", "rosa")
     page.open(f"/cases/{sent['case_id']}")
     page.see("td", "I was there")
+
+
+def test_a_case_says_with_which_batch_its_label_came_in_and_not_that_it_is_trained_on(served: Service, picture: bytes) -> None:
+    """The cases of a batch that was held, or dropped, were said to be in the training data."""
+    sent, root = served.detect(picture + b"of a batch").json(), served.log.parent / "workspace"
+    assert served.review(sent["case_id"], "real").json()["handover"] == "waiting"
+    assert mark_ingested(root, load_settings(root / "params.yaml"), {(sent["sha256"], "real"): "2026-11-28-feedback"}) == 1
+    rob = logged_in(served, "rob")
+    for path in (f"cases/{sent['case_id']}", "cases?state=decided"):
+        wait_for(lambda path=path: rob.get(f"/console/{path}").text, lambda text: "came in with batch 2026-11-28-feedback" in text)
 
 
 def test_files_are_not_sent_under_the_name_of_who_logged_in_next(served: Service, page: Browser, picture: bytes, tmp_path: Path) -> None:
