@@ -755,6 +755,36 @@ def test_an_answer_is_written_before_it_is_taken_back(served: Service, page: Bro
     database.close()
 
 
+def test_what_was_written_stays_with_its_case_while_others_are_looked_at_and_after_an_undo(served: Service, page: Browser) -> None:
+    """A look at the next case, or an answer that was taken back, threw the note and the name away."""
+    page.log_in("rita")
+    page.open("/review")
+    page.see(".review-answers")
+    case_id = page.see(".review-media").get_attribute("data-case")
+    written = lambda: [page.see(css).get_attribute("value") for css in ("#identity", "#note")]  # noqa: E731
+    for key, css, text in (("i", "#identity", "anna"), ("n", "#note", "the teeth")):
+        page.key(key)
+        page.see(css).send_keys(text + "\ue007")
+    page.key("j")
+    page.see(".review-place", "Case 2 of")
+    assert written() == ["", ""]
+    page.key("k")
+    page.see(".review-place", "Case 1 of")
+    assert written() == ["anna", "the teeth"]
+    page.key("u")
+    page.see(".review-log li", "answer")
+    page.key("z")
+    page.see(".review-last", "Taken back.")
+    page.see(".review-place", "Case 1 of")
+    assert written() == ["anna", "the teeth"]
+    page.key("u")
+    page.see(".review-log li", "answer")
+    reviews = served.by("rita").get(f"/v1/cases/{case_id}").json()["reviews"]
+    assert [(one["identity"], one["note"]) for one in reviews if one["reviewer"] == "Rita"] == [("anna", "the teeth")]
+    page.key("z")
+    page.see(".review-last", "Taken back.")
+
+
 def test_no_answer_is_lost_in_silence_while_the_service_is_away(served: Service, page: Browser) -> None:
     """The page went on taking answers and notes, and was loaded anew without a word of them once the service was back."""
     page.log_in("rita")
