@@ -63,7 +63,7 @@ export default {
         </div>
         <p class="hint legend"><span class="key plot-fake"></span>clip at or above the threshold <span class="key plot-real"></span>below it
           <span class="key plot-line"></span>threshold {{ percent(detection.threshold) }} <span class="key plot-pale"></span>paler: less weight in the verdict
-          <template v-if="(detection.forged || []).length"><span class="key plot-band"></span>forged interval</template>
+          <template v-if="(detection.forged || []).length"><span class="key plot-band"></span>{{ detection.verdict === 'fake' ? 'forged' : 'suspicious' }} interval</template>
           <template v-if="explanation"><span class="key plot-dots"></span>frame by frame</template></p>
         <details>
           <summary>Timeline as a table</summary>

@@ -201,6 +201,20 @@ def test_the_band_that_is_shown_is_the_one_that_judged(served: Service) -> None:
     assert "0.500, uncertain from 0.250 to 0.750" in client.get("/console/models").text
 
 
+@pytest.mark.parametrize(
+    ("verdict", "word", "other"), [("uncertain", "Suspicious", "Forged"), ("real", "Suspicious", "Forged"), ("fake", "Forged", "Suspicious")]
+)
+def test_intervals_are_called_forged_where_the_verdict_is_fake_alone(served: Service, clip: bytes, verdict: str, word: str, other: str) -> None:
+    """An uncertain verdict listed as fact what its own figure calls uncertain."""
+    sent = served.detect(clip + verdict.encode()).json()
+    forged = json.dumps([{"track": 0, "start_seconds": 0.2, "end_seconds": 0.9, "p_fake": 0.6}])
+    with sqlite3.connect(served.log.parent / "workspace/feedback.db", timeout=60) as database:
+        database.execute("UPDATE detections SET verdict = ?, answer = json_set(answer, '$.forged', json(?)) WHERE id = ?", [verdict, forged, sent["id"]])
+    text = logged_in(served, "rob").get(f"/console/detections/{sent['id']}").text
+    assert "0.2 to 0.9 s, up to 60 % fake" in text and f"{word} intervals" in text and f"{other} intervals" not in text
+    assert ("at or above the threshold of 50.0 %" in text) is (verdict != "fake")
+
+
 def test_a_list_begins_anew_where_its_address_names_no_number(served: Service) -> None:
     """A superscript two is a digit and no number: the lists of cases and of the trail answered with a page that says the request is malformed."""
     client = logged_in(served, "ada")
