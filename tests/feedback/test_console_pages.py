@@ -629,6 +629,10 @@ def test_history_is_filtered_and_exported(served: Service, page: Browser) -> Non
     page.open("/history?everybody=1&verdict=uncertain")
     rows = len(page.all("tbody tr"))
     assert rows >= 3
+    page.look(wide_px=360)
+    hidden = "return [...document.querySelectorAll('.table-frame')].map((one) => one.scrollWidth - one.clientWidth)"
+    assert page.driver.execute_script(hidden) == [0], "a narrow phone clips no verdict"
+    page.look()
     page.open("/history?everybody=1&verdict=real")
     page.see(".empty-what", "Nothing fits these filters.")
     page.open("/history?everybody=1&state=done")
