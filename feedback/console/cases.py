@@ -113,7 +113,8 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
             ("SHA-256", lambda: tag("code", found["sha256"], "hash")),
         ]
         if not open_to_me and found["state"] != "erased":
-            rows += [("The model said", f"{percent(found['p_fake'])} fake"), ("Model", lambda: tag("code", str(found["model_sha256"])[:12]))]
+            model = "no verdict" if found["p_fake"] is None else f"{percent(found['p_fake'])} fake"
+            rows += [("The model said", model), ("Model", lambda: tag("code", str(found["model_sha256"])[:12]))]
         if found["state"] == "decided":
             rows += [
                 ("Label", lambda: badge("none" if found["label"] == "unsure" else found["label"], word=WORDS.get(found["label"], ""))),

@@ -692,6 +692,30 @@ def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service
     assert not [one for one in page.all(".review-stage img") if one.is_displayed()]
 
 
+def test_nothing_is_said_of_faces_where_none_was_found(served: Service, page: Browser, tmp_path: Path) -> None:
+    """The page spoke of the faces beside the file; its case of "– fake", and of a label that trains."""
+    import cv2
+    import numpy as np
+
+    made = cv2.VideoWriter(str(tmp_path / "grey.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 12.0, (256, 256))  # a coding that no browser plays
+    for number in range(18):
+        made.write(np.full((256, 256, 3), 90 + number, np.uint8))
+    made.release()
+    found = served.detect((tmp_path / "grey.mp4").read_bytes()).json()
+    assert (found["verdict"], found["kind"], found["faces"]) == ("none", "video", 0)
+    disputed = served.client.post(f"/v1/detections/{found['id']}/dispute", json={"claim": "fake"}).json()
+    page.log_in("rita")
+    page.open(f"/detections/{found['id']}")
+    assert "faces beside it" not in page.see(".stage-file figcaption", "This browser cannot play the file").text
+    served.review(disputed["case_id"], "real", "rob")
+    page.open(f"/review?case={disputed['case_id']}")
+    page.see(".answer-real:not([disabled])")
+    page.key("r")
+    page.see(".review-log li", "Decided real, 2 of 2 agree; it does not train.")
+    page.open(f"/cases/{disputed['case_id']}")
+    assert "no verdict" in page.see(".facts", "The model said").text and "– fake" not in page.see(".facts").text
+
+
 def test_what_was_loaded_ahead_is_not_loaded_again(page: Browser) -> None:
     """Nothing of an upload is kept in the browser's cache: a case that was loaded ahead has to be in the page."""
     page.log_in("rita")
