@@ -268,12 +268,23 @@ class Cases:
         identity = agreed_identity(row["identity"] for row in reviews if row["label"] == label)
         moment = now()
         connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(state="decided", label=label, identity=identity, decided_at=moment))
-        erased = connection.execute(select(ERASURES.c.sha256).where(ERASURES.c.sha256 == case["sha256"])).one_or_none() is not None
-        trains = label in TRAINING_LABELS and not erased and bool(case["kind"])  # what nothing could open, training refuses, and would be asked again and again
+        trains = label in TRAINING_LABELS and self._can_train(connection, case)
         if trains:
             connection.execute(OUTBOX.insert().values(case_id=case["id"], created_at=moment, state="waiting"))
         told = {"label": label, "answers": len(reviews), "trains": trains}
         audit.append(connection, "system:cases", "case.decide", f"case:{case['id']}", told)
+
+    def _can_train(self, connection: Connection, case: Mapping[str, Any]) -> bool:
+        """Whether training can learn from the file: not where it was erased, nothing could open it, or the newest look at it found no face.
+
+        Ingest would refuse what cannot be opened again and again; a file without a face teaches nothing and counts against its whole batch.
+        """
+        if connection.execute(select(ERASURES.c.sha256).where(ERASURES.c.sha256 == case["sha256"])).one_or_none() is not None:
+            return False
+        looked_at = (DETECTIONS.c.sha256 == case["sha256"]) & (DETECTIONS.c.state == "done") & (DETECTIONS.c.kind != "")
+        newest = select(DETECTIONS.c.answer).where(looked_at).order_by(DETECTIONS.c.finished_at.desc(), DETECTIONS.c.number.desc()).limit(1)
+        answer = connection.execute(newest).scalar_one_or_none() or {}
+        return bool(case["kind"]) and answer.get("faces") != 0
 
     def _withdraw(self, connection: Connection, case_id: str) -> None:
         """Take a label back from the outbox. Raises TooLate when it has left."""

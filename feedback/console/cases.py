@@ -14,7 +14,12 @@ from feedback.service import Service
 
 PAGE = 50
 STATES = {"open": "Open", "decided": "Decided", "quarantined": "In quarantine", "erased": "Erased", "all": "All"}
-HANDOVERS = {"": "not to be handed over", "waiting": "waits for the next cycle", "exported": "being handed over", "ingested": "in the training data"}
+HANDOVERS = {  # whether a batch that came in is trained on, its data checks and `vigil batches` say
+    "": "not to be handed over",
+    "waiting": "waits for the next cycle",
+    "exported": "being handed over as {batch}",
+    "ingested": "came in with batch {batch}",
+}
 GOLD = {"": "No known case", "real": "Known to be real", "fake": "Known to be fake"}
 
 
@@ -66,8 +71,13 @@ def _row(one: dict[str, Any]) -> list[Any]:
         moment(one["created_at"]),
         f"{one['answers']} of {one['needed']}",
         (lambda: badge("none" if one["label"] == "unsure" else one["label"], word=WORDS.get(one["label"], ""))) if labelled else "–",
-        HANDOVERS.get(one["handover"], one["handover"]) if labelled else "–",
+        _way(one) if labelled else "–",
     ]
+
+
+def _way(one: dict[str, Any]) -> str:
+    """How far the label of a decided case is on its way to training."""
+    return HANDOVERS.get(one["handover"], one["handover"]).format(batch=one["batch"])
 
 
 def _pictures(sent: list[dict[str, Any]]) -> None:
@@ -103,14 +113,14 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
             ("SHA-256", lambda: tag("code", found["sha256"], "hash")),
         ]
         if not open_to_me and found["state"] != "erased":
-            rows += [("The model said", f"{percent(found['p_fake'])} fake"), ("Model", lambda: tag("code", str(found["model_sha256"])[:12]))]
+            model = "no verdict" if found["p_fake"] is None else f"{percent(found['p_fake'])} fake"
+            rows += [("The model said", model), ("Model", lambda: tag("code", str(found["model_sha256"])[:12]))]
         if found["state"] == "decided":
             rows += [
                 ("Label", lambda: badge("none" if found["label"] == "unsure" else found["label"], word=WORDS.get(found["label"], ""))),
                 ("Decided", moment(found["decided_at"])),
                 ("Person", found["identity"] or "not named"),
-                ("On its way", HANDOVERS.get(found["handover"], found["handover"])),
-                ("Batch", found["batch"] or "–"),
+                ("On its way", _way(found)),
                 ("Learned by", ", ".join(_model(one) for one in found.get("learned_by") or []) or "no model yet"),
             ]
         if found["state"] == "quarantined":

@@ -37,10 +37,10 @@ export default {
         <details class="review-more">
           <summary>Who is it, and a note <span class="muted">(optional)</span></summary>
           <div class="field"><label for="identity">Who is in it, where you know</label>
-            <input id="identity" v-model="identity" maxlength="200" autocomplete="off" @keydown.enter.prevent="leave" @keydown.esc.prevent="leave" />
+            <input id="identity" v-model="identity" maxlength="200" autocomplete="off" :disabled="!!answer" @keydown.enter.prevent="leave" @keydown.esc.prevent="leave" />
             <p class="hint">A short name of your own, the same for the same person; it keeps people apart in training and tests.</p></div>
           <div class="field"><label for="note">Note</label>
-            <input id="note" v-model="note" maxlength="2000" autocomplete="off" @keydown.enter.prevent="leave" @keydown.esc.prevent="leave" />
+            <input id="note" v-model="note" maxlength="2000" autocomplete="off" :disabled="!!answer" @keydown.enter.prevent="leave" @keydown.esc.prevent="leave" />
             <p class="hint">Shortcuts rest while you write; Enter or Escape brings them back.</p></div>
         </details>
       </div>
@@ -68,7 +68,7 @@ export default {
   `,
   props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object, base: String, person: String },
   data: () => ({
-    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, identity: "", note: "", last: "", counted: 0, seen: 0, times: [], broken: {}, tries: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
+    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, written: {}, last: "", counted: 0, seen: 0, times: [], broken: {}, tries: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
     help_rows: [["R", "Real"], ["F", "Fake"], ["U", "Unsure"], ["Z", "Undo your last answer"], ["J or →", "Next case"], ["K or ←", "Case before"], ["H", "Heatmap on and off"], ["Space", "Stop and start the video"],
       ["I", "Write who it is"], ["N", "Write a note"], ["?", "This list"]],
   }),
@@ -76,6 +76,8 @@ export default {
     one() { return this.cases[this.at] || null; },
     answer() { return this.one ? this.answers[this.one.id] || "" : ""; },
     near() { return this.cases.slice(Math.max(0, this.at - 1), this.at + 1 + AHEAD); },  // no browser keeps what the service sends, but a page has what it holds
+    identity: of_case("identity"),
+    note: of_case("note"),
     undoable() { return this.said.length > 0; },
     pace() { const all = [...this.times].sort((a, b) => a - b); return all.length ? all[Math.floor(all.length / 2)].toFixed(1) : ""; },
   },
@@ -94,7 +96,6 @@ export default {
   unmounted() { document.removeEventListener("keydown", this.key); window.removeEventListener("pagehide", this.keep); },
   methods: {
     arrive() {
-      this.identity = this.note = "";
       this.seen = this.one ? performance.now() : 0;
       if (this.heat) this.want_heat();
       this.$nextTick(() => this.start(false));
@@ -196,3 +197,11 @@ export default {
     help() { this.$refs.help.showModal(); },
   },
 };
+
+// What is written of a case stays with it while others are looked at, and after its answer, for who takes that back.
+function of_case(name) {
+  return {
+    get() { return this.written[this.one?.id]?.[name] || ""; },
+    set(text) { this.written[this.one.id] = { ...this.written[this.one.id], [name]: text }; },
+  };
+}

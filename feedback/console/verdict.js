@@ -11,7 +11,7 @@ export default {
             <div v-if="box" class="face-box" :style="box" aria-hidden="true"><span>{{ 'Face ' + (track + 1) }}</span></div>
           </div>
           <p v-else class="muted">There is no picture of this file.</p>
-          <figcaption class="hint" v-if="unplayable && still">This browser cannot play the file; a frame of it is shown. The faces beside it are of the most suspicious clip.</figcaption>
+          <figcaption class="hint" v-if="unplayable && still">This browser cannot play the file; a frame of it is shown.{{ media.faces.length ? ' The faces beside it are of the most suspicious clip.' : '' }}</figcaption>
           <figcaption class="hint" v-else-if="box">The box shows the face that the verdict speaks of{{ is_video ? ' at this moment' : '' }}.</figcaption>
         </figure>
         <figure class="card stage-face" v-if="media.faces.length">
@@ -63,7 +63,7 @@ export default {
         </div>
         <p class="hint legend"><span class="key plot-fake"></span>clip at or above the threshold <span class="key plot-real"></span>below it
           <span class="key plot-line"></span>threshold {{ percent(detection.threshold) }} <span class="key plot-pale"></span>paler: less weight in the verdict
-          <template v-if="(detection.forged || []).length"><span class="key plot-band"></span>forged interval</template>
+          <template v-if="(detection.forged || []).length"><span class="key plot-band"></span>{{ detection.verdict === 'fake' ? 'forged' : 'suspicious' }} interval</template>
           <template v-if="explanation"><span class="key plot-dots"></span>frame by frame</template></p>
         <details>
           <summary>Timeline as a table</summary>

@@ -36,7 +36,7 @@ class Evidence(Element, component="verdict.js"):
     def __init__(self, detection: dict[str, Any], reviewer: bool, can_explain: bool) -> None:
         super().__init__()
         media = pictures_of(detection, reviewer)
-        shown = {name: detection.get(name) for name in ("clips", "tracks", "forged", "shown", "threshold")}
+        shown = {name: detection.get(name) for name in ("clips", "tracks", "forged", "shown", "threshold", "verdict")}
         values = {"detection": shown, "media": media, "explanation": None, "explaining": False, "problem": "", "can_explain": can_explain}
         for name, value in values.items():
             self.props[name] = value
@@ -165,7 +165,10 @@ def _faces(found: dict[str, Any]) -> None:
             tag("p", "The file's own figure averages the odds of its faces: which of them would be forged is not known beforehand.", "hint")
         forged = found.get("forged") or []
         if forged and found["kind"] == "video":
-            tag("h3", "Forged intervals")
+            fake = found["verdict"] == "fake"
+            tag("h3", "Forged intervals" if fake else "Suspicious intervals")
+            if not fake:
+                tag("p", f"Here a face is at or above the threshold of {percent(found['threshold'], 1)}; the verdict on the whole file is not fake.", "hint")
             with tag("ul", "", "plain-list"):
                 for part in forged:
                     tag("li", f"Face {part['track'] + 1}: {part['start_seconds']:.1f} to {part['end_seconds']:.1f} s, up to {percent(part['p_fake'])} fake")

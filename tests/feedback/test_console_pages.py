@@ -19,10 +19,12 @@ from selenium.webdriver import ActionChains
 
 from feedback.console import review
 from feedback.console.review import AT_ONCE
+from feedback.handover import mark_ingested
 from tests.feedback.browser import PASSWORD, Browser, browser
 from tests.feedback.conftest import Service, running, wait_for
 from workspace.journal import Journal
 from workspace.profiles import compose_params, project_root
+from workspace.settings import load_settings
 
 CONSOLE = project_root() / "feedback" / "console"
 MOST_BYTES = 2_900_000  # no whole number of megabytes: a file between two of them was refused by the page and taken by the service
@@ -197,6 +199,20 @@ def test_the_band_that_is_shown_is_the_one_that_judged(served: Service) -> None:
     assert "called real below 25.0 %, fake from 75.0 % on, uncertain between" in text and 'x=\\"100.0\\" y=\\"12\\" width=\\"200.0\\"' in text
     assert "below 0.250 is called real, from 0.750 on fake" in text, "what the verdict does not show says the same"
     assert "0.500, uncertain from 0.250 to 0.750" in client.get("/console/models").text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word", "other"), [("uncertain", "Suspicious", "Forged"), ("real", "Suspicious", "Forged"), ("fake", "Forged", "Suspicious")]
+)
+def test_intervals_are_called_forged_where_the_verdict_is_fake_alone(served: Service, clip: bytes, verdict: str, word: str, other: str) -> None:
+    """An uncertain verdict listed as fact what its own figure calls uncertain."""
+    sent = served.detect(clip + verdict.encode()).json()
+    forged = json.dumps([{"track": 0, "start_seconds": 0.2, "end_seconds": 0.9, "p_fake": 0.6}])
+    with sqlite3.connect(served.log.parent / "workspace/feedback.db", timeout=60) as database:
+        database.execute("UPDATE detections SET verdict = ?, answer = json_set(answer, '$.forged', json(?)) WHERE id = ?", [verdict, forged, sent["id"]])
+    text = logged_in(served, "rob").get(f"/console/detections/{sent['id']}").text
+    assert "0.2 to 0.9 s, up to 60 % fake" in text and f"{word} intervals" in text and f"{other} intervals" not in text
+    assert ("at or above the threshold of 50.0 %" in text) is (verdict != "fake")
 
 
 def test_a_list_begins_anew_where_its_address_names_no_number(served: Service) -> None:
@@ -556,6 +572,16 @@ def test_what_a_dispute_says_is_read_by_who_has_answered(served: Service, page: 
     page.see("td", "I was there")
 
 
+def test_a_case_says_with_which_batch_its_label_came_in_and_not_that_it_is_trained_on(served: Service, picture: bytes) -> None:
+    """The cases of a batch that was held, or dropped, were said to be in the training data."""
+    sent, root = served.detect(picture + b"of a batch").json(), served.log.parent / "workspace"
+    assert served.review(sent["case_id"], "real").json()["handover"] == "waiting"
+    assert mark_ingested(root, load_settings(root / "params.yaml"), {(sent["sha256"], "real"): "2026-11-28-feedback"}) == 1
+    rob = logged_in(served, "rob")
+    for path in (f"cases/{sent['case_id']}", "cases?state=decided"):
+        wait_for(lambda path=path: rob.get(f"/console/{path}").text, lambda text: "came in with batch 2026-11-28-feedback" in text)
+
+
 def test_files_are_not_sent_under_the_name_of_who_logged_in_next(served: Service, page: Browser, picture: bytes, tmp_path: Path) -> None:
     """What waited for a log-in went out as whoever logged in in another tab."""
     waiting = tmp_path / "waiting.jpg"
@@ -603,6 +629,10 @@ def test_history_is_filtered_and_exported(served: Service, page: Browser) -> Non
     page.open("/history?everybody=1&verdict=uncertain")
     rows = len(page.all("tbody tr"))
     assert rows >= 3
+    page.look(wide_px=360)
+    hidden = "return [...document.querySelectorAll('.table-frame')].map((one) => one.scrollWidth - one.clientWidth)"
+    assert page.driver.execute_script(hidden) == [0], "a narrow phone clips no verdict"
+    page.look()
     page.open("/history?everybody=1&verdict=real")
     page.see(".empty-what", "Nothing fits these filters.")
     page.open("/history?everybody=1&state=done")
@@ -660,6 +690,30 @@ def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service
     page.open(f"/review?case={disputed['case_id']}")
     page.see(".review-stage", "the right answer is Unsure")
     assert not [one for one in page.all(".review-stage img") if one.is_displayed()]
+
+
+def test_nothing_is_said_of_faces_where_none_was_found(served: Service, page: Browser, tmp_path: Path) -> None:
+    """The page spoke of the faces beside the file; its case of "– fake", and of a label that trains."""
+    import cv2
+    import numpy as np
+
+    made = cv2.VideoWriter(str(tmp_path / "grey.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 12.0, (256, 256))  # a coding that no browser plays
+    for number in range(18):
+        made.write(np.full((256, 256, 3), 90 + number, np.uint8))
+    made.release()
+    found = served.detect((tmp_path / "grey.mp4").read_bytes()).json()
+    assert (found["verdict"], found["kind"], found["faces"]) == ("none", "video", 0)
+    disputed = served.client.post(f"/v1/detections/{found['id']}/dispute", json={"claim": "fake"}).json()
+    page.log_in("rita")
+    page.open(f"/detections/{found['id']}")
+    assert "faces beside it" not in page.see(".stage-file figcaption", "This browser cannot play the file").text
+    served.review(disputed["case_id"], "real", "rob")
+    page.open(f"/review?case={disputed['case_id']}")
+    page.see(".answer-real:not([disabled])")
+    page.key("r")
+    page.see(".review-log li", "Decided real, 2 of 2 agree; it does not train.")
+    page.open(f"/cases/{disputed['case_id']}")
+    assert "no verdict" in page.see(".facts", "The model said").text and "– fake" not in page.see(".facts").text
 
 
 def test_what_was_loaded_ahead_is_not_loaded_again(page: Browser) -> None:
@@ -741,6 +795,36 @@ def test_an_answer_is_written_before_it_is_taken_back(served: Service, page: Bro
         page.see(".review-last", "Taken back.")
         page.until(lambda: not page.all(".review-log li"), "no answer stands")
     database.close()
+
+
+def test_what_was_written_stays_with_its_case_while_others_are_looked_at_and_after_an_undo(served: Service, page: Browser) -> None:
+    """A look at the next case, or an answer that was taken back, threw the note and the name away."""
+    page.log_in("rita")
+    page.open("/review")
+    page.see(".review-answers")
+    case_id = page.see(".review-media").get_attribute("data-case")
+    written = lambda: [page.see(css).get_attribute("value") for css in ("#identity", "#note")]  # noqa: E731
+    for key, css, text in (("i", "#identity", "anna"), ("n", "#note", "the teeth")):
+        page.key(key)
+        page.see(css).send_keys(text + "\ue007")
+    page.key("j")
+    page.see(".review-place", "Case 2 of")
+    assert written() == ["", ""]
+    page.key("k")
+    page.see(".review-place", "Case 1 of")
+    assert written() == ["anna", "the teeth"]
+    page.key("u")
+    page.see(".review-log li", "answer")
+    page.key("z")
+    page.see(".review-last", "Taken back.")
+    page.see(".review-place", "Case 1 of")
+    assert written() == ["anna", "the teeth"]
+    page.key("u")
+    page.see(".review-log li", "answer")
+    reviews = served.by("rita").get(f"/v1/cases/{case_id}").json()["reviews"]
+    assert [(one["identity"], one["note"]) for one in reviews if one["reviewer"] == "Rita"] == [("anna", "the teeth")]
+    page.key("z")
+    page.see(".review-last", "Taken back.")
 
 
 def test_no_answer_is_lost_in_silence_while_the_service_is_away(served: Service, page: Browser) -> None:

@@ -176,6 +176,18 @@ def test_what_could_not_be_opened_is_not_handed_over(tmp_path: Path) -> None:
     world.close()
 
 
+@pytest.mark.parametrize(("found", "handed_over"), [([0], False), ([1], True), ([1, 0], False), ([0, 2], True), ([None], True)])
+def test_a_file_without_a_face_is_not_handed_over(tmp_path: Path, found: list[int | None], handed_over: bool) -> None:
+    """It counted against the whole batch of answers, which the check that a face is found then held. The newest look at a file says whether it has one."""
+    world = World(tmp_path / "w")
+    for faces in found:
+        verdict = {"verdict": "uncertain"} if faces else {"verdict": "none", "p_fake": None}
+        case_id = world.upload(JPEG, reason="disputed", **verdict, **({} if faces is None else {"faces": faces}))[1]
+    assert world.decide(case_id, "real")["handover"] == ("waiting" if handed_over else "")
+    assert waiting(world.root, world.settings) == handed_over == (export_reviewed(world.root, world.settings) is not None)
+    world.close()
+
+
 def test_quarantined_and_gold_cases_are_never_handed_over(world: World) -> None:
     real, fake, _ = sorted(case["id"] for case in world.cases.page("decided", 0, 10) if case["handover"])
     world.cases.quarantine(world.cy, real, "a doubt")
