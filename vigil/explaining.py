@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.layouts.found import as_text
-from vigil.scoring import choose_model, refuse_unknown_mode, warning
+from vigil.scoring import choose_model, note_mode, refuse_unknown_mode, warning
 from workspace.errors import ModelFileError, VigilError
 from workspace.files import atomic_file, write_json
 
@@ -38,6 +38,7 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     engine = Engine(folder)
     if mark:
         print(warning(mark, folder), file=sys.stderr)
+    note_mode(engine, mode)
     if not (folder / "model.safetensors").is_file():
         raise ModelFileError("This model cannot be explained.", why=f"{folder} has no model.safetensors", next_step="Name the folder of a whole model.")
     extraction = extract_clips(path, engine.faces_in(mode or None))

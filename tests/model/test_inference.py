@@ -248,6 +248,16 @@ def test_a_file_that_trained_the_model_is_scored_and_explained_with_a_word_about
         assert (page["reason"], page["learned"]) == (row["reason"], row["learned"]) and (LEARNED in printed) == said, "what is explained says it too"
 
 
+@pytest.mark.parametrize("asked", ["score", "explain"])
+def test_in_another_mode_than_the_models_own_it_is_said_that_the_threshold_is_not_of_that_mode(folder, engine, sample, tmp_path, asked):
+    """`vigil explain` said nothing of it."""
+    own, out = engine.card.faces.mode, ["--out", str(tmp_path / "why")] if asked == "explain" else []
+    other = next(mode for mode in ("fast", "dense") if mode != own)
+    for mode, said in ((other, True), (own, False), ("", False)):
+        done = CliRunner().invoke(app, [asked, str(sample[1]), "--model", str(folder), "--mode", mode, *out])
+        assert done.exit_code == 0 and (f"threshold and rates were set in mode {own}; in mode {mode} " in done.stderr) == said
+
+
 @pytest.mark.parametrize(
     ("fpr", "verdict", "told", "band"),
     [
