@@ -96,23 +96,7 @@ def build_backbone(name: str, weights: str = "", size_px: int = 224) -> nn.Modul
     """
     if weights.isidentifier():
         return _pretrained(name, weights, size_px)
-    encoder = _from_scratch(name, size_px)
-    if weights:
-        from safetensors.torch import load_file
-
-        try:
-            missing, _ = encoder.load_state_dict(load_file(Path(weights)), strict=False)  # a classifier's own head may be in the file
-        except Exception as problem:
-            raise ModelFileError(
-                f"Cannot start from {weights}.", why=str(problem)[:300], next_step=f"Name a safetensors file of {name}, or leave `model.weights` empty."
-            ) from problem
-        if missing:
-            raise ModelFileError(
-                f"Cannot start from {weights}.",
-                why=f"{len(missing)} tensors of {name} are not in it, {missing[0]} first",
-                next_step="Leave `model.weights` empty.",
-            )
-    return encoder
+    return _from_file(name, Path(weights), size_px) if weights else _from_scratch(name, size_px)
 
 
 def refuse_unknown_backbone(name: str) -> None:
@@ -143,6 +127,27 @@ def _from_scratch(name: str, size_px: int) -> nn.Module:
     if name in WRITTEN:
         return WRITTEN[name]()
     return _features_of(name, _classifier(name, size_px))
+
+
+def _from_file(name: str, path: Path, size_px: int) -> nn.Module:
+    """The encoder with the weights of a safetensors file, under its own names or those of torchvision's whole classifier, whose head may be any."""
+    from safetensors.torch import load_file
+
+    ours = name in OWN or name in WRITTEN
+    classifier = _from_scratch(name, size_px) if ours else _classifier(name, size_px)
+    encoder = classifier if ours else _features_of(name, classifier)
+    next_step = f"Name a safetensors file of {name}{'' if ours else ', such as the state_dict of torchvision'}, or leave `model.weights` empty."
+    named = {id(tensor): key for key, tensor in classifier.state_dict(keep_vars=True).items()}
+    theirs = {key: named[id(tensor)] for key, tensor in encoder.state_dict(keep_vars=True).items()}  # one tensor, the encoder's name and the classifier's
+    try:
+        found = load_file(path)
+        whole = {key: found[name_there] for key, name_there in theirs.items() if name_there in found}
+        missing, _ = encoder.load_state_dict(whole or found, strict=False)
+    except Exception as problem:
+        raise ModelFileError(f"Cannot start from {path}.", why=str(problem)[:300], next_step=next_step) from problem
+    if missing:
+        raise ModelFileError(f"Cannot start from {path}.", why=f"{len(missing)} tensors of {name} are not in it, {missing[0]} first", next_step=next_step)
+    return encoder
 
 
 def _pretrained(name: str, weights: str, size_px: int) -> nn.Module:

@@ -64,7 +64,9 @@ class ModelCard(BaseModel):
         default=(0.0, 0.0), description="Raw logits of a typical real and a typical fake (model/aggregate.py); equal: unknown."
     )
     abstain: float = Field(ge=0, le=1, description="Half-width of the uncertain band around the threshold.")
-    generators_seen: tuple[str, ...] = Field((), description="Generators and forgers among the training clips.")
+    generators_seen: tuple[str, ...] = Field(
+        (), description="Generators and forgers among the training clips, and what the champion had met where the model started from it."
+    )
     train_clips: tuple[str, ...] = Field((), description="sha256 of every training clip's pixels, in training order of epoch 0.")
     data_hash: str = Field("", description="model.data.epoch_hash of the training set.")
     seed: int = 0

@@ -22,7 +22,7 @@ class Continual:
     """The figures after the last update. Forgetting above 0 is bad; transfer above 0 is good."""
 
     average: float | None  # AA: mean over all generators met
-    incremental: float | None  # mean over updates of the mean over the generators met by then
+    incremental: float | None  # mean over updates, from the first that brought one, of the mean over the generators met by then
     forgetting_from_best: float | None  # AF: best since it was learned (the last update apart) minus now, mean over the earlier generators
     forgetting_from_learned: float | None  # AF: just after learning minus now
     backward_transfer: float | None  # BWT: now minus just after learning
@@ -48,11 +48,11 @@ def figures(matrix: Sequence[Sequence[float]] | NDArray[np.floating], learned: S
     later = [generator for generator in met if learned[generator] > 0]
     now = table[last]
     at_learning = np.array([table[update, generator] for generator, update in enumerate(learned)])
-    by_then = [_mean([table[update, generator] for generator in met if learned[generator] <= update]) for update in range(len(table))]
+    by_then = [[table[update, generator] for generator in met if learned[generator] <= update] for update in range(min(learned), len(table))]
     best = {generator: _best(table[learned[generator] : last, generator]) for generator in earlier}
     return Continual(
         average=_mean([now[generator] for generator in met]),
-        incremental=_mean([value for value in by_then if value is not None]) if None not in by_then else None,
+        incremental=_mean([float(np.mean(values)) for values in by_then]),
         forgetting_from_best=_mean([best[generator] - now[generator] for generator in earlier]),
         forgetting_from_learned=_mean([at_learning[generator] - now[generator] for generator in earlier]),
         backward_transfer=_mean([now[generator] - at_learning[generator] for generator in earlier]),

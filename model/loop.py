@@ -27,7 +27,7 @@ from workspace.settings import PhaseSettings
 
 Progress = Callable[[int, int, str], None]
 Work = Callable[[int], Mapping[str, float]]  # step (from 0) -> figures; adds to the gradients
-Looked = Callable[[Mapping[str, Any]], None]  # hears each row of the learning curve; what it raises ends the training
+Looked = Callable[[Mapping[str, Any]], None]  # hears each row of the learning curve, after a resume the earlier ones too; what it raises ends the training
 Validate = Callable[[], Mapping[str, float] | None]  # figures with 'val_loss', or None where there is nothing to validate on
 CHECKPOINT_SECONDS = 30.0  # a kill costs at most about this much work
 CHECKPOINT_SHARE = 0.005  # but writing checkpoints may take at most this part of the time
@@ -92,6 +92,9 @@ class Loop:
         """Train until the steps are done or validation stops getting better; leave the best averaged weights in the model."""
         resumed_from = self._resume()
         parallel.wait()  # all have read the checkpoint before the first may write the next
+        if looked is not None:
+            for row in self.history:
+                looked(row)  # by the last rows alone a run that was killed would be judged otherwise
         steps, last_save, pause = self.settings.steps, time.monotonic(), CHECKPOINT_SECONDS
         while self.step < steps and self.looks < self.settings.patience:
             self._advance(work)

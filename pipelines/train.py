@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.pretrain import CHECKPOINTS, has_weights, load_base, shortened
+from pipelines.pretrain import CHECKPOINTS, load_base, shortened
 from pipelines.scoring import collected_where_enough, meshes, read_set, score_rows, unit_evidence, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
@@ -145,7 +145,7 @@ def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.Dat
 
     folder = root / FOLDER
     generators = set(rows.loc[rows["label"] == "fake", "generator"]) | set(rows["forger"])
-    met = cycle.known_generators if has_weights(root, cycle) else ()  # of an imported ONNX file nothing was learned
+    met = cycle.known_generators if read_json(root / "build/pretrain/history.json")["warm_start"] else ()  # who starts from nothing has met none of them
     card = ModelCard(
         format=1,
         created="",

@@ -1,13 +1,14 @@
 """`vigil explain FILE`: pictures, a timeline and a short sentence about one verdict."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.layouts.found import as_text
-from vigil.scoring import choose_model, refuse_unknown_mode, warning
+from vigil.scoring import choose_model, note_mode, refuse_unknown_mode, warning
 from workspace.errors import ModelFileError, VigilError
 from workspace.files import atomic_file, write_json
 
@@ -37,10 +38,11 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     engine = Engine(folder)
     if mark:
         print(warning(mark, folder), file=sys.stderr)
+    note_mode(engine, mode)
     if not (folder / "model.safetensors").is_file():
         raise ModelFileError("This model cannot be explained.", why=f"{folder} has no model.safetensors", next_step="Name the folder of a whole model.")
     extraction = extract_clips(path, engine.faces_in(mode or None))
-    said = engine.judge(extraction, str(path))
+    said = replace(engine.judge(extraction, str(path)), learned=engine.learned_of(extraction))
     if said.p_fake is None:
         raise VigilError(f"There is nothing to explain in {path}.", why=said.reason, next_step="Name an image or a video with a face.")
     worst, found = explain_verdict(load_model(folder / "model.safetensors", engine.card.model_sha256), engine.card, said, extraction.clips)
@@ -56,7 +58,7 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
         (out / "timeline.png").unlink(missing_ok=True)  # of a video that was explained before
     page = {
         "file": as_text(str(path)), "verdict": said.verdict, "p_fake": said.p_fake, "threshold": engine.card.threshold, "model": said.model, "mark": mark,
-        "sentence": sentence(said, found, said.clips[worst]), "reason": said.reason,
+        "sentence": sentence(said, found, said.clips[worst]), "reason": said.told, "learned": said.learned,
         "regions": found.regions(), "clip": said.clips[worst], "certainty": found.certainty.tolist(),
         "frame_p": found.frame_p.tolist(), "state_change": found.change.tolist(),
         "mesh": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "crop_tremble": mesh.crop_tremble},

@@ -412,10 +412,12 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show why: heat over the face, a timeline, a short sentence."""
+    from model.inference import LEARNED
     from vigil.explaining import explain_file
 
     page = explain_file(file, workspace, model, out, mode)
-    _emit(page, f"{page['sentence']}\n  {out}/: {', '.join(page['pictures'])}, explanation.json", as_json)
+    note = f"\n  Note: {LEARNED}." if page["learned"] else ""
+    _emit(page, f"{page['sentence']}{note}\n  {out}/: {', '.join(page['pictures'])}, explanation.json", as_json)
 
 
 @app.command()

@@ -272,7 +272,8 @@ class ModelSettings(Block):
     backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or efficientnet_lite0, resnext_small, resnext_tiny.")
     weights: str = Field(
         "",
-        description="Path of a safetensors file with backbone weights, or the name of published ones: IMAGENET1K_V1 of efficientnet_lite0 "
+        description="Path of a safetensors file with weights of the backbone or of torchvision's whole classifier, "
+        "or the name of published ones: IMAGENET1K_V1 of efficientnet_lite0 "
         "(installed, no network needed), torchvision's of its own (fetched once, e.g. IMAGENET1K_V2). Empty trains from scratch. "
         "Where there is a champion of the same shape, it is the start instead.",
     )

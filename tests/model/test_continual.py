@@ -48,6 +48,12 @@ def test_after_the_first_update_nothing_can_be_forgotten():
     assert found.forgetting_from_best is found.backward_transfer is found.forward_transfer is found.worst_drop is None
 
 
+def test_updates_of_before_the_first_generator_are_left_out_of_the_mean():
+    found = figures([[NAN, NAN], [0.9, NAN], [0.7, 0.8]], [1, 2])
+    assert found.incremental == pytest.approx((0.9 + (0.7 + 0.8) / 2) / 2)
+    assert figures([[NAN, NAN], [NAN, NAN], [0.7, 0.8]], [1, 2]).incremental is None, "what is missing of one that was met stays missing"
+
+
 @pytest.mark.parametrize("hole", [(1, 0), (1, 1)])
 def test_what_was_not_measured_makes_no_figure(hole):
     matrix = np.array([[0.9, 0.6], [0.8, 0.9]])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from media.faces import Extraction, FaceClip, extract_clips
 from model.aggregate import ClipEvidence, aggregate, sigmoid
@@ -16,6 +17,7 @@ from model.shipped import STARTER
 from tests.media.videos import with_sound, write_video
 from tests.model.toys import SIZE, lively_model, model_folder
 from vigil.explaining import explain_file
+from vigil.main import app
 from vigil.scoring import choose_model, score_files
 from workspace.errors import ModelFileError, VigilError
 from workspace.files import sha256_bytes
@@ -231,7 +233,7 @@ def test_a_model_that_knows_no_media_has_a_verdict_and_no_novelty(plain, monkeyp
     assert said.verdict == "fake" and said.novelty is None
 
 
-def test_a_file_that_trained_the_model_is_scored_with_a_word_about_it(folder, engine, sample, tmp_path, capsys):
+def test_a_file_that_trained_the_model_is_scored_and_explained_with_a_word_about_it(folder, engine, sample, tmp_path, capsys):
     found = extract_clips(sample[0], engine.card.faces)
     known = [sha256_bytes(np.ascontiguousarray(clip.frames).tobytes()) for clip in found.clips]
     for name in ("model.safetensors", "model.onnx"):
@@ -241,6 +243,19 @@ def test_a_file_that_trained_the_model_is_scored_with_a_word_about_it(folder, en
         assert score_files([sample[0]], None, model, "json", "") == 0
         row = json.loads(capsys.readouterr().out)[0]
         assert row["reason"].startswith(LEARNED) == said and bool(row["learned"]) == said
+        asked = ["explain", str(sample[0]), "--model", str(model), "--out", str(tmp_path / "why")]
+        page, printed = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout), CliRunner().invoke(app, asked).stdout
+        assert (page["reason"], page["learned"]) == (row["reason"], row["learned"]) and (LEARNED in printed) == said, "what is explained says it too"
+
+
+@pytest.mark.parametrize("asked", ["score", "explain"])
+def test_in_another_mode_than_the_models_own_it_is_said_that_the_threshold_is_not_of_that_mode(folder, engine, sample, tmp_path, asked):
+    """`vigil explain` said nothing of it."""
+    own, out = engine.card.faces.mode, ["--out", str(tmp_path / "why")] if asked == "explain" else []
+    other = next(mode for mode in ("fast", "dense") if mode != own)
+    for mode, said in ((other, True), (own, False), ("", False)):
+        done = CliRunner().invoke(app, [asked, str(sample[1]), "--model", str(folder), "--mode", mode, *out])
+        assert done.exit_code == 0 and (f"threshold and rates were set in mode {own}; in mode {mode} " in done.stderr) == said
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 
 from model import backbones
 from model.backbones import build_backbone
@@ -106,6 +107,33 @@ def test_weights_that_nobody_publishes_are_refused_with_those_that_are(name: str
     with pytest.raises(SettingsError) as refusal:
         build_backbone(name, weights)
     assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "vit_b_16"])
+def test_a_file_of_torchvisions_whole_classifier_is_a_start_whatever_its_head(tmp_path: Path, name: str) -> None:
+    """Of all but resnets and Swin it was refused: only the names of the encoder that is left of the classifier were looked for."""
+    sized, path = {"image_size": 64} if name.startswith("vit_") else {}, tmp_path / "start.safetensors"
+    state = torchvision.models.get_model(name, weights=None, num_classes=2, **sized).state_dict()
+    save_file(state, path)
+    encoder = build_backbone(name, str(path), 64).state_dict()
+    path.unlink()  # a ViT's is large
+    assert len(encoder) > 50
+    for key, tensor in encoder.items():
+        theirs = next(whole for whole in (key, f"features.{key}", key.removeprefix("vit.")) if whole in state)
+        assert torch.equal(tensor, state[theirs]), key
+
+
+def test_a_file_of_the_encoder_alone_is_a_start_too_and_one_that_lacks_a_tensor_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "start.safetensors"
+    state = build_backbone("mobilenet_v3_small").state_dict()
+    save_file(state, path)
+    again = build_backbone("mobilenet_v3_small", str(path)).state_dict()
+    assert all(torch.equal(tensor, again[key]) for key, tensor in state.items())
+    for prefix in ("", "features."):
+        save_file({prefix + key: tensor for key, tensor in state.items() if key != "0.0.weight"}, path)
+        with pytest.raises(ModelFileError, match=r"1 tensors of mobilenet_v3_small are not in it, 0\.0\.weight first") as refusal:
+            build_backbone("mobilenet_v3_small", str(path))
+        assert "the state_dict of torchvision" in refusal.value.next_step and "model.weights" in refusal.value.next_step
 
 
 def test_torchvision_names_its_files_as_we_read_them() -> None:

@@ -31,6 +31,15 @@ def test_what_is_judged_no_longer_leaves_the_figures_and_stays_in_the_matrix(tmp
     assert found["figures"]["average"] == pytest.approx(0.93) and found["figures"]["worst_drop"] == pytest.approx(0.03)
 
 
+def test_where_the_first_models_generators_are_judged_no_longer_the_figures_begin_with_the_next(tmp_path: Path) -> None:
+    """A workspace whose first model had learned our own forgeries alone had no mean over updates ever after."""
+    record(tmp_path, evaluation("2026-W47.1", blend=(None, 0.90)), "")
+    record(tmp_path, evaluation("2026-W47.2", blend=(0.90, 0.88), swap=(0.60, 0.90)), "2026-W47.1")
+    record(tmp_path, evaluation("2026-W47.3", swap=(0.90, 0.92), gan=(0.50, 0.80)), "2026-W47.2")
+    found = table_of(rows_of(tmp_path), "2026-W47.3")
+    assert found["figures"]["incremental"] == pytest.approx((0.90 + (0.92 + 0.80) / 2) / 2) and found["figures"]["average"] == pytest.approx(0.86)
+
+
 def test_a_generator_counts_from_the_first_model_that_was_measured_on_it(tmp_path: Path) -> None:
     """Of what it scored before only the update just before is asked, and what was measured itself stands."""
     record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96), upsample=(None, None)), "")

@@ -144,6 +144,19 @@ def test_the_card_proves_which_clips_made_the_model(story: Any) -> None:
     assert card.generators_seen == ("neural", "swap") and card.cycle == second.cycle
 
 
+@pytest.mark.parametrize(("width", "seen"), [(SETTINGS.model.lstm_hidden, ("faceswap", "neural", "swap")), (16, ("neural", "swap"))])
+def test_a_model_has_met_what_the_champion_met_only_where_it_starts_from_it(story: Any, tmp_path: Path, width: int, seen: tuple[str, ...]) -> None:
+    """Of a champion of another shape its generators were named, though the new network had never met them."""
+    from model.card import load_card
+
+    root = tmp_path / "w"
+    shutil.copytree(story[0], root)
+    settings, cycle = demo_settings({"model": {"lstm_hidden": width}}), replace(story[2], known_generators=("faceswap", "swap"))
+    for stage in (pretrain, train):
+        stage.run(root, settings, cycle)
+    assert load_card(root / "build/model").generators_seen == seen
+
+
 def test_nothing_of_the_holdout_trains(story: Any) -> None:
     root = story[0]
     assert not set(train.training_rows(root)["sample_id"]) & set(read_set(root, "holdout")["sample_id"])

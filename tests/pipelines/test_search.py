@@ -50,6 +50,22 @@ def test_a_study_begins_at_params_yaml_goes_on_and_is_logged(root: Path) -> None
     assert all(run.info.status == "FINISHED" for run in runs)
 
 
+@pytest.mark.parametrize("killed", [(1, 2), (2, 2)], ids=["in phase 2", "at its end"])
+def test_a_trial_that_was_killed_and_gone_on_with_is_judged_by_all_its_looks(root: Path, killed: tuple[int, int]) -> None:
+    """Those of before the kill were not told to the study: it was compared with the others by its last ones alone."""
+
+    def dies(step: int, total: int, message: str) -> None:
+        if (step, total) == killed:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(root, SETTINGS, 1, 3, 2, OVER, dies)
+    search(root, SETTINGS, 1, 3, 2, OVER)
+    before, after = studies(root)[0].trials
+    assert before.state.name == "FAIL" and sorted(after.intermediate_values) == [1, 2, 3, 4, 5] and after.state.name == "COMPLETE"
+    assert before.intermediate_values and before.intermediate_values.items() <= after.intermediate_values.items()
+
+
 @pytest.mark.parametrize("told", [False, True])
 def test_a_search_that_was_killed_as_it_began_still_begins_at_params_yaml(root: Path, told: bool) -> None:
     """What it had not been given yet was drawn anew, and then named as a change to make; killed a moment later params.yaml was never tried."""
