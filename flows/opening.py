@@ -16,9 +16,8 @@ from workspace.files import atomic_file, read_json, write_json
 from workspace.journal import Event, Journal
 from workspace.modelfiles import is_as_promoted, verify_promoted
 from workspace.settings import Settings
-from workspace.state import IMPORTED, BatchState, anchor, champion, cycles, decided, promoted
+from workspace.state import CHAMPION_CHANGED, IMPORTED, anchor, champion, cycles, decided, promoted
 
-CHAMPION_CHANGED = "the champion changed while this cycle was paused"
 CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
 
 
@@ -27,11 +26,6 @@ def refuse_changed_champion(root: Path, journal: Journal, base_cycle: str) -> No
     known = promoted(journal.events()).get(base_cycle)
     if known and (root / known.path).exists():
         verify_promoted(root, known)
-
-
-def put_off(batch: BatchState) -> bool:
-    """Whether a batch is deferred only because its cycle did not go on (`hold_where_the_champion_changed`): no gate has passed it."""
-    return batch.state == "deferred" and CHAMPION_CHANGED in batch.why
 
 
 def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
@@ -43,7 +37,7 @@ def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
         return
     told = [f"{sha256[:12]} ({cycle})" if sha256 else "no champion" for sha256, cycle in ((before, opened.base_cycle), (now, leading.cycle if leading else ""))]
     reason = f"{CHAMPION_CHANGED}: it was opened to beat {told[0]}, and {told[1]} leads now; nothing more was trained. "
-    journal.append("cycle_held", cycle=opened.cycle, reason=f"{reason}`vigil retrain --force` judges what came in against that one.", defer=True)
+    journal.append("cycle_held", cycle=opened.cycle, reason=f"{reason}`vigil retrain --force` judges what came in against that one.", defer=True, put_off=True)
 
 
 def refuse_other_ground(root: Path, settings: Settings, base_cycle: str, opened: Cycle | None = None) -> None:

@@ -18,10 +18,10 @@ ALLOWED = {
 }
 
 
-def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str, again: bool = False) -> Event | None:
+def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str, again: bool = False, put_off: bool = False) -> Event | None:
     """Journal a batch's new state; returns the event, or None when it has that state already (safe to repeat).
 
-    `again`, of a dropped batch: what it holds may come in again, as its source says it by then.
+    `again`, of a dropped batch: what it holds may come in again, as its source says it by then. `put_off`, of a deferred one: no gate has passed it.
 
     Raises WorkspaceError for an unknown batch, a step that is not allowed, or a missing name or reason.
     """
@@ -37,7 +37,8 @@ def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str, a
         allowed = ALLOWED[known[batch].state]
         if state not in allowed and state != known[batch].state:
             raise _refusal(batch, f"a batch that is {known[batch].state} cannot become {state!r}", f"It can become {' or '.join(allowed)}.")
-        return "batch_state", {"batch": batch, "state": state, "who": who, "why": why} | ({"again": True} if again else {})
+        marks = {"put_off": put_off} if state == "deferred" else {"again": True} if again else {}
+        return "batch_state", {"batch": batch, "state": state, "who": who, "why": why, **marks}
 
     return Journal(root).append_if(decide)
 

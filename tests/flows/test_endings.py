@@ -273,3 +273,18 @@ def test_what_another_champion_put_off_is_held_by_the_gate_that_fails_it(loop: L
     loop.waiting.append(("b004", "good"))
     assert loop.run(False, None) == "held"
     assert [batch_states(Journal(loop.root).events())[batch].state for batch in ("b003", "b004")] == ["held", "held"]
+
+
+@pytest.mark.parametrize("taken", ["b001", "b003"])
+def test_what_a_person_put_off_by_taking_another_batch_out_is_held_by_the_gate_that_fails_it(loop: Loop, taken: str) -> None:
+    """It counted as passed by all other gates, and four good weeks beside it were held."""
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    loop.waiting += [("b002", "bad"), ("b003", "good")]
+    assert loop.run(False, 25) == "killed" and open_cycle(Journal(loop.root).events()) is not None
+    set_batch_state(loop.root, taken, "dropped", "ana", "consent withdrawn")
+    assert loop.run(False, None) == "held" and batch_states(Journal(loop.root).events())["b002"].state == "deferred", "nobody has judged it"
+    loop.waiting.append(("b004", "good"))
+    assert loop.run(False, None) == "held" and batch_states(Journal(loop.root).events())["b002"].state == "held"
+    loop.waiting.append(("b005", "good"))
+    assert loop.run(False, None) == "promoted"
