@@ -275,6 +275,24 @@ def test_what_another_champion_put_off_is_held_by_the_gate_that_fails_it(loop: L
     assert [batch_states(Journal(loop.root).events())[batch].state for batch in ("b003", "b004")] == ["held", "held"]
 
 
+def test_a_batch_that_is_deferred_again_says_why_this_time(loop: Loop) -> None:
+    """It kept its first reason, and with it that nobody had judged it: the next week's fault held it, though drift alone had."""
+    for batch in ("b001", "b002"):
+        loop.waiting.append((batch, "good"))
+        assert loop.run(False, None) == "promoted"
+    loop.waiting.append(("b003", "sparse"))
+    assert loop.run(False, 17) == "killed"
+    rollback(loop.root, who="ana", why="the newer one is worse")
+    whys = []
+    for batch, quality in (("", ""), ("b004", "good"), ("b005", "bad")):
+        loop.waiting += [(batch, quality)] if batch else []
+        assert loop.run(False, None) == "held"
+        waiting = batch_states(Journal(loop.root).events())["b003"]
+        assert waiting.state == "deferred" and waiting.why.startswith(last(loop).cycle), waiting
+        whys.append((waiting.put_off, "champion changed" in waiting.why, "too little of it" in waiting.why, "bad labels" in waiting.why))
+    assert whys == [(True, True, False, False), (False, False, True, False), (False, False, True, True)]
+
+
 @pytest.mark.parametrize("taken", ["b001", "b003"])
 def test_what_a_person_put_off_by_taking_another_batch_out_is_held_by_the_gate_that_fails_it(loop: Loop, taken: str) -> None:
     """It counted as passed by all other gates, and four good weeks beside it were held."""
