@@ -116,7 +116,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         say(f"held {batch}: {failed}")
     now = datetime.now(UTC)
     week = start.week or iso_week(now, settings.schedule.timezone)
-    work = how_much(journal.events(), settings, plan, now)
+    work = how_much(journal.events(), settings, plan, week)
     why = (start.why, *plan.reasons, f"{work.kind}: {work.why}")
     judged = tuple(batch for batch in plan.judged if batch not in refused)
     if not plan.regardless and not any(_teaches(root, batch) for batch in judged if batch not in plan.deferred):
