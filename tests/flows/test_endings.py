@@ -1,6 +1,7 @@
 """However a cycle is interrupted, it ends, once, in what was decided; and what serves is what was judged. The loop of test_weeks.py, by hand."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,13 @@ import tests.flows.test_weeks
 from flows.taking_in import Taken
 from tests.flows.test_weeks import SETTINGS, Clock, Loop
 from vigil.deciding import set_batch_state
+from vigil.opening import open_workspace
 from workspace.cycle import read_cycle
 from workspace.errors import DataError, ModelFileError, RegistryUnavailable, SettingsError, StageFailed, WorkspaceError
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.promotion import rollback
+from workspace.repository import dvc_add
 from workspace.settings import SplitSettings
 from workspace.state import batch_states, champion, cycles, open_cycle
 
@@ -246,6 +249,43 @@ def test_a_cycle_that_cannot_go_on_with_other_settings_is_open_and_it_is_said_ho
     set_batch_state(loop.root, "b002", "held", "ana", "the other settings stay")
     monkeypatch.setattr(tests.flows.test_weeks, "SETTINGS", SETTINGS)
     assert loop.run(False, None) == "held"
+
+
+def test_a_champion_that_is_not_here_is_fetched_before_a_cycle_is_opened_by_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks against its card were passed over, and no generator counted as known; it was fetched only afterwards."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    loop = Loop(root, monkeypatch)
+    after(loop, "train", lambda _: merge(root / "build/model/card.json", {"generators_seen": ["faceswap"], "faces": {"size_px": 112}}))
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    folder = root / "models" / last(loop).cycle
+    dvc_add(root, [folder])
+    shutil.rmtree(folder)
+    loop.waiting.append(("b002", "good"))
+    with pytest.raises(SettingsError, match=r"faces\.size_px"):
+        loop.run(False, None)
+    assert folder.is_dir() and open_cycle(Journal(root).events()) is None
+    shutil.rmtree(folder)
+    faces = SETTINGS.faces.model_copy(update={"size_px": 112})
+    monkeypatch.setattr(tests.flows.test_weeks, "SETTINGS", SETTINGS.model_copy(update={"faces": faces}))
+    assert loop.run(False, None) == "promoted" and read_cycle(root).known_generators == ("faceswap",)
+
+
+def test_a_champion_that_cannot_be_had_opens_no_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    loop = Loop(root, monkeypatch)
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    folder = root / "models" / last(loop).cycle
+    dvc_add(root, [folder])
+    for gone in (folder, root / ".dvc" / "cache"):
+        shutil.rmtree(gone)
+    loop.waiting.append(("b002", "good"))
+    with pytest.raises(ModelFileError, match=r"could not be fetched(.|\n)*vigil doctor --push"):
+        loop.run(False, None)
+    assert open_cycle(Journal(root).events()) is None and batch_states(Journal(root).events())["b002"].state == "new"
 
 
 @pytest.mark.parametrize(("name", "value"), [("holdout", 0.05), ("key", "another")])
