@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from workspace.errors import LeaseHeldError, WorkspaceError
 from workspace.journal import Journal
-from workspace.lease import lease
+from workspace.lease import lease, scheduling_alone
 from workspace.processes import deaf_to
 from workspace.settings import ScheduleSettings, Settings
 from workspace.state import workspace_id
@@ -74,18 +74,19 @@ def prefect_server(root: Path) -> Iterator[str]:
 
 
 def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
-    """Serve the deployment until stopped. `cron` stands in for every hour."""
+    """Serve the deployment until stopped. `cron` stands in for every hour. Raises LeaseHeldError where another process does so for this workspace."""
     from flows.environment import owner_tags, prepare_environment
 
     prepare_environment(root)
     mine = workspace_id(Journal(root).events())[:8] if os.environ.get("PREFECT_API_URL") else ""  # others may use that server, and call a folder so
     name = f"{root.name}-{mine}" if mine else root.name
-    with prefect_server(root) as address:
+    with scheduling_alone(root), prefect_server(root) as address:
         from flows.cycle import weekly_retrain
 
         line = cron or cron_line(settings.schedule)
         slot, wanted = _slot(line, settings.schedule.timezone), settings.schedule
         _close_what_was_left(root, settings)
+        _drop_late_questions(f"{weekly_retrain.name}/{name}")
         week = f"{wanted.weekday} {wanted.hour:02}:{wanted.minute:02} {wanted.timezone}"
         print(f"Serving weekly-retrain/{name}: asks at `{line}`, the week is due on {week}; Prefect's API: {address}. Ctrl-C stops.", flush=True)
         weekly_retrain.serve(
@@ -93,9 +94,19 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
             schedule=slot,
             parameters={"workspace": str(root.resolve()), "scheduled": True},
             tags=["vigil", *owner_tags(root)],
+            pause_on_shutdown=False,  # a copy of this workspace may serve the same deployment elsewhere, and would ask nothing any more
             print_starting_message=False,
             limit=1,
         )
+
+
+def _drop_late_questions(deployment: str) -> None:
+    """Forget what a server that ran on would have asked while nobody served it: one question does for all of them. To serve it ends the pause."""
+    from prefect import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        client.pause_deployment(client.read_deployment_by_name(deployment).id)
 
 
 def _close_what_was_left(root: Path, settings: Settings) -> None:

@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from benchmarks.kills import leftovers
@@ -70,6 +72,26 @@ def test_a_served_cycle_that_fails_says_so_where_the_schedule_is_read(tmp_path: 
         process.send_signal(signal.SIGINT)
         said = "".join(process.communicate(timeout=60))
     assert "Cannot use the database" in said and "file is not a database" in said and "Next: " in said, (name, said, asked.stdout, asked.stderr)
+
+
+@pytest.mark.usefixtures("one_server")
+def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences_no_copy(tmp_path: Path):
+    """Both served one deployment, and the one that stopped paused it: the other ran on and asked nothing, for ever."""
+    root = quick_workspace(tmp_path / "w")
+    words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().removeprefix("Serving ").partition(":")[0]
+        second = vigil("schedule", "-w", root, check=False)
+        address = f"{os.environ['PREFECT_API_URL']}/deployments/name/{name}"
+        while httpx.get(address).status_code == 404:  # said before it is served
+            time.sleep(0.2)
+        time.sleep(1)  # and then it polls
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert second.returncode == 1 and second.stderr.startswith("This workspace is scheduled already. Nothing was started."), second
+    assert f"process {process.pid} " in second.stderr and "Next: " in second.stderr
+    assert httpx.get(address).json()["paused"] is False
 
 
 def test_it_asks_every_hour_at_the_minute_of_the_slot():
