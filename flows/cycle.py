@@ -25,7 +25,6 @@ from flows.opening import (
     made_with,
     open_new_cycle,
     place_models,
-    put_off,
     refuse_changed_champion,
     refuse_other_ground,
     write_batches,
@@ -283,6 +282,7 @@ def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycl
 
     What was deferred once has passed all other gates (unless it was only put off): it stays so, whatever holds a later cycle that it comes along with, up to
     `policy.deferrals` cycles.
+
     Returns the reason as a person is told it: with what is judged again, where something is.
     """
     events = journal.events()
@@ -291,11 +291,12 @@ def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycl
         was = states[batch].state
         if was not in ("new", "deferred"):
             continue
-        passed = was == "deferred" and not put_off(states[batch])
+        passed = was == "deferred" and not states[batch].put_off
         again = (decision.defer or passed) and cycles_held(events, batch) <= settings.policy.deferrals
         state = "accepted" if decision.outcome == "promoted" else "deferred" if again else "held"
         why = f"{cycle.cycle} {decision.outcome}: {decision.reason}"
-        set_batch_state(root, batch, state, who="vigil", why=and_again(why) if state == "deferred" else why)
+        why = and_again(why) if state == "deferred" else why
+        set_batch_state(root, batch, state, who="vigil", why=why, put_off=decision.put_off and not passed)
     states = batch_states(journal.events())
     waiting = [batch for batch in cycle.judged if states[batch].state == "deferred"]
     if not waiting:

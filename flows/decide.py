@@ -42,7 +42,7 @@ def decide_outcome(
         return known
     decision = _decide(root, settings, journal, cycle, model_dir, probe, refused)
     if decision.outcome == "held":
-        journal.append("cycle_held", cycle=cycle.cycle, reason=decision.reason, defer=decision.defer)
+        journal.append("cycle_held", cycle=cycle.cycle, reason=decision.reason, defer=decision.defer, put_off=decision.put_off)
     return decision
 
 

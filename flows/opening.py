@@ -11,27 +11,40 @@ from flows.plan import Plan, settings_fingerprint
 from flows.policy import FULL, Start, how_much
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, write_cycle
-from workspace.errors import SettingsError
+from workspace.errors import ModelFileError, SettingsError
 from workspace.files import atomic_file, read_json, write_json
 from workspace.journal import Event, Journal
-from workspace.modelfiles import is_as_promoted, verify_promoted
+from workspace.modelfiles import CARD, is_as_promoted, verify_promoted
 from workspace.settings import Settings
-from workspace.state import IMPORTED, BatchState, anchor, champion, cycles, decided, promoted
+from workspace.state import CHAMPION_CHANGED, IMPORTED, Champion, anchor, champion, cycles, decided, promoted
 
-CHAMPION_CHANGED = "the champion changed while this cycle was paused"
 CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
 
 
 def refuse_changed_champion(root: Path, journal: Journal, base_cycle: str) -> None:
-    """Raise ModelFileError where the champion here is not what was promoted: by its card a cycle is opened, and at its threshold the next model judged."""
-    known = promoted(journal.events()).get(base_cycle)
-    if known and (root / known.path).exists():
+    """Raise ModelFileError where the champion here is not what was promoted: by its card a cycle is opened, and at its threshold the next model judged.
+
+    Where it is not here, as in a clone, it is fetched first; DataError where the remote cannot be read.
+    """
+    if known := promoted(journal.events()).get(base_cycle):
+        _fetch_model(root, known)
         verify_promoted(root, known)
 
 
-def put_off(batch: BatchState) -> bool:
-    """Whether a batch is deferred only because its cycle did not go on (`hold_where_the_champion_changed`): no gate has passed it."""
-    return batch.state == "deferred" and CHAMPION_CHANGED in batch.why
+def _fetch_model(root: Path, model: Champion) -> None:
+    """Have the folder of a model here. Raises ModelFileError where neither this clone nor its remote has it."""
+    from workspace.remote import pull
+
+    if (root / model.path).exists():
+        return
+    pull(root, [f"{model.path}.dvc"])
+    if not (root / model.path / CARD).exists():
+        shutil.rmtree(root / model.path, ignore_errors=True)  # part of one
+        raise ModelFileError(
+            f"The model {model.path} is not here, and could not be fetched. Nothing was judged against it.",
+            why="neither DVC's cache nor its remote has the whole of it",
+            next_step="Run `vigil doctor --push` in the workspace that has it, or name its remote in remote.url. Or go back: `vigil models rollback`.",
+        )
 
 
 def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
@@ -43,7 +56,7 @@ def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
         return
     told = [f"{sha256[:12]} ({cycle})" if sha256 else "no champion" for sha256, cycle in ((before, opened.base_cycle), (now, leading.cycle if leading else ""))]
     reason = f"{CHAMPION_CHANGED}: it was opened to beat {told[0]}, and {told[1]} leads now; nothing more was trained. "
-    journal.append("cycle_held", cycle=opened.cycle, reason=f"{reason}`vigil retrain --force` judges what came in against that one.", defer=True)
+    journal.append("cycle_held", cycle=opened.cycle, reason=f"{reason}`vigil retrain --force` judges what came in against that one.", defer=True, put_off=True)
 
 
 def refuse_other_ground(root: Path, settings: Settings, base_cycle: str, opened: Cycle | None = None) -> None:
@@ -122,7 +135,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
         say(f"held {batch}: {failed}")
     now = datetime.now(UTC)
     week = start.week or iso_week(now, settings.schedule.timezone)
-    work = how_much(journal.events(), settings, plan, now)
+    work = how_much(journal.events(), settings, plan, week)
     why = (start.why, *plan.reasons, f"{work.kind}: {work.why}")
     judged = tuple(batch for batch in plan.judged if batch not in refused)
     if not plan.regardless and not any(_teaches(root, batch) for batch in judged if batch not in plan.deferred):
@@ -218,7 +231,6 @@ def place_models(root: Path, journal: Journal, cycle: Cycle) -> None:
 
     Raises ModelFileError where one of them is not what was promoted, card and threshold too; nothing is laid then.
     """
-    from workspace.remote import pull
     from workspace.repository import replace_folder
 
     base, made = root / "build" / "base", promoted(journal.events())
@@ -227,8 +239,7 @@ def place_models(root: Path, journal: Journal, cycle: Cycle) -> None:
     if marker.exists() and read_json(marker) == wanted and all(is_as_promoted(folder, model) for model, folder in models):
         return
     for model, _ in models:
-        if not (root / model.path).exists():
-            pull(root, [f"{model.path}.dvc"])
+        _fetch_model(root, model)
         verify_promoted(root, model)
     shutil.rmtree(base, ignore_errors=True)
     for model, folder in models:

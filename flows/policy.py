@@ -7,7 +7,7 @@ not use the week up. A full cycle trains with the steps of the settings; a fine-
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 
 from flows.plan import Plan
@@ -66,8 +66,11 @@ def what_starts(events: Sequence[Event], settings: Settings, now: datetime, *, s
     return Start()
 
 
-def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datetime) -> Work:
-    """Full where the settings ask for nothing else, and wherever a fine-tune would build on what is not there, not the same any more, or too old."""
+def how_much(events: Sequence[Event], settings: Settings, plan: Plan, week: str) -> Work:
+    """Full where the settings ask for nothing else, and wherever a fine-tune would build on what is not there, not the same any more, or too old.
+
+    `week`: the ISO week whose cycle it is. Moments of opening would not do: an ingest that took a minute less, or summer time, made a week of the count.
+    """
     if plan.resume and (over := decided(events, plan.resume)):
         return Work(NONE, 0.0, f"{plan.resume} is {over.outcome}: {over.reason}")
     if plan.resume:
@@ -76,7 +79,7 @@ def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datet
     policy = settings.policy
     full = last_full(events, plan.base_cycle)
     prints = [cycle.fingerprint for cycle in cycles(events) if cycle.cycle == plan.base_cycle]
-    age = now - datetime.fromisoformat(full.time) if full else timedelta(0)
+    age = (date.fromisoformat(f"{week}-1") - date.fromisoformat(f"{full['week']}-1")).days // 7 if full else 0  # in weeks, from Monday to Monday
     if policy.work == FULL:
         why = "policy.work is full"
     elif not plan.base_model:
@@ -85,8 +88,8 @@ def how_much(events: Sequence[Event], settings: Settings, plan: Plan, now: datet
         why = "no full training here has been promoted yet"
     elif plan.regardless or plan.fingerprint not in prints:
         why = "a setting or a stage version changed since the champion was trained, or a person forced it"
-    elif policy.full_every_weeks and age >= timedelta(weeks=policy.full_every_weeks):
-        why = f"the last full training, {full['cycle']}, is {age.days} days old (every {policy.full_every_weeks} weeks)"
+    elif policy.full_every_weeks and age >= policy.full_every_weeks:
+        why = f"the last full training, {full['cycle']}, is {age} weeks old (every {policy.full_every_weeks} weeks)"
     else:
         return Work(FINE_TUNE, policy.fine_tune_steps, f"the champion's last full training is {full['cycle']}, and nothing but media is new")
     return Work(FULL, 1.0, why)

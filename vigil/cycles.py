@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.plan import Plan, make_plan, unread_sources
 from flows.policy import NOT_DUE, how_much, waiting_reviews, what_starts
-from workspace.cycle import due_week
+from workspace.cycle import due_week, iso_week
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
 from workspace.state import batch_states, held_batches
@@ -26,9 +26,10 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     events, now = Journal(root).events(), datetime.now(UTC)
     plan = make_plan(events, settings, pending_files=files, pending_cases=cases, left=unjournalled(root), force=force)
     unread = tuple(f"{source}: {why}" for source, why in problems.items())
-    work = how_much(events, settings, plan, now)
+    due = due_week(events, settings.schedule, now)
+    work = how_much(events, settings, plan, due or iso_week(now, settings.schedule.timezone))
     start = what_starts(events, settings, now, scheduled=True, reviews=waiting_reviews(root, settings))
-    return replace(plan, work=work.kind, work_why=work.why, due=due_week(events, settings.schedule, now) or "", timer=start.why, unread=unread)
+    return replace(plan, work=work.kind, work_why=work.why, due=due or "", timer=start.why, unread=unread)
 
 
 def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force: bool = False) -> dict[str, Any]:

@@ -48,9 +48,9 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
         if not (recorded or judging or learning):
             told += " Nothing was recorded."
         if judging:
-            Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.", defer=True)
+            Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.", defer=True, put_off=True)
         if learning:
-            Journal(root).append("cycle_held", cycle=learning.cycle, reason=f"{who} took {batch} out of what it learns from: {why}.", defer=True)
+            Journal(root).append("cycle_held", cycle=learning.cycle, reason=f"{who} took {batch} out of what it learns from: {why}.", defer=True, put_off=True)
         commit_journal(root, f"{batch} {state} ({who}: {why})")
         if learning:
             return f"{told} {learning.cycle} learned from it and is held; `vigil retrain` ends it. {_judged_again('what came in')}"

@@ -18,10 +18,10 @@ ALLOWED = {
 }
 
 
-def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str, again: bool = False) -> Event | None:
-    """Journal a batch's new state; returns the event, or None when it has that state already (safe to repeat).
+def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str, again: bool = False, put_off: bool = False) -> Event | None:
+    """Journal a batch's new state; returns the event, or None when it has that state already (safe to repeat). Deferred for another reason than before is news.
 
-    `again`, of a dropped batch: what it holds may come in again, as its source says it by then.
+    `again`, of a dropped batch: what it holds may come in again, as its source says it by then. `put_off`, of a deferred one: no gate has passed it.
 
     Raises WorkspaceError for an unknown batch, a step that is not allowed, or a missing name or reason.
     """
@@ -32,12 +32,15 @@ def set_batch_state(root: Path, batch: str, state: str, *, who: str, why: str, a
         known = batch_states(events)
         if batch not in known:
             raise _refusal(batch, f"the batches are {', '.join(known) or 'none yet'}", "Name one of them; `vigil batches` lists them.")
-        if (known[batch].state, known[batch].again) == (state, again):
+        was = known[batch]
+        told = (was.why, was.put_off) == (why, put_off) if state == "deferred" else was.again == again
+        if was.state == state and told:
             return None
-        allowed = ALLOWED[known[batch].state]
-        if state not in allowed and state != known[batch].state:
-            raise _refusal(batch, f"a batch that is {known[batch].state} cannot become {state!r}", f"It can become {' or '.join(allowed)}.")
-        return "batch_state", {"batch": batch, "state": state, "who": who, "why": why} | ({"again": True} if again else {})
+        allowed = ALLOWED[was.state]
+        if state not in allowed and state != was.state:
+            raise _refusal(batch, f"a batch that is {was.state} cannot become {state!r}", f"It can become {' or '.join(allowed)}.")
+        marks = {"put_off": put_off} if state == "deferred" else {"again": True} if again else {}
+        return "batch_state", {"batch": batch, "state": state, "who": who, "why": why, **marks}
 
     return Journal(root).append_if(decide)
 

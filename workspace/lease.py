@@ -59,6 +59,12 @@ def serving_alone(root: Path, purpose: str, what: str) -> AbstractContextManager
     return hold_lock(Path(root).resolve() / ".vigil" / "locks" / "serve.lock", purpose, 0.0, what)
 
 
+def scheduling_alone(root: Path) -> AbstractContextManager[Holder]:
+    """Be the one `vigil schedule` of the workspace at `root`. Raises LeaseHeldError with the holder's name."""
+    lock = Path(root).resolve() / ".vigil" / "locks" / "schedule.lock"
+    return hold_lock(lock, "schedule", 0.0, "This workspace is scheduled already. Nothing was started.")
+
+
 def lease_holder(root: Path) -> Holder | None:
     """The living process that holds the lease of `root`, or None. Looks only."""
     return read_holder(_lease_lock(root))

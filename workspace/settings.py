@@ -479,7 +479,7 @@ class CyclePolicy(Block):
 
     work: Literal["full", "auto"] = Field("full", description="full: each cycle trains with all steps; auto: it fine-tunes the champion where that will do.")
     fine_tune_steps: float = Field(0.25, gt=0, le=1, description="Part of the steps of both phases that a fine-tune takes.")
-    full_every_weeks: NotNegative = Field(4, description="With `auto`, a full training at least so often; 0: age alone asks for none.")
+    full_every_weeks: NotNegative = Field(4, description="With `auto`, a full training every so many weeks of the calendar; 0: age alone asks for none.")
     early_reviews: NotNegative = Field(0, description="So many reviewed cases start a cycle before its week; 0: they wait for it.")
     early_drift: bool = Field(False, description="Whether drift in the last cycle starts the next one before its week, as soon as something is new.")
     deferrals: NotNegative = Field(

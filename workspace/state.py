@@ -7,6 +7,7 @@ from workspace.journal import Event
 
 IMPORTED = "imported"  # stands where a model's cycle stands, for one that was made elsewhere
 BATCH_STATES = ("new", "deferred", "accepted", "held", "dropped")
+CHAMPION_CHANGED = "the champion changed while this cycle was paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +22,20 @@ class BatchState:
     quarantined: int = 0
     added: str = ""
     again: bool = False  # dropped, and what it holds may come in again as its source says it by then
+    put_off: bool = False  # deferred only because its cycle did not go on: no gate has passed it
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`promoted` or `held`, and the sentence a person repeats. `defer`: nothing speaks against what came in, and it can wait for what comes in next."""
+    """`promoted` or `held`, and the sentence a person repeats. `defer`: nothing speaks against what came in, and it can wait for what comes in next.
+
+    `put_off`: nothing speaks for it either, for the cycle was ended before it came to a verdict.
+    """
 
     outcome: str
     reason: str
     defer: bool = False
+    put_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +104,13 @@ def batch_states(events: Iterable[Event]) -> dict[str, BatchState]:
             )
         elif event.kind == "batch_state" and event["batch"] in states:
             told = {"state": event["state"], "who": event["who"], "why": event["why"], "again": event.get("again", False)}
-            states[event["batch"]] = replace(states[event["batch"]], **told)
+            states[event["batch"]] = replace(states[event["batch"]], **told, put_off=event["state"] == "deferred" and _put_off(event, event["why"]))
     return states
+
+
+def _put_off(event: Event, said: str) -> bool:
+    """Whether what this event defers was never judged. Before it was marked, this sentence alone told so."""
+    return bool(event.get("put_off", CHAMPION_CHANGED in said))
 
 
 def promoted(events: Iterable[Event]) -> dict[str, Champion]:
@@ -237,7 +248,7 @@ def decided(events: Iterable[Event], cycle: str) -> Decision | None:
         if event.kind == "promotion" and event["cycle"] == cycle:
             return Decision("promoted", event["why"])
         if event.kind == "cycle_held" and event["cycle"] == cycle:
-            return Decision("held", event["reason"], bool(event.get("defer")))
+            return Decision("held", event["reason"], bool(event.get("defer")), _put_off(event, event["reason"]))
         if event.kind == "cycle_closed" and event["cycle"] == cycle:
             return Decision(event["outcome"], event["reason"])
     return None

@@ -266,7 +266,7 @@ def test_a_change_that_a_paused_cycle_could_not_take_over_is_tried_by_the_next(t
     if what == "fine-tune":
         write_cycle(tmp_path, replace(cycle, work="fine-tune", steps=0.25))
     plan = make_plan(journal.events(), changed)
-    assert plan.resume and how_much(journal.events(), changed, plan, datetime.now(UTC)).why == f"as {cycle.cycle} was opened"
+    assert plan.resume and how_much(journal.events(), changed, plan, cycle.week).why == f"as {cycle.cycle} was opened"
     keep(tmp_path, changed)
     keep(tmp_path, changed)
     assert [event["fingerprint"] for event in journal.events() if event.kind == "candidate"] == [""]

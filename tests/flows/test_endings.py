@@ -1,6 +1,7 @@
 """However a cycle is interrupted, it ends, once, in what was decided; and what serves is what was judged. The loop of test_weeks.py, by hand."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,13 @@ import tests.flows.test_weeks
 from flows.taking_in import Taken
 from tests.flows.test_weeks import SETTINGS, Clock, Loop
 from vigil.deciding import set_batch_state
+from vigil.opening import open_workspace
 from workspace.cycle import read_cycle
 from workspace.errors import DataError, ModelFileError, RegistryUnavailable, SettingsError, StageFailed, WorkspaceError
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.promotion import rollback
+from workspace.repository import dvc_add
 from workspace.settings import SplitSettings
 from workspace.state import batch_states, champion, cycles, open_cycle
 
@@ -248,6 +251,43 @@ def test_a_cycle_that_cannot_go_on_with_other_settings_is_open_and_it_is_said_ho
     assert loop.run(False, None) == "held"
 
 
+def test_a_champion_that_is_not_here_is_fetched_before_a_cycle_is_opened_by_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks against its card were passed over, and no generator counted as known; it was fetched only afterwards."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    loop = Loop(root, monkeypatch)
+    after(loop, "train", lambda _: merge(root / "build/model/card.json", {"generators_seen": ["faceswap"], "faces": {"size_px": 112}}))
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    folder = root / "models" / last(loop).cycle
+    dvc_add(root, [folder])
+    shutil.rmtree(folder)
+    loop.waiting.append(("b002", "good"))
+    with pytest.raises(SettingsError, match=r"faces\.size_px"):
+        loop.run(False, None)
+    assert folder.is_dir() and open_cycle(Journal(root).events()) is None
+    shutil.rmtree(folder)
+    faces = SETTINGS.faces.model_copy(update={"size_px": 112})
+    monkeypatch.setattr(tests.flows.test_weeks, "SETTINGS", SETTINGS.model_copy(update={"faces": faces}))
+    assert loop.run(False, None) == "promoted" and read_cycle(root).known_generators == ("faceswap",)
+
+
+def test_a_champion_that_cannot_be_had_opens_no_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    loop = Loop(root, monkeypatch)
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    folder = root / "models" / last(loop).cycle
+    dvc_add(root, [folder])
+    for gone in (folder, root / ".dvc" / "cache"):
+        shutil.rmtree(gone)
+    loop.waiting.append(("b002", "good"))
+    with pytest.raises(ModelFileError, match=r"could not be fetched(.|\n)*vigil doctor --push"):
+        loop.run(False, None)
+    assert open_cycle(Journal(root).events()) is None and batch_states(Journal(root).events())["b002"].state == "new"
+
+
 @pytest.mark.parametrize(("name", "value"), [("holdout", 0.05), ("key", "another")])
 def test_a_split_that_would_have_the_champion_judged_by_whom_it_trained_on_opens_no_cycle(loop: Loop, name: str, value: Any) -> None:
     split = SplitSettings().model_dump(mode="json")
@@ -273,3 +313,36 @@ def test_what_another_champion_put_off_is_held_by_the_gate_that_fails_it(loop: L
     loop.waiting.append(("b004", "good"))
     assert loop.run(False, None) == "held"
     assert [batch_states(Journal(loop.root).events())[batch].state for batch in ("b003", "b004")] == ["held", "held"]
+
+
+def test_a_batch_that_is_deferred_again_says_why_this_time(loop: Loop) -> None:
+    """It kept its first reason, and with it that nobody had judged it: the next week's fault held it, though drift alone had."""
+    for batch in ("b001", "b002"):
+        loop.waiting.append((batch, "good"))
+        assert loop.run(False, None) == "promoted"
+    loop.waiting.append(("b003", "sparse"))
+    assert loop.run(False, 17) == "killed"
+    rollback(loop.root, who="ana", why="the newer one is worse")
+    whys = []
+    for batch, quality in (("", ""), ("b004", "good"), ("b005", "bad")):
+        loop.waiting += [(batch, quality)] if batch else []
+        assert loop.run(False, None) == "held"
+        waiting = batch_states(Journal(loop.root).events())["b003"]
+        assert waiting.state == "deferred" and waiting.why.startswith(last(loop).cycle), waiting
+        whys.append((waiting.put_off, "champion changed" in waiting.why, "too little of it" in waiting.why, "bad labels" in waiting.why))
+    assert whys == [(True, True, False, False), (False, False, True, False), (False, False, True, True)]
+
+
+@pytest.mark.parametrize("taken", ["b001", "b003"])
+def test_what_a_person_put_off_by_taking_another_batch_out_is_held_by_the_gate_that_fails_it(loop: Loop, taken: str) -> None:
+    """It counted as passed by all other gates, and four good weeks beside it were held."""
+    loop.waiting.append(("b001", "good"))
+    assert loop.run(False, None) == "promoted"
+    loop.waiting += [("b002", "bad"), ("b003", "good")]
+    assert loop.run(False, 25) == "killed" and open_cycle(Journal(loop.root).events()) is not None
+    set_batch_state(loop.root, taken, "dropped", "ana", "consent withdrawn")
+    assert loop.run(False, None) == "held" and batch_states(Journal(loop.root).events())["b002"].state == "deferred", "nobody has judged it"
+    loop.waiting.append(("b004", "good"))
+    assert loop.run(False, None) == "held" and batch_states(Journal(loop.root).events())["b002"].state == "held"
+    loop.waiting.append(("b005", "good"))
+    assert loop.run(False, None) == "promoted"

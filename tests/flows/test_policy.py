@@ -1,28 +1,32 @@
 """What starts a cycle and how much it does: rules by property over made-up journals, and stories through the front door."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import flows.opening
 from flows.cycle import _nothing_new
+from flows.opening import open_new_cycle
 from flows.plan import Plan, make_plan, settings_fingerprint
 from flows.policy import FINE_TUNE, FULL, Start, how_much, what_starts
 from flows.taking_in import Taken
 from pipelines.pretrain import shortened
+from tests.flows.test_weeks import Clock
 from tests.system.world import change_settings, vigil, vigil_json
 from vigil.cycles import describe_plan, run_cycle, would_run
 from vigil.deciding import set_batch_state
 from vigil.opening import open_workspace
 from vigil.reading import render_status, status_of
-from workspace.cycle import Cycle, read_cycle, write_cycle
+from workspace.cycle import Cycle, iso_week, read_cycle, write_cycle
 from workspace.errors import DataError, WorkspaceError
 from workspace.journal import NO_HASH, Event, Journal
-from workspace.settings import CyclePolicy, Settings, load_settings
+from workspace.settings import CyclePolicy, ScheduleSettings, Settings, load_settings
 
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -44,7 +48,7 @@ def journal(past: Past, scheduled: bool = False) -> tuple[list[Event], datetime]
     for number, (days, work, outcome, drifted, fingerprint) in enumerate(past):
         now += timedelta(days=days)
         cycle = f"2026-W{number + 1:02d}.1"
-        opened = {"cycle": cycle, "judged": ["b"], "base_model": "", "fingerprint": fingerprint, "scheduled": scheduled, "week": cycle[:8]}
+        opened = {"cycle": cycle, "judged": ["b"], "base_model": "", "fingerprint": fingerprint, "scheduled": scheduled, "week": iso_week(now)}
         opened |= {"work": work, "base_cycle": leading}
         leading = cycle if outcome == "promoted" else leading
         closed = {"cycle": cycle, "outcome": outcome, "reason": "", "verdict_sha256": "", "drifted": drifted}
@@ -62,7 +66,7 @@ def plan_of(base: bool = True, **changes: Any) -> Plan:
 @given(pasts, st.integers(0, 60), st.booleans(), st.booleans())
 def test_by_default_every_cycle_is_full(past: Past, days: int, base: bool, regardless: bool) -> None:
     events, now = journal(past)
-    work = how_much(events, SETTINGS, plan_of(base, regardless=regardless), now + timedelta(days=days))
+    work = how_much(events, SETTINGS, plan_of(base, regardless=regardless), iso_week(now + timedelta(days=days)))
     assert (work.kind, work.steps) == (FULL, 1.0)
 
 
@@ -77,13 +81,40 @@ def test_a_fine_tune_needs_a_champion_of_ours_that_is_young_enough_and_the_same_
     line = promoted[: max(1, len(promoted) - back)]
     base_cycle = f"2026-W{line[-1] + 1:02d}.1" if line and not imported else "imported"
     work = how_much(
-        events, with_policy(work="auto", full_every_weeks=weeks), plan_of(base, regardless=regardless, base_cycle=base_cycle, fingerprint=fingerprint), now
+        events,
+        with_policy(work="auto", full_every_weeks=weeks),
+        plan_of(base, regardless=regardless, base_cycle=base_cycle, fingerprint=fingerprint),
+        iso_week(now),
     )
     full = [number for number in line if past[number][1] == FULL]
-    young = bool(full) and (not weeks or now - datetime.fromisoformat(events[2 * full[-1]].time) < timedelta(weeks=weeks))
+    young = bool(full) and (not weeks or _monday(now) - _monday(datetime.fromisoformat(events[2 * full[-1]].time)) < timedelta(weeks=weeks))
     trained_so = bool(line) and past[line[-1]][4] == fingerprint
     allowed = base and base_cycle != "imported" and young and not regardless and trained_so
     assert (work.kind == FINE_TUNE) == allowed and work.steps == (0.25 if allowed else 1.0) and work.why
+
+
+def _monday(moment: datetime) -> date:
+    return moment.date() - timedelta(days=moment.weekday())
+
+
+def test_every_four_weeks_is_every_four_weeks_whenever_in_its_week_a_cycle_was_opened(tmp_path: Path) -> None:
+    """By the moments of opening it was four or five: over the change to summer time, and where the first ingest took longer than a later one."""
+    root, berlin = tmp_path, ZoneInfo("Europe/Berlin")
+    policy = {"policy": CyclePolicy(work="auto", full_every_weeks=4), "schedule": ScheduleSettings(timezone="Europe/Berlin", weekday="sunday", hour=23)}
+    settings, log = SETTINGS.model_copy(update=policy), Journal(root)
+    works, leading = [], ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows.opening, "datetime", Clock)
+        for number in range(10):  # the first is opened after midnight, in the week after that which was due
+            Clock.at = (datetime(2026, 3, 2, 0, 9) + timedelta(weeks=number, minutes=-15 if number else 0)).replace(tzinfo=berlin)
+            plan = plan_of(base=bool(leading), base_cycle=leading, judged=())
+            start = what_starts(log.events(), settings, Clock.at - timedelta(minutes=30), scheduled=True, reviews=0)
+            cycle = open_new_cycle(root, log, settings, plan, start)
+            works.append(cycle.work)
+            leading = cycle.cycle
+            log.append("candidate", cycle=leading, model_sha256="a" * 64, path="x", fingerprint=PRINT)
+            log.append("cycle_closed", cycle=leading, outcome="promoted", reason="", verdict_sha256="")
+    assert [number for number, work in enumerate(works) if work == FULL] == [0, 4, 8], works
 
 
 @given(pasts, st.integers(0, 50), st.integers(0, 10), st.booleans(), st.integers(0, 20))

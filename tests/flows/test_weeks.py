@@ -23,10 +23,10 @@ import flows.cycle
 import flows.opening
 import pipelines.decay
 import workspace.repository
-from flows.opening import put_off
 from flows.plan import batches_trained_on
 from flows.taking_in import Taken
 from tests.workspace.worlds import verdict_for
+from vigil import deciding
 from workspace.batches import set_batch_state
 from workspace.cycle import due_week, iso_week, read_cycle
 from workspace.errors import WorkspaceError
@@ -229,6 +229,17 @@ class Weeks(RuleBasedStateMachine):
             except WorkspaceError as problem:
                 assert "cannot become" in str(problem)
 
+    @precondition(lambda self: open_cycle(self.events()) is not None)
+    @rule(at=st.integers(0, 50), state=st.sampled_from(["dropped", "held"]))
+    def a_person_takes_a_batch_out_of_a_running_cycle(self, at: int, state: str) -> None:
+        learned = cycles(self.events())[-1].batches
+        try:
+            Weeks.total["taken out"] += bool(learned) and "is held" in deciding.set_batch_state(
+                self.root, learned[at % len(learned)], state, "ana", "withdrawn"
+            )
+        except WorkspaceError as problem:
+            assert "cannot become" in str(problem) or "not closed yet" in str(problem)
+
     @precondition(lambda self: len(promoted(self.events())) > 1)
     @rule(data=st.data())
     def a_person_rolls_back(self, data: st.DataObject) -> None:
@@ -272,7 +283,11 @@ class Weeks(RuleBasedStateMachine):
                 deferred = {batch for batch, state in states.items() if state == "deferred"}
                 assert deferred < set(event["judged"]), f"{event['cycle']} judged {event['judged']} while {deferred} were deferred"
         waiting = {name: batch for name, batch in batch_states(self.events()).items() if batch.state == "deferred"}
-        assert all(self.loop.quality[name] in (GOOD, SPARSE) or put_off(batch) for name, batch in waiting.items())
+        assert all(self.loop.quality[name] in (GOOD, SPARSE) or batch.put_off for name, batch in waiting.items())
+        running = open_cycle(self.events())
+        for name, batch in waiting.items():
+            judged_by = [one.cycle for one in cycles(self.events()) if one.closed and name in one.judged]
+            assert batch.why.split()[0] in {*judged_by[-1:], running.cycle if running else ""}, f"{name} has the reason of an earlier cycle: {batch.why}"
 
     @invariant()
     def the_champion_can_always_be_loaded(self) -> None:

@@ -18,6 +18,7 @@ from workspace.state import (
     candidates,
     champion,
     cycles,
+    decided,
     model_states,
     open_cycle,
     previous,
@@ -172,6 +173,18 @@ def journal_with(root: Path, *states: str) -> Journal:
 
 
 WAYS = {"new": (), "deferred": ("deferred",), "held": ("held",), "accepted": ("accepted",), "dropped": ("dropped",)}
+
+
+def test_what_was_put_off_before_there_was_a_mark_is_told_by_its_sentence(tmp_path):
+    journal = journal_with(tmp_path)
+    said = "2026-W10.1 held: the champion changed while this cycle was paused: it was opened to beat another. Deferred: judged again with what comes in next."
+    for why, marks, expected in ((said, {}, True), ("2026-W10.2 held: drift fail", {}, False), ("ana took b2 out of it", {"put_off": True}, True)):
+        journal.append("batch_state", batch="b1", state="deferred", who="vigil", why=why, **marks)
+        journal.append("cycle_held", cycle=why.split()[0], reason=why, defer=True, **marks)
+        decision = decided(journal.events(), why.split()[0])
+        assert (batch_states(journal.events())["b1"].put_off, decision is not None and decision.put_off) == (expected, expected), why
+    set_batch_state(tmp_path, "b1", "held", who="ana", why=said)
+    assert not batch_states(journal.events())["b1"].put_off
 
 
 @pytest.mark.parametrize(("state", "to"), [pair for pair in itertools.product(BATCH_STATES, BATCH_STATES) if pair[0] != pair[1]])
