@@ -107,8 +107,8 @@ def _on_blocks(grey: NDArray[np.float32]) -> float:
     return float(np.log(steps[meet].mean() + 0.1) - np.log(near.mean() + 0.1))
 
 
-def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tell: Tell = silent) -> dict[str, float]:
-    """AUC of the forest for each forger (and `collected`, fakes that came in) with at least FEWEST clips, on people it was not fitted on.
+def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tell: Tell = silent) -> dict[str, dict[str, float]]:
+    """What the forest tells (see `forest_auc`) for each forger (and `collected`, fakes that came in) with at least FEWEST clips.
 
     Beside the fakes stand reals, of each kind (photos, videos) in the fakes' proportion. A forger with fakes of fewer than FOLDS people says nothing.
     """
@@ -164,7 +164,7 @@ def told_by_statistics(root: Path, settings: Settings, rows: "pd.DataFrame", tel
 
 
 def numbers_alone(clips: "pd.DataFrame", seed: int) -> dict[str, Any] | None:
-    """AUC of a forest that sees of each collected training clip only NUMBERS, kind and compression, on people it was not fitted on.
+    """AUC (see `forest_auc`) of a forest that sees of each collected training clip only NUMBERS, kind and compression.
 
     None where fewer than FOLDS people of either class are there.
     """
@@ -174,20 +174,30 @@ def numbers_alone(clips: "pd.DataFrame", seed: int) -> dict[str, Any] | None:
     known = [table[name].astype(float).fillna(-1.0).to_numpy() for name in NUMBERS]
     words = [table[column].to_numpy() == word for column in ("kind", "compression") for word in sorted(set(table[column]))]
     seen, fake = np.column_stack([*known, *words]).astype(np.float64), (table["label"] == "fake").to_numpy()
-    area = forest_auc(seen, fake, table["cluster"].to_numpy(), seed, trees=100, leaf=3)
-    return {"value": area, "low": None, "high": None, "n": len(table)}
+    return {**forest_auc(seen, fake, table["cluster"].to_numpy(), seed, trees=100, leaf=3), "n": len(table)}
 
 
-def forest_auc(seen: NDArray[np.float64], fake: NDArray[np.bool_], groups: NDArray[Any], seed: int, *, trees: int, leaf: int) -> float:
-    """AUC of a random forest on rows `seen` [N, F], each group judged by a forest that was fitted on the others."""
+def forest_auc(seen: NDArray[np.float64], fake: NDArray[np.bool_], people: NDArray[Any], seed: int, *, trees: int, leaf: int) -> dict[str, float]:
+    """AUC of a random forest on rows `seen` [N, F], each person judged by a forest that was fitted on others: its value, and low and high, as people count."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.model_selection import GroupKFold
 
     said = np.zeros(len(seen))
-    for fit, test in GroupKFold(FOLDS).split(seen, fake, groups):
+    for fit, test in GroupKFold(FOLDS).split(seen, fake, people):
         forest = RandomForestClassifier(trees, min_samples_leaf=leaf, random_state=seed, class_weight="balanced").fit(seen[fit], fake[fit])
         said[test] = forest.predict_proba(seen[test])[:, -1] if fake[fit].any() and not fake[fit].all() else 0.5
-    return area_of(fake, said)
+    value = area_of(fake, said)
+    low, high = _ends(value, fake, said, people)
+    return {"value": value, "low": low, "high": high}
+
+
+def _ends(value: float, fake: NDArray[np.bool_], said: NDArray[np.float64], people: NDArray[Any]) -> tuple[float, float]:
+    """The 95% interval of an AUC. One of 0 or 1 shows no spread; it has that of a share of the people of the poorer class."""
+    from model.metrics import wilson
+    from model.paired import auc_bounds
+
+    fewest = min(len(set(people[fake])), len(set(people[~fake])))
+    return auc_bounds(fake, said, people) or wilson(round(value * fewest), fewest) or (0.0, 1.0)
 
 
 def area_of(labels: NDArray[Any], scores: NDArray[np.float64]) -> float:

@@ -112,9 +112,12 @@ def transfers(
         if champion and champion.model
         else FrameView(load_model(root / "build/pretrain/model.safetensors")).eval()
     ).to(best_device())
-    attackers = {"parent": parent, "independent": train_surrogate(root, settings, cycle, tell)}
+    shipped = border(champion) if champion and champion.model else 0.0
+    attackers = {"parent": (parent, shipped), "independent": (train_surrogate(root, settings, cycle, tell), 0.0)}
     return {
-        name: transfer(root, attacker, model, border(challenger), panel, settings, cycle.seed) for name, attacker in attackers.items() if attacker is not None
+        name: transfer(root, attacker, own, model, border(challenger), panel, settings, cycle.seed)
+        for name, (attacker, own) in attackers.items()
+        if attacker is not None
     }
 
 
@@ -210,16 +213,17 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
     return [asdict(point) for point in found]
 
 
-def transfer(root: Path, attacker: Any, model: Any, limit: float, panel: "pd.DataFrame", settings: Settings, seed: int) -> dict[str, Any]:
+def transfer(root: Path, attacker: Any, own: float, model: Any, limit: float, panel: "pd.DataFrame", settings: Settings, seed: int) -> dict[str, Any]:
     """Balanced accuracy of `model` (border at logit `limit`) on clean clips and on the same clips attacked at 0.05 against `attacker`.
 
-    `attacker_clean` and `attacker_attacked` say how good the attacker's own model is, and how hard its attack hits itself.
+    `attacker_clean` and `attacker_attacked` say how good the attacker's own model is, and how hard its attack hits itself, at its border `own`: a champion's
+    is the shipped one; what never shipped has learned from as many reals as fakes, and is asked at 0.
     """
     from model.attacks import attacked_margins, robust_point
 
     clips, fake, lengths = load_clips(root, panel)
     force = {"steps": settings.evaluate.attack_steps, "restarts": settings.evaluate.attack_restarts, "seed": seed, "lengths": lengths}
-    judges = [(model, limit), (attacker, 0.0)]
+    judges = [(model, limit), (attacker, own)]
     (clean, own_clean), (moved, own_moved) = (
         [robust_point(eps, margins, fake) for margins in attacked_margins("pgd", attacker, judges, clips, fake, eps=eps, **force)]
         for eps in (0.0, TRANSFER_EPS)

@@ -586,7 +586,8 @@ def audit(context: typer.Context, workspace: WorkspaceOption = None, as_json: Js
 
     root = _root(workspace)
     rows = audit_sets(root, _settings(root), Progress("audit"))
-    shown = [row | {"value": "-" if row["value"] is None else f"{row['value']:.3f}", "bound": f"{row['bound']:g}"} for row in rows]
+    figures = [{name: "-" if row[name] is None else f"{row[name]:.3f}" for name in ("value", "low")} for row in rows]
+    shown = [row | told | {"bound": f"{row['bound']:g}"} for row, told in zip(rows, figures, strict=True)]
     _emit({"checks": rows}, render_table(shown), as_json)
     raise typer.Exit(0 if all(row["verdict"] != "fail" for row in rows) else HELD)
 

@@ -62,7 +62,8 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     story = f"AUC {challenger:.3f} against the champion's {champion:.3f}; the paired interval is {lower:+.3f} to {upper:+.3f}"
     se = (upper - lower) / (2 * float(NORMAL.inv_cdf(1 - alpha)))
     margins = (limits.here.margin, limits.production.margin)
-    found = _bounded(f"{gate}: AUC", story, (-upper, -lower), margins, n, least, _wanted(n, se, margins[0] - max(0.0, champion - challenger), alpha))
+    wanted = _wanted(n, se, margins[0] - max(0.0, champion - challenger), alpha)
+    found = _bounded(f"{gate}: AUC", story, (-upper, -lower), margins, n, least, wanted, people - 1)
     unseen = 1 - alpha ** (1 / people)  # what befalls so many is met by none of the people with probability alpha: no interval knows of it
     if found.verdict is GateVerdict.PASS and unseen > margins[0]:
         found = replace(found, reason=f"{found.reason} What fails wholly in fewer than {unseen:.1%} of people may not show on {people}.")
@@ -74,7 +75,7 @@ def not_worse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     low, high = Paired(rise, spread, df, loss.number("skew")).bounds(alpha)
     margins = (limits.here.max_log_loss_rise, limits.production.max_log_loss_rise)
     story = f"Log-loss {rise:+.3f} against the champion's, between {low:+.3f} and {high:+.3f}"
-    yield _bounded(f"{gate}: log-loss", story, (low, high), margins, n, least, _wanted(n, spread, margins[0] - max(0.0, rise), alpha))
+    yield _bounded(f"{gate}: log-loss", story, (low, high), margins, n, least, _wanted(n, spread, margins[0] - max(0.0, rise), alpha), df)
 
 
 def _wanted(n: int, se: float, margin: float, alpha: float) -> int:
@@ -89,7 +90,7 @@ def _wanted(n: int, se: float, margin: float, alpha: float) -> int:
     return needed(n, se, margin, alpha, power=1 - WRONGLY_HELD / NOT_WORSE_TESTS) if se > 0 else n
 
 
-def _bounded(gate: str, story: str, loss: tuple[float, float], margins: tuple[float, float], n: int, least: int, wanted: int) -> GateResult:
+def _bounded(gate: str, story: str, loss: tuple[float, float], margins: tuple[float, float], n: int, least: int, wanted: int, df: int) -> GateResult:
     """Whether a loss, known to lie between two ends, is within the margin; between is undecided."""
     low, high = loss
     margin, production = margins
@@ -100,11 +101,21 @@ def _bounded(gate: str, story: str, loss: tuple[float, float], margins: tuple[fl
         return GateResult(gate, GateVerdict.PASS, f"{story}: at most {margin:.3g} is lost.", *facts)
     if low >= margin:
         return GateResult(gate, GateVerdict.FAIL, f"{story}: more than {margin:.3g} is lost.", *facts)
-    more = (
-        f"About {wanted} videos of the rarer class would decide, there are {n}" if wanted else f"If that is what it loses, no more than these {n} videos helps"
-    )
-    reason = f"Undecided: {story}; a loss of {margin:.3g} is not ruled out. {more}."
-    return GateResult(gate, GateVerdict.UNDECIDED, reason, *facts)
+    more = f"If that is what it loses, no more than these {n} videos helps"
+    if wanted:
+        counted = f"About {wanted} videos of the rarer class would decide, there are {n}"
+        more = counted if _more_would_tell(wanted, n, df) else f"The {n} videos of the rarer class are of {_whose(df)}, and videos of others would decide"
+    result = GateResult(gate, GateVerdict.UNDECIDED, f"Undecided: {story}; a loss of {margin:.3g} is not ruled out. {more}.", *facts)
+    return replace(result, smallest_n=max(least, wanted, n + 1)) if wanted else result
+
+
+def _more_would_tell(wanted: int, n: int, df: int) -> bool:
+    """Whether a number of videos reckoned by the normal distribution means anything: of few people it is too low, and may be one that is there already."""
+    return wanted > n and df >= TEN_PEOPLE
+
+
+def _whose(df: int) -> str:
+    return "one person alone" if df < 1 else f"people who count as {df + 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +264,8 @@ def _forgotten(gate: str, rows: list[Inputs], before: str, setting: str, limits:
     if found.verdict is not GateVerdict.PASS or not unsure:
         return found
     worst = max(unsure, key=lambda loss: loss.lost)
-    whose = "one person alone" if worst.df < 1 else f"people who count as {worst.df + 1}"
     reason = (
-        f"Undecided: {worst.name} lost {worst.lost:.3f} of AUC, more than {bound:.3g}, on {worst.n} videos of {whose}; "
+        f"Undecided: {worst.name} lost {worst.lost:.3f} of AUC, more than {bound:.3g}, on {worst.n} videos of {_whose(worst.df)}; "
         "whether that is more than noise, videos of others would tell."
     )
     return replace(found, verdict=GateVerdict.UNDECIDED, reason=reason, measured=worst.lost, n=worst.n)
@@ -396,7 +406,9 @@ def robustness(gate: str, inputs: Inputs, limits: Limits) -> Results:
 
 
 def _bound_stands(gate: str, what: str, seen: Inputs, setting: str, n: int, limits: Limits) -> GateResult:
-    """Hold a gain with its standard error against a bound. What lies beyond it, but not beyond noise, is undecided: held, and more clips would tell."""
+    """Hold a gain with its standard error against a bound. What lies beyond it, but not beyond noise, is undecided: held, and more clips (of
+    few people, those of others) would tell.
+    """
     from model.paired import needed, p_greater
 
     gain, se, df, alpha = seen.number("difference"), seen.number("se"), seen.count("df"), limits.here.hold_alpha / ROBUSTNESS_TESTS
@@ -413,6 +425,8 @@ def _bound_stands(gate: str, what: str, seen: Inputs, setting: str, n: int, limi
     p_value = p_greater(-gain, se, df, -sign * limit)
     if p_value < alpha:
         return replace(result, reason=f"{reason}: beyond noise (p {p_value:.2g} of {alpha:.2g}).")
-    clips = needed(n, se, abs(sign * gain - limit), alpha, power=0.8) if sign * gain != limit else n
-    told = f"Undecided: {reason}, which may be noise (p {p_value:.2g} of {alpha:.2g}); a loss like this is told from noise with about {clips} clips."
-    return replace(result, verdict=GateVerdict.UNDECIDED, reason=told, smallest_n=max(clips, limits.here.min_slice))
+    clips = needed(n, se, abs(sign * gain - limit), alpha, power=0.8)
+    counted = f"a loss like this is told from noise with about {clips} clips"
+    more = counted if _more_would_tell(clips, n, df) else f"the {n} clips are of {_whose(df)}, and clips of others would tell"
+    told = f"Undecided: {reason}, which may be noise (p {p_value:.2g} of {alpha:.2g}); {more}."
+    return replace(result, verdict=GateVerdict.UNDECIDED, reason=told, smallest_n=max(clips, n + 1))

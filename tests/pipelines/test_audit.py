@@ -17,15 +17,19 @@ def test_a_sound_set_passes(tmp_path: Path) -> None:
     rows = {row["check"]: row for row in audit(tmp_path, SETTINGS)}
     assert rows["learns clips by heart: AUC"]["verdict"] == rows["learns clips by heart: loss"]["verdict"] == "pass"
     assert not (tmp_path / ".vigil").exists(), "nothing is kept"
+    alone = rows["numbers beside the pixels: AUC"]
+    assert alone["low"] < alone["value"] and alone["verdict"] != "fail"
 
 
 def test_one_picture_under_both_labels_cannot_be_learned(tmp_path: Path) -> None:
     rows = add_batch(tmp_path, "b1", 20)
     place = ["shard", "offset", "nbytes", "sha256", "frames"]
     one = rows[rows["label"] == "real"].iloc[0]
-    write_sets(tmp_path, rows.assign(**{name: one[name] for name in place}), {"b1"})
+    larger = rows["face_px"] + 40 * (rows["label"] == "fake")
+    write_sets(tmp_path, rows.assign(face_px=larger, **{name: one[name] for name in place}), {"b1"})
     found = {row["check"]: row["verdict"] for row in audit(tmp_path, SETTINGS)}
     assert found["learns clips by heart: AUC"] == found["learns clips by heart: loss"] == "fail"
+    assert found["numbers beside the pixels: AUC"] == "fail", "the fakes' faces are larger, of all twelve people"
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:

@@ -479,6 +479,25 @@ def test_robustness_beyond_its_bound_but_not_beyond_noise_is_undecided_and_says_
     assert sure.verdict is GateVerdict.FAIL and "beyond noise" in sure.reasons()[0]
 
 
+@pytest.mark.parametrize(("se", "df"), [(0.0, 3), (0.05, 3), (0.05, 0), (0.02, 8)])
+def test_robustness_on_few_people_asks_for_other_people_and_not_for_a_number_of_clips(se: float, df: int) -> None:
+    """On four people a class of whom all fell it asked for about 1 clip, and there were 40."""
+    path = (*EVALUATION, "robustness", "curve")
+    found = judged(replaced(passing(), path, {"difference": -0.085, "se": se, "df": df}))
+    result = next(result for result in found.results if result.gate == "robustness: curve")
+    assert result.verdict is GateVerdict.UNDECIDED and "with about" not in result.reason and "clips of others would tell" in result.reason
+    assert ("one person alone" if df < 1 else f"people who count as {df + 1}") in result.reason
+    assert (result.n, (result.smallest_n or 0) > 60) == (60, True), "a first model waits for what comes in next"
+
+
+def test_a_log_loss_on_few_people_asks_for_other_people_and_not_for_fewer_videos_than_there_are() -> None:
+    few = {"difference": 0.0, "se": 0.0083, "df": 1, "skew": 0.0}
+    verdict = judged(replaced(passing(), (*EVALUATION, "comparison", "log_loss"), few))
+    result = next(result for result in verdict.results if result.gate == "not worse than the champion: log-loss")
+    assert result.verdict is GateVerdict.UNDECIDED and "videos of others would decide" in result.reason and "About" not in result.reason
+    assert "people who count as 2" in result.reason and (result.n, result.smallest_n) == (120, 121)
+
+
 def test_an_imported_champion_without_gradients_holds_no_challenger_by_its_curve() -> None:
     """An ONNX file cannot be attacked white-box; only where the evaluation says so is there no curve to compare with."""
     seen = passing()["evaluation"]["gate_inputs"]["robustness"]

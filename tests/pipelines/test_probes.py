@@ -27,6 +27,7 @@ def test_numbers_beside_the_pixels_tell_classes_apart_only_where_they_leak() -> 
     clean, leaking = numbers_alone(clips(), 1), numbers_alone(clips(leak=5.0), 1)
     assert clean is not None and leaking is not None
     assert 0.25 < clean["value"] < 0.75 and leaking["value"] > 0.95 and clean["n"] == 60
+    assert clean["low"] < 0.5 < clean["high"] and leaking["low"] > 0.8, "an interval, as each probe has"
 
 
 def test_a_compression_that_only_fakes_have_is_a_leak_too() -> None:

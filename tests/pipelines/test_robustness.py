@@ -12,8 +12,8 @@ from media.shards import ShardWriter, read_index
 from model.attacks import RobustPoint
 from pipelines import robustness
 from pipelines.harden import same_length
-from tests.model.toys import model_folder, toy_clip
-from tests.pipelines.small_world import demo_settings
+from tests.model.toys import lively_model, model_folder, toy_clip
+from tests.pipelines.small_world import demo_settings, first_cycle
 from workspace.settings import Settings
 
 
@@ -94,6 +94,27 @@ def test_of_the_verdicts_that_an_attack_turned_it_is_told_how_many_stay_so_after
         monkeypatch.setattr(f"media.degrade.{name}", lambda clip, strength: clip)
     (row,) = robustness.survival(tmp_path, card, panel, settings, 1)[1:]
     assert (row["jpeg"], row["h264"], row["jpeg_alone"], row["h264_alone"]) == (1.0, 1.0, 0.0, 0.0), "a codec that changes nothing mends nothing"
+
+
+def test_a_champion_that_attacks_is_itself_judged_at_its_shipped_border(tmp_path: Path, panel: pd.DataFrame) -> None:
+    """All its logits lay on one side of 0: it was said to fall from 50% to 50%."""
+    from model.card import load_card
+
+    clips, fake, lengths = robustness.load_clips(tmp_path, panel)
+    with torch.no_grad():
+        logits = lively_model(1)(clips.float() / 255, lengths)
+    best = max(logits.tolist(), key=lambda limit: abs(float((logits[fake] > limit).float().mean() - (logits[~fake] > limit).float().mean())))
+    expected = (float((logits[fake] > best + 1e-4).float().mean()) + float((logits[~fake] <= best + 1e-4).float().mean())) / 2
+    (tmp_path / "data/sets").mkdir(parents=True)
+    panel[panel["label"] == "real"].to_parquet(tmp_path / "data/sets/validation.parquet")  # of one class nobody trains an attacker of his own
+    rows = []
+    for limit in (best + 1e-4, 100.0):
+        model_folder(tmp_path / "build/base", seed=1, temperature=1.0, offset=-limit)
+        cards = load_card(tmp_path / "build/model"), load_card(tmp_path / "build/base")
+        rows.append(robustness.transfers(tmp_path, demo_settings(), first_cycle(), *cards, panel, robustness.silent)["parent"])
+    assert [row["attacker_clean"] for row in rows] == [pytest.approx(expected), 0.5] and expected != 0.5
+    told = [{name: value for name, value in row.items() if not name.startswith("attacker")} for row in rows]
+    assert told[0] == told[1], "the challenger is judged by its own border alone"
 
 
 def test_the_huge_strength_uncovers_masked_gradients_and_is_in_no_curve(tmp_path: Path, panel: pd.DataFrame) -> None:
