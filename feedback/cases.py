@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, false, func, select, update
+from sqlalchemy import Connection, delete, exists, false, func, select, update
 
 from feedback import audit
 from feedback.access import Actor
@@ -93,8 +93,7 @@ class Cases:
             answered = select(REVIEWS.c.case_id).where(REVIEWS.c.reviewer_id == actor.user_id, REVIEWS.c.undone_at == "")
             fitting = [CASES.c.state == "open", CASES.c.id.not_in(answered)]
             if not self.settings.queue.review_own:
-                own = select(DETECTIONS.c.sha256).where(DETECTIONS.c.owner_id == actor.user_id)
-                fitting.append(CASES.c.sha256.not_in(own))
+                fitting.append(~exists().where(DETECTIONS.c.sha256 == CASES.c.sha256, DETECTIONS.c.owner_id == actor.user_id))  # asked a case at a time
             use = use_of(CASES).label("use")
             query = (
                 select(CASES.c.number, CASES.c.id, use, CASES.c.embedding, CASES.c.reason)

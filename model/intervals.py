@@ -7,7 +7,7 @@ of this interval and of the clustered DeLong one: with few people, or near 1, dr
 100. And the share found at a false-positive rate of 1% has no ends below 200 real people (at 5%, 40): of so few the quantile itself is a guess.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,13 +22,18 @@ AT_FPR = {"tpr_at_fpr_1": 0.01, "tpr_at_fpr_5": 0.05}
 BEYOND = 2  # reals that must lie beyond a quantile for it to be one
 
 
-def _draws(clusters: ArrayLike, resamples: int, seed: int) -> tuple[list[Draw], int]:
-    """Row indices of each resample, and the number of clusters."""
-    _, inverse = np.unique(np.asarray(clusters), return_inverse=True)
-    count = int(inverse.max()) + 1 if inverse.size else 0
-    members = [np.flatnonzero(inverse == cluster) for cluster in range(count)]
-    rng = np.random.default_rng(seed)
-    return [np.concatenate([members[c] for c in rng.integers(0, count, count)]) for _ in range(resamples if count else 0)], count
+def _draws(clusters: ArrayLike, resamples: int, seed: int) -> tuple[Iterator[Draw], int]:
+    """Row indices of each resample, one after the other, and the number of clusters."""
+    _, inverse, rows = np.unique(np.asarray(clusters), return_inverse=True, return_counts=True)
+    members, first, rng, count = np.argsort(inverse, kind="stable"), np.cumsum(rows) - rows, np.random.default_rng(seed), len(rows)
+
+    def draw() -> Draw:
+        chosen = rng.integers(0, count, count)
+        many = rows[chosen]
+        drawn: Draw = members[np.arange(many.sum()) + np.repeat(first[chosen] - np.cumsum(many) + many, many)]
+        return drawn
+
+    return (draw() for _ in range(resamples if count else 0)), count
 
 
 def _interval(value: float | None, seen: Sequence[float | None], n: int, clusters: int, confidence: float) -> Interval:

@@ -9,6 +9,7 @@ import hashlib
 import re
 import tarfile
 import unicodedata
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -105,14 +106,14 @@ def write_media(batch_dir: Path, files: Iterable[tuple[str, Path]], shard_bytes:
     or its content is no longer what its sample_id says, OSError when there is no room for the shard.
     """
     batch_dir = Path(batch_dir)
-    todo = sorted({sample_id: Path(path) for sample_id, path in files}.items())
+    todo = deque(sorted({sample_id: Path(path) for sample_id, path in files}.items()))
     places: dict[str, tuple[str, int, int]] = {}
     written: list[str] = []
     while todo:
         shard = f"media-{len(written):03d}.tar"
         with atomic_file(batch_dir / shard, "wb") as handle:
             while todo and (handle.tell() == 0 or handle.tell() + BLOCK_BYTES + _size(todo[0][1]) <= shard_bytes):
-                sample_id, path = todo.pop(0)
+                sample_id, path = todo.popleft()
                 offset, nbytes = _add_member(handle, sample_id, path)
                 places[sample_id] = (shard, offset, nbytes)
             handle.write(b"\0" * (2 * BLOCK_BYTES))
