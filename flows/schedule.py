@@ -1,5 +1,6 @@
 """The schedule as a Prefect deployment that this process serves. It asks every hour; the journal knows whether the week, or anything else, is due."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -18,7 +19,11 @@ from workspace.settings import ScheduleSettings, Settings
 from workspace.state import workspace_id
 
 if TYPE_CHECKING:
+    from prefect.runner import Runner
     from prefect.schedules import Schedule
+
+LOOK_SECONDS = 1.0  # between two looks at whether the server still runs
+LEAVE_SECONDS = 30.0  # for what is under way when it does not; a cycle that is cut off goes on with the next question
 
 
 def cron_line(schedule: ScheduleSettings) -> str:
@@ -27,10 +32,10 @@ def cron_line(schedule: ScheduleSettings) -> str:
 
 
 @contextmanager
-def prefect_server(root: Path) -> Iterator[str]:
-    """The API address of PREFECT_API_URL, or of a server started for as long as this block lasts (loopback only)."""
-    if address := os.environ.get("PREFECT_API_URL"):
-        yield address
+def prefect_server(root: Path) -> Iterator["subprocess.Popen[bytes] | None"]:
+    """A Prefect server, started for as long as this block lasts (loopback only), or None where PREFECT_API_URL names one. That has the address meanwhile."""
+    if os.environ.get("PREFECT_API_URL"):
+        yield None
         return
     import socket
 
@@ -39,7 +44,7 @@ def prefect_server(root: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = root / ".vigil" / "prefect-server.log"
+    log = _log_of_server(root)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output, deaf_to(signal.SIGINT):  # a server that ends first leaves the schedule waiting for it, for a minute and more
         process = subprocess.Popen(
@@ -62,7 +67,7 @@ def prefect_server(root: Path) -> Iterator[str]:
             except httpx.HTTPError:
                 time.sleep(0.3)
         os.environ["PREFECT_API_URL"] = address
-        yield address
+        yield process
     finally:
         os.environ.pop("PREFECT_API_URL", None)
         process.terminate()
@@ -73,14 +78,22 @@ def prefect_server(root: Path) -> Iterator[str]:
             process.wait()
 
 
+def _log_of_server(root: Path) -> Path:
+    return root / ".vigil" / "prefect-server.log"
+
+
 def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
-    """Serve the deployment until stopped. `cron` stands in for every hour. Raises LeaseHeldError where another process does so for this workspace."""
+    """Serve the deployment until stopped. `cron` stands in for every hour. Raises LeaseHeldError where another process does so for this workspace,
+    and WorkspaceError once a server that was started for it has ended.
+    """
     from flows.environment import owner_tags, prepare_environment
 
     prepare_environment(root)
     mine = workspace_id(Journal(root).events())[:8] if os.environ.get("PREFECT_API_URL") else ""  # others may use that server, and call a folder so
     name = f"{root.name}-{mine}" if mine else root.name
-    with scheduling_alone(root), prefect_server(root) as address:
+    with scheduling_alone(root), prefect_server(root) as server, _told_where_it_ends(server, _log_of_server(root)):
+        from prefect.runner import Runner
+
         from flows.cycle import weekly_retrain
 
         line = cron or cron_line(settings.schedule)
@@ -88,16 +101,51 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
         _close_what_was_left(root, settings)
         _drop_late_questions(f"{weekly_retrain.name}/{name}")
         week = f"{wanted.weekday} {wanted.hour:02}:{wanted.minute:02} {wanted.timezone}"
-        print(f"Serving weekly-retrain/{name}: asks at `{line}`, the week is due on {week}; Prefect's API: {address}. Ctrl-C stops.", flush=True)
-        weekly_retrain.serve(
+        print(
+            f"Serving weekly-retrain/{name}: asks at `{line}`, the week is due on {week}; Prefect's API: {os.environ['PREFECT_API_URL']}. Ctrl-C stops.",
+            flush=True,
+        )
+        # Prefect would pause the deployment as this stops: a copy of this workspace may serve it elsewhere, and would ask nothing any more.
+        runner = Runner(name=name, pause_on_shutdown=False, limit=1)
+        runner.add_flow(
+            weekly_retrain,
             name=name,
             schedule=slot,
             parameters={"workspace": str(root.resolve()), "scheduled": True},
             tags=["vigil", *owner_tags(root)],
-            pause_on_shutdown=False,  # a copy of this workspace may serve the same deployment elsewhere, and would ask nothing any more
-            print_starting_message=False,
-            limit=1,
         )
+        with suppress(KeyboardInterrupt):
+            asyncio.run(_poll(runner, server))
+
+
+@contextmanager
+def _told_where_it_ends(server: "subprocess.Popen[bytes] | None", log: Path) -> Iterator[None]:
+    """Raise WorkspaceError where the server that was started for this block has ended before it, whatever was made of that inside."""
+    try:
+        yield
+    except Exception:
+        if server is None or server.poll() is None:
+            raise
+    if server is not None and server.poll() is not None:
+        raise WorkspaceError(
+            "Prefect's server ended, and the schedule with it: nothing would be asked any more.",
+            why=f"its process {server.pid} ended with {server.returncode}; see {log}",
+            next_step="Run `vigil schedule` again (a service manager should restart it); where it ends again, mend what the log says.",
+        )
+
+
+async def _poll(runner: "Runner", server: "subprocess.Popen[bytes] | None") -> None:
+    """Ask when it is time, for as long as the server runs that was started for it: without it Prefect tries three times, and then nothing any more."""
+    asking = asyncio.create_task(runner.start())
+    try:
+        while not asking.done() and (server is None or server.poll() is None):
+            await asyncio.wait({asking}, timeout=LOOK_SECONDS)
+    finally:  # of Ctrl-C too: what it has open is closed first
+        if not asking.done():
+            asking.cancel()
+            await asyncio.wait({asking}, timeout=LEAVE_SECONDS)
+    if not asking.cancelled():
+        await asking
 
 
 def _drop_late_questions(deployment: str) -> None:

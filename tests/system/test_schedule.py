@@ -1,6 +1,7 @@
 """The weekly slot: a served deployment runs and ends in an outcome; a timer that fires twice makes one cycle."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from benchmarks.kills import leftovers
@@ -74,6 +76,16 @@ def test_a_served_cycle_that_fails_says_so_where_the_schedule_is_read(tmp_path: 
     assert "Cannot use the database" in said and "file is not a database" in said and "Next: " in said, (name, said, asked.stdout, asked.stderr)
 
 
+def _wait_until_served(said: str) -> str:
+    """The address of the deployment, which a schedule names before it makes it, once it is there and polled for."""
+    name, api = re.findall(r"^Serving (.*?):|API: (\S+)\. ", said)
+    address = f"{api[1]}/deployments/name/{name[0]}"
+    while httpx.get(address).status_code == 404:
+        time.sleep(0.2)
+    time.sleep(1)
+    return address
+
+
 @pytest.mark.usefixtures("one_server")
 def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences_no_copy(tmp_path: Path):
     """Both served one deployment, and the one that stopped paused it: the other ran on and asked nothing, for ever."""
@@ -81,17 +93,29 @@ def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences
     words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        name = process.stdout.readline().removeprefix("Serving ").partition(":")[0]
+        address = _wait_until_served(process.stdout.readline())
         second = vigil("schedule", "-w", root, check=False)
-        address = f"{os.environ['PREFECT_API_URL']}/deployments/name/{name}"
-        while httpx.get(address).status_code == 404:  # said before it is served
-            time.sleep(0.2)
-        time.sleep(1)  # and then it polls
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert second.returncode == 1 and second.stderr.startswith("This workspace is scheduled already. Nothing was started."), second
     assert f"process {process.pid} " in second.stderr and "Next: " in second.stderr
     assert httpx.get(address).json()["paused"] is False
+
+
+@pytest.mark.parametrize("polls", [False, True])
+def test_a_schedule_whose_own_server_dies_ends_and_says_so(tmp_path: Path, polls: bool):
+    """It stayed, asked nothing any more, and no service manager had a reason to start it again."""
+    root = tmp_path / "w"
+    vigil("init", root, "--profile", "demo")
+    words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        _wait_until_served(process.stdout.readline()) if polls else process.stdout.readline()
+        (server,) = [child for child in psutil.Process(process.pid).children() if {"prefect", "server", "start"} <= {*child.cmdline()}]
+        server.kill()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Prefect's server ended" in said and f"its process {server.pid} ended with -9" in said, said
+    assert "Why:  " in said and "Next: " in said and "Traceback" not in said, said
 
 
 def test_it_asks_every_hour_at_the_minute_of_the_slot():
