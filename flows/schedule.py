@@ -137,12 +137,15 @@ def _told_where_it_ends(server: "subprocess.Popen[bytes] | None", log: Path) -> 
 async def _poll(runner: "Runner", server: "subprocess.Popen[bytes] | None") -> None:
     """Ask when it is time, for as long as the server runs that was started for it: without it Prefect tries three times, and then nothing any more."""
     asking = asyncio.create_task(runner.start())
-    while not asking.done() and (server is None or server.poll() is None):
-        await asyncio.wait({asking}, timeout=LOOK_SECONDS)
-    if asking.done():
-        return await asking
-    asking.cancel()
-    await asyncio.wait({asking}, timeout=LEAVE_SECONDS)
+    try:
+        while not asking.done() and (server is None or server.poll() is None):
+            await asyncio.wait({asking}, timeout=LOOK_SECONDS)
+    finally:  # of Ctrl-C too: what it has open is closed first
+        if not asking.done():
+            asking.cancel()
+            await asyncio.wait({asking}, timeout=LEAVE_SECONDS)
+    if not asking.cancelled():
+        await asking
 
 
 def _drop_late_questions(deployment: str) -> None:
