@@ -15,7 +15,8 @@ BLOCK = 1024  # queries at once; bounds the memory
 
 
 class HashIndex:
-    """Words [N] uint64, sorted by each of their parts. Building costs N log N and 32 MB, a search little more than what it finds."""
+    """Words [N] uint64, sorted by each of their parts: 20 bytes a word, of which there may be two thousand million. Building costs N log N and 32 MB, a
+    search little more than what it finds, up to some million words."""
 
     def __init__(self, words: np.ndarray) -> None:
         self.words = np.asarray(words, np.uint64)
@@ -23,7 +24,7 @@ class HashIndex:
         self._starts: list[np.ndarray] = []  # where in the order the words with a value of the part begin
         for first, bits in PARTS:
             keys = _part(self.words, first, bits)
-            self._orders.append(np.argsort(keys, kind="stable"))
+            self._orders.append(np.argsort(keys, kind="stable").astype(np.int32))
             self._starts.append(np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=1 << bits))]).astype(np.int32))
 
     def near(self, queries: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:

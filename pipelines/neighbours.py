@@ -16,7 +16,7 @@ class Neighbours:
 
     def __init__(self, signatures: Sequence[np.ndarray]) -> None:
         self.files = len(signatures)
-        self._owners = np.repeat(np.arange(self.files), [len(words) for words in signatures])
+        self._owners = np.repeat(np.arange(self.files, dtype=np.int32), [len(words) for words in signatures])
         self._index = HashIndex(np.concatenate([np.empty(0, np.uint64), *signatures]))
 
     def of(self, words: np.ndarray, before: int, bits: int) -> list[int]:
@@ -24,7 +24,7 @@ class Neighbours:
         asking, found = self._index.near(np.concatenate([words, mirrored(words)]), bits)
         owners = self._owners[found]
         known = owners < before
-        shared = np.unique(asking[known] % max(1, len(words)) * self.files + owners[known])
+        shared = np.unique(asking[known] % max(1, len(words)) * self.files + owners[known])  # asking is int64, and so is this
         word, owner = np.divmod(shared, max(1, self.files))
         rarity = np.bincount(owner, weights=1 / np.bincount(word)[word] if len(word) else None)
         enough = np.nonzero((np.bincount(owner) >= ENOUGH_WORDS) | (rarity >= ENOUGH_RARITY))[0]
