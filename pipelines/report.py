@@ -15,12 +15,13 @@ from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
 from workspace.journal import Journal
-from workspace.state import batch_states, champion, decided, promoted
+from workspace.state import batch_states, champion, decided, open_cycle, promoted
 
 REPORT = Path("reports/report.html")
 KEPT = Path(".vigil/reports")  # the page of every cycle that closed here
 PREDICTIONS = Path("reports/predictions.parquet")
 MISSES_A_LABEL = 5
+NOT_FINISHED = "not finished"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 # Claims of the literature for detectors of this kind, with their conditions; printed beside ours, never aimed at.
 CLAIMS = (
@@ -126,6 +127,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "verdict": verdict,
         "gates": verdict or ({"verdict": "fail", "results": [{**row, "order": 0} for row in refused]} if refused else {}),
         "evaluation": evaluation,
+        "untrained": bool(refused) or not cycle.trains,
         "headlines": headlines(evaluation, cycle),
         "batches": [came_in(root, batch) for batch in cycle.judged],
         "sets": report_of(cycle.cycle, root / "data/sets/report.json"),
@@ -148,13 +150,15 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
 
 
 def decision(root: Path, cycle: Cycle, verdict: dict[str, Any]) -> tuple[str, str]:
-    """`promoted` or `held` and why, as the journal closed or decided the cycle; before that, what the gates say."""
+    """`promoted` or `held` and why, as the journal closed or decided the cycle; before that, what the gates say, or that they were not reached."""
     events = Journal(root).events()
     for event in events:
         if event.kind == "cycle_closed" and event["cycle"] == cycle.cycle:
             return str(event["outcome"]), str(event["reason"])
     if so_far := decided(events, cycle.cycle):
         return so_far.outcome, so_far.reason
+    if not verdict and (running := open_cycle(events)) and running.cycle == cycle.cycle:
+        return NOT_FINISHED, "The cycle was begun and has not ended."
     if not verdict:
         return "not judged", "No model was judged in this cycle."
     if verdict["verdict"] == "pass":
@@ -177,12 +181,16 @@ def next_step(
     if outcome == "promoted":
         back = "" if first else " To go back to the one before: vigil models rollback --who YOU --why REASON."
         return f"Nothing: the new champion serves.{back}"
+    if outcome == NOT_FINISHED:
+        return "Run vigil retrain: it goes on where this stopped. If an error stopped it, mend that first."
     if dropped:
         return "Nothing: what came in was dropped. To take it back: vigil batches accept."
     if refused:
         return READ_GATES
     if unlabelled:
         return "Let people say what these media are: vigil serve asks them. Their answers come in with the next vigil retrain."
+    if not verdict and deferred:
+        return "See the reason above. What came in is judged again beside the next media."
     if not verdict:
         return "Look at the data checks of the batches: vigil batches. Mend the media and ingest them again, or drop the batch."
     if {result["gate"] for result in verdict["results"] if result["verdict"] != "pass"} == {"drift"}:

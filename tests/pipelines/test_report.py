@@ -25,6 +25,9 @@ from workspace.journal import Journal
 CYCLE = Cycle(cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), base_model=CHAMPION, base_cycle="2026-W47.1")
 
 
+ROW = ("measured", "limit", "production_limit", "n", "smallest_n", "rule")
+
+
 def write_verdict_of(root: Path, **changes: Any) -> None:
     example = passing()
     for path, value in changes.items():
@@ -228,6 +231,31 @@ def test_what_a_person_dropped_needs_no_look_at_its_data_checks(tmp_path: Path) 
     journal.append("cycle_held", cycle=CYCLE.cycle, reason="dropped by ana", defer=False)
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
     assert "Nothing: what came in was dropped" in page and "Look at the data checks" not in page and "dropped by ana" in page
+
+
+SETS = {
+    "cycle": CYCLE.cycle,
+    "train_rows": 36,
+    "counts": {"train": {"role": {"new": 36}, **dict.fromkeys(("clips", "units", "people", "new"), 36), "label": {}, "generator": {}}},
+}
+
+
+def test_a_cycle_that_was_cut_short_goes_on_and_does_not_blame_its_media(tmp_path: Path) -> None:
+    """Killed in stage `evaluate`, it said to mend the media or to drop them, beside checks that were all met, and that nothing was trained."""
+    Journal(tmp_path).append("cycle_opened", **CYCLE.as_dict(), fingerprint="f", scheduled=False, week="2026-W48")
+    write_json(tmp_path / "data/sets/report.json", SETS)
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert "not finished</strong>" in page and "Run vigil retrain: it goes on" in page and "Look at the data checks" not in page
+    assert "36 clips were drawn to train:" in page and "nothing was trained" not in page
+    Journal(tmp_path).append("cycle_held", cycle=CYCLE.cycle, reason="another champion leads", defer=True)
+    assert "not finished" not in write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    write_json(tmp_path / REFUSED, {"cycle": CYCLE.cycle, "results": [{"gate": "labels", "verdict": "fail", "reason": "x", **dict.fromkeys(ROW)}]})
+    assert "drawn to train (and nothing was trained)" in write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+
+
+def test_what_was_put_off_unjudged_is_not_blamed_either() -> None:
+    assert next_step("held", {}, deferred=True).endswith("What came in is judged again beside the next media.")
+    assert "vigil batches" in next_step("held", {})
 
 
 def test_the_report_of_the_last_cycle_is_not_of_one_that_was_never_opened(tmp_path: Path) -> None:
