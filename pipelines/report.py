@@ -170,17 +170,17 @@ def next_step(
     outcome: str, verdict: dict[str, Any], *, deferred: bool = False, refused: bool = False, unlabelled: bool = False, dropped: bool = False,
     first: bool = False, serves: str = "",
 ) -> str:  # fmt: skip
-    """What a person can do now.
+    """What a person can do, in words that stay true on a page that is kept.
 
     `refused`: the data failed a gate before anything was trained; `unlabelled`: nobody has said what the media are; `dropped`: what came in was dropped;
     `first`: there was no champion before; `serves`: the cycle of the champion of now, where it is another.
     """
     states = {result["verdict"] for result in verdict.get("results", [])}
     if outcome == "promoted" and serves:
-        return f"Nothing: {serves} serves now. What serves when: vigil models."
+        return f"Nothing: when this page was written, {serves} served. What serves now: vigil models."
     if outcome == "promoted":
-        back = "" if first else " To go back to the one before: vigil models rollback --who YOU --why REASON."
-        return f"Nothing: the new champion serves.{back}"
+        back = "" if first else " While it is this one, to go back to the one before: vigil models rollback --who YOU --why REASON."
+        return f"Nothing: the model of this cycle became the champion. What serves now: vigil models.{back}"
     if outcome == NOT_FINISHED:
         return "Run vigil retrain: it goes on where this stopped. If an error stopped it, mend that first."
     if dropped:

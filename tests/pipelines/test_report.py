@@ -27,6 +27,8 @@ CYCLE = Cycle(cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), 
 
 ROW = ("measured", "limit", "production_limit", "n", "smallest_n", "rule")
 
+BECAME = "the model of this cycle became the champion"
+
 
 def write_verdict_of(root: Path, **changes: Any) -> None:
     example = passing()
@@ -217,10 +219,25 @@ def test_a_model_that_was_rolled_back_or_followed_is_not_said_to_serve(tmp_path:
             "promotion", cycle=cycle, model_sha256=digit * 64, path=f"models/{cycle}", previous_sha256="", who="vigil", why="every gate passed", card_sha256=""
         )
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
-    assert "promoted" in page and "the new champion serves" in page and "not judged" not in page, "decided, and not closed yet"
+    assert "promoted" in page and BECAME in page and "not judged" not in page, "decided, and not closed yet"
     journal.append("rollback", cycle="2026-W47.1", model_sha256="1" * 64, path="models/2026-W47.1", who="ana", why="false alarms")
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
-    assert "Nothing: 2026-W47.1 serves now" in page and "the new champion serves" not in page
+    assert "when this page was written, 2026-W47.1 served" in page and BECAME not in page
+
+
+def test_the_kept_page_of_an_earlier_champion_does_not_say_that_it_serves(tmp_path: Path) -> None:
+    """It did, with the command that takes down the one that serves by now, which it does not name; and Evidently's page is not where it is kept."""
+    journal, columns = Journal(tmp_path), [{"column": "yaw", "method": "ks", "p_value": 0.5, "drifted": False}]
+    for number, cycle in enumerate((replace(CYCLE, cycle="2026-W46.1"), replace(CYCLE, cycle="2026-W47.1"), CYCLE)):
+        journal.append("cycle_opened", **cycle.as_dict(), fingerprint="f", scheduled=False, week="")
+        journal.append(
+            "promotion", cycle=cycle.cycle, model_sha256=f"{number:064}", path=f"models/{cycle.cycle}", previous_sha256="", who="v", why="", card_sha256=""
+        )
+        write_json(tmp_path / "reports/drift/drift.json", {"cycle": cycle.cycle, "status": "no reference", "columns": columns})
+        write_report(tmp_path, cycle)
+    page = Path(report_of(tmp_path, "2026-W47.1")["report"]).read_text(encoding="utf-8")
+    assert BECAME in page and "What serves now: vigil models. While it is this one" in page and "beside this one" not in page
+    assert "reports/drift/evidently.html of the workspace until the next cycle." in page, "no model was judged: MLflow has no run of it"
 
 
 def test_what_a_person_dropped_needs_no_look_at_its_data_checks(tmp_path: Path) -> None:
