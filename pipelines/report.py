@@ -11,6 +11,7 @@ from typing import Any
 from pipelines import decay
 from pipelines.continual import record, rows_of, table_of
 from pipelines.gate import REFUSED, read_report, report_of
+from pipelines.gates.result import apart
 from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
@@ -100,7 +101,7 @@ def render(facts: dict[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"figure": figure, "percent": percent, "interval": interval}
+    environment.filters |= {"figure": figure, "percent": percent, "interval": interval, "weighed": weighed}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**facts).encode("utf-8", "backslashreplace").decode()
 
 
@@ -287,8 +288,8 @@ def pictures(root: Path, names: list[str]) -> list[dict[str, str]]:
     return found
 
 
-def figure(value: Any) -> str:
-    """A number as people read it; a dash for what is not known."""
+def figure(value: Any, digits: int = 3) -> str:
+    """A number as people read it, with at most so many digits behind the point; a dash for what is not known."""
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):
@@ -297,7 +298,15 @@ def figure(value: Any) -> str:
         return f"{int(value):,}".replace(",", " ")
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.3g}" if 0 < abs(value) < 0.001 else f"{value:.3f}".rstrip("0").rstrip(".")
+    return f"{value:.{digits}g}" if 0 < abs(value) < 0.001 else f"{value:.{digits}f}".rstrip("0").rstrip(".")
+
+
+def weighed(row: dict[str, Any]) -> dict[str, str]:
+    """What a gate measured and its bound, as the page shows them: told apart where they are not the same."""
+    value, bound = row["measured"], row["limit"]
+    if value is None or bound is None:
+        return {"value": figure(value), "bound": figure(bound)}
+    return dict(zip(("value", "bound"), apart(float(value), float(bound), figure, 3), strict=True))
 
 
 def percent(value: Any) -> str:

@@ -12,7 +12,7 @@ from flows.probe import SHADOW
 from pipelines.comparison import describe
 from pipelines.gate import REFUSED, write_verdict
 from pipelines.gates import judge
-from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, interval, next_step, shadow, write_report
+from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, interval, next_step, shadow, weighed, write_report
 from tests.feedback.browser import browser
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from tests.pipelines.small_world import demo_settings
@@ -51,6 +51,25 @@ def test_each_gate_stands_with_value_bound_production_bound_n_and_reason(tmp_pat
     assert "False-positive rate is 0.05, but at most 0.032 is asked." in page and "≤ 0.032" in page and ">120<" in page and ">94<" in page
     assert page.index("accuracy: false-positive rate</b>") < page.index("<b>data</b>")  # what holds a model back comes first
     assert "banner not-promoted" in page
+
+
+@pytest.mark.parametrize(("measure", "value", "row", "said"), [
+    ("fpr", 0.0323, "0.0323</td>[^≤]*≤ 0.032<", "False-positive rate is 0.0323, but at most 0.032 is asked."),
+    ("balanced_accuracy", 0.89996, "0.89996</td>[^≥]*≥ 0.9<", "Balanced accuracy is 0.89996, but at least 0.9 is asked."),
+])  # fmt: skip
+def test_a_value_beyond_its_bound_does_not_look_like_it(tmp_path: Path, measure: str, value: float, row: str, said: str) -> None:
+    """`0.032 | at most 0.032 | fail` stood there."""
+    write_verdict_of(tmp_path, **{f"accuracy__{measure}": value})
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert re.search(row, page) and said in page and "n that would decide<" in page
+
+
+@pytest.mark.parametrize(("value", "bound", "shown"), [
+    (0.032, 0.032, ("0.032", "0.032")), (0.1 + 0.2, 0.3, ("0.3", "0.3")), (0.05, 0.032, ("0.05", "0.032")), (0.899999, 0.9, ("0.899999", "0.9")),
+    (209715201.0, 209715200.0, ("209 715 201", "209 715 200")), (None, 0.1, ("–", "0.1")),
+])  # fmt: skip
+def test_a_value_and_its_bound_look_alike_only_where_they_are(value: Any, bound: float, shown: tuple[str, str]) -> None:
+    assert tuple(weighed({"measured": value, "limit": bound}).values()) == shown
 
 
 def page_of(root: Path, cycle: Cycle, champion: bool, robustness: dict[str, Any] | None = None) -> str:
