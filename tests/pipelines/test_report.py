@@ -72,7 +72,7 @@ def test_a_value_and_its_bound_look_alike_only_where_they_are(value: Any, bound:
     assert tuple(weighed({"measured": value, "limit": bound}).values()) == shown
 
 
-def page_of(root: Path, cycle: Cycle, champion: bool, robustness: dict[str, Any] | None = None) -> str:
+def page_of(root: Path, cycle: Cycle, champion: bool, robustness: dict[str, Any] | None = None, more: dict[str, Any] | None = None) -> str:
     """The page of a cycle whose figures are those of a small predictions table."""
     rows = table(
         videos(20, "real", champion=0.2, challenger=0.2),
@@ -85,8 +85,8 @@ def page_of(root: Path, cycle: Cycle, champion: bool, robustness: dict[str, Any]
     settings = demo_settings({"gates": {"min_per_class": 10, "min_slice": 8}, "evaluate": {"resamples": 20}})
     found = describe(rows, card("a") if champion else None, card("b"), settings, cycle)
     artifact = {"gate": {"latency": {"seconds": 1.5}}, "timed": "a clip", "machine": {"cores": 2, "processor": "x"}}
-    more = {"cycle": cycle.cycle, "artifact": artifact, "robustness": robustness or {"challenger": []}, "challenger_sha256": "b" * 64}
-    write_json(root / "reports/evaluation.json", found | more)
+    beside = {"cycle": cycle.cycle, "artifact": artifact, "robustness": robustness or {"challenger": []}, "challenger_sha256": "b" * 64}
+    write_json(root / "reports/evaluation.json", found | beside | (more or {}))
     return write_report(root, cycle).read_text(encoding="utf-8")
 
 
