@@ -235,14 +235,14 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
     overall = evaluation.get("overall", {})
     mine, theirs = overall.get("challenger", {}), overall.get("champion", {})
     lines = []
-    if mine.get("auc"):
+    if _known(mine.get("auc")):
         counts = evaluation["counts"]["overall"]
-        before = f" (champion {interval(theirs['auc'])})" if theirs.get("auc") else ""
+        before = f" (champion {interval(theirs['auc'])})" if _known(theirs.get("auc")) else ""
         lines.append(
             f"AUC {interval(mine['auc'])}{before} on {counts['n_real']} real and {counts['n_fake']} fake videos of the holdout ({evaluation['judged_on']})."
         )
     for name, row in evaluation.get("new_generators", {}).items():
-        if row.get("champion"):
+        if _known(row.get("champion")):
             what = "Too few to be judged until now" if name in cycle.known_generators else "New here"
             figures = f"AUC of the champion {interval(row['champion'])}, of the challenger {interval(row['challenger'])}"
             lines.append(f"{what}: {name}. {figures}, on {row['n_fake']} fakes.")
@@ -250,6 +250,11 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
     if attacked and attacked["balanced_accuracy"] is not None:
         lines.append(f"Under {evaluation['robustness']['by']} at 2/255 a balanced accuracy of {attacked['balanced_accuracy']:.2f} is left.")
     return lines
+
+
+def _known(area: dict[str, Any] | None) -> bool:
+    """Whether an AUC could be measured: of one class alone there is none."""
+    return area is not None and area.get("value") is not None
 
 
 def shadow(root: Path, evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,10 @@ def _weigh(what: str, measured: float, limit: float, at_least: bool, n: int, sma
     value, bound = apart(measured, limit, _read, 4)
     is_, asked = f"is {value}", f"{'at least' if at_least else 'at most'} {bound} is asked"
     if n < smallest_n:
-        return GateVerdict.UNDECIDED, f"Undecided: {what} {is_} on {n} {units}; {smallest_n - n} more are needed to decide ({smallest_n})."
+        return (
+            GateVerdict.UNDECIDED,
+            f"Undecided: {what} {is_} on {n} {units}; {smallest_n - n} more {'is' if smallest_n - n == 1 else 'are'} needed to decide ({smallest_n}).",
+        )
     start = what[0].upper() + what[1:]
     if measured >= limit - ROUNDING if at_least else measured <= limit + ROUNDING:
         return GateVerdict.PASS, f"{start} {is_}, {asked}."

@@ -12,7 +12,7 @@ from flows.probe import SHADOW
 from pipelines.comparison import describe
 from pipelines.gate import REFUSED, write_verdict
 from pipelines.gates import judge
-from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, interval, next_step, shadow, weighed, write_report
+from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, headlines, interval, next_step, shadow, weighed, write_report
 from tests.feedback.browser import browser
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from tests.pipelines.small_world import demo_settings
@@ -61,7 +61,7 @@ def test_a_value_beyond_its_bound_does_not_look_like_it(tmp_path: Path, measure:
     """`0.032 | at most 0.032 | fail` stood there."""
     write_verdict_of(tmp_path, **{f"accuracy__{measure}": value})
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
-    assert re.search(row, page) and said in page and "n that would decide<" in page
+    assert re.search(row, page) and said in page and "the n that would decide" in page and ">n to decide<" in page
 
 
 @pytest.mark.parametrize(("value", "bound", "shown"), [
@@ -104,6 +104,23 @@ def test_met_before_is_what_the_champion_has_met(tmp_path: Path) -> None:
     assert "New here: neural. " in page and "Too few to be judged until now: blend. " in page and "New here: blend" not in page
     first = replace(CYCLE, base_model="", base_cycle="")
     assert met(page_of(tmp_path, first, champion=False)) == {"swap": "no", "blend": "no", "neural": "no", "unknown": "–"}
+
+
+@pytest.mark.parametrize(("by", "words"), [
+    ("white-box PGD", "Under white-box PGD, on 8 clips."),
+    ("white-box PGD and black-box Square", "Under white-box PGD and black-box Square, the worst of them, on"),
+])  # fmt: skip
+def test_one_attack_alone_is_not_the_worst_of_several(tmp_path: Path, by: str, words: str) -> None:
+    point = {"eps": 0.00784, "balanced_accuracy": 0.6, "evasion": 0.4, "framing": 0.4}
+    about = {"by": by, "n": 8, "challenger": [point], "champion": [], "masked": [], "transfer": {}}
+    assert words in page_of(tmp_path, CYCLE, champion=True, robustness=about)
+
+
+def test_no_headline_speaks_of_an_auc_that_nothing_has() -> None:
+    """With one class in the holdout it said `AUC – (champion –)`."""
+    none = {"value": None, "low": None, "high": None, "n": 20}
+    about = {"overall": {"challenger": {"auc": none}, "champion": {"auc": none}}, "new_generators": {"swap": {"champion": none, "challenger": none}}}
+    assert headlines(about, CYCLE) == []
 
 
 @pytest.mark.parametrize(("attackers", "judged"), [(("parent", "independent"), "a model trained apart"), (("parent",), "the model this one grew out of")])
