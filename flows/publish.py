@@ -4,6 +4,7 @@ Stages that DVC restores never run, so they write files and the flow publishes t
 ended and replaced: publishing twice leaves one finished run.
 """
 
+import hashlib
 import math
 import sys
 import time
@@ -20,6 +21,7 @@ from workspace.registry import CYCLE_TAG, OUTCOME_TAG
 from workspace.settings import Settings
 
 PARAMS_A_CALL, METRICS_A_CALL, VALUE_LENGTH = 100, 900, 500
+NAME_LENGTH = 240  # of the 250 that MLflow allows, so that a hash has room
 
 
 def publish_cycle(root: Path, settings: Settings, cycle: Cycle, outcome: str) -> str:
@@ -121,8 +123,12 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _name(key: str) -> str:
-    """A metric's name in the letters that MLflow allows, and no path: a generator may be called by the address that it comes from."""
-    return "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in key)[:240]
+    """A metric's name in the letters that MLflow allows, and no path: a generator may be called by the address that it comes from.
+
+    What had to be changed ends with its hash: `face/swap` and `face+swap` are two, and so are value and n of a name that was cut.
+    """
+    name = "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in key)[:NAME_LENGTH]
+    return name if name == key else f"{name}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def _is_number(value: Any) -> bool:

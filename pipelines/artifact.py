@@ -18,6 +18,7 @@ RUNS = 5
 
 def measure(root: Path, settings: Settings, folder: str = "build/model") -> dict[str, Any]:
     """`gate` (latency, size_bytes, parity) and, for people, the machine and what was timed."""
+    clips = settings.faces.clips_per_video
     return {
         "gate": {
             "latency": latency(root / folder, settings),
@@ -25,7 +26,7 @@ def measure(root: Path, settings: Settings, folder: str = "build/model") -> dict
             "parity": golden_parity(root, folder),
         },
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": settings.serve.threads},
-        "timed": f"{settings.faces.clips_per_video} clips of {settings.faces.clip_frames} frames at {settings.faces.size_px} px: a 10 s video, mode standard, "
+        "timed": f"{clips} clip{'' if clips == 1 else 's'} of {settings.faces.clip_frames} frames at {settings.faces.size_px} px: a 10 s video, mode standard, "
         "network only, decoding and face detection left out",
     }
 

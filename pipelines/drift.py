@@ -71,7 +71,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     result["gate_inputs"]["labels"] = result["labels"] = labels
     result["unlabelled"] = {"n_new": int((units["new"].astype(bool) & (units["label"] == "")).sum())}
     sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
-    result["columns"] = make_report(sides[0], sides[1], root / FOLDER)
+    why_not = "" if cycle.base_model else f"there is no champion yet (of incoming videos there are {clips_of_cycle})"
+    result["columns"] = make_report(sides[0], sides[1], root / FOLDER, why_not=why_not)
     write_json(root / FOLDER / "drift.json", result)
     return result
 

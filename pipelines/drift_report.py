@@ -22,14 +22,15 @@ LEAST_ROWS = 2
 HTML, JSON = "evidently.html", "evidently.json"
 
 
-def make_report(reference: "pd.DataFrame", current: "pd.DataFrame", folder: Path) -> list[dict[str, Any]]:
+def make_report(reference: "pd.DataFrame", current: "pd.DataFrame", folder: Path, *, why_not: str = "") -> list[dict[str, Any]]:
     """Write Evidently's HTML and JSON into `folder`; returns `{column, method, p_value, threshold, drifted}` a column.
 
-    With fewer than two rows on a side a page says so and no column is returned. Raises StageFailed when the child fails.
+    With fewer than two rows on a side, or where `why_not` says why nothing can be compared, a page says so and no column is returned.
+    Raises StageFailed when the child fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if min(len(reference), len(current)) < LEAST_ROWS:
-        note = f"Nothing to compare: {len(reference)} known and {len(current)} incoming videos."
+    if why_not or min(len(reference), len(current)) < LEAST_ROWS:
+        note = f"Nothing to compare: {why_not or f'of known videos there are {len(reference)}, of incoming ones {len(current)}'}."
         (folder / HTML).write_text(f"<!doctype html><meta charset=utf-8><title>Drift</title><p>{note}</p>\n", encoding="utf-8")
         write_json(folder / JSON, {"metrics": [], "tests": [], "note": note})
         return []

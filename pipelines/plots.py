@@ -16,21 +16,29 @@ if TYPE_CHECKING:
 CHALLENGER, CHAMPION, GRID = "#1f6feb", "#8b949e", "#d0d7de"
 COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION}
 SIZE = (5.0, 3.8)  # inches at 110 dpi: readable on a phone, small in the page
+LONGEST_NAME = 24  # letters of a label
 
 
 def _save(folder: Path, name: str, title: str, draw: Any, size: tuple[float, float] = SIZE) -> str:
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes)
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+    with rc_context({"text.parse_math": False}):  # a generator may be called `a$$b`: no formula
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+        figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
     return f"{name}.png"
+
+
+def _short(name: str) -> str:
+    """A name from outside as an axis has room for it: a long one cuts off all others."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}…{name[-8:]}"
 
 
 def draw_all(
@@ -181,7 +189,7 @@ def generator_matrix(folder: Path, matrix: Mapping[str, Mapping[str, float | Non
         for (row, column), value in np.ndenumerate(values):
             axes.text(column, row, "-" if np.isnan(value) else f"{value:.2f}", ha="center", va="center", fontsize=9)
         axes.set(xticks=range(len(generators)), yticks=range(len(models)), yticklabels=models)
-        axes.set_xticklabels(generators, rotation=30, ha="right", fontsize=9)
+        axes.set_xticklabels([_short(name) for name in generators], rotation=30, ha="right", fontsize=9)
         axes.spines[:].set_visible(False)
 
     return _save(folder, "generators", "AUC by generator, before and after", draw, (max(4.2, 1.1 * len(generators) + 1.5), 2.2 + 0.3 * len(models)))

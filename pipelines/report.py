@@ -11,16 +11,18 @@ from typing import Any
 from pipelines import decay
 from pipelines.continual import record, rows_of, table_of
 from pipelines.gate import REFUSED, read_report, report_of
+from pipelines.gates.result import apart
 from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
 from workspace.journal import Journal
-from workspace.state import batch_states, champion, decided, promoted
+from workspace.state import batch_states, champion, decided, open_cycle, promoted
 
 REPORT = Path("reports/report.html")
 KEPT = Path(".vigil/reports")  # the page of every cycle that closed here
 PREDICTIONS = Path("reports/predictions.parquet")
 MISSES_A_LABEL = 5
+NOT_FINISHED = "not finished"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 # Claims of the literature for detectors of this kind, with their conditions; printed beside ours, never aimed at.
 CLAIMS = (
@@ -99,7 +101,7 @@ def render(facts: dict[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"figure": figure, "percent": percent, "interval": interval}
+    environment.filters |= {"figure": figure, "percent": percent, "interval": interval, "weighed": weighed}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**facts).encode("utf-8", "backslashreplace").decode()
 
 
@@ -126,6 +128,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "verdict": verdict,
         "gates": verdict or ({"verdict": "fail", "results": [{**row, "order": 0} for row in refused]} if refused else {}),
         "evaluation": evaluation,
+        "untrained": bool(refused) or not cycle.trains,
         "headlines": headlines(evaluation, cycle),
         "batches": [came_in(root, batch) for batch in cycle.judged],
         "sets": report_of(cycle.cycle, root / "data/sets/report.json"),
@@ -148,13 +151,15 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
 
 
 def decision(root: Path, cycle: Cycle, verdict: dict[str, Any]) -> tuple[str, str]:
-    """`promoted` or `held` and why, as the journal closed or decided the cycle; before that, what the gates say."""
+    """`promoted` or `held` and why, as the journal closed or decided the cycle; before that, what the gates say, or that they were not reached."""
     events = Journal(root).events()
     for event in events:
         if event.kind == "cycle_closed" and event["cycle"] == cycle.cycle:
             return str(event["outcome"]), str(event["reason"])
     if so_far := decided(events, cycle.cycle):
         return so_far.outcome, so_far.reason
+    if not verdict and (running := open_cycle(events)) and running.cycle == cycle.cycle:
+        return NOT_FINISHED, "The cycle was begun and has not ended."
     if not verdict:
         return "not judged", "No model was judged in this cycle."
     if verdict["verdict"] == "pass":
@@ -166,23 +171,27 @@ def next_step(
     outcome: str, verdict: dict[str, Any], *, deferred: bool = False, refused: bool = False, unlabelled: bool = False, dropped: bool = False,
     first: bool = False, serves: str = "",
 ) -> str:  # fmt: skip
-    """What a person can do now.
+    """What a person can do, in words that stay true on a page that is kept.
 
     `refused`: the data failed a gate before anything was trained; `unlabelled`: nobody has said what the media are; `dropped`: what came in was dropped;
     `first`: there was no champion before; `serves`: the cycle of the champion of now, where it is another.
     """
     states = {result["verdict"] for result in verdict.get("results", [])}
     if outcome == "promoted" and serves:
-        return f"Nothing: {serves} serves now. What serves when: vigil models."
+        return f"Nothing: when this page was written, {serves} served. What serves now: vigil models."
     if outcome == "promoted":
-        back = "" if first else " To go back to the one before: vigil models rollback --who YOU --why REASON."
-        return f"Nothing: the new champion serves.{back}"
+        back = "" if first else " While it is this one, to go back to the one before: vigil models rollback --who YOU --why REASON."
+        return f"Nothing: the model of this cycle became the champion. What serves now: vigil models.{back}"
+    if outcome == NOT_FINISHED:
+        return "Run vigil retrain: it goes on where this stopped. If an error stopped it, mend that first."
     if dropped:
         return "Nothing: what came in was dropped. To take it back: vigil batches accept."
     if refused:
         return READ_GATES
     if unlabelled:
         return "Let people say what these media are: vigil serve asks them. Their answers come in with the next vigil retrain."
+    if not verdict and deferred:
+        return "See the reason above. What came in is judged again beside the next media."
     if not verdict:
         return "Look at the data checks of the batches: vigil batches. Mend the media and ingest them again, or drop the batch."
     if {result["gate"] for result in verdict["results"] if result["verdict"] != "pass"} == {"drift"}:
@@ -226,14 +235,14 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
     overall = evaluation.get("overall", {})
     mine, theirs = overall.get("challenger", {}), overall.get("champion", {})
     lines = []
-    if mine.get("auc"):
+    if _known(mine.get("auc")):
         counts = evaluation["counts"]["overall"]
-        before = f" (champion {interval(theirs['auc'])})" if theirs.get("auc") else ""
+        before = f" (champion {interval(theirs['auc'])})" if _known(theirs.get("auc")) else ""
         lines.append(
             f"AUC {interval(mine['auc'])}{before} on {counts['n_real']} real and {counts['n_fake']} fake videos of the holdout ({evaluation['judged_on']})."
         )
     for name, row in evaluation.get("new_generators", {}).items():
-        if row.get("champion"):
+        if _known(row.get("champion")):
             what = "Too few to be judged until now" if name in cycle.known_generators else "New here"
             figures = f"AUC of the champion {interval(row['champion'])}, of the challenger {interval(row['challenger'])}"
             lines.append(f"{what}: {name}. {figures}, on {row['n_fake']} fakes.")
@@ -241,6 +250,11 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
     if attacked and attacked["balanced_accuracy"] is not None:
         lines.append(f"Under {evaluation['robustness']['by']} at 2/255 a balanced accuracy of {attacked['balanced_accuracy']:.2f} is left.")
     return lines
+
+
+def _known(area: dict[str, Any] | None) -> bool:
+    """Whether an AUC could be measured: of one class alone there is none."""
+    return area is not None and area.get("value") is not None
 
 
 def shadow(root: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -279,8 +293,8 @@ def pictures(root: Path, names: list[str]) -> list[dict[str, str]]:
     return found
 
 
-def figure(value: Any) -> str:
-    """A number as people read it; a dash for what is not known."""
+def figure(value: Any, digits: int = 3) -> str:
+    """A number as people read it, with at most so many digits behind the point; a dash for what is not known."""
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):
@@ -289,7 +303,15 @@ def figure(value: Any) -> str:
         return f"{int(value):,}".replace(",", " ")
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.3g}" if 0 < abs(value) < 0.001 else f"{value:.3f}".rstrip("0").rstrip(".")
+    return f"{value:.{digits}g}" if 0 < abs(value) < 0.001 else f"{value:.{digits}f}".rstrip("0").rstrip(".")
+
+
+def weighed(row: dict[str, Any]) -> dict[str, str]:
+    """What a gate measured and its bound, as the page shows them: told apart where they are not the same."""
+    value, bound = row["measured"], row["limit"]
+    if value is None or bound is None:
+        return {"value": figure(value), "bound": figure(bound)}
+    return dict(zip(("value", "bound"), apart(float(value), float(bound), figure, 3), strict=True))
 
 
 def percent(value: Any) -> str:

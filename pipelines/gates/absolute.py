@@ -19,7 +19,8 @@ def data(gate: str, inputs: Inputs, limits: Limits) -> Results:
     if bad:
         yield GateResult(gate, GateVerdict.FAIL, f"Data expectations failed: {'; '.join(bad)}.", n=len(judged), smallest_n=0)
     elif judged:
-        yield GateResult(gate, GateVerdict.PASS, f"All {len(judged)} batches under judgement met their data expectations.", n=len(judged), smallest_n=0)
+        met = "The batch under judgement met its" if len(judged) == 1 else f"All {len(judged)} batches under judgement met their"
+        yield GateResult(gate, GateVerdict.PASS, f"{met} data expectations.", n=len(judged), smallest_n=0)
     else:
         yield GateResult(gate, GateVerdict.PASS, "No batch is under judgement.", n=0, smallest_n=0)
 

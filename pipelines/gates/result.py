@@ -5,7 +5,7 @@ absent, None, NaN, infinite or of the wrong kind, so no gate can read a hole as 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -146,18 +146,30 @@ class Limits:
 
 
 def _weigh(what: str, measured: float, limit: float, at_least: bool, n: int, smallest_n: int, units: str) -> tuple[GateVerdict, str]:
-    is_, asked = f"is {_read(measured)}", f"{'at least' if at_least else 'at most'} {_read(limit)} is asked"
+    value, bound = apart(measured, limit, _read, 4)
+    is_, asked = f"is {value}", f"{'at least' if at_least else 'at most'} {bound} is asked"
     if n < smallest_n:
-        return GateVerdict.UNDECIDED, f"Undecided: {what} {is_} on {n} {units}; {smallest_n - n} more are needed to decide ({smallest_n})."
+        return (
+            GateVerdict.UNDECIDED,
+            f"Undecided: {what} {is_} on {n} {units}; {smallest_n - n} more {'is' if smallest_n - n == 1 else 'are'} needed to decide ({smallest_n}).",
+        )
     start = what[0].upper() + what[1:]
     if measured >= limit - ROUNDING if at_least else measured <= limit + ROUNDING:
         return GateVerdict.PASS, f"{start} {is_}, {asked}."
     return GateVerdict.FAIL, f"{start} {is_}, but {asked}."
 
 
-def _read(number: float) -> str:
+def apart(value: float, bound: float, read: Callable[[float, int], str], digits: int) -> tuple[str, str]:
+    """Both as `read` writes them with so many digits, and with more where they would look alike and are not: `0.032, but at most 0.032` tells nobody why."""
+    found = read(value, digits), read(bound, digits)
+    if found[0] != found[1] or abs(value - bound) <= ROUNDING or digits > 9:
+        return found
+    return apart(value, bound, read, digits + 1)
+
+
+def _read(number: float, digits: int) -> str:
     """A number as a sentence carries it."""
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+    return f"{number:,.{digits - 4}f}" if abs(number) >= 1000 else f"{number:.{digits}g}"
 
 
 Results = Iterator[GateResult]

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from model.paired import p_greater
-from pipelines.drift import champion_accuracy, draw, group_of, label_noise, weigh
+from pipelines.drift import FOLDER, champion_accuracy, draw, group_of, label_noise, run, weigh
 from pipelines.drift_report import make_report
-from tests.pipelines.small_world import demo_settings
+from tests.pipelines.small_world import add_batch, demo_settings, first_cycle, write_sets
 from workspace.cycle import Cycle
 from workspace.files import read_json
 
@@ -185,7 +185,16 @@ def test_evidently_reports_each_column_and_leaves_our_random_numbers_alone(tmp_p
 def test_with_nothing_to_compare_the_page_says_so(tmp_path: Path) -> None:
     empty = pd.DataFrame({"brightness": pd.Series(dtype=float)})
     assert make_report(empty, empty, tmp_path) == []
-    assert "Nothing to compare" in (tmp_path / "evidently.html").read_text()
+    assert "Nothing to compare: of known videos there are 0, of incoming ones 0." in (tmp_path / "evidently.html").read_text()
+
+
+def test_the_page_of_a_first_cycle_counts_what_came_in(tmp_path: Path) -> None:
+    """It spoke of 0 incoming videos, where all had come in and no champion was there to look at them."""
+    cycle = first_cycle()
+    write_sets(tmp_path, add_batch(tmp_path, "b1", 10), set(cycle.judged))
+    found = run(tmp_path, SETTINGS, cycle)
+    assert found["n_new"] == 20
+    assert "there is no champion yet (of incoming videos there are 20)" in (tmp_path / FOLDER / "evidently.html").read_text()
 
 
 @pytest.mark.parametrize("known", [40, 0])

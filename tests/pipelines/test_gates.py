@@ -520,6 +520,13 @@ def test_too_few_people_decide_nothing_however_many_their_videos() -> None:
     assert judged(replaced(passing(), (*EVALUATION, "comparison", "people"), 50)).verdict is GateVerdict.PASS
 
 
+def test_of_one_the_reasons_speak_as_of_one() -> None:
+    few = replaced(passing(), (*EVALUATION, "accuracy", "n_real"), SETTINGS.min_per_class - 1)
+    reasons = {result.gate: result.reason for result in judged(few).results}
+    assert reasons["data"] == "The batch under judgement met its data expectations."
+    assert "; 1 more is needed to decide" in reasons["accuracy: false-positive rate"]
+
+
 def test_an_equal_challenger_without_any_spread_is_not_held() -> None:
     same = {"difference": 0.0, "se": 0.0, "df": 100, "skew": 0.0}
     assert judged(replaced(passing(), (*EVALUATION, "comparison", "log_loss"), same)).verdict is GateVerdict.PASS

@@ -299,6 +299,7 @@ def test_an_attacker_starts_from_what_anybody_can_have(story: Any, monkeypatch: 
 def test_the_export_says_what_the_checkpoint_says(story: Any) -> None:
     served = story[4]["evaluate"]["artifact"]["gate"]
     assert served["parity"]["clips"] == 8 and served["parity"]["max_difference"] < 1e-4 and served["size_bytes"] > 10_000 and served["latency"]["runs"] == 5
+    assert story[4]["evaluate"]["artifact"]["timed"].startswith(f"{SETTINGS.faces.clips_per_video} clip of ")
 
 
 def test_pictures_are_drawn(story: Any) -> None:

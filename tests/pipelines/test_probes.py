@@ -1,5 +1,7 @@
 """Probes: each shows the fault that it is there for."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from pipelines.nuisance import FOLDS, numbers_alone
 from pipelines.probes import poor_picture
 from pipelines.report import render
+from tests.pipelines.test_report import CYCLE, page_of
 
 
 def clips(people: int = 30, leak: float = 0.0, seed: int = 0) -> pd.DataFrame:
@@ -52,6 +55,15 @@ def test_a_poor_picture_is_the_same_picture_with_less_in_it() -> None:
     clip = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     poor = poor_picture(clip, np.random.default_rng(0))
     assert poor.shape == clip.shape and poor.dtype == np.uint8 and poor.std() < 0.8 * clip.std()
+
+
+def test_the_page_says_which_probe_asked_something_else(tmp_path: Path) -> None:
+    """All were the challenger's on the holdout by its caption, and the range of the shuffles stood there like an interval."""
+    named = [("labels shuffled", 0.4, 0.6, 120), ("numbers beside the pixels, no picture", None, None, 400)]
+    rows = [{"name": name, "expected": "near 0.5", "value": 0.5, "low": low, "high": high, "n": n} for name, low, high, n in named]
+    page = page_of(tmp_path, CYCLE, champion=True, more={"probes": {"n": 120, "rows": rows}})
+    assert "is the range of the shuffles" in page and "a forest on training clips, not to the challenger" in page
+    assert re.findall(r'</td><td class="n">(\d+)</td><td>near 0.5', page) == ["120", "400"]
 
 
 def test_a_page_of_a_cycle_that_was_not_probed_can_be_drawn(tmp_path: Any) -> None:

@@ -12,7 +12,7 @@ from flows.probe import SHADOW
 from pipelines.comparison import describe
 from pipelines.gate import REFUSED, write_verdict
 from pipelines.gates import judge
-from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, interval, next_step, shadow, write_report
+from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, headlines, interval, next_step, shadow, weighed, write_report
 from tests.feedback.browser import browser
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from tests.pipelines.small_world import demo_settings
@@ -23,6 +23,11 @@ from workspace.files import write_json
 from workspace.journal import Journal
 
 CYCLE = Cycle(cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), base_model=CHAMPION, base_cycle="2026-W47.1")
+
+
+ROW = ("measured", "limit", "production_limit", "n", "smallest_n", "rule")
+
+BECAME = "the model of this cycle became the champion"
 
 
 def write_verdict_of(root: Path, **changes: Any) -> None:
@@ -48,7 +53,26 @@ def test_each_gate_stands_with_value_bound_production_bound_n_and_reason(tmp_pat
     assert "banner not-promoted" in page
 
 
-def page_of(root: Path, cycle: Cycle, champion: bool, robustness: dict[str, Any] | None = None) -> str:
+@pytest.mark.parametrize(("measure", "value", "row", "said"), [
+    ("fpr", 0.0323, "0.0323</td>[^≤]*≤ 0.032<", "False-positive rate is 0.0323, but at most 0.032 is asked."),
+    ("balanced_accuracy", 0.89996, "0.89996</td>[^≥]*≥ 0.9<", "Balanced accuracy is 0.89996, but at least 0.9 is asked."),
+])  # fmt: skip
+def test_a_value_beyond_its_bound_does_not_look_like_it(tmp_path: Path, measure: str, value: float, row: str, said: str) -> None:
+    """`0.032 | at most 0.032 | fail` stood there."""
+    write_verdict_of(tmp_path, **{f"accuracy__{measure}": value})
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert re.search(row, page) and said in page and "the n that would decide" in page and ">n to decide<" in page
+
+
+@pytest.mark.parametrize(("value", "bound", "shown"), [
+    (0.032, 0.032, ("0.032", "0.032")), (0.1 + 0.2, 0.3, ("0.3", "0.3")), (0.05, 0.032, ("0.05", "0.032")), (0.899999, 0.9, ("0.899999", "0.9")),
+    (209715201.0, 209715200.0, ("209 715 201", "209 715 200")), (None, 0.1, ("–", "0.1")),
+])  # fmt: skip
+def test_a_value_and_its_bound_look_alike_only_where_they_are(value: Any, bound: float, shown: tuple[str, str]) -> None:
+    assert tuple(weighed({"measured": value, "limit": bound}).values()) == shown
+
+
+def page_of(root: Path, cycle: Cycle, champion: bool, robustness: dict[str, Any] | None = None, more: dict[str, Any] | None = None) -> str:
     """The page of a cycle whose figures are those of a small predictions table."""
     rows = table(
         videos(20, "real", champion=0.2, challenger=0.2),
@@ -61,8 +85,8 @@ def page_of(root: Path, cycle: Cycle, champion: bool, robustness: dict[str, Any]
     settings = demo_settings({"gates": {"min_per_class": 10, "min_slice": 8}, "evaluate": {"resamples": 20}})
     found = describe(rows, card("a") if champion else None, card("b"), settings, cycle)
     artifact = {"gate": {"latency": {"seconds": 1.5}}, "timed": "a clip", "machine": {"cores": 2, "processor": "x"}}
-    more = {"cycle": cycle.cycle, "artifact": artifact, "robustness": robustness or {"challenger": []}, "challenger_sha256": "b" * 64}
-    write_json(root / "reports/evaluation.json", found | more)
+    beside = {"cycle": cycle.cycle, "artifact": artifact, "robustness": robustness or {"challenger": []}, "challenger_sha256": "b" * 64}
+    write_json(root / "reports/evaluation.json", found | beside | (more or {}))
     return write_report(root, cycle).read_text(encoding="utf-8")
 
 
@@ -80,6 +104,23 @@ def test_met_before_is_what_the_champion_has_met(tmp_path: Path) -> None:
     assert "New here: neural. " in page and "Too few to be judged until now: blend. " in page and "New here: blend" not in page
     first = replace(CYCLE, base_model="", base_cycle="")
     assert met(page_of(tmp_path, first, champion=False)) == {"swap": "no", "blend": "no", "neural": "no", "unknown": "–"}
+
+
+@pytest.mark.parametrize(("by", "words"), [
+    ("white-box PGD", "Under white-box PGD, on 8 clips."),
+    ("white-box PGD and black-box Square", "Under white-box PGD and black-box Square, the worst of them, on"),
+])  # fmt: skip
+def test_one_attack_alone_is_not_the_worst_of_several(tmp_path: Path, by: str, words: str) -> None:
+    point = {"eps": 0.00784, "balanced_accuracy": 0.6, "evasion": 0.4, "framing": 0.4}
+    about = {"by": by, "n": 8, "challenger": [point], "champion": [], "masked": [], "transfer": {}}
+    assert words in page_of(tmp_path, CYCLE, champion=True, robustness=about)
+
+
+def test_no_headline_speaks_of_an_auc_that_nothing_has() -> None:
+    """With one class in the holdout it said `AUC – (champion –)`."""
+    none = {"value": None, "low": None, "high": None, "n": 20}
+    about = {"overall": {"challenger": {"auc": none}, "champion": {"auc": none}}, "new_generators": {"swap": {"champion": none, "challenger": none}}}
+    assert headlines(about, CYCLE) == []
 
 
 @pytest.mark.parametrize(("attackers", "judged"), [(("parent", "independent"), "a model trained apart"), (("parent",), "the model this one grew out of")])
@@ -214,10 +255,25 @@ def test_a_model_that_was_rolled_back_or_followed_is_not_said_to_serve(tmp_path:
             "promotion", cycle=cycle, model_sha256=digit * 64, path=f"models/{cycle}", previous_sha256="", who="vigil", why="every gate passed", card_sha256=""
         )
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
-    assert "promoted" in page and "the new champion serves" in page and "not judged" not in page, "decided, and not closed yet"
+    assert "promoted" in page and BECAME in page and "not judged" not in page, "decided, and not closed yet"
     journal.append("rollback", cycle="2026-W47.1", model_sha256="1" * 64, path="models/2026-W47.1", who="ana", why="false alarms")
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
-    assert "Nothing: 2026-W47.1 serves now" in page and "the new champion serves" not in page
+    assert "when this page was written, 2026-W47.1 served" in page and BECAME not in page
+
+
+def test_the_kept_page_of_an_earlier_champion_does_not_say_that_it_serves(tmp_path: Path) -> None:
+    """It did, with the command that takes down the one that serves by now, which it does not name; and Evidently's page is not where it is kept."""
+    journal, columns = Journal(tmp_path), [{"column": "yaw", "method": "ks", "p_value": 0.5, "drifted": False}]
+    for number, cycle in enumerate((replace(CYCLE, cycle="2026-W46.1"), replace(CYCLE, cycle="2026-W47.1"), CYCLE)):
+        journal.append("cycle_opened", **cycle.as_dict(), fingerprint="f", scheduled=False, week="")
+        journal.append(
+            "promotion", cycle=cycle.cycle, model_sha256=f"{number:064}", path=f"models/{cycle.cycle}", previous_sha256="", who="v", why="", card_sha256=""
+        )
+        write_json(tmp_path / "reports/drift/drift.json", {"cycle": cycle.cycle, "status": "no reference", "columns": columns})
+        write_report(tmp_path, cycle)
+    page = Path(report_of(tmp_path, "2026-W47.1")["report"]).read_text(encoding="utf-8")
+    assert BECAME in page and "What serves now: vigil models. While it is this one" in page and "beside this one" not in page
+    assert "reports/drift/evidently.html of the workspace until the next cycle." in page, "no model was judged: MLflow has no run of it"
 
 
 def test_what_a_person_dropped_needs_no_look_at_its_data_checks(tmp_path: Path) -> None:
@@ -228,6 +284,31 @@ def test_what_a_person_dropped_needs_no_look_at_its_data_checks(tmp_path: Path) 
     journal.append("cycle_held", cycle=CYCLE.cycle, reason="dropped by ana", defer=False)
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
     assert "Nothing: what came in was dropped" in page and "Look at the data checks" not in page and "dropped by ana" in page
+
+
+SETS = {
+    "cycle": CYCLE.cycle,
+    "train_rows": 36,
+    "counts": {"train": {"role": {"new": 36}, **dict.fromkeys(("clips", "units", "people", "new"), 36), "label": {}, "generator": {}}},
+}
+
+
+def test_a_cycle_that_was_cut_short_goes_on_and_does_not_blame_its_media(tmp_path: Path) -> None:
+    """Killed in stage `evaluate`, it said to mend the media or to drop them, beside checks that were all met, and that nothing was trained."""
+    Journal(tmp_path).append("cycle_opened", **CYCLE.as_dict(), fingerprint="f", scheduled=False, week="2026-W48")
+    write_json(tmp_path / "data/sets/report.json", SETS)
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert "not finished</strong>" in page and "Run vigil retrain: it goes on" in page and "Look at the data checks" not in page
+    assert "36 clips were drawn to train:" in page and "nothing was trained" not in page
+    Journal(tmp_path).append("cycle_held", cycle=CYCLE.cycle, reason="another champion leads", defer=True)
+    assert "not finished" not in write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    write_json(tmp_path / REFUSED, {"cycle": CYCLE.cycle, "results": [{"gate": "labels", "verdict": "fail", "reason": "x", **dict.fromkeys(ROW)}]})
+    assert "drawn to train (and nothing was trained)" in write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+
+
+def test_what_was_put_off_unjudged_is_not_blamed_either() -> None:
+    assert next_step("held", {}, deferred=True).endswith("What came in is judged again beside the next media.")
+    assert "vigil batches" in next_step("held", {})
 
 
 def test_the_report_of_the_last_cycle_is_not_of_one_that_was_never_opened(tmp_path: Path) -> None:
