@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import OperationalError
 
 from feedback.database import Database, now
 from feedback.tables import AUDIT
 
 FIRST = "0" * 64
 PAGE = 5000
+UNREADABLE = "Could not decode"  # SQLite's word for bytes that are no text
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,9 @@ def verify(database: Database, expect_last: str = "") -> Verified:
             try:
                 rows = connection.execute(select(AUDIT).where(AUDIT.c.number > count).order_by(AUDIT.c.number).limit(page)).mappings().all()
                 sealed = [_hash(dict(row)) for row in rows]
-            except (ValueError, TypeError):  # of a page that cannot be read, each entry before the one that cannot
+            except (ValueError, TypeError, RecursionError, OperationalError) as problem:  # of a page that cannot be read, each entry before the one that cannot
+                if isinstance(problem, OperationalError) and UNREADABLE not in str(problem):
+                    raise
                 if page == 1:
                     return Verified(count, previous, count + 1, "the entry or one before it was changed: it cannot be read")
                 page = 1

@@ -137,6 +137,15 @@ class Cases:
         with self.database.read() as connection:
             return self._get(connection, case_id)
 
+    def standing_of(self, connection: Connection, actor: Actor, sha256: str) -> tuple[str, str]:
+        """State and label of a file's case as this actor may know them, a gold one disguised; ("", "") where there is none."""
+        case_id = connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none()
+        found = None if case_id is None else self._get(connection, str(case_id))
+        if found is None:
+            return "", ""
+        shown = disguised(found, actor.user_id, self.settings.queue.reviewers_needed)
+        return str(shown["state"]), str(shown["label"])
+
     def counts(self) -> dict[str, int]:
         """How many cases are in each state, and how many labels wait for training."""
         with self.database.read() as connection:

@@ -295,9 +295,9 @@ class Detections:
                 if {name: before[name] for name in said} != said:
                     raise ValueError("It is disputed already, and people are asked to look. What was said first stands.")
                 return row
-            known = connection.execute(select(CASES.c.state, CASES.c.label).where(CASES.c.sha256 == row["sha256"])).one_or_none()
-            if known is not None and known.state in ASKED_BEFORE:
-                raise ValueError(ASKED_BEFORE[known.state].format(label=SAW.get(known.label, "")))
+            state, label = self.cases.standing_of(connection, actor, row["sha256"])
+            if state in ASKED_BEFORE:
+                raise ValueError(ASKED_BEFORE[state].format(label=SAW.get(label, "")))
             answer["dispute"] = {**said, "at": now()}
             case_id = self.cases.open_for(connection, row, answer, "disputed")
             connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(case_id=case_id, answer=answer))
@@ -368,7 +368,7 @@ def _held(worker: str) -> Any:
 
 
 def _query() -> Any:
-    return select(DETECTIONS, MEDIA.c.state.label("media_state"), CASES.c.state.label("case_state"), CASES.c.label.label("case_label")).select_from(
+    return select(DETECTIONS, MEDIA.c.state.label("media_state"), CASES.c.state.label("case_state")).select_from(
         DETECTIONS.join(MEDIA, MEDIA.c.sha256 == DETECTIONS.c.sha256).outerjoin(CASES, CASES.c.id == DETECTIONS.c.case_id)
     )
 

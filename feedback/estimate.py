@@ -2,15 +2,15 @@
 
 Only verdicts that were drawn at random for review (`audited`, feedback/work/judging.py) correct the estimate: cases that were uncertain,
 novel or disputed were chosen because something was odd about them, and would make every model look bad. One that was drawn and is disputed
-too stays in, or the errors would leave the sample first; and it is asked about first, so that of those drawn only what came before the oldest
-that waits for an answer counts, or the errors would enter the sample first. Where the part that is drawn was another meanwhile, each stands for
-as many as it was drawn from. Uncertain verdicts claim nothing and are left out of both; the share
-of fakes is that of all the traffic, them too, since what is left once the middle is cut away looks surer than it is. A file that was sent several
-times counts once a model, and was drawn or not once a model; one that the service brought out of a batch, and nobody sent, does not count.
+too stays in, or the errors would leave the sample first; and it is asked about first, so that those drawn count from the first on as far as nearly
+all have their answer, or the errors would enter the sample first. Where the part that is drawn was another meanwhile, each stands for as many as it
+was drawn from. Uncertain verdicts claim nothing and are left out of both; the share of fakes is that of all the traffic, them too, since what is
+left once the middle is cut away looks surer than it is. A file that was sent several times counts once a model, and was drawn or not once a model;
+one that the service brought out of a batch, and nobody sent, does not count.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
 from statistics import median
 from typing import Any
 
@@ -23,12 +23,13 @@ from feedback.tables import CASES, DETECTIONS, SENT
 from model.estimate import Moments, at_share, estimate, expected_right, share_of_fakes
 
 STEPS = 500  # of p_fake from 0 to 1
+WAITING = 0.1  # of those drawn, for a third reviewer who never comes: at worst the errors answered look a ninth more than they are
 
 
 def by_model(database: Database, days: int) -> list[dict[str, Any]]:
     """Of the last days, the model that answered last first: {"model_sha256", "last", "ahead", and what model/estimate.py's Estimated holds}.
 
-    `ahead`: drawn verdicts that people have answered before an older one, and that count once that is answered too.
+    `ahead`: drawn verdicts that people have answered before older ones, and that count once most of these are answered too.
     """
     first = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
     said = (
@@ -67,7 +68,7 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
         expected = expected_right(at_share(p_fake, share), [one == "fake" for one in verdicts])
         of_all = Moments.of_sums(sum(times), float(np.average(expected, weights=times)), float(np.average(expected**2, weights=times)))
         of_draw = [row[1:] for row in labels if row[0] == sha256]
-        known = [(p, said, bool(right), part) for p, said, right, _, part in takewhile(lambda row: not row[3], of_draw)]
+        known = [(p, said, bool(right), part) for p, said, right, is_open, part in of_draw[: _answered([row[3] for row in of_draw])] if not is_open]
         ahead = sum(not row[3] for row in of_draw) - len(known)
         drawn_expected = expected_right(at_share([p for p, *_ in known], share), [said for _, said, *_ in known])
         stands_for = [1 / part if part else None for *_, part in known]  # None: of before it was noted, which is as most were drawn
@@ -76,3 +77,9 @@ def by_model(database: Database, days: int) -> list[dict[str, Any]]:
         if one is not None:
             found.append({"model_sha256": sha256, "last": max(last), "ahead": ahead, **one.as_dict()})
     return sorted(found, key=lambda row: str(row["last"]), reverse=True)
+
+
+def _answered(still_open: Sequence[bool]) -> int:
+    """How many of what was drawn, in order, are as good as all answered: the most of which at most WAITING are open."""
+    waiting = np.cumsum(np.asarray(still_open, dtype=int)) <= WAITING * np.arange(1, len(still_open) + 1)
+    return int(np.flatnonzero(waiting)[-1]) + 1 if waiting.any() else 0

@@ -38,7 +38,7 @@ ROLLBACK_SECONDS = 300
 EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", "mode", "model", "cycle", "sha256", "bytes", "case_id", "reason")
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
 _THREE_LINES = re.compile(r"^(\S.*)\n  Why:  ((?:.|\n)*?)\n  Next: (.*)", re.MULTILINE)
-_OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id", "case_state", "case_label")
+_OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id", "case_state")
 _INNER = ("audit_fraction",)  # of an answer
 
 
@@ -453,7 +453,9 @@ class Service:
         """A detection, and how its case stands for who may not read it: a reviewer would learn from it which cases are known ones."""
         if may(actor, "case.read"):
             return self._shown(row)
-        people = {"open": "asked", "decided": row["case_label"]}.get(row["case_state"] or "", "")
+        with self.database.read() as connection:
+            state, label = self.cases.standing_of(connection, actor, row["sha256"])  # of the content, whichever upload opened its case
+        people = label if state == "decided" else "asked" if row["case_state"] == "open" else ""
         return self._shown(row) | {"people": people}
 
     def _shown(self, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ clip moves, never the picture. Where it tells a forger's fakes from reals of oth
 forger: decoders that lost colour were found so, and a swap whose faces were blurs.
 """
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FRAMES, FOLDS, FEWEST = 150, 5, 20  # frames a class at most, and how few clips of a forger say nothing
+BY_CHANCE = 0.025  # that people fall into one of the two perfect orders: of five and five 1 in 126
 NUMBERS = ("frames", "face_px", "start_seconds", "end_seconds")  # what a file says of itself
 BANDS = ((0.05, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.8))  # of the spectrum, in cycles a pixel
 # what `statistics` gives, in its order
@@ -192,11 +194,15 @@ def forest_auc(seen: NDArray[np.float64], fake: NDArray[np.bool_], people: NDArr
 
 
 def _ends(value: float, fake: NDArray[np.bool_], said: NDArray[np.float64], people: NDArray[Any]) -> tuple[float, float]:
-    """The 95% interval of an AUC. One of 0 or 1 shows no spread; it has that of a share of the people of the poorer class."""
+    """The 95% interval of an AUC. One of 0 or 1 shows no spread: where chance alone hardly ever puts so many people in such an order, it is what it is;
+    else it has that of a share of the people of the poorer class."""
     from model.metrics import wilson
     from model.paired import auc_bounds
 
-    fewest = min(len(set(people[fake])), len(set(people[~fake])))
+    fakes, reals = len(set(people[fake])), len(set(people[~fake]))
+    if value in (0.0, 1.0) and 2 / math.comb(fakes + reals, fakes) <= BY_CHANCE:
+        return value, value
+    fewest = min(fakes, reals)
     return auc_bounds(fake, said, people) or wilson(round(value * fewest), fewest) or (0.0, 1.0)
 
 

@@ -27,7 +27,7 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     plan = make_plan(events, settings, pending_files=files, pending_cases=cases, left=unjournalled(root), force=force)
     unread = tuple(f"{source}: {why}" for source, why in problems.items())
     due = due_week(events, settings.schedule, now)
-    work = how_much(events, settings, plan, due or iso_week(now, settings.schedule.timezone))
+    work = how_much(events, settings, plan, iso_week(now, settings.schedule.timezone))  # of a run by hand
     start = what_starts(events, settings, now, scheduled=True, reviews=waiting_reviews(root, settings))
     return replace(plan, work=work.kind, work_why=work.why, due=due or "", timer=start.why, unread=unread)
 

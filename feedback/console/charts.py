@@ -88,7 +88,7 @@ def _estimated(models: list[dict[str, Any]]) -> None:
             looked = f"{row['right']} of {row['labels']} right" if row["labels"] else "none yet"
             trust = "corrected by them" if row["corrected"] else f"not corrected: {LEAST_LABELS - row['labels']} more are needed"
             if row["ahead"] and not row["corrected"]:
-                trust += f" ({row['ahead']} more count once an older one is answered)"
+                trust += f" ({row['ahead']} more count once older ones are answered)"
             between = f"{percent(row['value'], 1)} ({percent(row['low'], 1)} to {percent(row['high'], 1)})"
             rows.append([row["model_sha256"][:12], f"{row['n']:,}", between, looked, trust])
         table("Estimated accuracy by model", ["Model", "Verdicts", "Right, estimated", "Looked at", "Estimate"], rows)

@@ -278,6 +278,18 @@ def test_where_one_reviewer_decides_no_list_tells_the_gold_case(make: Make) -> N
 
 
 # -- opening ------------------------------------------------------------------------------------------------------------------
+def test_a_dispute_does_not_tell_a_gold_case_from_one_that_its_reviewer_has_decided(tmp_path: Path) -> None:
+    world = World(tmp_path / "w", queue__reviewers_needed=1)
+    plain, gold = (world.upload(JPEG + name, verdict="fake")[1] for name in (b"plain", b"gold"))
+    world.cases.set_gold(world.ann, gold, "real")
+    for case_id in (plain, gold):
+        world.cases.review(world.ann, case_id, "real")
+    with world.database.read() as connection:
+        seen = [world.cases.standing_of(connection, world.ann, world.case(case_id)["sha256"]) for case_id in (plain, gold)]
+        assert seen == [("decided", "real")] * 2 and world.cases.standing_of(connection, world.bob, world.case(gold)["sha256"])[0] == "open"
+    world.close()
+
+
 def test_one_file_is_one_case_and_a_dispute_becomes_its_reason(world: World) -> None:
     first = world.upload(JPEG + b"one")
     again = world.upload(JPEG + b"one", owner=world.cy, reason="disputed", verdict="real")

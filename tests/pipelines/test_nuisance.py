@@ -136,3 +136,15 @@ def test_a_forest_fails_a_set_that_leaks_and_not_one_of_few_people_that_does_not
     seen = [verdict(seed) for seed in range(20)]
     assert set(seen) == {"fail"} if leak else "fail" not in seen
     assert leak or people > 10 or "undecided" in seen
+
+
+def test_an_order_without_a_mistake_is_no_less_believed_than_one_with_some() -> None:
+    """It has no spread, and was taken for a share of ten people, whose low end lay below the bound: the clearest leak of all was not one."""
+    fake, people = np.arange(20) >= 10, np.arange(20).astype(str).repeat(8)
+    seen = np.random.default_rng(0).normal(0, 1, (20, 4))
+    seen[:, 0] += 100 * fake
+    found = forest_auc(seen.repeat(8, axis=0), fake.repeat(8), people, 0, trees=40, leaf=3)
+    assert found["value"] == 1 and told_apart("it", found, 0.8, "it leaks")["verdict"] == "fail"
+    two = np.isin(people, ("0", "10"))
+    few = forest_auc(seen.repeat(8, axis=0)[two], fake.repeat(8)[two], people[two], 0, trees=8, leaf=3)
+    assert told_apart("it", few, 0.65, "it leaks")["verdict"] != "fail"
