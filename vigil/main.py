@@ -132,6 +132,7 @@ def _of_all_verbs(
 
 def main() -> None:
     """Run the command line. A failure prints three lines (what, why, next) and no traceback; Ctrl-C and SIGTERM are a pause."""
+    _open_closed_streams()
     from flows.environment import pause_on_signals
 
     set_quiet_environment()
@@ -177,6 +178,16 @@ def main() -> None:
             problem.show()  # type: ignore[attr-defined]
             sys.exit(2)
         _unexpected(problem)
+
+
+def _open_closed_streams() -> None:
+    """Let a stream that the launcher closed lead nowhere, in our children too: else the next file that is opened has its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def _account() -> str:

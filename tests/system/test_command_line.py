@@ -709,6 +709,16 @@ def test_what_the_terminal_has_no_letters_for_is_no_failure(tmp_path: Path, enco
         assert r"\u65e5\u672c" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_launcher_closed_is_no_fault_of_a_file(tmp_path: Path, closed: str):
+    """A good labels.csv was said to be unreadable: "Bad file descriptor"."""
+    open_workspace(tmp_path / "w", "demo")
+    make_sample_media(tmp_path / "clips", people=2, clips_per_person=1, seconds=0.5, fakes={}, seed=5)
+    words = shlex.join([sys.executable, "-m", "vigil", "ingest", "../clips/labels.csv"])
+    assert subprocess.run(["sh", "-c", f"{words} {closed}"], cwd=tmp_path / "w", timeout=300).returncode == 0
+    assert [event["fields"]["samples"] for event in events(tmp_path / "w", "batch_added")] == [2]
+
+
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
 def test_sigterm_is_a_pause_too(tmp_path: Path):
     """Of every command, as `vigil --help` says: a service manager sends it."""
