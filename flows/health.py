@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.environment import OWNER_TAG, owner_tags
+from flows.environment import OWNER_TAG, owner_tags, start_private_server
 from workspace.cycle import iso_week, week_ahead
 from workspace.errors import VigilError, WorkspaceError, first_few
 from workspace.journal import Journal
@@ -46,6 +46,7 @@ def _close_prefect_runs(root: Path) -> list[str]:
         return []
     import httpx
 
+    start_private_server()  # else the client starts one that hears our Ctrl-C, and then waits for it for two minutes
     try:
         return asyncio.run(_crash_running_flows(str(root.resolve()), set(owner_tags(root))))
     except httpx.HTTPError as problem:

@@ -79,6 +79,7 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
         if not deaf:
             signal.signal(signal.SIGINT, tell_paused)  # finished: let DVC record it, and the flow pause after it
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would strike in Python's own end, which tells of it by a traceback
         tell_paused()
         sys.exit(PAUSED)
     except VigilError as problem:

@@ -2,6 +2,7 @@
 
 import io
 import json as jsonlib
+import os
 import shlex
 import sys
 from contextlib import suppress
@@ -131,6 +132,7 @@ def _of_all_verbs(
 
 def main() -> None:
     """Run the command line. A failure prints three lines (what, why, next) and no traceback; Ctrl-C and SIGTERM are a pause."""
+    _open_closed_streams()
     from flows.environment import pause_on_signals
 
     set_quiet_environment()
@@ -142,6 +144,8 @@ def main() -> None:
         code = app(standalone_mode=False) or 0  # an Exit's code comes back as the value, Ctrl-C as 130
         if code == PAUSED:
             raise KeyboardInterrupt
+        if sys.stdout:
+            sys.stdout.flush()  # here: Python's own end would tell of what cannot be written by a traceback
         sys.exit(code)
     except VigilError as problem:
         print(problem, file=sys.stderr)
@@ -155,8 +159,11 @@ def main() -> None:
         sys.exit(PAUSED)
     except BrokenPipeError:
         sys.stderr.close()
+        _drop_output()
         sys.exit(1)
     except OSError as problem:
+        if problem.filename is None and _output_fails():
+            _silent_output(problem)
         if problem.filename is None or _unwritable(problem):
             _unexpected(problem)
         unusable = VigilError(  # a path that a person named, as a rule
@@ -171,6 +178,16 @@ def main() -> None:
             problem.show()  # type: ignore[attr-defined]
             sys.exit(2)
         _unexpected(problem)
+
+
+def _open_closed_streams() -> None:
+    """Let a stream that the launcher closed lead nowhere, in our children too: else the next file that is opened has its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def _account() -> str:
@@ -201,6 +218,28 @@ def _unwritable(problem: BaseException | None) -> str:
             return f"SQLite: {problem}"
         problem = problem.__cause__ or problem.__context__
     return ""
+
+
+def _output_fails() -> bool:
+    """Whether standard output takes nothing more: the disk of its file is full, its terminal is gone."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def _silent_output(problem: OSError) -> NoReturn:
+    look = "Look first, with `vigil status`, `vigil batches`, `vigil models`, `vigil users` or `vigil keys`, before you run the same command again."
+    why = f"standard output: {problem.strerror or problem}; what was asked for may be done all the same"
+    print(VigilError("The output could not be written.", why=why, next_step=look), file=sys.stderr)
+    _drop_output()
+    sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Let what is left of the output lead nowhere: Python tries to write it at its end, and then tells of it by a traceback and a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _unexpected(problem: Exception) -> NoReturn:

@@ -710,11 +710,11 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(
             f"Cannot read the settings {path}.", why=str(problem), next_step="Run `vigil init FOLDER` to make a workspace, or name one with --workspace."
         ) from problem
-    except YAMLError as problem:
+    except (YAMLError, ValueError, RecursionError) as problem:  # also a date that is none, a number of thousands of digits, thousands of brackets
         raise SettingsError(
             f"Cannot read the settings {path}.",
             why=f"not YAML: {problem}",
-            next_step='Mend the line named above (an address needs quotes: "http://host:5000"); `vigil init --print-params` prints a complete example.',
+            next_step='Mend what is named above (an address needs quotes: "http://host:5000"); `vigil init --print-params` prints a complete example.',
         ) from problem
     if isinstance(raw, dict) and "profile" in raw:  # else it is no settings file of any format
         refuse_other_format(Path(path))

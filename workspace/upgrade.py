@@ -77,7 +77,7 @@ def upgraded_params(text: str) -> tuple[str, Settings, list[str]]:
     try:
         mine = yaml.load(text)
         profile = mine["profile"] if isinstance(mine, MutableMapping) else None
-    except (YAMLError, KeyError) as problem:
+    except (YAMLError, KeyError, ValueError, RecursionError) as problem:  # as load_settings refuses them
         raise SettingsError("Cannot upgrade params.yaml. Nothing was changed.", why=f"not settings: {problem}", next_step="Mend the file.") from problem
     if profile not in PROFILES:
         raise SettingsError(

@@ -35,6 +35,7 @@ from vigil.demo import figures_of, run_demo
 from vigil.main import _unwritable
 from vigil.measuring import measured_sources
 from vigil.opening import open_workspace
+from vigil.people import add_user
 from vigil.scoring import expand
 from vigil.taking_in import named_sources
 from vigil.words import parse_columns, parse_fakes, parse_labels, source_name
@@ -324,6 +325,20 @@ def test_a_disk_without_room_is_no_mistake_of_vigil(tmp_path: Path):
         done = subprocess.run([sys.executable, "-m", "vigil", *words], cwd=root, preexec_fn=no_room, capture_output=True, text=True, timeout=300)
         assert done.returncode == 1 and "Make room on the disk" in done.stderr and "Next:" in done.stderr, (words, done.stderr)
         assert "Traceback" not in done.stderr and "mistake in Vigil" not in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_cannot_be_written_is_no_file_of_the_workspace(tmp_path: Path, unbuffered: str):
+    """A key whose text nobody saw is live, and one was told that the same command again loses nothing."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    add_user(root, load_settings(root / "params.yaml"), "ada", "", "ada@example.org", "viewer", "correct horse 9")
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "vigil", "keys", "add", "ada", "--name", "x", "-w", str(root)]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+    assert done.returncode == 1 and done.stderr.startswith("The output could not be written.\n"), done.stderr
+    assert "may be done all the same" in done.stderr and "`vigil keys`" in done.stderr and "Exception" not in done.stderr
+    assert len(vigil_json("keys", "-w", root)) == 1
 
 
 @pytest.mark.parametrize(
@@ -692,6 +707,16 @@ def test_what_the_terminal_has_no_letters_for_is_no_failure(tmp_path: Path, enco
         )
         assert done.returncode == (words != ["status"]) and "mistake in Vigil" not in done.stderr
         assert r"\u65e5\u672c" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_launcher_closed_is_no_fault_of_a_file(tmp_path: Path, closed: str):
+    """A good labels.csv was said to be unreadable: "Bad file descriptor"."""
+    open_workspace(tmp_path / "w", "demo")
+    make_sample_media(tmp_path / "clips", people=2, clips_per_person=1, seconds=0.5, fakes={}, seed=5)
+    words = shlex.join([sys.executable, "-m", "vigil", "ingest", "../clips/labels.csv"])
+    assert subprocess.run(["sh", "-c", f"{words} {closed}"], cwd=tmp_path / "w", timeout=300).returncode == 0
+    assert [event["fields"]["samples"] for event in events(tmp_path / "w", "batch_added")] == [2]
 
 
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")

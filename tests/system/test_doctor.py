@@ -1,14 +1,21 @@
 """What the doctor closes, in real records of runs: those that say RUNNING though the process that made them is gone."""
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from benchmarks.kills import Round, leftovers, strike
+from benchmarks.kills import Round, environment, leftovers, strike
 from tests.system.world import copy_workspace, events, vigil
-from tests.workspace.worlds import start_python
+from tests.workspace.worlds import start_python, wait_until
+from vigil.opening import open_workspace
+from workspace.lease import lease_holder
 from workspace.settings import load_settings
 
 
@@ -74,3 +81,19 @@ def test_a_run_of_another_machine_on_the_same_server_is_left_alone(ingested: Pat
     said, problem = process.communicate(timeout=120)
     assert said, problem
     assert json.loads(said.splitlines()[-1]) == {"mine": "Crashed", "of before": "Crashed", "of another": "Running"}
+
+
+def test_ctrl_c_while_prefects_server_starts_pauses_the_doctor(tmp_path: Path) -> None:
+    """The server died of it: the doctor waited two minutes for that, held the workspace meanwhile, and called it a mistake in Vigil."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    (root / ".vigil" / "prefect").mkdir()
+    (root / ".vigil" / "prefect" / "prefect.db").touch()  # as if a cycle had run
+    doctor = subprocess.Popen(
+        [sys.executable, "-m", "vigil", "doctor", "--fix", "-w", str(root)], stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment()
+    )
+    wait_until(lambda: [one for one in psutil.Process(doctor.pid).children() if "uvicorn" in one.cmdline()], 120)
+    os.killpg(doctor.pid, signal.SIGINT)  # as a terminal does
+    _, said = doctor.communicate(timeout=90)
+    assert doctor.returncode == 130 and "Paused." in said and "Traceback" not in said, said
+    assert lease_holder(root) is None

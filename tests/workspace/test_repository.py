@@ -328,6 +328,19 @@ def test_ctrl_c_in_any_moment_of_a_stage_pauses_and_the_next_call_goes_on(root: 
         assert reproduce(copy, "only") == ["only"]
 
 
+ONCE_MORE = f"""import atexit
+    atexit.register(lambda: {HIT.format("SIGINT")})
+    """
+
+
+def test_ctrl_c_once_more_while_a_stage_ends_is_no_traceback(root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It struck where Python waits for its threads, and said so."""
+    copy = one_stage(root, tmp_path / "w", in_its_work=ONCE_MORE + HIT.format("SIGINT"))
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(copy, "only")
+    assert "Exception ignored" not in capfd.readouterr().err and recorded(copy) == []
+
+
 SWALLOWED = f"""try:
         {HIT.format("SIGINT")}
     except BaseException:

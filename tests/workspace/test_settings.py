@@ -22,6 +22,7 @@ from workspace.settings import (
     parse_settings,
 )
 from workspace.settings_docs import settings_table
+from workspace.upgrade import upgraded_params
 
 
 def params(profile: str = "full") -> dict[str, Any]:
@@ -262,6 +263,17 @@ def test_a_file_that_is_no_settings_file_is_refused(tmp_path, content):
     (tmp_path / "params.yaml").write_bytes(content)
     with pytest.raises(SettingsError):
         load_settings(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("value", ["2020-13-45", "9" * 5000, "[" * 3000 + "]" * 3000], ids=["no date", "a long number", "deep"])
+def test_what_yaml_cannot_make_a_value_of_is_a_mistake_in_the_file_and_not_in_vigil(tmp_path, value):
+    text = compose_params("demo") + f"x: {value}\n"
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"params\.yaml") as refusal:
+        load_settings(tmp_path / "params.yaml")
+    assert "not YAML" in refusal.value.why
+    with pytest.raises(SettingsError, match=r"params\.yaml"):
+        upgraded_params(text)
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
