@@ -854,6 +854,7 @@ def test_no_answer_is_lost_in_silence_while_the_service_is_away(served: Service,
 
 def answer_out_of_order(served: Service, page: Browser) -> None:
     """Answer the only case left while the database answers no question about answers: it was never asked again, and all was said to be answered."""
+    page.until(lambda: len(served.by("rosa").get("/v1/queue").json()["cases"]) == 1, "the answers before it are written")
     with sqlite3.connect(served.log.parent / "workspace/feedback.db", isolation_level=None, timeout=60) as database:
         database.execute("ALTER TABLE reviews RENAME TO reviews_elsewhere")
         page.key("u")
@@ -886,6 +887,23 @@ def test_cases_that_were_passed_over_come_again_and_all_are_shown(served: Servic
             page.see(".review-place", "Case 1 of")
     page.see(".empty-what", "You have answered all that waits.")
     page.until(lambda: not served.by("rosa").get("/v1/queue").json()["cases"], "all answers are written")
+
+
+def test_who_sent_a_file_reads_how_it_stands_with_people(served: Service, page: Browser, picture: bytes) -> None:
+    """It said for ever that people are asked to look, and took a dispute that nobody was ever shown."""
+    sent = served.detect(picture + b"looked at").json()
+    page.log_in("vera")
+    page.open(f"/detections/{sent['id']}")
+    page.see(".verdict-words", "People are asked to look.")
+    served.review(sent["case_id"], "real")
+    page.open(f"/detections/{sent['id']}")
+    page.see(".verdict-words", "People have looked at it and say that it is real.")
+    assert "This verdict is wrong" not in page.driver.page_source
+    again = served.detect(picture + b"looked at").json()
+    assert served.client.get(f"/v1/detections/{again['id']}").json()["people"] == "real", "of the content, whoever sent it and when"
+    refused = served.client.post(f"/v1/detections/{again['id']}/dispute", json={"claim": "fake"})
+    assert refused.status_code == 409 and "say that it is real" in refused.json()["detail"]
+    assert "people" not in served.by("rob").get(f"/v1/detections/{again['id']}").json(), "a reviewer would learn which cases are known ones"
 
 
 def test_the_theme_is_remembered(page: Browser) -> None:
