@@ -284,9 +284,9 @@ class Weeks(RuleBasedStateMachine):
                 assert deferred < set(event["judged"]), f"{event['cycle']} judged {event['judged']} while {deferred} were deferred"
         waiting = {name: batch for name, batch in batch_states(self.events()).items() if batch.state == "deferred"}
         assert all(self.loop.quality[name] in (GOOD, SPARSE) or batch.put_off for name, batch in waiting.items())
-        running = open_cycle(self.events())
+        running, closed = open_cycle(self.events()), [one for one in cycles(self.events()) if one.closed]
         for name, batch in waiting.items():
-            judged_by = [one.cycle for one in cycles(self.events()) if one.closed and name in one.judged]
+            judged_by = [one.cycle for one in closed if name in one.judged]
             assert batch.why.split()[0] in {*judged_by[-1:], running.cycle if running else ""}, f"{name} has the reason of an earlier cycle: {batch.why}"
 
     @invariant()
