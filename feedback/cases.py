@@ -23,6 +23,7 @@ from workspace.settings import FeedbackSettings
 UNSCORED = ("", "unlabelled", "conflict")  # not asked because of a score
 LABELS = ("real", "fake", "unsure")
 TRAINING_LABELS = ("real", "fake")
+SAW = {"real": "say that it is real", "fake": "say that it is fake", "unsure": "could not tell"}  # of people, in a sentence
 PATIENT = ("uncertain", "unlabelled")  # reasons of which there may be very many: they leave room for the others
 MOST_REVIEWS = 3
 LOOKED_AT = 400  # open cases that an order is made of; the likeness of each to each costs their square
@@ -139,11 +140,12 @@ class Cases:
 
     def standing_of(self, connection: Connection, actor: Actor, sha256: str) -> tuple[str, str]:
         """State and label of a file's case as this actor may know them, a gold one disguised; ("", "") where there is none."""
-        case_id = connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none()
-        found = None if case_id is None else self._get(connection, str(case_id))
-        if found is None:
+        case = connection.execute(select(CASES.c.id, CASES.c.state, CASES.c.label, CASES.c.gold).where(CASES.c.sha256 == sha256)).one_or_none()
+        if case is None:
             return "", ""
-        shown = disguised(found, actor.user_id, self.settings.queue.reviewers_needed)
+        if not case.gold:  # as it is: a detection is asked for often, and seldom has a gold case
+            return str(case.state), str(case.label)
+        shown = disguised(self._get(connection, case.id) or {}, actor.user_id, self.settings.queue.reviewers_needed)
         return str(shown["state"]), str(shown["label"])
 
     def counts(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
 from feedback import audit
 from feedback.access import Actor
+from feedback.cases import SAW
 from feedback.database import Database, moment_of, new_id, now
 from feedback.keep import UNSURE, MediaStore, StoreSilent
 from feedback.retention import Retention
@@ -36,7 +37,6 @@ ASKED_BEFORE = {
     "decided": "People have looked at this file already, and {label}.",
     "quarantined": "The case of this file is in quarantine: nobody is asked until it is released.",
 }  # the states of a case in which a dispute would be shown to nobody
-SAW = {"real": "say that it is real", "fake": "say that it is fake", "unsure": "could not tell"}
 UNREADABLE = "looking at this file has failed {attempts} times, most likely because of what is in it: it is marked unreadable"
 
 

@@ -282,7 +282,6 @@ def settle_batches(root: Path, settings: Settings, journal: Journal, cycle: Cycl
 
     What was deferred once has passed all other gates (unless it was only put off): it stays so, whatever holds a later cycle that it comes along with, up to
     `policy.deferrals` cycles.
-
     Returns the reason as a person is told it: with what is judged again, where something is.
     """
     events = journal.events()

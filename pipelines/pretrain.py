@@ -113,22 +113,15 @@ def same_shape(one: "ResNeXtLSTM", other: "ResNeXtLSTM") -> bool:
     return shapes[0] == shapes[1]
 
 
-def has_weights(root: Path, cycle: Cycle) -> bool:
-    """Whether the base model, where there is one, can be trained on: an imported ONNX file cannot."""
-    from model.card import trainable
-
-    return cycle.base_cycle != IMPORTED or trainable(root / "build/base")
-
-
 def load_base(root: Path, cycle: Cycle) -> "ResNeXtLSTM | None":
     """The base model, checked against the cycle's sha256; None for a first model, and where the base has no weights (an imported ONNX file)."""
-    from model.card import verify
+    from model.card import trainable, verify
     from model.checkpoint import load_model
 
     folder = root / "build/base"
     if not cycle.base_model:
         return None
-    if not has_weights(root, cycle):
+    if cycle.base_cycle == IMPORTED and not trainable(folder):
         verify(folder)
         print("The champion is an imported ONNX file: this model starts from nothing.", flush=True)
         return None

@@ -6,6 +6,7 @@ from typing import Any
 from nicegui import ui
 from nicegui.element import Element
 
+from feedback.cases import SAW
 from feedback.console import PATH
 from feedback.console.detect import LOOK_SECONDS, POLICY_WORDS
 from feedback.console.layout import REFUSALS, View, explain, page, say
@@ -16,12 +17,7 @@ from feedback.report import band_of, limits_of
 from feedback.service import Service
 from workspace.errors import DatabaseSilent
 
-PEOPLE = {
-    "asked": "People are asked to look.",
-    "real": "People have looked at it and say that it is real.",
-    "fake": "People have looked at it and say that it is fake.",
-    "unsure": "People have looked at it and could not tell.",
-}
+PEOPLE = {"asked": "People are asked to look."} | {label: f"People have looked at it and {saw}." for label, saw in SAW.items()}
 SAYS = {
     "real": "The model found no sign of a forgery that it knows.",
     "fake": "The model found signs of a forgery.",
@@ -207,7 +203,7 @@ def _actions(service: Service, view: View, found: dict[str, Any]) -> None:
                 link("Its case", f"{PATH}/cases/{found['case_id']}", "button")
         if found.get("dispute"):
             tag("p", f"Disputed: said to be {found['dispute']['claim']}.", "notice")
-        elif view.may("detection.dispute", owner) and found["media_state"] != "deleted" and found.get("people") not in ("real", "fake", "unsure"):
+        elif view.may("detection.dispute", owner) and found["media_state"] != "deleted" and found.get("people") not in SAW:
             with tag("details"):
                 tag("summary", "This verdict is wrong")
                 with Form(lambda given: _dispute(service, view, found["id"], given)):
