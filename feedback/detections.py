@@ -291,13 +291,14 @@ class Detections:
             if row["verdict"] == claim:
                 raise ValueError(f"The verdict is {claim!r} already: with that claim there is nothing to dispute.")
             answer, said = dict(row["answer"] or {}), {"claim": claim, "note": note[:2000]}
-            if before := answer.get("dispute"):
-                if {name: before[name] for name in said} != said:
-                    raise ValueError("It is disputed already, and people are asked to look. What was said first stands.")
+            before = answer.get("dispute")
+            if before and {name: before[name] for name in said} == said:
                 return row
             state, label = self.cases.standing_of(connection, actor, row["sha256"])
             if state in ASKED_BEFORE:
                 raise ValueError(ASKED_BEFORE[state].format(label=SAW.get(label, "")))
+            if before:
+                raise ValueError("It is disputed already, and people are asked to look. What was said first stands.")
             answer["dispute"] = {**said, "at": now()}
             case_id = self.cases.open_for(connection, row, answer, "disputed")
             connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(case_id=case_id, answer=answer))

@@ -249,6 +249,8 @@ def test_what_people_have_decided_is_told_and_not_disputed(line: Line, label: st
     with pytest.raises(ValueError, match=told):
         line.queue.dispute(line.world.sender, again, "real")
     assert "dispute" not in (line.queue.get(again) or {})["answer"]
+    with pytest.raises(ValueError, match=told):  # the upload that was disputed before they decided
+        line.queue.dispute(line.world.ann, job, "real", "other words")
 
 
 STEPS = st.lists(st.sampled_from(["send", "claim a", "claim b", "finish a", "finish b", "late", "give back a", "die b"]), max_size=40)
