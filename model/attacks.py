@@ -1,4 +1,4 @@
-"""Attacks on whole clips, in pixels of [0,1], by torchattacks, and how strong they were: PGD (Madry et al. 2018), FGSM,
+"""Attacks on whole clips, in pixels of [0,1], by torchattacks, and how strong they were: PGD (Madry et al. 2018),
 APGD-CE (Croce & Hein 2020, no step size to choose) and Square (Andriushchenko et al. 2020, which never asks for a gradient).
 
 The network normalises inside, so eps is one of pixels. All frames of a clip are attacked together, through the LSTM.
@@ -82,11 +82,10 @@ def _made(kind: str, model: nn.Module, lengths: Tensor | None, border: float, fo
 
     eps, steps = force.eps, force.steps
 
-    if kind not in ("fgsm", *ATTACKS):
+    if kind not in ATTACKS:
         raise ValueError(f"no attack is called {kind!r}; there are {', '.join(ATTACKS)}")
-    if kind in ("fgsm", "pgd"):
-        view = TwoLogits(model, lengths, border)
-        made = torchattacks.FGSM(view, eps=eps) if kind == "fgsm" else torchattacks.PGD(view, eps=eps, alpha=force.step_size, steps=steps, random_start=True)
+    if kind == "pgd":
+        made = torchattacks.PGD(TwoLogits(model, lengths, border), eps=eps, alpha=force.step_size, steps=steps, random_start=True)
         return made  # type: ignore[no-any-return]
 
     def attack(clips: Tensor, labels: Tensor) -> Tensor:
@@ -240,11 +239,6 @@ def attack_clips(
     APGD and Square only push a clip over `border`, the raw logit at which the verdict turns.
     """
     return _attack(kind, model, clips, fake, lengths, _Force(eps, steps, 2.5 * eps / steps, restarts, seed), border)
-
-
-def fgsm(model: nn.Module, clips: Tensor, fake: Tensor, *, eps: float, lengths: Tensor | None = None) -> Tensor:
-    """As `pgd`, one full step along the gradient's sign (Goodfellow et al. 2015)."""
-    return _attack("fgsm", model, clips, fake, lengths, _Force(eps, 1, eps, 1, 0))
 
 
 def training_attack(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from model.attacks import ATTACKS, Stacked, TwoLogits, at_once, attack_clips, attackable, attacked_margins, fgsm, pgd, robust_curve, to_uint8, training_attack
+from model.attacks import ATTACKS, Stacked, TwoLogits, at_once, attack_clips, attackable, attacked_margins, pgd, robust_curve, to_uint8, training_attack
 from model.network import IMAGENET_MEAN, IMAGENET_STD
 from tests.model.toys import SIZE, lively_model, toy_clips
 
@@ -60,9 +60,9 @@ def test_eps_zero_is_the_clean_clip_even_for_a_model_left_in_training_mode():
 @pytest.mark.parametrize("eps", [1 / 255, 0.05, 0.5])
 def test_results_lie_in_the_unit_range_and_within_eps_of_the_clean_clip(eps):
     model, x = lively_model(), clips()
-    for found in (attack(model, x, eps, restarts=2), fgsm(model, x, FAKE, eps=eps)):
-        assert found.min() >= 0 and found.max() <= 1
-        assert (found - x).abs().max() <= eps + 1e-7
+    found = attack(model, x, eps, restarts=2)
+    assert found.min() >= 0 and found.max() <= 1
+    assert (found - x).abs().max() <= eps + 1e-7
 
 
 def test_many_large_steps_are_projected_round_the_clean_clip_and_not_round_the_last_step():
@@ -110,7 +110,6 @@ def test_modes_gradients_and_random_numbers_are_as_they_were():
     before = [(m.training, [p.requires_grad for p in m.parameters(recurse=False)]) for m in model.modules()]
     state, buffers = torch.get_rng_state(), {name: b.clone() for name, b in model.named_buffers()}
     attack(model, x)
-    fgsm(model, x, FAKE[:2], eps=EPS)
     robust_curve(model, x, FAKE[:2], [0.0, EPS], steps=2)
     training_attack(model, x, FAKE[:2], eps=EPS, steps=2, generator=torch.Generator().manual_seed(0))
     assert [(m.training, [p.requires_grad for p in m.parameters(recurse=False)]) for m in model.modules()] == before
@@ -132,7 +131,7 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(self.depth(self.frame(x.flatten(2))))[0][:, -1]).squeeze(1)
 
 
-@pytest.mark.parametrize("kind", ["fgsm", *ATTACKS, "training"])
+@pytest.mark.parametrize("kind", [*ATTACKS, "training"])
 def test_an_lstm_on_a_gpu_is_in_training_mode_at_each_gradient_and_nothing_else_is(kind, monkeypatch):
     """cuDNN refuses the gradient of an LSTM in eval mode; stochastic depth in training mode makes one random. torchattacks switches modes as it likes."""
     monkeypatch.setattr("model.attacks.by_cudnn", lambda module: True)
@@ -142,8 +141,6 @@ def test_an_lstm_on_a_gpu_is_in_training_mode_at_each_gradient_and_nothing_else_
     model.seen.clear()
     if kind == "training":
         training_attack(model, x, truth, eps=EPS, steps=2, generator=torch.Generator().manual_seed(0))
-    elif kind == "fgsm":
-        fgsm(model, x, truth, eps=EPS)
     else:
         attack_clips(kind, model, x, truth, eps=EPS, steps=2)
     assert {(lstm, others) for lstm, others, _ in model.seen} == {(True, False)}
