@@ -1,14 +1,15 @@
 """What the model page shows, from the journal and from the reports that each cycle's commit keeps. Changes nothing."""
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from workspace.errors import WorkspaceError
-from workspace.journal import Journal
+from workspace.journal import Event, Journal
 from workspace.revisions import git
-from workspace.state import cycles, model_states, promoted
+from workspace.state import IMPORTED, cycles, model_states, promoted
 
 FIGURES = ("auc", "balanced_accuracy", "recall", "fpr", "ece")
 
@@ -29,25 +30,45 @@ def _models(root: str, stamp: tuple[int, int]) -> dict[str, Any]:
 
 
 def read_models(root: Path) -> dict[str, Any]:
-    """Champion, previous, and every model with its role, the newest first; every cycle with what was decided and why."""
+    """Champion (`since`: what made it lead), previous, and every model with its role, the newest first; what was decided of models, by whom and why."""
     events = Journal(root).events()
     rows = [
         {"cycle": one.cycle, "role": one.role, "version": one.version, "model_sha256": one.model_sha256, "reason": one.why, "at": one.at}
         for one in reversed(model_states(events))
     ]
     newest = rows[0] if rows else None
+    leads = next((event for event in reversed(events) if event.kind in ("promotion", "rollback")), None)
     return {
         "champion": next((row for row in rows if row["role"] == "champion"), None),
+        "since": {**{name: leads[name] for name in ("cycle", "model_sha256", "who", "why")}, "at": leads.time} if leads else None,
         "previous": next((row for row in rows if row["role"] == "previous"), None),
         "challenger": newest if newest and newest["role"] in ("held", "candidate") else None,
         "can_roll_back": any(row["role"] in ("previous", "earlier") for row in rows),
         "models": rows,
-        "decisions": [
-            {"cycle": one.cycle, "outcome": one.outcome or "open", "reason": one.reason, "at": one.closed or one.opened, "batches": list(one.judged)}
-            for one in reversed(cycles(events))
-        ],
+        "decisions": decisions(events),
         "figures": figures(root),
     }
+
+
+def decisions(events: Sequence[Event]) -> list[dict[str, Any]]:
+    """What each cycle came to, and what people decided beside the cycles: rollback, import, bootstrap, override of a gate. Newest first."""
+    rows = [
+        {
+            "cycle": one.cycle,
+            "outcome": one.outcome or "open",
+            "reason": one.reason,
+            "at": one.closed or one.opened,
+            "batches": list(one.judged),
+            "who": "vigil",
+        }
+        for one in cycles(events)
+    ]
+    for event in events:
+        if event.kind in ("rollback", "override") or (event.kind == "promotion" and event["cycle"] == IMPORTED):
+            outcome = "imported" if event.kind == "promotion" else "bootstrap" if event.get("what") == "bootstrap" else event.kind
+            reason = f"{event['gate']} holds nothing until {event['until']}: {event['why']}" if outcome == "override" else event["why"]
+            rows.append({"cycle": event.get("cycle", ""), "outcome": outcome, "reason": reason, "at": event.time, "batches": [], "who": event["who"]})
+    return sorted(rows, key=lambda row: str(row["at"]))[::-1]
 
 
 def figures(root: Path) -> list[dict[str, Any]]:

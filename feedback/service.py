@@ -339,8 +339,8 @@ class Service:
         """What answers now; None until a model has. For anybody: /readyz shows it."""
         return dict(self.workers.model) if self.workers is not None and self.workers.model is not None else None
 
-    def rollback(self, actor: Actor, why: str, to: str = "") -> str:
-        """Serve an earlier champion again. Raises WorkspaceError with the reason where that cannot be."""
+    def rollback(self, actor: Actor, why: str, to: str = "", instead_of: str = "") -> str:
+        """Serve an earlier champion again, where `instead_of` still leads if it is named. Raises WorkspaceError with the reason where that cannot be."""
         authorize(actor, "model.rollback")
         name = self.account(actor)["user_name"]
         words = [sys.executable, "-P", "-m", "vigil", "models", "rollback", "--who", name, "--why", why, "--workspace", str(self.root)]
@@ -348,13 +348,13 @@ class Service:
         known, done = len(Journal(self.root).events()), None
         with contextlib.suppress(subprocess.TimeoutExpired):
             done = subprocess.run(  # in a session of its own: Ctrl-C in the service's terminal is no word about the model
-                words + (["--to", to] if to else []),
+                words + (["--to", to] if to else []) + (["--instead-of", instead_of] if instead_of else []),
                 capture_output=True, text=True, timeout=ROLLBACK_SECONDS, env=environment, check=False, start_new_session=True,
             )  # fmt: skip
         since = Journal(self.root).events()[known:]
-        if any(event.kind == "rollback" and (event["who"], event["why"]) == (name, why) for event in since):  # it stands, whatever failed after it
-            with self.database.write() as connection:
-                audit.append(connection, actor.who, "model.rollback", "model", {"to": to or "previous", "why": why})
+        if done_to := [event["cycle"] for event in since if event.kind == "rollback" and (event["who"], event["why"]) == (name, why)]:
+            with self.database.write() as connection:  # it stands, whatever failed after it
+                audit.append(connection, actor.who, "model.rollback", "model", {"to": done_to[0], "why": why})
         if done is None:
             late = f"`vigil models rollback` did not end within {ROLLBACK_SECONDS} s"
             raise WorkspaceError("It is not known whether the model was changed.", why=late, next_step="Look at `vigil models` before you try again.")

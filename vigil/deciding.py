@@ -173,7 +173,7 @@ def override_gate(root: Path, gate: str, who: str, why: str, days: int) -> str:
     return f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: {first}vigil retrain (--force where nothing is new), or the next week."
 
 
-def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> str:
+def roll_back(root: Path, settings: Settings, to: str, who: str, why: str, instead_of: str = "") -> str:
     """Serve an earlier champion again; returns the sentence for a person."""
     from flows.environment import prepare_environment
 
@@ -182,7 +182,8 @@ def roll_back(root: Path, settings: Settings, to: str, who: str, why: str) -> st
     from workspace.repository import commit_journal
 
     before = champion(Journal(root).events())
-    rollback(root, to or "previous", who=who, why=why)  # beside a running cycle, too: that one then cannot promote what it judged against another
+    # beside a running cycle, too: that one then cannot promote what it judged against another
+    rollback(root, to or "previous", who=who, why=why, instead_of=instead_of)
     events = Journal(root).events()
     leading = champion(events)
     commit_journal(root, f"rolled back to {leading.cycle if leading else to} ({who}: {why})")

@@ -786,13 +786,14 @@ def models_rollback(
     who: Who,
     why: Why,
     to: Annotated[str, typer.Option("--to", help="The cycle whose model serves again; else the previous champion.")] = "",
+    instead_of: Annotated[str, typer.Option("--instead-of", help="Only while this cycle's model is champion; refused where another leads.")] = "",
     workspace: WorkspaceOption = None,
 ) -> None:
     """Serve an earlier champion again, at once."""
     from vigil.deciding import roll_back
 
     root = _root(workspace)
-    print(roll_back(root, _settings(root), to, who, why))
+    print(roll_back(root, _settings(root), to, who, why, instead_of))
 
 
 @models_app.command("bootstrap")

@@ -174,11 +174,12 @@ def overridden(verdict: Mapping[str, Any], in_force: Mapping[str, Event]) -> tup
     return ({**verdict, "verdict": PASS, "results": rows}, used) if used else None
 
 
-def rollback(root: Path, to: str = "previous", *, who: str, why: str) -> Event:
+def rollback(root: Path, to: str = "previous", *, who: str, why: str, instead_of: str = "") -> Event:
     """Make a model that was champion before the champion again; returns the journal's event.
 
-    `to` is `previous` (the model that the champion replaced) or a cycle id. A cycle that leads already returns the event that made it
-    lead. Needs no lease: a person must be able to roll back while a long cycle runs; that cycle's promotion then meets PromotionConflict.
+    `to` is `previous` (the model that the champion replaced) or a cycle id. `instead_of` is the champion's cycle as the person saw it: where another
+    leads by now, PromotionConflict. A cycle that leads already returns the event that made it lead. Needs no lease: a person must be able to roll
+    back while a long cycle runs; that cycle's promotion then meets PromotionConflict.
     Raises WorkspaceError when there is nothing to go back to, ModelFileError when that model's files have changed.
     """
     _need_words(who, why)
@@ -188,14 +189,15 @@ def rollback(root: Path, to: str = "previous", *, who: str, why: str) -> Event:
     verify_promoted(Workspace(root).root, target)
 
     def decide(events: Sequence[Event]) -> tuple[str, dict[str, Any]] | None:
-        if _target(events, to) != target:
-            raise PromotionConflict(
-                "The champion changed meanwhile. Nothing was rolled back.",
-                why="somebody promoted or rolled back",
-                next_step="Look at `vigil status`, then try again.",
-            )
-        if champion(events) == target:
+        now, meant = champion(events), _target(events, to)
+        if now == target == meant:
             return None
+        if meant != target or (now and instead_of not in ("", now.cycle)):
+            raise PromotionConflict(
+                f"The champion changed meanwhile: now it is {now.cycle if now else 'none'}. Nothing was rolled back.",
+                why=f"somebody promoted or rolled back{f' since {instead_of} was seen to lead' if instead_of else ''}",
+                next_step="Look at what was decided (`vigil models`), then try again.",
+            )
         return "rollback", {"cycle": target.cycle, "model_sha256": target.model_sha256, "path": target.path, "who": who, "why": why}
 
     return journal.append_if(decide) or [event for event in journal.events() if event.kind in ("promotion", "rollback")][-1]

@@ -252,10 +252,11 @@ class Gold(Asked):
 
 
 class Rollback(Asked):
-    """Which model serves again: of the cycle `to`, else the previous champion."""
+    """Which model serves again: of the cycle `to`, else the previous champion. Refused where another than `instead_of` is champion by now."""
 
     why: str = Field(min_length=1, max_length=500)
     to: str = Field("", max_length=40, pattern=r"^[0-9A-Za-z.-]*$")
+    instead_of: str = Field("", max_length=40, pattern=r"^[0-9A-Za-z.-]*$")
 
 
 class NewWebhook(Asked):

@@ -157,7 +157,7 @@ def rest(door: Door, callers: Callers) -> APIRouter:
     @routes.post("/models/rollback", responses={200: {"description": "What was done."}, **refusals(409)})
     async def rollback(actor: Caller, given: Rollback) -> Response:
         """Serve an earlier champion again."""
-        return json_response({"done": await door.do(service.rollback, actor, given.why, given.to)})
+        return json_response({"done": await door.do(service.rollback, actor, given.why, given.to, given.instead_of)})
 
     @routes.get("/charts", responses={200: {"description": "By day, by model, and by cycle."}})
     async def charts(actor: Caller, days: Annotated[int, Query(ge=1, le=3660)] = 56) -> Response:

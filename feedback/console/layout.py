@@ -23,6 +23,7 @@ from workspace.errors import VigilError
 
 LOG = logging.getLogger("vigil.console")
 BUILD_SECONDS = 30.0
+READ_SECONDS = 2.5  # before the page is loaded anew, and what it said goes
 WAYS = (  # the way around: path, word, the action that shows it
     ("", "Detect", "detection.create"),
     ("/history", "History", "detection.list"),
@@ -148,6 +149,11 @@ def say(text: str, kind: str = "good") -> None:
             drawing(theme.icon("real" if kind == "good" else "uncertain"))
             tag("span", text)
             button("Close", toast.clear, "button-plain")
+
+
+def reload_soon() -> None:
+    """Load the page anew once what was said has been read."""
+    ui.timer(READ_SECONDS, ui.navigate.reload, once=True)
 
 
 def explain(problem: Exception) -> str:

@@ -6,12 +6,16 @@ from nicegui import ui
 
 from feedback.console import figures
 from feedback.console.charts import _figure, _key, _words
-from feedback.console.layout import View, page
+from feedback.console.layout import REFUSALS, View, page, reload_soon
 from feedback.console.parts import Form, button, choice, drawing, empty, facts, field, moment, table, tag
+from feedback.console.visitor import LoggedOut
 from feedback.report import band_of
 from feedback.service import Service
+from workspace.errors import DatabaseSilent
 
 ROLES = {"champion": "Champion", "previous": "Previous", "held": "Held back", "earlier": "Earlier", "candidate": "Being judged"}
+OUTCOMES = {"rollback": "Champion again", "bootstrap": "First champion on a person's word", "override": "Gate overridden"}
+LOOK_SECONDS, LOOKS = 2.0, 60  # while another model answers than leads
 
 
 def add(service: Service) -> None:
@@ -24,7 +28,7 @@ def add(service: Service) -> None:
         if found["reload_problem"]:
             tag("p", f"A newer model could not be loaded: {found['reload_problem'].replace('`', '')}", "refused", role="alert")
         with tag("div", "", "columns columns-3"):
-            _serving(found["serving"])
+            _serving(service, view, found)
             _one("Challenger", found["challenger"], "No model was held back in the newest cycle.")
             _one("Previous", found["previous"], "No champion came before this one.")
         _figures(found["figures"])
@@ -33,30 +37,64 @@ def add(service: Service) -> None:
             _rollback(service, view, found)
 
 
-def _serving(serving: dict[str, Any] | None) -> None:
-    with tag("section", "", "card"):
-        tag("h2", "Answers now")
-        if serving is None:
-            empty("No model answers yet.", "It is being loaded; look again in a few seconds.")
+def _serving(service: Service, view: View, found: dict[str, Any]) -> None:
+    """The model that answers. While the champion is another the card is drawn anew until it is the same, a limited number of times."""
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        try:
+            now = await view.ask(service.models)
+        except DatabaseSilent:  # the next look asks again
             return
-        origin = {
-            "starter": "the starter model that ships",
-            "registry": "the registry's champion",
-            "journal": "the journal's champion",
-            "directory": "a folder",
-        }
-        uncertain = band_of(serving)
-        facts(
-            [
-                ("Model", lambda: tag("code", str(serving.get("model_sha256") or serving.get("model"))[:12])),
-                ("Where from", origin.get(str(serving.get("origin")), serving.get("origin"))),
-                ("Cycle", serving.get("cycle") or "–"),
-                ("Version", str(serving.get("version") or "never promoted")),
-                ("Loaded", moment(serving.get("loaded_at"))),
-                ("Threshold", "{:.3f}, uncertain from {:.3f} to {:.3f}".format(serving["threshold"], *uncertain) if uncertain is not None else "–"),
-                ("Knows", ", ".join(map(str, serving.get("knows") or [])) or "–"),
-            ]
-        )
+        except (LoggedOut, *REFUSALS):
+            timer.active = False
+            return
+        timer.active = _behind(now) and looks < LOOKS
+        card.clear()
+        with card:
+            _answers_now(now)
+
+    with tag("section", "", "card") as card:
+        _answers_now(found)
+    timer = ui.timer(LOOK_SECONDS, look, active=_behind(found))
+
+
+def _behind(found: dict[str, Any]) -> bool:
+    """Whether another model leads than the one that answers. A service that serves a folder follows no champion."""
+    serving, since = found["serving"] or {}, found["since"]
+    return since is not None and serving.get("origin") != "directory" and serving.get("model_sha256") != since["model_sha256"]
+
+
+def _answers_now(found: dict[str, Any]) -> None:
+    serving, since = found["serving"], found["since"]
+    tag("h2", "Answers now")
+    if _behind(found):
+        tag("p", f"{since['cycle']} is champion; the service is taking it up.", "notice", role="status")
+    if serving is None:
+        empty("No model answers yet.", "It is being loaded; look again in a few seconds.")
+        return
+    origin = {
+        "starter": "the starter model that ships",
+        "registry": "the registry's champion",
+        "journal": "the journal's champion",
+        "directory": "a folder",
+    }
+    uncertain = band_of(serving)
+    leads = since is not None and since["model_sha256"] == serving.get("model_sha256")
+    facts(
+        [
+            ("Model", lambda: tag("code", str(serving.get("model_sha256") or serving.get("model"))[:12])),
+            ("Where from", origin.get(str(serving.get("origin")), serving.get("origin"))),
+            ("Cycle", serving.get("cycle") or "–"),
+            ("Version", str(serving.get("version") or "never promoted")),
+            *([("Champion since", moment(since["at"])), ("By", since["who"]), ("Why", since["why"])] if leads else []),
+            ("Loaded", moment(serving.get("loaded_at"))),
+            ("Threshold", "{:.3f}, uncertain from {:.3f} to {:.3f}".format(serving["threshold"], *uncertain) if uncertain is not None else "–"),
+            ("Knows", ", ".join(map(str, serving.get("knows") or [])) or "–"),
+        ]
+    )
 
 
 def _one(title: str, row: dict[str, Any] | None, nothing: str) -> None:
@@ -95,22 +133,24 @@ def _decisions(found: dict[str, Any]) -> None:
             empty("No cycle has run yet.", "`vigil retrain` runs one; what it decides and why is kept here.")
             return
         roles = {row["cycle"]: ROLES.get(row["role"], row["role"]) for row in found["models"]}
-        rows = [[one["cycle"], str(one["outcome"]).capitalize(), roles.get(one["cycle"], "–"), one["reason"], moment(one["at"])] for one in found["decisions"]]
-        table("What each cycle decided", ["Cycle", "Outcome", "Its model", "Why", "When"], rows)
+        rows = []
+        for one in found["decisions"]:
+            outcome = OUTCOMES.get(one["outcome"], str(one["outcome"]).capitalize())
+            rows.append([one["cycle"], outcome, roles.get(one["cycle"], "–"), one["who"], one["reason"], moment(one["at"])])
+        table("What was decided of models", ["Cycle", "Outcome", "Its model", "By", "Why", "When"], rows)
 
 
 def _rollback(service: Service, view: View, found: dict[str, Any]) -> None:
+    offered, leading = earlier(found["models"]), found["since"]
+
     async def back(given: dict[str, str]) -> None:
-        if not given.get("why", "").strip():
+        why, to = given.get("why", "").strip(), given.get("to", "")
+        if not why or to not in offered:
             return
         working.set_text("Going back; this takes up to a minute …")
-        if (
-            await view.do(
-                service.rollback, given["why"].strip(), given.get("to", ""), done="The earlier model is champion again. The service takes it up within seconds."
-            )
-            is not None
-        ):
-            ui.timer(2.5, ui.navigate.reload, once=True)
+        done = f"{to} is champion again. The service takes it up within seconds."
+        if await view.do(service.rollback, why, to, leading["cycle"], done=done) is not None:
+            reload_soon()
         working.set_text("")
 
     with tag("section", "", "card"):
@@ -119,7 +159,7 @@ def _rollback(service: Service, view: View, found: dict[str, Any]) -> None:
             tag("p", "There is no earlier champion to go back to.", "muted")
             return
         with Form(back):
-            choice("To", "to", ({"": "The previous champion"} if found["previous"] else {}) | earlier(found["models"]))
+            choice(f"From {leading['cycle']} to", "to", offered, (found["previous"] or {}).get("cycle", ""))
             field("Why?", "why", required=True, maxlength=500, hint="Kept in the journal and the audit trail.")
             button("Go back", classes="button-danger")
         working = tag("p", "", "muted", role="status")
@@ -127,4 +167,5 @@ def _rollback(service: Service, view: View, found: dict[str, Any]) -> None:
 
 def earlier(models: list[dict[str, Any]]) -> dict[str, str]:
     """The champions that one may go back to: the cycle that each is of, and what it is called here."""
-    return {row["cycle"]: f"Version {row['version']} ({row['cycle']})" for row in models if row["role"] in ("previous", "earlier")}
+    which = {"previous": ", the previous champion", "earlier": ""}
+    return {row["cycle"]: f"Version {row['version']} ({row['cycle']}){which[row['role']]}" for row in models if row["role"] in which}

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from feedback import models_page
 from feedback.access import Actor, Role
-from feedback.console.models import earlier
+from feedback.console.models import _behind, earlier
 from feedback.serving import Serving
 from model.card import load_card, write_card
 from model.shipped import STARTER, has_starter
@@ -22,7 +23,7 @@ from workspace.errors import ModelFileError
 from workspace.files import sha256_file
 from workspace.journal import Journal
 from workspace.profiles import compose_params
-from workspace.promotion import promote, rollback
+from workspace.promotion import override, promote, rollback
 from workspace.settings import Settings, load_settings
 from workspace.state import IMPORTED, champion
 
@@ -77,12 +78,15 @@ def test_what_the_console_offers_to_go_back_to_is_what_a_rollback_takes(root: Pa
         make_champion(root, one)
     page = models_page.models(root)
     offered = earlier(page["models"])
-    assert page["can_roll_back"] and offered == {models[0].name: f"Version 1 ({models[0].name})"}
+    assert page["can_roll_back"] and offered == {models[0].name: f"Version 1 ({models[0].name}), the previous champion"}
     rollback(root, who="ada", why="a drill", to=next(iter(offered)))
     leading = champion(Journal(root).events())
     assert leading is not None and leading.cycle == models[0].name
     page = models_page.models(root)  # of the oldest nothing is the previous one; forward again it goes all the same
     assert page["previous"] is None and page["can_roll_back"] and set(earlier(page["models"])) == {models[1].name}
+    told = {"cycle": models[0].name, "who": "ada", "at": page["since"]["at"]}
+    assert page["since"] == {**told, "why": "a drill", "model_sha256": model_sha256(models[0])}
+    assert page["decisions"][0] == {**told, "outcome": "rollback", "reason": "a drill", "batches": []}, "it was in no list of decisions"
     rollback(root, who="ada", why="a slip", to=models[1].name)
 
 
@@ -97,6 +101,13 @@ def test_the_console_and_the_command_line_say_the_same_of_every_model(root: Path
     assert told == [(row["cycle"], row["role"], row["why"]) for row in model_rows(root)]
     assert told == [(IMPORTED, "champion", "imported: from the lab"), ("2026-W47.1", "candidate", "")]
     assert page["challenger"]["cycle"] == "2026-W47.1" and page["champion"]["at"]
+    override(root, "accuracy", who="bob", why="a new camera", until=datetime.now(UTC) + timedelta(days=2))
+    told = [(one["cycle"], one["outcome"], one["who"], one["reason"].partition(" until ")[0]) for one in models_page.read_models(root)["decisions"]]
+    assert told == [
+        ("", "override", "bob", "accuracy holds nothing"),
+        ("2026-W47.1", "open", "vigil", ""),
+        (IMPORTED, "imported", "ann", "imported: from the lab"),
+    ]
 
 
 def test_a_model_whose_operating_points_cannot_be_read_is_refused_before_it_judges_an_upload(
@@ -127,12 +138,14 @@ def test_a_rollback_that_took_place_is_in_the_audit_trail_though_the_command_end
     params = service.root / "params.yaml"
     params.write_text(params.read_text().replace("tracking_uri: sqlite:///mlflow.db", "tracking_uri: sqlite:////dev/null/mlflow.db"))
     assert load_settings(params).registry.tracking_uri == "sqlite:////dev/null/mlflow.db"
-    (answer,) = ask(app, ("POST", "/v1/models/rollback", {"json": {"why": "false alarms"}}), key=people["emil"][1])
+    seen = [("POST", "/v1/models/rollback", {"json": {"why": "false alarms", "instead_of": one}}) for one in ("2026-W00.1", models[1].name)]
+    stale, answer = ask(app, *seen, key=people["emil"][1])
+    assert f"The champion changed meanwhile: now it is {models[1].name}." in is_problem(stale, 409)["detail"]
     assert "Only the registry's aliases are not set" in is_problem(answer, 409)["detail"]
     leading = champion(Journal(service.root).events())
     assert leading is not None and leading.cycle == models[0].name
     trail = service.trail(Actor(people["ada"][0], Role.admin, "ada"), object_="model")["entries"]
-    told = {"action": "model.rollback", "detail": {"to": "previous", "why": "false alarms"}}
+    told = {"action": "model.rollback", "detail": {"to": models[0].name, "why": "false alarms"}}
     assert [{name: entry[name] for name in told} for entry in trail] == [told]
 
 
@@ -241,6 +254,7 @@ def test_a_champion_that_cannot_be_loaded_changes_nothing_and_is_named(
         registry.set_aliases(root, settings, {"champion": second.version})
         said = wait_for(lambda: service.client.get("/v1/models").json(), lambda answer: "sha256" in answer["reload_problem"], service.log)
         assert said["serving"]["model_sha256"] == first and service.detect(picture).json()["model_sha256"] == first
+        assert _behind(said), "the page called two models the champion"
 
 
 def test_when_the_registry_is_out_of_reach_the_journal_says_what_serves(root: Path, models: tuple[Path, Path]) -> None:

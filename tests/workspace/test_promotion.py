@@ -259,7 +259,17 @@ def test_rolling_back_goes_to_the_model_before_and_then_to_the_one_before_that(t
 def test_rolling_back_by_name_twice_is_once(tmp_path):
     three_models(tmp_path)
     first = rollback(tmp_path, ONE, who="ann", why="x")
-    assert rollback(tmp_path, ONE, who="ann", why="x") == first and leading(tmp_path) == ONE
+    assert rollback(tmp_path, ONE, who="ann", why="x", instead_of=THREE) == first and leading(tmp_path) == ONE
+
+
+@pytest.mark.parametrize("to", ["previous", THREE])
+def test_a_rollback_from_a_champion_that_leads_no_more_is_refused(tmp_path, to):
+    """A page older than the newest promotion put the very model back that one wanted to leave."""
+    three_models(tmp_path)
+    rollback(tmp_path, who="bob", why="false alarms")
+    with pytest.raises(PromotionConflict, match=f"now it is {TWO}"):
+        rollback(tmp_path, to, who="ann", why="false alarms", instead_of=THREE)
+    assert leading(tmp_path) == TWO
 
 
 def test_a_model_that_was_never_promoted_cannot_be_rolled_back_to(tmp_path):
