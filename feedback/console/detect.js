@@ -26,8 +26,9 @@ export default {
       <ul class="jobs" v-if="jobs.length" aria-label="Files of this visit">
         <li v-for="job in jobs" :key="job.key" class="job" :data-state="job.state">
           <div class="job-picture">
-            <img v-if="job.thumbnail || job.image" :src="job.thumbnail || job.image" alt="" />
+            <img v-if="picture(job)" :src="picture(job)" alt="" @error="job.unseen = picture(job)" />
             <video v-else-if="job.video" :src="job.video" muted preload="metadata"></video>
+            <span v-else class="no-picture"></span>
           </div>
           <div class="job-text">
             <p class="job-name">{{ job.name }} <span class="muted">{{ size(job.bytes) }}</span></p>
@@ -77,7 +78,7 @@ export default {
       for (const file of files) {
         const seen = URL.createObjectURL(file);
         const job = { key: crypto.getRandomValues(new Uint32Array(2)).join("-"), file: Vue.markRaw(file), name: file.name, policy: this.policy, bytes: file.size, state: "chosen", sent: 0,
-          progress: 0, id: "", verdict: "", percent: "", problem: "", obstacle: "", tries: 0, image: "", video: "", thumbnail: "" };
+          progress: 0, id: "", verdict: "", percent: "", problem: "", obstacle: "", tries: 0, image: "", video: "", thumbnail: "", unseen: "" };
         job[file.type.startsWith("image/") ? "image" : "video"] = seen;
         this.jobs.unshift(job);
       }
@@ -157,6 +158,7 @@ export default {
         if (job.state === "done" && before !== "done") this.told = `${job.name}: ${this.names[job.verdict]} ${job.percent}`;
       }
     },
+    picture(job) { return [job.thumbnail, job.image].find((one) => one && one !== job.unseen); },  // of a file that is no picture, or of a kind that this browser cannot show, there is none
     over_with: (job) => job.state === "done" || job.state === "failed" || job.state === "erased",
     share(job) { return job.state === "sending" ? job.sent * 0.5 : job.id ? 0.5 + job.progress * 0.5 : 0; },
     words(job) {

@@ -11,7 +11,7 @@ export default {
             <div v-if="box" class="face-box" :style="box" aria-hidden="true"><span>{{ 'Face ' + (track + 1) }}</span></div>
           </div>
           <p v-else class="muted">There is no picture of this file.</p>
-          <figcaption class="hint" v-if="unplayable && still">This browser cannot play the file; a frame of it is shown.{{ media.faces.length ? ' The faces beside it are of the most suspicious clip.' : '' }}</figcaption>
+          <figcaption class="hint" v-if="unplayable && still">This browser cannot play the file; a frame of it is shown.{{ media.faces.length ? ' The faces beside it are of the ' + (detection.verdict === 'real' ? 'clip that looks most real.' : 'most suspicious clip.') : '' }}</figcaption>
           <figcaption class="hint" v-else-if="box">The box shows the face that the verdict speaks of{{ is_video ? ' at this moment' : '' }}.</figcaption>
         </figure>
         <figure class="card stage-face" v-if="media.faces.length">
