@@ -121,12 +121,14 @@ class Cases:
         return [_unanswered(shown[case_id], self.settings.queue.reviewers_needed) for case_id in ids[:limit] if case_id in shown]
 
     def page(self, state: str | None, after: int, limit: int, disguised_for: str = "") -> list[dict[str, Any]]:
-        """Cases in order of arrival, those numbered above `after`; `state` None for all.
+        """Cases in order of arrival, those numbered above `after`; `state` None for all, `known` for the gold ones.
 
         `disguised_for` is who may not know which cases are gold: one that this reviewer has answered is where `disguised` says it is.
         """
         query = select(CASES.c.id).where(CASES.c.number > after).order_by(CASES.c.number).limit(limit)
-        if state is not None:
+        if state == "known":
+            query = query.where(CASES.c.gold != "")
+        elif state is not None:
             mine = select(REVIEWS.c.case_id).where(REVIEWS.c.reviewer_id == disguised_for, REVIEWS.c.undone_at == "")
             as_decided = (CASES.c.gold != "") & (CASES.c.state == "open") & CASES.c.id.in_(mine) if self.settings.queue.reviewers_needed == 1 else false()
             query = query.where(as_decided | (CASES.c.state == state) if state == "decided" else ~as_decided & (CASES.c.state == state))
@@ -375,6 +377,7 @@ def disguised(case: Mapping[str, Any], user_id: str, reviewers_needed: int) -> d
     if mine and reviewers_needed == 1:
         label = mine[0]["label"]
         shown |= {"state": "decided", "label": label, "decided_at": mine[0]["created_at"], "handover": "waiting" if label in TRAINING_LABELS else ""}
+        shown["identity"] = agreed_identity([mine[0]["identity"]])
     return shown
 
 

@@ -281,7 +281,7 @@ class Service:
 
     def cases_page(self, actor: Actor, state: str | None = "open", after: int = 0, limit: int = 100) -> dict[str, Any]:
         """Cases in order of arrival: {"cases": [...], "next": the `after` of the following page or None}."""
-        authorize(actor, "case.list")
+        authorize(actor, "case.govern" if state == "known" else "case.list")
         found = self.cases.page(state, after, limit, "" if may(actor, "case.govern") else actor.user_id)
         return {"cases": [self._case_for(actor, row) for row in found], "next": found[-1]["number"] if len(found) == limit else None}
 

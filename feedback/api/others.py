@@ -43,11 +43,11 @@ def cases(door: Door, callers: Callers) -> APIRouter:
     @routes.get("/cases", responses={200: {"model": CasePage}})
     async def list_cases(
         actor: Caller,
-        state: Annotated[str, Query(pattern="^(open|decided|quarantined|erased|all)$")] = "open",
+        state: Annotated[str, Query(pattern="^(open|decided|quarantined|erased|known|all)$")] = "open",
         after: Number = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Response:
-        """Cases in order of arrival."""
+        """Cases in order of arrival; the `known` ones for who may govern them."""
         return json_response(await door.do(service.cases_page, actor, None if state == "all" else state, after, limit))
 
     @routes.get("/queue", responses={200: {"description": "The cases to look at next."}})

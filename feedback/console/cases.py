@@ -3,10 +3,8 @@
 from typing import Any
 from urllib.parse import urlencode
 
-from nicegui import ui
-
 from feedback.console import PATH
-from feedback.console.layout import View, page
+from feedback.console.layout import View, page, reload_soon
 from feedback.console.media import pictures_of
 from feedback.console.parts import WORDS, Form, badge, button, choice, empty, facts, field, link, moment, percent, table, tag
 from feedback.console.review import REASONS, answered_by
@@ -29,16 +27,17 @@ def add(service: Service) -> None:
     @page(service, "/cases", "Cases")
     async def cases(view: View) -> None:
         given = view.request.query_params
-        state = given.get("state", "open") if given.get("state", "open") in STATES else "open"
+        states = STATES | ({"known": "Known"} if view.may("case.govern") else {})
+        state = given.get("state", "open") if given.get("state", "open") in states else "open"
         found = await view.ask(service.cases_page, None if state == "all" else state, view.number("after") or 0, PAGE)
         tag("h1", "Cases")
         with tag("form", "", "card filters", method="get", action=f"{PATH}/cases", aria_label="Filters"):
-            choice("State", "state", STATES, state)
+            choice("State", "state", states, state)
             button("Filter", classes="button-main")
             link("Review by keyboard", f"{PATH}/review", "button")
         if not found["cases"]:
             empty(
-                f"No case is {STATES[state].lower()}." if state != "all" else "There is no case yet.",
+                f"No case is {states[state].lower()}." if state != "all" else "There is no case yet.",
                 "Cases open when the model is unsure or a verdict is disputed.",
             )
             return
@@ -66,13 +65,19 @@ def _row(one: dict[str, Any]) -> list[Any]:
     labelled = one["state"] == "decided"
     return [
         lambda: link(f"Case {one['number']}", f"{PATH}/cases/{one['id']}"),
-        STATES.get(one["state"], one["state"]),
+        _state(one),
         REASONS.get(one["reason"], one["reason"]),
         moment(one["created_at"]),
         f"{one['answers']} of {one['needed']}",
         (lambda: badge("none" if one["label"] == "unsure" else one["label"], word=WORDS.get(one["label"], ""))) if labelled else "–",
         _way(one) if labelled else "–",
     ]
+
+
+def _state(one: dict[str, Any]) -> str:
+    """How a case stands; of a known one that it is, where the service has said so."""
+    known = f", known to be {one['gold']}" if one.get("gold") else ""
+    return STATES.get(one["state"], one["state"]) + known
 
 
 def _way(one: dict[str, Any]) -> str:
@@ -106,7 +111,7 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
     with tag("section", "", "card"):
         tag("h2", "About it")
         rows: list[tuple[str, Any]] = [
-            ("State", STATES.get(found["state"], found["state"])),
+            ("State", _state(found)),
             ("Opened because", REASONS.get(found["reason"], found["reason"])),
             ("Opened", moment(found["created_at"])),
             *([("What was said of it", "; ".join(found["said"]))] if found.get("said") else []),
@@ -119,7 +124,7 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
             rows += [
                 ("Label", lambda: badge("none" if found["label"] == "unsure" else found["label"], word=WORDS.get(found["label"], ""))),
                 ("Decided", moment(found["decided_at"])),
-                ("Person", found["identity"] or "not named"),
+                ("Person", found["identity"] or _unnamed(found)),
                 ("On its way", _way(found)),
                 ("Learned by", ", ".join(_model(one) for one in found.get("learned_by") or []) or "no model yet"),
             ]
@@ -130,6 +135,12 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
             for number, detection_id in enumerate(found["detections"], start=1):
                 if not open_to_me:
                     link(f"Verdict {number}", f"{PATH}/detections/{detection_id}", "button")
+
+
+def _unnamed(case: dict[str, Any]) -> str:
+    """Why a decided case has no person: nobody named one, or those who gave its label named different ones."""
+    named = any(one["label"] == case["label"] and one["identity"] for one in case["reviews"])
+    return "different names were given: none counts" if named else "not named"
 
 
 def _model(one: Any) -> str:
@@ -156,13 +167,14 @@ def _answers(found: dict[str, Any], open_to_me: bool) -> None:
                 [
                     one["reviewer"],
                     _said(one["label"]),
+                    one.get("identity"),
                     moment(one["created_at"]),
                     one.get("note") or "",
                     f"{one['seconds']:.1f} s" if one.get("seconds") is not None else "",
                 ]
                 for one in found["reviews"]
             ]
-            table("Answers", ["Who", "Label", "When", "Note", "Took"], rows)
+            table("Answers", ["Who", "Label", "Person", "When", "Note", "Took"], rows)
 
 
 def _said(label: str) -> Any:
@@ -170,23 +182,27 @@ def _said(label: str) -> Any:
 
 
 def _govern(service: Service, view: View, found: dict[str, Any]) -> None:
-    async def do(method: Any, *arguments: Any) -> None:
-        if await view.do(method, found["id"], *arguments) is not None:
-            ui.navigate.reload()
+    async def do(method: Any, *arguments: Any, done: str) -> None:
+        if await view.do(method, found["id"], *arguments, done=done) is not None:
+            reload_soon()
+
+    async def know(given: dict[str, str]) -> None:
+        label = given.get("label", "")
+        await do(service.set_gold, label, done=f"Saved: known to be {label}." if label else "Saved: it is no known case.")
 
     with tag("section", "", "card"):
         tag("h2", "Govern")
         if found["state"] == "quarantined":
-            button("Release from quarantine", lambda: do(service.release))
+            button("Release from quarantine", lambda: do(service.release, done="It is released."))
         else:
             with tag("details"):
                 tag("summary", "Quarantine")
-                with Form(lambda given: do(service.quarantine, given.get("why", ""))):
+                with Form(lambda given: do(service.quarantine, given.get("why", ""), done="It is in quarantine.")):
                     field("Why?", "why", required=True, maxlength=2000, hint="It leaves the queue and does not train.")
                     button("Quarantine", classes="button-danger")
         with tag("details"):
             tag("summary", "Known case")
-            with Form(lambda given: do(service.set_gold, given.get("label", ""))):
+            with Form(know):
                 choice("What it truly is", "label", GOLD, found.get("gold") or "")
                 tag("p", "A known case measures reviewers and never trains. Its media are kept, whatever the policy says, until its use ends.", "hint")
                 button("Save")

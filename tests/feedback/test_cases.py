@@ -265,16 +265,21 @@ def test_where_one_reviewer_decides_no_list_tells_the_gold_case(make: Make) -> N
     made = [world.upload(JPEG + bytes([number])) for number in range(3)]
     world.cases.set_gold(world.cy, made[0][1], "real")
     world.close()
-    requests = [("POST", f"/v1/cases/{case}/review", {"json": {"label": "fake"}}) for _, case in made[:2]]
+    requests = [("POST", f"/v1/cases/{case}/review", {"json": {"label": "fake", "identity": "Anna"}}) for _, case in made[:2]]
     requests += [("GET", "/v1/cases", {"params": {"state": state}}) for state in ("open", "decided", "all")]
     requests += [("GET", f"/v1/detections/{detection}", {}) for detection, _ in made[:2]]
     answers = [answer.json() for answer in ask(app, *requests, key=people["rob"][1])]
     gold, ordinary, other = (case for _, case in made)
     listed = [[(case["id"], case["state"]) for case in answer["cases"]] for answer in answers[2:5]]
     assert listed[:2] == [[(other, "open")], [(gold, "decided"), (ordinary, "decided")]] and len(listed[2]) == 3
+    assert [case["identity"] for case in answers[3]["cases"]] == ["Anna", "Anna"]
     assert answers[5].keys() == answers[6].keys() and "case_state" not in answers[5]
-    seen = ask(app, ("GET", "/v1/cases?state=open", {}), key=people["emil"][1])[0].json()["cases"]
-    assert [case["id"] for case in seen] == [gold, other], "who may govern sees it as it is"
+    seen = [
+        [case["id"] for case in one.json()["cases"]]
+        for one in ask(app, *[("GET", f"/v1/cases?state={state}", {}) for state in ("open", "known")], key=people["emil"][1])
+    ]
+    assert seen == [[gold, other], [gold]], "who may govern sees it as it is"
+    assert ask(app, ("GET", "/v1/cases?state=known", {}), key=people["rob"][1])[0].status_code == 403
 
 
 # -- opening ------------------------------------------------------------------------------------------------------------------

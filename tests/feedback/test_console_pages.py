@@ -109,7 +109,9 @@ def test_axe_finds_nothing_serious_on_any_page_in_light_dark_and_on_a_phone(serv
         for dark, wide_px in ((False, 1280), (True, 1280), (False, 390), (True, 390)):
             page.look(dark, wide_px)
             found += [(f"{path} {'dark' if dark else 'light'} {wide_px} px", row) for row in page.axe()]
-        assert too_wide(page) <= 0, f"{path} is wider than a phone"
+        for wide_px in (320, 390, 640, 645):
+            page.look(wide_px=wide_px)
+            assert too_wide(page) <= 0, f"{path} is wider than {wide_px} px"
         page.look()
     assert [row for row in found if row[1]["impact"] in ("critical", "serious")] == []
     assert page.foreign() == []
@@ -670,18 +672,25 @@ def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page
 def test_a_case_says_with_which_batch_its_label_came_in_and_not_that_it_is_trained_on(served: Service, picture: bytes) -> None:
     """The cases of a batch that was held, or dropped, were said to be in the training data."""
     sent, root = served.detect(picture + b"of a batch").json(), served.log.parent / "workspace"
-    assert served.review(sent["case_id"], "real").json()["handover"] == "waiting"
+    served.review(sent["case_id"], "real", "rob", identity="anna")
+    assert served.review(sent["case_id"], "real", "rita", identity="berta").json()["handover"] == "waiting"
     assert mark_ingested(root, load_settings(root / "params.yaml"), {(sent["sha256"], "real"): "2026-11-28-feedback"}) == 1
     rob = logged_in(served, "rob")
     for path in (f"cases/{sent['case_id']}", "cases?state=decided"):
         wait_for(lambda path=path: rob.get(f"/console/{path}").text, lambda text: "came in with batch 2026-11-28-feedback" in text)
+    case = rob.get(f"/console/cases/{sent['case_id']}").text
+    assert "different names were given: none counts" in case and all(f'"text":"{name}"' in case for name in ("anna", "berta")), "it said: not named"
 
 
-def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service, page: Browser) -> None:
-    """Its verdict showed a broken image, and its case an empty card."""
+def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service, page: Browser, tmp_path: Path) -> None:
+    """Its verdict and the list of what was sent showed a broken image, and its case an empty card."""
     found = served.detect(b"no media").json()
     disputed = served.client.post(f"/v1/detections/{found['id']}/dispute", json={"claim": "fake"}).json()
     page.log_in("rob")
+    (tmp_path / "named.jpg").write_bytes(b"no media")
+    page.drop(".drop", tmp_path / "named.jpg")
+    page.see(".job[data-state=done] .badge")
+    assert not page.all(".job img")
     page.open(f"/detections/{found['id']}")
     page.see(".stage-file", "There is no picture of this file.")
     assert not page.all(".stage-file img")
