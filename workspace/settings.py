@@ -269,7 +269,10 @@ class ModelSettings(Block):
         ),
     )
 
-    backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or efficientnet_lite0, resnext_small, resnext_tiny.")
+    backbone: str = Field(
+        "resnext50_32x4d",
+        description="A torchvision classifier (no GoogLeNet, Inception or MaxViT), or efficientnet_lite0, meso4, resnext_small, resnext_tiny, xception.",
+    )
     weights: str = Field(
         "",
         description="Path of a safetensors file with weights of the backbone or of torchvision's whole classifier, "

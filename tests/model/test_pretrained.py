@@ -109,7 +109,7 @@ def test_weights_that_nobody_publishes_are_refused_with_those_that_are(name: str
     assert words in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "vit_b_16"])
+@pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf", "shufflenet_v2_x0_5", "mnasnet0_5", "mobilenet_v3_small", "densenet121", "vit_b_16"])
 def test_a_file_of_torchvisions_whole_classifier_is_a_start_whatever_its_head(tmp_path: Path, name: str) -> None:
     """Of all but resnets and Swin it was refused: only the names of the encoder that is left of the classifier were looked for."""
     sized, path = {"image_size": 64} if name.startswith("vit_") else {}, tmp_path / "start.safetensors"
