@@ -11,15 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 
 from model.card import ModelCard, write_card
-from tests.feedback.databases import KINDS, database_url
+from tests.feedback.databases import KINDS, filled_url
 from tests.feedback.world import World, demo_text
 from workspace.files import sha256_file
 from workspace.profiles import project_root
@@ -27,6 +29,14 @@ from workspace.settings import Settings, load_settings
 
 MAX_UPLOAD_BYTES = 3_000_000
 PATIENCE_SECONDS = 120
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Hashes of almost no cost: one at full strength, as test_accounts.py asks for, is a fifth of a second of all cores, and each service here has six people."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("feedback.accounts.PasswordHasher", partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -285,6 +295,6 @@ def ask(app: FastAPI, *requests: tuple[str, str, dict[str, Any]], key: str = "",
 @pytest.fixture(params=KINDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """What the service knows without a process of its own: on SQLite, then on PostgreSQL."""
-    made = World(tmp_path / "w", database_url(request.param))
+    made = World(tmp_path / "w", filled_url(request.param))
     yield made
     made.close()
