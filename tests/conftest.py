@@ -40,7 +40,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: two processes whose thre
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-ALONE = frozenset(f"tests/system/test_{name}.py" for name in ("garbage", "guard", "python", "remote", "stack"))  # which make all they need themselves
+# which make all they need themselves; no test in them asks for the workspaces that tests/system/conftest.py shares
+ALONE = frozenset(f"tests/system/test_{name}.py" for name in ("command_line", "garbage", "guard", "python", "remote", "schedule", "stack"))
 
 
 class InRooms(LoadScopeScheduling):
