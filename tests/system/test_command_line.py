@@ -137,7 +137,7 @@ def test_a_bomb_of_a_photo_is_refused_before_it_takes_memory(tmp_path: Path, ver
     bomb = tmp_path / "media" / "real" / "bomb.bmp"
     bomb.parent.mkdir(parents=True)
     bomb.write_bytes(b"BM" + struct.pack("<IHHI", 1080, 0, 0, 1078) + header + colours + b"\0\1")
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     words = ["score", bomb] if verb == "score" else ["ingest", tmp_path / "media", "-w", tmp_path / "w"]
     program = f"{PEAK}\nfrom vigil.main import main\nmain()"
     done = subprocess.run([sys.executable, "-c", program, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
@@ -214,7 +214,7 @@ def test_a_path_that_cannot_be_used_is_no_mistake_of_vigil(tmp_path: Path):
 def test_a_disk_without_room_is_no_mistake_of_vigil(tmp_path: Path):
     """The account of what went wrong could not be written either, and its traceback was all that was said. A copy that found no room was called unreadable."""
     root = tmp_path / "w"
-    vigil("init", root, "--profile", "demo")
+    open_workspace(root, "demo")
     (tmp_path / "media" / "real").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "media" / "real" / "a.png"), np.random.default_rng(1).integers(0, 256, (300, 300, 3), np.uint8))
     verbs = (["ingest", "../media"], ["batches", "drop", "b", "--who", "ann", "--why", "x"], ["gc", "--delete"], ["init", "../v"], ["retrain"])
@@ -254,7 +254,7 @@ def test_what_sqlite_says_of_a_full_disk_is_no_mistake_of_vigil(name: str, is_so
 
 
 def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     told = {
         ("evaluate", "nowhere"): "There is nothing at",
         ("score", "a.jpg", "--model", "nowhere"): "Name a folder with model.onnx and card.json",
@@ -271,21 +271,21 @@ def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
 def test_an_option_that_a_subcommand_would_not_see_is_refused(tmp_path: Path, words: str):
     """`vigil models -w prod rollback ...` inside another workspace would roll that one back."""
     group, *rest = words.split()
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     for before in (("-w", tmp_path / "other"), ("--json",)):
         done = vigil(group, *before, *rest, cwd=tmp_path / "w", check=False)
         assert done.returncode == 2 and "go behind the subcommand" in done.stderr, done.stdout + done.stderr
 
 
 def test_what_is_said_of_a_source_is_not_thrown_away_where_none_is_named(tmp_path: Path):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     done = vigil("ingest", "--identity", "unknown", "-w", tmp_path / "w", check=False)
     assert done.returncode == 2 and "params.yaml say their own" in done.stderr
 
 
 @pytest.mark.parametrize("first", ["bad.csv", "good"])
 def test_a_source_that_cannot_be_used_keeps_no_other_from_coming_in(tmp_path: Path, first: str):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     (tmp_path / "bad.csv").write_text("file,cls\na.mp4,1\n")
     (tmp_path / "good" / "real").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "good" / "real" / "ann.png"), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
@@ -297,7 +297,7 @@ def test_a_source_that_cannot_be_used_keeps_no_other_from_coming_in(tmp_path: Pa
 
 def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_path: Path):
     """A file that nothing could open has a row with its name and its person."""
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     (tmp_path / "q" / "real").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "q" / "real" / "ben.png"), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     (tmp_path / "q" / "real" / "anna.mp4").write_bytes(bytes(range(256)) * 9)
@@ -314,7 +314,7 @@ def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_pa
 
 @pytest.mark.parametrize("first", [(), ("drop",)], ids=["accepted until then", "dropped already"])
 def test_a_batch_that_is_dropped_to_come_again_comes_in_as_its_source_says_it_now(tmp_path: Path, first: tuple[str, ...]):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     for name in "ab":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.random.default_rng(ord(name)).integers(0, 256, (300, 300, 3), np.uint8))
     (tmp_path / "t.csv").write_text("path,label,identity\na.png,real,ann\nb.png,real,ann\n")
@@ -380,7 +380,7 @@ def test_a_set_whose_name_has_no_latin_letter_is_measured(tmp_path: Path, monkey
 
 
 def test_settings_that_are_empty_or_a_list_are_not_those_of_an_older_vigil(tmp_path: Path):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     for text in ("", "- 1\n"):
         (tmp_path / "w" / "params.yaml").write_text(text)
         done = vigil("status", "-w", tmp_path / "w", check=False)
@@ -481,7 +481,7 @@ def test_a_mirrored_copy_is_named_when_it_comes_in(tmp_path: Path) -> None:
         (tmp_path / folder / "real").mkdir(parents=True)
         assert cv2.imwrite(str(tmp_path / folder / "real" / "a.jpg"), np.ascontiguousarray(shown))
     root = tmp_path / "w"
-    vigil("init", root, "--profile", "demo")
+    open_workspace(root, "demo")
     assert "look like" not in vigil("ingest", tmp_path / "first", "-w", root).stdout
     assert "1 look like a file that is known" in vigil("ingest", tmp_path / "later", "-w", root).stdout
 
@@ -508,7 +508,7 @@ def test_the_demo_shows_no_figures_of_an_earlier_cycle(tmp_path: Path) -> None:
 )
 def test_a_name_that_nobody_has_is_refused_before_a_cycle_begins(tmp_path: Path, key: str, name: str, says: str) -> None:
     root = tmp_path / "w"
-    vigil("init", root, "--profile", "demo")
+    open_workspace(root, "demo")
     (tmp_path / "media" / "real").mkdir(parents=True)
     assert cv2.imwrite(str(tmp_path / "media" / "real" / "a.jpg"), np.random.default_rng(3).integers(0, 255, (64, 64, 3), np.uint8))
     vigil("ingest", tmp_path / "media", "-w", root)

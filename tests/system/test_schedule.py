@@ -14,6 +14,7 @@ import pytest
 
 from flows.schedule import cron_line
 from tests.system.world import quick_workspace, vigil
+from vigil.opening import open_workspace
 from workspace.registry import find_running, open_registry
 from workspace.settings import ScheduleSettings, load_settings
 
@@ -84,7 +85,7 @@ def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences
 def test_a_schedule_whose_own_server_dies_ends_and_says_so(tmp_path: Path, polls: bool):
     """It stayed, asked nothing any more, and no service manager had a reason to start it again."""
     root = tmp_path / "w"
-    vigil("init", root, "--profile", "demo")
+    open_workspace(root, "demo")
     words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -101,13 +102,13 @@ def test_it_asks_every_hour_at_the_minute_of_the_slot():
 
 
 def test_a_line_that_is_no_cron_line_is_named(tmp_path: Path):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     done = vigil("schedule", "--cron", "bad", "-w", tmp_path / "w", check=False, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert done.returncode == 1 and done.stderr.startswith("Cannot use the cron line 'bad'") and "0 3 * * 1" in done.stderr
 
 
 def test_a_prefect_server_that_is_away_is_named(tmp_path: Path):
     """It was called a mistake in Vigil."""
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     done = vigil("schedule", "-w", tmp_path / "w", check=False, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert done.returncode == 1 and done.stderr.startswith("Prefect's server did not answer") and "PREFECT_API_URL" in done.stderr, done.stderr
