@@ -9,12 +9,15 @@ from contextlib import suppress
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from workspace.errors import VigilError
 from workspace.quiet import set_quiet_environment
+
+if TYPE_CHECKING:
+    from workspace.settings import Settings
 
 app = typer.Typer(
     name="vigil",
@@ -267,7 +270,7 @@ def _goes_on(context: typer.Context, workspace: Path | None, as_json: bool) -> b
     return bool(context.invoked_subcommand)
 
 
-def _settings(root: Path) -> Any:
+def _settings(root: Path) -> "Settings":
     from workspace.settings import load_settings
 
     return load_settings(root / "params.yaml")
