@@ -19,7 +19,7 @@ from typing import Any
 from feedback import audit, estimate, learned, models_page
 from feedback.access import ACTIONS, Actor, Forbidden, Role, authorize, may
 from feedback.accounts import AccountRefused, Accounts, Session
-from feedback.cases import Cases, disguised
+from feedback.cases import Cases, blanked, disguised
 from feedback.database import Database
 from feedback.detections import Accepted, Detections
 from feedback.gathering import Gathering
@@ -446,7 +446,7 @@ class Service:
             shown = disguised(shown, actor.user_id, self.settings.feedback.queue.reviewers_needed)
         mine = [review for review in shown.get("reviews", []) if review.get("reviewer_id") == actor.user_id]
         if shown.get("state") == "open" and not mine and not governs:
-            shown["reviews"] = [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in shown.get("reviews", [])]
+            shown["reviews"] = blanked(shown.get("reviews", []))
         return shown
 
     def _told(self, actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:
