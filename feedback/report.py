@@ -13,6 +13,7 @@ from typing import Any
 
 from feedback.database import now
 from feedback.secret import Secret
+from feedback.wording import LABEL_MAP
 from model.aggregate import band
 from model.inference import UNLIKE
 from workspace.state import IMPORTED
@@ -43,7 +44,7 @@ def case_report(detection: Mapping[str, Any], secret: Secret) -> dict[str, Any]:
         "detection": {name: detection.get(name) for name in ("id", "created_at", "finished_at", "policy", "mode", "state")},
         "media": {name: detection.get(name) for name in ("sha256", "bytes", "kind", "frames", "faces")},
         "verdict": {name: detection.get(name) for name in ("verdict", "p_fake", "threshold", "abstain", "target_fpr", "novelty", "reason", "note")},
-        "label_map": detection.get("label_map") or "p_fake: 1 means fake",
+        "label_map": detection.get("label_map") or LABEL_MAP,
         "tracks": list(detection.get("tracks") or []),
         "forged": list(detection.get("forged") or []),
         "timeline": list(detection.get("clips") or []),

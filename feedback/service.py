@@ -24,16 +24,16 @@ from feedback.database import Database
 from feedback.detections import Accepted, Detections
 from feedback.gathering import Gathering
 from feedback.keep import MediaStore, derived_name
-from feedback.policies import POLICIES
 from feedback.report import case_report, report_pdf
 from feedback.secret import Secret
 from feedback.webhooks import Webhooks
+from feedback.wording import LABEL_MAP
 from feedback.work.supervisor import Workers
+from workspace.choices import POLICIES
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.settings import Settings, check_mode
 
-LABEL_MAP = "p_fake: 1 means fake"
 ROLLBACK_SECONDS = 300
 EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", "mode", "model", "cycle", "sha256", "bytes", "case_id", "reason")
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
