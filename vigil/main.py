@@ -9,12 +9,16 @@ from contextlib import suppress
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from workspace.choices import LayoutName, Profile, Split
 from workspace.errors import VigilError
 from workspace.quiet import set_quiet_environment
+
+if TYPE_CHECKING:
+    from workspace.settings import Settings
 
 app = typer.Typer(
     name="vigil",
@@ -57,14 +61,6 @@ Who = Annotated[str, typer.Option("--who", help="Who decides.", callback=_storab
 Why = Annotated[str, typer.Option("--why", help="The reason, for the journal.", callback=_storable)]
 
 
-class Profile(StrEnum):
-    """The three sizes of the same parameters."""
-
-    FULL = "full"
-    SMALL = "small"
-    DEMO = "demo"
-
-
 class RoleName(StrEnum):
     """What an account may do; each may do all that the one before may."""
 
@@ -80,30 +76,6 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
-
-
-class Layout(StrEnum):
-    """How a source of media is laid out."""
-
-    AUTO = "auto"
-    FOLDER = "folder"
-    CSV = "csv"
-    JSON = "json"
-    FACEFORENSICS = "faceforensics"
-    CELEBDF = "celebdf"
-    DFDC = "dfdc"
-    WILDDEEPFAKE = "wilddeepfake"
-    OPENFORENSICS = "openforensics"
-    DEEPFAKEBENCH = "deepfakebench"
-    DF40 = "df40"
-    CELEBA = "celeba"
-
-
-class Split(StrEnum):
-    """Who says what of a published data set is for testing."""
-
-    OFFICIAL = "official"
-    OWN = "own"
 
 
 def _version() -> str:
@@ -267,7 +239,7 @@ def _goes_on(context: typer.Context, workspace: Path | None, as_json: bool) -> b
     return bool(context.invoked_subcommand)
 
 
-def _settings(root: Path) -> Any:
+def _settings(root: Path) -> "Settings":
     from workspace.settings import load_settings
 
     return load_settings(root / "params.yaml")
@@ -280,7 +252,7 @@ def _emit(value: Any, text: str, as_json: bool) -> None:
 @app.command()
 def init(
     folder: Annotated[Path | None, typer.Argument(help="Where the workspace goes; made if it is not there.", show_default=False)] = None,
-    profile: Annotated[Profile, typer.Option(help="full: 224 px, ResNeXt-50; small: 112 px, a CPU's night; demo: minutes.")] = Profile.FULL,
+    profile: Annotated[Profile, typer.Option(help="full: 224 px, ResNeXt-50; small: 112 px, a CPU's night; demo: minutes.")] = "full",
     recipe: Annotated[
         str,
         typer.Option(
@@ -293,12 +265,12 @@ def init(
     from workspace.profiles import compose_params
 
     if print_params:
-        print(compose_params(profile.value, recipe), end="")
+        print(compose_params(profile, recipe), end="")
         return
     from vigil.opening import open_workspace
 
     target = folder or Path.cwd()
-    made = open_workspace(target, profile.value, recipe)
+    made = open_workspace(target, profile, recipe)
     print(f"{'Opened' if made else 'Already open:'} workspace {target} (profile {_settings(target).profile}).")
     if not made:
         print("  Its settings stay as they are, whatever --profile and --recipe say: change them in params.yaml, or name a new folder.")
@@ -366,7 +338,7 @@ def ingest(
         list[str] | None, typer.Argument(help="Folders, CSV files or s3://bucket/prefix; none: the sources in params.yaml.", show_default=False)
     ] = None,
     workspace: WorkspaceOption = None,
-    layout: Annotated[Layout, typer.Option(help="auto recognises real/ and fake/<generator>/, tables, and the sets of docs/layouts.md.")] = Layout.AUTO,
+    layout: Annotated[LayoutName, typer.Option(help="auto recognises real/ and fake/<generator>/, tables, and the sets of docs/layouts.md.")] = "auto",
     identity: Annotated[
         str, typer.Option(help="Who is in a file: column, folder, file, unknown, or pattern:REGEX.", show_default="column for a table, else file")
     ] = "",
@@ -375,14 +347,14 @@ def ingest(
         list[str] | None, typer.Option("--label", help="What the source's own label means, e.g. --label 1=fake --label 0=real.", show_default=False)
     ] = None,
     columns: Annotated[list[str] | None, typer.Option("--column", help="What a table calls a column, e.g. --column path=filename.", show_default=False)] = None,
-    split: Annotated[Split, typer.Option(help="own: divide a published data set by person, whatever its authors set aside for testing.")] = Split.OFFICIAL,
+    split: Annotated[Split, typer.Option(help="own: divide a published data set by person, whatever its authors set aside for testing.")] = "official",
     as_json: JsonOption = False,
 ) -> None:
     """Take in what is new. Twice is the same as once."""
     from vigil.taking_in import ingest_sources, named_sources
 
     root = _root(workspace)
-    named = named_sources(sources or [], layout.value, identity, name, label_map or [], columns, split.value)
+    named = named_sources(sources or [], layout, identity, name, label_map or [], columns, split)
     report = ingest_sources(root, _settings(root), named)
     _emit([part.as_dict() for part in report], "\n".join(line for part in report for line in part.lines()), as_json)
     raise typer.Exit(1 if any(part.problems for part in report) else 0)
@@ -465,7 +437,7 @@ def evaluate(
     workspace: WorkspaceOption = None,
     model: Annotated[list[Path] | None, typer.Option(help="Folder of a model in place of the champion; may be repeated.", show_default=False)] = None,
     cross: Annotated[bool, typer.Option("--cross", help="Every model on every source; without --model, all that were ever promoted.")] = False,
-    layout: Annotated[Layout, typer.Option(help="How the source is laid out.")] = Layout.AUTO,
+    layout: Annotated[LayoutName, typer.Option(help="How the source is laid out.")] = "auto",
     identity: Annotated[
         str,
         typer.Option(
@@ -486,7 +458,7 @@ def evaluate(
     from vigil.scoring import refuse_unknown_mode
 
     refuse_unknown_mode(mode)
-    models, named = model or [], measured_sources(sources, layout.value, identity, label_map or [], columns or [])
+    models, named = model or [], measured_sources(sources, layout, identity, label_map or [], columns or [])
     if cross or len(named) > 1 or len(models) > 1:
         found = evaluate_cross(named, workspace, models, out, mode, history=cross and not models)
         _emit(found, render_cross(found), as_json)
