@@ -267,7 +267,7 @@ def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
         assert done.returncode == 1 and expected in done.stderr + done.stdout, (words, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("words", ["batches list", "models diff", "users add ann --email a@b.c", "keys list", "audit verify"])
+@pytest.mark.parametrize("words", ["batches list", "models diff", "models list", "users add ann --email a@b.c", "keys list", "audit verify"])
 def test_an_option_that_a_subcommand_would_not_see_is_refused(tmp_path: Path, words: str):
     """`vigil models -w prod rollback ...` inside another workspace would roll that one back."""
     group, *rest = words.split()
