@@ -125,6 +125,13 @@ def refuse_unknown_weights(name: str, weights: str, size_px: int) -> None:
         build_backbone(name, weights, size_px)
 
 
+def at_hand(name: str, weights: str) -> bool:
+    """Whether these weights are on this machine: of an encoder that `build_backbone` just made, whether it began with them. Fetches nothing."""
+    if not weights.isidentifier() or weights in INSTALLED.get(name, {}):
+        return bool(weights)
+    return _kept(_address(name, weights)).is_file()
+
+
 def _from_scratch(name: str, size_px: int) -> nn.Module:
     if name in OWN:
         return SmallResNeXt(name)
@@ -209,7 +216,7 @@ def _fetched(address: str) -> Path:
 
     Raises OSError where it cannot be fetched whole, ModelFileError where the file that lies there is another.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
+    path = _kept(address)
     found = torch.hub.HASH_REGEX.search(path.name)  # type: ignore[attr-defined]
     digits = found.group(1) if found else ""
     if not path.is_file():
@@ -223,6 +230,11 @@ def _fetched(address: str) -> Path:
             f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step="Delete it; it will be fetched again."
         )
     return path
+
+
+def _kept(address: str) -> Path:
+    """Where torch keeps the file of a published address."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
 
 
 def _classifier(name: str, size_px: int) -> nn.Module:

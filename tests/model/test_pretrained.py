@@ -1,5 +1,6 @@
 """Published backbone weights: fetched once, checked by hash, and where they cannot be had that is said."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,9 +67,12 @@ def test_published_weights_are_fetched_once(published: tuple[Path, dict[str, tor
 
 def test_offline_it_says_that_it_starts_from_scratch(published: tuple[Path, dict[str, torch.Tensor]], capsys: pytest.CaptureFixture[str]) -> None:
     path, state = published
+    assert not backbones.at_hand("resnet18", "IMAGENET1K_V1") and torch.equal(first(build_backbone("resnet18", "IMAGENET1K_V1")), state["conv1.weight"])
+    assert backbones.at_hand("resnet18", "IMAGENET1K_V1") and backbones.at_hand("efficientnet_lite0", "IMAGENET1K_V1")
+    shutil.rmtree(torch.hub.get_dir())
     path.unlink()
     assert not torch.equal(first(build_backbone("resnet18", "IMAGENET1K_V1")), state["conv1.weight"])
-    assert "random weights instead" in capsys.readouterr().err
+    assert "random weights instead" in capsys.readouterr().err and not backbones.at_hand("resnet18", "IMAGENET1K_V1")
 
 
 def test_a_file_that_lies_there_and_is_not_the_published_one_is_refused(published: tuple[Path, dict[str, torch.Tensor]]) -> None:
