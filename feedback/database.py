@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from workspace.errors import DatabaseSilent, WorkspaceError
@@ -34,7 +34,13 @@ EMPTY_MILLISECONDS = 2000
 WRITE_LOCK = 0x56494749  # of PostgreSQL's advisory locks: one writer at a time, as SQLite has it
 ID = r"[0-9a-f]{32}"  # what new_id makes
 MIGRATIONS = Path(__file__).parent / "migrations"
-UNANSWERED = (OperationalError, NoConnectionFree)
+CONNECT_SECONDS = 5
+FOR_A_CONNECTION, FOR_A_LOCK = 1 / 3, 2 / 3  # of BUSY_SECONDS: who needs both waits no longer than for SQLite
+NOT_NOW = (
+    "25006",
+    "25P03",
+    "25P04",
+)  # PostgreSQL only reads (after a failover), or has ended a transaction that took long; to the driver these are no OperationalError
 
 
 class Database:
@@ -72,11 +78,8 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent look. Raises DatabaseSilent."""
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except UNANSWERED as problem:
-            raise _silent(problem) from problem
+        with _answered(), self.engine.connect() as connection:
+            yield connection
 
     def version(self) -> int | None:
         """A number that differs whenever anybody has changed anything since it was last asked for in this thread; None where there is none.
@@ -97,11 +100,8 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that holds the write lock from its first statement; rolled back when the block raises. Raises DatabaseSilent."""
-        try:
-            with self._transaction() as connection:
-                yield connection
-        except UNANSWERED as problem:
-            raise _silent(problem) from problem
+        with _answered(), self._transaction() as connection:
+            yield connection
 
     def empty_log(self) -> None:
         """Have nothing that was erased be left in SQLite's log, which keeps it until as much again was written. Where others do not stop reading, later."""
@@ -142,9 +142,13 @@ class Database:
                 return
             _refuse_newer(now, script, self.shown_url)
             config.attributes["connection"] = connection
+            if not self.is_sqlite:  # of a large database this takes its time
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.connection.driver_connection.patience_seconds = None  # type: ignore[union-attr]
             if now is None and inspect(connection).has_table("detections"):
                 command.stamp(config, "0001")  # a database from before migrations were kept
             command.upgrade(config, "head")
+        self.engine.dispose()  # the patient connection with it
 
 
 def database_url(root: Path, settings: Settings) -> str:
@@ -156,10 +160,13 @@ def database_url(root: Path, settings: Settings) -> str:
         raise WorkspaceError(
             "The address of the feedback database cannot be read.", why=str(problem), next_step="It looks like postgresql://user@host/name."
         ) from problem
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise WorkspaceError("The feedback database is SQLite or PostgreSQL.", why=f"the address names {parsed.get_backend_name()}", next_step="Change it.")
-    if parsed.get_backend_name() == "postgresql":
+    kind = parsed.get_backend_name()
+    if kind in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
+    elif kind != "sqlite":
+        raise WorkspaceError(
+            "The feedback database is SQLite or PostgreSQL.", why=f"the address names {kind}", next_step="It looks like postgresql://user@host/name."
+        )
     return parsed.render_as_string(hide_password=False)
 
 
@@ -177,7 +184,7 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
     config.set_main_option("script_location", str(MIGRATIONS))
     script = ScriptDirectory.from_config(config)
     head = str(script.get_current_head())
-    engine = create_engine(database_url(root, settings))
+    engine = _engine(database_url(root, settings))
     try:
         with engine.connect() as connection:
             now = _revision(connection) or ("0001" if inspect(connection).has_table("detections") else "none")
@@ -241,6 +248,17 @@ def _unusable(shown_url: str, problem: SQLAlchemyError) -> WorkspaceError:
     )
 
 
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turn what says nothing about the question, but that the database does not answer it now, into DatabaseSilent."""
+    try:
+        yield
+    except (DBAPIError, NoConnectionFree) as problem:
+        if isinstance(problem, OperationalError | NoConnectionFree) or problem.connection_invalidated or getattr(problem.orig, "sqlstate", "") in NOT_NOW:
+            raise _silent(problem) from problem
+        raise
+
+
 def _silent(problem: Exception) -> DatabaseSilent:
     LOG.warning("the database does not answer: %s", getattr(problem, "orig", None) or problem)  # names addresses that are not for everybody who is told
     return DatabaseSilent("The database does not answer.", why="it is busy, or cannot be reached", next_step="Try again in a moment.")
@@ -255,7 +273,7 @@ def _revision(connection: Connection) -> str | None:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8)
+        return _postgresql(url)
     path = Path(make_url(url).database or "")
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -275,5 +293,46 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get("vigil_begin", "BEGIN"))
+
+    return engine
+
+
+def _postgresql(url: str) -> Engine:
+    """Waits for nothing longer than for SQLite: a connection, a lock, a server that is stopped or gone. What the address says itself, stands."""
+    import psycopg
+
+    longest = max(int(BUSY_SECONDS * 1000), 1)  # 0 would be for ever
+    # of the server: also of a machine that is gone and holds the write lock
+    options = {"lock_timeout": max(int(longest * FOR_A_LOCK), 1), "statement_timeout": longest, "tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10}
+    connecting: dict[str, Any] = {
+        "connect_timeout": CONNECT_SECONDS,
+        "tcp_user_timeout": longest,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }
+    asked = make_url(url).query
+    connecting = {name: value for name, value in connecting.items() if name not in asked}
+    connecting["options"] = " ".join([*(f"-c {name}={value}" for name, value in options.items()), str(asked.get("options", ""))]).strip()
+
+    class Impatient(psycopg.Connection[Any]):
+        """Gives up on a server that takes what is sent and never answers: nothing in the network between would end that wait."""
+
+        patience_seconds: float | None = longest / 1000
+
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            try:
+                return super().wait(gen, interval, self.patience_seconds if timeout is None else timeout)
+            except psycopg.OperationalError as problem:
+                if problem.sqlstate is None:  # not from the server: it may answer another time, but what?
+                    self.close()
+                raise
+
+    pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 8, "max_overflow": 8, "pool_timeout": BUSY_SECONDS * FOR_A_CONNECTION}
+    engine = create_engine(url, connect_args=connecting, **pool)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, words: Any, more: Any) -> Any:
+        return Impatient.connect(*words, **more)
 
     return engine

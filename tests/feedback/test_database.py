@@ -1,15 +1,18 @@
 """The ground: one writer at a time in both databases, addresses, and the secret that keys are derived from."""
 
 import multiprocessing
+import os
+import signal
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now, schema_behind
+from feedback.database import URL_VARIABLE, WRITE_LOCK, Database, database_url, exists, new_id, now, schema_behind
 from feedback.keep import MediaStore
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
 from feedback.tables import MEDIA
@@ -86,8 +89,9 @@ def test_addresses_come_from_the_environment_then_the_settings_then_the_workspac
     assert database_url(tmp_path, plain) == f"sqlite:///{tmp_path / 'feedback.db'}" and not exists(tmp_path, plain)
     named = write_settings(tmp_path, "postgresql://vigil:word@db/name")
     assert database_url(tmp_path, named) == "postgresql+psycopg://vigil:word@db/name" and exists(tmp_path, named)
-    monkeypatch.setenv(URL_VARIABLE, "postgresql://other@db/name")
-    assert "other@db" in database_url(tmp_path, named)
+    for other in ("postgresql://other@db/name", "postgres://other@db/name"):
+        monkeypatch.setenv(URL_VARIABLE, other)
+        assert database_url(tmp_path, named) == "postgresql+psycopg://other@db/name"
     for wrong in ("mysql://a@b/c", "nonsense", "postgresql://a@b:port/c"):
         monkeypatch.setenv(URL_VARIABLE, wrong)
         with pytest.raises(WorkspaceError):
@@ -111,13 +115,40 @@ def test_a_database_that_an_upgrade_cannot_look_at_is_named(tmp_path: Path) -> N
         schema_behind(tmp_path, write_settings(tmp_path))
 
 
+def _be_silent_in_every_way(database: Database) -> None:
+    """What a PostgreSQL does to its clients: each was waited for longer than anybody waits or for ever, or was a traceback."""
+    with database.engine.begin() as holder:
+        holder.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+        with pytest.raises(DatabaseSilent), database.write():
+            pass
+    with database.engine.connect() as stopped:
+        pid = stopped.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    os.kill(pid, signal.SIGSTOP)  # whose connection is the next one that is asked
+    try:
+        with database.engine.connect() as other:
+            assert other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != pid, "it was asked whether it lives, and given up"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for statement in ("SELECT pg_sleep(20)", "SET LOCAL idle_in_transaction_session_timeout = 1"):
+        with pytest.raises(DatabaseSilent), database.write() as connection:
+            connection.exec_driver_sql(statement)
+            time.sleep(0.1)
+            connection.execute(select(MEDIA)).all()
+    with pytest.raises(DatabaseSilent), database.write() as connection:  # as after a failover
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=1, created_at=now()))
+    with database.write() as connection:
+        assert connection.execute(select(MEDIA)).all() == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_database_that_does_not_answer_is_called_so_whoever_asks(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the driver raised went through everything: a page that failed, a traceback on the command line."""
-    monkeypatch.setattr("feedback.database.BUSY_SECONDS", 0)
     url = databases.database_url(kind)
+    monkeypatch.setattr("feedback.database.BUSY_SECONDS", 1 if url else 0)
     database = Database(tmp_path, write_settings(tmp_path, url))
     if url:
+        _be_silent_in_every_way(database)
         databases.drop_postgres(url)
         with pytest.raises(DatabaseSilent), database.read() as connection:
             connection.execute(select(MEDIA)).all()
