@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
+import socket
 import sqlite3
 import threading
 import time
@@ -12,13 +14,16 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from feedback.belonging import SERVE_LOCK
 from feedback.database import URL_VARIABLE, WRITE_LOCK, Database, database_url, exists, new_id, now, schema_behind
 from feedback.keep import MediaStore
+from feedback.retention import erasures_waiting
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
 from feedback.tables import MEDIA
 from tests.feedback import databases
 from tests.feedback.databases import KINDS
 from tests.feedback.world import open_to_others, write_settings
+from vigil.mending import examine_and_fix
 from workspace.errors import DatabaseSilent, WorkspaceError
 from workspace.settings import load_settings
 
@@ -183,6 +188,59 @@ def test_what_earlier_services_left_open_is_closed_and_what_an_operator_chose_st
     MediaStore(tmp_path, settings).put(tmp_path / "clip", "a" * 64)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (elsewhere, *(tmp_path / ".vigil").iterdir())}
     assert modes == {"disk": 0o755, "media": 0o755, "derived": 0o700, "outbox": 0o700, "uploads": 0o750, "scores": 0o755}
+
+
+# -- whose it is -------------------------------------------------------------------------------------------------------------
+def test_two_workspaces_of_one_database_never_do_each_others_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A staging copy with the production's environment finished its jobs, exported its cases and closed its erasures, without a word."""
+    monkeypatch.setenv(URL_VARIABLE, databases.fresh_postgres())
+    first, clone, copy = (tmp_path / name for name in ("first", "clone", "copy"))
+    settings = write_settings(first)
+    database = Database(first, settings)
+    write_settings(clone)  # as after `git clone`: nothing of .vigil
+    shutil.copytree(first, copy)
+    for other in (clone, copy):
+        for ask in (Database, erasures_waiting, schema_behind):
+            with pytest.raises(WorkspaceError) as refused:
+                ask(other, settings)
+            assert f"belongs to {socket.gethostname()}:{first}; this is {socket.gethostname()}:{other}" in refused.value.why
+            assert "--database-is-right" in refused.value.next_step
+    with database.serving_alone("http://here:1"):
+        for ask in (lambda: Database(first, settings).serving_alone("http://there:1").__enter__(), lambda: Database(copy, settings, take_over=True)):
+            with pytest.raises(WorkspaceError, match=r"served already.*\n.*\(http://here:1\)"):
+                ask()
+    with database.serving_alone("http://here:2"), database.engine.begin() as connection:  # it was let go of, and a server that ends it ends nothing else
+        connection.exec_driver_sql(f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = {SERVE_LOCK}")
+    database.close()
+    shutil.move(first, tmp_path / "moved")
+    Database(tmp_path / "moved", settings).close()
+    _, done = examine_and_fix(clone, settings, fix=False, push=False, database_is_right=True)
+    assert len(done) == 1 and erasures_waiting(clone, settings) == 0
+    with pytest.raises(WorkspaceError, match=f"belongs to .*:{clone}"):
+        Database(tmp_path / "moved", settings)
+
+
+def test_a_workspace_whose_database_is_not_named_finds_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the variable `vigil audit verify` made a feedback.db and called it whole, and a cycle trained on what was to be erased."""
+    url = databases.fresh_postgres()
+    settings = write_settings(tmp_path)
+    monkeypatch.setenv(URL_VARIABLE, url)
+    Database(tmp_path, settings).close()
+    monkeypatch.delenv(URL_VARIABLE)
+    for ask in (Database, erasures_waiting, exists, schema_behind):
+        with pytest.raises(WorkspaceError, match=f"(?s)keep its feedback in feedback.db.*Set {URL_VARIABLE}"):
+            ask(tmp_path, settings)
+    assert not (tmp_path / "feedback.db").exists()
+    monkeypatch.setenv(URL_VARIABLE, databases.fresh_postgres())
+    with pytest.raises(WorkspaceError, match="not the database of this workspace") as refused:
+        Database(tmp_path, settings)
+    assert url.split("/")[3].split("?")[0] in refused.value.why
+    monkeypatch.delenv(URL_VARIABLE)
+    Database(tmp_path, settings, take_over=True).close()
+    Database(tmp_path, settings).close()
+    monkeypatch.setenv(URL_VARIABLE, url)
+    with pytest.raises(WorkspaceError, match="belongs to"):
+        Database(tmp_path, settings)
 
 
 # -- the secret ---------------------------------------------------------------------------------------------------------------
