@@ -145,7 +145,10 @@ class Detections:
         left = self.media.leftovers()
         for path in left:
             files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-            self._remove_unkept([file.stem if file.suffix == UNSURE else sha256_file(file) for file in files])
+            hashes = [file.stem if file.suffix == UNSURE else sha256_file(file) for file in files]
+            self._remove_unkept(hashes)
+            for sha256 in hashes:
+                self.media.abort_parts(sha256)
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return len(left)
 

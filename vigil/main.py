@@ -587,13 +587,17 @@ def doctor(
     clock_is_right: Annotated[
         bool, typer.Option("--clock-is-right", help="Weeks that a clock far ahead has used up count again from now on. Only once the clock is mended.")
     ] = False,
+    database_is_right: Annotated[
+        bool, typer.Option("--database-is-right", help="The database named now is this workspace's, whatever either belonged to before.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find what a dead process left, and with --fix close it."""
     from vigil.mending import examine_and_fix, render_checks
 
     root = _root(workspace)
-    rows, done = examine_and_fix(root, _settings(root), fix=fix, push=push, pull=pull, remote=remote, clock_is_right=clock_is_right)
+    words = {"fix": fix, "push": push, "pull": pull, "remote": remote, "clock_is_right": clock_is_right, "database_is_right": database_is_right}
+    rows, done = examine_and_fix(root, _settings(root), **words)
     _emit({"checks": rows, "done": done}, render_checks(rows, done), as_json)
     raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
 
