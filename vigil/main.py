@@ -5,11 +5,12 @@ import json as jsonlib
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -42,6 +43,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 
 UNWRITABLE_SQLITE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR")  # a full disk is an IOERR of many kinds where SQLite maps, syncs or cuts a file
+Verb = TypeVar("Verb", bound=Callable[..., None])
 _at: list[Path] = []  # the workspace that the verb works in, once it is known
 HELD = 3
 PAUSED = 130
@@ -237,6 +239,16 @@ def _goes_on(context: typer.Context, workspace: Path | None, as_json: bool) -> b
     if context.invoked_subcommand and (workspace is not None or as_json):
         raise typer.BadParameter(f"-w and --json go behind the subcommand: `{context.command_path} {context.invoked_subcommand} ... -w WORKSPACE`")
     return bool(context.invoked_subcommand)
+
+
+def _listing(group: typer.Typer) -> Callable[[Verb], Verb]:
+    """Let a verb list what its subcommands are about: bare, and as subcommand `list`."""
+
+    def registered(verb: Verb) -> Verb:
+        group.callback(invoke_without_command=True)(verb)
+        return group.command("list")(verb)
+
+    return registered
 
 
 def _settings(root: Path) -> "Settings":
@@ -683,17 +695,15 @@ def gc(
     _emit(rows, render_garbage(rows, delete, without_tag or []), as_json)
 
 
-@batches_app.callback(invoke_without_command=True)
+@_listing(batches_app)
 def batches_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List batches with their state, who decided and why."""
-    if not _goes_on(context, workspace, as_json):
-        _list_batches(workspace, as_json)
+    if _goes_on(context, workspace, as_json):
+        return
+    from vigil.reading import batch_rows, render_table
 
-
-@batches_app.command("list")
-def batches_listed(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """List batches with their state, who decided and why."""
-    _list_batches(workspace, as_json)
+    rows = batch_rows(_root(workspace))
+    _emit(rows, render_table(rows) if rows else "No batches yet. Next: vigil ingest MEDIA", as_json)
 
 
 @batches_app.command("show")
@@ -703,13 +713,6 @@ def batches_show(batch: str, workspace: WorkspaceOption = None, as_json: JsonOpt
 
     page = batch_page(_root(workspace), batch)
     _emit(page, render_batch(page), as_json)
-
-
-def _list_batches(workspace: Path | None, as_json: bool) -> None:
-    from vigil.reading import batch_rows, render_table
-
-    rows = batch_rows(_root(workspace))
-    _emit(rows, render_table(rows) if rows else "No batches yet. Next: vigil ingest MEDIA", as_json)
 
 
 def _set_batch(batch: str, state: str, who: str, why: str, workspace: Path | None, again: bool = False) -> None:
@@ -742,7 +745,7 @@ def batches_drop(
     _set_batch(batch, "dropped", who, why, workspace, again)
 
 
-@models_app.callback(invoke_without_command=True)
+@_listing(models_app)
 def models_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List models: which one serves, which came before, which were held."""
     if _goes_on(context, workspace, as_json):
@@ -828,7 +831,7 @@ def models_override(
 UserName = Annotated[str, typer.Argument(help="User name, or e-mail.")]
 
 
-@users_app.callback(invoke_without_command=True)
+@_listing(users_app)
 def users_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List accounts with role and state."""
     if _goes_on(context, workspace, as_json):
@@ -839,9 +842,6 @@ def users_list(context: typer.Context, workspace: WorkspaceOption = None, as_jso
     root = _root(workspace)
     rows = user_rows(root, _settings(root))
     _emit(rows, render_table(rows) if rows else "No accounts yet. Next: vigil users add NAME --email ADDRESS --role admin", as_json)
-
-
-users_app.command("list", help="List accounts with role and state.")(users_list)
 
 
 @users_app.command("add")
@@ -912,7 +912,7 @@ def users_password(user_name: UserName, workspace: WorkspaceOption = None) -> No
     print(f"{user_name} has a new password.")
 
 
-@keys_app.callback(invoke_without_command=True)
+@_listing(keys_app)
 def keys_list(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List API keys: whose, how they begin, when they were last used. Never their text."""
     if _goes_on(context, workspace, as_json):
@@ -923,9 +923,6 @@ def keys_list(context: typer.Context, workspace: WorkspaceOption = None, as_json
     root = _root(workspace)
     rows = key_rows(root, _settings(root))
     _emit(rows, render_table(rows) if rows else "No keys yet. Next: vigil keys add USER_NAME --name WHAT_FOR", as_json)
-
-
-keys_app.command("list", help="List API keys: whose, how they begin, when they were last used.")(keys_list)
 
 
 @keys_app.command("add")

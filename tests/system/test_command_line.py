@@ -154,7 +154,9 @@ def test_json_says_the_same_and_more(promoted: Path, media: Path, tmp_path: Path
     good = sorted(media.parent.glob("fake/*/*.mp4"))[0]
     row = json.loads(vigil("score", good, "-w", promoted, "--format", "json").stdout)[0]
     assert set(COLUMNS) < set(row) and row["tracks"] and row["clips"] and row["promoted"] is True
-    (named,) = json.loads(vigil("score", good, "--model", promoted / "models" / vigil_json("models", "-w", promoted)[0]["cycle"], "--format", "json").stdout)
+    (named,) = json.loads(
+        vigil("score", good, "--model", promoted / "models" / vigil_json("models", "list", "-w", promoted)[0]["cycle"], "--format", "json").stdout
+    )
     assert named["p_fake"] == row["p_fake"] and named["promoted"] is False, "nobody vouches for a folder that was named"
 
 
@@ -367,7 +369,7 @@ def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
         assert done.returncode == 1 and expected in done.stderr + done.stdout, (words, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("words", ["batches list", "models diff", "users add ann --email a@b.c", "keys list", "audit verify"])
+@pytest.mark.parametrize("words", ["batches list", "models list", "models diff", "users add ann --email a@b.c", "keys list", "audit verify"])
 def test_an_option_that_a_subcommand_would_not_see_is_refused(tmp_path: Path, words: str):
     """`vigil models -w prod rollback ...` inside another workspace would roll that one back."""
     group, *rest = words.split()
