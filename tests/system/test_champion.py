@@ -43,7 +43,9 @@ def test_json_says_the_same_and_more(promoted: Path, media: Path, tmp_path: Path
     good = sorted(media.parent.glob("fake/*/*.mp4"))[0]
     row = json.loads(vigil("score", good, "-w", promoted, "--format", "json").stdout)[0]
     assert set(COLUMNS) < set(row) and row["tracks"] and row["clips"] and row["promoted"] is True
-    (named,) = json.loads(vigil("score", good, "--model", promoted / "models" / vigil_json("models", "-w", promoted)[0]["cycle"], "--format", "json").stdout)
+    (named,) = json.loads(
+        vigil("score", good, "--model", promoted / "models" / vigil_json("models", "list", "-w", promoted)[0]["cycle"], "--format", "json").stdout
+    )
     assert named["p_fake"] == row["p_fake"] and named["promoted"] is False, "nobody vouches for a folder that was named"
 
 
