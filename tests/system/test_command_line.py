@@ -32,7 +32,7 @@ from tests.pipelines import odd_inputs as odd
 from tests.system.world import events, vigil, vigil_json
 from vigil.deciding import set_batch_state
 from vigil.demo import figures_of, run_demo
-from vigil.main import _unwritable
+from vigil.ending import unwritable
 from vigil.measuring import measured_sources
 from vigil.opening import open_workspace
 from vigil.people import add_user
@@ -250,7 +250,7 @@ def test_what_sqlite_says_of_a_full_disk_is_no_mistake_of_vigil(name: str, is_so
     problem.sqlite_errorname = name
     wrapped = RuntimeError("(sqlite3.OperationalError) disk I/O error")
     wrapped.__cause__ = problem
-    assert _unwritable(wrapped) == ("SQLite: disk I/O error" if is_so else "")
+    assert unwritable(wrapped) == ("SQLite: disk I/O error" if is_so else "")
 
 
 def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
