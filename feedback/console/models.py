@@ -9,8 +9,8 @@ from feedback.console.charts import _figure, _key, _words
 from feedback.console.layout import REFUSALS, View, page, reload_soon
 from feedback.console.parts import Form, button, choice, drawing, empty, facts, field, moment, table, tag
 from feedback.console.visitor import LoggedOut
-from feedback.report import band_of
 from feedback.service import Service
+from feedback.wording import band_of
 from workspace.errors import DatabaseSilent
 
 ROLES = {"champion": "Champion", "previous": "Previous", "held": "Held back", "earlier": "Earlier", "candidate": "Being judged"}
