@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from workspace.errors import LeaseHeldError, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease, scheduling_alone
-from workspace.processes import PAUSE_SECONDS, deaf_to
+from workspace.processes import PAUSE_SECONDS, deaf_to, end_own_stages
 from workspace.settings import ScheduleSettings, Settings
 from workspace.state import workspace_id
 
@@ -138,7 +138,8 @@ def _told_where_it_ends(server: "subprocess.Popen[bytes] | None", log: Path) -> 
 async def _poll(runner: "Runner", server: "subprocess.Popen[bytes] | None") -> None:
     """Ask when it is time, for as long as the server runs that was started for it: without it Prefect tries three times, and then nothing any more."""
     mine, loop = cast("asyncio.Task[None]", asyncio.current_task()), asyncio.get_running_loop()
-    runner.handle_sigterm = lambda *_: loop.call_soon_threadsafe(mine.cancel)  # type: ignore[method-assign]  # as Ctrl-C does; its own stops nothing and ends in a traceback
+    # As Ctrl-C does: Prefect's own handler stops nothing, and ends in a traceback.
+    runner.handle_sigterm = lambda *_: loop.call_soon_threadsafe(mine.cancel)  # type: ignore[method-assign]
     asking = asyncio.create_task(runner.start())
     try:
         while not asking.done() and (server is None or server.poll() is None):
@@ -154,11 +155,11 @@ async def _poll(runner: "Runner", server: "subprocess.Popen[bytes] | None") -> N
 
 
 def _end_cycle() -> None:
-    """Let the cycle that is under way pause, its stage first: Prefect ends a cycle at once, which leaves its stage to end the hard way. A slow one is cut off."""
-    cycles = multiprocessing.active_children()
-    end_own_stages()
-    for cycle in cycles:
+    """Let the cycle that is under way pause, and its stage with it; one that takes too long is cut off."""
+    for cycle in multiprocessing.active_children():
+        cycle.join(PAUSE_SECONDS)  # one that was told too pauses by itself
         cycle.terminate()
+        end_own_stages(0.0)  # at once: a stage that finds its cycle gone ends the hard way
         cycle.join(LEAVE_SECONDS)
         cycle.kill()
 
