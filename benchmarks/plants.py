@@ -1,6 +1,6 @@
 """Bad weeks, each planted in a good one: what is wrong, and which gates may say so. A drill in which another gate speaks first has failed.
 
-`GATE_PLANTS` spoil a week of cached scores (benchmarks/weeks.py). `FLOW_PLANTS` spoil a real workspace on its way through the flow (benchmarks/drill.py).
+`GATE_PLANTS` spoil a week of cached scores (benchmarks/weeks.py). What spoils a real workspace on its way through the flow is in benchmarks/drill.py.
 """
 
 import sys

@@ -381,4 +381,9 @@ def disguised(case: Mapping[str, Any], user_id: str, reviewers_needed: int) -> d
 def _unanswered(case: Mapping[str, Any], reviewers_needed: int) -> dict[str, Any]:
     """A case for somebody who has not answered: how many have, and nothing of what they said; of a gold case, nothing that tells it from another."""
     shown = {name: value for name, value in disguised(case, "", reviewers_needed).items() if name != "owner_id"}
-    return shown | {"reviews": [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in shown["reviews"]]}
+    return shown | {"reviews": blanked(shown["reviews"])}
+
+
+def blanked(reviews: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """When others have answered, and nothing of who they are or what they said."""
+    return [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in reviews]

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from workspace.errors import DatabaseSilent, WorkspaceError
+from feedback.belonging import NOTE, SERVE_LOCK, bind, refuse_forgotten, refuse_other, served_already, served_by
+from workspace.errors import DatabaseSilent, WorkspaceError, without_passwords
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from alembic.script import ScriptDirectory
 
 LOG = logging.getLogger("vigil.database")
@@ -34,20 +36,29 @@ EMPTY_MILLISECONDS = 2000
 WRITE_LOCK = 0x56494749  # of PostgreSQL's advisory locks: one writer at a time, as SQLite has it
 ID = r"[0-9a-f]{32}"  # what new_id makes
 MIGRATIONS = Path(__file__).parent / "migrations"
-UNANSWERED = (OperationalError, NoConnectionFree)
+CONNECT_SECONDS = 5
+FOR_A_CONNECTION, FOR_A_LOCK = 1 / 3, 2 / 3  # of BUSY_SECONDS: who needs both waits no longer than for SQLite
+NOT_NOW = (
+    "25006",
+    "25P03",
+    "25P04",
+)  # PostgreSQL only reads (after a failover), or has ended a transaction that took long; to the driver these are no OperationalError
 
 
 class Database:
     """A pool of connections to one service's database. Safe to use from several threads; make one in each process."""
 
-    def __init__(self, root: Path, settings: Settings) -> None:
-        """Open, create or migrate. Raises WorkspaceError where the database cannot be reached or is newer than this Vigil."""
+    def __init__(self, root: Path, settings: Settings, take_over: bool = False) -> None:
+        """Open, create or migrate. Raises WorkspaceError where the database cannot be reached, is newer than this Vigil, or not this workspace's.
+
+        `take_over`: it is from now on, on a person's word.
+        """
         self.root = root
-        self.url = database_url(root, settings)
+        self.url = _named_url(root, settings) if take_over else database_url(root, settings)
         self.engine = _engine(self.url)
         self._here = threading.local()
         try:
-            self._migrate()
+            self._migrate(take_over)
         except SQLAlchemyError as problem:
             self.engine.dispose()
             raise _unusable(self.shown_url, problem) from problem
@@ -55,7 +66,7 @@ class Database:
     @property
     def shown_url(self) -> str:
         """The address without its password."""
-        return make_url(self.url).render_as_string(hide_password=True)
+        return _shown(self.url)
 
     @property
     def is_sqlite(self) -> bool:
@@ -72,11 +83,8 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent look. Raises DatabaseSilent."""
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except UNANSWERED as problem:
-            raise _silent(problem) from problem
+        with _answered(), self.engine.connect() as connection:
+            yield connection
 
     def version(self) -> int | None:
         """A number that differs whenever anybody has changed anything since it was last asked for in this thread; None where there is none.
@@ -97,11 +105,8 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that holds the write lock from its first statement; rolled back when the block raises. Raises DatabaseSilent."""
-        try:
-            with self._transaction() as connection:
-                yield connection
-        except UNANSWERED as problem:
-            raise _silent(problem) from problem
+        with _answered(), self._transaction() as connection:
+            yield connection
 
     def empty_log(self) -> None:
         """Have nothing that was erased be left in SQLite's log, which keeps it until as much again was written. Where others do not stop reading, later."""
@@ -120,15 +125,32 @@ class Database:
             connection.close()
 
     @contextmanager
+    def serving_alone(self, url: str) -> Iterator[None]:
+        """Be the one service of a PostgreSQL, whichever machine asks; of an SQLite the workspace's lock sees to that. Raises WorkspaceError.
+
+        It ends with the connection: after the server was started anew, it holds nobody off until the service is, too.
+        """
+        if self.is_sqlite:
+            yield
+            return
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.detach()  # the lock is the connection's: none that others use may have it
+            connection.exec_driver_sql("SELECT set_config('application_name', %s, false), set_config('lock_timeout', '3s', false)", (served_by(url),))
+            try:
+                connection.exec_driver_sql(f"SELECT pg_advisory_lock({SERVE_LOCK})")
+            except OperationalError as problem:
+                raise served_already(connection) from problem
+            yield
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         with self.engine.execution_options(vigil_begin="BEGIN IMMEDIATE").begin() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
             yield connection
 
-    def _migrate(self) -> None:
+    def _migrate(self, take_over: bool) -> None:
         logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces each plug-in as it is imported
-        from alembic import command
         from alembic.config import Config
         from alembic.script import ScriptDirectory
 
@@ -138,17 +160,43 @@ class Database:
         head = script.get_current_head()
         with self._transaction() as connection:
             now = _revision(connection)
-            if now == head:
-                return
-            _refuse_newer(now, script, self.shown_url)
-            config.attributes["connection"] = connection
-            if now is None and inspect(connection).has_table("detections"):
-                command.stamp(config, "0001")  # a database from before migrations were kept
-            command.upgrade(config, "head")
+            embedded = _is_embedded(self.url, self.root)
+            if not embedded and not take_over:
+                refuse_other(connection, self.root, self.shown_url, self.root / DATABASE)
+            if now != head:
+                self._upgrade(connection, config, script, now)
+            if not embedded:
+                bind(connection, self.root, self.shown_url, take_over)
+        if embedded and take_over:
+            (self.root / NOTE).unlink(missing_ok=True)
+        if now != head:
+            self.engine.dispose()  # the patient connection with it
+
+    def _upgrade(self, connection: Connection, config: "Config", script: "ScriptDirectory", now: str | None) -> None:
+        from alembic import command
+
+        _refuse_newer(now, script, self.shown_url)
+        config.attributes["connection"] = connection
+        if not self.is_sqlite:  # of a large database this takes its time
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.connection.driver_connection.patience_seconds = None  # type: ignore[union-attr]
+        if now is None and inspect(connection).has_table("detections"):
+            command.stamp(config, "0001")  # a database from before migrations were kept
+        command.upgrade(config, "head")
 
 
 def database_url(root: Path, settings: Settings) -> str:
-    """The environment's, else the settings', else SQLite in the workspace. Raises WorkspaceError for what is not a database address."""
+    """The environment's, else the settings', else SQLite in the workspace.
+
+    Raises WorkspaceError for what is not a database address, and where none is named although this workspace has a database elsewhere.
+    """
+    url = _named_url(root, settings)
+    if _is_embedded(url, root):
+        refuse_forgotten(root, URL_VARIABLE)
+    return url
+
+
+def _named_url(root: Path, settings: Settings) -> str:
     url = os.environ.get(URL_VARIABLE) or settings.feedback.database_url or f"sqlite:///{root / DATABASE}"
     try:
         parsed = make_url(url)
@@ -156,10 +204,13 @@ def database_url(root: Path, settings: Settings) -> str:
         raise WorkspaceError(
             "The address of the feedback database cannot be read.", why=str(problem), next_step="It looks like postgresql://user@host/name."
         ) from problem
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise WorkspaceError("The feedback database is SQLite or PostgreSQL.", why=f"the address names {parsed.get_backend_name()}", next_step="Change it.")
-    if parsed.get_backend_name() == "postgresql":
+    kind = parsed.get_backend_name()
+    if kind in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
+    elif kind != "sqlite":
+        raise WorkspaceError(
+            "The feedback database is SQLite or PostgreSQL.", why=f"the address names {kind}", next_step="It looks like postgresql://user@host/name."
+        )
     return parsed.render_as_string(hide_password=False)
 
 
@@ -177,16 +228,19 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
     config.set_main_option("script_location", str(MIGRATIONS))
     script = ScriptDirectory.from_config(config)
     head = str(script.get_current_head())
-    engine = create_engine(database_url(root, settings))
+    url = database_url(root, settings)
+    engine = create_engine(url) if url.startswith("sqlite") else _postgresql(url)  # the service's own settings of SQLite would write to the file
     try:
         with engine.connect() as connection:
+            if not _is_embedded(url, root):
+                refuse_other(connection, root, _shown(url), root / DATABASE)
             now = _revision(connection) or ("0001" if inspect(connection).has_table("detections") else "none")
     except SQLAlchemyError as problem:
-        raise _unusable(engine.url.render_as_string(hide_password=True), problem) from problem
+        raise _unusable(_shown(url), problem) from problem
     finally:
         engine.dispose()
     if now != "none":
-        _refuse_newer(now, script, engine.url.render_as_string(hide_password=True))
+        _refuse_newer(now, script, _shown(url))
     return None if now == head else (now, head)
 
 
@@ -209,6 +263,15 @@ def file_of(root: Path, settings: Settings) -> Path | None:
     """The file of an SQLite database, the embedded one or another; None for a PostgreSQL."""
     url = make_url(database_url(root, settings))
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+
+
+def _is_embedded(url: str, root: Path) -> bool:
+    parsed = make_url(url)
+    return parsed.get_backend_name() == "sqlite" and Path(parsed.database or "").resolve() == (root / DATABASE).resolve()
+
+
+def _shown(url: str) -> str:
+    return without_passwords(make_url(url).render_as_string(hide_password=True))
 
 
 def new_id() -> str:
@@ -241,6 +304,17 @@ def _unusable(shown_url: str, problem: SQLAlchemyError) -> WorkspaceError:
     )
 
 
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turn what says nothing about the question, but that the database does not answer it now, into DatabaseSilent."""
+    try:
+        yield
+    except (DBAPIError, NoConnectionFree) as problem:
+        if isinstance(problem, OperationalError | NoConnectionFree) or problem.connection_invalidated or getattr(problem.orig, "sqlstate", "") in NOT_NOW:
+            raise _silent(problem) from problem
+        raise
+
+
 def _silent(problem: Exception) -> DatabaseSilent:
     LOG.warning("the database does not answer: %s", getattr(problem, "orig", None) or problem)  # names addresses that are not for everybody who is told
     return DatabaseSilent("The database does not answer.", why="it is busy, or cannot be reached", next_step="Try again in a moment.")
@@ -255,7 +329,7 @@ def _revision(connection: Connection) -> str | None:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8)
+        return _postgresql(url)
     path = Path(make_url(url).database or "")
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -275,5 +349,52 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get("vigil_begin", "BEGIN"))
+
+    return engine
+
+
+def _postgresql(url: str) -> Engine:
+    """Waits for nothing longer than for SQLite: a connection, a lock, a server that is stopped or gone. What the address says itself, stands."""
+    import psycopg
+
+    longest = max(int(BUSY_SECONDS * 1000), 1)  # 0 would be for ever
+    # of the server: also of a machine that is gone and holds the write lock
+    options = {
+        "lock_timeout": max(int(longest * FOR_A_LOCK), 1),
+        "statement_timeout": longest,
+        "tcp_keepalives_idle": 30,
+        "tcp_keepalives_interval": 10,
+        "tcp_keepalives_count": 3,
+    }
+    connecting: dict[str, Any] = {
+        "connect_timeout": CONNECT_SECONDS,
+        "tcp_user_timeout": longest,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }
+    asked = make_url(url).query
+    connecting = {name: value for name, value in connecting.items() if name not in asked}
+    connecting["options"] = " ".join([*(f"-c {name}={value}" for name, value in options.items()), str(asked.get("options", ""))]).strip()
+
+    class Impatient(psycopg.Connection[Any]):
+        """Gives up on a server that takes what is sent and never answers: nothing in the network between would end that wait."""
+
+        patience_seconds: float | None = longest / 1000
+
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            try:
+                return super().wait(gen, interval, self.patience_seconds if timeout is None else timeout)
+            except psycopg.OperationalError as problem:
+                if problem.sqlstate is None:  # not from the server: it may answer another time, but what?
+                    self.close()
+                raise
+
+    pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 8, "max_overflow": 8, "pool_timeout": BUSY_SECONDS * FOR_A_CONNECTION}
+    engine = create_engine(url, connect_args=connecting, **pool)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, words: Any, more: Any) -> Any:
+        return Impatient.connect(*words, **more)
 
     return engine

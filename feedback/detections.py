@@ -72,7 +72,11 @@ class Detections:
     # -- coming in ------------------------------------------------------------------------------------------------------------
     def make_room(self, files: int) -> None:
         """Raise QueueFull where so many more would not fit; asked before anything is stored."""
-        if self.waiting() + files > self.settings.workers.queue_length:
+        with self.database.read() as connection:
+            self._make_room(connection, files)
+
+    def _make_room(self, connection: Connection, files: int) -> None:
+        if _waiting(connection) + files > self.settings.workers.queue_length:
             raise QueueFull(f"{self.settings.workers.queue_length} files may wait.")
 
     def accept(
@@ -86,9 +90,7 @@ class Detections:
         with self.database.write() as connection:
             if idempotency_key and (before := self._replayed(connection, actor, idempotency_key, fingerprint)) is not None:
                 return before
-            waiting = connection.execute(select(func.count()).select_from(DETECTIONS).where(DETECTIONS.c.state.in_(("queued", "running")))).scalar_one()
-            if waiting + len(files) > self.settings.workers.queue_length:
-                raise QueueFull(f"{self.settings.workers.queue_length} files may wait.")
+            self._make_room(connection, len(files))
             ids = []
             for file in files:
                 self._keep(connection, file, moment)
@@ -143,7 +145,10 @@ class Detections:
         left = self.media.leftovers()
         for path in left:
             files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-            self._remove_unkept([file.stem if file.suffix == UNSURE else sha256_file(file) for file in files])
+            hashes = [file.stem if file.suffix == UNSURE else sha256_file(file) for file in files]
+            self._remove_unkept(hashes)
+            for sha256 in hashes:
+                self.media.abort_parts(sha256)
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return len(left)
 
@@ -254,8 +259,7 @@ class Detections:
     def waiting(self) -> int:
         """How many are queued or being looked at."""
         with self.database.read() as connection:
-            found = connection.execute(select(func.count()).select_from(DETECTIONS).where(DETECTIONS.c.state.in_(("queued", "running"))))
-            return int(found.scalar_one())
+            return _waiting(connection)
 
     def counts(self) -> dict[str, int]:
         """How many are in each state."""
@@ -380,3 +384,7 @@ _ONE = _query().where(DETECTIONS.c.id == bindparam("wanted"))  # built once: bui
 def _one(connection: Connection, detection_id: str) -> dict[str, Any] | None:
     row = connection.execute(_ONE, {"wanted": detection_id}).mappings().one_or_none()
     return None if row is None else dict(row)
+
+
+def _waiting(connection: Connection) -> int:
+    return int(connection.execute(select(func.count()).select_from(DETECTIONS).where(DETECTIONS.c.state.in_(("queued", "running")))).scalar_one())

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ UPLOADS, OUTBOX_FOLDER = Path(".vigil/uploads"), Path(".vigil/outbox")
 UNSURE = ".unsure"  # what a note is called after the hash
 STALE_SECONDS = 3600  # longer than any request takes
 NOT_THERE = ("404", "NoSuchKey", "NotFound")
+REFUSED = (403, 404, 405, 501)  # of what a store need not offer, or not to everybody
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -58,7 +60,7 @@ class MediaStore:
         for folder in (FOLDER, DERIVED, UPLOADS, OUTBOX_FOLDER):
             if (root / folder).is_dir():  # as earlier services made them, everybody on the machine could look
                 private_folder(root / folder)
-        self._client: Any = None
+        self._clients: dict[bool, Any] = {}
 
     def put(self, path: Path, sha256: str) -> None:
         """Keep a copy of the file; durable when this returns. Again is harmless."""
@@ -102,10 +104,29 @@ class MediaStore:
         if self.url:
             with self._asked(sha256):
                 bucket, key = self._key(sha256)
-                self._s3().delete_object(Bucket=bucket, Key=key)
+                self._s3(quick=True).delete_object(Bucket=bucket, Key=key)
+            self.abort_parts(sha256)
         else:
             self._path(sha256).unlink(missing_ok=True)
         shutil.rmtree(self.derived(sha256), ignore_errors=True)
+
+    def abort_parts(self, sha256: str) -> None:
+        """Remove the parts that a killed process has left in the bucket of a file that it was storing; they are in no list of what is stored."""
+        from botocore.exceptions import ClientError
+
+        if not self.url:
+            return
+        (bucket, key), store = self._key(sha256), self._s3(quick=True)
+        stale = datetime.now(UTC) - timedelta(seconds=STALE_SECONDS)  # a younger one may be going on
+        with self._asked(sha256):
+            try:
+                for upload in store.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", []):
+                    if upload["Key"] == key and upload["Initiated"] < stale:
+                        store.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+            except ClientError as problem:
+                if problem.response["ResponseMetadata"]["HTTPStatusCode"] not in REFUSED:
+                    raise
+                LOG.warning("%s: whether parts of %s were left there is not told: %s", self.url, sha256[:12], problem)
 
     def delete_derived(self, sha256: str, detection_id: str) -> None:
         """Remove what was derived of the media for one detection; the media stay. Again is harmless."""
@@ -149,17 +170,18 @@ class MediaStore:
         """A folder for files that are not kept yet, on the disk of the workspace."""
         return private_folder(self.root / UPLOADS)
 
-    def _s3(self) -> Any:
-        if self._client is None:
-            self._client = client(self.endpoint)
-        return self._client
+    def _s3(self, quick: bool = False) -> Any:
+        """`quick`: for questions, and for what is deleted, which is done while the database's write lock is held."""
+        if quick not in self._clients:
+            self._clients[quick] = client(self.endpoint, quick)
+        return self._clients[quick]
 
     def _in_bucket(self, sha256: str) -> bool:
         from botocore.exceptions import ClientError
 
         bucket, key = self._key(sha256)
         try:
-            self._s3().head_object(Bucket=bucket, Key=key)
+            self._s3(quick=True).head_object(Bucket=bucket, Key=key)
         except ClientError as problem:
             if problem.response.get("Error", {}).get("Code") in NOT_THERE:
                 return False

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from model.card import OperatingPoint
 from model.inference import other_mode
+from workspace.choices import POLICIES
 from workspace.settings import FeedbackSettings, PolicySettings
-
-POLICIES = ("moderation", "identity_check", "forensics")
 
 
 @dataclass(frozen=True, slots=True)

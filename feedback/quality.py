@@ -1,26 +1,13 @@
 """How well people review: against cases whose truth is known, against one another, and how fast."""
 
 from collections import defaultdict
-from math import sqrt
 from statistics import median
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from feedback.tables import CASES, REVIEWS, USERS
-
-Z_95 = 1.959963984540054  # two-sided 95%
-
-
-def wilson(right: int, seen: int) -> dict[str, float | int | None]:
-    """A share with Wilson's 95% interval (E. B. Wilson 1927): honest with few cases and near 0 and 1. Without cases all are None."""
-    if seen == 0:
-        return {"value": None, "low": None, "high": None, "right": 0, "n": 0}
-    share, square = right / seen, Z_95**2
-    middle = (share + square / (2 * seen)) / (1 + square / seen)
-    half = Z_95 / (1 + square / seen) * sqrt(share * (1 - share) / seen + square / (4 * seen**2))
-    low, high = (0.0 if right == 0 else max(0.0, middle - half)), (1.0 if right == seen else min(1.0, middle + half))
-    return {"value": share, "low": low, "high": high, "right": right, "n": seen}
+from model.metrics import wilson
 
 
 def quality(connection: Connection, user_id: str | None = None) -> list[dict[str, Any]]:
@@ -56,7 +43,15 @@ def _row(reviewer_id: str, rows: list[Any]) -> dict[str, Any]:
         "reviewer_id": reviewer_id,
         "reviewer": rows[0].name,
         "reviews": len(standing),
-        "gold": wilson(sum(row.label == row.gold for row in gold), len(gold)),
-        "agreement": wilson(sum(row.label == row.decided for row in decided), len(decided)),
+        "gold": _share(sum(row.label == row.gold for row in gold), len(gold)),
+        "agreement": _share(sum(row.label == row.decided for row in decided), len(decided)),
         "seconds": median(seconds) if seconds else None,
     }
+
+
+def _share(right: int, seen: int) -> dict[str, float | int | None]:
+    """A share with Wilson's 95% interval: honest with few cases and near 0 and 1. Without cases all are None."""
+    if (ends := wilson(right, seen)) is None:
+        return {"value": None, "low": None, "high": None, "right": 0, "n": 0}
+    low, high = (round(end, 9) for end in ends)  # none right is exactly 0, all right exactly 1
+    return {"value": right / seen, "low": low, "high": high, "right": right, "n": seen}

@@ -7,21 +7,17 @@ service's secret; a report names it, and is only worth what the key is: compare 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from feedback.database import now
 from feedback.secret import Secret
-from model.aggregate import band
-from model.inference import UNLIKE
-from workspace.state import IMPORTED
+from feedback.wording import LABEL_MAP, limits_of
 
 FORMAT = "vigil-report-1"
 PURPOSE = "report"
 ALGORITHM = "Ed25519"
 MOST_BYTES = 32 << 20
-WORDS = {"real": "Real", "fake": "Fake", "uncertain": "Uncertain", "none": "No verdict"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ def case_report(detection: Mapping[str, Any], secret: Secret) -> dict[str, Any]:
         "detection": {name: detection.get(name) for name in ("id", "created_at", "finished_at", "policy", "mode", "state")},
         "media": {name: detection.get(name) for name in ("sha256", "bytes", "kind", "frames", "faces")},
         "verdict": {name: detection.get(name) for name in ("verdict", "p_fake", "threshold", "abstain", "target_fpr", "novelty", "reason", "note")},
-        "label_map": detection.get("label_map") or "p_fake: 1 means fake",
+        "label_map": detection.get("label_map") or LABEL_MAP,
         "tracks": list(detection.get("tracks") or []),
         "forged": list(detection.get("forged") or []),
         "timeline": list(detection.get("clips") or []),
@@ -105,47 +101,6 @@ def report_pdf(signed: Mapping[str, Any], thumbnail: Path | None = None) -> byte
     from feedback.report_page import draw
 
     return draw(signed, thumbnail)
-
-
-def limits_of(detection: Mapping[str, Any]) -> list[str]:
-    """What a reader must not take from the verdict, in sentences."""
-    calibrated = "p_fake is calibrated on validation videos of the kind the model was trained with."
-    if detection.get("cycle") == IMPORTED:
-        calibrated = "The model was imported: nobody here has calibrated its p_fake, and how old it is is not known."
-    said = [f"A verdict is an estimate by a trained network, not proof. {calibrated}"]
-    knows = [str(name) for name in detection.get("knows") or []]
-    met = f"The model has met these kinds of forgery: {', '.join(knows)}." if knows else "The model names no kind of forgery that it has met."
-    said.append(f"{met} Others may go unnoticed.")
-    if detection.get("origin") == "starter":
-        said.append("No model of this workspace had been promoted: the starter model that ships with Vigil answered. It has learned nothing here.")
-    if (days := _age_days(detection)) is not None:
-        said.append(f"It was trained {days} {'day' if days == 1 else 'days'} before this verdict; forgeries that are newer were not known to it.")
-    said.append("Only faces are examined: sound, background and text are not, and neither are faces too small or turned away.")
-    if (uncertain := band_of(detection)) is not None:
-        said.append("A p_fake below {:.3f} is called real, from {:.3f} on fake, between them uncertain.".format(*uncertain))
-    if str(detection.get("reason") or "").startswith(UNLIKE):  # novelty is about 1 for what a model knows: the alarm is the model's own bound
-        said.append("This file is unlike what the model was trained with; its figures hold less for it.")
-    if note := str(detection.get("note") or ""):
-        said.append(f"{note[0].upper()}{note[1:].rstrip('.')}.")
-    if detection.get("verdict") == "none":
-        said.append("There is no verdict. That says nothing about whether the file is forged.")
-    return said
-
-
-def band_of(answer: Mapping[str, Any]) -> tuple[float, float] | None:
-    """From which p_fake on to which the answer is `uncertain`, as it was judged; None where no threshold is known."""
-    threshold = answer.get("threshold")
-    return band(float(threshold), float(answer.get("abstain") or 0)) if isinstance(threshold, int | float) else None
-
-
-def _age_days(detection: Mapping[str, Any]) -> int | None:
-    try:
-        trained = datetime.fromisoformat(str(detection.get("model_trained_at") or ""))
-        judged = datetime.fromisoformat(str(detection.get("finished_at") or detection.get("created_at") or ""))
-    except ValueError:
-        return None
-    trained, judged = (moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in (trained, judged))
-    return max(0, (judged - trained).days)
 
 
 def _private(secret: Secret):  # type: ignore[no-untyped-def]  # imported late: it takes 0.1 s

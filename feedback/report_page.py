@@ -9,7 +9,7 @@ from typing import Any
 from fpdf import FPDF
 from fpdf.enums import WrapMode
 
-from feedback.report import WORDS, band_of
+from feedback.wording import VERDICT_WORDS, band_of
 
 MARGIN, WIDTH = 15.0, 180.0  # mm
 INK, SOFT, LINE = (25, 28, 33), (95, 100, 108), (205, 209, 215)
@@ -61,7 +61,7 @@ def _verdict(pdf: FPDF, report: Mapping[str, Any], thumbnail: Path | None) -> No
     pdf.set_fill_color(*COLOURS.get(word, COLOURS["none"]))
     _font(pdf, 20, (255, 255, 255), bold=True)
     share = f"   p_fake {100 * float(p_fake):.1f}%" if isinstance(p_fake, int | float) else ""
-    pdf.cell(room, 14, f"  {WORDS.get(word, word)}{share}", fill=True, new_x="LMARGIN", new_y="NEXT")
+    pdf.cell(room, 14, f"  {VERDICT_WORDS.get(word, word)}{share}", fill=True, new_x="LMARGIN", new_y="NEXT")
     pdf.ln(2)
     _font(pdf, 10)
     pdf.multi_cell(room, 5, _text(verdict.get("reason") or "No further reason was given."), new_x="LMARGIN", new_y="NEXT")

@@ -28,8 +28,9 @@ from feedback.database import Database, exists, now
 from feedback.handover import remove_copies
 from feedback.keep import MediaStore, StoreSilent
 from feedback.learned import learned_by, learned_from, remember_all
-from feedback.policies import POLICIES, policy_settings
+from feedback.policies import policy_settings
 from feedback.tables import BROUGHT, CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
+from workspace.choices import POLICIES
 from workspace.errors import DatabaseSilent
 from workspace.settings import FeedbackSettings, Settings
 

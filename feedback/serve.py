@@ -76,7 +76,8 @@ def serve(
             LOG.warning("no %s in the environment: this workspace's own secret is used, which is enough for this machine alone", VARIABLE)
         names = {*settings.serve.host_names, host, *THIS_MACHINE} if local or settings.serve.host_names else ()
         application = create_app(root, settings, load_secret(root, local), model_dir, sorted(names))
-        _run(application, settings, host, listener, ready_file, probe)
+        with application.state.service.database.serving_alone(_url(host, listener)):
+            _run(application, settings, host, listener, ready_file, probe)
 
 
 def _alone(root: Path, url: str) -> contextlib.AbstractContextManager[Holder]:

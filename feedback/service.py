@@ -19,21 +19,21 @@ from typing import Any
 from feedback import audit, estimate, learned, models_page
 from feedback.access import ACTIONS, Actor, Forbidden, Role, authorize, may
 from feedback.accounts import AccountRefused, Accounts, Session
-from feedback.cases import Cases, disguised
+from feedback.cases import Cases, blanked, disguised
 from feedback.database import Database
 from feedback.detections import Accepted, Detections
 from feedback.gathering import Gathering
 from feedback.keep import MediaStore, derived_name
-from feedback.policies import POLICIES
 from feedback.report import case_report, report_pdf
 from feedback.secret import Secret
 from feedback.webhooks import Webhooks
+from feedback.wording import LABEL_MAP
 from feedback.work.supervisor import Workers
+from workspace.choices import POLICIES
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.settings import Settings, check_mode
 
-LABEL_MAP = "p_fake: 1 means fake"
 ROLLBACK_SECONDS = 300
 EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", "mode", "model", "cycle", "sha256", "bytes", "case_id", "reason")
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
@@ -446,7 +446,7 @@ class Service:
             shown = disguised(shown, actor.user_id, self.settings.feedback.queue.reviewers_needed)
         mine = [review for review in shown.get("reviews", []) if review.get("reviewer_id") == actor.user_id]
         if shown.get("state") == "open" and not mine and not governs:
-            shown["reviews"] = [{"reviewer": "", "label": "", "note": "", "created_at": review["created_at"]} for review in shown.get("reviews", [])]
+            shown["reviews"] = blanked(shown.get("reviews", []))
         return shown
 
     def _told(self, actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:

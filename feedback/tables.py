@@ -38,6 +38,13 @@ def _one_of(column: str, *values: str) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=column)
 
 
+WORKSPACE = Table(  # whose database this is, one row (feedback/belonging.py); none in feedback.db
+    "workspace",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("place", String, nullable=False),  # host:path, for people
+)
+
 # -- people -------------------------------------------------------------------------------------------------------------
 USERS = Table(
     "users",

@@ -17,6 +17,7 @@ from workspace.settings import Settings
 from workspace.state import cycles, decided, open_cycle
 
 FULL, FINE_TUNE, NONE = "full", "fine-tune", "none"
+TRAINING = {FULL: "full training", FINE_TUNE: "fine-tune", NONE: "no training"}  # in a person's words
 NOT_DUE = "this week's scheduled cycle has been run, or was skipped because nothing was new; the next is due at its slot"
 
 

@@ -111,7 +111,7 @@ def jpeg_round_trip(frames: Frames, quality: int) -> Frames:
     return np.stack(through)
 
 
-def h264_round_trip(frames: Frames, crf: int, fps: float = 25.0) -> Frames:
+def h264_round_trip(frames: Frames, crf: int) -> Frames:
     """The clip through libx264 at `crf` (0..51, higher is worse) and back, in memory. Odd sides are padded on the way."""
     import av
 
@@ -119,7 +119,7 @@ def h264_round_trip(frames: Frames, crf: int, fps: float = 25.0) -> Frames:
     padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
     encoder.height, encoder.width, encoder.pix_fmt = padded.shape[1], padded.shape[2], "yuv420p"
-    encoder.framerate = Fraction(fps).limit_denominator(1001)
+    encoder.framerate = Fraction(25)
     encoder.time_base = 1 / encoder.framerate
     encoder.thread_count = decoder.thread_count = 1
     encoder.options = {"crf": str(crf), "preset": "veryfast", "x264-params": REPEATABLE}

@@ -7,6 +7,7 @@ forgery are small beside the picture itself. `efficientnet_lite0` comes with Ima
 """
 
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,9 @@ WRITTEN: dict[str, Callable[[], nn.Module]] = {
 
 # and with the published weights that come with the installation, by their name
 INSTALLED: dict[str, dict[str, Callable[[], nn.Module]]] = {"efficientnet_lite0": {WEIGHTS: partial(EfficientNetLite0, published=True)}}
+
+# families of torchvision whose layers follow one another: the first that no longer gives a map
+AFTER_THE_MAP = {"resnet": "avgpool", "resnext": "avgpool", "wide_resnet": "avgpool", "regnet": "avgpool", "shufflenet": "fc", "mnasnet": "classifier"}
 
 
 class ResNeXtBlock(nn.Module):
@@ -119,6 +123,13 @@ def refuse_unknown_weights(name: str, weights: str, size_px: int) -> None:
         _refuse_unpublished(name, weights, size_px)
     else:
         build_backbone(name, weights, size_px)
+
+
+def at_hand(name: str, weights: str) -> bool:
+    """Whether these weights are on this machine: of an encoder that `build_backbone` just made, whether it began with them. Fetches nothing."""
+    if not weights.isidentifier() or weights in INSTALLED.get(name, {}):
+        return bool(weights)
+    return _kept(_address(name, weights)).is_file()
 
 
 def _from_scratch(name: str, size_px: int) -> nn.Module:
@@ -205,7 +216,7 @@ def _fetched(address: str) -> Path:
 
     Raises OSError where it cannot be fetched whole, ModelFileError where the file that lies there is another.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
+    path = _kept(address)
     found = torch.hub.HASH_REGEX.search(path.name)  # type: ignore[attr-defined]
     digits = found.group(1) if found else ""
     if not path.is_file():
@@ -219,6 +230,11 @@ def _fetched(address: str) -> Path:
             f"Refused {path}. Nothing was loaded.", why="it is not the file that was published", next_step="Delete it; it will be fetched again."
         )
     return path
+
+
+def _kept(address: str) -> Path:
+    """Where torch keeps the file of a published address."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
 
 
 def _classifier(name: str, size_px: int) -> nn.Module:
@@ -236,22 +252,15 @@ def _features_of(name: str, classifier: nn.Module) -> nn.Module:
     if name.startswith("vit_"):
         return VitMap(classifier)
     if hasattr(classifier, "features"):
-        return classifier.features  # VGG, DenseNet, MobileNet, EfficientNet, ConvNeXt
-    children = dict(classifier.named_children())
-    if {"layer4", "avgpool", "fc"} <= set(children):  # ResNet family, ResNeXt among them
-        return nn.Sequential(_named(children, until="avgpool"))
+        return classifier.features  # VGG, AlexNet, DenseNet, MobileNet, EfficientNet, ConvNeXt, SqueezeNet
+    if end := next((layer for family, layer in AFTER_THE_MAP.items() if name.startswith(family)), ""):
+        children = list(classifier.named_children())
+        return nn.Sequential(OrderedDict(children[: [layer for layer, _ in children].index(end)]))
     raise SettingsError(
         f"Backbone {name!r} cannot be used.",
-        why="it gives no map of features for the spatial attention",
-        next_step="Use a convolutional classifier, e.g. resnext50_32x4d.",
+        why="Vigil does not know which of its layers gives the map of features",
+        next_step="Use another convolutional classifier, e.g. resnext50_32x4d.",
     )
-
-
-def _named(children: dict[str, nn.Module], until: str) -> "dict[str, nn.Module]":
-    from collections import OrderedDict
-
-    names = list(children)
-    return OrderedDict((name, children[name]) for name in names[: names.index(until)])
 
 
 def refuse_side(name: str, side: int) -> None:

@@ -26,7 +26,6 @@ BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with R
 UNLIKE = "unlike the media that this model was tried on: its score says little"
 LEARNED = "this model was trained on it: the score says little"
 SIDES, SIDE_EDGES = ("left", "middle", "right"), (0.4, 0.6)  # of the picture, as it is seen
-ROW = ("file", "p_fake", "verdict", "frames", "faces", "model", "reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,6 @@ class FileVerdict:
     def told(self) -> str:
         """The reason, behind the word that this very model was trained on the file where it was."""
         return "; ".join(filter(None, [LEARNED if self.learned else "", self.reason]))
-
-    def as_row(self) -> dict[str, Any]:
-        """Exactly file, p_fake, verdict, frames, faces, model, reason."""
-        return {name: getattr(self, name) for name in ROW}
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""

@@ -155,11 +155,11 @@ def p_greater(value: float, se: float, df: int, bound: float) -> float:
     return float(t.sf((value - bound) / se, df))
 
 
-def detectable(se: float, df: int, bound: float, alpha: float, power: float = 0.8) -> float:
-    """The true value that a test of "at most `bound`" at level `alpha` finds with this power; infinite where it finds nothing."""
+def detectable(se: float, df: int, bound: float, alpha: float) -> float:
+    """The true value that a test of "at most `bound`" at level `alpha` finds with a power of 0.8; infinite where it finds nothing."""
     from scipy.stats import norm, t
 
-    return bound + float(t.isf(alpha, df) + norm.isf(1 - power)) * se if df >= 1 else math.inf
+    return bound + float(t.isf(alpha, df) + norm.isf(1 - 0.8)) * se if df >= 1 else math.inf
 
 
 def needed(n: int, se: float, margin: float, alpha: float, power: float = 0.95) -> int:

@@ -119,108 +119,149 @@ def _numbered(groups: "Mapping[Group, np.ndarray]") -> "np.ndarray":
     return found
 
 
+class _Table:
+    """What of each clip says in whose place it may stand: arrays over the positions of `rows` (the training set's index)."""
+
+    def __init__(self, rows: "pd.DataFrame") -> None:
+        role = rows["role"].to_numpy()
+        self.fake, self.hardened, self.forged = labels_of(rows), role == "hardened", (rows["forger"] != "").to_numpy()
+        self.new = rows["new"].to_numpy(dtype=bool) & (role != "forged") if rows["new"].any() else role == "new"
+        self.makers = np.where(rows["generator"] != "", rows["generator"], rows["forger"])
+        self.media = rows["kind"].to_numpy(dtype=str)
+        self.clip_ids = rows["clip_id"].astype(str).tolist()
+        self.made_from: dict[str, list[int]] = {}  # of a real clip, the fakes that were made from it
+        for position in np.flatnonzero(self.fake & ~self.hardened & (rows["source_clip"] != "").to_numpy()):
+            self.made_from.setdefault(str(rows["source_clip"].iloc[position]), []).append(int(position))
+        fakes, collected = int((self.fake & ~self.hardened).sum()), int((self.fake & ~self.hardened & ~self.forged).sum())
+        self.pair_every = 1 if collected < ALL_BUT_FORGED * fakes else FORGED_SHARE  # so often a fake stands beside the real that it was made from
+        # so often a fake that was collected, unpaired, where pairs are the rule; 0: as they come
+        self.alone_every = max(2, round(fakes / (MOST_FAVOURED * collected))) if collected and self.pair_every == 1 else 0
+
+    def within(self, groups: "Mapping[Group, np.ndarray]", which: "np.ndarray") -> "dict[Group, np.ndarray]":
+        """Each group in two, by whether `which` [N] holds."""
+        return {(*outer, bool(is_it)): members & (which == is_it) for outer, members in groups.items() for is_it in (True, False)}
+
+    def by_maker(self, groups: "Mapping[Group, np.ndarray]") -> "dict[Group, np.ndarray]":
+        """Each group by who made its fakes."""
+        return {(*outer, name): group for outer, members in groups.items() for name, group in _groups(members, self.makers).items()}
+
+
+class _Pools:
+    """Who comes next, for each place of a batch: real or fake, new or known, collected or hardened."""
+
+    def __init__(self, table: _Table, order: "np.ndarray", seed: int) -> None:
+        self._table, self._order, self._seed = table, order, seed
+        self.ahead = {is_fake: Counter[str]() for is_fake in (True, False)}  # of each kind: clips of the other class drawn so far, less those of this one
+        self._weeks = {is_fake: table.within({(): (table.fake == is_fake) & ~table.hardened}, table.new) for is_fake in (True, False)}
+        self._origins = table.within(self._weeks[True], table.forged)
+        self._made, came_in = table.by_maker(self._origins), table.by_maker({(): table.fake & ~table.forged & ~table.hardened})
+        levels = [level for level in (self._weeks[True], self._origins, self._made, came_in) if level]
+        self.favour = {True: _Favour(levels), False: _Favour([self._weeks[False]])}  # reals have no makers
+        pools = {(is_new, is_fake): self._pool(is_new, is_fake) for is_new in (True, False) for is_fake in (True, False)}
+        # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
+        self.plain = {(is_new, is_fake): found or pools[not is_new, is_fake] for (is_new, is_fake), found in pools.items()}
+        self.collected = self._in_turn({name: group for name, group in self._made.items() if not name[1]}, Counter()) if table.alone_every else None
+        attacked = {is_fake: table.hardened & (table.fake == is_fake) for is_fake in (True, False)}
+        both = all(members.any() for members in attacked.values())
+        self.hardened = {is_fake: self._kinds(members, Counter()) for is_fake, members in attacked.items()} if both else {}
+
+    def _pool(self, is_new: bool, is_fake: bool) -> _Rotation | _Kinds | None:
+        """Clips of one class, of the new ones or the known; None where there are none."""
+        members = self._weeks[is_fake][is_new,]
+        if not members.any():
+            return None
+        follower = self._table.pair_every == 1  # who makes up for a kind: where each real has its fake, the fakes of those that have none; else the reals
+        wanted = self.ahead[is_fake] if is_fake == follower else Counter[str]()
+        if not is_fake:
+            return self._kinds(members, wanted)
+        parts: list[Group] = [(is_new, is_forged) for is_forged in (False, True) if self._origins[is_new, is_forged].any()]
+        sides = {part: self._in_turn({name: group for name, group in self._made.items() if name[:2] == part}, wanted) for part in parts}
+        return _Rotation(sides, self.favour[True], [FORGED_SHARE - 1, 1] if len(sides) == 2 else [1])
+
+    def _in_turn(self, groups: "Mapping[Group, np.ndarray]", wanted: Mapping[str, int]) -> _Rotation:
+        return _Rotation({name: self._kinds(group, wanted) for name, group in groups.items()}, self.favour[True])
+
+    def _kinds(self, members: "np.ndarray", wanted: Mapping[str, int]) -> _Kinds:
+        groups = _groups(members, self._table.media)
+        queues = {kind: _Queue(self._order[group[self._order]], self._seed) for kind, group in groups.items()}
+        return _Kinds(queues, {kind: int(group.sum()) for kind, group in groups.items()}, wanted)
+
+
+class _Batches:
+    """Batches of positions without end."""
+
+    def __init__(self, table: _Table, pools: _Pools, batch: int) -> None:
+        self._table, self._pools, self._batch = table, pools, batch
+        self._halves = [True, False] if table.new.any() and not table.new.all() else [bool(table.new.all())]
+        self._hardened_every = max(LEAST_BETWEEN, round(len(table.hardened) / table.hardened.sum())) if pools.hardened else 0
+        self._turn, self._fakes = 0, 0  # the class that an odd batch begins with; fakes drawn, hardened ones apart
+        self._places, self._paired = Counter[tuple[bool, bool]](), Counter[str]()  # places by (new, fake); by kind, how often a real was found to pair
+
+    def __iter__(self) -> Iterator[list[int]]:
+        while True:
+            chosen: list[int] = []
+            for slot in range(self._batch):
+                is_new, is_fake = self._halves[slot % len(self._halves)], bool((slot // len(self._halves) + self._turn) % 2)
+                chosen.append(self._drawn(is_new, is_fake, chosen))
+            self._turn += 1 if self._batch % (2 * len(self._halves)) else 0  # an odd batch gives the spare place to each class in turn
+            yield chosen
+
+    def _drawn(self, is_new: bool, is_fake: bool, chosen: Sequence[int]) -> int:
+        """The clip of one place, beside those that the batch has already."""
+        self._places[is_new, is_fake] += 1
+        if self._hardened_every and self._places[is_new, is_fake] % self._hardened_every == 0:
+            return self._pools.hardened[is_fake].take()
+        self._fakes += is_fake
+        favour = self._pools.favour[is_fake]
+        if not favour.may((is_new,)):
+            is_new = not is_new
+        position = self._fake(is_new, chosen) if is_fake else self._from_pool(is_new, False)
+        favour.took(position)
+        kind = self._table.media[position]
+        self._pools.ahead[is_fake][kind] -= 1
+        self._pools.ahead[not is_fake][kind] += 1
+        return position
+
+    def _fake(self, is_new: bool, chosen: Sequence[int]) -> int:
+        """A fake made from a real of the batch, where one is due and may come; else one in turn."""
+        table = self._table
+        if self._pools.collected is not None and self._fakes % table.alone_every == 0:
+            return self._pools.collected.take()
+        child = self._child(chosen) if not is_new or table.pair_every == 1 else None
+        return self._from_pool(is_new, True) if child is None or not self._pools.favour[True].may_all(child) else child
+
+    def _child(self, chosen: Sequence[int]) -> int | None:
+        table = self._table
+        real = _unpaired(chosen, table.clip_ids, table.made_from, table.pair_every > 1)
+        if real is None:
+            return None
+        kind = table.media[real]
+        self._paired[kind] += 1  # a kind at a time: kinds alternate, and of an even number of fakes each would only ever meet every second one
+        children = [one for one in table.made_from[table.clip_ids[real]] if one not in chosen]
+        if not children or self._paired[kind] % table.pair_every != 1 % table.pair_every:
+            return None
+        return children[(self._paired[kind] // table.pair_every) % len(children)]
+
+    def _from_pool(self, is_new: bool, is_fake: bool) -> int:
+        pool = self._pools.plain[is_new, is_fake]
+        assert pool is not None  # both classes exist, so every pool found one to stand in
+        return pool.take()
+
+
 def balanced_batches(rows: "pd.DataFrame", batch: int, seed: int) -> Iterator[list[int]]:
     """Batches of positions of `rows` without end, the same for the same clips, seed and size.
 
     Raises TooLittleData without both classes: nothing can be learned from one.
     """
-    fake = labels_of(rows)
-    if not fake.any() or fake.all():
+    table = _Table(rows)
+    if not table.fake.any() or table.fake.all():
         raise TooLittleData(
             "There is nothing to train on.",
-            why=f"the training set holds {int((~fake).sum())} real and {int(fake.sum())} fake clips; it needs both",
+            why=f"the training set holds {int((~table.fake).sum())} real and {int(table.fake.sum())} fake clips; it needs both",
             next_step="Ingest the missing class, or switch forgers on so that fakes are made from the reals.",
         )
-    return _batches(rows, fake, batch, seed)
-
-
-def _batches(rows: "pd.DataFrame", fake: "np.ndarray", batch: int, seed: int) -> Iterator[list[int]]:
-    new = rows["new"].to_numpy(dtype=bool) & (rows["role"] != "forged").to_numpy() if rows["new"].any() else (rows["role"] == "new").to_numpy()
-    hardened = (rows["role"] == "hardened").to_numpy()
-    forged_from: dict[str, list[int]] = {}
-    for position in np.flatnonzero(fake & ~hardened & (rows["source_clip"] != "").to_numpy()):
-        forged_from.setdefault(str(rows["source_clip"].iloc[position]), []).append(int(position))
-    clip_ids = rows["clip_id"].astype(str).tolist()
     order = np.array(epoch_order(rows, seed, 0), dtype=np.intp)
-    forged = (rows["forger"] != "").to_numpy()
-    fakes, collected = int((fake & ~hardened).sum()), int((fake & ~hardened & ~forged).sum())
-    pair_every = 1 if collected < ALL_BUT_FORGED * fakes else FORGED_SHARE
-    alone_every = max(2, round(fakes / (MOST_FAVOURED * collected))) if collected and pair_every == 1 else 0  # so often a fake that was collected, unpaired
-    makers = np.where(rows["generator"] != "", rows["generator"], rows["forger"])
-    media = rows["kind"].to_numpy(dtype=str)
-    ahead = {is_fake: Counter[str]() for is_fake in (True, False)}  # of each kind: clips of the other class drawn so far, less those of this one
-    follower = pair_every == 1  # who makes up for a kind: where each real has its fake, the fakes of those that have none; else the reals
-
-    def kinds(members: "np.ndarray", wanted: Mapping[str, int]) -> _Kinds:
-        groups = _groups(members, media)
-        queues = {kind: _Queue(order[group[order]], seed) for kind, group in groups.items()}
-        return _Kinds(queues, {kind: int(group.sum()) for kind, group in groups.items()}, wanted)
-
-    def within(groups: "Mapping[Group, np.ndarray]", which: "np.ndarray") -> "dict[Group, np.ndarray]":
-        return {(*outer, bool(is_it)): members & (which == is_it) for outer, members in groups.items() for is_it in (True, False)}
-
-    def of_makers(groups: "Mapping[Group, np.ndarray]") -> "dict[Group, np.ndarray]":
-        return {(*outer, name): group for outer, members in groups.items() for name, group in _groups(members, makers).items()}
-
-    weeks = {is_fake: within({(): (fake == is_fake) & ~hardened}, new) for is_fake in (True, False)}
-    origins = within(weeks[True], forged)
-    made, came_in = of_makers(origins), of_makers({(): fake & ~forged & ~hardened})
-    favour = {True: _Favour([level for level in (weeks[True], origins, made, came_in) if level]), False: _Favour([weeks[False]])}  # reals have no makers
-
-    def in_turn(groups: "Mapping[Group, np.ndarray]", wanted: Mapping[str, int]) -> _Rotation:
-        return _Rotation({name: kinds(group, wanted) for name, group in groups.items()}, favour[True])
-
-    def pool(is_new: bool, is_fake: bool) -> _Rotation | _Kinds | None:
-        members = weeks[is_fake][is_new,]
-        if not members.any():
-            return None
-        wanted = ahead[is_fake] if is_fake == follower else Counter[str]()
-        if not is_fake:
-            return kinds(members, wanted)
-        parts: list[Group] = [(is_new, is_forged) for is_forged in (False, True) if origins[is_new, is_forged].any()]
-        sides = {part: in_turn({name: group for name, group in made.items() if name[:2] == part}, wanted) for part in parts}
-        return _Rotation(sides, favour[True], [FORGED_SHARE - 1, 1] if len(sides) == 2 else [1])
-
-    pools = {(is_new, is_fake): pool(is_new, is_fake) for is_new in (True, False) for is_fake in (True, False)}
-    # a half without a class takes that class from the other half; a missing half leaves the whole batch to the other
-    pools = {(n, f): found or pools[(not n, f)] for (n, f), found in pools.items()}
-    few = in_turn({name: group for name, group in made.items() if not name[1]}, Counter()) if alone_every else None
-    attacked = {is_fake: hardened & (fake == is_fake) for is_fake in (True, False)}
-    spare = {is_fake: kinds(members, Counter()) for is_fake, members in attacked.items()} if all(members.any() for members in attacked.values()) else {}
-    between = max(LEAST_BETWEEN, round(len(hardened) / hardened.sum())) if spare else 0
-    halves = [True, False] if new.any() and not new.all() else [bool(new.all())]
-    turn, draws, places, plain = 0, Counter[str](), Counter[tuple[bool, bool]](), 0
-    while True:
-        chosen: list[int] = []
-        for slot in range(batch):
-            is_new, is_fake = halves[slot % len(halves)], bool((slot // len(halves) + turn) % 2)
-            places[is_new, is_fake] += 1
-            if between and places[is_new, is_fake] % between == 0:
-                chosen.append(spare[is_fake].take())
-                continue
-            plain += is_fake
-            if not favour[is_fake].may((is_new,)):
-                is_new = not is_new
-            source = pools[(is_new, is_fake)]
-            assert source is not None  # both classes exist, so every pool found one to stand in
-            child = None
-            if few is not None and is_fake and plain % alone_every == 0:
-                source = few
-            may_pair = is_fake and source is not few and (not is_new or pair_every == 1)
-            real = _unpaired(chosen, clip_ids, forged_from, pair_every > 1) if may_pair else None
-            if real is not None:
-                draws[media[real]] += 1  # a kind at a time: kinds alternate, and of an even number of fakes each would only ever meet every second one
-                children = [one for one in forged_from[clip_ids[real]] if one not in chosen]
-                if children and draws[media[real]] % pair_every == 1 % pair_every:
-                    child = children[(draws[media[real]] // pair_every) % len(children)]
-            if child is not None and not favour[True].may_all(child):
-                child = None
-            chosen.append(source.take() if child is None else child)
-            favour[is_fake].took(chosen[-1])
-            ahead[is_fake][media[chosen[-1]]] -= 1
-            ahead[not is_fake][media[chosen[-1]]] += 1
-        turn += 1 if batch % (2 * len(halves)) else 0  # an odd batch gives the spare place to each class in turn
-        yield chosen
+    return iter(_Batches(table, _Pools(table, order, seed), batch))
 
 
 def _unpaired(chosen: Sequence[int], clip_ids: Sequence[str], forged_from: Mapping[str, Sequence[int]], again: bool) -> int | None:

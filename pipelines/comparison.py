@@ -230,7 +230,12 @@ def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle, lea
 
 
 def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "ModelCard", settings: Settings, cycle: Cycle) -> dict[str, Any]:
-    """The figures for people: overall, new, validation, every slice, each generator, with intervals; all of the origins that are judged."""
+    """The figures for people: overall, new, validation, every slice, each generator, with intervals; all of the origins that are judged.
+
+    `not_judged`: of each own forger whose fakes are in the holdout beside enough collected ones, how the model tells them from the same reals.
+    """
+    import pandas as pd
+
     holdout = table[table["fold"] == "holdout"]
     chosen = judged(holdout, champion, settings, cycle)
     rows, everything = chosen.rows, chosen.everything
@@ -241,7 +246,8 @@ def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "M
         name: {model: figures(part, column, threshold, settings, cycle.seed) for model, (column, threshold) in models.items()} for name, part in parts.items()
     }
     cut = [
-        {"slice": name, **class_counts(part)} | {model: balanced_accuracy(part, rows, column, threshold) for model, (column, threshold) in models.items()}
+        {"slice": name, **class_counts(part), "people": min(map(int, part.groupby("label")["cluster"].nunique()), default=0)}
+        | {model: balanced_accuracy(part, rows, column, threshold) for model, (column, threshold) in models.items()}
         for name, part in slices(rows, settings.gates.min_slice).items()
     ]
     generators = {
@@ -252,12 +258,20 @@ def describe(table: "pd.DataFrame", champion: "ModelCard | None", challenger: "M
         name: class_counts(part) | {model: auc_interval(part, column, settings, cycle.seed) for model, (column, _) in models.items()}
         for name, part in unmet(holdout, everything, cycle, settings.gates.min_slice).items()
     }
+    beside = pd.concat([everything[everything["label"] == "real"], holdout[(holdout["label"] == "fake") & ~holdout["origin"].isin(chosen.origins)]])
+    not_judged = {
+        name: class_counts(part)
+        | {model: auc_interval(part, column, settings, cycle.seed) for model, (column, _) in models.items()}
+        | {"recall": {model: float((part.loc[part["label"] == "fake", column] >= threshold).mean()) for model, (column, threshold) in models.items()}}
+        for name, part in rows_by_generator(beside).items()
+    }
     return {
         "judged_on": chosen.on,
         "counts": {name: class_counts(part) for name, part in parts.items()},
         **overall,
         "slices": cut,
-        "gaps": gaps(cut, "challenger"),
+        "gaps": gaps(cut, "challenger", FEW_PEOPLE),
         "generators": generators,
+        "not_judged": not_judged,
         "new_generators": new,
     }

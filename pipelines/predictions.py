@@ -117,14 +117,21 @@ def slices(table: "pd.DataFrame", least: int) -> dict[str, "pd.DataFrame"]:
     return found
 
 
-def gaps(cut: "Sequence[Mapping[str, Any]]", model: str) -> dict[str, dict[str, Any]]:
-    """Between the best and the worst slice of each kind, from rows {"slice": "pose=turned", model: balanced accuracy}: `gap`, `best`, `worst`."""
-    kinds: dict[str, list[tuple[float, str]]] = {}
+def gaps(cut: "Sequence[Mapping[str, Any]]", model: str, least: int) -> dict[str, dict[str, Any]]:
+    """Between the best and the worst slice of each kind: `gap`, `best`, `worst`, and of how many videos these are.
+
+    `cut`: rows {"slice": "pose=turned", n_real, n_fake, people, model: balanced accuracy}. Left out are slices of fewer than `least` people, which are good
+    or bad by chance, and `unknown`, which is none.
+    """
+    kinds: dict[str, list[tuple[float, str, int]]] = {}
     for row in cut:
         kind, equals, value = str(row["slice"]).partition("=")
-        if equals and row.get(model) is not None:
-            kinds.setdefault(kind, []).append((float(row[model]), value))
-    return {kind: {"gap": max(found)[0] - min(found)[0], "best": max(found)[1], "worst": min(found)[1]} for kind, found in kinds.items() if len(found) > 1}
+        if equals and value != "unknown" and row["people"] >= least and row.get(model) is not None:
+            kinds.setdefault(kind, []).append((float(row[model]), value, row["n_real"] + row["n_fake"]))
+    ends = {kind: (max(found), min(found)) for kind, found in kinds.items() if len(found) > 1}
+    return {
+        kind: {"gap": best[0] - worst[0], "best": best[1], "best_n": best[2], "worst": worst[1], "worst_n": worst[2]} for kind, (best, worst) in ends.items()
+    }
 
 
 def rows_by_generator(table: "pd.DataFrame", least: int = 0) -> dict[str, "pd.DataFrame"]:

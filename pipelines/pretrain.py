@@ -14,6 +14,8 @@ from workspace.settings import ModelSettings, PhaseSettings, Settings
 from workspace.state import IMPORTED
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from model.network import ResNeXtLSTM
 
 Phase = TypeVar("Phase", bound=PhaseSettings)
@@ -43,14 +45,16 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     from model.training import pretrain
 
     model, warm = start_model(root, settings, cycle)
+    start = started_from(settings.model, warm)
     model.to(best_device())
+    validation, size = read_set(root, "validation"), settings.faces.size_px
     if leads():
         if warm and settings.model.weights:
             print(f"This model starts from the champion; model.weights ({settings.model.weights}) are for one that has none to start from.", flush=True)
         print(f"Learning on {describe_device()}.", flush=True)
-    size = settings.faces.size_px
+        tell_validation(validation)
     train_set = ClipDataset(root, read_set(root, "train"), size, landmarks=meshes(root, settings))
-    val_set = ClipDataset(root, read_set(root, "validation"), size)
+    val_set = ClipDataset(root, validation, size)
     phase = settings.pretrain.model_copy(update={"lr": settings.pretrain.lr * settings.pretrain.warm_lr_factor}) if warm else settings.pretrain
     phase = shortened(phase, cycle.steps)
     folder, tell, version = root / CHECKPOINTS, Progress("pretrain"), settings.stage_versions.pretrain
@@ -65,10 +69,29 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         "best_loss": report.best_loss,
         "steps": report.steps,
         "warm_start": warm,
+        "start": start,
         "sha256": sha256,
     }
     write_json(root / FOLDER / "history.json", result)
     return result
+
+
+def tell_validation(rows: "pd.DataFrame") -> None:
+    """Say what the validation figures of training are of, where that is not what the report judges."""
+    if forged := int((rows["origin"] == "forged").sum()):
+        said = f"val loss and val auc are of all {len(rows)} clips of validation, {forged} of them forged here"
+        print(f"{said}; the report's figures are of videos, and leave these out where enough fakes were collected.", flush=True)
+
+
+def started_from(about: ModelSettings, warm: bool) -> str:
+    """What a network that was just built began with: `the champion`, `the weights IMAGENET1K_V1`, or `nothing`, where that is so of published ones too."""
+    from model.backbones import at_hand
+
+    if warm:
+        return "the champion"
+    if not about.weights:
+        return "nothing"
+    return f"the weights {about.weights}" if at_hand(about.backbone, about.weights) else f"nothing: {about.weights} of {about.backbone} could not be fetched"
 
 
 def shortened(phase: Phase, part: float) -> Phase:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import decay
+from pipelines.comparison import FEW_PEOPLE
 from pipelines.continual import record, rows_of, table_of
 from pipelines.gate import REFUSED, read_report, report_of
 from pipelines.gates.result import apart
@@ -34,8 +35,8 @@ CLAIMS = (
     ("seconds for a 10 s clip", "4.2 / 2.1", "on a V100, 30 fps / 1 fps; 1.8 s an image"),
 )
 CAPTIONS = {
-    "learning_pretrain": "Phase 1: frames",
-    "learning_train": "Phase 2: clips",
+    "learning_pretrain": "Phase 1: frames; validation with its forged clips",
+    "learning_train": "Phase 2: clips; validation with its forged clips",
     "roc": "ROC",
     "precision_recall": "Precision and recall",
     "confusion": "Confusion matrix",
@@ -147,6 +148,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "misses": hardest_misses(root, evaluation),
         "claims": CLAIMS,
         "metrics": METRICS,
+        "few_people": FEW_PEOPLE,
     }
 
 
@@ -240,6 +242,7 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
         before = f" (champion {interval(theirs['auc'])})" if _known(theirs.get("auc")) else ""
         lines.append(
             f"AUC {interval(mine['auc'])}{before} on {counts['n_real']} real and {counts['n_fake']} fake videos of the holdout ({evaluation['judged_on']})."
+            f"{_beside(evaluation.get('not_judged', {}))}"
         )
     for name, row in evaluation.get("new_generators", {}).items():
         if _known(row.get("champion")):
@@ -250,6 +253,15 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
     if attacked and attacked["balanced_accuracy"] is not None:
         lines.append(f"Under {evaluation['robustness']['by']} at 2/255 a balanced accuracy of {attacked['balanced_accuracy']:.2f} is left.")
     return lines
+
+
+def _beside(rows: dict[str, Any]) -> str:
+    """The fakes of the holdout that the figures leave out, from the forger that is told worst to the one that is told best."""
+    found = sorted((row["challenger"]["value"], name) for name, row in rows.items() if _known(row["challenger"]))
+    if not found:
+        return ""
+    ends = " to ".join(f"{value:.3f} ({name})" for value, name in dict.fromkeys((found[0], found[-1])))
+    return f" Not judged: {sum(row['n_fake'] for row in rows.values())} fakes by our own forgers, AUC {ends}."
 
 
 def _known(area: dict[str, Any] | None) -> bool:

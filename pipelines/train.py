@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.pretrain import CHECKPOINTS, load_base, shortened
+from pipelines.pretrain import CHECKPOINTS, load_base, shortened, tell_validation
 from pipelines.scoring import collected_where_enough, meshes, read_set, score_rows, unit_evidence, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
@@ -20,6 +20,7 @@ from workspace.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
+EDITED = ", with params.yaml edited since"  # of the commit that a card names
 FOLDER, HARDENED = Path("build/model"), "data/hardened"
 INT8_CLIPS = 64  # that ranges are measured on, and as many that agreement is
 
@@ -93,13 +94,15 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> None:
     from model.parallel import leads
     from model.training import fit
 
-    rows, size = training_rows(root), settings.faces.size_px
+    rows, validation, size = training_rows(root), read_set(root, "validation"), settings.faces.size_px
+    if leads():
+        tell_validation(validation)
     base = load_base(root, cycle)
     model = load_model(root / "build/pretrain/model.safetensors").to(best_device())
     report = fit(
         model,
         ClipDataset(root, rows, size, landmarks=meshes(root, settings)),
-        ClipDataset(root, read_set(root, "validation"), size),
+        ClipDataset(root, validation, size),
         shortened(settings.train, cycle.steps),
         cycle.seed,
         root / CHECKPOINTS,
@@ -182,9 +185,9 @@ def write_model_card(root: Path, settings: Settings, cycle: Cycle, rows: "pd.Dat
 
 
 def revision(root: Path) -> str:
-    """The commit that the workspace stood at while it trained; '' outside git."""
+    """The commit that the workspace stood at as it trained, EDITED where params.yaml is another by now: the cycle's own commit comes later. '' outside git."""
     try:
-        return git(root, "rev-parse", "HEAD")
+        return git(root, "rev-parse", "HEAD") + (EDITED if git(root, "diff", "--name-only", "HEAD", "--", "params.yaml") else "")
     except WorkspaceError:
         return ""
 

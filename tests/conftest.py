@@ -40,15 +40,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: two processes whose thre
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-class InRooms(LoadScopeScheduling):
-    """Where the suite runs in several processes: the system tests all in one, since they share one costly workspace; of the others a file in one.
+# which make all they need themselves; no test in them asks for the workspaces that tests/system/conftest.py shares
+ALONE = frozenset(f"tests/system/test_{name}.py" for name in ("command_line", "garbage", "guard", "python", "remote", "schedule", "stack"))
 
-    Not by xdist's `loadgroup`, which pytest 9.2 broke in silence: each process made that workspace for itself.
+
+class InRooms(LoadScopeScheduling):
+    """Where the suite runs in several processes: the system tests that share one costly workspace all in one; of the others a file in one.
+
+    The fewer are tied together, the less one process waits for another at the end. Not by xdist's `loadgroup`, which pytest 9.2 broke in silence: each
+    process made that workspace for itself.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "system" if file.startswith("tests/system/") else file
+        return "system" if file.startswith("tests/system/") and file not in ALONE else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -58,8 +63,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InRooms:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The system tests first: they take longest, and the other process has the rest meanwhile."""
-    items.sort(key=lambda item: ROOT / "tests" / "system" not in item.path.parents)
+    """The system tests first: they take longest, and the other process has the rest meanwhile. Those in files of their own follow at once."""
+    items.sort(key=lambda item: (ROOT / "tests" / "system" not in item.path.parents, item.nodeid.partition("::")[0] in ALONE))
 
 
 @pytest.fixture(scope="session", autouse=True)

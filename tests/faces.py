@@ -7,10 +7,14 @@ import numpy as np
 
 from media.faces import extract_clips
 from media.forgers.detail import COVERED
+from media.landmarks import FACE_OVAL, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from media.synthetic import make_sample_media
 from workspace.settings import FaceSettings
 
 DETAIL_SIGMA = 1.0
+EYE_GROWTH = 1.9  # the eye region reaches from brow to lower lid: the eye's outline, widened so much
+LIP_GROWTH = 1.25
+SOFTNESS = 0.02  # blur of the masks' edges, part of the side
 Clip = tuple[np.ndarray, np.ndarray]
 
 
@@ -40,3 +44,33 @@ def cut_off(frames: np.ndarray) -> np.ndarray:
     """Crops [T,S,S,3] of a picture that ends in them: black below a slanting line."""
     rows, columns = np.indices(frames.shape[1:3])
     return np.where((rows > 0.75 * frames.shape[1] + 0.15 * columns)[None, ..., None], 0, np.maximum(frames, 1))
+
+
+def region_masks(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Eyes, lips and skin of one face as soft masks, float32 [3, size, size] in 0..1; skin is the face oval without the other two.
+
+    landmarks [468, 2] in crop coordinates 0..1. A region outside the crop gives zeros.
+    """
+    points = landmarks.astype(np.float32) * size
+    eyes = np.maximum(_filled(_grown(points[LEFT_EYE], EYE_GROWTH), size), _filled(_grown(points[RIGHT_EYE], EYE_GROWTH), size))
+    lips = _filled(_grown(points[OUTER_LIPS], LIP_GROWTH), size)
+    skin = np.clip(_filled(points[FACE_OVAL], size) - eyes - lips, 0, 1)
+    return np.stack([eyes, lips, skin])
+
+
+def _grown(outline: np.ndarray, factor: float) -> np.ndarray:
+    middle = outline.mean(axis=0)
+    grown = middle + (outline - middle) * factor
+    # a closed eye or mouth has no height: at least a third of its width stays
+    across = outline[:, 0].max() - outline[:, 0].min()
+    height = grown[:, 1].max() - grown[:, 1].min()
+    if 0 < height < across / 3:
+        grown[:, 1] = middle[1] + (grown[:, 1] - middle[1]) * (across / 3 / height)
+    return np.asarray(grown, np.float32)
+
+
+def _filled(outline: np.ndarray, size: int) -> np.ndarray:
+    mask = np.zeros((size, size), np.float32)
+    fine = np.rint(np.clip(outline, -4 * size, 5 * size) * 16 - 8).astype(np.int32)  # a sixteenth of a pixel; centres at 0.5
+    cv2.fillPoly(mask, [cv2.convexHull(fine)], 1.0, lineType=cv2.LINE_AA, shift=4)
+    return np.clip(cv2.GaussianBlur(mask, (0, 0), max(0.3, SOFTNESS * size)), 0, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.plan import Plan, make_plan, unread_sources
-from flows.policy import NOT_DUE, how_much, waiting_reviews, what_starts
+from flows.policy import NOT_DUE, TRAINING, how_much, waiting_reviews, what_starts
 from workspace.cycle import due_week, iso_week
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
@@ -80,8 +80,6 @@ def _what_else(events: Sequence[Event]) -> str:
 
 def describe_plan(plan: dict[str, Any]) -> str:
     """What would run, how much of it, and why."""
-    from vigil.reading import TRAINING
-
     unread = "".join(f"\n  cannot be read: {one}" for one in plan["unread"])
     if not plan["needed"]:
         skipped = f" A timer would note {plan['due']} as skipped, unless nothing has ever come in." if plan["due"] and not unread else ""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from model.card import load_card
+from pipelines.train import EDITED
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.state import candidates, champion, cycles, previous
@@ -99,4 +100,6 @@ def _changed(one: dict[str, Any], two: dict[str, Any], prefix: str = "") -> dict
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and value.endswith(EDITED):
+        return f"{value[:7]}, params edited"
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)[:22]

@@ -1,6 +1,7 @@
 """`vigil doctor`: what is wrong with a workspace, and what is done about it."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from workspace.state import Champion, champion
 
 
 def examine_and_fix(
-    root: Path, settings: Settings, *, fix: bool, push: bool, pull: bool = False, remote: bool = False, clock_is_right: bool = False
+    root: Path,
+    settings: Settings,
+    *,
+    fix: bool,
+    push: bool,
+    pull: bool = False,
+    remote: bool = False,
+    clock_is_right: bool = False,
+    database_is_right: bool = False,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The doctor's findings, and what was done about them."""
     from flows.environment import prepare_environment
@@ -25,6 +34,11 @@ def examine_and_fix(
     verified = None
     done: list[str] = []
     lost: list[dict[str, Any]] = []
+    if database_is_right:
+        from feedback.database import Database
+
+        with lease(root, "doctor", decides=False), closing(Database(root, settings, take_over=True)) as database:
+            done.append(f"{database.shown_url} is this workspace's database")
     if fix or push or pull or remote or clock_is_right:
         from flows.closing import finish_commit
         from pipelines.stage import Progress

@@ -73,11 +73,11 @@ def set_password(root: Path, settings: Settings, user_name: str, password: str) 
         accounts.change_password(_user(accounts, user_name)["id"], password, WHO)
 
 
-def key_rows(root: Path, settings: Settings, user_name: str = "") -> list[dict[str, Any]]:
-    """API keys of one account or of all, for `vigil keys`; never their text."""
+def key_rows(root: Path, settings: Settings) -> list[dict[str, Any]]:
+    """API keys of all accounts, for `vigil keys`; never their text."""
     with _accounts(root, settings) as accounts, _refusals():
         names = {user["id"]: user["user_name"] for user in accounts.users()}
-        rows = accounts.list_keys(_user(accounts, user_name)["id"] if user_name else None)
+        rows = accounts.list_keys()
     return [
         {
             "id": row["id"],

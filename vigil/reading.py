@@ -11,8 +11,6 @@ from workspace.objects import refuse_damaged
 from workspace.settings import Settings
 from workspace.state import BATCH_STATES, batch_states, champion, cycles, model_states, open_cycle
 
-TRAINING = {"full": "full training", "fine-tune": "fine-tune", "none": "no training"}  # how much of one a cycle would do (flows/policy.py)
-
 
 def render_table(rows: list[dict[str, Any]]) -> str:
     """Rows as columns of text, each as wide as it must be; whatever a cell holds, it stays in its row."""
@@ -118,6 +116,7 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
 def render_status(page: dict[str, Any]) -> str:
     """The status as text."""
     from flows.health import what_waits
+    from flows.policy import TRAINING
 
     leading = page["champion"]
     lines = [f"{page['workspace']} (profile {page['profile']})"]

@@ -1,7 +1,8 @@
 """`vigil ingest`: sources named on the command line, or those of the settings."""
 
 import os
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -9,6 +10,9 @@ from vigil.words import parse_columns, parse_identity, parse_labels, source_name
 from workspace.blocks import mistakes_of
 from workspace.lease import lease
 from workspace.settings import Settings, SourceSettings
+
+if TYPE_CHECKING:
+    from pipelines.intake import IngestReport
 
 
 def named_sources(
@@ -54,7 +58,7 @@ def named_sources(
     return found
 
 
-def ingest_sources(root: Any, settings: Settings, named: list[SourceSettings], must_be_there: bool = False) -> list[Any]:
+def ingest_sources(root: Path, settings: Settings, named: list[SourceSettings], must_be_there: bool = False) -> "list[IngestReport]":
     """Ingest each named source, or else those of the settings, under the workspace's lease; one report a source.
 
     Of several, one that cannot be used is a problem of its report, and the others are taken in. Raises DataError where it is the only one;

@@ -22,6 +22,7 @@ from workspace.files import is_no_room
 
 ATTEMPTS = 3
 CONNECT_SECONDS, READ_SECONDS = 5, 30  # a store that is silent for longer is treated as gone
+QUICK_SECONDS = 3  # the same for what carries no media, while others wait
 CHUNK_BYTES = 64 << 10  # what a cut may cost a second time
 # one object alone: another may be had; archived ones are the second, and those whose key is switched off, gone or waits to be deleted
 REFUSED = (
@@ -223,12 +224,14 @@ def _md5_of_parts(path: Path, sizes: Sequence[int]) -> list[bytes]:
     return digests
 
 
-def client(endpoint: str) -> Any:
-    """A boto3 client of the store at `endpoint` (empty: the default), with short time-outs."""
+def client(endpoint: str, quick: bool = False) -> Any:
+    """A boto3 client of the store at `endpoint` (empty: the default), with short time-outs; `quick`: shorter ones, and no second attempt."""
     import boto3
     from botocore.config import Config
 
-    config = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries={"max_attempts": 2, "mode": "standard"}, max_pool_connections=32)
+    connect, read, attempts = (QUICK_SECONDS, QUICK_SECONDS, 1) if quick else (CONNECT_SECONDS, READ_SECONDS, 3)
+    retries: Any = {"total_max_attempts": attempts, "mode": "standard"}
+    config = Config(connect_timeout=connect, read_timeout=read, retries=retries, max_pool_connections=32)
     return boto3.session.Session().client("s3", endpoint_url=endpoint or None, config=config)
 
 

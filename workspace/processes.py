@@ -123,16 +123,16 @@ def _end_family(code: int) -> None:
         os._exit(code)
 
 
-def end_processes(processes: "list[psutil.Process]", grace_seconds: float = GRACE_SECONDS) -> None:
-    """Ask each process to end, then kill those that live after `grace_seconds`. Only by identity: a number used anew is left alone."""
+def end_processes(processes: "list[psutil.Process]") -> None:
+    """Ask each process to end, then kill those that live after GRACE_SECONDS. Only by identity: a number used anew is left alone."""
     import psutil
 
     for process in processes:
         _signal(process, "terminate")
-    _, stubborn = psutil.wait_procs(processes, timeout=grace_seconds)
+    _, stubborn = psutil.wait_procs(processes, timeout=GRACE_SECONDS)
     for process in stubborn:
         _signal(process, "kill")
-    psutil.wait_procs(stubborn, timeout=grace_seconds)
+    psutil.wait_procs(stubborn, timeout=GRACE_SECONDS)
 
 
 def _signal(process: "psutil.Process", action: str) -> None:

@@ -8,8 +8,9 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+from workspace.choices import PROFILES
 from workspace.errors import SettingsError
-from workspace.settings import PROFILES, parse_settings
+from workspace.settings import parse_settings
 
 RECIPES = Path(__file__).parent / "recipes"
 

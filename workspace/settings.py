@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
 from workspace.blocks import Block, Rule, every_mistake
+from workspace.choices import MODES, LayoutName, Mode, Profile, Split
 from workspace.errors import SettingsError
 from workspace.format import FORMAT, refuse_other_format
 from workspace.objectstore import is_s3
@@ -20,7 +21,6 @@ AnyBlock = TypeVar("AnyBlock", bound=Block)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
-PROFILES = ("full", "small", "demo")
 STAGES = (
     "faces", "validate", "forge", "assemble", "drift", "pretrain", "harden", "train", "evaluate", "gate",
 )  # fmt: skip
@@ -71,9 +71,6 @@ class IdentityRule(Block):
     pattern: str = Field(default="", description="Regular expression with one group, for rule `pattern`.")
 
 
-Mode = Literal["dense", "standard", "fast"]
-MODES: tuple[Mode, ...] = get_args(Mode)  # how much of a video is looked at, the most first
-LayoutName = Literal["auto", "folder", "csv", "json", "faceforensics", "celebdf", "dfdc", "wilddeepfake", "openforensics", "deepfakebench", "df40", "celeba"]
 ColumnName = Literal[
     "path", "label", "use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "consent", "case_id", "attributes"
 ]
@@ -100,7 +97,7 @@ class SourceSettings(Block):
         default_factory=dict, description="What the source's own labels mean, e.g. {'0': real, '1': fake}."
     )
     columns: dict[ColumnName, str] = Field(default_factory=dict, description="What a table calls its columns, e.g. {path: filename, label: target}.")
-    split: Literal["official", "own"] = Field(
+    split: Split = Field(
         default="official",
         description="official: a published set's test part is kept for evaluation; own: Vigil divides it by person. Tables keep their `use`.",
     )
@@ -269,7 +266,10 @@ class ModelSettings(Block):
         ),
     )
 
-    backbone: str = Field("resnext50_32x4d", description="A torchvision classifier by name, or efficientnet_lite0, resnext_small, resnext_tiny.")
+    backbone: str = Field(
+        "resnext50_32x4d",
+        description="A torchvision classifier (no GoogLeNet, Inception or MaxViT), or efficientnet_lite0, meso4, resnext_small, resnext_tiny, xception.",
+    )
     weights: str = Field(
         "",
         description="Path of a safetensors file with weights of the backbone or of torchvision's whole classifier, "
@@ -666,7 +666,7 @@ class Settings(Block):
     )
 
     format: int = Field(FORMAT, ge=FORMAT, le=FORMAT, description="Of the workspace; `vigil upgrade` raises it, nobody else.")
-    profile: Literal["full", "small", "demo"] = Field(description="The profile these values came from; a note, not a switch.")
+    profile: Profile = Field(description="The profile these values came from; a note, not a switch.")
     seed: int = Field(20261116, ge=0, le=2**32 - 1, description="Of every draw that a cycle makes.")
     ingest: IngestSettings
     faces: FaceSettings

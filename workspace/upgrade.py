@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workspace.choices import PROFILES
 from workspace.cycle import complete_cycle
 from workspace.errors import SettingsError, WorkspaceError
 from workspace.files import atomic_file, private_folder
@@ -20,7 +21,7 @@ from workspace.format import FORMAT, LINE, format_of, refuse_other_format
 from workspace.journal import Event, Journal
 from workspace.layout import Workspace
 from workspace.profiles import compose_params, project_root
-from workspace.settings import PROFILES, Settings, parse_settings
+from workspace.settings import Settings, parse_settings
 
 BACKUP = Path(".vigil/backup")
 

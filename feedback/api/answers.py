@@ -6,11 +6,12 @@ import orjson
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from workspace import settings
+from feedback.wording import LABEL_MAP
+from workspace import choices
 
 Verdict = Literal["", "real", "fake", "uncertain", "none"]
-Policy = Literal["", "moderation", "identity_check", "forensics"]
-Mode = Literal["", settings.Mode]
+Policy = Literal["", choices.Policy]
+Mode = Literal["", choices.Mode]
 Password = Annotated[str, StringConstraints(strip_whitespace=False, max_length=512)]  # as it was typed, wherever
 
 
@@ -76,7 +77,7 @@ _EXAMPLE: dict[str, Any] = {
     "clips": [{"track": 0, "start_seconds": 4.0, "end_seconds": 5.0, "p_fake": 0.97, "certainty": 0.9, "place": [0.5, 0.4, 0.2]}],
     "forged": [{"track": 0, "start_seconds": 4.0, "end_seconds": 5.0, "p_fake": 0.97}], "model": "52455c1e9f48", "model_sha256": "5" * 64,
     "model_trained_at": "", "cycle": "2026-W47.1", "origin": "registry", "knows": ["landmark_swap", "reenact"], "engine": "onnxruntime-fp32",
-    "label_map": "p_fake: 1 means fake", "case_id": None, "people": "",
+    "label_map": LABEL_MAP, "case_id": None, "people": "",
     "sha256": "a" * 64, "bytes": 1048576, "batch": "", "media_state": "kept", "finished_at": "",
 }  # fmt: skip
 

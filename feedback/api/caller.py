@@ -15,6 +15,7 @@ from feedback.access import ANONYMOUS, Actor, Forbidden
 from feedback.accounts import AccountRefused
 from feedback.addresses import AddressRefused
 from feedback.api.answers import dumps, json_response
+from feedback.api.guard import SAFE
 from feedback.api.problems import Problem, problem_response
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate
 from feedback.detections import RETRY_SECONDS, KeyReused, QueueFull
@@ -23,7 +24,6 @@ from workspace.errors import DatabaseSilent, DataError, WorkspaceError
 
 COOKIE, CSRF_HEADER = "vigil_session", "X-CSRF-Token"
 MOST_ANSWERS, LONGEST_ANSWER_BYTES = 2000, 16 << 10  # kept at once; longer ones are written anew each time
-SAFE = ("GET", "HEAD", "OPTIONS")
 HOW = "Send `Authorization: Bearer vigil_...`; `vigil keys add` makes a key, and so does the console."
 
 

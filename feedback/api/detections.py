@@ -18,7 +18,7 @@ from feedback.api.uploads import Received, Upload, received
 from feedback.database import ID, moment_of
 from feedback.detections import MediaGone
 from media.names import begins_as_photo
-from workspace.settings import MODES
+from workspace.choices import MODES, POLICIES
 
 IMAGE_WAIT_SECONDS = 20.0
 Id = Annotated[str, Path(pattern=f"^{ID}$", examples=["5d1f0c5e9c0b4f6d9f0d3a2b1c4e5f60"])]
@@ -35,7 +35,7 @@ State = Annotated[str, Query(pattern="^(|queued|running|done|erased)$")]
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", max_length=200, description="The same key gives the same detection, however often it is sent.")]
 _FILE = {"type": "string", "format": "binary"}
 _FIELDS = {
-    "policy": {"type": "string", "enum": ["", "moderation", "identity_check", "forensics"]},
+    "policy": {"type": "string", "enum": ["", *POLICIES]},
     "mode": {"type": "string", "enum": ["", *MODES]},
 }
 _ONE = {"type": "object", "required": ["file"], "properties": {"file": _FILE, **_FIELDS}}

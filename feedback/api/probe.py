@@ -12,11 +12,11 @@ from fastapi import FastAPI, Request
 
 from feedback.api.problems import Problem, install_problem_handlers
 from feedback.serving import Served, Serving
+from feedback.wording import LABEL_MAP
 from workspace.settings import Settings
 
 RETRY_SECONDS = 5
 MAX_CLIP_FRAMES = 120
-LABEL_MAP = "p_fake: 1 means fake"
 
 
 def create_probe(root: Path, settings: Settings, model_dir: Path) -> FastAPI:

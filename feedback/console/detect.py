@@ -10,13 +10,13 @@ from feedback.console.layout import REFUSALS, View, page
 from feedback.console.media import pictures_of
 from feedback.console.parts import WORDS, choice, link, moment, percent, said_of, tag
 from feedback.console.visitor import LoggedOut
-from feedback.policies import POLICIES
 from feedback.service import Service
+from workspace.choices import POLICIES
 from workspace.errors import DatabaseSilent
 
 LOOK_SECONDS = 0.4
 RECENT = 8
-POLICY_WORDS = {"": "As the model ships", **{name: name.replace("_", " ").capitalize() for name in POLICIES}}
+POLICY_WORDS: dict[str, str] = {"": "As the model ships", **{name: name.replace("_", " ").capitalize() for name in POLICIES}}
 
 
 class DropZone(Element, component="detect.js"):

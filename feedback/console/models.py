@@ -8,8 +8,8 @@ from feedback.console import figures
 from feedback.console.charts import _figure, _key, _words
 from feedback.console.layout import View, page
 from feedback.console.parts import Form, button, choice, drawing, empty, facts, field, moment, table, tag
-from feedback.report import band_of
 from feedback.service import Service
+from feedback.wording import band_of
 
 ROLES = {"champion": "Champion", "previous": "Previous", "held": "Held back", "earlier": "Earlier", "candidate": "Being judged"}
 

@@ -9,8 +9,9 @@ from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
 from feedback.console.theme import icon
+from feedback.wording import VERDICT_WORDS
 
-WORDS = {"real": "Real", "fake": "Fake", "uncertain": "Uncertain", "none": "No verdict", "unsure": "Unsure", "": "Waiting"}
+WORDS = {**VERDICT_WORDS, "unsure": "Unsure", "": "Waiting"}
 Cell = str | int | float | Callable[[], Any] | None
 
 

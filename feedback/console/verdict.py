@@ -13,8 +13,8 @@ from feedback.console.layout import REFUSALS, View, explain, page, say
 from feedback.console.media import pictures_of
 from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, facts, field, link, moment, percent, said_of, size, table, tag
 from feedback.console.visitor import LoggedOut
-from feedback.report import band_of, limits_of
 from feedback.service import Service
+from feedback.wording import band_of, limits_of
 from workspace.errors import DatabaseSilent
 
 PEOPLE = {"asked": "People are asked to look."} | {label: f"People have looked at it and {saw}." for label, saw in SAW.items()}

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
 
 from feedback.cases import Cases
 from feedback.database import Database
@@ -172,6 +173,9 @@ class Worker:
                 return
             except DatabaseSilent:
                 await asyncio.sleep(TROUBLE_SECONDS)
+            except SQLAlchemyError as failed:  # the lease ends by itself
+                LOG.error("detection %s could not be put down: %r", detection_id, failed)
+                return
 
     async def _judge(self, row: dict[str, Any], served: Served, bound: Bound) -> dict[str, Any]:
         card, model = served.engine.card, served.describe()

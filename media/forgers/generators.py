@@ -39,6 +39,11 @@ BRIGHTEST = 8.0  # of the values of a picture that shall lie in -1..1: a network
 DARK_PART, DARK = 0.01, -0.05  # the darkest part of a picture in 0..1 lies above it, though a network undershoots
 
 
+def _is_real(picture: Frames, frames: Frames) -> bool:
+    """Whether nothing was forged of a picture [S,S,3]: it is some frame of the clip, or one's mirror: a tool that is a frame late gives real ones back."""
+    return any(not changed(frame, picture) or not changed(frame[:, ::-1], picture) for frame in frames)
+
+
 class Outside(ABC):
     """A forger from outside, by its name."""
 
@@ -48,9 +53,9 @@ class Outside(ABC):
         """A forged copy of the clip, same shapes. Raises DataError where there is none, or where more than a part UNCHANGED of its frames are the real ones."""
         check_clip(f"Cannot forge with {self.name!r}.", frames, landmarks)
         made, points = forged_within(frames, lambda pictures: self._forge(pictures, landmarks, rng), tries=1)
-        same = sum(not changed(before, after) for before, after in zip(frames, made, strict=True))
+        same = sum(_is_real(picture, frames) for picture in made)
         if same > UNCHANGED * len(frames):
-            why = f"{same} of {len(frames)} frames came back unchanged"
+            why = f"{same} of {len(frames)} frames came back unchanged, or as another of the clip's"
             raise DataError(f"The forger {self.name!r} did not forge a clip.", why=why, next_step="Let it change every frame, or fail where it cannot.")
         return made, points
 

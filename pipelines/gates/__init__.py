@@ -66,7 +66,7 @@ def judge(
     """Weigh every measurement against its bound. Pure: the same inputs give the same verdict.
 
     `evaluation` and `drift` are the stages' reports; only their `gate_inputs` count. `validate` holds one
-    `{batch, success, checks}` a batch, `sets` `{leaks: {what: count}}`, `judged` the batches of the cycle, `base_sha256`
+    `{batch, success, checks}` a batch, `sets` `{train_rows, leaks: {count, rows: [{kind, key}]}}`, `judged` the batches of the cycle, `base_sha256`
     the champion the cycle was opened against ('' when there is none), `anchor_sha256` an earlier one (likewise).
     `unknown`: that champion was imported, and nothing here was known before this
     cycle, so there is no reference for drift or labels. An input that is missing, None or NaN makes its

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.layouts import celeba, celebdf, csv_table, deepfakebench, df40, dfdc, faceforensics, folder, json_table, openforensics, wilddeepfake
-from pipelines.layouts.found import Found, Listing, readable
+from pipelines.layouts.found import Found, readable
+from pipelines.layouts.listing import Listing
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 

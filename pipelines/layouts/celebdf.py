@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 
 from pipelines.layouts.card import Card
-from pipelines.layouts.found import Found, Listing, each_file, problem_of, refuse_incomplete
+from pipelines.layouts.found import Found, problem_of, refuse_incomplete
+from pipelines.layouts.listing import Listing, each_file
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 

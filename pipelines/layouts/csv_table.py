@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from pipelines.layouts.found import TABLE_NAME, Found, Listing, problem_of
+from pipelines.layouts.found import TABLE_NAME, Found, problem_of
+from pipelines.layouts.listing import Listing
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from pipelines.layouts import celebdf, df40, faceforensics
 from pipelines.layouts.card import Card
-from pipelines.layouts.found import Found, Listing, problem_of, read_json_table
+from pipelines.layouts.found import Found, problem_of, read_json_table
+from pipelines.layouts.listing import Listing
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 

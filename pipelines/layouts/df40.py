@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pipelines.layouts import celebdf, faceforensics
 from pipelines.layouts.card import Card
-from pipelines.layouts.found import Found, Listing, each_file, problem_of
+from pipelines.layouts.found import Found, problem_of
+from pipelines.layouts.listing import Listing, each_file
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.layouts.card import Card
-from pipelines.layouts.found import Found, Listing, each_file, problem_of, read_json_table, refuse_incomplete
+from pipelines.layouts.found import Found, problem_of, read_json_table, refuse_incomplete
+from pipelines.layouts.listing import Listing, each_file
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 

@@ -5,15 +5,12 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workspace.errors import DataError
 from workspace.manifest import composed
-
-if TYPE_CHECKING:
-    from pipelines.layouts.card import Card
 
 TABLE_NAME = "labels.csv"
 NOT_MEDIA, EMPTY = "not a media file", "empty file"  # the reasons that media/decode.py gives
@@ -41,18 +38,6 @@ class Found:
     problem: str = ""
 
 
-@dataclass(slots=True)
-class Listing:
-    """All files of a source, how many hidden ones were passed over, and whether people are named."""
-
-    files: list[Found] = field(default_factory=list)
-    hidden: int = 0
-    names_people: bool = False  # the source itself says who is in its files (a column, or a naming scheme)
-    card: "Card | None" = None  # of a published data set
-    published: dict[str, dict[str, int]] = field(default_factory=dict)  # what its card counts: {name: {found, published}}
-    is_table: bool = False  # a person wrote it, and can say in a column who is in its files
-
-
 def readable(found: Found) -> Found:
     """The same with every word as text that can be stored (`as_text`), and all but its own name `composed`. `path` still opens it."""
     texts = {column.name: getattr(found, column.name) for column in fields(found) if column.name != "path"}
@@ -63,15 +48,6 @@ def readable(found: Found) -> Found:
 def as_text(name: str) -> str:
     """A file's name as text that can be stored: bytes that are no UTF-8 are written as \\xff."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def each_file(folder: Path, listing: Listing, top: str = "") -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Every file below `folder/top` with its name's parts as seen from `folder`; hidden ones are counted in `listing` and passed over."""
-    for path in walk(folder / top):
-        if is_hidden(path, folder):
-            listing.hidden += 1
-        else:
-            yield path, path.relative_to(folder).parts
 
 
 def refuse_incomplete(folder: Path, needed: Iterable[str], title: str, reason: str) -> None:

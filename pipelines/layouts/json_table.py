@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.layouts.csv_table import columns_of, listing_of
-from pipelines.layouts.found import Listing, no_key_twice, read_json_table
+from pipelines.layouts.found import no_key_twice, read_json_table
+from pipelines.layouts.listing import Listing
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 

@@ -11,15 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 
 from model.card import ModelCard, write_card
-from tests.feedback.databases import KINDS, database_url
+from tests.feedback.databases import KINDS, filled_url
 from tests.feedback.world import World, demo_text
 from workspace.files import sha256_file
 from workspace.profiles import project_root
@@ -27,6 +29,14 @@ from workspace.settings import Settings, load_settings
 
 MAX_UPLOAD_BYTES = 3_000_000
 PATIENCE_SECONDS = 120
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Hashes of almost no cost: at full strength, for which test_accounts.py asks, one takes a fifth of a second, and each service here has six people."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("feedback.accounts.PasswordHasher", partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -94,16 +104,20 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return made[0], made[1]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+def make_root(root: Path) -> Path:
     """An empty workspace of the demo profile that looks for a new champion five times a second and takes at most 3 MB a file."""
-    root = tmp_path / "workspace"
     (root / ".vigil").mkdir(parents=True)
     params = demo_text().replace("reload_seconds: 5.0", "reload_seconds: 0.2").replace("max_upload_bytes: 536870912", f"max_upload_bytes: {MAX_UPLOAD_BYTES}")
     (root / "params.yaml").write_text(params)
     settings = load_settings(root / "params.yaml")
     assert settings.serve.reload_seconds == 0.2 and settings.serve.max_upload_bytes == MAX_UPLOAD_BYTES
     return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Such a workspace."""
+    return make_root(tmp_path / "workspace")
 
 
 @pytest.fixture
@@ -138,8 +152,8 @@ def people_of(root: Path) -> dict[str, tuple[str, str]]:
 class Service:
     """A running service process and clients that talk to it: `client` is Vera's, a viewer; `by("rob")` a reviewer's."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", url: str, log: Path, people: dict[str, tuple[str, str]]) -> None:
-        self.process, self.url, self.log, self.people = process, url, log, people
+    def __init__(self, process: "subprocess.Popen[bytes]", url: str, log: Path, people: dict[str, tuple[str, str]], root: Path) -> None:
+        self.process, self.url, self.log, self.people, self.root = process, url, log, people, root
         self._clients: dict[str, httpx.Client] = {}
 
     @property
@@ -209,7 +223,7 @@ def running(root: Path, *more: str, python: tuple[str, ...] = ()) -> Iterator[Se
     try:
         wait_for(lambda: ready.exists() or process.poll() is not None, bool, log)
         assert process.poll() is None, log.read_text()
-        service = Service(process, json.loads(ready.read_text())["url"], log, people)
+        service = Service(process, json.loads(ready.read_text())["url"], log, people, root)
         yield service
         service.close()
     finally:
@@ -226,6 +240,14 @@ def running(root: Path, *more: str, python: tuple[str, ...] = ()) -> Iterator[Se
 def service(root: Path, models: tuple[Path, Path]) -> Iterator[Service]:
     """The service with the first model, ready."""
     with running(root, "--model-dir", str(models[0])) as service:
+        service.until_ready()
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path]) -> Iterator[Service]:
+    """One for all tests of a file that neither end it nor count what is in it: a start takes five seconds."""
+    with running(make_root(tmp_path_factory.mktemp("shared") / "workspace"), "--model-dir", str(models[0])) as service:
         service.until_ready()
         yield service
 
@@ -285,6 +307,6 @@ def ask(app: FastAPI, *requests: tuple[str, str, dict[str, Any]], key: str = "",
 @pytest.fixture(params=KINDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """What the service knows without a process of its own: on SQLite, then on PostgreSQL."""
-    made = World(tmp_path / "w", database_url(request.param))
+    made = World(tmp_path / "w", filled_url(request.param))
     yield made
     made.close()

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from feedback import audit
 from feedback.database import Database
 from feedback.tables import AUDIT
-from tests.feedback.databases import KINDS, database_url
+from tests.feedback.databases import KINDS, filled_url
 from tests.feedback.world import write_settings
 from vigil.main import app
 from vigil.proving import noted_hash
@@ -35,7 +35,7 @@ class Undone(Exception):
 def trail(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """A trail of seven entries."""
     root = tmp_path_factory.mktemp("trail")
-    database = Database(root, write_settings(root, database_url(request.param)))
+    database = Database(root, write_settings(root, filled_url(request.param)))
     for number in range(ENTRIES):
         with database.write() as connection:
             audit.append(
@@ -182,7 +182,7 @@ def test_a_hash_is_the_same_in_capitals_and_with_blanks_around_it() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_writers_at_once_leave_no_gap(kind: str, tmp_path: Path) -> None:
-    database = Database(tmp_path, write_settings(tmp_path, database_url(kind)))
+    database = Database(tmp_path, write_settings(tmp_path, filled_url(kind)))
 
     def write(number: int) -> None:
         for turn in range(10):

@@ -1,21 +1,29 @@
 """The ground: one writer at a time in both databases, addresses, and the secret that keys are derived from."""
 
 import multiprocessing
+import os
+import shutil
+import signal
+import socket
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now, schema_behind
+from feedback.belonging import SERVE_LOCK
+from feedback.database import URL_VARIABLE, WRITE_LOCK, Database, database_url, exists, new_id, now, schema_behind
 from feedback.keep import MediaStore
+from feedback.retention import erasures_waiting
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
 from feedback.tables import MEDIA
 from tests.feedback import databases
 from tests.feedback.databases import KINDS
 from tests.feedback.world import open_to_others, write_settings
+from vigil.mending import examine_and_fix
 from workspace.errors import DatabaseSilent, WorkspaceError
 from workspace.settings import load_settings
 
@@ -86,8 +94,9 @@ def test_addresses_come_from_the_environment_then_the_settings_then_the_workspac
     assert database_url(tmp_path, plain) == f"sqlite:///{tmp_path / 'feedback.db'}" and not exists(tmp_path, plain)
     named = write_settings(tmp_path, "postgresql://vigil:word@db/name")
     assert database_url(tmp_path, named) == "postgresql+psycopg://vigil:word@db/name" and exists(tmp_path, named)
-    monkeypatch.setenv(URL_VARIABLE, "postgresql://other@db/name")
-    assert "other@db" in database_url(tmp_path, named)
+    for other in ("postgresql://other@db/name", "postgres://other@db/name"):
+        monkeypatch.setenv(URL_VARIABLE, other)
+        assert database_url(tmp_path, named) == "postgresql+psycopg://other@db/name"
     for wrong in ("mysql://a@b/c", "nonsense", "postgresql://a@b:port/c"):
         monkeypatch.setenv(URL_VARIABLE, wrong)
         with pytest.raises(WorkspaceError):
@@ -111,13 +120,40 @@ def test_a_database_that_an_upgrade_cannot_look_at_is_named(tmp_path: Path) -> N
         schema_behind(tmp_path, write_settings(tmp_path))
 
 
+def _be_silent_in_every_way(database: Database) -> None:
+    """What a PostgreSQL does to its clients: each was waited for longer than anybody waits or for ever, or was a traceback."""
+    with database.engine.begin() as holder:
+        holder.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+        with pytest.raises(DatabaseSilent), database.write():
+            pass
+    with database.engine.connect() as stopped:
+        pid = stopped.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    os.kill(pid, signal.SIGSTOP)  # whose connection is the next one that is asked
+    try:
+        with database.engine.connect() as other:
+            assert other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != pid, "it was asked whether it lives, and given up"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for statement in ("SELECT pg_sleep(20)", "SET LOCAL idle_in_transaction_session_timeout = 1"):
+        with pytest.raises(DatabaseSilent), database.write() as connection:
+            connection.exec_driver_sql(statement)
+            time.sleep(0.1)
+            connection.execute(select(MEDIA)).all()
+    with pytest.raises(DatabaseSilent), database.write() as connection:  # as after a failover
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=1, created_at=now()))
+    with database.write() as connection:
+        assert connection.execute(select(MEDIA)).all() == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_database_that_does_not_answer_is_called_so_whoever_asks(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the driver raised went through everything: a page that failed, a traceback on the command line."""
-    monkeypatch.setattr("feedback.database.BUSY_SECONDS", 0)
     url = databases.database_url(kind)
+    monkeypatch.setattr("feedback.database.BUSY_SECONDS", 1 if url else 0)
     database = Database(tmp_path, write_settings(tmp_path, url))
     if url:
+        _be_silent_in_every_way(database)
         databases.drop_postgres(url)
         with pytest.raises(DatabaseSilent), database.read() as connection:
             connection.execute(select(MEDIA)).all()
@@ -152,6 +188,59 @@ def test_what_earlier_services_left_open_is_closed_and_what_an_operator_chose_st
     MediaStore(tmp_path, settings).put(tmp_path / "clip", "a" * 64)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (elsewhere, *(tmp_path / ".vigil").iterdir())}
     assert modes == {"disk": 0o755, "media": 0o755, "derived": 0o700, "outbox": 0o700, "uploads": 0o750, "scores": 0o755}
+
+
+# -- whose it is -------------------------------------------------------------------------------------------------------------
+def test_two_workspaces_of_one_database_never_do_each_others_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A staging copy with the production's environment finished its jobs, exported its cases and closed its erasures, without a word."""
+    monkeypatch.setenv(URL_VARIABLE, databases.fresh_postgres())
+    first, clone, copy = (tmp_path / name for name in ("first", "clone", "copy"))
+    settings = write_settings(first)
+    database = Database(first, settings)
+    write_settings(clone)  # as after `git clone`: nothing of .vigil
+    shutil.copytree(first, copy)
+    for other in (clone, copy):
+        for ask in (Database, erasures_waiting, schema_behind):
+            with pytest.raises(WorkspaceError) as refused:
+                ask(other, settings)
+            assert f"belongs to {socket.gethostname()}:{first}; this is {socket.gethostname()}:{other}" in refused.value.why
+            assert "--database-is-right" in refused.value.next_step
+    with database.serving_alone("http://here:1"):
+        for ask in (lambda: Database(first, settings).serving_alone("http://there:1").__enter__(), lambda: Database(copy, settings, take_over=True)):
+            with pytest.raises(WorkspaceError, match=r"served already.*\n.*\(http://here:1\)"):
+                ask()
+    with database.serving_alone("http://here:2"), database.engine.begin() as connection:  # it was let go of, and a server that ends it ends nothing else
+        connection.exec_driver_sql(f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = {SERVE_LOCK}")
+    database.close()
+    shutil.move(first, tmp_path / "moved")
+    Database(tmp_path / "moved", settings).close()
+    _, done = examine_and_fix(clone, settings, fix=False, push=False, database_is_right=True)
+    assert len(done) == 1 and erasures_waiting(clone, settings) == 0
+    with pytest.raises(WorkspaceError, match=f"belongs to .*:{clone}"):
+        Database(tmp_path / "moved", settings)
+
+
+def test_a_workspace_whose_database_is_not_named_finds_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the variable `vigil audit verify` made a feedback.db and called it whole, and a cycle trained on what was to be erased."""
+    url = databases.fresh_postgres()
+    settings = write_settings(tmp_path)
+    monkeypatch.setenv(URL_VARIABLE, url)
+    Database(tmp_path, settings).close()
+    monkeypatch.delenv(URL_VARIABLE)
+    for ask in (Database, erasures_waiting, exists, schema_behind):
+        with pytest.raises(WorkspaceError, match=f"(?s)keep its feedback in feedback.db.*Set {URL_VARIABLE}"):
+            ask(tmp_path, settings)
+    assert not (tmp_path / "feedback.db").exists()
+    monkeypatch.setenv(URL_VARIABLE, databases.fresh_postgres())
+    with pytest.raises(WorkspaceError, match="not the database of this workspace") as refused:
+        Database(tmp_path, settings)
+    assert url.split("/")[3].split("?")[0] in refused.value.why
+    monkeypatch.delenv(URL_VARIABLE)
+    Database(tmp_path, settings, take_over=True).close()
+    Database(tmp_path, settings).close()
+    monkeypatch.setenv(URL_VARIABLE, url)
+    with pytest.raises(WorkspaceError, match="belongs to"):
+        Database(tmp_path, settings)
 
 
 # -- the secret ---------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from feedback.handover import export_reviewed, mark_ingested, media_suffix, sour
 from feedback.keep import StoreSilent
 from feedback.tables import AUDIT, OUTBOX
 from tests.feedback.buckets import CREDENTIALS, s3_server
-from tests.feedback.databases import KINDS, database_url, drop_postgres, fresh_postgres
+from tests.feedback.databases import KINDS, drop_postgres, filled_url, fresh_postgres
 from tests.feedback.killing import killed_at_line
 from tests.feedback.world import JPEG, World, write_settings
 from workspace.files import atomic_file, sha256_bytes
@@ -40,7 +40,7 @@ def fill(world: World) -> None:
 
 @pytest.fixture(params=KINDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "workspace", database_url(request.param))
+    made = World(tmp_path / "workspace", filled_url(request.param))
     fill(made)
     yield made
     made.close()

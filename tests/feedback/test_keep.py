@@ -1,5 +1,6 @@
 """Where media are kept: a folder and a real S3 server behave alike."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -61,7 +62,20 @@ def test_nothing_of_a_borrowed_file_is_left_on_the_disk(store: MediaStore, tmp_p
     assert not list((tmp_path / ".vigil").glob("uploads/*"))
 
 
-def test_a_store_out_of_reach_is_named_and_nothing_is_taken_for_missing(tmp_path: Path, endpoint: str) -> None:
+def test_parts_that_a_killed_service_left_in_the_bucket_go_with_the_file(endpoint: str, tmp_path: Path) -> None:
+    """They are in no list of what is stored, and stayed for ever; S3 has them paid for."""
+    store = MediaStore(tmp_path, write_settings(tmp_path, media_url="s3://media/parts", s3_endpoint_url=endpoint))
+    keys = [f"parts/{SHA256}", f"parts/{'b' * 64}", f"parts/{SHA256}.other"]
+    for key in keys:
+        upload = store._s3().create_multipart_upload(Bucket="media", Key=key)["UploadId"]
+        store._s3().upload_part(Bucket="media", Key=key, UploadId=upload, PartNumber=1, Body=CONTENT)
+    store.delete(SHA256)
+    assert sorted(upload["Key"] for upload in store._s3().list_multipart_uploads(Bucket="media")["Uploads"]) == sorted(keys[1:])
+    store.abort_parts("b" * 64)
+    assert [upload["Key"] for upload in store._s3().list_multipart_uploads(Bucket="media")["Uploads"]] == keys[2:]
+
+
+def test_a_store_out_of_reach_is_named_and_nothing_is_taken_for_missing(tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_response(500)
@@ -81,5 +95,14 @@ def test_a_store_out_of_reach_is_named_and_nothing_is_taken_for_missing(tmp_path
         assert str(server.server_port) not in str(silent.value)
     server.shutdown()
     server.server_close()
+    monkeypatch.setattr(
+        "workspace.objectstore.QUICK_SECONDS", 0.2
+    )  # this is waited for while the database's write lock is held: others had it busy for a minute
+    with socket.create_server(("127.0.0.1", 0)) as silent_server:
+        address = f"http://127.0.0.1:{silent_server.getsockname()[1]}"
+        stopped = MediaStore(tmp_path, write_settings(tmp_path, media_url="s3://media/x", s3_endpoint_url=address))
+        for quick in (stopped.has, stopped.delete, stopped.abort_parts):
+            with pytest.raises(StoreSilent):
+                quick(SHA256)
     with pytest.raises(DataError, match="s3://bucket/prefix"):
         MediaStore(tmp_path, write_settings(tmp_path, media_url="ftp://host/x"))

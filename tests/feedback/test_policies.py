@@ -9,14 +9,19 @@ from feedback.policies import Bound, bind
 from feedback.work.judging import bound_of
 from model.card import OperatingPoint, load_card
 from model.shipped import STARTER
+from workspace.choices import POLICIES
 from workspace.errors import ModelFileError
-from workspace.settings import FeedbackSettings
+from workspace.settings import FeedbackSettings, PolicySettings
 
 POINTS = [OperatingPoint(0.01, 0.9, 0.01, 0.5, True), OperatingPoint(0.05, 0.7, 0.05, 0.8, True)]
 SETTINGS = FeedbackSettings.model_validate({
     "moderation": {"target_fpr": 0.03, "abstain": 0.2, "mode": "fast"},
     "forensics": {"target_fpr": 0.001, "mode": "dense"},
 })  # fmt: skip
+
+
+def test_each_policy_has_its_block_of_settings() -> None:
+    assert {name for name, field in FeedbackSettings.model_fields.items() if field.annotation is PolicySettings} == set(POLICIES)
 
 
 def test_the_operating_point_is_stricter_than_the_policy_never_laxer() -> None:

@@ -18,7 +18,7 @@ from feedback.keep import StoreSilent
 from feedback.secret import load_secret
 from feedback.tables import AUDIT, DELIVERIES, DETECTIONS
 from feedback.webhooks import Webhooks
-from tests.feedback.databases import KINDS, database_url
+from tests.feedback.databases import KINDS, filled_url
 from tests.feedback.world import World
 from workspace.files import sha256_bytes
 
@@ -50,7 +50,7 @@ class Line:
 
 @pytest.fixture(params=KINDS)
 def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Line]:
-    made = Line(tmp_path, database_url(request.param), workers__queue_length=4, workers__max_attempts=2)
+    made = Line(tmp_path, filled_url(request.param), workers__queue_length=4, workers__max_attempts=2)
     yield made
     made.world.close()
 

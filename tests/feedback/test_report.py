@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback.report import canonical, case_report, check_report, limits_of, public_key, report_pdf, verify_report
+from feedback.report import canonical, case_report, check_report, public_key, report_pdf, verify_report
 from feedback.secret import Secret
+from feedback.wording import limits_of
 from model.aggregate import verdict
 from model.inference import UNLIKE
 from vigil import proving

@@ -72,64 +72,64 @@ def test_an_uncertain_detection_becomes_a_case_and_its_review_next_weeks_data_on
     assert service.by("rob").get(f"/v1/cases/{body['case_id']}").json()["handover"] == "ingested"
 
 
-def test_there_is_no_signed_report_without_a_verdict(service: Service, picture: bytes) -> None:
+def test_there_is_no_signed_report_without_a_verdict(shared: Service, picture: bytes) -> None:
     """Of an upload that was called fake and erased, its sender got a signed and valid "No verdict"; of one still in the queue, everybody."""
-    sent = service.client.post("/v1/detections", params={"wait": 30}, files={"file": ("a.jpg", picture + b"reported")}).json()
-    assert service.client.get(f"/v1/detections/{sent['id']}/report").status_code == 200
-    assert service.client.delete(f"/v1/detections/{sent['id']}").status_code == 200
+    sent = shared.client.post("/v1/detections", params={"wait": 30}, files={"file": ("a.jpg", picture + b"reported")}).json()
+    assert shared.client.get(f"/v1/detections/{sent['id']}/report").status_code == 200
+    assert shared.client.delete(f"/v1/detections/{sent['id']}").status_code == 200
     for form in ("json", "pdf"):
-        refused = service.client.get(f"/v1/detections/{sent['id']}/report", params={"format": form})
+        refused = shared.client.get(f"/v1/detections/{sent['id']}/report", params={"format": form})
         assert refused.status_code == 410 and "erased" in refused.json()["detail"]
-    queued = service.client.post("/v1/detections", params={"wait": 0}, files={"file": ("b.jpg", picture + b"queued")}).json()
-    early = service.client.get(f"/v1/detections/{queued['id']}/report")
-    state = service.client.get(f"/v1/detections/{queued['id']}").json()["state"]
+    queued = shared.client.post("/v1/detections", params={"wait": 0}, files={"file": ("b.jpg", picture + b"queued")}).json()
+    early = shared.client.get(f"/v1/detections/{queued['id']}/report")
+    state = shared.client.get(f"/v1/detections/{queued['id']}").json()["state"]
     assert (early.status_code == 409 and "no verdict" in early.json()["detail"]) or state == "done"
 
 
-def test_a_picture_is_judged_too(service: Service, picture: bytes) -> None:
-    body = service.detect(picture, "face.jpg").json()
+def test_a_picture_is_judged_too(shared: Service, picture: bytes) -> None:
+    body = shared.detect(picture, "face.jpg").json()
     assert body["kind"] == "image" and body["verdict"] == "uncertain" and body["frames"] == 1
-    assert service.by("rob").get(f"/v1/cases/{body['case_id']}").json()["kind"] == "image"
+    assert shared.by("rob").get(f"/v1/cases/{body['case_id']}").json()["kind"] == "image"
 
 
 @pytest.mark.parametrize("content", [os.urandom(20_000), b"just text", b"\xff\xd8\xff\xe0" + b"\0" * 500, b"RIFF"])
-def test_what_is_no_media_gets_no_verdict_but_a_reason(root: Path, service: Service, content: bytes) -> None:
-    answer = service.detect(content, "x.mp4")
+def test_what_is_no_media_gets_no_verdict_but_a_reason(shared: Service, content: bytes) -> None:
+    answer = shared.detect(content, "x.mp4")
     assert answer.status_code == 201
     body = answer.json()
     assert body["verdict"] == "none" and body["p_fake"] is None and body["reason"] and body["case_id"] is None
-    assert str(root) not in answer.text and ".vigil" not in answer.text, "a reason tells nothing about the server's folders"
-    case_id = service.client.post(f"/v1/detections/{body['id']}/dispute", json={"claim": "fake"}).json()["case_id"]
-    decided = service.review(case_id, "fake").json()
+    assert str(shared.root) not in answer.text and ".vigil" not in answer.text, "a reason tells nothing about the server's folders"
+    case_id = shared.client.post(f"/v1/detections/{body['id']}/dispute", json={"claim": "fake"}).json()["case_id"]
+    decided = shared.review(case_id, "fake").json()
     assert (decided["state"], decided["label"], decided["handover"]) == ("decided", "fake", ""), "ingest could not open it either"
 
 
-def test_half_a_video_gets_a_row_not_a_crash(service: Service, clip: bytes) -> None:
-    body = service.detect(clip[: len(clip) // 2]).json()
+def test_half_a_video_gets_a_row_not_a_crash(shared: Service, clip: bytes) -> None:
+    body = shared.detect(clip[: len(clip) // 2]).json()
     assert body["verdict"] in ("none", "uncertain") and (body["reason"] or body["verdict"] == "uncertain")
-    assert service.client.get("/healthz").status_code == 200
+    assert shared.client.get("/healthz").status_code == 200
 
 
-def test_an_empty_file_is_refused(service: Service) -> None:
-    assert "empty" in is_problem(service.detect(b""), 422)["detail"]
+def test_an_empty_file_is_refused(shared: Service) -> None:
+    assert "empty" in is_problem(shared.detect(b""), 422)["detail"]
 
 
-def test_a_file_above_the_cap_is_refused_by_its_declared_length_and_while_it_streams(root: Path, service: Service) -> None:
-    assert is_problem(service.detect(b"x" * (MAX_UPLOAD_BYTES + 100_000)), 413)["max_bytes"] == MAX_UPLOAD_BYTES
-    is_problem(service.detect(b"x" * (MAX_UPLOAD_BYTES + 1)), 413)
+def test_a_file_above_the_cap_is_refused_by_its_declared_length_and_while_it_streams(shared: Service) -> None:
+    assert is_problem(shared.detect(b"x" * (MAX_UPLOAD_BYTES + 100_000)), 413)["max_bytes"] == MAX_UPLOAD_BYTES
+    is_problem(shared.detect(b"x" * (MAX_UPLOAD_BYTES + 1)), 413)
 
     def endless() -> Any:  # no Content-Length: only counting can stop it
         yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         for _ in range(2 * MAX_UPLOAD_BYTES // 50_000):
             yield b"x" * 50_000
 
-    is_problem(service.client.post("/v1/detections", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=b"}), 413)
-    assert service.detect(b"x" * MAX_UPLOAD_BYTES).status_code == 201, "the cap itself is allowed"
-    assert list((root / ".vigil/uploads").iterdir()) == []
+    is_problem(shared.client.post("/v1/detections", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=b"}), 413)
+    assert shared.detect(b"x" * MAX_UPLOAD_BYTES).status_code == 201, "the cap itself is allowed"
+    assert list((shared.root / ".vigil/uploads").iterdir()) == []
 
 
-def test_malformed_uploads_are_named_and_refused(root: Path, service: Service) -> None:
-    post, form = service.client.post, {"Content-Type": "multipart/form-data; boundary=b"}
+def test_malformed_uploads_are_named_and_refused(shared: Service) -> None:
+    post, form = shared.client.post, {"Content-Type": "multipart/form-data; boundary=b"}
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx'
     is_problem(post("/v1/detections", json={"file": "a"}), 422)
     is_problem(post("/v1/detections", content=b"{", headers={"Content-Type": "application/json"}), 422)
@@ -141,11 +141,11 @@ def test_malformed_uploads_are_named_and_refused(root: Path, service: Service) -
     is_problem(post("/v1/detections", files={"file": ("a", b"x")}, data={"label": "real"}), 422)
     is_problem(post("/v1/detections", files={"file": ("a", b"x")}, params={"mode": "slow"}), 422)
     is_problem(post("/v1/detections"), 415)
-    assert list((root / ".vigil/uploads").iterdir()) == []
+    assert list((shared.root / ".vigil/uploads").iterdir()) == []
 
 
-def test_wrong_reviews_and_unknown_ids_are_refused_and_change_nothing(service: Service, clip: bytes) -> None:
-    case_id, rob = service.detect(clip).json()["case_id"], service.by("rob")
+def test_wrong_reviews_and_unknown_ids_are_refused_and_change_nothing(shared: Service, clip: bytes) -> None:
+    case_id, rob = shared.detect(clip).json()["case_id"], shared.by("rob")
     url = f"/v1/cases/{case_id}/review"
     wrong: list[dict[str, Any]] = [
         {},
@@ -162,17 +162,17 @@ def test_wrong_reviews_and_unknown_ids_are_refused_and_change_nothing(service: S
     is_problem(rob.post(f"/v1/cases/{nowhere}/review", json={"label": "fake"}), 404)
     is_problem(rob.get(f"/v1/cases/{nowhere}"), 404)
     is_problem(rob.get("/v1/cases/none"), 422)
-    is_problem(service.client.get(f"/v1/detections/{nowhere}"), 404)
+    is_problem(shared.client.get(f"/v1/detections/{nowhere}"), 404)
     is_problem(rob.get("/v1/cases", params={"state": "closed"}), 422)
     is_problem(rob.get("/nothing-here"), 404)
     is_problem(rob.delete(url), 405)
     assert rob.get(f"/v1/cases/{case_id}").json()["state"] == "open"
 
 
-def test_two_reviews_of_unsure_close_the_case_and_hand_nothing_over(root: Path, settings: Settings, service: Service, clip: bytes) -> None:
-    case_id = service.detect(clip).json()["case_id"]
-    body = service.review(case_id, "unsure").json()
-    assert body["state"] == "decided" and body["label"] == "unsure" and body["handover"] == "" and export_reviewed(root, settings) is None
+def test_two_reviews_of_unsure_close_the_case_and_hand_nothing_over(settings: Settings, shared: Service, clip: bytes) -> None:
+    case_id = shared.detect(clip + b"unsure").json()["case_id"]
+    body = shared.review(case_id, "unsure").json()
+    assert body["state"] == "decided" and body["label"] == "unsure" and body["handover"] == "" and export_reviewed(shared.root, settings) is None
 
 
 def test_a_clients_file_name_is_echoed_and_never_reaches_the_disk(root: Path, service: Service, clip: bytes) -> None:
@@ -199,13 +199,13 @@ def test_many_at_once_are_all_answered_and_recorded(root: Path, service: Service
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_one_reviewer_twice_at_the_same_moment_counts_once(service: Service, clip: bytes) -> None:
-    case_id, barrier = service.detect(clip).json()["case_id"], threading.Barrier(6)
-    headers = {"Authorization": f"Bearer {service.people['rob'][1]}"}
+def test_one_reviewer_twice_at_the_same_moment_counts_once(shared: Service, clip: bytes) -> None:
+    case_id, barrier = shared.detect(clip + b"at once").json()["case_id"], threading.Barrier(6)
+    headers = {"Authorization": f"Bearer {shared.people['rob'][1]}"}
 
     def answer(_: int) -> int:
         barrier.wait()
-        return httpx.post(f"{service.url}/v1/cases/{case_id}/review", json={"label": "fake"}, headers=headers, timeout=60, trust_env=False).status_code
+        return httpx.post(f"{shared.url}/v1/cases/{case_id}/review", json={"label": "fake"}, headers=headers, timeout=60, trust_env=False).status_code
 
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(answer, range(6))) == [201, 409, 409, 409, 409, 409]
@@ -259,12 +259,12 @@ def test_a_server_that_was_killed_leaves_uploads_that_the_next_one_removes(root:
         assert fresh.exists(), "a fresh one may belong to another server"
 
 
-def test_an_address_that_is_taken_is_one_clear_error(tmp_path: Path, service: Service, settings: Settings) -> None:
+def test_an_address_that_is_taken_is_one_clear_error(tmp_path: Path, shared: Service, settings: Settings) -> None:
     from feedback.serve import serve
     from workspace.errors import WorkspaceError
 
     with pytest.raises(WorkspaceError, match="Cannot listen"):
-        serve(tmp_path / "another", settings, "127.0.0.1", int(service.url.rsplit(":", 1)[1]))
+        serve(tmp_path / "another", settings, "127.0.0.1", int(shared.url.rsplit(":", 1)[1]))
 
 
 def test_a_workspace_is_served_by_one_service_until_that_ends(root: Path, models: tuple[Path, Path], service: Service, settings: Settings) -> None:
@@ -283,12 +283,12 @@ def test_a_workspace_is_served_by_one_service_until_that_ends(root: Path, models
         assert another.client.get("/healthz").status_code == 200
 
 
-def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_probe_alone(service: Service) -> None:
-    described = service.client.get("/openapi.json").json()
+def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_probe_alone(shared: Service) -> None:
+    described = shared.client.get("/openapi.json").json()
     paths = described["paths"]
     assert {"/healthz", "/readyz", "/metrics", "/v1/detections", "/v1/detections/batch", "/v1/cases/{case_id}/review", "/v1/models/rollback"} <= set(paths)
     assert all(operation.get("description") for path in paths.values() for operation in path.values()), "every route says what it does"
-    assert service.client.post("/v1/clips", content=io.BytesIO(b"x")).status_code == 404
+    assert shared.client.post("/v1/clips", content=io.BytesIO(b"x")).status_code == 404
     keyless = {path for path, one in paths.items() if any(operation.get("security", described["security"]) == [] for operation in one.values())}
     assert keyless == {"/healthz", "/readyz", "/v1/sign-up"}, "a generated client sends a key to all others"
     json_body, head = {"content": b'{"name": "' + b"a" * (1 << 20) + b'"}', "headers": {"Content-Type": "application/json"}}, {"headers": {"X": "a" * 40_000}}
@@ -303,18 +303,18 @@ def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_
         ("/healthz", head, 431),
     ):
         method = "POST" if "post" in paths[path] else "GET"
-        answer = service.client.request(method, path, **more)
+        answer = shared.client.request(method, path, **more)
         is_problem(answer, status)
         assert status != 422 or "b.jpg: nothing in it" in answer.json()["detail"], answer.text
         assert "application/problem+json" in paths[path][method.lower()]["responses"][str(status)]["content"], (path, status)
 
 
-def test_a_tracks_seconds_are_those_of_its_most_suspicious_clip_and_the_schema_says_so(service: Service, clip: bytes) -> None:
+def test_a_tracks_seconds_are_those_of_its_most_suspicious_clip_and_the_schema_says_so(shared: Service, clip: bytes) -> None:
     """They were said to be one clip of the timeline, though their figure is of the whole track."""
-    found = service.detect(clip).json()
+    found = shared.detect(clip).json()
     for track in found["tracks"]:
         worst = max((one for one in found["clips"] if one["track"] == track["track"]), key=lambda one: one["p_fake"])
         assert [track[name] for name in ("start_seconds", "end_seconds")] == [worst[name] for name in ("start_seconds", "end_seconds")]
-    schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
+    schemas = shared.client.get("/openapi.json").json()["components"]["schemas"]
     assert schemas["Detection"]["properties"]["tracks"]["items"] == {"$ref": "#/components/schemas/Track"}
     assert "most suspicious clip" in schemas["Track"]["description"]

@@ -26,7 +26,7 @@ from feedback.secret import load_secret
 from feedback.tables import DELIVERIES, USERS, WEBHOOKS
 from feedback.webhooks import FIRST_RETRY_SECONDS, MOST_ATTEMPTS, MOST_WEBHOOKS, Webhooks, signature
 from tests.feedback.conftest import wait_for
-from tests.feedback.databases import KINDS, database_url
+from tests.feedback.databases import KINDS, filled_url
 from tests.feedback.world import World
 
 
@@ -98,7 +98,7 @@ class Sender:
 
 @pytest.fixture(params=KINDS)
 def sender(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sender]:
-    made = Sender(tmp_path, database_url(request.param))
+    made = Sender(tmp_path, filled_url(request.param))
     yield made
     made.world.close()
 

@@ -46,38 +46,38 @@ def test_a_killed_worker_comes_back_and_what_waited_is_judged(service: Service, 
     assert service.until_ready()["model_sha256"]
 
 
-def test_the_service_says_while_its_worker_is_away_and_takes_uploads_all_the_same(service: Service, picture: bytes) -> None:
-    service.until_ready()
-    worker = processes(service)["worker"]
+def test_the_service_says_while_its_worker_is_away_and_takes_uploads_all_the_same(shared: Service, picture: bytes) -> None:
+    shared.until_ready()
+    worker = processes(shared)["worker"]
     worker.suspend()
     try:
-        answer = service.detect(picture, wait=0)
-        assert answer.status_code == 202 and service.client.get("/healthz").status_code == 200
+        answer = shared.detect(picture, wait=0)
+        assert answer.status_code == 202 and shared.client.get("/healthz").status_code == 200
     finally:
         worker.resume()
-    wait_for(lambda: service.client.get(f"/v1/detections/{answer.json()['id']}").json(), lambda row: row["state"] == "done", service.log)
+    wait_for(lambda: shared.client.get(f"/v1/detections/{answer.json()['id']}").json(), lambda row: row["state"] == "done", shared.log)
 
 
-def test_an_explanation_is_made_once_by_a_process_that_may_die(root: Path, service: Service, clip: bytes) -> None:
-    verdict = service.detect(clip).json()
-    early = service.client.get(f"/v1/detections/{verdict['id']}/heatmaps/0")
+def test_an_explanation_is_made_once_by_a_process_that_may_die(shared: Service, clip: bytes) -> None:
+    verdict = shared.detect(clip).json()
+    early = shared.client.get(f"/v1/detections/{verdict['id']}/heatmaps/0")
     assert early.status_code == 404 and "says why there are none" in early.json()["next_step"]
-    asked: Any = service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120)
+    asked: Any = shared.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120)
     assert asked.status_code == 200, asked.text
     page = asked.json()
     assert page["model"] == verdict["model"] and page["heatmaps"] == len(page["frames"]) > 0
-    assert service.client.get(f"/v1/detections/{verdict['id']}/heatmaps/0").headers["content-type"] == "image/webp"
-    assert "next_step" not in service.client.get(f"/v1/detections/{verdict['id']}/heatmaps/999").json()
-    explainer = processes(service)["explainer"]
+    assert shared.client.get(f"/v1/detections/{verdict['id']}/heatmaps/0").headers["content-type"] == "image/webp"
+    assert "next_step" not in shared.client.get(f"/v1/detections/{verdict['id']}/heatmaps/999").json()
+    explainer = processes(shared)["explainer"]
     os.kill(explainer.pid, signal.SIGKILL)
-    assert service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page, "it was kept"
-    assert open_to_others(root) == []
-    sparser = service.detect(clip, mode="fast").json()  # the same upload, looked at in another way
-    assert service.client.get(f"/v1/detections/{sparser['id']}/explanation", timeout=120).json()["clip"] != page["clip"]
-    assert service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page
-    other = service.detect(clip + b"\0").json()
-    os.kill(processes(service)["explainer"].pid, signal.SIGKILL)
-    assert service.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120).status_code == 200
+    assert shared.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page, "it was kept"
+    assert open_to_others(shared.root) == []
+    sparser = shared.detect(clip, mode="fast").json()  # the same upload, looked at in another way
+    assert shared.client.get(f"/v1/detections/{sparser['id']}/explanation", timeout=120).json()["clip"] != page["clip"]
+    assert shared.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page
+    other = shared.detect(clip + b"\0").json()
+    os.kill(processes(shared)["explainer"].pid, signal.SIGKILL)
+    assert shared.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120).status_code == 200
 
 
 def test_a_store_that_does_not_answer_is_no_last_word_on_an_explanation(root: Path, models: tuple[Path, Path], clip: bytes) -> None:
@@ -104,9 +104,9 @@ def test_what_the_explainer_says_of_silence_is_passed_on(silent: str, kind: type
     assert type(said) is kind and said.why == "so it is" and ("Ask again" in said.next_step) == bool(silent)
 
 
-def test_what_is_no_media_has_no_explanation(service: Service) -> None:
-    verdict = service.detect(b"not a picture").json()
-    answer = service.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120)
+def test_what_is_no_media_has_no_explanation(shared: Service) -> None:
+    verdict = shared.detect(b"not a picture").json()
+    answer = shared.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120)
     assert answer.status_code in (404, 409, 422, 503) and answer.headers["content-type"] == "application/problem+json"
 
 

@@ -3,13 +3,14 @@
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from feedback.access import Actor, Role
 from feedback.cases import Cases
-from feedback.database import Database, new_id, now
+from feedback.database import DATABASE, Database, new_id, now
 from feedback.keep import MediaStore
 from feedback.tables import DETECTIONS, MEDIA, USERS
 from workspace.files import atomic_file, sha256_bytes
@@ -45,6 +46,14 @@ def write_settings(root: Path, database_url: str = "", **feedback: Any) -> Setti
     return parse_settings(params)
 
 
+@cache
+def _empty_sqlite() -> bytes:
+    """An SQLite database in which all tables are and no row: a service makes it once, the tests need it a hundred times."""
+    with TemporaryDirectory() as folder:
+        Database(Path(folder), write_settings(Path(folder))).close()
+        return (Path(folder) / DATABASE).read_bytes()
+
+
 def open_to_others(root: Path) -> list[str]:
     """The folders of a service that somebody else on this machine could look into."""
     folders = (root / ".vigil" / name for name in ("media", "derived", "uploads", "outbox"))
@@ -57,6 +66,9 @@ class World:
     def __init__(self, root: Path, database_url: str = "", **feedback: Any) -> None:
         self.root = root
         self.settings = write_settings(root, database_url, **feedback)
+        if not database_url and not (root / DATABASE).exists():
+            (root / DATABASE).touch(mode=0o600)
+            (root / DATABASE).write_bytes(_empty_sqlite())
         self.database = Database(root, self.settings)
         self.media = MediaStore(root, self.settings)
         self.cases = Cases(self.database, self.settings.feedback, b"a key of the tests")

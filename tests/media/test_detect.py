@@ -12,8 +12,9 @@ from media import networks
 from media.align import crop_transform, place, warp
 from media.decode import probe, read_frames, read_image
 from media.detect import FaceFinder, shrunk
-from media.landmarks import FACE_OVAL, INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE, region_masks
+from media.landmarks import FACE_OVAL, INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from media.synthetic import render_take
+from tests.faces import region_masks
 from workspace.errors import ModelFileError
 from workspace.settings import FaceSettings
 

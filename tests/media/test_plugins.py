@@ -200,6 +200,9 @@ def test_real_frames_that_come_back_are_no_fake(clips: list[Clip], tmp_path: Pat
     twice = np.concatenate([frames, frames])[:12], np.concatenate([landmarks, landmarks])[:12]
     forged, _ = load_plugin(command(tmp_path, changing(11)), FACES).forge(*twice, np.random.default_rng(0))
     assert [np.array_equal(one, other) for one, other in zip(twice[0], forged, strict=True)] == [False] * 11 + [True]
+    late = INVERT.replace("255 - cv2.imread(str(path))", "cv2.imread(str(sorted(given.iterdir())[max(0, int(path.stem) - 1)]))[:, ::-1]")
+    with pytest.raises(DataError, match="8 of 8 frames came back unchanged, or as another of the clip's"):
+        load_plugin(command(tmp_path, late), FACES).forge(frames, landmarks, np.random.default_rng(0))
     with pytest.raises(DataError, match="1 of 1 frames"):
         load_plugin(command(tmp_path, changing(0)), FACES).forge(frames[:1], landmarks[:1], np.random.default_rng(0))
 

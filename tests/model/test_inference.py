@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from media.faces import Extraction, FaceClip, extract_clips
 from model.aggregate import ClipEvidence, aggregate, sigmoid
 from model.card import load_card, write_card
-from model.inference import LEARNED, ROW, UNLIKE, ClipScore, Engine, most_telling, score_file_with
+from model.inference import LEARNED, UNLIKE, ClipScore, Engine, most_telling, score_file_with
 from model.shipped import STARTER
 from tests.media.videos import with_sound, write_video
 from tests.model.toys import SIZE, lively_model, model_folder
@@ -85,8 +85,7 @@ def test_pixels_of_another_kind_are_refused(engine, clip):
 def test_a_video_gets_a_verdict_that_its_clips_explain(engine, sample):
     found = engine.score_file(sample[0])
     assert found.verdict in ("real", "fake", "uncertain") and 0 <= found.p_fake <= 1 and found.faces == 1 and found.frames > 0 and found.kind == "video"
-    assert list(found.as_row()) == list(ROW) == ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
-    assert found.as_row()["file"] == str(sample[0]) and found.model == engine.card.model_sha256[:12]
+    assert found.file == str(sample[0]) and found.model == engine.card.model_sha256[:12]
     assert {"track", "start_seconds", "end_seconds", "p_fake", "place"} == set(found.clips[0]) and found.tracks[0]["p_fake"] == pytest.approx(found.p_fake)
     from media.faces import extract_clips
 
@@ -134,8 +133,8 @@ def test_whatever_is_wrong_with_a_file_there_is_a_row_with_a_reason(engine, samp
     (tmp_path / "folder.mp4").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")
     for name in ("empty.mp4", "noise.mp4", "cut.mp4", "grey.png", "folder.mp4", "missing.mp4", "pipe.mp4"):
-        row = engine.score_file(tmp_path / name).as_row()
-        assert row["verdict"] == "none" and row["p_fake"] is None and row["reason"], name
+        found = engine.score_file(tmp_path / name)
+        assert found.verdict == "none" and found.p_fake is None and found.reason, name
     assert engine.score_file(b"").verdict == "none"
 
 

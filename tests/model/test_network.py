@@ -103,7 +103,7 @@ def test_the_prior_puts_its_parts_on_eyes_lips_and_skin(parts):
 
 def test_the_prior_lies_on_the_eyes_and_lips_of_real_faces(shared_data):
     from media.faces import extract_clips
-    from media.landmarks import region_masks
+    from tests.faces import region_masks
     from workspace.settings import FaceSettings
 
     found = extract_clips(

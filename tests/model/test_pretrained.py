@@ -1,5 +1,6 @@
 """Published backbone weights: fetched once, checked by hash, and where they cannot be had that is said."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,9 +67,12 @@ def test_published_weights_are_fetched_once(published: tuple[Path, dict[str, tor
 
 def test_offline_it_says_that_it_starts_from_scratch(published: tuple[Path, dict[str, torch.Tensor]], capsys: pytest.CaptureFixture[str]) -> None:
     path, state = published
+    assert not backbones.at_hand("resnet18", "IMAGENET1K_V1") and torch.equal(first(build_backbone("resnet18", "IMAGENET1K_V1")), state["conv1.weight"])
+    assert backbones.at_hand("resnet18", "IMAGENET1K_V1") and backbones.at_hand("efficientnet_lite0", "IMAGENET1K_V1")
+    shutil.rmtree(torch.hub.get_dir())
     path.unlink()
     assert not torch.equal(first(build_backbone("resnet18", "IMAGENET1K_V1")), state["conv1.weight"])
-    assert "random weights instead" in capsys.readouterr().err
+    assert "random weights instead" in capsys.readouterr().err and not backbones.at_hand("resnet18", "IMAGENET1K_V1")
 
 
 def test_a_file_that_lies_there_and_is_not_the_published_one_is_refused(published: tuple[Path, dict[str, torch.Tensor]]) -> None:
@@ -109,7 +113,7 @@ def test_weights_that_nobody_publishes_are_refused_with_those_that_are(name: str
     assert words in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "vit_b_16"])
+@pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf", "shufflenet_v2_x0_5", "mnasnet0_5", "mobilenet_v3_small", "densenet121", "vit_b_16"])
 def test_a_file_of_torchvisions_whole_classifier_is_a_start_whatever_its_head(tmp_path: Path, name: str) -> None:
     """Of all but resnets and Swin it was refused: only the names of the encoder that is left of the classifier were looked for."""
     sized, path = {"image_size": 64} if name.startswith("vit_") else {}, tmp_path / "start.safetensors"

@@ -1,6 +1,8 @@
 """Small worlds for the tests of the detector: clips whose fakes carry a visible mark, and a network that learns it in seconds."""
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -62,13 +64,24 @@ def face_settings() -> FaceSettings:
     return FaceSettings(size_px=SIZE, clip_frames=3, min_clip_frames=1)
 
 
+@cache
+def written(seed: int) -> dict[str, tuple[bytes, str]]:
+    """A lively model's checkpoint and export, each with its sha256. An export takes five seconds."""
+    with TemporaryDirectory() as folder:
+        checkpoint, export = Path(folder) / "model.safetensors", Path(folder) / "model.onnx"
+        model = lively_model(seed)
+        shas = save_model(model, checkpoint), export_onnx(model, export)
+        return {path.name: (path.read_bytes(), sha) for path, sha in zip((checkpoint, export), shas, strict=True)}
+
+
 def model_folder(folder: Path, threshold: float = 0.5, abstain: float = 0.1, temperature: float = 2.0, seed: int = 0, offset: float = -0.25) -> ResNeXtLSTM:
     """Write a lively model as it ships: checkpoint, export and card. Returns the network."""
-    model = lively_model(seed)
-    sha, onnx = save_model(model, folder / "model.safetensors"), export_onnx(model, folder / "model.onnx")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (content, _) in written(seed).items():
+        (folder / name).write_bytes(content)
     card = ModelCard(
-        model_sha256=sha,
-        onnx_sha256=onnx,
+        model_sha256=written(seed)["model.safetensors"][1],
+        onnx_sha256=written(seed)["model.onnx"][1],
         cycle="2026-W47.1",
         faces=face_settings(),
         model=SMALL,
@@ -78,4 +91,4 @@ def model_folder(folder: Path, threshold: float = 0.5, abstain: float = 0.1, tem
         abstain=abstain,
     )
     write_card(folder, card)
-    return model
+    return lively_model(seed)

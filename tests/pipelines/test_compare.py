@@ -120,9 +120,9 @@ def test_no_network_is_taught_the_places_of_forgeries_which_a_3d_network_cannot_
     assert compare(root, none, ["r3d_18"], 1, 1, [1]) == [row], "and so it is the same comparison"
 
 
-@pytest.mark.parametrize("name", ["resnext_99", "temporal:abacus", "vit_h_14", "regnet_y_400mf"])
+@pytest.mark.parametrize("name", ["resnext_99", "temporal:abacus", "vit_h_14", "googlenet"])
 def test_unknown_networks_are_refused_before_anything_is_trained(root: Path, name: str) -> None:
-    """And one that does not take pictures of this size (vit_h_14 wants a multiple of 14), or gives no map: a RegNet was called a mistake in Vigil."""
+    """And one that does not take pictures of this size (vit_h_14 wants a multiple of 14), or whose map nobody knows: such a one was a mistake in Vigil."""
     with pytest.raises(SettingsError):
         compare(root, SETTINGS, ["meso4", name], 3, 2, [1])
     assert not (root / RESULTS).exists()

@@ -228,9 +228,14 @@ def test_bands_name_size_pose_light_resolution_and_skin_tone() -> None:
 
 
 def test_the_gap_lies_between_the_best_and_the_worst_slice_of_a_kind() -> None:
-    rows = [{"slice": "all videos", "challenger": 0.2}, {"slice": "pose=turned", "challenger": 0.7}, {"slice": "pose=frontal", "challenger": 0.9}]
-    rows += [{"slice": "skin_tone=dark", "challenger": None}, {"slice": "skin_tone=light", "challenger": 0.9}]
-    assert gaps(rows, "challenger") == {"pose": {"gap": pytest.approx(0.2), "best": "frontal", "worst": "turned"}}
+    """Two videos whose skin tone nobody could tell were the best of all skin tones."""
+    said = [("all videos", 60, 0.2), ("pose=turned", 20, 0.7), ("pose=frontal", 30, 0.9), ("pose=profile", 9, 0.1), ("pose=unknown", 12, 1.0)]
+    said += [("skin_tone=dark", 20, None), ("skin_tone=light", 20, 0.9), ("generator=swap", 40, 0.6), ("generator=blend", 2, 0.1)]
+    rows = [{"slice": name, "n_real": people, "n_fake": people, "people": people, "challenger": value} for name, people, value in said]
+    assert gaps(rows, "challenger", 10) == {"pose": {"gap": pytest.approx(0.2), "best": "frontal", "best_n": 60, "worst": "turned", "worst_n": 40}}
+    described = describe(world(), card("a"), card("b"), SETTINGS, CYCLE)
+    people = {row["slice"]: row["people"] for row in described["slices"]}
+    assert people["all videos"] == 10 and people["generator=blend"] == 5, "of the class that has fewer; a class that a slice lacks is borrowed"
 
 
 def test_the_drawn_panel_is_frozen() -> None:
@@ -253,6 +258,11 @@ def test_validation_is_described_on_media_of_the_kind_that_is_judged() -> None:
     rows = table(*(videos(12, fold=fold, challenger=0.8 if kind == kinds[1] else 0.2, **kind) for fold in ("holdout", "validation") for kind in kinds))
     found = describe(rows, None, card("b"), SETTINGS, CYCLE)
     assert found["judged_on"] == "collected" and found["counts"]["validation"] == found["counts"]["overall"] == {"n_real": 12, "n_fake": 12}
+    row = found["not_judged"]["mesh_swap"]
+    assert list(found["not_judged"]) == ["mesh_swap"] and list(found["generators"]) == ["swap"], "scored all the same, and said nowhere"
+    assert (row["n_real"], row["n_fake"], row["challenger"]["value"], row["recall"]) == (12, 12, 0.5, {"challenger": 0.0})
+    few = describe(rows[(rows["origin"] == "forged") | (rows["label"] == "real")], None, card("b"), SETTINGS, CYCLE)
+    assert few["judged_on"] == "collected+forged" and few["not_judged"] == {}
     assert found["validation"]["challenger"]["auc"]["value"] == found["overall"]["challenger"]["auc"]["value"] == 1.0
 
 

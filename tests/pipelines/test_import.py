@@ -23,7 +23,7 @@ from model.foreign import Contract, adapt, golden_clips, sniff
 from model.inference import Engine
 from model.shipped import STARTER
 from pipelines import drift, evaluate, gate, harden, pretrain, train
-from tests.model.toys import SIZE, lively_model
+from tests.model.toys import SIZE, lively_model, written
 from tests.pipelines.small_world import add_batch, demo_settings, write_data_reports, write_sets
 from tests.system.world import git, vigil
 from vigil.importing import import_model, new_card
@@ -343,7 +343,7 @@ def test_the_same_model_under_another_contract_is_refused_and_not_said_to_be_tak
 
 
 def test_the_same_weights_under_another_card_are_refused(root: Path, tmp_path: Path) -> None:
-    folder = a_folder_of_ours(tmp_path / "ours", lively_model())
+    folder = a_folder_of_ours(tmp_path / "ours", 0)
     words = ("models", "import", folder, *WHO, "-w", root)
     run(*words, "--json")
     card = read_json(folder / "card.json")
@@ -385,15 +385,17 @@ def test_words_that_would_not_count_are_refused_of_bare_weights_too(root: Path, 
     assert found["trainable"] and read_json(root / "models/imported/card.json")["temperature"] == 2
 
 
-def a_folder_of_ours(folder: Path, of: Any) -> Path:
-    """Weights, their card with a threshold of 0.62, and the ONNX file of the network `of`."""
+def a_folder_of_ours(folder: Path, seed: int) -> Path:
+    """Weights, their card with a threshold of 0.62, and the ONNX file of the network of this seed; the weights are of seed 0."""
     from model.card import write_card
     from model.checkpoint import save_model
 
     folder.mkdir()
     network = lively_model()
     save_model(network, folder / "model.safetensors")
-    named = {"model_sha256": sha256_file(folder / "model.safetensors"), "onnx_sha256": export_onnx(of, folder / "model.onnx"), "model": network.settings}
+    content, onnx_sha256 = written(seed)["model.onnx"]
+    (folder / "model.onnx").write_bytes(content)
+    named = {"model_sha256": sha256_file(folder / "model.safetensors"), "onnx_sha256": onnx_sha256, "model": network.settings}
     about = demo_settings({"faces": {"size_px": SIZE}})
     write_card(folder, new_card(about, Contract(threshold=0.62), **named).model_copy(update={"cycle": "2026-W03.1"}))
     return folder
@@ -402,7 +404,7 @@ def a_folder_of_ours(folder: Path, of: Any) -> Path:
 @pytest.mark.parametrize("how", ["--set", "--card"])
 def test_a_contract_is_refused_for_a_folder_whose_card_says_it(root: Path, tmp_path: Path, how: str) -> None:
     """It was taken, written down as what had been asked for, and changed nothing."""
-    folder = a_folder_of_ours(tmp_path / "ours", lively_model())
+    folder = a_folder_of_ours(tmp_path / "ours", 0)
     (tmp_path / "card.yaml").write_text("threshold: 0.3\n")
     words = {"--set": ["--set", "threshold=0.3", "--set", "temperature=4"], "--card": ["--card", str(tmp_path / "card.yaml")]}[how]
     with pytest.raises(SettingsError, match=r"Leave out --set and --card, or name .*ours/model\.safetensors alone"):
@@ -414,7 +416,7 @@ def test_a_contract_is_refused_for_a_folder_whose_card_says_it(root: Path, tmp_p
 
 def test_a_folder_whose_files_differ_comes_in_by_its_weights_alone_as_the_refusal_says(root: Path, tmp_path: Path) -> None:
     """The card beside the weights was found again, and with it the same refusal."""
-    folder = a_folder_of_ours(tmp_path / "ours", lively_model(seed=1))
+    folder = a_folder_of_ours(tmp_path / "ours", 1)
     weights = folder / "model.safetensors"
     with pytest.raises(ModelFileError, match=f"Name {weights} alone"):
         CliRunner().invoke(app, ["models", "import", str(folder), *WHO, "-w", str(root)], catch_exceptions=False)

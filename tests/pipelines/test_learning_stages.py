@@ -45,7 +45,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cycle, Cycle,
 
 def test_a_first_model_starts_from_nothing_and_the_second_from_the_champion(story: Any) -> None:
     root, _, second, before, after = story
-    assert (before["pretrain"]["warm_start"], after["pretrain"]["warm_start"]) == (False, True)
+    assert [(told["pretrain"]["warm_start"], told["pretrain"]["start"]) for told in (before, after)] == [(False, "nothing"), (True, "the champion")]
     from model.checkpoint import load_model
 
     start, warm = pretrain.start_model(root, SETTINGS, second)
@@ -70,6 +70,27 @@ def test_a_base_of_another_shape_is_not_taken_over(story: Any) -> None:
     root, _, second, _, _ = story
     other = demo_settings({"model": {"lstm_hidden": 16}})
     assert pretrain.start_model(root, other, second)[1] is False
+
+
+@pytest.mark.parametrize(("backbone", "weights", "start"), [
+    ("resnext_tiny", "", "nothing"), ("resnext_tiny", "/a/start.safetensors", "the weights /a/start.safetensors"),
+    ("efficientnet_lite0", "IMAGENET1K_V1", "the weights IMAGENET1K_V1"),
+    ("resnet18", "IMAGENET1K_V1", "nothing: IMAGENET1K_V1 of resnet18 could not be fetched"),
+])  # fmt: skip
+def test_the_record_says_what_training_really_started_from(backbone: str, weights: str, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    asked = SETTINGS.model.model_copy(update={"backbone": backbone, "weights": weights})
+    assert (pretrain.started_from(asked, False), pretrain.started_from(asked, True)) == (start, "the champion")
+
+
+@pytest.mark.parametrize(
+    ("forged", "said"), [(["forged", "collected", "forged"], "val loss and val auc are of all 3 clips of validation, 2 of them forged"), ([], "")]
+)
+def test_what_training_is_validated_on_is_said_where_it_is_not_what_is_judged(forged: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """0.791 in the log of the training stood beside 1.000 on validation in the report."""
+    pretrain.tell_validation(pd.DataFrame({"origin": forged or ["collected"]}))
+    told = capsys.readouterr().out
+    assert told.startswith(said) and bool(told) == bool(said)
 
 
 @pytest.mark.parametrize("weights", ["/gone/backbone.safetensors", "IMAGENET1K_V1"])

@@ -27,6 +27,9 @@ CYCLE = Cycle(cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), 
 
 ROW = ("measured", "limit", "production_limit", "n", "smallest_n", "rule")
 
+HEADLINE: dict[str, Any] = {
+    "overall": {"challenger": {"auc": {"value": 1.0}}}, "counts": {"overall": {"n_real": 9, "n_fake": 9}}, "judged_on": "collected",
+}  # fmt: skip
 BECAME = "the model of this cycle became the champion"
 
 
@@ -81,6 +84,8 @@ def page_of(root: Path, cycle: Cycle, champion: bool, robustness: dict[str, Any]
         videos(6, "fake", champion=0.8, challenger=0.8),
         videos(10, "fake", generator="blend", new=True, champion=0.4, challenger=0.8),
         videos(10, "fake", generator="neural", new=True, champion=0.4, challenger=0.8),
+        videos(4, "fake", generator="self_blend", origin="forged", champion=0.6, challenger=0.2),
+        videos(4, "fake", generator="mesh_swap", origin="forged", champion=0.6, challenger=0.8),
     )
     settings = demo_settings({"gates": {"min_per_class": 10, "min_slice": 8}, "evaluate": {"resamples": 20}})
     found = describe(rows, card("a") if champion else None, card("b"), settings, cycle)
@@ -104,6 +109,29 @@ def test_met_before_is_what_the_champion_has_met(tmp_path: Path) -> None:
     assert "New here: neural. " in page and "Too few to be judged until now: blend. " in page and "New here: blend" not in page
     first = replace(CYCLE, base_model="", base_cycle="")
     assert met(page_of(tmp_path, first, champion=False)) == {"swap": "no", "blend": "no", "neural": "no", "unknown": "–"}
+
+
+def test_forgeries_that_are_scored_and_not_judged_stand_on_the_page(tmp_path: Path) -> None:
+    """Of 34 forgeries told at an AUC of 0.6 it showed nothing beside the 1.000 of the collected fakes, and the card's word that the model has met them."""
+    page = page_of(tmp_path, CYCLE, champion=True)
+    assert "(collected). Not judged: 8 fakes by our own forgers, AUC 0.500 (self_blend) to 1.000 (mesh_swap)." in page
+    shown = page.split("<h2>Scored, not judged</h2>")[1].split("</table>")[0]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown, re.DOTALL)]
+    assert [[row[0], row[1], row[2][:5], row[3]] for row in rows if row] == [["mesh_swap", "4", "1.000", "100.0%"], ["self_blend", "4", "0.500", "0.0%"]]
+    assert "Judged on collected media, in every column" in page
+    (row,) = (line for line in headlines({**HEADLINE, "not_judged": {"portrait": {"n_fake": 3, "challenger": {"value": 0.75}}}}, CYCLE))
+    assert row.endswith("Not judged: 3 fakes by our own forgers, AUC 0.750 (portrait).")
+
+
+@pytest.mark.parametrize(("start", "words"), [
+    ("the champion", "Training started from the champion."), ("the weights IMAGENET1K_V1", "Training started from the weights IMAGENET1K_V1."),
+])  # fmt: skip
+def test_the_page_says_from_what_training_started(tmp_path: Path, start: str, words: str) -> None:
+    """`from nothing` was said of ImageNet weights."""
+    write_verdict_of(tmp_path)
+    write_json(tmp_path / "data/sets/report.json", SETS)
+    write_json(tmp_path / "build/pretrain/history.json", {"history": [], "warm_start": start == "the champion", "start": start})
+    assert words in write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("by", "words"), [

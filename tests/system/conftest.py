@@ -21,15 +21,15 @@ from tests.system.world import Asked, Broken, change_settings, copy_workspace, e
 from workspace.files import read_json, sha256_bytes
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Where the suite runs in several processes, one has all tests of this folder: what they share takes minutes to make."""
+    """Where the suite runs in several processes, one has all tests that share media and workspaces: these take minutes to make."""
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         mark = tmp_path_factory.getbasetemp().parent / "system-tests"  # the folder of all processes
         with open(mark, "a+") as handle:
             handle.seek(0)
             others = set(handle.read().split()) - {worker}
-            assert not others, f"{worker} runs system tests, and so do {others}"
+            assert not others, f"{worker} makes what system tests share, and so do {others}: see ALONE in tests/conftest.py"
             handle.write(f"{worker}\n")
 
 
@@ -50,7 +50,7 @@ def one_server(prefect: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture(scope="session")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def media(in_one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labels.csv of 16 rendered people, two real clips and two blendswaps each."""
     out = tmp_path_factory.mktemp("media") / "first"
     make_sample_media(out, people=16, clips_per_person=2, seconds=1.0, fakes={"blendswap": 2}, seed=5)
@@ -58,7 +58,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def second_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def second_media(in_one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labels.csv of a later week: other people, another forger."""
     out = tmp_path_factory.mktemp("media") / "second"
     make_sample_media(out, people=12, clips_per_person=1, seconds=1.0, fakes={"upsampler": 1}, seed=5, first_person=100)

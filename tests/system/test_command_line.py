@@ -29,10 +29,10 @@ from pipelines.names import USUAL, USUAL_SIDE
 from pipelines.scoring import read_set
 from pipelines.sides import split_of
 from tests.pipelines import odd_inputs as odd
-from tests.system.world import Broken, copy_workspace, events, vigil, vigil_json
+from tests.system.world import events, vigil, vigil_json
 from vigil.deciding import set_batch_state
 from vigil.demo import figures_of, run_demo
-from vigil.main import _unwritable
+from vigil.ending import unwritable
 from vigil.measuring import measured_sources
 from vigil.opening import open_workspace
 from vigil.people import add_user
@@ -46,7 +46,6 @@ from workspace.format import FORMAT
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.profiles import compose_params
-from workspace.revisions import git
 from workspace.settings import load_settings
 
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "dvc", "great_expectations", "evidently", "cv2", "onnxruntime", "fastapi", "sqlalchemy")
@@ -55,7 +54,6 @@ VERBS = (
     "gc", "audit", "compare", "search", "users", "keys", "erase", "verify-report", "upgrade",
 )  # fmt: skip
 PEAK = "import atexit, pathlib, sys\natexit.register(lambda: print(pathlib.Path('/proc/self/status').read_text(), file=sys.stderr))"
-COLUMNS = ["file", "p_fake", "verdict", "frames", "faces", "model", "reason"]
 
 
 def test_help_imports_nothing_heavy():
@@ -70,14 +68,6 @@ def test_help_imports_nothing_heavy():
 def test_the_version_says_what_a_report_of_a_mistake_needs(tmp_path: Path):
     done = vigil("--version", cwd=tmp_path)
     assert re.fullmatch(r"vigil \d+\.\d+\.\d+, workspace format \d+; Python 3\.11\.\d+, torch \d\S+\n", done.stdout), done.stdout
-
-
-def bad_files(folder: Path) -> list[Path]:
-    folder.mkdir()
-    (folder / "empty.mp4").write_bytes(b"")
-    (folder / "random.mp4").write_bytes(bytes(range(256)) * 40)
-    (folder / 'words, with "quotes".txt').write_text("not a picture")
-    return [*sorted(folder.iterdir()), folder / "absent.mp4"]
 
 
 def test_a_folder_to_score_is_read_without_what_is_hidden_unless_it_is_named(tmp_path: Path):
@@ -139,48 +129,6 @@ def test_sample_media_for_a_workspace_have_both_people_of_a_swap_on_one_side(tmp
     assert refused.returncode == 1 and "Traceback" not in refused.stderr and not (tmp_path / "none").exists()
 
 
-def test_csv_has_exactly_its_columns_and_a_row_a_file(promoted: Path, media: Path, tmp_path: Path):
-    good = sorted(media.parent.glob("real/*.mp4"))[0]
-    bad = bad_files(tmp_path / "bad")
-    done = vigil("score", good, *bad, "-w", promoted, "--format", "csv")
-    rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert list(rows[0]) == COLUMNS and [row["file"] for row in rows] == [str(path) for path in (good, *bad)]
-    assert 0 <= float(rows[0]["p_fake"]) <= 1 and rows[0]["verdict"] in ("real", "fake", "uncertain")
-    assert all(row["verdict"] == "none" and row["p_fake"] == "" and row["reason"] for row in rows[1:])
-    assert done.returncode == 3 and "Traceback" not in done.stderr
-
-
-def test_json_says_the_same_and_more(promoted: Path, media: Path, tmp_path: Path):
-    good = sorted(media.parent.glob("fake/*/*.mp4"))[0]
-    row = json.loads(vigil("score", good, "-w", promoted, "--format", "json").stdout)[0]
-    assert set(COLUMNS) < set(row) and row["tracks"] and row["clips"] and row["promoted"] is True
-    (named,) = json.loads(vigil("score", good, "--model", promoted / "models" / vigil_json("models", "-w", promoted)[0]["cycle"], "--format", "json").stdout)
-    assert named["p_fake"] == row["p_fake"] and named["promoted"] is False, "nobody vouches for a folder that was named"
-
-
-def test_without_a_champion_the_candidate_is_marked(promoted: Path, media: Path, tmp_path: Path):
-    root = copy_workspace(promoted, tmp_path / "w")
-    from workspace.journal import Journal
-
-    kept = [event for event in Journal(root).events() if event.kind != "promotion"]
-    (root / "journal.jsonl").unlink()
-    for event in kept:
-        Journal(root).append(event.kind, **event.fields)
-    done = vigil("score", sorted(media.parent.glob("real/*.mp4"))[0], "-w", root)
-    assert "not promoted" in done.stdout and "not promoted" in done.stderr
-
-
-@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
-def test_without_a_workspace_the_starter_answers(media: Path, tmp_path: Path):
-    clip = sorted(media.parent.glob("real/*.mp4"))[0]
-    done = vigil("score", clip, "--format", "json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    row = json.loads(done.stdout)[0]
-    assert row["model"].endswith("(starter)") and not row["promoted"] and "README.md" in done.stderr
-    wrong = vigil("score", clip, "-w", tmp_path, cwd=tmp_path, check=False)
-    assert wrong.returncode == 1 and "not in a workspace" in wrong.stderr, "a workspace that was named must be one"
-
-
 @pytest.mark.parametrize("verb", ["score", "ingest"])
 def test_a_bomb_of_a_photo_is_refused_before_it_takes_memory(tmp_path: Path, verb: str):
     """A bitmap of a kilobyte that claims 24000 x 24000 pixels took 3.4 GB before it was refused."""
@@ -189,7 +137,7 @@ def test_a_bomb_of_a_photo_is_refused_before_it_takes_memory(tmp_path: Path, ver
     bomb = tmp_path / "media" / "real" / "bomb.bmp"
     bomb.parent.mkdir(parents=True)
     bomb.write_bytes(b"BM" + struct.pack("<IHHI", 1080, 0, 0, 1078) + header + colours + b"\0\1")
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     words = ["score", bomb] if verb == "score" else ["ingest", tmp_path / "media", "-w", tmp_path / "w"]
     program = f"{PEAK}\nfrom vigil.main import main\nmain()"
     done = subprocess.run([sys.executable, "-c", program, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
@@ -227,58 +175,10 @@ def test_no_timeline_of_a_video_is_left_beside_a_photo_that_is_explained_after_i
     assert page["file"].endswith(r"\xff.png"), "a name that is no text stopped it"
 
 
-@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
-def test_a_picture_that_cannot_be_written_is_said_and_folders_of_any_name_take_it(media: Path, tmp_path: Path):
-    """OpenCV wrote nothing and said nothing, and died where the name was no text."""
-    photo, any_name = tmp_path / "a.png", tmp_path / os.fsdecode(b"\xff")
-    cv2.imwrite(str(photo), next(read_frames(next(media.parent.glob("real/*.mp4")), [0.5]))[1][..., ::-1])
-    (tmp_path / "taken" / "overlay.png").mkdir(parents=True)
-    done = vigil("explain", photo, "--out", tmp_path / "taken", cwd=tmp_path, check=False)
-    assert done.returncode == 1 and "Is a directory" in done.stderr and "Called" not in done.stdout
-    assert vigil_json("explain", photo, "--out", any_name, cwd=tmp_path)["pictures"] == ["overlay.png"] and (any_name / "overlay.png").is_file()
-
-
-@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
-@pytest.mark.parametrize("way", ["command", "library"])
-def test_a_score_leaves_nothing_in_the_home_folder(media: Path, tmp_path: Path, way: str):
-    """onnxruntime kept a device id and a database of events there."""
-    clip, home = next(media.parent.glob("real/*.mp4")), tmp_path / "home"
-    home.mkdir()
-    words = ["-m", "vigil", "score", str(clip)] if way == "command" else ["-c", f"import vigil; print(vigil.Detector().score({str(clip)!r}))"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
-    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, env={**kept, "HOME": str(home)}, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert list(home.rglob("*")) == []
-
-
-def test_a_dry_run_of_an_erasure_without_a_name_erases_nothing(promoted: Path, tmp_path: Path):
-    root = copy_workspace(promoted, tmp_path / "w")
-    before = (root / "journal.jsonl").read_bytes()
-    done = vigil("erase", "--dry-run", "--who", "ann", "--why", "asked to", "-w", root, check=False)
-    assert done.returncode == 2 and "name it" in done.stderr and (root / "journal.jsonl").read_bytes() == before
-
-
 def test_a_dry_run_of_several_erasures_is_told_that_it_takes_one(tmp_path: Path):
     """Who had named six was told to name it."""
     done = vigil("erase", "a" * 64, "b" * 64, "--dry-run", "--who", "ann", "--why", "asked to", "-w", tmp_path, check=False)
     assert done.returncode == 2 and "name one, not 2" in done.stderr, done.stderr
-
-
-def test_search_says_what_was_tried_and_changes_nothing(promoted: Path, tmp_path: Path):
-    root = copy_workspace(promoted, tmp_path / "w")
-    before = (root / "params.yaml").read_bytes()
-    done = vigil("search", "train.lr", "--trials", "1", "--steps", "2", "--fit-steps", "2", "-w", root, timeout=300)
-    assert "Trial 0 is params.yaml" in done.stdout and "Nothing tried was better" in done.stdout
-    assert (root / "params.yaml").read_bytes() == before
-    wrong = vigil("search", "train.luck", "-w", root, check=False)
-    assert wrong.returncode == 1 and "train.lr" in wrong.stderr and "Traceback" not in wrong.stderr
-
-
-def test_scores_on_the_edge_files_of_the_shared_media(promoted: Path, shared_data: Path):
-    files = sorted((shared_data / "edge").iterdir())
-    done = vigil("score", *files, "-w", promoted, "--format", "csv", timeout=900)
-    assert done.returncode in (0, 3) and "Traceback" not in done.stderr
-    assert [row["file"] for row in csv.DictReader(io.StringIO(done.stdout))] == [str(path) for path in files]
 
 
 @pytest.mark.parametrize(
@@ -314,7 +214,7 @@ def test_a_path_that_cannot_be_used_is_no_mistake_of_vigil(tmp_path: Path):
 def test_a_disk_without_room_is_no_mistake_of_vigil(tmp_path: Path):
     """The account of what went wrong could not be written either, and its traceback was all that was said. A copy that found no room was called unreadable."""
     root = tmp_path / "w"
-    vigil("init", root, "--profile", "demo")
+    open_workspace(root, "demo")
     (tmp_path / "media" / "real").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "media" / "real" / "a.png"), np.random.default_rng(1).integers(0, 256, (300, 300, 3), np.uint8))
     verbs = (["ingest", "../media"], ["batches", "drop", "b", "--who", "ann", "--why", "x"], ["gc", "--delete"], ["init", "../v"], ["retrain"])
@@ -350,11 +250,11 @@ def test_what_sqlite_says_of_a_full_disk_is_no_mistake_of_vigil(name: str, is_so
     problem.sqlite_errorname = name
     wrapped = RuntimeError("(sqlite3.OperationalError) disk I/O error")
     wrapped.__cause__ = problem
-    assert _unwritable(wrapped) == ("SQLite: disk I/O error" if is_so else "")
+    assert unwritable(wrapped) == ("SQLite: disk I/O error" if is_so else "")
 
 
 def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     told = {
         ("evaluate", "nowhere"): "There is nothing at",
         ("score", "a.jpg", "--model", "nowhere"): "Name a folder with model.onnx and card.json",
@@ -367,25 +267,25 @@ def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
         assert done.returncode == 1 and expected in done.stderr + done.stdout, (words, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("words", ["batches list", "models diff", "users add ann --email a@b.c", "keys list", "audit verify"])
+@pytest.mark.parametrize("words", ["batches list", "models diff", "models list", "users add ann --email a@b.c", "keys list", "audit verify"])
 def test_an_option_that_a_subcommand_would_not_see_is_refused(tmp_path: Path, words: str):
     """`vigil models -w prod rollback ...` inside another workspace would roll that one back."""
     group, *rest = words.split()
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     for before in (("-w", tmp_path / "other"), ("--json",)):
         done = vigil(group, *before, *rest, cwd=tmp_path / "w", check=False)
         assert done.returncode == 2 and "go behind the subcommand" in done.stderr, done.stdout + done.stderr
 
 
 def test_what_is_said_of_a_source_is_not_thrown_away_where_none_is_named(tmp_path: Path):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     done = vigil("ingest", "--identity", "unknown", "-w", tmp_path / "w", check=False)
     assert done.returncode == 2 and "params.yaml say their own" in done.stderr
 
 
 @pytest.mark.parametrize("first", ["bad.csv", "good"])
 def test_a_source_that_cannot_be_used_keeps_no_other_from_coming_in(tmp_path: Path, first: str):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     (tmp_path / "bad.csv").write_text("file,cls\na.mp4,1\n")
     (tmp_path / "good" / "real").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "good" / "real" / "ann.png"), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
@@ -397,7 +297,7 @@ def test_a_source_that_cannot_be_used_keeps_no_other_from_coming_in(tmp_path: Pa
 
 def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_path: Path):
     """A file that nothing could open has a row with its name and its person."""
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     (tmp_path / "q" / "real").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "q" / "real" / "ben.png"), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     (tmp_path / "q" / "real" / "anna.mp4").write_bytes(bytes(range(256)) * 9)
@@ -414,7 +314,7 @@ def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_pa
 
 @pytest.mark.parametrize("first", [(), ("drop",)], ids=["accepted until then", "dropped already"])
 def test_a_batch_that_is_dropped_to_come_again_comes_in_as_its_source_says_it_now(tmp_path: Path, first: tuple[str, ...]):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     for name in "ab":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.random.default_rng(ord(name)).integers(0, 256, (300, 300, 3), np.uint8))
     (tmp_path / "t.csv").write_text("path,label,identity\na.png,real,ann\nb.png,real,ann\n")
@@ -480,7 +380,7 @@ def test_a_set_whose_name_has_no_latin_letter_is_measured(tmp_path: Path, monkey
 
 
 def test_settings_that_are_empty_or_a_list_are_not_those_of_an_older_vigil(tmp_path: Path):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     for text in ("", "- 1\n"):
         (tmp_path / "w" / "params.yaml").write_text(text)
         done = vigil("status", "-w", tmp_path / "w", check=False)
@@ -575,73 +475,13 @@ def test_a_demo_that_runs_or_is_written_to_is_not_replaced(tmp_path: Path, monke
     assert (root / "params.yaml").exists() and (root / "models" / "old").exists() and len(seen) == 2
 
 
-def test_ctrl_c_is_a_pause_and_the_same_command_goes_on(paused: Broken, promoted: Path):
-    assert paused.code == 130 and "Paused" in paused.said and "Traceback" not in paused.said, paused.said[-2000:]
-    assert not [row for row in paused.events if row["kind"] == "cycle_closed"]
-    assert len(events(promoted, "cycle_opened")) == len(events(promoted, "cycle_closed")) == 1
-
-
-def test_two_models_are_compared_and_one_that_is_not_here_is_named(promoted: Path, tmp_path: Path):
-    cycle = events(promoted, "promotion")[0]["fields"]["cycle"]
-    page = vigil_json("models", "diff", cycle, "champion", "-w", promoted)
-    assert page["models"] == [cycle, cycle] and page["settings"] == {} and page["clips"]["only_first"] == 0 < page["clips"]["both"]
-    assert page["auc"] and "training clips" in vigil("models", "diff", cycle, "champion", "-w", promoted).stdout
-    for words in (["2020-W01.1", "champion"], []):
-        done = vigil("models", "diff", *words, "-w", promoted, check=False)
-        assert done.returncode == 1 and cycle in done.stderr and "dvc pull" not in done.stderr and "Traceback" not in done.stderr
-
-
-def test_a_model_and_the_champion_it_was_judged_against_are_compared_on_the_same_videos(twice: Path, promoted: Path):
-    first, second = (one["fields"]["cycle"] for one in events(twice, "promotion"))
-    matrix = json.loads((twice / "reports" / "evaluation.json").read_text())["forgetting_row"]
-    page = vigil_json("models", "diff", first, second, "-w", twice)
-    wanted = {name: [row.get("champion"), row.get("challenger")] for name, row in matrix.items()}
-    assert page["same_videos"] and page["auc"] == {name: both for name, both in wanted.items() if both != [None, None]} != {}
-    assert vigil_json("models", "diff", second, first, "-w", twice)["auc"] == {name: both[::-1] for name, both in page["auc"].items()}
-    assert "on the same videos" in vigil("models", "diff", "-w", twice).stdout
-
-
-def test_half_a_card_and_half_a_verdict_are_named_with_what_restores_them(promoted: Path, tmp_path: Path):
-    """Both were called a mistake in Vigil."""
-    root = copy_workspace(promoted, tmp_path / "w")
-    cycle = events(root, "promotion")[0]["fields"]["cycle"]
-    asked = {root / "models" / cycle / "card.json": ("models", "diff", cycle, "champion"), root / "reports" / "verdict.json": ("report", cycle, "--json")}
-    for path, words in asked.items():
-        whole = path.read_text()
-        path.write_text(whole[: len(whole) // 2])
-        done = vigil(*words, "-w", root, check=False)
-        assert done.returncode == 1 and "mistake in Vigil" not in done.stderr, done.stderr
-        assert path.parent.name in done.stderr and ("Restore" in done.stderr or "git checkout reports/verdict.json" in done.stderr), done.stderr
-        path.write_text(whole)
-        assert vigil(*words, "-w", root).returncode == 0
-
-
-def test_models_that_never_met_are_not_said_to_be_compared_on_the_same_videos(twice: Path, tmp_path: Path):
-    root = copy_workspace(twice, tmp_path / "w")
-    first, second = (one["fields"]["cycle"] for one in events(root, "promotion"))
-    card = json.loads((root / "models" / first / "card.json").read_text())
-    (root / "models" / first / "card.json").write_text(json.dumps(card | {"model_sha256": "0" * 64}))
-    page = vigil_json("models", "diff", first, second, "-w", root)
-    assert not page["same_videos"]
-    assert "each on the holdout of its own cycle" in vigil("models", "diff", first, second, "-w", root).stdout
-
-
-def test_an_override_is_journalled_and_what_nobody_may_override_is_refused(promoted: Path, tmp_path: Path):
-    root = copy_workspace(promoted, tmp_path / "w")
-    done = vigil("models", "override", "latency", "--who", "ana", "--why", "a new machine", "--days", "3", "-w", root)
-    assert "until" in done.stdout and events(root, "override")[-1]["fields"]["gate"] == "latency"
-    assert "latency" in git(root, "log", "-1", "--format=%s") and not git(root, "diff", "HEAD", "--", "journal.jsonl"), "a clone knows of it"
-    refused = vigil("models", "override", "data", "--who", "ana", "--why", "x", "-w", root, check=False)
-    assert refused.returncode == 1 and "cannot be overridden" in refused.stderr
-
-
 def test_a_mirrored_copy_is_named_when_it_comes_in(tmp_path: Path) -> None:
     picture = cv2.resize(np.random.default_rng(3).integers(0, 255, (9, 9, 3), np.uint8), (320, 320), interpolation=cv2.INTER_CUBIC)
     for folder, shown in (("first", picture), ("later", picture[20:, ::-1])):
         (tmp_path / folder / "real").mkdir(parents=True)
         assert cv2.imwrite(str(tmp_path / folder / "real" / "a.jpg"), np.ascontiguousarray(shown))
     root = tmp_path / "w"
-    vigil("init", root, "--profile", "demo")
+    open_workspace(root, "demo")
     assert "look like" not in vigil("ingest", tmp_path / "first", "-w", root).stdout
     assert "1 look like a file that is known" in vigil("ingest", tmp_path / "later", "-w", root).stdout
 
@@ -668,7 +508,7 @@ def test_the_demo_shows_no_figures_of_an_earlier_cycle(tmp_path: Path) -> None:
 )
 def test_a_name_that_nobody_has_is_refused_before_a_cycle_begins(tmp_path: Path, key: str, name: str, says: str) -> None:
     root = tmp_path / "w"
-    vigil("init", root, "--profile", "demo")
+    open_workspace(root, "demo")
     (tmp_path / "media" / "real").mkdir(parents=True)
     assert cv2.imwrite(str(tmp_path / "media" / "real" / "a.jpg"), np.random.default_rng(3).integers(0, 255, (64, 64, 3), np.uint8))
     vigil("ingest", tmp_path / "media", "-w", root)

@@ -1,4 +1,4 @@
-"""The whole loop through the front door: one cycle, a second one, nothing new, a refused batch, and the way back."""
+"""The whole loop through the front door: one cycle, a second one by a schedule, nothing new, a refused batch, and the way back."""
 
 import csv
 import json
@@ -257,6 +257,26 @@ def test_the_second_cycle_computes_only_what_is_new(twice: Path, promoted: Path)
     assert sorted(name.split("@")[0] for name in later) == sorted([*STAGES, *of_batches])
     opened = events(twice, "cycle_opened")[-1]["fields"]
     assert opened["base_model"] == events(twice, "promotion")[0]["fields"]["model_sha256"]
+
+
+def test_a_served_deployment_runs_and_a_timer_after_it_finds_the_week_done(scheduled: Broken, tmp_path: Path):
+    opened = [row["fields"] for row in scheduled.events if row["kind"] == "cycle_opened"]
+    assert [one["scheduled"] for one in opened] == [False, True], scheduled.said[-3000:]
+    assert [row["fields"]["outcome"] in ("promoted", "held") for row in scheduled.events if row["kind"] == "cycle_closed"] == [True, True]
+    assert [line for line in leftovers(scheduled.root) if "process" in line] == []
+    root = copy_workspace(scheduled.root, tmp_path / "w")
+    for _ in range(2):
+        done = vigil("retrain", "--scheduled", "-w", root)
+        assert done.returncode == 0 and "Nothing new" in done.stdout
+    assert len(events(root, "cycle_opened")) == 2
+
+
+def test_a_timer_twice_in_a_week_makes_one_cycle(promoted: Path, tmp_path: Path):
+    root = copy_workspace(promoted, tmp_path / "w")
+    first = vigil("retrain", "--scheduled", "-w", root)  # nothing is new: the week is skipped, and that is written down
+    second = vigil("retrain", "--scheduled", "-w", root)
+    assert "Nothing new" in first.stdout and "Nothing new" in second.stdout
+    assert len(events(root, "week_skipped")) == 1 and len(events(root, "cycle_opened")) == 1
 
 
 def test_a_killed_stage_without_retries_ends_the_run_with_an_error(ingested: Path, tmp_path: Path):

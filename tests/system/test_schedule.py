@@ -1,4 +1,4 @@
-"""The weekly slot: a served deployment runs and ends in an outcome; a timer that fires twice makes one cycle."""
+"""The weekly slot: one schedule a workspace, whose end, failure and leftovers are told. What a served cycle comes to is in test_cycle.py."""
 
 import os
 import re
@@ -14,30 +14,10 @@ import pytest
 
 from benchmarks.kills import leftovers, running_stage
 from flows.schedule import cron_line
-from tests.system.world import Broken, copy_workspace, events, quick_workspace, vigil
+from tests.system.world import copy_workspace, quick_workspace, vigil
+from vigil.opening import open_workspace
 from workspace.registry import find_running, open_registry
 from workspace.settings import ScheduleSettings, load_settings
-
-
-def test_a_served_deployment_runs_and_a_timer_after_it_finds_the_week_done(scheduled: Broken, tmp_path: Path):
-    opened = [row["fields"] for row in scheduled.events if row["kind"] == "cycle_opened"]
-    assert [one["scheduled"] for one in opened] == [False, True], scheduled.said[-3000:]
-    assert [row["fields"]["outcome"] in ("promoted", "held") for row in scheduled.events if row["kind"] == "cycle_closed"] == [True, True]
-    assert [line for line in leftovers(scheduled.root) if "process" in line] == []
-    root = copy_workspace(scheduled.root, tmp_path / "w")
-    for _ in range(2):
-        done = vigil("retrain", "--scheduled", "-w", root)
-        assert done.returncode == 0 and "Nothing new" in done.stdout
-    assert len(events(root, "cycle_opened")) == 2
-
-
-@pytest.mark.usefixtures("one_server")
-def test_a_timer_twice_in_a_week_makes_one_cycle(promoted: Path, tmp_path: Path):
-    root = copy_workspace(promoted, tmp_path / "w")
-    first = vigil("retrain", "--scheduled", "-w", root)  # nothing is new: the week is skipped, and that is written down
-    second = vigil("retrain", "--scheduled", "-w", root)
-    assert "Nothing new" in first.stdout and "Nothing new" in second.stdout
-    assert len(events(root, "week_skipped")) == 1 and len(events(root, "cycle_opened")) == 1
 
 
 @pytest.mark.usefixtures("one_server")
@@ -113,7 +93,7 @@ def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences
 def test_a_schedule_whose_own_server_dies_ends_and_says_so(tmp_path: Path, polls: bool):
     """It stayed, asked nothing any more, and no service manager had a reason to start it again."""
     root = tmp_path / "w"
-    vigil("init", root, "--profile", "demo")
+    open_workspace(root, "demo")
     words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -130,13 +110,13 @@ def test_it_asks_every_hour_at_the_minute_of_the_slot():
 
 
 def test_a_line_that_is_no_cron_line_is_named(tmp_path: Path):
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     done = vigil("schedule", "--cron", "bad", "-w", tmp_path / "w", check=False, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert done.returncode == 1 and done.stderr.startswith("Cannot use the cron line 'bad'") and "0 3 * * 1" in done.stderr
 
 
 def test_a_prefect_server_that_is_away_is_named(tmp_path: Path):
     """It was called a mistake in Vigil."""
-    vigil("init", tmp_path / "w", "--profile", "demo")
+    open_workspace(tmp_path / "w", "demo")
     done = vigil("schedule", "-w", tmp_path / "w", check=False, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert done.returncode == 1 and done.stderr.startswith("Prefect's server did not answer") and "PREFECT_API_URL" in done.stderr, done.stderr

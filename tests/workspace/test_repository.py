@@ -26,6 +26,7 @@ from pipelines.train import revision
 from tests.feedback.killing import killed_at_line
 from tests.workspace.worlds import start_python
 from vigil.deciding import set_batch_state
+from vigil.differences import render_diff
 from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
 from workspace.errors import DataError, StageFailed, WorkspaceError
@@ -167,6 +168,12 @@ def test_a_hook_of_another_repository_changes_nothing(tmp_path: Path, monkeypatc
     before = revision(root)
     (root / "params.yaml").write_text("a: 1\n")
     assert commit(root, "a change") == revision(root) != before
+    (root / "params.yaml").write_text("a: 2\n")
+    assert revision(root) == f"{git(root, 'rev-parse', 'HEAD')}, with params.yaml edited since", "the commit's own did not train the model"
+    page = {"models": ["a", "b"], "facts": {"git_revision": [before, revision(root)]}, "clips": dict.fromkeys(("both", "only_first", "only_second"), 0)}
+    none = {"generators": dict.fromkeys(("only_first", "only_second")), "auc": {}, "settings": {}}
+    assert f"{revision(root)[:7]}, params edited" in render_diff(page | none)
+    assert commit(root, "an edit") == revision(root)
     assert commit(root, "none") == revision(root) and revision(other) != revision(root) and revision(tmp_path) == ""
 
 

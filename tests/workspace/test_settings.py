@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from workspace.choices import PROFILES
 from workspace.errors import SettingsError
 from workspace.profiles import compose_params, project_root, recipes
 from workspace.settings import (
-    PROFILES,
     STAGES,
     GateSettings,
     HardenSettings,

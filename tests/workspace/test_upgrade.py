@@ -27,13 +27,14 @@ from tests.feedback.killing import killed_at_line
 from tests.system.world import vigil, vigil_json
 from vigil.main import app
 from vigil.upgrading import upgrade_workspace
+from workspace.choices import PROFILES
 from workspace.cycle import complete_cycle, read_cycle
 from workspace.errors import SettingsError, WorkspaceError
 from workspace.format import FORMAT, format_of
 from workspace.journal import Journal
 from workspace.lease import lease, serving_alone
 from workspace.profiles import compose_params, project_root
-from workspace.settings import PROFILES, load_settings, parse_settings
+from workspace.settings import load_settings, parse_settings
 from workspace.upgrade import plan_upgrade, render_upgrade, upgraded_params
 
 KEPT = Path(__file__).with_name("format1.tar.gz")

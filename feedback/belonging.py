@@ -1,0 +1,110 @@
+"""Which database and which workspace belong together: they carry the same id, and nothing is done for one with what is of another.
+
+The database has it in the table `workspace`, the workspace in `.vigil/database.json` with the database's address: beside the media that the
+database names, so that a copy or backup with the media has it, and a `git clone`, which has none of them, has not. feedback.db needs no
+note, it lies in its workspace. `vigil doctor --database-is-right` is a person's word that the two belong together from now on.
+"""
+
+import os
+import socket
+import uuid
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect
+
+from feedback.tables import WORKSPACE
+from workspace.errors import WorkspaceError
+from workspace.files import read_json, write_json
+
+NOTE = Path(".vigil/database.json")
+SERVE_LOCK = 0x56494753  # of PostgreSQL's advisory locks: one service
+HOW = "`vigil doctor --database-is-right`"
+HOLDER = """SELECT coalesce(min(a.application_name), 'a service that has just ended') FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objid = %s AND l.objsubid = 1 AND a.datname = current_database()"""
+
+
+def refuse_forgotten(root: Path, variable: str) -> None:
+    """Raise WorkspaceError where the embedded database is about to be used and this workspace has its own elsewhere."""
+    if (kept := _noted(root)) is not None:
+        raise WorkspaceError(
+            "Nothing was done: this workspace does not keep its feedback in feedback.db.",
+            why=f"it is in {kept[1]}, and neither {variable} nor feedback.database_url names a database",
+            next_step=f"Set {variable} for this command as for `vigil serve`; to begin anew in feedback.db on purpose: {HOW}.",
+        )
+
+
+def refuse_other(connection: Connection, root: Path, address: str, embedded: Path) -> None:
+    """Raise WorkspaceError where a database is another workspace's, or is not the one that this workspace has kept its feedback in."""
+    kept, row = _noted(root), _row(connection)
+    if row is None and (kept is not None or embedded.exists()):
+        raise WorkspaceError(
+            f"{address} is not the database of this workspace. Nothing was changed.",
+            why=f"its feedback is in {kept[1] if kept else embedded.name}, and the one named now knows no workspace",
+            next_step=f"Name the other one; to go on with this one on purpose, which takes nothing of the other along: {HOW}.",
+        )
+    if row is not None and (kept is None or kept[0] != row[0] or _is_copy(root, Path(row[1].partition(":")[2]), (row[0], address))):
+        raise WorkspaceError(
+            f"{address} is the database of another workspace. Nothing was changed.",
+            why=f"it belongs to {row[1]}; this is {_place(root)}",
+            next_step=f"Give this one a database of its own. Where it stands in for that one, which is used no more, have it take the database over: {HOW}.",
+        )
+
+
+def bind(connection: Connection, root: Path, address: str, take_over: bool) -> None:
+    """Write down on both sides that they belong together, where that is not there yet, or (`take_over`) whatever was.
+
+    The caller has seen to it that they do. Raises WorkspaceError where a database that is served is to be taken over.
+    """
+    if take_over:
+        if connection.dialect.name == "postgresql" and not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({SERVE_LOCK})").scalar_one():
+            raise served_already(connection)
+        connection.execute(WORKSPACE.delete())
+    kept, row = None if take_over else _noted(root), _row(connection)
+    own = row[0] if row is not None else kept[0] if kept is not None else uuid.uuid4().hex
+    if row is None:
+        connection.execute(WORKSPACE.insert().values(id=own, place=_place(root)))
+    elif row[1].partition(":")[2] != str(root.resolve()):  # it was moved
+        connection.execute(WORKSPACE.update().values(place=_place(root)))
+    if kept != (own, address):
+        write_json(root / NOTE, {"workspace": own, "database": address})
+
+
+def served_already(connection: Connection) -> WorkspaceError:
+    """The refusal of who would be a database's service while it has one."""
+    holder = connection.exec_driver_sql(HOLDER, (SERVE_LOCK,)).scalar_one()
+    return WorkspaceError("This database is served already. Nothing was changed.", why=f"by {holder}", next_step="End that service first.")
+
+
+def served_by(url: str) -> str:
+    """How PostgreSQL is told of a service; it keeps 63 bytes."""
+    return f"vigil serve on {socket.gethostname()} ({url})"[:63]
+
+
+def _place(root: Path) -> str:
+    return f"{socket.gethostname()}:{root.resolve()}"
+
+
+def _is_copy(root: Path, first: Path, bound: tuple[str, str]) -> bool:
+    """Whether the workspace that a database was bound to is still there, beside this one which has its id. A restored or moved one is alone."""
+    return first != root.resolve() and _noted(first) == bound and not os.path.samefile(first / NOTE, root / NOTE)
+
+
+def _noted(root: Path) -> tuple[str, str] | None:
+    """(the id, the database's address) that a workspace carries."""
+    try:
+        found = read_json(root / NOTE)
+        return str(found["workspace"]), str(found["database"])
+    except OSError:
+        return None
+    except (ValueError, KeyError, TypeError) as problem:
+        raise WorkspaceError(
+            f"{root / NOTE} cannot be read. Nothing was done.", why=f"{problem!r}", next_step=f"Restore it from a backup, or name the database and run {HOW}."
+        ) from problem
+
+
+def _row(connection: Connection) -> tuple[str, str] | None:
+    """(the id, where its workspace is) that a database carries."""
+    if not inspect(connection).has_table(WORKSPACE.name):
+        return None
+    found = connection.execute(WORKSPACE.select()).one_or_none()
+    return None if found is None else (str(found.id), str(found.place))
