@@ -9,10 +9,13 @@ Needs httpx and nothing else of the project.
 
 import hashlib
 import hmac
+import io
 import json
+import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -40,6 +43,10 @@ class NotDone(Exception):
     def __init__(self, detection: "Detection") -> None:
         super().__init__(f"no verdict yet: {detection.id} is {detection.state}, {detection.progress:.0%}")
         self.detection = detection
+
+
+class FileChanged(OSError):
+    """A file was written to while it was sent, or between two tries. Nothing was accepted from this try: send it again once it is whole."""
 
 
 class BadSignature(Exception):
@@ -138,11 +145,12 @@ class Client:
     def send(self, media: str | Path | bytes, policy: str = "", mode: str = "", wait_seconds: float | None = None, idempotency_key: str = "") -> Detection:
         """Send a file, named by its path, or its bytes; the detection as the service answers it: with the verdict of a picture, without that of most videos.
 
-        Raises TypeError for anything else, and OSError for a path that cannot be read, before anything is sent.
+        Raises TypeError for anything else, and OSError for a path that cannot be read, before anything is sent; FileChanged where it changes meanwhile.
         """
         asked = {"policy": policy, "mode": mode} | ({} if wait_seconds is None else {"wait": str(wait_seconds)})
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        return Detection.of(self._json("POST", "/v1/detections", files={"file": _part(media)}, params=asked, headers=headers))
+        with ExitStack() as opened:
+            return Detection.of(self._json("POST", "/v1/detections", files={"file": _part(media, opened)}, params=asked, headers=headers))
 
     def send_reference(self, reference: str, policy: str = "", mode: str = "", idempotency_key: str = "") -> Detection:
         """Have the service fetch a file: http(s)://... or s3://bucket/key, from what its settings allow."""
@@ -153,9 +161,10 @@ class Client:
         """Send several files at once: all are accepted, or none."""
         if isinstance(media, str | Path | bytes):
             raise TypeError("a batch is a list of files; `send` takes one")
-        files = [("file", _part(one)) for one in media]
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        body = self._json("POST", "/v1/detections/batch", files=files, params={"policy": policy, "mode": mode}, headers=headers)
+        with ExitStack() as opened:
+            files = [("file", _part(one, opened)) for one in media]
+            body = self._json("POST", "/v1/detections/batch", files=files, params={"policy": policy, "mode": mode}, headers=headers)
         return [Detection.of(row) for row in body["detections"]]
 
     def wait(self, detection_id: str, timeout_seconds: float = 600.0) -> Detection:
@@ -312,14 +321,34 @@ def verify_webhook(secret: str, headers: Mapping[str, str], body: bytes, now_sec
     return told
 
 
-def _part(media: str | Path | bytes) -> tuple[str, bytes]:
-    """A file as a part of an upload: its name, as text that can be sent, and its content."""
+class _Sent(io.FileIO):
+    """A file that is read piece by piece as it is sent, from its beginning in each try. Raises FileChanged once it is no longer what it was at first."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._path, self._was = path, self._stands()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next piece. What ends the request is sent after the last, so that of two states of a file nothing whole arrives."""
+        piece = super().read(size)
+        if self._stands() != self._was:
+            raise FileChanged(f"{self._path} changed while it was sent. Nothing was accepted from this try; send it again once it is whole.")
+        return piece or b""
+
+    def _stands(self) -> tuple[int, int]:
+        found = os.fstat(self.fileno())
+        return found.st_size, found.st_mtime_ns
+
+
+def _part(media: str | Path | bytes, opened: ExitStack) -> tuple[str, bytes | _Sent]:
+    """A file as a part of an upload: its name, as text that can be sent, and its content, open until `opened` is closed."""
     if isinstance(media, bytes):
         return "media", media
     if not isinstance(media, str | Path):
         raise TypeError(f"a file is its path or its bytes, got {type(media).__name__}")
     path = Path(media)
-    return path.name.encode("utf-8", "replace").decode(), path.read_bytes()
+    content = opened.enter_context(_Sent(path)) if path.is_file() else path.read_bytes()  # a pipe can be read once
+    return path.name.encode("utf-8", "replace").decode(), content
 
 
 def _only(kind: type[_T], row: Mapping[str, Any]) -> _T:

@@ -26,6 +26,7 @@ from feedback.api.app import create_app
 from feedback.api.guard import THIS_MACHINE
 from feedback.api.limits import BoundedProtocol
 from feedback.api.probe import create_probe
+from feedback.log import start_log
 from feedback.secret import VARIABLE, load_secret
 from feedback.serving import Serving
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
@@ -56,7 +57,7 @@ def serve(
     it may be), WorkspaceError when the address cannot be had, ModelFileError for a probe whose model cannot be loaded.
     """
     set_quiet_environment()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    start_log()
     host = settings.serve.host if host is None else host
     port = settings.serve.port if port is None else port
     if probe:

@@ -1,6 +1,7 @@
 """The schedule as a Prefect deployment that this process serves. It asks every hour; the journal knows whether the week, or anything else, is due."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,12 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from workspace.errors import LeaseHeldError, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease, scheduling_alone
-from workspace.processes import deaf_to
+from workspace.processes import PAUSE_SECONDS, deaf_to, end_own_stages
 from workspace.settings import ScheduleSettings, Settings
 from workspace.state import workspace_id
 
@@ -114,7 +115,7 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
             parameters={"workspace": str(root.resolve()), "scheduled": True},
             tags=["vigil", *owner_tags(root)],
         )
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt, asyncio.CancelledError):
             asyncio.run(_poll(runner, server))
 
 
@@ -136,16 +137,31 @@ def _told_where_it_ends(server: "subprocess.Popen[bytes] | None", log: Path) -> 
 
 async def _poll(runner: "Runner", server: "subprocess.Popen[bytes] | None") -> None:
     """Ask when it is time, for as long as the server runs that was started for it: without it Prefect tries three times, and then nothing any more."""
+    mine, loop = cast("asyncio.Task[None]", asyncio.current_task()), asyncio.get_running_loop()
+    # As Ctrl-C does: Prefect's own handler stops nothing, and ends in a traceback.
+    runner.handle_sigterm = lambda *_: loop.call_soon_threadsafe(mine.cancel)  # type: ignore[method-assign]
     asking = asyncio.create_task(runner.start())
     try:
         while not asking.done() and (server is None or server.poll() is None):
             await asyncio.wait({asking}, timeout=LOOK_SECONDS)
-    finally:  # of Ctrl-C too: what it has open is closed first
-        if not asking.done():
-            asking.cancel()
-            await asyncio.wait({asking}, timeout=LEAVE_SECONDS)
-    if not asking.cancelled():
-        await asking
+        if asking.done():
+            asking.result()
+    finally:
+        asking.cancel()
+        await asyncio.to_thread(_end_cycle)  # Prefect waits for its process, however long
+        await asyncio.wait({asking}, timeout=LEAVE_SECONDS)  # what it has open is closed first
+        if asking.done() and not asking.cancelled():
+            asking.exception()  # of the end: nobody asks for it
+
+
+def _end_cycle() -> None:
+    """Let the cycle that is under way pause, and its stage with it; one that takes too long is cut off."""
+    for cycle in multiprocessing.active_children():
+        cycle.join(PAUSE_SECONDS)  # one that was told too pauses by itself
+        cycle.terminate()
+        end_own_stages(0.0)  # at once: a stage that finds its cycle gone ends the hard way
+        cycle.join(LEAVE_SECONDS)
+        cycle.kill()
 
 
 def _drop_late_questions(deployment: str) -> None:

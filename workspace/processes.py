@@ -142,12 +142,12 @@ def _signal(process: "psutil.Process", action: str) -> None:
         getattr(process, action)()
 
 
-def end_own_stages() -> None:
-    """End the stages of this process, which was told to pause: SIGTERM may have been sent to it alone. One that was told too has PAUSE_SECONDS to end."""
+def end_own_stages(pause_seconds: float = PAUSE_SECONDS) -> None:
+    """End the stages of this process, which was told to pause: SIGTERM may have been sent to it alone. One that was told too has so long to end."""
     import psutil
 
     own = [process for process in psutil.Process().children(recursive=True) if _is_stage(process)]
-    _, working = psutil.wait_procs(own, timeout=PAUSE_SECONDS)
+    _, working = psutil.wait_procs(own, timeout=pause_seconds)
     end_processes([*working, *(child for process in working for child in _children(process))])
 
 

@@ -293,7 +293,7 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
             stages = repo.reproduce(list(targets), single_item=True, force=force, on_error="fail")
     except DvcException as problem:
         said = LastWord.of(root)
-        if (said is not None and said.kind == "paused") or _ended_by(problem, signal.SIGINT):
+        if (said is not None and said.kind == "paused") or _ended_by(problem, signal.SIGINT) or _told_to_stop(problem):
             raise KeyboardInterrupt from problem
         cause = root_cause(problem)
         if said is None:
@@ -335,6 +335,13 @@ def was_killed(problem: BaseException) -> bool:
 def _ended_by(problem: BaseException, number: int) -> bool:
     """Whether this signal ended the process that DVC complains of: as Python says it, or as a shell does."""
     return _exit_code(problem) in (-number, 128 + number)
+
+
+def _told_to_stop(problem: BaseException | None) -> bool:
+    """Whether DVC complains only because we were told to pause: its lock file, cut off half written, can then not be read."""
+    while isinstance(problem, Exception):
+        problem = problem.__cause__ or problem.__context__
+    return problem is not None
 
 
 def _exit_code(problem: BaseException) -> int | None:

@@ -24,6 +24,7 @@ from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
 from feedback.keep import MediaStore, StoreSilent, derived_name
+from feedback.log import start_log
 from feedback.secret import load_secret
 from feedback.webhooks import Webhooks
 from feedback.work.decoding import ChildFailed, Decoders, Opened
@@ -174,7 +175,7 @@ def main() -> int:
     parser.add_argument("--model-dir", type=Path)
     given = parser.parse_args()
     set_quiet_environment()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: explainer: %(message)s")
+    start_log("explainer: ")
     try:
         asyncio.run(answer_lines(Explainer(given.workspace.resolve(), load_settings(given.workspace / "params.yaml"), given.model_dir)))
     except VigilError as problem:

@@ -29,6 +29,7 @@ from feedback.database import Database
 from feedback.detections import Detections
 from feedback.forever import TROUBLE_SECONDS, forever
 from feedback.keep import MediaMissing, MediaStore, StoreSilent, derived_name
+from feedback.log import start_log
 from feedback.policies import Bound
 from feedback.secret import load_secret
 from feedback.serving import Served, Serving
@@ -280,7 +281,7 @@ def main() -> int:
     parser.add_argument("--model-dir", type=Path, help="use this model instead of the champion")
     given = parser.parse_args()
     set_quiet_environment()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: worker: %(message)s")
+    start_log("worker: ")
 
     async def work() -> None:
         await Worker(given.workspace.resolve(), load_settings(given.workspace / "params.yaml"), given.name, given.model_dir).run()

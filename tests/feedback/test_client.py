@@ -6,11 +6,13 @@ import importlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,8 +20,9 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 import uvicorn
+import yaml
 
-from feedback.client import BadSignature, Client, Detection, NotDone, VigilApiError, verify_webhook
+from feedback.client import BadSignature, Client, Detection, FileChanged, NotDone, VigilApiError, verify_webhook
 from feedback.webhooks import signature
 from tests.feedback.conftest import PATIENCE_SECONDS, Make, Service, running, wait_for
 from workspace.files import sha256_bytes
@@ -32,10 +35,23 @@ def served(tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path]) 
 
     root = tmp_path_factory.mktemp("client") / "workspace"
     (root / ".vigil").mkdir(parents=True)
-    (root / "params.yaml").write_text(compose_params("demo"))
+    params = yaml.safe_load(compose_params("demo"))
+    params["feedback"] |= {"webhook_hosts": ["127.0.0.1"], "reference_hosts": ["127.0.0.1"], "allow_private_addresses": True}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
     with running(root, "--model-dir", str(models[0])) as service:
         service.until_ready()
         yield service
+
+
+@contextmanager
+def closing_server(server: HTTPServer) -> Iterator[str]:
+    """It serves for as long as this block lasts: its address."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def of(service: Service, name: str) -> Client:
@@ -132,16 +148,52 @@ def test_a_file_is_erased(served: Service, picture: bytes) -> None:
         assert vigil.get(found.id).state == "erased"
 
 
+class Elsewhere(BaseHTTPRequestHandler):
+    """Has a picture, and takes webhooks."""
+
+    has: ClassVar[bytes] = b""
+    told: ClassVar[list[tuple[dict[str, str], bytes]]] = []
+
+    def do_GET(self) -> None:
+        """The picture."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.has)
+
+    def do_POST(self) -> None:
+        """A webhook."""
+        self.told.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_what_is_secret_in_an_address_does_not_reach_the_log(served: Service, picture: bytes) -> None:
+    """httpx told of each request with its whole address: the token of a webhook, the signature of a presigned file."""
+    Elsewhere.has = picture + b"elsewhere"
+    with closing_server(HTTPServer(("127.0.0.1", 0), Elsewhere)) as url, of(served, "vera") as vigil:
+        hook, secret = vigil.add_webhook(f"{url}/hook?token=s3cret")
+        found = vigil.wait(vigil.send_reference(f"{url}/a.jpg?X-Amz-Signature=s3cret").id)
+        wait_for(lambda: Elsewhere.told, bool, served.log)
+        vigil.remove_webhook(hook)
+    headers, body = Elsewhere.told[0]
+    assert verify_webhook(secret, headers, body)["data"]["id"] == found.id
+    assert "s3cret" not in served.log.read_text()
+
+
 # -- retries, against a server that says no at first ------------------------------------------------------------------------------
 class Reluctant(BaseHTTPRequestHandler):
     """Answers 429 and 503 before it answers."""
 
     refusals: ClassVar[list[tuple[int, str]]] = []
     keys: ClassVar[list[str]] = []
+    bodies: ClassVar[list[bytes]] = []
 
     def do_POST(self) -> None:
         """Refuse as long as there are refusals left."""
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         self.keys.append(self.headers.get("Idempotency-Key", ""))
         status, retry_after = self.refusals.pop(0) if self.refusals else (201, "")
         body = json.dumps({"id": "1" * 32, "state": "queued", "progress": 0, "sha256": "", "detail": "full"}).encode()
@@ -159,14 +211,9 @@ class Reluctant(BaseHTTPRequestHandler):
 @pytest.fixture
 def reluctant() -> Iterator[str]:
     """Its address."""
-    server = HTTPServer(("127.0.0.1", 0), Reluctant)
-    Reluctant.refusals, Reluctant.keys = [], []
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    Reluctant.refusals, Reluctant.keys, Reluctant.bodies = [], [], []
+    with closing_server(HTTPServer(("127.0.0.1", 0), Reluctant)) as url:
+        yield url
 
 
 def test_what_may_pass_is_tried_again_with_the_same_key_and_after_the_pause_that_was_asked_for(reluctant: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +224,23 @@ def test_what_may_pass_is_tried_again_with_the_same_key_and_after_the_pause_that
         assert vigil.send(b"x").state == "queued"
     assert len(Reluctant.keys) == 6 and len(set(Reluctant.keys)) == 1 and Reluctant.keys[0]
     assert pauses[0] == 7 and 0 < pauses[1] < 2 and pauses[2] == 60, "a pause has an end, whatever the server says"
+
+
+def test_a_file_is_sent_in_pieces_whole_in_each_try_and_never_in_two_states(reluctant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times its size and more was held in memory."""
+    path, content = tmp_path / "a.mp4", os.urandom(300_000)
+    path.write_bytes(content)
+    most, send = [0], socket.socket.sendall
+    monkeypatch.setattr(socket.socket, "sendall", lambda one, piece, *more: (most.append(len(piece)), send(one, piece, *more))[1])
+    monkeypatch.setattr("feedback.client.time.sleep", lambda _: None)
+    Reluctant.refusals = [(503, ""), (429, "1")]
+    with Client(reluctant, "vigil_x") as vigil:
+        assert vigil.send(path).state == "queued" and max(most) < 100_000
+        assert [content in body for body in Reluctant.bodies] == [True] * 3
+        Reluctant.refusals = [(503, "")]
+        monkeypatch.setattr("feedback.client.time.sleep", lambda _: path.write_bytes(content[1:]))
+        with pytest.raises(FileChanged, match=r"a\.mp4 changed while it was sent.*send it again"):
+            vigil.send_batch([b"x", path])
 
 
 def test_tries_end(reluctant: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.kills import leftovers, running_stage
 from flows.schedule import cron_line
-from tests.system.world import quick_workspace, vigil
+from tests.system.world import copy_workspace, quick_workspace, vigil
 from vigil.opening import open_workspace
 from workspace.registry import find_running, open_registry
 from workspace.settings import ScheduleSettings, load_settings
@@ -66,19 +67,26 @@ def _wait_until_served(said: str) -> str:
 
 
 @pytest.mark.usefixtures("one_server")
-def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences_no_copy(tmp_path: Path):
-    """Both served one deployment, and the one that stopped paused it: the other ran on and asked nothing, for ever."""
-    root = quick_workspace(tmp_path / "w")
+def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences_no_copy(ingested: Path, tmp_path: Path):
+    """Both served one deployment, and the one that stopped paused it: the other ran on and asked nothing, for ever. SIGTERM in a stage was a traceback."""
+    root = copy_workspace(ingested, tmp_path / "w")
     words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    environment = {**os.environ, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         address = _wait_until_served(process.stdout.readline())
         second = vigil("schedule", "-w", root, check=False)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        httpx.post(f"{address.partition('/name/')[0]}/{httpx.get(address).json()['id']}/create_flow_run", json={}).raise_for_status()
+        while process.poll() is None and running_stage(psutil.Process(process.pid)) is None:
+            time.sleep(0.05)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
     assert second.returncode == 1 and second.stderr.startswith("This workspace is scheduled already. Nothing was started."), second
     assert f"process {process.pid} " in second.stderr and "Next: " in second.stderr
     assert httpx.get(address).json()["paused"] is False
+    assert (process.returncode, said) == (0, "faces ...\n") and psutil.wait_procs(children, timeout=20)[1] == []
+    assert [line for line in leftovers(root) if "process" in line or "lock" in line] == []
 
 
 @pytest.mark.parametrize("polls", [False, True])

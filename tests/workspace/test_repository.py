@@ -1,6 +1,7 @@
 """dvc.lock, written quickly: what DVC would have written, and never half of it."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -333,6 +335,21 @@ def test_ctrl_c_in_any_moment_of_a_stage_pauses_and_the_next_call_goes_on(root: 
         one_stage(root, tmp_path / "mended")
         shutil.copy(tmp_path / "mended" / "stage.py", copy / "stage.py")
         assert reproduce(copy, "only") == ["only"]
+
+
+def test_a_pause_that_strikes_dvc_as_it_writes_its_lock_is_no_failure(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told as a stage that did not finish, because DVC could not read what it had half written."""
+    copy, written = one_stage(root, tmp_path / "w"), itertools.count()
+
+    def dump(*given: Any) -> None:
+        if next(written) == 2:
+            signal.raise_signal(signal.SIGINT)
+        json.dump(*given)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("dvc.rwlock.json", SimpleNamespace(load=json.load, JSONDecodeError=json.JSONDecodeError, dump=dump))
+        reproduce(copy, "only")
+    assert reproduce(copy, "only") == ["only"]
 
 
 ONCE_MORE = f"""import atexit
