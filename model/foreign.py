@@ -1,7 +1,7 @@
 """An ONNX file of somebody else as a model of ours: its tensors are asked, its preprocessing written into the graph, its answers probed.
 
 What it must be: one float32 input, [B, 3, H, W] (a frame) or [B, T, 3, H, W] (a clip), B free; one answer a frame or clip: a logit,
-a probability of fake, or a logit for each of two classes. `Contract` says which. The result takes and gives what our own exports do
+a probability of fake, or a logit or a probability for each of two classes. `Contract` says which. The result takes and gives what our own exports do
 (model/export.py), so the engine, the service and the gates need not know where a model came from.
 
 Frames of an image model are averaged in logits. The certainty of a frame is |2 p - 1|. The embedding, which a foreign file does not have
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 LEAST_OPSET = 13
 GRID = 4
 SURE = 1e-6  # p_fake of 0 or 1 has no logit
+ALMOST = 1e-2  # probabilities in float16, and sums of two, are that exact
 TOGETHER = 1e-3  # largest change of p_fake of a clip scored beside another one
 SEED = 20261121
+READERS = ("ours/p", "ours/classes0", "ours/classes1", "ours/z")  # the first of these is what reads the answer of the file
 PREFIX = "foreign/"  # of every name of the file
 ANSWERS = ("FLOAT", "FLOAT16", "DOUBLE")  # types of an output that may be one, as ONNX calls them
 HOW = ("says", "fake", "output", "channels", "mean", "std")  # of a contract: what is written into the graph
@@ -41,8 +43,10 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    says: Literal["logit", "p_fake", "logits"] = Field("logit", description="logit: positive means fake; p_fake: 0..1; logits: one for each of two classes.")
-    fake: Literal[0, 1] = Field(1, description="Of `logits`: which class is fake.")
+    says: Literal["logit", "p_fake", "logits", "probabilities"] = Field(
+        "logit", description="logit: positive means fake; p_fake: 0..1; logits, probabilities: one for each of two classes."
+    )
+    fake: Literal[0, 1] = Field(1, description="Of `logits` and `probabilities`: which class is fake.")
     output: str = Field("", description="Name of the output to read; empty: the first.")
     channels: Literal["rgb", "bgr"] = Field("rgb", description="Order of the colours.")
     mean: tuple[Colour, Colour, Colour] = Field((0.0, 0.0, 0.0), description="Taken from pixels in 0..1, in the order of `channels`.")
@@ -209,7 +213,9 @@ def _wrap(proto: "ModelProto", entry: str, answer: str, shape: list[int | None],
     inner, before = list(proto.graph.node), nodes[:]
     nodes.clear()
     one = const("one", [-1])
-    if contract.says == "logits":
+    if contract.says in ("logits", "probabilities"):
+        if contract.says == "probabilities":
+            answer = node("Log", [node("Clip", [answer, const("low", SURE, np.float32)], "ours/p")], "ours/log_p")  # without their sum, which falls away below
         each = [
             node("Gather", [node("Reshape", [answer, const(f"two{at}", [-1, 2])], f"ours/classes{at}"), const(f"class{at}", at)], f"ours/z{at}", axis=1)
             for at in (contract.fake, 1 - contract.fake)
@@ -280,6 +286,36 @@ def probe(engine: "Engine") -> dict[str, Any]:
     if max(answers) - min(answers) < 1e-9:
         raise refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), and `says`.")
     return {"clips": len(answers), "p_fake": [round(sigmoid(one), 6) for one in answers]}
+
+
+def refuse_misread(content: bytes, contract: Contract, size_px: int, frames: int) -> None:
+    """Raise ModelFileError where what an adapted file answers to golden clips is not, or most likely not, what `contract.says`.
+
+    Probabilities passed for logits without a word: every p_fake was 0.5 to 0.73. One logit may lie in 0..1 by chance, so that a contract which
+    says `logit` itself is believed; two numbers that are 1 together each time are no logits, and what leaves 0..1 is no probability.
+    """
+    import onnx
+    import onnxruntime
+
+    proto = onnx.load_model_from_string(content)
+    read = [node.input[0] for node in proto.graph.node if node.output[0] in READERS]
+    if not read:
+        return  # a model of ours, which says itself what it answers
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(read[0], onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = np.stack(golden_clips(size_px, frames)).transpose(0, 1, 4, 2, 3).astype(np.float32) / 255
+    (answers,) = session.run([read[0]], {INPUT: pixels})
+    low, high = float(answers.min()), float(answers.max())
+    if contract.says == "logit" and "says" not in contract.model_fields_set and low >= 0 and high <= 1:
+        why = f"nothing says what it answers, and that lies in 0..1 on all golden clips ({low:.3g} to {high:.3g}): a probability, most likely, and no logit"
+        raise refusal(why, "Add `--set says=p_fake`; or `--set says=logit`, where a logit is what it is.")
+    if contract.says == "logits" and low >= 0 and (abs(answers.reshape(-1, 2).sum(axis=1) - 1) < ALMOST).all():
+        raise refusal("its two answers are 1 together on all golden clips: probabilities (a softmax), and no logits", "Say `says=probabilities`.")
+    if contract.says in ("p_fake", "probabilities") and (low < -ALMOST or high > 1 + ALMOST):
+        right = "logit" if contract.says == "p_fake" else "logits"
+        raise refusal(
+            f"it answers {low:.3g} to {high:.3g} to golden clips, and a probability lies in 0..1", f"Say `says={right}`, or mend the model's `output`."
+        )
 
 
 def sniff(path: Path) -> str:

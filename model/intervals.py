@@ -1,8 +1,10 @@
 """Cluster-bootstrap intervals: people, not videos, are drawn, because videos of one person rise and fall together.
 
 Whole clusters (identities, or source videos where the identity is unknown) are drawn with replacement; the interval is
-the percentile one. Deterministic by seed. Where fewer than 80% of the resamples give a value, the ends are None. A figure of 0 or 1 that no
-draw moves is no certainty: a share gets Wilson's interval over the clusters that it is a share of, any other figure no ends. An AUC has the wider
+the percentile one. Deterministic by seed. Where fewer than 80% of the resamples give a value, the ends are None. A figure that no draw moves is no
+certainty: a share gets Wilson's interval over the clusters that it is a share of, any other figure no ends. What rises with recall and falls with the
+false-positive rate and is made of nothing else (balanced accuracy, precision at a prevalence) reaches, where no draw moves one of the two, from its value at
+their worse ends to that at their better ones: for balanced accuracy half the sum of both distances, which is never too narrow. An AUC has the wider
 of this interval and of the clustered DeLong one: with few people, or near 1, drawing them held the truth in 84 to 91 of 100 worlds, the wider does in 93 to
 100. And the share found at a false-positive rate of 1% has no ends below 200 real people (at 5%, 40): of so few the quantile itself is a guess.
 """
@@ -13,12 +15,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.metrics import MIN_DEFINED, Interval, Metric, as_fake, auc, summarise, wilson
+from model.metrics import MIN_DEFINED, OF_RATES, Interval, Metric, OfRates, as_fake, auc, summarise, wilson
 from model.paired import auc_bounds
 from workspace.errors import DataError
 
 Draw = NDArray[np.intp]
 AT_FPR = {"tpr_at_fpr_1": 0.01, "tpr_at_fpr_5": 0.05}
+MOVED = 1e-12  # ends that lie nearer are one figure, summed up in another order
 BEYOND = 2  # reals that must lie beyond a quantile for it to be one
 
 
@@ -44,12 +47,24 @@ def _interval(value: float | None, seen: Sequence[float | None], n: int, cluster
     return Interval(value, float(low), float(high), n, clusters, len(defined))
 
 
+def _is_still(found: Interval) -> bool:
+    return found.low is not None and found.high is not None and found.high - found.low < MOVED
+
+
 def _humble(found: Interval, share_of: int, confidence: float) -> Interval:
-    """`found`, but where it is 0 or 1 in every draw: then Wilson's interval of a share of so many clusters, or no ends (`share_of` 0)."""
-    if found.value not in (0.0, 1.0) or not found.low == found.high == found.value:
+    """`found`, but where no draw moves it: then Wilson's interval of a share of so many clusters, or no ends (`share_of` 0)."""
+    if found.value is None or not _is_still(found):
         return found
     low, high = wilson(round(found.value * share_of), share_of, confidence) or (None, None)
     return replace(found, low=low, high=high)
+
+
+def _between(figure: OfRates, recall: Interval, fpr: Interval) -> tuple[float, float] | None:
+    """`figure`(recall, fpr) at the worse ends of both and at the better ones; None where these are not known, or it is not defined there."""
+    if recall.low is None or recall.high is None or fpr.low is None or fpr.high is None:
+        return None
+    low, high = figure(recall.low, fpr.high), figure(recall.high, fpr.low)
+    return None if low is None or high is None else (low, high)
 
 
 def _widened(found: Interval, ends: tuple[float, float] | None) -> Interval:
@@ -62,7 +77,7 @@ def _widened(found: Interval, ends: tuple[float, float] | None) -> Interval:
 def cluster_interval(
     metric: Metric, labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
-    """`metric` on all rows, with its interval. One cluster cannot tell how far people differ, nor can a figure of 0 or 1 in every draw: no ends."""
+    """`metric` on all rows, with its interval. One cluster cannot tell how far people differ, nor can a figure that no draw moves: no ends."""
     fake, values = as_fake(labels), np.asarray(scores, dtype=np.float64)
     _same_length(fake, values, clusters)
     draws, count = _draws(clusters, resamples, seed)
@@ -84,6 +99,10 @@ def summarise_with_intervals(
     share_of = {name: len(np.unique(who[mask])) for name, mask in members.items()}
     drawn = {name: _interval(value, [part[name] for part in parts], fake.size, count, confidence) for name, value in whole.items()}
     found = {name: _humble(figure, share_of.get(name, 0), confidence) for name, figure in drawn.items()}
+    if _is_still(drawn["recall"]) or _is_still(drawn["fpr"]):
+        for name, figure in OF_RATES.items():
+            if ends := _between(figure, found["recall"], found["fpr"]):
+                found[name] = _widened(drawn[name], ends)
     reals = len(np.unique(who[~fake]))
     guesses = {name: replace(found[name], low=None, high=None) for name, rate in AT_FPR.items() if reals * rate < BEYOND}
     return found | guesses | {"auc": _widened(found["auc"], auc_bounds(fake, values, clusters, confidence))}

@@ -9,6 +9,7 @@ and ECE count both classes alike: p_fake is the chance where half are fakes (mod
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from workspace.errors import DataError
 
 Metric = Callable[[NDArray[np.bool_], NDArray[np.float64]], float | None]
+OfRates = Callable[[float | None, float | None], float | None]  # of recall and the false-positive rate
 PREVALENCES = (0.001, 0.01, 0.10, 0.50)
 MIN_DEFINED = 0.8  # an interval needs this part of its resamples to be defined
 CHANCES = 100  # draws of what chance adds to a calibration error
@@ -167,7 +169,7 @@ def threshold_metrics(labels: ArrayLike, p_fake: ArrayLike, threshold: float) ->
     recall, fpr = _ratio(c["tp"], c["tp"] + c["fn"]), _ratio(c["fp"], c["fp"] + c["tn"])
     return {
         "accuracy": _ratio(c["tp"] + c["tn"], sum(c.values())),
-        "balanced_accuracy": None if recall is None or fpr is None else (recall + 1.0 - fpr) / 2.0,
+        "balanced_accuracy": balanced_accuracy_of(recall, fpr),
         "precision": _ratio(c["tp"], c["tp"] + c["fp"]),
         "recall": recall,
         "f1": _ratio(2 * c["tp"], 2 * c["tp"] + c["fp"] + c["fn"]) if recall is not None else None,
@@ -241,11 +243,22 @@ def reliability(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> list[di
     ]
 
 
+def balanced_accuracy_of(recall: float | None, fpr: float | None) -> float | None:
+    """Mean of the true-positive and true-negative rates. None where one is not known."""
+    return None if recall is None or fpr is None else (recall + 1.0 - fpr) / 2.0
+
+
 def precision_at_prevalence(recall: float | None, fpr: float | None, prevalence: float) -> float | None:
     """Precision if a part `prevalence` of the traffic were fake (Bayes). None where it cannot be said."""
     if recall is None or fpr is None:
         return None
     return _ratio(recall * prevalence, recall * prevalence + fpr * (1.0 - prevalence))
+
+
+OF_RATES: dict[str, OfRates] = {  # figures that rise with recall, fall with the false-positive rate, and depend on nothing else
+    "balanced_accuracy": balanced_accuracy_of,
+    **{f"precision_at_prevalence_{prevalence:g}": partial(precision_at_prevalence, prevalence=prevalence) for prevalence in PREVALENCES},
+}
 
 
 def f1_of(precision: float | None, recall: float | None) -> float | None:
@@ -268,11 +281,9 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 def summarise(labels: ArrayLike, p_fake: ArrayLike, threshold: float) -> dict[str, float | None]:
     """Every figure of DESIGN 'Evaluation' for one set of units, by name; None where undefined."""
     at = threshold_metrics(labels, p_fake, threshold)
-    figures = {
+    return {
         "auc": auc(labels, p_fake), "eer": equal_error_rate(labels, p_fake), "ap": average_precision(labels, p_fake), **at,
         "tpr_at_fpr_1": tpr_at_fpr(labels, p_fake, 0.01), "tpr_at_fpr_5": tpr_at_fpr(labels, p_fake, 0.05),
         "log_loss": log_loss(labels, p_fake), "brier": brier(labels, p_fake), "ece": expected_calibration_error(labels, p_fake),
+        **{name: figure(at["recall"], at["fpr"]) for name, figure in OF_RATES.items()},
     }  # fmt: skip
-    for prevalence in PREVALENCES:
-        figures[f"precision_at_prevalence_{prevalence:g}"] = precision_at_prevalence(at["recall"], at["fpr"], prevalence)
-    return figures

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.predictions import class_counts
+from pipelines.pretrain import CHECKPOINTS
 from pipelines.scoring import Tell, meshes, read_set, silent, unit_table
 from workspace.errors import DataError, Diverged, SettingsError
 from workspace.files import add_row, rows_of
+from workspace.processes import stage_lock
 from workspace.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:
@@ -76,7 +78,8 @@ def compare(
     A name is a backbone, `r3d_18` (a 3D network in place of CNN and LSTM), or `temporal:KIND` on the settings' own backbone.
     `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks, distillation and the places of forgeries
     (`pretrain.locate`) are off, every network begins from nothing whatever `model.weights` says, and keeps its last averaged weights. Raises DataError
-    before the first cycle, SettingsError for an unknown name, or one whose network does not take pictures of this size.
+    before the first cycle, SettingsError for an unknown name, or one whose network does not take pictures of this size, LeaseHeldError while another
+    comparison runs here.
     """
     names = list(dict.fromkeys(names))  # the same name twice is no second seed
     _refuse_unknown(names, settings)
@@ -84,15 +87,16 @@ def compare(
     settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0})})
     blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
     versions = settings.stage_versions.model_dump(mode="json")  # rows that other code of the training made are not gone on with
-    sets = read_sets(root, settings)
-    key = sets.key({"settings": blocks, "steps": [steps, fit_steps], "versions": [versions[name] for name in ("pretrain", "train")]})
-    path = root / RESULTS
-    rows = {(row["name"], row["seed"]): row for row in rows_of(path) if row["key"] == key}
-    for seed in seeds:
-        for name in names:
-            if (name, seed) not in rows:
-                rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one_or_diverged(sets, settings, name, steps, fit_steps, seed, tell)
-                add_row(path, rows[name, seed])
+    with stage_lock(root, "compare", wait_seconds=0.0):  # two would train everything twice, and go on from each other's checkpoints
+        sets = read_sets(root, settings)
+        key = sets.key({"settings": blocks, "steps": [steps, fit_steps], "versions": [versions[name] for name in ("pretrain", "train")]})
+        path = root / RESULTS
+        rows = {(row["name"], row["seed"]): row for row in rows_of(path) if row["key"] == key}
+        for seed in seeds:
+            for name in names:
+                if (name, seed) not in rows:
+                    rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one_or_diverged(sets, settings, name, steps, fit_steps, seed, tell)
+                    add_row(path, rows[name, seed])
     return [rows[name, seed] for name in names for seed in seeds]
 
 
@@ -137,7 +141,8 @@ def _one(sets: Sets, settings: Settings, name: str, steps: int, fit_steps: int, 
             "train": settings.train.model_copy(update={"steps": fit_steps, "validate_every": fit_steps, **PLAIN}),
         }
     )
-    network, resumed = train_anew(sets, wanted, seed, _named(tell, name), three_d=name == CLIP_3D)
+    own = sets.root / CHECKPOINTS / "compare"  # beside those of a cycle that may train meanwhile
+    network, resumed = train_anew(sets, wanted, seed, _named(tell, name), three_d=name == CLIP_3D, folder=own)
     seconds = None if resumed else round(time.monotonic() - started)  # of a part only: what went before is not known
     found = measure(network, ClipDataset(sets.root, sets.validation, settings.faces.size_px))
     count = count_parameters(network)
@@ -153,12 +158,12 @@ def train_anew(
     three_d: bool = False,
     validate: bool = False,
     looked: "Looked | None" = None,
-    folder: Path | None = None,
+    folder: Path,
 ) -> tuple[Any, bool]:
     """A network trained from scratch by both phases of `settings` on the `sets`, on the device it was trained on; and whether a checkpoint was gone on from.
 
     Without `validate` nothing stops a phase early and the last averaged weights are kept. `looked` hears each look at validation, with
-    the steps of both phases counted through. `folder` holds its checkpoints, those of all trainings by default.
+    the steps of both phases counted through. `folder` holds its checkpoints.
     """
     import torch
 
@@ -167,7 +172,6 @@ def train_anew(
     from model.network import ResNeXtLSTM
     from model.rivals import Clip3D
     from model.training import fit, pretrain
-    from pipelines.pretrain import CHECKPOINTS
 
     size = settings.faces.size_px
     with torch.random.fork_rng(devices=[]):
@@ -176,7 +180,7 @@ def train_anew(
     network.to(best_device())
     train = ClipDataset(sets.root, sets.train, size, landmarks=sets.meshes)
     judged = ClipDataset(sets.root, sets.validation if validate else train.rows.head(0), size)
-    folder, augment, versions = folder or sets.root / CHECKPOINTS, settings.augment, settings.stage_versions
+    augment, versions = settings.augment, settings.stage_versions
     first = pretrain(network, train, judged, settings.pretrain, seed, folder, tell, augment=augment, version=versions.pretrain, looked=looked)
 
     def looked_later(row: Mapping[str, Any]) -> None:

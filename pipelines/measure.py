@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from pipelines.layouts import Found, Listing, read_layout
 from pipelines.predictions import class_counts, rows_by_generator
 from pipelines.seen import stamp_of
 from workspace.errors import DataError
-from workspace.files import CsvLines, atomic_file, sha256_file, write_json
+from workspace.files import CsvLines, add_row, atomic_file, rows_of, sha256_bytes, sha256_file, write_json
 from workspace.settings import SourceSettings
 
 if TYPE_CHECKING:
@@ -38,12 +39,18 @@ AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
 
 
 def measure(
-    engines: "Sequence[Engine]", source: SourceSettings, outs: Sequence[Path], mode: str | None = None, tell: "Tell | None" = None
+    engines: "Sequence[Engine]",
+    source: SourceSettings,
+    outs: Sequence[Path],
+    mode: str | None = None,
+    tell: "Tell | None" = None,
+    journal: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Score the source's labelled files with each model, write its predictions.csv and evaluation.json into its folder of `outs`.
 
-    Returns what each evaluation.json holds. A file is decoded once for all models that look at faces the same way. Raises DataError
-    when the layout does not fit, no file has a label, or the source was to say who is in its files and does not.
+    Returns what each evaluation.json holds. A file is decoded once for all models that look at faces the same way, and not at all where
+    `journal`, to which each is added as it is scored, has what these very models said of it as it is. Raises DataError when the layout
+    does not fit, no file has a label, or the source was to say who is in its files and does not.
     """
     listing = read_layout(source, Path(source.path))
     named = [replace(found, identity=_person(found, source, listing)) for found in listing.files if found.label in ("real", "fake") and found.use != "never"]
@@ -57,7 +64,7 @@ def measure(
         "unlabelled": sum(not found.label and found.use != "never" for found in listing.files),
         "never": sum(found.use == "never" for found in listing.files),
     }
-    scored = _scored(engines, files, mode, tell)
+    scored = _scored(engines, files, mode, tell, journal)
     return [_write(engine, [row[number] for row in scored], source, outs[number], mode, not_measured) for number, engine in enumerate(engines)]
 
 
@@ -131,24 +138,42 @@ def _why_unknown(row: dict[str, Any], card: "ModelCard", mode: str | None) -> st
     return f"looked at in mode {mode}, and trained in mode {card.faces.mode}, whose clips are others"
 
 
-def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, tell: "Tell | None") -> list[list[dict[str, Any]]]:
+def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, tell: "Tell | None", journal: Path | None) -> list[list[dict[str, Any]]]:
     """Of each file a row a model."""
     from model.inference import score_file_with
 
-    def one(found: Found) -> list[dict[str, Any]]:
+    known = {(row["by"], row["path"], row["stamp"]): row["said"] for row in (rows_of(journal) if journal else [])}
+    asked = [_asked(engine, mode) for engine in engines]
+    named = dict(zip(asked, engines, strict=True))
+
+    def one(found: Found) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         about = {"file": found.name} | {name: getattr(found, name) for name in ABOUT}
         if found.problem:
             nothing = {"kind": "", "p_fake": None, "verdict": "none", "frames": 0, "faces": 0, "learned": 0, "reason": found.problem}
-            return [about | nothing | {"model": engine.model_id} for engine in engines]
-        return [about | {name: getattr(said, name) for name in SAID} for said in score_file_with(engines, found.path, mode)]
+            return [about | nothing | {"model": engine.model_id} for engine in engines], []
+        stamp = stamp_of(found.path)
+        at = {"path": str(found.path.absolute()), "stamp": f"{stamp.bytes} {stamp.stamp}"}
+        missing = [by for by in named if (by, *at.values()) not in known]
+        answers = score_file_with([named[by] for by in missing], found.path, mode)
+        new = {by: {name: getattr(said, name) for name in SAID} for by, said in zip(missing, answers, strict=True)}
+        rows = [about | (new.get(by) or known[by, at["path"], at["stamp"]]) for by in asked]
+        return rows, [{"by": by, **at, "said": said} for by, said in new.items() if said["kind"]]  # what could not be read may be readable next time
 
     rows = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for number, row in enumerate(pool.map(one, files), start=1):
+        for number, (row, new) in enumerate(pool.map(one, files), start=1):
             rows.append(row)
+            if journal:
+                for added in new:
+                    add_row(journal, added)
             if tell:
                 tell(number, len(files), "files scored")
     return rows
+
+
+def _asked(engine: "Engine", mode: str | None) -> str:
+    """A name for who says what of a file: it changes with the model, with all that its card says, with the mode and with the version of Vigil."""
+    return sha256_bytes(f"{version('vigil')} {mode} {engine.card!r}".encode())
 
 
 def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
@@ -164,7 +189,10 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     table = everything[everything["p_fake"].notna()].copy()
     table["p_fake"] = table["p_fake"].astype(float)
     drawn = [next((name, str(row[column])) for name, column in DRAWN.items() if row[column]) for row in table.to_dict("records")]
-    by, table["cluster"] = [name for name, _ in drawn], [cluster for _, cluster in drawn]
+    by, table["cluster"] = (
+        [name for name, _ in drawn],
+        [f"{name == 'people'} {cluster}" for name, cluster in drawn],
+    )  # a real that its fakes name is one with them
     over = next(name for name in reversed(DRAWN) if name in by) if table["cluster"].nunique() > 1 else ""
     return {
         "answered": {"n": len(table), "of": len(everything), **class_counts(table)},

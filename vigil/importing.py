@@ -30,8 +30,8 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
     Raises ModelFileError for what cannot be a model here, SettingsError for a contract that cannot be used, PromotionConflict where there is a
     champion already, be it the same model under another contract; WorkspaceError while a first cycle is unfinished.
     """
-    from model.card import CARD, WEIGHTS, load_card
-    from model.foreign import own_pixels, probe, sniff
+    from model.card import CARD, ONNX, WEIGHTS, load_card
+    from model.foreign import own_pixels, probe, refuse_misread, sniff
     from model.inference import Engine
     from vigil.deciding import set_aliases
     from workspace import promotion, repository
@@ -67,6 +67,8 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
         said = {} if kind == "folder" else {"contract": contract.model_dump(mode="json")}  # of a folder its card counts
         card = write_with(folder, card, {"source": source.name, "source_sha256": origin, **said, **told, "who": who, "why": why})
         probed = probe(loaded(folder, settings) if kind == "onnx" else Engine(folder, threads=settings.serve.threads))
+        if kind == "onnx":
+            refuse_misread((folder / ONNX).read_bytes(), contract, card.faces.size_px, card.faces.clip_frames)
         card = write_with(folder, card, {**card.imported, "probe": probed})
         place = root / "models" / IMPORTED
         if now:

@@ -1,5 +1,7 @@
 """`vigil evaluate`: a model on any labelled data set, or every model on every data set."""
 
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4  # models that share one reading of a source: more would be in memory together
 AS_IT_SAYS = "file"  # the identity rule under which a source that names people is believed, and no other has to
+JOURNAL = "scored.jsonl"  # in the folder of the figures, until they are there
 KEPT = ("drawn", "learned", "learned_unknown")  # of a report, in its cell of the matrix
 COMPARED = ("auc", "accuracy", "balanced_accuracy")
 LEFT_OUT = {"copies": "files that are copies of others", "two_labels": "files whose content is there as real and as fake"}
@@ -38,14 +41,17 @@ def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Pat
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
     note_mode(engine, mode)
-    (report,) = measure([engine], source, [out], mode or None, Progress("evaluate"))
+    journal = _journal(out)
+    (report,) = measure([engine], source, [out], mode or None, Progress("evaluate"), journal)
+    journal.unlink(missing_ok=True)
     return report | {"mark": mark, "out": str(out)}
 
 
 def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool) -> dict[str, Any]:
     """Measure each model on each source, write each cell's table and cross.json; returns what cross.json holds.
 
-    `history` adds every model that this workspace ever promoted, oldest first. A cell's folder is out/<model>/<number>-<source>.
+    `history` adds every model that this workspace ever promoted, oldest first. A cell's folder is out/<model>/<number>-<source>;
+    the second model of the same weights, under another card, is <model>-2.
     """
     refuse_unknown_mode(mode)
     from model.inference import Engine
@@ -53,25 +59,36 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
     from pipelines.stage import Progress
 
     folders = [*(promoted_models(workspace) if history else []), *map(model_folder, models)] or [choose_model(workspace, None)[0]]
-    rows = []
+    rows, seen, journal = [], Counter[str](), _journal(out)
     for first in range(0, len(folders), AT_ONCE):
-        engines = [Engine(folder) for folder in folders[first : first + AT_ONCE]]
+        some = folders[first : first + AT_ONCE]
+        engines, names = [Engine(folder) for folder in some], []
         for engine in engines:
             note_mode(engine, mode)
+            seen[engine.model_id] += 1
+            names.append(f"{engine.model_id}-{seen[engine.model_id]}" if seen[engine.model_id] > 1 else engine.model_id)
         cells: list[list[dict[str, Any]]] = [[] for _ in engines]
         for number, source in enumerate(sources, start=1):
-            outs = [out / engine.model_id / f"{number}-{source.name}" for engine in engines]
-            reports = measure(engines, source, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"))
+            outs = [out / name / f"{number}-{source.name}" for name in names]
+            reports = measure(engines, source, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal)
             for mine, report in zip(cells, reports, strict=True):
                 kept = {name: report[name] for name in KEPT} | {name: report["overall"].get(name) for name in COMPARED}
                 mine.append({"source": source.path, **report["answered"], **kept})
-        rows += [
-            {"model": engine.model_id, "cycle": engine.card.cycle, "learned": list(engine.card.generators_seen), "cells": mine}
-            for engine, mine in zip(engines, cells, strict=True)
-        ]
+        for name, folder, card, mine in zip(names, some, [engine.card for engine in engines], cells, strict=True):
+            about = {"model": name, "folder": str(folder), "threshold": card.threshold, "cycle": card.cycle}
+            rows.append(about | {"learned": list(card.generators_seen), "cells": mine})
     found = {"sources": [source.path for source in sources], "models": rows, "out": str(out)}
     write_json(out / "cross.json", found)
+    journal.unlink(missing_ok=True)
     return found
+
+
+def _journal(out: Path) -> Path:
+    """Where the files that were scored stand until all are; says so where an evaluation that was broken off left some."""
+    journal = out / JOURNAL
+    if journal.exists():
+        print(f"Going on with what an earlier run scored: {journal} has it. Files that have changed are scored again.", file=sys.stderr)
+    return journal
 
 
 def _told(engines: list["Engine"]) -> str:

@@ -46,8 +46,26 @@ def test_a_share_of_nothing_is_not_known_to_be_nothing():
     for name in ("recall", "fpr"):  # Wilson, 0 of 10
         assert found[name].value == 0.0 and found[name].low == pytest.approx(0.0, abs=1e-9) and found[name].high == pytest.approx(0.278, abs=0.001)
     assert (found["auc"].value, found["auc"].low, found["auc"].high) == (1.0, None, None)
+    assert found["balanced_accuracy"].low == pytest.approx((1 - found["fpr"].high) / 2) and found["balanced_accuracy"].high == pytest.approx(0.639, abs=0.001)
     two = summarise_with_intervals(fake, np.where(fake, 0.4, 0.1), np.arange(20) // 10, 0.5, resamples=50)
     assert two["recall"].high > 0.6  # ten fakes of two people are two
+
+
+def test_a_figure_that_no_draw_moves_is_no_certainty_wherever_it_lies():
+    """One that calls everything fake had a balanced accuracy of 0.5, and a precision at each prevalence, with ends that were one."""
+    fake, everyone = np.arange(48) % 2 == 1, np.arange(48)
+    found = summarise_with_intervals(fake, np.full(48, 0.9), everyone, 0.5, resamples=100)
+    least = found["recall"].low  # Wilson, 24 of 24, as of fpr
+    assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == pytest.approx((least / 2, 1 - least / 2))
+    rare = found["precision_at_prevalence_0.1"]
+    assert (rare.low, rare.value, rare.high) == pytest.approx((0.1 * least / (0.1 * least + 0.9), 0.1, 0.1 / (0.1 + 0.9 * least)))
+    for name in ("auc", "eer", "log_loss", "brier", "ece"):  # the same of every file, so of every draw
+        assert found[name].value is not None and found[name].low is None
+    certain = summarise_with_intervals(fake, np.where(fake, 0.9, np.arange(48) / 48), everyone, 0.5, resamples=100)  # recall 1 in each draw, fpr in none
+    assert certain["balanced_accuracy"].high == 1 - certain["fpr"].low / 2
+    assert certain["balanced_accuracy"].low == pytest.approx((certain["recall"].low + 1 - certain["fpr"].high) / 2)
+    each_half = cluster_interval(lambda labels, scores: float((scores[labels] > 0.5).mean()), fake, np.where(fake, everyone % 4 == 1, 0.0), everyone // 4)
+    assert (each_half.value, each_half.low) == (0.5, None)
 
 
 def test_a_model_compared_with_itself_differs_by_exactly_nothing():

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.compare import RESULTS, _model_settings, compare, means, read_sets
+from pipelines.compare import CHECKPOINTS, RESULTS, _model_settings, compare, means, read_sets
 from tests.pipelines.small_world import add_batch, demo_settings, write_sets
 from vigil.reading import render_compared
-from workspace.errors import DataError, SettingsError
+from workspace.errors import DataError, LeaseHeldError, SettingsError
+from workspace.processes import stage_lock
 
 SETTINGS = demo_settings()
 NAMES = ("meso4", "r3d_18", "temporal:gru")
@@ -131,6 +132,21 @@ def test_unknown_networks_are_refused_before_anything_is_trained(root: Path, nam
 def test_a_network_that_cannot_learn_from_one_picture_at_once_is_refused_before_anything_is_trained(root: Path) -> None:
     with pytest.raises(SettingsError, match="one picture of 32 px"):
         compare(root, demo_settings({"pretrain": {"micro_batch": 1}}), ["resnet18"], 3, 2, [1])
+
+
+def test_a_second_comparison_is_refused_while_one_runs_and_a_cycle_s_checkpoints_are_not_its(root: Path) -> None:
+    """Both trained every network, wrote each row twice, and went on from each other's checkpoints."""
+    with stage_lock(root, "compare"), pytest.raises(LeaseHeldError, match="compare already runs"):
+        compare(root, SETTINGS, ["meso4"], 1, 2, [1])
+    assert not (root / RESULTS).exists(), "nothing was touched"
+
+    def stop(done: int, total: int, *_: object) -> None:
+        if (done, total) == (1, 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(root, SETTINGS, ["meso4"], 1, 2, [1], stop)
+    assert [one.name for one in (root / CHECKPOINTS).iterdir()] == ["compare"]
 
 
 def test_before_the_first_cycle_there_is_nothing_to_compare_on(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from flows.health import examine
 from flows.plan import make_plan
 from model.export import export_onnx
-from model.foreign import Contract, adapt, golden_clips, sniff
+from model.foreign import Contract, adapt, golden_clips, refuse_misread, sniff
 from model.inference import Engine
 from model.shipped import STARTER
 from pipelines import drift, evaluate, gate, harden, pretrain, train
@@ -55,11 +55,13 @@ def foreign(path: Path, shape: list[Any], says: str = "logit", opset: int = 17, 
     answer, dims = "logit", ["B"]
     if says == "p_fake":
         nodes, answer = [*nodes, helper.make_node("Sigmoid", ["logit"], ["said"])], "said"
-    if says == "logits":  # real first
+    if says in ("logits", "probabilities"):  # real first
         tensors += [numpy_helper.from_array(np.array([-1, 1], np.int64), "pair"), numpy_helper.from_array(np.array([[-0.5, 0.5]], np.float32), "halves")]
         nodes += [helper.make_node("Reshape", ["logit", "pair_one"], ["column"]), helper.make_node("Mul", ["column", "halves"], ["said"])]
         tensors.append(numpy_helper.from_array(np.array([-1, 1], np.int64), "pair_one"))
         answer, dims = "said", ["B", 2]
+    if says == "probabilities":
+        nodes, answer = [*nodes, helper.make_node("Softmax", ["said"], ["shares"], axis=1)], "shares"
     ins, outs = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape), helper.make_tensor_value_info(answer, TensorProto.FLOAT, dims)
     model = helper.make_model(helper.make_graph(nodes, "g", [ins], [outs], tensors), opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     onnx.save(model, path)
@@ -89,7 +91,7 @@ def redness(clip: np.ndarray) -> float:
     shape=st.sampled_from(
         [["B", 3, SIZE, SIZE], ["B", "T", 3, SIZE, SIZE], ["B", 3, "H", "W"], ["B", 3, 16, 16], ["B", 2, 3, SIZE, SIZE], ["B", "T", 3, 16, 16]]
     ),
-    says=st.sampled_from(["logit", "p_fake", "logits"]),
+    says=st.sampled_from(["logit", "p_fake", "logits", "probabilities"]),
     opset=st.sampled_from([13, 17, 18]),
     channels=st.sampled_from(["rgb", "bgr"]),
     mean=st.sampled_from([0.0, 0.25]),
@@ -109,6 +111,33 @@ def test_the_adapted_file_says_what_the_original_says_of_the_pixels_it_was_promi
         wanted = redness(clip) / std * (1 if channels == "rgb" else -1)  # a mean that is the same for all colours cancels out
         assert score.logit == pytest.approx(wanted, abs=0.03) and len(score.certainty) == len(clip)
         assert score.embedding.shape == engine.score_clips(clips[:1])[0].embedding.shape
+
+
+@pytest.mark.parametrize("shape", [["B", 3, SIZE, SIZE], ["B", "T", 3, SIZE, SIZE]])
+@pytest.mark.parametrize(
+    ("answers", "contract", "next_step"),
+    [
+        ("p_fake", {}, "says=p_fake"),
+        ("p_fake", {"says": "logit"}, ""),
+        ("p_fake", {"says": "p_fake"}, ""),
+        ("logit", {}, ""),
+        ("logit", {"says": "p_fake"}, "says=logit`"),
+        ("logits", {"says": "logits"}, ""),
+        ("logits", {"says": "probabilities", "fake": 0}, "says=logits"),
+        ("probabilities", {"says": "logits", "fake": 0}, "says=probabilities"),
+        ("probabilities", {"says": "probabilities"}, ""),
+    ],
+)
+def test_an_answer_that_is_not_what_the_contract_says_is_refused(
+    tmp_path: Path, shape: list[Any], answers: str, contract: dict[str, Any], next_step: str
+) -> None:
+    """A detector that ends in a sigmoid became champion as one of logits: p_fake of 0.5 to 0.73, and every real was a fake."""
+    told = Contract(**contract)
+    adapted = adapt(foreign(tmp_path / "f.onnx", shape, answers).read_bytes(), told, SIZE)
+    if not next_step:
+        return refuse_misread(adapted, told, SIZE, 3)
+    with pytest.raises(ModelFileError, match=next_step):
+        refuse_misread(adapted, told, SIZE, 3)
 
 
 @pytest.mark.parametrize("frames", [3, 29, 58])
@@ -437,6 +466,7 @@ def test_a_folder_whose_files_differ_comes_in_by_its_weights_alone_as_the_refusa
         (["--set", "mean"], SettingsError, "KEY=VALUE"),
         (["--set", "output=nothing"], ModelFileError, "no output"),
         (["--set", "says=logits"], ModelFileError, "does not run"),
+        (["--set", "says=p_fake"], ModelFileError, r"to golden clips, and a probability lies in 0\.\.1"),
         *((["--set", f"temperature={value}"], SettingsError, "temperature") for value in ("0", "1e-320", "1.0e-320", ".inf", ".nan", "1.0e+9")),
         *((["--set", f"{name}=[{value}, 1, 1]"], SettingsError, f"{name}.0") for name in ("mean", "std") for value in (".inf", ".nan", "1.0e+300")),
         (["--set", "std=[1.0e-300, 1, 1]"], ModelFileError, "divided by 0"),

@@ -14,6 +14,7 @@ from model.metrics import auc, summarise
 from pipelines.measure import measure
 from vigil.measuring import evaluate_cross, evaluate_source, measured_sources, render, render_cross
 from workspace.errors import DataError
+from workspace.files import read_json
 from workspace.settings import SourceSettings
 
 NUMBERS = count()
@@ -128,6 +129,14 @@ def test_a_table_that_names_people_is_believed_and_one_that_names_source_videos_
     assert evaluated(folder / "labels.csv", tmp_path / "out", "unknown")["drawn"]["over"] == "source_videos"
     with pytest.raises(DataError, match="does not say who is in its files"):
         evaluated(folder / "labels.csv", tmp_path / "out", "column")
+    lines = [f"{name},{name.split('/')[0]},{'anna' * ('real/anna' in name)},{'anna' * ('fake/gan/anna' in name)}" for name in files]
+    lines += [
+        "real/carl.mp4,real,,",
+        "fake/gan/carl.mp4,fake,,real/carl.mp4",
+    ]  # a person and a source video are two, a real and what names it as its source one
+    write(folder, {"real/carl.mp4": 0.2, "fake/gan/carl.mp4": 0.7})
+    (folder / "labels.csv").write_text("\n".join(["path,label,identity,source_video", *lines]))
+    assert evaluated(folder / "labels.csv", tmp_path / "out")["overall"]["auc"]["clusters"] == 2 + 4 + 1
 
 
 def test_copies_are_measured_once_and_what_is_both_real_and_fake_not_at_all(folder: Path, tmp_path: Path) -> None:
@@ -182,6 +191,59 @@ def test_a_matrix_names_the_cells_whose_files_trained_the_model(folder: Path, tm
     assert [[cell["learned"] for cell in row["cells"]] for row in found["models"]] == [[4, 0], [0, 0]]
     (line,) = (line for line in render_cross(found).splitlines() if "in its last training" in line)
     assert line.endswith(": first on 1 set (4 of 8)")
+
+
+def test_two_models_of_the_same_weights_are_two_rows_and_two_folders(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
+    """The second card's figures lay over the first one's."""
+    no_network["third"] = model("first")
+    no_network["third"].card.threshold = 0.85
+    found = crossed([folder], tmp_path / "out", models=("first", "second", "third"))
+    assert [(row["model"], row["folder"], row["threshold"]) for row in found["models"]] == [
+        ("first", "first", 0.5), ("second", "second", 0.5), ("first-2", "third", 0.85)
+    ]  # fmt: skip
+    cells = [row["cells"][0]["accuracy"]["value"] for row in found["models"]]
+    written = [read_json(tmp_path / "out" / row["model"] / "1-set" / "evaluation.json") for row in found["models"]]
+    assert cells == [1.0, 1.0, 0.75] == [report["overall"]["accuracy"]["value"] for report in written]
+    assert "first-2" in render_cross(found)
+
+
+def test_an_evaluation_that_was_broken_off_goes_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], no_network: dict[str, Any]
+) -> None:
+    """Hours of scoring were in memory alone: a full disk, a kill or Ctrl-C lost them all."""
+    write(folder, {"real/broken.mp4": 0.0})
+    (folder / "real/broken.mp4").write_text("broken")
+    asked: list[tuple[str, list[str]]] = []
+
+    def counting(engines: list[Any], path: Path, mode: str | None = None) -> list[FileVerdict]:
+        if len(asked) == stop:
+            raise KeyboardInterrupt
+        if engines:
+            asked.append((path.name, [engine.model_id for engine in engines]))
+        return say(engines, path, mode)
+
+    monkeypatch.setattr("model.inference.score_file_with", counting)
+    monkeypatch.setattr("pipelines.measure.AT_ONCE", 1)
+    stop = -1
+    whole = crossed([folder], tmp_path / "whole")
+    files = [name for name, _ in asked]
+    asked, stop = [], 5
+    with pytest.raises(KeyboardInterrupt):
+        crossed([folder], tmp_path / "out")
+    journal, done = tmp_path / "out" / "scored.jsonl", [name for name, _ in asked if name != "broken.mp4"]
+    assert len(journal.read_text().splitlines()) == 2 * len(done) > 0
+    with open(journal, "a") as handle:
+        handle.write('{"by": "torn')
+    changed = next(path for path in folder.rglob("*.mp4") if path.name == done[0])
+    changed.write_text(changed.read_text() + " " * 99)
+    no_network["second"].card.threshold, asked, stop = 0.6, [], -1
+    capsys.readouterr()
+    found = crossed([folder], tmp_path / "out")
+    assert found["models"][0] == whole["models"][0] and not journal.exists() and "Going on with" in capsys.readouterr().err
+    assert (tmp_path / "out/first/1-set/predictions.csv").read_bytes() == (tmp_path / "whole/first/1-set/predictions.csv").read_bytes()
+    again = [name for name, models in asked if "first" in models]
+    assert len(asked) == len(files) == len(again) + len(done) - 1 and done[0] in again and "broken.mp4" in again, "of the other card all is asked anew"
+    assert evaluated(folder, tmp_path / "out")["answered"]["of"] == len(files) and "Going on" not in capsys.readouterr().err
 
 
 def test_in_another_mode_nothing_is_said_of_what_trained_the_model(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
