@@ -65,6 +65,7 @@ def _with_tables() -> str:
     url = fresh_postgres()
     with tempfile.TemporaryDirectory() as folder:
         Database(Path(folder), write_settings(Path(folder), url)).close()
+    postgres_server().psql(f"\\connect {_name(url)}\nDELETE FROM workspace;")  # a copy is nobody's yet
     return url
 
 
