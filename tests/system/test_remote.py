@@ -268,11 +268,13 @@ def test_a_remote_that_cannot_be_used_is_three_lines(tmp_path: Path, template: P
             assert reason in said[1], done.stderr
 
 
-def test_a_workspace_may_lie_below_a_folder_of_any_name(media: Path, tmp_path: Path) -> None:
+def test_a_workspace_may_lie_below_a_folder_of_any_name(tmp_path: Path) -> None:
     """`vigil init` ended in a mistake of its own, and `vigil doctor --push` of a copy emptied DVC's configuration."""
     root = tmp_path / "josé ü 1" / "w"
     vigil("init", root, "--profile", "demo")
-    vigil("ingest", media, "-w", root)
+    (tmp_path / "media/real").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "media/real/a.png"), np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8))
+    vigil("ingest", tmp_path / "media", "-w", root)
     vigil("doctor", "--push", "--remote", "-w", root)
     before = (root / ".dvc" / "config").read_bytes()
     vigil("doctor", "--push", "-w", root)

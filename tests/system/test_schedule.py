@@ -14,7 +14,8 @@ import pytest
 
 from benchmarks.kills import leftovers, running_stage
 from flows.schedule import cron_line
-from tests.system.world import copy_workspace, quick_workspace, vigil
+from media.synthetic import make_sample_media
+from tests.system.world import quick_workspace, vigil
 from vigil.opening import open_workspace
 from workspace.registry import find_running, open_registry
 from workspace.settings import ScheduleSettings, load_settings
@@ -67,9 +68,11 @@ def _wait_until_served(said: str) -> str:
 
 
 @pytest.mark.usefixtures("one_server")
-def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences_no_copy(ingested: Path, tmp_path: Path):
+def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences_no_copy(tmp_path: Path):
     """Both served one deployment, and the one that stopped paused it: the other ran on and asked nothing, for ever. SIGTERM in a stage was a traceback."""
-    root = copy_workspace(ingested, tmp_path / "w")
+    make_sample_media(tmp_path / "media", people=4, clips_per_person=1, seconds=1.0, fakes={"blendswap": 1}, seed=5)
+    root = quick_workspace(tmp_path / "w")
+    vigil("ingest", tmp_path / "media/labels.csv", "-w", root)
     words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
     environment = {**os.environ, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
