@@ -38,11 +38,8 @@ ID = r"[0-9a-f]{32}"  # what new_id makes
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_SECONDS = 5
 FOR_A_CONNECTION, FOR_A_LOCK = 1 / 3, 2 / 3  # of BUSY_SECONDS: who needs both waits no longer than for SQLite
-NOT_NOW = (
-    "25006",
-    "25P03",
-    "25P04",
-)  # PostgreSQL only reads (after a failover), or has ended a transaction that took long; to the driver these are no OperationalError
+# PostgreSQL only reads (after a failover), or has ended a transaction that took long; to the driver these are no OperationalError
+NOT_NOW = ("25006", "25P03", "25P04")
 
 
 class Database:

@@ -9,7 +9,7 @@ from typing import Any
 from workspace.errors import WorkspaceError
 from workspace.journal import Event, Journal
 from workspace.revisions import git
-from workspace.state import IMPORTED, cycles, model_states, promoted
+from workspace.state import IMPORTED, cycles, leading, model_states, promoted
 
 FIGURES = ("auc", "balanced_accuracy", "recall", "fpr", "ece")
 
@@ -37,7 +37,7 @@ def read_models(root: Path) -> dict[str, Any]:
         for one in reversed(model_states(events))
     ]
     newest = rows[0] if rows else None
-    leads = next((event for event in reversed(events) if event.kind in ("promotion", "rollback")), None)
+    leads = leading(events)
     return {
         "champion": next((row for row in rows if row["role"] == "champion"), None),
         "since": {**{name: leads[name] for name in ("cycle", "model_sha256", "who", "why")}, "at": leads.time} if leads else None,

@@ -189,10 +189,8 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     table = everything[everything["p_fake"].notna()].copy()
     table["p_fake"] = table["p_fake"].astype(float)
     drawn = [next((name, str(row[column])) for name, column in DRAWN.items() if row[column]) for row in table.to_dict("records")]
-    by, table["cluster"] = (
-        [name for name, _ in drawn],
-        [f"{name == 'people'} {cluster}" for name, cluster in drawn],
-    )  # a real that its fakes name is one with them
+    by = [name for name, _ in drawn]
+    table["cluster"] = [f"{name == 'people'} {cluster}" for name, cluster in drawn]  # a real that its fakes name is one with them
     over = next(name for name in reversed(DRAWN) if name in by) if table["cluster"].nunique() > 1 else ""
     return {
         "answered": {"n": len(table), "of": len(everything), **class_counts(table)},

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -191,44 +191,37 @@ def users_add(
     print(f"{user_name} can log in as {role.value}.")
 
 
-@users_app.command("role")
-def users_role(user_name: UserName, role: RoleName, workspace: WorkspaceOption = None) -> None:
-    """Change what an account may do. The last admin stays one."""
+def _govern(workspace: Path | None, user_name: str, told: str, **change: Any) -> None:
+    """Change an account, and say what it is now."""
     from vigil.people import govern_user
 
     root = root_of(workspace)
-    govern_user(root, settings_of(root), user_name, role=role.value)
-    print(f"{user_name} is now {role.value}.")
+    govern_user(root, settings_of(root), user_name, **change)
+    print(f"{user_name} {told}")
+
+
+@users_app.command("role")
+def users_role(user_name: UserName, role: RoleName, workspace: WorkspaceOption = None) -> None:
+    """Change what an account may do. The last admin stays one."""
+    _govern(workspace, user_name, f"is now {role.value}.", role=role.value)
 
 
 @users_app.command("disable")
 def users_disable(user_name: UserName, workspace: WorkspaceOption = None) -> None:
     """End an account's sessions and let nobody log in to it."""
-    from vigil.people import govern_user
-
-    root = root_of(workspace)
-    govern_user(root, settings_of(root), user_name, disabled=True)
-    print(f"{user_name} is disabled. {NOTICED}")
+    _govern(workspace, user_name, f"is disabled. {NOTICED}", disabled=True)
 
 
 @users_app.command("enable")
 def users_enable(user_name: UserName, workspace: WorkspaceOption = None) -> None:
     """Let a disabled account log in again."""
-    from vigil.people import govern_user
-
-    root = root_of(workspace)
-    govern_user(root, settings_of(root), user_name, disabled=False)
-    print(f"{user_name} is enabled.")
+    _govern(workspace, user_name, "is enabled.", disabled=False)
 
 
 @users_app.command("unlock")
 def users_unlock(user_name: UserName, workspace: WorkspaceOption = None) -> None:
     """End a lock-out after wrong passwords."""
-    from vigil.people import govern_user
-
-    root = root_of(workspace)
-    govern_user(root, settings_of(root), user_name, unlock=True)
-    print(f"{user_name} is not locked.")
+    _govern(workspace, user_name, "is not locked.", unlock=True)
 
 
 @users_app.command("password")

@@ -131,14 +131,19 @@ def promoted_cycles(events: Iterable[Event]) -> set[str]:
 def champion(events: Iterable[Event]) -> Champion | None:
     """The model that should serve: of the last promotion or rollback. None before the first promotion."""
     events = list(events)
-    last = [event["cycle"] for event in events if event.kind in ("promotion", "rollback")]
-    return promoted(events).get(last[-1]) if last else None
+    last = leading(events)
+    return promoted(events).get(last["cycle"]) if last else None
+
+
+def leading(events: Sequence[Event]) -> Event | None:
+    """What made the champion lead: the last promotion or rollback."""
+    return next((event for event in reversed(events) if event.kind in ("promotion", "rollback")), None)
 
 
 def was_rolled_back(events: Iterable[Event]) -> bool:
     """Whether the champion leads because somebody went back to it: then no later alias may say otherwise."""
-    last = [event.kind for event in events if event.kind in ("promotion", "rollback")]
-    return bool(last) and last[-1] == "rollback"
+    last = leading(list(events))
+    return last is not None and last.kind == "rollback"
 
 
 def rolled_back_from(events: Iterable[Event]) -> set[str]:

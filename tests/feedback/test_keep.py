@@ -95,9 +95,8 @@ def test_a_store_out_of_reach_is_named_and_nothing_is_taken_for_missing(tmp_path
         assert str(server.server_port) not in str(silent.value)
     server.shutdown()
     server.server_close()
-    monkeypatch.setattr(
-        "workspace.objectstore.QUICK_SECONDS", 0.2
-    )  # this is waited for while the database's write lock is held: others had it busy for a minute
+    # this is waited for while the database's write lock is held: others had it busy for a minute
+    monkeypatch.setattr("workspace.objectstore.QUICK_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent_server:
         address = f"http://127.0.0.1:{silent_server.getsockname()[1]}"
         stopped = MediaStore(tmp_path, write_settings(tmp_path, media_url="s3://media/x", s3_endpoint_url=address))
