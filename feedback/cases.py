@@ -243,6 +243,10 @@ class Cases:
                 return None
             self._withdraw(connection, case_id)
             self._can_be_seen(connection, case["sha256"])
+            if label and not self._shows_a_face(connection, case):
+                raise NotReviewable(
+                    "No face was found in this file, or nothing can open it. Known cases measure how well people tell faces: take one with a face."
+                )
             state = "quarantined" if case["state"] == "quarantined" else "open"
             connection.execute(update(CASES).where(CASES.c.id == case_id).values(gold=label, state=state, label="", identity="", decided_at=""))
             audit.append(connection, actor.who, "case.gold", f"case:{case_id}", {"label": label})
@@ -287,12 +291,15 @@ class Cases:
         audit.append(connection, "system:cases", "case.decide", f"case:{case['id']}", told)
 
     def _can_train(self, connection: Connection, case: Mapping[str, Any]) -> bool:
-        """Whether training can learn from the file: not where it was erased, nothing could open it, or the newest look at it found no face.
+        """Whether training can learn from the file: not where it was erased, or shows no face.
 
         Ingest would refuse what cannot be opened again and again; a file without a face teaches nothing and counts against its whole batch.
         """
-        if connection.execute(select(ERASURES.c.sha256).where(ERASURES.c.sha256 == case["sha256"])).one_or_none() is not None:
-            return False
+        erased = connection.execute(select(ERASURES.c.sha256).where(ERASURES.c.sha256 == case["sha256"])).one_or_none() is not None
+        return not erased and self._shows_a_face(connection, case)
+
+    def _shows_a_face(self, connection: Connection, case: Mapping[str, Any]) -> bool:
+        """Not where nothing could open the file, or the newest look at it found no face."""
         looked_at = (DETECTIONS.c.sha256 == case["sha256"]) & (DETECTIONS.c.state == "done") & (DETECTIONS.c.kind != "")
         newest = select(DETECTIONS.c.answer).where(looked_at).order_by(DETECTIONS.c.finished_at.desc(), DETECTIONS.c.number.desc()).limit(1)
         answer = connection.execute(newest).scalar_one_or_none() or {}

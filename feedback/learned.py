@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,31 @@ from workspace.forgetting import CLIP_PREFIX
 from workspace.journal import Event, Journal
 from workspace.objects import LOCK, UNREADABLE, cache_of, outputs_in, place_of
 from workspace.revisions import git
-from workspace.state import IMPORTED, Champion, came_from, candidates, cycles, promoted
+from workspace.state import IMPORTED, Champion, batch_states, came_from, candidates, cycles, promoted
 
 FOLDER = Path(".vigil/learned")
 TABLE = "train.parquet"
 LOOK_AGAIN_SECONDS = 30.0  # for a table that is not here yet: a cycle's tag comes a moment after its last line in the journal
-_cached: dict[Path, tuple[tuple[int, int], float, dict[str, list[dict[str, Any]]]]] = {}
+_cached: dict[Path, tuple[tuple[int, int], float, "_Known"]] = {}  # by when and how long the journal was, and until when what was read holds
 _lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the journal and the noted tables say: of each case the models that learned from it, and how each batch stands."""
+
+    learned: dict[str, list[dict[str, Any]]]
+    batches: dict[str, str]
 
 
 def learned_by(root: Path, case_id: str) -> list[dict[str, Any]]:
     """The promoted models whose training table holds the case, oldest first: {cycle, version, model_sha256}. Cheap to ask again."""
-    return list(_index(root).get(case_id, [])) if case_id else []
+    return list(_known(root).learned.get(case_id, [])) if case_id else []
+
+
+def batch_state(root: Path, batch: str) -> str:
+    """How a batch stands (workspace/state.py, BATCH_STATES), '' where the journal knows of none of this name. Cheap to ask again."""
+    return _known(root).batches.get(batch, "") if batch else ""
 
 
 def learned_from(root: Path, samples: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
@@ -78,13 +92,13 @@ def not_known(root: Path) -> list[str]:
     return [cycle for cycle in made if "samples" not in (_noted(root, cycle) or {})]
 
 
-def _index(root: Path) -> dict[str, list[dict[str, Any]]]:
-    """Case ids with the models that learned from them; read again only when the journal has grown."""
+def _known(root: Path) -> _Known:
+    """Read again only when the journal has grown, or a training table that is not here yet may have come."""
     root = root.resolve()
     try:
         found = (root / "journal.jsonl").stat()
     except FileNotFoundError:
-        return {}
+        return _Known({}, {})
     stamp = (found.st_mtime_ns, found.st_size)
     with _lock:
         kept = _cached.get(root)
@@ -101,8 +115,9 @@ def _index(root: Path) -> dict[str, list[dict[str, Any]]]:
             whole = whole and noted is not None
             for case_id in (noted or {}).get("cases", []):
                 index.setdefault(case_id, []).append(_named(model))
-        _cached[root] = (stamp, float("inf") if whole else time.monotonic() + LOOK_AGAIN_SECONDS, index)
-        return index
+        known = _Known(index, {name: batch.state for name, batch in batch_states(events).items()})
+        _cached[root] = (stamp, float("inf") if whole else time.monotonic() + LOOK_AGAIN_SECONDS, known)
+        return known
 
 
 def _models(events: Sequence[Event]) -> list[Champion]:

@@ -289,7 +289,9 @@ class Service:
         """One case; labels of others are hidden from a reviewer who has not answered yet."""
         authorize(actor, "case.read")
         found = self._found_case(case_id)
-        return self._case_for(actor, {**found, "learned_by": learned.learned_by(self.root, case_id)})
+        came_in = found["batch"] if found["handover"] == "ingested" else ""
+        known = {"learned_by": learned.learned_by(self.root, case_id), "batch_state": learned.batch_state(self.root, came_in)}
+        return self._case_for(actor, {**found, **known})
 
     def review(self, actor: Actor, case_id: str, label: str, note: str = "", identity: str = "", seconds: float | None = None) -> dict[str, Any]:
         """Answer a case. Raises AlreadyReviewed, NotReviewable."""

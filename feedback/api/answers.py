@@ -153,6 +153,7 @@ class Case(_Told):
     needed: int = 0
     handover: str = ""
     batch: str = ""
+    batch_state: str = Field("", description="Of one case that came in with a batch: new, deferred, accepted, held or dropped.")
     detections: list[str] = []
 
 

@@ -12,11 +12,18 @@ from feedback.service import Service
 
 PAGE = 50
 STATES = {"open": "Open", "decided": "Decided", "quarantined": "In quarantine", "erased": "Erased", "all": "All"}
-HANDOVERS = {  # whether a batch that came in is trained on, its data checks and `vigil batches` say
+HANDOVERS = {
     "": "not to be handed over",
     "waiting": "waits for the next cycle",
     "exported": "being handed over as {batch}",
     "ingested": "came in with batch {batch}",
+}
+BATCHES = {  # what becomes of a batch that came in
+    "new": "which the next cycle judges",
+    "deferred": "which waits for the next cycle",
+    "accepted": "which training may use",
+    "held": "which is held: a person decides (`vigil batches`)",
+    "dropped": "which was dropped and does not train",
 }
 GOLD = {"": "No known case", "real": "Known to be real", "fake": "Known to be fake"}
 
@@ -82,7 +89,8 @@ def _state(one: dict[str, Any]) -> str:
 
 def _way(one: dict[str, Any]) -> str:
     """How far the label of a decided case is on its way to training."""
-    return HANDOVERS.get(one["handover"], one["handover"]).format(batch=one["batch"])
+    way = HANDOVERS.get(one["handover"], one["handover"]).format(batch=one["batch"])
+    return f"{way}, {stands}" if (stands := BATCHES.get(one.get("batch_state", ""))) else way
 
 
 def _pictures(sent: list[dict[str, Any]]) -> None:

@@ -219,6 +219,15 @@ def test_a_gold_case_measures_and_never_trains(world: World) -> None:
     assert (found["state"], found["label"]) == ("decided", "unsure") and outbox(world) == {}, "four answers, two and two: nobody knows"
 
 
+def test_a_file_without_a_face_is_no_known_case(world: World) -> None:
+    """Where one answer decides it said "it trains", which it says of no other file without a face: the known case was told by that."""
+    _, faceless = world.upload(JPEG + b"a wall", faces=0)
+    with pytest.raises(NotReviewable, match="No face was found"):
+        world.cases.set_gold(world.cy, faceless, "real")
+    assert world.case(faceless)["gold"] == "" and actions(world, f"case:{faceless}") == ["case.open"]
+    world.cases.set_gold(world.cy, faceless, "")  # to end it is never refused
+
+
 def test_a_wrong_answer_to_a_gold_case_is_not_mended_by_another(make: Make) -> None:
     """The figure of gold cases told a reviewer after each answer whether it had been one, and right; a second answer made it right."""
     app, people = make()

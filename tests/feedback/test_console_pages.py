@@ -680,6 +680,11 @@ def test_a_case_says_with_which_batch_its_label_came_in_and_not_that_it_is_train
         wait_for(lambda path=path: rob.get(f"/console/{path}").text, lambda text: "came in with batch 2026-11-28-feedback" in text)
     case = rob.get(f"/console/cases/{sent['case_id']}").text
     assert "different names were given: none counts" in case and all(f'"text":"{name}"' in case for name in ("anna", "berta")), "it said: not named"
+    journal = Journal(root)
+    journal.append("batch_added", batch="2026-11-28-feedback", source="feedback", samples=1, quarantined=0)
+    journal.append("batch_state", batch="2026-11-28-feedback", state="held", who="system", why="labels contradict")
+    assert "which is held: a person decides" in rob.get(f"/console/cases/{sent['case_id']}").text
+    assert served.by("rob").get(f"/v1/cases/{sent['case_id']}").json()["batch_state"] == "held"
 
 
 def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service, page: Browser, tmp_path: Path) -> None:
