@@ -175,8 +175,9 @@ class _Printer:
         if self.output == "json":
             print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
         if self.output == "table":
+            from model.aggregate import shown
             from vigil.reading import render_table
 
-            shown = [{**{column: row[column] for column in COLUMNS}, "p_fake": "-" if row["p_fake"] is None else f"{row['p_fake']:.3f}"} for row in rows]
-            print(render_table(shown))
+            told = [{**{column: row[column] for column in COLUMNS}, "p_fake": "-" if row["p_fake"] is None else shown(row["p_fake"])} for row in rows]
+            print(render_table(told))
             print("p_fake: 1 means fake, 0 means real. Called real below {:.3f}, fake from {:.3f} on, uncertain between.".format(*self.uncertain))
