@@ -132,6 +132,7 @@ def mesh_evidence(landmarks: NDArray[np.floating], seconds: float) -> MeshEviden
 
 def sentence(said: "FileVerdict", found: "ClipExplanation", row: dict[str, Any]) -> str:
     """What a person may repeat: verdict, where it hangs (nothing of it where there is no heat), whose face, when. `row` is the clip's of `said.clips`."""
+    assert said.p_fake is not None  # a clip was explained, so there is a verdict
     parts = found.regions()
     place = max(parts, key=lambda name: parts[name])
     sure = int(np.argmax(found.certainty))
