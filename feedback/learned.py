@@ -8,7 +8,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from workspace.state import IMPORTED, Champion, came_from, candidates, cycles, p
 
 FOLDER = Path(".vigil/learned")
 TABLE = "train.parquet"
+CANNOT = "weights of the models named here were trained with it, or go on from such weights, and cannot unlearn it"
 LOOK_AGAIN_SECONDS = 30.0  # for a table that is not here yet: a cycle's tag comes a moment after its last line in the journal
 _cached: dict[Path, tuple[tuple[int, int], float, dict[str, list[dict[str, Any]]]]] = {}
 _lock = threading.Lock()
@@ -52,6 +53,11 @@ def learned_from(root: Path, samples: Iterable[str]) -> dict[str, list[dict[str,
         knowing = [model for model in models if through.get(model.cycle, "met")]
         found[sample_id] = [{**_named(model), "goes_on_from": through.get(model.cycle, "")} for model in knowing]
     return found
+
+
+def joined(*lists: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The models of several lists, each once, in order."""
+    return list({model["cycle"]: dict(model) for models in lists for model in models}.values())
 
 
 def remember(root: Path, cycle: str) -> None:

@@ -17,6 +17,7 @@ from feedback.accounts import AccountRefused, Accounts, Session
 from feedback.cases import Cases, blanked, disguised
 from feedback.database import Database
 from feedback.detections import Accepted, Detections
+from feedback.erasing import Erasing
 from feedback.gathering import Gathering
 from feedback.history import as_csv, as_shown
 from feedback.keep import MediaStore, derived_name
@@ -55,6 +56,7 @@ class Service:
         self.webhooks = Webhooks(self.database, secret, settings.feedback)
         self.detections = Detections(self.database, self.media, self.cases, self.webhooks, settings.feedback)
         self.retention = self.detections.retention
+        self.erasing = Erasing(self.database, self.media)
         self.gathering = Gathering(root, self.detections)
 
     def close(self) -> None:
@@ -206,7 +208,7 @@ class Service:
     def erase(self, actor: Actor, detection_id: str, why: str = "") -> dict[str, Any]:
         """Erase an upload and what came of it; returns what was done now and what the next cycle will do."""
         row = self._detection(actor, "detection.erase", detection_id)
-        return self.retention.erase(actor, row["id"], why)
+        return self.erasing.erase(actor, row["id"], why)
 
     def media_file(self, actor: Actor, detection_id: str, what: str) -> Path:
         """A picture made of a detection's media: `thumbnail`, `picture`, `face-3`, or (after an explanation) `heatmap-3`. Raises NotFound, Gone."""

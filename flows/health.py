@@ -137,7 +137,7 @@ def _service(patient: Patient) -> Iterator[Row]:
 def _erasures(patient: Patient) -> Iterator[Row]:
     """How many erasures wait, where there is a database that can be asked without changing it."""
     from feedback.database import exists, schema_behind
-    from feedback.retention import erasures_waiting
+    from feedback.forgetting import erasures_waiting
 
     root, settings, running = patient.root, patient.settings, patient.running
     with suppress(VigilError):  # the service's row says what is wrong with it
