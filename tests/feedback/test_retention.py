@@ -172,7 +172,7 @@ def test_no_file_of_the_database_has_notes_and_names_of_the_erased(tmp_path: Pat
 
 
 def test_what_a_reader_keeps_in_the_log_of_an_erasure_goes_with_the_next_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feedback.database.EMPTY_MILLISECONDS", 0)
+    monkeypatch.setattr("feedback.sqlite.EMPTY_MILLISECONDS", 0)
     world = World(tmp_path / "w")
     detection_id, case_id = world.upload(JPEG)
     world.cases.review(world.ann, case_id, "fake", identity="NAME-OF-A-PERSON")
