@@ -12,15 +12,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect
 
+from feedback.postgresql import refuse_served
 from feedback.tables import WORKSPACE
 from workspace.errors import WorkspaceError
 from workspace.files import read_json, write_json
 
 NOTE = Path(".vigil/database.json")
-SERVE_LOCK = 0x56494753  # of PostgreSQL's advisory locks: one service
 HOW = "`vigil doctor --database-is-right`"
-HOLDER = """SELECT coalesce(min(a.application_name), 'a service that has just ended') FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-    WHERE l.locktype = 'advisory' AND l.granted AND l.objid = %s AND l.objsubid = 1 AND a.datname = current_database()"""
 
 
 def refuse_forgotten(root: Path, variable: str) -> None:
@@ -56,8 +54,8 @@ def bind(connection: Connection, root: Path, address: str, take_over: bool) -> N
     The caller has seen to it that they do. Raises WorkspaceError where a database that is served is to be taken over.
     """
     if take_over:
-        if connection.dialect.name == "postgresql" and not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({SERVE_LOCK})").scalar_one():
-            raise served_already(connection)
+        if connection.dialect.name == "postgresql":
+            refuse_served(connection)
         connection.execute(WORKSPACE.delete())
     kept, row = None if take_over else _noted(root), _row(connection)
     own = row[0] if row is not None else kept[0] if kept is not None else uuid.uuid4().hex
@@ -67,17 +65,6 @@ def bind(connection: Connection, root: Path, address: str, take_over: bool) -> N
         connection.execute(WORKSPACE.update().values(place=_place(root)))
     if kept != (own, address):
         write_json(root / NOTE, {"workspace": own, "database": address})
-
-
-def served_already(connection: Connection) -> WorkspaceError:
-    """The refusal of who would be a database's service while it has one."""
-    holder = connection.exec_driver_sql(HOLDER, (SERVE_LOCK,)).scalar_one()
-    return WorkspaceError("This database is served already. Nothing was changed.", why=f"by {holder}", next_step="End that service first.")
-
-
-def served_by(url: str) -> str:
-    """How PostgreSQL is told of a service; it keeps 63 bytes."""
-    return f"vigil serve on {socket.gethostname()} ({url})"[:63]
 
 
 def _place(root: Path) -> str:

@@ -2,25 +2,26 @@
 
 Every change is one transaction that takes the write lock first (BEGIN IMMEDIATE, or an advisory lock), so what a
 transaction reads cannot change before it writes, with any number of threads and processes, in both databases alike.
+What each of them needs of its own is in feedback/sqlite.py and feedback/postgresql.py.
 """
 
 import logging
 import os
-import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, create_engine, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from feedback.belonging import NOTE, SERVE_LOCK, bind, refuse_forgotten, refuse_other, served_already, served_by
+from feedback import postgresql, sqlite
+from feedback.belonging import NOTE, bind, refuse_forgotten, refuse_other
 from workspace.errors import DatabaseSilent, WorkspaceError, without_passwords
 from workspace.settings import Settings
 
@@ -32,14 +33,8 @@ LOG = logging.getLogger("vigil.database")
 DATABASE = Path("feedback.db")
 URL_VARIABLE = "VIGIL_DATABASE_URL"
 BUSY_SECONDS = 30
-EMPTY_MILLISECONDS = 2000
-WRITE_LOCK = 0x56494749  # of PostgreSQL's advisory locks: one writer at a time, as SQLite has it
 ID = r"[0-9a-f]{32}"  # what new_id makes
 MIGRATIONS = Path(__file__).parent / "migrations"
-CONNECT_SECONDS = 5
-FOR_A_CONNECTION, FOR_A_LOCK = 1 / 3, 2 / 3  # of BUSY_SECONDS: who needs both waits no longer than for SQLite
-# PostgreSQL only reads (after a failover), or has ended a transaction that took long; to the driver these are no OperationalError
-NOT_NOW = ("25006", "25P03", "25P04")
 
 
 class Database:
@@ -107,43 +102,18 @@ class Database:
 
     def empty_log(self) -> None:
         """Have nothing that was erased be left in SQLite's log, which keeps it until as much again was written. Where others do not stop reading, later."""
-        if not self.is_sqlite:
-            return
-        connection = self.engine.raw_connection()
-        try:
-            cursor = connection.cursor()
-            cursor.execute(f"PRAGMA busy_timeout={EMPTY_MILLISECONDS}")  # writers wait meanwhile
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
-        except sqlite3.Error as problem:  # what was written stands
-            LOG.warning("SQLite's log could not be emptied: %s", problem)
-            connection.invalidate()
-        finally:
-            connection.close()
-
-    @contextmanager
-    def serving_alone(self, url: str) -> Iterator[None]:
-        """Be the one service of a PostgreSQL, whichever machine asks; of an SQLite the workspace's lock sees to that. Raises WorkspaceError.
-
-        It ends with the connection: after the server was started anew, it holds nobody off until the service is, too.
-        """
         if self.is_sqlite:
-            yield
-            return
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.detach()  # the lock is the connection's: none that others use may have it
-            connection.exec_driver_sql("SELECT set_config('application_name', %s, false), set_config('lock_timeout', '3s', false)", (served_by(url),))
-            try:
-                connection.exec_driver_sql(f"SELECT pg_advisory_lock({SERVE_LOCK})")
-            except OperationalError as problem:
-                raise served_already(connection) from problem
-            yield
+            sqlite.empty_log(self.engine, BUSY_SECONDS)
+
+    def serving_alone(self, url: str) -> AbstractContextManager[None]:
+        """Be the one service of a PostgreSQL, whichever machine asks; of an SQLite the workspace's lock sees to that. Raises WorkspaceError."""
+        return nullcontext() if self.is_sqlite else postgresql.serving_alone(self.engine, url)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         with self.engine.execution_options(vigil_begin="BEGIN IMMEDIATE").begin() as connection:
             if not self.is_sqlite:
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+                postgresql.lock_writes(connection)
             yield connection
 
     def _migrate(self, take_over: bool) -> None:
@@ -174,9 +144,8 @@ class Database:
 
         _refuse_newer(now, script, self.shown_url)
         config.attributes["connection"] = connection
-        if not self.is_sqlite:  # of a large database this takes its time
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            connection.connection.driver_connection.patience_seconds = None  # type: ignore[union-attr]
+        if not self.is_sqlite:
+            postgresql.be_patient(connection)
         if now is None and inspect(connection).has_table("detections"):
             command.stamp(config, "0001")  # a database from before migrations were kept
         command.upgrade(config, "head")
@@ -226,7 +195,8 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
     script = ScriptDirectory.from_config(config)
     head = str(script.get_current_head())
     url = database_url(root, settings)
-    engine = create_engine(url) if url.startswith("sqlite") else _postgresql(url)  # the service's own settings of SQLite would write to the file
+    # of SQLite not as the service opens it: that would write to the file
+    engine = create_engine(url) if url.startswith("sqlite") else postgresql.open_engine(url, BUSY_SECONDS)
     try:
         with engine.connect() as connection:
             if not _is_embedded(url, root):
@@ -307,7 +277,7 @@ def _answered() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, NoConnectionFree) as problem:
-        if isinstance(problem, OperationalError | NoConnectionFree) or problem.connection_invalidated or getattr(problem.orig, "sqlstate", "") in NOT_NOW:
+        if isinstance(problem, OperationalError | NoConnectionFree) or problem.connection_invalidated or postgresql.is_not_now(problem):
             raise _silent(problem) from problem
         raise
 
@@ -325,73 +295,4 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return _postgresql(url)
-    path = Path(make_url(url).database or "")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        with suppress(OSError):  # SQLite says what is wrong in its own words
-            path.touch(mode=0o600)  # accounts are for nobody else on this machine; the files that SQLite puts beside it follow
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
-    first = threading.Lock()
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # BEGIN is ours (below), not the driver's
-        with first:  # two connections that turn on WAL at once lock each other out
-            # secure_delete: what is erased is overwritten; not every SQLite does so by itself
-            for pragma in ("foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
-                connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("vigil_begin", "BEGIN"))
-
-    return engine
-
-
-def _postgresql(url: str) -> Engine:
-    """Waits for nothing longer than for SQLite: a connection, a lock, a server that is stopped or gone. What the address says itself, stands."""
-    import psycopg
-
-    longest = max(int(BUSY_SECONDS * 1000), 1)  # 0 would be for ever
-    # of the server: also of a machine that is gone and holds the write lock
-    options = {
-        "lock_timeout": max(int(longest * FOR_A_LOCK), 1),
-        "statement_timeout": longest,
-        "tcp_keepalives_idle": 30,
-        "tcp_keepalives_interval": 10,
-        "tcp_keepalives_count": 3,
-    }
-    connecting: dict[str, Any] = {
-        "connect_timeout": CONNECT_SECONDS,
-        "tcp_user_timeout": longest,
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-    }
-    asked = make_url(url).query
-    connecting = {name: value for name, value in connecting.items() if name not in asked}
-    connecting["options"] = " ".join([*(f"-c {name}={value}" for name, value in options.items()), str(asked.get("options", ""))]).strip()
-
-    class Impatient(psycopg.Connection[Any]):
-        """Gives up on a server that takes what is sent and never answers: nothing in the network between would end that wait."""
-
-        patience_seconds: float | None = longest / 1000
-
-        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            try:
-                return super().wait(gen, interval, self.patience_seconds if timeout is None else timeout)
-            except psycopg.OperationalError as problem:
-                if problem.sqlstate is None:  # not from the server: it may answer another time, but what?
-                    self.close()
-                raise
-
-    pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 8, "max_overflow": 8, "pool_timeout": BUSY_SECONDS * FOR_A_CONNECTION}
-    engine = create_engine(url, connect_args=connecting, **pool)
-
-    @event.listens_for(engine, "do_connect")
-    def connect(_dialect: Any, _record: Any, words: Any, more: Any) -> Any:
-        return Impatient.connect(*words, **more)
-
-    return engine
+    return (sqlite if url.startswith("sqlite") else postgresql).open_engine(url, BUSY_SECONDS)

@@ -8,7 +8,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from workspace.state import IMPORTED, Champion, batch_states, came_from, candida
 
 FOLDER = Path(".vigil/learned")
 TABLE = "train.parquet"
+CANNOT = "weights of the models named here were trained with it, or go on from such weights, and cannot unlearn it"
 LOOK_AGAIN_SECONDS = 30.0  # for a table that is not here yet: a cycle's tag comes a moment after its last line in the journal
 _cached: dict[Path, tuple[tuple[int, int], float, "_Known"]] = {}  # by when and how long the journal was, and until when what was read holds
 _lock = threading.Lock()
@@ -66,6 +67,11 @@ def learned_from(root: Path, samples: Iterable[str]) -> dict[str, list[dict[str,
         knowing = [model for model in models if through.get(model.cycle, "met")]
         found[sample_id] = [{**_named(model), "goes_on_from": through.get(model.cycle, "")} for model in knowing]
     return found
+
+
+def joined(*lists: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The models of several lists, each once, in order."""
+    return list({model["cycle"]: dict(model) for models in lists for model in models}.values())
 
 
 def remember(root: Path, cycle: str) -> None:

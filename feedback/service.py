@@ -6,40 +6,30 @@ give the same answer, NotFound, so that ids cannot be guessed at; an action that
 """
 
 import contextlib
-import csv
-import io
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from feedback import audit, estimate, learned, models_page
+from feedback import audit, estimate, learned, models_page, rollback
 from feedback.access import ACTIONS, Actor, Forbidden, Role, authorize, may
 from feedback.accounts import AccountRefused, Accounts, Session
 from feedback.cases import Cases, blanked, disguised
 from feedback.database import Database
 from feedback.detections import Accepted, Detections
+from feedback.erasing import Erasing
 from feedback.gathering import Gathering
+from feedback.history import as_csv, as_shown
 from feedback.keep import MediaStore, derived_name
 from feedback.report import case_report, report_pdf
 from feedback.secret import Secret
 from feedback.webhooks import Webhooks
-from feedback.wording import LABEL_MAP
 from feedback.work.supervisor import Workers
 from workspace.choices import POLICIES
 from workspace.errors import WorkspaceError
-from workspace.journal import Journal
 from workspace.settings import Settings, check_mode
 
-ROLLBACK_SECONDS = 300
-EXPORTED = ("created_at", "id", "state", "kind", "verdict", "p_fake", "policy", "mode", "model", "cycle", "sha256", "bytes", "case_id", "reason")
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
-_THREE_LINES = re.compile(r"^(\S.*)\n  Why:  ((?:.|\n)*?)\n  Next: (.*)", re.MULTILINE)
-_OWNED = ("owner_id", "source", "lease_by", "lease_until", "number", "attempts", "answer", "group_id", "case_state")
-_INNER = ("audit_fraction",)  # of an answer
 
 
 class NotFound(Exception):
@@ -66,6 +56,7 @@ class Service:
         self.webhooks = Webhooks(self.database, secret, settings.feedback)
         self.detections = Detections(self.database, self.media, self.cases, self.webhooks, settings.feedback)
         self.retention = self.detections.retention
+        self.erasing = Erasing(self.database, self.media)
         self.gathering = Gathering(root, self.detections)
 
     def close(self) -> None:
@@ -167,7 +158,7 @@ class Service:
             self.detections.remove_unkept([sha256 for _, sha256, _ in files])  # refused after all, or answered before
         if self.workers is not None:
             self.workers.wake()
-        return [self._shown(row) for row in rows]
+        return [as_shown(row) for row in rows]
 
     def may_detect(self, actor: Actor, idempotency_key: str = "") -> None:
         """Return quietly where this actor may send media, and there is room for one or the key came before: asked before a byte of them is read."""
@@ -179,7 +170,7 @@ class Service:
         """The detections made under this key before, None where it is new. Raises KeyReused for another question."""
         authorize(actor, "detection.create")
         rows = self.detections.replayed(actor, idempotency_key, fingerprint)
-        return None if rows is None else [self._shown(row) for row in rows]
+        return None if rows is None else [as_shown(row) for row in rows]
 
     def detection(self, actor: Actor, detection_id: str) -> dict[str, Any]:
         """One verdict, or how far it is; for who may not read cases, with what people say of it (`people`)."""
@@ -200,14 +191,14 @@ class Service:
         """Verdicts, newest first: {"detections": [...], "next": the `before` of the following page or None}. Filters: see Detections.page."""
         authorize(actor, "detection.list", None if everybody else actor.user_id)
         rows = self.detections.page(None if everybody else actor.user_id, before, limit, verdict, state, policy, since, until)
-        return {"detections": [self._shown(row) for row in rows], "next": rows[-1]["number"] if len(rows) == limit else None}
+        return {"detections": [as_shown(row) for row in rows], "next": rows[-1]["number"] if len(rows) == limit else None}
 
     def export(self, actor: Actor, everybody: bool = False, **filters: str) -> Iterator[str]:
         """The history as CSV, a piece at a time, spreadsheet formulas defused; recorded in the audit trail."""
         authorize(actor, "detection.export", None if everybody else actor.user_id)
         with self.database.write() as connection:
             audit.append(connection, actor.who, "detection.export", "history", {"everybody": everybody, **{k: v for k, v in filters.items() if v}})
-        return self._csv(None if everybody else actor.user_id, filters)
+        return as_csv(self.detections, None if everybody else actor.user_id, filters)
 
     def dispute(self, actor: Actor, detection_id: str, claim: str, note: str = "") -> dict[str, Any]:
         """Say that a verdict is wrong (`claim`: real or fake); it becomes a case. Raises ValueError while there is no verdict."""
@@ -217,7 +208,7 @@ class Service:
     def erase(self, actor: Actor, detection_id: str, why: str = "") -> dict[str, Any]:
         """Erase an upload and what came of it; returns what was done now and what the next cycle will do."""
         row = self._detection(actor, "detection.erase", detection_id)
-        return self.retention.erase(actor, row["id"], why)
+        return self.erasing.erase(actor, row["id"], why)
 
     def media_file(self, actor: Actor, detection_id: str, what: str) -> Path:
         """A picture made of a detection's media: `thumbnail`, `picture`, `face-3`, or (after an explanation) `heatmap-3`. Raises NotFound, Gone."""
@@ -264,7 +255,7 @@ class Service:
             raise ValueError("This file is still being looked at: there is no verdict to report yet.")
         with self.database.write() as connection:
             audit.append(connection, actor.who, "detection.report", f"detection:{row['id']}", {"sha256": row["sha256"]})
-        return case_report(self._shown(row), self.secret)
+        return case_report(as_shown(row), self.secret)
 
     def report_page(self, actor: Actor, detection_id: str) -> bytes:
         """The same as PDF, with the thumbnail where this actor may see it."""
@@ -344,25 +335,11 @@ class Service:
     def rollback(self, actor: Actor, why: str, to: str = "", instead_of: str = "") -> str:
         """Serve an earlier champion again, where `instead_of` still leads if it is named. Raises WorkspaceError with the reason where that cannot be."""
         authorize(actor, "model.rollback")
-        name = self.account(actor)["user_name"]
-        words = [sys.executable, "-P", "-m", "vigil", "models", "rollback", "--who", name, "--why", why, "--workspace", str(self.root)]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-        known, done = len(Journal(self.root).events()), None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            done = subprocess.run(  # in a session of its own: Ctrl-C in the service's terminal is no word about the model
-                words + (["--to", to] if to else []) + (["--instead-of", instead_of] if instead_of else []),
-                capture_output=True, text=True, timeout=ROLLBACK_SECONDS, env=environment, check=False, start_new_session=True,
-            )  # fmt: skip
-        since = Journal(self.root).events()[known:]
-        if done_to := [event["cycle"] for event in since if event.kind == "rollback" and (event["who"], event["why"]) == (name, why)]:
+        tried = rollback.attempt(self.root, self.account(actor)["user_name"], why, to, instead_of)
+        if tried.to:
             with self.database.write() as connection:  # it stands, whatever failed after it
-                audit.append(connection, actor.who, "model.rollback", "model", {"to": done_to[0], "why": why})
-        if done is None:
-            late = f"`vigil models rollback` did not end within {ROLLBACK_SECONDS} s"
-            raise WorkspaceError("It is not known whether the model was changed.", why=late, next_step="Look at `vigil models` before you try again.")
-        if done.returncode != 0:
-            raise _refusal(done.stderr or done.stdout)
-        return done.stdout.strip()
+                audit.append(connection, actor.who, "model.rollback", "model", {"to": tried.to, "why": why})
+        return tried.told()
 
     def charts(self, actor: Actor, days: int = 56) -> dict[str, Any]:
         """Volume, verdicts and uncertainty by day; estimated accuracy by model; drift and accuracy by cycle."""
@@ -454,42 +431,11 @@ class Service:
     def _told(self, actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:
         """A detection, and how its case stands for who may not read it: a reviewer would learn from it which cases are known ones."""
         if may(actor, "case.read"):
-            return self._shown(row)
+            return as_shown(row)
         with self.database.read() as connection:
             state, label = self.cases.standing_of(connection, actor, row["sha256"])  # of the content, whichever upload opened its case
         people = label if state == "decided" else "asked" if row["case_state"] == "open" else ""
-        return self._shown(row) | {"people": people}
-
-    def _shown(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        answer = {name: value for name, value in (row.get("answer") or {}).items() if name not in _INNER}
-        shown = {name: value for name, value in row.items() if name not in _OWNED}
-        return {**answer, **shown, "batch": row["group_id"], "owner_id": row["owner_id"], "label_map": LABEL_MAP}
-
-    def _csv(self, owner_id: str | None, filters: Mapping[str, str]) -> Iterator[str]:
-        yield ",".join(EXPORTED) + "\r\n"
-        before: int | None = None
-        while rows := self.detections.page(owner_id, before, 500, **filters):
-            text = io.StringIO()
-            writer = csv.writer(text)
-            for row in rows:
-                shown = self._shown(row)
-                writer.writerow([_plain(shown.get(name)) for name in EXPORTED])
-            yield text.getvalue()
-            before = rows[-1]["number"]
-
-
-def _refusal(said: str) -> WorkspaceError:
-    """What a command refused, in its own words: of the three lines of a VigilError each in its place."""
-    if told := _THREE_LINES.search(said):
-        what, why, next_step = (" ".join(part.split()) for part in told.groups())
-        return WorkspaceError(what, why=why, next_step=next_step)
-    return WorkspaceError("The model was not changed.", why=" ".join(said.split()[:100]) or "no reason given", next_step="Look at `vigil models`.")
-
-
-def _plain(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula."""
-    text = "" if value is None else value
-    return f"'{text}" if isinstance(text, str) and text[:1] in ("=", "+", "-", "@", "\t") else text
+        return as_shown(row) | {"people": people}
 
 
 def _role(name: str) -> Role:

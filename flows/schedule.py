@@ -175,7 +175,7 @@ def _drop_late_questions(deployment: str) -> None:
 
 def _close_what_was_left(root: Path, settings: Settings) -> None:
     """End what a killed cycle left running, as `vigil retrain` does before its own; nothing while somebody is at work."""
-    from flows.health import end_what_was_left
+    from flows.leftovers import end_what_was_left
 
     with suppress(LeaseHeldError), lease(root, "schedule"):
         for line in end_what_was_left(root, settings):

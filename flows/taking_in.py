@@ -67,7 +67,7 @@ def close_outbox(root: Path, settings: Settings) -> None:
 def erase_requested(root: Path, settings: Settings) -> list[str]:
     """What was erased since the last cycle leaves the training data, here and on the remote; returns a line for each file. Between cycles, under the lease."""
     from feedback.database import Database, exists
-    from feedback.retention import finish_erasures
+    from feedback.forgetting import finish_erasures
 
     if not exists(root, settings):
         return []

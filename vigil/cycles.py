@@ -57,7 +57,7 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     from flows.environment import prepare_environment, start_private_server
 
     prepare_environment(root)
-    from flows.health import end_what_was_left
+    from flows.leftovers import end_what_was_left
 
     with lease(root, CYCLE):  # first: a workspace that cannot be written says so here, Prefect's server after two minutes
         start_private_server()

@@ -82,9 +82,10 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
     models of the cycles `not_known` nobody can say here what they were trained with.
     Raises WorkspaceError, with nothing erased, for one that nobody knows, without a name or a reason, and where a committed file cannot be read.
     """
+    from feedback.erasing import Erasing
+    from feedback.forgetting import finish_erasures
     from feedback.keep import MediaStore
     from feedback.learned import not_known
-    from feedback.retention import Retention, finish_erasures
     from workspace.lease import lease
     from workspace.objects import refuse_damaged
     from workspace.repository import set_remote
@@ -94,17 +95,16 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
     with lease(root, "erase"), closing(Database(root, settings)) as database:
         refuse_damaged(root)
         set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)  # a copied workspace still names the remote of the first one
-        retention, operator = Retention(database, MediaStore(root, settings), settings.feedback), Operator("", Role.admin, who)
+        erasing, operator = Erasing(database, MediaStore(root, settings)), Operator("", Role.admin, who)
         in_batches = _samples_of(root) if what else set()
         for one in what:
             if one not in in_batches and not _uploads(database, one):
                 raise _unknown(root, one)
         erased = [
-            retention.erase_file(operator, one, why, in_batches=one in in_batches) if SHA256.fullmatch(one) else retention.erase(operator, one, why)
-            for one in what
+            erasing.erase_file(operator, one, why, in_batches=one in in_batches) if SHA256.fullmatch(one) else erasing.erase(operator, one, why) for one in what
         ]
         training = finish_erasures(root, database, WHO)
-        left = sum(row["state"] == "requested" for row in retention.erasures())
+        left = sum(row["state"] == "requested" for row in erasing.erasures())
     return {"erased": erased, "training": training, "left": left, "not_known": not_known(root) if training else []}
 
 

@@ -29,7 +29,8 @@ def examine_and_fix(
     from flows.environment import prepare_environment
 
     prepare_environment(root)
-    from flows.health import count_weeks_from_now, end_what_was_left, examine, examine_remote
+    from flows.health import count_weeks_from_now, examine, examine_remote
+    from flows.leftovers import end_what_was_left
 
     verified = None
     done: list[str] = []

@@ -91,7 +91,7 @@ def model_rows(root: Path) -> list[dict[str, Any]]:
 
 def status_of(root: Path, settings: Settings) -> dict[str, Any]:
     """The last cycles, the champion, open work, and what `vigil retrain` would do now."""
-    from feedback.retention import erasures_waiting
+    from feedback.forgetting import erasures_waiting
     from vigil.cycles import would_run
 
     events = Journal(root).events()

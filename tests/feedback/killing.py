@@ -13,11 +13,14 @@ from typing import Any
 
 import feedback.audit
 import feedback.cases
+import feedback.erasing
+import feedback.forgetting
 import feedback.handover
 import feedback.keep
 import feedback.retention
 
-WATCHED = {module.__file__ for module in (feedback.audit, feedback.cases, feedback.handover, feedback.keep, feedback.retention)}
+MODULES = (feedback.audit, feedback.cases, feedback.erasing, feedback.forgetting, feedback.handover, feedback.keep, feedback.retention)
+WATCHED = {module.__file__ for module in MODULES}
 
 VISITS = 2  # of a line in a loop: the third is as the second
 PATIENCE_SECONDS = 120

@@ -249,7 +249,7 @@ ALLOWED_PAST = {  # identification, and work that nobody asks for
     "accounts.by_key", "accounts.remembered", "accounts.session", "database.version", "database.is_sqlite", "webhooks.deliver_forever", "retention.sweep",
     "detections.remove_leftovers",
 }  # fmt: skip
-STORES = ("accounts", "database", "webhooks", "retention", "cases", "detections", "media")
+STORES = ("accounts", "database", "webhooks", "retention", "erasing", "cases", "detections", "media")
 
 
 @pytest.mark.parametrize("room", [feedback.api, feedback.console], ids=["api", "console"])

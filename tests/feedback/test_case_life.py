@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from feedback import audit
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, decided
+from feedback.erasing import Erasing
 from feedback.handover import export_reviewed, mark_ingested, waiting
 from feedback.retention import Retention
 from feedback.tables import CASES, ERASURES, MEDIA, OUTBOX, REVIEWS
@@ -114,7 +115,7 @@ class CaseLife(RuleBasedStateMachine):
     @rule(content=FILE)
     def erase(self, content: bytes) -> None:
         for detection_id in self.uploads.get(sha256_bytes(content), [])[-1:]:
-            self.keeping.erase(self.world.sender, detection_id)
+            Erasing(self.world.database, self.world.media).erase(self.world.sender, detection_id)
 
     @rule()
     def keep_long_enough(self) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from feedback import audit
 from feedback.access import Actor
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_identity, decided, disguised
+from feedback.erasing import Erasing
 from feedback.handover import claim, export_reviewed
 from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of, use_of
 from feedback.retention import Retention
@@ -140,7 +141,7 @@ def test_who_sent_a_file_never_answers_for_it_though_their_own_upload_opened_no_
     if story == "after the case":
         world.upload(content, owner=world.ann, verdict="real", reason="")
     if story == "erased since":
-        assert Retention(world.database, world.media, world.settings.feedback).erase(world.ann, mine)["state"] == "held"
+        assert Erasing(world.database, world.media).erase(world.ann, mine)["state"] == "held"
     assert world.cases.queue(world.ann) == [] and [case["id"] for case in world.cases.queue(world.bob)] == [case_id]
     with pytest.raises(NotReviewable, match="yourself"):
         world.cases.review(world.ann, case_id, "real")

@@ -151,7 +151,7 @@ def test_a_rollback_that_took_place_is_in_the_audit_trail_though_the_command_end
 
 def test_a_rollback_that_did_not_end_in_time_is_refused_in_words(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     app, people = make()
-    monkeypatch.setattr("feedback.service.ROLLBACK_SECONDS", 0.01)
+    monkeypatch.setattr("feedback.rollback.ROLLBACK_SECONDS", 0.01)
     (answer,) = ask(app, ("POST", "/v1/models/rollback", {"json": {"why": "a drill"}}), key=people["emil"][1])
     assert "not known whether the model was changed" in is_problem(answer, 409)["detail"]
 

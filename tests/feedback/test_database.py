@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from feedback.belonging import SERVE_LOCK
-from feedback.database import URL_VARIABLE, WRITE_LOCK, Database, database_url, exists, new_id, now, schema_behind
+from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now, schema_behind
+from feedback.forgetting import erasures_waiting
 from feedback.keep import MediaStore
-from feedback.retention import erasures_waiting
+from feedback.postgresql import SERVE_LOCK, WRITE_LOCK
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
 from feedback.tables import MEDIA
 from tests.feedback import databases

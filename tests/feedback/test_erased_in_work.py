@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from feedback.detections import Accepted
-from feedback.retention import Retention
+from feedback.erasing import Erasing
 from feedback.work.worker import Worker
 from tests.feedback.world import World
 from workspace.files import sha256_bytes
@@ -27,7 +27,7 @@ def test_an_upload_that_is_erased_while_it_is_looked_at_leaves_no_pictures(
 
     async def meanwhile(*given: Any) -> Any:
         if erased:
-            Retention(world.database, world.media, world.settings.feedback).erase(world.sender, sent["id"])
+            Erasing(world.database, world.media).erase(world.sender, sent["id"])
         return await score(*given)
 
     monkeypatch.setattr(worker.batcher, "score", meanwhile)

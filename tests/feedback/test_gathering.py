@@ -14,9 +14,10 @@ from feedback import estimate
 from feedback.access import ANONYMOUS, Role
 from feedback.api.app import create_app
 from feedback.detections import Detections
+from feedback.erasing import Erasing
+from feedback.forgetting import finish_erasures
 from feedback.gathering import Gathering
 from feedback.handover import export_reviewed, source, waiting
-from feedback.retention import Retention, finish_erasures
 from feedback.secret import Secret, load_secret
 from feedback.shadow import _logged
 from feedback.tables import AUDIT, CASES, DETECTIONS, USERS
@@ -227,7 +228,7 @@ def test_a_conflict_about_an_upload_that_people_look_at_joins_its_case(filled: P
 def test_what_was_erased_dropped_or_labelled_by_a_later_source_is_not_asked(filled: Path, faces: list[bytes], settings: Settings) -> None:
     world = World(filled)
     world.upload(faces[2], reason="")
-    Retention(world.database, world.media, world.settings.feedback).erase_file(world.ann, sha256_bytes(faces[2]), "asked to")
+    Erasing(world.database, world.media).erase_file(world.ann, sha256_bytes(faces[2]), "asked to")
     assert take(filled, settings, table_of(filled.parent / "later", [(faces[3], "fake", "p3")]), "later") == ["later-batch"]
     row = rows_of(read_manifest(filled / "data/raw/later-batch"))[0]
     assert (row["label"], row["identity"], row["case_id"]) == ("fake", "p3", "")
@@ -252,7 +253,7 @@ def test_what_is_erased_while_it_is_being_brought_leaves_no_copy(filled: Path, f
 
     def late(path: Path, sha256: str) -> None:
         if sha256 == gone:
-            Retention(world.database, world.media, world.settings.feedback).erase_file(world.ann, gone, "asked to", in_batches=True)
+            Erasing(world.database, world.media).erase_file(world.ann, gone, "asked to", in_batches=True)
         put(path, sha256)
 
     monkeypatch.setattr(world.media, "put", late)
@@ -313,8 +314,8 @@ def test_an_erasure_names_the_batches_that_keep_the_file_and_takes_out_of_them_w
     """It said that training never got the file, and was done."""
     world, (conflict, held, _, _, _, answered) = World(filled), [sha256_bytes(face) for face in faces]
     init_repository(filled, "")
-    retention = Retention(world.database, world.media, world.settings.feedback)
-    said = retention.erase(world.sender, world.upload(faces[1], reason="")[0])
+    erasing = Erasing(world.database, world.media)
+    said = erasing.erase(world.sender, world.upload(faces[1], reason="")[0])
     assert (said["training"], said["kept_in"]) == ("kept", ["press-batch"]) and f"vigil erase {held}" in said["next"]
     assert "press-batch has the same file from a source of its own" in render_erased({"erased": [said], "training": [], "left": 0, "not_known": []})
     gathering_of(world).gather()
@@ -322,19 +323,19 @@ def test_an_erasure_names_the_batches_that_keep_the_file_and_takes_out_of_them_w
         brought = connection.execute(select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == conflict)).scalar_one()
     would = would_erase(filled, world.settings, brought)
     assert [row["batch"] for row in would["rows"]] == ["press-batch"] and not would["kept_in"], "what it says before is what it does"
-    said = retention.erase(world.user("ada", Role.admin), brought)
+    said = erasing.erase(world.user("ada", Role.admin), brought)
     assert (said["training"], said["kept_in"]) == ("requested", [])
-    assert retention.erase(world.user("ada", Role.admin), brought) == said
+    assert erasing.erase(world.user("ada", Role.admin), brought) == said
     upload, case = world.upload(faces[5])
     world.decide(case, "real")
     folder = export_reviewed(filled, world.settings)
     assert folder is not None and ingest(filled, world.settings, [source(folder)]).added == 0
     close_outbox(filled, world.settings)
-    said = retention.erase(world.sender, upload)
+    said = erasing.erase(world.sender, upload)
     assert (said["training"], said["kept_in"]) == ("requested", ["press-batch"]) and f"vigil erase {answered}" in said["next"]
     done = {one["sha256"]: one["training"] for one in finish_erasures(filled, world.database)}
     assert done[conflict]["batches"] == ["press-batch"] and done[answered].startswith("press-batch has it from a source of its own")
     assert [batches_with(filled, one) for one in (conflict, held, answered)] == [{}, {"press-batch": ""}, {"press-batch": ""}]
-    kept = {one["sha256"]: one["detail"]["kept_in"] for one in retention.erasures()}
+    kept = {one["sha256"]: one["detail"]["kept_in"] for one in erasing.erasures()}
     assert kept == {conflict: [], held: ["press-batch"], answered: ["press-batch"]}
     world.close()

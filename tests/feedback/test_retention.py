@@ -8,9 +8,11 @@ import pytest
 
 from feedback import audit
 from feedback.access import Role
+from feedback.erasing import Erasing
+from feedback.forgetting import finish_erasures
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
 from feedback.keep import derived_name
-from feedback.retention import Retention, finish_erasures
+from feedback.retention import Retention
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from tests.feedback.conftest import Make, ask
 from tests.feedback.world import JPEG, World
@@ -22,6 +24,10 @@ from workspace.repository import init_repository
 
 def retention(world: World) -> Retention:
     return Retention(world.database, world.media, world.settings.feedback)
+
+
+def erasing(world: World) -> Erasing:
+    return Erasing(world.database, world.media)
 
 
 def later(days: float) -> str:
@@ -126,7 +132,7 @@ def test_erasing_takes_media_verdict_case_and_notes_and_keeps_the_hash(world: Wo
     detection_id, case_id = world.upload(content, embedding=[1.0, 2.0])
     world.cases.review(world.ann, case_id, "fake", note="that is my neighbour", identity="Eve Example")
     world.cases.review(world.bob, case_id, "fake")
-    said = retention(world).erase(world.sender, detection_id, "I want it gone")
+    said = erasing(world).erase(world.sender, detection_id, "I want it gone")
     assert (said["state"], said["training"], said["held_by"]) == ("erased", "none", 0)
     assert not world.media.has(sha256_bytes(content)) and media_state(world, content) == "deleted"
     gone = row(world, DETECTIONS, id=detection_id)
@@ -138,12 +144,12 @@ def test_erasing_takes_media_verdict_case_and_notes_and_keeps_the_hash(world: Wo
     erased = row(world, ERASURES)
     assert (erased["state"], erased["why"], erased["requested_by"]) == ("done", "I want it gone", world.sender.who) and erased["detail"]["models"] == []
     assert row(world, AUDIT, action="detection.erase")["detail"]["sha256"] == sha256_bytes(content)
-    again = retention(world).erase(world.cy, detection_id, "again")
+    again = erasing(world).erase(world.cy, detection_id, "again")
     assert again == said and row(world, ERASURES) == erased, "when it was erased, by whom and why stays as it was"
     assert audit.verify(world.database).broken_at == 0
     assert waiting(world.root, world.settings) == 0
     with pytest.raises(KeyError):
-        retention(world).erase(world.sender, "no-such-upload")
+        erasing(world).erase(world.sender, "no-such-upload")
 
 
 def test_no_file_of_the_database_has_notes_and_names_of_the_erased(tmp_path: Path) -> None:
@@ -160,19 +166,19 @@ def test_no_file_of_the_database_has_notes_and_names_of_the_erased(tmp_path: Pat
     assert found() == list(words)
     with world.database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 1, "whatever this SQLite was built with"
-    retention(world).erase(world.sender, detection_id)
+    erasing(world).erase(world.sender, detection_id)
     assert found() == []
     world.close()
 
 
 def test_what_a_reader_keeps_in_the_log_of_an_erasure_goes_with_the_next_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feedback.database.EMPTY_MILLISECONDS", 0)
+    monkeypatch.setattr("feedback.sqlite.EMPTY_MILLISECONDS", 0)
     world = World(tmp_path / "w")
     detection_id, case_id = world.upload(JPEG)
     world.cases.review(world.ann, case_id, "fake", identity="NAME-OF-A-PERSON")
     with world.database.read() as reader:
         reader.execute(MEDIA.select()).all()
-        assert retention(world).erase(world.sender, detection_id)["state"] == "erased"
+        assert erasing(world).erase(world.sender, detection_id)["state"] == "erased"
         assert b"NAME-OF-A-PERSON" in (world.root / "feedback.db-wal").read_bytes()
     retention(world).sweep()
     assert [path.name for path in world.root.glob("feedback.db*") if b"NAME-OF-A-PERSON" in path.read_bytes()] == []
@@ -188,7 +194,7 @@ def test_a_file_that_others_sent_stays_for_them_unless_the_file_is_erased(world:
     for name in ("thumbnail.webp", "heatmap-0.webp", "explanation.json"):
         for one in (mine, theirs):
             (derived / derived_name(one, name)).write_bytes(b"made of it")
-    said = retention(world).erase(world.sender, mine)
+    said = erasing(world).erase(world.sender, mine)
     assert (said["state"], said["held_by"]) == ("held", 1) and "stays for them" in said["next"]
     assert [path.name[: len(theirs)] for path in derived.iterdir()] == [theirs] * 3, "pictures and verdict in words of the erased upload are gone"
     assert world.media.has(sha256_bytes(content)) and media_state(world, content) == "kept"
@@ -197,11 +203,11 @@ def test_a_file_that_others_sent_stays_for_them_unless_the_file_is_erased(world:
     assert row(world, DETECTIONS, id=mine)["state"] == "erased" and row(world, DETECTIONS, id=theirs)["verdict"] == "uncertain"
     with world.database.read() as connection:
         assert connection.execute(ERASURES.select()).all() == []
-    everything = retention(world).erase_file(world.user("root", Role.admin), sha256_bytes(content), "a court's order")
+    everything = erasing(world).erase_file(world.user("root", Role.admin), sha256_bytes(content), "a court's order")
     assert everything["state"] == "erased" and not world.media.has(sha256_bytes(content))
     assert row(world, DETECTIONS, id=theirs)["state"] == "erased" and world.case(case_id)["state"] == "erased"
     with pytest.raises(KeyError):
-        retention(world).erase_file(world.user("root", Role.admin), "f" * 64)
+        erasing(world).erase_file(world.user("root", Role.admin), "f" * 64)
 
 
 def test_a_case_whose_own_upload_is_erased_keeps_the_other_uploads_of_its_file(world: World) -> None:
@@ -209,17 +215,17 @@ def test_a_case_whose_own_upload_is_erased_keeps_the_other_uploads_of_its_file(w
     content = JPEG + b"twice"
     opened, case_id = world.upload(content, reason="disputed")
     other, _ = world.upload(content, verdict="real", reason="")
-    said = retention(world).erase(world.sender, opened)
+    said = erasing(world).erase(world.sender, opened)
     assert said["state"] == "held" and said["next"] == "The same account sent this file again; it stays until that upload is erased too."
     case = world.case(case_id)
     assert (case["state"], case["detections"]) == ("open", [other]) and row(world, DETECTIONS, id=other)["case_id"] == case_id
     assert [one["detections"] for one in world.cases.queue(world.ann)] == [[other]]
-    assert retention(world).erase(world.sender, other)["state"] == "erased" and not world.media.has(sha256_bytes(content))
+    assert erasing(world).erase(world.sender, other)["state"] == "erased" and not world.media.has(sha256_bytes(content))
 
 
 def test_what_was_erased_may_come_again_and_be_judged_and_never_trains(world: World) -> None:
     detection_id, case_id = world.upload(JPEG + b"one")
-    retention(world).erase(world.sender, detection_id)
+    erasing(world).erase(world.sender, detection_id)
     _, again = world.upload(JPEG + b"one", owner=world.cy)
     assert again == case_id and world.case(case_id)["state"] == "open" and world.case(case_id)["owner_id"] == world.cy.user_id
     assert world.decide(case_id, "fake")["handover"] == ""
@@ -234,7 +240,7 @@ def test_what_was_erased_out_of_training_and_comes_again_is_a_case_like_any_othe
     world.decide(case_id, "fake")
     assert export_reviewed(world.root, world.settings) is not None
     assert mark_ingested(world.root, world.settings, {(sha256_bytes(JPEG), "fake"): "b"}) == 1
-    retention(world).erase(world.sender, detection_id)
+    erasing(world).erase(world.sender, detection_id)
     assert world.upload(JPEG, owner=world.user("other"))[1] == case_id
     world.close()
     address, answer = f"/v1/cases/{case_id}", {"json": {"label": "real"}}
@@ -250,7 +256,7 @@ def test_an_erased_case_on_its_way_to_training_is_taken_back(world: World) -> No
     for one in (kept, case_id):
         world.decide(one, "fake")
     first = export_reviewed(world.root, world.settings)
-    said = retention(world).erase(world.sender, detection_id)
+    said = erasing(world).erase(world.sender, detection_id)
     assert said["training"] == "requested" and kept_detection
     assert [path for path in world.root.rglob("*") if path.is_file() and sha256_bytes(JPEG + b"gone") in path.name] == [], "the copy on its way goes at once"
     second = export_reviewed(world.root, world.settings)
@@ -269,7 +275,7 @@ def test_a_finished_erasure_leaves_nothing_in_the_outbox_and_the_others_are_hand
         world.decide(one, "fake")
     folder = export_reviewed(world.root, world.settings)
     assert folder is not None
-    retention(world).erase(world.sender, detection_id)
+    erasing(world).erase(world.sender, detection_id)
     finish_erasures(world.root, world.database)
     assert row(world, ERASURES)["state"] == "done"
     assert [path for path in world.root.rglob("*") if path.is_file() and sha256_bytes(gone) in path.name] == [] and not folder.exists()
@@ -319,10 +325,10 @@ def test_erasing_reaches_the_batch_its_faces_dvc_and_its_remote(tmp_path: Path) 
 
     places = holding(pictures[0])
     assert any(place.startswith(".dvc/cache") for place in places) and any(place.startswith(".vigil/remote") for place in places)
-    said = Retention(world.database, world.media, world.settings.feedback).erase(world.sender, uploads[0][0], "please")
+    said = erasing(world).erase(world.sender, uploads[0][0], "please")
     assert said["training"] == "requested"
     (done,) = finish_erasures(root, world.database)
-    assert Retention(world.database, world.media, world.settings.feedback).erase(world.sender, uploads[0][0])["training"] == "done"
+    assert erasing(world).erase(world.sender, uploads[0][0])["training"] == "done"
     assert done["training"]["batches"] == [batch] and done["training"]["cached_objects"] >= 3 and done["training"]["remote_objects"] >= 3
     assert holding(pictures[0]) == [] and holding(pictures[1]) != []
     assert not (root / "data" / "faces" / batch).exists() and row(world, ERASURES)["state"] == "done"
@@ -333,7 +339,7 @@ def test_erasing_reaches_the_batch_its_faces_dvc_and_its_remote(tmp_path: Path) 
     again = ingest(root, world.settings, [source(folder)]) if folder.exists() else None
     assert again is None or again.added == 0
     for detection_id, _ in uploads[1:]:
-        Retention(world.database, world.media, world.settings.feedback).erase(world.sender, detection_id)
+        erasing(world).erase(world.sender, detection_id)
     assert len(finish_erasures(root, world.database)) == 2 and batch_states(Journal(root).events())[batch].state == "dropped"
     world.close()
 
@@ -357,7 +363,7 @@ def test_what_was_erased_after_it_was_ingested_and_before_the_outbox_was_closed_
     assert folder is not None
     (batch,) = ingest(root, world.settings, [source(folder)]).batches
     dvc_add(root, [root / "data" / "raw" / batch])
-    assert retention(world).erase(world.sender, detection_id)["training"] == "requested"
+    assert erasing(world).erase(world.sender, detection_id)["training"] == "requested"
     assert mark_ingested(root, world.settings, {(sha256_bytes(content), "real"): batch}) == 0
     (done,) = finish_erasures(root, world.database)
     assert done["training"]["batches"] == [batch] and world.cases.counts()["to_be_handed_over"] == 0

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from feedback.erasing import Erasing
 from feedback.learned import FOLDER
-from feedback.retention import Retention
 from flows.cycle import _one_cycle, conclude, keep_candidate, settle_batches
 from flows.health import examine
 from flows.opening import drawn_forgers, open_new_cycle, place_models, waiting_forgers
@@ -142,7 +142,7 @@ def test_the_only_source_is_passed_over_too_where_it_cannot_be_understood_and_er
     world.decide(case, "real")
     with lease(root, "retrain"):
         take_in.fn(root, world.settings, [])
-        assert Retention(world.database, world.media, world.settings.feedback).erase(world.sender, detection)["training"] == "requested"
+        assert Erasing(world.database, world.media).erase(world.sender, detection)["training"] == "requested"
         bad.mkdir()
         (bad / "labels.csv").write_text("path,label\na.jpg,1\n")
         taken = take_in.fn(root, world.settings, [SourceSettings(name="bad", path=str(bad))])
@@ -184,7 +184,7 @@ def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path
         (batch,) = batch_states(journal.events())
         write_json(root / "reports" / "validate" / f"{batch}.json", {"batch": batch, "success": True, "expectations": []})
         cycle = open_new_cycle(root, journal, settings, make_plan(journal.events(), settings), Start("person", "a person asked"))
-    assert Retention(world.database, world.media, settings.feedback).erase(world.sender, detection)["training"] == "requested"
+    assert Erasing(world.database, world.media).erase(world.sender, detection)["training"] == "requested"
     said = render_erased(erase(root, settings, [], "ana", "asked to"))
     assert said == "1 erasures wait for the end of the cycle that was begun. Next: vigil retrain"
 

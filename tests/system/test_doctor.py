@@ -52,7 +52,7 @@ THREE_RUNS = """
     prepare_environment(root)
     from prefect import flow, get_client
     from prefect.states import Running
-    from flows.health import end_what_was_left
+    from flows.leftovers import end_what_was_left
     from workspace.lease import lease
     from workspace.settings import load_settings
 

@@ -8,7 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows import publish
-from flows.health import examine, left_behind
+from flows.health import examine
+from flows.leftovers import left_behind
 from tests.feedback import databases
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.deciding import roll_back

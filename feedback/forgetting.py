@@ -1,0 +1,88 @@
+"""What was erased in the service, taken out of the training data between two cycles: see feedback/erasing.py, and workspace/forgetting.py for how."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+
+from feedback import audit
+from feedback.database import Database, exists, now
+from feedback.erasing import ELSEWHERE
+from feedback.learned import CANNOT, joined, learned_by, learned_from, remember_all
+from feedback.retention import WHO
+from feedback.tables import ERASURES, OUTBOX
+from workspace.forgetting import Forgotten, batches_with, forget
+from workspace.journal import Journal
+from workspace.settings import Settings
+
+
+def erasures_waiting(root: Path, settings: Settings) -> int:
+    """How many files were erased and are yet to be taken out of the training data; cheap."""
+    if not exists(root, settings):
+        return 0
+    with closing(Database(root, settings)) as database, database.read() as connection:
+        return connection.execute(select(func.count()).select_from(ERASURES).where(ERASURES.c.state == "requested")).scalar_one()
+
+
+def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict[str, Any]]:
+    """Take what was erased out of the workspace's training data; returns what was done, a row a file. The caller holds the lease.
+
+    Between cycles only: a cycle that was begun ends as it began. Safe to repeat. What was packed anew goes to the remote; where that is
+    out of reach it raises DataError, and the erasures stay requested.
+    """
+    from workspace.remote import send_missing
+    from workspace.repository import commit_journal
+    from workspace.state import open_cycle
+
+    if open_cycle(Journal(root).events()) is not None:
+        return []
+    with database.read() as connection:
+        asked = [dict(row) for row in connection.execute(select(ERASURES).where(ERASURES.c.state == "requested").order_by(ERASURES.c.sha256)).mappings()]
+    if not asked:
+        return []
+    case_of = {row["sha256"]: "" if row["detail"].get("everywhere") else str(row["detail"].get("case_id") or "-") for row in asked}
+    remember_all(root, fetch=True)  # before the training tables go that name one of them
+    learned = learned_from(root, [row["sha256"] for row in asked])
+    forgotten = forget(root, case_of, who)
+    _journal(root, [row for row in asked if row["sha256"] in forgotten.samples], forgotten)
+    commit_journal(root, f"Erased {len(asked)} files on request")
+    if forgotten.samples:
+        send_missing(root)
+    elsewhere = {row["sha256"]: _in_no_batch(root, row["sha256"]) for row in asked if row["sha256"] not in forgotten.samples}  # reads many files
+    done = []
+    with database.write() as connection:
+        for row in asked:
+            case_id = str(row["detail"].get("case_id") or "")
+            models = joined(row["detail"].get("models", []), learned_by(root, case_id), learned[row["sha256"]])
+            found = row["sha256"] in forgotten.samples
+            mine = {"samples": [row["sha256"]], "kept_in": forgotten.kept_in.get(row["sha256"], [])}
+            training = {**forgotten.as_dict(), **mine} if found else elsewhere[row["sha256"]]
+            detail = {**row["detail"], "training": training, "models": models}
+            detail["cannot"] = CANNOT if models else ""
+            same = (ERASURES.c.sha256 == row["sha256"]) & (ERASURES.c.requested_at == row["requested_at"])
+            connection.execute(update(ERASURES).where(same).values(state="done", done_at=now(), detail=detail))
+            # Handed over, and erased before the hand-over was closed: never ingested, or ingested and out again.
+            connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case_id, OUTBOX.c.state == "exported"))
+            told = {"training": training, "models": models}
+            audit.append(connection, who, "erasure.done", f"media:{row['sha256']}", told)
+            done.append({"sha256": row["sha256"], **told})
+    return done
+
+
+def _journal(root: Path, rows: Iterable[Mapping[str, Any]], forgotten: Forgotten) -> None:
+    """One line a sample and request, for everybody who has the workspace but not the service's database."""
+    for row in rows:
+        asked = {"sample_id": row["sha256"], "requested_at": row["requested_at"]}
+        fields = {**asked, "batches": forgotten.batches, "tags": forgotten.tags, "who": row["requested_by"], "why": row["why"]}
+        Journal(root).append_if(
+            lambda events, asked=asked, fields=fields: (  # type: ignore[misc]
+                None if any(one.kind == "erased" and asked.items() <= one.fields.items() for one in events) else ("erased", fields)
+            )
+        )
+
+
+def _in_no_batch(root: Path, sha256: str) -> str:
+    kept_in = sorted(batches_with(root, sha256))
+    return ELSEWHERE.format(batches=", ".join(kept_in), sha256=sha256) if kept_in else "it was in no batch"
