@@ -39,6 +39,10 @@ class StoreSilent(DataError):
     """The store cannot be reached, or refuses; that says nothing about the file."""
 
 
+class Hindered(DataError):
+    """The machine stood in the way, as where its disk is full; that says nothing about the file."""
+
+
 def derived_name(detection_id: str, what: str) -> str:
     """The file of what was made for one detection: of the same upload, another mode or policy shows other clips."""
     return f"{detection_id}-{what}"

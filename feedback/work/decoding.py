@@ -3,6 +3,7 @@
 A child process has bounded memory, processor time and files, no network (where the system lets an ordinary user take it
 away), no secrets in its environment, and speaks a plain format back: one JSON line, then raw pixels. It is never sent or believed a
 pickle. A child that hangs, crashes or eats its memory is ended, and another takes its place; the file that did it gets a reason.
+One that is ended from outside, as by a machine short of memory, says nothing about its file.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import logging
 import math
 import os
 import resource
+import signal
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,10 +37,19 @@ DYING_SECONDS = 2  # for a child that said something impossible to end by itself
 LONGEST_HEADER = 4 << 20
 MOST_CLIPS, MOST_BYTES = 4096, 2 << 30  # of one file, whatever a child says
 PICTURE_PX = 640  # longer side of the preview
+OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # no file makes the process that opens it die of one of these
 
 
 class ChildFailed(Exception):
     """The child could not finish this file; the message is the reason for its verdict `none`."""
+
+
+class ChildKilled(ChildFailed):
+    """Somebody else ended the child: the machine, which was short of memory, or a person. Another try may end well."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"the process that opened it was ended from outside (signal {number})")
+        self.number = number
 
 
 @dataclass(slots=True)
@@ -70,7 +81,7 @@ class Decoders:
         self._free.put_nowait(child or await self._spawn())
 
     async def open(self, path: Path, faces: FaceSettings) -> Opened:
-        """The clips of a file. Raises ChildFailed where a limit was hit or the child died."""
+        """The clips of a file. Raises ChildFailed where a limit was hit or the child died, ChildKilled where it was ended from outside."""
         child = await self._free.get()
         keep: _Child | None = None
         try:
@@ -81,7 +92,10 @@ class Decoders:
                 raise ChildFailed(f"opening it took longer than {self.settings.decode_seconds} s") from None
             except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionError, ValueError, KeyError, TypeError) as problem:
                 code = await self._ended(child)
-                raise ChildFailed(f"opening it ended the process that did so ({code}): damaged, or too large for its memory") from problem
+                if code is not None and -code in OUTSIDE:
+                    raise ChildKilled(-code) from problem
+                how = "it said nothing sensible" if code is None else f"signal {-code}" if code < 0 else f"code {code}"
+                raise ChildFailed(f"opening it ended the process that did so ({how}): damaged, or too large for its memory") from problem
             child.files += 1
             keep = child if child.files < FILES_A_CHILD else None
             return opened
@@ -124,11 +138,11 @@ class Decoders:
             raise asyncio.IncompleteReadError(b"", None)
         return await _read(json.loads(line), stdout, faces.size_px)
 
-    async def _ended(self, child: _Child) -> str:
+    async def _ended(self, child: _Child) -> int | None:
+        """How a child ended that was not ended here: minus the signal, or its code; None for one that lives on."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(child.process.wait(), DYING_SECONDS)
-        code = child.process.returncode
-        return "it said nothing sensible" if code is None else f"signal {-code}" if code < 0 else f"code {code}"
+        return child.process.returncode
 
     async def _end(self, child: _Child) -> None:
         if child.process.returncode is None:

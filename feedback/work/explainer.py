@@ -3,8 +3,8 @@
     python -P -m feedback.work.explainer --workspace ROOT [--model-dir DIR]
 
 A line {"id": detection} on stdin gives a line {"id", "explanation"} or {"id", "error"} on stdout; it ends when stdin does. `silent` beside an
-error: the store of the media, or the database, did not answer, which says nothing about the file. The file is opened as the worker opens it, in
-a process of its own under limits, and judged by the model that made the verdict.
+error: the store of the media, or the database, did not answer, or the machine stood in the way, which says nothing about the file. The file is
+opened as the worker opens it, in a process of its own under limits, and judged by the model that made the verdict.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from feedback import audit
 from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
-from feedback.keep import MediaStore, StoreSilent, derived_name
+from feedback.keep import Hindered, MediaStore, StoreSilent, derived_name
 from feedback.log import start_log
 from feedback.secret import load_secret
 from feedback.webhooks import Webhooks
-from feedback.work.decoding import ChildFailed, Decoders, Opened
+from feedback.work.decoding import ChildFailed, ChildKilled, Decoders, Opened
 from feedback.work.judging import bound_of, faces_of
 from feedback.work.worker import SHOWN_FRAMES, webp
 from workspace.errors import DatabaseSilent, ModelFileError, VigilError
@@ -38,6 +38,7 @@ from workspace.settings import Settings, load_settings
 if TYPE_CHECKING:
     from model.explain import ClipExplanation
 
+LOG = logging.getLogger("vigil.work")
 STRENGTH = 0.65  # of the heat's colour where it is strongest
 
 
@@ -71,6 +72,9 @@ class Explainer:
         try:
             with self.media.local(row["sha256"]) as path:
                 opened = await self.decoders.open(path, faces_of(card, bound))
+        except ChildKilled as problem:
+            LOG.warning("detection %s: %s", row["id"], problem)
+            raise Hindered("The file could not be opened again.", why=str(problem), next_step="Ask again.") from problem
         except ChildFailed as problem:
             raise VigilError("The file could not be opened again.", why=str(problem), next_step="Send it anew.") from problem
         page, made = await asyncio.to_thread(self._make, folder, row, opened)
@@ -156,12 +160,12 @@ async def answer_lines(explainer: Explainer) -> None:
         detection_id = str(json.loads(line).get("id"))
         try:
             answer: dict[str, Any] = {"id": detection_id, "explanation": await explainer.explain(detection_id)}
-        except (StoreSilent, DatabaseSilent) as problem:
+        except (StoreSilent, DatabaseSilent, Hindered) as problem:
             answer = {"id": detection_id, "error": problem.why, "silent": type(problem).__name__}
         except VigilError as problem:
             answer = {"id": detection_id, "error": problem.why}
         except Exception as problem:  # one file's trouble is not the next one's
-            logging.getLogger("vigil.work").error("detection %s: %r", detection_id, problem)
+            LOG.error("detection %s: %r", detection_id, problem)
             answer = {"id": detection_id, "error": "it failed; the service's log says how"}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

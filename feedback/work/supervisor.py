@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.forever import forever
-from feedback.keep import StoreSilent
+from feedback.keep import Hindered, StoreSilent
 from workspace.errors import DatabaseSilent, VigilError, WorkspaceError
 from workspace.settings import Settings
 
@@ -74,7 +74,7 @@ class Workers:
     async def explain(self, detection_id: str) -> dict[str, Any]:
         """The explanation of a verdict, from the explainer. Raises WorkspaceError with its reason, or where it takes too long.
 
-        StoreSilent or DatabaseSilent where one of these did not answer it: another try may help.
+        StoreSilent or DatabaseSilent where one of these did not answer it, Hindered where the machine stood in the way: another try may help.
         """
         async with self._explaining:
             if self._idle is not None:
@@ -163,7 +163,7 @@ class Workers:
 def refusal(answer: dict[str, Any]) -> VigilError:
     """What an `error` of the explainer is to who asked: final, or where something was silent one to ask again about, as for every other request."""
     what, again = "The explanation could not be made.", "Ask again; the verdict stands without it."
-    for kind in (StoreSilent, DatabaseSilent):
+    for kind in (StoreSilent, DatabaseSilent, Hindered):
         if answer.get("silent") == kind.__name__:
             return kind(what, why=answer["error"], next_step=again)
     return WorkspaceError(what, why=answer["error"], next_step="The verdict stands without it.")

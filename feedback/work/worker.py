@@ -35,7 +35,7 @@ from feedback.secret import load_secret
 from feedback.serving import Served, Serving
 from feedback.webhooks import Webhooks
 from feedback.work.batching import Batcher
-from feedback.work.decoding import ChildFailed, Decoders, Opened
+from feedback.work.decoding import ChildFailed, ChildKilled, Decoders, Opened
 from feedback.work.judging import answer_of, bound_of, case_reason, faces_of, no_verdict
 from model.inference import most_telling
 from workspace.errors import DatabaseSilent, VigilError
@@ -47,6 +47,10 @@ LOG = logging.getLogger("vigil.work")
 POLL_SECONDS = 1.0
 OPENED, SCORED = 0.6, 0.9  # how far a job is
 SHOWN_FRAMES = 30  # of the clip that speaks most, kept for the timeline
+KILLED = (
+    "the process that opened it was ended from outside {attempts} times (signal {number}), as where the machine is short of memory: whether anything is wrong "
+    "with the file is not known"
+)
 
 
 class Worker:
@@ -162,7 +166,7 @@ class Worker:
         why = f"{silent.what} {silent.why}" if silent else f"there is no room on the disk: {problem}" if is_no_room(problem) else ""
         if why:
             LOG.warning("detection %s goes back to the queue: %s", detection_id, why)
-        else:
+        elif not isinstance(problem, ChildKilled):  # that was told as it came
             LOG.error("detection %s: %r", detection_id, problem)
         put_down = self.detections.give_back if why else self.detections.let_go
         while True:
@@ -189,6 +193,12 @@ class Worker:
                     self.opening -= 1
         except MediaMissing as problem:
             return no_verdict(f"{problem.what} {problem.why}", model, bound)
+        except ChildKilled as problem:  # it counts as where the worker itself is killed: the next attempt is alone, and there are so many
+            most = self.settings.feedback.workers.max_attempts
+            LOG.warning("detection %s, attempt %d of %d: %s", row["id"], row["attempts"], most, problem)
+            if row["attempts"] < most:
+                raise
+            return no_verdict(KILLED.format(attempts=row["attempts"], number=problem.number), model, bound)
         except ChildFailed as problem:
             return no_verdict(str(problem), model, bound)
         self._at(row["id"], OPENED)

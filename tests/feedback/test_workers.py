@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,62 @@ def test_the_service_says_while_its_worker_is_away_and_takes_uploads_all_the_sam
     finally:
         worker.resume()
     wait_for(lambda: shared.client.get(f"/v1/detections/{answer.json()['id']}").json(), lambda row: row["state"] == "done", shared.log)
+
+
+@pytest.mark.parametrize(("kills", "verdict"), [(1, "uncertain"), (3, "none")])
+def test_a_reader_that_somebody_ends_costs_its_file_an_attempt_and_no_more(
+    root: Path, models: tuple[Path, Path], picture: bytes, kills: int, verdict: str
+) -> None:
+    """One kill by a machine short of memory was the last word on a sound file: `none`, said to be damaged, deleted where nothing is kept; no log."""
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params.setdefault("feedback", {})["workers"] = {"lease_seconds": 1, "max_attempts": 3, "decoders": 1}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    with running(root, "--model-dir", str(models[0])) as service:
+        service.until_ready()
+        reader = wait_for(lambda: processes(service).get("decoding"), bool, service.log)
+        wait_for(
+            lambda: service.detect(picture + b"\0").json()["state"], lambda state: state == "done", service.log
+        )  # it has begun, and waits for the next file
+        reader.suspend()
+        sent = service.detect(picture, wait=0).json()["id"]
+        for number in range(1, kills + 1):
+            wait_for(lambda: service.client.get(f"/v1/detections/{sent}").json()["state"], lambda state: state == "running", service.log)
+            found = wait_for(lambda: processes(service).get("decoding"), bool, service.log)
+            os.kill(found.pid, signal.SIGKILL)
+            told = f"detection {sent}, attempt {number} of 3: the process that opened it was ended from outside (signal 9)"
+            wait_for(lambda told=told: service.log.read_text(), lambda text, told=told: told in text, service.log)
+        done = wait_for(lambda: service.client.get(f"/v1/detections/{sent}").json(), lambda row: row["state"] == "done", service.log)
+        log = service.log.read_text()
+    assert done["verdict"] == verdict and log.count(f"detection {sent}, attempt") == kills
+    assert [line for line in log.splitlines() if sent in line and "WARNING" not in line] == [], log
+    if verdict == "none":
+        assert done["reason"].startswith("the process that opened it was ended from outside 3 times (signal 9)") and "damaged" not in done["reason"]
+
+
+def test_an_explanation_whose_reader_somebody_ends_may_be_asked_for_again(shared: Service, clip: bytes) -> None:
+    verdict = shared.detect(clip + b"\0\0").json()
+    page = f"/v1/detections/{verdict['id']}/explanation"
+    if "explainer" in processes(shared):  # one that has explained has a reader that waits
+        os.kill(processes(shared)["explainer"].pid, signal.SIGKILL)
+    known = {child.pid for child in psutil.Process(shared.process.pid).children(recursive=True)}
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.append(shared.client.get(page, timeout=120)))
+    asking.start()
+    reader = wait_for(lambda: new_reader(shared, known), bool, shared.log)
+    os.kill(reader, signal.SIGKILL)
+    asking.join()
+    assert (answers[0].status_code, answers[0].headers.get("retry-after")) == (503, "30"), answers[0].text
+    assert "ended from outside (signal 9)" in answers[0].json()["detail"]
+    assert shared.client.get(page, timeout=120).status_code == 200
+
+
+def new_reader(service: Service, known: set[int]) -> int | None:
+    """A process that opens media and was not known before."""
+    for child in psutil.Process(service.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.pid not in known and "feedback.work.decoding" in child.cmdline():
+                return child.pid
+    return None
 
 
 def test_an_explanation_is_made_once_by_a_process_that_may_die(shared: Service, clip: bytes) -> None:
