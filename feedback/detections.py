@@ -118,15 +118,24 @@ class Detections:
     def remove_unkept(self, hashes: Iterable[str]) -> None:
         """Delete stored files that no row says are kept: what was stored and then refused, or was erased before. Again is harmless.
 
-        Where database or store do not answer, the files are noted and go with the leftovers.
+        Where database or store do not answer, or the disk is closed to writing, the files are noted, if that can be, and go with the leftovers.
         """
         wanted = list(hashes)
         try:
             self._remove_unkept(wanted)
         except (DatabaseSilent, StoreSilent) as problem:
             LOG.warning("%d files are looked at again later: %s %s", len(wanted), problem.what, problem.why)
-            for sha256 in wanted:
+            self._note(wanted)
+        except OSError as problem:
+            LOG.warning("%d files are looked at again later: %s", len(wanted), problem)
+            self._note(wanted)
+
+    def _note(self, hashes: Iterable[str]) -> None:
+        for sha256 in hashes:
+            try:
                 self.media.remember(sha256)
+            except OSError as problem:
+                LOG.warning("%s, which may be kept without a row, could not be noted: %s", sha256[:12], problem)
 
     def _remove_unkept(self, hashes: Sequence[str]) -> None:
         with self.database.read() as connection:

@@ -10,9 +10,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from workspace.errors import VigilError
+from workspace.files import is_no_room
 
 LOG = logging.getLogger("vigil.serve")
 MEDIA_TYPE = "application/problem+json"
+NO_ROOM_SECONDS = 30
 
 
 class Problem(Exception):
@@ -61,6 +63,15 @@ def install_problem_handlers(app: FastAPI) -> None:
     async def failed(_: Request, problem: VigilError) -> JSONResponse:
         LOG.error("%s", problem)
         return problem_response(500, f"{problem.what} {problem.why}", problem.next_step)
+
+    @app.exception_handler(OSError)
+    async def no_room(request: Request, problem: OSError) -> JSONResponse:
+        """Wherever a write met a full disk, or one closed to writing, it may be told again later; what it was writing nobody was promised."""
+        if not is_no_room(problem):
+            raise problem
+        LOG.warning("%s %s: there is no room on the disk: %s", request.method, request.url.path, problem)
+        headers = {"Retry-After": str(NO_ROOM_SECONDS), "Connection": "close"}  # a part of the request may not have been read
+        return problem_response(503, "There is no room on the disk of the service now.", "Send it again later.", headers)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, problem: Exception) -> JSONResponse:

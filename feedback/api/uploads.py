@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -23,7 +23,7 @@ from starlette.types import Message
 from feedback.api.problems import Problem
 from feedback.keep import UPLOADS
 from workspace.errors import first_few
-from workspace.files import is_no_room, private_folder
+from workspace.files import private_folder
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 FORM_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around the file
 DRAIN_BYTES = 64 << 20  # read and thrown away after a refusal, so that an ordinary client sees the 413 and not a reset connection
 IDLE_SECONDS, GRACE_SECONDS, SLOWEST_BYTES_A_SECOND = 30.0, 60.0, 1000  # a sender that trickles holds a connection and a file
-NO_ROOM_SECONDS = 30
 OTHERS_TOLD = 5
 LONGEST_BOUNDARY = 70
 FIELDS, LONGEST_FIELD = ("policy", "mode"), 64
@@ -67,10 +66,11 @@ async def received(request: Request, root: Path, max_bytes: int, most_files: int
         boundary = _boundary(request, _HOW if most_files == 1 else _HOW_MANY)
         if _declared_bytes(request) > (max_bytes + FORM_OVERHEAD_BYTES) * most_files:
             raise _too_large(max_bytes)
-    except Problem:
+        folder = private_folder(root / UPLOADS)
+    except (Problem, OSError):
         await body.drain()
         raise
-    form = _Form(boundary, private_folder(root / UPLOADS), max_bytes, most_files)
+    form = _Form(boundary, folder, max_bytes, most_files)
     try:
         await _read(body, form, (max_bytes + FORM_OVERHEAD_BYTES) * most_files)
         files = [Upload(part.path, part.digest.hexdigest(), part.size_bytes, clean_file_name(part.name)) for part in form.parts]
@@ -81,7 +81,8 @@ async def received(request: Request, root: Path, max_bytes: int, most_files: int
     finally:
         form.close()
         for part in form.parts:
-            part.path.unlink(missing_ok=True)
+            with suppress(OSError):  # as where the disk was closed to writing meanwhile: it goes with the leftovers
+                part.path.unlink(missing_ok=True)
 
 
 def clean_file_name(name: str) -> str:
@@ -129,7 +130,8 @@ class _Form:
     def close(self) -> None:
         """Close what a broken-off request left open."""
         for part in self.parts:
-            part.handle.close()
+            with suppress(OSError):  # what is left of it finds no room on the disk; nobody wants it any more
+                part.handle.close()
 
     def _part_begin(self) -> None:
         self._part, self._field, self._content, self._disposition = None, "", b"", b""
@@ -179,13 +181,7 @@ class _Form:
         if part.size_bytes > self.max_bytes:
             raise _too_large(self.max_bytes)
         part.digest.update(data[start:end])
-        try:
-            part.handle.write(data[start:end])
-        except OSError as problem:
-            if not is_no_room(problem):
-                raise
-            told = "There is no room for uploads now."
-            raise Problem(503, told, next_step="Send it again later.", retry_after_seconds=NO_ROOM_SECONDS, close=True) from problem
+        part.handle.write(data[start:end])
 
     def _end(self) -> None:
         self.ended = True
@@ -203,7 +199,7 @@ async def _read(body: "_Body", form: _Form, most_bytes: int) -> None:
     except FormParserError as problem:
         await body.drain()
         raise Problem(400, f"The multipart body cannot be read: {problem}", next_step=_HOW, close=True) from problem
-    except Problem:
+    except (Problem, OSError):
         await body.drain()
         raise
     if not form.ended:

@@ -31,7 +31,7 @@ from feedback.work.decoding import ChildFailed, ChildKilled, Decoders, Opened
 from feedback.work.judging import bound_of, faces_of
 from feedback.work.worker import SHOWN_FRAMES, webp
 from workspace.errors import DatabaseSilent, ModelFileError, VigilError
-from workspace.files import read_json, sha256_bytes, write_json
+from workspace.files import is_no_room, read_json, sha256_bytes, write_json
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
 
@@ -165,8 +165,12 @@ async def answer_lines(explainer: Explainer) -> None:
         except VigilError as problem:
             answer = {"id": detection_id, "error": problem.why}
         except Exception as problem:  # one file's trouble is not the next one's
-            LOG.error("detection %s: %r", detection_id, problem)
-            answer = {"id": detection_id, "error": "it failed; the service's log says how"}
+            if is_no_room(problem):
+                LOG.warning("detection %s: there is no room on the disk: %s", detection_id, problem)
+                answer = {"id": detection_id, "error": "there is no room on the disk of the service now", "silent": Hindered.__name__}
+            else:
+                LOG.error("detection %s: %r", detection_id, problem)
+                answer = {"id": detection_id, "error": "it failed; the service's log says how"}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
     await explainer.decoders.stop()

@@ -214,12 +214,12 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def running(root: Path, *more: str, python: tuple[str, ...] = ()) -> Iterator[Service]:
-    """The service of `root` as a process; ended afterwards whatever happens."""
+def running(root: Path, *more: str, python: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> Iterator[Service]:
+    """The service of `root` as a process, in which the words `before` end; ended afterwards whatever happens."""
     ready, log = root.parent / f"ready-{time.monotonic_ns()}.json", root.parent / "service.log"
     people = {} if "--probe" in more else people_of(root)
     with open(log, "ab") as output:
-        process = subprocess.Popen([sys.executable, *python, *command(root, ready, *more)], cwd=root, env=environment(), stdout=output, stderr=output)
+        process = subprocess.Popen([*before, sys.executable, *python, *command(root, ready, *more)], cwd=root, env=environment(), stdout=output, stderr=output)
     try:
         wait_for(lambda: ready.exists() or process.poll() is not None, bool, log)
         assert process.poll() is None, log.read_text()
