@@ -34,7 +34,7 @@ class Champion:
     version: int
     origin: str  # registry | journal
     settled: bool
-    note: str = ""
+    note: str = ""  # why the registry did not say so itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,10 @@ class NoChampion:
 
 
 async def ask(root: Path) -> Champion | NoChampion:
-    """The registry's champion for workspace `root`. Raises RegistryUnavailable when the question itself fails."""
+    """The registry's champion for workspace `root`.
+
+    Raises RegistryUnavailable when the question itself fails, another VigilError where the model cannot be had.
+    """
     if await asyncio.to_thread(_never_promoted, root):
         return NoChampion(**NONE_YET)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")]))}
@@ -68,7 +71,7 @@ async def ask(root: Path) -> Champion | NoChampion:
         raise _no_answer(f"the question ended with code {process.returncode}: {last[0]}")
     answer = json.loads(lines[-1])
     if "failed" in answer:
-        raise RegistryUnavailable(**answer["failed"])
+        raise VigilError(**answer["failed"])
     if "none" in answer:
         return NoChampion(**answer["none"])
     return Champion(**{**answer["model"], "path": Path(answer["model"]["path"])})
@@ -98,7 +101,7 @@ def look(root: Path) -> dict[str, Any]:
 
         path, origin, note = serving_model(root, settings), "registry", ""
     except RegistryUnavailable as problem:
-        path, origin, note = root / leading.path, "journal", f"{problem.what} {problem.why}"
+        path, origin, note = root / leading.path, "journal", f"{problem.why.rstrip('.')}. {problem.next_step}"
     card = load_card(path)
     versions = {model.model_sha256: model.version for model in promoted(events).values()}
     return {

@@ -324,9 +324,9 @@ class Service:
 
     # -- models, charts -------------------------------------------------------------------------------------------------------
     def models(self, actor: Actor) -> dict[str, Any]:
-        """Which model answers, which came before, every cycle's decision and figures."""
+        """Which model answers, why it may not be the one that leads, which came before, every cycle's decision and figures."""
         authorize(actor, "model.read")
-        return {"serving": self.serving(), "reload_problem": self.workers.reload_problem if self.workers else "", **models_page.models(self.root)}
+        return {"serving": self.serving(), **(self.workers.problems if self.workers else {}), **models_page.models(self.root)}
 
     def serving(self) -> dict[str, Any] | None:
         """What answers now; None until a model has. For anybody: /readyz shows it."""

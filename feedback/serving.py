@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 
 from feedback.champion import NoChampion, ask
+from feedback.wording import without_root
 from model.card import operating_points
 from model.inference import Engine
 from model.shipped import STARTER, has_starter
-from workspace.errors import JournalError, ModelFileError, VigilError
+from workspace.errors import JournalError, ModelFileError, RegistryUnavailable, VigilError
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.serve")
 JOURNAL = "journal.jsonl"
+PROBLEMS = ("reload_problem", "registry_problem")  # of Serving, as they are told
 GOLDEN_FRAMES = 4
 LONGEST_WAIT_SECONDS = 60.0  # between two questions while registry and journal disagree
 
@@ -53,13 +55,17 @@ class Served:
 
 
 class Serving:
-    """Holds the current model of one service. `current` is None until one has answered; then `why` and `next_step` say what is missing."""
+    """Holds the current model of one service. `current` is None until one has answered; then `why` and `next_step` say what is missing.
+
+    `reload_problem`: why another model may answer than leads, and what to do. `registry_problem`: the journal says which model leads, for the registry does
+    not answer. Each is '' where all is well; no path of the server is in them, nor in `why`.
+    """
 
     def __init__(self, root: Path, settings: Settings, model_dir: Path | None = None) -> None:
         self.root, self.settings, self.model_dir = root, settings, model_dir
         self.current: Served | None = None
         self.why, self.next_step = "the model is still being loaded", "Ask again in a few seconds."
-        self.reload_problem = ""
+        self.reload_problem = self.registry_problem = ""
         self.tried = asyncio.Event()  # the first attempt to load a model has ended, well or not
 
     async def watch(self) -> None:
@@ -83,7 +89,7 @@ class Serving:
         try:
             self.current = await asyncio.to_thread(self._load, model_dir, "", "", 0, "directory")
         except Exception as problem:
-            self._failed(problem)
+            self._failed("the model could not be loaded", problem)
         self.tried.set()
 
     async def _follow_champion(self) -> bool:
@@ -91,34 +97,49 @@ class Serving:
         try:
             champion = await ask(self.root)
             if isinstance(champion, NoChampion):
-                self.reload_problem = ""
+                self.reload_problem = self.registry_problem = ""
                 if self.current is None and has_starter():
                     self.current = await asyncio.to_thread(self._load, STARTER, "", "", 0, "starter")
                     LOG.warning("%s: the starter model answers until then", champion.why)
                 elif self.current is None:
                     self.why, self.next_step = champion.why, champion.next_step
                 return True
+            self._noted(champion.note)
             if self.current is None or champion.model_sha256 != self.current.model_sha256:
                 self.current = await asyncio.to_thread(
                     self._load, champion.path, champion.model_sha256, champion.cycle, champion.version, champion.origin
                 )  # the one assignment that swaps; requests in flight keep the engine they hold
                 LOG.info("serving model %s of cycle %s", self.current.engine.model_id, self.current.cycle or "(none)")
-            self.reload_problem = champion.note
+            self.reload_problem = ""
             return champion.settled
+        except RegistryUnavailable as problem:
+            self._failed("it could not be asked which model leads", problem)
         except Exception as problem:
-            self._failed(problem)
-            return False
+            self._failed("the champion could not be loaded", problem)
+        return False
 
-    def _failed(self, problem: Exception) -> None:
-        if isinstance(problem, VigilError):
-            why, next_step = f"{problem.what} {problem.why}", problem.next_step
+    def _failed(self, what: str, problem: Exception) -> None:
+        """Tell what failed, what goes on, why, and what to do: in the log, and to whoever asks."""
+        if isinstance(problem, VigilError):  # that nothing was changed is true, and reads as if there were no fault
+            why, next_step = f"{problem.what.replace(' Nothing was changed.', '')} {problem.why}", problem.next_step
         else:
-            why, next_step = f"the model could not be loaded: {problem!r}", "Run `vigil doctor`."
-        if why != self.reload_problem:
-            LOG.error("%s", why)
-        self.reload_problem = why
+            why, next_step = repr(problem), "Run `vigil doctor`."
+        why, next_step = (without_root(text, self.root, self.model_dir).rstrip(".") for text in (why, next_step))
         if self.current is None:
-            self.why, self.next_step = why, next_step
+            self.why, self.next_step = f"{what}: {why}", f"{next_step}."
+        answers = "" if self.current is None else f"; {self.current.model_sha256[:12]} of {self.current.cycle or self.current.origin} still answers"
+        told = f"{what[0].upper()}{what[1:]}{answers}: {why}. {next_step}."
+        if told != self.reload_problem:
+            LOG.error("%s", told)
+        self.reload_problem = told
+
+    def _noted(self, why: str) -> None:
+        """Tell, once, that the registry does not answer, and that it does again: the right model answers meanwhile."""
+        if why and not self.registry_problem:
+            LOG.warning("the model registry does not answer, so the journal says which model leads: %s", why)
+        if self.registry_problem and not why:
+            LOG.info("the model registry answers again")
+        self.registry_problem = why and without_root(f"The model registry does not answer; the journal says which model leads. {why}", self.root)
 
     def _journal_stamp(self) -> tuple[int, int]:
         try:
@@ -131,7 +152,7 @@ class Serving:
         engine = Engine(path, threads=self.settings.serve.threads)
         if expected_sha256 and engine.card.model_sha256 != expected_sha256:
             raise ModelFileError(
-                "The champion was not loaded; the service keeps what it had.",
+                f"Refused the model in {path}.",
                 why=f"{path.name} holds model {engine.card.model_sha256[:12]}, the champion is {expected_sha256[:12]}",
                 next_step="Restore the model with `vigil doctor --pull`, or run `vigil doctor`.",
             )

@@ -1,7 +1,10 @@
 """What the service says of a verdict, in the same words wherever it is read."""
 
+import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from model.aggregate import band
@@ -35,6 +38,15 @@ def limits_of(detection: Mapping[str, Any]) -> list[str]:
     if detection.get("verdict") == "none":
         said.append("There is no verdict. That says nothing about whether the file is forged.")
     return said
+
+
+def without_root(text: str, root: Path, model_dir: Path | None = None) -> str:
+    """The text with paths of the workspace from there on, and of a model's folder with its name alone: where they lie is not for who asks from outside."""
+    for folder in {root, root.resolve()}:
+        text = re.sub(rf"{re.escape(str(folder))}(?![\w-])", "the workspace", text.replace(f"{folder}{os.sep}", ""))
+    for folder in {model_dir, model_dir.resolve()} if model_dir else ():
+        text = text.replace(f"{folder.parent}{os.sep}", "")
+    return text
 
 
 def band_of(answer: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -27,6 +27,7 @@ from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.serve")
 RETRY_SECONDS = 2
+BEHIND = "The champion could not be loaded, or not be asked for: another model may answer. /v1/models says why, to who has a key."
 ABOUT = """Send an image or a video, get a verdict; say when it is wrong; look at what nobody is sure of.
 
 Programs send `Authorization: Bearer vigil_...`. Every refusal is `application/problem+json` with `detail`, what happened,
@@ -66,8 +67,8 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
         title="Vigil", version="1", description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan, responses=ANYWHERE, generate_unique_id_function=_name
     )  # fmt: skip
     app.state.service, app.state.changes, app.state.callers, app.state.names = service, changes, callers, names
-    install_problem_handlers(app)
-    install_refusals(app)
+    install_problem_handlers(app, root)
+    install_refusals(app, root)
     app.add_middleware(Guard, names=names)
     app.add_middleware(Measured, figures=figures)
 
@@ -81,7 +82,7 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
         """A model has scored its golden clip; else 503 with the reason."""
         if workers.model is None:
             raise Problem(503, f"No model is ready: {workers.why}.", next_step=workers.next_step, retry_after_seconds=RETRY_SECONDS)
-        return json_response({**workers.model, "reload_problem": workers.reload_problem})
+        return json_response({**workers.model, "reload_problem": BEHIND if workers.problems["reload_problem"] else ""})
 
     @app.get("/metrics", tags=["service"], responses={200: {"content": {"text/plain": {}}}, **refusals(401, 429)})
     async def metrics(actor: Annotated[Actor, Depends(callers.actor)]) -> Response:

@@ -5,6 +5,7 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,7 +17,7 @@ from feedback.accounts import AccountRefused
 from feedback.addresses import AddressRefused
 from feedback.api.answers import dumps, json_response
 from feedback.api.guard import SAFE
-from feedback.api.problems import Problem, problem_response
+from feedback.api.problems import Problem, problem_response, told
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate
 from feedback.detections import RETRY_SECONDS, KeyReused, QueueFull
 from feedback.service import Gone, NotFound, Service
@@ -141,7 +142,7 @@ class Door:
         return await asyncio.to_thread(method, *arguments, **more)
 
 
-def install_refusals(app: FastAPI) -> None:
+def install_refusals(app: FastAPI, root: Path) -> None:
     """Turn what the service raises into problem+json."""
 
     def answer(kind: type[Exception], make: Callable[[Any], Response]) -> None:
@@ -173,8 +174,8 @@ def install_refusals(app: FastAPI) -> None:
     answer(TooLate, lambda problem: problem_response(409, str(problem)))
     answer(KeyReused, lambda problem: problem_response(422, "This Idempotency-Key came before with another request.", "Use a new key for a new request."))
     answer(AddressRefused, lambda problem: problem_response(422, str(problem), "The lists are feedback.reference_hosts and feedback.webhook_hosts."))
-    answer(WorkspaceError, lambda problem: problem_response(409, f"{problem.what} {problem.why}", problem.next_step))
-    answer(DataError, lambda problem: problem_response(503, f"{problem.what} {problem.why}", problem.next_step, {"Retry-After": "30"}))
+    answer(WorkspaceError, lambda problem: told(problem, 409, root))
+    answer(DataError, lambda problem: told(problem, 503, root, {"Retry-After": "30"}))
 
 
 async def broken_off(_: Request, __: Exception) -> Response:

@@ -35,7 +35,7 @@ def create_probe(root: Path, settings: Settings, model_dir: Path) -> FastAPI:
 
     app = FastAPI(title="Vigil probe", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.serving = serving
-    install_problem_handlers(app)
+    install_problem_handlers(app, root)
 
     def served() -> Served:
         if serving.current is None:

@@ -2,6 +2,7 @@
 
 import logging
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from feedback.wording import without_root
 from workspace.errors import VigilError
 from workspace.files import is_no_room
 
@@ -41,7 +43,12 @@ def problem_response(status: int, detail: str, next_step: str = "", headers: dic
     return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def install_problem_handlers(app: FastAPI) -> None:
+def told(problem: VigilError, status: int, root: Path, headers: dict[str, str] | None = None) -> JSONResponse:
+    """What happened, why and what to do, but not where on this machine the workspace lies."""
+    return problem_response(status, without_root(f"{problem.what} {problem.why}", root), without_root(problem.next_step, root), headers)
+
+
+def install_problem_handlers(app: FastAPI, root: Path) -> None:
     """Make every failure of `app` answer with problem+json: our own, FastAPI's, Starlette's, and the unexpected."""
 
     @app.exception_handler(Problem)
@@ -62,7 +69,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(VigilError)
     async def failed(_: Request, problem: VigilError) -> JSONResponse:
         LOG.error("%s", problem)
-        return problem_response(500, f"{problem.what} {problem.why}", problem.next_step)
+        return told(problem, 500, root)
 
     @app.exception_handler(OSError)
     async def no_room(request: Request, problem: OSError) -> JSONResponse:

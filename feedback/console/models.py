@@ -25,8 +25,10 @@ def add(service: Service) -> None:
     async def models(view: View) -> None:
         found = await view.ask(service.models)
         tag("h1", "Models")
-        if found["reload_problem"]:
-            tag("p", f"A newer model could not be loaded: {found['reload_problem'].replace('`', '')}", "refused", role="alert")
+        if problem := found.get("reload_problem"):
+            tag("p", problem.replace("`", ""), "refused", role="alert")
+        if problem := found.get("registry_problem"):
+            tag("p", problem.replace("`", ""), "notice", role="status")
         with tag("div", "", "columns columns-3"):
             _serving(service, view, found)
             _one("Challenger", found["challenger"], "No model was held back in the newest cycle.")

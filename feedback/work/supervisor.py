@@ -33,7 +33,7 @@ class Workers:
         self.root, self.settings, self.model_dir, self.on_change = root, settings, model_dir, on_change
         self.model: dict[str, Any] | None = None
         self.why, self.next_step = "the model is still being loaded", "Ask again in a few seconds."
-        self.reload_problem = ""
+        self.problems = {"reload_problem": "", "registry_problem": ""}  # see Serving
         self.restarts = 0
         self._worker: asyncio.subprocess.Process | None = None
         self._explainer: asyncio.subprocess.Process | None = None
@@ -116,7 +116,7 @@ class Workers:
 
     def _said(self, message: dict[str, Any]) -> None:
         if "model" in message:
-            self.model, self.reload_problem = message["model"], message.get("reload_problem", "")
+            self.model, self.problems = message["model"], {name: message.get(name, "") for name in self.problems}
             self.why, self.next_step = message.get("why", ""), message.get("next_step", "")
         self.on_change(message)
 

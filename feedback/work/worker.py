@@ -32,7 +32,7 @@ from feedback.keep import MediaMissing, MediaStore, StoreSilent, derived_name
 from feedback.log import start_log
 from feedback.policies import Bound
 from feedback.secret import load_secret
-from feedback.serving import Served, Serving
+from feedback.serving import PROBLEMS, Served, Serving
 from feedback.webhooks import Webhooks
 from feedback.work.batching import Batcher
 from feedback.work.decoding import ChildFailed, ChildKilled, Decoders, Opened
@@ -238,12 +238,12 @@ class Worker:
         told: Any = None
         await self.serving.tried.wait()
         while True:
-            current, problem = self.serving.current, self.serving.reload_problem
-            now = (None if current is None else current.model_sha256, current and current.cycle, problem, self.serving.why)
+            current, problems = self.serving.current, {name: getattr(self.serving, name) for name in PROBLEMS}
+            now = (None if current is None else current.model_sha256, current and current.cycle, problems, self.serving.why)
             if now != told:
                 told = now
                 model = None if current is None else current.describe()
-                _say({"model": model, "why": self.serving.why, "next_step": self.serving.next_step, "reload_problem": problem})
+                _say({"model": model, "why": self.serving.why, "next_step": self.serving.next_step, **problems})
                 self.woken.set()
             await asyncio.sleep(0.05 if current is None else 0.2)
 

@@ -1,12 +1,17 @@
 """Which model answers: the champion by the registry's alias, followed while requests run."""
 
 import asyncio
+import contextlib
+import html
+import random
 import shutil
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 
 from feedback import models_page
@@ -16,6 +21,7 @@ from feedback.serving import Serving
 from model.card import load_card, write_card
 from model.shipped import STARTER, has_starter
 from tests.feedback.conftest import PATIENCE_SECONDS, Make, Service, ask, model_sha256, running, wait_for
+from tests.feedback.test_console_pages import logged_in
 from tests.feedback.test_service import is_problem
 from vigil.reading import model_rows
 from workspace import registry
@@ -242,7 +248,8 @@ def test_the_alias_decides_and_a_new_champion_takes_over_while_requests_run(
 def test_a_champion_that_cannot_be_loaded_changes_nothing_and_is_named(
     registered_root: Path, settings: Settings, models: tuple[Path, Path], picture: bytes
 ) -> None:
-    root = registered_root
+    """Where the workspace lies was told to anybody, what to do to nobody, and that nothing was changed read as if nothing were wrong."""
+    root, damaged = registered_root, f"Refused the model in models/{models[1].name}. model.onnx has sha256"
     first = make_champion(root, models[0])
     registry.rebuild_aliases(root, settings)
     with running(root) as service:
@@ -255,17 +262,77 @@ def test_a_champion_that_cannot_be_loaded_changes_nothing_and_is_named(
         said = wait_for(lambda: service.client.get("/v1/models").json(), lambda answer: "sha256" in answer["reload_problem"], service.log)
         assert said["serving"]["model_sha256"] == first and service.detect(picture).json()["model_sha256"] == first
         assert _behind(said), "the page called two models the champion"
+        told = said["reload_problem"]
+        assert told.startswith(f"The champion could not be loaded; {first[:12]} of {models[0].name} still answers: {damaged}")
+        assert "Run `vigil doctor --fix`" in told and told in service.log.read_text() and "Nothing was changed" not in told + service.log.read_text()
+        ready = httpx.get(f"{service.url}/readyz", trust_env=False).text
+        assert "champion could not be loaded" in ready and "sha256 " not in ready
+        assert str(root) not in service.by("emil").get("/v1/models").text + ready
+        page = models_shown(service)
+        assert page.count(told.replace("`", "")) == 1 and "newer" not in page, "it may be an older one, gone back to"
+    with running(root) as service:
+        answer = wait_for(lambda: httpx.get(f"{service.url}/readyz", trust_env=False), lambda answer: "loaded:" in answer.text, service.log)
+        found = is_problem(answer, 503)
+        assert found["detail"].startswith(f"No model is ready: the champion could not be loaded: {damaged}") and str(root) not in answer.text
+        assert found["next_step"].startswith("Run `vigil doctor --fix`")
 
 
-def test_when_the_registry_is_out_of_reach_the_journal_says_what_serves(root: Path, models: tuple[Path, Path]) -> None:
+def test_a_refused_rollback_names_no_path_of_the_server(make: Make, models: tuple[Path, Path]) -> None:
+    app, people = make()
+    service = app.state.service
+    for one in models:
+        make_champion(service.root, one)
+    with open(service.root / "models" / models[0].name / "model.onnx", "ab") as handle:
+        handle.write(b"x")
+    (answer,) = ask(app, ("POST", "/v1/models/rollback", {"json": {"why": "a drill"}}), key=people["emil"][1])
+    assert f"Refused the model in models/{models[0].name}." in is_problem(answer, 409)["detail"] and str(service.root) not in answer.text
+    with open(service.root / "journal.jsonl", "r+b") as handle:
+        handle.write(b"x")
+    (answer,) = ask(app, ("GET", "/v1/models", {}), key=people["emil"][1])
+    assert "The journal journal.jsonl is broken at line 1." in is_problem(answer, 409)["detail"] and str(service.root) not in answer.text
+
+
+@pytest.mark.parametrize(("lacking", "next_step"), [("away", "Check `registry.tracking_uri`"), ("damaged", "Run `vigil doctor --fix`")])
+def test_when_the_registry_is_out_of_reach_the_journal_says_what_serves(root: Path, models: tuple[Path, Path], lacking: str, next_step: str) -> None:
+    """The console said that a newer model could not be loaded, of which there was none, and the log said nothing."""
     first = make_champion(root, models[0])
     params = (root / "params.yaml").read_text()
-    (root / "params.yaml").write_text(params.replace("sqlite:///mlflow.db", "http://127.0.0.1:9"))
-    assert "127.0.0.1:9" in (root / "params.yaml").read_text()
+    if lacking == "away":
+        (root / "params.yaml").write_text(params.replace("sqlite:///mlflow.db", "http://127.0.0.1:9"))
+        assert "127.0.0.1:9" in (root / "params.yaml").read_text()
+    else:
+        (root / "mlflow.db").write_bytes(random.Random(0).randbytes(5000))
     with running(root) as service:
         ready = service.until_ready()
-        assert ready["model_sha256"] == first and ready["origin"] == "journal"
-        assert "registry" in service.client.get("/v1/models").json()["reload_problem"]
+        assert ready["model_sha256"] == first and ready["origin"] == "journal" and ready["reload_problem"] == ""
+        told = service.client.get("/v1/models").json()
+        assert told["reload_problem"] == "" and str(root) not in told["registry_problem"]
+        said = "The model registry does not answer; the journal says which model leads."
+        assert told["registry_problem"].startswith(said) and next_step in told["registry_problem"]
+        page = models_shown(service)
+        assert said in page and next_step.replace("`", "") in page and "could not be loaded" not in page
+        answers = service.log.read_text().count("answers again")
+        override(root, "accuracy", who="bob", why="a drill", until=datetime.now(UTC) + timedelta(days=2))  # a line in the journal: it is asked anew
+        wait_for(lambda: len(registry_asked(service)) > 0, bool, service.log)
+        wait_for(lambda: not registry_asked(service), bool, service.log)
+        log = service.log.read_text()
+    warned = [line for line in log.splitlines() if "the model registry does not answer" in line]
+    assert len(warned) == 1 and "WARNING" in warned[0] and next_step in warned[0] and not answers, log
+
+
+def models_shown(service: Service) -> str:
+    """The console's page of models as an engineer gets it; the console opens a moment after the service."""
+    wait_for(lambda: service.client.get("/console/log-in"), lambda answer: answer.status_code == 200, service.log)
+    return html.unescape(logged_in(service, "emil").get("/console/models").text)
+
+
+def registry_asked(service: Service) -> list[psutil.Process]:
+    """The processes in which the service asks the registry which model leads."""
+    found = []
+    for child in psutil.Process(service.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [child] if "feedback.champion" in child.cmdline() else []
+    return found
 
 
 @pytest.mark.parametrize("module", ["feedback.api.app", "feedback.work.worker", "feedback.handover", "feedback.champion"])
