@@ -57,7 +57,7 @@ class Disks:
     def close(self, name: str, how: str = "ro") -> None:
         """Close a disk to writing, or open it (`rw`)."""
         inside = ["nsenter", "--target", str(self.service.process.pid), "--user", "--mount", "--preserve-credentials"]
-        subprocess.run([*inside, "mount", "-o", f"remount,{how}", f"{self.service.root}/.vigil/{name}"], check=True)
+        subprocess.run([*inside, "mount", "-o", f"remount,bind,{how}", f"{self.service.root}/.vigil/{name}"], check=True)
 
     def names(self, name: str) -> list[str]:
         """What lies on a disk, beside what fills it."""
