@@ -131,6 +131,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "evaluation": evaluation,
         "untrained": bool(refused) or not cycle.trains,
         "headlines": headlines(evaluation, cycle),
+        "judged_holdout": judged_holdout(evaluation, cycle),
         "batches": [came_in(root, batch) for batch in cycle.judged],
         "sets": report_of(cycle.cycle, root / "data/sets/report.json"),
         "hardened": read_report(root / "data/hardened/report.json") if verdict else {},
@@ -241,9 +242,13 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
         counts = evaluation["counts"]["overall"]
         before = f" (champion {interval(theirs['auc'])})" if _known(theirs.get("auc")) else ""
         lines.append(
-            f"AUC {interval(mine['auc'])}{before} on {counts['n_real']} real and {counts['n_fake']} fake videos of the holdout ({evaluation['judged_on']})."
-            f"{_beside(evaluation.get('not_judged', {}))}"
+            f"AUC {interval(mine['auc'])}{before} on {_counted(counts)} of {judged_holdout(evaluation, cycle)}"
+            f" ({evaluation['judged_on']}).{_beside(evaluation.get('not_judged', {}))}"
         )
+        fresh = evaluation.get("new", {})
+        if _stands_apart(evaluation, cycle) and _known(mine := fresh.get("challenger", {}).get("auc")):
+            before = f" (champion {interval(theirs)})" if _known(theirs := fresh.get("champion", {}).get("auc")) else ""
+            lines.append(f"On what came in since: AUC {interval(mine)}{before} on {_counted(evaluation['counts']['new'])}.")
     for name, row in evaluation.get("new_generators", {}).items():
         if _known(row.get("champion")):
             what = "Too few to be judged until now" if name in cycle.known_generators else "New here"
@@ -253,6 +258,20 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
     if attacked and attacked["balanced_accuracy"] is not None:
         lines.append(f"Under {evaluation['robustness']['by']} at 2/255 a balanced accuracy of {attacked['balanced_accuracy']:.2f} is left.")
     return lines
+
+
+def judged_holdout(evaluation: dict[str, Any], cycle: Cycle) -> str:
+    """Which part of the holdout the figures of a whole model are of."""
+    return "the holdout as it stood before this cycle" if _stands_apart(evaluation, cycle) else "the holdout"
+
+
+def _stands_apart(evaluation: dict[str, Any], cycle: Cycle) -> bool:
+    """Whether what this cycle brought is judged beside the rest and not with it, as against a champion that knows earlier batches."""
+    return "champion" in evaluation.get("overall", {}) and not cycle.judges_all
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return f"{counts['n_real']} real and {counts['n_fake']} fake videos"
 
 
 def _beside(rows: dict[str, Any]) -> str:
