@@ -70,7 +70,7 @@ CONTINUAL = {
     "forgetting_from_learned": "AF: just after learning less now",
     "backward_transfer": "BWT: now less just after learning",
     "forward_transfer": "FWT: before it was met less chance",
-    "worst_drop": "largest loss of one generator in the last update",
+    "worst_drop": "largest loss of one generator in the last update, on the same videos",
 }
 
 
@@ -102,7 +102,7 @@ def render(facts: dict[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"figure": figure, "percent": percent, "interval": interval, "weighed": weighed}
+    environment.filters |= {"figure": figure, "percent": percent, "change": change, "interval": interval, "weighed": weighed}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**facts).encode("utf-8", "backslashreplace").decode()
 
 
@@ -348,6 +348,11 @@ def weighed(row: dict[str, Any]) -> dict[str, str]:
 def percent(value: Any) -> str:
     """A fraction as a percentage."""
     return "–" if value is None else f"{100 * float(value):.1f}%"
+
+
+def change(value: float | None) -> str:
+    """A difference with its sign; a dash for what is not known."""
+    return "–" if value is None else f"{value:+.3f}"
 
 
 def interval(value: dict[str, Any] | None) -> str:
