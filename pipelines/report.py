@@ -145,7 +145,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "pictures": pictures(root, evaluation.get("plots", [])),
         "continual": table_of(rows_of(root), cycle.base_cycle),
         "continual_names": CONTINUAL,
-        "decay": decay.table_of(decay.rows_of(root)),
+        "decay": decay.table_of(decay.rows_of(root), events),
         "misses": hardest_misses(root, evaluation),
         "claims": CLAIMS,
         "metrics": METRICS,
