@@ -136,6 +136,7 @@ def test_each_column_says_how_many_videos_it_is_of_and_the_headline_of_which(tmp
         "measure", "challenger<br>20 real, 21 fake", "champion<br>20 real, 21 fake", "on new videos<br>3 real, 4 fake", "on validation<br>15 real, 7 fake",
     ]  # fmt: skip
     assert "on 20 real and 21 fake videos of the holdout as it stood before this cycle (collected)." in page
+    assert "Chance only adds to ECE, so its interval may lie above it." in page, "0.241 [0.266, 0.456] stood there without a word"
     assert "On what came in since: AUC 0.700 (champion 0.600) on 3 real and 4 fake videos." in page and "what came in since stands apart" in page
 
 
