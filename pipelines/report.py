@@ -115,6 +115,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
     outcome, reason = decision(root, cycle, verdict)
     events = Journal(root).events()
     states = batch_states(events)
+    card = read_report(root / "build/model/card.json") if verdict else {}
     first = next(iter(promoted(events)), "") == cycle.cycle
     judged = {states[batch].state for batch in cycle.judged if batch in states}
     deferred, dropped = "deferred" in judged, judged == {"dropped"}
@@ -139,7 +140,8 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
             phase: read_report(root / folder / "history.json") if verdict else {}
             for phase, folder in (("phase 1", "build/pretrain"), ("phase 2", "build/model"))
         },
-        "card": read_report(root / "build/model/card.json") if verdict else {},
+        "card": card,
+        "int8": int8(card, verdict),
         "drift": report_of(cycle.cycle, root / "reports/drift/drift.json"),
         "shadow": shadow(root, evaluation),
         "pictures": pictures(root, evaluation.get("plots", [])),
@@ -286,6 +288,18 @@ def _beside(rows: dict[str, Any]) -> str:
 def _known(area: dict[str, Any] | None) -> bool:
     """Whether an AUC could be measured: of one class alone there is none."""
     return area is not None and area.get("value") is not None
+
+
+def int8(card: dict[str, Any], verdict: dict[str, Any]) -> str:
+    """What became of `serve.int8`, where it was asked for: the settings say int8, and fp32 may serve."""
+    found = card.get("metrics", {}).get("int8")
+    if not found:
+        return ""
+    bound = next((row["limit"] for row in verdict["results"] if row["gate"] == "artifact parity"), None)
+    moved, allowed = (figure(found["largest_difference"], 4), "") if bound is None else apart(found["largest_difference"], bound, figure, 4)
+    what = f"p_fake moved by up to {moved} on {found['clips']} validation clips" + (f", {allowed} is allowed (gates.max_parity)" if allowed else "")
+    sizes = f"{figure(found['bytes'])} bytes for {figure(found['fp32_bytes'])}"
+    return f"int8 was asked for and is served: {what}; {sizes}." if found["used"] else f"int8 was asked for and refused, fp32 is served: {what}."
 
 
 def shadow(root: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
