@@ -5,6 +5,7 @@ the stages and the journal say; it measures nothing itself, and what was not mea
 """
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def render(facts: dict[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"figure": figure, "percent": percent, "change": change, "interval": interval, "weighed": weighed}
+    shown: dict[str, Callable[..., Any]] = {"figure": figure, "percent": percent, "change": change, "interval": interval, "weighed": weighed}
+    environment.filters |= shown
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**facts).encode("utf-8", "backslashreplace").decode()
 
 
