@@ -252,7 +252,7 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
         fresh = evaluation.get("new", {})
         if _stands_apart(evaluation, cycle) and _known(mine := fresh.get("challenger", {}).get("auc")):
             before = f" (champion {interval(theirs)})" if _known(theirs := fresh.get("champion", {}).get("auc")) else ""
-            lines.append(f"On what came in since: AUC {interval(mine)}{before} on {_counted(evaluation['counts']['new'])}.")
+            lines.append(f"On what this cycle brought: AUC {interval(mine)}{before} on {_counted(evaluation['counts']['new'])}.")
     for name, row in evaluation.get("new_generators", {}).items():
         if _known(row.get("champion")):
             what = "Too few to be judged until now" if name in cycle.known_generators else "New here"

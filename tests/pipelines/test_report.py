@@ -137,14 +137,14 @@ def test_each_column_says_how_many_videos_it_is_of_and_the_headline_of_which(tmp
     ]  # fmt: skip
     assert "on 20 real and 21 fake videos of the holdout as it stood before this cycle (collected)." in page
     assert "Chance only adds to ECE, so its interval may lie above it." in page, "0.241 [0.266, 0.456] stood there without a word"
-    assert "On what came in since: AUC 0.700 (champion 0.600) on 3 real and 4 fake videos." in page and "what came in since stands apart" in page
+    assert "On what this cycle brought: AUC 0.700 (champion 0.600) on 3 real and 4 fake videos." in page and "what this cycle brought stands apart" in page
 
 
 def test_where_all_of_the_holdout_is_judged_nothing_is_said_to_stand_apart(tmp_path: Path) -> None:
     first = page_of(tmp_path, replace(CYCLE, base_model="", base_cycle=""), champion=False)
     imported = page_of(tmp_path, replace(CYCLE, batches=CYCLE.judged), champion=True)
     for page in (first, imported):
-        assert "on 20 real and 41 fake videos of the holdout (collected)." in page and "On what came in since" not in page and "stands apart" not in page
+        assert "on 20 real and 41 fake videos of the holdout (collected)." in page and "On what this cycle brought" not in page and "stands apart" not in page
 
 
 @pytest.mark.parametrize(("engine", "found", "words"), [
