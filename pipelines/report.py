@@ -350,7 +350,7 @@ def figure(value: Any, digits: int = 3) -> str:
         return f"{int(value):,}".replace(",", " ")
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.{digits}g}" if 0 < abs(value) < 0.001 else f"{value:.{digits}f}".rstrip("0").rstrip(".")
+    return f"{value:.{digits}g}" if 0 < abs(value) < 0.001 else f"{value + 0.0:.{digits}f}".rstrip("0").rstrip(".")  # -0.0 is 0
 
 
 def weighed(row: dict[str, Any]) -> dict[str, str]:

@@ -411,7 +411,9 @@ def test_the_literatures_claims_stand_with_their_conditions(tmp_path: Path) -> N
     assert all(value in page and conditions in page for _, value, conditions in CLAIMS)
 
 
-@pytest.mark.parametrize(("value", "text"), [(None, "–"), (0.5, "0.5"), (0.00001234, "1.23e-05"), (209715200.0, "209 715 200"), (True, "yes"), (7, "7")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0.5, "0.5"), (-0.0, "0"), (0.00001234, "1.23e-05"), (209715200.0, "209 715 200"), (True, "yes"), (7, "7")]
+)
 def test_numbers_read_well(value: Any, text: str) -> None:
     assert figure(value) == text
 
