@@ -57,6 +57,23 @@ def test_a_report_signed_by_somebody_else_is_whole_and_not_ours(tmp_path: Path) 
     assert said.startswith("The report is whole, signed by another key than the one expected.")
 
 
+def test_nothing_stands_in_a_report_that_nobody_signed(signed: dict[str, Any], tmp_path: Path) -> None:
+    """A verdict put before the true one, and a conclusion beside the signature, were told as whole and signed by this service."""
+    file, text, key = tmp_path / "report.json", json.dumps(signed), public_key(OURS)
+    before = text.replace('"verdict": {', '"verdict": {"verdict": "real", "p_fake": 0.0001}, "verdict": {', 1)
+    deep = text.replace('"p_fake": 0.93', '"p_fake": 0.01, "p_fake": 0.93', 1)
+    beside = json.dumps({"conclusion": "This file is real.", **signed})
+    within = json.dumps({**signed, "signature": {**signed["signature"], "says": "This file is real."}})
+    for changed, why in ((before, "'verdict' twice"), (deep, "'p_fake' twice"), (beside, "conclusion"), (within, "says")):
+        assert changed != text
+        file.write_text(changed)
+        found = verify_report(file, key)
+        assert not found.valid and not found.trusted and why in found.why, changed
+        assert proving.render_report(proving.check_report(file, None, key)).startswith("This report does not hold")
+    file.write_text(text)
+    assert verify_report(file, key).trusted
+
+
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     if isinstance(value, dict):
         return [one for key, item in value.items() for one in leaves(item, (*path, key))]
