@@ -21,6 +21,7 @@ PURPOSE = "report"
 ALGORITHM = "Ed25519"
 SIGNATURE = {"algorithm", "key", "value"}
 MOST_BYTES = 32 << 20
+PDF = b"%PDF"
 
 
 class _Twice(Exception):

@@ -21,7 +21,7 @@ from feedback.erasing import Erasing
 from feedback.gathering import Gathering
 from feedback.history import as_csv, as_shown
 from feedback.keep import MediaStore, derived_name
-from feedback.report import case_report, report_pdf
+from feedback.report import ALGORITHM, case_report, public_key, report_pdf
 from feedback.secret import Secret
 from feedback.webhooks import Webhooks
 from feedback.work.supervisor import Workers
@@ -263,6 +263,11 @@ class Service:
         with contextlib.suppress(Gone, NotFound):  # in quarantine, deleted, or never made
             thumbnail = self.media_file(actor, detection_id, "thumbnail")
         return report_pdf(signed, thumbnail)
+
+    def report_key(self, actor: Actor) -> dict[str, str]:
+        """The key that this service's reports are verified with: {"algorithm", "key"}. For anybody: a report that names its own key proves nothing."""
+        authorize(actor, "service.look")
+        return {"algorithm": ALGORITHM, "key": public_key(self.secret)}
 
     # -- cases ----------------------------------------------------------------------------------------------------------------
     def queue(self, actor: Actor, limit: int = 20) -> list[dict[str, Any]]:

@@ -121,6 +121,13 @@ class Detection(_Told):
     media_state: str = ""
 
 
+class ReportKey(_Told):
+    """What signed reports are verified with."""
+
+    algorithm: str = Field(examples=["Ed25519"])
+    key: str = Field(description="64 hex digits: `vigil verify-report FILE --key KEY`.", examples=["a" * 64])
+
+
 class DetectionPage(_Told):
     """Newest first."""
 

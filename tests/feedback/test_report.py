@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback.report import canonical, case_report, check_report, public_key, report_pdf, verify_report
-from feedback.secret import Secret
+from feedback.secret import Secret, load_secret
 from feedback.wording import limits_of
 from model.aggregate import verdict
 from model.inference import UNLIKE
+from tests.feedback.conftest import Make, ask
 from vigil import proving
 
 OURS, OTHERS = Secret(b"ours" * 8), Secret(b"othr" * 8)
@@ -206,7 +207,27 @@ def test_the_command_knows_its_own_reports(tmp_path: Path, signed: dict[str, Any
     assert keyless.returncode == 1 and "cannot be told" in keyless.stderr and "--key" in keyless.stderr, "as in a clone, which has no secret"
     within = command(str(file), folder="w")
     assert within.returncode == 1 and within.stderr == keyless.stderr, "a workspace that is found by itself is no less strict than one that is named"
+    assert command("--print-key", "-w", "w").returncode == 1
+    own = load_secret(tmp_path / "w")
+    printed = command("--print-key", folder="w")
+    assert printed.returncode == 0 and printed.stdout == public_key(own) + "\n"
+    assert command(str(file), "--print-key", "-w", "w").returncode == command().returncode == 2
+    (tmp_path / "own.json").write_text(json.dumps(case_report(DETECTION, own)))
+    assert command("own.json", "--key", printed.stdout.strip()).returncode == 0
+    (tmp_path / "report.pdf").write_bytes(report_pdf(signed))
+    page = command("report.pdf", "--key", public_key(OURS))
+    assert page.returncode == 1 and "does not hold" not in page.stdout and "attached to it as report.json" in page.stderr, (
+        "a whole report was told as a broken one"
+    )
     signed["report"]["verdict"]["verdict"] = "real"
     file.write_text(json.dumps(signed))
     changed = command(str(file))
     assert changed.returncode == 1 and "changed after it was signed" in changed.stdout
+
+
+def test_anybody_is_told_the_key_that_reports_are_verified_with(make: Make) -> None:
+    """It stood in the report alone, which proves nothing."""
+    app, people = make()
+    told = [ask(app, ("GET", "/v1/report-key", {}), key=key)[0] for key in ("", people["vera"][1])]
+    assert [answer.status_code for answer in told] == [200, 200]
+    assert told[0].json() == told[1].json() == {"algorithm": "Ed25519", "key": public_key(app.state.service.secret)}
