@@ -35,6 +35,7 @@ NO_ROOM_SECONDS = 30
 OTHERS_TOLD = 5
 LONGEST_BOUNDARY = 70
 FIELDS, LONGEST_FIELD = ("policy", "mode"), 64
+GIVE_ONCE = "Give it once, in the address or in the form."
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,9 @@ class _Form:
                 descriptor, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
                 self._part = _Part(Path(path), os.fdopen(descriptor, "wb"), options[b"filename"].decode("utf-8", "replace"))
                 self.parts.append(self._part)
-        elif name in FIELDS and name not in self.fields:
+        elif name in FIELDS:
+            if name in self.fields:
+                raise Problem(422, f"{name} is given twice in the form.", next_step=GIVE_ONCE, close=True)
             self._field = name
         else:
             self.other_parts += 1
