@@ -293,7 +293,10 @@ class Service:
         """Answer a case. Raises AlreadyReviewed, NotReviewable."""
         authorize(actor, "case.review")
         self._found_case(case_id)
-        return self._case_for(actor, self.cases.review(actor, case_id, label, note, identity, seconds) or {})
+        answered = self.cases.review(actor, case_id, label, note, identity, seconds) or {}
+        if answered.get("state") == "decided":
+            self.retention.release(answered["sha256"])
+        return self._case_for(actor, answered)
 
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any]:
         """Take back one's own answer, until it was handed over: TooLate."""
