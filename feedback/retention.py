@@ -118,7 +118,7 @@ def _called_fake(rows: list[Mapping[str, Any]]) -> str:
     """Since when a file is called fake, "" where it is not: by what people decided, else by the newest verdict on it."""
     if rows[0]["case_state"] == "decided" and rows[0]["label"] in ("real", "fake"):
         return str(rows[0]["decided_at"]) if rows[0]["label"] == "fake" else ""
-    judged = [row for row in rows if row["state"] == "done"]
+    judged = [row for row in rows if row["state"] == "done" and row["verdict"] != "none"]  # none: nothing was said
     newest = max(judged, key=lambda row: (row["finished_at"], row["number"]), default=None)
     return _since(newest) if newest is not None and newest["verdict"] == "fake" else ""
 

@@ -162,6 +162,8 @@ def test_what_people_call_real_is_shown_to_who_sent_it_again(make: Make, answere
 def test_of_two_verdicts_on_a_file_the_newest_says_whether_it_is_hidden(world: World) -> None:
     case_id = world.upload(JPEG, verdict="fake")[1]
     assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    world.upload(JPEG, verdict="none", reason="", owner=world.cy)
+    assert retention(world).sweep()["released"] == 0, "no verdict takes none back"
     world.upload(JPEG, verdict="real", reason="", owner=world.cy)
     assert retention(world).sweep() == {"deleted": 0, "quarantined": 0, "released": 1} and media_state(world, JPEG) == "kept"
     assert retention(world).sweep(later(0.5))["quarantined"] == 0
