@@ -47,7 +47,7 @@ class Rule:
 
 _A, _V, _R, _E, _D = Role.anonymous, Role.viewer, Role.reviewer, Role.engineer, Role.admin
 ACTIONS: dict[str, Rule] = {
-    "service.look": Rule("health, readiness, the schema of the API, the log-in page", _A),
+    "service.look": Rule("health, readiness, the schema of the API, the key that reports are verified with, the log-in page", _A),
     "service.metrics": Rule("figures for a monitoring system", _E),
     "account.sign_up": Rule("make an account (where the settings allow it)", _A),
     "account.log_in": Rule("log in", _A),

@@ -221,16 +221,23 @@ class Cases:
             return self._get(connection, case_id)
 
     def release(self, actor: Actor, case_id: str) -> dict[str, Any] | None:
-        """End a quarantine: the case is open again, or decided as its answers stand."""
+        """End a quarantine: the case is open again, or decided as its answers stand.
+
+        Of media that are gone nobody can be asked again: there it is decided as it was. Raises NotReviewable where it was not.
+        """
         with self.database.write() as connection:
             case = self._governed(connection, case_id)
             if case is None:
                 return None
             if case["state"] == "quarantined":
-                self._can_be_seen(connection, case["sha256"])
-                connection.execute(update(CASES).where(CASES.c.id == case_id).values(state="open", why="", label="", identity="", decided_at=""))
+                again = {"state": "open", "label": "", "identity": "", "decided_at": ""}
+                if case["label"] and self._media_gone(connection, case["sha256"]):
+                    again = {"state": "decided"}  # its label was on no way to training, or the media would have been kept
+                else:
+                    self._can_be_seen(connection, case["sha256"])
+                connection.execute(update(CASES).where(CASES.c.id == case_id).values(**again, why=""))
                 audit.append(connection, actor.who, "case.release", f"case:{case_id}")
-                self._settle(connection, {**case, "state": "open"})
+                self._settle(connection, {**case, **again})
             return self._get(connection, case_id)
 
     def set_gold(self, actor: Actor, case_id: str, label: str) -> dict[str, Any] | None:
@@ -269,8 +276,11 @@ class Cases:
 
     def _can_be_seen(self, connection: Connection, sha256: str) -> None:
         """Refuse to ask people, and to train, where there is nothing left to look at. Raises NotReviewable."""
-        if connection.execute(select(MEDIA.c.state).where(MEDIA.c.sha256 == sha256)).scalar_one() == "deleted":
+        if self._media_gone(connection, sha256):
             raise NotReviewable("The media of this case have been deleted, so nobody can look at them again. Send the file anew.")
+
+    def _media_gone(self, connection: Connection, sha256: str) -> bool:
+        return bool(connection.execute(select(MEDIA.c.state).where(MEDIA.c.sha256 == sha256)).scalar_one() == "deleted")
 
     def _settle(self, connection: Connection, case: Mapping[str, Any]) -> None:
         """Decide an open case whose standing answers suffice; a label that may train goes to the outbox."""

@@ -189,7 +189,9 @@ class Detections:
                     return self._lend(connection, dict(row), worker)
                 reason = UNREADABLE.format(attempts=row["attempts"])
                 self._finish(connection, dict(row), {"verdict": "none", "p_fake": None, "reason": reason, "kind": "", "model_sha256": ""})
-            self.retention.let_go(dict(row))
+                done = _one(connection, row["id"])
+            if done is not None:
+                self.retention.let_go(done)
 
     def renew(self, worker: str, progress: Mapping[str, float]) -> None:
         """Say that these jobs go on, and how far they are (0..1)."""

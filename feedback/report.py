@@ -1,7 +1,8 @@
 """The signed report of a verdict: what was looked at, by which model, what came out, and what that does not show.
 
-The report is JSON with an Ed25519 signature over its canonical form (sorted keys, no spaces, ASCII). The key follows from the
-service's secret; a report names it, and is only worth what the key is: compare it with the service's own (`public_key`).
+The report is JSON with an Ed25519 signature over its canonical form (sorted keys, no spaces, ASCII). Nothing else may stand
+in the file, and no key twice: a reader would believe what nobody signed. The signing key follows from the service's secret; a
+report names it, and is only worth what the key is: compare it with the service's own (`public_key`).
 """
 
 import json
@@ -13,11 +14,18 @@ from typing import Any
 from feedback.database import now
 from feedback.secret import Secret
 from feedback.wording import LABEL_MAP, limits_of
+from workspace.errors import first_few
 
 FORMAT = "vigil-report-1"
 PURPOSE = "report"
 ALGORITHM = "Ed25519"
+SIGNATURE = {"algorithm", "key", "value"}
 MOST_BYTES = 32 << 20
+PDF = b"%PDF"
+
+
+class _Twice(Exception):
+    """An object of the file names a key twice: readers differ in which of the two they show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,9 @@ def verify_report(path: Path, expected_key: str = "") -> Checked:
     try:
         if Path(path).stat().st_size > MOST_BYTES:
             return Checked(False, False, "", f"the file is larger than {MOST_BYTES >> 20} MB")
-        signed = json.loads(Path(path).read_bytes())
+        signed = json.loads(Path(path).read_bytes(), object_pairs_hook=_each_once)
+    except _Twice as problem:
+        return Checked(False, False, "", f"it has {str(problem)[:40]!r} twice, of which a signature covers one: it was changed after it was signed")
     except (OSError, ValueError, RecursionError) as problem:
         return Checked(False, False, "", f"it cannot be read as JSON: {problem}")
     return check_report(signed, expected_key)
@@ -77,6 +87,8 @@ def check_report(signed: Any, expected_key: str = "") -> Checked:
     signature = signed.get("signature") if isinstance(signed, dict) else None
     if not isinstance(report, dict) or not isinstance(signature, dict) or report.get("format") != FORMAT:
         return Checked(False, False, "", f"it is no report of the form {FORMAT}")
+    if unsigned := sorted(map(str, (set(signed) - {"report", "signature"}) | (set(signature) - SIGNATURE))):
+        return Checked(False, False, "", f"it has parts that no signature covers: {first_few([repr(name[:40]) for name in unsigned])}")
     key = str(signature.get("key", ""))
     try:
         if signature.get("algorithm") != ALGORITHM:
@@ -101,6 +113,15 @@ def report_pdf(signed: Mapping[str, Any], thumbnail: Path | None = None) -> byte
     from feedback.report_page import draw
 
     return draw(signed, thumbnail)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _Twice(name)
+        found[name] = value
+    return found
 
 
 def _private(secret: Secret):  # type: ignore[no-untyped-def]  # imported late: it takes 0.1 s

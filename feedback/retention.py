@@ -2,7 +2,8 @@
 
 `sweep` follows the settings: by policy, verdict and age, media are deleted and only their hashes stay; those that are kept for
 no day go with the verdict (`let_go`). Media that somebody still needs are kept: of an upload in work, of a case that is open,
-in quarantine, or on its way to training. What a person wants erased is feedback/erasing.py.
+in quarantine, or on its way to training. What is called fake is hidden from who sent it for as long as it is called so: people
+count before any verdict, and of verdicts the newest. What a person wants erased is feedback/erasing.py.
 """
 
 import logging
@@ -23,6 +24,8 @@ from workspace.settings import FeedbackSettings
 
 LOG = logging.getLogger("vigil.keep")
 WHO = "system:retention"
+DONE = {"deleted": "deleted", "quarantined": "quarantined", "kept": "released"}  # what becomes of a file, and how the trail calls it
+WHY = {"deleted": "kept long enough", "quarantined": "called fake", "kept": "not called fake any more"}
 
 
 class Retention:
@@ -32,20 +35,16 @@ class Retention:
         self.database, self.media, self.settings = database, media, settings
 
     def sweep(self, moment: str = "", only: str = "") -> dict[str, int]:
-        """Delete and quarantine what is due at `moment` (now), of all files or this one; returns {"deleted": n, "quarantined": n}. Safe to repeat."""
-        moment, done = moment or now(), {"deleted": 0, "quarantined": 0}
+        """Delete, quarantine and release what is due at `moment` (now), of all files or this one; returns how many of each. Safe to repeat."""
+        moment, done = moment or now(), dict.fromkeys(DONE.values(), 0)
         with self.database.read() as connection:
             due = [sha256 for sha256, what in self._due(connection, moment, only).items() if what]
         for sha256 in due:
             with self.database.write() as connection:  # one file a transaction, and looked at again: others wait for a moment only
                 what = self._due(connection, moment, sha256).get(sha256, "")
-                if what == "deleted":
-                    self.media.delete(sha256)
                 if what:
-                    values = {"state": what, "state_since": now(), "why": "kept long enough" if what == "deleted" else "called fake"}
-                    connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(**values))
-                    audit.append(connection, WHO, f"media.{what}", f"media:{sha256}", {"why": values["why"]})
-                    done[what] += 1
+                    self._do(connection, sha256, what)
+                    done[DONE[what]] += 1
         if not only:
             self.database.empty_log()  # of erasures while others were reading
         return done
@@ -53,18 +52,39 @@ class Retention:
     def let_go(self, row: Mapping[str, Any]) -> None:
         """Delete the media of a detection that has just got its verdict where they are kept for no day longer; what cannot go now goes with the next sweep."""
         if self._days(row) > 0:
+            if row["media_state"] == "quarantined":
+                self.release(row["sha256"])
             return
         try:
             self.sweep(only=row["sha256"])
         except (DatabaseSilent, StoreSilent, OSError) as problem:
             LOG.warning("the media %s are deleted later: %s", row["sha256"], problem)
 
+    def release(self, sha256: str) -> None:
+        """Show a file to who sent it again where nothing calls it fake any more, as by what people have just decided; else, or later, the next sweep does."""
+        try:
+            with self.database.read() as connection:
+                if self._due(connection, now(), sha256).get(sha256) != "kept":
+                    return
+            with self.database.write() as connection:
+                if self._due(connection, now(), sha256).get(sha256) == "kept":
+                    self._do(connection, sha256, "kept")
+        except DatabaseSilent as problem:
+            LOG.warning("the media %s are released later: %s", sha256, problem)
+
+    def _do(self, connection: Connection, sha256: str, what: str) -> None:
+        if what == "deleted":
+            self.media.delete(sha256)
+        values = {"state": what, "state_since": now(), "why": "" if what == "kept" else WHY[what]}
+        connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(**values))
+        audit.append(connection, WHO, f"media.{DONE[what]}", f"media:{sha256}", {"why": WHY[what]})
+
     def _due(self, connection: Connection, moment: str, sha256: str = "") -> dict[str, str]:
-        """What is to be done with each file: deleted, quarantined, or ""."""
+        """What each file is to be: deleted, quarantined, kept again, or "" where it stays what it is."""
         query = select(
             MEDIA.c.sha256, MEDIA.c.state.label("media_state"),
-            *(DETECTIONS.c[name] for name in ("state", "policy", "verdict", "finished_at", "created_at")),
-            CASES.c.state.label("case_state"), OUTBOX.c.state.label("outbox_state"),
+            *(DETECTIONS.c[name] for name in ("number", "state", "policy", "verdict", "finished_at", "created_at")),
+            CASES.c.state.label("case_state"), CASES.c.label, CASES.c.decided_at, OUTBOX.c.state.label("outbox_state"),
         ).select_from(
             MEDIA.join(DETECTIONS, DETECTIONS.c.sha256 == MEDIA.c.sha256)
             .outerjoin(CASES, CASES.c.sha256 == MEDIA.c.sha256).outerjoin(OUTBOX, OUTBOX.c.case_id == CASES.c.id)
@@ -79,10 +99,12 @@ class Retention:
     def _what(self, rows: list[Mapping[str, Any]], moment: str) -> str:
         working = any(row["state"] != "done" for row in rows)
         asked = rows[0]["case_state"] in ("open", "quarantined") or rows[0]["outbox_state"] in ("waiting", "exported")
-        if not working and not asked and all(_past(row, self._days(row), moment) for row in rows):
+        if not working and not asked and all(_past(_since(row), self._days(row), moment) for row in rows):
             return "deleted"
-        fake = any(row["verdict"] == "fake" and _past(row, self.settings.retention.every_minutes / 1440, moment) for row in rows)
-        return "quarantined" if self.settings.retention.quarantine_fakes and fake and rows[0]["media_state"] == "kept" else ""
+        since = _called_fake(rows) if self.settings.retention.quarantine_fakes else ""
+        if rows[0]["media_state"] == "quarantined":
+            return "" if since else "kept"
+        return "quarantined" if since and _past(since, self.settings.retention.every_minutes / 1440, moment) else ""
 
     def _days(self, row: Mapping[str, Any]) -> float:
         policy = policy_settings(self.settings, row["policy"]) if row["policy"] in POLICIES else None
@@ -92,6 +114,18 @@ class Retention:
         return float({"real": kept.real_days, "fake": kept.fake_days, "uncertain": kept.uncertain_days}.get(row["verdict"], kept.none_days))
 
 
-def _past(row: Mapping[str, Any], days: float, moment: str) -> bool:
-    since = datetime.fromisoformat(row["finished_at"] or row["created_at"])
-    return since + timedelta(days=days) <= datetime.fromisoformat(moment).astimezone(UTC)
+def _called_fake(rows: list[Mapping[str, Any]]) -> str:
+    """Since when a file is called fake, "" where it is not: by what people decided, else by the newest verdict on it."""
+    if rows[0]["case_state"] == "decided" and rows[0]["label"] in ("real", "fake"):
+        return str(rows[0]["decided_at"]) if rows[0]["label"] == "fake" else ""
+    judged = [row for row in rows if row["state"] == "done" and row["verdict"] != "none"]  # none: nothing was said
+    newest = max(judged, key=lambda row: (row["finished_at"], row["number"]), default=None)
+    return _since(newest) if newest is not None and newest["verdict"] == "fake" else ""
+
+
+def _since(row: Mapping[str, Any]) -> str:
+    return str(row["finished_at"] or row["created_at"])
+
+
+def _past(since: str, days: float, moment: str) -> bool:
+    return datetime.fromisoformat(since) + timedelta(days=days) <= datetime.fromisoformat(moment).astimezone(UTC)

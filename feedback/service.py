@@ -21,7 +21,7 @@ from feedback.erasing import Erasing
 from feedback.gathering import Gathering
 from feedback.history import as_csv, as_shown
 from feedback.keep import MediaStore, derived_name
-from feedback.report import case_report, report_pdf
+from feedback.report import ALGORITHM, case_report, public_key, report_pdf
 from feedback.secret import Secret
 from feedback.webhooks import Webhooks
 from feedback.work.supervisor import Workers
@@ -29,6 +29,7 @@ from workspace.choices import POLICIES
 from workspace.errors import WorkspaceError
 from workspace.settings import Settings, check_mode
 
+_SEALED = ("sha256", "verdict", "p_fake", "threshold", "abstain", "model_sha256")  # of a verdict, in its entry of the trail
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
 
 
@@ -247,15 +248,26 @@ class Service:
         return await self.workers.explain(row["id"])
 
     def report(self, actor: Actor, detection_id: str) -> dict[str, Any]:
-        """The signed report of a verdict; recorded. Raises Gone for an erased upload, ValueError where there is no verdict yet."""
+        """The signed report of a verdict; recorded. Raises Gone for an erased upload, ValueError where there is no verdict yet.
+
+        Raises WorkspaceError for a verdict that the audit trail sealed otherwise: it was changed in the database, and nothing is signed.
+        """
         row = self._detection(actor, "detection.report", detection_id)
         if row["state"] == "erased":
             raise Gone("This upload was erased: there is no verdict to report.")
         if row["state"] != "done":
             raise ValueError("This file is still being looked at: there is no verdict to report yet.")
+        shown, object_ = as_shown(row), f"detection:{row['id']}"
         with self.database.write() as connection:
-            audit.append(connection, actor.who, "detection.report", f"detection:{row['id']}", {"sha256": row["sha256"]})
-        return case_report(as_shown(row), self.secret)
+            if unlike := audit.unlike_sealed(connection, "detection.verdict", object_, {name: shown.get(name) for name in _SEALED}):
+                why = f"the database has another verdict than the audit trail: {'; '.join(unlike)}"
+                raise WorkspaceError(
+                    "No report was signed.",
+                    why=why,
+                    next_step="Run `vigil audit verify`, and find out who changed the row. Sending the file anew gives a new verdict.",
+                )
+            audit.append(connection, actor.who, "detection.report", object_, {"sha256": row["sha256"]})
+        return case_report(shown, self.secret)
 
     def report_page(self, actor: Actor, detection_id: str) -> bytes:
         """The same as PDF, with the thumbnail where this actor may see it."""
@@ -263,6 +275,11 @@ class Service:
         with contextlib.suppress(Gone, NotFound):  # in quarantine, deleted, or never made
             thumbnail = self.media_file(actor, detection_id, "thumbnail")
         return report_pdf(signed, thumbnail)
+
+    def report_key(self, actor: Actor) -> dict[str, str]:
+        """The key that this service's reports are verified with: {"algorithm", "key"}. For anybody: a report that names its own key proves nothing."""
+        authorize(actor, "service.look")
+        return {"algorithm": ALGORITHM, "key": public_key(self.secret)}
 
     # -- cases ----------------------------------------------------------------------------------------------------------------
     def queue(self, actor: Actor, limit: int = 20) -> list[dict[str, Any]]:
@@ -288,7 +305,10 @@ class Service:
         """Answer a case. Raises AlreadyReviewed, NotReviewable."""
         authorize(actor, "case.review")
         self._found_case(case_id)
-        return self._case_for(actor, self.cases.review(actor, case_id, label, note, identity, seconds) or {})
+        answered = self.cases.review(actor, case_id, label, note, identity, seconds) or {}
+        if answered.get("state") == "decided":
+            self.retention.release(answered["sha256"])
+        return self._case_for(actor, answered)
 
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any]:
         """Take back one's own answer, until it was handed over: TooLate."""

@@ -453,15 +453,24 @@ def erase(
 
 @app.command("verify-report")
 def verify_report(
-    file: Annotated[Path, typer.Argument(help="A report as JSON.")],
+    file: Annotated[Path | None, typer.Argument(help="A report as JSON.", show_default=False)] = None,
     key: Annotated[str, typer.Option(help="The service's public key, 64 hex digits.", show_default="this workspace's")] = "",
+    print_key: Annotated[bool, typer.Option("--print-key", help="Only print this workspace's public key, for those who get its reports.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Is this signed report whole, and ours? Exit code 1 where it was changed, signed by another key, or no key is known to hold it to."""
-    from vigil.proving import check_report, named_key, render_report
+    from vigil.proving import check_report, named_key, render_report, report_key
     from workspace.layout import find_workspace, require_workspace
 
+    if print_key:
+        if file is not None or key:
+            raise typer.BadParameter("--print-key looks at no report: name no FILE and no --key with it")
+        found_key = report_key(root_of(workspace))
+        emit(found_key, found_key["key"], as_json)
+        return
+    if file is None:
+        raise typer.BadParameter("name the report FILE to verify, or --print-key")
     found_workspace = find_workspace(Path.cwd()) if workspace is None else require_workspace(workspace)
     found = check_report(file, None if found_workspace is None else found_workspace.root, named_key(key))
     emit(found, render_report(found), as_json)

@@ -50,22 +50,48 @@ def render_trail(found: dict[str, Any]) -> str:
     return f"The audit trail is BROKEN at entry {found['broken_at']}: {found['why']}.\n  The {found['entries']} entries before are whole."
 
 
+def report_key(root: Path) -> dict[str, str]:
+    """The key that reports of this workspace's service are verified with: {"algorithm", "key"}. Raises DataError where the workspace has none."""
+    from feedback.report import ALGORITHM
+
+    if not (key := _own_key(root)):
+        how = f"Start the service once (`vigil serve`), or give its secret as {VARIABLE}; a running service tells it at /v1/report-key."
+        raise DataError("There is no key to print.", why=_keyless(root), next_step=how)
+    return {"algorithm": ALGORITHM, "key": key}
+
+
+def _own_key(root: Path) -> str:
+    from feedback.report import public_key
+
+    return public_key(load_secret(root)) if os.environ.get(VARIABLE) or (root / FILE).is_file() else ""
+
+
+def _keyless(root: Path) -> str:
+    return f"{root} has no key of its own: it lies in {FILE}, which no clone has, and is made when the service starts"
+
+
 def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:
     """Verify a report against a key, else against this workspace's own.
 
     Returns {"valid", "trusted", "expected", "key", "why", "detection", "sha256", "verdict", "p_fake"}; without a workspace and a key no key is `expected`,
-    and no report `trusted`. Raises DataError where there is no such file, and where the workspace has no key and none is given.
+    and no report `trusted`. Raises DataError where there is no such file, for the page made of a report, and where the workspace has no key and none is given.
     """
-    from feedback.report import public_key, verify_report
+    from feedback.report import PDF, verify_report
 
     if not file.is_file():  # nothing to doubt: a report that does not hold is another thing
         why = "it is a folder" if file.is_dir() else "there is no such file"
         raise DataError(f"There is no report to verify at {file}.", why=why, next_step="Name the JSON file that the service gave out.")
-    if not key and root is not None and (os.environ.get(VARIABLE) or (root / FILE).is_file()):
-        key = public_key(load_secret(root))
+    with open(file, "rb") as handle:
+        if handle.read(len(PDF)) == PDF:  # verified by its attachment it would pass with whatever is drawn on it
+            how = "Save the attachment with your PDF viewer, or `pdfdetach -saveall FILE`, verify that, and believe what it says."
+            raise DataError(
+                f"{file} is a PDF.", why="what is drawn on its pages is not signed; the signed report is attached to it as report.json", next_step=how
+            )
+    if not key and root is not None:
+        key = _own_key(root)
     if root is not None and not key:
-        why = f"{root} has no key of its own: it lies in {FILE}, which no clone has, and is made when the service starts"
-        raise DataError("Whether this report is ours cannot be told.", why=why, next_step=f"Give the service's key with --key, or its secret as {VARIABLE}.")
+        how = f"Give the service's key with --key, or its secret as {VARIABLE}."
+        raise DataError("Whether this report is ours cannot be told.", why=_keyless(root), next_step=how)
     found = verify_report(file, key)
     report = found.report
     told = {"detection": report.get("detection", {}).get("id"), "sha256": report.get("media", {}).get("sha256")}
@@ -79,5 +105,5 @@ def render_report(found: dict[str, Any]) -> str:
         return f"This report does not hold: {found['why']}."
     said = "signed by this service" if found["trusted"] else found["why"]
     return f"The report is whole, {said}.\n  {found['verdict']}, p_fake {found['p_fake']}, file {found['sha256']}\n  Key: {found['key']}" + (
-        "" if found["expected"] else "\n  Next: vigil verify-report FILE --key KEY, with the key that the service says it has."
+        "" if found["expected"] else "\n  Next: vigil verify-report FILE --key KEY, with the key that the service says it has (/v1/report-key)."
     )

@@ -121,6 +121,13 @@ class Detection(_Told):
     media_state: str = ""
 
 
+class ReportKey(_Told):
+    """What signed reports are verified with."""
+
+    algorithm: str = Field(examples=["Ed25519"])
+    key: str = Field(description="64 hex digits: `vigil verify-report FILE --key KEY`.", examples=["a" * 64])
+
+
 class DetectionPage(_Told):
     """Newest first."""
 
@@ -316,5 +323,5 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 OPEN = {"security": list[Any]()}  # of a route that answers without a key
-ANYWHERE = refusals(400, 403, 408, 413, 421, 431, 503)  # whatever route is asked: feedback/api/guard.py
+ANYWHERE = refusals(400, 403, 408, 413, 415, 421, 431, 503)  # whatever route is asked: feedback/api/guard.py
 REFUSALS = refusals(401, 404, 422, 429)

@@ -5,12 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import AfterValidator
+from starlette.types import Message, Receive, Scope, Send
 
 from feedback.access import Actor
 from feedback.api.answers import REFUSALS, Detection, DetectionPage, Dispute, Explanation, Policy, Verdict, json_response, refusals
 from feedback.api.caller import Callers, Door
 from feedback.api.events import Changes, progress
-from feedback.api.problems import Problem
+from feedback.api.problems import Problem, problem_response
 from feedback.api.sending import add_sending
 from feedback.database import ID, moment_of
 
@@ -98,8 +99,26 @@ def _pictures() -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {"image/webp": {}}, "description": "A picture."}, **refusals(410)}
 
 
+class _Picture(FileResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, or the part of it that is asked for; where there is no such part, a refusal as all are, in place of the framework's plain text."""
+        refused: dict[str, Any] = {}
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                refused.update(message)
+            if not refused:
+                await send(message)
+
+        await super().__call__(scope, receive, told)
+        if refused:
+            reach = {name.decode(): value.decode() for name, value in refused["headers"] if name == b"content-range"}
+            why = "This part of the picture is not there." if reach else "The Range header cannot be read."
+            await problem_response(refused["status"], why, "Ask without Range for the whole.", reach)(scope, receive, send)
+
+
 def _picture(path: Any) -> Response:
-    return FileResponse(path, media_type="image/webp")
+    return _Picture(path, media_type="image/webp")
 
 
 def _add_what_follows(routes: APIRouter, door: Door, callers: Callers) -> None:

@@ -35,8 +35,12 @@ class Refused(Exception):
     """A request that goes no further: status, detail, next step."""
 
 
+class _Told(Exception):
+    """The head of an answer has been sent, and no more was asked for."""
+
+
 class Guard:
-    """Refuses what no route should see, reads bodies that are not uploads whole and bounded, and adds the security headers.
+    """Refuses what no route should see, reads bodies that are not uploads whole and bounded, answers HEAD wherever GET is, and adds the security headers.
 
     names: the host names that the service answers to; empty for any. A page of another site that has its own name resolve to this machine
     (DNS rebinding) is refused by it, and what a browser sends from another site by its Origin.
@@ -84,7 +88,13 @@ class Guard:
             status, detail, next_step = problem.args
             await problem_response(status, detail, next_step, {"Connection": "close"})(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        if scope["method"] != "HEAD" or scope["path"].startswith(CONSOLE):
+            await self.app(scope, receive, send)
+            return
+        asked: Scope = {**scope, "method": "GET"}
+        with contextlib.suppress(_Told):
+            await self.app(asked, receive, _head_of(send))
+        scope.update({**asked, "method": "HEAD"})  # which route it was, for who counts
 
     def _from_elsewhere(self, headers: dict[bytes, bytes], change: bool) -> Refused | None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
@@ -107,15 +117,18 @@ def host_name(host: str) -> str:
 
 async def _bounded(scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
     """A `receive` whose body has come already, whole; that of an upload is left alone, for it has limits of its own. Raises Refused."""
-    if scope["method"] == "POST" and scope["path"] in UPLOADS and headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
+    encoded = headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity")
+    if not encoded and scope["method"] == "POST" and scope["path"] in UPLOADS and headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
         return receive
     declared = headers.get(b"content-length", b"0")
     if declared == b"0" and b"transfer-encoding" not in headers:
         return receive
-    too_large = Refused(413, f"A body that is no upload has at most {LARGEST_JSON} bytes.", "Send files as multipart/form-data.")
-    over = not declared.isdigit() or int(declared) > LARGEST_JSON
+    refused = Refused(413, f"A body that is no upload has at most {LARGEST_JSON} bytes.", "Send files as multipart/form-data.")
+    if encoded:
+        refused = Refused(415, "This service reads no compressed body.", "Send it as it is, without Content-Encoding.")
+    over = encoded or not declared.isdigit() or int(declared) > LARGEST_JSON
     if over and headers.get(b"expect"):  # nothing has been sent yet, and nothing need be
-        raise too_large
+        raise refused
     body, read = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -133,13 +146,25 @@ async def _bounded(scope: Scope, headers: dict[bytes, bytes], receive: Receive) 
     except TimeoutError:
         raise Refused(408, f"The body did not come within {BODY_SECONDS:.0f} s.", "Send it again.") from None
     if over:
-        raise too_large
+        raise refused
     whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
     async def replay() -> Message:
         return whole.pop() if whole else await receive()
 
     return replay
+
+
+def _head_of(send: Send) -> Send:
+    """A `send` that ends an answer after its head. Raises _Told then: nothing of the body is made, and no stream goes on unheard."""
+
+    async def head(message: Message) -> None:
+        await send(message)
+        if message["type"] == "http.response.start":
+            await send({"type": "http.response.body", "body": b""})
+            raise _Told
+
+    return head
 
 
 def _secured(scope: Scope, send: Send) -> Send:

@@ -16,7 +16,7 @@ FRAMING_PART = 16  # chunk sizes and trailers may come to a sixteenth of the bod
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol that ends a connection whose head is too long (431) or too slow (408)."""
+    """uvicorn's protocol that ends a connection whose head is too long (431) or too slow (408), and one on which something else than HTTP comes (400)."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,6 +48,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         super().on_body(body)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP as everything is refused; where an answer has begun, only end it."""
+        if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete or not self.cycle.response_started):
+            self.transport.write(_answer(400, msg))
+        self.transport.close()
+
     def _expect_head(self) -> None:
         if self._timer is None:
             self._timer = self.loop.call_later(HEAD_SECONDS, self._refuse, 408, f"The head of a request comes within {HEAD_SECONDS:.0f} s.")
@@ -67,7 +73,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def _answer(status: int, detail: str) -> bytes:
-    title = {408: "Request Timeout", 431: "Request Header Fields Too Large"}[status]
+    title = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}[status]
     told: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     body = json.dumps(told).encode()
     head = f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"

@@ -19,6 +19,7 @@ from feedback.api.answers import (
     NewPassword,
     NewUser,
     NewWebhook,
+    ReportKey,
     Review,
     Rollback,
     SignUp,
@@ -148,6 +149,11 @@ def rest(door: Door, callers: Callers) -> APIRouter:
     """The routes of models, charts, webhooks and the trail."""
     routes, service = APIRouter(prefix="/v1", responses=REFUSALS, tags=["service"]), door.service
     Caller = Annotated[Actor, Depends(callers.actor)]
+
+    @routes.get("/report-key", responses={200: {"model": ReportKey}}, openapi_extra=OPEN)
+    async def report_key(actor: Caller) -> Response:
+        """The public key of this service, which its signed reports are verified with; for anybody."""
+        return json_response(await door.look(service.report_key, actor))
 
     @routes.get("/models", responses={200: {"description": "What answers, what came before, what was decided."}})
     async def models(actor: Caller) -> Response:

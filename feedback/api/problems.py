@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from feedback.wording import without_root
 from workspace.errors import VigilError
@@ -17,6 +18,7 @@ from workspace.files import is_no_room
 LOG = logging.getLogger("vigil.serve")
 MEDIA_TYPE = "application/problem+json"
 NO_ROOM_SECONDS = 30
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Problem(Exception):
@@ -48,6 +50,12 @@ def told(problem: VigilError, status: int, root: Path, headers: dict[str, str] |
     return problem_response(status, without_root(f"{problem.what} {problem.why}", root), without_root(problem.next_step, root), headers)
 
 
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """The methods of all routes of a path; the framework names those of one route. HEAD is wherever GET is."""
+    found = [one for one in METHODS if any(route.matches({**request.scope, "method": one})[0] is Match.FULL for route in app.router.routes)]
+    return ["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found
+
+
 def install_problem_handlers(app: FastAPI, root: Path) -> None:
     """Make every failure of `app` answer with problem+json: our own, FastAPI's, Starlette's, and the unexpected."""
 
@@ -56,8 +64,11 @@ def install_problem_handlers(app: FastAPI, root: Path) -> None:
         return problem_response(problem.status, problem.detail, problem.next_step, problem.headers or None, **problem.extra)
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, problem: HTTPException) -> JSONResponse:
-        return problem_response(problem.status_code, str(problem.detail), headers=dict(problem.headers or {}) or None)
+    async def http_error(request: Request, problem: HTTPException) -> JSONResponse:
+        headers = dict(problem.headers or {})
+        if problem.status_code == 405:
+            headers["Allow"] = ", ".join(_allowed(app, request))
+        return problem_response(problem.status_code, str(problem.detail), headers=headers or None)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, problem: RequestValidationError) -> JSONResponse:

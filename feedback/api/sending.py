@@ -17,7 +17,7 @@ from feedback.api.caller import Callers, Door
 from feedback.api.events import Changes, until_done
 from feedback.api.problems import Problem
 from feedback.api.references import fetched
-from feedback.api.uploads import Received, Upload, received
+from feedback.api.uploads import FIELDS, GIVE_ONCE, Received, Upload, received
 from feedback.detections import MediaGone
 from media.names import begins_as_photo
 from workspace.choices import MODES, POLICIES
@@ -53,6 +53,7 @@ def add_sending(routes: APIRouter, door: Door, callers: Callers, changes: Change
     ) -> Response:
         """Send one file, or a reference to one, for a verdict. 201 with the verdict, or 202 while it is still to come."""
         await door.do(service.may_detect, actor, idempotency_key)  # before a byte of the body is read
+        _refuse_doubled(request)
         callers.upload(actor, request)
         async with _one(request, service.root, settings) as form:
             found = (await _take(door, actor, form, policy, mode, idempotency_key))[0]
@@ -70,6 +71,7 @@ def add_sending(routes: APIRouter, door: Door, callers: Callers, changes: Change
     ) -> Response:
         """Send several files at once; all are accepted, or none."""
         await door.do(service.may_detect, actor, idempotency_key)
+        _refuse_doubled(request)
         callers.upload(actor, request)
         async with received(request, service.root, settings.serve.max_upload_bytes, settings.feedback.max_batch_files) as form:
             found = await _take(door, actor, form, policy, mode, idempotency_key)
@@ -97,8 +99,8 @@ async def _reference(request: Request) -> Reference:
 
 
 async def _take(door: Door, actor: Actor, form: Received, policy: str, mode: str, key: str) -> list[dict[str, Any]]:
-    """Have the service take a form's files in; policy and mode in the address count before those in the form."""
-    policy, mode = policy or form.fields.get("policy", ""), mode or form.fields.get("mode", "")
+    """Have the service take a form's files in. Policy and mode may stand in the address or in the form, not two different ones."""
+    policy, mode = _said_once("policy", policy, form), _said_once("mode", mode, form)
     fingerprint = hashlib.sha256("\n".join([policy, mode, *(file.sha256 for file in form.files)]).encode()).hexdigest() if key else ""
     given = [(file.path, file.sha256, file.size_bytes) for file in form.files]
     try:
@@ -112,6 +114,20 @@ async def _take(door: Door, actor: Actor, form: Received, policy: str, mode: str
     except ValueError as problem:
         raise Problem(422, str(problem)) from problem
     return found
+
+
+def _refuse_doubled(request: Request) -> None:
+    """Of two in the address the last would count, without a word: and with it the threshold, and how long media are kept."""
+    for name in FIELDS:
+        if len(given := request.query_params.getlist(name)) > 1:
+            raise Problem(422, f"{name} is given {len(given)} times in the address.", next_step=GIVE_ONCE)
+
+
+def _said_once(name: str, address: str, form: Received) -> str:
+    body = form.fields.get(name, "")
+    if address and body and address != body:
+        raise Problem(422, f"{name} is given twice: {address!r} in the address, {body!r} in the body.", next_step=GIVE_ONCE)
+    return address or body
 
 
 def _is_photo(file: Upload) -> bool:

@@ -34,6 +34,7 @@ IDLE_SECONDS, GRACE_SECONDS, SLOWEST_BYTES_A_SECOND = 30.0, 60.0, 1000  # a send
 OTHERS_TOLD = 5
 LONGEST_BOUNDARY = 70
 FIELDS, LONGEST_FIELD = ("policy", "mode"), 64
+GIVE_ONCE = "Give it once, in the address or in the form."
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,9 @@ class _Form:
                 descriptor, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
                 self._part = _Part(Path(path), os.fdopen(descriptor, "wb"), options[b"filename"].decode("utf-8", "replace"))
                 self.parts.append(self._part)
-        elif name in FIELDS and name not in self.fields:
+        elif name in FIELDS:
+            if name in self.fields:
+                raise Problem(422, f"{name} is given twice in the form.", next_step=GIVE_ONCE, close=True)
             self._field = name
         else:
             self.other_parts += 1

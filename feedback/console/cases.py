@@ -25,6 +25,7 @@ BATCHES = {  # what becomes of a batch that came in
     "held": "which is held: a person decides (`vigil batches`)",
     "dropped": "which was dropped and does not train",
 }
+HANDED_OVER = ("exported", "ingested")
 GOLD = {"": "No known case", "real": "Known to be real", "fake": "Known to be fake"}
 
 
@@ -58,14 +59,17 @@ def add(service: Service) -> None:
         tag("h1", f"Case {found['number']}")
         sent = [await view.ask(service.detection, detection_id) for detection_id in found["detections"]]
         _pictures(sent)
+        gone = bool(sent) and all(one["media_state"] == "deleted" for one in sent)
+        if gone:
+            tag("p", "The media have been deleted as the retention settings say, so nobody can look at them again. Answers and hash are kept.", "notice")
         open_to_me = found["state"] == "open" and not answered_by(view.session.actor, found)
         with tag("div", "", "columns"):
             _about(found, open_to_me)
-            _answers(found, open_to_me)
+            _answers(found, open_to_me, gone)
         if not open_to_me:
             _disputes(sent)
         if view.may("case.govern") and found["state"] != "erased":
-            _govern(service, view, found)
+            _govern(service, view, found, gone)
 
 
 def _row(one: dict[str, Any]) -> list[Any]:
@@ -158,7 +162,7 @@ def _model(one: Any) -> str:
     return f"{version}({one.get('cycle') or str(one.get('model_sha256', ''))[:12]})"
 
 
-def _answers(found: dict[str, Any], open_to_me: bool) -> None:
+def _answers(found: dict[str, Any], open_to_me: bool, gone: bool) -> None:
     with tag("section", "", "card"):
         tag("h2", "Answers")
         if found["state"] == "erased":
@@ -167,7 +171,8 @@ def _answers(found: dict[str, Any], open_to_me: bool) -> None:
         tag("p", f"{found['answers']} of {found['needed']} needed.", "muted")
         if open_to_me:
             tag("p", "What others and the model said is shown once you have answered.", "notice")
-            link("Answer it", f"{PATH}/review?case={found['id']}", "button button-main")
+            if not gone:
+                link("Answer it", f"{PATH}/review?case={found['id']}", "button button-main")
         elif not found["reviews"]:
             empty("Nobody has answered yet.", "")
         else:
@@ -189,7 +194,9 @@ def _said(label: str) -> Any:
     return lambda: badge("none" if label == "unsure" else label, word=WORDS.get(label, label))
 
 
-def _govern(service: Service, view: View, found: dict[str, Any]) -> None:
+def _govern(service: Service, view: View, found: dict[str, Any], gone: bool) -> None:
+    """What an engineer may do with a case; nothing is offered that would be refused."""
+
     async def do(method: Any, *arguments: Any, done: str) -> None:
         if await view.do(method, found["id"], *arguments, done=done) is not None:
             reload_soon()
@@ -200,6 +207,9 @@ def _govern(service: Service, view: View, found: dict[str, Any]) -> None:
 
     with tag("section", "", "card"):
         tag("h2", "Govern")
+        if found["handover"] in HANDED_OVER:
+            tag("p", "It was handed over to training. Its batch can be dropped (vigil batches drop), or the upload erased.", "muted")
+            return
         if found["state"] == "quarantined":
             button("Release from quarantine", lambda: do(service.release, done="It is released."))
         else:
@@ -208,6 +218,8 @@ def _govern(service: Service, view: View, found: dict[str, Any]) -> None:
                 with Form(lambda given: do(service.quarantine, given.get("why", ""), done="It is in quarantine.")):
                     field("Why?", "why", required=True, maxlength=2000, hint="It leaves the queue and does not train.")
                     button("Quarantine", classes="button-danger")
+        if gone:
+            return
         with tag("details"):
             tag("summary", "Known case")
             with Form(know):

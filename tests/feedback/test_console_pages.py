@@ -9,6 +9,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from inspect import getmembers, isfunction
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from selenium.webdriver import ActionChains
 
 from feedback.console import review
 from feedback.console.review import AT_ONCE
+from feedback.database import Database
 from feedback.handover import mark_ingested
+from feedback.keep import MediaStore
+from feedback.retention import Retention
 from tests.feedback.browser import PASSWORD, Browser, browser
 from tests.feedback.conftest import Service, running, wait_for
 from workspace.journal import Journal
@@ -670,6 +674,28 @@ def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page
     page.see(".facts", "Open")
 
 
+def test_a_case_whose_media_are_gone_says_so_and_can_be_quarantined_and_released(served: Service, picture: bytes) -> None:
+    """Its page showed no picture and no word of it, and offered a quarantine that could not be ended any more."""
+    root = served.log.parent / "workspace"
+    sent = served.detect(picture + b"long ago").json()
+    case_id = sent["case_id"]
+    served.review(case_id, "unsure")
+    settings = load_settings(root / "params.yaml")
+    with closing(Database(root, settings)) as database:
+        keeping = Retention(database, MediaStore(root, settings), settings.feedback)
+        assert keeping.sweep("2999-01-01T00:00:00+00:00", sent["sha256"])["deleted"] == 1
+    engineer, emil = logged_in(served, "emil"), served.by("emil")
+    shown = wait_for(lambda: engineer.get(f"/console/cases/{case_id}").text, lambda text: "Govern" in text)
+    assert "The media have been deleted" in shown and "It leaves the queue and does not train." in shown
+    assert "Known case" not in shown and emil.post(f"/v1/cases/{case_id}/gold", json={"label": "real"}).status_code == 409, (
+        "what would be refused is not offered"
+    )
+    assert emil.post(f"/v1/cases/{case_id}/quarantine", json={"why": "a doubt"}).json()["state"] == "quarantined"
+    assert "Release from quarantine" in engineer.get(f"/console/cases/{case_id}").text
+    case = emil.post(f"/v1/cases/{case_id}/release").json()
+    assert (case["state"], case["label"], case["why"], case["handover"]) == ("decided", "unsure", "", "")
+
+
 def test_a_case_says_with_which_batch_its_label_came_in_and_not_that_it_is_trained_on(served: Service, picture: bytes) -> None:
     """The cases of a batch that was held, or dropped, were said to be in the training data."""
     sent, root = served.detect(picture + b"of a batch").json(), served.log.parent / "workspace"
@@ -679,6 +705,8 @@ def test_a_case_says_with_which_batch_its_label_came_in_and_not_that_it_is_train
     rob = logged_in(served, "rob")
     for path in (f"cases/{sent['case_id']}", "cases?state=decided"):
         wait_for(lambda path=path: rob.get(f"/console/{path}").text, lambda text: "came in with batch 2026-11-28-feedback" in text)
+    governed = logged_in(served, "emil").get(f"/console/cases/{sent['case_id']}").text
+    assert "It was handed over to training." in governed and "Known case" not in governed, "both would be refused"
     case = rob.get(f"/console/cases/{sent['case_id']}").text
     assert "different names were given: none counts" in case and all(f'"text":"{name}"' in case for name in ("anna", "berta")), "it said: not named"
     journal = Journal(root)

@@ -1,6 +1,7 @@
 """What a request may not do, whoever sends it: too often, too long, too slowly, from elsewhere, without its token."""
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
@@ -198,6 +199,46 @@ def test_a_stop_in_the_middle_of_an_upload_says_when_to_send_it_again(make: Make
     assert not [record for record in caplog.records if record.exc_info]
 
 
+def test_head_is_answered_wherever_get_is_and_allow_names_all_methods_of_a_path(make: Make) -> None:
+    """A load balancer that probed by HEAD took the service for dead, and Allow of a path with two routes named one."""
+    app, people = make()
+    key = people["ada"][1]
+    sent = ask(app, ("POST", "/v1/detections?wait=0", FILE), key=key)[0].json()["id"]
+    for path in ("/healthz", "/readyz", "/openapi.json", "/metrics", "/v1/detections", f"/v1/detections/{sent}", "/v1/users/me", "/v1/export", "/nowhere"):
+        looked, head = ask(app, ("GET", path, {}), ("HEAD", path, {}), key=key)
+        assert (head.status_code, head.content) == (looked.status_code, b""), path
+        assert head.headers.get("content-type") == looked.headers["content-type"] and head.headers["x-content-type-options"] == "nosniff"
+        assert head.headers.get("content-length") == looked.headers.get("content-length") or path == "/metrics", path
+    assert ask(app, ("HEAD", f"/v1/detections/{sent}/events", {}), key=key)[0].status_code == 200, "and does not wait for the verdict"
+    assert ask(app, ("HEAD", "/v1/users", {}))[0].status_code == 401
+    told = ask(app, ("GET", "/metrics", {}), key=key)[0].text
+    assert 'vigil_requests_total{method="HEAD",route="/v1/detections/{detection_id}",status="200"}' in told
+    for method, path, allowed in (
+        ("PUT", "/v1/detections", "GET, HEAD, POST"),
+        ("OPTIONS", "/v1/detections", "GET, HEAD, POST"),
+        ("POST", f"/v1/detections/{sent}", "GET, HEAD, DELETE"),
+        ("HEAD", "/v1/models/rollback", "POST"),
+        ("DELETE", "/healthz", "GET, HEAD"),
+    ):
+        answer = ask(app, (method, path, {}), key=key)[0]
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed), (method, path)
+
+
+def test_a_compressed_body_is_refused_with_what_to_do(make: Make) -> None:
+    """It was "Expected boundary character 45, got 31", or an error parsing the body."""
+    app, people = make()
+    key, packed = people["vera"][1], gzip.compress(b'{"name": "n"}')
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    for path, kind in (("/v1/keys", {"Content-Type": "application/json"}), ("/v1/detections", form), ("/v1/detections/batch", form)):
+        for coding in ("gzip", "br, identity"):
+            answer = ask(app, ("POST", path, {"content": packed, "headers": {**kind, "Content-Encoding": coding}}), key=key)[0]
+            assert "without Content-Encoding" in is_problem(answer, 415)["next_step"]
+    as_it_is = {"json": {"name": "n"}, "headers": {"Content-Encoding": "Identity"}}
+    assert ask(app, ("POST", "/v1/keys", as_it_is), key=key)[0].status_code == 201
+    assert ask(app, ("POST", "/v1/detections?wait=0", {**FILE, "headers": {"Content-Encoding": "identity"}}), key=key)[0].status_code == 202
+    assert ask(app, ("GET", "/v1/keys", {"headers": {"Content-Encoding": "gzip"}}), key=key)[0].status_code == 200, "there is no body"
+
+
 def test_a_nul_reaches_no_database(make: Make) -> None:
     app, people = make()
     key = people["ada"][1]
@@ -306,6 +347,15 @@ def test_a_head_that_never_comes_is_not_waited_for(address: tuple[str, int], mon
         assert speak(address, begun).startswith(b"HTTP/1.1 408"), begun
     first_one_was_whole = speak(address, LAST.replace(b"Connection: close\r\n", b""), b"GET / HT")
     assert first_one_was_whole.startswith(b"HTTP/1.1 200") and b"HTTP/1.1 408" in first_one_was_whole
+
+
+def test_what_is_no_http_is_refused_as_everything_is(address: tuple[str, int]) -> None:
+    twice = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc"
+    for broken in (b"\x16\x03\x01\r\n\r\n", HEAD + b"zz\r\nabc\r\n", twice):
+        said = speak(address, broken)
+        head, _, body = said.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400") and b"application/problem+json" in head and json.loads(body)["status"] == 400, said
+    assert speak(address, LAST).endswith(b'{"bytes": 3}')
 
 
 def test_trailers_and_framing_without_end_are_ended(address: tuple[str, int]) -> None:

@@ -16,7 +16,7 @@ from feedback.database import now
 from feedback.detections import Accepted, Detections, KeyReused, MediaGone, QueueFull
 from feedback.keep import StoreSilent
 from feedback.secret import load_secret
-from feedback.tables import AUDIT, DELIVERIES, DETECTIONS
+from feedback.tables import AUDIT, DELIVERIES, DETECTIONS, MEDIA
 from feedback.webhooks import Webhooks
 from tests.feedback.databases import KINDS, filled_url
 from tests.feedback.world import World
@@ -119,6 +119,18 @@ def test_a_file_that_ends_its_process_every_time_is_marked_unreadable(line: Line
     assert line.queue.claim("w") is None
     found = line.queue.get(job) or {}
     assert found["state"] == "done" and found["verdict"] == "none" and "2 times" in found["answer"]["reason"]
+
+
+def test_a_verdict_that_is_not_fake_releases_what_an_earlier_one_hid(line: Line) -> None:
+    sha256 = sha256_bytes(b"one")
+    for verdict, state in (("fake", "quarantined"), ("none", "quarantined"), ("real", "kept")):
+        job = line.send(b"one")[0]["id"]
+        line.queue.claim("w")
+        line.queue.finish(job, "w", {**SAID, "verdict": verdict})
+        if verdict == "fake":
+            assert line.queue.retention.sweep(now(7200))["quarantined"] == 1
+        with line.world.database.read() as connection:
+            assert connection.execute(select(MEDIA.c.state).where(MEDIA.c.sha256 == sha256)).scalar_one() == state, verdict
 
 
 def test_a_file_that_ends_its_worker_takes_no_other_along(line: Line) -> None:

@@ -52,6 +52,26 @@ def test_a_mode_that_is_none_is_refused_and_its_file_not_kept(make: Make) -> Non
     assert stored(app) == []
 
 
+def test_a_policy_that_is_given_twice_is_refused_and_named(make: Make) -> None:
+    """The address won over the form, and the last of two over the first, without a word: and with it threshold and retention."""
+    app, people = make()
+    jpeg = {"files": {"file": ("a.jpg", b"one")}}
+    for address, form, why in (
+        ("policy=moderation", {"policy": "identity_check"}, "policy is given twice: 'moderation' in the address, 'identity_check' in the body."),
+        ("mode=fast", {"mode": "dense"}, "mode is given twice: 'fast' in the address, 'dense' in the body."),
+        ("policy=moderation&policy=identity_check", {}, "policy is given 2 times in the address."),
+        ("", {"policy": ["moderation", "identity_check"]}, "policy is given twice in the form."),
+    ):
+        for path in ("/v1/detections", "/v1/detections/batch"):
+            refused = is_problem(ask(app, ("POST", f"{path}?{address}", {**jpeg, "data": form}), key=people["vera"][1])[0], 422)
+            assert refused["detail"] == why and "once" in refused["next_step"]
+    named = {"json": {"reference": "https://example.org/a", "policy": "forensics"}}
+    assert ask(app, ("POST", "/v1/detections?policy=moderation&policy=forensics", named), key=people["vera"][1])[0].status_code == 422
+    assert stored(app) == []
+    same = ask(app, ("POST", "/v1/detections?wait=0&policy=moderation", {**jpeg, "data": {"policy": "moderation"}}), key=people["vera"][1])[0]
+    assert same.json()["policy"] == "moderation", "what says the same does not contradict"
+
+
 def test_an_erased_upload_that_is_sent_again_with_its_key_stays_erased(make: Make) -> None:
     # Once the bytes were stored before anybody asked whether the key was new: an ordinary retry brought them back for good.
     app, people = make()

@@ -11,13 +11,22 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 
+from feedback.access import Actor, Role
 from feedback.report import canonical, case_report, check_report, public_key, report_pdf, verify_report
-from feedback.secret import Secret
+from feedback.secret import Secret, load_secret
+from feedback.service import Gone, Service
+from feedback.tables import AUDIT, DETECTIONS
 from feedback.wording import limits_of
 from model.aggregate import verdict
 from model.inference import UNLIKE
+from tests.feedback.conftest import Make, ask
+from tests.feedback.test_service import is_problem
+from tests.feedback.world import World
 from vigil import proving
+from workspace.errors import WorkspaceError
+from workspace.files import sha256_bytes
 
 OURS, OTHERS = Secret(b"ours" * 8), Secret(b"othr" * 8)
 DETECTION: dict[str, Any] = {
@@ -55,6 +64,23 @@ def test_a_report_signed_by_somebody_else_is_whole_and_not_ours(tmp_path: Path) 
     assert found.valid and not found.trusted and "another key" in found.why
     said = proving.render_report(proving.check_report(tmp_path / "report.json", None, public_key(OURS)))
     assert said.startswith("The report is whole, signed by another key than the one expected.")
+
+
+def test_nothing_stands_in_a_report_that_nobody_signed(signed: dict[str, Any], tmp_path: Path) -> None:
+    """A verdict put before the true one, and a conclusion beside the signature, were told as whole and signed by this service."""
+    file, text, key = tmp_path / "report.json", json.dumps(signed), public_key(OURS)
+    before = text.replace('"verdict": {', '"verdict": {"verdict": "real", "p_fake": 0.0001}, "verdict": {', 1)
+    deep = text.replace('"p_fake": 0.93', '"p_fake": 0.01, "p_fake": 0.93', 1)
+    beside = json.dumps({"conclusion": "This file is real.", **signed})
+    within = json.dumps({**signed, "signature": {**signed["signature"], "says": "This file is real."}})
+    for changed, why in ((before, "'verdict' twice"), (deep, "'p_fake' twice"), (beside, "conclusion"), (within, "says")):
+        assert changed != text
+        file.write_text(changed)
+        found = verify_report(file, key)
+        assert not found.valid and not found.trusted and why in found.why, changed
+        assert proving.render_report(proving.check_report(file, None, key)).startswith("This report does not hold")
+    file.write_text(text)
+    assert verify_report(file, key).trusted
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -136,10 +162,6 @@ def test_the_page_is_a_pdf_that_carries_the_signed_report(signed: dict[str, Any]
 def test_the_page_shows_no_picture_in_quarantine_to_who_sent_it(tmp_path: Path) -> None:
     from PIL import Image
 
-    from feedback.service import Gone, Service
-    from tests.feedback.world import World
-    from workspace.files import sha256_bytes
-
     world = World(tmp_path / "w")
     service = Service(world.root, world.settings, OURS)
     detection_id, _ = world.upload(b"a fake", verdict="fake", reason="")
@@ -189,7 +211,78 @@ def test_the_command_knows_its_own_reports(tmp_path: Path, signed: dict[str, Any
     assert keyless.returncode == 1 and "cannot be told" in keyless.stderr and "--key" in keyless.stderr, "as in a clone, which has no secret"
     within = command(str(file), folder="w")
     assert within.returncode == 1 and within.stderr == keyless.stderr, "a workspace that is found by itself is no less strict than one that is named"
+    assert command("--print-key", "-w", "w").returncode == 1
+    own = load_secret(tmp_path / "w")
+    printed = command("--print-key", folder="w")
+    assert printed.returncode == 0 and printed.stdout == public_key(own) + "\n"
+    assert command(str(file), "--print-key", "-w", "w").returncode == command().returncode == 2
+    (tmp_path / "own.json").write_text(json.dumps(case_report(DETECTION, own)))
+    assert command("own.json", "--key", printed.stdout.strip()).returncode == 0
+    (tmp_path / "report.pdf").write_bytes(report_pdf(signed))
+    page = command("report.pdf", "--key", public_key(OURS))
+    assert page.returncode == 1 and "does not hold" not in page.stdout and "attached to it as report.json" in page.stderr, (
+        "a whole report was told as a broken one"
+    )
     signed["report"]["verdict"]["verdict"] = "real"
     file.write_text(json.dumps(signed))
     changed = command(str(file))
     assert changed.returncode == 1 and "changed after it was signed" in changed.stdout
+
+
+def test_anybody_is_told_the_key_that_reports_are_verified_with(make: Make) -> None:
+    """It stood in the report alone, which proves nothing."""
+    app, people = make()
+    told = [ask(app, ("GET", "/v1/report-key", {}), key=key)[0] for key in ("", people["vera"][1])]
+    assert [answer.status_code for answer in told] == [200, 200]
+    assert told[0].json() == told[1].json() == {"algorithm": "Ed25519", "key": public_key(app.state.service.secret)}
+
+
+def test_a_verdict_that_was_changed_in_the_database_is_not_signed(make: Make) -> None:
+    """A row that was made fake was signed as fake, and the trail, in which the true verdict is sealed, was whole."""
+    app, people = make()
+    detection_id = _judged(app.state.service)
+    address, key = f"/v1/detections/{detection_id}/report", people["ada"][1]
+    assert ask(app, ("GET", address, {}), key=key)[0].json()["report"]["verdict"]["verdict"] == "real"
+    with app.state.service.database.write() as connection:
+        connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(verdict="fake", p_fake=0.99))
+    for form in ("json", "pdf"):
+        refused = is_problem(ask(app, ("GET", f"{address}?format={form}", {}), key=key)[0], 409)
+        assert "verdict: 'fake', sealed 'real'; p_fake: 0.99, sealed 0.30000000000000004" in refused["detail"] and "vigil audit verify" in refused["next_step"]
+    told = ask(app, ("GET", f"/v1/audit?about=detection:{detection_id}", {}), key=key)[0].json()["entries"]
+    assert [entry["action"] for entry in told].count("detection.report") == 1
+
+
+@pytest.mark.parametrize("changed", ["", "sha256", "threshold", "model_sha256", "trail"])
+def test_what_the_trail_sealed_is_signed_and_nothing_else(world: World, changed: str) -> None:
+    service = Service(world.root, world.settings, OURS)
+    detection_id = _judged(service)
+    answer = {**ANSWER, "threshold": 0.1} if changed == "threshold" else ANSWER
+    values = {"sha256": {"sha256": sha256_bytes(b"another")}, "threshold": {"answer": answer}, "model_sha256": {"model_sha256": "b" * 64}}.get(changed)
+    world.upload(b"another", reason="")
+    with service.database.write() as connection:
+        if values:
+            connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(**values))
+        if changed == "trail":
+            forged = {"sha256": sha256_bytes(b"judged"), "verdict": "fake", "p_fake": 0.99}
+            connection.execute(update(AUDIT).where(AUDIT.c.action == "detection.verdict").values(detail=forged))
+            connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(verdict="fake", p_fake=0.99))
+    if changed:
+        with pytest.raises(WorkspaceError, match=r"No report was signed[\s\S]*" + changed):
+            service.report(world.ann, detection_id)
+    else:
+        assert check_report(service.report(world.ann, detection_id), public_key(OURS)).trusted
+    service.close()
+
+
+ANSWER: dict[str, Any] = {"verdict": "real", "p_fake": 0.1 + 0.2, "threshold": 0.5, "abstain": 0.1, "reason": "", "kind": "image", "model_sha256": "a" * 64}
+
+
+def _judged(service: Service) -> str:
+    """A file that a worker has judged."""
+    path = service.root / "judged.part"
+    path.write_bytes(b"judged")
+    owner = service.accounts.users()[0]["id"]
+    sent = service.detect(Actor(owner, Role.viewer), [(path, sha256_bytes(b"judged"), 6)])[0]["id"]
+    service.detections.claim("w")
+    assert service.detections.finish(sent, "w", ANSWER)
+    return str(sent)

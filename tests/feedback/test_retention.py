@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from feedback import audit
-from feedback.access import Role
+from feedback.access import Actor, Role
 from feedback.erasing import Erasing
 from feedback.forgetting import finish_erasures
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
@@ -58,7 +58,7 @@ def test_media_go_when_their_verdict_is_old_enough_and_the_hash_stays(tmp_path: 
     assert retention(world).sweep(later(days - 0.01))["deleted"] == 0 and world.media.has(sha256_bytes(JPEG + b"one"))
     assert retention(world).sweep(later(days + 0.01))["deleted"] == 1
     assert not world.media.has(sha256_bytes(JPEG + b"one")) and not derived.exists() and media_state(world, JPEG + b"one") == "deleted"
-    assert row(world, DETECTIONS)["verdict"] == verdict and retention(world).sweep(later(days + 1)) == {"deleted": 0, "quarantined": 0}
+    assert row(world, DETECTIONS)["verdict"] == verdict and retention(world).sweep(later(days + 1)) == {"deleted": 0, "quarantined": 0, "released": 0}
     assert audit.verify(world.database).broken_at == 0
     world.close()
 
@@ -103,10 +103,10 @@ def test_media_that_somebody_needs_are_kept(world: World) -> None:
         connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection_id).values(state="running"))
     world.upload(JPEG + b"twice", verdict="none", reason="")
     world.upload(JPEG + b"twice", verdict="real", reason="", owner=world.cy)
-    assert retention(world).sweep(later(8)) == {"deleted": 0, "quarantined": 0}, "a second upload of the same file is kept longer"
+    assert retention(world).sweep(later(8)) == {"deleted": 0, "quarantined": 1, "released": 0}, "a second upload of the same file is kept longer"
     assert retention(world).sweep(later(1000))["deleted"] == 1
     assert {name: media_state(world, JPEG + name) for name in (b"open", b"held", b"going", b"gold", b"in work", b"twice")} == {
-        b"open": "kept", b"held": "kept", b"going": "kept", b"gold": "kept", b"in work": "kept", b"twice": "deleted",
+        b"open": "kept", b"held": "kept", b"going": "quarantined", b"gold": "kept", b"in work": "kept", b"twice": "deleted",
     }  # fmt: skip
     mark_ingested(world.root, world.settings, {(sha256_bytes(JPEG + b"going"), "fake"): "b"})
     world.decide(open_id, "real")
@@ -119,11 +119,76 @@ def test_fakes_are_quarantined_after_a_while_where_the_settings_say_so(tmp_path:
     world = World(tmp_path / "w")
     world.upload(JPEG + b"fake", verdict="fake", reason="")
     world.upload(JPEG + b"real", verdict="real", reason="")
-    assert retention(world).sweep() == {"deleted": 0, "quarantined": 0}
-    assert retention(world).sweep(later(0.5)) == {"deleted": 0, "quarantined": 1}
+    assert retention(world).sweep() == {"deleted": 0, "quarantined": 0, "released": 0}
+    assert retention(world).sweep(later(0.5)) == {"deleted": 0, "quarantined": 1, "released": 0}
     assert media_state(world, JPEG + b"fake") == "quarantined" and media_state(world, JPEG + b"real") == "kept"
-    assert world.media.has(sha256_bytes(JPEG + b"fake")) and retention(world).sweep(later(91)) == {"deleted": 2, "quarantined": 0}
+    assert world.media.has(sha256_bytes(JPEG + b"fake")) and retention(world).sweep(later(91)) == {"deleted": 2, "quarantined": 0, "released": 0}
     world.close()
+
+
+@pytest.mark.parametrize("answered", ["before", "after"])
+def test_what_people_call_real_is_shown_to_who_sent_it_again(make: Make, answered: str) -> None:
+    """Nothing led out of the quarantine: what a champion had called fake stayed hidden from who sent it, until its media were deleted."""
+    app, people = make()
+    service, sha256 = app.state.service, sha256_bytes(JPEG)
+    world = World(service.root)
+    vera, told = Actor(people["vera"][0], Role.viewer), {"key": people["vera"][1]}
+    detection_id, case_id = world.upload(JPEG, verdict="fake", reason="disputed", owner=vera)
+    derived = world.media.derived(sha256)
+    derived.mkdir(parents=True)
+    (derived / derived_name(detection_id, "picture.webp")).write_bytes(b"RIFF")
+
+    def decide() -> None:
+        for name in ("rob", "rita"):
+            assert ask(app, ("POST", f"/v1/cases/{case_id}/review", {"json": {"label": "real"}}), key=people[name][1])[0].status_code == 201
+
+    if answered == "before":
+        decide()
+        assert service.retention.sweep(later(0.5))["quarantined"] == 0
+    else:
+        assert service.retention.sweep(later(0.5))["quarantined"] == 1
+        assert ask(app, ("GET", f"/v1/detections/{detection_id}/picture", {}), **told)[0].status_code == 410
+        decide()
+    found, picture = ask(app, ("GET", f"/v1/detections/{detection_id}", {}), ("GET", f"/v1/detections/{detection_id}/picture", {}), **told)
+    assert (found.json()["verdict"], found.json()["people"], found.json()["media_state"]) == ("fake", "real", "kept") and picture.status_code == 200
+    assert service.retention.sweep(later(1)) == {"deleted": 0, "quarantined": 0, "released": 0}
+    entries = ask(app, ("GET", f"/v1/audit?about=media:{sha256}", {}), key=people["ada"][1])[0].json()["entries"]
+    assert [entry["action"] for entry in entries] == ([] if answered == "before" else ["media.released", "media.quarantined"])
+    ask(app, ("POST", f"/v1/cases/{case_id}/undo", {}), key=people["rita"][1])
+    assert service.retention.sweep(later(1))["quarantined"] == 1, "nobody has decided any more, and the verdict stands"
+    world.close()
+
+
+def test_of_two_verdicts_on_a_file_the_newest_says_whether_it_is_hidden(world: World) -> None:
+    case_id = world.upload(JPEG, verdict="fake")[1]
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    world.upload(JPEG, verdict="none", reason="", owner=world.cy)
+    assert retention(world).sweep()["released"] == 0, "no verdict takes none back"
+    world.upload(JPEG, verdict="real", reason="", owner=world.cy)
+    assert retention(world).sweep() == {"deleted": 0, "quarantined": 0, "released": 1} and media_state(world, JPEG) == "kept"
+    assert retention(world).sweep(later(0.5))["quarantined"] == 0
+    world.decide(case_id, "fake")
+    assert retention(world).sweep()["quarantined"] == 0, "as after a verdict, there is a while"
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1 and media_state(world, JPEG) == "quarantined"
+    world.upload(JPEG, verdict="real", reason="", owner=world.bob)
+    assert retention(world).sweep(later(0.5))["released"] == 0, "people count before any verdict"
+    assert audit.verify(world.database).broken_at == 0
+
+
+def test_people_who_could_not_tell_leave_it_to_the_verdict(world: World) -> None:
+    case_id = world.upload(JPEG, verdict="fake")[1]
+    world.decide(case_id, "unsure")
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1
+
+
+def test_without_the_quarantine_of_fakes_what_was_in_it_is_released(tmp_path: Path) -> None:
+    world = World(tmp_path / "w")
+    world.upload(JPEG, verdict="fake", reason="")
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    world.close()
+    after = World(tmp_path / "w", retention__quarantine_fakes=False)
+    assert retention(after).sweep(later(0.5)) == {"deleted": 0, "quarantined": 0, "released": 1} and media_state(after, JPEG) == "kept"
+    after.close()
 
 
 # -- on request ---------------------------------------------------------------------------------------------------------------

@@ -169,6 +169,19 @@ def test_wrong_reviews_and_unknown_ids_are_refused_and_change_nothing(shared: Se
     assert rob.get(f"/v1/cases/{case_id}").json()["state"] == "open"
 
 
+def test_a_head_is_answered_over_a_connection_and_a_range_out_of_reach_is_a_problem(shared: Service, picture: bytes) -> None:
+    made = f"/v1/detections/{shared.detect(picture + b'head', 'a.jpg').json()['id']}"
+    for path in ("/healthz", made, f"{made}/thumbnail", f"{made}/events", "/v1/export"):
+        looked, head = shared.client.get(path), shared.client.head(path)
+        assert (head.status_code, head.content, head.headers["content-type"]) == (200, b"", looked.headers["content-type"]), path
+    size = len(shared.client.get(f"{made}/thumbnail").content)
+    part = shared.client.get(f"{made}/thumbnail", headers={"Range": "bytes=0-3"})
+    assert (part.status_code, part.content) == (206, b"RIFF")
+    beyond = shared.client.get(f"{made}/thumbnail", headers={"Range": f"bytes={size}-"})
+    assert is_problem(beyond, 416)["next_step"] and beyond.headers["content-range"] == f"bytes */{size}"
+    is_problem(shared.client.get(f"{made}/thumbnail", headers={"Range": "pages=1"}), 400)
+
+
 def test_two_reviews_of_unsure_close_the_case_and_hand_nothing_over(settings: Settings, shared: Service, clip: bytes) -> None:
     case_id = shared.detect(clip + b"unsure").json()["case_id"]
     body = shared.review(case_id, "unsure").json()
@@ -290,7 +303,7 @@ def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_
     assert all(operation.get("description") for path in paths.values() for operation in path.values()), "every route says what it does"
     assert shared.client.post("/v1/clips", content=io.BytesIO(b"x")).status_code == 404
     keyless = {path for path, one in paths.items() if any(operation.get("security", described["security"]) == [] for operation in one.values())}
-    assert keyless == {"/healthz", "/readyz", "/v1/sign-up"}, "a generated client sends a key to all others"
+    assert keyless == {"/healthz", "/readyz", "/v1/report-key", "/v1/sign-up"}, "a generated client sends a key to all others"
     json_body, head = {"content": b'{"name": "' + b"a" * (1 << 20) + b'"}', "headers": {"Content-Type": "application/json"}}, {"headers": {"X": "a" * 40_000}}
     for path, more, status in (
         ("/v1/detections", {"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415),

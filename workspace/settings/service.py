@@ -76,7 +76,10 @@ class RetentionSettings(Block):
     fake_days: NotNegative = Field(90, description="Called fake.")
     uncertain_days: NotNegative = Field(90, description="Uncertain, once its case is decided.")
     none_days: NotNegative = Field(7, description="No verdict.")
-    quarantine_fakes: bool = Field(True, description="Media called fake are shown to reviewers and engineers only, not to who sent them.")
+    quarantine_fakes: bool = Field(
+        True,
+        description="Media called fake, by what people decided or else by the newest verdict, are shown to reviewers and engineers only, not to who sent them.",
+    )
     every_minutes: Positive = Field(60, description="How often the service looks for what is due.")
 
 
