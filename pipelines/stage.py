@@ -84,7 +84,7 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
         sys.exit(PAUSED)
     except VigilError as problem:
         too_little = f"{problem.what} Why: {problem.why}" if isinstance(problem, TooLittleData) else ""
-        LastWord(label, "error", str(problem), too_little=too_little).leave(root)
+        LastWord(label, "error", f"{problem.what.removesuffix('.')}: {problem.why}", next_step=problem.next_step, too_little=too_little).leave(root)
         print(problem, file=sys.stderr)
         sys.exit(FAILED)
     except Exception as problem:

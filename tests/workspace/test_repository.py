@@ -388,6 +388,14 @@ def test_a_killed_stage_may_be_tried_again(root: Path, tmp_path: Path) -> None:
     assert caught.value.retryable
 
 
+def test_what_a_stage_has_to_say_is_told_with_one_why_and_one_next(root: Path, tmp_path: Path) -> None:
+    says = "from workspace.errors import DataError; raise DataError('No faces.', why='it is night', next_step='Wait for the day.')"
+    with pytest.raises(StageFailed) as caught:
+        reproduce(one_stage(root, tmp_path / "w", in_its_work=says), "only")
+    told = "Stage validate@b did not finish. Nothing was promoted; finished stages are kept."
+    assert str(caught.value) == f"{told}\n  Why:  No faces: it is night\n  Next: Wait for the day. `vigil retrain` goes on from this stage."
+
+
 def test_what_dvc_could_not_keep_is_not_laid_to_a_killed_process(root: Path, tmp_path: Path) -> None:
     """On a full disk a stage that had ended well was said to have ended as a killed process does."""
     copy = one_stage(root, tmp_path / "w")
