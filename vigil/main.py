@@ -301,7 +301,7 @@ def search(
 ) -> None:
     """Try other settings on the last cycle's sets (Optuna), judged on validation; changes nothing. Resumable.
 
-    No trial has attacks during training, hardened clips, distillation or the champion's weights: each learns from the drawn clips alone, from nothing.
+    No trial has attacks during training, hardened clips, distillation or the champion's weights: each learns from the drawn clips alone, as a first model does.
     """
     from pipelines.search import search as search_settings
     from pipelines.stage import Progress
