@@ -33,7 +33,8 @@ from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
 from benchmarks.weeks import ANCHOR_CYCLE, LEARNED, NEW, SEPARATION, STANDS, STANDS_TRANSFER, UNKNOWN, Week, good_week, probability, robustness  # noqa: E402
 from model.metrics import wilson  # noqa: E402
 from model.paired import log_losses  # noqa: E402
-from pipelines.gates.comparative import FORGETTING_TESTS, ROBUSTNESS_TESTS  # noqa: E402
+from pipelines.gates.attacks import ROBUSTNESS_TESTS  # noqa: E402
+from pipelines.gates.lost import FORGETTING_TESTS  # noqa: E402
 from pipelines.gates.result import GateResult  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402

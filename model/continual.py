@@ -5,6 +5,7 @@ order in which they arrived: `learned[j]` is the update that brought j. Definiti
 Chaudhry et al. 2018 (AF in both forms, since CDDB and DFIL take the second), BWT and FWT of Lopez-Paz & Ranzato 2017. One differs: the
 first AF takes the best of the updates from `learned[j]` to the one before the last, Chaudhry et al. of all before the last; what a
 model told before it had learned it cannot be forgotten.
+Rows are taken as they are: where each was measured on other videos, as the holdout grows, the figures hold that too.
 A figure is None where nothing can be said: no earlier generator, or a value that is missing.
 """
 
@@ -27,7 +28,6 @@ class Continual:
     forgetting_from_learned: float | None  # AF: just after learning minus now
     backward_transfer: float | None  # BWT: now minus just after learning
     forward_transfer: float | None  # FWT: before it was met minus chance, mean over the later generators
-    worst_drop: float | None  # largest loss of one earlier generator in the last update
 
     def as_dict(self) -> dict[str, float | None]:
         """The figures by name."""
@@ -57,16 +57,11 @@ def figures(matrix: Sequence[Sequence[float]] | NDArray[np.floating], learned: S
         forgetting_from_learned=_mean([at_learning[generator] - now[generator] for generator in earlier]),
         backward_transfer=_mean([now[generator] - at_learning[generator] for generator in earlier]),
         forward_transfer=_mean([table[learned[generator] - 1, generator] - chance for generator in later]),
-        worst_drop=_worst([table[last - 1, generator] - now[generator] for generator in earlier]),
     )
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) and np.isfinite(values).all() else None
-
-
-def _worst(values: Sequence[float]) -> float | None:
-    return float(np.max(values)) if len(values) and np.isfinite(values).all() else None
 
 
 def _best(values: NDArray[np.floating]) -> float:

@@ -5,6 +5,9 @@ judged on against the holdout's reals as they stood then. Shown is the line that
 from: what was rolled back from forgets nothing. What a generator scored before it was learned is the champion's AUC
 in the cycle that brought it. What is judged no longer, as our own forgeries once enough fakes were collected, stays in the matrix and
 out of the figures.
+
+A holdout grows, so a difference of two rows is of two models and of two sets of videos. What one update changed on the same videos is kept beside them
+(`same`): challenger and champion as the gate `forgetting` compared them, on the holdout as it stood before that cycle.
 """
 
 import math
@@ -26,9 +29,18 @@ def record(root: Path, evaluation: dict[str, Any], base: str) -> list[dict[str, 
         "base": base,
         "after": {name: row["challenger"] for name, row in matrix.items() if row.get("challenger") is not None},
         "before": {name: row["champion"] for name, row in matrix.items() if row.get("champion") is not None},
-    })  # fmt: skip
+    } | _as_the_gate_compared(evaluation))  # fmt: skip
     write_json(root / HISTORY, {"rows": rows})
     return rows
+
+
+def _as_the_gate_compared(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """`same`: of each generator known before the AUC of champion and of challenger, on the same videos. Empty where the gate had no champion."""
+    compared = evaluation.get("gate_inputs", {}).get("forgetting")
+    if compared is None:
+        return {}
+    pairs = {row["generator"]: [row["champion_auc"], row["challenger_auc"]] for row in compared["rows"]}
+    return {"same": {name: pair for name, pair in pairs.items() if None not in pair}}
 
 
 def rows_of(root: Path) -> list[dict[str, Any]]:
@@ -49,7 +61,11 @@ def line_to(rows: list[dict[str, Any]], champion: str) -> list[dict[str, Any]]:
 
 
 def table_of(rows: list[dict[str, Any]], champion: str) -> dict[str, Any]:
-    """Of the line to `champion`: `generators` in order of arrival, `updates` with a value or None for each, and `figures`; empty without rows."""
+    """Of the line to `champion`: `generators` in order of arrival, `updates` with a value or None for each, and `figures`; empty without rows.
+
+    On the same videos, later less before, a value or None for each generator: `last_change` in the last update, `change` in all updates since the one
+    that brought it, added; `worst_drop`, among the figures, is the largest loss in the last update. `with_new`: some update's are of its new videos too.
+    """
     from model.continual import figures
 
     rows = line_to(rows, champion)
@@ -63,11 +79,28 @@ def table_of(rows: list[dict[str, Any]], champion: str) -> dict[str, Any]:
     values = [[_value(rows, update, name, learned[name]) for name in generators] for update in range(len(rows))]
     judged = [place for place, value in enumerate(values[-1]) if value is not None]
     known = [[math.nan if (value := line[place]) is None else value for place in judged] for line in values]
+    changes = [_changes(row) for row in rows]
+    since = [[change.get(name) for change in changes[learned[name] + 1 :]] for name in generators]
+    lost = [0.0 - change for name, change in changes[-1].items() if learned.get(name, -1) < len(rows) - 1]
     return {
         "generators": generators,
         "updates": [{"cycle": row["cycle"], "values": line} for row, line in zip(rows, values, strict=True)],
-        "figures": figures(known, [learned[generators[place]] for place in judged]).as_dict() if judged else {},
+        "last_change": [changes[-1].get(name) if learned[name] < len(rows) - 1 else None for name in generators],
+        "change": [_total(each) for each in since],
+        "with_new": any("same" not in row for row in rows[1:]),
+        "figures": figures(known, [learned[generators[place]] for place in judged]).as_dict() | {"worst_drop": max(lost, default=None)} if judged else {},
     }
+
+
+def _changes(row: dict[str, Any]) -> dict[str, float]:
+    """What this update changed of each generator on the same videos; of a row of before these were kept, on all of its cycle's, new ones too."""
+    pairs = row["same"] if "same" in row else {name: [row["before"][name], value] for name, value in row["after"].items() if name in row["before"]}
+    return {name: float(now) - float(before) for name, (before, now) in pairs.items()}
+
+
+def _total(changes: list[float | None]) -> float | None:
+    known = [change for change in changes if change is not None]
+    return sum(known) if known and len(known) == len(changes) else None
 
 
 def _value(rows: list[dict[str, Any]], update: int, name: str, learned: int) -> float | None:

@@ -2,6 +2,7 @@
 
 reports/decay.json keeps a row a cycle. It is measured after the decision and judges nothing. The first champion is always among
 those asked, the others are spread evenly over the history, so that a hundred promotions cost what `evaluate.past_champions` costs.
+A held cycle is measured too, on labels that may be wrong: what came of them since, the journal says, and the table goes by it.
 """
 
 from collections.abc import Sequence
@@ -12,10 +13,10 @@ from pipelines.gate import read_report
 from workspace.cycle import Cycle
 from workspace.errors import VigilError
 from workspace.files import write_json
-from workspace.journal import Journal
+from workspace.journal import Event, Journal
 from workspace.modelfiles import verify_promoted
 from workspace.settings import Settings
-from workspace.state import Champion, promoted
+from workspace.state import Champion, batch_states, cycles, promoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,14 +66,25 @@ def dated_clips(root: Path) -> "pd.DataFrame":
     return clips[clips["new"].astype(bool) & (clips["origin"] == "collected") & clips["label"].isin(["real", "fake"])]
 
 
-def table_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`models` in order of promotion, and a `line` a dated cycle with each one's AUC (None where it was not asked); empty before there are two figures."""
-    measured = [row for row in rows if row["models"]]
+def table_of(rows: Sequence[dict[str, Any]], events: Sequence[Event]) -> dict[str, Any]:
+    """`models` in order of promotion, and a `line` a dated cycle with each one's AUC (None where it was not asked); empty before there are two figures.
+
+    A cycle of which a batch was dropped since is named under `withdrawn` and has no line: no model fell there, the media did. A line is `in_doubt` while a
+    batch of its cycle is held.
+    """
+    states = batch_states(events)
+    came_in = {cycle.cycle: {states[batch].state for batch in cycle.judged if batch in states} for cycle in cycles(events)}
+    withdrawn = [row["cycle"] for row in rows if row["models"] and "dropped" in came_in.get(row["cycle"], ())]
+    measured = [row for row in rows if row["models"] and row["cycle"] not in withdrawn]
     names = list(dict.fromkeys(model["cycle"] for row in measured for model in row["models"]))
     lines = [
-        {"cycle": row["cycle"], "n_real": row["n_real"], "n_fake": row["n_fake"], "auc": [_of(row, name) for name in names]} for row in measured
+        {
+            "cycle": row["cycle"], "n_real": row["n_real"], "n_fake": row["n_fake"], "in_doubt": "held" in came_in.get(row["cycle"], ()),
+            "auc": [_of(row, name) for name in names],
+        }
+        for row in measured
     ]  # fmt: skip
-    return {"models": names, "lines": lines} if len(lines) > 1 else {}
+    return {"models": names, "lines": lines, "withdrawn": withdrawn} if len(lines) > 1 else {}
 
 
 def _of(row: dict[str, Any], name: str) -> dict[str, Any] | None:

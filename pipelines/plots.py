@@ -197,7 +197,7 @@ def generator_matrix(folder: Path, matrix: Mapping[str, Mapping[str, float | Non
 
 def decay_curve(folder: Path, table: Mapping[str, Any]) -> str:
     """AUC of each past champion on the new holdout videos of later cycles; `table` as of pipelines/decay.py. Grey is the oldest, blue the newest."""
-    cycles = [line["cycle"] for line in table["lines"]]
+    cycles = [f"{line['cycle']} (held)" if line["in_doubt"] else line["cycle"] for line in table["lines"]]
 
     def draw(axes: "Axes") -> None:
         for number, name in enumerate(table["models"]):

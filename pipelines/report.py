@@ -5,6 +5,7 @@ the stages and the journal say; it measures nothing itself, and what was not mea
 """
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ CONTINUAL = {
     "forgetting_from_learned": "AF: just after learning less now",
     "backward_transfer": "BWT: now less just after learning",
     "forward_transfer": "FWT: before it was met less chance",
-    "worst_drop": "largest loss of one generator in the last update",
+    "worst_drop": "largest loss of one generator in the last update, on the same videos",
 }
 
 
@@ -102,7 +103,8 @@ def render(facts: dict[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"figure": figure, "percent": percent, "interval": interval, "weighed": weighed}
+    shown: dict[str, Callable[..., Any]] = {"figure": figure, "percent": percent, "change": change, "interval": interval, "weighed": weighed}
+    environment.filters |= shown
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**facts).encode("utf-8", "backslashreplace").decode()
 
 
@@ -115,6 +117,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
     outcome, reason = decision(root, cycle, verdict)
     events = Journal(root).events()
     states = batch_states(events)
+    card = read_report(root / "build/model/card.json") if verdict else {}
     first = next(iter(promoted(events)), "") == cycle.cycle
     judged = {states[batch].state for batch in cycle.judged if batch in states}
     deferred, dropped = "deferred" in judged, judged == {"dropped"}
@@ -131,6 +134,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "evaluation": evaluation,
         "untrained": bool(refused) or not cycle.trains,
         "headlines": headlines(evaluation, cycle),
+        "judged_holdout": judged_holdout(evaluation, cycle),
         "batches": [came_in(root, batch) for batch in cycle.judged],
         "sets": report_of(cycle.cycle, root / "data/sets/report.json"),
         "hardened": read_report(root / "data/hardened/report.json") if verdict else {},
@@ -138,13 +142,14 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
             phase: read_report(root / folder / "history.json") if verdict else {}
             for phase, folder in (("phase 1", "build/pretrain"), ("phase 2", "build/model"))
         },
-        "card": read_report(root / "build/model/card.json") if verdict else {},
+        "card": card,
+        "int8": int8(card, verdict),
         "drift": report_of(cycle.cycle, root / "reports/drift/drift.json"),
         "shadow": shadow(root, evaluation),
         "pictures": pictures(root, evaluation.get("plots", [])),
         "continual": table_of(rows_of(root), cycle.base_cycle),
         "continual_names": CONTINUAL,
-        "decay": decay.table_of(decay.rows_of(root)),
+        "decay": decay.table_of(decay.rows_of(root), events),
         "misses": hardest_misses(root, evaluation),
         "claims": CLAIMS,
         "metrics": METRICS,
@@ -241,9 +246,13 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
         counts = evaluation["counts"]["overall"]
         before = f" (champion {interval(theirs['auc'])})" if _known(theirs.get("auc")) else ""
         lines.append(
-            f"AUC {interval(mine['auc'])}{before} on {counts['n_real']} real and {counts['n_fake']} fake videos of the holdout ({evaluation['judged_on']})."
-            f"{_beside(evaluation.get('not_judged', {}))}"
+            f"AUC {interval(mine['auc'])}{before} on {_counted(counts)} of {judged_holdout(evaluation, cycle)}"
+            f" ({evaluation['judged_on']}).{_beside(evaluation.get('not_judged', {}))}"
         )
+        fresh = evaluation.get("new", {})
+        if _stands_apart(evaluation, cycle) and _known(mine := fresh.get("challenger", {}).get("auc")):
+            before = f" (champion {interval(theirs)})" if _known(theirs := fresh.get("champion", {}).get("auc")) else ""
+            lines.append(f"On what this cycle brought: AUC {interval(mine)}{before} on {_counted(evaluation['counts']['new'])}.")
     for name, row in evaluation.get("new_generators", {}).items():
         if _known(row.get("champion")):
             what = "Too few to be judged until now" if name in cycle.known_generators else "New here"
@@ -253,6 +262,20 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
     if attacked and attacked["balanced_accuracy"] is not None:
         lines.append(f"Under {evaluation['robustness']['by']} at 2/255 a balanced accuracy of {attacked['balanced_accuracy']:.2f} is left.")
     return lines
+
+
+def judged_holdout(evaluation: dict[str, Any], cycle: Cycle) -> str:
+    """Which part of the holdout the figures of a whole model are of."""
+    return "the holdout as it stood before this cycle" if _stands_apart(evaluation, cycle) else "the holdout"
+
+
+def _stands_apart(evaluation: dict[str, Any], cycle: Cycle) -> bool:
+    """Whether what this cycle brought is judged beside the rest and not with it, as against a champion that knows earlier batches."""
+    return "champion" in evaluation.get("overall", {}) and not cycle.judges_all
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return f"{counts['n_real']} real and {counts['n_fake']} fake videos"
 
 
 def _beside(rows: dict[str, Any]) -> str:
@@ -267,6 +290,18 @@ def _beside(rows: dict[str, Any]) -> str:
 def _known(area: dict[str, Any] | None) -> bool:
     """Whether an AUC could be measured: of one class alone there is none."""
     return area is not None and area.get("value") is not None
+
+
+def int8(card: dict[str, Any], verdict: dict[str, Any]) -> str:
+    """What became of `serve.int8`, where it was asked for: the settings say int8, and fp32 may serve."""
+    found = card.get("metrics", {}).get("int8")
+    if not found:
+        return ""
+    bound = next((row["limit"] for row in verdict["results"] if row["gate"] == "artifact parity"), None)
+    moved, allowed = (figure(found["largest_difference"], 4), "") if bound is None else apart(found["largest_difference"], bound, figure, 4)
+    what = f"p_fake moved by up to {moved} on {found['clips']} validation clips" + (f", {allowed} is allowed (gates.max_parity)" if allowed else "")
+    sizes = f"{figure(found['bytes'])} bytes for {figure(found['fp32_bytes'])}"
+    return f"int8 was asked for and is served: {what}; {sizes}." if found["used"] else f"int8 was asked for and refused, fp32 is served: {what}."
 
 
 def shadow(root: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -315,7 +350,7 @@ def figure(value: Any, digits: int = 3) -> str:
         return f"{int(value):,}".replace(",", " ")
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.{digits}g}" if 0 < abs(value) < 0.001 else f"{value:.{digits}f}".rstrip("0").rstrip(".")
+    return f"{value:.{digits}g}" if 0 < abs(value) < 0.001 else f"{value + 0.0:.{digits}f}".rstrip("0").rstrip(".")  # -0.0 is 0
 
 
 def weighed(row: dict[str, Any]) -> dict[str, str]:
@@ -329,6 +364,11 @@ def weighed(row: dict[str, Any]) -> dict[str, str]:
 def percent(value: Any) -> str:
     """A fraction as a percentage."""
     return "–" if value is None else f"{100 * float(value):.1f}%"
+
+
+def change(value: float | None) -> str:
+    """A difference with its sign; a dash for what is not known."""
+    return "–" if value is None else f"{value:+.3f}"
 
 
 def interval(value: dict[str, Any] | None) -> str:

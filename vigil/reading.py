@@ -11,6 +11,11 @@ from workspace.objects import refuse_damaged
 from workspace.settings import Settings
 from workspace.state import BATCH_STATES, batch_states, champion, cycles, model_states, open_cycle
 
+WAITS = {  # for what a batch of that state is there
+    "held": "in no cycle until a person says so (vigil batches accept, or drop)",
+    "deferred": "judged again beside the next media that come in (at once: vigil retrain --force)",
+}
+
 
 def render_table(rows: list[dict[str, Any]]) -> str:
     """Rows as columns of text, each as wide as it must be; whatever a cell holds, it stays in its row."""
@@ -134,9 +139,8 @@ def render_status(page: dict[str, Any]) -> str:
         return "\n".join(lines)
     lines.append(f"next      vigil retrain ({TRAINING[plan['work']]}): " + "; ".join(plan["reasons"]) if plan["needed"] else "next      nothing new")
     lines += [f"          a source cannot be read: {one}" for one in plan["unread"]]
-    waiting = [f"{page['batches'][state]} {state}" for state in ("held", "deferred") if page["batches"][state]]
-    if waiting and not plan["needed"]:
-        lines.append(f"          {' and '.join(waiting)} wait: `vigil batches` says what for; accept or drop them, or bring more of their kind")
+    if not plan["needed"]:
+        lines += [f"          {page['batches'][state]} {state}: {what}; `vigil batches` says why" for state, what in WAITS.items() if page["batches"][state]]
     return "\n".join(lines)
 
 

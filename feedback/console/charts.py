@@ -11,6 +11,7 @@ from model.estimate import LEAST_LABELS
 
 DAYS = 56
 KINDS = ("real", "fake", "uncertain", "none")
+INTERVALS = "In brackets: 95% intervals over people. Chance only adds to a calibration error, so its interval may lie above it."
 
 
 def add(service: Service) -> None:
@@ -126,6 +127,7 @@ def _cycles(cycles: list[dict[str, Any]]) -> None:
             tag("summary", "These cycles as a table")
             heads = ["Cycle", "Outcome", "Balanced accuracy", "AUC", "False positives", "Calibration error", "Drift against its limit"]
             table("Figures of each cycle's challenger, and its drift", heads, rows)
+            tag("p", INTERVALS, "hint")
 
 
 def _key(*rows: tuple[str, str]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from nicegui import ui
 
 from feedback.console import figures
-from feedback.console.charts import _figure, _key, _words
+from feedback.console.charts import INTERVALS, _figure, _key, _words
 from feedback.console.layout import REFUSALS, View, page, reload_soon
 from feedback.console.parts import Form, button, choice, drawing, empty, facts, field, moment, table, tag
 from feedback.console.visitor import LoggedOut
@@ -124,6 +124,7 @@ def _figures(cycles: list[dict[str, Any]]) -> None:
             ours, theirs = _words(row, "balanced_accuracy"), _words(row, "balanced_accuracy", "champion")
             rows.append([row["cycle"], row["outcome"], ours, theirs, *(_words(row, name) for name in ("auc", "recall", "fpr", "ece"))])
         table("Figures of each cycle's challenger with their intervals", heads, rows)
+        tag("p", INTERVALS, "hint")
 
 
 def _decisions(found: dict[str, Any]) -> None:

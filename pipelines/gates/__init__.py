@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.gates import absolute, comparative
+from pipelines.gates import absolute, attacks, incoming, lost, non_inferiority, on_new
 from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Verdict, decide
 from workspace.settings import GateSettings
 
@@ -13,15 +13,15 @@ __all__ = ["BEFORE_TRAINING", "GATES", "GateResult", "GateVerdict", "Verdict", "
 GATES = {
     "data": absolute.data,
     "leak-free": absolute.leak_free,
-    "label noise": comparative.label_noise,
+    "label noise": incoming.label_noise,
     "accuracy": absolute.accuracy,
-    "not worse than the champion": comparative.not_worse,
-    "better on what is new": comparative.better_on_new,
-    "new rows": comparative.new_rows,
-    "worst slice": comparative.worst_slice,
-    "drift": comparative.drift,
-    "robustness": comparative.robustness,
-    "forgetting": comparative.forgetting,
+    "not worse than the champion": non_inferiority.not_worse,
+    "better on what is new": on_new.better_on_new,
+    "new rows": on_new.new_rows,
+    "worst slice": lost.worst_slice,
+    "drift": incoming.drift,
+    "robustness": attacks.robustness,
+    "forgetting": lost.forgetting,
     "generalisation gap": absolute.generalisation_gap,
     "score collapse": absolute.score_collapse,
     "latency": absolute.latency,

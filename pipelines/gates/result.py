@@ -137,10 +137,14 @@ class Limits:
     here: GateSettings
     production: GateSettings
 
+    def bound(self, setting: str) -> tuple[float, float]:
+        """The bound of that name: in force, and the production one."""
+        return float(getattr(self.here, setting)), float(getattr(self.production, setting))
+
     def check(self, gate: str, what: str, measured: float, setting: str, n: int, smallest_n: int, units: str = "videos") -> GateResult:
         """Hold `measured` against the setting of that name (`min_...` or `max_...`/`margin`); too few samples are undecided."""
         at_least = setting.startswith("min_")
-        limit, production = float(getattr(self.here, setting)), float(getattr(self.production, setting))
+        limit, production = self.bound(setting)
         verdict, reason = _weigh(what, measured, limit, at_least, n, smallest_n, units)
         return GateResult(gate, verdict, reason, measured, limit, production, n, smallest_n, "at least" if at_least else "at most")
 

@@ -191,6 +191,7 @@ def test_what_a_chart_draws_of_a_cycle_stands_in_its_table_too(served: Service) 
     for path, head, figure in (("/charts", "Drift against its limit", "0.250"), ("/models", "Champion of then", "0.700 [0.650, 0.750]")):
         text = client.get(f"/console{path}").text
         assert f'"data-head":"{head}"' in text and f'"text":"{figure}"' in text, path
+        assert "Chance only adds to a calibration error, so its interval may lie above it." in text, "0.241 [0.266, 0.456] stood there without a word"
 
 
 def test_the_band_that_is_shown_is_the_one_that_judged(served: Service) -> None:

@@ -182,6 +182,25 @@ def test_of_a_cycle_that_is_decided_nothing_is_trained_any_more_and_it_is_said(t
     assert "no training: 2026-W01.1 is held: ana took b1 out of it: withdrawn" in told
 
 
+def test_more_media_are_asked_for_what_they_bring_back_and_for_nothing_else(tmp_path: Path) -> None:
+    """`bring more of their kind` was said of a held batch, which no media bring back: it waits for a person."""
+    open_workspace(tmp_path / "w", "demo")
+    settings, journal = load_settings(tmp_path / "w" / "params.yaml"), Journal(tmp_path / "w")
+
+    def waiting(state: str) -> list[str]:
+        batch = f"b{len(journal.events())}"
+        journal.append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
+        set_batch_state(tmp_path / "w", batch, state, "vigil", "2026-W01.1 held: drift")
+        return [line.strip() for line in render_status(status_of(tmp_path / "w", settings)).splitlines() if line.startswith("          ")]
+
+    held = "1 held: in no cycle until a person says so (vigil batches accept, or drop); `vigil batches` says why"
+    assert waiting("held") == [held]
+    assert waiting("deferred") == [
+        held,
+        "1 deferred: judged again beside the next media that come in (at once: vigil retrain --force); `vigil batches` says why",
+    ]
+
+
 @given(st.integers(1, 500), st.floats(0.01, 1))
 def test_a_fine_tune_takes_a_part_of_the_steps_and_a_full_cycle_the_very_same_settings(steps: int, part: float) -> None:
     phase = SETTINGS.pretrain.model_copy(update={"steps": steps, "validate_every": min(steps, 50)})

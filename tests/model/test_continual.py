@@ -26,13 +26,12 @@ def test_three_generators_by_hand():
     assert found.forgetting_from_learned == pytest.approx(((0.90 - 0.80) + (0.85 - 0.88)) / 2)
     assert found.backward_transfer == pytest.approx(-found.forgetting_from_learned)
     assert found.forward_transfer == pytest.approx(((0.60 - 0.5) + (0.55 - 0.5)) / 2)
-    assert found.worst_drop == pytest.approx(0.95 - 0.80)
 
 
 def test_two_generators_that_came_together_and_an_update_that_brought_none():
     found = figures([[0.9, 0.8], [0.7, 0.9]], [0, 0])
     assert found.average == pytest.approx(0.8) and found.forgetting_from_best == pytest.approx((0.2 - 0.1) / 2)
-    assert found.forward_transfer is None and found.worst_drop == pytest.approx(0.2)
+    assert found.forward_transfer is None
 
 
 def test_what_was_told_before_it_was_learned_is_not_forgotten():
@@ -45,7 +44,7 @@ def test_what_was_told_before_it_was_learned_is_not_forgotten():
 def test_after_the_first_update_nothing_can_be_forgotten():
     found = figures([[0.9]], [0])
     assert found.average == found.incremental == 0.9
-    assert found.forgetting_from_best is found.backward_transfer is found.forward_transfer is found.worst_drop is None
+    assert found.forgetting_from_best is found.backward_transfer is found.forward_transfer is None
 
 
 def test_updates_of_before_the_first_generator_are_left_out_of_the_mean():

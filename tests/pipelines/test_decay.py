@@ -1,5 +1,6 @@
 """How models age: which champions are asked, what becomes of one that cannot answer, and the page's table and picture."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pipelines import decay
 from pipelines.plots import decay_curve
 from tests.model.toys import model_folder
 from tests.pipelines.small_world import add_batch, demo_settings, second_cycle, write_sets
+from workspace.batches import set_batch_state
 from workspace.files import read_json, sha256_file, write_json
 from workspace.journal import Journal
 from workspace.state import Champion
@@ -107,8 +109,8 @@ def test_the_table_follows_each_model_over_the_dates_and_the_curve_is_drawn(tmp_
         models = [{"cycle": name, "auc": None if value is None else {"value": value, "low": value, "high": value, "n": 40}} for name, value in aucs.items()]
         return {"cycle": cycle, "n_real": 20, "n_fake": 20, "models": models, "why_not": ""}
 
-    assert decay.table_of([row("c1", a=0.9)]) == {}, "one date is no curve"
-    table = decay.table_of([row("c1", a=0.9), row("c2", a=None, b=0.95), row("c3") | {"models": []}, row("c4", a=0.6, b=0.93)])
+    assert decay.table_of([row("c1", a=0.9)], []) == {}, "one date is no curve"
+    table = decay.table_of([row("c1", a=0.9), row("c2", a=None, b=0.95), row("c3") | {"models": []}, row("c4", a=0.6, b=0.93)], [])
     assert table["models"] == ["a", "b"] and [line["cycle"] for line in table["lines"]] == ["c1", "c2", "c4"]
     assert [[value and value["value"] for value in line["auc"]] for line in table["lines"]] == [[0.9, None], [None, 0.95], [0.6, 0.93]]
     assert (tmp_path / decay_curve(tmp_path, table)).stat().st_size > 5000
@@ -125,5 +127,39 @@ def test_the_page_shows_how_models_age(tmp_path: Path) -> None:
     write_json(tmp_path / decay.DECAY, {"rows": [line("2026-W41.1", 0.9), line("2026-W42.1", 0.7)]})
     page = write_report(tmp_path, second_cycle("0" * 64)).read_text(encoding="utf-8")
     assert "How models age" in page and "0.700 [0.600, 0.800]" in page and page.count("<figure>") == 1
+    assert "Left out" not in page and ">held</span>" not in page
     shutil.rmtree(tmp_path / "reports")
     assert "How models age" not in write_report(tmp_path, second_cycle("0" * 64)).read_text(encoding="utf-8")
+
+
+def test_media_that_were_dropped_are_no_age_of_a_model_and_held_ones_are_marked(tmp_path: Path) -> None:
+    """A week of flipped labels, held and dropped, stood for good as a fall of the champion from 0.47 to 0.25."""
+    from pipelines.report import write_report
+
+    def aged(cycle: str, value: float) -> dict:
+        auc = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 40}
+        return {"cycle": cycle, "n_real": 8, "n_fake": 8, "models": [{"cycle": "2026-W40.1", "auc": auc, "why_not": ""}], "why_not": ""}
+
+    journal = Journal(tmp_path)
+    for batch, cycle in (("b1", "2026-W41.1"), ("b2", "2026-W42.1"), ("b3", "2026-W43.1")):
+        journal.append("batch_added", batch=batch, source="x", samples=16, quarantined=0)
+        journal.append("cycle_opened", cycle=cycle, judged=[batch], base_model="", fingerprint="", scheduled=False, week="")
+        journal.append("cycle_closed", cycle=cycle, outcome="held", reason="", verdict_sha256="", drifted=False)
+        set_batch_state(tmp_path, batch, "held" if batch == "b2" else "accepted", who="vigil", why=cycle)
+    write_json(tmp_path / decay.DECAY, {"rows": [aged("2026-W41.1", 0.9), aged("2026-W42.1", 0.25), aged("2026-W43.1", 0.8)]})
+
+    def shown() -> tuple[str, list[str]]:
+        page = write_report(tmp_path, second_cycle("0" * 64)).read_text(encoding="utf-8").split("<h2>How models age</h2>")[1].split("</table>")[0]
+        return page, re.findall(r"<tr><td>(2026-W\d+\.1.*?)</td>", page)
+
+    page, lines = shown()
+    assert lines == ["2026-W41.1", '2026-W42.1 <span class="chip undecided">held</span>', "2026-W43.1"] and "wrong labels would look like ageing" in page
+    drawn = (tmp_path / "reports/plots/decay.png").read_bytes()
+    set_batch_state(tmp_path, "b2", "dropped", who="ana", why="labels were flipped")
+    page, lines = shown()
+    assert lines == ["2026-W41.1", "2026-W43.1"] and "0.250" not in page and "Left out, since what came in was dropped: 2026-W42.1." in page
+    assert (tmp_path / "reports/plots/decay.png").read_bytes() != drawn, "nor in the curve"
+    set_batch_state(tmp_path, "b2", "held", who="ana", why="another look")
+    set_batch_state(tmp_path, "b2", "accepted", who="ana", why="they were right")
+    page, lines = shown()
+    assert lines == ["2026-W41.1", "2026-W42.1", "2026-W43.1"] and "ageing" not in page and "Left out" not in page

@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from model.paired import p_greater
 from pipelines.gates import GATES, GateResult, GateVerdict, Verdict, decide, judge
-from pipelines.gates.comparative import _chance_of
+from pipelines.gates.incoming import _chance_of
 from pipelines.gates.result import Limits
 from tests.pipelines.gate_examples import CHAMPION, EXAMPLES, SETTINGS, leaves, passing, replaced, without
 
@@ -32,7 +32,7 @@ def judged(arguments: dict[str, Any], **changes: Any) -> Verdict:
 @given(st.integers(2, 10_000), st.floats(1e-4, 1.0), st.floats(1e-3, 0.5), st.floats(0.01, 0.2))
 def test_with_the_n_asked_for_two_tests_together_miss_one_good_challenger_in_twenty_at_most(n: int, se: float, margin: float, alpha: float) -> None:
     """A test passes where the loss it saw plus its quantile of noise stays within the margin; noise falls with the root of n."""
-    from pipelines.gates.comparative import _wanted
+    from pipelines.gates.non_inferiority import _wanted
 
     def held(videos: int) -> float:
         noise = se * math.sqrt(n / videos)
@@ -340,7 +340,7 @@ def test_production_bounds_stand_beside_the_bounds_in_force() -> None:
 
 
 def test_a_week_too_small_to_move_the_traffic_is_no_reason_to_hold_but_a_small_reference_is() -> None:
-    from pipelines.gates.comparative import drift
+    from pipelines.gates.incoming import drift
     from pipelines.gates.result import GateVerdict, Inputs, Limits
     from workspace.settings import GateSettings
 

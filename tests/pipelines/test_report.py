@@ -118,9 +118,54 @@ def test_forgeries_that_are_scored_and_not_judged_stand_on_the_page(tmp_path: Pa
     shown = page.split("<h2>Scored, not judged</h2>")[1].split("</table>")[0]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown, re.DOTALL)]
     assert [[row[0], row[1], row[2][:5], row[3]] for row in rows if row] == [["mesh_swap", "4", "1.000", "100.0%"], ["self_blend", "4", "0.500", "0.0%"]]
-    assert "Judged on collected media, in every column" in page
+    assert "Judged on collected media: challenger and champion on the holdout as it stood before this cycle" in page
     (row,) = (line for line in headlines({**HEADLINE, "not_judged": {"portrait": {"n_fake": 3, "challenger": {"value": 0.75}}}}, CYCLE))
     assert row.endswith("Not judged: 3 fakes by our own forgers, AUC 0.750 (portrait).")
+
+
+def heads(page: str) -> list[str]:
+    """The head of the table of figures, column by column."""
+    return re.findall(r"<th(?: [^>]*)?>(.*?)</th>", page.split("<h2>Figures</h2>")[1].split("</thead>")[0])
+
+
+def test_each_column_says_how_many_videos_it_is_of_and_the_headline_of_which(tmp_path: Path) -> None:
+    """All columns were said to be of the 20 real and 21 fake ones of before, the AUC on 20 new fakes without a real too, and the headline `of the holdout`."""
+    more = {"counts": {"overall": {"n_real": 20, "n_fake": 21}, "new": {"n_real": 3, "n_fake": 4}, "validation": {"n_real": 15, "n_fake": 7}}}
+    page = page_of(tmp_path, CYCLE, champion=True, more=more | {"new": {"challenger": {"auc": {"value": 0.7}}, "champion": {"auc": {"value": 0.6}}}})
+    assert heads(page) == [
+        "measure", "challenger<br>20 real, 21 fake", "champion<br>20 real, 21 fake", "on new videos<br>3 real, 4 fake", "on validation<br>15 real, 7 fake",
+    ]  # fmt: skip
+    assert "on 20 real and 21 fake videos of the holdout as it stood before this cycle (collected)." in page
+    assert "Chance only adds to ECE, so its interval may lie above it." in page, "0.241 [0.266, 0.456] stood there without a word"
+    assert "On what this cycle brought: AUC 0.700 (champion 0.600) on 3 real and 4 fake videos." in page and "what this cycle brought stands apart" in page
+
+
+def test_where_all_of_the_holdout_is_judged_nothing_is_said_to_stand_apart(tmp_path: Path) -> None:
+    first = page_of(tmp_path, replace(CYCLE, base_model="", base_cycle=""), champion=False)
+    imported = page_of(tmp_path, replace(CYCLE, batches=CYCLE.judged), champion=True)
+    for page in (first, imported):
+        assert "on 20 real and 41 fake videos of the holdout (collected)." in page and "On what this cycle brought" not in page and "stands apart" not in page
+
+
+@pytest.mark.parametrize(("engine", "found", "words"), [
+    ("onnxruntime-fp32", None, "of what serves: onnxruntime-fp32.</p>"),
+    (
+        "onnxruntime-fp32", {"used": False, "largest_difference": 0.01421, "clips": 12},
+        "onnxruntime-fp32. int8 was asked for and refused, fp32 is served: p_fake moved by up to 0.0142 on 12 validation clips, 0.001 is allowed",
+    ),
+    (
+        "onnxruntime-int8", {"used": True, "largest_difference": 0.0004, "clips": 64},
+        "onnxruntime-int8. int8 was asked for and is served: p_fake moved by up to 0.0004 on 64 validation clips, 0.001 is allowed (gates.max_parity); "
+        "400 000 bytes for 1 000 000.",
+    ),
+])  # fmt: skip
+def test_the_page_says_which_engine_serves_and_what_became_of_int8(tmp_path: Path, engine: str, found: dict[str, Any] | None, words: str) -> None:
+    """Where int8 was refused the settings said int8, and no page said that fp32 serves."""
+    write_verdict_of(tmp_path)
+    metrics = {"int8": {"mean_difference": 0.0001, "bytes": 400000, "fp32_bytes": 1000000, **found}} if found else {}
+    write_json(tmp_path / "build/model/card.json", {"engine": engine, "metrics": metrics, "model_sha256": "c" * 64})
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert words in page.split("<h2>Gates")[1] and page.count("int8") == words.count("int8")
 
 
 @pytest.mark.parametrize(("start", "words"), [
@@ -366,7 +411,9 @@ def test_the_literatures_claims_stand_with_their_conditions(tmp_path: Path) -> N
     assert all(value in page and conditions in page for _, value, conditions in CLAIMS)
 
 
-@pytest.mark.parametrize(("value", "text"), [(None, "–"), (0.5, "0.5"), (0.00001234, "1.23e-05"), (209715200.0, "209 715 200"), (True, "yes"), (7, "7")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0.5, "0.5"), (-0.0, "0"), (0.00001234, "1.23e-05"), (209715200.0, "209 715 200"), (True, "yes"), (7, "7")]
+)
 def test_numbers_read_well(value: Any, text: str) -> None:
     assert figure(value) == text
 
