@@ -83,6 +83,7 @@ STANDS_FOR = {
     ("assemble", 14): (13, "where generators outnumber the places others are replayed, small batches stand in by every forger: the same recipe"),
     ("pretrain", 17): (16, "a bound on how often few clips come holds beside their reals too: batches of tables like these are the same"),
     ("train", 26): (25, "what stands out is weighed from midway between the levels: the weights are the same, and that lay within 0.3 of 0 where it was noted"),
+    ("train", 27): (26, "where the frame head has no part in a clip's logit its certainty weighs no clip: it has one in every network here"),
     ("evaluate", 26): (25, "as train 26; and people with unlike numbers of videos have fewer degrees of freedom: every one here has as many as the others"),
     ("evaluate", 27): (26, "one person with most of the videos hides no spread, there is none here; what the attacker itself gets right is told at its border"),
     ("evaluate", 28): (

@@ -41,8 +41,8 @@ class ClipExplanation:
     logit: float
     heat: Floats  # [T, S, S], Grad-CAM: 1 where the verdict hangs most
     attention: Floats  # [T, h, h], each sums to 1
-    frame_p: Floats  # [T], frame head's own p_fake, by the temperature and offset given
-    certainty: Floats  # [T], 0..1
+    frame_p: Floats | None  # [T], frame head's own p_fake, by the temperature and offset given; None where that head has no part in the logit
+    certainty: Floats | None  # [T], 0..1; None as above
     change: Floats  # [T], how far the LSTM's state moved since the frame before, 0 for the first
 
     def regions(self) -> dict[str, float]:
@@ -102,8 +102,9 @@ def explain_clip(
     heat = heat / heat.max() if float(heat.max()) > 0 else heat
     run = states[0][0].detach()  # [T, D]
     change = torch.cat([run.new_zeros(1), (run[1:] - run[:-1]).norm(dim=1)])
-    frame_p = torch.sigmoid(said.frame_logits[0].detach() / temperature + offset)
-    return ClipExplanation(logit, heat.numpy(), said.attention[0].detach().numpy(), frame_p.numpy(), said.certainty[0].detach().numpy(), change.numpy())
+    frame_p, certainty = torch.sigmoid(said.frame_logits[0].detach() / temperature + offset).numpy(), said.certainty[0].detach().numpy()
+    counts, attention = model.frame_head_counts, said.attention[0].detach().numpy()
+    return ClipExplanation(logit, heat.numpy(), attention, frame_p if counts else None, certainty if counts else None, change.numpy())
 
 
 def explain_verdict(model: ResNeXtLSTM, card: "ModelCard", said: "FileVerdict", clips: "Sequence[FaceClip]") -> tuple[int, ClipExplanation]:
@@ -135,12 +136,12 @@ def sentence(said: "FileVerdict", found: "ClipExplanation", row: dict[str, Any])
     assert said.p_fake is not None  # a clip was explained, so there is a verdict
     parts = found.regions()
     place = max(parts, key=lambda name: parts[name])
-    sure = int(np.argmax(found.certainty))
     face = face_named(said.clips, row)
     when = f", most of all {row['start_seconds']:.1f} to {row['end_seconds']:.1f} s into it ({face})"
     if said.kind == "image":
         when = f", going by {face}" if len(said.tracks) > 1 else ""
-    frame = "" if len(found.certainty) < 2 else f" The network is surest of frame {sure + 1} of {len(found.certainty)} there."
+    sure = np.zeros(0) if found.certainty is None else found.certainty
+    frame = "" if len(sure) < 2 else f" The network is surest of frame {int(np.argmax(sure)) + 1} of {len(sure)} there."
     word = {"fake": "Called fake", "real": "Called real", "uncertain": "Left uncertain"}[said.verdict]
     if said.reason.startswith(UNLIKE):
         most = f", from {NAMES[place]} most of all" if parts[place] else ""

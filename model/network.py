@@ -8,6 +8,9 @@
 That is the fusion of heads. Fusion of features averages the weighted mean of the frame features, brought to the width of the states, with the
 summary of the states, by the same weight, and one head reads the average. The weight is fixed, or learned in phase 2 from there on.
 
+The frame head learns in phase 1, and in phase 2 where it has a part in the logit: by fusion of heads, or as certainty attention. Where it has none
+the backbone goes on without it, and the certainty that is told is the clip's own, |2p-1| of its logit, the same for each of its frames.
+
 B clips, T frames, H = W = size_px, F encoder features, h the side of its maps, D width of the temporal states.
 Pixels are in [0,1] and normalised inside, so that an attack's eps is one of pixels. One frame (T=1) is a clip too.
 """
@@ -33,7 +36,7 @@ class ClipOutputs:
 
     logits: Tensor  # [B]
     frame_logits: Tensor  # [B, T]
-    certainty: Tensor  # [B, T], 0..1
+    certainty: Tensor  # [B, T], 0..1: the frame head's, or the clip's own where that head has no part in the logit
     embedding: Tensor  # [B, F], mean frame feature
     attention: Tensor  # [B, T, h, h], each map sums to 1
 
@@ -80,6 +83,12 @@ class ResNeXtLSTM(nn.Module):
         nn.init.normal_(self.temporal_head.weight, std=0.01)  # phase 2 starts from what phase 1 has learned, not from noise
         nn.init.zeros_(self.temporal_head.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # grouped convolutions train four times faster so on a CPU
+
+    @property
+    def frame_head_counts(self) -> bool:
+        """Whether the frame head has a part in a clip's logit. One that has none says nothing of a clip."""
+        settings = self.settings
+        return settings.certainty_attention or (settings.fusion == "heads" and (settings.fusion_learned or settings.fusion_cnn > 0))
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames [N, 3, H, W] in 0..1 -> features [N, F], attention [N, h*h]."""
@@ -134,6 +143,8 @@ class ResNeXtLSTM(nn.Module):
         else:
             seen_frames = self.bridge((features * share.unsqueeze(2)).sum(1))  # [B, D]
             logits = self.temporal_head(self.dropout(fusion * seen_frames + (1.0 - fusion) * summary)).squeeze(1)
+        if not self.frame_head_counts:
+            certainty = torch.tanh(0.5 * logits.abs()).unsqueeze(1) * mask
         embedding = features.sum(1) / mask.sum(1, keepdim=True)  # padding holds zeros
         return ClipOutputs(logits, frame_logits, certainty, embedding, weights.unflatten(2, (self.side, -1)))
 

@@ -7,9 +7,11 @@ statistics are averaged.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +23,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.hardware import best_device
+from model.launcher import KILLED
 from workspace.errors import SettingsError, TooLittleData, VigilError
 from workspace.files import read_json, write_json
+from workspace.processes import deaf_to, end_with_children, parent_token
 
 TOLD = "VIGIL_TOLD"  # names the file in which a process leaves its problem
+LOST_SECONDS = 1.0  # torchrun looks at its processes ten times a second
 PROBLEMS: dict[str, type[VigilError]] = {"too little data": TooLittleData, "problem": VigilError}  # the first that fits; a cycle treats these two differently
 
 
@@ -121,6 +126,8 @@ def telling() -> Iterator[None]:
             print(problem, file=sys.stderr)
         _end()
     except Exception:
+        if size() > 1:
+            time.sleep(LOST_SECONDS)  # where another one was killed this is its lost connection, and torchrun ends this process before it speaks of that
         traceback.print_exc()
         _end()
 
@@ -134,24 +141,36 @@ def _end() -> NoReturn:
 def launch(module: str, *words: str, processes: int) -> None:
     """Run `python -m module words` in so many processes by torchrun, and wait. Raises VigilError where one of them failed, its own where it was `telling`.
 
-    SettingsError where there are GPUs, but fewer than processes.
+    SettingsError where there are GPUs, but fewer than processes. Ctrl-C is this process's alone, which ends the others; in their environment
+    VIGIL_PARENT names it, so that they can end with it.
     """
     if torch.cuda.is_available() and processes > (gpus := torch.cuda.device_count()):
         why = f"each needs a GPU of its own, and there are {gpus}"
         raise SettingsError(f"Cannot train in {processes} processes.", why=why, next_step=f"Set `processes` to {gpus} in params.yaml.")
     with tempfile.TemporaryDirectory() as folder:
-        torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--log-dir", folder]  # else it leaves a folder behind each time
+        torchrun = [sys.executable, "-P", "-m", "model.launcher", "--standalone", "--log-dir", folder]  # else it leaves a folder behind each time
         command = [*torchrun, "--nproc-per-node", str(processes), "-m", module, *words]
         told = Path(folder) / "problem.json"
-        ended = subprocess.run(  # one machine: nothing need leave it
-            command, env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, "PYTHONSAFEPATH": "1", TOLD: str(told)}
-        )
+        about = {"PYTHONSAFEPATH": "1", "VIGIL_PARENT": parent_token(), TOLD: str(told)}
+        with deaf_to(signal.SIGINT):
+            running = subprocess.Popen(command, env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, **about})  # one machine: nothing need leave it
+        try:
+            code = running.wait()
+        except BaseException:
+            end_with_children(running.pid)
+            raise
         problem = read_json(told) if told.is_file() else None
     if problem is not None:
         raise PROBLEMS[problem["kind"]](problem["what"], why=problem["why"], next_step=problem["next_step"])
-    if ended.returncode:
+    if code in (KILLED, -signal.SIGKILL):
         raise VigilError(
             f"Training in {processes} processes failed.",
-            why=f"torchrun ended with {ended.returncode}; its words are above",
+            why="one of them was killed (signal 9), most often because memory ran out",
+            next_step="Run the same command again: it goes on where it was. Where memory is short, lower micro_batch first; the phase then begins anew.",
+        )
+    if code:
+        raise VigilError(
+            f"Training in {processes} processes failed.",
+            why="one of them ended with an error; its words are above",
             next_step="Mend what it says, and the same command goes on where it was; with `processes` set to 1 the phase begins anew.",
         )

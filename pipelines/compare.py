@@ -77,9 +77,9 @@ def compare(
 
     A name is a backbone, `r3d_18` (a 3D network in place of CNN and LSTM), or `temporal:KIND` on the settings' own backbone.
     `steps` of phase 1, `fit_steps` of phase 2, the rest as the settings say; attacks, distillation and the places of forgeries
-    (`pretrain.locate`) are off, every network begins from nothing whatever `model.weights` says, and keeps its last averaged weights. Raises DataError
-    before the first cycle, SettingsError for an unknown name, or one whose network does not take pictures of this size, LeaseHeldError while another
-    comparison runs here.
+    (`pretrain.locate`) are off, hardened clips are left out, the distance is that of scores, no backbone stands still, every network begins from
+    nothing whatever `model.weights` says, and keeps its last averaged weights. Raises DataError before the first cycle, SettingsError for an unknown
+    name, or one whose network does not take pictures of this size, LeaseHeldError while another comparison runs here.
     """
     names = list(dict.fromkeys(names))  # the same name twice is no second seed
     _refuse_unknown(names, settings)

@@ -1,8 +1,11 @@
 """Settings tried in place of those in params.yaml: Optuna draws them, each is trained on the last cycle's sets, validation judges.
 
-Trial 0 is params.yaml as it stands (the literature's point), so that every other is a comparison with it. A trial that is behind the
-median of the others at the same step is given up. The study lies in .vigil/search.db under a name that changes with the sets, the
-settings and the budget: the same command goes on with it, a changed one begins another. Each trial is a child run in MLflow.
+Trial 0 has the values of params.yaml (the literature's point), so that every other is a comparison with it. What no trial has, for it would cost
+some times as much or belongs to a champion: attacks during training, hardened clips, distillation, the champion's weights. Each learns from
+the drawn clips alone, in one process, for as many steps as were asked for, and begins as a first model does. The page names which of these
+params.yaml would have had (`lacking`). A trial that is behind the median of the others at the same step is given up. The study lies in
+.vigil/search.db under a name that changes with the sets, the settings and the budget: the same command goes on with it, a changed one begins
+another. Each trial is a child run in MLflow.
 What is found was chosen on validation, so its AUC is too good; nothing is written to params.yaml, and the gates judge as always.
 """
 
@@ -12,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.compare import PLAIN, Sets, measure, read_sets, train_anew
+from pipelines.compare import Sets, measure, read_sets, train_anew
 from pipelines.pretrain import CHECKPOINTS
 from pipelines.scoring import Tell, silent
 from workspace.errors import DataError, Diverged, SettingsError
@@ -40,6 +43,7 @@ SPACE: dict[str, tuple[float, float, bool]] = {
     "augment.degrade": (0.0, 1.0, False),
     "augment.poor_reals": (0.0, 1.0, False),
 }
+ASIDE = {"adversarial_steps": 0, "distillation": 0.0}  # of phase 2, in every trial
 # setting -> where it changes nothing: another setting and its value
 IDLE: dict[str, tuple[tuple[str, str | float], ...]] = {
     "train.focal_gamma": (("train.loss", "bce"), ("train.wasserstein", 1.0)),
@@ -101,7 +105,7 @@ def _open(sets: Sets, settings: Settings, chosen: list[str], steps: int, fit_ste
     from sqlalchemy.exc import DatabaseError, OperationalError
 
     optuna.logging.set_verbosity(logging.ERROR)
-    key = sets.key({"settings": settings.model_dump(mode="json"), "over": chosen, "steps": [steps, fit_steps]})
+    key = sets.key({"settings": settings.model_dump(mode="json"), "over": chosen, "steps": [steps, fit_steps], "aside": ASIDE})
     (sets.root / STUDIES).parent.mkdir(parents=True, exist_ok=True)
     try:
         study = optuna.create_study(
@@ -142,6 +146,18 @@ def _setting(settings: Settings, name: str) -> Any:
     return getattr(getattr(settings, block), key)
 
 
+def lacking(settings: Settings) -> list[str]:
+    """What a cycle would train with by these settings, and no trial has; each in words, with the setting that asks for it."""
+    train = settings.train
+    asked = {
+        "attacks during training (train.adversarial_steps)": train.adversarial_steps and train.adversarial_eps and train.adversarial_fraction,
+        "hardened clips (budget.hardened_clips)": settings.budget.hardened_clips,
+        "distillation (train.distillation)": train.distillation,
+        "more than one process (processes)": max(settings.pretrain.processes, train.processes) > 1,
+    }
+    return [*(name for name, wanted in asked.items() if wanted), "the champion's weights"]
+
+
 def _laid_over(settings: Settings, values: Mapping[str, float], steps: int, fit_steps: int) -> Settings:
     """The settings with the trial's values and budget, checked like any other."""
     raw = settings.model_dump(by_alias=True)
@@ -149,7 +165,7 @@ def _laid_over(settings: Settings, values: Mapping[str, float], steps: int, fit_
         block, _, key = name.partition(".")
         raw[block][key] = value
     raw["pretrain"] |= {"steps": steps, "validate_every": max(1, steps // LOOKS), "patience": LOOKS + 1}
-    raw["train"] |= {"steps": fit_steps, "validate_every": max(1, fit_steps // LOOKS), "patience": LOOKS + 1, **PLAIN}
+    raw["train"] |= {"steps": fit_steps, "validate_every": max(1, fit_steps // LOOKS), "patience": LOOKS + 1, **ASIDE}
     return Settings.model_validate(raw)
 
 
@@ -175,6 +191,7 @@ def _try(sets: Sets, settings: Settings, study: "Study", trial: "Trial", tell: T
         study.tell(trial, state=TrialState.PRUNED)
         shutil.rmtree(own, ignore_errors=True)
         return
+    shutil.rmtree(own, ignore_errors=True)  # empty by now
     found = measure(network, ClipDataset(sets.root, sets.validation, settings.faces.size_px))
     trial.set_user_attr("accuracy", found["accuracy"])
     trial.set_user_attr("videos", [found["n_real"], found["n_fake"]])
@@ -215,7 +232,7 @@ class _Runs:
 
 def report(study: "Study", settings: Settings) -> dict[str, Any]:
     """{study, trials: [{trial, state, auc, settings, videos, diverged: how, or None}], first, best: the same rows or None,
-    changes: {block: {setting: value}} of the best}.
+    changes: {block: {setting: value}} of the best, lacks: what `lacking` says}.
 
     Trials are numbered by their ends, so that 0 is params.yaml's also where its first try was broken off.
     """
@@ -232,4 +249,5 @@ def report(study: "Study", settings: Settings) -> dict[str, Any]:
         if abs(value - _value(settings, name)) > 1e-12:
             block, _, key = name.partition(".")
             changes.setdefault(block, {})[key] = float(f"{value:.3g}")
-    return {"study": study.study_name, "trials": rows, "first": rows[0] if rows else None, "best": best, "changes": changes}
+    first = rows[0] if rows else None
+    return {"study": study.study_name, "trials": rows, "first": first, "best": best, "changes": changes, "lacks": lacking(settings)}

@@ -51,7 +51,7 @@ class Progress:
 def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
     """Run a stage in the current folder as a process of its own and exit with its code.
 
-    0 done; 1 a failure whose text is printed and left as its last word; 130 paused by Ctrl-C (finished work is kept). Ctrl-C after
+    0 done; 1 a failure whose text is left as its last word, and printed where no flow reads that; 130 paused by Ctrl-C (finished work is kept). Ctrl-C after
     the work is done, or that a library's code swallowed, changes nothing here: the word it leaves tells the flow to pause before the next stage.
     """
     set_quiet_environment()
@@ -84,8 +84,9 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
         sys.exit(PAUSED)
     except VigilError as problem:
         too_little = f"{problem.what} Why: {problem.why}" if isinstance(problem, TooLittleData) else ""
-        LastWord(label, "error", str(problem), too_little=too_little).leave(root)
-        print(problem, file=sys.stderr)
+        LastWord(label, "error", f"{problem.what.removesuffix('.')}: {problem.why}", next_step=problem.next_step, too_little=too_little).leave(root)
+        if too_little or "VIGIL_PARENT" not in os.environ:  # else the flow says it, from the last word
+            print(problem, file=sys.stderr)
         sys.exit(FAILED)
     except Exception as problem:
         text = f"{type(problem).__name__}: {problem}"

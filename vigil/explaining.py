@@ -59,8 +59,8 @@ def explain_file(path: Path, workspace: Path | None, model: Path | None, out: Pa
     page = {
         "file": as_text(str(path)), "verdict": said.verdict, "p_fake": said.p_fake, "threshold": engine.card.threshold, "model": said.model, "mark": mark,
         "sentence": sentence(said, found, said.clips[worst]), "reason": said.told, "learned": said.learned,
-        "regions": found.regions(), "clip": said.clips[worst], "certainty": found.certainty.tolist(),
-        "frame_p": found.frame_p.tolist(), "state_change": found.change.tolist(),
+        "regions": found.regions(), "clip": said.clips[worst], "certainty": _values(found.certainty),
+        "frame_p": _values(found.frame_p), "state_change": _values(found.change),
         "mesh": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "crop_tremble": mesh.crop_tremble},
         "pictures": pictures,
     }  # fmt: skip
@@ -103,9 +103,10 @@ def draw_timeline(path: Path, said: "FileVerdict", found: "ClipExplanation", cli
     over.axhline(threshold, color="#57606a", linewidth=1, linestyle="--", label="threshold")
     over.set(ylim=(-0.02, 1.02), ylabel="p_fake of a clip", xlabel="seconds")
     over.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    frames = np.arange(1, len(found.frame_p) + 1)
-    within.plot(frames, found.frame_p, marker="o", markersize=3, color="C3", label="frame's own p_fake")
-    within.plot(frames, found.certainty, marker="o", markersize=3, color="C0", label="certainty")
+    frames = np.arange(1, len(found.change) + 1)
+    for values, colour, label in ((found.frame_p, "C3", "frame's own p_fake"), (found.certainty, "C0", "certainty")):
+        if values is not None:
+            within.plot(frames, values, marker="o", markersize=3, color=colour, label=label)
     peak = float(found.change.max()) or 1.0
     within.plot(frames, found.change / peak, color="#57606a", linewidth=1, label="LSTM state change\n(of its largest)")
     within.set(ylim=(-0.02, 1.02), xlabel=f"frame of the clip from {clip['start_seconds']:.1f} to {clip['end_seconds']:.1f} s", ylabel="0 .. 1")
@@ -113,6 +114,10 @@ def draw_timeline(path: Path, said: "FileVerdict", found: "ClipExplanation", cli
     for axes in (over, within):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _values(of_frames: np.ndarray | None) -> list[float] | None:
+    return None if of_frames is None else of_frames.tolist()
 
 
 def _write(path: Path, picture: np.ndarray) -> None:

@@ -294,12 +294,15 @@ def search(
         list[str] | None, typer.Argument(help="Settings to vary, e.g. train.lr; else all that can be.", show_default=False, metavar="[SETTING]...")
     ] = None,
     workspace: WorkspaceOption = None,
-    trials: Annotated[int, typer.Option(min=1, help="Finished trials in all; the first is params.yaml as it stands.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Finished trials in all; the first has the values of params.yaml.")] = 20,
     steps: Annotated[int, typer.Option(min=1, help="Of phase 1, for each trial.")] = 500,
     fit_steps: Annotated[int, typer.Option(min=1, help="Of phase 2, for each trial.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Try other settings on the last cycle's sets (Optuna), judged on validation; changes nothing. Resumable."""
+    """Try other settings on the last cycle's sets (Optuna), judged on validation; changes nothing. Resumable.
+
+    No trial has attacks during training, hardened clips, distillation or the champion's weights: each learns from the drawn clips alone, as a first model does.
+    """
     from pipelines.search import search as search_settings
     from pipelines.stage import Progress
     from vigil.reading import render_search

@@ -9,12 +9,15 @@ from workspace.files import read_json, write_json
 
 @dataclass(frozen=True, slots=True)
 class LastWord:
-    """How a stage ended that did not finish, or that Ctrl-C met. `too_little`: why there was too little data for it, where that was so."""
+    """How a stage ended that did not finish, or that Ctrl-C met. `next_step`: what a person is to do, where it knows. `too_little`: why there was too
+    little data for it, where that was so.
+    """
 
     stage: str
     kind: Literal["paused", "error", "crash", "timeout"]
     text: str
     retryable: bool = False
+    next_step: str = ""
     too_little: str = ""
     trace: str = ""
 

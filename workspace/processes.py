@@ -135,6 +135,15 @@ def end_processes(processes: "list[psutil.Process]") -> None:
     psutil.wait_procs(stubborn, timeout=GRACE_SECONDS)
 
 
+def end_with_children(pid: int) -> None:
+    """End a child of this process and all that it started, as `end_processes`."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        end_processes([process, *_children(process)])
+
+
 def _signal(process: "psutil.Process", action: str) -> None:
     import psutil
 

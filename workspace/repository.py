@@ -304,7 +304,7 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
         raise StageFailed(
             f"Stage {said.stage} did not finish. Nothing was promoted; finished stages are kept.",
             why=said.text,
-            next_step="Mend the cause and run `vigil retrain` again; it goes on from this stage.",
+            next_step=f"{said.next_step or 'Mend the cause.'} `vigil retrain` goes on from this stage.",
             retryable=said.retryable,
             too_little=said.too_little,
         ) from None

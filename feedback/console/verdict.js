@@ -21,7 +21,7 @@ export default {
           </div>
           <figcaption>
             <p class="face-caption">Face {{ shown_track + 1 }}<template v-if="is_video">, {{ seconds(frame_seconds) }}</template>
-              <template v-if="frame_row"> · this frame {{ percent(frame_row.p_fake) }} fake, weight {{ percent(frame_row.certainty) }}</template></p>
+              <template v-if="frame_row && frame_row.p_fake !== null"> · this frame {{ percent(frame_row.p_fake) }} fake, weight {{ percent(frame_row.certainty) }}</template></p>
             <div v-if="explanation" class="field">
               <label for="opacity">Heatmap <span class="muted">{{ opacity }} %</span></label>
               <input id="opacity" type="range" min="0" max="100" step="5" v-model.number="opacity" :aria-valuetext="opacity + ' percent'" />
@@ -52,7 +52,7 @@ export default {
                 <rect class="plot-clip" :class="side(clip)" :x="x(clip.start_seconds)" :width="width(clip)" :y="y(clip.p_fake)" :height="100 - y(clip.p_fake)"
                       :style="{ opacity: 0.25 + 0.75 * (clip.certainty ?? 1) }"/>
               </g>
-              <polyline v-if="explanation && one.track === shown_track" class="plot-frames" :points="frame_points"/>
+              <polyline v-if="tells_frames && one.track === shown_track" class="plot-frames" :points="frame_points"/>
             </svg>
             <div class="cursor" :style="{ left: x(at) / 10 + '%' }" aria-hidden="true"></div>
           </div>
@@ -64,7 +64,7 @@ export default {
         <p class="hint legend"><span class="key plot-fake"></span>clip at or above the threshold <span class="key plot-real"></span>below it
           <span class="key plot-line"></span>threshold {{ percent(detection.threshold) }} <span class="key plot-pale"></span>paler: less weight in the verdict
           <template v-if="(detection.forged || []).length"><span class="key plot-band"></span>{{ detection.verdict === 'fake' ? 'forged' : 'suspicious' }} interval</template>
-          <template v-if="explanation"><span class="key plot-dots"></span>frame by frame</template></p>
+          <template v-if="tells_frames"><span class="key plot-dots"></span>frame by frame</template></p>
         <details>
           <summary>Timeline as a table</summary>
           <div class="table-frame" tabindex="0" role="region" aria-label="Timeline as a table">
@@ -97,6 +97,7 @@ export default {
     frame_seconds() { return this.frames[this.frame] ?? 0; },
     heat_frame() { return this.explanation ? Math.min(this.frame, this.explanation.heatmaps - 1) : 0; },
     frame_row() { return this.explanation ? this.explanation.frames[this.heat_frame] : null; },
+    tells_frames() { return Boolean(this.explanation) && this.explanation.frames.every((row) => row.p_fake !== null); },
     frame_points() { return this.explanation.frames.map((row) => `${this.x(row.seconds)},${this.y(row.p_fake)}`).join(" "); },
     box() {
       const clip = this.clips_of(this.track).find((one) => this.at >= one.start_seconds - 0.01 && this.at <= one.end_seconds + 0.01) || (this.is_video ? null : this.clips[0]);

@@ -100,8 +100,8 @@ class Explainer:
         page = {
             "sentence": sentence(said, found, said.clips[place]), "regions": found.regions(), "clip": said.clips[place], "heatmaps": len(picks),
             "frames": [
-                {"n": number, "seconds": seconds[number], "p_fake": round(float(found.frame_p[at]), 4), "certainty": round(float(found.certainty[at]), 4),
-                 "state_change": round(float(found.change[at]), 4)}
+                {"n": number, "seconds": seconds[number], "p_fake": rounded(found.frame_p, at), "certainty": rounded(found.certainty, at),
+                 "state_change": rounded(found.change, at)}
                 for number, at in enumerate(picks)
             ],
             "evidence": {"blinks_per_second": mesh.blinks_per_second, "mouth_jump": mesh.mouth_jump, "crop_tremble": mesh.crop_tremble},
@@ -140,6 +140,11 @@ class Explainer:
             except ModelFileError:
                 continue
         raise ModelFileError("The model that made this verdict is not here.", why=f"none of {model_sha256[:12]} is checked out", next_step="Run `dvc pull`.")
+
+
+def rounded(of_frames: NDArray[np.float32] | None, at: int) -> float | None:
+    """The value of a frame; None where the network says nothing of single frames."""
+    return None if of_frames is None else round(float(of_frames[at]), 4)
 
 
 def heated(frame: NDArray[np.uint8], found: "ClipExplanation", at: int) -> NDArray[np.uint8]:

@@ -34,6 +34,30 @@ def test_logits_follow_the_written_formula():
     torch.testing.assert_close(out.embedding, features.mean(1), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("settings", "counts"),
+    [
+        ({"fusion_cnn": 0.0, "certainty_attention": False}, False),
+        ({"fusion": "features", "certainty_attention": False}, False),
+        ({"fusion_cnn": 0.0}, True),
+        ({"fusion": "features"}, True),
+        ({"certainty_attention": False}, True),
+        ({"certainty_attention": False, "fusion_learned": True, "fusion_cnn": 0.1}, True),
+    ],
+)
+@torch.no_grad()
+def test_a_frame_head_without_a_part_in_the_logit_says_nothing_of_the_certainty(settings, counts):
+    """It weighed clips in the verdict by what it had learned in phase 1, of a backbone that went on without it."""
+    model, x, lengths = lively_model(**settings), clips(), torch.tensor([5, 3, 5, 1])
+    before = model.forward_all(x, lengths)
+    model.frame_head.weight.mul_(50)
+    after = model.forward_all(x, lengths)
+    assert model.frame_head_counts == counts == (not torch.equal(before.logits, after.logits)) == (not torch.equal(before.certainty, after.certainty))
+    if not counts:
+        seen = torch.arange(5) < lengths[:, None]
+        torch.testing.assert_close(after.certainty, (2 * torch.sigmoid(after.logits) - 1).abs()[:, None] * seen)
+
+
 @pytest.mark.parametrize("temporal", ["lstm", "gru", "transformer"])
 @torch.no_grad()
 def test_a_short_clip_says_the_same_alone_and_beside_a_long_one_whatever_fills_the_gap(temporal):

@@ -1,5 +1,7 @@
 """Two real processes train like one: the same gradients, the same weights, one of them writes; a failure of one is an error of all."""
 
+import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +25,8 @@ def main(out: Path, how: str) -> None:
     torch.set_num_threads(1)
     with telling(), joined():
         assert size() == 2 and leads() == (share(2).start == 0)
+        if how == "die" and not leads():
+            os.kill(os.getpid(), signal.SIGKILL)
         if how and not leads():
             raise TooLittleData("One of us could not.", why="too few", next_step="More.") if how == "say" else RuntimeError("one of us could not")
         assert gathered(torch.arange(6.0)[share(6)], 6).tolist() == [0, 1, 2, 3, 4, 5]
@@ -96,6 +100,14 @@ def test_what_one_has_to_say_is_the_error_of_all(tmp_path: Path, monkeypatch: py
         launch("tests.model.test_parallel", str(tmp_path), "say", processes=2)
     assert (said.value.what, said.value.why, said.value.next_step) == ("One of us could not.", "too few", "More.")
     assert "TooLittleData" not in capfd.readouterr().err
+
+
+def test_one_that_was_killed_ends_all_and_is_told_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The words that it sent to were not there: who is killed says nothing."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    with pytest.raises(VigilError, match=r"was killed \(signal 9\).*memory(.|\n)*goes on where it was(.|\n)*micro_batch") as said:
+        launch("tests.model.test_parallel", str(tmp_path), "die", processes=2)
+    assert "above" not in str(said.value) and "torch.distributed.run" not in capfd.readouterr().err
 
 
 if __name__ == "__main__":

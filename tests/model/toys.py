@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,30 +66,32 @@ def face_settings() -> FaceSettings:
 
 
 @cache
-def written(seed: int) -> dict[str, tuple[bytes, str]]:
+def written(seed: int, **settings: Any) -> dict[str, tuple[bytes, str]]:
     """A lively model's checkpoint and export, each with its sha256. An export takes five seconds."""
     with TemporaryDirectory() as folder:
         checkpoint, export = Path(folder) / "model.safetensors", Path(folder) / "model.onnx"
-        model = lively_model(seed)
+        model = lively_model(seed, **settings)
         shas = save_model(model, checkpoint), export_onnx(model, export)
         return {path.name: (path.read_bytes(), sha) for path, sha in zip((checkpoint, export), shas, strict=True)}
 
 
-def model_folder(folder: Path, threshold: float = 0.5, abstain: float = 0.1, temperature: float = 2.0, seed: int = 0, offset: float = -0.25) -> ResNeXtLSTM:
-    """Write a lively model as it ships: checkpoint, export and card. Returns the network."""
+def model_folder(
+    folder: Path, threshold: float = 0.5, abstain: float = 0.1, temperature: float = 2.0, seed: int = 0, offset: float = -0.25, **settings: Any
+) -> ResNeXtLSTM:
+    """Write a lively model as it ships: checkpoint, export and card. `settings` are of the network. Returns it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (content, _) in written(seed).items():
+    for name, (content, _) in written(seed, **settings).items():
         (folder / name).write_bytes(content)
     card = ModelCard(
-        model_sha256=written(seed)["model.safetensors"][1],
-        onnx_sha256=written(seed)["model.onnx"][1],
+        model_sha256=written(seed, **settings)["model.safetensors"][1],
+        onnx_sha256=written(seed, **settings)["model.onnx"][1],
         cycle="2026-W47.1",
         faces=face_settings(),
-        model=SMALL,
+        model=SMALL.model_copy(update=settings),
         threshold=threshold,
         temperature=temperature,
         offset=offset,
         abstain=abstain,
     )
     write_card(folder, card)
-    return lively_model(seed)
+    return lively_model(seed, **settings)

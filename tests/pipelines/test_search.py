@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -11,6 +12,7 @@ from pipelines.search import SPACE, STUDIES, search
 from tests.pipelines.small_world import add_batch, demo_settings, write_sets
 from vigil.reading import render_search
 from workspace.errors import DataError, Diverged, LeaseHeldError, SettingsError
+from workspace.files import sha256_bytes
 from workspace.processes import stage_lock
 from workspace.registry import open_registry
 
@@ -33,6 +35,7 @@ def test_a_study_begins_at_params_yaml_goes_on_and_is_logged(root: Path) -> None
     found = search(root, SETTINGS, 2, 3, 2, OVER)
     assert [row["trial"] for row in found["trials"]] == [0, 1]
     assert found["trials"][0]["settings"] == {"train.lr": SETTINGS.train.lr, "model.dropout": SETTINGS.model.dropout}
+    assert found["lacks"] == module.lacking(SETTINGS)
     assert search(root, SETTINGS, 2, 3, 2, OVER) == found, "nothing is trained again"
     (study,) = studies(root)
     left = study.ask({"train.lr": optuna.distributions.FloatDistribution(*SPACE["train.lr"][:2], log=True)})  # as a killed process leaves it
@@ -48,6 +51,37 @@ def test_a_study_begins_at_params_yaml_goes_on_and_is_logged(root: Path) -> None
     children = {run.data.tags["trial"]: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
     assert sorted(run.data.metrics["auc"] for run in children.values()) == sorted(row["auc"] for row in more["trials"])
     assert all(run.info.status == "FINISHED" for run in runs)
+    assert list((root / ".vigil/checkpoints").glob("*")) == [], "an empty folder a study stayed for ever"
+
+
+def test_a_trial_learns_by_the_distance_and_the_frozen_start_of_params_yaml(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were put aside without a word: a weight for the critic was advised that had been tried on the distance of scores."""
+    ends, train_anew = [], module.train_anew
+
+    def watched(*given: Any, **wanted: Any) -> tuple[Any, bool]:
+        network, resumed = train_anew(*given, **wanted)
+        ends.append(sha256_bytes(b"".join(tensor.numpy().tobytes() for tensor in network.state_dict().values())))
+        return network, resumed
+
+    monkeypatch.setattr(module, "train_anew", watched)
+    for asked in ({}, {"distance": "critic"}, {"frozen": 1.0}):
+        search(root, demo_settings({"train": {"wasserstein": 0.5, **asked}}), 1, 1, 2, ["train.lr"])
+    assert len(set(ends)) == 3
+
+
+def test_what_no_trial_has_is_said_where_params_yaml_asks_for_it() -> None:
+    row = {"trial": 0, "state": "complete", "auc": 0.8, "settings": {}, "videos": [3, 4], "diverged": None}
+    text = render_search({"trials": [row], "best": row, "first": row, "changes": {}, "lacks": module.lacking(SETTINGS)})
+    assert "attacks during training (train.adversarial_steps), hardened clips (budget.hardened_clips), distillation (train.distillation) and the ch" in text
+    plain = demo_settings({"train": {"adversarial_steps": 0, "distillation": 0.0, "processes": 2}, "budget": {"hardened_clips": 0}})
+    assert module.lacking(plain) == ["more than one process (processes)", "the champion's weights"]
+
+
+def test_a_study_of_trials_that_put_more_aside_is_not_gone_on_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = module.read_sets(root, SETTINGS)
+    now = module._open(sets, SETTINGS, OVER, 1, 1).study_name
+    monkeypatch.setattr(module, "ASIDE", {**module.ASIDE, "frozen": 0.0, "distance": "scores"})
+    assert module._open(sets, SETTINGS, OVER, 1, 1).study_name != now
 
 
 @pytest.mark.parametrize("killed", [(1, 2), (2, 2)], ids=["in phase 2", "at its end"])
@@ -135,9 +169,11 @@ def test_studies_that_are_no_database_are_named(root: Path) -> None:
 def test_the_best_is_told_as_changes(root: Path) -> None:
     row = {"trial": 1, "state": "complete", "auc": 0.9, "settings": {"train.lr": 0.001}, "videos": [3, 4], "diverged": None}
     first = row | {"trial": 0, "auc": 0.8}
-    text = render_search({"trials": [first, row], "best": row, "first": first, "changes": {"train": {"lr": 0.001}}})
+    about = {"first": first, "lacks": ["the champion's weights"]}
+    text = render_search({"trials": [first, row], "best": row, "changes": {"train": {"lr": 0.001}}, **about})
     assert "+0.100 against trial 0" in text and "  train:\n    lr: 0.001" in text and "3 real and 4 fake" in text
-    assert "Nothing tried was better" in render_search({"trials": [first], "best": first, "first": first, "changes": {}})
+    assert "Nothing tried was better" in render_search({"trials": [first], "best": first, "changes": {}, **about})
+    assert "but for what no trial has: the champion's weights." in text
 
 
 def test_what_cannot_be_searched_is_refused(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -1,8 +1,14 @@
 """The learning stages in two processes, as the stage starts them: torchrun, one writer, an ordinary model at the end."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -25,3 +31,27 @@ def test_a_model_is_trained_in_two_processes_beside_a_folder_that_is_called_like
     first, second = pretrain.run(tmp_path, settings, cycle), train.run(tmp_path, settings, cycle)
     assert first["steps"] == settings.pretrain.steps and second["steps"] == settings.train.steps
     assert verify(tmp_path / "build/model").model_sha256 == second["model_sha256"]
+
+
+def test_ctrl_c_pauses_two_processes_as_it_does_one(tmp_path: Path) -> None:
+    """torchrun told of it by a traceback of its own, before the word that the work is paused."""
+    settings = demo_settings({"pretrain": {"processes": 2, "micro_batch": 4, "steps": 100_000, "validate_every": 2, "patience": 50_000}})
+    write_sets(tmp_path, add_batch(tmp_path, "b1", 20), {"b1"})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(json.loads(settings.model_dump_json(by_alias=True))))
+    write_cycle(tmp_path, first_cycle())
+    log, home = tmp_path / "log", str(Path(__file__).resolve().parents[2])
+    with open(log, "wb") as output:
+        command = [sys.executable, "-P", "-m", "pipelines.pretrain"]
+        stage = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True, env={**os.environ, "PYTHONPATH": home})
+    try:
+        while stage.poll() is None and not list(tmp_path.glob(".vigil/checkpoints/pretrain-*/*")):
+            time.sleep(0.05)
+        family = psutil.Process(stage.pid).children(recursive=True)
+        os.killpg(stage.pid, signal.SIGINT)
+        assert stage.wait(120) == 130, log.read_text()
+    finally:
+        stage.kill()
+    assert len(family) >= 3 and psutil.wait_procs(family, timeout=30)[1] == []
+    said = log.read_text()
+    assert "Traceback" not in said and "signal" not in said, said
+    assert json.loads((tmp_path / ".vigil/failure.json").read_text())["kind"] == "paused"

@@ -33,6 +33,7 @@ from workspace.errors import DataError, StageFailed, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.objects import cache_of, is_cached, objects_in, to_add
+from workspace.processes import parent_token
 from workspace.repository import REMOTE, commit, delete_objects, dvc_add, init_repository, open_dvc, push, remove_stale_git_locks, reproduce, set_remote
 from workspace.revisions import git
 from workspace.settings import load_settings
@@ -386,6 +387,19 @@ def test_a_killed_stage_may_be_tried_again(root: Path, tmp_path: Path) -> None:
     with pytest.raises(StageFailed) as caught:
         reproduce(one_stage(root, tmp_path / "w", in_its_work=HIT.format("SIGKILL")), "only")
     assert caught.value.retryable
+
+
+def test_what_a_stage_has_to_say_is_told_once_with_one_why_and_one_next(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It was printed by the stage, and again by the flow, as a why with a why and a next in it."""
+    monkeypatch.setenv("VIGIL_PARENT", parent_token())
+    says = "from workspace.errors import DataError; raise DataError('No faces.', why='it is night', next_step='Wait for the day.')"
+    with pytest.raises(StageFailed) as caught:
+        reproduce(one_stage(root, tmp_path / "w", in_its_work=says), "only")
+    told = "Stage validate@b did not finish. Nothing was promoted; finished stages are kept."
+    assert str(caught.value) == f"{told}\n  Why:  No faces: it is night\n  Next: Wait for the day. `vigil retrain` goes on from this stage."
+    assert "night" not in capfd.readouterr().err
 
 
 def test_what_dvc_could_not_keep_is_not_laid_to_a_killed_process(root: Path, tmp_path: Path) -> None:

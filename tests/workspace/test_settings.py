@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from workspace.choices import PROFILES
 from workspace.errors import SettingsError
-from workspace.profiles import compose_params, project_root, recipes
+from workspace.profiles import RECIPES, compose_params, project_root, recipes
 from workspace.settings import (
     STAGES,
     GateSettings,
@@ -25,8 +25,8 @@ from workspace.settings_docs import settings_table
 from workspace.upgrade import upgraded_params
 
 
-def params(profile: str = "full") -> dict[str, Any]:
-    return YAML(typ="safe", pure=True).load(compose_params(profile))
+def params(profile: str = "full", recipe: str = "") -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load(compose_params(profile, recipe))
 
 
 def mistakes_of(raw: Any) -> str:
@@ -44,6 +44,55 @@ def test_each_recipe_changes_something_and_composes_with_each_profile(recipe):
     for profile in PROFILES:
         text = compose_params(profile, recipe)
         assert text != compose_params(profile) and YAML(typ="safe", pure=True).load(text)["profile"] == profile
+
+
+NO_ATTACKS = {"train.adversarial_steps": 0, "budget.hardened_clips": 0}
+THIRTY = {"faces.clip_frames": 30, "faces.fps": 30.0}
+CLAIMS: dict[str, dict[str, dict[str, Any]]] = {  # recipe -> words of its first line -> what they mean
+    "adversarial": {
+        "PGD at 0.05": {"harden.eps": 0.05, "train.adversarial_eps": 0.05},
+        "half of every batch": {"train.adversarial_fraction": 0.5, "train.adversarial_steps": 3},
+        "a tenth newly forged": {"budget.forged_fraction": 0.1},
+    },
+    "certainty": {
+        "by their certainty": {"model.certainty_attention": True, "model.spatial_attention": False},
+        "a BiLSTM of 256 units": {"model.temporal": "lstm", "model.lstm_hidden": 256, "model.bidirectional": True},
+        "over 30 of them": THIRTY,
+        "CNN and LSTM fused 40 to 60": {"model.fusion_cnn": 0.4, "model.fusion_learned": False},
+        "No attacks": NO_ATTACKS,
+    },
+    "resnext-lstm": {
+        "ResNeXt-50": {"model.backbone": "resnext50_32x4d"},
+        "an LSTM": {"model.temporal": "lstm", "model.bidirectional": False, "model.fusion_cnn": 0.0},
+        "over 30 of them": THIRTY,
+        "cross-entropy": {"train.loss": "bce", "train.wasserstein": 0.0, "pretrain.locate": 0.0},
+        "No attention": {"model.certainty_attention": False, "model.spatial_attention": False},
+        "no attacks": NO_ATTACKS,
+    },
+    "spatial-attention": {
+        "Attention on eyes, lips and skin": {"model.spatial_attention": True, "model.certainty_attention": False},
+        "(40, 35 and 25 parts of 100)": {"model.spatial_prior": (0.40, 0.35, 0.25)},
+        "CNN and LSTM fused 60 to 40": {"model.fusion_cnn": 0.6, "model.fusion_learned": False},
+        "80% cross-entropy": {"train.loss": "bce"},
+        "20% Wasserstein": {"train.wasserstein": 0.2},
+        "No attacks": NO_ATTACKS,
+    },
+    "starter": {"from published weights": {"model.weights": "IMAGENET1K_V1"}, "forged ones alone": NO_ATTACKS},
+}
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_each_recipe_is_what_its_first_line_says(recipe):
+    """One that said "no attacks" trained on clips of PGD, and 80% cross-entropy was focal loss, of which a clip at 0.8 counts a twenty-fifth."""
+    said = (RECIPES / f"{recipe}.yaml").read_text().splitlines()[0]
+    assert [words for words in CLAIMS[recipe] if words not in said] == []
+    for profile in PROFILES:
+        found = parse_settings(params(profile, recipe))
+        for words, meant in CLAIMS[recipe].items():
+            got = {name: getattr(getattr(found, name.split(".")[0]), name.split(".")[1]) for name in meant}
+            assert got == meant, f"{recipe} over {profile}: {words}"
+        attacked = found.train.adversarial_steps > 0
+        assert attacked == (found.budget.hardened_clips > 0) == (recipe == "adversarial"), "what is stored and what is attacked on the way go together"
 
 
 def test_the_recipes_are_named_in_the_help_and_another_is_refused():
