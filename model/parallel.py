@@ -166,11 +166,11 @@ def launch(module: str, *words: str, processes: int) -> None:
         raise VigilError(
             f"Training in {processes} processes failed.",
             why="one of them was killed (signal 9), most often because memory ran out",
-            next_step="Run the same command again: it goes on where it was. Where memory is short, lower micro_batch first; the phase then begins anew.",
+            next_step="Run it again: the phase goes on where it was. Where memory is short, lower micro_batch first; it then begins anew.",
         )
     if code:
         raise VigilError(
             f"Training in {processes} processes failed.",
             why="one of them ended with an error; its words are above",
-            next_step="Mend what it says, and the same command goes on where it was; with `processes` set to 1 the phase begins anew.",
+            next_step="Mend what it says; the phase goes on where it was, or begins anew with `processes` set to 1.",
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import TooLittleData, VigilError
+from workspace.errors import TooLittleData, VigilError, in_one_line
 from workspace.last_word import LastWord
 from workspace.quiet import set_quiet_environment
 
@@ -84,7 +84,7 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
         sys.exit(PAUSED)
     except VigilError as problem:
         too_little = f"{problem.what} Why: {problem.why}" if isinstance(problem, TooLittleData) else ""
-        LastWord(label, "error", f"{problem.what.removesuffix('.')}: {problem.why}", next_step=problem.next_step, too_little=too_little).leave(root)
+        LastWord(label, "error", in_one_line(problem), next_step=problem.next_step, too_little=too_little).leave(root)
         if too_little or "VIGIL_PARENT" not in os.environ:  # else the flow says it, from the last word
             print(problem, file=sys.stderr)
         sys.exit(FAILED)

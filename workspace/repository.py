@@ -301,10 +301,11 @@ def reproduce(root: Path, *targets: str, force: bool = False) -> list[str]:
             if _exit_code(problem) is not None:
                 silent = f"it ended without a word, as a killed process does ({cause})"
             said = LastWord(", ".join(targets), "crash", silent, retryable=was_killed(problem))
+        step = said.next_step or "Mend the cause."
         raise StageFailed(
             f"Stage {said.stage} did not finish. Nothing was promoted; finished stages are kept.",
             why=said.text,
-            next_step=f"{said.next_step or 'Mend the cause.'} `vigil retrain` goes on from this stage.",
+            next_step=step if "`vigil retrain`" in step else f"{step} `vigil retrain` goes on from this stage.",
             retryable=said.retryable,
             too_little=said.too_little,
         ) from None

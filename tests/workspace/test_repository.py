@@ -389,16 +389,23 @@ def test_a_killed_stage_may_be_tried_again(root: Path, tmp_path: Path) -> None:
     assert caught.value.retryable
 
 
+@pytest.mark.parametrize(
+    ("what", "step", "shown"),
+    [
+        ("No faces.", "Wait for the day.", "Wait for the day. `vigil retrain` goes on from this stage."),
+        ("Training diverged. Nothing was written.", "Run `vigil retrain` by day.", "Run `vigil retrain` by day."),
+    ],
+)
 def test_what_a_stage_has_to_say_is_told_once_with_one_why_and_one_next(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], what: str, step: str, shown: str
 ) -> None:
-    """It was printed by the stage, and again by the flow, as a why with a why and a next in it."""
+    """It was printed by the stage, and again by the flow, as a why with a why and a next in it; then as `Nothing was written: it is night`."""
     monkeypatch.setenv("VIGIL_PARENT", parent_token())
-    says = "from workspace.errors import DataError; raise DataError('No faces.', why='it is night', next_step='Wait for the day.')"
+    says = f"from workspace.errors import DataError; raise DataError({what!r}, why='it is night', next_step={step!r})"
     with pytest.raises(StageFailed) as caught:
         reproduce(one_stage(root, tmp_path / "w", in_its_work=says), "only")
     told = "Stage validate@b did not finish. Nothing was promoted; finished stages are kept."
-    assert str(caught.value) == f"{told}\n  Why:  No faces: it is night\n  Next: Wait for the day. `vigil retrain` goes on from this stage."
+    assert str(caught.value) == f"{told}\n  Why:  {what} (it is night)\n  Next: {shown}"
     assert "night" not in capfd.readouterr().err
 
 
