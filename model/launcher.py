@@ -1,14 +1,13 @@
 """torchrun as `launch` starts it: `python -m model.launcher` with torchrun's own words. How it ended is its exit code, without a trace of calls.
 
-0 done; KILLED where a process of the training was killed; FAILED where one failed, whose own words stand above; 128 and a signal's number where this was
-told to end. torchrun tells each of these by a traceback of itself.
+0 done; FAILED where a process of the training failed, whose own words stand above; 128 and a signal's number where that signal ended one, or told this to
+end. Of several the first counts: torchrun itself ends the others. It tells each of these by a traceback of itself.
 """
 
 import logging
-import signal
 import sys
 
-FAILED, KILLED = 1, 128 + signal.SIGKILL
+FAILED, BY_SIGNAL = 1, 128
 
 
 def main() -> None:
@@ -21,9 +20,10 @@ def main() -> None:
     try:
         torchrun(sys.argv[1:])
     except SignalException as told:
-        sys.exit(128 + told.sigval)
+        sys.exit(BY_SIGNAL + told.sigval)
     except ChildFailedError as problem:
-        sys.exit(KILLED if any(one.exitcode == -signal.SIGKILL for one in problem.failures.values()) else FAILED)
+        _, first = problem.get_first_failure()
+        sys.exit(BY_SIGNAL - first.exitcode if first.exitcode < 0 else FAILED)
 
 
 if __name__ == "__main__":

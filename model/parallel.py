@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.hardware import best_device
-from model.launcher import KILLED
+from model.launcher import BY_SIGNAL
 from workspace.errors import SettingsError, TooLittleData, VigilError
 from workspace.files import read_json, write_json
 from workspace.processes import deaf_to, end_with_children, parent_token
@@ -31,6 +31,10 @@ from workspace.processes import deaf_to, end_with_children, parent_token
 TOLD = "VIGIL_TOLD"  # names the file in which a process leaves its problem
 LOST_SECONDS = 1.0  # torchrun looks at its processes ten times a second
 PROBLEMS: dict[str, type[VigilError]] = {"too little data": TooLittleData, "problem": VigilError}  # the first that fits; a cycle treats these two differently
+SIGNALS = {
+    signal.SIGKILL: ("killed (signal 9), most often because memory ran out", " Where memory is short, lower micro_batch first; it then begins anew."),
+    signal.SIGTERM: ("told to end (signal 15)", ""),
+}
 
 
 def size() -> int:
@@ -162,12 +166,10 @@ def launch(module: str, *words: str, processes: int) -> None:
         problem = read_json(told) if told.is_file() else None
     if problem is not None:
         raise PROBLEMS[problem["kind"]](problem["what"], why=problem["why"], next_step=problem["next_step"])
-    if code in (KILLED, -signal.SIGKILL):
-        raise VigilError(
-            f"Training in {processes} processes failed.",
-            why="one of them was killed (signal 9), most often because memory ran out",
-            next_step="Run it again: the phase goes on where it was. Where memory is short, lower micro_batch first; it then begins anew.",
-        )
+    if number := -code if code < 0 else max(0, code - BY_SIGNAL):
+        how, more = SIGNALS.get(number, (f"ended by signal {number}: {signal.strsignal(number)}", ""))
+        next_step = f"Run it again: the phase goes on where it was.{more}"
+        raise VigilError(f"Training in {processes} processes failed.", why=f"one of them was {how}", next_step=next_step)
     if code:
         raise VigilError(
             f"Training in {processes} processes failed.",

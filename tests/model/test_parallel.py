@@ -25,8 +25,11 @@ def main(out: Path, how: str) -> None:
     torch.set_num_threads(1)
     with telling(), joined():
         assert size() == 2 and leads() == (share(2).start == 0)
-        if how == "die" and not leads():
-            os.kill(os.getpid(), signal.SIGKILL)
+        if how.startswith("SIG") and not leads():
+            os.kill(os.getpid(), signal.Signals[how])
+        if how == "tell" and not leads():
+            os.kill(os.getppid(), signal.SIGTERM)
+            signal.pause()
         if how and not leads():
             raise TooLittleData("One of us could not.", why="too few", next_step="More.") if how == "say" else RuntimeError("one of us could not")
         assert gathered(torch.arange(6.0)[share(6)], 6).tolist() == [0, 1, 2, 3, 4, 5]
@@ -106,8 +109,17 @@ def test_one_that_was_killed_ends_all_and_is_told_as_what_it_is(tmp_path: Path, 
     """The words that it sent to were not there: who is killed says nothing."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     with pytest.raises(VigilError, match=r"was killed \(signal 9\).*memory(.|\n)*goes on where it was(.|\n)*micro_batch") as said:
-        launch("tests.model.test_parallel", str(tmp_path), "die", processes=2)
+        launch("tests.model.test_parallel", str(tmp_path), "SIGKILL", processes=2)
     assert "above" not in str(said.value) and "torch.distributed.run" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("how", "told"), [("SIGSEGV", "ended by signal 11: Segmentation fault"), ("tell", r"told to end \(signal 15\)")])
+def test_the_signal_that_ended_them_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, told: str) -> None:
+    """Of a crash, or of a launcher that was told to end, it said that the words are above, where there were none."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    with pytest.raises(VigilError, match=told) as said:
+        launch("tests.model.test_parallel", str(tmp_path), how, processes=2)
+    assert "above" not in str(said.value) and "memory" not in str(said.value)
 
 
 if __name__ == "__main__":
