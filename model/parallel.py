@@ -156,12 +156,14 @@ def launch(module: str, *words: str, processes: int) -> None:
         command = [*torchrun, "--nproc-per-node", str(processes), "-m", module, *words]
         told = Path(folder) / "problem.json"
         about = {"PYTHONSAFEPATH": "1", "VIGIL_PARENT": parent_token(), TOLD: str(told)}
-        with deaf_to(signal.SIGINT):
-            running = subprocess.Popen(command, env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, **about})  # one machine: nothing need leave it
+        running: subprocess.Popen[bytes] | None = None
         try:
+            with deaf_to(signal.SIGINT):  # one that it held back strikes as the block ends
+                running = subprocess.Popen(command, env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, **about})  # one machine: nothing need leave it
             code = running.wait()
         except BaseException:
-            end_with_children(running.pid)
+            if running is not None:
+                end_with_children(running.pid)
             raise
         problem = read_json(told) if told.is_file() else None
     if problem is not None:

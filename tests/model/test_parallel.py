@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -120,6 +123,22 @@ def test_the_signal_that_ended_them_is_named(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(VigilError, match=told) as said:
         launch("tests.model.test_parallel", str(tmp_path), how, processes=2)
     assert "above" not in str(said.value) and "memory" not in str(said.value)
+
+
+def test_ctrl_c_in_the_moment_of_the_start_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It struck between the start of the launcher and the first look at it, which then went on without its stage."""
+    started: list[int] = []
+
+    class Struck(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Struck)
+    with pytest.raises(KeyboardInterrupt):
+        launch("tests.model.test_parallel", str(tmp_path), processes=2)
+    assert len(started) == 1 and not psutil.pid_exists(started[0])
 
 
 if __name__ == "__main__":
