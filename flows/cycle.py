@@ -69,7 +69,7 @@ def may_help_again(task: Any, run: Any, state: Any) -> bool:
     try:
         state.result()
     except VigilError as problem:
-        return bool(getattr(problem, "retryable", False))
+        return problem.retryable
     except Exception:
         return True
     return False

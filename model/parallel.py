@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from model.hardware import best_device
 from model.launcher import BY_SIGNAL
-from workspace.errors import SettingsError, TooLittleData, VigilError
+from workspace.errors import Killed, SettingsError, TooLittleData, VigilError
 from workspace.files import read_json, write_json
 from workspace.processes import deaf_to, end_with_children, parent_token
 
@@ -145,8 +145,8 @@ def _end() -> NoReturn:
 def launch(module: str, *words: str, processes: int) -> None:
     """Run `python -m module words` in so many processes by torchrun, and wait. Raises VigilError where one of them failed, its own where it was `telling`.
 
-    SettingsError where there are GPUs, but fewer than processes. Ctrl-C is this process's alone, which ends the others; in their environment
-    VIGIL_PARENT names it, so that they can end with it.
+    Killed where a signal ended one; SettingsError where there are GPUs, but fewer than processes. Ctrl-C is this process's alone, which ends the others; in
+    their environment VIGIL_PARENT names it, so that they can end with it.
     """
     if torch.cuda.is_available() and processes > (gpus := torch.cuda.device_count()):
         why = f"each needs a GPU of its own, and there are {gpus}"
@@ -171,7 +171,7 @@ def launch(module: str, *words: str, processes: int) -> None:
     if number := -code if code < 0 else max(0, code - BY_SIGNAL):
         how, more = SIGNALS.get(number, (f"ended by signal {number}: {signal.strsignal(number)}", ""))
         next_step = f"Run it again: the phase goes on where it was.{more}"
-        raise VigilError(f"Training in {processes} processes failed.", why=f"one of them was {how}", next_step=next_step)
+        raise Killed(f"Training in {processes} processes failed.", why=f"one of them was {how}", next_step=next_step)
     if code:
         raise VigilError(
             f"Training in {processes} processes failed.",

@@ -84,7 +84,8 @@ def stage_main(name: str, run: Callable[..., dict[str, Any]]) -> None:
         sys.exit(PAUSED)
     except VigilError as problem:
         too_little = f"{problem.what} Why: {problem.why}" if isinstance(problem, TooLittleData) else ""
-        LastWord(label, "error", in_one_line(problem), next_step=problem.next_step, too_little=too_little).leave(root)
+        word = LastWord(label, "error", in_one_line(problem), retryable=problem.retryable, next_step=problem.next_step, too_little=too_little)
+        word.leave(root)
         if too_little or "VIGIL_PARENT" not in os.environ:  # else the flow says it, from the last word
             print(problem, file=sys.stderr)
         sys.exit(FAILED)

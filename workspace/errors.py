@@ -26,7 +26,12 @@ def printable(text: str) -> str:
 
 
 class VigilError(Exception):
-    """Any failure a person can act on. Its text has three lines: what, why, next. No password of an address is in it."""
+    """Any failure a person can act on. Its text has three lines: what, why, next. No password of an address is in it.
+
+    `retryable`: a second attempt may help, with nothing mended.
+    """
+
+    retryable: bool = False
 
     def __init__(self, what: str, *, why: str, next_step: str) -> None:
         what, why, next_step = map(without_passwords, (what, why, next_step))
@@ -86,6 +91,12 @@ class RegistryUnavailable(VigilError):
     """The model registry did not answer. What was decided stands in the journal; showing it is made up for later."""
 
 
+class Killed(VigilError):
+    """A signal ended a process of this work, which goes on where it was."""
+
+    retryable = True
+
+
 class DatabaseSilent(VigilError):
     """The service's database was busy for longer than anybody waits, or cannot be reached; that says nothing about what was asked of it."""
 
@@ -95,7 +106,7 @@ class DatabaseSilent(VigilError):
 class StageFailed(VigilError):
     """A stage of the cycle ended with an error; finished stages are kept.
 
-    `retryable`: a second attempt may help. `too_little`: the sentence of TooLittleData, where the data are the reason, else ''.
+    `too_little`: the sentence of TooLittleData, where the data are the reason, else ''.
     """
 
     def __init__(self, what: str, *, why: str, next_step: str, retryable: bool = False, too_little: str = "") -> None:

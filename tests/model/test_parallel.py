@@ -17,7 +17,7 @@ from model.parallel import gathered, joined, launch, leads, share, size, telling
 from model.training import _Fit, fit, pretrain
 from tests.model.test_training import AUGMENT, PHASE2, run
 from tests.model.toys import small_model, toy_clips
-from workspace.errors import TooLittleData, VigilError
+from workspace.errors import Killed, TooLittleData, VigilError
 
 OF_GRADIENT = 1e-5  # largest difference, as a part of the largest gradient: sums of floats in another order
 OF_WEIGHTS = 5e-4  # after eight steps of Adam, which divides small gradients by small numbers
@@ -120,7 +120,7 @@ def test_one_that_was_killed_ends_all_and_is_told_as_what_it_is(tmp_path: Path, 
 def test_the_signal_that_ended_them_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, told: str) -> None:
     """Of a crash, or of a launcher that was told to end, it said that the words are above, where there were none."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
-    with pytest.raises(VigilError, match=told) as said:
+    with pytest.raises(Killed, match=told) as said:
         launch("tests.model.test_parallel", str(tmp_path), how, processes=2)
     assert "above" not in str(said.value) and "memory" not in str(said.value)
 

@@ -389,6 +389,15 @@ def test_a_killed_stage_may_be_tried_again(root: Path, tmp_path: Path) -> None:
     assert caught.value.retryable
 
 
+@pytest.mark.parametrize(("kind", "again"), [("Killed", True), ("DataError", False)])
+def test_a_stage_whose_processes_were_killed_may_be_tried_again(root: Path, tmp_path: Path, kind: str, again: bool) -> None:
+    """A training in several processes outlives them, and its word said nothing of another attempt: what one process is given, the week of several was not."""
+    says = f"from workspace.errors import {kind}; raise {kind}('Training failed.', why='one of them was killed', next_step='Run it again.')"
+    with pytest.raises(StageFailed) as caught:
+        reproduce(one_stage(root, tmp_path / "w", in_its_work=says), "only")
+    assert caught.value.retryable == again
+
+
 @pytest.mark.parametrize(
     ("what", "step", "shown"),
     [
