@@ -293,7 +293,7 @@ def _known(area: dict[str, Any] | None) -> bool:
 
 
 def int8(card: dict[str, Any], verdict: dict[str, Any]) -> str:
-    """What became of `serve.int8`, where it was asked for: the settings say int8, and fp32 may serve."""
+    """What became of `serve.int8`, where it was asked for: the settings say int8, and the model's file may be fp32. Which model serves is not said here."""
     found = card.get("metrics", {}).get("int8")
     if not found:
         return ""
@@ -301,7 +301,7 @@ def int8(card: dict[str, Any], verdict: dict[str, Any]) -> str:
     moved, allowed = (figure(found["largest_difference"], 4), "") if bound is None else apart(found["largest_difference"], bound, figure, 4)
     what = f"p_fake moved by up to {moved} on {found['clips']} validation clips" + (f", {allowed} is allowed (gates.max_parity)" if allowed else "")
     sizes = f"{figure(found['bytes'])} bytes for {figure(found['fp32_bytes'])}"
-    return f"int8 was asked for and is served: {what}; {sizes}." if found["used"] else f"int8 was asked for and refused, fp32 is served: {what}."
+    return f"int8 was asked for and taken: {what}; {sizes}." if found["used"] else f"int8 was asked for and refused, the file is fp32: {what}."
 
 
 def shadow(root: Path, evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -148,24 +148,27 @@ def test_where_all_of_the_holdout_is_judged_nothing_is_said_to_stand_apart(tmp_p
 
 
 @pytest.mark.parametrize(("engine", "found", "words"), [
-    ("onnxruntime-fp32", None, "of what serves: onnxruntime-fp32.</p>"),
+    ("onnxruntime-fp32", None, "of the file that this model would serve from: onnxruntime-fp32.</p>"),
     (
         "onnxruntime-fp32", {"used": False, "largest_difference": 0.01421, "clips": 12},
-        "onnxruntime-fp32. int8 was asked for and refused, fp32 is served: p_fake moved by up to 0.0142 on 12 validation clips, 0.001 is allowed",
+        "onnxruntime-fp32. int8 was asked for and refused, the file is fp32: p_fake moved by up to 0.0142 on 12 validation clips, 0.001 is allowed",
     ),
     (
         "onnxruntime-int8", {"used": True, "largest_difference": 0.0004, "clips": 64},
-        "onnxruntime-int8. int8 was asked for and is served: p_fake moved by up to 0.0004 on 64 validation clips, 0.001 is allowed (gates.max_parity); "
+        "onnxruntime-int8. int8 was asked for and taken: p_fake moved by up to 0.0004 on 64 validation clips, 0.001 is allowed (gates.max_parity); "
         "400 000 bytes for 1 000 000.",
     ),
 ])  # fmt: skip
-def test_the_page_says_which_engine_serves_and_what_became_of_int8(tmp_path: Path, engine: str, found: dict[str, Any] | None, words: str) -> None:
-    """Where int8 was refused the settings said int8, and no page said that fp32 serves."""
+def test_the_page_says_what_its_file_is_and_what_became_of_int8_but_of_a_held_model_not_that_it_serves(
+    tmp_path: Path, engine: str, found: dict[str, Any] | None, words: str
+) -> None:
+    """Where int8 was refused the settings said int8, and no page said otherwise; then the page of a held cycle said that its model is served."""
     write_verdict_of(tmp_path)
     metrics = {"int8": {"mean_difference": 0.0001, "bytes": 400000, "fp32_bytes": 1000000, **found}} if found else {}
     write_json(tmp_path / "build/model/card.json", {"engine": engine, "metrics": metrics, "model_sha256": "c" * 64})
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
     assert words in page.split("<h2>Gates")[1] and page.count("int8") == words.count("int8")
+    assert "banner not-promoted" in page and "is served" not in page
 
 
 @pytest.mark.parametrize(("start", "words"), [
