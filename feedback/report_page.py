@@ -10,7 +10,7 @@ from fpdf import FPDF
 from fpdf.enums import WrapMode
 
 from feedback.wording import VERDICT_WORDS, band_of
-from model.aggregate import shown
+from model.aggregate import as_estimate
 
 MARGIN, WIDTH = 15.0, 180.0  # mm
 INK, SOFT, LINE = (25, 28, 33), (95, 100, 108), (205, 209, 215)
@@ -61,7 +61,7 @@ def _verdict(pdf: FPDF, report: Mapping[str, Any], thumbnail: Path | None) -> No
     pdf.set_xy(MARGIN, top)
     pdf.set_fill_color(*COLOURS.get(word, COLOURS["none"]))
     _font(pdf, 20, (255, 255, 255), bold=True)
-    share = f"   p_fake {shown(p_fake)}" if isinstance(p_fake, int | float) else ""
+    share = f"   p_fake {as_estimate(p_fake)}" if isinstance(p_fake, int | float) else ""
     pdf.cell(room, 14, f"  {VERDICT_WORDS.get(word, word)}{share}", fill=True, new_x="LMARGIN", new_y="NEXT")
     pdf.ln(2)
     _font(pdf, 10)
@@ -90,7 +90,7 @@ def _facts(pdf: FPDF, report: Mapping[str, Any]) -> None:
         _row(pdf, name, value)
     for track in report["tracks"][:MOST_ROWS]:
         span = f"{_figure(track.get('start_seconds'), 1)} to {_figure(track.get('end_seconds'), 1)} s"
-        _row(pdf, _face(track, "Face"), f"p_fake {shown(track['p_fake'])}, {span}")
+        _row(pdf, _face(track, "Face"), f"p_fake {as_estimate(track['p_fake'])}, {span}")
     if len(report["tracks"]) > MOST_ROWS:
         _row(pdf, "", f"and {len(report['tracks']) - MOST_ROWS} more faces in the attached report.json")
     if report["forged"]:

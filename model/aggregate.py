@@ -129,7 +129,7 @@ def verdict(p_fake: float, threshold: float, abstain: float) -> str:
     return "fake" if p_fake >= fake_from else "uncertain"
 
 
-def shown(p_fake: float, digits: int = 3) -> str:
+def as_estimate(p_fake: float, digits: int = 3) -> str:
     """p_fake as people read it: an estimate is never rounded to certainty, so >0.999 and <0.001 are the ends."""
     step = 10.0**-digits
     if p_fake >= 1 - step / 2:

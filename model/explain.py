@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from media.landmarks import LEFT_EYE, RIGHT_EYE
-from model.aggregate import shown
+from model.aggregate import as_estimate
 from model.data import to_tensor
 from model.inference import UNLIKE, face_named, most_telling
 from model.network import ResNeXtLSTM
@@ -145,6 +145,6 @@ def sentence(said: "FileVerdict", found: "ClipExplanation", row: dict[str, Any])
     word = {"fake": "Called fake", "real": "Called real", "uncertain": "Left uncertain"}[said.verdict]
     if said.reason.startswith(UNLIKE):
         most = f", from {NAMES[place]} most of all" if parts[place] else ""
-        return f"Left uncertain: this is {UNLIKE} (p_fake {shown(said.p_fake, 2)}{when}{most})."
+        return f"Left uncertain: this is {UNLIKE} (p_fake {as_estimate(said.p_fake, 2)}{when}{most})."
     hangs = f"; the verdict hangs most on {NAMES[place]} ({parts[place]:.0%} of the heat)" if parts[place] else ""
-    return f"{word} (p_fake {shown(said.p_fake, 2)}){when}{hangs}.{frame}"
+    return f"{word} (p_fake {as_estimate(said.p_fake, 2)}){when}{hangs}.{frame}"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from model.aggregate import as_estimate
 from pipelines import decay
 from pipelines.comparison import FEW_PEOPLE
 from pipelines.continual import record, rows_of, table_of
@@ -103,8 +104,10 @@ def render(facts: dict[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    shown: dict[str, Callable[..., Any]] = {"figure": figure, "percent": percent, "change": change, "interval": interval, "weighed": weighed}
-    environment.filters |= shown
+    ways: dict[str, Callable[..., Any]] = {
+        "figure": figure, "percent": percent, "change": change, "interval": interval, "weighed": weighed, "estimate": estimate,
+    }  # fmt: skip
+    environment.filters |= ways
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**facts).encode("utf-8", "backslashreplace").decode()
 
 
@@ -364,6 +367,11 @@ def weighed(row: dict[str, Any]) -> dict[str, str]:
 def percent(value: Any) -> str:
     """A fraction as a percentage."""
     return "–" if value is None else f"{100 * float(value):.1f}%"
+
+
+def estimate(p_fake: float | None) -> str:
+    """A p_fake, which is never certainty; a dash where there is none."""
+    return "–" if p_fake is None else as_estimate(p_fake)
 
 
 def change(value: float | None) -> str:

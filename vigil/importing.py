@@ -214,11 +214,13 @@ def write_with(folder: Path, card: "ModelCard", imported: dict[str, Any]) -> "Mo
 
 def render_import(found: dict[str, Any]) -> str:
     """What was done, for people."""
-    low, high = min(found["probe"]["p_fake"]), max(found["probe"]["p_fake"])
+    from model.aggregate import as_estimate
+
+    low, high = (as_estimate(end(found["probe"]["p_fake"])) for end in (min, max))
     lines = [
         f"{found['model_sha256'][:12]} is champion: {found['source']} (sha256 {found['source_sha256'][:12]}).",
         f"  It judges faces of {found['size_px']} px at threshold {found['threshold']:g}.",
-        f"  Probed on {found['probe']['clips']} golden clips: p_fake {low:.3f} to {high:.3f}. No gate has measured it; the journal names who answers for it.",
+        f"  Probed on {found['probe']['clips']} golden clips: p_fake {low} to {high}. No gate has measured it; the journal names who answers for it.",
     ]
     if not found["trainable"]:
         lines.append("  It has no weights of ours: the next cycle's model starts from nothing, and is judged against it.")

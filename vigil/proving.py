@@ -101,9 +101,12 @@ def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:
 
 def render_report(found: dict[str, Any]) -> str:
     """What `vigil verify-report` says."""
+    from model.aggregate import as_estimate
+
     if not found["valid"]:
         return f"This report does not hold: {found['why']}."
     said = "signed by this service" if found["trusted"] else found["why"]
-    return f"The report is whole, {said}.\n  {found['verdict']}, p_fake {found['p_fake']}, file {found['sha256']}\n  Key: {found['key']}" + (
+    p_fake = as_estimate(found["p_fake"]) if isinstance(found["p_fake"], int | float) else "-"  # whoever signed it
+    return f"The report is whole, {said}.\n  {found['verdict']}, p_fake {p_fake}, file {found['sha256']}\n  Key: {found['key']}" + (
         "" if found["expected"] else "\n  Next: vigil verify-report FILE --key KEY, with the key that the service says it has (/v1/report-key)."
     )

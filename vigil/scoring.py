@@ -175,9 +175,9 @@ class _Printer:
         if self.output == "json":
             print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
         if self.output == "table":
-            from model.aggregate import shown
+            from model.aggregate import as_estimate
             from vigil.reading import render_table
 
-            told = [{**{column: row[column] for column in COLUMNS}, "p_fake": "-" if row["p_fake"] is None else shown(row["p_fake"])} for row in rows]
+            told = [{**{column: row[column] for column in COLUMNS}, "p_fake": "-" if row["p_fake"] is None else as_estimate(row["p_fake"])} for row in rows]
             print(render_table(told))
             print("p_fake: 1 means fake, 0 means real. Called real below {:.3f}, fake from {:.3f} on, uncertain between.".format(*self.uncertain))

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from feedback.console import PATH
 from feedback.console.layout import View, page, reload_soon
 from feedback.console.media import pictures_of
-from feedback.console.parts import WORDS, Form, badge, button, choice, empty, facts, field, link, moment, percent, table, tag
+from feedback.console.parts import WORDS, Form, badge, button, choice, empty, estimate, facts, field, link, moment, table, tag
 from feedback.console.review import REASONS, answered_by
 from feedback.service import Service
 
@@ -130,7 +130,7 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
             ("SHA-256", lambda: tag("code", found["sha256"], "hash")),
         ]
         if not open_to_me and found["state"] != "erased":
-            model = "no verdict" if found["p_fake"] is None else f"{percent(found['p_fake'])} fake"
+            model = "no verdict" if found["p_fake"] is None else f"{estimate(found['p_fake'])} fake"
             rows += [("The model said", model), ("Model", lambda: tag("code", str(found["model_sha256"])[:12]))]
         if found["state"] == "decided":
             rows += [

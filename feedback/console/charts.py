@@ -5,7 +5,7 @@ from typing import Any
 
 from feedback.console import figures
 from feedback.console.layout import View, page
-from feedback.console.parts import drawing, empty, facts, percent, table, tag
+from feedback.console.parts import drawing, empty, estimate, facts, percent, table, tag
 from feedback.service import Service
 from model.estimate import LEAST_LABELS
 
@@ -61,7 +61,7 @@ def _days(days: list[dict[str, Any]]) -> None:
                 )
                 _key(("uncertain", "Share that is uncertain"), ("accent", "Mean estimate of fake"))
     if days:
-        rows = [[day["day"], *(day[kind] or 0 for kind in KINDS), percent(_share(day)), percent(day["mean_p_fake"])] for day in reversed(days)]
+        rows = [[day["day"], *(day[kind] or 0 for kind in KINDS), percent(_share(day)), estimate(day["mean_p_fake"])] for day in reversed(days)]
         with tag("details", "", "card"):
             tag("summary", "These days as a table")
             table("Verdicts by day", ["Day", "Real", "Fake", "Uncertain", "No verdict", "Uncertain share", "Mean p_fake"], rows)

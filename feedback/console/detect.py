@@ -8,7 +8,7 @@ from nicegui.element import Element
 from feedback.console import PATH, theme
 from feedback.console.layout import REFUSALS, View, page
 from feedback.console.media import pictures_of
-from feedback.console.parts import WORDS, choice, link, moment, percent, said_of, tag
+from feedback.console.parts import WORDS, choice, estimate, link, moment, said_of, tag
 from feedback.console.visitor import LoggedOut
 from feedback.service import Service
 from workspace.choices import POLICIES
@@ -91,7 +91,7 @@ def add(service: Service) -> None:
 
 def state_of(found: dict[str, Any], reviewer: bool) -> dict[str, Any]:
     """What the drop zone shows of a detection."""
-    figure = f"{percent(found['p_fake'])} fake" if found.get("p_fake") is not None else ""
+    figure = f"{estimate(found['p_fake'])} fake" if found.get("p_fake") is not None else ""
     return {
         "state": found["state"],
         "progress": found.get("progress") or 0,

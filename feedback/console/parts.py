@@ -57,7 +57,7 @@ def badge(verdict: str, p_fake: float | None = None, word: str = "") -> Tag:
         drawing(icon(kind))
         tag("span", word or WORDS.get(verdict, verdict.capitalize()))
         if p_fake is not None:
-            tag("span", f"{percent(p_fake)} fake", "badge-figure", title="Estimated probability that this is fake")
+            tag("span", f"{estimate(p_fake)} fake", "badge-figure", title="Estimated probability that this is fake")
     return made
 
 
@@ -68,17 +68,19 @@ def said_of(detection: dict[str, Any]) -> Tag:
     return badge("none" if state == "erased" else detection["verdict"], detection.get("p_fake"), words.get(state, ""))
 
 
-def percent(value: float | None, digits: int = 0) -> str:
-    """0.934 as 93 %; certainty is never rounded to 0 % or 100 %."""
-    if value is None:
+def estimate(p_fake: float | None, digits: int = 0) -> str:
+    """A p_fake of 0.934 as 93 %: never certainty, even where the float has come to 1, so > 99 % and < 1 % are the ends (verdict.js has the same)."""
+    if p_fake is None:
         return "–"
-    text = f"{value * 100:.{digits}f}"
-    step = 10.0**-digits
-    if float(text) >= 100 and value < 1:
+    text, step = f"{p_fake * 100:.{digits}f}", 10.0**-digits
+    if float(text) >= 100:
         return f"> {100 - step:.{digits}f} %"
-    if float(text) <= 0 < value:
-        return f"< {step:.{digits}f} %"
-    return f"{text} %"
+    return f"< {step:.{digits}f} %" if float(text) <= 0 else f"{text} %"
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share of 0.934 as 93 %; none and all are 0 % and 100 %, and nothing else is rounded to them."""
+    return f"{share * 100:.{digits}f} %" if share in (0, 1) else estimate(share, digits)
 
 
 def moment(at: str | None) -> str:

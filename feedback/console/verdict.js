@@ -21,7 +21,7 @@ export default {
           </div>
           <figcaption>
             <p class="face-caption">Face {{ shown_track + 1 }}<template v-if="is_video">, {{ seconds(frame_seconds) }}</template>
-              <template v-if="frame_row && frame_row.p_fake !== null"> · this frame {{ percent(frame_row.p_fake) }} fake, weight {{ percent(frame_row.certainty) }}</template></p>
+              <template v-if="frame_row && frame_row.p_fake !== null"> · this frame {{ estimate(frame_row.p_fake) }} fake, weight {{ percent(frame_row.certainty) }}</template></p>
             <div v-if="explanation" class="field">
               <label for="opacity">Heatmap <span class="muted">{{ opacity }} %</span></label>
               <input id="opacity" type="range" min="0" max="100" step="5" v-model.number="opacity" :aria-valuetext="opacity + ' percent'" />
@@ -43,7 +43,7 @@ export default {
         </div>
         <div class="timeline-track" v-for="one in tracks" :key="one.track" :class="{ chosen: one.track === track }">
           <p class="timeline-name"><button type="button" class="button-plain" @click="track = one.track" :aria-pressed="one.track === track">Face {{ one.track + 1 }}</button>
-            <span class="muted">{{ percent(one.p_fake) }} fake</span></p>
+            <span class="muted">{{ estimate(one.p_fake) }} fake</span></p>
           <div class="timeline-plot" @pointerdown="point" @pointermove="drag">
             <svg :viewBox="'0 0 1000 100'" preserveAspectRatio="none" aria-hidden="true" focusable="false">
               <rect v-for="part in forged_of(one.track)" class="plot-forged" :x="x(part.start_seconds)" y="0" :width="width(part)" height="100"/>
@@ -70,7 +70,7 @@ export default {
           <div class="table-frame" tabindex="0" role="region" aria-label="Timeline as a table">
             <table><thead><tr><th scope="col">Face</th><th scope="col">From</th><th scope="col">To</th><th scope="col">Fake</th><th scope="col">Weight</th></tr></thead>
               <tbody><tr v-for="clip in clips"><td data-head="Face">{{ clip.track + 1 }}</td><td data-head="From">{{ seconds(clip.start_seconds) }}</td>
-                <td data-head="To">{{ seconds(clip.end_seconds) }}</td><td data-head="Fake">{{ percent(clip.p_fake) }}</td><td data-head="Weight">{{ percent(clip.certainty) }}</td></tr></tbody></table>
+                <td data-head="To">{{ seconds(clip.end_seconds) }}</td><td data-head="Fake">{{ estimate(clip.p_fake) }}</td><td data-head="Weight">{{ percent(clip.certainty) }}</td></tr></tbody></table>
           </div>
         </details>
       </section>
@@ -107,7 +107,7 @@ export default {
     },
     spoken() {
       const clip = this.clips_of(this.track).find((one) => this.at >= one.start_seconds && this.at <= one.end_seconds);
-      return `${this.seconds(this.at)}` + (clip ? `, face ${this.track + 1}: ${this.percent(clip.p_fake)} fake` : ", no face judged here");
+      return `${this.seconds(this.at)}` + (clip ? `, face ${this.track + 1}: ${this.estimate(clip.p_fake)} fake` : ", no face judged here");
     },
   },
   watch: {
@@ -127,6 +127,10 @@ export default {
     clips_of(track) { return this.clips.filter((clip) => clip.track === track); },
     forged_of(track) { return (this.detection.forged || []).filter((part) => part.track === track); },
     seconds: (value) => `${value.toFixed(1)} s`,
+    estimate(p_fake) {  // as in parts.py: never certainty
+      const text = this.percent(p_fake);
+      return text === "100 %" ? "> 99 %" : text === "0 %" ? "< 1 %" : text;
+    },
     percent: (value) => (value === null || value === undefined ? "–" : `${(value * 100).toFixed(0)} %`),
     shape(wide, high) { if (wide && high) this.ratio = wide / high; },
     loaded() {

@@ -11,7 +11,7 @@ from feedback.console import PATH
 from feedback.console.detect import LOOK_SECONDS, POLICY_WORDS
 from feedback.console.layout import REFUSALS, View, explain, page, say
 from feedback.console.media import pictures_of
-from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, facts, field, link, moment, percent, said_of, size, table, tag
+from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, estimate, facts, field, link, moment, percent, said_of, size, table, tag
 from feedback.console.visitor import LoggedOut
 from feedback.service import Service
 from feedback.wording import band_of, limits_of
@@ -132,7 +132,9 @@ def _scale(p: float, threshold: float, low: float, high: float) -> None:
         f'<line class="scale-threshold" x1="{threshold * 400:.1f}" x2="{threshold * 400:.1f}" y1="6" y2="26"/>'
         f'<circle class="scale-at" cx="{min(max(p * 400, 8), 392):.1f}" cy="16" r="8"/></svg>'
     )
-    tag("p", f"Estimated probability of fake {percent(p, 1)}; called real below {percent(low, 1)}, fake from {percent(high, 1)} on, uncertain between.", "hint")
+    tag(
+        "p", f"Estimated probability of fake {estimate(p, 1)}; called real below {percent(low, 1)}, fake from {percent(high, 1)} on, uncertain between.", "hint"
+    )
 
 
 async def _explain(service: Service, view: View, detection_id: str, evidence: Evidence) -> None:
@@ -153,7 +155,7 @@ def _faces(found: dict[str, Any]) -> None:
             empty("No face was judged.", (found.get("reason") or "None was found in the file.").capitalize())
             return
         rows = [
-            [f"Face {one['track'] + 1}", percent(one["p_fake"]), f"{one['start_seconds']:.1f}–{one['end_seconds']:.1f} s" if found["kind"] == "video" else "–"]
+            [f"Face {one['track'] + 1}", estimate(one["p_fake"]), f"{one['start_seconds']:.1f}–{one['end_seconds']:.1f} s" if found["kind"] == "video" else "–"]
             for one in found["tracks"]
         ]
         table("Each face with its most suspicious part", ["Face", "Fake", "Most suspicious"], rows)
@@ -167,7 +169,7 @@ def _faces(found: dict[str, Any]) -> None:
                 tag("p", f"Here a face is at or above the threshold of {percent(found['threshold'], 1)}; the verdict on the whole file is not fake.", "hint")
             with tag("ul", "", "plain-list"):
                 for part in forged:
-                    tag("li", f"Face {part['track'] + 1}: {part['start_seconds']:.1f} to {part['end_seconds']:.1f} s, up to {percent(part['p_fake'])} fake")
+                    tag("li", f"Face {part['track'] + 1}: {part['start_seconds']:.1f} to {part['end_seconds']:.1f} s, up to {estimate(part['p_fake'])} fake")
 
 
 def _model(found: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ import pytest
 from selenium.webdriver import ActionChains
 
 from feedback.console import review
+from feedback.console.parts import percent
 from feedback.console.review import AT_ONCE
 from feedback.database import Database
 from feedback.handover import mark_ingested
@@ -218,6 +219,22 @@ def test_intervals_are_called_forged_where_the_verdict_is_fake_alone(served: Ser
     text = logged_in(served, "rob").get(f"/console/detections/{sent['id']}").text
     assert "0.2 to 0.9 s, up to 60 % fake" in text and f"{word} intervals" in text and f"{other} intervals" not in text
     assert ("at or above the threshold of 50.0 %" in text) is (verdict != "fake")
+
+
+def test_no_estimate_is_shown_as_certainty_and_a_share_that_is_all_is(served: Service, page: Browser, clip: bytes) -> None:
+    """A face of 0.996 was `100 % fake` in the timeline beside a badge of `> 99 %`, and one whose float had come to 1 was everywhere."""
+    sent = served.detect(clip + b"sure").json()
+    forged = json.dumps([{"track": 0, "start_seconds": 0.2, "end_seconds": 0.9, "p_fake": 0.002}])
+    with sqlite3.connect(served.log.parent / "workspace/feedback.db", timeout=60) as database:
+        change = "json_set(answer, '$.forged', json(?), '$.tracks[0].p_fake', 1.0, '$.clips[0].p_fake', 0.996)"
+        database.execute(f"UPDATE detections SET p_fake = 1.0, answer = {change} WHERE id = ?", [forged, sent["id"]])
+    page.log_in("rob")
+    page.open(f"/detections/{sent['id']}")
+    assert page.see(".verdict .badge-figure").text == "> 99 % fake" and page.see(".timeline-name .muted").text == "> 99 % fake"
+    text = str(page.driver.execute_script("return document.body.textContent"))
+    assert "Estimated probability of fake > 99.9 %" in text and "up to < 1 % fake" in text and "100 % fake" not in text
+    assert page.all(".timeline td[data-head=Fake]")[0].get_property("textContent") == "> 99 %"
+    assert [percent(share) for share in (1, 0, 0.996, 0.004)] == ["100 %", "0 %", "> 99 %", "< 1 %"], "of eight verdicts, eight are all"
 
 
 def test_a_list_begins_anew_where_its_address_names_no_number(served: Service) -> None:

@@ -58,6 +58,12 @@ def test_a_report_says_all_and_verifies_after_a_journey_through_a_file(signed: d
     assert public_key(OURS) == signed["signature"]["key"] != public_key(OTHERS)
 
 
+@pytest.mark.parametrize(("p_fake", "shown"), [(1.0, "p_fake >0.999,"), (0.93, "p_fake 0.930,"), (None, "p_fake -,")])
+def test_what_verifies_a_report_says_no_certainty_either(tmp_path: Path, p_fake: float | None, shown: str) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(case_report({**DETECTION, "p_fake": p_fake}, OURS)))
+    assert shown in proving.render_report(proving.check_report(tmp_path / "report.json", None, public_key(OURS)))
+
+
 def test_a_report_signed_by_somebody_else_is_whole_and_not_ours(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(json.dumps(case_report(DETECTION, OTHERS)))
     found = verify_report(tmp_path / "report.json", public_key(OURS))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from model.aggregate import STANDING_OUT, ClipEvidence, aggregate, band, shown, sigmoid, track_logit, track_logits, verdict
+from model.aggregate import STANDING_OUT, ClipEvidence, aggregate, as_estimate, band, sigmoid, track_logit, track_logits, verdict
 
 logits = st.floats(-12, 12)
 clips = st.lists(st.builds(ClipEvidence, logits, st.floats(0, 1), st.integers(0, 2)), min_size=1, max_size=12)
@@ -192,12 +192,12 @@ def test_certain_extremes_always_get_a_verdict(threshold, abstain):
 @given(st.floats(0, 1), st.integers(1, 4))
 def test_an_estimate_is_never_shown_as_certainty(p_fake, digits):
     """A p_fake of 0.9996 stood as 1.000 in the table of `vigil score`, and as 100.0% at the head of a signed report."""
-    text = shown(p_fake, digits)
+    text = as_estimate(p_fake, digits)
     figure = float(text.lstrip("<>"))
     assert 0 < figure < 1 and abs(figure - p_fake) <= 10.0**-digits * 1.0001
     assert p_fake > figure if text[0] == ">" else p_fake < figure if text[0] == "<" else True
 
 
 def test_the_ends_of_what_is_shown():
-    assert [shown(p) for p in (1.0, 0.9996, 0.9994, 0.5, 0.0006, 0.0004, 0.0)] == [">0.999", ">0.999", "0.999", "0.500", "0.001", "<0.001", "<0.001"]
-    assert shown(0.996, 2) == ">0.99"
+    assert [as_estimate(p) for p in (1.0, 0.9996, 0.9994, 0.5, 0.0006, 0.0004, 0.0)] == [">0.999", ">0.999", "0.999", "0.500", "0.001", "<0.001", "<0.001"]
+    assert as_estimate(0.996, 2) == ">0.99"

@@ -254,6 +254,14 @@ def test_what_the_challenger_would_have_answered_stands_on_the_page_and_another_
     assert not shadow(tmp_path, {"challenger_sha256": "c" * 64}), "no request was logged"
 
 
+def test_no_p_fake_on_the_page_is_certainty(tmp_path: Path) -> None:
+    """0.9999 and what its float makes of it stood as 1, where the service says that more than 0.999 it never claims."""
+    largest = [{"detection": "d" * 32, "given_by": "2026-W47.1", "was": "fake", "p_was": 0.9999, "verdict": "fake", "p_fake": 1.0, "reason": ""}]
+    write_json(tmp_path / SHADOW, {"model_sha256": "b" * 64, "asked": 1, "changed": 0, "mean_difference": 0.0001, "largest": largest})
+    shown = page_of(tmp_path, CYCLE, champion=True).split("<h2>Logged requests, answered again</h2>")[1].split("</table>")[0]
+    assert shown.count('<td class="n">&gt;0.999</td>') == 2
+
+
 def test_an_undecided_cycle_says_that_more_media_are_needed(tmp_path: Path) -> None:
     write_verdict_of(tmp_path, accuracy__n_real=10)
     assert "Bring more media" in write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
