@@ -64,7 +64,8 @@ def table_of(rows: list[dict[str, Any]], champion: str) -> dict[str, Any]:
     """Of the line to `champion`: `generators` in order of arrival, `updates` with a value or None for each, and `figures`; empty without rows.
 
     On the same videos, later less before, a value or None for each generator: `last_change` in the last update, `change` in all updates since the one
-    that brought it, added; `worst_drop`, among the figures, is the largest loss in the last update. `with_new`: some update's are of its new videos too.
+    that brought it, added; `worst_drop`, among the figures, is the largest loss in the last update, and `worst` of which generator: it may be none of the
+    matrix, as `others`, those of too few videos taken together. `with_new`: some update's are of its new videos too.
     """
     from model.continual import figures
 
@@ -81,14 +82,19 @@ def table_of(rows: list[dict[str, Any]], champion: str) -> dict[str, Any]:
     known = [[math.nan if (value := line[place]) is None else value for place in judged] for line in values]
     changes = [_changes(row) for row in rows]
     since = [[change.get(name) for change in changes[learned[name] + 1 :]] for name in generators]
-    lost = [0.0 - change for name, change in changes[-1].items() if learned.get(name, -1) < len(rows) - 1]
+    lost = {name: 0.0 - change for name, change in changes[-1].items() if learned.get(name, -1) < len(rows) - 1}
+    worst = max(lost, key=lambda name: lost[name], default="")
+    found: dict[str, float | None] = {}
+    if judged:
+        found = figures(known, [learned[generators[place]] for place in judged]).as_dict() | {"worst_drop": lost.get(worst)}
     return {
         "generators": generators,
         "updates": [{"cycle": row["cycle"], "values": line} for row, line in zip(rows, values, strict=True)],
         "last_change": [changes[-1].get(name) if learned[name] < len(rows) - 1 else None for name in generators],
         "change": [_total(each) for each in since],
         "with_new": any("same" not in row for row in rows[1:]),
-        "figures": figures(known, [learned[generators[place]] for place in judged]).as_dict() | {"worst_drop": max(lost, default=None)} if judged else {},
+        "figures": found,
+        "worst": worst,
     }
 
 

@@ -72,7 +72,7 @@ CONTINUAL = {
     "forgetting_from_learned": "AF: just after learning less now",
     "backward_transfer": "BWT: now less just after learning",
     "forward_transfer": "FWT: before it was met less chance",
-    "worst_drop": "largest loss of one generator in the last update, on the same videos",
+    "worst_drop": "largest loss in the last update, on the same videos",
 }
 
 

@@ -86,6 +86,9 @@ def test_losses_on_the_same_videos_add_up_along_the_line(tmp_path: Path) -> None
     assert found["figures"]["worst_drop"] == pytest.approx(-0.03)
     before = table_of(rows_of(tmp_path), "2026-W48.2")
     assert before["figures"]["worst_drop"] == pytest.approx(0.20), "the worst is the one that the gate names, pooled or not"
+    page = page_of(tmp_path, Cycle(cycle="2026-W48.4", seed=1, batches=("b1", "b2"), judged=("b2",), base_model="a" * 64, base_cycle="2026-W48.2"), True)
+    kept = page.split("<h2>What was kept</h2>")[1].split("<h2>")[0]
+    assert "on the same videos 0.2 (others)." in kept and "as others.</p>" in kept, "a loss that no column shows was said to be of one generator"
 
 
 def test_rows_of_before_the_gates_pairs_were_kept_give_the_pairs_of_their_cycles(tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ def test_the_page_says_what_of_a_loss_is_of_the_same_videos(tmp_path: Path) -> N
         tmp_path, Cycle(cycle="2026-W49.1", seed=1, batches=("b1", "b2"), judged=("b2",), base_model="a" * 64, base_cycle="2026-W48.1"), champion=True
     )
     kept = page.split("<h2>What was kept</h2>")[1].split("<h2>")[0]
-    assert '<td>change in the last update, same videos</td><td class="n">+0.028</td>' in kept and "last update, on the same videos -0.028" in kept
+    assert '<td>change in the last update, same videos</td><td class="n">+0.028</td>' in kept and "last update, on the same videos -0.028 (swap)" in kept
     assert "BWT: now less just after learning -0.034" in kept and "the videos change with the model" in kept and "new ones too" not in kept
 
 
