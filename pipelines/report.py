@@ -138,6 +138,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "untrained": bool(refused) or not cycle.trains,
         "headlines": headlines(evaluation, cycle),
         "judged_holdout": judged_holdout(evaluation, cycle),
+        "stands_apart": _stands_apart(evaluation, cycle),
         "batches": [came_in(root, batch) for batch in cycle.judged],
         "sets": report_of(cycle.cycle, root / "data/sets/report.json"),
         "hardened": read_report(root / "data/hardened/report.json") if verdict else {},

@@ -19,9 +19,11 @@ from pipelines.compare import Sets, measure, read_sets, train_anew
 from pipelines.pretrain import CHECKPOINTS
 from pipelines.scoring import Tell, silent
 from workspace.errors import DataError, Diverged, SettingsError
+from workspace.journal import Journal
 from workspace.processes import stage_lock
 from workspace.registry import open_registry, prepare
 from workspace.settings import Settings
+from workspace.state import champion
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -71,7 +73,7 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
 
             _try(sets, _laid_over(settings, trial.params, steps, fit_steps), study, trial, told)
             runs.log(study.trials[trial.number])
-        return report(study, settings)
+        return report(study, settings, champion(Journal(root).events()) is not None)
 
 
 def _chosen(settings: Settings, names: list[str] | None) -> list[str]:
@@ -146,16 +148,16 @@ def _setting(settings: Settings, name: str) -> Any:
     return getattr(getattr(settings, block), key)
 
 
-def lacking(settings: Settings) -> list[str]:
+def lacking(settings: Settings, has_champion: bool) -> list[str]:
     """What a cycle would train with by these settings, and no trial has; each in words, with the setting that asks for it."""
     train = settings.train
     asked = {
         "attacks during training (train.adversarial_steps)": train.adversarial_steps and train.adversarial_eps and train.adversarial_fraction,
         "hardened clips (budget.hardened_clips)": settings.budget.hardened_clips,
-        "distillation (train.distillation)": train.distillation,
-        "more than one process (processes)": max(settings.pretrain.processes, train.processes) > 1,
+        "distillation (train.distillation)": has_champion and train.distillation,
+        "the champion's weights": has_champion,
     }
-    return [*(name for name, wanted in asked.items() if wanted), "the champion's weights"]
+    return [name for name, wanted in asked.items() if wanted]
 
 
 def _laid_over(settings: Settings, values: Mapping[str, float], steps: int, fit_steps: int) -> Settings:
@@ -230,7 +232,7 @@ class _Runs:
             client.set_terminated(run)
 
 
-def report(study: "Study", settings: Settings) -> dict[str, Any]:
+def report(study: "Study", settings: Settings, has_champion: bool) -> dict[str, Any]:
     """{study, trials: [{trial, state, auc, settings, videos, diverged: how, or None}], first, best: the same rows or None,
     changes: {block: {setting: value}} of the best, lacks: what `lacking` says}.
 
@@ -250,4 +252,4 @@ def report(study: "Study", settings: Settings) -> dict[str, Any]:
             block, _, key = name.partition(".")
             changes.setdefault(block, {})[key] = float(f"{value:.3g}")
     first = rows[0] if rows else None
-    return {"study": study.study_name, "trials": rows, "first": first, "best": best, "changes": changes, "lacks": lacking(settings)}
+    return {"study": study.study_name, "trials": rows, "first": first, "best": best, "changes": changes, "lacks": lacking(settings, has_champion)}

@@ -1,6 +1,6 @@
 """One process of several that train a phase together: `python -m pipelines.together pretrain|train`, started by torchrun from the stage.
 
-The stage holds the lock and waits; this joins the others, learns, and ends with them or when the flow is gone.
+The stage holds the lock and waits; this joins the others, learns, and ends with them or when the stage is gone.
 """
 
 import os

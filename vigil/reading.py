@@ -56,9 +56,9 @@ def render_search(found: dict[str, Any]) -> str:
     best, first = found["best"], found["first"]
     ended = {"given up": "behind the median of the others at the same step", "diverged": "its numbers ran away, as a rule because lr is too high"}
     said = [f" {word.capitalize()}: {what}." for word, what in ended.items() if any(row["AUC"] == word for row in rows)]
-    *some, last = found["lacks"]
-    lacks = f"{', '.join(some)} and {last}" if some else last
-    lines = [render_table(rows), f"Trial 0 is params.yaml as it stands, but for what no trial has: {lacks}." + "".join(said)]
+    *some, last = found["lacks"] or [""]
+    apart = f", but for what no trial has: {', '.join(some)}{' and ' if some else ''}{last}" if last else ""
+    lines = [render_table(rows), f"Trial 0 is params.yaml as it stands{apart}." + "".join(said)]
     if best is None:
         return "\n".join([*lines, "No trial was finished, so there is nothing to compare."])
     if not found["changes"]:

@@ -1,8 +1,8 @@
 """Processes that belong together: a stage ends with its parent, leftovers of a killed parent are found, a stage runs once.
 
 Killing DVC leaves its stage running, and a rerun starts a second one beside it. So a flow gives its children two
-environment variables: VIGIL_WORKSPACE (the folder) and VIGIL_PARENT (`pid:create_time` of the flow). A stage watches its
-parent; the next flow ends whoever could not.
+environment variables: VIGIL_WORKSPACE (the folder) and VIGIL_PARENT (`pid:create_time` of the flow; of the stage, for
+processes that train together). A stage watches its parent; the next flow ends whoever could not.
 """
 
 import os

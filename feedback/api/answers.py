@@ -171,13 +171,23 @@ class CasePage(_Told):
     next: int | None = Field(None, description="`after` of the following page.")
 
 
+class ExplainedFrame(_Told):
+    """A frame of the clip that was looked into. `p_fake` and `certainty` are null where the network says nothing of single frames."""
+
+    n: int
+    seconds: float
+    p_fake: float | None = None
+    certainty: float | None = None
+    state_change: float
+
+
 class Explanation(_Told):
     """Why the network said so."""
 
     sentence: str
     regions: dict[str, float]
     heatmaps: int
-    frames: list[dict[str, Any]]
+    frames: list[ExplainedFrame]
 
 
 class Webhook(_Told):

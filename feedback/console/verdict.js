@@ -111,8 +111,8 @@ export default {
     },
   },
   watch: {
-    explanation(now) {  // show the frame that weighs most: there is most to see
-      if (now) this.go(now.frames.reduce((best, row) => (row.certainty > best.certainty ? row : best)).seconds);
+    explanation(now) {  // show the frame that weighs most: there is most to see; where no frame has a weight, stay
+      if (this.tells_frames) this.go(now.frames.reduce((best, row) => (row.certainty > best.certainty ? row : best)).seconds);
     },
   },
   mounted() {

@@ -23,7 +23,7 @@ from feedback.console.parts import percent
 from feedback.console.review import AT_ONCE
 from feedback.database import Database
 from feedback.handover import mark_ingested
-from feedback.keep import MediaStore
+from feedback.keep import MediaStore, derived_name
 from feedback.retention import Retention
 from tests.feedback.browser import PASSWORD, Browser, browser
 from tests.feedback.conftest import Service, running, wait_for
@@ -235,6 +235,25 @@ def test_no_estimate_is_shown_as_certainty_and_a_share_that_is_all_is(served: Se
     assert "Estimated probability of fake > 99.9 %" in text and "up to < 1 % fake" in text and "100 % fake" not in text
     assert page.all(".timeline td[data-head=Fake]")[0].get_property("textContent") == "> 99 %"
     assert [percent(share) for share in (1, 0, 0.996, 0.004)] == ["100 %", "0 %", "> 99 %", "< 1 %"], "of eight verdicts, eight are all"
+
+
+def test_the_heatmap_of_a_network_that_says_nothing_of_single_frames_stays_at_the_moment_that_is_looked_at(served: Service, page: Browser, clip: bytes) -> None:
+    """The frame that weighs most was looked for among frames without a weight, and the page leapt to the first."""
+    sent = served.detect(clip + b"mute").json()
+    told = served.client.get(f"/v1/detections/{sent['id']}/explanation").json()
+    root = served.log.parent / "workspace"
+    kept = MediaStore(root, load_settings(root / "params.yaml")).derived(sent["sha256"]) / derived_name(sent["id"], "explanation.json")
+    kept.write_text(json.dumps(told | {"frames": [frame | {"p_fake": None, "certainty": None} for frame in told["frames"]]}))
+    page.log_in("vera")
+    page.open(f"/detections/{sent['id']}")
+    page.see("#scrub")
+    page.driver.execute_script("const box = document.getElementById('scrub'); box.value = box.max; box.dispatchEvent(new Event('input'))")
+    place = page.see("#scrub").get_property("value")
+    page.press("Show heatmap")
+    page.see(".face-heat")
+    assert page.see("#scrub").get_property("value") == place and float(str(place)) > 0
+    frame = served.client.get("/openapi.json").json()["components"]["schemas"]["ExplainedFrame"]["properties"]
+    assert all({"type": "null"} in frame[name]["anyOf"] for name in ("p_fake", "certainty"))
 
 
 def test_a_list_begins_anew_where_its_address_names_no_number(served: Service) -> None:

@@ -13,6 +13,7 @@ from tests.pipelines.small_world import add_batch, demo_settings, write_sets
 from vigil.reading import render_search
 from workspace.errors import DataError, Diverged, LeaseHeldError, SettingsError
 from workspace.files import sha256_bytes
+from workspace.journal import Journal
 from workspace.processes import stage_lock
 from workspace.registry import open_registry
 
@@ -35,7 +36,7 @@ def test_a_study_begins_at_params_yaml_goes_on_and_is_logged(root: Path) -> None
     found = search(root, SETTINGS, 2, 3, 2, OVER)
     assert [row["trial"] for row in found["trials"]] == [0, 1]
     assert found["trials"][0]["settings"] == {"train.lr": SETTINGS.train.lr, "model.dropout": SETTINGS.model.dropout}
-    assert found["lacks"] == module.lacking(SETTINGS)
+    assert found["lacks"] == module.lacking(SETTINGS, has_champion=False)
     assert search(root, SETTINGS, 2, 3, 2, OVER) == found, "nothing is trained again"
     (study,) = studies(root)
     left = study.ask({"train.lr": optuna.distributions.FloatDistribution(*SPACE["train.lr"][:2], log=True)})  # as a killed process leaves it
@@ -71,10 +72,19 @@ def test_a_trial_learns_by_the_distance_and_the_frozen_start_of_params_yaml(root
 
 def test_what_no_trial_has_is_said_where_params_yaml_asks_for_it() -> None:
     row = {"trial": 0, "state": "complete", "auc": 0.8, "settings": {}, "videos": [3, 4], "diverged": None}
-    text = render_search({"trials": [row], "best": row, "first": row, "changes": {}, "lacks": module.lacking(SETTINGS)})
+    text = render_search({"trials": [row], "best": row, "first": row, "changes": {}, "lacks": module.lacking(SETTINGS, has_champion=True)})
     assert "attacks during training (train.adversarial_steps), hardened clips (budget.hardened_clips), distillation (train.distillation) and the ch" in text
     plain = demo_settings({"train": {"adversarial_steps": 0, "distillation": 0.0, "processes": 2}, "budget": {"hardened_clips": 0}})
-    assert module.lacking(plain) == ["more than one process (processes)", "the champion's weights"]
+    assert module.lacking(plain, has_champion=True) == ["the champion's weights"], "a result lacks nothing that more processes would give it"
+
+
+def test_before_the_first_champion_no_trial_lacks_what_is_a_champions(root: Path) -> None:
+    """Its weights were named as missing where there never was one."""
+    settings = demo_settings({"train": {"adversarial_steps": 0, "distillation": 0.5}, "budget": {"hardened_clips": 0}})
+    found = search(root, settings, 1, 1, 2, ["train.lr"])
+    assert found["lacks"] == [] and "Trial 0 is params.yaml as it stands." in render_search(found)
+    Journal(root).append("promotion", cycle="2026-W47.1", model_sha256="a" * 64, path="models/2026-W47.1", previous_sha256="", who="gates", why="")
+    assert search(root, settings, 1, 1, 2, ["train.lr"])["lacks"] == ["distillation (train.distillation)", "the champion's weights"]
 
 
 def test_a_study_of_trials_that_put_more_aside_is_not_gone_on_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

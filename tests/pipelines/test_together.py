@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -44,13 +45,16 @@ def test_ctrl_c_pauses_two_processes_as_it_does_one(tmp_path: Path) -> None:
         command = [sys.executable, "-P", "-m", "pipelines.pretrain"]
         stage = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True, env={**os.environ, "PYTHONPATH": home})
     try:
+        until = time.monotonic() + 300
         while stage.poll() is None and not list(tmp_path.glob(".vigil/checkpoints/pretrain-*/*")):
+            assert time.monotonic() < until, log.read_text()
             time.sleep(0.05)
         family = psutil.Process(stage.pid).children(recursive=True)
         os.killpg(stage.pid, signal.SIGINT)
         assert stage.wait(120) == 130, log.read_text()
     finally:
-        stage.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(stage.pid, signal.SIGKILL)  # torchrun's workers are no children of the stage
     assert len(family) >= 3 and psutil.wait_procs(family, timeout=30)[1] == []
     said = log.read_text()
     assert "Traceback" not in said and "signal" not in said, said
