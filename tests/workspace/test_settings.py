@@ -73,7 +73,7 @@ CLAIMS: dict[str, dict[str, dict[str, Any]]] = {  # recipe -> words of its first
         "Attention on eyes, lips and skin": {"model.spatial_attention": True, "model.certainty_attention": False},
         "(40, 35 and 25 parts of 100)": {"model.spatial_prior": (0.40, 0.35, 0.25)},
         "CNN and LSTM fused 60 to 40": {"model.fusion_cnn": 0.6, "model.fusion_learned": False},
-        "80% cross-entropy": {"train.loss": "bce"},
+        "80% cross-entropy": {"train.loss": "bce", "pretrain.locate": 0.0},
         "20% Wasserstein": {"train.wasserstein": 0.2},
         "No attacks": NO_ATTACKS,
     },
