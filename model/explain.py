@@ -103,8 +103,8 @@ def explain_clip(
     run = states[0][0].detach()  # [T, D]
     change = torch.cat([run.new_zeros(1), (run[1:] - run[:-1]).norm(dim=1)])
     frame_p, certainty = torch.sigmoid(said.frame_logits[0].detach() / temperature + offset).numpy(), said.certainty[0].detach().numpy()
-    counts, attention = model.frame_head_counts, said.attention[0].detach().numpy()
-    return ClipExplanation(logit, heat.numpy(), attention, frame_p if counts else None, certainty if counts else None, change.numpy())
+    has_part, attention = model.frame_head_has_part, said.attention[0].detach().numpy()
+    return ClipExplanation(logit, heat.numpy(), attention, frame_p if has_part else None, certainty if has_part else None, change.numpy())
 
 
 def explain_verdict(model: ResNeXtLSTM, card: "ModelCard", said: "FileVerdict", clips: "Sequence[FaceClip]") -> tuple[int, ClipExplanation]:

@@ -85,7 +85,7 @@ class ResNeXtLSTM(nn.Module):
         self.to(memory_format=torch.channels_last)  # grouped convolutions train four times faster so on a CPU
 
     @property
-    def frame_head_counts(self) -> bool:
+    def frame_head_has_part(self) -> bool:
         """Whether the frame head has a part in a clip's logit. One that has none says nothing of a clip."""
         settings = self.settings
         return settings.certainty_attention or (settings.fusion == "heads" and (settings.fusion_learned or settings.fusion_cnn > 0))
@@ -143,7 +143,7 @@ class ResNeXtLSTM(nn.Module):
         else:
             seen_frames = self.bridge((features * share.unsqueeze(2)).sum(1))  # [B, D]
             logits = self.temporal_head(self.dropout(fusion * seen_frames + (1.0 - fusion) * summary)).squeeze(1)
-        if not self.frame_head_counts:
+        if not self.frame_head_has_part:
             certainty = torch.tanh(0.5 * logits.abs()).unsqueeze(1) * mask
         embedding = features.sum(1) / mask.sum(1, keepdim=True)  # padding holds zeros
         return ClipOutputs(logits, frame_logits, certainty, embedding, weights.unflatten(2, (self.side, -1)))

@@ -30,7 +30,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     if settings.pretrain.processes > 1:
         from model.parallel import launch
 
-        Progress("pretrain")(0, 1)  # a Ctrl-C that the import swallowed is heard here
+        Progress.heed_interruption()  # one that the import swallowed
         launch("pipelines.together", "pretrain", processes=settings.pretrain.processes)
         found: dict[str, Any] = read_json(root / FOLDER / "history.json")
         return found

@@ -23,7 +23,7 @@ PER_BATCH = ("faces", "validate", "forge")
 
 
 class Progress:
-    """Prints how far a long piece of work is, with the time left: at most one line in `every_seconds`. Raises KeyboardInterrupt in a stage that Ctrl-C met."""
+    """Prints how far a long piece of work is, with the time left: at most one line in `every_seconds`."""
 
     interrupted = False  # of this process: the import of a library may swallow the first one
 
@@ -32,10 +32,15 @@ class Progress:
         self.started = self.spoken = time.monotonic()
         self.live = sys.stderr.isatty()
 
+    @classmethod
+    def heed_interruption(cls) -> None:
+        """Raises KeyboardInterrupt in a stage that Ctrl-C met."""
+        if cls.interrupted:
+            raise KeyboardInterrupt
+
     def __call__(self, done: int, total: int, message: str = "") -> None:
         """Tell that `done` of `total` are finished."""
-        if Progress.interrupted:
-            raise KeyboardInterrupt
+        self.heed_interruption()
         now = time.monotonic()
         if now - self.spoken < (0.2 if self.live else self.every_seconds) and done < total:
             return

@@ -39,7 +39,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     if settings.train.processes > 1:
         from model.parallel import launch
 
-        Progress("train")(0, 1)  # a Ctrl-C that the import swallowed is heard here
+        Progress.heed_interruption()  # one that the import swallowed
         launch("pipelines.together", "train", processes=settings.train.processes)
     else:
         learn(root, settings, cycle)

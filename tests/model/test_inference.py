@@ -114,7 +114,7 @@ def test_times_are_told_as_a_player_counts_them(folder, engine, sample, tmp_path
 def test_of_a_network_whose_frame_head_has_no_part_nothing_is_told_by_frames(sample, tmp_path):
     """The head of phase 1 weighed the clips of the verdict, and was quoted as what the network is surest of."""
     network = model_folder(tmp_path / "model", fusion_cnn=0.0, certainty_attention=False)
-    assert not network.frame_head_counts
+    assert not network.frame_head_has_part
     for score in Engine(tmp_path / "model").score_clips(clips([2, 3])):
         np.testing.assert_allclose(score.certainty, abs(np.tanh(score.logit / 2)), atol=1e-6)
     page = explain_file(sample[0], None, tmp_path / "model", tmp_path / "why")

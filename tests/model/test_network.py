@@ -52,7 +52,7 @@ def test_a_frame_head_without_a_part_in_the_logit_says_nothing_of_the_certainty(
     before = model.forward_all(x, lengths)
     model.frame_head.weight.mul_(50)
     after = model.forward_all(x, lengths)
-    assert model.frame_head_counts == counts == (not torch.equal(before.logits, after.logits)) == (not torch.equal(before.certainty, after.certainty))
+    assert model.frame_head_has_part == counts == (not torch.equal(before.logits, after.logits)) == (not torch.equal(before.certainty, after.certainty))
     if not counts:
         seen = torch.arange(5) < lengths[:, None]
         torch.testing.assert_close(after.certainty, (2 * torch.sigmoid(after.logits) - 1).abs()[:, None] * seen)
