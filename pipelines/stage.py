@@ -8,6 +8,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -114,9 +115,20 @@ def _run_locked(root: Path, name: str, label: str, batch: str | None, run: Calla
     settings = load_settings(root / "params.yaml")
     longest = settings.schedule.stage_timeout_seconds
     word = LastWord(label, "timeout", f"it took longer than schedule.stage_timeout_seconds ({longest} s) and was ended")
-    deadline = start_deadline(longest, lambda: word.leave(root))
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        word.leave(root)
+
+    deadline = start_deadline(longest, end)
     with stage_lock(root, label):
         started = time.monotonic()
-        result = run(root, settings, batch) if batch else run(root, settings, read_cycle(root))
+        try:
+            result = run(root, settings, batch) if batch else run(root, settings, read_cycle(root))
+        except Exception:
+            if over.is_set():
+                threading.Event().wait()  # our children are ended before we are: that they were is not how this stage ends
+            raise
         deadline.cancel()
         return {**(result or {}), "seconds": time.monotonic() - started}

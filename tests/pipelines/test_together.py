@@ -54,7 +54,7 @@ def test_ctrl_c_pauses_two_processes_as_it_does_one(tmp_path: Path) -> None:
         assert stage.wait(120) == 130, log.read_text()
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(stage.pid, signal.SIGKILL)  # torchrun's workers are no children of the stage
+            os.killpg(stage.pid, signal.SIGKILL)  # torchrun too; its workers, in groups of their own, end with the stage
     assert len(family) >= 3 and psutil.wait_procs(family, timeout=30)[1] == []
     said = log.read_text()
     assert "Traceback" not in said and "signal" not in said, said

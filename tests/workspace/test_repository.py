@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -381,6 +382,22 @@ def test_ctrl_c_that_a_library_swallowed_pauses_all_the_same(root: Path, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         reproduce(copy, "only")
     assert recorded(copy) == ([] if told else ["only"]), "at once where it tells how far it is, else after its work"
+
+
+ENDED = """import subprocess
+    from workspace.errors import Killed
+    subprocess.run(["sleep", "600"])
+    raise Killed("Training failed.", why="one of them was told to end", next_step="Run it again.")"""
+
+
+def test_a_stage_that_took_too_long_says_so_and_not_that_its_children_were_ended(root: Path, tmp_path: Path) -> None:
+    """They are ended first, and what it said of that took the place of its last word: as a kill it would be tried again, for as long."""
+    copy = one_stage(root, tmp_path / "w", in_its_work=ENDED)
+    params = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(re.sub(r"stage_timeout_seconds: \d+", "stage_timeout_seconds: 2", params))
+    with pytest.raises(StageFailed, match=r"it took longer than schedule\.stage_timeout_seconds") as caught:
+        reproduce(copy, "only")
+    assert not caught.value.retryable and "told to end" not in str(caught.value)
 
 
 def test_a_killed_stage_may_be_tried_again(root: Path, tmp_path: Path) -> None:
