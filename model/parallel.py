@@ -31,7 +31,7 @@ from workspace.processes import deaf_to, end_with_children, parent_token
 TOLD = "VIGIL_TOLD"  # names the file in which a process leaves its problem
 LOST_SECONDS = 1.0  # torchrun looks at its processes ten times a second
 PROBLEMS: dict[str, type[VigilError]] = {"too little data": TooLittleData, "problem": VigilError}  # the first that fits; a cycle treats these two differently
-SIGNALS = {
+SIGNALS: dict[int, tuple[str, str]] = {  # how it was, and what more to do
     signal.SIGKILL: ("killed (signal 9), most often because memory ran out", " Where memory is short, lower micro_batch first; it then begins anew."),
     signal.SIGTERM: ("told to end (signal 15)", ""),
 }
