@@ -386,6 +386,7 @@ def test_ctrl_c_that_a_library_swallowed_pauses_all_the_same(root: Path, tmp_pat
 
 ENDED = """import subprocess
     from workspace.errors import Killed
+    slow = subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 600"])
     subprocess.run(["sleep", "600"])
     raise Killed("Training failed.", why="one of them was told to end", next_step="Run it again.")"""
 
