@@ -78,7 +78,8 @@ class RetentionSettings(Block):
     none_days: NotNegative = Field(7, description="No verdict.")
     quarantine_fakes: bool = Field(
         True,
-        description="Media called fake, by what people decided or else by the newest verdict, are shown to reviewers and engineers only, not to who sent them.",
+        description="Media called fake, by what people decided or else by a verdict that none of the same policy and mode has taken back, are shown to "
+        "reviewers and engineers only, not to who sent them.",
     )
     every_minutes: Positive = Field(60, description="How often the service looks for what is due.")
 
