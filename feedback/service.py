@@ -159,7 +159,7 @@ class Service:
             self.detections.remove_unkept([sha256 for _, sha256, _ in files])  # refused after all, or answered before
         if self.workers is not None:
             self.workers.wake()
-        return [as_shown(row) for row in rows]
+        return [_shown(actor, row) for row in rows]
 
     def may_detect(self, actor: Actor, idempotency_key: str = "") -> None:
         """Return quietly where this actor may send media, and there is room for one or the key came before: asked before a byte of them is read."""
@@ -171,7 +171,7 @@ class Service:
         """The detections made under this key before, None where it is new. Raises KeyReused for another question."""
         authorize(actor, "detection.create")
         rows = self.detections.replayed(actor, idempotency_key, fingerprint)
-        return None if rows is None else [as_shown(row) for row in rows]
+        return None if rows is None else [_shown(actor, row) for row in rows]
 
     def detection(self, actor: Actor, detection_id: str) -> dict[str, Any]:
         """One verdict, or how far it is; for who may not read cases, with what people say of it (`people`)."""
@@ -192,7 +192,7 @@ class Service:
         """Verdicts, newest first: {"detections": [...], "next": the `before` of the following page or None}. Filters: see Detections.page."""
         authorize(actor, "detection.list", None if everybody else actor.user_id)
         rows = self.detections.page(None if everybody else actor.user_id, before, limit, verdict, state, policy, since, until)
-        return {"detections": [as_shown(row) for row in rows], "next": rows[-1]["number"] if len(rows) == limit else None}
+        return {"detections": [_shown(actor, row) for row in rows], "next": rows[-1]["number"] if len(rows) == limit else None}
 
     def export(self, actor: Actor, everybody: bool = False, **filters: str) -> Iterator[str]:
         """The history as CSV, a piece at a time, spreadsheet formulas defused; recorded in the audit trail."""
@@ -451,11 +451,22 @@ class Service:
     def _told(self, actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:
         """A detection, and how its case stands for who may not read it: a reviewer would learn from it which cases are known ones."""
         if may(actor, "case.read"):
-            return as_shown(row)
+            return _shown(actor, row)
         with self.database.read() as connection:
             state, label = self.cases.standing_of(connection, actor, row["sha256"])  # of the content, whichever upload opened its case
         people = label if state == "decided" else "asked" if row["case_state"] == "open" else ""
-        return as_shown(row) | {"people": people}
+        return _shown(actor, row) | {"people": people}
+
+
+def _shown(actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as this actor may know it: a quarantine of the media is told to whom it hides them from, and to who governs cases.
+
+    For a reviewer, who sees the media either way, they are kept: their answer ends the quarantine of an ordinary case, and of a known one never.
+    """
+    shown = as_shown(row)
+    if shown["media_state"] == "quarantined" and actor.role >= Role.reviewer and not may(actor, "case.govern"):
+        shown["media_state"] = "kept"
+    return shown
 
 
 def _role(name: str) -> Role:
