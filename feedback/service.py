@@ -22,6 +22,7 @@ from feedback.gathering import Gathering
 from feedback.history import as_csv, as_shown
 from feedback.keep import MediaStore, derived_name
 from feedback.report import ALGORITHM, case_report, public_key, report_pdf
+from feedback.sealing import unlike_sealed
 from feedback.secret import Secret
 from feedback.webhooks import Webhooks
 from feedback.work.supervisor import Workers
@@ -29,7 +30,6 @@ from workspace.choices import POLICIES
 from workspace.errors import WorkspaceError
 from workspace.settings import Settings, check_mode
 
-_SEALED = ("sha256", "verdict", "p_fake", "threshold", "abstain", "model_sha256")  # of a verdict, in its entry of the trail
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
 
 
@@ -250,24 +250,22 @@ class Service:
     def report(self, actor: Actor, detection_id: str) -> dict[str, Any]:
         """The signed report of a verdict; recorded. Raises Gone for an erased upload, ValueError where there is no verdict yet.
 
-        Raises WorkspaceError for a verdict that the audit trail sealed otherwise: it was changed in the database, and nothing is signed.
+        Raises WorkspaceError for a verdict that the audit trail sealed otherwise, or never: it was changed in the database, and nothing is signed.
         """
         row = self._detection(actor, "detection.report", detection_id)
         if row["state"] == "erased":
             raise Gone("This upload was erased: there is no verdict to report.")
         if row["state"] != "done":
             raise ValueError("This file is still being looked at: there is no verdict to report yet.")
-        shown, object_ = as_shown(row), f"detection:{row['id']}"
         with self.database.write() as connection:
-            if unlike := audit.unlike_sealed(connection, "detection.verdict", object_, {name: shown.get(name) for name in _SEALED}):
-                why = f"the database has another verdict than the audit trail: {'; '.join(unlike)}"
+            if unlike := unlike_sealed(connection, row):
                 raise WorkspaceError(
                     "No report was signed.",
-                    why=why,
-                    next_step="Run `vigil audit verify`, and find out who changed the row. Sending the file anew gives a new verdict.",
+                    why=unlike,
+                    next_step="Run `vigil audit verify`, and find out who wrote it. Sending the file anew gives a verdict that can be reported.",
                 )
-            audit.append(connection, actor.who, "detection.report", object_, {"sha256": row["sha256"]})
-        return case_report(shown, self.secret)
+            audit.append(connection, actor.who, "detection.report", f"detection:{row['id']}", {"sha256": row["sha256"]})
+        return case_report(as_shown(row), self.secret)
 
     def report_page(self, actor: Actor, detection_id: str) -> bytes:
         """The same as PDF, with the thumbnail where this actor may see it."""

@@ -12,6 +12,7 @@ from feedback.access import Actor, Role
 from feedback.cases import Cases
 from feedback.database import DATABASE, Database, new_id, now
 from feedback.keep import MediaStore
+from feedback.sealing import seal
 from feedback.tables import DETECTIONS, MEDIA, USERS
 from workspace.files import atomic_file, sha256_bytes
 from workspace.profiles import compose_params
@@ -130,6 +131,7 @@ class World:
             case_id = self.cases.open_for(connection, detection, told, reason) if reason else ""
             if case_id:
                 connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection["id"]).values(case_id=case_id))
+            seal(connection, str(detection["id"]), None)
         return str(detection["id"]), case_id
 
     def decide(self, case_id: str, label: str, identity: str = "") -> dict[str, Any]:
