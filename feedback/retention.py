@@ -54,14 +54,14 @@ class Retention:
         """Delete the media of a detection that has just got its verdict where they are kept for no day longer; what cannot go now goes with the next sweep."""
         if self._days(row) > 0:
             if row["media_state"] == "quarantined":
-                self.release(row["sha256"])
+                self.show_again(row["sha256"])
             return
         try:
             self.sweep(only=row["sha256"])
         except (DatabaseSilent, StoreSilent, OSError) as problem:
             LOG.warning("the media %s are deleted later: %s", row["sha256"], problem)
 
-    def release(self, sha256: str) -> None:
+    def show_again(self, sha256: str) -> None:
         """Show a file to who sent it again where nothing calls it fake any more, as by what people have just decided; else, or later, the next sweep does."""
         try:
             with self.database.read() as connection:
@@ -71,7 +71,7 @@ class Retention:
                 if self._due(connection, now(), sha256).get(sha256) == "kept":
                     self._do(connection, sha256, "kept")
         except DatabaseSilent as problem:
-            LOG.warning("the media %s are released later: %s", sha256, problem)
+            LOG.warning("the media %s are shown again later: %s", sha256, problem)
 
     def _do(self, connection: Connection, sha256: str, what: str) -> None:
         if what == "deleted":

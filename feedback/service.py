@@ -303,16 +303,13 @@ class Service:
         """Answer a case. Raises AlreadyReviewed, NotReviewable."""
         authorize(actor, "case.review")
         self._found_case(case_id)
-        answered = self.cases.review(actor, case_id, label, note, identity, seconds) or {}
-        if answered.get("state") == "decided":
-            self.retention.release(answered["sha256"])
-        return self._case_for(actor, answered)
+        return self._case_for(actor, self._settled(self.cases.review(actor, case_id, label, note, identity, seconds)))
 
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any]:
         """Take back one's own answer, until it was handed over: TooLate."""
         authorize(actor, "case.undo", actor.user_id)
         self._found_case(case_id)
-        return self._case_for(actor, self.cases.undo(actor, case_id) or {})
+        return self._case_for(actor, self._settled(self.cases.undo(actor, case_id)))
 
     def quarantine(self, actor: Actor, case_id: str, why: str) -> dict[str, Any]:
         """Keep a case out of training and out of the queue."""
@@ -322,17 +319,17 @@ class Service:
         return self.case(actor, case_id)
 
     def release(self, actor: Actor, case_id: str) -> dict[str, Any]:
-        """End a quarantine."""
+        """End the quarantine of a case."""
         authorize(actor, "case.govern")
         self._found_case(case_id)
-        self.cases.release(actor, case_id)
+        self._settled(self.cases.release(actor, case_id))
         return self.case(actor, case_id)
 
     def set_gold(self, actor: Actor, case_id: str, label: str) -> dict[str, Any]:
         """Say what a case truly is: it measures reviewers from now on and never trains. An empty label ends that."""
         authorize(actor, "case.govern")
         self._found_case(case_id)
-        self.cases.set_gold(actor, case_id, label)
+        self._settled(self.cases.set_gold(actor, case_id, label))
         return self.case(actor, case_id)
 
     def quality(self, actor: Actor, user_id: str | None = None) -> list[dict[str, Any]]:
@@ -428,6 +425,12 @@ class Service:
             raise Gone("The media have been deleted; the verdict and the hash are kept.")
         if row["media_state"] == "quarantined" and actor.role < Role.reviewer:
             raise Gone("The media are in quarantine: only reviewers can see them.")
+
+    def _settled(self, case: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """A case after what may have decided it; its media are shown at once where people did not call them fake."""
+        if case is not None and case["state"] == "decided":
+            self.retention.show_again(case["sha256"])
+        return case or {}
 
     def _found_case(self, case_id: str) -> dict[str, Any]:
         found = self.cases.get(case_id)

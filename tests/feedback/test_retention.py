@@ -159,6 +159,37 @@ def test_what_people_call_real_is_shown_to_who_sent_it_again(make: Make, answere
     world.close()
 
 
+@pytest.mark.parametrize("way", ["gold", "undo", "release"])
+def test_media_are_shown_again_at_once_by_whatever_decides_their_case(make: Make, way: str) -> None:
+    """They were by an answer alone; by the end of a known case's use, an answer taken back and the end of a case's quarantine within an hour."""
+    app, people = make()
+    service = app.state.service
+    world = World(service.root)
+    case_id = world.upload(JPEG, verdict="fake")[1]
+
+    def does(name: str, verb: str, **given: str) -> Any:
+        (answer,) = ask(app, ("POST", f"/v1/cases/{case_id}/{verb}", {"json": given} if given else {}), key=people[name][1])
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    if way == "release":
+        for name in ("rob", "rita"):
+            does(name, "review", label="real")
+        does("emil", "quarantine", why="a doubt")
+        does("emil", "gold", label="real")
+        does("emil", "gold", label="")
+    else:
+        does("emil", "gold", label="real")
+        for name, label in {"rob": "real", "rita": "real", **({"rosa": "fake", "emil": "fake"} if way == "undo" else {})}.items():
+            does(name, "review", label=label)
+    assert service.retention.sweep(later(0.5))["quarantined"] == 1
+    if way == "undo":
+        assert does("emil", "gold", label="")["label"] == "unsure" and media_state(world, JPEG) == "quarantined"
+    found = does("emil", way, **({"label": ""} if way == "gold" else {}))
+    assert (found["state"], found["label"]) == ("decided", "real") and media_state(world, JPEG) == "kept"
+    world.close()
+
+
 def test_of_two_verdicts_on_a_file_the_newest_says_whether_it_is_hidden(world: World) -> None:
     case_id = world.upload(JPEG, verdict="fake")[1]
     assert retention(world).sweep(later(0.5))["quarantined"] == 1
