@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457): what happened, why, and what to do next where there is something; never a traceback."""
 
 import logging
+import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from workspace.files import is_no_room
 LOG = logging.getLogger("vigil.serve")
 MEDIA_TYPE = "application/problem+json"
 NO_ROOM_SECONDS = 30
+WITHOUT_HEAD = re.compile(r"/v1/(export|detections/[^/]+/(report|explanation))")  # what these give is written down, or takes a process seconds
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -51,9 +53,9 @@ def told(problem: VigilError, status: int, root: Path, headers: dict[str, str] |
 
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:
-    """The methods of all routes of a path; the framework names those of one route. HEAD is wherever GET is."""
+    """The methods of all routes of a path; the framework names those of one route. HEAD is wherever GET is, but for WITHOUT_HEAD."""
     found = [one for one in METHODS if any(route.matches({**request.scope, "method": one})[0] is Match.FULL for route in app.router.routes)]
-    return ["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found
+    return ["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] and not WITHOUT_HEAD.fullmatch(request.scope["path"]) else found
 
 
 def install_problem_handlers(app: FastAPI, root: Path) -> None:
