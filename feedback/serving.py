@@ -25,7 +25,6 @@ from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.serve")
 JOURNAL = "journal.jsonl"
-PROBLEMS = ("reload_problem", "registry_problem")  # of Serving, as they are told
 GOLDEN_FRAMES = 4
 LONGEST_WAIT_SECONDS = 60.0  # between two questions while registry and journal disagree
 

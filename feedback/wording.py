@@ -10,6 +10,7 @@ from model.aggregate import band
 from model.inference import UNLIKE
 from workspace.state import IMPORTED
 
+PROBLEMS = ("reload_problem", "registry_problem")  # of Serving, as they are told from process to process and to who asks
 LABEL_MAP = "p_fake: 1 means fake"
 _END = r"(?![\w-])(?!\.\w)"  # of a path's part: /data is not /database, /data-2 or /data.old
 VERDICT_WORDS = {"real": "Real", "fake": "Fake", "uncertain": "Uncertain", "none": "No verdict"}

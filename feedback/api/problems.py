@@ -47,9 +47,9 @@ def problem_response(status: int, detail: str, next_step: str = "", headers: dic
     return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def told(problem: VigilError, status: int, root: Path, headers: dict[str, str] | None = None) -> JSONResponse:
+def problem_of(error: VigilError, status: int, root: Path, headers: dict[str, str] | None = None) -> JSONResponse:
     """What happened, why and what to do, but not where on this machine the workspace lies."""
-    return problem_response(status, without_root(f"{problem.what} {problem.why}", root), without_root(problem.next_step, root), headers)
+    return problem_response(status, without_root(f"{error.what} {error.why}", root), without_root(error.next_step, root), headers)
 
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:
@@ -82,7 +82,7 @@ def install_problem_handlers(app: FastAPI, root: Path) -> None:
     @app.exception_handler(VigilError)
     async def failed(_: Request, problem: VigilError) -> JSONResponse:
         LOG.error("%s", problem)
-        return told(problem, 500, root)
+        return problem_of(problem, 500, root)
 
     @app.exception_handler(OSError)
     async def no_room(request: Request, problem: OSError) -> JSONResponse:
