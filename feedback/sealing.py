@@ -23,7 +23,7 @@ LATER = ("dispute",)  # what comes into an answer after its verdict
 def seal(connection: Connection, detection_id: str, digests: Mapping[str, str] | None) -> None:
     """Append the entry of a verdict that has just been written, as the database has it now. `digests`: sha256 of the derived files."""
     row = connection.execute(select(DETECTIONS).where(DETECTIONS.c.id == detection_id)).mappings().one()
-    audit.append(connection, "system:worker", ACTION, f"detection:{detection_id}", {"case": row["case_id"], "digests": digests, **_sealed(row)})
+    audit.append(connection, "system:worker", ACTION, f"detection:{detection_id}", {"case": row["case_id"], "digests": digests, **_sealed(dict(row))})
 
 
 def unlike_sealed(connection: Connection, row: Mapping[str, Any]) -> str:
