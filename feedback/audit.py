@@ -82,16 +82,9 @@ def entries(connection: Connection, object_: str | None = None, before: int | No
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def unlike_sealed(connection: Connection, action: str, object_: str, told: Mapping[str, Any]) -> list[str]:
-    """What the newest such entry of an object sealed otherwise than `told` has it, each as "name: told, sealed"; [] where there is no entry of it."""
-    query = select(AUDIT).where(AUDIT.c.object == object_, AUDIT.c.action == action).order_by(AUDIT.c.number.desc()).limit(1)
-    entry = connection.execute(query).mappings().one_or_none()
-    if entry is None:
-        return []
-    if _hash(dict(entry)) != entry["hash"]:
-        return [f"entry {entry['number']} of the trail was changed itself"]
-    pairs = [(name, "" if value is None else value, "" if (sealed := entry["detail"].get(name)) is None else sealed) for name, value in told.items()]
-    return [f"{name}: {value!r}, sealed {sealed!r}" for name, value, sealed in pairs if name in entry["detail"] and value != sealed]
+def holds(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is what its own hash was made of; whether it stands where it stood is for `verify`."""
+    return bool(_hash(entry) == entry["hash"])
 
 
 def _hash(entry: Mapping[str, Any]) -> str:

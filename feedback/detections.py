@@ -20,6 +20,7 @@ from feedback.cases import SAW
 from feedback.database import Database, moment_of, new_id, now
 from feedback.keep import UNSURE, MediaStore, StoreSilent
 from feedback.retention import Retention
+from feedback.sealing import seal
 from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA, SENT
 from workspace.errors import DatabaseSilent
 from workspace.files import sha256_file
@@ -340,8 +341,7 @@ class Detections:
         done = {"state": "done", "progress": 1.0, "finished_at": now(), "lease_by": "", "lease_until": "", "answer": told, "case_id": case_id}
         done["audited"] = reason == "audit"
         connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == row["id"]).values(**verdict, **done))
-        sealed = {name: answer.get(name) for name in ("verdict", "p_fake", "threshold", "abstain", "model_sha256", "digests")}
-        audit.append(connection, "system:worker", "detection.verdict", f"detection:{row['id']}", {"sha256": row["sha256"], "case": case_id, **sealed})
+        seal(connection, row["id"], answer.get("digests"))
         body = {"id": row["id"], "case_id": case_id, "sha256": row["sha256"], "policy": row["policy"]}
         body |= {name: answer.get(name) for name in ("verdict", "p_fake", "threshold", "reason", "model_sha256")}
         self.webhooks.enqueue(connection, row["owner_id"], "detection.done", body)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from feedback import once
 from feedback.database import now
+from feedback.once import NamedTwice
 from feedback.secret import Secret
 from feedback.wording import LABEL_MAP, limits_of
 from workspace.errors import first_few
@@ -22,10 +24,6 @@ ALGORITHM = "Ed25519"
 SIGNATURE = {"algorithm", "key", "value"}
 MOST_BYTES = 32 << 20
 PDF = b"%PDF"
-
-
-class _Twice(Exception):
-    """An object of the file names a key twice: readers differ in which of the two they show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,9 @@ def verify_report(path: Path, expected_key: str = "") -> Checked:
     try:
         if Path(path).stat().st_size > MOST_BYTES:
             return Checked(False, False, "", f"the file is larger than {MOST_BYTES >> 20} MB")
-        signed = json.loads(Path(path).read_bytes(), object_pairs_hook=_each_once)
-    except _Twice as problem:
-        return Checked(False, False, "", f"it has {str(problem)[:40]!r} twice, of which a signature covers one: it was changed after it was signed")
+        signed = once.loads(Path(path).read_bytes())
+    except NamedTwice as problem:
+        return Checked(False, False, "", f"it has {problem.name!r} twice, of which a signature covers one: it was changed after it was signed")
     except (OSError, ValueError, RecursionError) as problem:
         return Checked(False, False, "", f"it cannot be read as JSON: {problem}")
     return check_report(signed, expected_key)
@@ -113,15 +111,6 @@ def report_pdf(signed: Mapping[str, Any], thumbnail: Path | None = None) -> byte
     from feedback.report_page import draw
 
     return draw(signed, thumbnail)
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise _Twice(name)
-        found[name] = value
-    return found
 
 
 def _private(secret: Secret):  # type: ignore[no-untyped-def]  # imported late: it takes 0.1 s

@@ -3,7 +3,8 @@
 `sweep` follows the settings: by policy, verdict and age, media are deleted and only their hashes stay; those that are kept for
 no day go with the verdict (`let_go`). Media that somebody still needs are kept: of an upload in work, of a case that is open,
 in quarantine, or on its way to training. What is called fake is hidden from who sent it for as long as it is called so: people
-count before any verdict, and of verdicts the newest. What a person wants erased is feedback/erasing.py.
+count before any verdict, and a verdict of fake stands until one that was asked for in the same way, with its policy and mode,
+says real: who sends a file chooses both. What a person wants erased is feedback/erasing.py.
 """
 
 import logging
@@ -53,14 +54,14 @@ class Retention:
         """Delete the media of a detection that has just got its verdict where they are kept for no day longer; what cannot go now goes with the next sweep."""
         if self._days(row) > 0:
             if row["media_state"] == "quarantined":
-                self.release(row["sha256"])
+                self.show_again(row["sha256"])
             return
         try:
             self.sweep(only=row["sha256"])
         except (DatabaseSilent, StoreSilent, OSError) as problem:
             LOG.warning("the media %s are deleted later: %s", row["sha256"], problem)
 
-    def release(self, sha256: str) -> None:
+    def show_again(self, sha256: str) -> None:
         """Show a file to who sent it again where nothing calls it fake any more, as by what people have just decided; else, or later, the next sweep does."""
         try:
             with self.database.read() as connection:
@@ -70,7 +71,7 @@ class Retention:
                 if self._due(connection, now(), sha256).get(sha256) == "kept":
                     self._do(connection, sha256, "kept")
         except DatabaseSilent as problem:
-            LOG.warning("the media %s are released later: %s", sha256, problem)
+            LOG.warning("the media %s are shown again later: %s", sha256, problem)
 
     def _do(self, connection: Connection, sha256: str, what: str) -> None:
         if what == "deleted":
@@ -83,7 +84,7 @@ class Retention:
         """What each file is to be: deleted, quarantined, kept again, or "" where it stays what it is."""
         query = select(
             MEDIA.c.sha256, MEDIA.c.state.label("media_state"),
-            *(DETECTIONS.c[name] for name in ("number", "state", "policy", "verdict", "finished_at", "created_at")),
+            *(DETECTIONS.c[name] for name in ("number", "state", "policy", "mode", "verdict", "finished_at", "created_at")),
             CASES.c.state.label("case_state"), CASES.c.label, CASES.c.decided_at, OUTBOX.c.state.label("outbox_state"),
         ).select_from(
             MEDIA.join(DETECTIONS, DETECTIONS.c.sha256 == MEDIA.c.sha256)
@@ -115,12 +116,21 @@ class Retention:
 
 
 def _called_fake(rows: list[Mapping[str, Any]]) -> str:
-    """Since when a file is called fake, "" where it is not: by what people decided, else by the newest verdict on it."""
-    if rows[0]["case_state"] == "decided" and rows[0]["label"] in ("real", "fake"):
-        return str(rows[0]["decided_at"]) if rows[0]["label"] == "fake" else ""
-    judged = [row for row in rows if row["state"] == "done" and row["verdict"] != "none"]  # none: nothing was said
-    newest = max(judged, key=lambda row: (row["finished_at"], row["number"]), default=None)
-    return _since(newest) if newest is not None and newest["verdict"] == "fake" else ""
+    """Since when a file has been called fake without a break, "" where it is not: by what people decided, else by the verdicts on it.
+
+    The label of a case in quarantine is still what people decided: it is emptied when the case is opened again.
+    """
+    since, asked = "", ("", "")
+    for row in sorted((row for row in rows if row["state"] == "done"), key=lambda row: (row["finished_at"], row["number"])):
+        way = (row["policy"], row["mode"])
+        if row["verdict"] == "fake":
+            since, asked = since or _since(row), way
+        elif row["verdict"] == "real" and way == asked:
+            since = ""
+    if rows[0]["case_state"] in ("decided", "quarantined") and rows[0]["label"] in ("real", "fake"):
+        people = str(rows[0]["decided_at"])
+        return "" if rows[0]["label"] == "real" else min(since or people, people)
+    return since
 
 
 def _since(row: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from feedback.gathering import Gathering
 from feedback.history import as_csv, as_shown
 from feedback.keep import MediaStore, derived_name
 from feedback.report import ALGORITHM, case_report, public_key, report_pdf
+from feedback.sealing import unlike_sealed
 from feedback.secret import Secret
 from feedback.webhooks import Webhooks
 from feedback.work.supervisor import Workers
@@ -29,7 +30,6 @@ from workspace.choices import POLICIES
 from workspace.errors import WorkspaceError
 from workspace.settings import Settings, check_mode
 
-_SEALED = ("sha256", "verdict", "p_fake", "threshold", "abstain", "model_sha256")  # of a verdict, in its entry of the trail
 _PICTURE = re.compile(r"thumbnail|picture|(face|heatmap)-\d{1,3}")
 
 
@@ -159,7 +159,7 @@ class Service:
             self.detections.remove_unkept([sha256 for _, sha256, _ in files])  # refused after all, or answered before
         if self.workers is not None:
             self.workers.wake()
-        return [as_shown(row) for row in rows]
+        return [_shown(actor, row) for row in rows]
 
     def may_detect(self, actor: Actor, idempotency_key: str = "") -> None:
         """Return quietly where this actor may send media, and there is room for one or the key came before: asked before a byte of them is read."""
@@ -171,7 +171,7 @@ class Service:
         """The detections made under this key before, None where it is new. Raises KeyReused for another question."""
         authorize(actor, "detection.create")
         rows = self.detections.replayed(actor, idempotency_key, fingerprint)
-        return None if rows is None else [as_shown(row) for row in rows]
+        return None if rows is None else [_shown(actor, row) for row in rows]
 
     def detection(self, actor: Actor, detection_id: str) -> dict[str, Any]:
         """One verdict, or how far it is; for who may not read cases, with what people say of it (`people`)."""
@@ -192,7 +192,7 @@ class Service:
         """Verdicts, newest first: {"detections": [...], "next": the `before` of the following page or None}. Filters: see Detections.page."""
         authorize(actor, "detection.list", None if everybody else actor.user_id)
         rows = self.detections.page(None if everybody else actor.user_id, before, limit, verdict, state, policy, since, until)
-        return {"detections": [as_shown(row) for row in rows], "next": rows[-1]["number"] if len(rows) == limit else None}
+        return {"detections": [_shown(actor, row) for row in rows], "next": rows[-1]["number"] if len(rows) == limit else None}
 
     def export(self, actor: Actor, everybody: bool = False, **filters: str) -> Iterator[str]:
         """The history as CSV, a piece at a time, spreadsheet formulas defused; recorded in the audit trail."""
@@ -250,24 +250,22 @@ class Service:
     def report(self, actor: Actor, detection_id: str) -> dict[str, Any]:
         """The signed report of a verdict; recorded. Raises Gone for an erased upload, ValueError where there is no verdict yet.
 
-        Raises WorkspaceError for a verdict that the audit trail sealed otherwise: it was changed in the database, and nothing is signed.
+        Raises WorkspaceError for a verdict that the audit trail sealed otherwise, or never: it was changed in the database, and nothing is signed.
         """
         row = self._detection(actor, "detection.report", detection_id)
         if row["state"] == "erased":
             raise Gone("This upload was erased: there is no verdict to report.")
         if row["state"] != "done":
             raise ValueError("This file is still being looked at: there is no verdict to report yet.")
-        shown, object_ = as_shown(row), f"detection:{row['id']}"
         with self.database.write() as connection:
-            if unlike := audit.unlike_sealed(connection, "detection.verdict", object_, {name: shown.get(name) for name in _SEALED}):
-                why = f"the database has another verdict than the audit trail: {'; '.join(unlike)}"
+            if unlike := unlike_sealed(connection, row):
                 raise WorkspaceError(
                     "No report was signed.",
-                    why=why,
-                    next_step="Run `vigil audit verify`, and find out who changed the row. Sending the file anew gives a new verdict.",
+                    why=unlike,
+                    next_step="Run `vigil audit verify`, and find out who wrote it. Sending the file anew gives a verdict that can be reported.",
                 )
-            audit.append(connection, actor.who, "detection.report", object_, {"sha256": row["sha256"]})
-        return case_report(shown, self.secret)
+            audit.append(connection, actor.who, "detection.report", f"detection:{row['id']}", {"sha256": row["sha256"]})
+        return case_report(as_shown(row), self.secret)
 
     def report_page(self, actor: Actor, detection_id: str) -> bytes:
         """The same as PDF, with the thumbnail where this actor may see it."""
@@ -305,16 +303,13 @@ class Service:
         """Answer a case. Raises AlreadyReviewed, NotReviewable."""
         authorize(actor, "case.review")
         self._found_case(case_id)
-        answered = self.cases.review(actor, case_id, label, note, identity, seconds) or {}
-        if answered.get("state") == "decided":
-            self.retention.release(answered["sha256"])
-        return self._case_for(actor, answered)
+        return self._case_for(actor, self._settled(self.cases.review(actor, case_id, label, note, identity, seconds)))
 
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any]:
         """Take back one's own answer, until it was handed over: TooLate."""
         authorize(actor, "case.undo", actor.user_id)
         self._found_case(case_id)
-        return self._case_for(actor, self.cases.undo(actor, case_id) or {})
+        return self._case_for(actor, self._settled(self.cases.undo(actor, case_id)))
 
     def quarantine(self, actor: Actor, case_id: str, why: str) -> dict[str, Any]:
         """Keep a case out of training and out of the queue."""
@@ -324,17 +319,17 @@ class Service:
         return self.case(actor, case_id)
 
     def release(self, actor: Actor, case_id: str) -> dict[str, Any]:
-        """End a quarantine."""
+        """End the quarantine of a case."""
         authorize(actor, "case.govern")
         self._found_case(case_id)
-        self.cases.release(actor, case_id)
+        self._settled(self.cases.release(actor, case_id))
         return self.case(actor, case_id)
 
     def set_gold(self, actor: Actor, case_id: str, label: str) -> dict[str, Any]:
         """Say what a case truly is: it measures reviewers from now on and never trains. An empty label ends that."""
         authorize(actor, "case.govern")
         self._found_case(case_id)
-        self.cases.set_gold(actor, case_id, label)
+        self._settled(self.cases.set_gold(actor, case_id, label))
         return self.case(actor, case_id)
 
     def quality(self, actor: Actor, user_id: str | None = None) -> list[dict[str, Any]]:
@@ -431,6 +426,12 @@ class Service:
         if row["media_state"] == "quarantined" and actor.role < Role.reviewer:
             raise Gone("The media are in quarantine: only reviewers can see them.")
 
+    def _settled(self, case: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """A case after what may have decided it; its media are shown at once where people did not call them fake."""
+        if case is not None and case["state"] == "decided":
+            self.retention.show_again(case["sha256"])
+        return case or {}
+
     def _found_case(self, case_id: str) -> dict[str, Any]:
         found = self.cases.get(case_id)
         if found is None:
@@ -451,11 +452,22 @@ class Service:
     def _told(self, actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:
         """A detection, and how its case stands for who may not read it: a reviewer would learn from it which cases are known ones."""
         if may(actor, "case.read"):
-            return as_shown(row)
+            return _shown(actor, row)
         with self.database.read() as connection:
             state, label = self.cases.standing_of(connection, actor, row["sha256"])  # of the content, whichever upload opened its case
         people = label if state == "decided" else "asked" if row["case_state"] == "open" else ""
-        return as_shown(row) | {"people": people}
+        return _shown(actor, row) | {"people": people}
+
+
+def _shown(actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as this actor may know it: a quarantine of the media is told to whom it hides them from, and to who governs cases.
+
+    For a reviewer, who sees the media either way, they are kept: their answer ends the quarantine of an ordinary case, and of a known one never.
+    """
+    shown = as_shown(row)
+    if shown["media_state"] == "quarantined" and actor.role >= Role.reviewer and not may(actor, "case.govern"):
+        shown["media_state"] = "kept"
+    return shown
 
 
 def _role(name: str) -> Role:

@@ -25,7 +25,6 @@ from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.serve")
 JOURNAL = "journal.jsonl"
-PROBLEMS = ("reload_problem", "registry_problem")  # of Serving, as they are told
 GOLDEN_FRAMES = 4
 LONGEST_WAIT_SECONDS = 60.0  # between two questions while registry and journal disagree
 
@@ -124,14 +123,18 @@ class Serving:
             why, next_step = f"{problem.what.replace(' Nothing was changed.', '')} {problem.why}", problem.next_step
         else:
             why, next_step = repr(problem), "Run `vigil doctor`."
-        why, next_step = (without_root(text, self.root, self.model_dir).rstrip(".") for text in (why, next_step))
+        why, next_step = why.rstrip("."), f"{next_step.rstrip('.')}."
         if self.current is None:
-            self.why, self.next_step = f"{what}: {why}", f"{next_step}."
+            self.why, self.next_step = self._outside(f"{what}: {why}"), self._outside(next_step)
         answers = "" if self.current is None else f"; {self.current.model_sha256[:12]} of {self.current.cycle or self.current.origin} still answers"
-        told = f"{what[0].upper()}{what[1:]}{answers}: {why}. {next_step}."
+        whole = f"{what[0].upper()}{what[1:]}{answers}: {why}. {next_step}"
+        told = self._outside(whole)
         if told != self.reload_problem:
-            LOG.error("%s", told)
+            LOG.error("%s", whole)
         self.reload_problem = told
+
+    def _outside(self, text: str) -> str:
+        return without_root(text, self.root, self.model_dir)
 
     def _noted(self, why: str) -> None:
         """Tell, once, that the registry does not answer, and that it does again: the right model answers meanwhile."""
@@ -139,7 +142,7 @@ class Serving:
             LOG.warning("the model registry does not answer, so the journal says which model leads: %s", why)
         if self.registry_problem and not why:
             LOG.info("the model registry answers again")
-        self.registry_problem = why and without_root(f"The model registry does not answer; the journal says which model leads. {why}", self.root)
+        self.registry_problem = why and self._outside(f"The model registry does not answer; the journal says which model leads. {why}")
 
     def _journal_stamp(self) -> tuple[int, int]:
         try:

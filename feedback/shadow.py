@@ -16,7 +16,7 @@ from sqlalchemy import select
 from feedback.database import Database, exists
 from feedback.keep import MediaStore
 from feedback.tables import DETECTIONS, MEDIA, SENT
-from feedback.work.decoding import ChildFailed, Decoders
+from feedback.work.decoding import ChildFailed, ChildKilled, Decoders
 from feedback.work.judging import bound_of, faces_of
 from model.inference import Engine
 from workspace.errors import DataError
@@ -87,7 +87,7 @@ async def _answer(root: Path, settings: Settings, model_dir: Path, rows: list[di
             try:
                 with media.local(row["sha256"]) as path:
                     opened = (await decoders.open(path, faces_of(engine.card, bound))).extraction
-            except (DataError, ChildFailed) as problem:  # erased meanwhile, or a limit of the machine: no word about the model
+            except (DataError, ChildFailed, ChildKilled) as problem:  # erased meanwhile, or a limit of the machine: no word about the model
                 found.append(_replayed(row, "", None, str(problem).partition("\n")[0]))
                 continue
             scores = engine.score_clips([clip.frames for clip in opened.clips]) if opened.clips else []

@@ -1,6 +1,5 @@
 """What the service says of a verdict, in the same words wherever it is read."""
 
-import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,7 +10,9 @@ from model.aggregate import band
 from model.inference import UNLIKE
 from workspace.state import IMPORTED
 
+PROBLEMS = ("reload_problem", "registry_problem")  # of Serving, as they are told from process to process and to who asks
 LABEL_MAP = "p_fake: 1 means fake"
+_END = r"(?![\w-])(?!\.\w)"  # of a path's part: /data is not /database, /data-2 or /data.old
 VERDICT_WORDS = {"real": "Real", "fake": "Fake", "uncertain": "Uncertain", "none": "No verdict"}
 
 
@@ -41,11 +42,11 @@ def limits_of(detection: Mapping[str, Any]) -> list[str]:
 
 
 def without_root(text: str, root: Path, model_dir: Path | None = None) -> str:
-    """The text with paths of the workspace from there on, and of a model's folder with its name alone: where they lie is not for who asks from outside."""
-    for folder in {root, root.resolve()}:
-        text = re.sub(rf"{re.escape(str(folder))}(?![\w-])", "the workspace", text.replace(f"{folder}{os.sep}", ""))
-    for folder in {model_dir, model_dir.resolve()} if model_dir else ():
-        text = text.replace(f"{folder.parent}{os.sep}", "")
+    """The text with paths of the workspace from there on, and of a model's folder from its name on: where they lie is not for who asks from outside."""
+    for folder in _spelled(root):
+        text = re.sub(rf"{_whole(folder)}(?:(?P<below>/(?=[\w.~@%+-]))|/?{_END})", lambda found: "" if found["below"] else "the workspace", text)
+    for folder in _spelled(model_dir) if model_dir else ():
+        text = re.sub(f"{_whole(folder)}{_END}", folder.name.replace("\\", r"\\"), text)
     return text
 
 
@@ -53,6 +54,16 @@ def band_of(answer: Mapping[str, Any]) -> tuple[float, float] | None:
     """From which p_fake on to which the answer is `uncertain`, as it was judged; None where no threshold is known."""
     threshold = answer.get("threshold")
     return band(float(threshold), float(answer.get("abstain") or 0)) if isinstance(threshold, int | float) else None
+
+
+def _spelled(folder: Path) -> list[Path]:
+    """Under which paths a folder may stand in a text; the longer one first, which may begin with the other."""
+    return sorted({folder.absolute(), folder.resolve()} - {Path(folder.anchor or "/")}, key=lambda one: -len(str(one)))
+
+
+def _whole(folder: Path) -> str:
+    """A pattern of this path where it begins one: not inside a longer path, and no host of an address."""
+    return rf"(?<![\w.-])(?<!:/){re.escape(str(folder))}"
 
 
 def _age_days(detection: Mapping[str, Any]) -> int | None:

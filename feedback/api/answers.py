@@ -118,7 +118,7 @@ class Detection(_Told):
     sha256: str
     bytes: int
     batch: str = ""
-    media_state: str = ""
+    media_state: str = Field("", description="kept, quarantined (hidden from who sent them; to reviewers it is told as kept), deleted.")
 
 
 class ReportKey(_Told):

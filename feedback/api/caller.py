@@ -17,7 +17,7 @@ from feedback.accounts import AccountRefused
 from feedback.addresses import AddressRefused
 from feedback.api.answers import dumps, json_response
 from feedback.api.guard import SAFE
-from feedback.api.problems import Problem, problem_response, told
+from feedback.api.problems import Problem, problem_of, problem_response
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate
 from feedback.detections import RETRY_SECONDS, KeyReused, QueueFull
 from feedback.service import Gone, NotFound, Service
@@ -174,8 +174,8 @@ def install_refusals(app: FastAPI, root: Path) -> None:
     answer(TooLate, lambda problem: problem_response(409, str(problem)))
     answer(KeyReused, lambda problem: problem_response(422, "This Idempotency-Key came before with another request.", "Use a new key for a new request."))
     answer(AddressRefused, lambda problem: problem_response(422, str(problem), "The lists are feedback.reference_hosts and feedback.webhook_hosts."))
-    answer(WorkspaceError, lambda problem: told(problem, 409, root))
-    answer(DataError, lambda problem: told(problem, 503, root, {"Retry-After": "30"}))
+    answer(WorkspaceError, lambda problem: problem_of(problem, 409, root))
+    answer(DataError, lambda problem: problem_of(problem, 503, root, {"Retry-After": "30"}))
 
 
 async def broken_off(_: Request, __: Exception) -> Response:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from feedback.api.problems import problem_response
+from feedback.api.problems import WITHOUT_HEAD, problem_response
 
 LARGEST_JSON = 1 << 20
 DRAINED = 8 << 20  # read and thrown away after a refusal, so that an ordinary client sees the answer and not a reset connection
@@ -35,12 +35,12 @@ class Refused(Exception):
     """A request that goes no further: status, detail, next step."""
 
 
-class _Told(Exception):
+class _HeadSent(Exception):
     """The head of an answer has been sent, and no more was asked for."""
 
 
 class Guard:
-    """Refuses what no route should see, reads bodies that are not uploads whole and bounded, answers HEAD wherever GET is, and adds the security headers.
+    """Refuses what no route should see, reads bodies that are not uploads whole and bounded, answers HEAD where the API has GET, and adds the security headers.
 
     names: the host names that the service answers to; empty for any. A page of another site that has its own name resolve to this machine
     (DNS rebinding) is refused by it, and what a browser sends from another site by its Origin.
@@ -91,8 +91,8 @@ class Guard:
         if scope["method"] != "HEAD" or scope["path"].startswith(CONSOLE):
             await self.app(scope, receive, send)
             return
-        asked: Scope = {**scope, "method": "GET"}
-        with contextlib.suppress(_Told):
+        asked = scope if WITHOUT_HEAD.fullmatch(scope["path"]) else {**scope, "method": "GET"}
+        with contextlib.suppress(_HeadSent):
             await self.app(asked, receive, _head_of(send))
         scope.update({**asked, "method": "HEAD"})  # which route it was, for who counts
 
@@ -156,13 +156,13 @@ async def _bounded(scope: Scope, headers: dict[bytes, bytes], receive: Receive) 
 
 
 def _head_of(send: Send) -> Send:
-    """A `send` that ends an answer after its head. Raises _Told then: nothing of the body is made, and no stream goes on unheard."""
+    """A `send` that ends an answer after its head. Raises _HeadSent then: nothing of the body is made, and no stream goes on unheard."""
 
     async def head(message: Message) -> None:
         await send(message)
         if message["type"] == "http.response.start":
             await send({"type": "http.response.body", "body": b""})
-            raise _Told
+            raise _HeadSent
 
     return head
 

@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457): what happened, why, and what to do next where there is something; never a traceback."""
 
 import logging
+import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from workspace.files import is_no_room
 LOG = logging.getLogger("vigil.serve")
 MEDIA_TYPE = "application/problem+json"
 NO_ROOM_SECONDS = 30
+WITHOUT_HEAD = re.compile(r"/v1/(export|detections/[^/]+/(report|explanation))")  # what these give is written down, or takes a process seconds
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -45,15 +47,15 @@ def problem_response(status: int, detail: str, next_step: str = "", headers: dic
     return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def told(problem: VigilError, status: int, root: Path, headers: dict[str, str] | None = None) -> JSONResponse:
+def problem_of(error: VigilError, status: int, root: Path, headers: dict[str, str] | None = None) -> JSONResponse:
     """What happened, why and what to do, but not where on this machine the workspace lies."""
-    return problem_response(status, without_root(f"{problem.what} {problem.why}", root), without_root(problem.next_step, root), headers)
+    return problem_response(status, without_root(f"{error.what} {error.why}", root), without_root(error.next_step, root), headers)
 
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:
-    """The methods of all routes of a path; the framework names those of one route. HEAD is wherever GET is."""
+    """The methods of all routes of a path; the framework names those of one route. HEAD is wherever GET is, but for WITHOUT_HEAD."""
     found = [one for one in METHODS if any(route.matches({**request.scope, "method": one})[0] is Match.FULL for route in app.router.routes)]
-    return ["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found
+    return ["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] and not WITHOUT_HEAD.fullmatch(request.scope["path"]) else found
 
 
 def install_problem_handlers(app: FastAPI, root: Path) -> None:
@@ -80,7 +82,7 @@ def install_problem_handlers(app: FastAPI, root: Path) -> None:
     @app.exception_handler(VigilError)
     async def failed(_: Request, problem: VigilError) -> JSONResponse:
         LOG.error("%s", problem)
-        return told(problem, 500, root)
+        return problem_of(problem, 500, root)
 
     @app.exception_handler(OSError)
     async def no_room(request: Request, problem: OSError) -> JSONResponse:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import ValidationError
 
+from feedback import once
 from feedback.access import Actor
 from feedback.api.answers import Batch, Detection, Mode, Policy, Reference, json_response, refusals
 from feedback.api.caller import Callers, Door
@@ -19,6 +20,7 @@ from feedback.api.problems import Problem
 from feedback.api.references import fetched
 from feedback.api.uploads import FIELDS, GIVE_ONCE, Received, Upload, received
 from feedback.detections import MediaGone
+from feedback.once import NamedTwice
 from media.names import begins_as_photo
 from workspace.choices import MODES, POLICIES
 from workspace.settings import Settings
@@ -92,14 +94,20 @@ async def _one(request: Request, root: Path, settings: Settings) -> AsyncIterato
 
 
 async def _reference(request: Request) -> Reference:
+    content = await request.body()
+    with contextlib.suppress(ValueError, RecursionError):  # what is no JSON is told below
+        try:
+            once.loads(content)
+        except NamedTwice as problem:
+            raise Problem(422, f"{problem.name!r} is given twice in the body.", next_step=GIVE_ONCE) from problem
     try:
-        return Reference.model_validate_json(await request.body())
+        return Reference.model_validate_json(content)
     except ValidationError as problem:
         raise RequestValidationError([{**mistake, "loc": ("body", *mistake["loc"])} for mistake in problem.errors(include_url=False)]) from problem
 
 
 async def _take(door: Door, actor: Actor, form: Received, policy: str, mode: str, key: str) -> list[dict[str, Any]]:
-    """Have the service take a form's files in. Policy and mode may stand in the address or in the form, not two different ones."""
+    """Have the service take a form's files in. Policy and mode may stand in the address or in the body, not two different ones."""
     policy, mode = _said_once("policy", policy, form), _said_once("mode", mode, form)
     fingerprint = hashlib.sha256("\n".join([policy, mode, *(file.sha256 for file in form.files)]).encode()).hexdigest() if key else ""
     given = [(file.path, file.sha256, file.size_bytes) for file in form.files]

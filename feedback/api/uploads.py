@@ -34,7 +34,7 @@ IDLE_SECONDS, GRACE_SECONDS, SLOWEST_BYTES_A_SECOND = 30.0, 60.0, 1000  # a send
 OTHERS_TOLD = 5
 LONGEST_BOUNDARY = 70
 FIELDS, LONGEST_FIELD = ("policy", "mode"), 64
-GIVE_ONCE = "Give it once, in the address or in the form."
+GIVE_ONCE = "Give it once, in the address or in the body."
 
 
 @dataclass(frozen=True, slots=True)

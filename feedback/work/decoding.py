@@ -44,7 +44,7 @@ class ChildFailed(Exception):
     """The child could not finish this file; the message is the reason for its verdict `none`."""
 
 
-class ChildKilled(ChildFailed):
+class ChildKilled(Exception):
     """Somebody else ended the child: the machine, which was short of memory, or a person. Another try may end well."""
 
     def __init__(self, number: int) -> None:

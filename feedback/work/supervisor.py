@@ -14,6 +14,7 @@ from typing import Any
 
 from feedback.forever import forever
 from feedback.keep import Hindered, StoreSilent
+from feedback.wording import PROBLEMS
 from workspace.errors import DatabaseSilent, VigilError, WorkspaceError
 from workspace.settings import Settings
 
@@ -33,7 +34,7 @@ class Workers:
         self.root, self.settings, self.model_dir, self.on_change = root, settings, model_dir, on_change
         self.model: dict[str, Any] | None = None
         self.why, self.next_step = "the model is still being loaded", "Ask again in a few seconds."
-        self.problems = {"reload_problem": "", "registry_problem": ""}  # see Serving
+        self.problems = dict.fromkeys(PROBLEMS, "")
         self.restarts = 0
         self._worker: asyncio.subprocess.Process | None = None
         self._explainer: asyncio.subprocess.Process | None = None

@@ -32,8 +32,9 @@ from feedback.keep import MediaMissing, MediaStore, StoreSilent, derived_name
 from feedback.log import start_log
 from feedback.policies import Bound
 from feedback.secret import load_secret
-from feedback.serving import PROBLEMS, Served, Serving
+from feedback.serving import Served, Serving
 from feedback.webhooks import Webhooks
+from feedback.wording import PROBLEMS
 from feedback.work.batching import Batcher
 from feedback.work.decoding import ChildFailed, ChildKilled, Decoders, Opened
 from feedback.work.judging import answer_of, bound_of, case_reason, faces_of, no_verdict

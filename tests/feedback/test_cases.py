@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,28 @@ def test_a_file_without_a_face_is_no_known_case(world: World) -> None:
         world.cases.set_gold(world.cy, faceless, "real")
     assert world.case(faceless)["gold"] == "" and actions(world, f"case:{faceless}") == ["case.open"]
     world.cases.set_gold(world.cy, faceless, "")  # to end it is never refused
+
+
+def test_a_quarantine_of_media_tells_no_reviewer_which_case_is_a_known_one(make: Make) -> None:
+    """Where one answer decides, `real` ended the quarantine of an ordinary case's media in the same request, and that of a known one's never."""
+    app, people = make(queue__reviewers_needed=1)
+    service = app.state.service
+    world = World(service.root, queue__reviewers_needed=1)
+    sent = [world.upload(JPEG + content, verdict="fake") for content in (b"ordinary", b"known")]
+    world.cases.set_gold(world.cy, sent[1][1], "real")
+    world.close()
+    assert service.retention.sweep((datetime.now(UTC) + timedelta(hours=2)).isoformat())["quarantined"] == 2
+    looks = [("GET", f"/v1/detections/{detection_id}", {}) for detection_id, _ in sent] + [("GET", "/v1/detections?everybody=true", {})]
+
+    def told(name: str) -> list[list[str]]:
+        *ones, page = ask(app, *looks, key=people[name][1])
+        of = {row["id"]: row["media_state"] for row in page.json()["detections"]}
+        return [[answer.json()["media_state"] for answer in ones], [of[detection_id] for detection_id, _ in sent]]
+
+    assert told("rob") == [["kept", "kept"]] * 2 and told("emil") == [["quarantined", "quarantined"]] * 2
+    for _, case_id in sent:
+        assert ask(app, ("POST", f"/v1/cases/{case_id}/review", {"json": {"label": "real"}}), key=people["rob"][1])[0].json()["state"] == "decided"
+    assert told("rob") == [["kept", "kept"]] * 2 and told("emil") == [["kept", "quarantined"]] * 2
 
 
 def test_a_wrong_answer_to_a_gold_case_is_not_mended_by_another(make: Make) -> None:

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 import feedback.api.guard
 import feedback.api.limits
 import feedback.api.uploads
+from feedback import audit
 from feedback.api.caller import COOKIE, CSRF_HEADER, Buckets
 from feedback.api.guard import LARGEST_JSON, THIS_MACHINE
 from feedback.api.limits import LONGEST_HEAD_BYTES, BoundedProtocol
 from tests.feedback.conftest import PASSWORD, Make, ask
 from tests.feedback.test_service import is_problem
+from tests.feedback.world import JPEG, World
 
 
 @given(a_minute=st.integers(1, 600), gaps=st.lists(st.floats(0, 30), min_size=1, max_size=80))
@@ -204,7 +206,7 @@ def test_head_is_answered_wherever_get_is_and_allow_names_all_methods_of_a_path(
     app, people = make()
     key = people["ada"][1]
     sent = ask(app, ("POST", "/v1/detections?wait=0", FILE), key=key)[0].json()["id"]
-    for path in ("/healthz", "/readyz", "/openapi.json", "/metrics", "/v1/detections", f"/v1/detections/{sent}", "/v1/users/me", "/v1/export", "/nowhere"):
+    for path in ("/healthz", "/readyz", "/openapi.json", "/metrics", "/v1/detections", f"/v1/detections/{sent}", "/v1/users/me", "/v1/report-key", "/nowhere"):
         looked, head = ask(app, ("GET", path, {}), ("HEAD", path, {}), key=key)
         assert (head.status_code, head.content) == (looked.status_code, b""), path
         assert head.headers.get("content-type") == looked.headers["content-type"] and head.headers["x-content-type-options"] == "nosniff"
@@ -222,6 +224,20 @@ def test_head_is_answered_wherever_get_is_and_allow_names_all_methods_of_a_path(
     ):
         answer = ask(app, (method, path, {}), key=key)[0]
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed), (method, path)
+
+
+def test_head_has_nothing_made_and_nothing_written_into_the_trail(make: Make) -> None:
+    """It ran the whole GET: a report was signed and recorded that nobody was given, an export too, and the explainer was kept for seconds."""
+    app, people = make()
+    world = World(app.state.service.root)
+    sent = world.upload(JPEG, verdict="fake", reason="")[0]
+    before = audit.verify(world.database)
+    for path in ("/v1/export", f"/v1/detections/{sent}/report", f"/v1/detections/{sent}/explanation"):
+        for method in ("HEAD", "POST"):
+            answer = ask(app, (method, path, {}), key=people["ada"][1])[0]
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET") and (method == "POST") == bool(answer.content), (method, path)
+    assert audit.verify(world.database) == before
+    world.close()
 
 
 def test_a_compressed_body_is_refused_with_what_to_do(make: Make) -> None:

@@ -67,6 +67,12 @@ def test_a_policy_that_is_given_twice_is_refused_and_named(make: Make) -> None:
             assert refused["detail"] == why and "once" in refused["next_step"]
     named = {"json": {"reference": "https://example.org/a", "policy": "forensics"}}
     assert ask(app, ("POST", "/v1/detections?policy=moderation&policy=forensics", named), key=people["vera"][1])[0].status_code == 422
+    doubled = '{"reference": "https://example.org/a", "policy": "moderation", "p\\u006flicy": "identity_check"}'
+    json_body = {"content": doubled, "headers": {"Content-Type": "application/json"}}
+    refused = is_problem(ask(app, ("POST", "/v1/detections", json_body), key=people["vera"][1])[0], 422)
+    assert refused["detail"] == "'policy' is given twice in the body." and "once" in refused["next_step"]
+    no_json = {**json_body, "content": "[" * 100_000}
+    assert is_problem(ask(app, ("POST", "/v1/detections", no_json), key=people["vera"][1])[0], 422)["mistakes"]
     assert stored(app) == []
     same = ask(app, ("POST", "/v1/detections?wait=0&policy=moderation", {**jpeg, "data": {"policy": "moderation"}}), key=people["vera"][1])[0]
     assert same.json()["policy"] == "moderation", "what says the same does not contradict"

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import delete, select, update
 
+from feedback import audit
 from feedback.access import Actor, Role
 from feedback.report import canonical, case_report, check_report, public_key, report_pdf, verify_report
+from feedback.sealing import ACTION, NAMED
 from feedback.secret import Secret, load_secret
 from feedback.service import Gone, Service
 from feedback.tables import AUDIT, DETECTIONS
@@ -258,25 +260,68 @@ def test_a_verdict_that_was_changed_in_the_database_is_not_signed(make: Make) ->
     assert [entry["action"] for entry in told].count("detection.report") == 1
 
 
-@pytest.mark.parametrize("changed", ["", "sha256", "threshold", "model_sha256", "trail"])
+CHANGED: dict[str, dict[str, Any]] = {
+    "": {}, "sha256": {"sha256": sha256_bytes(b"another")}, "model_sha256": {"model_sha256": "b" * 64}, "policy": {"policy": "forensics"},
+    "finished_at": {"finished_at": "2026-11-21T03:00:09.000+00:00"}, "threshold": {"answer": {"threshold": 0.1}}, "reason": {"answer": {"reason": "a feeling"}},
+    "forged": {"answer": {"forged": DETECTION["forged"]}}, "cycle": {"answer": {"cycle": "2026-W46.1"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", CHANGED)
 def test_what_the_trail_sealed_is_signed_and_nothing_else(world: World, changed: str) -> None:
     service = Service(world.root, world.settings, OURS)
     detection_id = _judged(service)
-    answer = {**ANSWER, "threshold": 0.1} if changed == "threshold" else ANSWER
-    values = {"sha256": {"sha256": sha256_bytes(b"another")}, "threshold": {"answer": answer}, "model_sha256": {"model_sha256": "b" * 64}}.get(changed)
+    values = {name: {**ANSWER, **value} if name == "answer" else value for name, value in CHANGED[changed].items()}
     world.upload(b"another", reason="")
     with service.database.write() as connection:
         if values:
             connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(**values))
-        if changed == "trail":
-            forged = {"sha256": sha256_bytes(b"judged"), "verdict": "fake", "p_fake": 0.99}
-            connection.execute(update(AUDIT).where(AUDIT.c.action == "detection.verdict").values(detail=forged))
-            connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(verdict="fake", p_fake=0.99))
     if changed:
-        with pytest.raises(WorkspaceError, match=r"No report was signed[\s\S]*" + changed):
+        by_name = changed if changed in NAMED else "answer_sha256"
+        with pytest.raises(WorkspaceError, match=rf"No report was signed[\s\S]*another verdict than the audit trail: [\s\S]*{by_name}"):
             service.report(world.ann, detection_id)
     else:
+        service.dispute(world.ann, detection_id, "fake", "what is said later is no part of the verdict")
         assert check_report(service.report(world.ann, detection_id), public_key(OURS)).trusted
+    service.close()
+
+
+@pytest.mark.parametrize(
+    ("trail", "said"), [("changed", "was changed itself"), ("absent", "has no entry of this verdict"), ("twice", "has 2 entries of this verdict")]
+)
+def test_a_verdict_that_has_not_one_entry_in_the_trail_is_not_signed(world: World, trail: str, said: str) -> None:
+    """A row that somebody had put into the database was signed: nothing in a whole trail was unlike it. So was what a second entry said."""
+    service = Service(world.root, world.settings, OURS)
+    detection_id = _judged(service)
+    with service.database.write() as connection:
+        forged = connection.execute(select(AUDIT.c.detail).where(AUDIT.c.action == ACTION)).scalar_one() | {"verdict": "fake", "p_fake": 0.99}
+        if trail == "changed":
+            connection.execute(update(AUDIT).where(AUDIT.c.action == ACTION).values(detail=forged))
+        elif trail == "twice":
+            audit.append(connection, "system:worker", ACTION, f"detection:{detection_id}", {**forged, "answer_sha256": None})
+        row = {**connection.execute(select(DETECTIONS)).mappings().one(), "verdict": "fake", "p_fake": 0.99}
+        if trail == "absent":
+            row["id"] = detection_id = "f" * 32
+        connection.execute(update(DETECTIONS).values(**row))
+    with pytest.raises(WorkspaceError, match=rf"No report was signed[\s\S]*{said}"):
+        service.report(world.ann, detection_id)
+    assert (audit.verify(service.database).broken_at == 0) == (trail != "changed")
+    service.close()
+
+
+def test_a_verdict_that_was_sealed_without_a_hash_of_the_whole_is_signed_as_before(world: World) -> None:
+    service = Service(world.root, world.settings, OURS)
+    detection_id = _judged(service)
+    with service.database.write() as connection:
+        detail = connection.execute(select(AUDIT.c.detail).where(AUDIT.c.action == ACTION)).scalar_one()
+        connection.execute(delete(AUDIT).where(AUDIT.c.action == ACTION))
+        earlier = {name: value for name, value in detail.items() if name != "answer_sha256"}
+        audit.append(connection, "system:worker", ACTION, f"detection:{detection_id}", earlier)
+    assert check_report(service.report(world.ann, detection_id), public_key(OURS)).trusted
+    with service.database.write() as connection:
+        connection.execute(update(DETECTIONS).values(verdict="fake"))
+    with pytest.raises(WorkspaceError, match="verdict: 'fake', sealed 'real'"):
+        service.report(world.ann, detection_id)
     service.close()
 
 

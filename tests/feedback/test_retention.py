@@ -159,6 +159,37 @@ def test_what_people_call_real_is_shown_to_who_sent_it_again(make: Make, answere
     world.close()
 
 
+@pytest.mark.parametrize("way", ["gold", "undo", "release"])
+def test_media_are_shown_again_at_once_by_whatever_decides_their_case(make: Make, way: str) -> None:
+    """They were by an answer alone; by the end of a known case's use, an answer taken back and the end of a case's quarantine within an hour."""
+    app, people = make()
+    service = app.state.service
+    world = World(service.root)
+    case_id = world.upload(JPEG, verdict="fake")[1]
+
+    def does(name: str, verb: str, **given: str) -> Any:
+        (answer,) = ask(app, ("POST", f"/v1/cases/{case_id}/{verb}", {"json": given} if given else {}), key=people[name][1])
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    if way == "release":
+        for name in ("rob", "rita"):
+            does(name, "review", label="real")
+        does("emil", "quarantine", why="a doubt")
+        does("emil", "gold", label="real")
+        does("emil", "gold", label="")
+    else:
+        does("emil", "gold", label="real")
+        for name, label in {"rob": "real", "rita": "real", **({"rosa": "fake", "emil": "fake"} if way == "undo" else {})}.items():
+            does(name, "review", label=label)
+    assert service.retention.sweep(later(0.5))["quarantined"] == 1
+    if way == "undo":
+        assert does("emil", "gold", label="")["label"] == "unsure" and media_state(world, JPEG) == "quarantined"
+    found = does("emil", way, **({"label": ""} if way == "gold" else {}))
+    assert (found["state"], found["label"]) == ("decided", "real") and media_state(world, JPEG) == "kept"
+    world.close()
+
+
 def test_of_two_verdicts_on_a_file_the_newest_says_whether_it_is_hidden(world: World) -> None:
     case_id = world.upload(JPEG, verdict="fake")[1]
     assert retention(world).sweep(later(0.5))["quarantined"] == 1
@@ -173,6 +204,48 @@ def test_of_two_verdicts_on_a_file_the_newest_says_whether_it_is_hidden(world: W
     world.upload(JPEG, verdict="real", reason="", owner=world.bob)
     assert retention(world).sweep(later(0.5))["released"] == 0, "people count before any verdict"
     assert audit.verify(world.database).broken_at == 0
+
+
+def test_what_keeps_being_called_fake_is_hidden_an_hour_after_the_first_time(world: World) -> None:
+    """Each further verdict began the hour anew: what came once an hour was never hidden, and people who confirmed it put the hiding off."""
+    world.upload(JPEG, verdict="fake", reason="", finished_at=later(-1.5 / 24))
+    world.upload(JPEG, verdict="fake", reason="", finished_at=later(-0.5 / 24), owner=world.cy)
+    assert retention(world).sweep()["quarantined"] == 1
+    case_id = world.upload(JPEG + b"confirmed", verdict="fake", finished_at=later(-1.5 / 24))[1]
+    world.decide(case_id, "fake")
+    assert retention(world).sweep()["quarantined"] == 1
+    world.upload(JPEG + b"taken back", verdict="fake", reason="", finished_at=later(-3 / 24))
+    world.upload(JPEG + b"taken back", verdict="real", reason="", finished_at=later(-2 / 24))
+    world.upload(JPEG + b"taken back", verdict="fake", reason="", finished_at=later(-0.5 / 24))
+    assert retention(world).sweep()["quarantined"] == 0, "between the two it was called real"
+    assert retention(world).sweep(later(1 / 24))["quarantined"] == 1
+
+
+@pytest.mark.parametrize(("verdict", "policy", "mode", "shown"), [
+    ("real", "moderation", "fast", True), ("real", "identity_check", "fast", False), ("real", "moderation", "", False), ("real", "", "", False),
+    ("uncertain", "moderation", "fast", False), ("none", "moderation", "fast", False),
+])  # fmt: skip
+def test_who_sent_a_fake_cannot_have_it_shown_by_asking_in_another_way(world: World, verdict: str, policy: str, mode: str, shown: bool) -> None:
+    """A newer verdict of any policy and mode showed it, at once and to everybody, `uncertain` too: who sends a file chooses both."""
+    case_id = world.upload(JPEG, verdict="fake", policy="moderation", mode="fast")[1]
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    world.upload(JPEG, verdict=verdict, reason="", policy=policy, mode=mode)
+    assert retention(world).sweep()["released"] == shown and media_state(world, JPEG) == ("kept" if shown else "quarantined")
+    if not shown:
+        world.decide(case_id, "real")
+        assert retention(world).sweep()["released"] == 1, "people may say what they like"
+
+
+@pytest.mark.parametrize("label", ["fake", "real"])
+def test_the_quarantine_of_a_case_takes_back_nothing_that_people_decided(world: World, label: str) -> None:
+    """The newest verdict counted from then on: an engineer's doubt about a fake showed its media to who sent them again."""
+    case_id = world.upload(JPEG, verdict={"fake": "real", "real": "fake"}[label])[1]
+    world.decide(case_id, label)
+    state = {"fake": "quarantined", "real": "kept"}[label]
+    retention(world).sweep(later(0.5))
+    assert media_state(world, JPEG) == state
+    world.cases.quarantine(world.cy, case_id, "a doubt")
+    assert retention(world).sweep(later(0.5)) == {"deleted": 0, "quarantined": 0, "released": 0} and media_state(world, JPEG) == state
 
 
 def test_people_who_could_not_tell_leave_it_to_the_verdict(world: World) -> None:

@@ -171,9 +171,11 @@ def test_wrong_reviews_and_unknown_ids_are_refused_and_change_nothing(shared: Se
 
 def test_a_head_is_answered_over_a_connection_and_a_range_out_of_reach_is_a_problem(shared: Service, picture: bytes) -> None:
     made = f"/v1/detections/{shared.detect(picture + b'head', 'a.jpg').json()['id']}"
-    for path in ("/healthz", made, f"{made}/thumbnail", f"{made}/events", "/v1/export"):
+    for path in ("/healthz", made, f"{made}/thumbnail", f"{made}/events", "/v1/detections"):
         looked, head = shared.client.get(path), shared.client.head(path)
         assert (head.status_code, head.content, head.headers["content-type"]) == (200, b"", looked.headers["content-type"]), path
+    refused = shared.client.head("/v1/export")
+    assert (refused.status_code, refused.content, refused.headers["allow"]) == (405, b"", "GET")
     size = len(shared.client.get(f"{made}/thumbnail").content)
     part = shared.client.get(f"{made}/thumbnail", headers={"Range": "bytes=0-3"})
     assert (part.status_code, part.content) == (206, b"RIFF")

@@ -12,6 +12,7 @@ from feedback.access import Actor, Role
 from feedback.cases import Cases
 from feedback.database import DATABASE, Database, new_id, now
 from feedback.keep import MediaStore
+from feedback.sealing import seal
 from feedback.tables import DETECTIONS, MEDIA, USERS
 from workspace.files import atomic_file, sha256_bytes
 from workspace.profiles import compose_params
@@ -90,7 +91,15 @@ class World:
             return Actor(str(row["id"]), role, name)
 
     def upload(
-        self, content: bytes, owner: Actor | None = None, verdict: str = "uncertain", reason: str = "uncertain", policy: str = "", **answer: Any
+        self,
+        content: bytes,
+        owner: Actor | None = None,
+        verdict: str = "uncertain",
+        reason: str = "uncertain",
+        policy: str = "",
+        mode: str = "",
+        finished_at: str = "",
+        **answer: Any,
     ) -> tuple[str, str]:
         """A finished upload of `content` whose media are kept: (detection id, case id or "")."""
         owner = owner or self.sender
@@ -102,17 +111,27 @@ class World:
         told = {"kind": "image", "p_fake": 0.5, "threshold": 0.5, "novelty": 0.1, "model_sha256": MODEL, "verdict": verdict, **answer}
         detection = {
             "id": new_id(), "created_at": now(), "owner_id": owner.user_id, "source": owner.source, "sha256": sha256, "bytes": len(content), "policy": policy,
+            "mode": mode,
         }  # fmt: skip
         with self.database.write() as connection:
             if connection.execute(MEDIA.select().where(MEDIA.c.sha256 == sha256)).one_or_none() is None:
                 connection.execute(MEDIA.insert().values(sha256=sha256, bytes=len(content), created_at=now(), state_since=now()))
             connection.execute(MEDIA.update().where(MEDIA.c.sha256 == sha256, MEDIA.c.state == "deleted").values(state="kept", why=""))
-            done = {"state": "done", "finished_at": now(), "verdict": verdict, "p_fake": told["p_fake"], "kind": "image", "answer": told, "model_sha256": MODEL}
+            done = {
+                "state": "done",
+                "finished_at": finished_at or now(),
+                "verdict": verdict,
+                "p_fake": told["p_fake"],
+                "kind": "image",
+                "answer": told,
+                "model_sha256": MODEL,
+            }
             done["audited"] = reason == "audit"
             connection.execute(DETECTIONS.insert().values(**detection, **done))
             case_id = self.cases.open_for(connection, detection, told, reason) if reason else ""
             if case_id:
                 connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection["id"]).values(case_id=case_id))
+            seal(connection, str(detection["id"]), None)
         return str(detection["id"]), case_id
 
     def decide(self, case_id: str, label: str, identity: str = "") -> dict[str, Any]:

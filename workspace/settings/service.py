@@ -78,7 +78,8 @@ class RetentionSettings(Block):
     none_days: NotNegative = Field(7, description="No verdict.")
     quarantine_fakes: bool = Field(
         True,
-        description="Media called fake, by what people decided or else by the newest verdict, are shown to reviewers and engineers only, not to who sent them.",
+        description="Media called fake, by what people decided or else by a verdict that none of the same policy and mode has taken back, are shown to "
+        "reviewers and engineers only, not to who sent them.",
     )
     every_minutes: Positive = Field(60, description="How often the service looks for what is due.")
 
@@ -103,7 +104,9 @@ class WorkerSettings(Block):
     decode_memory_bytes: Positive = Field(3 << 30, description="Address space of a process that opens media.")
     max_pixels: Positive = Field(40_000_000, description="Largest picture or frame.")
     max_video_seconds: Positive = Field(1800, description="Longest video.")
-    max_attempts: Positive = Field(3, description="A file whose processing has ended the process so many times is marked unreadable.")
+    max_attempts: Positive = Field(
+        3, description="A file has no verdict after its processing has ended the process so many times; it says if that came from outside."
+    )
     batch_clips: Positive = Field(16, description="Most clips that one run of the network takes.")
     batch_wait_ms: NotNegative = Field(4, description="Wait so long for more clips when other files are being opened; a lone file never waits.")
     lease_seconds: Positive = Field(30, description="A job whose worker has been silent for so long is given to another.")
