@@ -20,6 +20,7 @@ from workspace.last_word import LastWord
 from workspace.quiet import set_quiet_environment
 
 PAUSED, FAILED = 130, 1
+ENDING_SECONDS = 60.0  # children that were killed are gone long before, but for one that a hung disk or GPU holds
 PER_BATCH = ("faces", "validate", "forge")
 
 
@@ -128,7 +129,8 @@ def _run_locked(root: Path, name: str, label: str, batch: str | None, run: Calla
             result = run(root, settings, batch) if batch else run(root, settings, read_cycle(root))
         except Exception:
             if over.is_set():
-                threading.Event().wait()  # our children are ended before we are: that they were is not how this stage ends
+                threading.Event().wait(ENDING_SECONDS)  # our children are ended before we are: that they were is not how this stage ends
+                sys.exit(FAILED)  # one lives on: the lock is let go, and the word that it took too long stays
             raise
         deadline.cancel()
         return {**(result or {}), "seconds": time.monotonic() - started}

@@ -32,12 +32,32 @@ CLOCK_SECONDS = 2.0  # psutil derives create_time from the wall clock, which may
 
 @contextmanager
 def deaf_to(*numbers: signal.Signals) -> Iterator[None]:
-    """Children that are begun inside never hear these signals: a child inherits the mask, and keeps it. This process hears them once the block ends."""
+    """Children that are begun inside never hear these signals: a child inherits the mask, and keeps it. This process hears them once the block ends.
+
+    The mask is this thread's alone, and Ctrl-C reaches the process: any thread that does not block it takes it, one of torch or numpy too, and Python then
+    raises in the main thread. So there it is held back by a handler of ours as well.
+    """
+    held: list[int] = []
+
+    def hold(number: int, _: object) -> None:
+        held.append(number)
+
+    here = numbers if threading.current_thread() is threading.main_thread() else ()  # Python sets handlers nowhere else
+    heard = {number: handler for number in here if callable(handler := signal.getsignal(number))}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
+        for number in heard:
+            signal.signal(number, hold)
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            for number, handler in heard.items():
+                if signal.getsignal(number) is hold:  # not one that was set inside
+                    signal.signal(number, handler)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for taken in sorted(set(held)):
+            signal.raise_signal(taken)
 
 
 def parent_token() -> str:

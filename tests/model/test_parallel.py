@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from model.training import _Fit, fit, pretrain
 from tests.model.test_training import AUGMENT, PHASE2, run
 from tests.model.toys import small_model, toy_clips
 from workspace.errors import Killed, TooLittleData, VigilError
+from workspace.processes import end_with_children
 
 OF_GRADIENT = 1e-5  # largest difference, as a part of the largest gradient: sums of floats in another order
 OF_WEIGHTS = 5e-4  # after eight steps of Adam, which divides small gradients by small numbers
@@ -125,20 +128,32 @@ def test_the_signal_that_ended_them_is_named(tmp_path: Path, monkeypatch: pytest
     assert "above" not in str(said.value) and "memory" not in str(said.value)
 
 
-def test_ctrl_c_in_the_moment_of_the_start_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It struck between the start of the launcher and the first look at it, which then went on without its stage."""
+@pytest.mark.parametrize("to_all", [False, True])
+def test_ctrl_c_in_the_moment_of_the_start_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to_all: bool) -> None:
+    """It struck between the start of the launcher and the first look at it, which then went on without its stage.
+
+    A terminal's reaches the process (`to_all`): another thread, such as the one of a stage's deadline, took what this one held back.
+    """
     started: list[int] = []
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
 
     class Struck(subprocess.Popen[bytes]):
         def __init__(self, *given: Any, **more: Any) -> None:
             super().__init__(*given, **more)
             started.append(self.pid)
-            signal.raise_signal(signal.SIGINT)
+            if to_all:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.5)  # until that thread has taken it
+            else:
+                signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(subprocess, "Popen", Struck)
     with pytest.raises(KeyboardInterrupt):
         launch("tests.model.test_parallel", str(tmp_path), processes=2)
-    assert len(started) == 1 and not psutil.pid_exists(started[0])
+    left = [pid for pid in started if psutil.pid_exists(pid)]
+    for pid in left:
+        end_with_children(pid)
+    assert len(started) == 1 and not left
 
 
 if __name__ == "__main__":
