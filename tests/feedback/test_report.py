@@ -16,7 +16,7 @@ from sqlalchemy import delete, select, update
 from feedback import audit
 from feedback.access import Actor, Role
 from feedback.report import canonical, case_report, check_report, public_key, report_pdf, verify_report
-from feedback.sealing import ACTION, NAMED
+from feedback.sealing import ACTION, NAMED, seal
 from feedback.secret import Secret, load_secret
 from feedback.service import Gone, Service
 from feedback.tables import AUDIT, DETECTIONS
@@ -315,7 +315,7 @@ def test_a_verdict_that_was_sealed_without_a_hash_of_the_whole_is_signed_as_befo
     with service.database.write() as connection:
         detail = connection.execute(select(AUDIT.c.detail).where(AUDIT.c.action == ACTION)).scalar_one()
         connection.execute(delete(AUDIT).where(AUDIT.c.action == ACTION))
-        earlier = {name: value for name, value in detail.items() if name != "answer_sha256"}
+        earlier = {name: value for name, value in detail.items() if name not in ("answer_sha256", "form")}
         audit.append(connection, "system:worker", ACTION, f"detection:{detection_id}", earlier)
     assert check_report(service.report(world.ann, detection_id), public_key(OURS)).trusted
     with service.database.write() as connection:
@@ -325,6 +325,35 @@ def test_a_verdict_that_was_sealed_without_a_hash_of_the_whole_is_signed_as_befo
     service.close()
 
 
+def test_what_form_1_seals_stays_as_it_is(world: World) -> None:
+    """A column more in the hash, and no verdict of before would be signed again. It is kept as a number that no code here computes."""
+    service = Service(world.root, world.settings, OURS)
+    _judged(service)
+    fixed = {"id": "ab" * 16, "created_at": "2026-11-21T03:00:00.000+00:00", "finished_at": "2026-11-21T03:00:09.000+00:00"}
+    with service.database.write() as connection:
+        connection.execute(update(DETECTIONS).values(**fixed))
+        connection.execute(delete(AUDIT).where(AUDIT.c.action == ACTION))
+        seal(connection, fixed["id"], None)
+        detail = connection.execute(select(AUDIT.c.detail).where(AUDIT.c.action == ACTION)).scalar_one()
+    assert (detail["form"], detail["answer_sha256"]) == (1, FORM_1)
+    assert check_report(service.report(world.ann, fixed["id"]), public_key(OURS)).trusted
+    service.close()
+
+
+@pytest.mark.parametrize("form", [None, 99])
+def test_a_verdict_that_was_sealed_in_a_form_that_is_not_known_is_not_signed(world: World, form: int | None) -> None:
+    service = Service(world.root, world.settings, OURS)
+    detection_id = _judged(service)
+    with service.database.write() as connection:
+        detail = connection.execute(select(AUDIT.c.detail).where(AUDIT.c.action == ACTION)).scalar_one()
+        connection.execute(delete(AUDIT).where(AUDIT.c.action == ACTION))
+        audit.append(connection, "system:worker", ACTION, f"detection:{detection_id}", {**detail, "form": form})
+    with pytest.raises(WorkspaceError, match=f"sealed this verdict in form {form}, and this version of Vigil knows 1"):
+        service.report(world.ann, detection_id)
+    service.close()
+
+
+FORM_1 = "1882818d4fa748c365c5552e7e92a8df637b560f0cb690f15bc5f61d517c377a"
 ANSWER: dict[str, Any] = {"verdict": "real", "p_fake": 0.1 + 0.2, "threshold": 0.5, "abstain": 0.1, "reason": "", "kind": "image", "model_sha256": "a" * 64}
 
 
