@@ -19,7 +19,7 @@ from feedback.wording import without_root
 from model.card import operating_points
 from model.inference import Engine
 from model.shipped import STARTER, has_starter
-from workspace.errors import JournalError, ModelFileError, RegistryUnavailable, VigilError
+from workspace.errors import JournalError, ModelFileError, RegistryUnavailable, VigilError, printable
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
 
@@ -122,7 +122,7 @@ class Serving:
         if isinstance(problem, VigilError):  # that nothing was changed is true, and reads as if there were no fault
             why, next_step = f"{problem.what.replace(' Nothing was changed.', '')} {problem.why}", problem.next_step
         else:
-            why, next_step = repr(problem), "Run `vigil doctor`."
+            why, next_step = f"{type(problem).__name__}: {printable(' '.join(str(problem).split()))}", "Run `vigil doctor`."
         why, next_step = why.rstrip("."), f"{next_step.rstrip('.')}."
         if self.current is None:
             self.why, self.next_step = self._outside(f"{what}: {why}"), self._outside(next_step)

@@ -62,8 +62,8 @@ def _spelled(folder: Path) -> list[Path]:
 
 
 def _whole(folder: Path) -> str:
-    """A pattern of this path where it begins one: not inside a longer path, and no host of an address."""
-    return rf"(?<![\w.-])(?<!:/){re.escape(str(folder))}"
+    """A pattern of this path where it begins one: not inside a longer path, and no host of an address. The n of an escaped line end is no part of a path."""
+    return rf"(?:(?<![\w.-])(?<!:/)|(?<=\\[nrt])){re.escape(str(folder))}"
 
 
 def _age_days(detection: Mapping[str, Any]) -> int | None:

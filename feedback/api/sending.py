@@ -99,7 +99,7 @@ async def _reference(request: Request) -> Reference:
         try:
             once.loads(content)
         except NamedTwice as problem:
-            raise Problem(422, f"{problem.name!r} is given twice in the body.", next_step=GIVE_ONCE) from problem
+            raise Problem(422, f"{problem.name!r} is given twice in the body.", next_step=GIVE_ONCE if problem.name in FIELDS else "Give it once.") from problem
     try:
         return Reference.model_validate_json(content)
     except ValidationError as problem:

@@ -177,6 +177,18 @@ def test_without_a_champion_or_a_starter_there_is_no_model_and_it_is_said_why_an
     assert not (root / "mlflow.db").exists(), "looking for a champion makes no registry"
 
 
+def test_a_fault_of_many_lines_is_told_on_one_and_without_where_the_workspace_lies(root: Path, settings: Settings, monkeypatch: Any) -> None:
+    """As Python writes it, the n of a line end stood before the path, which was not seen as one."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError(f"Load failed:\n{root}/models/m/model.onnx\n  is no network")
+
+    monkeypatch.setattr(Serving, "_load", broken)
+    serving = Serving(root, settings, root / "models" / "m")
+    asyncio.run(serving.watch())
+    assert serving.why == "the model could not be loaded: RuntimeError: Load failed: models/m/model.onnx is no network"
+
+
 def test_while_no_model_answers_uploads_wait_in_the_queue(root: Path, models: tuple[Path, Path], tmp_path: Path, picture: bytes) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(models[0], broken)

@@ -71,6 +71,9 @@ def test_a_policy_that_is_given_twice_is_refused_and_named(make: Make) -> None:
     json_body = {"content": doubled, "headers": {"Content-Type": "application/json"}}
     refused = is_problem(ask(app, ("POST", "/v1/detections", json_body), key=people["vera"][1])[0], 422)
     assert refused["detail"] == "'policy' is given twice in the body." and "once" in refused["next_step"]
+    doubled = '{"reference": "https://example.org/a", "reference": "https://example.org/b"}'
+    refused = is_problem(ask(app, ("POST", "/v1/detections", {**json_body, "content": doubled}), key=people["vera"][1])[0], 422)
+    assert refused["detail"] == "'reference' is given twice in the body." and refused["next_step"] == "Give it once.", "the address takes none"
     no_json = {**json_body, "content": "[" * 100_000}
     assert is_problem(ask(app, ("POST", "/v1/detections", no_json), key=people["vera"][1])[0], 422)["mistakes"]
     assert stored(app) == []

@@ -11,6 +11,7 @@ from feedback.wording import without_root
     ("/data/models/x is damaged", "models/x is damaged"), ("the disk of /data/.vigil is full: '/data/a b'", "the disk of .vigil is full: 'a b'"),
     ("Cannot use /data.", "Cannot use the workspace."), ("'/data' and /data/ are one", "'the workspace' and the workspace are one"),
     ("/data/x:/data/y", "x:y"), ("sqlite:////data/feedback.db", "sqlite:///feedback.db"), ("file:///data/x", "file://x"),
+    (r"'one\n/data/x\r\n/data'", r"'one\nx\r\nthe workspace'"), (r"one\n/mnt/data/x", None),
     ("in /mnt/data/x", None), ("in ./data/x", None), ("s3://bucket/data/x", None), ("http://data/x", None), ("http://data", None),
     ("of /database, /data-2/x and /data.old/x", None),
     ("Refused the model in /model. /model/model.onnx has sha256 1", "Refused the model in model. model/model.onnx has sha256 1"),
