@@ -201,9 +201,10 @@ class Cases:
             self._can_be_seen(connection, case["sha256"])
             connection.execute(update(REVIEWS).where(mine).values(undone_at=now()))
             audit.append(connection, actor.who, "case.undo", f"case:{case_id}", {"sha256": case["sha256"]})
-            if case["state"] == "decided":
-                connection.execute(update(CASES).where(CASES.c.id == case_id).values(state="open", label="", identity="", decided_at=""))
-                self._settle(connection, {**case, "state": "open"})
+            if case["state"] in ("decided", "quarantined"):
+                state = "open" if case["state"] == "decided" else "quarantined"
+                connection.execute(update(CASES).where(CASES.c.id == case_id).values(state=state, label="", identity="", decided_at=""))
+                self._settle(connection, {**case, "state": state})
             return self._get(connection, case_id)
 
     # -- governing ----------------------------------------------------------------------------------------------------------

@@ -293,7 +293,7 @@ class Detections:
         """Record that somebody says a verdict is wrong, and make it a case.
 
         What was said first stands: the same words again change nothing, others are refused. Raises ValueError for those, while there is no verdict,
-        for a claim that is none or the verdict's own, and for a file that people have decided about.
+        for a claim that is none or the verdict's own (but `real` of a file that another verdict hides), and for a file that people have decided about.
         """
         if claim not in CLAIMS:
             raise ValueError(f"What it truly is: real or fake; not {claim!r}.")
@@ -304,7 +304,7 @@ class Detections:
                 raise ValueError("This upload was erased, and its verdict with it." if erased else "There is no verdict to dispute.")
             if row["media_state"] == "deleted":
                 raise ValueError("The media have been deleted, so nobody can look at them again. Send the file anew.")
-            if row["verdict"] == claim:
+            if row["verdict"] == claim and not (claim == "real" and row["media_state"] == "quarantined"):
                 raise ValueError(f"The verdict is {claim!r} already: with that claim there is nothing to dispute.")
             answer, said = dict(row["answer"] or {}), {"claim": claim, "note": note[:2000]}
             before = answer.get("dispute")

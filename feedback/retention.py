@@ -26,6 +26,7 @@ from workspace.settings import FeedbackSettings
 LOG = logging.getLogger("vigil.keep")
 WHO = "system:retention"
 DONE = {"deleted": "deleted", "quarantined": "quarantined", "kept": "released"}  # what becomes of a file, and how the trail calls it
+ERASED_FAKE = "called fake in an upload that was erased since"  # of media that others hold: what hides them does not go with it
 WHY = {"deleted": "kept long enough", "quarantined": "called fake", "kept": "not called fake any more"}
 
 
@@ -76,25 +77,17 @@ class Retention:
     def _do(self, connection: Connection, sha256: str, what: str) -> None:
         if what == "deleted":
             self.media.delete(sha256)
-        values = {"state": what, "state_since": now(), "why": "" if what == "kept" else WHY[what]}
+        before = connection.execute(select(MEDIA.c.why).where(MEDIA.c.sha256 == sha256)).scalar_one()
+        why = "" if what == "kept" else ERASED_FAKE if (what, before) == ("quarantined", ERASED_FAKE) else WHY[what]
+        values = {"state": what, "state_since": now(), "why": why}
         connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(**values))
         audit.append(connection, WHO, f"media.{DONE[what]}", f"media:{sha256}", {"why": WHY[what]})
 
     def _due(self, connection: Connection, moment: str, sha256: str = "") -> dict[str, str]:
         """What each file is to be: deleted, quarantined, kept again, or "" where it stays what it is."""
-        query = select(
-            MEDIA.c.sha256, MEDIA.c.state.label("media_state"),
-            *(DETECTIONS.c[name] for name in ("number", "state", "policy", "mode", "verdict", "finished_at", "created_at")),
-            CASES.c.state.label("case_state"), CASES.c.label, CASES.c.decided_at, OUTBOX.c.state.label("outbox_state"),
-        ).select_from(
-            MEDIA.join(DETECTIONS, DETECTIONS.c.sha256 == MEDIA.c.sha256)
-            .outerjoin(CASES, CASES.c.sha256 == MEDIA.c.sha256).outerjoin(OUTBOX, OUTBOX.c.case_id == CASES.c.id)
-        ).where(MEDIA.c.state != "deleted", DETECTIONS.c.state != "erased")  # fmt: skip
-        if sha256:
-            query = query.where(MEDIA.c.sha256 == sha256)
         files: dict[str, list[Mapping[str, Any]]] = {}
-        for row in connection.execute(query).mappings():
-            files.setdefault(row["sha256"], []).append(dict(row))
+        for row in _uploads(connection, sha256):
+            files.setdefault(row["sha256"], []).append(row)
         return {name: self._what(rows, moment) for name, rows in files.items()}
 
     def _what(self, rows: list[Mapping[str, Any]], moment: str) -> str:
@@ -115,18 +108,47 @@ class Retention:
         return float({"real": kept.real_days, "fake": kept.fake_days, "uncertain": kept.uncertain_days}.get(row["verdict"], kept.none_days))
 
 
+def remember_fake(connection: Connection, sha256: str, before: str) -> None:
+    """Note of media that others hold that they were called fake `before` one of their uploads was erased, where no other upload says so."""
+    rows = _uploads(connection, sha256)
+    if before and rows and not _called_fake(rows):
+        connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(why=ERASED_FAKE))
+
+
+def called_fake(connection: Connection, sha256: str) -> str:
+    """Since when a file has been called fake, "" where it is not."""
+    return _called_fake(rows) if (rows := _uploads(connection, sha256)) else ""
+
+
+def _uploads(connection: Connection, sha256: str) -> list[Mapping[str, Any]]:
+    """The uploads of this file, or of all, whose media are here, each with what is known of file and case."""
+    query = select(
+        MEDIA.c.sha256, MEDIA.c.state.label("media_state"), MEDIA.c.state_since, MEDIA.c.why,
+        *(DETECTIONS.c[name] for name in ("number", "state", "policy", "mode", "verdict", "finished_at", "created_at")),
+        CASES.c.state.label("case_state"), CASES.c.label, CASES.c.decided_at, OUTBOX.c.state.label("outbox_state"),
+    ).select_from(
+        MEDIA.join(DETECTIONS, DETECTIONS.c.sha256 == MEDIA.c.sha256)
+        .outerjoin(CASES, CASES.c.sha256 == MEDIA.c.sha256).outerjoin(OUTBOX, OUTBOX.c.case_id == CASES.c.id)
+    ).where(MEDIA.c.state != "deleted", DETECTIONS.c.state != "erased")  # fmt: skip
+    if sha256:
+        query = query.where(MEDIA.c.sha256 == sha256)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def _called_fake(rows: list[Mapping[str, Any]]) -> str:
     """Since when a file has been called fake without a break, "" where it is not: by what people decided, else by the verdicts on it.
 
-    The label of a case in quarantine is still what people decided: it is emptied when the case is opened again.
+    What people decided stands while its case is in quarantine: the label is emptied when the case is opened again, or an answer taken back.
     """
-    since, asked = "", ("", "")
+    standing: dict[tuple[str, str], str] = {}  # since when, by the policy and mode that it was asked for with
     for row in sorted((row for row in rows if row["state"] == "done"), key=lambda row: (row["finished_at"], row["number"])):
         way = (row["policy"], row["mode"])
         if row["verdict"] == "fake":
-            since, asked = since or _since(row), way
-        elif row["verdict"] == "real" and way == asked:
-            since = ""
+            standing.setdefault(way, _since(row))
+        elif row["verdict"] == "real":
+            standing.pop(way, None)
+    erased = [str(rows[0]["state_since"] or _since(rows[0]))] if rows[0]["why"] == ERASED_FAKE else []  # in which way nobody knows any more: people tell
+    since = min([*standing.values(), *erased], default="")
     if rows[0]["case_state"] in ("decided", "quarantined") and rows[0]["label"] in ("real", "fake"):
         people = str(rows[0]["decided_at"])
         return "" if rows[0]["label"] == "real" else min(since or people, people)

@@ -210,7 +210,9 @@ def _actions(service: Service, view: View, found: dict[str, Any]) -> None:
                 tag("summary", "This verdict is wrong")
                 with Form(lambda given: _dispute(service, view, found["id"], given)):
                     options = {"fake": "It is fake", "real": "It is real"}
-                    choice("What is it truly?", "claim", {claim: words for claim, words in options.items() if claim != found["verdict"]})
+                    if found["verdict"] != "real" or found["media_state"] != "quarantined":  # hidden by the verdict on another upload of it
+                        options.pop(found["verdict"], None)
+                    choice("What is it truly?", "claim", options)
                     field("Why do you think so?", "note", hint="People who look at it read this.", maxlength=2000)
                     button("Dispute", classes="button-main")
         if view.may("detection.erase", owner):

@@ -8,12 +8,15 @@ import pytest
 
 from feedback import audit
 from feedback.access import Actor, Role
+from feedback.detections import Detections
 from feedback.erasing import Erasing
 from feedback.forgetting import finish_erasures
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
 from feedback.keep import derived_name
 from feedback.retention import Retention
+from feedback.secret import load_secret
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
+from feedback.webhooks import Webhooks
 from tests.feedback.conftest import Make, ask
 from tests.feedback.world import JPEG, World
 from vigil.erasing import erase, render_would_erase, would_erase
@@ -246,6 +249,55 @@ def test_the_quarantine_of_a_case_takes_back_nothing_that_people_decided(world: 
     assert media_state(world, JPEG) == state
     world.cases.quarantine(world.cy, case_id, "a doubt")
     assert retention(world).sweep(later(0.5)) == {"deleted": 0, "quarantined": 0, "released": 0} and media_state(world, JPEG) == state
+
+
+def test_each_way_in_which_a_file_was_called_fake_must_take_it_back(world: World) -> None:
+    """The newest fake alone counted: who ended with the laxest way that still said fake had it shown by that way alone."""
+    for verdict, policy in (("fake", "moderation"), ("fake", "forensics"), ("real", "forensics")):
+        world.upload(JPEG, verdict=verdict, reason="", policy=policy)
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    world.upload(JPEG, verdict="real", reason="", policy="moderation")
+    assert retention(world).sweep()["released"] == 1
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_erasing_the_upload_that_was_called_fake_shows_the_file_to_nobody(world: World, hidden: bool) -> None:
+    """One DELETE, which is the right of who sent it, ended the hiding for every other upload of the same file."""
+    first, _ = world.upload(JPEG, verdict="fake", reason="", policy="moderation")
+    if hidden:
+        assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    case_id = world.upload(JPEG, verdict="real", reason="audit", policy="forensics")[1]
+    erasing(world).erase(world.sender, first)
+    assert retention(world).sweep(later(0.5))["quarantined"] == (not hidden) and media_state(world, JPEG) == "quarantined"
+    assert retention(world).sweep(later(0.6))["released"] == 0
+    world.decide(case_id, "real")
+    assert retention(world).sweep()["released"] == 1 and retention(world).sweep(later(0.5))["quarantined"] == 0
+
+
+def test_who_sent_a_file_that_anothers_upload_hides_may_say_that_it_is_real(world: World) -> None:
+    """Its own verdict was `real`, and a claim of `real` was refused: nothing led out but the other's policy and mode, which nobody tells."""
+    mine, _ = world.upload(JPEG, verdict="real", reason="")
+    detections = Detections(
+        world.database, world.media, world.cases, Webhooks(world.database, load_secret(world.root), world.settings.feedback), world.settings.feedback
+    )
+    with pytest.raises(ValueError, match="nothing to dispute"):
+        detections.dispute(world.sender, mine, "real")
+    world.upload(JPEG, owner=world.cy, verdict="fake", reason="", policy="moderation")
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    case_id = detections.dispute(world.sender, mine, "real")["case_id"]
+    world.decide(case_id, "real")
+    assert retention(world).sweep()["released"] == 1
+
+
+def test_an_answer_that_is_taken_back_while_its_case_is_in_quarantine_counts_no_more(world: World) -> None:
+    case_id = world.upload(JPEG, verdict="fake")[1]
+    world.decide(case_id, "real")
+    world.cases.quarantine(world.cy, case_id, "a doubt")
+    world.cases.undo(world.ann, case_id)
+    assert (world.case(case_id)["state"], world.case(case_id)["label"]) == ("quarantined", "")
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    world.cases.release(world.cy, case_id)
+    assert world.case(case_id)["state"] == "open"
 
 
 def test_people_who_could_not_tell_leave_it_to_the_verdict(world: World) -> None:
