@@ -130,8 +130,13 @@ def verdict(p_fake: float, threshold: float, abstain: float) -> str:
 
 
 def as_estimate(p_fake: float, digits: int = 3) -> str:
-    """p_fake as people read it: an estimate is never rounded to certainty, so >0.999 and <0.001 are the ends."""
-    step = 10.0**-digits
-    if p_fake >= 1 - step / 2:
-        return f">{1 - step:.{digits}f}"
-    return f"<{step:.{digits}f}" if p_fake < step / 2 else f"{p_fake:.{digits}f}"
+    """p_fake as people read it: >0.999 and <0.001 are the ends."""
+    return "".join(short_of_certainty(p_fake, 1.0, digits))
+
+
+def short_of_certainty(p_fake: float, whole: float, digits: int) -> tuple[str, str]:
+    """An estimate in 0..`whole` (1, or 100 for percent) as a sign and a figure: never rounded to an end, even where the float has come to it."""
+    text, step = f"{p_fake:.{digits}f}", 10.0**-digits
+    if float(text) >= whole:
+        return ">", f"{whole - step:.{digits}f}"
+    return ("<", f"{step:.{digits}f}") if float(text) <= 0 else ("", text)

@@ -10,6 +10,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from feedback.console.theme import icon
 from feedback.wording import VERDICT_WORDS
+from model.aggregate import short_of_certainty
 
 WORDS = {**VERDICT_WORDS, "unsure": "Unsure", "": "Waiting"}
 Cell = str | int | float | Callable[[], Any] | None
@@ -72,10 +73,8 @@ def estimate(p_fake: float | None, digits: int = 0) -> str:
     """A p_fake of 0.934 as 93 %: never certainty, even where the float has come to 1, so > 99 % and < 1 % are the ends (verdict.js has the same)."""
     if p_fake is None:
         return "–"
-    text, step = f"{p_fake * 100:.{digits}f}", 10.0**-digits
-    if float(text) >= 100:
-        return f"> {100 - step:.{digits}f} %"
-    return f"< {step:.{digits}f} %" if float(text) <= 0 else f"{text} %"
+    sign, figure = short_of_certainty(p_fake * 100, 100.0, digits)
+    return f"{sign} {figure} %".lstrip()
 
 
 def percent(share: float | None, digits: int = 0) -> str:
