@@ -37,12 +37,18 @@ def read(source: SourceSettings, path: Path) -> Listing:
         )
     if table.exists() and not table.is_file():  # to open a pipe would be to wait for whoever writes into it
         raise DataError(f"{table} is not a CSV file.", why="it is no regular file; pipes and devices are never read", next_step="Name a file.")
+    rows: list[dict[str, str]] = []
+    shifted: list[str] = []
     try:
         with open(table, encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)  # else a quote that nobody closes takes in the rest of the table
             columns = [column.strip().lower() for column in reader.fieldnames or []]
             reader.fieldnames = columns
-            rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str) and not isinstance(value, list)} for row in reader]
+            for number, row in enumerate(reader, start=2):
+                if beyond := row.pop(None, []):
+                    fields = f"{len(columns) + len(beyond)} fields, the table has {len(columns)} columns"
+                    shifted.append(f"line {number}: {fields}; put quotes round a field with a comma, and no comma at the end")
+                rows.append({key: (value or "").strip() for key, value in row.items()})
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"Cannot read the table {table}.", why=str(problem), next_step="Save it as a CSV file in UTF-8, every quote closed.") from problem
     if twice := [name for name, times in Counter(columns).items() if name and times > 1]:
@@ -51,7 +57,7 @@ def read(source: SourceSettings, path: Path) -> Listing:
             why=f"more than one column is called {twice[0]}: capitals, and blanks around it, make no difference",
             next_step="Keep one of them.",
         )
-    return listing_of(source, table, rows, columns, first=2, word="line")
+    return listing_of(source, table, rows, columns, first=2, word="line", mistakes=shifted)
 
 
 def columns_of(source: SourceSettings) -> dict[str, str]:
@@ -60,10 +66,12 @@ def columns_of(source: SourceSettings) -> dict[str, str]:
     return {name: called.get(name, name).strip().lower() for name in ("path", "label", *OPTIONAL)}
 
 
-def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], columns: Sequence[str], *, first: int, word: str) -> Listing:
+def listing_of(
+    source: SourceSettings, table: Path, rows: list[dict[str, str]], columns: Sequence[str], *, first: int, word: str, mistakes: Sequence[str] = ()
+) -> Listing:
     """The files that the rows of a table name. `columns` are its own, in lower case; row `first` is its first `word` with content.
 
-    Raises DataError, naming at most MOST_NAMED mistakes.
+    Raises DataError, naming at most MOST_NAMED mistakes, those that were found before (`mistakes`) first.
     """
     theirs = columns_of(source)
     missing = {name: theirs[name] for name in ("path", "label", *map(str, source.columns)) if theirs[name] not in columns}
@@ -74,7 +82,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
             why=f"no column {' and no column '.join(dict.fromkeys(missing.values()))}; it has {', '.join(columns) or 'none'}",
             next_step=f"Name the columns path,label,use,identity,generator,... or say what yours are called: `{words}`.",
         )  # fmt: skip
-    mistakes: list[str] = []
+    mistakes = [*mistakes]
     unnamed = False  # whether a label was among them
     listing = Listing(names_people=theirs["identity"] in columns, is_table=True)
     seen: set[str] = set()

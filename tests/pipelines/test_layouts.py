@@ -152,6 +152,8 @@ def test_zero_and_one_are_refused_until_somebody_says_which_is_which(tmp_path: P
         ("", "no column path"),
         ("path,label,label\na.mp4,real,fake\n", "more than one column is called label"),
         ("path,label, Label\na.mp4,real,fake\n", "more than one column is called label"),
+        ("path,label,identity\na.mp4,real,ann\nb.mp4,real,Doe, John\n", "line 3: 4 fields, the table has 3 columns; put quotes"),
+        ("path,label,identity,generator\na.mp4,real,Doe, John,\n", "line 2: 5 fields, the table has 4 columns"),
         ('path,label\na.mp4,real\n"b.mp4,fake\nc.mp4,real\n', "every quote closed"),
     ],
 )
