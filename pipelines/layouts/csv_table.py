@@ -51,6 +51,12 @@ def read(source: SourceSettings, path: Path) -> Listing:
                 rows.append({key: (value or "").strip() for key, value in row.items()})
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"Cannot read the table {table}.", why=str(problem), next_step="Save it as a CSV file in UTF-8, every quote closed.") from problem
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+        raise DataError(
+            f"Cannot use the table {table}. Nothing was read from it.",
+            why=f"its first line is one column: {columns[0]!r}",
+            next_step="Save it with commas between the columns.",
+        )
     if twice := [name for name, times in Counter(columns).items() if name and times > 1]:
         raise DataError(
             f"Cannot use the table {table}. Nothing was read from it.",
@@ -127,9 +133,9 @@ def _as_on_disk(folder: Path, name: str) -> str:
 
 
 def _seen_from(here: str, named: PurePosixPath) -> str:
-    """The path as seen from the table's folder, itself without links; one that leads out of it stays as it is. ./a.jpg is a.jpg."""
-    if named.is_absolute():
-        there = os.path.join(os.path.realpath(named.parent), named.name)
+    """The path as seen from the table's folder, itself without links; one that leads out of it stays as it is. ./a.jpg and b/../a.jpg are a.jpg."""
+    if named.is_absolute() or ".." in named.parts:
+        there = os.path.join(os.path.realpath(os.path.join(here, named.parent)), named.name)
         if os.path.commonpath([here, there]) == here:
             return os.path.relpath(there, here)
     return named.as_posix()
