@@ -134,7 +134,7 @@ def _ingest_source(
             why=f"identity rule `{source.identity.rule}` would call its people otherwise than its donors: one person, two names, two sides of the split",
             next_step="Leave the rule out; or say `--identity unknown`: what nobody is named in trains and never judges.",
         )
-    counts = SourceCounts(found=len(listing.files), hidden=listing.hidden)
+    counts = SourceCounts(found=len(listing.files), hidden=listing.hidden, unlisted=listing.unlisted)
     if listing.card:
         counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.published}
     by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote

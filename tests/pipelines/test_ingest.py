@@ -514,6 +514,19 @@ def test_a_table_is_asked_who_is_in_its_files_however_it_is_named(root: Path, se
     assert ingest(root, settings, unsaid[:1]).sources["set"].identities == 1
 
 
+def test_media_of_a_folder_that_its_table_does_not_name_are_counted(root: Path, settings: Settings, media: Path) -> None:
+    """What was dropped into real/ of a folder with a table was "0 new" for ever, without a word."""
+    (media / "labels.csv").write_text("path,label,identity\nreal/r0.jpg,real,ann\nreal/../real/r1.jpg,real,bob\nreal/gone.jpg,real,cy\n")
+    for beside in ("notes.txt", "real/.r2.jpg"):
+        (media / beside).touch()
+    for new, known in ((2, 0), (0, 3)):
+        told = ingest(root, settings, [source(media)])
+        assert (told.added, told.known) == (new, known)
+        assert "  3 photos and videos of the folder are not named in its labels.csv; passed over" in told.lines()
+        assert told.as_dict()["sources"]["press"]["unlisted"] == 3
+    assert ingest(root, settings, [source(media / "labels.csv")]).sources["press"].unlisted == 0, "a table on its own may lie beside much else"
+
+
 def test_without_its_manifests_a_workspace_takes_nothing_in_twice(root: Path, settings: Settings, media: Path) -> None:
     ingest(root, settings, [source(media)], batch="w1")
     (root / "data" / "raw" / "w1" / "manifest.parquet").unlink()
