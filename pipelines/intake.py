@@ -97,7 +97,7 @@ class IngestReport:
 
     @property
     def conflicts(self) -> list[str]:
-        """Known content that now comes with another label or use; what was recorded first stands."""
+        """Content of which two words were said, now and before or in one source; the first stands."""
         return [text for counts in self.sources.values() for text in counts.conflicts]
 
     def as_dict(self) -> dict[str, Any]:

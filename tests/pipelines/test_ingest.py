@@ -263,6 +263,31 @@ def test_a_name_stands_before_none_for_the_same_content(root: Path, settings: Se
     assert sorted(read_manifest(root / "data/raw/w1")["identity"]) == ["ann", "bob"]
 
 
+def test_copies_in_one_table_say_together_what_is_known_and_are_heard_where_they_name_others(root: Path, settings: Settings, media: Path) -> None:
+    """Which of two names stayed was a matter of the file's, without a word; of a generator that only the second copy named nothing stayed."""
+    for copy, of in (("b.jpg", "real/r0.jpg"), ("z.jpg", "fake/gan/f0.jpg")):
+        shutil.copy(media / of, media / copy)
+    (media / "labels.csv").write_text(
+        "path,label,identity,donor,generator,source_video,method,compression,licence,consent,attributes\n"
+        "b.jpg,real,q1,,,,,,,,\nreal/r0.jpg,real,q0,,,r0.mp4,,c23,cc0,written,Male\nreal/r1.jpg,real,q1,,,,,,,,\n"
+        "fake/gan/f0.jpg,fake,p1,p9,,,,,,,\nz.jpg,fake,p2,p9,swap,s.mp4,blend,,,,\n"
+    )
+    report = ingest(root, settings, [source(media)], batch="w1")
+    assert (report.added, report.copies) == (3, 2)
+    assert report.conflicts == [
+        "real/r0.jpg has identity q0 here; b.jpg, the same content, q1, which stands",
+        "z.jpg has identity p2 here; fake/gan/f0.jpg, the same content, p1, which stands",
+    ]
+    assert any(line == f"  conflict: {report.conflicts[0]}" for line in report.lines())
+    assert read_json(root / "data/raw/w1/summary.json")["conflicts"] == 2, "a number alone: an erasure would not find names here"
+    columns = ["identity", "donor", "generator", "source_video", "method", "compression", "licence", "consent", "attributes"]
+    rows = read_manifest(root / "data/raw/w1").set_index("path")[columns]
+    assert rows.loc["b.jpg"].tolist() == ["q1", "", "", "r0.mp4", "", "c23", "cc0", "written", "Male"]
+    assert rows.loc["fake/gan/f0.jpg"].tolist() == ["p1", "p9", "swap", "s.mp4", "blend", "", "", "", ""]
+    again = ingest(root, settings, [source(media)])
+    assert (again.known, again.conflicts, again.sources["press"].reworded) == (5, [], {})
+
+
 def test_labels_for_many_known_files_read_the_manifest_of_their_batch_once(
     root: Path, settings: Settings, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
