@@ -179,6 +179,7 @@ def _measure_all(
     done: list[Taken] = []
     listed: list[tuple[Found, Stamp, Entry | None]] = []
     uses: dict[str, str] = {}  # the strictest of a content's copies
+    disputed: dict[str, list[tuple[Found, Said]]] = {}
     for found in listing.files:
         stamp = place.known.get(found.path) or stamp_of(found.path)
         before = _measured_before(seen, place.source, source, found, stamp)
@@ -193,7 +194,10 @@ def _measure_all(
         if not known.holds(sample_id, found, now, by_people):
             return False
         counts.known += 1
-        known.compare(sample_id, found, now, counts)
+        if sample_id in known.disputed:  # what its copies say together shows once all are measured
+            disputed.setdefault(sample_id, []).append((found, now))
+        else:
+            known.compare(sample_id, found, now, counts)
         return True
 
     for found, stamp, before in listed:
@@ -224,6 +228,10 @@ def _measure_all(
             seen.put(place.source, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
         else:
             fresh.append(item)
+    for sample_id, copies in disputed.items():
+        settled = len({found.label for found, _ in copies if not found.problem} - {""}) == 1
+        for found, now in copies:
+            known.compare(sample_id, found, now, counts, settled)
     return fresh
 
 

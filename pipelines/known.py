@@ -17,7 +17,7 @@ from pipelines.lookalike import Recording, likeness, open_recording
 from pipelines.neighbours import Neighbours, shared_words
 from pipelines.rows import rows_of
 from workspace.errors import MediaError, VigilError, WorkspaceError
-from workspace.for_review import is_disputed, is_unlabelled
+from workspace.for_review import TWO_LABELS, is_disputed, is_unlabelled
 from workspace.journal import Journal
 from workspace.manifest import composed, read_manifest, read_media
 from workspace.state import batch_states
@@ -134,8 +134,8 @@ class Known:
             return found.label == label and sample_id not in self.disputed
         return sample_id not in self.unlabelled
 
-    def compare(self, sample_id: str, found: Found, now: Said, counts: SourceCounts) -> None:
-        """Note where known content comes with other words than before; what was recorded stands."""
+    def compare(self, sample_id: str, found: Found, now: Said, counts: SourceCounts, settled: bool = False) -> None:
+        """Note where known content comes with other words than before; what was recorded stands. `settled`: of two labels its source says one alone now."""
         if sample_id not in self.labels:
             batch = self.batch_of(sample_id)
             counts.dropped[batch] = counts.dropped.get(batch, 0) + 1
@@ -143,15 +143,19 @@ class Known:
         if found.problem:
             return
         batch, label, use = self.labels[sample_id]
-        if found.label and found.label != label:
-            counts.conflicts.append(f"{found.name} is {found.label} here, {label or 'unlabelled'} in batch {batch}")
+        before = self.said[sample_id]
+        reworded = now.unlike(before)
+        if settled and now.source == before.source and use != "never":
+            reworded.append("label")
+        elif found.label and found.label != label:
+            waits = f", where it is in quarantine: {TWO_LABELS}" if sample_id in self.disputed else ""
+            counts.conflicts.append(f"{found.name} is {found.label} here, {label or 'unlabelled'} in batch {batch}{waits}")
             if label and use != "never" and sample_id not in self.reviewed:
                 self.contradicted[sample_id] = [f"{label} in batch {batch}", f"{found.label} in {now.source} ({found.name})"]
-        reworded = now.unlike(self.said[sample_id])
         for word in reworded:
             of_batch = counts.reworded.setdefault(batch, {})
             of_batch[word] = of_batch.get(word, 0) + 1
-        if now.names_others(self.said[sample_id]):
+        if now.names_others(before):
             counts.renamed[batch] = counts.renamed.get(batch, 0) + 1
         if found.use and found.use != use and "use" not in reworded:
             counts.conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")

@@ -353,6 +353,34 @@ def test_one_content_with_two_labels_in_one_source_is_quarantined(root: Path, se
     assert kept["by_reason"] == {"two labels for one content": 1}, "names of files are for who ingests: an erasure would not find them here"
 
 
+def test_two_labels_that_a_table_makes_one_are_heard_and_come_in_once_their_batch_is_dropped(root: Path, settings: Settings, media: Path) -> None:
+    """All were "known", without a word, and the file stayed out for ever."""
+    shutil.copy(media / "real" / "r0.jpg", media / "a.jpg")
+    shutil.copy(media / "real" / "r0.jpg", media / "b.jpg")
+    table = media / "labels.csv"
+
+    def says(*labels: str) -> None:
+        table.write_text(
+            "path,label,identity\n" + "".join(f"{name},{label},ann\n" for name, label in zip(("a.jpg", "b.jpg", "real/r1.jpg"), labels, strict=True))
+        )
+
+    says("real", "fake", "real")
+    assert ingest(root, settings, [source(media)], batch="w1").quarantined == 1
+    again = ingest(root, settings, [source(media)])
+    assert again.conflicts == ["b.jpg is fake here, real in batch w1, where it is in quarantine: two labels for one content"]
+    assert again.sources["press"].reworded == {}
+    for label in ("real", "fake", ""):
+        says(label, label or "fake", "real")
+        mended = ingest(root, settings, [source(media)])
+        assert (mended.known, mended.conflicts, mended.sources["press"].reworded) == (3, [], {"w1": {"label": 2}}), label
+        assert "  to take in what is said now: vigil batches drop w1 --again, then ingest again" in mended.lines()
+    other = ingest(root, settings, [source(media, "other")])
+    assert other.sources["other"].reworded == {}, "another source mends nothing"
+    set_batch_state(root, "w1", "dropped", who="ada", why="mended", again=True)
+    assert ingest(root, settings, [source(media)], batch="w2").added == 2
+    assert read_manifest(root / "data/raw/w2").set_index("path")["label"].to_dict() == {"b.jpg": "fake", "real/r1.jpg": "real"}
+
+
 def test_a_label_stands_before_none_for_the_same_content_whichever_name_comes_first(root: Path, settings: Settings, media: Path) -> None:
     """A copy without a label counted as a second one: real and none."""
     shutil.copy(media / "real" / "r0.jpg", media / "a.jpg")
