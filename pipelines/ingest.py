@@ -152,6 +152,7 @@ def _ingest_source(
         row["batch"] = name
     known.mark_near_duplicates([(row, item.found.path) for row, item in good], settings.ingest.near_duplicate_bits)
     if name:
+        counts.conflicts += known.spelled_alike((row for row, _ in rows), name)
         _write_batch(root, name, source, rows, settings, counts, known.kept)
         known.add(root / "data" / "raw" / name, [row for row, _ in rows])
         report.batches.append(name)

@@ -18,6 +18,7 @@ import pytest
 
 from pipelines.ingest import ingest, pending
 from pipelines.intake import NotNow
+from pipelines.known import Known, spelling
 from pipelines.layouts.found import EMPTY, NOT_MEDIA
 from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
@@ -254,6 +255,52 @@ def test_another_source_that_names_people_otherwise_is_heard(root: Path, setting
     assert ingest(root, settings, [named]).sources["named"].renamed == {}
     assert read_manifest(root / "data/raw/w2").set_index("path")["identity"].to_dict() == {"real/r0.jpg": "ann", "real/r1.jpg": "", "real/r2.jpg": "ann"}
     assert ingest(root, settings, [source(media, layout="folder")]).sources["press"].renamed == {}, "who names nobody contradicts nobody"
+
+
+def test_a_name_that_may_be_another_spelling_of_a_person_is_told_once(root: Path, settings: Settings, media: Path) -> None:
+    """A column of whole numbers in which one is missing is written 7.0, and half of the people whose names differ so stood on two sides."""
+    table, header = media / "labels.csv", "path,label,identity,donor\n"
+    table.write_text(f"{header}real/r0.jpg,real,Ana Lee,\nreal/r1.jpg,real,7,\nfake/gan/f0.jpg,fake,Ana Lee,bob\n")
+    assert ingest(root, settings, [source(media)], batch="w1").conflicts == []
+    for number in (3, 4, 5):
+        photo(media / "real" / f"r{number}.jpg", 60 + number)
+    week = f"{header}real/r2.jpg,real,ana  lee,\nfake/gan/f1.jpg,fake,7.0,ana  lee\nreal/r3.jpg,real,cy,\nreal/r4.jpg,real,Cy,\n"
+    table.write_text(week)
+    told = ingest(root, settings, [source(media)], batch="w2")
+    so = "two spellings are two people, on two sides perhaps"
+    mend = "If they are one, mend the source, then vigil batches drop w2 --again and ingest again"
+    assert told.added == 4 and [line for line in told.lines() if "conflict" in line] == [
+        f"  conflict: '7.0' (1 files) may be '7' of batch w1: {so}. {mend}",
+        f"  conflict: 'ana  lee' (2 files) may be 'Ana Lee' of batch w1: {so}. {mend}",
+        f"  conflict: 'Cy' (1 files) may be 'cy': {so}. {mend}",
+    ]
+    assert read_json(root / "data/raw/w2/summary.json")["conflicts"] == 3, "no names: an erasure would not find them"
+    table.write_text(f"{week}real/r5.jpg,real,ana  lee,\n")
+    again = ingest(root, settings, [source(media)], batch="w3")
+    assert (again.added, again.conflicts) == (1, [])
+    for batch in ("w2", "w3"):
+        set_batch_state(root, batch, "dropped", who="ada", why="names", again=True)
+    table.write_text(f"{week}real/r5.jpg,real,ana  lee,\n".replace("ana  lee", "Ana Lee").replace("7.0", "7").replace("Cy", "cy"))
+    mended = ingest(root, settings, [source(media)], batch="w4")
+    assert (mended.added, mended.conflicts) == (5, [])
+
+
+def test_the_names_of_many_people_are_compared_in_seconds() -> None:
+    known = Known(people={f"Person {number}": "w1" for number in range(200_000)})
+    began = time.monotonic()
+    told = known.spelled_alike(({"identity": f"person {number}", "donor": ""} for number in range(100_000, 300_000)), "w2")
+    assert len(told) == 100_000 and time.monotonic() - began < 60, "each with each would take hours"
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "alike"),
+    [
+        ("Ana Lee", " ANA\u00a0 lee", True), ("4", "4.0", True), ("071", "71", True), ("0", "0.0", True), ("STRASSE", "Straße", True), ("ﬁn", "fin", True),
+        ("4", "40", False), ("4.5", "4", False), ("0.0.7", "7", False), ("ana lee", "analee", False), ("p4", "p4.0", False), ("p07", "p7", False),
+    ],
+)  # fmt: skip
+def test_how_a_name_is_spelled(name: str, other: str, alike: bool) -> None:
+    assert (spelling(name) == spelling(other)) is alike
 
 
 def test_a_name_stands_before_none_for_the_same_content(root: Path, settings: Settings, media: Path) -> None:
