@@ -236,8 +236,8 @@ In the last column the starter that this one took the place of, on the very same
 
 On the whole holdout of its cycle ({ours["auc"]["n"]} videos and photos: forgeries of the kinds it knows, and the generated clips): AUC {_shown(ours["auc"])},
 recall {_shown(ours["recall"])}, false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}.
-Poor copies of its reals against the reals: AUC {_shown(copies["poor"])}, where 0.5 means that it does not follow picture quality; grey copies: {_shown(copies["grey"])},
-above 0.5 where a black and white picture is called fake. {_outside(report["overall"]["auc"])}
+Poor copies of its reals against the reals: AUC {_shown(copies["poor"])}, where 0.5 means that it does not follow picture quality;
+grey copies: {_shown(copies["grey"])}, above 0.5 where a black and white picture is called fake. {_outside(report["overall"]["auc"])}
 
 ## Limits
 

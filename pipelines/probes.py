@@ -1,8 +1,8 @@
 """Probes: the same clips spoiled in a known way, where the right answer is known beforehand. Reported, judged by nobody but the reader.
 
 A detector that still tells classes apart with the face blacked out looks at the surroundings; one that does as well on shuffled
-frames has no use for time; one that calls a poor picture fake follows quality, not forgery, and one that calls a grey one so, colour; and if numbers beside the pixels
-tell the classes apart, the set itself gives the answer away.
+frames has no use for time; one that calls a poor picture fake follows quality, not forgery, and one that calls a grey one so, colour;
+and if numbers beside the pixels tell the classes apart, the set itself gives the answer away.
 """
 
 from collections.abc import Callable
