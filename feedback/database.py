@@ -33,6 +33,7 @@ LOG = logging.getLogger("vigil.database")
 DATABASE = Path("feedback.db")
 URL_VARIABLE = "VIGIL_DATABASE_URL"
 BUSY_SECONDS = 30
+NO_TABLES = "none"  # the schema of a database in which nothing was ever made
 ID = r"[0-9a-f]{32}"  # what new_id makes
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -181,7 +182,7 @@ def _named_url(root: Path, settings: Settings) -> str:
 
 
 def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
-    """(what the database has, what this Vigil wants) where opening it would migrate it; None where there is none, or nothing to do. Reads only.
+    """(what the database has or NO_TABLES, what this Vigil wants) where opening it would migrate it; None where there is none, or nothing to do. Reads only.
 
     Raises WorkspaceError where the database cannot be reached or is newer than this Vigil.
     """
@@ -201,12 +202,12 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
         with engine.connect() as connection:
             if not _is_embedded(url, root):
                 refuse_other(connection, root, _shown(url), root / DATABASE)
-            now = _revision(connection) or ("0001" if inspect(connection).has_table("detections") else "none")
+            now = _revision(connection) or ("0001" if inspect(connection).has_table("detections") else NO_TABLES)
     except SQLAlchemyError as problem:
         raise _unusable(_shown(url), problem) from problem
     finally:
         engine.dispose()
-    if now != "none":
+    if now != NO_TABLES:
         _refuse_newer(now, script, _shown(url))
     return None if now == head else (now, head)
 

@@ -416,7 +416,7 @@ def audit_verify(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Walk the service's audit trail from its first entry; exit code 1 where it was changed, cut or reordered."""
+    """Walk the service's audit trail from its first entry; exit code 1 where it was changed, cut or reordered, or is not there."""
     from vigil.proving import noted_hash, render_trail, verify_trail
 
     noted = "" if expect is None else noted_hash(expect)
