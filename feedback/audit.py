@@ -16,11 +16,11 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 
 from feedback.database import Database, now
+from feedback.sqlite import UNREADABLE
 from feedback.tables import AUDIT, USERS
 
 FIRST = "0" * 64
 PAGE = 5000
-UNREADABLE = "Could not decode"  # SQLite's word for bytes that are no text
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ SERVE_LOCK = 0x56494753  # one service
 CONNECT_SECONDS = 5
 FOR_A_CONNECTION, FOR_A_LOCK = 1 / 3, 2 / 3  # of the seconds that SQLite would wait: who needs both waits no longer than that
 NOT_NOW = ("25006", "25P03", "25P04")
+DAMAGE = ("42P01", "58P01", "XX001", "XX002")  # no such table, its file is gone, data or an index that cannot be read
 HOLDER = """SELECT coalesce(min(a.application_name), 'a service that has just ended') FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND l.objid = %s AND l.objsubid = 1 AND a.datname = current_database()"""
 
@@ -88,6 +89,11 @@ def be_patient(connection: Connection) -> None:
 def is_not_now(problem: DBAPIError) -> bool:
     """Whether it only reads (after a failover), or has ended a transaction that took long; to the driver these are no OperationalError."""
     return getattr(problem.orig, "sqlstate", "") in NOT_NOW
+
+
+def is_damage(problem: DBAPIError) -> bool:
+    """Whether something in it cannot be read, or a table is gone."""
+    return getattr(problem.orig, "sqlstate", "") in DAMAGE
 
 
 def lock_writes(connection: Connection) -> None:
