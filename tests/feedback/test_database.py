@@ -110,6 +110,25 @@ def test_a_database_out_of_reach_is_named_without_its_password(tmp_path: Path) -
     assert "hunter2" not in str(problem.value) and "127.0.0.1:1" in str(problem.value)
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_postgresql_that_does_not_keep_every_letter_is_refused(encoding: str, tmp_path: Path) -> None:
+    """The first was called a mistake in Vigil, the second failed when somebody wrote a name that it has no letters for."""
+    settings = write_settings(tmp_path, databases.fresh_postgres(encoding=encoding))
+    for ask in (Database, schema_behind):
+        with pytest.raises(WorkspaceError, match=f"its encoding is {encoding}, ") as refused:
+            ask(tmp_path, settings)
+        assert "Nothing was changed" in refused.value.what and "createdb -E UTF8 -T template0" in refused.value.next_step
+
+
+def test_what_is_written_to_a_postgresql_comes_back_whatever_the_environment_of_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    database = Database(tmp_path, write_settings(tmp_path, databases.fresh_postgres()))
+    with database.write() as connection:
+        connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=1, created_at=now(), why="Юля €"))
+        assert connection.execute(select(MEDIA.c.why)).scalar_one() == "Юля €"
+    database.close()
+
+
 def test_a_database_that_an_upgrade_cannot_look_at_is_named(tmp_path: Path) -> None:
     """`vigil upgrade` called it a mistake in Vigil."""
     with pytest.raises(WorkspaceError, match="Cannot use the database") as problem:
