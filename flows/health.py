@@ -117,13 +117,15 @@ def _left_behind(patient: Patient) -> Iterator[Row]:
 
 def _service(patient: Patient) -> Iterator[Row]:
     """Whether the service's database and secret can be used: a cycle asks that database for corrections, too."""
-    from feedback.database import exists, schema_behind
+    from feedback.database import damaged, exists, file_of, schema_behind
     from feedback.secret import refuse_short
 
     root, settings = patient.root, patient.settings
     try:
         refuse_short(root)
-        there = exists(root, settings)
+        there, file = exists(root, settings), file_of(root, settings)
+        if there and file is not None and (wrong := registry.damage_of(file)):
+            raise damaged(wrong)
         behind = schema_behind(root, settings) if there else None
     except VigilError as problem:
         yield _refused("service", problem)

@@ -19,12 +19,12 @@ from feedback.forgetting import erasures_waiting
 from feedback.keep import MediaStore
 from feedback.postgresql import SERVE_LOCK, WRITE_LOCK
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
-from feedback.tables import MEDIA
+from feedback.tables import AUDIT, MEDIA
 from tests.feedback import databases
 from tests.feedback.databases import KINDS
 from tests.feedback.world import open_to_others, write_settings
 from vigil.mending import examine_and_fix
-from workspace.errors import DatabaseSilent, WorkspaceError
+from workspace.errors import DatabaseDamaged, DatabaseSilent, WorkspaceError
 from workspace.settings import load_settings
 
 
@@ -110,6 +110,25 @@ def test_a_database_out_of_reach_is_named_without_its_password(tmp_path: Path) -
     assert "hunter2" not in str(problem.value) and "127.0.0.1:1" in str(problem.value)
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_postgresql_that_does_not_keep_every_letter_is_refused(encoding: str, tmp_path: Path) -> None:
+    """The first was called a mistake in Vigil, the second failed when somebody wrote a name that it has no letters for."""
+    settings = write_settings(tmp_path, databases.fresh_postgres(encoding=encoding))
+    for ask in (Database, schema_behind):
+        with pytest.raises(WorkspaceError, match=f"its encoding is {encoding}, ") as refused:
+            ask(tmp_path, settings)
+        assert "Nothing was changed" in refused.value.what and "createdb -E UTF8 -T template0" in refused.value.next_step
+
+
+def test_what_is_written_to_a_postgresql_comes_back_whatever_the_environment_of_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    database = Database(tmp_path, write_settings(tmp_path, databases.fresh_postgres()))
+    with database.write() as connection:
+        connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=1, created_at=now(), why="Юля €"))
+        assert connection.execute(select(MEDIA.c.why)).scalar_one() == "Юля €"
+    database.close()
+
+
 def test_a_database_that_an_upgrade_cannot_look_at_is_named(tmp_path: Path) -> None:
     """`vigil upgrade` called it a mistake in Vigil."""
     with pytest.raises(WorkspaceError, match="Cannot use the database") as problem:
@@ -163,6 +182,31 @@ def test_a_database_that_does_not_answer_is_called_so_whoever_asks(kind: str, tm
     with pytest.raises(DatabaseSilent) as problem, database.write():
         pass
     assert str(problem.value).splitlines() == ["The database does not answer.", "  Why:  it is busy, or cannot be reached", "  Next: Try again in a moment."]
+    database.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_database_without_one_of_its_tables_is_damaged_and_not_busy(kind: str, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, databases.database_url(kind))
+    database = Database(tmp_path, settings)
+    with database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE audit")
+    for ask in (database.read, database.write):
+        with pytest.raises(DatabaseDamaged, match="audit") as problem, ask() as connection:
+            connection.execute(select(AUDIT)).all()
+        assert "backup" in problem.value.next_step and "Nothing was changed" in problem.value.what
+    with pytest.raises(DatabaseDamaged, match="the table audit is gone"):
+        schema_behind(tmp_path, settings)
+    database.close()
+
+
+def test_text_that_cannot_be_read_is_damage_and_not_a_busy_database(tmp_path: Path) -> None:
+    database = Database(tmp_path, write_settings(tmp_path))
+    with database.write() as connection:
+        connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=1, created_at=now()))
+        connection.exec_driver_sql("UPDATE media SET why = CAST(x'ff' AS TEXT)")
+    with pytest.raises(DatabaseDamaged, match="decode"), database.read() as connection:
+        connection.execute(select(MEDIA)).all()
     database.close()
 
 
