@@ -226,6 +226,17 @@ def one_of_many(name: str, stuck: list[str]) -> Iterator[None]:
         stuck.append(f"{name} ({in_one_line(problem)})")
 
 
+def lying_here(root: Path) -> set[str]:
+    """The files of which the workspace itself has the media, or what was made of them."""
+    return {path.name for folder in (FOLDER, DERIVED) if (root / folder).is_dir() for path in (root / folder).iterdir() if _SHA256.fullmatch(path.name)}
+
+
+def remove_here(root: Path, sha256: str) -> None:
+    """Remove what the workspace itself has of a file. Again is harmless."""
+    (root / FOLDER / _checked(sha256)).unlink(missing_ok=True)
+    shutil.rmtree(root / DERIVED / sha256, ignore_errors=True)
+
+
 def _missing(sha256: str, why: str) -> MediaMissing:
     return MediaMissing(f"The media {sha256[:12]} cannot be had.", why=why, next_step="Put the file back, named by its hash.")
 

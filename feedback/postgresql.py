@@ -119,6 +119,17 @@ def lock_writes(connection: Connection) -> None:
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
 
+def identity(connection: Connection) -> str:
+    """Which database of which server this is, however it is addressed; '' where this user may not ask.
+
+    A copy of the server's files has the same (a replica that takes over, a restored snapshot); what a dump was restored into has not, nor an upgraded server.
+    """
+    if not connection.exec_driver_sql("SELECT has_function_privilege('pg_control_system()', 'execute')").scalar_one():
+        return ""
+    asked = "SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) FROM pg_control_system()"
+    return str(connection.exec_driver_sql(asked).scalar_one())
+
+
 @contextmanager
 def serving_alone(engine: Engine, url: str) -> Iterator[None]:
     """Be the one service of this database, at `url`, whichever machine asks. Raises WorkspaceError.
