@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -152,6 +153,8 @@ def open_dvc(root: Path) -> Any:
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.WARNING)  # it advises git commands that the cycle runs itself
+        # It makes its questions to a remote all at once, and asks no further ones after one that failed.
+        warnings.filterwarnings("ignore", r"coroutine 'S3FileSystem\._exists' was never awaited", RuntimeWarning)
         _write_lock_quickly()
         _give_up_without_room()
         with Repo(str(root)) as repo:
