@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import one_prefect_server, recipe_hash, vigil  # noqa: E402
-from benchmarks.results import rows_of_code  # noqa: E402
+from benchmarks.results import newest_rows, rows_of_code  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
 RESULTS = HERE / "learning.jsonl"
@@ -147,7 +147,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which ways to live through week 2")
     parser.add_argument("--work", type=Path, default=Path("learning-work"))
+    parser.add_argument("--show", action="store_true", help="train nothing: the table of the newest rows that are kept, whatever code made them")
     arguments = parser.parse_args()
+    if arguments.show:
+        return show(newest_rows(RESULTS))
     work = arguments.work.resolve()
     code = code_of_rows()
     rows = rows_of_code(RESULTS, code)
