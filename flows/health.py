@@ -19,6 +19,7 @@ from workspace.repository import is_versioned
 from workspace.revisions import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem
 from workspace.settings import Settings
 from workspace.state import Champion, CycleState, champion, cycles, open_cycle
+from workspace.unsent import unsent
 
 if TYPE_CHECKING:
     from feedback.restored import Restored
@@ -119,6 +120,12 @@ def _left_behind(patient: Patient) -> Iterator[Row]:
     yield _row("left behind", not left, "; ".join(left) or "nothing", "run `vigil doctor --fix`, or simply `vigil retrain`: both close it")
 
 
+def _remote(patient: Patient) -> Iterator[Row]:
+    """What the last push left; the remote itself is not asked."""
+    if late := unsent(patient.root):
+        yield _row("remote", False, str(late), "run `vigil doctor --push`; a `vigil retrain` tries again too")
+
+
 def _service(patient: Patient) -> Iterator[Row]:
     """Whether the service's database and secret can be used: a cycle asks that database for corrections, too."""
     from feedback.database import damaged, exists, file_of, schema_behind
@@ -215,6 +222,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Row]], ...] = (
     _cycle,
     _schedule,
     _left_behind,
+    _remote,
     _service,
     _erasures,
     _restored,

@@ -11,6 +11,7 @@ from workspace.lease import cycle_runs
 from workspace.objects import refuse_damaged
 from workspace.settings import Settings
 from workspace.state import BATCH_STATES, batch_states, champion, cycles, model_states, open_cycle
+from workspace.unsent import Unsent, unsent
 
 WAITS = {  # for what a batch of that state is there
     "held": "in no cycle until a person says so (vigil batches accept, or drop)",
@@ -117,6 +118,7 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
             for one in cycles(events)
         ],
         "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in BATCH_STATES},
+        "unsent": asdict(late) if (late := unsent(root)) else None,
         "erasures_waiting": erasures_waiting(root, settings),
         "restored": asdict(look(root, settings)),
         "next": plan.as_dict(),
@@ -139,6 +141,8 @@ def render_status(page: dict[str, Any]) -> str:
         lines.append(f"erasures  {waits}")
     if back := what_came_back(Restored(**page["restored"])):
         lines.append(f"restored  {back}")
+    if late := page["unsent"]:
+        lines.append(f"remote    {printable(str(Unsent(**late)))}; `vigil doctor --push` or the next `vigil retrain` tries again")
     plan = page["next"]
     if page["run_by"]:
         lines.append(f"running   {page['open_cycle'] or 'a cycle that is not opened yet'}, by {page['run_by']}")
