@@ -19,10 +19,11 @@ from workspace.state import batch_states, held_batches
 def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     """What a cycle would do, without Prefect, DVC or torch: quick enough to ask every minute."""
     from feedback.handover import waiting
+    from feedback.restored import to_hand_over_again
     from pipelines.ingest import pending, unjournalled
 
     problems: dict[str, str] = {}
-    files, cases = pending(root, settings, settings.ingest.sources, problems), waiting(root, settings)
+    files, cases = pending(root, settings, settings.ingest.sources, problems), waiting(root, settings) + to_hand_over_again(root, settings)
     events, now = Journal(root).events(), datetime.now(UTC)
     plan = make_plan(events, settings, pending_files=files, pending_cases=cases, left=unjournalled(root), force=force)
     unread = tuple(f"{source}: {why}" for source, why in problems.items())

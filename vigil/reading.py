@@ -1,5 +1,6 @@
 """What the reading commands show: status, batches, models, reports. All of it from the journal and the reports."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def model_rows(root: Path) -> list[dict[str, Any]]:
 def status_of(root: Path, settings: Settings) -> dict[str, Any]:
     """The last cycles, the champion, open work, and what `vigil retrain` would do now."""
     from feedback.forgetting import erasures_waiting
+    from feedback.restored import look
     from vigil.cycles import would_run
 
     events = Journal(root).events()
@@ -116,13 +118,15 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
         ],
         "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in BATCH_STATES},
         "erasures_waiting": erasures_waiting(root, settings),
+        "restored": asdict(look(root, settings)),
         "next": plan.as_dict(),
     }
 
 
 def render_status(page: dict[str, Any]) -> str:
     """The status as text."""
-    from flows.health import what_waits
+    from feedback.restored import Restored
+    from flows.health import what_came_back, what_waits
     from flows.policy import TRAINING
 
     leading = page["champion"]
@@ -133,6 +137,8 @@ def render_status(page: dict[str, Any]) -> str:
     lines.append(f"batches   {counts or 'none'}")
     if waits := what_waits(page["erasures_waiting"], page["open_cycle"] or ""):
         lines.append(f"erasures  {waits}")
+    if back := what_came_back(Restored(**page["restored"])):
+        lines.append(f"restored  {back}")
     plan = page["next"]
     if page["run_by"]:
         lines.append(f"running   {page['open_cycle'] or 'a cycle that is not opened yet'}, by {page['run_by']}")
