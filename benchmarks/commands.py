@@ -53,6 +53,7 @@ STANDS_FOR = {
     ("faces", 11): (10, "two people who take turns in one place across cuts are two the sooner: no labelled video here has such"),
     ("faces", 12): (11, "people across cuts are told apart by their edges too: no labelled video here has two in one place"),
     ("faces", 13): (12, "photos of rarer kinds stand upright, rarer videos are read in order and to their end: there is none of them here"),
+    ("faces", 14): (13, "frames more than 0.3 s apart are followed as windows are: no clip here has any"),
     ("validate", 3): (2, "an empty file beside the media is no medium: there is none here"),
     ("validate", 4): (3, "a damaged file by a rarer name of a medium counts: there is none here"),
     ("forge", 9): (8, "refuses a plugin's copies of what it was given: no script here has a plugin"),
