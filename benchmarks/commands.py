@@ -56,6 +56,7 @@ STANDS_FOR = {
     ("faces", 14): (13, "frames more than 0.3 s apart are followed as windows are: no clip here has any"),
     ("validate", 3): (2, "an empty file beside the media is no medium: there is none here"),
     ("validate", 4): (3, "a damaged file by a rarer name of a medium counts: there is none here"),
+    ("validate", 5): (4, "other words, and what faces said of the files that fail"),
     ("forge", 9): (8, "refuses a plugin's copies of what it was given: no script here has a plugin"),
     ("forge", 10): (9, "an exported generator's face may talk in place of a video: no script here has one"),
     ("forge", 11): (10, "a fake's looks are measured on itself, and drawn people are lit, cut and coded otherwise: no figure here comes from either"),
