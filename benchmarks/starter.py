@@ -195,7 +195,7 @@ def describe(
     parts |= {f"generator {name}": part for name, part in report["by_generator"].items()}
     parts |= {f"with the people of validation: {kind}s": part for kind, part in reports["all"]["by_kind"].items()}
     faces, ours = card["faces"], own["overall"]["challenger"]
-    poor = next((row for row in own["probes"]["rows"] if row["name"].startswith("poor copies")), {})
+    copies = {kind: next((row for row in own["probes"]["rows"] if row["name"].startswith(f"{kind} copies")), {}) for kind in ("poor", "grey")}
     return f"""# The starter model
 
 So that `vigil score clip.mp4` answers on a fresh checkout, offline. It is one cycle of the loop and no more: train your own on
@@ -236,7 +236,8 @@ In the last column the starter that this one took the place of, on the very same
 
 On the whole holdout of its cycle ({ours["auc"]["n"]} videos and photos: forgeries of the kinds it knows, and the generated clips): AUC {_shown(ours["auc"])},
 recall {_shown(ours["recall"])}, false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}.
-Poor copies of its reals against the reals: AUC {_shown(poor)}, where 0.5 means that it does not follow picture quality. {_outside(report["overall"]["auc"])}
+Poor copies of its reals against the reals: AUC {_shown(copies["poor"])}, where 0.5 means that it does not follow picture quality;
+grey copies: {_shown(copies["grey"])}, above 0.5 where a black and white picture is called fake. {_outside(report["overall"]["auc"])}
 
 ## Limits
 

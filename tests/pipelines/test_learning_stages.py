@@ -269,7 +269,8 @@ def test_probes_see_what_the_model_goes_by(story: Any) -> None:
     found = {row["name"]: row["value"] for row in story[4]["evaluate"]["probes"]["rows"]}
     plain = found["clips as they are"]
     assert found["frames in another order"] == pytest.approx(plain, abs=0.15) and found["the face blacked out"] > 0.5
-    assert 0.3 < found["labels shuffled"] < 0.7 and 0 <= found["poor copies of the reals against the reals"] <= 1
+    assert 0.3 < found["labels shuffled"] < 0.7
+    assert all(0 <= found[f"{copies} copies of the reals against the reals"] <= 1 for copies in ("poor", "grey"))
     assert 0.1 < found["numbers beside the pixels, no picture"] < 0.9
     assert "Probes" in (write_report(story[0], story[2])).read_text()
 

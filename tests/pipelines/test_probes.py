@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipelines.nuisance import FOLDS, numbers_alone
-from pipelines.probes import poor_picture
+from pipelines.probes import grey_picture, poor_picture
 from pipelines.report import render
 from tests.pipelines.test_report import CYCLE, page_of
 
@@ -55,6 +55,14 @@ def test_a_poor_picture_is_the_same_picture_with_less_in_it() -> None:
     clip = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     poor = poor_picture(clip, np.random.default_rng(0))
     assert poor.shape == clip.shape and poor.dtype == np.uint8 and poor.std() < 0.8 * clip.std()
+
+
+def test_a_grey_picture_keeps_its_brightness_and_loses_its_colours() -> None:
+    clip = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    grey = grey_picture(clip)
+    assert grey.shape == clip.shape and grey.dtype == np.uint8
+    assert (grey == grey[..., :1]).all() and np.abs(grey[..., 0] - clip @ np.array([0.299, 0.587, 0.114])).max() <= 1
+    assert (grey_picture(grey) == grey).all()
 
 
 def test_the_page_says_which_probe_asked_something_else(tmp_path: Path) -> None:
