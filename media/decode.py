@@ -23,6 +23,7 @@ import numpy as np
 from av.format import Flags
 from av.sidedata.sidedata import Type as SideData
 
+from media import hdr
 from media.limits import MAX_PIXELS
 from media.photos import REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image, turned
 
@@ -338,8 +339,10 @@ def _upright(frame: Any, stream: Any, turns: dict[int, tuple[bool, int]]) -> np.
         turns[frame.rotation] = _turns(frame)
     width, height = _square_size(frame, stream)
     square = (width, height) == (frame.width, frame.height)  # asked for a size, even its own, PyAV keeps twice the memory
-    picture = frame.to_ndarray(format="rgb24") if square else frame.to_ndarray(format="rgb24", width=width, height=height)
-    return turned(picture, *turns[frame.rotation])
+    is_hdr = frame.color_trc in hdr.TRANSFERS
+    kind = "rgb48le" if is_hdr else "rgb24"
+    picture = frame.to_ndarray(format=kind) if square else frame.to_ndarray(format=kind, width=width, height=height)
+    return turned(hdr.as_shown(picture, frame.color_trc) if is_hdr else picture, *turns[frame.rotation])
 
 
 def _square_size(frame: Any, stream: Any) -> tuple[int, int]:
