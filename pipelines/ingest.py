@@ -190,11 +190,13 @@ def _measure_all(
         if before:
             _note_use(uses, before.sample_id, found)
 
-    def is_known(sample_id: str, found: Found) -> bool:
+    def is_known(sample_id: str, found: Found, first_look: bool = False) -> bool:
         now = _said_now(sample_id, found, source, listing.names_people, uses[sample_id], by_people)
         if not known.holds(sample_id, found, now, by_people):
             return False
         counts.known += 1
+        if first_look:  # once, as where all copies come together
+            counts.conflicts += known.copy_conflicts(sample_id, found, now)
         if sample_id in known.disputed:  # what its copies say together shows once all are measured
             disputed.setdefault(sample_id, []).append((found, now))
         else:
@@ -225,7 +227,7 @@ def _measure_all(
         _note_use(uses, item.measured.sample_id, item.found)
     fresh = []
     for item in sorted(done, key=lambda item: item.found.name):
-        if is_known(item.measured.sample_id, item.found):
+        if is_known(item.measured.sample_id, item.found, first_look=True):
             seen.put(place.source, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
         else:
             fresh.append(item)

@@ -70,6 +70,13 @@ class Said:
         pairs = [(now, then) for name, now, then in zip(WORDS, self.words, recorded.words, strict=True) if name in PEOPLE]
         return any(now and not now.startswith(BY_FILE) and composed(now) != composed(then or "") for now, then in pairs)
 
+    def of_copy(self, recorded: "Said") -> list[tuple[str, str, str]]:
+        """Of another file of the same source with the same content: which word it has, of the person, the donor or the generator, and which was recorded."""
+        if self.source != recorded.source or not self.path or recorded.path in ("", self.path):
+            return []
+        named = [(name, now, then or "") for name, now, then in zip(WORDS, self.words, recorded.words, strict=True) if name != "use" and now]
+        return [(name, now, then) for name, now, then in named if not now.startswith(BY_FILE) and composed(now) != composed(then)]
+
     def unlike(self, recorded: "Said") -> list[str]:
         """Which words the same file of the same source has now and had not then."""
         if (self.source, self.path) != (recorded.source, recorded.path):
@@ -165,6 +172,19 @@ class Known:
             counts.renamed[batch] = counts.renamed.get(batch, 0) + 1
         if found.use and found.use != use and "use" not in reworded:
             counts.conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")
+
+    def copy_conflicts(self, sample_id: str, found: Found, now: Said) -> list[str]:
+        """What a file that nobody has looked at says of known content otherwise than an equal one of its source did; what was recorded stands.
+
+        Another label is a conflict of its own, and who made it belongs to that.
+        """
+        if sample_id not in self.labels or found.label not in ("", self.labels[sample_id][1]):
+            return []
+        before = self.said[sample_id]
+        first = f"{before.path}, the same content"
+        return [
+            f"{now.path} has {name} {word} here; {first}, {then or 'none'} in batch {before.batch}, which stands" for name, word, then in now.of_copy(before)
+        ]
 
     def spelled_alike(self, rows: Iterable[Mapping[str, Any]], batch: str) -> list[str]:
         """A conflict for each new name of a person in these rows of `batch` that may be another spelling of a known one, or of an earlier new one."""

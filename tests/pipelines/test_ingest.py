@@ -335,6 +335,24 @@ def test_copies_in_one_table_say_together_what_is_known_and_are_heard_where_they
     assert (again.known, again.conflicts, again.sources["press"].reworded) == (5, [], {})
 
 
+def test_a_copy_that_comes_later_and_names_somebody_else_is_heard_once(root: Path, settings: Settings, media: Path) -> None:
+    """Beside the first it was a conflict, a week later nothing: the other name of the person was lost in silence."""
+    table = media / "labels.csv"
+    first = "path,label,identity,generator\nreal/r0.jpg,real,ann,\nreal/r1.jpg,real,,\nfake/gan/f0.jpg,fake,cy,gan\n"
+    table.write_text(first)
+    ingest(root, settings, [source(media)], batch="w1")
+    for copy, of in (("a.jpg", "real/r0.jpg"), ("b.jpg", "real/r1.jpg"), ("c.jpg", "fake/gan/f0.jpg"), ("d.jpg", "real/r0.jpg")):
+        shutil.copy(media / of, media / copy)
+    table.write_text(f"{first}a.jpg,real,bob,\nb.jpg,real,dee,\nc.jpg,fake,cy,swap 50%\nd.jpg,real,ann,\n")
+    later = ingest(root, settings, [source(media)])
+    assert (later.added, later.known, later.conflicts) == (0, 7, [
+        "a.jpg has identity bob here; real/r0.jpg, the same content, ann in batch w1, which stands",
+        "b.jpg has identity dee here; real/r1.jpg, the same content, none in batch w1, which stands",
+        "c.jpg has generator swap 50% here; fake/gan/f0.jpg, the same content, gan in batch w1, which stands",
+    ])  # fmt: skip
+    assert ingest(root, settings, [source(media)]).conflicts == []
+
+
 def test_labels_for_many_known_files_read_the_manifest_of_their_batch_once(
     root: Path, settings: Settings, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
