@@ -273,7 +273,7 @@ def _rows(
         for name in (*PEOPLE, "generator"):
             if row[name] and first[name] and row[name] != first[name]:
                 counts.conflicts.append(f"{row['path']} has {name} {row[name]} here; {first['path']}, the same content, {first[name]}, which stands")
-        first |= {name: first[name] or row[name] for name in (*DESCRIBED, *OF_FAKES)}
+        first |= {name: first[name] or row[name] for name in (*DESCRIBED, *(() if first["label"] == "real" else OF_FAKES))}
         first["use"] = min(first["use"], row["use"], key=STRICTEST.index)
         if row["label"] not in ("", first["label"]) and not first["quarantine"]:
             first["quarantine"] = f"{TWO_LABELS} ({first['label']}: {first['path']}, {row['label']}: {row['path']})"
