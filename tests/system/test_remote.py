@@ -335,6 +335,16 @@ def test_a_damaged_object_whose_replacing_was_cut_short_is_sent_with_the_next_cy
         assert unsent(root) is None and store.read(md5_of(lost)) == lost.read_bytes()
 
 
+@pytest.mark.parametrize("content", ["", "[1]", '{"since": "now"}'])
+def test_a_mark_that_cannot_be_read_is_one_until_a_push_has_ended_well(content: str, tmp_path: Path, template: Path) -> None:
+    """Status, doctor and each push ended as a mistake in Vigil."""
+    root = tmp_path / "w"
+    made(root, template, {"url": str(tmp_path / "store")})
+    (root / ".vigil" / "unsent.json").write_text(content)
+    assert "unsent.json cannot be read" in vigil("status", "-w", root).stdout
+    assert doctor(root, "--push")[0] == 0 and unsent(root) is None
+
+
 def test_a_workspace_may_lie_below_a_folder_of_any_name(tmp_path: Path) -> None:
     """`vigil init` ended in a mistake of its own, and `vigil doctor --push` of a copy emptied DVC's configuration."""
     root = tmp_path / "josé ü 1" / "w"
