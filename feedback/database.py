@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from feedback import postgresql, sqlite
 from feedback.belonging import NOTE, bind, refuse_forgotten, refuse_other
 from feedback.tables import METADATA
-from workspace.errors import DatabaseDamaged, DatabaseSilent, WorkspaceError, without_passwords
+from workspace.errors import DatabaseDamaged, DatabaseSilent, VigilError, WorkspaceError, without_passwords
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Database:
     """A pool of connections to one service's database. Safe to use from several threads; make one in each process."""
 
     def __init__(self, root: Path, settings: Settings, take_over: bool = False) -> None:
-        """Open, create or migrate. Raises WorkspaceError where the database cannot be reached, is newer than this Vigil, or not this workspace's.
+        """Open, create or migrate. Raises WorkspaceError where the database cannot be reached, is newer than this Vigil, or not this workspace's;
+        DatabaseDamaged where it cannot be read.
 
         `take_over`: it is from now on, on a person's word.
         """
@@ -186,7 +187,7 @@ def _named_url(root: Path, settings: Settings) -> str:
 def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
     """(what the database has or NO_TABLES, what this Vigil wants) where opening it would migrate it; None where there is none, or nothing to do. Reads only.
 
-    Raises WorkspaceError where the database cannot be reached or is newer than this Vigil, DatabaseDamaged where a table is gone.
+    Raises WorkspaceError where the database cannot be reached or is newer than this Vigil, DatabaseDamaged where it cannot be read or a table is gone.
     """
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -268,10 +269,13 @@ def moment_of(text: str, end: bool = False) -> str:
         raise ValueError(f"{text} is no moment of any clock") from problem
 
 
-def _unusable(shown_url: str, problem: SQLAlchemyError) -> WorkspaceError:
+def _unusable(shown_url: str, problem: SQLAlchemyError) -> VigilError:
+    why = _said(problem)
+    if _is_damage(problem):
+        return damaged(f"{shown_url}: {why}")
     return WorkspaceError(
         f"Cannot use the database {shown_url}. Nothing was changed.",
-        why=str(getattr(problem, "orig", None) or problem).splitlines()[0],
+        why=why,
         next_step=f"Check that it runs and that {URL_VARIABLE} or feedback.database_url names it.",
     )
 
@@ -281,14 +285,22 @@ def damaged(why: str) -> DatabaseDamaged:
     return DatabaseDamaged("The service's database is damaged. Nothing was changed.", why=why, next_step=RESTORE)
 
 
+def _said(problem: SQLAlchemyError) -> str:
+    return str(getattr(problem, "orig", None) or problem).splitlines()[0]
+
+
+def _is_damage(problem: SQLAlchemyError) -> bool:
+    return isinstance(problem, DBAPIError) and (sqlite.is_damage(problem) or postgresql.is_damage(problem))
+
+
 @contextmanager
 def _answered() -> Iterator[None]:
     """Turn what says nothing about the question into DatabaseSilent, where the database does not answer it now, or DatabaseDamaged."""
     try:
         yield
     except (DBAPIError, NoConnectionFree) as problem:
-        if isinstance(problem, DBAPIError) and (sqlite.is_damage(problem) or postgresql.is_damage(problem)):
-            raise damaged(str(problem.orig).splitlines()[0]) from problem
+        if _is_damage(problem):
+            raise damaged(_said(problem)) from problem
         if isinstance(problem, OperationalError | NoConnectionFree) or problem.connection_invalidated or postgresql.is_not_now(problem):
             raise _silent(problem) from problem
         raise

@@ -8,6 +8,7 @@ A batch that is dropped, held, or not on this machine is in the journal, and one
 found. Safe to repeat: what is handed over is known by its content, and what was done is found no more. Each step is in the trail.
 """
 
+import logging
 import re
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,14 +20,16 @@ from sqlalchemy import Connection, select, update
 from feedback import audit
 from feedback.database import Database, exists
 from feedback.handover import WHO as HANDOVER
-from feedback.keep import MediaStore, lying_here, remove_here
+from feedback.keep import MediaStore, lying_here, one_of_many, remove_here
 from feedback.retention import WHO as RETENTION
 from feedback.tables import CASES, ERASURES, MEDIA, OUTBOX
+from workspace.errors import first_few
 from workspace.forgetting import back_in_batches
 from workspace.journal import Journal
 from workspace.settings import Settings
 from workspace.state import batch_states
 
+LOG = logging.getLogger("vigil.keep")
 EXPORT = re.compile(r"feedback-[0-9a-f]{16}")  # what the first service noted in place of a batch: the folder that it had handed over
 MANY = 1000  # values of one question: SQLite takes some thousands
 WHY = "this workspace was restored from a backup"
@@ -73,7 +76,11 @@ def hand_over_again(root: Path, settings: Settings) -> int:
 
 
 def erase_again(root: Path, database: Database) -> int:
-    """Ask again for what was erased and is in a batch once more, and delete media that were deleted; returns how many of these. The caller holds the lease."""
+    """Ask again for what was erased and is in a batch once more, and delete media that were deleted; returns how many of these. The caller holds the lease.
+
+    A file that cannot be deleted is logged, and keeps nothing else.
+    """
+    stuck: list[str] = []
     with database.read() as connection:
         back, here = _back_in_batches(connection, root), _deleted_here(connection, root)
     if not (back or here):
@@ -85,9 +92,12 @@ def erase_again(root: Path, database: Database) -> int:
                 audit.append(connection, RETENTION, "erasure.again", f"media:{sha256}", {"why": WHY})
         here &= _deleted_here(connection, root)  # whoever has sent one meanwhile keeps it
         for sha256 in sorted(here):
-            remove_here(root, sha256)
-            audit.append(connection, RETENTION, "media.deleted", f"media:{sha256}", {"why": WHY})
-    return len(here)
+            with one_of_many(sha256, stuck):
+                remove_here(root, sha256)
+                audit.append(connection, RETENTION, "media.deleted", f"media:{sha256}", {"why": WHY})
+    if stuck:
+        LOG.warning("%d media that are to go again could not be deleted; the next time tries them again: %s", len(stuck), first_few(stuck))
+    return len(here) - len(stuck)
 
 
 def _in_no_batch(connection: Connection, root: Path, settings: Settings) -> tuple[list[dict[str, Any]], int]:

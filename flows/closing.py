@@ -12,10 +12,14 @@ from workspace.unsent import unsent
 
 def send(root: Path) -> None:
     """Send the DVC remote what it lacks, or say why it cannot be: a cycle ends without it, and a mark stays (workspace/unsent.py)."""
+    from workspace.remote import send_missing
     from workspace.repository import push
 
+    late = unsent(root)
     try:
         push(root)
+        if late:
+            send_missing(root)  # what a push passes over: a replacing of damaged objects may have been cut short
     except VigilError as problem:
         say(str(problem))
 

@@ -19,8 +19,14 @@ class Unsent:
 
 
 def unsent(root: Path) -> Unsent | None:
-    """The mark; None where the last push ended well, or none was tried."""
-    return Unsent(**read_json(_path(root))) if _path(root).exists() else None
+    """The mark; None where the last push ended well, or none was tried. One that cannot be read is a mark, too."""
+    try:
+        found = read_json(_path(root))
+        return Unsent(str(found["since"]), str(found["why"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return Unsent("a time that is not known", f"{_path(root)} cannot be read")
 
 
 def mark_unsent(root: Path, why: str) -> None:

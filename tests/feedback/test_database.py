@@ -138,8 +138,10 @@ def test_a_database_that_an_upgrade_cannot_look_at_is_named(tmp_path: Path) -> N
         schema_behind(tmp_path, write_settings(tmp_path, "postgresql://vigil:hunter2hunter2@127.0.0.1:1/none"))
     assert "hunter2" not in str(problem.value)
     (tmp_path / "feedback.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(WorkspaceError, match="file is not a database"):
-        schema_behind(tmp_path, write_settings(tmp_path))
+    for ask in (schema_behind, Database):  # "Check that it runs", said those of them who opened it
+        with pytest.raises(DatabaseDamaged, match="file is not a database") as damage:
+            ask(tmp_path, write_settings(tmp_path))
+        assert "backup" in damage.value.next_step and "feedback.db" in damage.value.why
 
 
 def _be_silent_in_every_way(database: Database) -> None:

@@ -120,6 +120,23 @@ def test_who_was_erased_since_the_backup_is_not_trained_on_again(world: World) -
     assert render_erased(erase(world.root, world.settings, [], "ana", "again")) == "Nothing is to be erased." and len(told(world, "erasure.again")) == entries
 
 
+def test_media_that_cannot_be_deleted_again_keep_no_erasure_from_being_done(world: World) -> None:
+    """One file under a legal hold ended every retraining and `vigil erase` in an OSError, with nobody erased."""
+    held, gone = picture(1), picture(2)
+    for content in (held, gone):
+        world.decide(world.upload(content)[1], "real")
+    take_in.fn(world.root, world.settings, [])
+    back_up(world)
+    erase(world.root, world.settings, [sha256_bytes(content) for content in (held, gone)], "ana", "consent withdrawn")
+    restore(world)
+    path = world.root / ".vigil" / "media" / sha256_bytes(held)
+    path.unlink()
+    (path / "held").mkdir(parents=True)  # cannot be unlinked, whoever runs the tests
+    found = erase(world.root, world.settings, [], "ana", "restored")
+    assert (len(found["training"]), found["deleted_again"]) == (2, 1) and look(world.root, world.settings) == Restored(media=1)
+    assert [path.name for path in path.parent.iterdir()] == [path.name] and len(told(world, "media.deleted")) == 1
+
+
 def test_an_erasure_that_is_asked_for_again_stays_so_until_it_is_done(world: World) -> None:
     content = picture(1)
     world.decide(world.upload(content)[1], "real")

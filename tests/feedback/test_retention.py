@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -144,13 +145,13 @@ def _held_on_disk(world: World, sha256: str) -> Iterator[None]:
     path.rmdir()
 
 
-def _held_in_bucket(world: World, sha256: str) -> Iterator[None]:
-    """A store whose policy denies the deletion of one object, and of that alone."""
-    denied = [sha256]
+@contextmanager
+def _bucket(world: World, delete: Callable[[str], int]) -> Iterator[None]:
+    """A store that answers to the deletion of an object as `delete` says of its path."""
 
     class Store(BaseHTTPRequestHandler):
         def do_DELETE(self) -> None:
-            self.send_response(403 if denied and self.path.endswith(denied[0]) else 204)
+            self.send_response(delete(self.path))
             self.end_headers()
 
         def do_GET(self) -> None:
@@ -167,10 +168,17 @@ def _held_in_bucket(world: World, sha256: str) -> Iterator[None]:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
         yield
-        denied.clear()
-        yield
     server.shutdown()
     server.server_close()
+
+
+def _held_in_bucket(world: World, sha256: str) -> Iterator[None]:
+    """A store whose policy denies the deletion of one object, and of that alone."""
+    denied = [sha256]
+    with _bucket(world, lambda path: 403 if denied and path.endswith(denied[0]) else 204):
+        yield
+        denied.clear()
+        yield
 
 
 @pytest.mark.parametrize("hold", [_held_on_disk, _held_in_bucket])
@@ -188,6 +196,17 @@ def test_a_file_that_cannot_be_deleted_keeps_no_other(world: World, hold: Callab
     next(released, None)
     assert retention(world).sweep(later(31))["deleted"] == 1 and media_state(world, JPEG + b"held") == "deleted"
     next(released, None)
+
+
+def test_what_a_bucket_has_no_more_is_deleted_whatever_the_store_says_of_it(world: World) -> None:
+    """S3 says nothing of it. Others answer 404, and each sweep ended there, an erasure too."""
+    for content in (b"one", b"two"):
+        world.upload(JPEG + content, verdict="real", reason="")
+    sent = world.upload(JPEG + b"three", reason="")[0]
+    with _bucket(world, lambda _: 404):
+        assert Erasing(world.database, world.media).erase(world.sender, sent)["state"] == "erased"
+        assert retention(world).sweep(later(31))["deleted"] == 2
+    assert {media_state(world, JPEG + content) for content in (b"one", b"two", b"three")} == {"deleted"}
 
 
 def test_a_store_that_is_silent_keeps_no_fake_from_being_hidden(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

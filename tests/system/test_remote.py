@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from flows.closing import send_again
 from tests.feedback.buckets import CREDENTIALS, s3_server
 from tests.system.world import change_settings, copy_workspace, git, vigil, vigil_json
 from tests.workspace.worlds import make_model
@@ -23,6 +24,7 @@ from workspace.journal import Journal
 from workspace.manifest import read_manifest
 from workspace.objects import cache_of, objects_in
 from workspace.repository import commit, dvc_add, open_dvc, push
+from workspace.unsent import mark_unsent, unsent
 
 MODEL = "2026-W47.1"
 
@@ -318,6 +320,29 @@ def test_a_push_that_was_killed_stays_in_sight_too(tmp_path: Path, template: Pat
     assert "begun" in vigil_json("status", "-w", root)["unsent"]["why"] and doctor(root)[0] == 1
     change_settings(root, {"remote": {"url": "", "s3_endpoint_url": ""}})
     assert doctor(root, "--push")[0] == 0, "where there is no remote, nothing is to be sent"
+
+
+def test_a_damaged_object_whose_replacing_was_cut_short_is_sent_with_the_next_cycle(tmp_path: Path, template: Path) -> None:
+    """It had been removed, a push of DVC passed over it, and the mark went away: all was well, and the remote lacked it."""
+    root = tmp_path / "w"
+    with remote("s3", tmp_path) as (where, store):
+        batch = made(root, template, where)
+        doctor(root, "--push")
+        lost = root / "data" / "raw" / batch / "media-001.tar"
+        store.delete(md5_of(lost))
+        mark_unsent(root, "a push was begun and has not ended")
+        send_again(root)
+        assert unsent(root) is None and store.read(md5_of(lost)) == lost.read_bytes()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"since": "now"}'])
+def test_a_mark_that_cannot_be_read_is_one_until_a_push_has_ended_well(content: str, tmp_path: Path, template: Path) -> None:
+    """Status, doctor and each push ended as a mistake in Vigil."""
+    root = tmp_path / "w"
+    made(root, template, {"url": str(tmp_path / "store")})
+    (root / ".vigil" / "unsent.json").write_text(content)
+    assert "unsent.json cannot be read" in vigil("status", "-w", root).stdout
+    assert doctor(root, "--push")[0] == 0 and unsent(root) is None
 
 
 def test_a_workspace_may_lie_below_a_folder_of_any_name(tmp_path: Path) -> None:

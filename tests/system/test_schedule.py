@@ -54,7 +54,7 @@ def test_a_served_cycle_that_fails_says_so_where_the_schedule_is_read(tmp_path: 
         )
         process.send_signal(signal.SIGINT)
         said = "".join(process.communicate(timeout=60))
-    assert "Cannot use the database" in said and "file is not a database" in said and "Next: " in said, (name, said, asked.stdout, asked.stderr)
+    assert "database is damaged" in said and "file is not a database" in said and "Next: " in said, (name, said, asked.stdout, asked.stderr)
 
 
 def _wait_until_served(said: str) -> str:
