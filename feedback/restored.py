@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select, update
 from feedback import audit
 from feedback.database import Database, exists
 from feedback.handover import WHO as HANDOVER
-from feedback.keep import MediaStore, lying_here, one_of_many, remove_here
+from feedback.keep import MediaStore, StoreSilent, lying_here, one_of_many, remove_here
 from feedback.retention import WHO as RETENTION
 from feedback.tables import CASES, ERASURES, MEDIA, OUTBOX
 from workspace.errors import first_few
@@ -63,7 +63,7 @@ def to_hand_over_again(root: Path, settings: Settings) -> int:
 
 
 def hand_over_again(root: Path, settings: Settings) -> int:
-    """Have the labels wait that training got in a batch which this workspace knows nothing of; returns how many. Raises StoreSilent."""
+    """Have the labels wait that training got in a batch which this workspace knows nothing of; returns how many."""
     if not to_hand_over_again(root, settings):
         return 0
     with closing(Database(root, settings)) as database, database.write() as connection:
@@ -115,9 +115,20 @@ def _in_no_batch(connection: Connection, root: Path, settings: Settings) -> tupl
         .order_by(OUTBOX.c.case_id)
     )
     rows = [dict(row) for row in connection.execute(query).mappings()]
-    media = MediaStore(root, settings)
-    labels = [row for row in rows if row["media"] != "deleted" and media.has(row["sha256"])]
+    labels = _kept(MediaStore(root, settings), [row for row in rows if row["media"] != "deleted"])
     return labels, len(rows) - len(labels)
+
+
+def _kept(media: MediaStore, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those whose media are there, and all of whom a store that has fallen silent says nothing: a hand-over asks it again."""
+    kept = []
+    for place, row in enumerate(rows):
+        try:
+            if media.has(row["sha256"]):
+                kept.append(row)
+        except StoreSilent:
+            return [*kept, *rows[place:]]
+    return kept
 
 
 def _back_in_batches(connection: Connection, root: Path) -> set[str]:

@@ -1,6 +1,7 @@
 """A workspace that is restored from a backup beside a PostgreSQL that lived on: no label is lost by it, and nobody comes back."""
 
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from sqlalchemy import select
 
 from feedback import audit
 from feedback.erasing import Erasing
+from feedback.keep import StoreSilent
 from feedback.restored import Restored, erase_again, hand_over_again, look
 from feedback.tables import AUDIT, ERASURES, OUTBOX
 from flows.health import examine
 from flows.taking_in import erase_requested, take_in
+from tests.feedback.buckets import CREDENTIALS
 from tests.feedback.databases import filled_url
 from tests.feedback.world import World
 from vigil.erasing import erase, render_erased
@@ -91,6 +94,27 @@ def test_labels_handed_over_since_the_backup_come_in_again_once(world: World) ->
         assert hand_over_again(world.root, world.settings) == 0
     shutil.rmtree(world.root / "data" / "raw" / again)
     assert hand_over_again(world.root, world.settings) == 0
+
+
+def test_a_store_of_media_that_is_silent_keeps_nobody_from_being_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vigil status` ended in an error, though the hand-over asks the store again."""
+    for number in range(2):
+        world.decide(world.upload(picture(number))[1], "real")
+    back_up(world)
+    take_in.fn(world.root, world.settings, [])
+    restore(world)
+    for name, value in {**CREDENTIALS, "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and never listens
+        away = {"media_url": "s3://media/x", "s3_endpoint_url": f"http://127.0.0.1:{closed.getsockname()[1]}"}
+        settings = world.settings.model_copy(update={"feedback": world.settings.feedback.model_copy(update=away)})
+        assert look(world.root, settings) == Restored(labels=2)
+        with pytest.raises(StoreSilent):
+            take_in.fn(world.root, settings, [])
+    assert len(told(world, "case.handover_again")) == 2
+    take_in.fn(world.root, world.settings, [])
+    assert [len(samples) for samples in batches(world).values()] == [2]
 
 
 def test_who_was_erased_since_the_backup_is_not_trained_on_again(world: World) -> None:
