@@ -268,7 +268,7 @@ def f1_of(precision: float | None, recall: float | None) -> float | None:
     return 2 * precision * recall / (precision + recall) if precision and recall else 0.0
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
+def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
     """Wilson score interval of a proportion (two-sided). None without trials. 0 of 94 ends just below 4%."""
     if n == 0:
         return None

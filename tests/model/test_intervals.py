@@ -1,10 +1,11 @@
+from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from model.intervals import cluster_interval, paired_difference, summarise_with_intervals
-from model.metrics import auc
+from model.metrics import auc, wilson
 from workspace.errors import DataError
 
 
@@ -66,6 +67,22 @@ def test_a_figure_that_no_draw_moves_is_no_certainty_wherever_it_lies():
     assert certain["balanced_accuracy"].low == pytest.approx((certain["recall"].low + 1 - certain["fpr"].high) / 2)
     each_half = cluster_interval(lambda labels, scores: float((scores[labels] > 0.5).mean()), fake, np.where(fake, everyone % 4 == 1, 0.0), everyone // 4)
     assert (each_half.value, each_half.low) == (0.5, None)
+
+
+@pytest.mark.parametrize("videos", [1, 3])
+def test_more_errors_make_no_figure_surer(videos):
+    """One false alarm among 357 people had an upper end of 0.9%, none at all one of 1.1%, and precision where fakes are rare the same."""
+    fake, who = np.arange(400 * videos) >= 357 * videos, np.arange(400 * videos) // videos
+    known = []
+    for alarms in range(8):
+        p = np.where(fake | (np.arange(fake.size) < alarms), 0.9, 0.1)
+        p[-2] = 0.1  # draws move recall
+        known.append(summarise_with_intervals(fake, p, who, 0.5, resamples=200))
+    for name in ("fpr", "precision", "accuracy", "precision_at_prevalence_0.01"):
+        doubted = [found[name].high if name == "fpr" else 1 - found[name].low for found in known]
+        assert all(more >= fewer for fewer, more in pairwise(doubted)), name
+    if videos == 1:
+        assert known[1]["fpr"].low == 0 and known[1]["fpr"].high == pytest.approx(wilson(1, 357)[1])
 
 
 def test_a_model_compared_with_itself_differs_by_exactly_nothing():
