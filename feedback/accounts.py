@@ -19,7 +19,7 @@ from feedback.access import Actor, Role
 from feedback.database import ID, Database, new_id, now
 from feedback.secret import Secret
 from feedback.tables import API_KEYS, SESSIONS, USERS
-from workspace.errors import DatabaseSilent
+from workspace.errors import VigilError
 from workspace.settings import FeedbackSettings
 
 LOG = logging.getLogger("vigil.serve")
@@ -241,7 +241,7 @@ class Accounts:
             try:
                 with self.database.write() as connection:
                     connection.execute(update(API_KEYS).where(API_KEYS.c.id == key_id).values(last_used_at=now()))
-            except (SQLAlchemyError, DatabaseSilent) as problem:  # the next minute notes it too
+            except (SQLAlchemyError, VigilError) as problem:  # the next minute notes it too
                 LOG.warning("the use of key %s is not noted: %r", key_id, problem)
             finally:
                 self._being_noted.discard(key_id)

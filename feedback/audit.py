@@ -16,11 +16,11 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 
 from feedback.database import Database, now
-from feedback.tables import AUDIT
+from feedback.sqlite import UNREADABLE
+from feedback.tables import AUDIT, USERS
 
 FIRST = "0" * 64
 PAGE = 5000
-UNREADABLE = "Could not decode"  # SQLite's word for bytes that are no text
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,9 @@ def verify(database: Database, expect_last: str = "") -> Verified:
                     return Verified(count, previous, count + 1, "the entry or one before it was changed")
                 count, previous = count + 1, row["hash"]
                 met = met or previous == expect_last
+        missing = not count and connection.execute(select(USERS.c.id).where(USERS.c.password_hash != "").limit(1)).first() is not None
+    if missing:
+        return Verified(0, previous, 1, "entry 1 is missing, and there are accounts: to make one writes an entry")
     if not met:
         return Verified(count, previous, count + 1, "the hash noted earlier is not in the chain: its end was cut off or rewritten")
     return Verified(count, previous)

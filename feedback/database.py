@@ -22,7 +22,8 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from feedback import postgresql, sqlite
 from feedback.belonging import NOTE, bind, refuse_forgotten, refuse_other
-from workspace.errors import DatabaseSilent, WorkspaceError, without_passwords
+from feedback.tables import METADATA
+from workspace.errors import DatabaseDamaged, DatabaseSilent, WorkspaceError, without_passwords
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ LOG = logging.getLogger("vigil.database")
 DATABASE = Path("feedback.db")
 URL_VARIABLE = "VIGIL_DATABASE_URL"
 BUSY_SECONDS = 30
+RESTORE = "Stop the service, and restore the database from a backup: `vigil doctor` and `vigil audit verify` say whether that is whole."
+NO_TABLES = "none"  # the schema of a database in which nothing was ever made
 ID = r"[0-9a-f]{32}"  # what new_id makes
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -74,7 +77,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent look. Raises DatabaseSilent."""
+        """A consistent look. Raises DatabaseSilent, DatabaseDamaged."""
         with _answered(), self.engine.connect() as connection:
             yield connection
 
@@ -96,7 +99,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction that holds the write lock from its first statement; rolled back when the block raises. Raises DatabaseSilent."""
+        """One transaction that holds the write lock from its first statement; rolled back when the block raises. Raises what `read` does."""
         with _answered(), self._transaction() as connection:
             yield connection
 
@@ -181,9 +184,9 @@ def _named_url(root: Path, settings: Settings) -> str:
 
 
 def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
-    """(what the database has, what this Vigil wants) where opening it would migrate it; None where there is none, or nothing to do. Reads only.
+    """(what the database has or NO_TABLES, what this Vigil wants) where opening it would migrate it; None where there is none, or nothing to do. Reads only.
 
-    Raises WorkspaceError where the database cannot be reached or is newer than this Vigil.
+    Raises WorkspaceError where the database cannot be reached or is newer than this Vigil, DatabaseDamaged where a table is gone.
     """
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -201,12 +204,14 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
         with engine.connect() as connection:
             if not _is_embedded(url, root):
                 refuse_other(connection, root, _shown(url), root / DATABASE)
-            now = _revision(connection) or ("0001" if inspect(connection).has_table("detections") else "none")
+            now = _revision(connection) or ("0001" if inspect(connection).has_table("detections") else NO_TABLES)
+            if now == head and (gone := sorted(METADATA.tables.keys() - inspect(connection).get_table_names())):
+                raise damaged(f"the table {gone[0]} is gone")
     except SQLAlchemyError as problem:
         raise _unusable(_shown(url), problem) from problem
     finally:
         engine.dispose()
-    if now != "none":
+    if now != NO_TABLES:
         _refuse_newer(now, script, _shown(url))
     return None if now == head else (now, head)
 
@@ -271,12 +276,19 @@ def _unusable(shown_url: str, problem: SQLAlchemyError) -> WorkspaceError:
     )
 
 
+def damaged(why: str) -> DatabaseDamaged:
+    """What is said of a database that holds something which cannot be read, or lacks a table."""
+    return DatabaseDamaged("The service's database is damaged. Nothing was changed.", why=why, next_step=RESTORE)
+
+
 @contextmanager
 def _answered() -> Iterator[None]:
-    """Turn what says nothing about the question, but that the database does not answer it now, into DatabaseSilent."""
+    """Turn what says nothing about the question into DatabaseSilent, where the database does not answer it now, or DatabaseDamaged."""
     try:
         yield
     except (DBAPIError, NoConnectionFree) as problem:
+        if isinstance(problem, DBAPIError) and (sqlite.is_damage(problem) or postgresql.is_damage(problem)):
+            raise damaged(str(problem.orig).splitlines()[0]) from problem
         if isinstance(problem, OperationalError | NoConnectionFree) or problem.connection_invalidated or postgresql.is_not_now(problem):
             raise _silent(problem) from problem
         raise

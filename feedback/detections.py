@@ -18,11 +18,11 @@ from feedback import audit
 from feedback.access import Actor
 from feedback.cases import SAW
 from feedback.database import Database, moment_of, new_id, now
-from feedback.keep import UNSURE, MediaStore, StoreSilent
+from feedback.keep import UNSURE, MediaStore, StoreSilent, one_of_many
 from feedback.retention import Retention
 from feedback.sealing import seal
 from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA, SENT
-from workspace.errors import DatabaseSilent
+from workspace.errors import DatabaseSilent, first_few
 from workspace.files import sha256_file
 from workspace.settings import FeedbackSettings
 
@@ -150,16 +150,20 @@ class Detections:
     def remove_leftovers(self) -> int:
         """Delete what killed processes left on the disk, and media that were stored of it without ever being accepted; returns how many were found.
 
-        What was on its way in still lies in `.vigil/uploads`, and its content (of a note its name) says what may have been stored of it.
+        What was on its way in still lies in `.vigil/uploads`, and its content (of a note its name) says what may have been stored of it. One that
+        cannot be deleted is logged and keeps no other. Raises StoreSilent where the store does not answer.
         """
-        left = self.media.leftovers()
+        left, stuck = self.media.leftovers(), list[str]()
         for path in left:
-            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-            hashes = [file.stem if file.suffix == UNSURE else sha256_file(file) for file in files]
-            self._remove_unkept(hashes)
-            for sha256 in hashes:
-                self.media.abort_parts(sha256)
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            with one_of_many(str(path), stuck):
+                files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+                hashes = [file.stem if file.suffix == UNSURE else sha256_file(file) for file in files]
+                self._remove_unkept(hashes)
+                for sha256 in hashes:
+                    self.media.abort_parts(sha256)
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if stuck:
+            LOG.warning("%d leftovers could not be deleted; each sweep tries them again: %s", len(stuck), first_few(stuck))
         return len(left)
 
     def put_before_people(self, connection: Connection, owner_id: str, source: str, file: Accepted, kind: str, reason: str, said: Sequence[str] = ()) -> str:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import DataError
+from workspace.errors import DataError, in_one_line
 from workspace.files import CHUNK_BYTES, atomic_file, private_folder, sync_folder
 from workspace.objectstore import client, is_s3, split_url
 from workspace.settings import Settings
@@ -37,6 +37,8 @@ class MediaMissing(DataError):
 
 class StoreSilent(DataError):
     """The store cannot be reached, or refuses; that says nothing about the file."""
+
+    refused = False  # whether it answers and refuses this file; another it may give or delete
 
 
 class Hindered(DataError):
@@ -203,9 +205,36 @@ class MediaStore:
             if isinstance(problem, ClientError) and problem.response.get("Error", {}).get("Code") in NOT_THERE:
                 raise _missing(sha256, "the store has no such file") from problem
             LOG.warning("%s: %s", self.url, problem)  # names addresses that are not for everybody who is told of it
-            raise StoreSilent(
-                f"The media {sha256[:12]} cannot be had.", why="the store of the media does not answer", next_step="Try again; see whether the store answers."
-            ) from problem
+            refused = isinstance(problem, ClientError) and 400 <= problem.response["ResponseMetadata"]["HTTPStatusCode"] < 500
+            why = f"the store of the media {'refuses it' if refused else 'does not answer'}"
+            silent = StoreSilent(f"The media {sha256[:12]} cannot be had.", why=why, next_step="Try again; see whether the store answers.")
+            silent.refused = refused
+            raise silent from problem
+
+
+@contextmanager
+def one_of_many(name: str, stuck: list[str]) -> Iterator[None]:
+    """Delete one file of several: one that cannot be deleted keeps no other, and is put into `stuck` with the reason.
+
+    Raises StoreSilent where the store does not answer: it is not waited for once a file.
+    """
+    try:
+        yield
+    except (StoreSilent, OSError) as problem:
+        if isinstance(problem, StoreSilent) and not problem.refused:
+            raise
+        stuck.append(f"{name} ({in_one_line(problem)})")
+
+
+def lying_here(root: Path) -> set[str]:
+    """The files of which the workspace itself has the media, or what was made of them."""
+    return {path.name for folder in (FOLDER, DERIVED) if (root / folder).is_dir() for path in (root / folder).iterdir() if _SHA256.fullmatch(path.name)}
+
+
+def remove_here(root: Path, sha256: str) -> None:
+    """Remove what the workspace itself has of a file. Again is harmless."""
+    (root / FOLDER / _checked(sha256)).unlink(missing_ok=True)
+    shutil.rmtree(root / DERIVED / sha256, ignore_errors=True)
 
 
 def _missing(sha256: str, why: str) -> MediaMissing:

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 WRITE_LOCK = 0x56494749  # one writer, as SQLite has it
 SERVE_LOCK = 0x56494753  # one service
 CONNECT_SECONDS = 5
+UTF8 = "UTF8"
 FOR_A_CONNECTION, FOR_A_LOCK = 1 / 3, 2 / 3  # of the seconds that SQLite would wait: who needs both waits no longer than that
 NOT_NOW = ("25006", "25P03", "25P04")
+DAMAGE = ("42P01", "58P01", "XX001", "XX002")  # no such table, its file is gone, data or an index that cannot be read
 HOLDER = """SELECT coalesce(min(a.application_name), 'a service that has just ended') FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND l.objid = %s AND l.objsubid = 1 AND a.datname = current_database()"""
 
 
 def open_engine(url: str, busy_seconds: int) -> Engine:
-    """Waits for nothing longer than `busy_seconds`: a connection, a lock, a server that is stopped or gone. What the address says itself, stands."""
+    """Waits for nothing longer than `busy_seconds`: a connection, a lock, a server that is stopped or gone. What the address says itself, stands.
+
+    To connect raises WorkspaceError where the database's encoding has not every letter.
+    """
     longest = max(int(busy_seconds * 1000), 1)  # milliseconds; 0 would be for ever
     impatient = _impatient(longest / 1000)
     pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 8, "max_overflow": 8, "pool_timeout": busy_seconds * FOR_A_CONNECTION}
@@ -32,9 +37,22 @@ def open_engine(url: str, busy_seconds: int) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, words: Any, more: Any) -> Any:
-        return impatient.connect(*words, **more)
+        connection = impatient.connect(*words, **more)
+        encoding = connection.info.parameter_status("server_encoding") or UTF8
+        if encoding != UTF8:
+            connection.close()
+            raise _lacks_letters(url, encoding)
+        return connection
 
     return engine
+
+
+def _lacks_letters(url: str, encoding: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"Cannot use the database {make_url(url).render_as_string(hide_password=True)}. Nothing was changed.",
+        why=f"its encoding is {encoding}, in which not every name and note can be written",
+        next_step=f"Make one with `createdb -E {UTF8} -T template0 NAME` and name that; what this one holds is carried over by pg_dump and psql.",
+    )
 
 
 def _connecting(url: str, longest: int) -> dict[str, Any]:
@@ -48,6 +66,7 @@ def _connecting(url: str, longest: int) -> dict[str, Any]:
         "tcp_keepalives_count": 3,
     }
     connecting: dict[str, Any] = {
+        "client_encoding": UTF8,  # whatever PGCLIENTENCODING says
         "connect_timeout": CONNECT_SECONDS,
         "tcp_user_timeout": longest,
         "keepalives_idle": 30,
@@ -90,9 +109,25 @@ def is_not_now(problem: DBAPIError) -> bool:
     return getattr(problem.orig, "sqlstate", "") in NOT_NOW
 
 
+def is_damage(problem: DBAPIError) -> bool:
+    """Whether something in it cannot be read, or a table is gone."""
+    return getattr(problem.orig, "sqlstate", "") in DAMAGE
+
+
 def lock_writes(connection: Connection) -> None:
     """Be the one writer until the transaction ends."""
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+
+
+def identity(connection: Connection) -> str:
+    """Which database of which server this is, however it is addressed; '' where this user may not ask.
+
+    A copy of the server's files has the same (a replica that takes over, a restored snapshot); what a dump was restored into has not, nor an upgraded server.
+    """
+    if not connection.exec_driver_sql("SELECT has_function_privilege('pg_control_system()', 'execute')").scalar_one():
+        return ""
+    asked = "SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) FROM pg_control_system()"
+    return str(connection.exec_driver_sql(asked).scalar_one())
 
 
 @contextmanager

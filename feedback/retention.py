@@ -16,11 +16,11 @@ from sqlalchemy import Connection, select, update
 
 from feedback import audit
 from feedback.database import Database, now
-from feedback.keep import MediaStore, StoreSilent
+from feedback.keep import MediaStore, StoreSilent, one_of_many
 from feedback.policies import policy_settings
 from feedback.tables import CASES, DETECTIONS, MEDIA, OUTBOX
 from workspace.choices import POLICIES
-from workspace.errors import DatabaseSilent
+from workspace.errors import DatabaseSilent, first_few
 from workspace.settings import FeedbackSettings
 
 LOG = logging.getLogger("vigil.keep")
@@ -37,16 +37,22 @@ class Retention:
         self.database, self.media, self.settings = database, media, settings
 
     def sweep(self, moment: str = "", only: str = "") -> dict[str, int]:
-        """Delete, quarantine and release what is due at `moment` (now), of all files or this one; returns how many of each. Safe to repeat."""
-        moment, done = moment or now(), dict.fromkeys(DONE.values(), 0)
+        """Delete, quarantine and release what is due at `moment` (now), of all files or this one; returns how many of each. Safe to repeat.
+
+        A file that cannot be deleted, as where its store denies it, is logged and keeps no other. Raises StoreSilent where the store does not answer.
+        """
+        moment, done, stuck = moment or now(), dict.fromkeys(DONE.values(), 0), list[str]()
         with self.database.read() as connection:
-            due = [sha256 for sha256, what in self._due(connection, moment, only).items() if what]
-        for sha256 in due:
-            with self.database.write() as connection:  # one file a transaction, and looked at again: others wait for a moment only
+            due = {sha256: what for sha256, what in self._due(connection, moment, only).items() if what}
+        for sha256 in sorted(due, key=lambda one: due[one] == "deleted"):  # the others first: they need no store
+            # one file a transaction, and looked at again: others wait for a moment only
+            with one_of_many(sha256, stuck), self.database.write() as connection:
                 what = self._due(connection, moment, sha256).get(sha256, "")
                 if what:
                     self._do(connection, sha256, what)
                     done[DONE[what]] += 1
+        if stuck:
+            LOG.warning("%d media that are due could not be deleted; each sweep tries them again: %s", len(stuck), first_few(stuck))
         if not only:
             self.database.empty_log()  # of erasures while others were reading
         return done
@@ -59,7 +65,7 @@ class Retention:
             return
         try:
             self.sweep(only=row["sha256"])
-        except (DatabaseSilent, StoreSilent, OSError) as problem:
+        except (DatabaseSilent, StoreSilent) as problem:
             LOG.warning("the media %s are deleted later: %s", row["sha256"], problem)
 
     def show_again(self, sha256: str) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 LOG = logging.getLogger("vigil.database")
 EMPTY_MILLISECONDS = 2000
+UNREADABLE = "Could not decode"  # of bytes that are no text
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def open_engine(url: str, busy_seconds: int) -> Engine:
@@ -37,6 +40,12 @@ def open_engine(url: str, busy_seconds: int) -> Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("vigil_begin", "BEGIN"))
 
     return engine
+
+
+def is_damage(problem: DBAPIError) -> bool:
+    """Whether something in the file cannot be read, or a table is gone; the driver calls some of it an OperationalError, as where the file is busy."""
+    code = getattr(problem.orig, "sqlite_errorcode", 0) & 0xFF
+    return code in DAMAGE or str(problem.orig).startswith(("no such table", UNREADABLE))
 
 
 def empty_log(engine: Engine, busy_seconds: int) -> None:

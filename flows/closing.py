@@ -1,10 +1,29 @@
-"""The end of a cycle: its page, its one commit, its tag. A killed process may leave these undone; anybody may finish them."""
+"""The end of a cycle: its page, the push to the DVC remote, its one commit, its tag. A killed process may leave these undone; anybody may finish them."""
 
 from pathlib import Path
 
+from flows.environment import say
 from workspace.cycle import restore_cycle
+from workspace.errors import VigilError
 from workspace.journal import Journal
 from workspace.state import CycleState, cycles
+from workspace.unsent import unsent
+
+
+def send(root: Path) -> None:
+    """Send the DVC remote what it lacks, or say why it cannot be: a cycle ends without it, and a mark stays (workspace/unsent.py)."""
+    from workspace.repository import push
+
+    try:
+        push(root)
+    except VigilError as problem:
+        say(str(problem))
+
+
+def send_again(root: Path) -> None:
+    """Send what an earlier push did not, where there is such: for runs that end in no cycle, which would."""
+    if unsent(root):
+        send(root)
 
 
 def unfinished(root: Path) -> CycleState | None:

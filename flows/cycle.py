@@ -17,7 +17,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
-from flows.closing import finish_commit
+from flows.closing import finish_commit, send, send_again
 from flows.decide import and_again, decide_outcome, refused_untrained
 from flows.environment import prepare_environment, say, sign_run
 from flows.opening import (
@@ -171,6 +171,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
     stage = run_stage.with_options(retries=settings.schedule.retries, retry_delay_seconds=settings.schedule.retry_delay_seconds)
     start = what_starts(journal.events(), settings, datetime.now(UTC), scheduled=scheduled, reviews=waiting_reviews(root, settings))
     if not start:
+        send_again(root)
         return Outcome("nothing new", NOT_DUE)
     plan, opened = make_plan(journal.events(), settings, force=force), None
     if plan.resume:
@@ -187,6 +188,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
             say(line)
         plan = make_plan(journal.events(), settings, force=force)
         if not plan.needed:
+            send_again(root)
             return _nothing_new(journal, start, taken)
     base_cycle = opened.base_cycle if opened else plan.base_cycle
     refuse_changed_champion(root, journal, base_cycle)
@@ -230,7 +232,6 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
     from feedback.learned import remember
     from pipelines.decay import record as record_decay
     from pipelines.gate import read_report, report_of
-    from workspace.repository import push
 
     verdict = root / "reports" / "verdict.json"
     trained = not refused and verdict.exists() and read_json(verdict).get("cycle") == cycle.cycle
@@ -247,10 +248,7 @@ def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, ref
         drifted = bool(report_of(cycle.cycle, root / "reports/drift/drift.json").get("drifted"))
         told = {"verdict_sha256": sha256_file(verdict) if trained else "", "drifted": drifted}
         journal.append("cycle_closed", cycle=cycle.cycle, outcome=decision.outcome, reason=reason, **told)
-    try:
-        push(root)
-    except VigilError as problem:
-        say(str(problem))
+    send(root)
     finish_commit(root)
     report = root / "reports" / "report.html"
     figures = read_report(root / "reports" / "evaluation.json") if trained else {}

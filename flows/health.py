@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.leftovers import left_behind
 from workspace import registry
@@ -19,8 +19,13 @@ from workspace.repository import is_versioned
 from workspace.revisions import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem
 from workspace.settings import Settings
 from workspace.state import Champion, CycleState, champion, cycles, open_cycle
+from workspace.unsent import unsent
+
+if TYPE_CHECKING:
+    from feedback.restored import Restored
 
 Row = dict[str, Any]
+NOW = "or now with `vigil erase --who NAME --why REASON`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +120,23 @@ def _left_behind(patient: Patient) -> Iterator[Row]:
     yield _row("left behind", not left, "; ".join(left) or "nothing", "run `vigil doctor --fix`, or simply `vigil retrain`: both close it")
 
 
+def _remote(patient: Patient) -> Iterator[Row]:
+    """What the last push left; the remote itself is not asked."""
+    if late := unsent(patient.root):
+        yield _row("remote", False, str(late), "run `vigil doctor --push`; a `vigil retrain` tries again too")
+
+
 def _service(patient: Patient) -> Iterator[Row]:
     """Whether the service's database and secret can be used: a cycle asks that database for corrections, too."""
-    from feedback.database import exists, schema_behind
+    from feedback.database import damaged, exists, file_of, schema_behind
     from feedback.secret import refuse_short
 
     root, settings = patient.root, patient.settings
     try:
         refuse_short(root)
-        there = exists(root, settings)
+        there, file = exists(root, settings), file_of(root, settings)
+        if there and file is not None and (wrong := registry.damage_of(file)):
+            raise damaged(wrong)
         behind = schema_behind(root, settings) if there else None
     except VigilError as problem:
         yield _refused("service", problem)
@@ -143,6 +156,19 @@ def _erasures(patient: Patient) -> Iterator[Row]:
     with suppress(VigilError):  # the service's row says what is wrong with it
         if exists(root, settings) and not schema_behind(root, settings):
             yield _row("erasures", True, what_waits(erasures_waiting(root, settings), running.cycle if running else "") or "none waits")
+
+
+def _restored(patient: Patient) -> Iterator[Row]:
+    """Whether the database knows what this workspace has lost, or has again, as after a restore from a backup."""
+    from feedback.database import exists, schema_behind
+    from feedback.restored import look
+
+    root, settings = patient.root, patient.settings
+    with suppress(VigilError):
+        if exists(root, settings) and not schema_behind(root, settings) and (said := what_came_back(found := look(root, settings))):
+            yield _row(
+                "restored", not (found.labels or found.erased or found.media), said, "run `vigil retrain`; what is to go goes at once with `vigil erase`"
+            )
 
 
 def _models(patient: Patient) -> Iterator[Row]:
@@ -196,8 +222,10 @@ CHECKS: tuple[Callable[[Patient], Iterator[Row]], ...] = (
     _cycle,
     _schedule,
     _left_behind,
+    _remote,
     _service,
     _erasures,
+    _restored,
     _models,
 )
 
@@ -207,8 +235,26 @@ def what_waits(erasures: int, running: str) -> str:
     """What is still to be erased from the training data, and what does it, '' where nothing is; `running` is the cycle that is open."""
     if not erasures:
         return ""
-    does_it = f"when {running} ends (`vigil retrain`)" if running else "with the next cycle, or now with `vigil erase --who NAME --why REASON`"
+    does_it = f"when {running} ends (`vigil retrain`)" if running else f"with the next cycle, {NOW}"
     return f"{erasures} erased file{'s leave' if erasures > 1 else ' leaves'} the training data {does_it}"
+
+
+def what_came_back(found: "Restored") -> str:
+    """What the database knows of a workspace that was restored from a backup, '' where nothing of it was lost or came back."""
+    said = []
+    if found.labels:
+        said.append(f"{_of(found.labels, 'label', 'handed over before')} in no batch here, to come in again with the next `vigil retrain`")
+    if found.lost:
+        said.append(f"{_of(found.lost, 'label', 'handed over before')} in no batch here, nor are the media: only a later backup has them")
+    if found.erased:
+        said.append(f"{_of(found.erased, 'file', 'erased')} in the training data again: out with the next cycle, {NOW}")
+    if found.media:
+        said.append(f"{_of(found.media, 'file', 'deleted')} in .vigil again: deleted with the next cycle, {NOW}")
+    return f"the database is ahead of this workspace, as after a restore from a backup: {'; '.join(said)}" if said else ""
+
+
+def _of(number: int, what: str, done: str) -> str:
+    return f"{number} {what} that was {done} is" if number == 1 else f"{number} {what}s that were {done} are"
 
 
 def count_weeks_from_now(root: Path, settings: Settings) -> list[str]:

@@ -1,6 +1,7 @@
 """What a cycle is opened with: a champion that is as promoted, settings of the same ground, batches that passed the data checks, and this week's forgers."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from flows.plan import Plan, settings_fingerprint
 from flows.policy import FULL, Start, how_much
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, write_cycle
-from workspace.errors import ModelFileError, SettingsError
+from workspace.errors import FEW, ModelFileError, SettingsError
 from workspace.files import atomic_file, read_json, write_json
 from workspace.journal import Event, Journal
 from workspace.modelfiles import CARD, is_as_promoted, verify_promoted
@@ -123,13 +124,17 @@ def _refused(root: Path, plan: Plan) -> dict[str, dict[str, Any]]:
     return {batch: result for batch, result in found.items() if result.get("success") is not True}
 
 
+def _not_met(check: dict[str, Any]) -> str:
+    """A data check that failed, in words, with the commonest reasons of the files that did not meet it."""
+    reasons = "".join(f"; {count} x {reason}" for reason, count in Counter(check.get("reasons", {})).most_common(FEW))
+    return f"{check['name']} (observed {check.get('observed')}, limit {check.get('limit')}{reasons})"
+
+
 def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan, start: Start) -> Cycle:
     """Hold what the data checks refuse, then write cycle.yaml and the journal's `cycle_opened`."""
     refused = _refused(root, plan)
     for batch, result in refused.items():
-        failed = "; ".join(
-            f"{row['name']} (observed {row.get('observed')}, limit {row.get('limit')})" for row in result.get("expectations", []) if not row.get("success")
-        )
+        failed = "; ".join(_not_met(row) for row in result.get("expectations", []) if not row.get("success"))
         # Also where a person has accepted it: it could never pass gate `data`, and would hold every week that it is part of.
         set_batch_state(root, batch, "held", who="vigil", why=f"data checks: {failed or 'no result'}")
         say(f"held {batch}: {failed}")

@@ -25,14 +25,17 @@ class Taken:
 @task(name="ingest", cache_policy=NO_CACHE)
 def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -> Taken:
     """Take what is new from the sources and from the reviewed cases, and take out what people had erased."""
+    from feedback.restored import hand_over_again
     from pipelines.ingest import ingest
     from pipelines.stage import Progress
     from workspace.repository import version_batches
 
+    again = hand_over_again(root, settings)
     every = [*sources, *_reviewed_cases(root, settings)]
     report = ingest(root, settings, every, progress=Progress("ingest"))  # without a source, too: a killed run may have left a batch
     close_outbox(root, settings)
-    lines = [*(report.lines() if every or report.batches else ()), *erase_requested(root, settings)]
+    lost = [f"{again} decided cases are handed over again: their batch is not in this workspace, as after a restore from a backup"] if again else []
+    lines = [*lost, *(report.lines() if every or report.batches else ()), *erase_requested(root, settings)]
     version_batches(root)
     return Taken(tuple(lines), tuple(f"{source}: {in_one_line(why)}" for source, why in report.refused.items()))
 
@@ -68,11 +71,13 @@ def erase_requested(root: Path, settings: Settings) -> list[str]:
     """What was erased since the last cycle leaves the training data, here and on the remote; returns a line for each file. Between cycles, under the lease."""
     from feedback.database import Database, exists
     from feedback.forgetting import finish_erasures
+    from feedback.restored import erase_again
 
     if not exists(root, settings):
         return []
     lines: list[str] = []
     with closing(Database(root, settings)) as database:
+        erase_again(root, database)
         try:
             for row in finish_erasures(root, database):
                 learned = ", ".join(model["cycle"] for model in row["models"])

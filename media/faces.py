@@ -67,6 +67,7 @@ class Extraction:
     info: MediaInfo | None = None
     faces_too_small: int = 0  # sightings below min_face_px
     faces_beyond: int = 0  # people left out, at the least, since `max_tracks` larger faces were followed
+    too_short: list[tuple[float, float]] = field(default_factory=list)  # when faces were followed for too few frames to give a clip; by time, apart
 
 
 def extract_clips(source: Source, faces: FaceSettings, threads: int = 1) -> Extraction:
@@ -165,11 +166,15 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
     least = 1 if result.kind == "image" else faces.min_clip_frames
     tracker = Tracker(faces.max_gap_frames)
     found: list[tuple[FaceClip, Appearance]] = []
+    too_short: list[tuple[float, float]] = []
+    apart = min((later - earlier for window in plan for earlier, later in pairwise(window)), default=0.0)
 
     def close(scene: np.ndarray, going_on: int = 0) -> None:
         for tracklet in tracker.over(going_on, least) if going_on else tracker.end():
             if len(tracklet.sightings) >= least:
                 found.append(_cut_clip(tracklet, faces, scene))
+            else:
+                too_short.append((tracklet.sightings[0].time, tracklet.sightings[-1].time + apart))
 
     steps = [(number, step) for number, window in enumerate(plan) for step in range(len(window))]
     window, picture, scene = 0, None, np.zeros(0)
@@ -197,11 +202,22 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
                 result.frames_seen += 1
                 result.frames_with_face += bool(seen)
                 picture = frame
-            tracker.add([replace(one, step=step, time=time) for one in seen], moved)
+            tracker.add([replace(one, step=step, time=time, scene=scene) for one in seen], moved)
     close(scene)
     result.clips, result.faces, result.faces_beyond = _numbered(found, faces.max_tracks)
+    result.too_short = _joined(too_short)
     if isinstance(broken, MediaError | cv2.error):
         raise broken
+
+
+def _joined(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The same times, by rising start and without overlap."""
+    joined: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1] + 1e-6:
+            start, end = joined[-1][0], max(end, joined.pop()[1])
+        joined.append((start, end))
+    return joined
 
 
 Seen = tuple[list[Sighting], int]
@@ -242,7 +258,7 @@ def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, kind:
             part = part.copy()  # let the frame go
         if part.size:
             inside = np.array([*((where[:2] - shift) * factor), where[2] * factor.mean(), where[3]])
-            seen.append(Sighting(0, 0.0, face, where, frame.shape[1::-1], *look(part, inside), part, shift, factor))
+            seen.append(Sighting(0, 0.0, face, where, frame.shape[1::-1], *look(part, inside), part, shift, factor, np.zeros(0)))
     return sorted(seen, key=lambda one: -one.place[2])[: 2 * faces.max_tracks], too_small
 
 

@@ -10,6 +10,11 @@ of two people: median 0.46, highest twentieth 0.66. Change of the whole picture 
 person split in two is judged twice, two people in one would hide a forged one. It does not always: ALIKE_HERE joins 3.4% of such pairs of two people
 and keeps 97% of one person's (by the grey picture alone 11% for as many kept). Of 21 pairs who took turns in the same place across cuts, one became
 one person (by the grey picture alone three).
+
+Frames a second apart (mode `fast`) lie as far apart as windows do and are weighed like them. Weighed as neighbours, 2.5% of a person's steps break
+off, and of 278 pieces of up to five seconds 23 are not judged whole, two of them not at all; so, 0.8% do and one piece lacks a frame. Of 600 pairs of
+whom one takes the other's place across a cut 17 share a clip as neighbours, 5 so, 38 with ALIKE_SCENE whatever the scene. Within one scene, where one
+would have to take the other's place in a second, FOLLOWED joins 35% of two people, ALIKE_SCENE 73%. `link` makes one person of 86 of the 600 either way.
 """
 
 from collections.abc import Sequence
@@ -28,6 +33,7 @@ EDGES = cv2.HOGDescriptor((EDGES_PX, EDGES_PX), (16, 16), (8, 8), (8, 8), 9)
 REACH = 0.5  # a face moves less than this part of its side from one frame to the next
 REACH_GROWTH = 2.0  # and that much more a second
 SIZE_RATIO = 1.6
+NEIGHBOURS_SECONDS = 0.3  # frames that lie further apart are weighed as windows are
 FOLLOWED = 0.5  # least likeness from frame to frame
 FOLLOWED_IN_DOUBT = 0.65  # the same where the whole picture changed by more than DOUBT
 ALIKE = 0.72  # least likeness of one person anywhere in the video
@@ -50,6 +56,7 @@ class Sighting:
     part: np.ndarray  # pixels round the face, with shift and factor of media.align.reduced
     shift: np.ndarray
     factor: np.ndarray
+    scene: np.ndarray  # thumbnail of the frame
 
 
 @dataclass(slots=True)
@@ -86,12 +93,11 @@ class Tracker:
         lost = [tracklet for tracklet in self._open if step - tracklet.sightings[-1].step > self.max_gap_frames + 1]
         self.finished += lost
         self._open = [tracklet for tracklet in self._open if tracklet not in lost]
-        least = FOLLOWED_IN_DOUBT if change > DOUBT else FOLLOWED
         pairs = sorted(
             (nearness, number, other)
             for number, tracklet in enumerate(self._open)
             for other, sighting in enumerate(sightings)
-            if (nearness := tracklet.nearness(sighting)) < 1 and float(tracklet.sightings[-1].look @ sighting.look) >= least
+            if (nearness := tracklet.nearness(sighting)) < 1 and _goes_on(tracklet.sightings[-1], sighting, change)
         )
         taken: set[int] = set()
         used: set[int] = set()
@@ -114,6 +120,13 @@ class Tracker:
         ended = self.finished + self._open
         self.finished, self._open = [], []
         return ended
+
+
+def _goes_on(last: Sighting, other: Sighting, changed: float) -> bool:
+    """Whether who was seen last looks enough like the other to be one face; the whole picture changed by `changed` since the frame before."""
+    if (other.time - last.time) / (other.step - last.step) > NEIGHBOURS_SECONDS:
+        return float(mean_look([last]) @ mean_look([other])) >= _needed_here(last.scene, other.scene)
+    return float(last.look @ other.look) >= (FOLLOWED_IN_DOUBT if changed > DOUBT else FOLLOWED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +167,12 @@ def link(appearances: Sequence[Appearance]) -> list[int]:
 
 def _needed(one: Appearance, other: Appearance) -> float:
     moved = float(np.hypot(*(one.place[:2] - other.place[:2]))) / max(one.place[2], other.place[2])
-    if moved > REACH:
-        return ALIKE
-    return ALIKE_SCENE if change(one.scene, other.scene) < SAME_SCENE else ALIKE_HERE
+    return ALIKE if moved > REACH else _needed_here(one.scene, other.scene)
+
+
+def _needed_here(scene: np.ndarray, other: np.ndarray) -> float:
+    """Least likeness of one person in the same place of two pictures."""
+    return ALIKE_SCENE if change(scene, other) < SAME_SCENE else ALIKE_HERE
 
 
 def look(picture: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

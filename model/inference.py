@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BATCH_PIXELS = 48 * 224 * 224  # frames at once: memory stays near 1.5 GB with ResNeXt-50
 UNLIKE = "unlike the media that this model was tried on: its score says little"
 LEARNED = "this model was trained on it: the score says little"
+SECONDS_TOLD, TIMES_TOLD = 1.0, 3  # least seconds with a face that was not judged that are told, and how many times of them
 SIDES, SIDE_EDGES = ("left", "middle", "right"), (0.4, 0.6)  # of the picture, as it is seen
 
 
@@ -204,9 +205,9 @@ class Engine:
             said, reason = "uncertain", UNLIKE
         stands_out = len(tracks) > 1 and verdict(video.tracks[video.track], threshold, abstain) == "fake"
         reason = reason or _reason(said, found.kind, rows, video.worst_clip, stands_out)
-        if found.faces_beyond:
-            more = "1 smaller face was" if found.faces_beyond == 1 else f"{found.faces_beyond} smaller faces were"
-            reason = "; ".join(filter(None, [reason, f"at least {more} not judged"]))
+        more = "1 smaller face was" if found.faces_beyond == 1 else f"{found.faces_beyond} smaller faces were"
+        beyond = f"at least {more} not judged" if found.faces_beyond else ""
+        reason = "; ".join(filter(None, [reason, beyond, _missed(found.too_short, begins)]))
         novelty = video_novelty(known, seen) if known and known["centre"] else None
         about = (found.frames_seen, found.faces, reason, self.model_id, found.kind, self.card.engine)
         return FileVerdict(file, video.p_fake, said, *about, tracks, rows, novelty=novelty)
@@ -249,6 +250,15 @@ def _reason(said: str, kind: str, rows: list[dict[str, Any]], worst: int, stands
         return f"{face_named(rows, row)} alone would be called fake, but one of several stands out by chance" if stands_out else ""
     when = "" if kind == "image" else f"{row['start_seconds']:.1f}-{row['end_seconds']:.1f} s, "
     return f"most suspicious: {when}{face_named(rows, row)}"
+
+
+def _missed(spans: Sequence[tuple[float, float]], begins: float) -> str:
+    """When faces were followed too briefly for a clip, where that is a second or more in all: the first times, since cuts may make many."""
+    if sum(end - start for start, end in spans) < SECONDS_TOLD - 1e-6:
+        return ""
+    times = ", ".join(f"{begins + start:.1f}-{begins + end:.1f} s" for start, end in spans[:TIMES_TOLD])
+    more = f" and {len(spans) - TIMES_TOLD} times more" if len(spans) > TIMES_TOLD else ""
+    return f"a face at {times}{more} was followed too briefly to be judged"
 
 
 def face_named(rows: list[dict[str, Any]], row: dict[str, Any]) -> str:

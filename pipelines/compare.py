@@ -61,6 +61,13 @@ class Sets:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def recipe_of(settings: Settings) -> dict[str, Any]:
+    """What decides, beside sets and seed, what `train_anew` makes: the settings that a training reads, and the versions of its code."""
+    blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
+    versions = settings.stage_versions.model_dump(mode="json")
+    return {"settings": blocks, "versions": [versions[name] for name in ("pretrain", "train")]}
+
+
 def read_sets(root: Path, settings: Settings) -> Sets:
     """Raises DataError where a set is missing, and where validation lacks a class: nothing can be chosen on it."""
     sets = Sets(root, read_set(root, "train"), read_set(root, "validation"), meshes(root, settings))
@@ -85,11 +92,9 @@ def compare(
     _refuse_unknown(names, settings)
     # a 3D network has no map of each frame in which a forgery could be found, so that none of them is taught that way
     settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0})})
-    blocks = {block: getattr(settings, block).model_dump(mode="json") for block in ("model", "augment", "pretrain", "train", "faces")}
-    versions = settings.stage_versions.model_dump(mode="json")  # rows that other code of the training made are not gone on with
     with stage_lock(root, "compare", wait_seconds=0.0):  # two would train everything twice, and go on from each other's checkpoints
         sets = read_sets(root, settings)
-        key = sets.key({"settings": blocks, "steps": [steps, fit_steps], "versions": [versions[name] for name in ("pretrain", "train")]})
+        key = sets.key({**recipe_of(settings), "steps": [steps, fit_steps]})
         path = root / RESULTS
         rows = {(row["name"], row["seed"]): row for row in rows_of(path) if row["key"] == key}
         for seed in seeds:

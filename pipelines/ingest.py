@@ -19,7 +19,7 @@ from media.names import PHOTO_SUFFIXES
 from pipelines.fetch import Place, fetched, located, pending_objects
 from pipelines.fingerprint import Measured, measure, refused
 from pipelines.intake import IngestReport, NotNow, SourceCounts
-from pipelines.known import BY_FILE, Known, Said, read_known
+from pipelines.known import BY_FILE, PEOPLE, Known, Said, read_known
 from pipelines.layouts import Found, Listing, read_layout
 from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
@@ -35,6 +35,8 @@ from workspace.state import batch_states
 
 Progress = Callable[[int, int, str], None]
 BATCH_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
+DESCRIBED = ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")
+OF_FAKES = ("donor", "generator")
 STRICTEST, UNSTATED = ("never", "evaluate", "train"), "train"
 
 
@@ -134,12 +136,12 @@ def _ingest_source(
             why=f"identity rule `{source.identity.rule}` would call its people otherwise than its donors: one person, two names, two sides of the split",
             next_step="Leave the rule out; or say `--identity unknown`: what nobody is named in trains and never judges.",
         )
-    counts = SourceCounts(found=len(listing.files), hidden=listing.hidden)
+    counts = SourceCounts(found=len(listing.files), hidden=listing.hidden, unlisted=listing.unlisted)
     if listing.card:
         counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.published}
     by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote
     taken = _measure_all(source, settings, place, listing, known, seen, counts, by_people, progress)
-    rows = _rows(taken, source, listing, by_people, report)
+    rows = _rows(taken, source, listing, by_people, report, counts)
     recorded = _recorded(root, [row["sample_id"] for row, _ in rows], known)
     for row, _ in rows:
         if before := recorded.get(row["sample_id"]):
@@ -150,6 +152,7 @@ def _ingest_source(
         row["batch"] = name
     known.mark_near_duplicates([(row, item.found.path) for row, item in good], settings.ingest.near_duplicate_bits)
     if name:
+        counts.conflicts += known.spelled_alike((row for row, _ in rows), name)
         _write_batch(root, name, source, rows, settings, counts, known.kept)
         known.add(root / "data" / "raw" / name, [row for row, _ in rows])
         report.batches.append(name)
@@ -177,6 +180,7 @@ def _measure_all(
     done: list[Taken] = []
     listed: list[tuple[Found, Stamp, Entry | None]] = []
     uses: dict[str, str] = {}  # the strictest of a content's copies
+    disputed: dict[str, list[tuple[Found, Said]]] = {}
     for found in listing.files:
         stamp = place.known.get(found.path) or stamp_of(found.path)
         before = _measured_before(seen, place.source, source, found, stamp)
@@ -186,12 +190,17 @@ def _measure_all(
         if before:
             _note_use(uses, before.sample_id, found)
 
-    def is_known(sample_id: str, found: Found) -> bool:
+    def is_known(sample_id: str, found: Found, first_look: bool = False) -> bool:
         now = _said_now(sample_id, found, source, listing.names_people, uses[sample_id], by_people)
         if not known.holds(sample_id, found, now, by_people):
             return False
         counts.known += 1
-        known.compare(sample_id, found, now, counts)
+        if first_look:  # once, as where all copies come together
+            counts.conflicts += known.copy_conflicts(sample_id, found, now)
+        if sample_id in known.disputed:  # what its copies say together shows once all are measured
+            disputed.setdefault(sample_id, []).append((found, now))
+        else:
+            known.compare(sample_id, found, now, counts)
         return True
 
     for found, stamp, before in listed:
@@ -218,10 +227,14 @@ def _measure_all(
         _note_use(uses, item.measured.sample_id, item.found)
     fresh = []
     for item in sorted(done, key=lambda item: item.found.name):
-        if is_known(item.measured.sample_id, item.found):
+        if is_known(item.measured.sample_id, item.found, first_look=True):
             seen.put(place.source, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
         else:
             fresh.append(item)
+    for sample_id, copies in disputed.items():
+        settled = len({found.label for found, _ in copies if not found.problem} - {""}) == 1
+        for found, now in copies:
+            known.compare(sample_id, found, now, counts, settled)
     return fresh
 
 
@@ -236,31 +249,34 @@ def _said_now(sample_id: str, found: Found, source: SourceSettings, named: bool,
     return Said(source.name, "" if by_people or found.problem else found.name, words)
 
 
-def _rows(taken: list[Taken], source: SourceSettings, listing: Listing, by_people: bool, report: IngestReport) -> list[tuple[dict[str, Any], Taken]]:
-    """Manifest rows, one a content: of equal files the first stands, one with a label before one without, the strictest `use` wins, and two labels mean
-    quarantine.
+def _rows(
+    taken: list[Taken], source: SourceSettings, listing: Listing, by_people: bool, report: IngestReport, counts: SourceCounts
+) -> list[tuple[dict[str, Any], Taken]]:
+    """Manifest rows, one a content: of equal files the first stands, one with a label before one without. What it does not say, the others do; where
+    they name somebody else that is a conflict. The strictest `use` wins, and two labels mean quarantine.
     """
     rows: dict[str, tuple[dict[str, Any], Taken]] = {}
     for item in sorted(taken, key=lambda one: not one.found.label):
         found, measured = item.found, item.measured
-        person = identity_of(found, source.identity, listing.names_people, measured.sample_id)
-        if measured.sample_id in rows:
-            row = rows[measured.sample_id][0]
-            report.copies += 1
-            row["identity"], row["donor"] = row["identity"] or person, row["donor"] or found.donor  # a name stands before none
-            row["use"] = min(row["use"], found.use or UNSTATED, key=STRICTEST.index)
-            if found.label not in ("", row["label"]) and not row["quarantine"]:
-                row["quarantine"] = f"{TWO_LABELS} ({row['label']}: {row['path']}, {found.label}: {found.name})"
-            continue
         row = dict.fromkeys(MANIFEST_COLUMNS, "") | {
             "sample_id": measured.sample_id, "path": found.name, "kind": measured.kind or _kind_by_name(found.name), "label": found.label,
-            "use": found.use or UNSTATED, "identity": person, "donor": found.donor, "generator": found.generator,
-            "source": source.name, "source_video": found.source_video, "method": found.method, "compression": found.compression,
-            "licence": found.licence or (listing.card.terms if listing.card else ""), "consent": found.consent,
+            "use": found.use or UNSTATED, "identity": identity_of(found, source.identity, listing.names_people, measured.sample_id),
+            "donor": found.donor, "generator": found.generator, "source": source.name, "source_video": found.source_video, "method": found.method,
+            "compression": found.compression, "licence": found.licence or (listing.card.terms if listing.card else ""), "consent": found.consent,
             "case_id": found.case_id if by_people else "", "bytes": measured.bytes, "offset": 0, "quarantine": measured.problem, "phash": measured.phash,
             "attributes": found.attributes,
         }  # fmt: skip
-        rows[measured.sample_id] = (row, item)
+        first, _ = rows.setdefault(measured.sample_id, (row, item))
+        if first is row:
+            continue
+        report.copies += 1
+        for name in (*PEOPLE, "generator"):
+            if row[name] and first[name] and row[name] != first[name]:
+                counts.conflicts.append(f"{row['path']} has {name} {row[name]} here; {first['path']}, the same content, {first[name]}, which stands")
+        first |= {name: first[name] or row[name] for name in (*DESCRIBED, *OF_FAKES)}
+        first["use"] = min(first["use"], row["use"], key=STRICTEST.index)
+        if row["label"] not in ("", first["label"]) and not first["quarantine"]:
+            first["quarantine"] = f"{TWO_LABELS} ({first['label']}: {first['path']}, {row['label']}: {row['path']})"
     return list(rows.values())
 
 
@@ -287,9 +303,7 @@ def _as_recorded(row: dict[str, Any], before: dict[str, Any], known: Known) -> d
     if row["sample_id"] not in known.labels and (row["source"], row["path"]) == (before["source"], before["path"]):
         return {}
     first, then = (before, row) if row["sample_id"] in known.labels else (row, before)
-    kept = {name: first[name] or then[name] for name in ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")}
-    if row["label"] == "fake":
-        kept |= {name: first[name] or then[name] for name in ("donor", "generator")}
+    kept = {name: first[name] or then[name] for name in (*DESCRIBED, *(OF_FAKES if row["label"] == "fake" else ()))}
     return kept | {"use": min(row["use"], before["use"], key=STRICTEST.index)}
 
 

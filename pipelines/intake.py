@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.layouts.found import TABLE_NAME
 from workspace.errors import DataError, printable
 
 MOST_NAMED = 5
@@ -20,6 +21,7 @@ class SourceCounts:
 
     found: int = 0
     hidden: int = 0
+    unlisted: int = 0  # photos and videos of a folder that its table does not name
     known: int = 0
     added: int = 0
     quarantined: int = 0
@@ -95,7 +97,7 @@ class IngestReport:
 
     @property
     def conflicts(self) -> list[str]:
-        """Known content that now comes with another label or use; what was recorded first stands."""
+        """Content of which two words were said, now and before or in one source; the first stands."""
         return [text for counts in self.sources.values() for text in counts.conflicts]
 
     def as_dict(self) -> dict[str, Any]:
@@ -141,6 +143,8 @@ class IngestReport:
                 lines.append(f"  and {len(counts.conflicts) - MOST_NAMED} more conflicts")
             if counts.hidden:
                 lines.append(f"  {counts.hidden} hidden files passed over")
+            if counts.unlisted:
+                lines.append(f"  {counts.unlisted} photos and videos of the folder are not named in its {TABLE_NAME}; passed over")
         if self.copies:
             lines.append(f"{self.copies} files have the content of another new one")
         lines = [printable(line) for line in lines]  # generators and files are called as whoever made the folders calls them

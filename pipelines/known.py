@@ -1,7 +1,10 @@
 """What the workspace already holds, by content and by looks. Read from the manifests of all batches; their media stay closed
 unless two files share words and have to be compared."""
 
-from collections.abc import Mapping, Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from pipelines.lookalike import Recording, likeness, open_recording
 from pipelines.neighbours import Neighbours, shared_words
 from pipelines.rows import rows_of
 from workspace.errors import MediaError, VigilError, WorkspaceError
-from workspace.for_review import is_disputed, is_unlabelled
+from workspace.for_review import TWO_LABELS, is_disputed, is_unlabelled
 from workspace.journal import Journal
 from workspace.manifest import composed, read_manifest, read_media
 from workspace.state import batch_states
@@ -67,6 +70,13 @@ class Said:
         pairs = [(now, then) for name, now, then in zip(WORDS, self.words, recorded.words, strict=True) if name in PEOPLE]
         return any(now and not now.startswith(BY_FILE) and composed(now) != composed(then or "") for now, then in pairs)
 
+    def of_copy(self, recorded: "Said") -> list[tuple[str, str, str]]:
+        """Of another file of the same source with the same content: which word it has, of the person, the donor or the generator, and which was recorded."""
+        if self.source != recorded.source or not self.path or recorded.path in ("", self.path):
+            return []
+        named = [(name, now, then or "") for name, now, then in zip(WORDS, self.words, recorded.words, strict=True) if name != "use" and now]
+        return [(name, now, then) for name, now, then in named if not now.startswith(BY_FILE) and composed(now) != composed(then)]
+
     def unlike(self, recorded: "Said") -> list[str]:
         """Which words the same file of the same source has now and had not then."""
         if (self.source, self.path) != (recorded.source, recorded.path):
@@ -92,6 +102,7 @@ class Known:
     reviewed: set[str] = field(default_factory=set)  # a person has decided
     contradicted: dict[str, list[str]] = field(default_factory=dict)  # what was said of known content, where it differs
     looks: list[Look] = field(default_factory=list)
+    people: dict[str, str] = field(default_factory=dict)  # by name: the first batch with somebody called so
     kept: set[str] = field(default_factory=set)  # people of whom something is kept for evaluation
 
     def add(self, folder: Path, rows: Sequence[Mapping[str, Any]], dropped: bool = False, again: bool = False) -> None:
@@ -107,6 +118,8 @@ class Known:
             else:
                 self.labels[sample_id] = (row["batch"], row["label"], row["use"])
                 self.said[sample_id] = _said(row)
+                for name in people_in(row):
+                    self.people.setdefault(name, row["batch"])
                 if row["use"] == "evaluate" and not row["quarantine"]:
                     self.kept |= {composed(row["identity"]), composed(row["donor"])} - {""}
                 for group, belongs in ((self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"]))):
@@ -134,8 +147,8 @@ class Known:
             return found.label == label and sample_id not in self.disputed
         return sample_id not in self.unlabelled
 
-    def compare(self, sample_id: str, found: Found, now: Said, counts: SourceCounts) -> None:
-        """Note where known content comes with other words than before; what was recorded stands."""
+    def compare(self, sample_id: str, found: Found, now: Said, counts: SourceCounts, settled: bool = False) -> None:
+        """Note where known content comes with other words than before; what was recorded stands. `settled`: of two labels its source says one alone now."""
         if sample_id not in self.labels:
             batch = self.batch_of(sample_id)
             counts.dropped[batch] = counts.dropped.get(batch, 0) + 1
@@ -143,18 +156,52 @@ class Known:
         if found.problem:
             return
         batch, label, use = self.labels[sample_id]
-        if found.label and found.label != label:
-            counts.conflicts.append(f"{found.name} is {found.label} here, {label or 'unlabelled'} in batch {batch}")
+        before = self.said[sample_id]
+        reworded = now.unlike(before)
+        if settled and now.source == before.source and use != "never":
+            reworded.append("label")
+        elif found.label and found.label != label:
+            waits = f", where it is in quarantine: {TWO_LABELS}" if sample_id in self.disputed else ""
+            counts.conflicts.append(f"{found.name} is {found.label} here, {label or 'unlabelled'} in batch {batch}{waits}")
             if label and use != "never" and sample_id not in self.reviewed:
                 self.contradicted[sample_id] = [f"{label} in batch {batch}", f"{found.label} in {now.source} ({found.name})"]
-        reworded = now.unlike(self.said[sample_id])
         for word in reworded:
             of_batch = counts.reworded.setdefault(batch, {})
             of_batch[word] = of_batch.get(word, 0) + 1
-        if now.names_others(self.said[sample_id]):
+        if now.names_others(before):
             counts.renamed[batch] = counts.renamed.get(batch, 0) + 1
         if found.use and found.use != use and "use" not in reworded:
             counts.conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")
+
+    def copy_conflicts(self, sample_id: str, found: Found, now: Said) -> list[str]:
+        """What a file that nobody has looked at says of known content otherwise than an equal one of its source did; what was recorded stands.
+
+        Another label is a conflict of its own, and who made it belongs to that.
+        """
+        if sample_id not in self.labels or found.label not in ("", self.labels[sample_id][1]):
+            return []
+        before = self.said[sample_id]
+        first = f"{before.path}, the same content"
+        return [
+            f"{now.path} has {name} {word} here; {first}, {then or 'none'} in batch {before.batch}, which stands" for name, word, then in now.of_copy(before)
+        ]
+
+    def spelled_alike(self, rows: Iterable[Mapping[str, Any]], batch: str) -> list[str]:
+        """A conflict for each new name of a person in these rows of `batch` that may be another spelling of a known one, or of an earlier new one."""
+        files = Counter(name for row in rows for name in dict.fromkeys(people_in(row)))
+        new = [name for name in files if name not in self.people]
+        if not new:
+            return []
+        first: dict[str, str] = {}
+        for name in (*self.people, *new):
+            first.setdefault(spelling(name), name)
+        told = []
+        for name in new:
+            if (other := first[spelling(name)]) != name:
+                whose = f"{other!r} of batch {self.people[other]}" if other in self.people else repr(other)
+                mend = f"If they are one, mend the source, then vigil batches drop {batch} --again and ingest again"
+                told.append(f"{name!r} ({files[name]} files) may be {whose}: two spellings are two people, on two sides perhaps. {mend}")
+        return told
 
     def mark_near_duplicates(self, rows: Sequence[tuple[dict[str, Any], Path]], bits: int) -> None:
         """Set `duplicate_of` and `looks` of new rows that show what a known sample, or an earlier new one, shows."""
@@ -188,6 +235,18 @@ def read_known(root: Path) -> Known:
             why="without their manifests nobody can tell what is new", next_step="Run `vigil doctor --pull` in the workspace, then ingest again.",
         )  # fmt: skip
     return known
+
+
+def people_in(row: Mapping[str, Any]) -> list[str]:
+    """The names of people in a manifest row; who is known by one file alone has none."""
+    return [composed(row[name]) for name in PEOPLE if row[name] and not row[name].startswith(BY_FILE)]
+
+
+def spelling(name: str) -> str:
+    """What is left of a person's name where capitals and blanks do not count, nor how a table writes a whole number: 7, 7.0 and 007 are one."""
+    bare = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    number = re.fullmatch(r"0*([0-9]+)(\.0+)?", bare)
+    return number[1] if number else bare
 
 
 def _said(row: Mapping[str, Any]) -> Said:

@@ -139,7 +139,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "headlines": headlines(evaluation, cycle),
         "judged_holdout": judged_holdout(evaluation, cycle),
         "stands_apart": _stands_apart(evaluation, cycle),
-        "batches": [came_in(root, batch) for batch in cycle.judged],
+        "batches": [came_in(root, batch) for batch in (*cycle.judged, *cycle.refused)],
         "sets": report_of(cycle.cycle, root / "data/sets/report.json"),
         "hardened": read_report(root / "data/hardened/report.json") if verdict else {},
         "training": {

@@ -4,8 +4,8 @@ Trial 0 has the values of params.yaml (the literature's point), so that every ot
 some times as much or belongs to a champion: attacks during training, hardened clips, distillation, the champion's weights. Each learns from
 the drawn clips alone, in one process, for as many steps as were asked for, and begins as a first model does. The page names which of these
 params.yaml would have had (`lacking`). A trial that is behind the median of the others at the same step is given up. The study lies in
-.vigil/search.db under a name that changes with the sets, the settings and the budget: the same command goes on with it, a changed one begins
-another. Each trial is a child run in MLflow.
+.vigil/search.db under a name that changes with the sets, the settings that are varied, the budget, and the settings that a training reads: the
+same command goes on with it, and where another of these settings begins a new one, that is said. Each trial is a child run in MLflow.
 What is found was chosen on validation, so its AUC is too good; nothing is written to params.yaml, and the gates judge as always.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.compare import Sets, measure, read_sets, train_anew
+from pipelines.compare import Sets, measure, read_sets, recipe_of, train_anew
 from pipelines.pretrain import CHECKPOINTS
 from pipelines.scoring import Tell, silent
 from workspace.errors import DataError, Diverged, SettingsError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
+LOG = logging.getLogger("vigil.search")
 STUDIES = Path(".vigil/search.db")
 LOOKS = 5  # at validation, in each phase
 STARTUP = 4  # trials that are neither modelled nor given up: the median of fewer says nothing
@@ -65,7 +66,7 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
         sets = read_sets(root, settings)
         study = _open(sets, settings, chosen, steps, fit_steps)
         runs = _Runs(root, settings, study.study_name)
-        while (done := _finished(study)) < trials:
+        while (done := len(_ended(study))) < trials:
             trial = study.ask({name: _distribution(settings, name) for name in chosen})
 
             def told(step: int, total: int, message: str = "", done: int = done) -> None:
@@ -88,7 +89,7 @@ def _chosen(settings: Settings, names: list[str] | None) -> list[str]:
     if names and idle:
         name, why = next(iter(idle.items()))
         raise SettingsError(f"Cannot search over {name}.", why=f"it changes nothing while {why}", next_step="Mend that in params.yaml, or leave it out.")
-    return [name for name in names or SPACE if name not in idle]
+    return [name for name in SPACE if name in (names or SPACE) and name not in idle]  # in whatever order they were named, and how often
 
 
 def _distribution(settings: Settings, name: str) -> "BaseDistribution":
@@ -107,11 +108,13 @@ def _open(sets: Sets, settings: Settings, chosen: list[str], steps: int, fit_ste
     from sqlalchemy.exc import DatabaseError, OperationalError
 
     optuna.logging.set_verbosity(logging.ERROR)
-    key = sets.key({"settings": settings.model_dump(mode="json"), "over": chosen, "steps": [steps, fit_steps], "aside": ASIDE})
+    recipe = recipe_of(_laid_over(settings, {}, steps, fit_steps))
+    key = sets.key({**recipe, "seed": settings.seed, "over": chosen, "steps": [steps, fit_steps], "aside": ASIDE})
     (sets.root / STUDIES).parent.mkdir(parents=True, exist_ok=True)
+    storage = f"sqlite:///{sets.root.resolve() / STUDIES}"
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{sets.root.resolve() / STUDIES}",
+            storage=storage,
             study_name=f"search-{key}",
             direction="maximize",
             load_if_exists=True,
@@ -122,6 +125,8 @@ def _open(sets: Sets, settings: Settings, chosen: list[str], steps: int, fit_ste
             raise
         why, next_step = f"{sets.root / STUDIES} is no database", "Move it away, and begin anew: what earlier searches tried stands in MLflow."
         raise DataError("The studies of earlier searches cannot be read. Nothing was tried.", why=why, next_step=next_step) from problem
+    if not study.trials:
+        _tell_others(storage, chosen)
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=(settings.seed + len(study.trials)) % 2**32)
     waiting = [_wanted(trial) for trial in study.get_trials(states=(TrialState.WAITING,))]
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -132,6 +137,17 @@ def _open(sets: Sets, settings: Settings, chosen: list[str], steps: int, fit_ste
     if all(_wanted(trial) != mine for trial in study.get_trials() if trial.state != TrialState.FAIL):
         study.enqueue_trial(mine)
     return study
+
+
+def _tell_others(storage: str, chosen: list[str]) -> None:
+    """Say where earlier studies varied the same: who meant to go on with one of them waits a night for what is there already."""
+    import optuna
+
+    for name in optuna.get_all_study_names(storage):
+        trials = _ended(optuna.load_study(study_name=name, storage=storage))
+        if trials and trials[0].params.keys() == set(chosen):
+            told = "A new study begins: sets, steps, a setting that a training reads or its code are others than in the %d finished trials of %s, which stay."
+            LOG.warning(told, len(trials), name)
 
 
 def _wanted(trial: "FrozenTrial") -> dict[str, float]:
@@ -200,10 +216,10 @@ def _try(sets: Sets, settings: Settings, study: "Study", trial: "Trial", tell: T
     study.tell(trial, found["auc"])
 
 
-def _finished(study: "Study") -> int:
+def _ended(study: "Study") -> "list[FrozenTrial]":
     from optuna.trial import TrialState
 
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 class _Runs:
@@ -238,7 +254,7 @@ def report(study: "Study", settings: Settings, has_champion: bool) -> dict[str, 
 
     Trials are numbered by their ends, so that 0 is params.yaml's also where its first try was broken off.
     """
-    ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished() and one.state.name != "FAIL"]  # what was broken off was tried again
+    ended = _ended(study)  # what was broken off was tried again
     rows = [
         {"trial": number, "state": one.state.name.lower(), "auc": one.value, "settings": dict(one.params)}
         | {"videos": one.user_attrs.get("videos"), "diverged": one.user_attrs.get("gave_up")}

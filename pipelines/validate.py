@@ -6,6 +6,7 @@ is judged on the assembled set. Nothing here counts or compares: whether an expe
 
 import logging
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ MOST_NAMED = 20
 # What nobody opened says nothing about the media of a batch: files at no place of their data set, in no table of it, gone, too big, or with two labels.
 OPENED = frozenset(REASONS) - {"file not found", "a folder", "not a regular file"}
 ODD_NAMES = (NOT_MEDIA, EMPTY)  # somebody's notes between the files are no sign of corrupt videos: these count where the name says that it is one
+FOUND = ("decoded", "face_found")  # what the stage `faces` saw, and says the reason of where it is not so
 NOT_READ = "unreadable ("  # with the kind of the error
 
 
@@ -57,7 +59,7 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
 
 
 def judge(manifest: "pd.DataFrame", samples: list[dict[str, Any]], limits: ValidateSettings) -> dict[str, Any]:
-    """What Great Expectations says of a batch: {success, n, expectations: [{name, success, observed, limit, failing, failing_count}]}.
+    """What Great Expectations says of a batch: {success, n, expectations: [{name, success, observed, limit, failing, failing_count, reasons}]}.
 
     `manifest` is the batch's manifest, `samples` the entries of its faces report.
     """
@@ -80,7 +82,7 @@ def judge(manifest: "pd.DataFrame", samples: list[dict[str, Any]], limits: Valid
             answer = validation.run(
                 batch_parameters={"dataframe": part}, result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["sample_id"]}
             )
-            results += [_result(check, one.to_json_dict()) for check, one in _paired(checks, answer.results)]
+            results += [_result(check, one.to_json_dict(), part) for check, one in _paired(checks, answer.results)]
     return {"success": bool(results) and all(result["success"] for result in results), "n": len(manifest), "expectations": results}
 
 
@@ -126,7 +128,7 @@ def checks_of(limits: ValidateSettings) -> list[Check]:
             gxe.ExpectColumnValuesToNotBeInSet(column="swapped_with", value_set=["the same person"]),
         ),
         Check("a real has no generator and no donor", "empty", "usable", values("said_of_real", [""])),
-        Check("a face is found", limits.min_face_found, "looked_at", values("face_found", [True], limits.min_face_found)),
+        Check("a face is found in enough frames for a clip", limits.min_face_found, "looked_at", values("face_found", [True], limits.min_face_found)),
         Check(
             "pictures are large enough", f"{limits.min_size_px} px in {limits.min_decodable} of the files", "looked_at",
             gxe.ExpectColumnValuesToBeBetween(column="short_side_px", min_value=limits.min_size_px, mostly=limits.min_decodable),
@@ -140,18 +142,24 @@ def _paired(checks: list[Check], results: list[Any]) -> list[tuple[Check, Any]]:
     return [(check, answers[check.expectation.expectation_type, getattr(check.expectation, "column", None)]) for check in checks]
 
 
-def _result(check: Check, answer: dict[str, Any]) -> dict[str, Any]:
-    """One line of the report. `observed` is the part of the rows that agree, or the table's own figure; no rows at all agree with anything."""
+def _result(check: Check, answer: dict[str, Any], part: "pd.DataFrame") -> dict[str, Any]:
+    """One line of the report. `observed` is the part of the rows that agree, or the table's own figure; no rows at all agree with anything.
+
+    `reasons`: what `faces` says of the rows that do not, where it is its word that is asked for.
+    """
     result = answer["result"]
     observed = result.get("observed_value")
     if "unexpected_percent" in result:
         missing = result["unexpected_percent"]
         observed = None if missing is None else round(1 - missing / 100, 6)
     failing = [row["sample_id"] for row in result.get("unexpected_index_list") or []]
+    told = part.loc[part["sample_id"].isin(failing), "reason"] if getattr(check.expectation, "column", None) in FOUND else ()
+    reasons = Counter(reason for reason in told if isinstance(reason, str) and reason)
     problem = (answer.get("exception_info") or {}).get("exception_message", "")
     return {
         "name": check.name, "success": bool(answer["success"]), "observed": len(observed) if isinstance(observed, list) else observed, "limit": check.limit,
-        "failing": failing[:MOST_NAMED], "failing_count": len(failing), **({"problem": problem} if problem else {}),
+        "failing": failing[:MOST_NAMED], "failing_count": len(failing),
+        **({"reasons": dict(reasons)} if reasons else {}), **({"problem": problem} if problem else {}),
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,18 +12,21 @@ from typing import Any
 from flows.plan import Plan, make_plan, unread_sources
 from flows.policy import NOT_DUE, TRAINING, how_much, waiting_reviews, what_starts
 from workspace.cycle import due_week, iso_week
+from workspace.errors import LeaseHeldError
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
 from workspace.state import batch_states, held_batches
+from workspace.unsent import unsent
 
 
 def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     """What a cycle would do, without Prefect, DVC or torch: quick enough to ask every minute."""
     from feedback.handover import waiting
+    from feedback.restored import to_hand_over_again
     from pipelines.ingest import pending, unjournalled
 
     problems: dict[str, str] = {}
-    files, cases = pending(root, settings, settings.ingest.sources, problems), waiting(root, settings)
+    files, cases = pending(root, settings, settings.ingest.sources, problems), waiting(root, settings) + to_hand_over_again(root, settings)
     events, now = Journal(root).events(), datetime.now(UTC)
     plan = make_plan(events, settings, pending_files=files, pending_cases=cases, left=unjournalled(root), force=force)
     unread = tuple(f"{source}: {why}" for source, why in problems.items())
@@ -45,9 +49,11 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     events = Journal(root).events()
     start = what_starts(events, settings, datetime.now(UTC), scheduled=scheduled, reviews=waiting_reviews(root, settings))
     if not start:  # asked every hour: no source is listed for it
+        _send_again(root, settings)
         return {"outcome": "nothing new", "reason": NOT_DUE, "cycle": ""}
     plan = would_run(root, settings, force)
     if not plan.needed and not (start.week and batch_states(events)):
+        _send_again(root, settings)
         if plan.unread:
             raise unread_sources(plan.unread)
         return {"outcome": "nothing new", "reason": f"no new file, batch, setting or stage version; {_what_else(events)}", "cycle": ""}
@@ -66,6 +72,18 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
     from flows.cycle import weekly_retrain
 
     return weekly_retrain(workspace=str(root), scheduled=scheduled, force=force)
+
+
+def _send_again(root: Path, settings: Settings) -> None:
+    """Send what an earlier push did not, unless somebody is at work here, who may be sending it."""
+    from flows.closing import send_again
+    from workspace.lease import lease
+    from workspace.repository import set_remote
+
+    if unsent(root):
+        with suppress(LeaseHeldError), lease(root, "push"):
+            set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
+            send_again(root)
 
 
 def _what_else(events: Sequence[Event]) -> str:

@@ -78,14 +78,15 @@ def _of_shard(row: dict[str, Any]) -> str:
 def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: str) -> dict[str, Any]:
     """Erase uploads (detection ids) and samples (sha256) and take what was erased out of the training data; with none only the latter.
 
-    Returns {"erased": [...], "training": [...], "left": n, "not_known": [...]}: `left` erasures wait for the end of the cycle that is running; of the
-    models of the cycles `not_known` nobody can say here what they were trained with.
+    Returns {"erased": [...], "training": [...], "deleted_again": n, "left": n, "not_known": [...]}: of media that were deleted before, n lay here again;
+    `left` erasures wait for the end of the cycle that is running; of the models of the cycles `not_known` nobody can say here what they were trained with.
     Raises WorkspaceError, with nothing erased, for one that nobody knows, without a name or a reason, and where a committed file cannot be read.
     """
     from feedback.erasing import Erasing
     from feedback.forgetting import finish_erasures
     from feedback.keep import MediaStore
     from feedback.learned import not_known
+    from feedback.restored import erase_again
     from workspace.lease import lease
     from workspace.objects import refuse_damaged
     from workspace.repository import set_remote
@@ -103,9 +104,10 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
         erased = [
             erasing.erase_file(operator, one, why, in_batches=one in in_batches) if SHA256.fullmatch(one) else erasing.erase(operator, one, why) for one in what
         ]
+        deleted_again = erase_again(root, database)
         training = finish_erasures(root, database, WHO)
         left = sum(row["state"] == "requested" for row in erasing.erasures())
-    return {"erased": erased, "training": training, "left": left, "not_known": not_known(root) if training else []}
+    return {"erased": erased, "training": training, "deleted_again": deleted_again, "left": left, "not_known": not_known(root) if training else []}
 
 
 def render_erased(found: dict[str, Any]) -> str:
@@ -127,6 +129,8 @@ def render_erased(found: dict[str, Any]) -> str:
             lines += [f"  {tag} cannot be restored whole any more." for tag in done["tags"]]
         lines += [f"  Cannot be erased: the weights of {_name(model)}, which {_how(model)}." for model in row["models"]]
     lines += [f"Not known: {WHETHER.format(cycle=cycle)}." for cycle in found["not_known"]]
+    if again := found["deleted_again"]:
+        lines.append(f"{again} file{'s' if again > 1 else ''} that had been deleted lay in the workspace again, as after a restore: deleted.")
     if found["left"]:
         lines.append(f"{found['left']} erasures wait for the end of the cycle that was begun. Next: vigil retrain")
     return "\n".join(lines) or "Nothing is to be erased."

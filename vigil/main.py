@@ -299,7 +299,10 @@ def search(
     fit_steps: Annotated[int, typer.Option(min=1, help="Of phase 2, for each trial.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Try other settings on the last cycle's sets (Optuna), judged on validation; changes nothing. Resumable.
+    """Try other settings on the last cycle's sets (Optuna), judged on validation; changes nothing.
+
+    The same command goes on where it stopped. Other sets, SETTINGs to vary or steps begin a new study, and so does
+    another value of what a training reads (model, augment, pretrain, train, faces, seed).
 
     No trial has attacks during training, hardened clips, distillation or the champion's weights: each learns from the drawn clips alone, as a first model does.
     """
@@ -416,7 +419,7 @@ def audit_verify(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Walk the service's audit trail from its first entry; exit code 1 where it was changed, cut or reordered."""
+    """Walk the service's audit trail from its first entry; exit code 1 where it was changed, cut or reordered, or is not there."""
     from vigil.proving import noted_hash, render_trail, verify_trail
 
     noted = "" if expect is None else noted_hash(expect)

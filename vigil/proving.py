@@ -8,9 +8,9 @@ from typing import Any
 
 import typer
 
-from feedback.database import Database
+from feedback.database import NO_TABLES, URL_VARIABLE, Database, file_of, schema_behind
 from feedback.secret import FILE, VARIABLE, load_secret
-from workspace.errors import DataError
+from workspace.errors import DataError, WorkspaceError
 from workspace.settings import Settings
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -31,18 +31,34 @@ def named_key(word: str) -> str:
 
 
 def verify_trail(root: Path, settings: Settings, expect: str = "") -> dict[str, Any]:
-    """Walk the audit trail: {"entries", "last_hash", "broken_at", "why", "whole"}."""
+    """Walk the audit trail: {"entries", "last_hash", "broken_at", "why", "whole"}. Raises WorkspaceError where there is no database, and makes none."""
     from dataclasses import asdict
 
     from feedback import audit
 
+    _refuse_none(root, settings)
     with closing(Database(root, settings)) as database:
         found = audit.verify(database, expect)
     return {**asdict(found), "whole": not found.broken_at}
 
 
+def _refuse_none(root: Path, settings: Settings) -> None:
+    file = file_of(root, settings)
+    if file is not None and not file.is_file():
+        why = f"{file} is not there"
+    elif (behind := schema_behind(root, settings)) and behind[0] == NO_TABLES:
+        why = f"{file or 'the PostgreSQL that is named'} has no tables"
+    else:
+        return
+    how = f"Name the workspace with -w, its database with {URL_VARIABLE} or feedback.database_url."
+    if_lost = "One that was lost restore from a backup before the service starts: it begins an empty one."
+    raise WorkspaceError("There is no audit trail here. Nothing was verified.", why=why, next_step=f"{how} {if_lost}")
+
+
 def render_trail(found: dict[str, Any]) -> str:
     """What `vigil audit verify` says."""
+    if found["whole"] and not found["entries"]:
+        return "The audit trail has no entry yet: nobody has made an account here."
     if found["whole"]:
         return (
             f"The audit trail is whole: {found['entries']} entries.\n  Last hash: {found['last_hash']}\n  Keep it elsewhere; verify against it with --expect."

@@ -1,5 +1,6 @@
 """What the reading commands show: status, batches, models, reports. All of it from the journal and the reports."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from workspace.lease import cycle_runs
 from workspace.objects import refuse_damaged
 from workspace.settings import Settings
 from workspace.state import BATCH_STATES, batch_states, champion, cycles, model_states, open_cycle
+from workspace.unsent import Unsent, unsent
 
 WAITS = {  # for what a batch of that state is there
     "held": "in no cycle until a person says so (vigil batches accept, or drop)",
@@ -99,6 +101,7 @@ def model_rows(root: Path) -> list[dict[str, Any]]:
 def status_of(root: Path, settings: Settings) -> dict[str, Any]:
     """The last cycles, the champion, open work, and what `vigil retrain` would do now."""
     from feedback.forgetting import erasures_waiting
+    from feedback.restored import look
     from vigil.cycles import would_run
 
     events = Journal(root).events()
@@ -115,14 +118,17 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
             for one in cycles(events)
         ],
         "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in BATCH_STATES},
+        "unsent": asdict(late) if (late := unsent(root)) else None,
         "erasures_waiting": erasures_waiting(root, settings),
+        "restored": asdict(look(root, settings)),
         "next": plan.as_dict(),
     }
 
 
 def render_status(page: dict[str, Any]) -> str:
     """The status as text."""
-    from flows.health import what_waits
+    from feedback.restored import Restored
+    from flows.health import what_came_back, what_waits
     from flows.policy import TRAINING
 
     leading = page["champion"]
@@ -133,6 +139,10 @@ def render_status(page: dict[str, Any]) -> str:
     lines.append(f"batches   {counts or 'none'}")
     if waits := what_waits(page["erasures_waiting"], page["open_cycle"] or ""):
         lines.append(f"erasures  {waits}")
+    if back := what_came_back(Restored(**page["restored"])):
+        lines.append(f"restored  {back}")
+    if late := page["unsent"]:
+        lines.append(f"remote    {printable(str(Unsent(**late)))}; `vigil doctor --push` or the next `vigil retrain` tries again")
     plan = page["next"]
     if page["run_by"]:
         lines.append(f"running   {page['open_cycle'] or 'a cycle that is not opened yet'}, by {page['run_by']}")

@@ -103,6 +103,10 @@ class DatabaseSilent(VigilError):
     retryable = True
 
 
+class DatabaseDamaged(VigilError):
+    """The service's database answers, and what it holds cannot be read, or a table is gone. Trying again does not help."""
+
+
 class StageFailed(VigilError):
     """A stage of the cycle ended with an error; finished stages are kept.
 

@@ -172,6 +172,22 @@ def batches_with(root: Path, sample_id: str) -> dict[str, str]:
     return found
 
 
+def back_in_batches(root: Path, case_of: Mapping[str, str]) -> set[str]:
+    """Those of the samples that `forget` would take out of a batch here: of one that it took out before, the batch was put back as it had been.
+
+    A manifest that cannot be read is passed over: `vigil doctor` names it.
+    """
+    import pyarrow.parquet
+
+    found: set[str] = set()
+    for manifest in manifests(root) if case_of else ():
+        with contextlib.suppress(OSError, ValueError):
+            columns = ["sample_id", "case_id", "shard", "use"]
+            rows = pyarrow.parquet.read_table(manifest, columns=columns, filters=[("sample_id", "in", [*case_of])]).to_pylist()
+            found |= {row["sample_id"] for row in rows if case_of[row["sample_id"]] in ("", row["case_id"]) and (row["shard"] or row["use"] != "never")}
+    return found
+
+
 def _kept_in(root: Path, samples: set[str]) -> dict[str, list[str]]:
     """The samples whose media a batch has, with these batches."""
     found: dict[str, list[str]] = {}

@@ -87,8 +87,11 @@ def tracking_uri(root: Path, registry: RegistrySettings) -> str:
 def damage(root: Path, settings: Settings) -> str:
     """Why the workspace's own database can be used no more, as SQLite says it; '' where it is whole, not there, or not of this workspace alone."""
     path = own_database(root, settings.registry)
-    if path is None or not path.is_file():
-        return ""
+    return "" if path is None or not path.is_file() else damage_of(path)
+
+
+def damage_of(path: Path) -> str:
+    """What is damaged in an SQLite file, in SQLite's words; '' where nothing is, or it is busy."""
     try:
         with closing(sqlite3.connect(path, timeout=DATABASE_SECONDS)) as connection:
             said = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])

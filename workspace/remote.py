@@ -17,7 +17,7 @@ from typing import Any
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import CHUNK_BYTES
 from workspace.objects import FOLDER, cache_of, damaged_lists, is_whole, place_of
-from workspace.repository import open_dvc, remote_errors, remote_name, version_batches
+from workspace.repository import open_dvc, remote_errors, remote_name, sending, version_batches
 
 AT_ONCE = 8
 NOT_PULLED = "The DVC remote could not be read. What was fetched is kept."
@@ -69,7 +69,7 @@ def send_missing(root: Path) -> int:
 
     Objects that this workspace does not have, or has damaged, are left out. Raises DataError when the remote cannot be used.
     """
-    with open_dvc(root) as repo, remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):
+    with sending(root), open_dvc(root) as repo:
         if not remote_name(repo):
             return 0
         remote = _remote_of(repo)
@@ -155,7 +155,7 @@ def folder_away(root: Path) -> str:
 
 def replace_damaged(root: Path, found: Verified) -> int:
     """Put right what `verify` found damaged, from this workspace's cache, and strike it from `found`; returns how many objects that were."""
-    with open_dvc(root) as repo, remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):
+    with sending(root), open_dvc(root) as repo:
         remote = _remote_of(repo)
         mine = [oid for oid in found.damaged if is_whole(_cached(repo, oid), oid)]
         for oid in mine:

@@ -11,17 +11,19 @@ import re
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import DataError, StageFailed, WorkspaceError
+from workspace.errors import DataError, StageFailed, VigilError, WorkspaceError
 from workspace.files import atomic_file
 from workspace.journal import Journal
 from workspace.last_word import LastWord, forget
 from workspace.revisions import cut_short, git, git_problem
 from workspace.state import batch_states
+from workspace.unsent import mark_sent, mark_unsent
 
 MAKE_ROOM = "Make room on the disk, or make it writable, and run {command} again; {kept}."
 NO_ROOM = "as a rule because the disk is full or closed to writing; the lines above say more"  # of what DVC only logs
@@ -151,6 +153,8 @@ def open_dvc(root: Path) -> Any:
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.WARNING)  # it advises git commands that the cycle runs itself
+        # It makes its questions to a remote all at once, and asks no further ones after one that failed.
+        warnings.filterwarnings("ignore", r"coroutine 'S3FileSystem\._exists' was never awaited", RuntimeWarning)
         _write_lock_quickly()
         _give_up_without_room()
         with Repo(str(root)) as repo:
@@ -393,11 +397,24 @@ def remove_stale_git_locks(root: Path) -> list[str]:
 
 def push(root: Path) -> int:
     """Send what the remote lacks; returns the number of objects sent. Raises DataError naming the remote."""
-    with open_dvc(root) as repo:
-        if not remote_name(repo):
-            return 0
-        with remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`"):
-            return int(repo.push(remote=remote_name(repo)))
+    with sending(root), open_dvc(root) as repo:
+        return int(repo.push(remote=remote_name(repo))) if remote_name(repo) else 0
+
+
+@contextmanager
+def sending(root: Path) -> Iterator[None]:
+    """Write to the remote. A mark says that not all is there (workspace/unsent.py) until this ends well, through failure and kill.
+
+    Raises DataError when the remote cannot be written.
+    """
+    mark_unsent(root, "a push was begun and has not ended")
+    try:
+        with remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`, or `vigil retrain` again"):
+            yield
+    except VigilError as problem:
+        mark_unsent(root, problem.why)
+        raise
+    mark_sent(root)
 
 
 def remote_name(repo: Any) -> str:

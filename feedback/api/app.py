@@ -99,10 +99,10 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
 
 async def _sweep(service: Service) -> float:
     """Delete and quarantine what is due, by age, and what killed processes left; seconds until the next look."""
-    await asyncio.to_thread(service.detections.remove_leftovers)
     done = await asyncio.to_thread(service.retention.sweep)
     if any(done.values()):
         LOG.info("retention: %s", done)
+    await asyncio.to_thread(service.detections.remove_leftovers)  # after what is due by age: that hides fakes, too
     return service.settings.feedback.retention.every_minutes * 60.0
 
 

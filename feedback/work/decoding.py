@@ -229,7 +229,8 @@ def _answer(opened: Opened) -> list[bytes]:
     from media.faces import MEASURED
 
     found = opened.extraction
-    about = {name: getattr(found, name) for name in ("frames_seen", "frames_with_face", "faces", "kind", "reason", "faces_too_small", "faces_beyond")}
+    names = ("frames_seen", "frames_with_face", "faces", "kind", "reason", "faces_too_small", "faces_beyond", "too_short")
+    about = {name: getattr(found, name) for name in names}
     clips = []
     for clip in found.clips:
         row = {name: getattr(clip, name) for name in MEASURED}

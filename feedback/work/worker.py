@@ -39,7 +39,7 @@ from feedback.work.batching import Batcher
 from feedback.work.decoding import ChildFailed, ChildKilled, Decoders, Opened
 from feedback.work.judging import answer_of, bound_of, case_reason, faces_of, no_verdict
 from model.inference import most_telling
-from workspace.errors import DatabaseSilent, VigilError
+from workspace.errors import DatabaseDamaged, DatabaseSilent, VigilError
 from workspace.files import is_no_room, sha256_bytes
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
@@ -178,7 +178,7 @@ class Worker:
                 return
             except DatabaseSilent:
                 await asyncio.sleep(TROUBLE_SECONDS)
-            except SQLAlchemyError as failed:  # the lease ends by itself
+            except (SQLAlchemyError, DatabaseDamaged) as failed:  # the lease ends by itself
                 LOG.error("detection %s could not be put down: %r", detection_id, failed)
                 return
 

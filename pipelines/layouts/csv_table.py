@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from pipelines.layouts.found import TABLE_NAME, Found, problem_of
+from media.names import MEDIA_SUFFIXES
+from pipelines.layouts.found import TABLE_NAME, Found, is_hidden, problem_of, walk
 from pipelines.layouts.listing import Listing
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
@@ -26,7 +27,8 @@ def read(source: SourceSettings, path: Path) -> Listing:
     """One Found a row; other columns are ignored. Raises DataError for a table whose words cannot be understood.
 
     Labels are real, fake or empty, or go through the source's `label_map`. Numbers without a map are refused: nobody can
-    tell from 0 and 1 which is which. The source's `columns` says what the table calls a column.
+    tell from 0 and 1 which is which. The source's `columns` says what the table calls a column. Of a folder, photos and
+    videos that its table does not name are counted.
     """
     table = path / TABLE_NAME if path.is_dir() else path
     if path.is_dir() and not os.path.lexists(table):
@@ -37,21 +39,38 @@ def read(source: SourceSettings, path: Path) -> Listing:
         )
     if table.exists() and not table.is_file():  # to open a pipe would be to wait for whoever writes into it
         raise DataError(f"{table} is not a CSV file.", why="it is no regular file; pipes and devices are never read", next_step="Name a file.")
+    rows: list[dict[str, str]] = []
+    shifted: list[str] = []
     try:
         with open(table, encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)  # else a quote that nobody closes takes in the rest of the table
             columns = [column.strip().lower() for column in reader.fieldnames or []]
             reader.fieldnames = columns
-            rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str) and not isinstance(value, list)} for row in reader]
+            for number, row in enumerate(reader, start=2):
+                if beyond := row.pop(None, []):
+                    fields = f"{len(columns) + len(beyond)} fields, the table has {len(columns)} columns"
+                    shifted.append(f"line {number}: {fields}; put quotes round a field with a comma, and no comma at the end")
+                rows.append({key: (value or "").strip() for key, value in row.items()})
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"Cannot read the table {table}.", why=str(problem), next_step="Save it as a CSV file in UTF-8, every quote closed.") from problem
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+        raise DataError(
+            f"Cannot use the table {table}. Nothing was read from it.",
+            why=f"its first line is one column: {columns[0]!r}",
+            next_step="Save it with commas between the columns.",
+        )
     if twice := [name for name, times in Counter(columns).items() if name and times > 1]:
         raise DataError(
             f"Cannot use the table {table}. Nothing was read from it.",
             why=f"more than one column is called {twice[0]}: capitals, and blanks around it, make no difference",
             next_step="Keep one of them.",
         )
-    return listing_of(source, table, rows, columns, first=2, word="line")
+    listing = listing_of(source, table, rows, columns, first=2, word="line", mistakes=shifted)
+    if path.is_dir():
+        named = {found.name for found in listing.files}
+        media = (one for one in walk(path) if one.suffix.lower() in MEDIA_SUFFIXES and not is_hidden(one, path))
+        listing.unlisted = sum(one.relative_to(path).as_posix() not in named for one in media)
+    return listing
 
 
 def columns_of(source: SourceSettings) -> dict[str, str]:
@@ -60,10 +79,12 @@ def columns_of(source: SourceSettings) -> dict[str, str]:
     return {name: called.get(name, name).strip().lower() for name in ("path", "label", *OPTIONAL)}
 
 
-def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], columns: Sequence[str], *, first: int, word: str) -> Listing:
+def listing_of(
+    source: SourceSettings, table: Path, rows: list[dict[str, str]], columns: Sequence[str], *, first: int, word: str, mistakes: Sequence[str] = ()
+) -> Listing:
     """The files that the rows of a table name. `columns` are its own, in lower case; row `first` is its first `word` with content.
 
-    Raises DataError, naming at most MOST_NAMED mistakes.
+    Raises DataError, naming at most MOST_NAMED mistakes, those that were found before (`mistakes`) first.
     """
     theirs = columns_of(source)
     missing = {name: theirs[name] for name in ("path", "label", *map(str, source.columns)) if theirs[name] not in columns}
@@ -74,7 +95,7 @@ def listing_of(source: SourceSettings, table: Path, rows: list[dict[str, str]], 
             why=f"no column {' and no column '.join(dict.fromkeys(missing.values()))}; it has {', '.join(columns) or 'none'}",
             next_step=f"Name the columns path,label,use,identity,generator,... or say what yours are called: `{words}`.",
         )  # fmt: skip
-    mistakes: list[str] = []
+    mistakes = [*mistakes]
     unnamed = False  # whether a label was among them
     listing = Listing(names_people=theirs["identity"] in columns, is_table=True)
     seen: set[str] = set()
@@ -119,9 +140,9 @@ def _as_on_disk(folder: Path, name: str) -> str:
 
 
 def _seen_from(here: str, named: PurePosixPath) -> str:
-    """The path as seen from the table's folder, itself without links; one that leads out of it stays as it is. ./a.jpg is a.jpg."""
-    if named.is_absolute():
-        there = os.path.join(os.path.realpath(named.parent), named.name)
+    """The path as seen from the table's folder, itself without links; one that leads out of it stays as it is. ./a.jpg and b/../a.jpg are a.jpg."""
+    if named.is_absolute() or ".." in named.parts:
+        there = os.path.join(os.path.realpath(os.path.join(here, named.parent)), named.name)
         if os.path.commonpath([here, there]) == here:
             return os.path.relpath(there, here)
     return named.as_posix()

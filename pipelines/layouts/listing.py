@@ -10,10 +10,11 @@ from pipelines.layouts.found import Found, is_hidden, walk
 
 @dataclass(slots=True)
 class Listing:
-    """All files of a source, how many hidden ones were passed over, and whether people are named."""
+    """All files of a source, how many were passed over, and whether people are named."""
 
     files: list[Found] = field(default_factory=list)
     hidden: int = 0
+    unlisted: int = 0  # photos and videos of a folder that its table does not name
     names_people: bool = False  # the source itself says who is in its files (a column, or a naming scheme)
     card: Card | None = None  # of a published data set
     published: dict[str, dict[str, int]] = field(default_factory=dict)  # what its card counts: {name: {found, published}}

@@ -34,11 +34,12 @@ def postgres_server() -> Any:
     return server
 
 
-def fresh_postgres(template: str = "") -> str:
-    """The address of a new, empty database of that server, or of a copy of the one at the address `template`."""
+def fresh_postgres(template: str = "", encoding: str = "") -> str:
+    """The address of a new, empty database of that server, or of a copy of the one at the address `template`; `encoding`: not UTF8 but this."""
     name = f"t{uuid.uuid4().hex}"
-    copied = f" TEMPLATE {_name(template)}" if template else ""
-    postgres_server().psql(f"CREATE DATABASE {name}{copied};")
+    how = f" TEMPLATE {_name(template)}" if template else ""
+    how += f" ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'" if encoding else ""
+    postgres_server().psql(f"CREATE DATABASE {name}{how};")
     return str(postgres_server().get_uri(database=name))
 
 

@@ -13,12 +13,17 @@ from sqlalchemy import Connection, text
 from typer.testing import CliRunner
 
 from feedback import audit
+from feedback.access import Role
+from feedback.accounts import Accounts
+from feedback.belonging import NOTE
 from feedback.database import Database
+from feedback.secret import Secret
 from feedback.tables import AUDIT
-from tests.feedback.databases import KINDS, filled_url
+from tests.feedback.databases import KINDS, database_url, filled_url
 from tests.feedback.world import write_settings
 from vigil.main import app
 from vigil.proving import noted_hash
+from workspace.errors import WorkspaceError
 
 ENTRIES = 7
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=6)  # PostgreSQL keeps no NUL
@@ -178,6 +183,31 @@ def test_what_is_no_hash_is_a_mistake_of_the_command_and_not_of_the_trail(word: 
 
 def test_a_hash_is_the_same_in_capitals_and_with_blanks_around_it() -> None:
     assert noted_hash(f" {'AB' * 32}\n") == "ab" * 32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_there_is_no_trail_none_is_called_whole_and_no_database_is_made(kind: str, tmp_path: Path) -> None:
+    """In a clone, under a wrong -w, and where the database was deleted, a nightly check stayed green, and an empty feedback.db lay there after it."""
+    write_settings(tmp_path, url := database_url(kind))
+    words = ["audit", "verify", "-w", str(tmp_path)]
+    for _ in range(2):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 1 and isinstance(done.exception, WorkspaceError) and "There is no audit trail here" in str(done.exception)
+        assert str(tmp_path / "feedback.db") in str(done.exception) or kind == "postgresql"
+    assert not (tmp_path / "feedback.db").exists() and not (tmp_path / NOTE).exists()
+    if kind == "sqlite":
+        (tmp_path / "feedback.db").touch()
+        assert "no tables" in str(CliRunner().invoke(app, words).exception) and (tmp_path / "feedback.db").stat().st_size == 0
+    database = Database(tmp_path, settings_there := write_settings(tmp_path, url))
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and "no entry yet" in done.output and "whole" not in done.output
+    Accounts(database, Secret(b"s" * 32), settings_there.feedback).create("Ann", "ann@example.org", "ann", "correct horse battery", Role.admin, "")
+    assert "whole: 1 entries" in CliRunner().invoke(app, words).output
+    with database.write() as connection:
+        connection.execute(AUDIT.delete())
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1 and "BROKEN at entry 1: entry 1 is missing" in done.output
+    database.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,23 +8,26 @@ import socket
 import sqlite3
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from feedback.belonging import NOTE
 from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now, schema_behind
 from feedback.forgetting import erasures_waiting
 from feedback.keep import MediaStore
 from feedback.postgresql import SERVE_LOCK, WRITE_LOCK
 from feedback.secret import FILE, VARIABLE, Secret, load_secret
-from feedback.tables import MEDIA
+from feedback.tables import AUDIT, MEDIA
 from tests.feedback import databases
 from tests.feedback.databases import KINDS
 from tests.feedback.world import open_to_others, write_settings
 from vigil.mending import examine_and_fix
-from workspace.errors import DatabaseSilent, WorkspaceError
+from workspace.errors import DatabaseDamaged, DatabaseSilent, WorkspaceError
+from workspace.files import read_json, write_json
 from workspace.settings import load_settings
 
 
@@ -110,6 +113,25 @@ def test_a_database_out_of_reach_is_named_without_its_password(tmp_path: Path) -
     assert "hunter2" not in str(problem.value) and "127.0.0.1:1" in str(problem.value)
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_postgresql_that_does_not_keep_every_letter_is_refused(encoding: str, tmp_path: Path) -> None:
+    """The first was called a mistake in Vigil, the second failed when somebody wrote a name that it has no letters for."""
+    settings = write_settings(tmp_path, databases.fresh_postgres(encoding=encoding))
+    for ask in (Database, schema_behind):
+        with pytest.raises(WorkspaceError, match=f"its encoding is {encoding}, ") as refused:
+            ask(tmp_path, settings)
+        assert "Nothing was changed" in refused.value.what and "createdb -E UTF8 -T template0" in refused.value.next_step
+
+
+def test_what_is_written_to_a_postgresql_comes_back_whatever_the_environment_of_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    database = Database(tmp_path, write_settings(tmp_path, databases.fresh_postgres()))
+    with database.write() as connection:
+        connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=1, created_at=now(), why="Юля €"))
+        assert connection.execute(select(MEDIA.c.why)).scalar_one() == "Юля €"
+    database.close()
+
+
 def test_a_database_that_an_upgrade_cannot_look_at_is_named(tmp_path: Path) -> None:
     """`vigil upgrade` called it a mistake in Vigil."""
     with pytest.raises(WorkspaceError, match="Cannot use the database") as problem:
@@ -163,6 +185,31 @@ def test_a_database_that_does_not_answer_is_called_so_whoever_asks(kind: str, tm
     with pytest.raises(DatabaseSilent) as problem, database.write():
         pass
     assert str(problem.value).splitlines() == ["The database does not answer.", "  Why:  it is busy, or cannot be reached", "  Next: Try again in a moment."]
+    database.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_database_without_one_of_its_tables_is_damaged_and_not_busy(kind: str, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, databases.database_url(kind))
+    database = Database(tmp_path, settings)
+    with database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE audit")
+    for ask in (database.read, database.write):
+        with pytest.raises(DatabaseDamaged, match="audit") as problem, ask() as connection:
+            connection.execute(select(AUDIT)).all()
+        assert "backup" in problem.value.next_step and "Nothing was changed" in problem.value.what
+    with pytest.raises(DatabaseDamaged, match="the table audit is gone"):
+        schema_behind(tmp_path, settings)
+    database.close()
+
+
+def test_text_that_cannot_be_read_is_damage_and_not_a_busy_database(tmp_path: Path) -> None:
+    database = Database(tmp_path, write_settings(tmp_path))
+    with database.write() as connection:
+        connection.execute(MEDIA.insert().values(sha256="a" * 64, bytes=1, created_at=now()))
+        connection.exec_driver_sql("UPDATE media SET why = CAST(x'ff' AS TEXT)")
+    with pytest.raises(DatabaseDamaged, match="decode"), database.read() as connection:
+        connection.execute(select(MEDIA)).all()
     database.close()
 
 
@@ -241,6 +288,69 @@ def test_a_workspace_whose_database_is_not_named_finds_no_empty_one(tmp_path: Pa
     monkeypatch.setenv(URL_VARIABLE, url)
     with pytest.raises(WorkspaceError, match="belongs to"):
         Database(tmp_path, settings)
+
+
+def test_a_restored_dump_and_the_database_that_it_was_made_of_are_never_both_the_workspaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both were accepted, whichever a timer or a unit named, each a half of the accounts and labels with a trail that was whole."""
+    (tmp_path / "w").mkdir()
+    root, first = tmp_path / "w", databases.fresh_postgres()
+    settings = write_settings(root)
+    monkeypatch.setenv(URL_VARIABLE, first)
+    Database(root, settings).close()
+    noted = (root / NOTE).read_bytes()
+    copy = databases.fresh_postgres(first)
+    monkeypatch.setenv(URL_VARIABLE, copy)
+    for ask in (Database, schema_behind):
+        with pytest.raises(WorkspaceError, match=r"(?s)is a copy of this workspace's database. Nothing was changed.*--database-is-right") as refused:
+            ask(root, settings)
+        assert first.split("/")[3].split("?")[0] in refused.value.why
+    assert (root / NOTE).read_bytes() == noted
+    _, done = examine_and_fix(root, settings, fix=False, push=False, database_is_right=True)
+    assert len(done) == 1
+    Database(root, settings).close()
+    monkeypatch.setenv(URL_VARIABLE, first)
+    with pytest.raises(WorkspaceError, match=r"(?s)is the database of another workspace.*this one has gone over to"):
+        Database(root, settings)
+
+
+def test_one_database_by_two_addresses_is_one_database_also_while_it_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").symlink_to(databases.postgres_server().get_uri().partition("host=")[2])
+    (tmp_path / "w").mkdir()
+    root, first = tmp_path / "w", databases.fresh_postgres()
+    other = f"{first.partition('host=')[0]}host={tmp_path / 'elsewhere'}"
+    settings = write_settings(root)
+    monkeypatch.setenv(URL_VARIABLE, first)
+    served = Database(root, settings)
+    shutil.copytree(root, tmp_path / "copy")
+    with served.serving_alone("http://here:1"):
+        ids = set()
+        for address in (other, first, other):
+            monkeypatch.setenv(URL_VARIABLE, address)
+            with pytest.raises(WorkspaceError, match="is the database of another workspace"):
+                Database(tmp_path / "copy", settings)
+            Database(root, settings).close()
+            assert schema_behind(root, settings) is None
+            ids.add(read_json(root / NOTE)["workspace"])
+        assert len(ids) == 1
+    served.close()
+
+
+def test_a_note_of_an_older_vigil_learns_which_database_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(URL_VARIABLE, first := databases.fresh_postgres())
+    settings = write_settings(tmp_path)
+    Database(tmp_path, settings).close()
+    note = read_json(tmp_path / NOTE)
+    write_json(tmp_path / NOTE, {name: note[name] for name in ("workspace", "database")})
+    Database(tmp_path, settings).close()
+    assert read_json(tmp_path / NOTE) == note and note["server"]
+    user = f"u{uuid.uuid4().hex}"  # who may not ask which server it is knows as much as before
+    databases.postgres_server().psql(
+        f"CREATE ROLE {user} LOGIN;\n\\connect {first.split('/')[3].split('?')[0]}\n"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}; REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC;"
+    )
+    monkeypatch.setenv(URL_VARIABLE, first.replace("postgres:@", f"{user}@"))
+    Database(tmp_path, settings).close()
+    assert read_json(tmp_path / NOTE)["server"] == note["server"] and user in read_json(tmp_path / NOTE)["database"]
 
 
 # -- the secret ---------------------------------------------------------------------------------------------------------------

@@ -52,6 +52,14 @@ def test_a_face_comes_back_as_it_would_without_a_pool(media: Path) -> None:
         assert np.array_equal(one.frames, other.frames) and np.allclose(one.landmarks, other.landmarks) and one.track == other.track
 
 
+def test_when_a_face_gave_no_clip_comes_back_too(media: Path, tmp_path: Path) -> None:
+    from media.decode import read_frames
+
+    ((_, frame),) = read_frames(next(path for path in sorted(media.rglob("*.mp4"))), [0.0])
+    found = opened(write_video(tmp_path / "a.mp4", [frame] * 4 + [np.full_like(frame, 30)] * 8, fps=12)).extraction
+    assert not found.clips and np.allclose(found.too_short, [(0.0, 0.4)], atol=0.01)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
 def test_an_image_has_a_picture_as_a_video_has_one_with_a_face_or_without(tmp_path: Path, suffix: str) -> None:
     """Previews were read as videos are: no image had one, and of a TIFF, which no browser shows, nothing was to be seen."""

@@ -317,7 +317,9 @@ def test_an_erasure_names_the_batches_that_keep_the_file_and_takes_out_of_them_w
     erasing = Erasing(world.database, world.media)
     said = erasing.erase(world.sender, world.upload(faces[1], reason="")[0])
     assert (said["training"], said["kept_in"]) == ("kept", ["press-batch"]) and f"vigil erase {held}" in said["next"]
-    assert "press-batch has the same file from a source of its own" in render_erased({"erased": [said], "training": [], "left": 0, "not_known": []})
+    assert "press-batch has the same file from a source of its own" in render_erased(
+        {"erased": [said], "training": [], "deleted_again": 0, "left": 0, "not_known": []}
+    )
     gathering_of(world).gather()
     with world.database.read() as connection:
         brought = connection.execute(select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == conflict)).scalar_one()

@@ -289,6 +289,7 @@ def test_sigkill_with_postgresql_neither_loses_nor_doubles_a_label(tmp_path: Pat
         shutil.copytree(root, copy)
         url = fresh_postgres(template)
         settings = world.settings.model_copy(update={"feedback": world.settings.feedback.model_copy(update={"database_url": url})})
+        Database(copy, settings, take_over=True).close()
         killed = killed_at_line(number, lambda copy=copy, settings=settings: take(copy, settings))
         take(copy, settings)
         assert len(taken(copy)) == 3 and outbox(copy, settings) == {"ingested": 3}, f"killed at line {number}"

@@ -224,6 +224,21 @@ def test_folders_and_half_copies_of_killed_processes_go_too(make: Make) -> None:
     assert service.detections.remove_leftovers() == 3 and not any(path.exists() for path in left)
 
 
+def test_a_leftover_that_cannot_be_deleted_keeps_no_other(make: Make) -> None:
+    app, _ = make()
+    service, uploads = app.state.service, app.state.service.media.scratch()
+    held = sha256_bytes(b"held")
+    (service.root / ".vigil/media" / held).mkdir(parents=True)  # nothing unlinks a folder
+    for name, content in (("a.part", b"held"), ("b.part", b"killed")):
+        (uploads / name).write_bytes(content)
+        os.utime(uploads / name, (0, 0))
+    service.media.put(uploads / "b.part", sha256_bytes(b"killed"))
+    assert service.detections.remove_leftovers() == 2
+    assert stored(app) == [held] and [path.name for path in uploads.iterdir()] == ["a.part"]
+    (service.root / ".vigil/media" / held).rmdir()
+    assert service.detections.remove_leftovers() == 1 and stored(app) == list(uploads.iterdir()) == []
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_media_that_go_while_they_are_taken_in_are_stored_once_more_and_then_asked_for_again(make: Make, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     app, people = make()

@@ -1,6 +1,10 @@
 """What is kept how long, and what erasing an upload takes with it: the service's part on both databases, training's part with real DVC."""
 
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,12 @@ from feedback.detections import Detections
 from feedback.erasing import Erasing
 from feedback.forgetting import finish_erasures
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
-from feedback.keep import derived_name
+from feedback.keep import FOLDER, StoreSilent, derived_name
 from feedback.retention import Retention
 from feedback.secret import load_secret
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from feedback.webhooks import Webhooks
+from tests.feedback.buckets import CREDENTIALS
 from tests.feedback.conftest import Make, ask
 from tests.feedback.world import JPEG, World
 from vigil.erasing import erase, render_would_erase, would_erase
@@ -127,6 +132,77 @@ def test_fakes_are_quarantined_after_a_while_where_the_settings_say_so(tmp_path:
     assert media_state(world, JPEG + b"fake") == "quarantined" and media_state(world, JPEG + b"real") == "kept"
     assert world.media.has(sha256_bytes(JPEG + b"fake")) and retention(world).sweep(later(91)) == {"deleted": 2, "quarantined": 0, "released": 0}
     world.close()
+
+
+def _held_on_disk(world: World, sha256: str) -> Iterator[None]:
+    """What cannot be unlinked: a folder of the file's name (whoever runs the tests; a file that its owner made immutable needs root)."""
+    path = world.root / FOLDER / sha256
+    path.unlink()
+    (path / "held").mkdir(parents=True)
+    yield
+    (path / "held").rmdir()
+    path.rmdir()
+
+
+def _held_in_bucket(world: World, sha256: str) -> Iterator[None]:
+    """A store whose policy denies the deletion of one object, and of that alone."""
+    denied = [sha256]
+
+    class Store(BaseHTTPRequestHandler):
+        def do_DELETE(self) -> None:
+            self.send_response(403 if denied and self.path.endswith(denied[0]) else 204)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(501)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Store)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    world.media.url, world.media.endpoint = "s3://media/x", f"http://127.0.0.1:{server.server_port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield
+        denied.clear()
+        yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("hold", [_held_on_disk, _held_in_bucket])
+def test_a_file_that_cannot_be_deleted_keeps_no_other(world: World, hold: Callable[[World, str], Iterator[None]], caplog: pytest.LogCaptureFixture) -> None:
+    """A legal hold on one file, or a policy that denies one object, ended each sweep before the others: nothing was deleted or hidden any more."""
+    for content in (b"held", b"one", b"two"):
+        world.upload(JPEG + content, verdict="real", reason="")
+    world.upload(JPEG + b"fake", verdict="fake", reason="")
+    released = hold(world, sha256_bytes(JPEG + b"held"))
+    next(released)
+    for done in ({"deleted": 2, "quarantined": 1, "released": 0}, {"deleted": 0, "quarantined": 0, "released": 0}):
+        assert retention(world).sweep(later(31)) == done
+    assert [media_state(world, JPEG + content) for content in (b"held", b"one", b"two", b"fake")] == ["kept", "deleted", "deleted", "quarantined"]
+    assert "1 media that are due" in caplog.text and sha256_bytes(JPEG + b"held")[:12] in caplog.text
+    next(released, None)
+    assert retention(world).sweep(later(31))["deleted"] == 1 and media_state(world, JPEG + b"held") == "deleted"
+    next(released, None)
+
+
+def test_a_store_that_is_silent_keeps_no_fake_from_being_hidden(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To hide a file needs no store."""
+    world.upload(JPEG + b"real", verdict="real", reason="")
+    world.upload(JPEG + b"fake", verdict="fake", reason="")
+    monkeypatch.setattr("workspace.objectstore.QUICK_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        world.media.url, world.media.endpoint = "s3://media/x", f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(StoreSilent):
+            retention(world).sweep(later(31))
+    assert (media_state(world, JPEG + b"real"), media_state(world, JPEG + b"fake")) == ("kept", "quarantined")
 
 
 @pytest.mark.parametrize("answered", ["before", "after"])

@@ -47,7 +47,7 @@ def open_with(root: Path, success: dict[str, bool]) -> Journal:
     journal = Journal(root)
     for batch, passed in success.items():
         journal.append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
-        row = {"name": "a face is found", "success": passed, "observed": 0.1, "limit": 0.9}
+        row = {"name": "media decode", "success": passed, "observed": 0.1, "limit": 0.9, "reasons": {"empty file": 1, "truncated or corrupt": 3}}
         write_json(root / "reports" / "validate" / f"{batch}.json", {"batch": batch, "success": passed, "expectations": [row]})
     open_new_cycle(root, journal, SETTINGS, make_plan(journal.events(), SETTINGS), Start("person", "a person asked"))
     return journal
@@ -58,7 +58,7 @@ def test_a_refused_batch_is_not_counted_as_learned_when_a_person_accepts_it_late
     (opened,) = cycles(journal.events())
     assert opened.judged == ("good",) == read_cycle(tmp_path).judged and read_cycle(tmp_path).refused == ("bad",)
     states = batch_states(journal.events())
-    assert states["bad"].state == "held" and "a face is found (observed 0.1, limit 0.9)" in states["bad"].why
+    assert states["bad"].state == "held" and "media decode (observed 0.1, limit 0.9; 3 x truncated or corrupt; 1 x empty file)" in states["bad"].why
     journal.append("cycle_closed", cycle=opened.cycle, outcome="promoted", reason="", verdict_sha256="")
     set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
     assert not make_plan(journal.events(), SETTINGS).reasons

@@ -228,6 +228,30 @@ def test_what_the_service_cannot_use_is_named(tmp_path: Path, name: str, content
     assert [row["found"] for row in examine(root, settings) if row["check"] == "service"] == ["its database answers"]
 
 
+@pytest.mark.parametrize("way", ["a page", "a table"])
+def test_a_damaged_database_of_the_service_is_called_so(tmp_path: Path, way: str) -> None:
+    """The doctor said that it answers; who read it was told of a mistake in Vigil, or that it is busy."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    Database(root, settings).close()
+    with closing(sqlite3.connect(root / "feedback.db")) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        if way == "a table":
+            connection.execute("DROP TABLE audit")
+            connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if way == "a page":
+        content = bytearray((root / "feedback.db").read_bytes())
+        content[(page - 1) * size : (page - 1) * size + 200] = b"\xff" * 200
+        (root / "feedback.db").write_bytes(content)
+    (row,) = [row for row in examine(root, settings) if row["check"] == "service"]
+    assert not row["ok"] and "database is damaged" in row["found"] and "backup" in row["next"]
+    done = vigil("audit", "verify", "-w", root, check=False)
+    assert done.returncode == 1 and "The service's database is damaged." in done.stderr and "backup" in done.stderr, done.stderr
+
+
 def held_first(root: Path) -> tuple[Settings, str]:
     """A workspace whose first cycle the gates held: the settings, and the cycle, whose batch is b1."""
     open_workspace(root, "demo")

@@ -121,7 +121,7 @@ class Loop:
         self.tick()
         if name == "validate":
             for batch, quality in self.quality.items():
-                row = {"name": "a face is found", "success": quality != REFUSED, "observed": 0, "limit": 1}
+                row = {"name": "media decode", "success": quality != REFUSED, "observed": 0, "limit": 1}
                 write_json(root / "reports/validate" / f"{batch}.json", {"batch": batch, "success": quality != REFUSED, "expectations": [row]})
         elif name == "train":
             cycle = read_cycle(root)

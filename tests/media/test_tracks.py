@@ -17,10 +17,10 @@ def look(likeness: float) -> np.ndarray:
     return vector
 
 
-def sighting(step, x=100.0, side=80.0, likeness=1.0, apart=0.1):
-    nothing = np.zeros(2)
-    part = np.zeros((1, 1, 3), np.uint8)
-    return Sighting(step, step * apart, None, np.array([x, 100.0, side, 0.0]), (640, 360), look(likeness), nothing, part, nothing, nothing)
+def sighting(step, x=100.0, side=80.0, likeness=1.0, apart=0.1, scene=0.0, edges=None):
+    nothing, seen = np.zeros(2), (look(likeness), look(likeness if edges is None else edges))
+    part, thumbnail = np.zeros((1, 1, 3), np.uint8), np.full((16, 16, 3), scene, np.float32)
+    return Sighting(step, step * apart, None, np.array([x, 100.0, side, 0.0]), (640, 360), *seen, part, nothing, nothing, thumbnail)
 
 
 def followed(*frames, change=0.0, gap=2):
@@ -50,6 +50,24 @@ def test_a_face_that_is_much_larger_or_smaller_at_once_is_another(side, same):
 @pytest.mark.parametrize(("likeness", "change", "same"), [(0.55, 0.0, True), (0.45, 0.0, False), (0.6, 0.1, False), (0.7, 0.1, True)])
 def test_who_looks_otherwise_in_the_same_place_is_another_the_sooner_where_the_picture_changed(likeness, change, same):
     assert len(followed([sighting(0)], [sighting(1, likeness=likeness)], change=change)) == (1 if same else 2)
+
+
+@pytest.mark.parametrize(
+    ("likeness", "edges", "scene", "same"),
+    [
+        (0.55, 0.25, 0.08, True), (0.40, 0.25, 0.0, False),  # of the same scene
+        (0.75, 0.65, 0.12, True), (0.75, 0.55, 0.12, False),  # of another
+    ],
+)  # fmt: skip
+def test_a_face_a_second_later_is_weighed_as_one_of_another_window(likeness, edges, scene, same):
+    """As from frame to frame, a head that turned while one frame a second was looked at became others, each too short for a clip."""
+    for apart, step in ((1.0, 1), (0.4, 1), (1.0, 3)):
+        assert len(followed([sighting(0, apart=apart)], [sighting(step, 100, 80, likeness, apart, scene, edges)], change=0.08)) == (1 if same else 2)
+
+
+def test_frames_that_lie_close_stay_neighbours_across_a_gap():
+    for apart, same in ((0.2, False), (0.4, True)):
+        assert len(followed([sighting(0, apart=apart)], [sighting(3, likeness=0.45, apart=apart)])) == (1 if same else 2)
 
 
 @pytest.mark.parametrize(("step", "same"), [(3, True), (4, False)])

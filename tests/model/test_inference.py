@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from media.decode import read_frames
 from media.faces import Extraction, FaceClip, extract_clips
 from model.aggregate import ClipEvidence, aggregate, sigmoid
 from model.card import load_card, write_card
@@ -40,7 +41,6 @@ def engine(folder):
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     """One rendered person: a video and one of its frames as a photo."""
-    from media.decode import read_frames
     from media.synthetic.sample import make_sample_media
 
     out = tmp_path_factory.mktemp("sample")
@@ -192,9 +192,9 @@ def plain(folder):
     return engine
 
 
-def judged(engine, *faces, kind="video", beyond=0):
+def judged(engine, *faces, kind="video", **more):
     """The verdict on `faces`: of each its place across, and of its clips the logits, or logits with distances from what is known."""
-    found, scores = Extraction(frames_seen=9, frames_with_face=9, faces=len(faces), kind=kind, faces_beyond=beyond), []
+    found, scores = Extraction(frames_seen=9, frames_with_face=9, faces=len(faces), kind=kind, **more), []
     for track, (x, *rows) in enumerate(faces):
         for number, row in enumerate(rows):
             logit, strange = row if isinstance(row, tuple) else (row, 0.0)
@@ -233,7 +233,32 @@ def test_a_face_that_would_be_fake_alone_is_told_of_among_several_and_only_there
 
 @pytest.mark.parametrize(("beyond", "told"), [(0, ""), (1, "at least 1 smaller face was not judged"), (2, "at least 2 smaller faces were not judged")])
 def test_faces_that_nobody_followed_are_told_of(plain, beyond, told):
-    assert judged(plain, (0.5, -3.0), beyond=beyond).reason == told
+    assert judged(plain, (0.5, -3.0), faces_beyond=beyond).reason == told
+
+
+@pytest.mark.parametrize(
+    ("too_short", "told"),
+    [
+        ([], ""),
+        ([(9.9, 10.0), (12.0, 12.8)], ""),
+        ([(3.0, 5.0)], "a face at 3.0-5.0 s was followed too briefly to be judged"),
+        ([(0.0, 0.4), (3.0, 3.6), (9.0, 9.2)], "a face at 0.0-0.4 s, 3.0-3.6 s, 9.0-9.2 s was followed too briefly to be judged"),
+        ([(k, k + 1.0) for k in range(0, 50, 10)], "a face at 0.0-1.0 s, 10.0-11.0 s, 20.0-21.0 s and 2 times more was followed too briefly to be judged"),
+    ],
+)
+def test_seconds_of_a_face_that_gave_no_clip_are_told_of(plain, too_short, told):
+    """Half of a video, the second of two people, was left out without a word."""
+    assert judged(plain, (0.5, -3.0), too_short=too_short).reason == told
+    assert judged(plain, (0.5, 4.0), too_short=too_short).reason == "; ".join(filter(None, ["most suspicious: 0.0-1.0 s, face 1", told]))
+
+
+def test_at_one_frame_a_second_a_face_that_was_there_too_briefly_is_told_of(engine, sample, tmp_path, monkeypatch):
+    faces = engine.card.faces.model_copy(update={"clip_frames": 12, "min_clip_frames": 3})
+    monkeypatch.setattr(engine, "card", engine.card.model_copy(update={"faces": faces}))
+    _, person = zip(*read_frames(sample[0], [k / 4 for k in range(5)]), strict=True)
+    video = write_video(tmp_path / "a.mp4", [*person, *[np.full_like(person[0], 30)] * 3, *person[:2]], fps=1)
+    said = engine.score_file(video, "fast")
+    assert said.p_fake is not None and said.reason.endswith("a face at 8.0-10.0 s was followed too briefly to be judged")
 
 
 def test_a_model_that_knows_no_media_has_a_verdict_and_no_novelty(plain, monkeypatch):

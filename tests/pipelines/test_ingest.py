@@ -18,6 +18,7 @@ import pytest
 
 from pipelines.ingest import ingest, pending
 from pipelines.intake import NotNow
+from pipelines.known import Known, spelling
 from pipelines.layouts.found import EMPTY, NOT_MEDIA
 from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
@@ -256,11 +257,100 @@ def test_another_source_that_names_people_otherwise_is_heard(root: Path, setting
     assert ingest(root, settings, [source(media, layout="folder")]).sources["press"].renamed == {}, "who names nobody contradicts nobody"
 
 
+def test_a_name_that_may_be_another_spelling_of_a_person_is_told_once(root: Path, settings: Settings, media: Path) -> None:
+    """A column of whole numbers in which one is missing is written 7.0, and half of the people whose names differ so stood on two sides."""
+    table, header = media / "labels.csv", "path,label,identity,donor\n"
+    table.write_text(f"{header}real/r0.jpg,real,Ana Lee,\nreal/r1.jpg,real,7,\nfake/gan/f0.jpg,fake,Ana Lee,bob\n")
+    assert ingest(root, settings, [source(media)], batch="w1").conflicts == []
+    for number in (3, 4, 5):
+        photo(media / "real" / f"r{number}.jpg", 60 + number)
+    week = f"{header}real/r2.jpg,real,ana  lee,\nfake/gan/f1.jpg,fake,7.0,ana  lee\nreal/r3.jpg,real,cy,\nreal/r4.jpg,real,Cy,\n"
+    table.write_text(week)
+    told = ingest(root, settings, [source(media)], batch="w2")
+    so = "two spellings are two people, on two sides perhaps"
+    mend = "If they are one, mend the source, then vigil batches drop w2 --again and ingest again"
+    assert told.added == 4 and [line for line in told.lines() if "conflict" in line] == [
+        f"  conflict: '7.0' (1 files) may be '7' of batch w1: {so}. {mend}",
+        f"  conflict: 'ana  lee' (2 files) may be 'Ana Lee' of batch w1: {so}. {mend}",
+        f"  conflict: 'Cy' (1 files) may be 'cy': {so}. {mend}",
+    ]
+    assert read_json(root / "data/raw/w2/summary.json")["conflicts"] == 3, "no names: an erasure would not find them"
+    table.write_text(f"{week}real/r5.jpg,real,ana  lee,\n")
+    again = ingest(root, settings, [source(media)], batch="w3")
+    assert (again.added, again.conflicts) == (1, [])
+    for batch in ("w2", "w3"):
+        set_batch_state(root, batch, "dropped", who="ada", why="names", again=True)
+    table.write_text(f"{week}real/r5.jpg,real,ana  lee,\n".replace("ana  lee", "Ana Lee").replace("7.0", "7").replace("Cy", "cy"))
+    mended = ingest(root, settings, [source(media)], batch="w4")
+    assert (mended.added, mended.conflicts) == (5, [])
+
+
+def test_the_names_of_many_people_are_compared_in_seconds() -> None:
+    known = Known(people={f"Person {number}": "w1" for number in range(200_000)})
+    began = time.monotonic()
+    told = known.spelled_alike(({"identity": f"person {number}", "donor": ""} for number in range(100_000, 300_000)), "w2")
+    assert len(told) == 100_000 and time.monotonic() - began < 60, "each with each would take hours"
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "alike"),
+    [
+        ("Ana Lee", " ANA\u00a0 lee", True), ("4", "4.0", True), ("071", "71", True), ("0", "0.0", True), ("STRASSE", "Straße", True), ("ﬁn", "fin", True),
+        ("4", "40", False), ("4.5", "4", False), ("0.0.7", "7", False), ("ana lee", "analee", False), ("p4", "p4.0", False), ("p07", "p7", False),
+    ],
+)  # fmt: skip
+def test_how_a_name_is_spelled(name: str, other: str, alike: bool) -> None:
+    assert (spelling(name) == spelling(other)) is alike
+
+
 def test_a_name_stands_before_none_for_the_same_content(root: Path, settings: Settings, media: Path) -> None:
     shutil.copy(media / "real" / "r0.jpg", media / "a.jpg")
     (media / "labels.csv").write_text("path,label,identity\na.jpg,real,\nreal/r0.jpg,real,ann\nreal/r1.jpg,real,bob\n")
     assert ingest(root, settings, [source(media)], batch="w1").copies == 1
     assert sorted(read_manifest(root / "data/raw/w1")["identity"]) == ["ann", "bob"]
+
+
+def test_copies_in_one_table_say_together_what_is_known_and_are_heard_where_they_name_others(root: Path, settings: Settings, media: Path) -> None:
+    """Which of two names stayed was a matter of the file's, without a word; of a generator that only the second copy named nothing stayed."""
+    for copy, of in (("b.jpg", "real/r0.jpg"), ("z.jpg", "fake/gan/f0.jpg")):
+        shutil.copy(media / of, media / copy)
+    (media / "labels.csv").write_text(
+        "path,label,identity,donor,generator,source_video,method,compression,licence,consent,attributes\n"
+        "b.jpg,real,q1,,,,,,,,\nreal/r0.jpg,real,q0,,,r0.mp4,,c23,cc0,written,Male\nreal/r1.jpg,real,q1,,,,,,,,\n"
+        "fake/gan/f0.jpg,fake,p1,p9,,,,,,,\nz.jpg,fake,p2,p9,swap,s.mp4,blend,,,,\n"
+    )
+    report = ingest(root, settings, [source(media)], batch="w1")
+    assert (report.added, report.copies) == (3, 2)
+    assert report.conflicts == [
+        "real/r0.jpg has identity q0 here; b.jpg, the same content, q1, which stands",
+        "z.jpg has identity p2 here; fake/gan/f0.jpg, the same content, p1, which stands",
+    ]
+    assert any(line == f"  conflict: {report.conflicts[0]}" for line in report.lines())
+    assert read_json(root / "data/raw/w1/summary.json")["conflicts"] == 2, "a number alone: an erasure would not find names here"
+    columns = ["identity", "donor", "generator", "source_video", "method", "compression", "licence", "consent", "attributes"]
+    rows = read_manifest(root / "data/raw/w1").set_index("path")[columns]
+    assert rows.loc["b.jpg"].tolist() == ["q1", "", "", "r0.mp4", "", "c23", "cc0", "written", "Male"]
+    assert rows.loc["fake/gan/f0.jpg"].tolist() == ["p1", "p9", "swap", "s.mp4", "blend", "", "", "", ""]
+    again = ingest(root, settings, [source(media)])
+    assert (again.known, again.conflicts, again.sources["press"].reworded) == (5, [], {})
+
+
+def test_a_copy_that_comes_later_and_names_somebody_else_is_heard_once(root: Path, settings: Settings, media: Path) -> None:
+    """Beside the first it was a conflict, a week later nothing: the other name of the person was lost in silence."""
+    table = media / "labels.csv"
+    first = "path,label,identity,generator\nreal/r0.jpg,real,ann,\nreal/r1.jpg,real,,\nfake/gan/f0.jpg,fake,cy,gan\n"
+    table.write_text(first)
+    ingest(root, settings, [source(media)], batch="w1")
+    for copy, of in (("a.jpg", "real/r0.jpg"), ("b.jpg", "real/r1.jpg"), ("c.jpg", "fake/gan/f0.jpg"), ("d.jpg", "real/r0.jpg")):
+        shutil.copy(media / of, media / copy)
+    table.write_text(f"{first}a.jpg,real,bob,\nb.jpg,real,dee,\nc.jpg,fake,cy,swap 50%\nd.jpg,real,ann,\n")
+    later = ingest(root, settings, [source(media)])
+    assert (later.added, later.known, later.conflicts) == (0, 7, [
+        "a.jpg has identity bob here; real/r0.jpg, the same content, ann in batch w1, which stands",
+        "b.jpg has identity dee here; real/r1.jpg, the same content, none in batch w1, which stands",
+        "c.jpg has generator swap 50% here; fake/gan/f0.jpg, the same content, gan in batch w1, which stands",
+    ])  # fmt: skip
+    assert ingest(root, settings, [source(media)]).conflicts == []
 
 
 def test_labels_for_many_known_files_read_the_manifest_of_their_batch_once(
@@ -326,6 +416,34 @@ def test_one_content_with_two_labels_in_one_source_is_quarantined(root: Path, se
     assert "two labels" in next(iter(report.by_reason)) and "r0.jpg" in next(iter(report.by_reason))
     kept = read_json(root / "data" / "raw" / "w1" / "summary.json")
     assert kept["by_reason"] == {"two labels for one content": 1}, "names of files are for who ingests: an erasure would not find them here"
+
+
+def test_two_labels_that_a_table_makes_one_are_heard_and_come_in_once_their_batch_is_dropped(root: Path, settings: Settings, media: Path) -> None:
+    """All were "known", without a word, and the file stayed out for ever."""
+    shutil.copy(media / "real" / "r0.jpg", media / "a.jpg")
+    shutil.copy(media / "real" / "r0.jpg", media / "b.jpg")
+    table = media / "labels.csv"
+
+    def says(*labels: str) -> None:
+        table.write_text(
+            "path,label,identity\n" + "".join(f"{name},{label},ann\n" for name, label in zip(("a.jpg", "b.jpg", "real/r1.jpg"), labels, strict=True))
+        )
+
+    says("real", "fake", "real")
+    assert ingest(root, settings, [source(media)], batch="w1").quarantined == 1
+    again = ingest(root, settings, [source(media)])
+    assert again.conflicts == ["b.jpg is fake here, real in batch w1, where it is in quarantine: two labels for one content"]
+    assert again.sources["press"].reworded == {}
+    for label in ("real", "fake", ""):
+        says(label, label or "fake", "real")
+        mended = ingest(root, settings, [source(media)])
+        assert (mended.known, mended.conflicts, mended.sources["press"].reworded) == (3, [], {"w1": {"label": 2}}), label
+        assert "  to take in what is said now: vigil batches drop w1 --again, then ingest again" in mended.lines()
+    other = ingest(root, settings, [source(media, "other")])
+    assert other.sources["other"].reworded == {}, "another source mends nothing"
+    set_batch_state(root, "w1", "dropped", who="ada", why="mended", again=True)
+    assert ingest(root, settings, [source(media)], batch="w2").added == 2
+    assert read_manifest(root / "data/raw/w2").set_index("path")["label"].to_dict() == {"b.jpg": "fake", "real/r1.jpg": "real"}
 
 
 def test_a_label_stands_before_none_for_the_same_content_whichever_name_comes_first(root: Path, settings: Settings, media: Path) -> None:
@@ -512,6 +630,19 @@ def test_a_table_is_asked_who_is_in_its_files_however_it_is_named(root: Path, se
     for seed in (3, 4):
         photo(folder / f"{seed}.jpg", seed)
     assert ingest(root, settings, unsaid[:1]).sources["set"].identities == 1
+
+
+def test_media_of_a_folder_that_its_table_does_not_name_are_counted(root: Path, settings: Settings, media: Path) -> None:
+    """What was dropped into real/ of a folder with a table was "0 new" for ever, without a word."""
+    (media / "labels.csv").write_text("path,label,identity\nreal/r0.jpg,real,ann\nreal/../real/r1.jpg,real,bob\nreal/gone.jpg,real,cy\n")
+    for beside in ("notes.txt", "real/.r2.jpg"):
+        (media / beside).touch()
+    for new, known in ((2, 0), (0, 3)):
+        told = ingest(root, settings, [source(media)])
+        assert (told.added, told.known) == (new, known)
+        assert "  3 photos and videos of the folder are not named in its labels.csv; passed over" in told.lines()
+        assert told.as_dict()["sources"]["press"]["unlisted"] == 3
+    assert ingest(root, settings, [source(media / "labels.csv")]).sources["press"].unlisted == 0, "a table on its own may lie beside much else"
 
 
 def test_without_its_manifests_a_workspace_takes_nothing_in_twice(root: Path, settings: Settings, media: Path) -> None:

@@ -130,6 +130,25 @@ def test_an_absolute_path_below_the_folder_of_the_table_is_read(tmp_path: Path) 
         read_layout(source(table), table)
 
 
+def test_a_path_that_leads_up_and_comes_back_lies_inside(tmp_path: Path) -> None:
+    """It was quarantined as one that leads outside; one that goes up by way of a link leads where the disk says."""
+    folder = tmp_path / "set"
+    touch(folder / "v" / "a.mp4", folder / "b.mp4", tmp_path / "else" / "deep" / "x", tmp_path / "else" / "b.mp4")
+    (folder / "link").symlink_to(tmp_path / "else" / "deep")
+    table = folder / "labels.csv"
+    table.write_text("path,label\nv/../v/a.mp4,real\n../set/b.mp4,fake\nlink/../b.mp4,real\nv/../../set-2/c.mp4,real\n")
+    outside = "path leads outside the source"
+    assert {one.name: one.problem for one in read_layout(source(table), table).files} == {
+        "v/a.mp4": "",
+        "b.mp4": "",
+        "link/../b.mp4": outside,
+        "v/../../set-2/c.mp4": outside,
+    }
+    table.write_text("path,label\nv/a.mp4,real\nv/../v/a.mp4,fake\n")
+    with pytest.raises(DataError, match=r"v/a\.mp4 stands in the table twice"):
+        read_layout(source(table), table)
+
+
 def test_zero_and_one_are_refused_until_somebody_says_which_is_which(tmp_path: Path) -> None:
     touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
     table = tmp_path / "labels.csv"
@@ -150,8 +169,12 @@ def test_zero_and_one_are_refused_until_somebody_says_which_is_which(tmp_path: P
         ("path,label\na\0b.mp4,real\n", "line 2: a null byte in its path"),
         ("path,label\n/a/b\0/c.mp4,real\n", "line 2: a null byte in its path"),
         ("", "no column path"),
+        ("path;label\na.mp4;real\n", "its first line is one column: 'path;label'\n.*Save it with commas between the columns"),
+        ("path\tlabel\na.mp4\treal\n", "Save it with commas between the columns"),
         ("path,label,label\na.mp4,real,fake\n", "more than one column is called label"),
         ("path,label, Label\na.mp4,real,fake\n", "more than one column is called label"),
+        ("path,label,identity\na.mp4,real,ann\nb.mp4,real,Doe, John\n", "line 3: 4 fields, the table has 3 columns; put quotes"),
+        ("path,label,identity,generator\na.mp4,real,Doe, John,\n", "line 2: 5 fields, the table has 4 columns"),
         ('path,label\na.mp4,real\n"b.mp4,fake\nc.mp4,real\n', "every quote closed"),
     ],
 )

@@ -417,6 +417,14 @@ def test_a_failed_data_check_is_named(tmp_path: Path) -> None:
     assert "failed:" in page and "media decode" in page
 
 
+def test_a_batch_that_the_data_checks_refused_is_shown_with_what_was_wrong_with_its_files(tmp_path: Path) -> None:
+    """No batch was under judgement, said the page, and nothing of the one that came in and was held."""
+    write_json(tmp_path / "reports/validate/b3.json", {"batch": "b3", "success": False, "expectations": [{"name": "media decode", "success": False}]})
+    write_json(tmp_path / "data/faces/b3/report.json", {"batch": "b3", "samples": [], "clips": 0, "reasons": {"truncated or corrupt": 20}})
+    page = write_report(tmp_path, replace(CYCLE, batches=("b1",), judged=(), refused=("b3",))).read_text(encoding="utf-8")
+    assert "b3" in page and "media decode" in page and "20: truncated or corrupt" in page and "No new batch" not in page
+
+
 def test_the_literatures_claims_stand_with_their_conditions(tmp_path: Path) -> None:
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
     assert all(value in page and conditions in page for _, value, conditions in CLAIMS)

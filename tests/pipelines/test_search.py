@@ -55,6 +55,30 @@ def test_a_study_begins_at_params_yaml_goes_on_and_is_logged(root: Path) -> None
     assert list((root / ".vigil/checkpoints").glob("*")) == [], "an empty folder a study stayed for ever"
 
 
+def test_a_study_goes_on_unless_something_that_a_training_reads_is_another(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Any setting, and the names in another order, began a new study: a night of trials anew, without a word."""
+    found = search(root, SETTINGS, 1, 1, 2, OVER)
+    other = demo_settings({"feedback": {"sign_up": not SETTINGS.feedback.sign_up}, "gates": {"max_fpr": 0.9}, "train": {"patience": 77, "steps": 77}})
+    assert search(root, other, 1, 1, 2, [*reversed(OVER), OVER[0]]) == found and len(studies(root)) == 1 and caplog.text == ""
+    told = f"are others than in the 1 finished trials of {found['study']}, which stay."
+    versions = SETTINGS.stage_versions
+    for number, changed in enumerate(
+        (
+            demo_settings({"model": {"lstm_hidden": SETTINGS.model.lstm_hidden * 2}}),
+            SETTINGS.model_copy(update={"seed": SETTINGS.seed + 1}),
+            SETTINGS.model_copy(update={"stage_versions": versions.model_copy(update={"train": versions.train + 1})}),
+        )
+    ):
+        caplog.clear()
+        module._open(module.read_sets(root, changed), changed, OVER, 1, 2)
+        assert len(studies(root)) == 2 + number and told in caplog.text
+        caplog.clear()
+        module._open(module.read_sets(root, changed), changed, OVER, 1, 2)
+        assert caplog.text == "", "it is gone on with"
+    module._open(module.read_sets(root, SETTINGS), SETTINGS, OVER[:1], 1, 2)
+    assert caplog.text == "", "of other settings to vary nothing is there"
+
+
 def test_a_trial_learns_by_the_distance_and_the_frozen_start_of_params_yaml(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were put aside without a word: a weight for the critic was advised that had been tried on the distance of scores."""
     ends, train_anew = [], module.train_anew

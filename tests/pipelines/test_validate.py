@@ -93,7 +93,7 @@ def test_one_broken_row_makes_the_batch_fail_and_is_named(name: str, change: Cal
     ("name", "limits", "column", "value", "still_fine"),
     [
         ("media decode", {"min_decodable": 0.8}, "decoded", False, 2),
-        ("a face is found", {"min_face_found": 0.6}, "clips", 0, 4),
+        ("a face is found in enough frames for a clip", {"min_face_found": 0.6}, "clips", 0, 4),
         ("not seen before", {"max_duplicates": 0.3}, "duplicate_of", f"{9:064x}", 3),
         ("pictures are large enough", {"min_decodable": 0.8, "min_size_px": 64}, "height", 40, 2),
     ],
@@ -108,6 +108,19 @@ def test_a_share_holds_up_to_its_limit_and_not_beyond(name: str, limits: dict[st
         assert result["success"] is expected and result["failing_count"] == broken
         assert result["observed"] == pytest.approx(1 - broken / 10)
         assert report["success"] is expected
+
+
+def test_why_files_gave_no_clip_stands_beside_the_check() -> None:
+    """Clips of half a second were held with 'a face is found (observed 0.0)', though one was found in every frame of them."""
+    table, samples = batch()
+    for row, reason in enumerate(["too few frames with a face"] * 3 + ["no face found"] * 2):
+        samples[row] |= {"clips": 0, "reason": reason}
+    samples[9] |= {"decoded": False, "clips": 0, "reason": "truncated or corrupt"}
+    report = failed(verdict(table, samples, min_decodable=1.0))
+    assert {name: one["reasons"] for name, one in report.items()} == {
+        "media decode": {"truncated or corrupt": 1},
+        "a face is found in enough frames for a clip": {"too few frames with a face": 3, "no face found": 2},
+    }
 
 
 def test_too_few_samples_fail_and_a_missing_column_fails() -> None:

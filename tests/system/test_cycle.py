@@ -228,7 +228,7 @@ def test_a_batch_that_great_expectations_refuses_is_held_and_the_champion_stays(
     assert done.returncode == 3 and "HELD" in done.stdout
     assert {name.split("@")[0] for name in stage_runs(root)[ran:]} == {"faces", "validate"}  # nothing was trained on it
     held = [row for row in vigil_json("batches", "-w", root) if row["state"] == "held"]
-    assert len(held) == 1 and "data checks" in held[0]["why"] and held[0]["source"] == "noise"
+    assert len(held) == 1 and "data checks" in held[0]["why"] and "; 6 x no face found)" in held[0]["why"] and held[0]["source"] == "noise"
     assert len(events(root, "promotion")) == 1
 
 

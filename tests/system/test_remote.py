@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +15,14 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.feedback.buckets import s3_server
-from tests.system.world import change_settings, copy_workspace, git, vigil
+from tests.feedback.buckets import CREDENTIALS, s3_server
+from tests.system.world import change_settings, copy_workspace, git, vigil, vigil_json
 from tests.workspace.worlds import make_model
 from workspace.errors import WorkspaceError
 from workspace.journal import Journal
 from workspace.manifest import read_manifest
 from workspace.objects import cache_of, objects_in
-from workspace.repository import commit, dvc_add, push
+from workspace.repository import commit, dvc_add, open_dvc, push
 
 MODEL = "2026-W47.1"
 
@@ -168,7 +172,7 @@ def test_a_clone_of_a_workspace_with_a_remote_of_its_own_fetches_from_that(tmp_p
     with pytest.raises(WorkspaceError, match="no git repository any more"):
         push(clone)
     (clone / "away").rename(clone / ".git")
-    code, page = doctor(clone, "--pull")
+    code, page = doctor(clone, "--pull", "--push")  # that one push did not come about stays in sight until another one did
     assert code == 0 and "pulled 0 of 0 batches and models that were not here" in page["done"]
 
     moved, other = tmp_path / "elsewhere", tmp_path / "other"
@@ -258,6 +262,10 @@ def test_a_manifest_that_is_missing_or_damaged_is_named_and_its_batch_comes_back
 def test_a_remote_that_cannot_be_used_is_three_lines(tmp_path: Path, template: Path, where: dict[str, str], reason: str) -> None:
     with s3_server() as (endpoint, _):
         made(tmp_path / "w", template, {key: value.replace("SERVER", endpoint) for key, value in where.items()})
+        if where["url"]:
+            vigil("doctor", "--fix", "-w", tmp_path / "w")  # names the remote
+            with open_dvc(tmp_path / "w") as repo, repo.config.edit() as config:
+                config["remote"]["store"]["jobs"] = 1  # Python warned of the second question, which DVC had made and no longer asked
         for words in [("--remote",), ("--push",)]:
             done = vigil("doctor", *words, "-w", tmp_path / "w", check=False)
             if words == ("--push",) and not where["url"]:
@@ -266,6 +274,50 @@ def test_a_remote_that_cannot_be_used_is_three_lines(tmp_path: Path, template: P
             said = [line for line in done.stderr.splitlines() if not line.startswith("  remote ")]
             assert done.returncode == 1 and len(said) == 3 and said[1].startswith("  Why:  ") and said[2].startswith("  Next: "), done.stderr
             assert reason in said[1], done.stderr
+
+
+def test_what_could_not_be_sent_stays_in_sight_until_it_was(tmp_path: Path, template: Path) -> None:
+    """A cycle said it once, on stderr. From then on everything was well: a promoted model could stand on one disk alone for months."""
+    root, clone, nowhere = tmp_path / "w", tmp_path / "clone", "http://127.0.0.1:9"
+    with s3_server("past") as (endpoint, client):
+        made(root, template, {"url": "s3://past/w", "s3_endpoint_url": nowhere})
+        assert vigil_json("status", "-w", root)["unsent"] is None and doctor(root)[0] == 0
+        held = vigil("retrain", "-w", root)
+        assert held.returncode == 3 and "could not be written" in held.stderr, held.stderr
+        late = vigil_json("status", "-w", root)["unsent"]
+        assert "127.0.0.1:9" in late["why"]
+        shown = vigil("status", "-w", root).stdout
+        assert f"since {late['since']}" in shown and "vigil doctor --push" in shown
+        code, page = doctor(root)
+        (row,) = [row for row in page["checks"] if not row["ok"]]
+        assert code == 1 and row["check"] == "remote" and late["since"] in row["found"] and "--push" in row["next"]
+        again = vigil("retrain", "-w", root)
+        assert "Nothing new" in again.stdout and "could not be written" in again.stderr
+        assert vigil_json("status", "-w", root)["unsent"]["since"] == late["since"]
+        git(tmp_path, "clone", "-q", str(root), str(clone))
+        assert vigil_json("status", "-w", clone)["unsent"] is None, "a clone has sent nothing"
+
+        change_settings(root, {"remote": {"s3_endpoint_url": endpoint}})
+        done = vigil("retrain", "-w", root)
+        assert "Nothing new" in done.stdout and "could not be written" not in done.stderr
+        assert client.list_objects_v2(Bucket="past", Prefix="w/files/md5/")["KeyCount"] > 9
+        assert vigil_json("status", "-w", root)["unsent"] is None and doctor(root, "--remote")[0] == 0
+
+        change_settings(root, {"remote": {"s3_endpoint_url": nowhere}})
+        assert "could not be written" not in vigil("retrain", "-w", root).stderr, "nothing is to be sent, and nobody is asked"
+
+
+def test_a_push_that_was_killed_stays_in_sight_too(tmp_path: Path, template: Path) -> None:
+    root = tmp_path / "w"
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        deaf.settimeout(60)
+        made(root, template, {"url": "s3://past/w", "s3_endpoint_url": f"http://127.0.0.1:{deaf.getsockname()[1]}"})
+        with subprocess.Popen([sys.executable, "-m", "vigil", "doctor", "--push", "-w", root], env={**os.environ, **CREDENTIALS}) as process:
+            deaf.accept()
+            process.kill()
+    assert "begun" in vigil_json("status", "-w", root)["unsent"]["why"] and doctor(root)[0] == 1
+    change_settings(root, {"remote": {"url": "", "s3_endpoint_url": ""}})
+    assert doctor(root, "--push")[0] == 0, "where there is no remote, nothing is to be sent"
 
 
 def test_a_workspace_may_lie_below_a_folder_of_any_name(tmp_path: Path) -> None:

@@ -84,7 +84,9 @@ class ValidateSettings(Block):
 
     min_samples: Positive = Field(1, description="A smaller batch is held.")
     min_decodable: Fraction = Field(0.9, description="Least part of the opened files that decode.")
-    min_face_found: Fraction = Field(0.7, description="Least part of the files in which a face is found.")
+    min_face_found: Fraction = Field(
+        0.7, description="Least part of the files in which a face is found, in enough frames for a clip (`faces.min_clip_frames`)."
+    )
     max_duplicates: Fraction = Field(0.5, description="Largest part of exact or near duplicates.")
     min_size_px: Positive = Field(64, description="Shortest side of a picture.")
 

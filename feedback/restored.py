@@ -1,0 +1,127 @@
+"""A workspace that was restored from a backup beside a database that lived on: what it lost since, and what it has again, by what the database knows.
+
+- Labels that training got, in batches that the journal does not know: `hand_over_again` has them wait for the next batch.
+- What was taken out of the training data, and is in a batch again: `erase_again` asks for it once more (feedback/forgetting.py does it).
+- Media that were deleted, by age or on request, and lie in the workspace again: `erase_again` deletes them.
+
+A batch that is dropped, held, or not on this machine is in the journal, and one of a `git clone` as well. Where nothing was restored, nothing is
+found. Safe to repeat: what is handed over is known by its content, and what was done is found no more. Each step is in the trail.
+"""
+
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from feedback import audit
+from feedback.database import Database, exists
+from feedback.handover import WHO as HANDOVER
+from feedback.keep import MediaStore, lying_here, remove_here
+from feedback.retention import WHO as RETENTION
+from feedback.tables import CASES, ERASURES, MEDIA, OUTBOX
+from workspace.forgetting import back_in_batches
+from workspace.journal import Journal
+from workspace.settings import Settings
+from workspace.state import batch_states
+
+EXPORT = re.compile(r"feedback-[0-9a-f]{16}")  # what the first service noted in place of a batch: the folder that it had handed over
+MANY = 1000  # values of one question: SQLite takes some thousands
+WHY = "this workspace was restored from a backup"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """How many labels come in again, and how many cannot since their media are gone; how many erased samples and deleted media are here again."""
+
+    labels: int = 0
+    lost: int = 0
+    erased: int = 0
+    media: int = 0
+
+
+def look(root: Path, settings: Settings) -> Restored:
+    """What a restore left to be done; changes nothing. Reads the manifests only where something was ever erased out of them."""
+    if not exists(root, settings):
+        return Restored()
+    with closing(Database(root, settings)) as database, database.read() as connection:
+        labels, lost = _in_no_batch(connection, root, settings)
+        return Restored(len(labels), lost, len(_back_in_batches(connection, root)), len(_deleted_here(connection, root)))
+
+
+def to_hand_over_again(root: Path, settings: Settings) -> int:
+    """How many labels `hand_over_again` would have wait; cheap."""
+    if not exists(root, settings):
+        return 0
+    with closing(Database(root, settings)) as database, database.read() as connection:
+        return len(_in_no_batch(connection, root, settings)[0])
+
+
+def hand_over_again(root: Path, settings: Settings) -> int:
+    """Have the labels wait that training got in a batch which this workspace knows nothing of; returns how many. Raises StoreSilent."""
+    if not to_hand_over_again(root, settings):
+        return 0
+    with closing(Database(root, settings)) as database, database.write() as connection:
+        labels, _ = _in_no_batch(connection, root, settings)
+        for row in labels:
+            waits = {"state": "waiting", "batch": "", "exported_at": "", "ingested_at": ""}
+            connection.execute(update(OUTBOX).where(OUTBOX.c.case_id == row["case_id"]).values(**waits))
+            audit.append(connection, HANDOVER, "case.handover_again", f"case:{row['case_id']}", {"batch": row["batch"], "sha256": row["sha256"], "why": WHY})
+        return len(labels)
+
+
+def erase_again(root: Path, database: Database) -> int:
+    """Ask again for what was erased and is in a batch once more, and delete media that were deleted; returns how many of these. The caller holds the lease."""
+    with database.read() as connection:
+        back, here = _back_in_batches(connection, root), _deleted_here(connection, root)
+    if not (back or here):
+        return 0
+    with database.write() as connection:
+        for sha256 in sorted(back):
+            again = update(ERASURES).where(ERASURES.c.sha256 == sha256, ERASURES.c.state == "done").values(state="requested", done_at="")
+            if connection.execute(again).rowcount:
+                audit.append(connection, RETENTION, "erasure.again", f"media:{sha256}", {"why": WHY})
+        here &= _deleted_here(connection, root)  # whoever has sent one meanwhile keeps it
+        for sha256 in sorted(here):
+            remove_here(root, sha256)
+            audit.append(connection, RETENTION, "media.deleted", f"media:{sha256}", {"why": WHY})
+    return len(here)
+
+
+def _in_no_batch(connection: Connection, root: Path, settings: Settings) -> tuple[list[dict[str, Any]], int]:
+    """The labels of batches that the journal does not know, as far as their media are kept; and how many others there are."""
+    got = select(OUTBOX.c.batch).where(OUTBOX.c.state == "ingested").distinct()
+    named = {batch for batch in connection.execute(got).scalars() if batch and not EXPORT.fullmatch(batch)}
+    unknown = named - batch_states(Journal(root).events()).keys()
+    if not unknown:
+        return [], 0
+    query = (
+        select(OUTBOX.c.case_id, OUTBOX.c.batch, CASES.c.sha256, MEDIA.c.state.label("media"))
+        .join(CASES, CASES.c.id == OUTBOX.c.case_id)
+        .join(MEDIA, MEDIA.c.sha256 == CASES.c.sha256)
+        .where(OUTBOX.c.state == "ingested", OUTBOX.c.batch.in_(unknown), CASES.c.state != "erased")
+        .order_by(OUTBOX.c.case_id)
+    )
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    media = MediaStore(root, settings)
+    labels = [row for row in rows if row["media"] != "deleted" and media.has(row["sha256"])]
+    return labels, len(rows) - len(labels)
+
+
+def _back_in_batches(connection: Connection, root: Path) -> set[str]:
+    """Samples that were taken out of the training data, and that a batch has again."""
+    done = connection.execute(select(ERASURES.c.sha256, ERASURES.c.detail).where(ERASURES.c.state == "done")).all()
+    taken_out = {row.sha256: row.detail for row in done if isinstance(row.detail.get("training"), dict)}
+    return back_in_batches(root, {sha256: "" if told.get("everywhere") else str(told.get("case_id") or "-") for sha256, told in taken_out.items()})
+
+
+def _deleted_here(connection: Connection, root: Path) -> set[str]:
+    """Files that were deleted, and lie here again; of one that is on its way in nothing is known yet."""
+    here = sorted(lying_here(root) - set(connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.state != "deleted")).scalars()))
+    return {
+        sha256
+        for at in range(0, len(here), MANY)
+        for sha256 in connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.sha256.in_(here[at : at + MANY]))).scalars()
+    }

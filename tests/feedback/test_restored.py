@@ -1,0 +1,165 @@
+"""A workspace that is restored from a backup beside a PostgreSQL that lived on: no label is lost by it, and nobody comes back."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from feedback import audit
+from feedback.erasing import Erasing
+from feedback.restored import Restored, erase_again, hand_over_again, look
+from feedback.tables import AUDIT, ERASURES, OUTBOX
+from flows.health import examine
+from flows.taking_in import erase_requested, take_in
+from tests.feedback.databases import filled_url
+from tests.feedback.world import World
+from vigil.erasing import erase, render_erased
+from vigil.opening import open_workspace
+from vigil.reading import render_status, status_of
+from workspace.batches import set_batch_state
+from workspace.files import sha256_bytes
+from workspace.journal import Journal
+from workspace.manifest import manifests, read_manifest
+from workspace.settings import IdentityRule, SourceSettings
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    open_workspace(tmp_path / "w", "demo")
+    made = World(tmp_path / "w", filled_url("postgresql"))
+    yield made
+    made.close()
+
+
+def picture(number: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes())
+
+
+def back_up(world: World) -> Path:
+    return Path(shutil.copytree(world.root, world.root.with_name("backup"), symlinks=True))
+
+
+def restore(world: World) -> None:
+    shutil.rmtree(world.root)
+    shutil.copytree(world.root.with_name("backup"), world.root, symlinks=True)
+
+
+def batches(world: World) -> dict[str, dict[str, str]]:
+    """The batches, each with the use of its samples that have media."""
+    tables = {manifest.parent.name: read_manifest(manifest.parent) for manifest in manifests(world.root)}
+    return {name: dict(zip(table.sample_id, table.use, strict=True)) for name, table in ((name, table[table["shard"] != ""]) for name, table in tables.items())}
+
+
+def told(world: World, action: str) -> list[dict[str, Any]]:
+    assert audit.verify(world.database).broken_at == 0
+    with world.database.read() as connection:
+        return [dict(row.detail) for row in connection.execute(AUDIT.select().where(AUDIT.c.action == action))]
+
+
+def doctor(world: World) -> dict[str, Any]:
+    return next((row for row in examine(world.root, world.settings) if row["check"] == "restored"), {})
+
+
+def test_labels_handed_over_since_the_backup_come_in_again_once(world: World) -> None:
+    """They were `ingested` for good, in a batch that was nowhere: status and doctor said nothing, no retraining had them, and age deleted their media."""
+    contents = [picture(number) for number in range(3)]
+    for content, label in zip(contents, ("real", "fake", "fake"), strict=True):
+        world.decide(world.upload(content)[1], label)
+    back_up(world)
+    take_in.fn(world.root, world.settings, [])
+    (lost,) = batches(world)
+    restore(world)
+    (world.root / ".vigil" / "media" / sha256_bytes(contents[2])).unlink()
+    assert look(world.root, world.settings) == Restored(labels=2, lost=1)
+    page = status_of(world.root, world.settings)
+    assert page["next"]["pending_cases"] == 2 and "2 labels that were handed over before are in no batch here" in render_status(page)
+    assert not doctor(world)["ok"] and "vigil retrain" in doctor(world)["next"]
+    assert take_in.fn(world.root, world.settings, []).lines[0].startswith("2 decided cases are handed over again")
+    ((again, samples),) = batches(world).items()
+    assert samples.keys() == {sha256_bytes(content) for content in contents[:2]}
+    assert [one["batch"] for one in told(world, "case.handover_again")] == [lost] * 2
+    assert hand_over_again(world.root, world.settings) == 0 and status_of(world.root, world.settings)["next"]["pending_cases"] == 0
+    with world.database.read() as connection:
+        assert set(connection.execute(select(OUTBOX.c.state, OUTBOX.c.batch)).all()) == {("ingested", again), ("ingested", lost)} or again == lost
+    for state in ("held", "dropped"):  # a batch that is here in whatever state, or on another machine, is none that was lost
+        set_batch_state(world.root, again, state, who="ana", why="a test")
+        assert hand_over_again(world.root, world.settings) == 0
+    shutil.rmtree(world.root / "data" / "raw" / again)
+    assert hand_over_again(world.root, world.settings) == 0
+
+
+def test_who_was_erased_since_the_backup_is_not_trained_on_again(world: World) -> None:
+    """The database knew it, and nobody asked: the person was back in the batch, and `vigil erase` said that nothing was to be erased."""
+    gone, by_hash, stays = (picture(number) for number in range(3))
+    detection_id, case_id = world.upload(gone)
+    for one in (case_id, world.upload(by_hash)[1], world.upload(stays)[1]):
+        world.decide(one, "real")
+    take_in.fn(world.root, world.settings, [])
+    (batch,) = batches(world)
+    back_up(world)
+    Erasing(world.database, world.media).erase(world.sender, detection_id)
+    erase(world.root, world.settings, [sha256_bytes(by_hash)], "ana", "consent withdrawn")
+    assert batches(world)[batch].keys() == {sha256_bytes(stays)} and look(world.root, world.settings) == Restored()
+    restore(world)
+    assert look(world.root, world.settings) == Restored(erased=2, media=2)
+    assert "2 files that were erased are in the training data again" in doctor(world)["found"]
+    assert len(erase_requested(world.root, world.settings)) == 2
+    assert batches(world)[batch].keys() == {sha256_bytes(stays)}
+    assert [path.name for path in (world.root / ".vigil" / "media").iterdir()] == [sha256_bytes(stays)]
+    assert {event["sample_id"] for event in Journal(world.root).events() if event.kind == "erased"} == {sha256_bytes(gone), sha256_bytes(by_hash)}
+    assert len(told(world, "erasure.again")) == 2 and look(world.root, world.settings) == Restored() and not doctor(world)
+    restore(world)
+    found = render_erased(erase(world.root, world.settings, [], "ana", "restored"))
+    assert found.count(f"taken out of {batch}") == 2 and "2 files that had been deleted lay in the workspace again" in found
+    entries = len(told(world, "erasure.again"))
+    assert render_erased(erase(world.root, world.settings, [], "ana", "again")) == "Nothing is to be erased." and len(told(world, "erasure.again")) == entries
+
+
+def test_an_erasure_that_is_asked_for_again_stays_so_until_it_is_done(world: World) -> None:
+    content = picture(1)
+    world.decide(world.upload(content)[1], "real")
+    take_in.fn(world.root, world.settings, [])
+    back_up(world)
+    erase(world.root, world.settings, [sha256_bytes(content)], "ana", "consent withdrawn")
+    restore(world)
+    events = Journal(world.root)
+    events.append("cycle_opened", cycle="2026-W47.1", judged=[], base_model="", fingerprint="", scheduled=False, week="2026-W47")
+    assert erase(world.root, world.settings, [], "ana", "restored")["left"] == 1, "a cycle that was begun ends as it began"
+    assert erase_again(world.root, world.database) == 0 and len(told(world, "erasure.again")) == 1
+    events.append("cycle_closed", cycle="2026-W47.1", outcome="held", reason="a test", verdict_sha256="")
+    erase_requested(world.root, world.settings)
+    with world.database.read() as connection:
+        assert connection.execute(select(ERASURES.c.state)).scalar_one() == "done"
+    assert list(batches(world).values()) == [{}]
+
+
+def test_a_file_that_a_source_of_its_own_brought_stays_when_one_upload_of_it_was_erased(world: World) -> None:
+    content = picture(1)
+    (world.root.with_name("press") / "real").mkdir(parents=True)
+    (world.root.with_name("press") / "real" / "a.jpg").write_bytes(content)
+    press = SourceSettings(name="press", path=str(world.root.with_name("press")), identity=IdentityRule(rule="unknown"))
+    detection_id, case_id = world.upload(content)
+    world.decide(case_id, "fake")
+    take_in.fn(world.root, world.settings, [press])
+    back_up(world)
+    Erasing(world.database, world.media).erase(world.sender, detection_id)
+    erase_requested(world.root, world.settings)
+    assert [list(samples) for samples in batches(world).values()] == [[], [sha256_bytes(content)]] and look(world.root, world.settings) == Restored()
+    restore(world)
+    assert look(world.root, world.settings) == Restored(erased=1, media=1)
+    erase_requested(world.root, world.settings)
+    assert [list(samples) for samples in batches(world).values()] == [[], [sha256_bytes(content)]] and look(world.root, world.settings) == Restored()
+
+
+@pytest.mark.parametrize("noted", ["", "feedback-0123456789abcdef"])
+def test_a_label_that_the_first_service_handed_over_is_none_that_was_lost(world: World, noted: str) -> None:
+    _, case_id = world.upload(picture(1))
+    world.decide(case_id, "real")
+    with world.database.write() as connection:
+        connection.execute(OUTBOX.update().values(state="ingested", batch=noted))
+    assert look(world.root, world.settings) == Restored() and hand_over_again(world.root, world.settings) == 0
