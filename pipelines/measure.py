@@ -10,7 +10,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,34 +38,44 @@ RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
 
 
-def measure(
-    engines: "Sequence[Engine]",
-    source: SourceSettings,
-    outs: Sequence[Path],
-    mode: str | None = None,
-    tell: "Tell | None" = None,
-    journal: Path | None = None,
-) -> list[dict[str, Any]]:
-    """Score the source's labelled files with each model, write its predictions.csv and evaluation.json into its folder of `outs`.
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What of a source is measured, and how many of its files are not, by why."""
 
-    Returns what each evaluation.json holds. A file is decoded once for all models that look at faces the same way, and not at all where
-    `journal`, to which each is added as it is scored, has what these very models said of it as it is. Raises DataError when the layout
-    does not fit, no file has a label, or the source was to say who is in its files and does not.
-    """
+    source: SourceSettings
+    files: list[Found]
+    not_measured: dict[str, int]
+
+
+def read_labelled(source: SourceSettings) -> Labelled:
+    """The source's labelled files. Raises DataError when the layout does not fit, no file has a label, or it was to say who is in its files and does not."""
     listing = read_layout(source, Path(source.path))
     named = [replace(found, identity=_person(found, source, listing)) for found in listing.files if found.label in ("real", "fake") and found.use != "never"]
     files, left_out = _once(named)
     if not files:
         why = "every file is there under both labels" if named else "no file has a label real or fake"
         raise DataError(f"Nothing in {source.path} can be measured.", why=why, next_step="Name a folder with real/ and fake/, or a CSV.")
+    unlabelled = sum(not found.label and found.use != "never" for found in listing.files)
+    return Labelled(source, files, left_out | {"unlabelled": unlabelled, "never": sum(found.use == "never" for found in listing.files)})
+
+
+def measure(
+    engines: "Sequence[Engine]",
+    labelled: Labelled,
+    outs: Sequence[Path],
+    mode: str | None = None,
+    tell: "Tell | None" = None,
+    journal: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Score the labelled files with each model, write its predictions.csv and evaluation.json into its folder of `outs`.
+
+    Returns what each evaluation.json holds. A file is decoded once for all models that look at faces the same way, and not at all where
+    `journal`, to which each is added as it is scored, has what these very models said of it as it is.
+    """
     for out in outs:
         out.mkdir(parents=True, exist_ok=True)  # before the hours of scoring, not after
-    not_measured = left_out | {
-        "unlabelled": sum(not found.label and found.use != "never" for found in listing.files),
-        "never": sum(found.use == "never" for found in listing.files),
-    }
-    scored = _scored(engines, files, mode, tell, journal)
-    return [_write(engine, [row[number] for row in scored], source, outs[number], mode, not_measured) for number, engine in enumerate(engines)]
+    scored = _scored(engines, labelled.files, mode, tell, journal)
+    return [_write(engine, [row[number] for row in scored], labelled, outs[number], mode) for number, engine in enumerate(engines)]
 
 
 def _once(files: list[Found]) -> tuple[list[Found], dict[str, int]]:
@@ -89,7 +99,7 @@ def _content(path: Path) -> str:
         return str(path)
 
 
-def _write(engine: "Engine", rows: list[dict[str, Any]], source: SourceSettings, out: Path, mode: str | None, not_measured: dict[str, int]) -> dict[str, Any]:
+def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out: Path, mode: str | None) -> dict[str, Any]:
     """One model's predictions.csv and evaluation.json."""
     unknown = [_why_unknown(row, engine.card, mode) for row in rows]
     rows = [{**row, "learned": None if why else row["learned"]} for row, why in zip(rows, unknown, strict=True)]
@@ -99,7 +109,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], source: SourceSettings,
         writer.writeheader()
         writer.writerows({**row, "p_fake": "" if row["p_fake"] is None else repr(float(row["p_fake"]))} for row in rows)  # all digits: order is AUC
     report = {
-        "source": source.path,
+        "source": labelled.source.path,
         "model": engine.model_id,
         "threshold": engine.card.threshold,
         "mode": mode or engine.card.faces.mode,
@@ -107,7 +117,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], source: SourceSettings,
         "no_verdict": _reasons(rows),
         "learned": None if any(unknown) and not trained_it else trained_it,
         "learned_unknown": next(filter(None, unknown), ""),
-        "not_measured": not_measured,
+        "not_measured": labelled.not_measured,
     }
     write_json(out / "evaluation.json", report)
     return report

@@ -35,14 +35,14 @@ def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Pat
     """Measure and write; returns the report, with the folder it lies in."""
     refuse_unknown_mode(mode)
     from model.inference import Engine
-    from pipelines.measure import measure
+    from pipelines.measure import measure, read_labelled
     from pipelines.stage import Progress
 
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
     note_mode(engine, mode)
     journal = _journal(out)
-    (report,) = measure([engine], source, [out], mode or None, Progress("evaluate"), journal)
+    (report,) = measure([engine], read_labelled(source), [out], mode or None, Progress("evaluate"), journal)
     journal.unlink(missing_ok=True)
     return report | {"mark": mark, "out": str(out)}
 
@@ -55,10 +55,11 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
     """
     refuse_unknown_mode(mode)
     from model.inference import Engine
-    from pipelines.measure import measure
+    from pipelines.measure import measure, read_labelled
     from pipelines.stage import Progress
 
     folders = [*(promoted_models(workspace) if history else []), *map(model_folder, models)] or [choose_model(workspace, None)[0]]
+    sets = [read_labelled(source) for source in sources]  # all, before the hours that the first one takes
     rows, seen, journal = [], Counter[str](), _journal(out)
     for first in range(0, len(folders), AT_ONCE):
         some = folders[first : first + AT_ONCE]
@@ -68,9 +69,10 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
             seen[engine.model_id] += 1
             names.append(f"{engine.model_id}-{seen[engine.model_id]}" if seen[engine.model_id] > 1 else engine.model_id)
         cells: list[list[dict[str, Any]]] = [[] for _ in engines]
-        for number, source in enumerate(sources, start=1):
+        for number, labelled in enumerate(sets, start=1):
+            source = labelled.source
             outs = [out / name / f"{number}-{source.name}" for name in names]
-            reports = measure(engines, source, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal)
+            reports = measure(engines, labelled, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal)
             for mine, report in zip(cells, reports, strict=True):
                 kept = {name: report[name] for name in KEPT} | {name: report["overall"].get(name) for name in COMPARED}
                 mine.append({"source": source.path, **report["answered"], **kept})

@@ -11,7 +11,7 @@ import pytest
 
 from model.inference import FileVerdict
 from model.metrics import auc, summarise
-from pipelines.measure import measure
+from pipelines.measure import measure, read_labelled
 from vigil.measuring import evaluate_cross, evaluate_source, measured_sources, render, render_cross
 from workspace.errors import DataError
 from workspace.files import read_json
@@ -79,7 +79,7 @@ def test_saturated_scores_can_be_recomputed_from_the_table(tmp_path: Path) -> No
     write(
         tmp_path / "set", {f"fake/gan/{n}.mp4": SATURATED + n * 2.0**-50 for n in range(40)} | {f"real/{n}.mp4": SATURATED - n * 2.0**-50 for n in range(1, 41)}
     )
-    (report,) = measure([model()], SourceSettings(name="set", path=str(tmp_path / "set")), [tmp_path])
+    (report,) = measure([model()], read_labelled(SourceSettings(name="set", path=str(tmp_path / "set"))), [tmp_path])
     with open(tmp_path / "predictions.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
     labels, scores = [row["label"] for row in rows], [float(row["p_fake"]) for row in rows]

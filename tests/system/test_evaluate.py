@@ -9,7 +9,7 @@ import pytest
 
 from model.metrics import auc, summarise
 from model.shipped import STARTER, has_starter
-from pipelines.measure import measure
+from pipelines.measure import measure, read_labelled
 from tests.system.world import git, vigil, vigil_json
 from vigil.measuring import render, render_cross
 from workspace.settings import SourceSettings
@@ -106,7 +106,18 @@ def test_where_the_figures_go_is_settled_before_anything_is_scored(tmp_path: Pat
     (tmp_path / "taken").write_text("a file, and no folder")
     source = SourceSettings(name="set", path=str(tmp_path / "set"))
     with pytest.raises(FileExistsError, match="taken"):
-        measure([], source, [tmp_path / "taken"])
+        measure([], read_labelled(source), [tmp_path / "taken"])
+
+
+@pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
+def test_every_source_is_read_before_any_is_scored(tmp_path: Path) -> None:
+    """That the second one had no labels was said after the first had been scored, whole."""
+    for folder in ("good/real", "good/fake/x", "bad"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.mp4").write_bytes(folder.encode() * 100)
+    done = vigil("evaluate", "good", "bad", "--cross", "--model", STARTER, "--out", "out", cwd=tmp_path, check=False)
+    assert done.returncode == 1 and "what is real and what is fake" in done.stderr and "files scored" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_source_without_labels_says_what_to_do(promoted: Path, tmp_path: Path) -> None:
