@@ -1,6 +1,7 @@
 """The schedule as a Prefect deployment that this process serves. It asks every hour; the journal knows whether the week, or anything else, is due."""
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -147,6 +148,7 @@ async def _poll(runner: "Runner", server: "subprocess.Popen[bytes] | None") -> N
         if asking.done():
             asking.result()
     finally:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Prefect's observers ask a question that was cancelled what went wrong
         asking.cancel()
         await asyncio.to_thread(_end_cycle)  # Prefect waits for its process, however long
         await asyncio.wait({asking}, timeout=LEAVE_SECONDS)  # what it has open is closed first

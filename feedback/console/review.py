@@ -13,7 +13,7 @@ from feedback.console.media import pictures_of
 from feedback.console.parts import WORDS, percent, tag
 from feedback.console.visitor import LoggedOut
 from feedback.service import Service
-from workspace.errors import DatabaseSilent
+from workspace.errors import DatabaseDamaged, DatabaseSilent
 
 AT_ONCE, MOST_LOOKED_AT = 12, 400
 REASONS = {
@@ -161,7 +161,7 @@ async def _try(view: View, method: Any, *arguments: Any, **more: Any) -> dict[st
         view.log_in_again()
         return {"refused": True, "told": "Log in again.", "again": True}
     except REFUSALS as problem:
-        return {"refused": True, "told": explain(problem), "again": isinstance(problem, DatabaseSilent)}
+        return {"refused": True, "told": explain(problem), "again": isinstance(problem, DatabaseSilent | DatabaseDamaged)}
 
 
 def _told(case: dict[str, Any]) -> str:

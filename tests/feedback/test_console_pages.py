@@ -936,9 +936,11 @@ def answer_out_of_order(served: Service, page: Browser) -> None:
     page.until(lambda: len(served.by("rosa").get("/v1/queue").json()["cases"]) == 1, "the answers before it are written")
     with sqlite3.connect(served.log.parent / "workspace/feedback.db", isolation_level=None, timeout=60) as database:
         database.execute("ALTER TABLE reviews RENAME TO reviews_elsewhere")
-        page.key("u")
-        page.see(".review-last", "The database does not answer.")
-        database.execute("ALTER TABLE reviews_elsewhere RENAME TO reviews")
+        try:
+            page.key("u")
+            page.see(".review-last", "The service's database is damaged.")
+        finally:
+            database.execute("ALTER TABLE reviews_elsewhere RENAME TO reviews")
     page.see(".answer-unsure:not([disabled])")
 
 

@@ -48,7 +48,9 @@ def test_a_served_cycle_that_fails_says_so_where_the_schedule_is_read(tmp_path: 
     environment = {**os.environ, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None and process.stderr is not None
-        name = process.stdout.readline().removeprefix("Serving ").partition(":")[0]
+        first = process.stdout.readline()
+        _wait_until_served(first)
+        name = first.removeprefix("Serving ").partition(":")[0]
         asked = subprocess.run(
             [sys.executable, "-m", "prefect", "deployment", "run", name, "--watch"], env=environment, capture_output=True, text=True, timeout=120
         )
