@@ -6,6 +6,7 @@ import html
 import random
 import shutil
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ def test_the_console_and_the_command_line_say_the_same_of_every_model(root: Path
     """Each folded the journal for itself: the candidate of an unfinished cycle was `candidate` in one and `held` in the other."""
     journal = Journal(root)
     journal.append("promotion", cycle=IMPORTED, model_sha256="a" * 64, path="models/imported", previous_sha256="", who="ann", why="imported: from the lab")
+    time.sleep(0.002)  # decisions are in order of time, to the millisecond
     journal.append("cycle_opened", cycle="2026-W47.1", judged=[], base_model="a" * 64, fingerprint="f", scheduled=False, week="2026-W47")
     journal.append("candidate", cycle="2026-W47.1", model_sha256="b" * 64, path="models/2026-W47.1")
     page = models_page.models(root)
