@@ -26,6 +26,11 @@ def erasures_waiting(root: Path, settings: Settings) -> int:
         return connection.execute(select(func.count()).select_from(ERASURES).where(ERASURES.c.state == "requested")).scalar_one()
 
 
+def erased_case(detail: Mapping[str, Any]) -> str:
+    """Of which case an erasure takes rows out of batches, as workspace/forgetting.py is told it: '' is everything, '-' nobody's."""
+    return "" if detail.get("everywhere") else str(detail.get("case_id") or "-")
+
+
 def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict[str, Any]]:
     """Take what was erased out of the workspace's training data; returns what was done, a row a file. The caller holds the lease.
 
@@ -42,7 +47,7 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
         asked = [dict(row) for row in connection.execute(select(ERASURES).where(ERASURES.c.state == "requested").order_by(ERASURES.c.sha256)).mappings()]
     if not asked:
         return []
-    case_of = {row["sha256"]: "" if row["detail"].get("everywhere") else str(row["detail"].get("case_id") or "-") for row in asked}
+    case_of = {row["sha256"]: erased_case(row["detail"]) for row in asked}
     remember_all(root, fetch=True)  # before the training tables go that name one of them
     learned = learned_from(root, [row["sha256"] for row in asked])
     forgotten = forget(root, case_of, who)

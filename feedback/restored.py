@@ -19,6 +19,7 @@ from sqlalchemy import Connection, select, update
 
 from feedback import audit
 from feedback.database import Database, exists
+from feedback.forgetting import erased_case
 from feedback.handover import WHO as HANDOVER
 from feedback.keep import MediaStore, StoreSilent, lying_here, one_of_many, remove_here
 from feedback.retention import WHO as RETENTION
@@ -50,8 +51,9 @@ def look(root: Path, settings: Settings) -> Restored:
     if not exists(root, settings):
         return Restored()
     with closing(Database(root, settings)) as database, database.read() as connection:
-        labels, lost = _in_no_batch(connection, root, settings)
-        return Restored(len(labels), lost, len(_back_in_batches(connection, root)), len(_deleted_here(connection, root)))
+        rows, erased, media = _in_no_batch(connection, root), _back_in_batches(connection, root), _deleted_here(connection, root)
+    labels = _kept(root, settings, rows)
+    return Restored(len(labels), len(rows) - len(labels), len(erased), len(media))
 
 
 def to_hand_over_again(root: Path, settings: Settings) -> int:
@@ -59,20 +61,28 @@ def to_hand_over_again(root: Path, settings: Settings) -> int:
     if not exists(root, settings):
         return 0
     with closing(Database(root, settings)) as database, database.read() as connection:
-        return len(_in_no_batch(connection, root, settings)[0])
+        rows = _in_no_batch(connection, root)
+    return len(_kept(root, settings, rows))
 
 
 def hand_over_again(root: Path, settings: Settings) -> int:
     """Have the labels wait that training got in a batch which this workspace knows nothing of; returns how many."""
-    if not to_hand_over_again(root, settings):
+    if not exists(root, settings):
         return 0
-    with closing(Database(root, settings)) as database, database.write() as connection:
-        labels, _ = _in_no_batch(connection, root, settings)
-        for row in labels:
-            waits = {"state": "waiting", "batch": "", "exported_at": "", "ingested_at": ""}
-            connection.execute(update(OUTBOX).where(OUTBOX.c.case_id == row["case_id"]).values(**waits))
-            audit.append(connection, HANDOVER, "case.handover_again", f"case:{row['case_id']}", {"batch": row["batch"], "sha256": row["sha256"], "why": WHY})
-        return len(labels)
+    with closing(Database(root, settings)) as database:
+        with database.read() as connection:
+            rows = _in_no_batch(connection, root)
+        kept = {row["case_id"] for row in _kept(root, settings, rows)}  # asked before: nobody waits to write for what a store answers
+        if not kept:
+            return 0
+        with database.write() as connection:
+            labels = [row for row in _in_no_batch(connection, root) if row["case_id"] in kept and row["media"] != "deleted"]
+            for row in labels:
+                waits = {"state": "waiting", "batch": "", "exported_at": "", "ingested_at": ""}
+                connection.execute(update(OUTBOX).where(OUTBOX.c.case_id == row["case_id"]).values(**waits))
+                told = {"batch": row["batch"], "sha256": row["sha256"], "why": WHY}
+                audit.append(connection, HANDOVER, "case.handover_again", f"case:{row['case_id']}", told)
+            return len(labels)
 
 
 def erase_again(root: Path, database: Database) -> int:
@@ -100,13 +110,13 @@ def erase_again(root: Path, database: Database) -> int:
     return len(here) - len(stuck)
 
 
-def _in_no_batch(connection: Connection, root: Path, settings: Settings) -> tuple[list[dict[str, Any]], int]:
-    """The labels of batches that the journal does not know, as far as their media are kept; and how many others there are."""
+def _in_no_batch(connection: Connection, root: Path) -> list[dict[str, Any]]:
+    """The labels of batches that the journal does not know."""
     got = select(OUTBOX.c.batch).where(OUTBOX.c.state == "ingested").distinct()
     named = {batch for batch in connection.execute(got).scalars() if batch and not EXPORT.fullmatch(batch)}
     unknown = named - batch_states(Journal(root).events()).keys()
     if not unknown:
-        return [], 0
+        return []
     query = (
         select(OUTBOX.c.case_id, OUTBOX.c.batch, CASES.c.sha256, MEDIA.c.state.label("media"))
         .join(CASES, CASES.c.id == OUTBOX.c.case_id)
@@ -114,14 +124,12 @@ def _in_no_batch(connection: Connection, root: Path, settings: Settings) -> tupl
         .where(OUTBOX.c.state == "ingested", OUTBOX.c.batch.in_(unknown), CASES.c.state != "erased")
         .order_by(OUTBOX.c.case_id)
     )
-    rows = [dict(row) for row in connection.execute(query).mappings()]
-    labels = _kept(MediaStore(root, settings), [row for row in rows if row["media"] != "deleted"])
-    return labels, len(rows) - len(labels)
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _kept(media: MediaStore, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _kept(root: Path, settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those whose media are there, and all of whom a store that has fallen silent says nothing: a hand-over asks it again."""
-    kept = []
+    media, kept, rows = MediaStore(root, settings), [], [row for row in rows if row["media"] != "deleted"]
     for place, row in enumerate(rows):
         try:
             if media.has(row["sha256"]):
@@ -135,7 +143,7 @@ def _back_in_batches(connection: Connection, root: Path) -> set[str]:
     """Samples that were taken out of the training data, and that a batch has again."""
     done = connection.execute(select(ERASURES.c.sha256, ERASURES.c.detail).where(ERASURES.c.state == "done")).all()
     taken_out = {row.sha256: row.detail for row in done if isinstance(row.detail.get("training"), dict)}
-    return back_in_batches(root, {sha256: "" if told.get("everywhere") else str(told.get("case_id") or "-") for sha256, told in taken_out.items()})
+    return back_in_batches(root, {sha256: erased_case(told) for sha256, told in taken_out.items()})
 
 
 def _deleted_here(connection: Connection, root: Path) -> set[str]:
