@@ -129,7 +129,10 @@ def _in_no_batch(connection: Connection, root: Path) -> list[dict[str, Any]]:
 
 def _kept(root: Path, settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those whose media are there, and all of whom a store that has fallen silent says nothing: a hand-over asks it again."""
-    media, kept, rows = MediaStore(root, settings), [], [row for row in rows if row["media"] != "deleted"]
+    kept, rows = [], [row for row in rows if row["media"] != "deleted"]
+    if not rows:
+        return []
+    media = MediaStore(root, settings)
     for place, row in enumerate(rows):
         try:
             if media.has(row["sha256"]):
