@@ -4,8 +4,8 @@ but one, which is off by default: a real clip may be degraded a second time (`po
 Not every clip is turned, moved, zoomed or sheared, nor gets noise (`move_chance`, `noise_chance`), so that the network also sees pixels that
 nobody resampled: resampling and noise hide the very traces that it looks for. A part of the face is covered now and then
 (after Das et al. 2021, Face-Cutout; the crop is aligned, so the parts lie where model/regions.py says), and part of the
-spectrum taken away, so that no single place and no single frequency decides; and all of the spectrum may be tilted, so that
-how sharp a picture is says nothing.
+spectrum taken away, so that no single place and no single frequency decides; all of the spectrum may be tilted, so that
+how sharp a picture is says nothing; and the colours may be taken away, so that a picture without any is nothing new.
 """
 
 import math
@@ -20,6 +20,7 @@ from model.data import to_tensor
 from workspace.settings import AugmentSettings
 
 MID_GREY = 0.5
+LUMA = torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)  # of red, green and blue, ITU-R BT.601: as JPEG and OpenCV take colours away
 KNOTS = 5  # of the curve of a tilt, from a few periods a picture to the finest detail
 LEAST_DB, MOST_DB = -24.0, 10.0
 # the normal distribution in as many steps as two bytes tell: a look into it is a quarter of the work of a draw from it
@@ -59,6 +60,8 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
         frames.add_(torch.from_numpy(NORMAL.take(drawn)), alpha=sigma)
     if settings.tilt_db > 0 and rng.random() < settings.tilt_chance:
         frames = tilt_spectrum(frames, settings.tilt_db, rng)
+    if settings.grey > 0 and rng.random() < settings.grey:
+        frames = (frames * LUMA).sum(1, keepdim=True).repeat(1, 3, 1, 1)  # last, for the noise of a black and white picture has no colour either
     return frames.clamp_(0, 1)
 
 

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -44,6 +45,7 @@ def test_with_everything_off_nothing_changes():
         {"cutout": 1.0},
         {"frequency_mask": 1.0},
         {"tilt_db": 8.0},
+        {"grey": 0.9},
         {"degrade": 1.0},
     ],
 )
@@ -93,6 +95,19 @@ def test_pixels_stay_in_range_the_clip_stays_as_it_was_and_a_seed_repeats():
         assert found.shape == (4, 3, 32, 32) and found.dtype == torch.float32 and 0 <= found.min() <= found.max() <= 1
         assert torch.equal(found, augment_clip(clip, strong, np.random.default_rng(seed)))
     assert np.array_equal(clip, before)
+
+
+def test_without_colours_a_clip_is_its_luma_and_its_noise_has_none_either():
+    clip = still()
+    grey = OFF.model_copy(update={"grey": 1.0})
+    found = augment_clip(clip, grey, np.random.default_rng(0))
+    wanted = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip])
+    assert np.abs(found.numpy() * 255 - wanted[:, None]).max() <= 0.51, "what OpenCV makes of it, before it is rounded"
+    noisy = augment_clip(clip, grey.model_copy(update={"noise_sigma": 0.3, "noise_chance": 1.0}), np.random.default_rng(1))
+    assert not torch.allclose(noisy, found, atol=0.01) and all(torch.equal(noisy[:, 0], noisy[:, channel]) for channel in (1, 2))
+    chance = grey.model_copy(update={"grey": 0.25})
+    share = np.mean([torch.equal(*augment_clip(clip, chance, np.random.default_rng(seed))[0, :2]) for seed in range(200)])
+    assert 0.15 < share < 0.35
 
 
 def test_a_shift_moves_the_picture_by_at_most_the_part_that_was_asked():

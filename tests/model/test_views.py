@@ -40,6 +40,16 @@ def test_a_pair_shares_frame_and_augmentation_and_tells_where_it_differs(clips: 
         assert (fake.frames - real.frames)[..., 24:].abs().mean() < 0.2 * (fake.frames - real.frames)[..., :8].abs().mean()
 
 
+def test_a_pair_loses_its_colours_together(clips: MemoryClips) -> None:
+    views = Views(clips, ALL.model_copy(update={"grey": 0.5}), 1, single=True, pairs=True, grid=6)
+    seen = set()
+    for step in range(12):
+        real, fake = (torch.equal(view.frames[:, 0], view.frames[:, 1]) for view in views.make(step, [REAL, FAKE], [0, 1]))
+        assert real == fake
+        seen.add(real)
+    assert seen == {True, False}
+
+
 def test_without_pairs_each_is_drawn_for_itself(clips: MemoryClips) -> None:
     real, fake, _ = Views(clips, ALL, 1).make(0, [REAL, FAKE, STRANGER], [0, 1, 2])
     assert (fake.frames - real.frames)[..., 24:].abs().mean() > 0.01 and fake.where is None

@@ -84,6 +84,7 @@ class AugmentSettings(Block):
     brightness: float = Field(0.2, ge=0, le=1, description="Largest relative change.")
     contrast: float = Field(0.2, ge=0, le=1, description="Largest relative change of the spread about mid-grey, the same for a clip and its forgery.")
     saturation: float = Field(0.3, ge=0, le=1, description="Largest relative change of the distance from grey.")
+    grey: Fraction = Field(0.0, description="Chance that a clip is shown in black and white, a forgery and its source alike.")
     noise_chance: Fraction = Field(0.5, description="Chance of Gaussian noise.")
     noise_sigma: float = Field(0.1, ge=0, le=0.5, description="Largest sigma of Gaussian noise, on [0,1] pixels.")
     jpeg_quality_min: int = Field(40, ge=5, le=100, description="Lowest JPEG quality drawn; the highest is 100.")
