@@ -17,6 +17,8 @@ from workspace.forgetting import Forgotten, batches_with, forget
 from workspace.journal import Journal
 from workspace.settings import Settings
 
+NOW = "or now with `vigil erase --who NAME --why REASON`"
+
 
 def erasures_waiting(root: Path, settings: Settings) -> int:
     """How many files were erased and are yet to be taken out of the training data; cheap."""
@@ -24,6 +26,14 @@ def erasures_waiting(root: Path, settings: Settings) -> int:
         return 0
     with closing(Database(root, settings)) as database, database.read() as connection:
         return connection.execute(select(func.count()).select_from(ERASURES).where(ERASURES.c.state == "requested")).scalar_one()
+
+
+def what_waits(erasures: int, running: str) -> str:
+    """What is still to be erased from the training data, and what does it, '' where nothing is; `running` is the cycle that is open."""
+    if not erasures:
+        return ""
+    does_it = f"when {running} ends (`vigil retrain`)" if running else f"with the next cycle, {NOW}"
+    return f"{erasures} erased file{'s leave' if erasures > 1 else ' leaves'} the training data {does_it}"
 
 
 def erased_case(detail: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, select, update
 
 from feedback import audit
 from feedback.database import Database, exists
-from feedback.forgetting import erased_case
+from feedback.forgetting import NOW, erased_case
 from feedback.handover import WHO as HANDOVER
 from feedback.keep import MediaStore, StoreSilent, lying_here, one_of_many, remove_here
 from feedback.retention import WHO as RETENTION
@@ -38,12 +38,27 @@ WHY = "this workspace was restored from a backup"
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """How many labels come in again, and how many cannot since their media are gone; how many erased samples and deleted media are here again."""
+    """How many labels come in again, and how many cannot since their media are gone; how many erased samples and deleted media are here again.
+
+    As text it is one sentence, and '' where nothing was lost or came back.
+    """
 
     labels: int = 0
     lost: int = 0
     erased: int = 0
     media: int = 0
+
+    def __str__(self) -> str:
+        said = []
+        if self.labels:
+            said.append(f"{_of(self.labels, 'label', 'handed over before')} in no batch here, to come in again with the next `vigil retrain`")
+        if self.lost:
+            said.append(f"{_of(self.lost, 'label', 'handed over before')} in no batch here, nor are the media: only a later backup has them")
+        if self.erased:
+            said.append(f"{_of(self.erased, 'file', 'erased')} in the training data again: out with the next cycle, {NOW}")
+        if self.media:
+            said.append(f"{_of(self.media, 'file', 'deleted')} in .vigil again: deleted with the next cycle, {NOW}")
+        return f"the database is ahead of this workspace, as after a restore from a backup: {'; '.join(said)}" if said else ""
 
 
 def look(root: Path, settings: Settings) -> Restored:
@@ -157,3 +172,7 @@ def _deleted_here(connection: Connection, root: Path) -> set[str]:
         for at in range(0, len(here), MANY)
         for sha256 in connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.sha256.in_(here[at : at + MANY]))).scalars()
     }
+
+
+def _of(number: int, what: str, done: str) -> str:
+    return f"{number} {what} that was {done} is" if number == 1 else f"{number} {what}s that were {done} are"

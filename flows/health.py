@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.leftovers import left_behind
 from workspace import registry
@@ -21,11 +21,7 @@ from workspace.settings import Settings
 from workspace.state import Champion, CycleState, champion, cycles, open_cycle
 from workspace.unsent import unsent
 
-if TYPE_CHECKING:
-    from feedback.restored import Restored
-
 Row = dict[str, Any]
-NOW = "or now with `vigil erase --who NAME --why REASON`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +146,7 @@ def _service(patient: Patient) -> Iterator[Row]:
 def _erasures(patient: Patient) -> Iterator[Row]:
     """How many erasures wait, where there is a database that can be asked without changing it."""
     from feedback.database import exists, schema_behind
-    from feedback.forgetting import erasures_waiting
+    from feedback.forgetting import erasures_waiting, what_waits
 
     root, settings, running = patient.root, patient.settings, patient.running
     with suppress(VigilError):  # the service's row says what is wrong with it
@@ -165,7 +161,7 @@ def _restored(patient: Patient) -> Iterator[Row]:
 
     root, settings = patient.root, patient.settings
     with suppress(VigilError):
-        if exists(root, settings) and not schema_behind(root, settings) and (said := what_came_back(found := look(root, settings))):
+        if exists(root, settings) and not schema_behind(root, settings) and (said := str(found := look(root, settings))):
             yield _row(
                 "restored", not (found.labels or found.erased or found.media), said, "run `vigil retrain`; what is to go goes at once with `vigil erase`"
             )
@@ -231,32 +227,6 @@ CHECKS: tuple[Callable[[Patient], Iterator[Row]], ...] = (
 
 
 # -- what else the doctor says -----------------------------------------------------------------------------------------------------
-def what_waits(erasures: int, running: str) -> str:
-    """What is still to be erased from the training data, and what does it, '' where nothing is; `running` is the cycle that is open."""
-    if not erasures:
-        return ""
-    does_it = f"when {running} ends (`vigil retrain`)" if running else f"with the next cycle, {NOW}"
-    return f"{erasures} erased file{'s leave' if erasures > 1 else ' leaves'} the training data {does_it}"
-
-
-def what_came_back(found: "Restored") -> str:
-    """What the database knows of a workspace that was restored from a backup, '' where nothing of it was lost or came back."""
-    said = []
-    if found.labels:
-        said.append(f"{_of(found.labels, 'label', 'handed over before')} in no batch here, to come in again with the next `vigil retrain`")
-    if found.lost:
-        said.append(f"{_of(found.lost, 'label', 'handed over before')} in no batch here, nor are the media: only a later backup has them")
-    if found.erased:
-        said.append(f"{_of(found.erased, 'file', 'erased')} in the training data again: out with the next cycle, {NOW}")
-    if found.media:
-        said.append(f"{_of(found.media, 'file', 'deleted')} in .vigil again: deleted with the next cycle, {NOW}")
-    return f"the database is ahead of this workspace, as after a restore from a backup: {'; '.join(said)}" if said else ""
-
-
-def _of(number: int, what: str, done: str) -> str:
-    return f"{number} {what} that was {done} is" if number == 1 else f"{number} {what}s that were {done} are"
-
-
 def count_weeks_from_now(root: Path, settings: Settings) -> list[str]:
     """Where a clock that was ahead used up weeks to come, journal that it was mended; returns what was done."""
     now = datetime.now(UTC)

@@ -127,8 +127,8 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
 
 def render_status(page: dict[str, Any]) -> str:
     """The status as text."""
+    from feedback.forgetting import what_waits
     from feedback.restored import Restored
-    from flows.health import what_came_back, what_waits
     from flows.policy import TRAINING
 
     leading = page["champion"]
@@ -139,7 +139,7 @@ def render_status(page: dict[str, Any]) -> str:
     lines.append(f"batches   {counts or 'none'}")
     if waits := what_waits(page["erasures_waiting"], page["open_cycle"] or ""):
         lines.append(f"erasures  {waits}")
-    if back := what_came_back(Restored(**page["restored"])):
+    if back := str(Restored(**page["restored"])):
         lines.append(f"restored  {back}")
     if late := page["unsent"]:
         lines.append(f"remote    {printable(str(Unsent(**late)))}; `vigil doctor --push` or the next `vigil retrain` tries again")
