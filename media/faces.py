@@ -169,10 +169,10 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
     too_short: list[tuple[float, float]] = []
     apart = min((later - earlier for window in plan for earlier, later in pairwise(window)), default=0.0)
 
-    def close(scene: np.ndarray, going_on: int = 0) -> None:
+    def close(going_on: int = 0) -> None:
         for tracklet in tracker.over(going_on, least) if going_on else tracker.end():
             if len(tracklet.sightings) >= least:
-                found.append(_cut_clip(tracklet, faces, scene))
+                found.append(_cut_clip(tracklet, faces))
             else:
                 too_short.append((tracklet.sightings[0].time, tracklet.sightings[-1].time + apart))
 
@@ -190,20 +190,20 @@ def _collect(result: Extraction, plan: list[list[float]], source: Source, faces:
                 break
             moved = 0.0
             if number != window:
-                close(scene, len(plan[window]) if _goes_on(plan[window], plan[number], faces) else 0)
+                close(len(plan[window]) if _goes_on(plan[window], plan[number], faces) else 0)
                 window = number
             if frame is not picture:
                 before, scene = scene, thumbnail(frame)
                 moved = change(before, scene) if before.size else 0.0
                 if moved > CUT:
-                    close(before)
+                    close()
                 seen, too_small = sightings.result()
                 result.faces_too_small += too_small
                 result.frames_seen += 1
                 result.frames_with_face += bool(seen)
                 picture = frame
             tracker.add([replace(one, step=step, time=time, scene=scene) for one in seen], moved)
-    close(scene)
+    close()
     result.clips, result.faces, result.faces_beyond = _numbered(found, faces.max_tracks)
     result.too_short = _joined(too_short)
     if isinstance(broken, MediaError | cv2.error):
@@ -262,7 +262,7 @@ def _sightings(finder: FaceFinder, frame: np.ndarray, faces: FaceSettings, kind:
     return sorted(seen, key=lambda one: -one.place[2])[: 2 * faces.max_tracks], too_small
 
 
-def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tuple[FaceClip, Appearance]:
+def _cut_clip(tracklet: Tracklet, faces: FaceSettings) -> tuple[FaceClip, Appearance]:
     seen, size = tracklet.sightings, faces.size_px
     path = smooth(np.stack([one.place for one in seen]), np.array([one.time for one in seen]))
     frames = np.empty((len(seen), size, size, 3), np.uint8)
@@ -277,7 +277,7 @@ def _cut_clip(tracklet: Tracklet, faces: FaceSettings, scene: np.ndarray) -> tup
         yaw_degrees=float(np.mean([one.face.yaw_degrees for one in seen])), score=float(np.mean([one.face.score for one in seen])),
         place=_mean_place(seen),
     )  # fmt: skip
-    return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look(seen), scene)
+    return clip, Appearance(clip.start_seconds, clip.end_seconds, path.mean(axis=0), mean_look(seen), seen[0].scene, seen[-1].scene)
 
 
 def _mean_place(seen: Sequence[Sighting]) -> tuple[float, float, float]:

@@ -94,8 +94,9 @@ def test_a_face_that_has_just_enough_for_a_clip_ends_with_its_window():
     assert len(tracker.over(3, 3)) == 1 and not tracker.end()
 
 
-def seen(start, likeness=1.0, x=100.0, scene=0.0, side=80.0, end=None):
-    return Appearance(start, start + 1 if end is None else end, np.array([x, 100.0, side, 0.0]), look(likeness), np.full((16, 16, 3), scene, np.float32))
+def seen(start, likeness=1.0, x=100.0, scene=0.0, side=80.0, end=None, last_scene=None):
+    first, last = (np.full((16, 16, 3), value, np.float32) for value in (scene, scene if last_scene is None else last_scene))
+    return Appearance(start, start + 1 if end is None else end, np.array([x, 100.0, side, 0.0]), look(likeness), first, last)
 
 
 def test_people_are_told_apart_by_look_wherever_they_are():
@@ -113,6 +114,12 @@ def test_people_are_told_apart_by_look_wherever_they_are():
 )  # fmt: skip
 def test_how_alike_one_person_must_look_depends_on_place_and_scene(likeness, x, scene, same):
     assert link([seen(0), seen(2, likeness, x, scene)]) == [0, 0 if same else 1]
+
+
+def test_how_one_ended_and_the_next_began_tells_whether_the_scene_went_on():
+    """Not how their windows ended: who left before a cut was taken for somebody in the picture behind it, and a camera that moves for a cut."""
+    assert link([seen(0), seen(2, 0.40, scene=0.5, last_scene=0.0)]) == [0, 1]
+    assert link([seen(0, last_scene=0.5), seen(2, 0.40, scene=0.5, last_scene=0.9)]) == [0, 0]
 
 
 def test_nobody_is_twice_in_one_moment_however_often_they_were_seen():
