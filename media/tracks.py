@@ -14,8 +14,8 @@ one person (by the grey picture alone three).
 Frames a second apart (mode `fast`) lie as far apart as windows do and are weighed like them. Weighed as neighbours, 2.5% of a person's steps break
 off, and of 278 pieces of up to five seconds 23 are not judged whole, two of them not at all; so, 0.8% do and one piece lacks a frame. Of 600 pairs of
 whom one takes the other's place across a cut 17 share a clip as neighbours, 5 so, 38 with ALIKE_SCENE whatever the scene. Within one scene, where one
-would have to take the other's place in a second, FOLLOWED joins 35% of two people, ALIKE_SCENE 73%. Of 567 pairs across a cut `link` makes one person of 35; of 600, as many in mode `standard`, and of 38
-in `dense`.
+would have to take the other's place in a second, FOLLOWED joins 35% of two people, ALIKE_SCENE 73%. Of 567 pairs across a cut `link` makes one person
+of 35; of 600 as many in mode `standard`, 38 in `dense`.
 """
 
 from collections.abc import Sequence
