@@ -232,8 +232,7 @@ def test_a_list_of_files_that_is_damaged_here_is_named_and_had_anew_from_the_rem
     assert damaged.read_bytes() == content and vigil("gc", "-w", root).returncode == 0
 
 
-@pytest.mark.parametrize("damage", ["missing", "half"])
-def test_a_manifest_that_is_missing_or_damaged_is_named_and_its_batch_comes_back(damage: str, tmp_path: Path, template: Path) -> None:
+def test_a_manifest_that_is_missing_or_damaged_is_named_and_its_batch_comes_back(tmp_path: Path, template: Path) -> None:
     """The doctor called such a workspace well, and an erasure said that nobody had ever sent what lay in the batch."""
     root = tmp_path / "w"
     batch = made(root, template, {"url": str(tmp_path / "store")})
@@ -241,11 +240,11 @@ def test_a_manifest_that_is_missing_or_damaged_is_named_and_its_batch_comes_back
     manifest, sample = folder / "manifest.parquet", str(read_manifest(folder)["sample_id"][0])
     content = manifest.read_bytes()
     manifest.unlink()
-    if damage == "half":
-        manifest.write_bytes(content[: len(content) // 2])
-    for words in (["erase", sample, "--who", "ada", "--why", "x"], ["retrain"], ["doctor", "--fix"]):
+    for number, words in enumerate((["erase", sample, "--who", "ada", "--why", "x"], ["retrain"], ["doctor", "--fix"])):
         refused = vigil(*words, "-w", root, check=False)
         assert refused.returncode == 1 and "manifest.parquet cannot be read" in refused.stderr and "away" in refused.stderr, refused.stderr
+        if not number:  # half of it is read no better than nothing
+            manifest.write_bytes(content[: len(content) // 2])
     code, page = doctor(root)
     (row,) = (row for row in page["checks"] if row["check"] == "files")
     assert code == 1 and f"data/raw/{batch}/manifest.parquet" in row["found"] and str(folder) in row["next"]
@@ -283,7 +282,7 @@ def test_what_could_not_be_sent_stays_in_sight_until_it_was(tmp_path: Path, temp
     root, clone, nowhere = tmp_path / "w", tmp_path / "clone", "http://127.0.0.1:9"
     with s3_server("past") as (endpoint, client):
         made(root, template, {"url": "s3://past/w", "s3_endpoint_url": nowhere})
-        assert vigil_json("status", "-w", root)["unsent"] is None and doctor(root)[0] == 0
+        assert unsent(root) is None and doctor(root)[0] == 0
         held = vigil("retrain", "-w", root)
         assert held.returncode == 3 and "could not be written" in held.stderr, held.stderr
         late = vigil_json("status", "-w", root)["unsent"]
@@ -295,15 +294,15 @@ def test_what_could_not_be_sent_stays_in_sight_until_it_was(tmp_path: Path, temp
         assert code == 1 and row["check"] == "remote" and late["since"] in row["found"] and "--push" in row["next"]
         again = vigil("retrain", "-w", root)
         assert "Nothing new" in again.stdout and "could not be written" in again.stderr
-        assert vigil_json("status", "-w", root)["unsent"]["since"] == late["since"]
+        assert (mark := unsent(root)) and mark.since == late["since"]
         git(tmp_path, "clone", "-q", str(root), str(clone))
-        assert vigil_json("status", "-w", clone)["unsent"] is None, "a clone has sent nothing"
+        assert unsent(clone) is None, "a clone has sent nothing"
 
         change_settings(root, {"remote": {"s3_endpoint_url": endpoint}})
         done = vigil("retrain", "-w", root)
         assert "Nothing new" in done.stdout and "could not be written" not in done.stderr
         assert client.list_objects_v2(Bucket="past", Prefix="w/files/md5/")["KeyCount"] > 9
-        assert vigil_json("status", "-w", root)["unsent"] is None and doctor(root, "--remote")[0] == 0
+        assert unsent(root) is None and doctor(root, "--remote")[0] == 0
 
         change_settings(root, {"remote": {"s3_endpoint_url": nowhere}})
         assert "could not be written" not in vigil("retrain", "-w", root).stderr, "nothing is to be sent, and nobody is asked"
