@@ -7,6 +7,8 @@ reviewers who answer at the same moment are therefore one after the other, in SQ
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, false, func, select, update
@@ -14,11 +16,12 @@ from sqlalchemy import Connection, delete, exists, false, func, select, update
 from feedback import audit
 from feedback.access import Actor
 from feedback.database import Database, new_id, now
+from feedback.database import exists as has_database
 from feedback.ordering import Candidate, gold_slots, in_order, keyed, uncertainty_of, use_of
 from feedback.quality import quality
 from feedback.tables import CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS, USERS
 from workspace.manifest import composed
-from workspace.settings import FeedbackSettings
+from workspace.settings import FeedbackSettings, Settings
 
 UNSCORED = ("", "unlabelled", "conflict")  # not asked because of a score
 LABELS = ("real", "fake", "unsure")
@@ -43,6 +46,16 @@ class NotReviewable(Exception):
 
 class TooLate(Exception):
     """What should be taken back was handed over to training."""
+
+
+def unanswered(root: Path, settings: Settings) -> tuple[int, str]:
+    """How many open cases people are still to answer, and when the oldest was opened, '' where there is none; cheap."""
+    if not has_database(root, settings):
+        return 0, ""
+    with closing(Database(root, settings)) as database, database.read() as connection:
+        waits = select(func.count(), func.min(CASES.c.created_at)).where(CASES.c.state == "open", CASES.c.gold == "")
+        number, since = connection.execute(waits).one()
+    return int(number), str(since or "")
 
 
 class Cases:

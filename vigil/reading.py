@@ -100,6 +100,7 @@ def model_rows(root: Path) -> list[dict[str, Any]]:
 
 def status_of(root: Path, settings: Settings) -> dict[str, Any]:
     """The last cycles, the champion, open work, and what `vigil retrain` would do now."""
+    from feedback.cases import unanswered
     from feedback.forgetting import erasures_waiting
     from feedback.restored import look
     from vigil.cycles import would_run
@@ -118,6 +119,7 @@ def status_of(root: Path, settings: Settings) -> dict[str, Any]:
             for one in cycles(events)
         ],
         "batches": {state: sum(1 for batch in batch_states(events).values() if batch.state == state) for state in BATCH_STATES},
+        "unanswered": dict(zip(("cases", "since"), unanswered(root, settings), strict=True)),
         "unsent": asdict(late) if (late := unsent(root)) else None,
         "erasures_waiting": erasures_waiting(root, settings),
         "restored": asdict(look(root, settings)),
@@ -137,6 +139,10 @@ def render_status(page: dict[str, Any]) -> str:
     lines += [f"{one['cycle']:<12}{one['outcome'].upper():<10}{one['reason']}" for one in page["cycles"][-8:]] or ["no cycle has run yet"]
     counts = ", ".join(f"{count} {state}" for state, count in page["batches"].items() if count)
     lines.append(f"batches   {counts or 'none'}")
+    if asked := page["unanswered"]["cases"]:
+        lines.append(
+            f"cases     {asked} wait{'s' if asked == 1 else ''} for an answer of people, since {page['unanswered']['since'][:10]} (`vigil serve`, Review)"
+        )
     if waits := what_waits(page["erasures_waiting"], page["open_cycle"] or ""):
         lines.append(f"erasures  {waits}")
     if back := str(Restored(**page["restored"])):

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from feedback import audit
 from feedback.access import Actor
-from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_identity, decided, disguised
+from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_identity, decided, disguised, unanswered
 from feedback.erasing import Erasing
 from feedback.handover import claim, export_reviewed
 from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of, use_of
@@ -23,6 +23,8 @@ from feedback.tables import AUDIT, CASES, OUTBOX, REVIEWS
 from tests.feedback.conftest import Make, ask
 from tests.feedback.test_handover import rows_of
 from tests.feedback.world import JPEG, World
+from vigil.opening import open_workspace
+from vigil.reading import render_status, status_of
 
 LABELS = st.lists(st.sampled_from(["real", "fake", "unsure"]), max_size=3)
 
@@ -514,3 +516,19 @@ def test_an_answer_about_media_that_were_deleted_is_not_taken_back_and_others_ar
     folder = export_reviewed(world.root, world.settings)
     world.close()
     assert folder is not None and [row["case_id"] for row in rows_of(folder)] == [sure]
+
+
+def test_what_people_are_still_to_answer_stands_in_the_status(tmp_path: Path) -> None:
+    """For weeks nobody labelled anything, and `vigil status` said that all was done."""
+    open_workspace(tmp_path / "w", "demo")
+    world = World(tmp_path / "w")
+    try:
+        assert unanswered(world.root, world.settings) == (0, "") and "answer" not in render_status(status_of(world.root, world.settings))
+        case = world.upload(JPEG)[1]
+        page = status_of(world.root, world.settings)
+        assert page["unanswered"]["cases"] == 1
+        assert f"1 waits for an answer of people, since {page['unanswered']['since'][:10]}" in render_status(page)
+        world.decide(case, "real")
+        assert unanswered(world.root, world.settings) == (0, "")
+    finally:
+        world.close()
